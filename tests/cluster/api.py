@@ -1,0 +1,314 @@
+"""A small synchronous client of the API server's REST interface, on plain dictionaries.
+
+The tests speak HTTP to the API server instead of using a client library, so that what they see is
+what a user's request would meet: codes, messages and warnings, with nothing retried or reshaped.
+"""
+
+import json
+import re
+import ssl
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, NamedTuple, Self, TypeVar, cast
+
+import httpx
+
+T = TypeVar("T")
+Json = dict[str, Any]
+Patch = Json | list[Json]
+PatchHow = Literal["merge", "json", "strategic", "apply"]
+
+FIELD_MANAGER = "mendix-mesh-tests"
+
+_PATCH_TYPES: dict[PatchHow, str] = {
+    "merge": "application/merge-patch+json",
+    "json": "application/json-patch+json",
+    "strategic": "application/strategic-merge-patch+json",
+    "apply": "application/apply-patch+yaml",
+}
+
+# One header may carry several warnings; each is `299 - "text"`, with \" and \\ escaped.
+_WARNING = re.compile(r'\d{3} \S+ "((?:[^"\\]|\\.)*)"')
+
+# The API server's aggregated discovery: all kinds of all groups in one answer.
+_DISCOVERY = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+
+
+class Refused(Exception):  # noqa: N818 - it is what the API server did, and reads so in tests
+    """The API server answered with a failure: any metav1.Status that is not a success."""
+
+    def __init__(self, code: int, message: str, status: Json) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+        self.status = status
+
+
+class Resource(NamedTuple):
+    """Where a kind lives: group and version as in apiVersion, plural name, scope."""
+
+    version: str
+    plural: str
+    namespaced: bool
+
+
+# The kinds that tests use most, so that a request is one request. Discovery finds all others.
+_KNOWN: dict[str, Resource] = {
+    "Namespace": Resource("v1", "namespaces", False),
+    "Node": Resource("v1", "nodes", False),
+    "Pod": Resource("v1", "pods", True),
+    "Service": Resource("v1", "services", True),
+    "ServiceAccount": Resource("v1", "serviceaccounts", True),
+    "ConfigMap": Resource("v1", "configmaps", True),
+    "Secret": Resource("v1", "secrets", True),
+    "Event": Resource("v1", "events", True),
+    "Deployment": Resource("apps/v1", "deployments", True),
+    "StatefulSet": Resource("apps/v1", "statefulsets", True),
+    "DaemonSet": Resource("apps/v1", "daemonsets", True),
+    "ReplicaSet": Resource("apps/v1", "replicasets", True),
+    "Job": Resource("batch/v1", "jobs", True),
+    "CronJob": Resource("batch/v1", "cronjobs", True),
+    "Ingress": Resource("networking.k8s.io/v1", "ingresses", True),
+    "EndpointSlice": Resource("discovery.k8s.io/v1", "endpointslices", True),
+    "ClusterRole": Resource("rbac.authorization.k8s.io/v1", "clusterroles", False),
+    "ClusterRoleBinding": Resource("rbac.authorization.k8s.io/v1", "clusterrolebindings", False),
+    "Role": Resource("rbac.authorization.k8s.io/v1", "roles", True),
+    "RoleBinding": Resource("rbac.authorization.k8s.io/v1", "rolebindings", True),
+    "MutatingWebhookConfiguration": Resource(
+        "admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations", False
+    ),
+    "ValidatingWebhookConfiguration": Resource(
+        "admissionregistration.k8s.io/v1", "validatingwebhookconfigurations", False
+    ),
+}
+
+
+class Api:
+    """One user's connection to the API server, authenticated by a client certificate.
+
+    `kind` is "Pod", "Deployment", …, without a version; objects carry their apiVersion. A missing
+    namespace means "default" for namespaced kinds, as in kubectl, except in `list`, where it means
+    all namespaces. Every failure of the API server is raised as Refused; a server that cannot be
+    reached at all is httpx.TransportError.
+    """
+
+    def __init__(self, server: str, ca: Path, cert: Path, key: Path) -> None:
+        context = ssl.create_default_context(cafile=str(ca))
+        context.load_cert_chain(cert, key)
+        self.server = server
+        self.warnings: list[str] = []
+        """The Warning headers of the last call, as texts, in the order of arrival."""
+        # The proxy variables of the machine must not reach a cluster on loopback.
+        self._http = httpx.Client(
+            base_url=server, verify=context, timeout=35.0, trust_env=False, http2=False
+        )
+        self._discovered: dict[tuple[str, str], Resource] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; the client is of no use afterwards."""
+        self._http.close()
+
+    def create(self, obj: Json, *, dry_run: bool = False) -> Json:
+        """Create an object in the namespace that it names; the stored object comes back."""
+        resource = self._resource(obj["kind"], obj["apiVersion"])
+        path = _path(resource, obj["metadata"].get("namespace"))
+        return self._json("POST", path, body=obj, dry_run=dry_run)
+
+    def get(self, kind: str, name: str, namespace: str | None = None) -> Json:
+        """Return one object. Raises Refused with code 404 when there is none."""
+        return self._json("GET", _path(self._resource(kind), namespace, name))
+
+    def list(
+        self, kind: str, namespace: str | None = None, *, labels: str = "", fields: str = ""
+    ) -> list[Json]:
+        """Return the objects that match the label and field selectors, with kind filled in."""
+        resource = self._resource(kind)
+        path = _path(resource, namespace, everywhere=namespace is None)
+        selectors = {"labelSelector": labels, "fieldSelector": fields}
+        found = self._json("GET", path, query={k: v for k, v in selectors.items() if v})
+        # Items of a list leave out what the list says; one shape for get and list is worth a copy.
+        return [{"apiVersion": resource.version, "kind": kind, **item} for item in found["items"]]
+
+    def replace(self, obj: Json, *, subresource: str = "") -> Json:
+        """Put the object in place of the stored one (PUT), or its subresource such as "status"."""
+        resource = self._resource(obj["kind"], obj["apiVersion"])
+        meta = obj["metadata"]
+        path = _path(resource, meta.get("namespace"), meta["name"], subresource)
+        return self._json("PUT", path, body=obj)
+
+    def patch(
+        self,
+        kind: str,
+        name: str,
+        namespace: str | None,
+        patch: Patch,
+        *,
+        how: PatchHow = "merge",
+        subresource: str = "",
+        dry_run: bool = False,
+    ) -> Json:
+        """Patch an object; `apply` is a forced server-side apply by FIELD_MANAGER."""
+        path = _path(self._resource(kind), namespace, name, subresource)
+        query = {"fieldManager": FIELD_MANAGER, "force": "true"} if how == "apply" else {}
+        return self._json(
+            "PATCH", path, body=patch, content=_PATCH_TYPES[how], query=query, dry_run=dry_run
+        )
+
+    def delete(
+        self, kind: str, name: str, namespace: str | None = None, *, grace: int | None = None
+    ) -> None:
+        """Ask for an object's deletion; `grace` is in seconds. It may live on for a while."""
+        query = {} if grace is None else {"gracePeriodSeconds": str(grace)}
+        self._json("DELETE", _path(self._resource(kind), namespace, name), query=query)
+
+    def create_subresource(
+        self, kind: str, name: str, namespace: str | None, subresource: str, body: Json
+    ) -> Json:
+        """POST to a subresource, such as a pod's "eviction" or a ServiceAccount's "token"."""
+        path = _path(self._resource(kind), namespace, name, subresource)
+        return self._json("POST", path, body=body)
+
+    def text(self, path: str) -> str:
+        """Return what a plain path such as /readyz or /metrics answers."""
+        return self._call("GET", path).text
+
+    def _json(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        content: str = "application/json",
+        query: dict[str, str] | None = None,
+        dry_run: bool = False,
+    ) -> Json:
+        params = {**(query or {}), **({"dryRun": "All"} if dry_run else {})}
+        answer = self._call(method, path, body=body, content=content, query=params)
+        return cast("Json", answer.json())
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        content: str = "application/json",
+        query: dict[str, str] | None = None,
+        accept: str = "application/json",
+    ) -> httpx.Response:
+        headers = {"Accept": accept}
+        encoded = None
+        if body is not None:
+            headers["Content-Type"] = content
+            encoded = json.dumps(body).encode()
+        answer = self._http.request(
+            method, path, content=encoded, params=query or {}, headers=headers
+        )
+        self.warnings = [
+            re.sub(r"\\(.)", r"\1", text)
+            for header in answer.headers.get_list("warning")
+            for text in _WARNING.findall(header)
+        ]
+        if answer.is_success:
+            return answer
+        status = _status(answer)
+        raise Refused(status.get("code", answer.status_code), status["message"], status)
+
+    def _resource(self, kind: str, version: str = "") -> Resource:
+        """Find where a kind lives, in the version asked for or else in the preferred one."""
+        known = _KNOWN.get(kind)
+        if known and version in ("", known.version):
+            return known
+        if (kind, version) not in self._discovered:
+            self._discover()
+        try:
+            return self._discovered[kind, version]
+        except KeyError:
+            message = f"the API server serves no kind {kind!r} in {version or 'any version'}"
+            raise LookupError(message) from None
+
+    def _discover(self) -> None:
+        """Read all kinds. The first version of a group, and the core group, are preferred."""
+        found: dict[tuple[str, str], Resource] = {}
+        for path in ("/api", "/apis"):
+            groups = self._call("GET", path, accept=_DISCOVERY).json()["items"]
+            for group in groups:
+                name = group["metadata"].get("name", "")
+                for served in group["versions"]:
+                    version = f"{name}/{served['version']}" if name else served["version"]
+                    for entry in served.get("resources", ()):
+                        kind = entry["responseKind"]["kind"]
+                        place = Resource(version, entry["resource"], entry["scope"] == "Namespaced")
+                        found.setdefault((kind, version), place)
+                        found.setdefault((kind, ""), place)
+        self._discovered = found
+
+
+def _path(
+    resource: Resource,
+    namespace: str | None,
+    name: str = "",
+    subresource: str = "",
+    *,
+    everywhere: bool = False,
+) -> str:
+    root = "/apis" if "/" in resource.version else "/api"
+    parts = [root, resource.version]
+    if resource.namespaced and not everywhere:
+        parts += ["namespaces", namespace or "default"]
+    parts += [part for part in (resource.plural, name, subresource) if part]
+    return "/".join(parts)
+
+
+def _status(answer: httpx.Response) -> Json:
+    """Return the metav1.Status of a failed answer, or one made from a body that is none."""
+    try:
+        status = answer.json()
+    except ValueError:
+        status = None
+    if isinstance(status, dict) and status.get("kind") == "Status":
+        return {"message": "", **status}
+    return {
+        "kind": "Status",
+        "status": "Failure",
+        "code": answer.status_code,
+        "message": answer.text or answer.reason_phrase,
+    }
+
+
+def wait_for(what: Callable[[], T], *, seconds: float = 15.0, every: float = 0.05, why: str) -> T:
+    """Call `what` until it returns something true, and return that.
+
+    An object that does not exist yet (Refused 404) counts as not true; every other exception goes
+    through. Raises TimeoutError with `why` and the last thing seen when `seconds` have passed.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        seen: object
+        try:
+            result = what()
+        except Refused as refused:
+            if refused.code != httpx.codes.NOT_FOUND:
+                raise
+            seen = refused
+        else:
+            if result:
+                return result
+            seen = result
+        if time.monotonic() >= deadline:
+            message = f"waited {seconds:g} s in vain for {why}; last seen: {seen!r:.500}"
+            raise TimeoutError(message)
+        time.sleep(every)
