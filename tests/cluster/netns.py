@@ -1,0 +1,114 @@
+"""A network namespace of the tests' own, in which every pod IP of the test cluster is local.
+
+The API server calls a webhook at the addresses of its Service's endpoints, and refuses loopback
+addresses there. In this namespace the whole pod range is routed to the machine itself, so a process
+of the test can listen on a simulated pod's IP and be called through the chart's own Service.
+
+Nothing outside can be reached from inside, not even loopback outside: programs are built, and
+anything from the network is fetched, before.
+"""
+
+import ctypes
+import os
+import shutil
+import socket
+import subprocess
+import threading
+
+POD_RANGE = "10.244.0.0/16"
+HOST_IP = "10.250.0.1"
+"""The address that API server and nodes advertise: it may be in an EndpointSlice."""
+
+_SOME_POD_IP = "10.244.255.254"
+_CLONE_NEWUSER = 0x10000000
+_CLONE_NEWNET = 0x40000000
+
+
+class NetworkError(Exception):
+    """The namespace could not be had; the message says why and what to do about it."""
+
+
+def enter() -> None:
+    """Move the calling thread, and threads and children it starts from now on, into a namespace.
+
+    Does nothing when already inside, also in a child process of one that is. As root it can be
+    called at any time. Otherwise a user namespace is entered as well, in which the process sees
+    itself as root; Linux allows that only while it has a single thread. Raises NetworkError.
+    """
+    if inside():
+        return
+    if not shutil.which("ip"):
+        message = (
+            "The test cluster needs the command `ip`: install iproute2 (apt-get install iproute2)."
+        )
+        raise NetworkError(message)
+    if os.geteuid() == 0:
+        _unshare(_CLONE_NEWNET)
+    else:
+        _unshare_as_user()
+    for command in (
+        "link set lo up",
+        f"addr add {HOST_IP}/32 dev lo",
+        f"route add local {POD_RANGE} dev lo",
+    ):
+        _ip(command)
+
+
+def inside() -> bool:
+    """Say whether pod IPs are local here, which is what the namespace is for."""
+    for address in (HOST_IP, _SOME_POD_IP):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            try:
+                probe.bind((address, 0))
+            except OSError:
+                return False
+    return True
+
+
+def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 that is free at this moment."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _unshare(flags: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(flags):
+        reason = os.strerror(ctypes.get_errno())
+        message = (
+            f"The test cluster needs a network namespace of its own, and unshare said: {reason}. "
+            "Run it as root, or allow unprivileged user namespaces "
+            "(sysctl kernel.unprivileged_userns_clone=1, and on Ubuntu "
+            "kernel.apparmor_restrict_unprivileged_userns=0; in a container: --privileged)."
+        )
+        raise NetworkError(message)
+
+
+def _unshare_as_user() -> None:
+    threads = [thread.name for thread in threading.enumerate()]
+    if len(threads) > 1:
+        message = (
+            "The test cluster needs a network namespace of its own. Without root that is possible "
+            f"only before the first thread is started, and these run: {', '.join(threads)}. Start "
+            "the cluster first, or run as root."
+        )
+        raise NetworkError(message)
+    user, group = os.geteuid(), os.getegid()
+    _unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
+    # As root inside, because `ip` would lose its capabilities on exec as any other user.
+    for file, content in (
+        ("setgroups", "deny"),
+        ("uid_map", f"0 {user} 1"),
+        ("gid_map", f"0 {group} 1"),
+    ):
+        with open(f"/proc/self/{file}", "w") as handle:
+            handle.write(content)
+
+
+def _ip(arguments: str) -> None:
+    done = subprocess.run(["ip", *arguments.split()], capture_output=True, text=True, check=False)
+    if done.returncode:
+        message = f"`ip {arguments}` failed in the new network namespace: {done.stderr.strip()}"
+        raise NetworkError(message)

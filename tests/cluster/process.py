@@ -1,0 +1,104 @@
+"""Child processes that never outlive the tests, and that explain themselves when they fail."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+# Runs in the child before the program: asks Linux for a signal when the parent's thread dies, even
+# by kill -9, and covers the moment in which it is dead already. Not a preexec_fn: that would run
+# Python between fork and exec of a parent with threads.
+_LEASH = """
+import ctypes, os, sys
+death, parent, program = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+if ctypes.CDLL(None).prctl(1, death) or os.getppid() != parent:
+    sys.exit("the parent is gone")
+os.execv(program, sys.argv[3:])
+"""
+
+
+class ProcessError(Exception):
+    """A child ended when it should not have; the message has the end of its log."""
+
+
+class Process:
+    """A running program whose output goes to a file.
+
+    It is killed when the *thread* that made it ends, however that happens. It has its own session,
+    so that Ctrl-C reaches the tests alone and the children are stopped in order by them.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        argv: Sequence[str | Path],
+        *,
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        death_signal: signal.Signals = signal.SIGKILL,
+    ) -> None:
+        """Start `argv`; `death_signal` is what it gets when its parent dies.
+
+        A program with workers of its own wants SIGTERM there, to take them along.
+        """
+        program = shutil.which(argv[0])
+        if not program:
+            message = f"{name} cannot be started: there is no program {argv[0]}"
+            raise ProcessError(message)
+        self.name = name
+        self.log = log
+        leash = [sys.executable, "-I", "-S", "-c", _LEASH, str(int(death_signal)), str(os.getpid())]
+        with log.open("ab") as output:
+            self._child = subprocess.Popen(
+                [*leash, program, *argv[1:]],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=env,
+                cwd=cwd,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code, negative for a signal, or None while it runs."""
+        return self._child.poll()
+
+    def tail(self, lines: int = 20) -> str:
+        """Return the last lines of the log."""
+        text = self.log.read_text(errors="replace").splitlines()
+        return "\n".join(text[-lines:])
+
+    def check(self) -> None:
+        """Raise ProcessError with the end of the log if the program has ended."""
+        if self.returncode is not None:
+            message = (
+                f"{self.name} ended with code {self.returncode}; the end of {self.log}:\n"
+                f"{self.tail()}"
+            )
+            raise ProcessError(message)
+
+    def terminate(self) -> None:
+        """Ask the program to end, without waiting."""
+        self._child.terminate()
+
+    def stop(self, grace: float = 5.0) -> None:
+        """End the program and wait; after `grace` seconds it and its workers are killed."""
+        self.terminate()
+        try:
+            self._child.wait(grace)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+        # The session's other members, should the program have left any behind.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
