@@ -8,6 +8,7 @@ Nothing outside can be reached from inside, not even loopback outside: programs 
 anything from the network is fetched, before.
 """
 
+import contextlib
 import ctypes
 import os
 import shutil
@@ -65,12 +66,16 @@ def inside() -> bool:
     return True
 
 
-def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that is free at this moment."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def free_ports(count: int) -> list[int]:
+    """Return distinct TCP ports of 127.0.0.1 that are free at this moment."""
+    with contextlib.ExitStack() as probes:
+        ports = []
+        for _ in range(count):
+            # All stay bound until the end, or the same port could come twice.
+            probe = probes.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+            probe.bind(("127.0.0.1", 0))
+            ports.append(probe.getsockname()[1])
+        return ports
 
 
 def _unshare(flags: int) -> None:

@@ -1,0 +1,99 @@
+"""Our chart as a release on a test cluster, served with a throw-away authority's certificate."""
+
+import base64
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.cluster.api import Refused
+from tests.cluster.certificates import Authority, Pair
+from tests.cluster.plane import KUBELET_ANNOTATION, ControlPlane
+
+CHART = Path(__file__).parents[2] / "charts" / "mendix-mesh"
+
+Values = Mapping[str, Any]
+
+
+class Release:
+    """The chart under one name in one namespace. Only pods of ServerKubelet really serve.
+
+    Start the namespace's ServerKubelet before `install`: helm waits for pods that are ready.
+    """
+
+    def __init__(
+        self,
+        plane: ControlPlane,
+        *,
+        name: str = "mendix-mesh",
+        namespace: str = "mendix-mesh",
+        chart: Path = CHART,
+    ) -> None:
+        self.name = name
+        self.namespace = namespace
+        self.chart = chart
+        self.authority = Authority("mendix-mesh test webhook")
+        self.labels = {
+            "app.kubernetes.io/name": "mendix-mesh",
+            "app.kubernetes.io/instance": name,
+        }
+        """Labels of the server's pods."""
+        self._plane = plane
+
+    def install(self, values: Values | None = None, *, wait: bool = True) -> None:
+        """Create the namespace and the certificate's Secret where missing, and install the chart.
+
+        Raises CommandError with what helm said.
+        """
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}}
+        try:
+            self._plane.api.create(namespace)
+        except Refused as refused:
+            if refused.status.get("reason") != "AlreadyExists":
+                raise
+        self._plane.await_namespace(self.namespace)
+        self.renew_certificate()
+        self._helm("install", values, wait=wait)
+
+    def upgrade(self, values: Values | None = None, *, wait: bool = True) -> None:
+        """Upgrade to these values, from the chart's own: earlier ones are forgotten."""
+        self._helm("upgrade", values, wait=wait)
+
+    def uninstall(self) -> None:
+        """Remove the release; the namespace and the Secret stay."""
+        self._plane.helm("uninstall", self.name, "--namespace", self.namespace)
+
+    def renew_certificate(self, authority: Authority | None = None) -> Pair:
+        """Put a new serving certificate into the Secret, signed by `authority` (else by ours)."""
+        pair = (authority or self.authority).issue(
+            "mendix-mesh", hosts=[f"{self.name}.{self.namespace}.svc"]
+        )
+        secret = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "type": "kubernetes.io/tls",
+            "metadata": {"name": "mendix-mesh-tls", "namespace": self.namespace},
+            "data": {"tls.crt": _base64(pair.cert), "tls.key": _base64(pair.key)},
+        }
+        self._plane.api.patch("Secret", "mendix-mesh-tls", self.namespace, secret, how="apply")
+        return pair
+
+    def _helm(self, verb: str, values: Values | None, *, wait: bool) -> None:
+        ours = {
+            "tls": {"caBundle": _base64(self.authority.pem)},
+            "podAnnotations": {KUBELET_ANNOTATION: "server"},
+            # Long enough to see that endpoints go before processes do; ten seconds are not needed
+            # where nothing but this machine has to hear of it.
+            "preStopSleepSeconds": 1,
+        }
+        base = self._plane.workdir / f"values-{self.namespace}-{self.name}.json"
+        base.write_text(json.dumps(ours))
+        arguments = [verb, self.name, str(self.chart), f"--namespace={self.namespace}"]
+        arguments += ["--values", str(base), "--values", "-"]
+        if wait:
+            arguments += ["--wait", "--timeout=60s"]
+        self._plane.helm(*arguments, input=json.dumps(values or {}))
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()

@@ -1,0 +1,461 @@
+"""The part of a kubelet that kwok cannot simulate: the server's processes really run.
+
+For each pod of one Deployment the container's own command line is started as a process that listens
+on the pod's IP, with the pod's volumes on disk. So the chart's arguments, probes, volumes and
+Service are what is tested, and the API server calls the webhook as it would in a cluster.
+
+Pods with the annotation KUBELET_ANNOTATION are entirely ours: they become ready when their
+readiness probe says so, lose their endpoint before their process is asked to end, and are gone when
+it has ended. Other pods are ready at once and deleted at once, as kwok does with all.
+"""
+
+import base64
+import contextlib
+import datetime as dt
+import os
+import re
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from signal import SIGTERM
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from tests.cluster.api import Api, Json, Refused, wait_for
+from tests.cluster.plane import KUBELET_ANNOTATION, ControlPlane
+from tests.cluster.process import Process, ProcessError
+
+SERVER = (sys.executable, "-m", "webhook")
+"""What the image's entry point is: the command to which a container's args are given."""
+
+_TICK = 0.1  # seconds between two looks at the pods
+_SYNC = 1.0  # seconds between two looks at a pod's volumes, and between two probes once ready
+
+
+class ServerKubelet:
+    """Runs the processes of the pods that `labels` select, for the time of a `with` block.
+
+    It has a thread of its own, which starts all processes; they end with it. A process that ends by
+    itself is not started again: it is named in `crashes`.
+    """
+
+    def __init__(
+        self,
+        plane: ControlPlane,
+        namespace: str,
+        labels: Mapping[str, str],
+        *,
+        command: Sequence[str] = SERVER,
+    ) -> None:
+        self.namespace = namespace
+        self.crashes: list[str] = []
+        """What is known of each process that ended without being asked to."""
+        self._labels = ",".join(f"{key}={value}" for key, value in labels.items())
+        self._command = command
+        # A connection of its own: the `warnings` of the tests' client are not to be disturbed.
+        self._api = plane.user("kubelet", ["system:masters"])
+        self._home = plane.workdir / "pods"
+        self._probe = httpx.Client(
+            # As a kubelet does: a probe asks whether the server answers, not who it is.
+            verify=False,
+            trust_env=False,
+            timeout=1.0,
+            limits=httpx.Limits(max_keepalive_connections=0),
+        )
+        self._pods: dict[str, _Pod] = {}
+        self._paused = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"kubelet-{namespace}", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @property
+    def processes(self) -> dict[str, Process]:
+        """The running processes by pod name."""
+        return {pod.name: pod.process for pod in self._running()}
+
+    def addresses(self) -> list[str]:
+        """Return IP:PORT of each running server."""
+        return [pod.address for pod in self._running()]
+
+    def logs(self) -> str:
+        """Return what all servers have logged so far, those of pods that are gone included."""
+        files = sorted(self._home.glob(f"{self.namespace}_*/server.log"))
+        return "".join(file.read_text(errors="replace") for file in files)
+
+    def wait_ready(self, replicas: int = 1, *, seconds: float = 30.0) -> None:
+        """Wait until every pod that is to stay, and at least `replicas`, answers GET /livez by TLS.
+
+        Raises ProcessError, with the end of its log, if a server has crashed meanwhile.
+        """
+        before = len(self.crashes)
+
+        def ready() -> bool:
+            if not self._thread.is_alive():
+                message = "the kubelet's thread is not running; see the exception that ended it"
+                raise ProcessError(message)
+            for crash in self.crashes[before:]:
+                raise ProcessError(crash)
+            wanted = {pod["metadata"]["uid"] for pod in self._list() if not _leaving(pod)}
+            running = {pod.uid: pod for pod in self._running() if pod.leaving_at is None}
+            return (
+                len(wanted) >= replicas
+                and wanted <= running.keys()
+                and all(self._alive(running[uid]) for uid in wanted)
+            )
+
+        wait_for(ready, seconds=seconds, why=f"{replicas} servers in {self.namespace} to answer")
+
+    def pause(self) -> None:
+        """End all processes while Service, pods and their readiness stay: connections are refused.
+
+        This is the moment after a crash, before any kubelet has noticed.
+        """
+        self._paused.set()
+        wait_for(lambda: not self._running(), seconds=60, why="the servers to stop")
+
+    def resume(self, *, seconds: float = 30.0) -> None:
+        """Start the processes again after `pause`, and wait until they answer."""
+        self._paused.clear()
+        self.wait_ready(seconds=seconds)
+
+    def stop(self) -> None:
+        """End all processes and the thread. The pods stay as they are."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._probe.close()
+        self._api.close()
+
+    def _running(self) -> list["_Pod"]:
+        return [pod for pod in list(self._pods.values()) if pod.process.returncode is None]
+
+    def _alive(self, pod: "_Pod") -> bool:
+        return self._answers(f"https://{pod.address}/livez")
+
+    def _answers(self, url: str) -> bool:
+        try:
+            return self._probe.get(url).is_success
+        except httpx.TransportError:
+            return False
+
+    def _list(self) -> list[Json]:
+        return self._api.list("Pod", self.namespace, labels=self._labels)
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping.wait(_TICK):
+                # The API server may be restarting or ending; so would a kubelet go on.
+                with contextlib.suppress(httpx.TransportError, Refused):
+                    self._tick()
+        finally:
+            self._end_all()
+
+    def _tick(self) -> None:
+        found = {pod["metadata"]["uid"]: pod for pod in self._list()}
+        if self._paused.is_set():
+            self._end_all()
+        for uid, obj in found.items():
+            if uid in self._pods:
+                continue
+            if _leaving(obj):
+                self._forget(obj)
+            elif self._to_be_started(obj):
+                with _not_yet():
+                    self._pods[uid] = self._start(obj)
+        for uid, pod in list(self._pods.items()):
+            self._care(pod, found.get(uid))
+
+    def _care(self, pod: "_Pod", obj: Json | None) -> None:
+        """Do what is due for one pod that has been started; `obj` is None when it is deleted."""
+        now = time.monotonic()
+        if pod.leaving_at is None and (obj is None or _leaving(obj)):
+            pod.leave(now, at_once=obj is None)
+        if pod.leaving_at is not None:
+            if pod.gone(now):
+                del self._pods[pod.uid]
+                if obj:
+                    self._forget(obj)
+            return
+        if pod.process.returncode is not None and not pod.crashed:
+            pod.crashed = True
+            self.crashes.append(
+                f"the server of pod {pod.name} ended with code {pod.process.returncode}; its last "
+                f"words:\n{pod.process.tail()}"
+            )
+        if now >= pod.due:
+            pod.due = now + (_SYNC if pod.ready else _TICK)
+            with _not_yet():
+                pod.volumes.sync(self._api)
+            if obj and _ours(obj):
+                self._tell_readiness(pod, obj)
+
+    def _tell_readiness(self, pod: "_Pod", obj: Json) -> None:
+        answers = pod.process.returncode is None and self._passes_probe(pod)
+        pod.failures = 0 if answers else pod.failures + 1
+        ready = answers or (pod.ready and pod.failures < pod.failure_threshold)
+        if ready != pod.ready:
+            pod.ready = ready
+            status = obj["status"]
+            containers = [{**c, "ready": ready} for c in status["containerStatuses"]]
+            now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            conditions = [
+                {"type": name, "status": str(ready), "lastTransitionTime": now}
+                for name in ("Ready", "ContainersReady")
+            ]
+            self._api.patch(
+                "Pod",
+                pod.name,
+                self.namespace,
+                {"status": {"conditions": conditions, "containerStatuses": containers}},
+                how="strategic",
+                subresource="status",
+            )
+
+    def _passes_probe(self, pod: "_Pod") -> bool:
+        return not pod.readiness_url or self._answers(pod.readiness_url)
+
+    def _to_be_started(self, obj: Json) -> bool:
+        status = obj.get("status", {})
+        ip = status.get("podIP")
+        # kwok gives an IP to the next pod at once, when the last one's process may still hold it.
+        taken = {pod.address.rpartition(":")[0] for pod in self._running()}
+        running = status.get("phase") == "Running" and not self._paused.is_set()
+        return bool(running and ip and ip not in taken)
+
+    def _start(self, obj: Json) -> "_Pod":
+        name, ip = obj["metadata"]["name"], obj["status"]["podIP"]
+        container = obj["spec"]["containers"][0]
+        home = self._home / f"{self.namespace}_{name}"
+        home.mkdir(parents=True, exist_ok=True)
+        volumes = _Volumes(obj, home / "volumes")
+        volumes.sync(self._api)
+        rewrite = volumes.rewriter(ip)
+        args = [rewrite(arg) for arg in container.get("args", ())]
+        process = Process(
+            f"server of pod {name}",
+            [*self._command, *args],
+            log=home / "server.log",
+            env={"PATH": os.defpath, "TMPDIR": str(home)} | _environment(obj, rewrite),
+            cwd=home,
+            # The server's own workers end with it when it is asked to end, not when it is killed.
+            death_signal=SIGTERM,
+        )
+        return _Pod(
+            name=name,
+            uid=obj["metadata"]["uid"],
+            process=process,
+            volumes=volumes,
+            address=_listens_at(args, container, ip),
+            readiness_url=_probe_url(container, ip),
+            failure_threshold=container.get("readinessProbe", {}).get("failureThreshold", 3),
+            pre_stop=_pre_stop_seconds(container),
+            grace=obj["spec"].get("terminationGracePeriodSeconds", 30),
+        )
+
+    def _forget(self, obj: Json) -> None:
+        """Confirm that a deleted pod's containers have ended, upon which it disappears."""
+        if _ours(obj):
+            with contextlib.suppress(Refused):
+                self._api.delete("Pod", obj["metadata"]["name"], self.namespace, grace=0)
+
+    def _end_all(self) -> None:
+        for pod in self._pods.values():
+            pod.process.terminate()
+        for pod in self._pods.values():
+            pod.process.stop()
+        self._pods.clear()
+
+
+@dataclass
+class _Pod:
+    """A pod whose process was started, and where it stands. Times are of the monotonic clock."""
+
+    name: str
+    uid: str
+    process: Process
+    volumes: "_Volumes"
+    address: str
+    readiness_url: str
+    failure_threshold: int
+    pre_stop: float
+    grace: float
+    ready: bool = False
+    failures: int = 0
+    crashed: bool = False
+    due: float = 0.0
+    leaving_at: float | None = None
+    kill_at: float = 0.0
+    asked: bool = False
+
+    def leave(self, now: float, *, at_once: bool) -> None:
+        """Begin to end: SIGTERM is due after the preStop hook, SIGKILL after the grace period."""
+        self.leaving_at = now if at_once else now + self.pre_stop
+        self.kill_at = now + self.grace
+
+    def gone(self, now: float) -> bool:
+        """Do what is due at the end of the pod's life; say whether its process has ended."""
+        assert self.leaving_at is not None
+        if now >= self.leaving_at and not self.asked:
+            self.asked = True
+            self.process.terminate()
+        if self.process.returncode is None and now < self.kill_at:
+            return False
+        self.process.stop(grace=0)
+        return True
+
+
+class _Volumes:
+    """The ConfigMap, Secret and emptyDir volumes of a pod's first container, in a folder.
+
+    They are laid out and replaced as a kubelet does it, because programs that watch their files
+    depend on it: `..data` is a symbolic link to a folder, and is swapped for one to a new folder
+    when the content changes. A file mounted by subPath is never replaced.
+    """
+
+    def __init__(self, pod: Json, home: Path) -> None:
+        self._namespace = pod["metadata"]["namespace"]
+        self._volumes = {volume["name"]: volume for volume in pod["spec"].get("volumes", ())}
+        self._mounts = pod["spec"]["containers"][0].get("volumeMounts", ())
+        self._home = home
+        self._written: dict[str, dict[str, bytes]] = {}
+
+    def sync(self, api: Api) -> None:
+        """Bring the folder up to date. Raises Refused 404 while an object is missing."""
+        for mount in self._mounts:
+            name = mount["name"]
+            folder = self._home / name
+            folder.mkdir(parents=True, exist_ok=True)
+            content = self._content(api, self._volumes[name])
+            if content is not None and content != self._written.get(name):
+                _swap(folder, content)
+                self._written[name] = content
+
+    def rewriter(self, ip: str) -> "_Rewriter":
+        """Return what turns paths and addresses of the container into those of this machine."""
+        paths = {
+            mount["mountPath"].rstrip("/"): str(
+                self._home / mount["name"] / mount.get("subPath", "")
+            )
+            for mount in self._mounts
+        }
+        return _Rewriter(paths, ip)
+
+    def _content(self, api: Api, volume: Json) -> dict[str, bytes] | None:
+        """Return a volume's files by name, or None for one that the container itself fills."""
+        if "emptyDir" in volume:
+            return None
+        if source := volume.get("configMap"):
+            data = api.get("ConfigMap", source["name"], self._namespace).get("data", {})
+            files = {name: text.encode() for name, text in data.items()}
+        elif source := volume.get("secret"):
+            data = api.get("Secret", source["secretName"], self._namespace).get("data", {})
+            files = {name: base64.b64decode(text) for name, text in data.items()}
+        else:
+            message = f"tests/cluster/kubelet.py cannot mount this kind of volume yet: {volume}"
+            raise NotImplementedError(message)
+        items = source.get("items")
+        return {item["path"]: files[item["key"]] for item in items} if items else files
+
+
+class _Rewriter:
+    """Turns mount paths, and the address that means every address, into what they are here."""
+
+    def __init__(self, paths: Mapping[str, str], ip: str) -> None:
+        self._to = {**paths, "0.0.0.0": ip, "[::]": ip}
+        longest_first = sorted(self._to, key=len, reverse=True)
+        # In one pass, so that what was put in is not looked at again; a path ends at a slash.
+        self._from = re.compile(
+            rf"(?<![\w.-])(?:{'|'.join(map(re.escape, longest_first))})(?![\w.-])"
+        )
+
+    def __call__(self, text: str) -> str:
+        return self._from.sub(lambda found: self._to[found[0]], text)
+
+
+@contextlib.contextmanager
+def _not_yet() -> Iterator[None]:
+    """Try again later while an object that a pod mounts does not exist, as a kubelet does."""
+    try:
+        yield
+    except Refused as refused:
+        if refused.code != httpx.codes.NOT_FOUND:
+            raise
+
+
+def _swap(folder: Path, content: Mapping[str, bytes]) -> None:
+    fresh = folder / f"..{time.time_ns()}"
+    fresh.mkdir()
+    for name, data in content.items():
+        (fresh / name).write_bytes(data)
+        link = folder / name
+        if not link.is_symlink():
+            link.symlink_to(Path("..data") / name)
+    data_link, new_link = folder / "..data", folder / "..data_tmp"
+    old = data_link.resolve() if data_link.is_symlink() else None
+    new_link.symlink_to(fresh.name)
+    new_link.rename(data_link)
+    if old:
+        shutil.rmtree(old)
+
+
+def _ours(obj: Json) -> bool:
+    return bool(obj["metadata"].get("annotations", {}).get(KUBELET_ANNOTATION) == "server")
+
+
+def _leaving(obj: Json) -> bool:
+    return "deletionTimestamp" in obj["metadata"]
+
+
+def _environment(obj: Json, rewrite: "_Rewriter") -> dict[str, str]:
+    """Return the container's environment: plain values and fields of the pod."""
+    result = {}
+    for entry in obj["spec"]["containers"][0].get("env", ()):
+        if path := entry.get("valueFrom", {}).get("fieldRef", {}).get("fieldPath"):
+            value = obj
+            for part in path.split("."):
+                value = value[part]
+            result[entry["name"]] = str(value)
+        elif "valueFrom" in entry:
+            message = f"tests/cluster/kubelet.py cannot fill this variable yet: {entry}"
+            raise NotImplementedError(message)
+        else:
+            result[entry["name"]] = rewrite(entry.get("value", ""))
+    return result
+
+
+def _listens_at(args: Sequence[str], container: Json, ip: str) -> str:
+    """Return where the server listens: what --listen says, else the first port of the container."""
+    said = re.search(r"--listen[= ](\S+)", " ".join(args))
+    return said[1] if said else f"{ip}:{container['ports'][0]['containerPort']}"
+
+
+def _probe_url(container: Json, ip: str) -> str:
+    probe = container.get("readinessProbe", {}).get("httpGet")
+    if not probe:
+        return ""
+    ports = {port.get("name"): port["containerPort"] for port in container.get("ports", ())}
+    port = ports.get(probe["port"], probe["port"])
+    return f"{probe.get('scheme', 'HTTP').lower()}://{ip}:{port}{probe.get('path', '/')}"
+
+
+def _pre_stop_seconds(container: Json) -> float:
+    return float(
+        container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+    )

@@ -1,0 +1,423 @@
+"""A Kubernetes control plane of real programs, on one machine, for the time of a `with` block.
+
+etcd, kube-apiserver, kube-controller-manager and kube-scheduler run as ordinary processes; kwok
+simulates nodes and their kubelets. Authentication, RBAC, admission and all controllers are real.
+No container is: a pod is a row with an IP (see kwok.yaml).
+"""
+
+import base64
+import contextlib
+import json
+import os
+import secrets
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+import yaml
+
+from tests.cluster import netns
+from tests.cluster.api import Api, Json, Refused, wait_for
+from tests.cluster.build import ALL, KWOK_STAGES, kwok_stages
+from tests.cluster.certificates import Authority, signing_key
+from tests.cluster.process import Process
+
+KUBELET_ANNOTATION = "tests.mendix-mesh.io/kubelet"
+"""On a pod with the value "server": kubelet.py runs its process and decides on its readiness."""
+STAY_ANNOTATION = "tests.mendix-mesh.io/stay"
+"""On a task pod with the value "true": it does not end by itself."""
+
+_SERVICE_RANGE = "10.96.0.0/16"
+_SERVER_NAMES = ("127.0.0.1", "10.96.0.1", "localhost", "kubernetes.default.svc")
+_UP = 60.0  # seconds in which each part must be up; it takes a few even on a busy machine
+
+# Audit events of every write, without bodies: admission webhooks' annotations are in them.
+_AUDIT_POLICY = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [
+        {"level": "None", "verbs": ["get", "list", "watch"]},
+        {"level": "None", "resources": [{"group": "coordination.k8s.io"}]},
+        {"level": "Metadata"},
+    ],
+}
+
+
+# The default limits of requests a second are for clusters, and would be most of a test's time.
+_HURRY = {
+    "bind_address": "127.0.0.1",
+    "leader_elect": "false",
+    "kube_api_qps": 300,
+    "kube_api_burst": 600,
+}
+
+
+class CommandError(Exception):
+    """kubectl or helm failed; the message has what it said, `result` everything."""
+
+    def __init__(self, result: subprocess.CompletedProcess[str]) -> None:
+        command = " ".join(map(str, result.args))
+        super().__init__(f"`{command}` ended with {result.returncode}: {result.stderr.strip()}")
+        self.result = result
+
+
+class ControlPlane:
+    """A running cluster; everything it makes lies in `workdir`, everything it starts ends with it.
+
+    The calling thread must be in the namespace of netns.py, and must outlive the cluster.
+    """
+
+    def __init__(
+        self,
+        workdir: Path,
+        binaries: Mapping[str, Path],
+        *,
+        nodes: Sequence[str] = ("node-0",),
+    ) -> None:
+        """Say where to work, which programs to run (build.ensure()) and which nodes to simulate."""
+        self.workdir = workdir
+        self.binaries = binaries
+        self.kubeconfig = workdir / "admin.kubeconfig"
+        """A kubeconfig file of a member of system:masters, with everything in it."""
+        self._nodes = nodes
+        self._authority = Authority("mendix-mesh test cluster")
+        self._stack = contextlib.ExitStack()
+        self._processes: list[Process] = []
+        self._server = ""
+        self._api: Api | None = None
+
+    @property
+    def api(self) -> Api:
+        """The tests' own client, as cluster administrator."""
+        assert self._api, "the cluster is not running: use it in a with block"
+        return self._api
+
+    @property
+    def server(self) -> str:
+        """The URL of the API server."""
+        return self._server
+
+    @property
+    def ca(self) -> bytes:
+        """The certificate of the authority that signed the API server's and all users'."""
+        return self._authority.pem
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop everything, in the reverse order of its start."""
+        for process in reversed(self._processes):
+            # Their state is thrown away: nobody gains from waiting for an orderly end.
+            process.stop(grace=1.0)
+        self._processes.clear()
+        self._stack.close()
+
+    def user(self, name: str, groups: Sequence[str] = ()) -> Api:
+        """Return a client with a user's own certificate; it may do what RBAC gives that user.
+
+        A name of the form system:serviceaccount:NAMESPACE:NAME is that service account to RBAC.
+        """
+        pair = self._authority.issue(name, groups=groups)
+        folder = self.workdir / "users" / secrets.token_hex(4)
+        folder.mkdir(parents=True)
+        cert, key = pair.write(folder, "client")
+        return self._stack.enter_context(Api(self._server, self.workdir / "ca.crt", cert, key))
+
+    def write_kubeconfig(
+        self, path: Path, name: str, groups: Sequence[str] = (), *, namespace: str = "default"
+    ) -> Path:
+        """Write a kubeconfig file for a user, self-contained, and return its path."""
+        pair = self._authority.issue(name, groups=groups)
+        cluster = {"server": self._server, "certificate-authority-data": _base64(self.ca)}
+        user = {
+            "client-certificate-data": _base64(pair.cert),
+            "client-key-data": _base64(pair.key),
+        }
+        context = {"cluster": "tests", "user": name, "namespace": namespace}
+        content = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "tests", "cluster": cluster}],
+            "users": [{"name": name, "user": user}],
+            "contexts": [{"name": "tests", "context": context}],
+            "current-context": "tests",
+        }
+        path.write_text(json.dumps(content))
+        return path
+
+    def kubectl(
+        self,
+        *args: str,
+        input: str | None = None,  # noqa: A002 - as subprocess.run calls it
+        check: bool = True,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run kubectl as administrator; with `check` a failure raises CommandError."""
+        return self._run("kubectl", args, input, check)
+
+    def helm(
+        self,
+        *args: str,
+        input: str | None = None,  # noqa: A002 - as subprocess.run calls it
+        check: bool = True,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run helm as administrator; with `check` a failure raises CommandError."""
+        return self._run("helm", args, input, check)
+
+    def new_namespace(
+        self,
+        prefix: str = "t",
+        *,
+        labels: Mapping[str, str] | None = None,
+        annotations: Mapping[str, str] | None = None,
+    ) -> str:
+        """Create a namespace with a name of its own, ready to take pods, and return the name.
+
+        Namespaces are not deleted: it takes ten seconds, and they go with the cluster.
+        """
+        name = f"{prefix}-{secrets.token_hex(3)}"
+        metadata = {
+            "name": name,
+            "labels": dict(labels or {}),
+            "annotations": dict(annotations or {}),
+        }
+        self.api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+        self.await_namespace(name)
+        return name
+
+    def await_namespace(self, name: str) -> None:
+        """Wait until a namespace has what a pod needs: its service account and the cluster's CA."""
+        for kind, needed in (("ServiceAccount", "default"), ("ConfigMap", "kube-root-ca.crt")):
+            wait_for(
+                lambda kind=kind, needed=needed: self.api.get(kind, needed, name),  # type: ignore[misc]
+                why=f"{kind} {needed} in the namespace {name}",
+            )
+
+    def audit(self, **match: str) -> list[Json]:
+        """Return the audit events of writes so far whose objectRef has these values.
+
+        Events are written before the request is answered. They carry no bodies.
+        """
+        events = map(json.loads, (self.workdir / "audit.log").read_text().splitlines())
+        return [event for event in events if match.items() <= event.get("objectRef", {}).items()]
+
+    def check(self) -> None:
+        """Raise ProcessError, with the end of its log, if a part of the cluster has died."""
+        for process in self._processes:
+            process.check()
+
+    @property
+    def pids(self) -> list[int]:
+        """The process ids of the cluster's programs."""
+        return [process.pid for process in self._processes]
+
+    def _start(self) -> None:
+        self.workdir.mkdir(parents=True, exist_ok=True)
+        names = ("etcd", "peer", "api", "kcm", "scheduler")
+        ports = dict(zip(names, netns.free_ports(len(names)), strict=True))
+        self._server = f"https://127.0.0.1:{ports['api']}"
+        (self.workdir / "ca.crt").write_bytes(self.ca)
+        (self.workdir / "service-accounts.key").write_bytes(signing_key())
+        self._start_api_server(ports)
+        self.write_kubeconfig(self.kubeconfig, "admin", ["system:masters"])
+        self._api = self.user("admin", ["system:masters"])
+        self._await(lambda: self._answers("/readyz"), "the API server to be ready")
+        self._start_controllers(ports)
+        self._start_nodes()
+
+    def _start_api_server(self, ports: Mapping[str, int]) -> None:
+        etcd = f"http://127.0.0.1:{ports['etcd']}"
+        peer = f"http://127.0.0.1:{ports['peer']}"
+        self._run_in_background(
+            "etcd",
+            data_dir=self.workdir / "etcd",
+            listen_client_urls=etcd,
+            advertise_client_urls=etcd,
+            listen_peer_urls=peer,
+            initial_advertise_peer_urls=peer,
+            initial_cluster=f"default={peer}",
+            # The data is thrown away, so it need not survive a crash of the machine.
+            unsafe_no_fsync="true",
+            log_level="warn",
+        )
+        serving = self._authority.issue("kube-apiserver", hosts=_SERVER_NAMES)
+        cert, key = serving.write(self.workdir, "apiserver")
+        policy = self.workdir / "audit-policy.json"
+        policy.write_text(json.dumps(_AUDIT_POLICY))
+        self._run_in_background(
+            "kube-apiserver",
+            etcd_servers=etcd,
+            bind_address="127.0.0.1",
+            secure_port=ports["api"],
+            advertise_address=netns.HOST_IP,
+            endpoint_reconciler_type="none",
+            service_cluster_ip_range=_SERVICE_RANGE,
+            tls_cert_file=cert,
+            tls_private_key_file=key,
+            client_ca_file=self.workdir / "ca.crt",
+            cert_dir=self.workdir / "apiserver",
+            service_account_issuer="https://kubernetes.default.svc",
+            service_account_key_file=self.workdir / "service-accounts.key",
+            service_account_signing_key_file=self.workdir / "service-accounts.key",
+            authorization_mode="RBAC",
+            allow_privileged="true",
+            profiling="false",
+            # Without kube-proxy a Service is called at its endpoints' own addresses.
+            enable_aggregator_routing="true",
+            audit_log_path=self.workdir / "audit.log",
+            audit_policy_file=policy,
+        )
+
+    def _start_controllers(self, ports: Mapping[str, int]) -> None:
+        # Each controller has its own service account, as in a real cluster: a webhook sees who
+        # creates a pod, and RBAC decides what it may.
+        config = self.workdir / "kcm.kubeconfig"
+        self._run_in_background(
+            "kube-controller-manager",
+            kubeconfig=self.write_kubeconfig(config, "system:kube-controller-manager"),
+            use_service_account_credentials="true",
+            secure_port=ports["kcm"],
+            service_account_private_key_file=self.workdir / "service-accounts.key",
+            root_ca_file=self.workdir / "ca.crt",
+            cert_dir=self.workdir / "kcm",
+            **_HURRY,
+        )
+        config = self.workdir / "scheduler.kubeconfig"
+        self.write_kubeconfig(config, "system:kube-scheduler")
+        self._run_in_background(
+            "kube-scheduler",
+            kubeconfig=config,
+            authentication_kubeconfig=config,
+            authorization_kubeconfig=config,
+            secure_port=ports["scheduler"],
+            cert_dir=self.workdir / "scheduler",
+            **_HURRY,
+        )
+
+    def _start_nodes(self) -> None:
+        config = self.workdir / "kwok.yaml"
+        config.write_text(yaml.safe_dump_all(_kwok_configuration()))
+        self._run_in_background(
+            "kwok", kubeconfig=self.kubeconfig, config=config, server_address="127.0.0.1:0"
+        )
+        for name in self._nodes:
+            self.api.create(_node(name))
+        for name in self._nodes:
+            self._await(lambda name=name: _ready(self.api.get("Node", name)), f"node {name}")  # type: ignore[misc]
+        self.await_namespace("default")
+
+    def _run_in_background(self, program: str, **flags: object) -> None:
+        arguments = [f"--{name.replace('_', '-')}={value}" for name, value in flags.items()]
+        home = self.workdir / program
+        home.mkdir(exist_ok=True)
+        process = Process(
+            program,
+            [self.binaries[program], *arguments],
+            log=self.workdir / f"{program}.log",
+            env={"PATH": os.defpath, "HOME": str(home)},
+            cwd=home,
+        )
+        self._processes.append(process)
+
+    def _await(self, what: Callable[[], bool], why: str) -> None:
+        """Wait for a part of the cluster, failing at once when one of its programs dies."""
+
+        def up() -> bool:
+            self.check()
+            return what()
+
+        wait_for(up, seconds=_UP, why=f"{why} (the logs are in {self.workdir})")
+
+    def _answers(self, path: str) -> bool:
+        """Say whether the API server answers, which it does not before it is up and then ready."""
+        try:
+            self.api.text(path)
+        except (httpx.TransportError, Refused):
+            return False
+        return True
+
+    def _run(
+        self, program: str, args: Sequence[str], stdin: str | None, check: bool
+    ) -> subprocess.CompletedProcess[str]:
+        home = self.workdir / "home"
+        home.mkdir(exist_ok=True)
+        environment = {
+            "PATH": os.defpath,
+            "HOME": str(home),
+            "KUBECONFIG": str(self.kubeconfig),
+            "HELM_CACHE_HOME": str(home / "helm"),
+            "HELM_CONFIG_HOME": str(home / "helm"),
+            "HELM_DATA_HOME": str(home / "helm"),
+        }
+        result = subprocess.run(
+            [self.binaries[program], *args],
+            input=stdin,
+            check=False,
+            capture_output=True,
+            text=True,
+            env=environment,
+        )
+        if check and result.returncode:
+            raise CommandError(result)
+        return result
+
+
+def _kwok_configuration() -> list[Json]:
+    """Return kwok's options and stages: its own, where ours do not take over, and ours."""
+    ours = list(yaml.safe_load_all(Path(__file__).with_name("kwok.yaml").read_text()))
+    theirs = [yaml.safe_load((kwok_stages() / name).read_text()) for name in KWOK_STAGES]
+    for stage in theirs:
+        if stage["spec"]["resourceRef"]["kind"] == "Pod":
+            stage["spec"]["selector"]["matchExpressions"].append(
+                {
+                    "key": f'.metadata.annotations["{KUBELET_ANNOTATION}"]',
+                    "operator": "NotIn",
+                    "values": ["server"],
+                }
+            )
+    return [*ours, *theirs]
+
+
+def _node(name: str) -> Json:
+    """Return a node to simulate. Meshes read its kubelet's version to choose native sidecars."""
+    major, minor, patch = ALL["kube-apiserver"].version
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
+        "status": {"nodeInfo": _node_info(f"v{major}.{minor}.{patch}")},
+    }
+
+
+def _node_info(kubelet: str) -> Json:
+    empty = (
+        "architecture bootID containerRuntimeVersion kernelVersion kubeProxyVersion machineID "
+        "operatingSystem osImage systemUUID"
+    )
+    return {**dict.fromkeys(empty.split(), ""), "kubeletVersion": kubelet}
+
+
+def _ready(obj: Json) -> bool:
+    conditions = obj.get("status", {}).get("conditions", ())
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
