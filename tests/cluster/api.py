@@ -289,7 +289,9 @@ def _status(answer: httpx.Response) -> Json:
     }
 
 
-def wait_for(what: Callable[[], T], *, seconds: float = 15.0, every: float = 0.05, why: str) -> T:
+def wait_for(
+    what: Callable[[], T | None], *, seconds: float = 15.0, every: float = 0.05, why: str
+) -> T:
     """Call `what` until it returns something true, and return that.
 
     An object that does not exist yet (Refused 404) counts as not true; every other exception goes

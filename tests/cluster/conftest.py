@@ -1,0 +1,73 @@
+"""Fixtures of the tests on a real cluster. One cluster serves the whole run.
+
+The programs are built before the first test, because a cold build takes minutes and each test has a
+time limit; then the whole process moves into a network namespace, for good. If they cannot be had,
+the tests that need them fail and say what to do.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tests.cluster import build, netns
+from tests.cluster.plane import ControlPlane
+
+_BINARIES = pytest.StashKey[dict[str, Path] | build.BuildError]()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Build before the first test, if any test needs the cluster."""
+    needed = any("plane" in getattr(item, "fixturenames", ()) for item in session.items)
+    if not needed or session.config.option.collectonly:
+        return
+    with _uncaptured(session.config) as console:
+        try:
+            session.config.stash[_BINARIES] = build.ensure(console=console)
+        except build.BuildError as error:
+            session.config.stash[_BINARIES] = error
+
+
+@contextlib.contextmanager
+def _uncaptured(config: pytest.Config) -> Iterator[Console]:
+    """Return a console on the real stderr, on which what takes long says so."""
+    capture = config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
+        yield Console(stderr=True)
+
+
+@pytest.fixture(scope="session")
+def binaries(pytestconfig: pytest.Config) -> dict[str, Path]:
+    """The path of each program of the cluster."""
+    found = pytestconfig.stash[_BINARIES]
+    if isinstance(found, build.BuildError):
+        pytest.fail(str(found), pytrace=False)
+    return found
+
+
+@pytest.fixture(scope="session")
+def plane(
+    binaries: dict[str, Path],
+    tmp_path_factory: pytest.TempPathFactory,
+    pytestconfig: pytest.Config,
+) -> Iterator[ControlPlane]:
+    """A control plane with one simulated node. From here on nothing outside can be reached."""
+    try:
+        netns.enter()
+    except netns.NetworkError as error:
+        pytest.fail(str(error), pytrace=False)
+    started = time.monotonic()
+    with ControlPlane(tmp_path_factory.mktemp("plane"), binaries) as running:
+        with _uncaptured(pytestconfig) as console:
+            console.print(f"\nTest cluster up in {time.monotonic() - started:.1f} s.")
+        yield running
+        running.check()
+
+
+@pytest.fixture
+def namespace(plane: ControlPlane) -> Callable[..., str]:
+    """Make a fresh namespace: see ControlPlane.new_namespace, whose arguments it takes."""
+    return plane.new_namespace
