@@ -1,0 +1,57 @@
+"""The web application: probes, metrics and version in Flask, admission by the same `Reviewer`.
+
+Behind the lane Flask sees everything but admission; alone, under a test client or any WSGI server,
+it serves admission as well, with the same answers.
+"""
+
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
+
+from webhook.admission.metrics import CONTENT_TYPE_LATEST
+from webhook.admission.review import BODY_LIMIT, Reviewer, Route
+from webhook.version import VERSION
+
+
+def create_app(reviewer: Reviewer) -> Flask:
+    """Make the Flask application around a reviewer."""
+    app = Flask("mendix-mesh", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = BODY_LIMIT
+
+    @app.get("/livez")
+    @app.get("/readyz")
+    def alive() -> str:
+        # Ready as soon as it answers: a review needs nothing but the process itself.
+        return "ok\n"
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        return Response(reviewer.metrics.expose(), content_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/version")
+    def version() -> dict[str, str]:
+        return {"name": "mendix-mesh", "version": VERSION}
+
+    @app.errorhandler(HTTPException)
+    def refuse(error: HTTPException) -> Response:
+        text = f"{error.code} {error.name}\n"
+        return Response(text, error.code, error.get_headers(), content_type="text/plain")
+
+    def admit(route: Route) -> Response:
+        if not is_json(request.content_type):
+            return Response(NOT_JSON, 415, content_type="text/plain")
+        body = reviewer.answer(route, request.get_data(cache=False))
+        return Response(body, content_type="application/json")
+
+    for path, route in reviewer.routes.items():
+        app.add_url_rule(
+            path, path, lambda route=route: admit(route), methods=["POST"], strict_slashes=True
+        )
+    return app
+
+
+NOT_JSON = "415 Unsupported Media Type: the API server sends application/json\n"
+
+
+def is_json(content_type: str | None) -> bool:
+    """Whether a body is declared to be JSON, with or without a charset."""
+    return (content_type or "").partition(";")[0].strip().lower() == "application/json"

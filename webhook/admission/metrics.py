@@ -1,0 +1,68 @@
+"""What /metrics shows. Every label value is one of a few: nothing from outside becomes a label."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from webhook.policy.workload import TEMPLATES
+
+__all__ = ["CONTENT_TYPE_LATEST", "Metrics"]
+
+_KINDS = frozenset({*TEMPLATES, "Ingress"})
+_BUCKETS = (
+    0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 2.5,
+)  # fmt: skip
+
+
+class Metrics:
+    """The admission server's metrics, in a registry of their own."""
+
+    def __init__(self, version: str) -> None:
+        self.registry = CollectorRegistry()
+        self._reviews = Counter(
+            "mendix_mesh_reviews",
+            "Admission reviews answered.",
+            ("webhook", "mesh", "mode", "kind", "verdict"),
+            registry=self.registry,
+        )
+        self._violations = Counter(
+            "mendix_mesh_violations",
+            "Violations found, in every mode; exempted ones not counted.",
+            ("mesh", "mode", "check"),
+            registry=self.registry,
+        )
+        duration = Histogram(
+            "mendix_mesh_review_duration_seconds",
+            "Time from the whole body read to the answer ready.",
+            ("webhook",),
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        self._durations = {name: duration.labels(name) for name in ("mutate", "validate")}
+        self.certificate_expiry = Gauge(
+            "mendix_mesh_certificate_expiry_timestamp_seconds",
+            "When the serving certificate expires, in seconds since 1970.",
+            registry=self.registry,
+        )
+        build = Gauge("mendix_mesh_build_info", "Always 1.", ("version",), registry=self.registry)
+        build.labels(version).set(1)
+        self._children: dict[tuple[str, str, str, str, str], Counter] = {}
+
+    def review(self, webhook: str, mesh: str, mode: str, kind: str, verdict: str) -> None:
+        """Count one answered review."""
+        key = (webhook, mesh, mode, kind if kind in _KINDS else "other", verdict)
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = self._reviews.labels(*key)
+        child.inc()
+
+    def violation(self, mesh: str, mode: str, check: str) -> None:
+        """Count one violation."""
+        self._violations.labels(mesh, mode, check).inc()
+
+    def duration(self, webhook: str, seconds: float) -> None:
+        """Record how long a review took."""
+        self._durations[webhook].observe(seconds)
+
+    def expose(self) -> bytes:
+        """All of it in Prometheus' text format."""
+        return generate_latest(self.registry)

@@ -1,0 +1,30 @@
+"""The gunicorn worker: uvicorn's, with the options that an admission webhook needs."""
+
+import ssl
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from uvicorn.config import Config
+from uvicorn_worker import UvicornWorker
+
+from webhook.admission import tls
+
+
+def _context(config: Config, _default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+    return tls.context(str(config.ssl_certfile), str(config.ssl_keyfile))
+
+
+class Worker(UvicornWorker):
+    """One process, one thread; no header that tells what serves, no line per request."""
+
+    CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
+        "loop": "uvloop",
+        "http": "httptools",
+        "ws": "none",
+        "lifespan": "off",
+        "interface": "asgi3",
+        "access_log": False,
+        "proxy_headers": False,
+        "server_header": False,
+        "ssl_context_factory": _context,
+    }

@@ -1,0 +1,102 @@
+"""The checks, one file each: what is wrong with a pod, why it matters and how to mend it.
+
+A module in this package is a check: it has `CHECK`, the data that messages and docs are made of,
+and `find`, which yields a violation for each place in the pod. Adding one is adding a file.
+"""
+
+import pkgutil
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from webhook.policy.meshes import Mesh, Spot
+from webhook.policy.settings import Settings
+from webhook.policy.workload import Pod
+
+Level = Literal["deny", "advise"]
+
+
+class Violation(msgspec.Struct, frozen=True):
+    """One thing that is wrong, in one place of one object."""
+
+    check: str
+    #: Path in the object, as `spec.containers[0].securityContext.runAsUser`.
+    field: str
+    reason: str
+    fix: str
+    level: Level
+    #: The offending values, say ports: what an update may not add to.
+    values: tuple[str, ...] = ()
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """What anyone will ever ask about a check."""
+
+    id: str
+    #: deny refuses the pod in enforce; advise warns in every mode.
+    level: Level
+    meshes: tuple[str, ...]
+    #: The fields that it looks at.
+    fields: tuple[str, ...]
+    reason: str
+    fix: str
+    #: Where the rule comes from: the code or documents of the mesh or of Kubernetes.
+    source: str
+    #: Judged only where the proxy is, or must be: on stored pods, not on what will become one.
+    evidence: bool = False
+    #: A pod that breaks it can't have been injected, so that "no proxy" would say it twice.
+    explains_absence: bool = False
+
+    def violation(
+        self, spot: str | Spot, *values: str, reason: str = "", fix: str = ""
+    ) -> Violation:
+        """A violation at a field, or at a spot that a mesh found, with its own words if any."""
+        if isinstance(spot, Spot):
+            return self.violation(spot.field, *spot.values, reason=spot.reason, fix=spot.fix)
+        text = reason or self.reason
+        if values:
+            text += f" ({', '.join(values)})"
+        return Violation(self.id, spot, text, fix or self.fix, self.level, values)
+
+
+Find = Callable[[Pod, Mesh, Settings], Iterator[Violation]]
+
+
+class Entry(NamedTuple):
+    """A check and the function that looks for it."""
+
+    check: Check
+    find: Find
+
+
+def _load() -> dict[str, Entry]:
+    entries: dict[str, Entry] = {}
+    for module in pkgutil.iter_modules(__path__):
+        loaded = import_module(f"{__name__}.{module.name}")
+        check: Check = loaded.CHECK
+        if check.id.replace("-", "_") != module.name:
+            raise RuntimeError(f"check {check.id} must live in {check.id.replace('-', '_')}.py")
+        entries[check.id] = Entry(check, loaded.find)
+    return entries
+
+
+_entries: dict[str, Entry] = {}
+
+
+def all_checks() -> dict[str, Entry]:
+    """Every check by its id."""
+    if not _entries:
+        _entries.update(_load())
+    return _entries
+
+
+def ids() -> frozenset[str]:
+    """The ids of all checks."""
+    return frozenset(all_checks())
+
+
+def for_mesh(mesh: str) -> tuple[Entry, ...]:
+    """The checks that apply to a mesh."""
+    return tuple(entry for entry in all_checks().values() if mesh in entry.check.meshes)

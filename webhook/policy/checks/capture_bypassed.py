@@ -1,0 +1,33 @@
+"""A pod with the proxy in it whose traffic is led past it."""
+
+from collections.abc import Iterator
+
+from webhook.policy.checks import Check, Violation
+from webhook.policy.meshes import Mesh
+from webhook.policy.settings import Settings
+from webhook.policy.workload import Pod
+
+CHECK = Check(
+    id="capture-bypassed",
+    level="deny",
+    meshes=(
+        "linkerd",
+        "istio",
+    ),
+    fields=(
+        "metadata.annotations[config.linkerd.io/skip-inbound-ports]",
+        "metadata.annotations[config.linkerd.io/skip-outbound-ports]",
+        "metadata.annotations[config.linkerd.io/skip-subnets]",
+        "metadata.annotations[linkerd.io/inject]",
+        "spec.initContainers[*].args",
+    ),
+    reason="leads traffic past the proxy in plaintext",
+    fix="remove it, or ask an admin to allow these ports in the settings",
+    source="linkerd2 pkg/k8s/labels.go, pkg/inject/inject.go, proxy-init flags",
+)
+
+
+def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
+    """Yield each annotation, argument or variable that takes traffic past the proxy."""
+    for spot in mesh.capture_bypasses(pod):
+        yield CHECK.violation(spot)

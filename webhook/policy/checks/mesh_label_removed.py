@@ -1,0 +1,31 @@
+"""An update that takes a running pod out of the mesh: control planes read these live."""
+
+from collections.abc import Iterator
+
+from webhook.policy.checks import Check, Violation
+from webhook.policy.meshes import Mesh
+from webhook.policy.settings import Settings
+from webhook.policy.workload import Pod
+
+CHECK = Check(
+    id="mesh-label-removed",
+    level="deny",
+    meshes=(
+        "linkerd",
+        "istio",
+        "ambient",
+    ),
+    fields=(
+        "metadata.labels[linkerd.io/control-plane-ns]",
+        "metadata.annotations[config.linkerd.io/default-inbound-policy]",
+    ),
+    reason="takes a running pod out of the mesh",
+    fix="keep it as the injector set it",
+    source="linkerd2 destination/endpoint_translator.go, policy-controller inbound/workload.rs",
+)
+
+
+def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
+    """Yield what this update takes away."""
+    for spot in mesh.forsaken(pod):
+        yield CHECK.violation(spot)

@@ -1,0 +1,31 @@
+"""Variables that change the proxy behind the injector's back."""
+
+from collections.abc import Iterator
+
+from webhook.policy.checks import Check, Violation
+from webhook.policy.meshes import Mesh
+from webhook.policy.settings import Settings
+from webhook.policy.workload import Pod
+
+CHECK = Check(
+    id="proxy-env-overridden",
+    level="deny",
+    meshes=(
+        "linkerd",
+        "istio",
+    ),
+    fields=(
+        "metadata.annotations[config.linkerd.io/proxy-additional-env]",
+        "spec.initContainers[*].env",
+        "spec.initContainers[*].envFrom",
+    ),
+    reason="overrides the proxy's own environment",
+    fix="remove the variables that start with LINKERD2_PROXY_, _pod_, _l5d_ or LD_",
+    source="linkerd2 pkg/inject/inject.go (additional env is merged last)",
+)
+
+
+def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
+    """Yield each place that overrides what the injector set."""
+    for spot in mesh.overridden_env(pod):
+        yield CHECK.violation(spot)

@@ -1,0 +1,31 @@
+"""A proxy or init container from a registry that is not the mesh's."""
+
+from collections.abc import Iterator
+
+from webhook.policy.checks import Check, Violation
+from webhook.policy.meshes import Mesh
+from webhook.policy.settings import Settings
+from webhook.policy.workload import Pod
+
+CHECK = Check(
+    id="proxy-image-untrusted",
+    level="deny",
+    meshes=(
+        "linkerd",
+        "istio",
+    ),
+    fields=(
+        "spec.initContainers[*].image",
+        "spec.containers[*].image",
+        "metadata.annotations[config.linkerd.io/proxy-image]",
+    ),
+    reason="is not an image of the mesh",
+    fix="use the mesh's image, or name your mirror in settings.linkerd.proxyImages",
+    source="linkerd2 pkg/healthcheck/sidecar.go (a name is enough for the injector to skip)",
+)
+
+
+def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
+    """Yield each image of the mesh's containers that is not trusted."""
+    for spot in mesh.untrusted_images(pod):
+        yield CHECK.violation(spot)

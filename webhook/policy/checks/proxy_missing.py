@@ -1,0 +1,32 @@
+"""A stored pod without the mesh's proxy: the injector did not run, or skipped it."""
+
+from collections.abc import Iterator
+
+from webhook.policy.checks import Check, Violation
+from webhook.policy.meshes import Mesh
+from webhook.policy.settings import Settings
+from webhook.policy.workload import Pod
+
+CHECK = Check(
+    id="proxy-missing",
+    level="deny",
+    meshes=(
+        "linkerd",
+        "istio",
+        "ambient",
+    ),
+    fields=(
+        "spec.initContainers",
+        "spec.containers",
+    ),
+    reason="did not get the mesh's proxy",
+    fix="see that the injector runs and the namespace does not switch it off, then try again",
+    source="linkerd2 pkg/inject/report.go; proxy-injector-rbac.yaml (failurePolicy Ignore)",
+    evidence=True,
+)
+
+
+def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
+    """Yield a violation if nothing shows that the pod joined."""
+    for spot in mesh.missing(pod):
+        yield CHECK.violation(spot)

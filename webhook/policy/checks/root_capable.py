@@ -1,0 +1,36 @@
+"""A container that may be root and change its user: it can take on the proxy's."""
+
+from collections.abc import Iterator
+
+from webhook.policy.checks import Check, Violation
+from webhook.policy.meshes import Mesh
+from webhook.policy.settings import Settings
+from webhook.policy.workload import Pod
+
+CHECK = Check(
+    id="root-capable",
+    level="advise",
+    meshes=(
+        "linkerd",
+        "istio",
+    ),
+    fields=("spec.containers[*].securityContext",),
+    reason="may run as root and become the proxy's user",
+    fix="set runAsNonRoot: true, or drop the capability SETUID",
+    source="capabilities(7) CAP_SETUID",
+)
+
+
+def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
+    """Yield each such container."""
+    whole = pod.spec.security_context
+    for placed in pod.workload_containers:
+        own = placed.container.security_context
+        user = next((c.run_as_user for c in (own, whole) if c and c.run_as_user is not None), None)
+        non_root = next(
+            (c.run_as_non_root for c in (own, whole) if c and c.run_as_non_root is not None), False
+        )
+        dropped = (own.capabilities.drop if own and own.capabilities else None) or ()
+        keeps = not {"ALL", "SETUID", "CAP_SETUID"} & {name.upper() for name in dropped}
+        if keeps and (user == 0 or (user is None and not non_root)):
+            yield CHECK.violation(placed.field("securityContext"), placed.name)

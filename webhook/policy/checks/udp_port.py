@@ -1,0 +1,30 @@
+"""A UDP port: meshes capture TCP alone."""
+
+from collections.abc import Iterator
+
+from webhook.policy.checks import Check, Violation
+from webhook.policy.meshes import Mesh
+from webhook.policy.settings import Settings
+from webhook.policy.workload import Pod
+
+CHECK = Check(
+    id="udp-port",
+    level="advise",
+    meshes=(
+        "linkerd",
+        "istio",
+        "ambient",
+    ),
+    fields=("spec.containers[*].ports",),
+    reason="serves UDP, which no mesh encrypts",
+    fix="use TCP, or encrypt it in the application",
+    source="linkerd2 pkg/inject/report.go udp_ports_enabled; istio.io ops/best-practices/security",
+)
+
+
+def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
+    """Yield each UDP port of a workload container."""
+    for placed in pod.workload_containers:
+        for index, port in enumerate(placed.container.ports or ()):
+            if port.protocol == "UDP":
+                yield CHECK.violation(placed.field(f"ports[{index}]"), str(port.container_port))

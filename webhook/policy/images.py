@@ -1,0 +1,12 @@
+"""Image references, parsed as container runtimes do: a prefix match would trust look-alikes."""
+
+
+def repository(image: str) -> str:
+    """The registry and path of an image, without tag and digest.
+
+    `cr.l5d.io/linkerd/proxy:edge@sha256:…` gives `cr.l5d.io/linkerd/proxy`; a registry's port is
+    kept. Nothing is added: `linkerd/proxy` is Docker Hub's, and equals no fully named image.
+    """
+    name = image.partition("@")[0]
+    head, colon, tag = name.rpartition(":")
+    return head if colon and "/" not in tag else name

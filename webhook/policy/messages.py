@@ -1,0 +1,50 @@
+"""Verdicts in words, for the person who ran kubectl."""
+
+from collections.abc import Sequence
+
+from webhook.policy.checks import Violation
+from webhook.policy.validate import Verdict
+
+#: The longest warning that clients show whole (kubernetes.io, extensible admission controllers).
+LONGEST_WARNING = 119
+#: kubectl shows a message whole, but an Event cuts it at 1,024 characters.
+MOST_VIOLATIONS = 20
+
+
+def denial(verdict: Verdict) -> str:
+    """Everything that is wrong at once, a line each: check, field, reason and the way out."""
+    mesh = "any" if verdict.mesh == "unknown" else f"the {verdict.mesh}"
+    denying = [violation for violation in verdict.violations if violation.level == "deny"]
+    lines = [f"{verdict.subject} would run outside {mesh} mesh:"]
+    lines += table(denying[:MOST_VIOLATIONS])
+    if len(denying) > MOST_VIOLATIONS:
+        lines.append(f"  and {len(denying) - MOST_VIOLATIONS} more")
+    return "\n".join(lines)
+
+
+def table(violations: Sequence[Violation]) -> list[str]:
+    """One aligned line per violation."""
+    check = max((len(violation.check) for violation in violations), default=0)
+    field = max((len(violation.field) for violation in violations), default=0)
+    return [f"  {v.check:<{check}}  {v.field:<{field}}  {v.reason}; {v.fix}" for v in violations]
+
+
+def warnings(verdict: Verdict) -> list[str]:
+    """What the client is warned of: nothing beside a denial, nor in audit what would be denied."""
+    if verdict.outcome == "denied":
+        return []
+    shown = [v for v in verdict.violations if v.level == "advise" or verdict.outcome == "warned"]
+    return [warning(violation) for violation in shown]
+
+
+def warning(violation: Violation) -> str:
+    """One violation in under 120 characters: the reason gives way first, then the end."""
+    start = f"{violation.check}: {violation.field}"
+    for text in (f"{start} {violation.reason}; {violation.fix}", f"{start}: {violation.fix}"):
+        if len(text) <= LONGEST_WARNING:
+            return _one_line(text)
+    return _one_line(f"{start}: {violation.reason}")[: LONGEST_WARNING - 1] + "…"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

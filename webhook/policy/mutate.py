@@ -1,0 +1,86 @@
+"""What a review adds to an object: labels and annotations, as hand-built JSON Patch operations.
+
+Never containers, resources or selectors, and never the whole object: a round trip through types
+would drop the fields that they don't know (istio#49221). Reviewing the result adds nothing.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from webhook.policy import ingress, mendix
+from webhook.policy.meshes import Mesh, Want
+from webhook.policy.objects import Meta
+from webhook.policy.request import Request
+from webhook.policy.settings import Settings
+from webhook.policy.workload import is_owned, pod_of
+
+
+class Operation(msgspec.Struct, frozen=True):
+    """One operation of a JSON Patch (RFC 6902)."""
+
+    op: str
+    path: str
+    value: Any
+
+
+def mutate(request: Request, mesh: Mesh, settings: Settings) -> list[Operation]:
+    """The patch that makes the reviewed object join the mesh; empty where nothing is missing.
+
+    Pods get it as they are born. Controllers' templates get it on CREATE, and on an update that
+    changes the template anyway; never where something owns the object, which would roll it back or,
+    as a Deployment does with its ReplicaSets, make another one.
+    """
+    obj = request.object
+    if obj is None or request.subresource or request.operation not in ("CREATE", "UPDATE"):
+        return []
+    if obj.kind == "Ingress":
+        return patch("", obj.metadata, ingress.wants(obj, settings.ingress))
+    pod = pod_of(obj, mesh, ingress=request.ingress)
+    if pod is None:
+        return []
+    if not pod.template:
+        if request.operation != "CREATE":
+            return []
+        return patch("", obj.metadata, mesh.opt_in(pod, task=mendix.is_task(pod)))
+    if is_owned(obj) or mendix.is_operator_owned(obj) or not request.template_changed:
+        return []
+    if obj.spec is None or not pod.spec.containers:
+        return []
+    pointer = "/" + pod.template.replace(".", "/")
+    return patch(pointer, _template_meta(pod.meta), mesh.opt_in(pod, task=mendix.is_task(pod)))
+
+
+def patch(pointer: str, meta: Meta | None, wants: Iterable[Want]) -> list[Operation]:
+    """Operations that add labels and annotations to the metadata below a JSON pointer.
+
+    A map that is null or missing is added whole, since `add` needs its parent.
+    """
+    wanted: dict[str, dict[str, str]] = {}
+    for want in wants:
+        wanted.setdefault(want.place, {})[want.key] = want.value
+    if not wanted:
+        return []
+    if meta is None:
+        return [Operation("add", f"{pointer}/metadata", wanted)]
+    operations = []
+    for place, pairs in wanted.items():
+        existing: Mapping[str, str] | None = getattr(meta, place)
+        path = f"{pointer}/metadata/{place}"
+        if existing is None:
+            operations.append(Operation("add", path, pairs))
+        else:
+            operations += [
+                Operation("add", f"{path}/{_escape(key)}", value) for key, value in pairs.items()
+            ]
+    return operations
+
+
+def _template_meta(meta: Meta) -> Meta | None:
+    """None where nothing of the metadata is known: adding it whole is right if it is missing."""
+    return None if meta == Meta() else meta
+
+
+def _escape(key: str) -> str:
+    return key.replace("~", "~0").replace("/", "~1")

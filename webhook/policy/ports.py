@@ -1,0 +1,40 @@
+"""Lists of ports as meshes write them: `25, 8080-8090`."""
+
+from collections.abc import Iterable
+
+Ranges = list[tuple[int, int]]
+
+
+def parse(text: str) -> tuple[Ranges, list[str]]:
+    """Read a list of ports and ranges; gives the ranges, and the parts that are neither."""
+    ranges: Ranges = []
+    odd: list[str] = []
+    for raw in text.split(","):
+        part = raw.strip()
+        if not part:
+            continue
+        low, dash, high = part.partition("-")
+        low, high = low.strip(), high.strip()
+        if low.isdecimal() and (not dash or high.isdecimal()) and part.isascii():
+            ranges.append((int(low), int(high) if dash else int(low)))
+        else:
+            odd.append(part)
+    return ranges, odd
+
+
+def beyond(text: str, allowed: Ranges) -> list[str]:
+    """The parts of a list that reach past the allowed ranges, as written; odd ones count."""
+    ranges, odd = parse(text)
+    return [_show(span) for span in ranges if not _within(span, allowed)] + odd
+
+
+def _within(span: tuple[int, int], allowed: Iterable[tuple[int, int]]) -> bool:
+    low, high = span
+    for start, end in sorted(allowed):
+        if start <= low <= end:
+            low = end + 1
+    return low > high
+
+
+def _show(span: tuple[int, int]) -> str:
+    return str(span[0]) if span[0] == span[1] else f"{span[0]}-{span[1]}"

@@ -1,0 +1,21 @@
+"""What is reviewed: the parts of an admission request that decide."""
+
+import msgspec
+
+from webhook.policy.objects import Object
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """One request to review, decoded."""
+
+    #: CREATE, UPDATE, DELETE or CONNECT.
+    operation: str = "CREATE"
+    #: The request's namespace: the object's own may be empty.
+    namespace: str = ""
+    subresource: str = ""
+    object: Object | None = None
+    old: Object | None = None
+    #: For a controller: whether the pod template is new or differs from the stored one.
+    template_changed: bool = True
+    #: The review is of an ingress controller's namespace.
+    ingress: bool = False

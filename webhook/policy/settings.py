@@ -1,0 +1,223 @@
+"""The admin's settings: one YAML file, strict, read once at start.
+
+Field names are camelCase in the file. An unknown key is an error that names its path, because a
+misspelt setting that is silently ignored is how a cluster ends up less strict than its owner
+thinks.
+"""
+
+import datetime
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from webhook.policy import ports
+
+Text = Annotated[str, Meta(min_length=1)]
+CheckId = Annotated[str, Meta(pattern="^[a-z][a-z0-9-]*$")]
+PortList = Annotated[str, Meta(pattern=r"^\s*(\d+(\s*-\s*\d+)?(\s*,\s*\d+(\s*-\s*\d+)?)*)?\s*$")]
+
+
+class SettingsError(ValueError):
+    """A settings file that can't be used; the text says what is wrong and where."""
+
+
+class _Strict(
+    msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True
+):
+    """Base of all: camelCase, unknown keys refused."""
+
+
+class Expression(_Strict, frozen=True, kw_only=True, rename="camel"):
+    """One requirement of a label selector, as in Kubernetes."""
+
+    key: Text
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
+    values: list[str] = []
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """Whether the labels meet the requirement; NotIn holds where the key is absent."""
+        if self.operator == "Exists":
+            return self.key in labels
+        if self.operator == "DoesNotExist":
+            return self.key not in labels
+        return (labels.get(self.key) in self.values) == (self.operator == "In")
+
+
+class Selector(_Strict, frozen=True, kw_only=True, rename="camel"):
+    """A label selector, as in Kubernetes; an empty one selects all."""
+
+    match_labels: dict[str, str] = {}
+    match_expressions: list[Expression] = []
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """Whether the labels meet every requirement."""
+        return all(labels.get(key) == value for key, value in self.match_labels.items()) and all(
+            expression.matches(labels) for expression in self.match_expressions
+        )
+
+
+class _Selected(_Strict, frozen=True, kw_only=True, rename="camel"):
+    """What applies to some namespaces and pods alone, for a reason that is written down."""
+
+    reason: Annotated[str, Meta(min_length=1, description="Why; shown wherever it applies.")]
+    namespaces: Annotated[
+        list[Text], Meta(min_length=1, description="Names or globs; * is every namespace.")
+    ]
+    selector: Annotated[Selector, Meta(description="Labels of the pods; all where empty.")] = (
+        Selector()
+    )
+
+    def selects(self, namespace: str, labels: Mapping[str, str]) -> bool:
+        """Whether it applies to a pod with these labels in this namespace."""
+        return any(
+            fnmatchcase(namespace, pattern) for pattern in self.namespaces
+        ) and self.selector.matches(labels)
+
+
+class Exemption(_Selected, frozen=True, kw_only=True, rename="camel"):
+    """Pods that may break named checks.
+
+    Whoever may create pods in such a namespace chooses their labels: exempt a namespace whose
+    owners you trust.
+    """
+
+    checks: Annotated[list[CheckId], Meta(min_length=1, description="Ids of the checks.")]
+    until: Annotated[
+        datetime.date | None, Meta(description="Last day; afterwards it exempts nothing.")
+    ] = None
+
+    def holds_on(self, today: datetime.date) -> bool:
+        """Whether its last day has not passed."""
+        return self.until is None or today <= self.until
+
+
+class LevelChange(_Selected, frozen=True, kw_only=True, rename="camel"):
+    """Another level for a check, for all pods or some."""
+
+    check: CheckId
+    level: Annotated[
+        Literal["deny", "advise"], Meta(description="deny refuses the pod, advise only warns.")
+    ]
+    namespaces: list[Text] = msgspec.field(default_factory=lambda: ["*"])
+
+
+class Linkerd(_Strict, frozen=True, kw_only=True, rename="camel"):
+    """How Linkerd is installed in the cluster, and what is demanded of it."""
+
+    control_plane_namespace: Annotated[Text, Meta(description="Where Linkerd runs.")] = "linkerd"
+    proxy_images: Annotated[
+        list[Text],
+        Meta(
+            min_length=1,
+            description="Repositories, without tag, that the proxy may come from: your mirror's.",
+        ),
+    ] = msgspec.field(default_factory=lambda: ["cr.l5d.io/linkerd/proxy"])
+    init_images: Annotated[
+        list[Text],
+        Meta(description="Further repositories for linkerd-init (a separate image before 2.19)."),
+    ] = msgspec.field(default_factory=lambda: ["cr.l5d.io/linkerd/proxy-init"])
+    debug_images: Annotated[
+        list[Text], Meta(description="Repositories that linkerd-debug may come from.")
+    ] = msgspec.field(default_factory=lambda: ["cr.l5d.io/linkerd/debug"])
+    proxy_uid: Annotated[int, Meta(ge=1, description="The proxy's user id.")] = 2102
+    skip_inbound_ports: Annotated[
+        PortList, Meta(description="Inbound ports that may bypass the proxy: the mesh's default.")
+    ] = "4190,4191,4567,4568"
+    skip_outbound_ports: Annotated[
+        PortList, Meta(description="Outbound ports that may bypass the proxy: the mesh's default.")
+    ] = "4567,4568"
+    skip_subnets: Annotated[
+        list[Text], Meta(description="Subnets that may bypass the proxy, as written.")
+    ] = []
+    inbound_policy: Annotated[
+        Literal[
+            "all-authenticated", "cluster-authenticated", "deny", "all-unauthenticated",
+            "cluster-unauthenticated", "audit",
+        ]
+        | None,
+        Meta(description="Added to pods as default-inbound-policy; all-authenticated takes in no "
+             "plaintext."),
+    ] = None  # fmt: skip
+
+
+class Ingress(_Strict, frozen=True, kw_only=True, rename="camel"):
+    """Which ingress controller serves which ingress class."""
+
+    classes: Annotated[
+        dict[str, Literal["ingress-nginx", "f5-nginx", "none"]],
+        Meta(
+            description="Ingress class -> its controller: ingress-nginx (the community's), "
+            "f5-nginx (F5's), or none to leave its Ingresses alone."
+        ),
+    ] = msgspec.field(default_factory=lambda: {"nginx": "ingress-nginx"})
+
+
+class Settings(_Strict, frozen=True, kw_only=True, rename="camel"):
+    """Everything that an admin may set for policy."""
+
+    opt_out: Annotated[
+        Literal["deny", "override"],
+        Meta(description="A pod that opts out of the mesh is refused, or opted in all the same."),
+    ] = "deny"
+    linkerd: Linkerd = Linkerd()
+    ingress: Ingress = Ingress()
+    levels: Annotated[list[LevelChange], Meta(description="Other levels for checks.")] = []
+    exemptions: Annotated[list[Exemption], Meta(description="Pods that may break a check.")] = []
+
+    def level_of(self, check: str, default: str, namespace: str, labels: Mapping[str, str]) -> str:
+        """The level of a check for a pod: the last change that selects it, else the default."""
+        for change in reversed(self.levels):
+            if change.check == check and change.selects(namespace, labels):
+                return change.level
+        return default
+
+    def exemption(
+        self, check: str, namespace: str, labels: Mapping[str, str], today: datetime.date
+    ) -> Exemption | None:
+        """The exemption that lets a pod break a check today, if there is one."""
+        for exemption in self.exemptions:
+            if (
+                check in exemption.checks
+                and exemption.holds_on(today)
+                and exemption.selects(namespace, labels)
+            ):
+                return exemption
+        return None
+
+
+def parse(document: Any, *, checks: frozenset[str]) -> Settings:
+    """Make settings of a parsed YAML document; None (an empty file) gives the defaults.
+
+    `checks` are the ids that levels and exemptions may name. Raises `SettingsError`.
+    """
+    try:
+        settings = msgspec.convert({} if document is None else document, Settings)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise SettingsError(str(error).replace("`$", "`settings")) from None
+    named = [
+        (f"settings.levels[{i}].check", change.check) for i, change in enumerate(settings.levels)
+    ] + [
+        (f"settings.exemptions[{i}].checks", check)
+        for i, exemption in enumerate(settings.exemptions)
+        for check in exemption.checks
+    ]
+    for path, check in named:
+        if check not in checks:
+            known = ", ".join(sorted(checks))
+            raise SettingsError(f"there is no check `{check}` - at `{path}`; there are: {known}")
+    for path, text in (
+        ("skipInboundPorts", settings.linkerd.skip_inbound_ports),
+        ("skipOutboundPorts", settings.linkerd.skip_outbound_ports),
+    ):
+        for low, high in ports.parse(text)[0]:
+            if not 0 <= low <= high <= 65535:
+                raise SettingsError(f"no such ports: {low}-{high} - at `settings.linkerd.{path}`")
+    return settings
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of the settings file."""
+    return msgspec.json.schema(Settings)

@@ -1,0 +1,183 @@
+"""Whether an object may be stored: every check, then levels, exemptions and the mode."""
+
+import datetime
+from collections.abc import Iterable
+from typing import Literal
+
+import msgspec
+
+from webhook.policy import checks, mendix
+from webhook.policy.checks import Violation
+from webhook.policy.meshes import Mesh
+from webhook.policy.objects import Meta
+from webhook.policy.request import Request
+from webhook.policy.settings import Exemption, Settings
+from webhook.policy.workload import Pod, pod_of
+
+Mode = Literal["enforce", "warn", "audit"]
+MODES: tuple[Mode, ...] = ("enforce", "warn", "audit")
+Outcome = Literal["admitted", "denied", "warned", "audited", "exempt", "ignored"]
+
+#: Subresources of a pod that say nothing about its mesh; any other one is judged, so that a new
+#: way to change a pod fails safe (as Pod Security Admission does).
+IGNORED_SUBRESOURCES = frozenset(
+    {"attach", "binding", "eviction", "exec", "log", "portforward", "proxy", "scale", "status"}
+)
+
+
+class Exempted(msgspec.Struct, frozen=True):
+    """A violation and the admin's exemption that lets it pass."""
+
+    violation: Violation
+    exemption: Exemption
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What becomes of a request, and why."""
+
+    #: admitted (advice at most); denied, warned or audited (by mode, something must not be);
+    #: exempt (an exemption alone lets it pass); ignored (nothing to judge).
+    outcome: Outcome
+    mesh: str
+    mode: Mode
+    #: What was judged, in words: `pod shop-master-7f-*`.
+    subject: str = ""
+    violations: tuple[Violation, ...] = ()
+    exempted: tuple[Exempted, ...] = ()
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the object may be stored."""
+        return self.outcome != "denied"
+
+
+def validate(
+    request: Request,
+    mesh: Mesh,
+    mode: Mode,
+    settings: Settings,
+    *,
+    final: bool = True,
+    today: datetime.date | None = None,
+) -> Verdict:
+    """Judge one request.
+
+    A stored pod (`final`) is judged by evidence; controllers, and manifests, by intent. An update
+    is judged by what it changes for the worse alone: who already broke a rule must still be able to
+    lose a finalizer. `today` decides whether an exemption has run out, and is the current day if
+    not given.
+    """
+    obj = request.object
+    if (
+        obj is None
+        or request.operation not in ("CREATE", "UPDATE")
+        or request.subresource in IGNORED_SUBRESOURCES
+    ):
+        return Verdict("ignored", mesh.name, mode)
+    pod = pod_of(obj, mesh, final=final, ingress=request.ingress)
+    if pod is None:
+        return Verdict("ignored", mesh.name, mode)
+    old = None
+    if request.operation == "UPDATE" and request.old is not None:
+        if request.old.metadata == obj.metadata and request.old.spec == obj.spec:
+            return Verdict("admitted", mesh.name, mode)
+        old = pod_of(request.old, mesh, final=final, ingress=request.ingress)
+    found = find(pod, mesh, settings)
+    if old is not None and not pod.template:
+        pod.old = old
+        found = _worse(find(pod, mesh, settings), find(old, mesh, settings))
+    if not found:
+        return Verdict("admitted", mesh.name, mode)
+    denies = not pod.template or request.operation == "CREATE" or request.template_changed
+    return _weigh(found, pod, mesh, mode, settings, denies, _subject(obj.kind, obj.metadata, pod),
+                  request.namespace, today)  # fmt: skip
+
+
+def find(pod: Pod, mesh: Mesh, settings: Settings) -> list[Violation]:
+    """Everything that is wrong with a pod, whatever the mode."""
+    found: list[Violation] = []
+    evident = pod.final or pod.proxy is not None
+    for check, look in checks.for_mesh(mesh.name):
+        if evident or not check.evidence:
+            found += look(pod, mesh, settings)
+    if pod.template and found:
+        found = [_moved(violation, pod.template) for violation in found]
+    return found
+
+
+def _worse(found: list[Violation], before: list[Violation]) -> list[Violation]:
+    """What was not there before, or has got further values, say ports, since."""
+    known: dict[tuple[str, str], set[str]] = {}
+    for violation in before:
+        known.setdefault((violation.check, violation.field), set()).update(violation.values)
+    return [
+        violation
+        for violation in found
+        if (key := (violation.check, violation.field)) not in known
+        or not known[key].issuperset(violation.values)
+    ]
+
+
+def _weigh(
+    found: Iterable[Violation],
+    pod: Pod,
+    mesh: Mesh,
+    mode: Mode,
+    settings: Settings,
+    denies: bool,
+    subject: str,
+    namespace: str,
+    today: datetime.date | None,
+) -> Verdict:
+    """Apply levels and exemptions, then let the mode decide."""
+    levelled = [_at_level(violation, settings, namespace, pod) for violation in found]
+    if settings.exemptions:
+        today = today or datetime.date.today()
+    kept: list[Violation] = []
+    exempted: list[Exempted] = []
+    for violation in _once(levelled):
+        exemption = (
+            settings.exemption(violation.check, namespace, pod.labels, today) if today else None
+        )
+        if exemption:
+            exempted.append(Exempted(violation, exemption))
+        else:
+            kept.append(violation)
+    outcome: Outcome = "admitted"
+    if any(violation.level == "deny" for violation in kept):
+        outcome = _OUTCOMES[mode] if denies or mode == "audit" else "warned"
+    elif any(done.violation.level == "deny" for done in exempted):
+        outcome = "exempt"
+    return Verdict(outcome, mesh.name, mode, subject, tuple(kept), tuple(exempted))
+
+
+_OUTCOMES: dict[Mode, Outcome] = {"enforce": "denied", "warn": "warned", "audit": "audited"}
+
+
+def _at_level(violation: Violation, settings: Settings, namespace: str, pod: Pod) -> Violation:
+    if not settings.levels:
+        return violation
+    level = settings.level_of(violation.check, violation.level, namespace, pod.labels)
+    if level == violation.level:
+        return violation
+    return msgspec.structs.replace(violation, level=level)
+
+
+def _once(found: list[Violation]) -> list[Violation]:
+    """Leave out "no proxy" where another violation, which stands, is the reason for it."""
+    entries = checks.all_checks()
+    if any(v.level == "deny" and entries[v.check].check.explains_absence for v in found):
+        return [violation for violation in found if violation.check != "proxy-missing"]
+    return found
+
+
+def _moved(violation: Violation, template: str) -> Violation:
+    return msgspec.structs.replace(violation, field=f"{template}.{violation.field}")
+
+
+def _subject(kind: str, meta: Meta | None, pod: Pod) -> str:
+    """`pod shop-master-7f-* (Mendix app leader)`: at CREATE a generated name is not known yet."""
+    meta = meta or Meta()
+    name = meta.name or (f"{meta.generate_name}*" if meta.generate_name else "without a name")
+    role = mendix.role(pod)
+    return f"{kind.lower()} {name}" + (f" (Mendix {role})" if role else "")

@@ -1,0 +1,158 @@
+"""Any pod-bearing object seen as its pod."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from webhook.policy.objects import Container, Meta, Object, OwnerReference, PodSpec
+
+if TYPE_CHECKING:
+    from webhook.policy.meshes import Mesh
+
+#: kind -> field that leads to the pod template; empty for the pod itself.
+TEMPLATES: Mapping[str, str] = {
+    "Pod": "",
+    "Deployment": "spec.template",
+    "StatefulSet": "spec.template",
+    "DaemonSet": "spec.template",
+    "ReplicaSet": "spec.template",
+    "Job": "spec.template",
+    "CronJob": "spec.jobTemplate.spec.template",
+}
+#: The API groups of the kinds above.
+GROUPS = frozenset({"", "apps", "batch"})
+
+_EMPTY: Mapping[str, str] = {}
+_NO_META = Meta()
+_NO_SPEC = PodSpec()
+
+
+class Placed:
+    """A container and the place that it has in the pod."""
+
+    __slots__ = ("container", "index", "kind")
+
+    def __init__(self, container: Container, kind: str, index: int) -> None:
+        self.container = container
+        #: The list it is in: containers, initContainers or ephemeralContainers.
+        self.kind = kind
+        self.index = index
+
+    @property
+    def name(self) -> str:
+        """The container's name."""
+        return self.container.name
+
+    def field(self, inner: str = "") -> str:
+        """The path of the container in the pod, as `spec.containers[0]`, or of a field in it."""
+        path = f"spec.{self.kind}[{self.index}]"
+        return f"{path}.{inner}" if inner else path
+
+
+class Pod:
+    """A pod, or the pod of a template, as the checks see it.
+
+    `final` says that the pod is what the API server stores, after every webhook: then it is judged
+    by evidence. A template or a manifest is judged by what it will become.
+    """
+
+    __slots__ = (
+        "annotations",
+        "containers",
+        "controller",
+        "final",
+        "ingress",
+        "labels",
+        "mesh_containers",
+        "meta",
+        "old",
+        "proxy",
+        "spec",
+        "template",
+        "workload_containers",
+    )
+
+    def __init__(
+        self,
+        meta: Meta | None,
+        spec: PodSpec | None,
+        mesh: "Mesh",
+        *,
+        final: bool = False,
+        template: str = "",
+        ingress: bool = False,
+        controller: OwnerReference | None = None,
+    ) -> None:
+        self.meta = meta or _NO_META
+        self.spec = spec or _NO_SPEC
+        self.labels: Mapping[str, str] = self.meta.labels or _EMPTY
+        self.annotations: Mapping[str, str] = self.meta.annotations or _EMPTY
+        #: Path of the template in its object, as `spec.template`; empty for a pod.
+        self.template = template
+        self.final = final
+        #: An ingress controller's pod: it must take in clients that are not of the mesh.
+        self.ingress = ingress
+        #: What manages the pod; for a template, the object that has it.
+        self.controller = controller
+        #: The pod before this update, where there was one.
+        self.old: Pod | None = None
+        self.containers = [
+            Placed(container, kind, index)
+            for kind, members in (
+                ("initContainers", self.spec.init_containers),
+                ("containers", self.spec.containers),
+                ("ephemeralContainers", self.spec.ephemeral_containers),
+            )
+            for index, container in enumerate(members or ())
+        ]
+        #: The containers that the mesh put there, by name and place; checks tell the forged ones.
+        self.mesh_containers = [placed for placed in self.containers if mesh.claims(placed)]
+        self.workload_containers = (
+            [placed for placed in self.containers if placed not in self.mesh_containers]
+            if self.mesh_containers
+            else self.containers
+        )
+        #: The mesh's proxy, where the pod has one.
+        self.proxy = next(
+            (placed for placed in self.mesh_containers if placed.name == mesh.proxy_name), None
+        )
+
+    @property
+    def tasks_end(self) -> bool:
+        """Whether the pod is meant to end, so that a classic sidecar would keep it alive for ever.
+
+        Jobs demand one of these restart policies, and Mendix's build and storage pods have one.
+        """
+        return self.spec.restart_policy in ("Never", "OnFailure")
+
+
+def pod_of(obj: Object, mesh: "Mesh", *, final: bool = False, ingress: bool = False) -> Pod | None:
+    """The pod that `obj` is or would make; None for a kind that bears none.
+
+    `final` counts for pods alone: a template is never what is stored in the end.
+    """
+    path = TEMPLATES.get(obj.kind)
+    if path is None:
+        return None
+    meta, spec = obj.metadata, obj.spec
+    if path == "":
+        controller = meta.controller if meta else None
+        return Pod(meta, spec, mesh, final=final, ingress=ingress, controller=controller)
+    owner = OwnerReference(obj.api_version, obj.kind, (meta.name if meta else "") or "", True)
+    template = None
+    if spec is not None:
+        nested = spec.job_template
+        job = nested.spec if nested is not None else None
+        template = job.template if job is not None else spec.template
+    return Pod(
+        template.metadata if template else None,
+        template.spec if template else None,
+        mesh,
+        template=path,
+        ingress=ingress,
+        controller=owner,
+    )
+
+
+def is_owned(obj: Object) -> bool:
+    """Whether a controller manages the object, and would undo a change of its template."""
+    return obj.metadata is not None and obj.metadata.controller is not None
