@@ -69,14 +69,15 @@ class Reviewer:
         elsewhere: a mutating webhook is not the gate, and the other modes only watch.
         """
         start = time.perf_counter()
-        uid, kind, verdict = "", "", "error"
+        uid, kind = "", ""
+        outcome = "error"
         try:
             request = wire.decode(body)
             uid, kind = request.uid, request.kind.kind
             handle: Callable[[Route, wire.AdmissionRequest], Answer] = (
                 self._mutate if route.webhook == "mutate" else self._validate
             )
-            answer, kind, verdict = handle(route, request)
+            answer, kind, outcome = handle(route, request)
         except (wire.BadReviewError, objects.UndecodableError) as error:
             uid = getattr(error, "uid", "") or uid
             answer = self._cannot(route, uid, f"can't read the review: {error}")
@@ -84,7 +85,7 @@ class Reviewer:
             # No object may end a worker; the trace is for us, the answer for the user.
             log.exception("review failed", uid=uid, webhook=route.webhook)
             answer = self._cannot(route, uid, "an error in mendix-mesh; see its log")
-        self.metrics.review(route.webhook, route.mesh.name, route.mode or "", kind, verdict)
+        self.metrics.review(route.webhook, route.mesh.name, route.mode or "", kind, outcome)
         self.metrics.duration(route.webhook, time.perf_counter() - start)
         return answer
 
@@ -92,7 +93,7 @@ class Reviewer:
         kind = asked.kind.kind
         if kind not in TEMPLATES and kind != "Ingress":
             return Answer(_IGNORED.to(asked.uid), kind, "ignored")
-        request = _request(route, asked, changes=True)
+        request = _request(route, asked)
         patch = mutate(request, route.mesh, self.settings)
         if not patch:
             return Answer(_IGNORED.to(asked.uid), kind, "unchanged")
@@ -104,7 +105,7 @@ class Reviewer:
         kind, mode = asked.kind.kind, route.mode
         if kind not in TEMPLATES or mode is None:
             return Answer(_IGNORED.to(asked.uid), kind, "ignored")
-        request = _request(route, asked, changes=True)
+        request = _request(route, asked)
         if request.object is None and request.operation in ("CREATE", "UPDATE"):
             raise objects.UndecodableError(f"{request.operation} without an object")
         verdict = validate(request, route.mesh, mode, self.settings)
@@ -170,19 +171,13 @@ def respond(verdict: Verdict) -> wire.Response:
     )
 
 
-def _request(route: Route, asked: wire.AdmissionRequest, *, changes: bool) -> Request:
+def _request(route: Route, asked: wire.AdmissionRequest) -> Request:
     """Decode what policy reads; whole templates are compared only where both are there."""
     update = asked.operation == "UPDATE"
     old = None if not update or wire.is_null(asked.old_object) else asked.old_object
     obj = None if wire.is_null(asked.object) else asked.object
     changed = True
-    if (
-        changes
-        and update
-        and obj is not None
-        and old is not None
-        and TEMPLATES.get(asked.kind.kind)
-    ):
+    if update and obj is not None and old is not None and TEMPLATES.get(asked.kind.kind):
         changed = objects.template_of(_loose(obj)) != objects.template_of(_loose(old))
     return Request(
         operation=asked.operation,

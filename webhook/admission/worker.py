@@ -14,7 +14,7 @@ def _context(config: Config, _default: Callable[[], ssl.SSLContext]) -> ssl.SSLC
     return tls.context(str(config.ssl_certfile), str(config.ssl_keyfile))
 
 
-class Worker(UvicornWorker):
+class Worker(UvicornWorker):  # type: ignore[misc] # uvicorn-worker has no types
     """One process, one thread; no header that tells what serves, no line per request."""
 
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
