@@ -65,9 +65,9 @@ class Release:
 
     def renew_certificate(self, authority: Authority | None = None) -> Pair:
         """Put a new serving certificate into the Secret, signed by `authority` (else by ours)."""
-        pair = (authority or self.authority).issue(
-            "mendix-mesh", hosts=[f"{self.name}.{self.namespace}.svc"]
-        )
+        # The chart's Service has this name whatever the release is called.
+        host = f"mendix-mesh.{self.namespace}.svc"
+        pair = (authority or self.authority).issue("mendix-mesh", hosts=[host])
         secret = {
             "apiVersion": "v1",
             "kind": "Secret",

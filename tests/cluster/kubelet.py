@@ -69,6 +69,7 @@ class ServerKubelet:
             limits=httpx.Limits(max_keepalive_connections=0),
         )
         self._pods: dict[str, _Pod] = {}
+        self._failure: Exception | None = None
         self._paused = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"kubelet-{namespace}", daemon=True)
@@ -107,9 +108,7 @@ class ServerKubelet:
         before = len(self.crashes)
 
         def ready() -> bool:
-            if not self._thread.is_alive():
-                message = "the kubelet's thread is not running; see the exception that ended it"
-                raise ProcessError(message)
+            self._check_thread()
             for crash in self.crashes[before:]:
                 raise ProcessError(crash)
             wanted = {pod["metadata"]["uid"] for pod in self._list() if not _leaving(pod)}
@@ -136,12 +135,18 @@ class ServerKubelet:
         self.wait_ready(seconds=seconds)
 
     def stop(self) -> None:
-        """End all processes and the thread. The pods stay as they are."""
+        """End all processes and the thread; raises what ended it earlier. The pods stay."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()
         self._probe.close()
         self._api.close()
+        self._check_thread()
+
+    def _check_thread(self) -> None:
+        if self._failure:
+            message = f"the kubelet of {self.namespace} failed: {self._failure!r}"
+            raise RuntimeError(message) from self._failure
 
     def _running(self) -> list["_Pod"]:
         return [pod for pod in list(self._pods.values()) if pod.process.returncode is None]
@@ -164,6 +169,8 @@ class ServerKubelet:
                 # The API server may be restarting or ending; so would a kubelet go on.
                 with contextlib.suppress(httpx.TransportError, Refused):
                     self._tick()
+        except Exception as error:  # raised in the thread of the tests, where it is seen
+            self._failure = error
         finally:
             self._end_all()
 
@@ -340,6 +347,8 @@ class _Volumes:
         """Bring the folder up to date. Raises Refused 404 while an object is missing."""
         for mount in self._mounts:
             name = mount["name"]
+            if "subPath" in mount and name in self._written:
+                continue
             folder = self._home / name
             folder.mkdir(parents=True, exist_ok=True)
             content = self._content(api, self._volumes[name])

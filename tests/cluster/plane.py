@@ -320,7 +320,7 @@ class ControlPlane:
         for name in self._nodes:
             self.api.create(_node(name))
         for name in self._nodes:
-            self._await(lambda name=name: _ready(self.api.get("Node", name)), f"node {name}")  # type: ignore[misc]
+            self._await(lambda name=name: is_ready(self.api.get("Node", name)), f"node {name}")  # type: ignore[misc]
         self.await_namespace("default")
 
     def _run_in_background(self, program: str, **flags: object) -> None:
@@ -414,7 +414,8 @@ def _node_info(kubelet: str) -> Json:
     return {**dict.fromkeys(empty.split(), ""), "kubeletVersion": kubelet}
 
 
-def _ready(obj: Json) -> bool:
+def is_ready(obj: Json) -> bool:
+    """Say whether a node's or pod's status has the condition Ready."""
     conditions = obj.get("status", {}).get("conditions", ())
     return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 

@@ -1,12 +1,14 @@
 """The smallest webhook: a stand-in for the server when the harness itself is tested.
 
 It takes the server's own flags, answers 200 to every GET, and to every review with what its
-settings file has under "response" at that moment. SIGTERM ends it.
+settings file has under "response" at that moment. On SIGTERM it answers what has begun, and ends.
 """
 
 import argparse
 import json
+import signal
 import ssl
+import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -19,8 +21,6 @@ def main() -> None:
     options = parser.parse_args()
 
     class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
         def do_GET(self) -> None:
             self._answer({})
 
@@ -43,6 +43,9 @@ def main() -> None:
     host, _, port = options.listen.rpartition(":")
     with ThreadingHTTPServer((host, int(port)), Handler) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
+        # Connections are waited for at the end; HTTP/1.0 leaves none open between requests.
+        server.daemon_threads = False
+        signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
         server.serve_forever()
 
 
