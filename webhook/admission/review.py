@@ -93,7 +93,7 @@ class Reviewer:
         kind = asked.kind.kind
         if kind not in TEMPLATES and kind != "Ingress":
             return Answer(_IGNORED.to(asked.uid), kind, "ignored")
-        request = _request(route, asked)
+        request = request_of(asked, ingress=route.ingress)
         patch = mutate(request, route.mesh, self.settings)
         if not patch:
             return Answer(_IGNORED.to(asked.uid), kind, "unchanged")
@@ -105,7 +105,7 @@ class Reviewer:
         kind, mode = asked.kind.kind, route.mode
         if kind not in TEMPLATES or mode is None:
             return Answer(_IGNORED.to(asked.uid), kind, "ignored")
-        request = _request(route, asked)
+        request = request_of(asked, ingress=route.ingress)
         if request.object is None and request.operation in ("CREATE", "UPDATE"):
             raise objects.UndecodableError(f"{request.operation} without an object")
         verdict = validate(request, route.mesh, mode, self.settings)
@@ -144,7 +144,7 @@ class Reviewer:
 
 def respond(verdict: Verdict) -> wire.Response:
     """A verdict as the API server and its clients see it."""
-    audit = {"verdict": verdict.outcome}
+    audit: dict[str, str] = {"verdict": verdict.outcome}
     if verdict.violations:
         audit["checks"] = ",".join(_checks(verdict))
     if verdict.exempted:
@@ -171,7 +171,7 @@ def respond(verdict: Verdict) -> wire.Response:
     )
 
 
-def _request(route: Route, asked: wire.AdmissionRequest) -> Request:
+def request_of(asked: wire.AdmissionRequest, *, ingress: bool = False) -> Request:
     """Decode what policy reads; whole templates are compared only where both are there."""
     update = asked.operation == "UPDATE"
     old = None if not update or wire.is_null(asked.old_object) else asked.old_object
@@ -186,7 +186,7 @@ def _request(route: Route, asked: wire.AdmissionRequest) -> Request:
         object=_typed(obj, asked),
         old=_typed(old, asked),
         template_changed=changed,
-        ingress=route.ingress,
+        ingress=ingress,
     )
 
 

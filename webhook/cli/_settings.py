@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-import click
 import yaml
 
+from webhook.cli._errors import BadInputError
 from webhook.policy import checks
 from webhook.policy.settings import Settings, SettingsError, parse
 
@@ -21,9 +21,3 @@ def read_settings(path: Path | None) -> Settings:
         raise BadInputError(f"{path} is not YAML: {error}") from None
     except SettingsError as error:
         raise BadInputError(f"{path}: {error}") from None
-
-
-class BadInputError(click.ClickException):
-    """Input that can't be used: said in one line, exit code 2."""
-
-    exit_code = 2

@@ -8,7 +8,8 @@ import click
 
 from webhook.admission import logs, tls
 from webhook.admission.server import Options, serve
-from webhook.cli._settings import BadInputError, read_settings
+from webhook.cli._errors import BadInputError
+from webhook.cli._settings import read_settings
 from webhook.policy.settings import Settings
 
 _FILE = click.Path(dir_okay=False, path_type=Path)

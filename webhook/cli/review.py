@@ -1,0 +1,252 @@
+"""`mendix-mesh review`: the offline twin of the webhook, for manifests and stored pods."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import jsonpatch
+import msgspec
+
+from webhook.admission import wire
+from webhook.admission.review import MESHES, request_of
+from webhook.cli import _manifests
+from webhook.cli._errors import BadInputError
+from webhook.cli._manifests import Document
+from webhook.cli._output import FORMATS, Printer
+from webhook.cli._settings import read_settings
+from webhook.policy import meshes, objects
+from webhook.policy.checks import Violation
+from webhook.policy.meshes import Mesh
+from webhook.policy.mutate import Operation, mutate
+from webhook.policy.request import Request
+from webhook.policy.settings import Settings
+from webhook.policy.validate import MODES, Mode, validate
+from webhook.policy.workload import TEMPLATES
+
+MESH_LABEL = "mendix-mesh.io/mesh"
+MODE_LABEL = "mendix-mesh.io/mode"
+
+
+class Result(msgspec.Struct):
+    """What the API server would do with one object."""
+
+    source: str
+    kind: str
+    namespace: str
+    name: str
+    mesh: str
+    mode: str
+    verdict: str
+    patch: list[Operation]
+    violations: list[Violation]
+
+
+class Reviewed(msgspec.Struct):
+    """All results, and how many there are of each verdict."""
+
+    results: list[Result]
+    summary: dict[str, int]
+
+
+@click.command(
+    "review",
+    epilog="""Examples:
+
+    mendix-mesh review -f app.yaml
+
+    kubectl get pods -n mendix -o yaml | mendix-mesh review -f - --final
+
+    Exit codes: 0 all would be stored, 1 something would not, 2 unusable input.""",
+)
+@click.option(
+    "-f", "--filename", "files", multiple=True, required=True, metavar="FILE|DIR|-",
+    help="Manifests: YAML or JSON, several documents, Lists, AdmissionReviews.",
+)  # fmt: skip
+@click.option(
+    "--mesh", type=click.Choice(MESHES[:3]),
+    help="Mesh of every namespace; else from Namespaces in the input, else linkerd.",
+)  # fmt: skip
+@click.option(
+    "--mode", type=click.Choice(MODES),
+    help="Mode of every namespace; else from Namespaces in the input, else enforce.",
+)  # fmt: skip
+@click.option("-n", "--namespace", default="default", help="For objects that name none.")
+@click.option("--final", is_flag=True, help="Judge by evidence: these are stored pods.")
+@click.option("--ingress", is_flag=True, help="The pods are an ingress controller's.")
+@click.option(
+    "--settings", type=click.Path(dir_okay=False, path_type=Path), help="Settings file, YAML."
+)
+@click.option("-o", "--output", type=click.Choice(FORMATS), default="table", show_default=True)
+def COMMAND(  # noqa: N802 - the name by which commands are found
+    files: tuple[str, ...],
+    mesh: str | None,
+    mode: Mode | None,
+    namespace: str,
+    final: bool,
+    ingress: bool,
+    settings: Path | None,
+    output: str,
+) -> None:
+    """Tell what the webhook would do with manifests, without a cluster.
+
+    Plain manifests are judged by what they would become after mutation. With --final, and in
+    AdmissionReviews, pods are judged as they are: is the mesh's proxy really in them?
+    """
+    reviewer = _Reviewer(read_settings(settings), mesh, mode, namespace, final, ingress)
+    reviewed = reviewer.review(list(_manifests.read(files)))
+    printer = Printer(output)
+    if output == "table":
+        _show(printer, reviewed, reviewer.skipped)
+    else:
+        printer.data(reviewed)
+    if any(v.level == "deny" for result in reviewed.results for v in result.violations):
+        raise click.exceptions.Exit(1)
+
+
+class _Reviewer:
+    """Reviews documents under the namespaces that are among them."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        mesh: str | None,
+        mode: Mode | None,
+        namespace: str,
+        final: bool,
+        ingress: bool,
+    ) -> None:
+        self._settings = settings
+        self._meshes = meshes.load(settings)
+        self._mesh = mesh
+        self._mode = mode
+        self._default = namespace
+        self._final = final
+        self._ingress = ingress
+        self._namespaces: dict[str, dict[str, str]] = {}
+        #: Kinds that are not reviewed, and how many there were.
+        self.skipped: Counter[str] = Counter()
+
+    def review(self, documents: list[Document]) -> Reviewed:
+        """Review them in order; Namespaces count wherever they stand."""
+        for document in documents:
+            if document.content["kind"] == "Namespace":
+                meta = document.content.get("metadata") or {}
+                self._namespaces[str(meta.get("name"))] = meta.get("labels") or {}
+        results = [result for document in documents for result in self._one(document)]
+        counts = Counter(result.verdict for result in results)
+        summary = {"admitted": 0, "denied": 0, **counts}
+        if self.skipped:
+            summary["skipped"] = self.skipped.total()
+        return Reviewed(results, summary)
+
+    def _one(self, document: Document) -> Iterator[Result]:
+        kind = document.content["kind"]
+        try:
+            if kind == wire.KIND:
+                asked = wire.decode(json.dumps(document.content).encode())
+                yield self._judged(document, request_of(asked, ingress=self._ingress), [], True)
+            elif kind in TEMPLATES or kind == "Ingress":
+                yield self._manifest(document)
+            elif kind != "Namespace":
+                self.skipped[kind] += 1
+        except (objects.UndecodableError, wire.BadReviewError, TypeError) as error:
+            where = f"{document.source} (line {document.line})"
+            raise BadInputError(f"{where}: not a valid {kind}: {error}") from None
+
+    def _manifest(self, document: Document) -> Result:
+        obj = objects.convert(document.content)
+        namespace = (obj.metadata.namespace if obj.metadata else None) or self._default
+        request = Request(namespace=namespace, object=obj, ingress=self._ingress)
+        mesh, _ = self._where(namespace)
+        patch: list[Operation] = []
+        if mesh is not None and not self._final:
+            patch = mutate(request, mesh, self._settings)
+            applied = jsonpatch.apply_patch(document.content, msgspec.to_builtins(patch))
+            request = msgspec.structs.replace(request, object=objects.convert(applied))
+        return self._judged(document, request, patch, self._final)
+
+    def _judged(
+        self, document: Document, request: Request, patch: list[Operation], final: bool
+    ) -> Result:
+        namespace = request.namespace or self._default
+        obj = request.object or objects.Object()
+        mesh, mode = self._where(namespace)
+        verdict, violations = "ignored", []
+        if mesh is not None:
+            judged = validate(request, mesh, mode, self._settings, final=final)
+            verdict, violations = judged.outcome, list(judged.violations)
+            if obj.kind == "Ingress":
+                verdict = "admitted"
+        meta = obj.metadata or objects.Meta()
+        return Result(
+            source=document.source,
+            kind=obj.kind,
+            namespace=namespace,
+            name=meta.name or (f"{meta.generate_name}*" if meta.generate_name else ""),
+            mesh=mesh.name if mesh else "",
+            mode=mode,
+            verdict=verdict,
+            patch=patch,
+            violations=violations,
+        )
+
+    def _where(self, namespace: str) -> tuple[Mesh | None, Mode]:
+        """Mesh and mode of a namespace; no mesh where it is in the input and not enrolled."""
+        labels = self._namespaces.get(namespace)
+        if self._mesh:
+            mesh: str | None = self._mesh
+        elif labels is None:
+            mesh = "linkerd"
+        else:
+            mesh = labels.get(MESH_LABEL)
+        named = self._mode or (labels or {}).get(MODE_LABEL, "enforce")
+        mode: Mode = next((known for known in MODES if known == named), "enforce")
+        if mesh is None:
+            return None, mode
+        return self._meshes.get(mesh, self._meshes["unknown"]), mode
+
+
+_MARKS = {"admitted": "✔", "denied": "✘", "warned": "!", "audited": "!", "exempt": "○"}
+_STYLES = {"admitted": "green", "denied": "bold red", "warned": "yellow", "audited": "yellow"}
+
+
+def _show(printer: Printer, reviewed: Reviewed, skipped: Counter[str]) -> None:
+    """A line an object, what is added to it and what is wrong with it below."""
+    for result in reviewed.results:
+        mark, style = _MARKS.get(result.verdict, "-"), _STYLES.get(result.verdict, "dim")
+        printer.parts(
+            (f"{mark} {result.verdict:<8}", style),
+            (f"  {result.kind} {result.namespace}/{result.name}", "bold"),
+            (f"  {result.source}", "dim"),
+        )
+        for added in _added(result.patch):
+            printer.parts(("    + ", "green"), (added, ""))
+        for v in result.violations:
+            color = "red" if v.level == "deny" else "yellow"
+            printer.parts(
+                (f"    {v.check}", color), (f"  {v.field}", "cyan"), (f"  {v.reason}", "")
+            )
+            printer.parts((f"      {v.fix}", "dim"))
+    counts = ", ".join(f"{n} {verdict}" for verdict, n in reviewed.summary.items())
+    printer.parts((f"{len(reviewed.results)} reviewed: {counts}", "bold"))
+    if skipped:
+        kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(skipped.items()))
+        printer.parts((f"not reviewed: {kinds}", "dim"))
+
+
+def _added(patch: list[Operation]) -> Iterator[str]:
+    """What a patch adds, as `annotation linkerd.io/inject: enabled`."""
+    for operation in patch:
+        yield from _pairs(operation.path, operation.value)
+
+
+def _pairs(path: str, value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _pairs(f"{path}/{key.replace('~', '~0').replace('/', '~1')}", inner)
+        return
+    *_, place, key = path.split("/")
+    yield f"{place.removesuffix('s')} {key.replace('~1', '/').replace('~0', '~')}: {value}"
