@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tests.cluster import build, netns
+from tests.cluster import build, mesh, netns
 from tests.cluster.plane import ControlPlane
 
 _BINARIES = pytest.StashKey[dict[str, Path] | build.BuildError]()
@@ -71,3 +71,17 @@ def plane(
 def namespace(plane: ControlPlane) -> Callable[..., str]:
     """Make a fresh namespace: see ControlPlane.new_namespace, whose arguments it takes."""
     return plane.new_namespace
+
+
+@pytest.fixture(scope="session")
+def mesh_cluster(plane: ControlPlane, pytestconfig: pytest.Config) -> Iterator[mesh.MeshCluster]:
+    """The cluster with mendix-mesh on it: our chart, our server, Linkerd's stand-in injector.
+
+    The wiring is all in mesh.installed. No server may have crashed by the end of the run.
+    """
+    started = time.monotonic()
+    with mesh.installed(plane) as cluster:
+        with _uncaptured(pytestconfig) as console:
+            console.print(f"\nmendix-mesh installed in {time.monotonic() - started:.1f} s.")
+        yield cluster
+        assert cluster.kubelet.crashes == []
