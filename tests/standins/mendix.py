@@ -1,0 +1,312 @@
+"""A stand-in for the Mendix Operator: it writes what it wants, and undoes what it doesn't expect.
+
+Of the real one, which is closed source, it has what matters to a webhook: the chain of owners, the
+task pods that nobody retries, and that it "rolls back any properties it doesn't expect" in what it
+owns. It does not wait for a task before it makes the next, has no worker Deployments and no PDBs,
+and never removes an Ingress annotation that was taken out of its configuration.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Self
+
+from tests.cluster.api import Api, Refused, wait_for
+from tests.standins import mendix_manifests as manifests
+from tests.standins.defaults import defaulted
+
+Json = dict[str, Any]
+
+# The Deployment controller's own note, the only annotation that the operator did not write.
+_REVISION = "deployment.kubernetes.io/revision"
+
+# Which field of a MendixApp says what kind of storage it is to get.
+_STORAGE: dict[manifests.Storage, str] = {"database": "database", "file": "storage"}
+
+
+def install_crds(api: Api) -> None:
+    """Define Mendix's custom resources, unless they are there, and wait until they are served.
+
+    The garbage collector looks for new kinds only every 30 seconds: until then the deletion of a
+    MendixApp takes nothing with it.
+    """
+    for definition in manifests.custom_resource_definitions():
+        _create_if_absent(api, definition)
+    for kind in manifests.KINDS:
+        wait_for(lambda kind=kind: _serves(api, kind), why=f"{kind} to be served")  # type: ignore[misc]
+
+
+def install(api: Api, namespace: str, **configuration: Any) -> None:
+    """Do what Mendix's installer does to a namespace; `configuration` as operator_configuration.
+
+    The operator's and the agent's pods are only simulated: the operator that acts is
+    MendixOperator.
+    """
+    install_crds(api)
+    for obj in (
+        *manifests.service_accounts(namespace),
+        manifests.operator_configuration(namespace, **configuration),
+        manifests.operator_deployment(namespace),
+        manifests.agent_deployment(namespace),
+    ):
+        _create_if_absent(api, obj)
+
+
+class MendixOperator:
+    """The operator of one namespace, driven by `reconcile`, or by a thread within `run`.
+
+    Give it an Api of its own, as for LinkerdInjector.
+    """
+
+    def __init__(self, api: Api, namespace: str) -> None:
+        self.namespace = namespace
+        self.reconciles = 0
+        """Passes so far, over all apps of the namespace."""
+        self.writes: Counter[str] = Counter()
+        """Creations and replacements so far, by object, such as "Deployment/shop-master"."""
+        self.refused: dict[str, str] = {}
+        """Why the API server refused the last write of an object; gone once there is no need."""
+        self._api = api
+
+    def reconcile(self) -> int:
+        """Make the namespace as the MendixApps want it; return how many writes that took."""
+        before = self.writes.total()
+        settings = self._settings()
+        for app in self._api.list("MendixApp", self.namespace):
+            if "deletionTimestamp" not in app["metadata"]:
+                self._reconcile(app, settings)
+        self.reconciles += 1
+        return self.writes.total() - before
+
+    @contextmanager
+    def run(self, *, every: float = 0.1) -> Iterator[Self]:
+        """Reconcile in a thread, `every` so many seconds, until the block ends.
+
+        What went wrong in the thread, other than refusals, is raised at the block's end.
+        """
+        ended = threading.Event()
+        failures: list[Exception] = []
+
+        def loop() -> None:
+            try:
+                while not ended.wait(every):
+                    self.reconcile()
+            except Exception as error:  # handed over to the test's thread
+                failures.append(error)
+
+        thread = threading.Thread(target=loop, name="mendix-operator", daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            ended.set()
+            thread.join()
+        if failures:
+            raise failures[0]
+
+    def _settings(self) -> Json:
+        """Return the spec of the namespace's OperatorConfiguration, empty where there is none."""
+        configuration = self._get("OperatorConfiguration", manifests.CONFIGURATION)
+        return (configuration or {}).get("spec") or {}
+
+    def _reconcile(self, app: Json, settings: Json) -> None:
+        env, spec = app["metadata"]["name"], app.get("spec") or {}
+        look = {
+            "labels": _general("customPodLabels", settings, spec),
+            "annotations": _general("customPodAnnotations", settings, spec),
+        }
+        for what, field in _STORAGE.items():
+            make = partial(manifests.storage_pod, env, what, self.namespace, **look)
+            self._task(app, "StorageInstance", f"{env}-{what}", spec.get(field) or {}, make)
+        make = partial(manifests.build_pod, env, self.namespace, **look)
+        self._task(app, "Build", f"{env}-build", {"sourceURL": spec.get("sourceURL", "")}, make)
+        self._runtime(app, settings, look)
+        self._endpoint(app, settings)
+
+    def _runtime(self, app: Json, settings: Json, look: Json) -> None:
+        env, spec = app["metadata"]["name"], app.get("spec") or {}
+        replicas = spec.get("replicas", 1)
+        runtime = self._child(app, "Runtime", env, {"replicas": replicas})
+        if not runtime:
+            return
+        field = "runtimeDeploymentPodAnnotations"
+        of_runtime = {**(settings.get(field) or {}), **(spec.get(field) or {})}
+        deployment = manifests.app_deployment(
+            env,
+            self.namespace,
+            owner=runtime,
+            replicas=replicas,
+            labels=look["labels"],
+            annotations={**look["annotations"], **of_runtime},
+            automount=settings.get("runtimeAutomountServiceAccountToken", False),
+        )
+        self._write(deployment, rolled_back)
+
+    def _endpoint(self, app: Json, settings: Json) -> None:
+        env, spec = app["metadata"]["name"], app.get("spec") or {}
+        of_endpoint = settings.get("endpoint") or {}
+        endpoint = self._child(app, "Endpoint", env, of_endpoint)
+        if not endpoint:
+            return
+        self._write(manifests.app_service(env, self.namespace, owner=endpoint), _repaired_service)
+        if of_endpoint.get("type", "ingress") == "ingress":
+            of_ingress = of_endpoint.get("ingress") or {}
+            domain = of_ingress.get("domain", "mendix.example.com")
+            ingress = manifests.app_ingress(
+                env,
+                self.namespace,
+                owner=endpoint,
+                domain=domain,
+                class_name=spec.get("ingressClassName") or of_ingress.get("ingressClassName", ""),
+                annotations={
+                    key: value.replace("{{.Name}}", env).replace("{{.Domain}}", domain)
+                    for key, value in (of_ingress.get("annotations") or {}).items()
+                }
+                | (spec.get("endpointAnnotations") or {}),
+            )
+            self._write(ingress, _repaired_ingress)
+
+    def _task(self, app: Json, kind: str, name: str, spec: Json, make: Callable[..., Json]) -> None:
+        """Run a task once: a pod under its own object, neither compared, changed nor retried.
+
+        A failed pod stays until somebody deletes it; then there is a new one.
+        """
+        task = self._child(app, kind, name, spec)
+        if not task or (task.get("status") or {}).get("phase") == "Done":
+            return
+        stored = self._get("Pod", name)
+        if stored is None:
+            pod = make(owner=task)
+            self._attempt(pod, lambda: self._api.create(pod))
+        elif stored.get("status", {}).get("phase") == "Succeeded":
+            done = {**task, "status": {"phase": "Done"}}
+            self._attempt(done, lambda: self._api.replace(done))
+
+    def _child(self, app: Json, kind: str, name: str, spec: Json) -> Json | None:
+        wanted = manifests.custom_resource(kind, name, self.namespace, spec, owner=app)
+        return self._write(wanted, _repaired_custom_resource)
+
+    def _write(self, wanted: Json, repaired: Callable[[Json, Json], Json | None]) -> Json | None:
+        """Create the object, or replace the stored one if `repaired` says by what.
+
+        Return what is stored, None where there is nothing because the API server refused it.
+        """
+        stored = self._get(wanted["kind"], wanted["metadata"]["name"])
+        if stored is None:
+            return self._attempt(wanted, lambda: self._api.create(wanted))
+        replacement = repaired(wanted, stored)
+        if replacement is None:
+            self.refused.pop(_name(wanted), None)
+            return stored
+        return self._attempt(wanted, lambda: self._api.replace(replacement)) or stored
+
+    def _attempt(self, obj: Json, write: Callable[[], Json]) -> Json | None:
+        name = _name(obj)
+        try:
+            written = write()
+        except Refused as refused:
+            self.refused[name] = refused.message
+            return None  # and try again at the next pass
+        self.refused.pop(name, None)
+        self.writes[name] += 1
+        return written
+
+    def _get(self, kind: str, name: str) -> Json | None:
+        try:
+            return self._api.get(kind, name, self.namespace)
+        except Refused as refused:
+            if refused.code == 404:
+                return None
+            raise
+
+
+def rolled_back(wanted: Json, stored: Json) -> Json | None:
+    """Return the Deployment that undoes every change to the stored one; None if there is none.
+
+    What the API server fills in, and the Deployment controller's revision, are no changes.
+    """
+    of_stored = stored["metadata"].get("annotations") or {}
+    kept = {key: value for key, value in of_stored.items() if key == _REVISION}
+    annotations = {**kept, **(wanted["metadata"].get("annotations") or {})}
+    expected = defaulted(wanted)
+    expected["metadata"] |= {"annotations": annotations} if annotations else {}
+    if _seen(expected) == _seen(stored):
+        return None
+    version = stored["metadata"]["resourceVersion"]
+    return {**expected, "metadata": {**expected["metadata"], "resourceVersion": version}}
+
+
+def _seen(deployment: Json) -> Json:
+    """Return the part of a Deployment that the operator compares."""
+    metadata = deployment["metadata"]
+    fields = {field: metadata.get(field) or {} for field in ("labels", "annotations")}
+    template = deployment["spec"]["template"]
+    # Older API servers state the absence of a time of creation.
+    of_template = {k: v for k, v in template["metadata"].items() if v is not None}
+    spec = {**deployment["spec"], "template": {**template, "metadata": of_template}}
+    return {**fields, "ownerReferences": metadata.get("ownerReferences"), "spec": spec}
+
+
+def _repaired_ingress(wanted: Json, stored: Json) -> Json | None:
+    """Keep annotations that the operator does not know, undo all else (since 1.4.0)."""
+    own = wanted["metadata"]["annotations"]
+    annotations = {**(stored["metadata"].get("annotations") or {}), **own}
+    return _replaced(stored, wanted, wanted["spec"], annotations)
+
+
+def _repaired_service(wanted: Json, stored: Json) -> Json | None:
+    """Undo changes to the fields that the operator sets; the API server adds addresses and more."""
+    (port,), (stored_port,) = wanted["spec"]["ports"], stored["spec"]["ports"][:1]
+    spec = {**stored["spec"], **wanted["spec"], "ports": [{**stored_port, **port}]}
+    return _replaced(stored, wanted, spec, stored["metadata"].get("annotations"))
+
+
+def _repaired_custom_resource(wanted: Json, stored: Json) -> Json | None:
+    """Undo changes to spec, and restore lost owner references (since 2.7.0)."""
+    return _replaced(stored, wanted, wanted["spec"], stored["metadata"].get("annotations"))
+
+
+def _replaced(
+    stored: Json, wanted: Json, spec: Json, annotations: Mapping[str, str] | None
+) -> Json | None:
+    metadata = {
+        **stored["metadata"],
+        "ownerReferences": wanted["metadata"]["ownerReferences"],
+        **({"annotations": dict(annotations)} if annotations else {}),
+    }
+    replacement = {**stored, "metadata": metadata, "spec": spec}
+    return None if replacement == stored else replacement
+
+
+def _name(obj: Json) -> str:
+    return f"{obj['kind']}/{obj['metadata']['name']}"
+
+
+def _general(field: str, settings: Json, spec: Json) -> dict[str, str]:
+    """Return pod labels or annotations for app and task pods; the app's beat the namespace's."""
+    merged: dict[str, str] = {}
+    for source in (settings, spec):
+        merged |= (source.get(field) or {}).get("general") or {}
+    return merged
+
+
+def _create_if_absent(api: Api, obj: Json) -> None:
+    try:
+        api.create(obj)
+    except Refused as refused:
+        if refused.status.get("reason") != "AlreadyExists":
+            raise
+
+
+def _serves(api: Api, kind: str) -> bool:
+    try:
+        api.list(kind)
+    except LookupError:
+        return False
+    except Refused as refused:
+        if refused.code not in (404, 429):  # 429: the storage of a new kind is being made
+            raise
+        return False
+    return True
