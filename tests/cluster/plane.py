@@ -398,11 +398,17 @@ def _kwok_configuration() -> list[Json]:
 def _node(name: str) -> Json:
     """Return a node to simulate. Meshes read its kubelet's version to choose native sidecars."""
     major, minor, patch = ALL["kube-apiserver"].version
+    # kwok knows no ephemeral storage of its own, and Mendix's pods ask for it.
+    room = {"cpu": "1k", "memory": "1Ti", "pods": "1M", "ephemeral-storage": "1Pi"}
     return {
         "apiVersion": "v1",
         "kind": "Node",
         "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
-        "status": {"nodeInfo": _node_info(f"v{major}.{minor}.{patch}")},
+        "status": {
+            "nodeInfo": _node_info(f"v{major}.{minor}.{patch}"),
+            "capacity": room,
+            "allocatable": room,
+        },
     }
 
 

@@ -1,0 +1,62 @@
+# mendix-mesh: `make help` lists every target.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help demo test unit check format lock docs tools bench serve clean
+
+help: ## List the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+$(READY): requirements/dev.txt pyproject.toml
+	@echo "Setting up $(VENV) (about half a minute) ..."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "mendix-mesh needs Python 3.11 or later: make PYTHON=python3.11 ..."; exit 2; }
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(READY) ## A real API server meshing and refusing Mendix pods (KEEP=1 keeps it; first time ~8 min)
+	@$(BIN)/python -m tests.cluster.demo $(if $(KEEP),--keep)
+
+test: $(READY) ## Every test, on a real API server (about 5 min; first time about 8 more to build it)
+	@echo "Running every test; the first run builds the test cluster's programs (about 8 minutes on 2 cores)."
+	@$(BIN)/python -m pytest tests
+
+unit: $(READY) ## The tests that need no cluster (under 2 min)
+	@$(BIN)/python -m pytest tests/unit
+
+check: $(READY) ## Format, lint, types, import contracts
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m tests.locks
+
+format: $(READY) ## Format the code and mend what ruff can mend
+	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
+
+lock: $(READY) ## Pin all dependencies anew, with hashes
+	@$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
+		--extra dev --extra cluster pyproject.toml -o requirements/dev.txt
+	@$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
+		-c requirements/dev.txt pyproject.toml -o requirements/runtime.txt
+
+docs: $(READY) ## Write again what is generated: docs/checks.md, schema and README of the chart, fixtures
+	@$(BIN)/python -m tests.generate
+
+tools: $(READY) ## Build the test cluster's programs into the cache (about 8 min on 2 cores)
+	@$(BIN)/python -m tests.cluster.build
+
+bench: $(READY) ## Reviews a second and CPU a review, against a floor, in one interleaved run
+	@$(BIN)/python -m tests.bench
+
+serve: $(READY) ## The admission server with a throw-away CA on https://localhost:8443
+	@$(BIN)/mendix-mesh serve --dev
+
+clean: ## Remove what was made in the checkout (the cache of built programs stays)
+	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist

@@ -1,0 +1,377 @@
+"""`make demo`: mendix-mesh on a real API server, told in scenes.
+
+Every scene says what is done and shows what the API server answered, and the demo fails where an
+answer is not the promised one. Linkerd's injector and the Mendix Operator are stand-ins; nodes and
+containers are simulated by kwok; all the rest is real.
+"""
+
+import argparse
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+from rich.text import Text
+
+from tests.cluster import build, mesh, netns
+from tests.cluster.api import Api, Json, Refused, wait_for
+from tests.cluster.mesh import MESH_LABEL, MODE_LABEL, MeshCluster
+from tests.cluster.plane import ControlPlane, is_ready
+from tests.standins import mendix
+from tests.standins import mendix_manifests as manifests
+
+SAMPLES = Path(__file__).parents[1] / "fixtures" / "mendix"
+ENV = "shop"
+
+console = Console(highlight=False, markup=False, soft_wrap=True)
+
+
+class DemoError(Exception):
+    """The cluster did not do what the scene promised."""
+
+
+def main() -> None:
+    """Play the demo; exit code 1 where a promise is broken, 2 where it can't be played here."""
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
+    parser.add_argument("--keep", action="store_true", help="leave the cluster up afterwards")
+    keep = parser.parse_args().keep
+    started = time.monotonic()
+    console.print("mendix-mesh: every pod in a Mendix namespace joins the mesh, or does not start.")
+    try:
+        _review_offline()
+        binaries = build.ensure(console=console)
+        netns.enter()
+    except (build.BuildError, netns.NetworkError) as error:
+        console.print(str(error), style="red")
+        raise SystemExit(2) from None
+    with tempfile.TemporaryDirectory(prefix="mendix-mesh-demo-") as folder:
+        _say("")
+        _say("Starting etcd, kube-apiserver, controllers and a simulated node (about 5 s) ...")
+        with ControlPlane(Path(folder), binaries) as plane:
+            _say(
+                "Installing mendix-mesh from its chart, beside Linkerd's injector (a stand-in) ..."
+            )
+            with mesh.installed(plane) as cluster:
+                demo = Demo(cluster)
+                try:
+                    for number, scene in enumerate(SCENES, 1):
+                        _heading(f"{number}. {(scene.__doc__ or '').splitlines()[0]}")
+                        scene(demo)
+                except (DemoError, Refused, TimeoutError) as error:
+                    console.print(f"\nThe demo failed: {error}", style="bold red")
+                    raise SystemExit(1) from None
+                _epilogue(time.monotonic() - started)
+                if keep:
+                    _keep(plane)
+
+
+def _review_offline() -> None:
+    """Something to see at once: the offline twin needs no cluster."""
+    _heading("0. First without a cluster: mendix-mesh review, on a Mendix namespace's manifests")
+    command = [sys.executable, "-m", "webhook", "review", "-f", os.path.relpath(SAMPLES)]
+    _say(f"$ mendix-mesh review -f {os.path.relpath(SAMPLES)}", "bold")
+    done = subprocess.run(command, check=False, env={**os.environ, "COLUMNS": "200"})
+    if done.returncode not in (0, 1):
+        raise SystemExit("mendix-mesh review could not read the samples")
+
+
+@dataclass
+class Demo:
+    """The cluster and the namespaces that the scenes share."""
+
+    cluster: MeshCluster
+    namespace: str = ""
+
+    def __post_init__(self) -> None:
+        self.namespace = self.cluster.enrol()
+        mendix.install_crds(self.cluster.plane.api)
+        plane = self.cluster.plane
+        self.operator = mendix.MendixOperator(
+            plane.user("mendix-operator", ["system:masters"]), self.namespace
+        )
+
+    def apply(self, obj: Json, *, refused: str = "") -> str:
+        """Show `kubectl apply` of an object and its answer; `refused` names the check expected."""
+        name = obj["metadata"]["name"]
+        _say(f"$ kubectl apply -f {name}.yaml", "bold")
+        done = self.cluster.plane.kubectl(
+            "apply", "-f", "-", input=yaml.safe_dump(obj), check=False
+        )
+        answer = (done.stdout + done.stderr).strip()
+        _answer(answer, good=done.returncode == 0)
+        if (done.returncode != 0) != bool(refused) or refused not in answer:
+            expected = f"a refusal by {refused}" if refused else "no refusal"
+            raise DemoError(f"expected {expected} of {name}")
+        return answer
+
+    def pods(self, *, ready: int, namespace: str = "", contains: str = "") -> list[Json]:
+        """The ready pods whose names contain something, once there are that many."""
+        where = namespace or self.namespace
+
+        def found() -> list[Json]:
+            pods = [
+                pod
+                for pod in self.cluster.plane.api.list("Pod", where)
+                if contains in pod["metadata"]["name"] and is_ready(pod)
+            ]
+            return pods if len(pods) >= ready else []
+
+        return wait_for(found, seconds=30, why=f"{ready} ready pods {contains or 'there'}")
+
+    def show(self, pods: list[Json]) -> None:
+        """A line a pod: its containers, and what makes it meshed. Fails where one is not."""
+        for pod in pods:
+            proxy = _proxy(pod)
+            if not proxy:
+                raise DemoError(f"{pod['metadata']['name']} is not meshed")
+            phase = pod["status"].get("phase", "")
+            _answer(f"{pod['metadata']['name']:<36} {phase:<10} meshed: {proxy}", good=True)
+
+
+def operator_and_agent(demo: Demo) -> None:
+    """Mendix's own operator and agent are applied as ever, and join."""
+    api = demo.cluster.plane.api
+    for obj in manifests.service_accounts(demo.namespace):
+        with contextlib.suppress(Refused):
+            api.create(obj)
+    api.create(manifests.operator_configuration(demo.namespace))
+    demo.apply(manifests.operator_deployment(demo.namespace))
+    demo.apply(manifests.agent_deployment(demo.namespace))
+    demo.show(demo.pods(ready=2, contains="mendix-"))
+
+
+def mendix_app(demo: Demo) -> None:
+    """A Mendix app: the operator makes task pods and a Deployment; all of them join by themselves.
+
+    Task pods get a native sidecar and end. The operator's Deployment itself is left alone: it would
+    roll a change back.
+    """
+    demo.apply(manifests.mendix_app(ENV, demo.namespace, replicas=2))
+    api = demo.cluster.plane.api
+    with demo.operator.run():
+        for task in ("database", "file", "build"):
+            pod = wait_for(
+                lambda task=task: _ended(api, f"{ENV}-{task}", demo.namespace),  # type: ignore[misc]
+                seconds=30,
+                why=f"{ENV}-{task} to end",
+            )
+            demo.show([pod])
+        demo.show(demo.pods(ready=1, contains=f"{ENV}-master"))
+        before = demo.operator.reconciles
+        wait_for(lambda: demo.operator.reconciles >= before + 20, why="20 more reconciles")
+    deployment = api.get("Deployment", f"{ENV}-master", demo.namespace)
+    generation = deployment["metadata"]["generation"]
+    _answer(
+        f"deployment {ENV}-master after 20 more reconciles: generation {generation}, "
+        "its template untouched",
+        good=generation == 1,
+    )
+    if generation != 1:
+        raise DemoError("the operator and the webhook fight over the Deployment")
+
+
+def plain_app(demo: Demo) -> None:
+    """An app that somebody applies by hand joins too."""
+    demo.apply(_deployment("reports", demo.namespace))
+    demo.show(demo.pods(ready=1, contains="reports-"))
+
+
+def refusals(demo: Demo) -> None:
+    """Every known way to stay outside is refused, with the reason and the way out."""
+    where = demo.namespace
+    demo.apply(_pod("shop-debug", where, hostNetwork=True), refused="host-network")
+    opted = _pod("shop-legacy", where)
+    opted["metadata"]["annotations"] = {"linkerd.io/inject": "disabled"}
+    demo.apply(opted, refused="opted-out")
+    skipping = _pod("shop-export", where)
+    skipping["metadata"]["annotations"] = {"config.linkerd.io/skip-inbound-ports": "8080"}
+    demo.apply(skipping, refused="capture-bypassed")
+    forged = _pod("shop-fake", where)
+    forged["spec"]["containers"].append(
+        {"name": "linkerd-proxy", "image": "evil.example/cr.l5d.io/linkerd/proxy:v1"}
+    )
+    demo.apply(forged, refused="proxy-image-untrusted")
+    intruder = _pod("shop-root", where)
+    intruder["spec"]["containers"][0]["securityContext"] = {
+        "runAsUser": 2102,
+        "capabilities": {"add": ["NET_ADMIN"]},
+    }
+    demo.apply(intruder, refused="proxy-uid")
+
+
+def injector_down(demo: Demo) -> None:
+    """Linkerd's injector is down: Linkerd alone would start the pod in plaintext; here it waits."""
+    api, plane = demo.cluster.plane.api, demo.cluster.plane
+    outside = plane.new_namespace("not-enrolled", annotations={"linkerd.io/inject": "enabled"})
+    demo.cluster.injector.stop()
+    try:
+        _say(f"In {outside}, which only Linkerd watches (failurePolicy: Ignore):")
+        bare = _deployment("orders", outside)
+        demo.apply(bare)
+        pod = demo.pods(ready=1, namespace=outside)[0]
+        _answer(f"{pod['metadata']['name']:<36} {'Running':<10} NOT meshed, and nothing says so",
+                good=False)  # fmt: skip
+        if _proxy(pod):
+            raise DemoError("the injector was not down")
+        _say(f"In {demo.namespace}, which mendix-mesh guards:")
+        demo.apply(_deployment("orders", demo.namespace))
+        _say("$ kubectl get events --field-selector reason=FailedCreate", "bold")
+        message = wait_for(
+            lambda: _failed_create(api, demo.namespace, "orders-"), why="the ReplicaSet's event"
+        )
+        _answer(message, good=False)
+        if "proxy-missing" not in message:
+            raise DemoError("expected proxy-missing in the event")
+    finally:
+        demo.cluster.injector.restart()
+    _say("The injector is back; nobody does anything else:")
+    demo.show(demo.pods(ready=1, contains="orders-"))
+
+
+def modes(demo: Demo) -> None:
+    """Not yet ready to enforce: warn tells the author, audit only the audit log."""
+    for mode in ("warn", "audit"):
+        where = demo.cluster.enrol(mode)
+        _say(f"In {where}, labelled {MODE_LABEL}={mode}:")
+        demo.apply(_pod("shop-debug", where, hostNetwork=True))
+
+
+def untouched(demo: Demo) -> None:
+    """A namespace that is not enrolled is untouched."""
+    where = demo.cluster.plane.new_namespace("other")
+    demo.apply(_pod("anything", where, hostNetwork=True))
+    stored = demo.cluster.plane.api.get("Pod", "anything", where)
+    # kubectl's own annotation aside, the pod is what its author wrote.
+    if "linkerd.io/inject" in stored["metadata"].get("annotations", {}) or _proxy(stored):
+        raise DemoError("a namespace that is not enrolled was touched")
+
+
+SCENES: tuple[Callable[[Demo], None], ...] = (
+    operator_and_agent,
+    mendix_app,
+    plain_app,
+    refusals,
+    injector_down,
+    modes,
+    untouched,
+)
+
+
+def _pod(name: str, namespace: str, **spec: object) -> Json:
+    container = {
+        "name": "app",
+        "image": "registry.example.com/app:1",
+        "securityContext": {"runAsNonRoot": True},
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"containers": [container], **spec},
+    }
+
+
+def _deployment(name: str, namespace: str) -> Json:
+    labels = {"app": name}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": _pod(name, namespace)["spec"]},
+        },
+    }
+
+
+def _proxy(pod: Json) -> str:
+    """How the proxy is in the pod; empty where it is not."""
+    for kind, shape in (("initContainers", "native sidecar"), ("containers", "classic sidecar")):
+        for container in pod["spec"].get(kind, ()):
+            if container["name"] == "linkerd-proxy":
+                return f"linkerd-proxy, {shape}"
+    return ""
+
+
+def _ended(api: Api, name: str, namespace: str) -> Json | None:
+    with contextlib.suppress(Refused):
+        pod: Json = api.get("Pod", name, namespace)
+        if pod["status"].get("phase") == "Succeeded":
+            return pod
+    return None
+
+
+def _failed_create(api: Api, namespace: str, name: str) -> str:
+    for event in api.list("Event", namespace):
+        if event["reason"] == "FailedCreate" and event["involvedObject"]["name"].startswith(name):
+            return str(event["message"])
+    return ""
+
+
+def _heading(text: str) -> None:
+    console.print()
+    console.print(text, style="bold cyan")
+
+
+def _say(text: str, style: str = "") -> None:
+    console.print(f"  {text}" if text else "", style=style)
+
+
+def _answer(text: str, *, good: bool) -> None:
+    for line in text.splitlines():
+        console.print(Text(textwrap.indent(line, "    "), style="green" if good else "red"))
+
+
+def _epilogue(seconds: float) -> None:
+    _heading(f"All of it held ({seconds:.0f} s). Next:")
+    for line in (
+        "make test                      every test, on the same kind of cluster",
+        "make demo KEEP=1               the cluster stays up for you to try things",
+        "mendix-mesh review -f DIR      what the webhook would do with your manifests",
+        f"kubectl label ns NAME {MESH_LABEL}=linkerd {MODE_LABEL}=warn",
+        "                               after an install (README.md): start by watching",
+    ):
+        _say(line)
+
+
+def _keep(plane: ControlPlane) -> None:
+    """Hold the cluster until the user is done: a shell on a terminal, else until a signal."""
+    kubectl = plane.binaries["kubectl"]
+    _heading("The cluster stays up.")
+    _say(f"kubeconfig: {plane.kubeconfig}")
+    _say(
+        f"from another terminal: nsenter --net=/proc/{os.getpid()}/ns/net "
+        f"{kubectl} --kubeconfig {plane.kubeconfig} get pods -A"
+    )
+    if sys.stdin.isatty():
+        _say("This shell has kubectl and KUBECONFIG; leave it to end the cluster.")
+        path = f"{kubectl.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+        environment = {**os.environ, "KUBECONFIG": str(plane.kubeconfig), "PATH": path}
+        subprocess.run([os.environ.get("SHELL", "/bin/sh")], check=False, env=environment)
+        return
+    _say("End it with Ctrl-C or SIGTERM.")
+    with _until_signalled() as wait:
+        wait()
+
+
+@contextlib.contextmanager
+def _until_signalled() -> Iterator[Callable[[], object]]:
+    signals = {signal.SIGINT, signal.SIGTERM}
+    old = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield lambda: signal.sigwait(signals)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, old)
+
+
+if __name__ == "__main__":
+    main()
