@@ -44,7 +44,8 @@ def installed(plane: ControlPlane, values: Values | None = None) -> Iterator[Mes
         LinkerdInjector(plane.user("linkerd-proxy-injector", ["system:masters"])) as injector,
         ServerKubelet(plane, release.namespace, release.labels) as kubelet,
     ):
-        release.install(values)
+        # Not helm but the kubelet waits: it says so when a server cannot start.
+        release.install(values, wait=False)
         kubelet.wait_ready()
         cluster = MeshCluster(plane, release, kubelet, injector)
         probe = cluster.enrol("enforce")

