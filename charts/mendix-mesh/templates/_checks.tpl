@@ -1,0 +1,62 @@
+{{/*
+What the schema cannot see, and the few things that it can but which would leave pods unreviewed if
+it were skipped. Every problem is named at once, each with its way out.
+*/}}
+{{- define "mendix-mesh.check" -}}
+{{- $values := .Values -}}
+{{- $excluded := include "mendix-mesh.excluded" . | fromJson -}}
+{{- $meshes := include "mendix-mesh.meshes" . | fromJsonArray -}}
+{{- $modes := include "mendix-mesh.modes" . | fromJsonArray -}}
+{{- $problems := list -}}
+
+{{- if not (has .Values.mode $modes) -}}
+  {{- $problems = append $problems (printf "mode: %q is not a mode; set it to one of %s" .Values.mode (join ", " $modes)) -}}
+{{- end -}}
+
+{{- $seen := dict -}}
+{{- range $entry := .Values.namespaces -}}
+  {{- if hasKey $seen .name -}}
+    {{- $problems = append $problems (printf "namespaces: %s is listed more than once; keep one entry" .name) -}}
+  {{- end -}}
+  {{- $_ := set $seen .name true -}}
+  {{- if not (has .mesh $meshes) -}}
+    {{- $problems = append $problems (printf "namespaces: %s has the mesh %q; set it to one of %s" .name .mesh (join ", " $meshes)) -}}
+  {{- end -}}
+  {{- if not (has (.mode | default $values.mode) $modes) -}}
+    {{- $problems = append $problems (printf "namespaces: %s has the mode %q; set it to one of %s, or leave it out" .name .mode (join ", " $modes)) -}}
+  {{- end -}}
+{{- end -}}
+
+{{- $named := dict "namespaces" (keys $seen | sortAlpha) "ingress.namespaces" .Values.ingress.namespaces -}}
+{{- range $key, $names := $named -}}
+  {{- range $name := $names -}}
+    {{- with get $excluded $name -}}
+      {{- $problems = append $problems (printf "%s: the namespace %s is never reviewed (%s); take it out of %s%s" $key $name . $key (hasPrefix "listed" . | ternary (printf ", or out of %s" (trimPrefix "listed in " .)) "")) -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
+
+{{- if not .Values.tls.caBundle -}}
+  {{- $problems = append $problems (printf "tls.caBundle: it is empty, so the API server could not trust the webhook; give the CA that signed the certificate in Secret %s, as PEM or its base64 (--set-file tls.caBundle=ca.crt). For a trial, `mendix-mesh serve --dev` makes a certificate and prints its caBundle. Certificates from cert-manager come with a later version" .Values.tls.secretName) -}}
+{{- else if not (contains "BEGIN CERTIFICATE" (include "mendix-mesh.caBundle" . | b64dec)) -}}
+  {{- $problems = append $problems "tls.caBundle: it is neither a PEM certificate nor the base64 of one; give the CA's certificate (--set-file tls.caBundle=ca.crt)" -}}
+{{- end -}}
+
+{{- $late := not (lt .Values.mutatingWebhookConfigurationName "istio-") -}}
+{{- if and $late (not .Values.allowLateName) -}}
+  {{- $problems = append $problems (printf "mutatingWebhookConfigurationName: %s sorts after the injectors' istio-… or linkerd-…, so pods would be opted in when their injector has already passed them; choose a name that sorts first, such as 00-mendix-mesh (or, for an experiment, set allowLateName: true)" .Values.mutatingWebhookConfigurationName) -}}
+{{- end -}}
+
+{{- if and .Values.hostNetwork (eq (int .Values.port) 10250) -}}
+  {{- $problems = append $problems "port: with hostNetwork the kubelet already holds 10250 on every node; choose another port, say 10260" -}}
+{{- end -}}
+
+{{- $least := add .Values.preStopSleepSeconds .Values.timeoutSeconds -}}
+{{- if lt (int .Values.terminationGracePeriodSeconds) (int $least) -}}
+  {{- $problems = append $problems (printf "terminationGracePeriodSeconds: it must be at least %d, preStopSleepSeconds and timeoutSeconds together, or open requests are cut off" $least) -}}
+{{- end -}}
+
+{{- if $problems -}}
+  {{- fail (printf "\n  %s" (join "\n  " $problems)) -}}
+{{- end -}}
+{{- end }}

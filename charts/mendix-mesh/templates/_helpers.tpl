@@ -1,0 +1,51 @@
+{{/*
+Names are fixed, not made from the release's: the webhook configurations belong to the whole
+cluster, which can hold one of them, and the emergency line in NOTES.txt must always be right.
+*/}}
+
+{{- define "mendix-mesh.selectorLabels" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+{{- end }}
+
+{{- define "mendix-mesh.labels" -}}
+{{ include "mendix-mesh.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/part-of: {{ .Chart.Name }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{- define "mendix-mesh.image" -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- with .Values.image.digest }}@{{ . }}{{ end }}
+{{- end }}
+
+{{/* settings.yaml: mounted from the ConfigMap, and summed so that a change restarts the pods. */}}
+{{- define "mendix-mesh.settings" -}}
+{{ toYaml .Values.settings }}
+{{- end }}
+
+{{/* tls.caBundle as base64, whichever of its two shapes it was given in. */}}
+{{- define "mendix-mesh.caBundle" -}}
+{{- $given := trim .Values.tls.caBundle -}}
+{{- contains "BEGIN CERTIFICATE" $given | ternary (b64enc (print $given "\n")) $given -}}
+{{- end }}
+
+{{- define "mendix-mesh.meshes" -}}
+["linkerd", "istio", "ambient"]
+{{- end }}
+
+{{- define "mendix-mesh.modes" -}}
+["enforce", "warn", "audit"]
+{{- end }}
+
+{{/* Namespaces that are never reviewed: a JSON object of name: why, for the messages. */}}
+{{- define "mendix-mesh.excluded" -}}
+{{- $why := dict -}}
+{{- range .Values.excludedNamespaces }}{{ $_ := set $why . "listed in excludedNamespaces" }}{{ end -}}
+{{- range .Values.meshNamespaces }}{{ $_ := set $why . "listed in meshNamespaces" }}{{ end -}}
+{{- range list "kube-system" "kube-node-lease" }}{{ $_ := set $why . "always excluded" }}{{ end -}}
+{{- $_ := set $why .Release.Namespace "the release's own" -}}
+{{- toJson $why -}}
+{{- end }}

@@ -1,0 +1,158 @@
+{{/*
+Which namespaces go to which path. The labels of a namespace and its name are matched here, in
+namespaceSelectors, and reach the server as the path: /mutate/<mesh>, /validate/<mesh>/<mode>.
+
+For every namespace at most one entry of each configuration matches: by label and by name exclude
+each other (the label wins), so do ingress and other namespaces, and so do the modes.
+*/}}
+
+{{/*
+"mendix-mesh.audiences": the namespaces that share a mesh and a path, as a JSON list of
+  title  first part of the webhooks' names
+  mesh   part of the path
+  kind   part of the webhooks' names: "", ingress, named, named-ingress
+  tail   end of the path: "" or /ingress
+  where  expressions of the namespaceSelector, but for the mode
+  names  only where they are enrolled by name: the expression that selects them all
+  byMode and the same, by the mode that the values give them
+*/}}
+{{- define "mendix-mesh.audiences" -}}
+{{- $root := . -}}
+{{- $name := "kubernetes.io/metadata.name" -}}
+{{- $label := "mendix-mesh.io/mesh" -}}
+{{- $meshes := include "mendix-mesh.meshes" . | fromJsonArray -}}
+{{- $excluded := include "mendix-mesh.excluded" . | fromJson | keys | sortAlpha -}}
+{{- $ingress := sortAlpha .Values.ingress.namespaces -}}
+{{- $audiences := list -}}
+{{- range $mesh := $meshes -}}
+  {{- range $tail := ternary (list "" "/ingress") (list "") (gt (len $ingress) 0) -}}
+    {{- $where := list (dict "key" $name "operator" "NotIn" "values" (concat $excluded $ingress)) -}}
+    {{- if $tail -}}
+      {{- $where = list (dict "key" $name "operator" "NotIn" "values" $excluded) (dict "key" $name "operator" "In" "values" $ingress) -}}
+    {{- end -}}
+    {{- $audiences = append $audiences (dict "title" $mesh "mesh" $mesh "tail" $tail
+          "kind" (ternary "ingress" "" (ne $tail ""))
+          "where" (append $where (dict "key" $label "operator" "In" "values" (list $mesh)))) -}}
+    {{- $names := list -}}
+    {{- $byMode := dict -}}
+    {{- range $root.Values.namespaces -}}
+      {{- if and (eq .mesh $mesh) (eq (has .name $ingress) (ne $tail "")) -}}
+        {{- $names = append $names .name | sortAlpha -}}
+        {{- $mode := .mode | default $root.Values.mode -}}
+        {{- $same := get $byMode $mode | default (dict "values" list) -}}
+        {{- $_ := set $byMode $mode (dict "key" $name "operator" "In" "values" (append $same.values .name | sortAlpha)) -}}
+      {{- end -}}
+    {{- end -}}
+    {{- if $names -}}
+      {{- $audiences = append $audiences (dict "title" $mesh "mesh" $mesh "tail" $tail
+            "kind" (ternary "named-ingress" "named" (ne $tail ""))
+            "where" (list (dict "key" $name "operator" "NotIn" "values" $excluded) (dict "key" $label "operator" "DoesNotExist"))
+            "names" (dict "key" $name "operator" "In" "values" $names) "byMode" $byMode) -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
+{{- toJson $audiences -}}
+{{- end }}
+
+{{/* "mendix-mesh.mutating": the entries, as a JSON list of name, path, failurePolicy, where. */}}
+{{- define "mendix-mesh.mutating" -}}
+{{- $entries := list -}}
+{{- range include "mendix-mesh.audiences" . | fromJsonArray -}}
+  {{- $entries = append $entries (dict "failurePolicy" "Ignore"
+        "where" (append .where .names | compact)
+        "name" (list .title "mutate" .kind "mendix-mesh.io" | compact | join ".")
+        "path" (printf "/mutate/%s%s" .mesh .tail)) -}}
+{{- end -}}
+{{- toJson $entries -}}
+{{- end }}
+
+{{/*
+"mendix-mesh.validating": the entries, as a JSON list of mesh, name, path, failurePolicy, where.
+A mode label that is none of the three counts as enforce, the strictest: so does a typo.
+*/}}
+{{- define "mendix-mesh.validating" -}}
+{{- $name := "kubernetes.io/metadata.name" -}}
+{{- $label := "mendix-mesh.io/mode" -}}
+{{- $default := .Values.mode -}}
+{{- $modes := include "mendix-mesh.modes" . | fromJsonArray -}}
+{{- $present := dict "key" $label "operator" "Exists" -}}
+{{- $absent := dict "key" $label "operator" "DoesNotExist" -}}
+{{- $strict := dict "key" $label "operator" "NotIn" "values" (list "warn" "audit") -}}
+{{- $says := dict
+      "enforce" (list $present $strict)
+      "warn" (list (dict "key" $label "operator" "In" "values" (list "warn")))
+      "audit" (list (dict "key" $label "operator" "In" "values" (list "audit"))) -}}
+
+{{- /* A value of the mesh label that is no mesh: refused, for it must not silently stay outside. */ -}}
+{{- $unknown := dict "title" "unknown-mesh" "mesh" "unknown" "kind" "" "tail" "" "where" (list
+      (dict "key" $name "operator" "NotIn" "values" (include "mendix-mesh.excluded" . | fromJson | keys | sortAlpha))
+      (dict "key" "mendix-mesh.io/mesh" "operator" "Exists")
+      (dict "key" "mendix-mesh.io/mesh" "operator" "NotIn" "values" (include "mendix-mesh.meshes" . | fromJsonArray))) -}}
+
+{{- $entries := list -}}
+{{- range $audience := append (include "mendix-mesh.audiences" . | fromJsonArray) $unknown -}}
+  {{- $slices := list -}}
+  {{- if .names -}}
+    {{- range $mode := $modes -}}
+      {{- with get $audience.byMode $mode -}}
+        {{- $slices = append $slices (dict "mode" $mode "title" $mode "where" (list . $absent)) -}}
+      {{- end -}}
+      {{- $slices = append $slices (dict "mode" $mode "title" (print $mode "-labelled") "where" (prepend (get $says $mode) $audience.names)) -}}
+    {{- end -}}
+  {{- else -}}
+    {{- range $mode := $modes -}}
+      {{- $slices = append $slices (dict "mode" $mode "title" $mode "where" (get $says $mode)) -}}
+    {{- end -}}
+    {{- if eq $default "enforce" -}}
+      {{- /* NotIn matches an absent label too: one entry serves both. */ -}}
+      {{- $_ := set (first $slices) "where" (list $strict) -}}
+    {{- else -}}
+      {{- $slices = append $slices (dict "mode" $default "title" (print $default "-default") "where" (list $absent)) -}}
+    {{- end -}}
+  {{- end -}}
+  {{- range $slices -}}
+    {{- $entries = append $entries (dict "mesh" $audience.mesh "where" (concat $audience.where .where)
+          "failurePolicy" (ternary "Fail" "Ignore" (eq .mode "enforce"))
+          "name" (list $audience.title .title $audience.kind "mendix-mesh.io" | compact | join ".")
+          "path" (printf "/validate/%s/%s%s" $audience.mesh .mode $audience.tail)) -}}
+  {{- end -}}
+{{- end -}}
+{{- toJson $entries -}}
+{{- end }}
+
+{{/*
+"mendix-mesh.webhook": what every entry has besides its rules. Called with the root as `root` and
+the entry as `entry`. Defaults of the API server are written out, or GitOps tools see a difference.
+*/}}
+{{- define "mendix-mesh.webhook" -}}
+clientConfig:
+  service:
+    namespace: {{ .root.Release.Namespace | quote }}
+    name: mendix-mesh
+    port: 443
+    path: {{ .entry.path }}
+  caBundle: {{ include "mendix-mesh.caBundle" .root }}
+failurePolicy: {{ .entry.failurePolicy }}
+matchPolicy: Equivalent
+sideEffects: None
+admissionReviewVersions: [v1]
+timeoutSeconds: {{ int64 .root.Values.timeoutSeconds }}
+namespaceSelector:
+  matchExpressions:
+    {{- toYaml .entry.where | nindent 4 }}
+objectSelector: {}
+{{- end }}
+
+{{/* "mendix-mesh.controllers": the rules for what makes pods. Called with the operations. */}}
+{{- define "mendix-mesh.controllers" -}}
+- operations: {{ toJson . }}
+  apiGroups: [apps]
+  apiVersions: [v1]
+  resources: [deployments, statefulsets, daemonsets, replicasets]
+  scope: Namespaced
+- operations: {{ toJson . }}
+  apiGroups: [batch]
+  apiVersions: [v1]
+  resources: [jobs, cronjobs]
+  scope: Namespaced
+{{- end }}
