@@ -1,0 +1,71 @@
+"""What a person reads of the chart: its README, its values, its notes, the linter's verdict."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+from charts import generate_readme
+from tests.chart import helm
+
+VALUES = (helm.CHART / "values.yaml").read_text()
+README = (helm.CHART / "README.md").read_text()
+
+
+def test_the_linter_has_no_complaint() -> None:
+    assert "0 chart(s) failed" in helm.lint()
+
+
+def test_the_readme_is_current() -> None:
+    assert generate_readme.readme(README, VALUES) == README, "run: python charts/generate_readme.py"
+
+
+def test_every_value_is_explained_in_place() -> None:
+    rows = list(generate_readme.read(VALUES))
+    assert [row.key for row in rows if not row.comment] == []
+    assert {row.section for row in rows} == {
+        "What is enrolled, and how strictly",
+        "Certificate",
+        "Server",
+    }
+
+
+def _keys(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        yield prefix + key
+        if isinstance(value, dict):
+            yield from _keys(value, f"{prefix}{key}.")
+
+
+def _properties(schema: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in schema.get("properties", {}).items():
+        yield prefix + key
+        yield from _properties(value, f"{prefix}{key}.")
+
+
+def test_the_schema_knows_the_keys_of_the_values_and_no_others() -> None:
+    schema = json.loads((helm.CHART / "values.schema.json").read_text())
+    values = {key for key in _keys(yaml.safe_load(VALUES)) if not key.startswith("resources.")}
+    assert set(_properties(schema)) - {"global"} == values
+
+
+def test_the_notes_show_the_next_step_and_the_way_out() -> None:
+    notes = helm.notes()
+    assert "kubectl label namespace NAMESPACE mendix-mesh.io/mesh=linkerd" in notes
+    assert "kubectl delete validatingwebhookconfiguration mendix-mesh" in notes.splitlines()[-1]
+    assert "The mode is enforce" in notes
+    assert "WARNING" not in notes
+    assert "Enrolled by name" not in notes
+
+
+def test_the_notes_name_what_is_enrolled_by_name() -> None:
+    named = [{"name": "shop", "mesh": "istio"}, {"name": "crm", "mesh": "linkerd", "mode": "warn"}]
+    notes = helm.notes({"mode": "audit", "namespaces": named})
+    assert "  shop: istio, audit\n  crm: linkerd, warn\n" in notes
+    assert "The mode is audit" in notes
+
+
+def test_the_notes_warn_of_a_late_name() -> None:
+    notes = helm.notes({"mutatingWebhookConfigurationName": "zz", "allowLateName": True})
+    assert "WARNING: zz sorts after the injectors" in notes

@@ -1,0 +1,155 @@
+"""What the chart refuses to render, and whether the message says what to change."""
+
+from typing import Any
+
+import pytest
+
+from tests.chart import helm
+
+
+def test_an_empty_ca_is_refused_with_the_ways_to_get_one() -> None:
+    message = helm.refusal({"tls": {"secretName": "our-tls"}})
+    for part in ("tls.caBundle", "Secret our-tls", "--set-file", "serve --dev", "cert-manager"):
+        assert part in message
+
+
+@pytest.mark.parametrize("given", ["nonsense", "bm9uc2Vuc2U="])
+def test_a_ca_that_is_no_certificate_is_refused(given: str) -> None:
+    message = helm.refusal({"tls": {"caBundle": given}})
+    assert "tls.caBundle: it is neither a PEM certificate nor the base64 of one" in message
+
+
+EXCLUDED = {
+    "kube-system": "(always excluded); take it out of {key}\n",
+    "kube-node-lease": "(always excluded); take it out of {key}\n",
+    "mendix-mesh": "(the release's own); take it out of {key}\n",
+    "linkerd": "(listed in meshNamespaces); take it out of {key}, or out of meshNamespaces\n",
+    "istio-system": "(listed in meshNamespaces); take it out of {key}, or out of meshNamespaces\n",
+    "cert-manager": (
+        "(listed in excludedNamespaces); take it out of {key}, or out of excludedNamespaces\n"
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "way_out"), EXCLUDED.items())
+def test_a_named_namespace_must_not_be_excluded_too(name: str, way_out: str) -> None:
+    message = helm.refusal({"namespaces": [{"name": name, "mesh": "linkerd"}]})
+    assert f"namespaces: the namespace {name} is never reviewed" in message
+    assert way_out.format(key="namespaces") in message
+
+
+@pytest.mark.parametrize(("name", "way_out"), EXCLUDED.items())
+def test_an_ingress_namespace_must_not_be_excluded_too(name: str, way_out: str) -> None:
+    message = helm.refusal({"ingress": {"namespaces": [name]}})
+    assert f"ingress.namespaces: the namespace {name} is never reviewed" in message
+    assert way_out.format(key="ingress.namespaces") in message
+
+
+def test_a_namespace_must_not_be_named_twice() -> None:
+    twice = [{"name": "shop", "mesh": "linkerd"}, {"name": "shop", "mesh": "istio"}]
+    message = helm.refusal({"namespaces": twice})
+    assert "namespaces: shop is listed more than once; keep one entry" in message
+
+
+@pytest.mark.parametrize("name", ["istio-a", "istio-zz", "linkerd-a", "mendix-mesh", "zz"])
+def test_a_name_behind_the_injectors_is_refused(name: str) -> None:
+    message = helm.refusal({"mutatingWebhookConfigurationName": name})
+    assert f"mutatingWebhookConfigurationName: {name} sorts after" in message
+    assert "00-mendix-mesh" in message
+    assert "allowLateName" in message
+
+
+def test_the_kubelets_port_is_refused_on_the_nodes_network() -> None:
+    message = helm.refusal({"hostNetwork": True})
+    assert "port: with hostNetwork the kubelet already holds 10250" in message
+
+
+def test_a_grace_period_that_cuts_off_open_requests_is_refused() -> None:
+    message = helm.refusal({"terminationGracePeriodSeconds": 14})
+    assert "terminationGracePeriodSeconds: it must be at least 15" in message
+    helm.render({"terminationGracePeriodSeconds": 15})
+
+
+def test_every_problem_is_named_at_once() -> None:
+    message = helm.refusal(
+        {"tls": {"caBundle": ""}, "hostNetwork": True, "mutatingWebhookConfigurationName": "zz"}
+    )
+    for part in ("\n  tls.caBundle: ", "\n  port: ", "\n  mutatingWebhookConfigurationName: "):
+        assert part in message
+
+
+def test_an_unknown_mode_is_refused() -> None:
+    message = helm.refusal({"mode": "strict"})
+    assert "at '/mode': value must be one of 'enforce', 'warn', 'audit'" in message
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"mode": "strict"}, 'mode: "strict" is not a mode; set it to one of enforce, warn, audit'),
+        (
+            {"namespaces": [{"name": "shop", "mesh": "linkred"}]},
+            'namespaces: shop has the mesh "linkred"; set it to one of linkerd, istio, ambient',
+        ),
+        (
+            {"namespaces": [{"name": "shop", "mesh": "linkerd", "mode": "wran"}]},
+            'namespaces: shop has the mode "wran"; set it to one of enforce, warn, audit',
+        ),
+    ],
+)
+def test_what_would_leave_pods_unreviewed_is_refused_even_without_the_schema(
+    values: dict[str, Any], words: str
+) -> None:
+    assert words in helm.refusal(values, schema=False)
+
+
+@pytest.mark.parametrize(
+    ("values", "where"),
+    [
+        ({"replicas": 2}, "''"),
+        ({"image": {"name": "x"}}, "'/image'"),
+        ({"tls": {"caBundle": helm.CA, "ca": "x"}}, "'/tls'"),
+        ({"ingress": {"namespace": ["x"]}}, "'/ingress'"),
+        ({"podDisruptionBudget": {"minAvailable": 1}}, "'/podDisruptionBudget'"),
+        ({"namespaces": [{"name": "x", "mesh": "istio", "modus": "warn"}]}, "'/namespaces/0'"),
+        ({"imagePullSecrets": [{"name": "x", "key": "y"}]}, "'/imagePullSecrets/0'"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_its_place(values: dict[str, Any], where: str) -> None:
+    message = helm.refusal(values)
+    assert f"at {where}: additional properties" in message
+
+
+@pytest.mark.parametrize(
+    ("values", "where"),
+    [
+        ({"replicaCount": 0}, "/replicaCount"),
+        ({"timeoutSeconds": 31}, "/timeoutSeconds"),
+        ({"timeoutSeconds": "5s"}, "/timeoutSeconds"),
+        ({"port": 70000}, "/port"),
+        ({"runAsUser": 0}, "/runAsUser"),
+        ({"logLevel": "loud"}, "/logLevel"),
+        ({"settings": []}, "/settings"),
+        ({"image": {"digest": "sha256:abc"}}, "/image/digest"),
+        ({"image": {"repository": ""}}, "/image/repository"),
+        ({"namespaces": [{"name": "shop"}]}, "/namespaces/0"),
+        ({"namespaces": [{"name": "shop", "mesh": "linkred"}]}, "/namespaces/0/mesh"),
+        ({"namespaces": [{"name": "Shop", "mesh": "linkerd"}]}, "/namespaces/0/name"),
+        ({"ingress": {"namespaces": ["a", "a"]}}, "/ingress/namespaces"),
+        ({"mutatingWebhookConfigurationName": "00_mesh"}, "/mutatingWebhookConfigurationName"),
+        ({"podLabels": {"a": 1}}, "/podLabels/a"),
+        ({"mode": None}, ""),
+    ],
+)
+def test_a_value_of_the_wrong_shape_is_refused_with_its_place(
+    values: dict[str, Any], where: str
+) -> None:
+    assert f"at '{where}':" in helm.refusal(values)
+
+
+def test_the_schema_lets_a_parent_chart_pass_its_globals() -> None:
+    helm.render({"global": {"registry": "x"}})
+
+
+def test_a_cluster_that_is_too_old_is_refused() -> None:
+    assert "kubeVersion: >=1.29.0-0" in helm.refusal(kubernetes="1.28.9")

@@ -1,0 +1,147 @@
+"""What the API server is told about every entry: rules, failure, trust, time."""
+
+from typing import Any
+
+import pytest
+
+from tests.chart import helm
+
+KINDS = ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
+FULL = {
+    "mode": "warn",
+    "namespaces": [{"name": "shop", "mesh": "istio"}, {"name": "edge", "mesh": "linkerd"}],
+    "ingress": {"namespaces": ["edge"]},
+}
+
+Rule = tuple[str, str, str]  # operation, group/version, resource
+
+
+def rules_of(entry: helm.Object) -> set[Rule]:
+    """Every combination that an entry's rules name."""
+    assert all(rule["scope"] == "Namespaced" for rule in entry["rules"])
+    return {
+        (operation, f"{group}/{version}".lstrip("/"), resource)
+        for rule in entry["rules"]
+        for operation in rule["operations"]
+        for group in rule["apiGroups"]
+        for version in rule["apiVersions"]
+        for resource in rule["resources"]
+    }
+
+
+def rules(operations: set[str], *resources: str) -> set[Rule]:
+    """Operations on resources, each of these written as `group/version resource`."""
+    named = [resource.split() for resource in resources]
+    return {(operation, group, name) for operation in operations for group, name in named}
+
+
+CONTROLLERS = (
+    "apps/v1 deployments",
+    "apps/v1 statefulsets",
+    "apps/v1 daemonsets",
+    "apps/v1 replicasets",
+    "batch/v1 jobs",
+    "batch/v1 cronjobs",
+)
+
+
+def webhooks(kind: str, values: dict[str, Any] | None = None) -> list[helm.Object]:
+    found: list[helm.Object] = helm.render(FULL if values is None else values).one(kind)["webhooks"]
+    return found
+
+
+def test_pods_are_opted_in_at_birth_and_what_makes_them_also_on_update() -> None:
+    for entry in webhooks("MutatingWebhookConfiguration"):
+        assert rules_of(entry) == (
+            rules({"CREATE"}, "v1 pods")
+            | rules({"CREATE", "UPDATE"}, *CONTROLLERS, "networking.k8s.io/v1 ingresses")
+        )
+
+
+def test_pods_their_debug_containers_and_what_makes_them_are_judged() -> None:
+    for entry in webhooks("ValidatingWebhookConfiguration"):
+        if not entry["name"].startswith("unknown-mesh."):
+            assert rules_of(entry) == (
+                rules({"CREATE", "UPDATE"}, "v1 pods", *CONTROLLERS)
+                | rules({"UPDATE"}, "v1 pods/ephemeralcontainers")
+            )
+
+
+def test_under_an_unknown_mesh_only_what_is_new_is_judged() -> None:
+    entries = [
+        entry
+        for entry in webhooks("ValidatingWebhookConfiguration")
+        if entry["name"].startswith("unknown-mesh.")
+    ]
+    assert len(entries) == 4
+    for entry in entries:
+        assert rules_of(entry) == rules({"CREATE"}, "v1 pods", *CONTROLLERS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_entry_says_what_the_api_server_would_assume(kind: str) -> None:
+    for entry in webhooks(kind):
+        assert entry["matchPolicy"] == "Equivalent"
+        assert entry["sideEffects"] == "None"
+        assert entry["admissionReviewVersions"] == ["v1"]
+        assert entry["objectSelector"] == {}
+        assert entry["timeoutSeconds"] == 5
+
+
+def test_the_mutating_side_is_called_once_and_never_stops_a_write() -> None:
+    for entry in webhooks("MutatingWebhookConfiguration"):
+        assert entry["reinvocationPolicy"] == "Never"
+        assert entry["failurePolicy"] == "Ignore"
+
+
+def test_the_validating_side_has_no_field_of_the_mutating_one() -> None:
+    for entry in webhooks("ValidatingWebhookConfiguration"):
+        assert "reinvocationPolicy" not in entry
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_entry_calls_the_service_of_the_release(kind: str) -> None:
+    rendered = helm.render(FULL, namespace="platform", release="other")
+    service = rendered.one("Service")
+    for entry in rendered.one(kind)["webhooks"]:
+        reference = entry["clientConfig"]["service"]
+        assert reference["namespace"] == service["metadata"]["namespace"] == "platform"
+        assert reference["name"] == service["metadata"]["name"]
+        assert reference["port"] == service["spec"]["ports"][0]["port"] == 443
+
+
+@pytest.mark.parametrize("given", [helm.CA, helm.CA_BUNDLE, f"{helm.CA_BUNDLE}\n"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_ca_may_be_given_as_pem_or_as_its_base64(kind: str, given: str) -> None:
+    for entry in webhooks(kind, {"tls": {"caBundle": given}}):
+        assert entry["clientConfig"]["caBundle"] == helm.CA_BUNDLE
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_time_for_an_answer_can_be_set(kind: str) -> None:
+    assert {entry["timeoutSeconds"] for entry in webhooks(kind, {"timeoutSeconds": 3})} == {3}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_aks_is_asked_to_leave_the_selectors_alone(kind: str) -> None:
+    annotations = helm.render().one(kind)["metadata"]["annotations"]
+    assert annotations == {"admissions.enforcer/disabled": "true"}
+
+
+def test_the_mutating_configuration_comes_before_the_injectors() -> None:
+    name = helm.render().one("MutatingWebhookConfiguration")["metadata"]["name"]
+    injectors = ["istio-sidecar-injector", "linkerd-proxy-injector-webhook-config"]
+    assert sorted([*injectors, name])[0] == name == "00-mendix-mesh"
+
+
+@pytest.mark.parametrize("name", ["000", "a-mesh", "istio"])
+def test_the_mutating_configuration_may_have_any_early_name(name: str) -> None:
+    rendered = helm.render({"mutatingWebhookConfigurationName": name})
+    assert rendered.one("MutatingWebhookConfiguration")["metadata"]["name"] == name
+
+
+def test_a_late_name_is_possible_when_it_is_asked_for() -> None:
+    rendered = helm.render(
+        {"mutatingWebhookConfigurationName": "zz-mendix-mesh", "allowLateName": True}
+    )
+    assert rendered.one("MutatingWebhookConfiguration")["metadata"]["name"] == "zz-mendix-mesh"
