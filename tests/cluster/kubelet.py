@@ -95,11 +95,6 @@ class ServerKubelet:
         """Return IP:PORT of each running server."""
         return [pod.address for pod in self._running()]
 
-    def logs(self) -> str:
-        """Return what all servers have logged so far, those of pods that are gone included."""
-        files = sorted(self._home.glob(f"{self.namespace}_*/server.log"))
-        return "".join(file.read_text(errors="replace") for file in files)
-
     def wait_ready(self, replicas: int = 1, *, seconds: float = 30.0) -> None:
         """Wait until every pod that is to stay, and at least `replicas`, answers GET /livez by TLS.
 

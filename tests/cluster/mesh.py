@@ -1,10 +1,11 @@
 """A cluster on which mendix-mesh is installed: chart, real server, and Linkerd's stand-in."""
 
 import contextlib
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tests.cluster.api import Json, Refused, wait_for
+from tests.cluster.api import Api, Json, Refused, wait_for
 from tests.cluster.helm import Release, Values
 from tests.cluster.kubelet import ServerKubelet
 from tests.cluster.plane import ControlPlane
@@ -26,10 +27,41 @@ class MeshCluster:
     kubelet: ServerKubelet
     injector: LinkerdInjector
 
+    @property
+    def api(self) -> Api:
+        """The tests' own client, as cluster administrator."""
+        return self.plane.api
+
     def enrol(self, mode: str = "", *, mesh: str = "linkerd") -> str:
         """Make a fresh namespace that is enrolled by its labels, and return its name."""
         labels = {MESH_LABEL: mesh} | ({MODE_LABEL: mode} if mode else {})
         return self.plane.new_namespace("mendix", labels=labels)
+
+    def relabel(self, namespace: str, judge: str, *, mesh: str = "linkerd", mode: str = "") -> None:
+        """Enrol a namespace that exists, or change how, and wait until `judge` judges its pods."""
+        labels = {MESH_LABEL: mesh, MODE_LABEL: mode or None}
+        self.api.patch("Namespace", namespace, None, {"metadata": {"labels": labels}})
+        self.await_judge(namespace, judge)
+
+    def await_judge(self, namespace: str, judge: str) -> None:
+        """Wait until the API server has pods of a namespace judged by `judge`, as in judge_of."""
+        wait_for(lambda: self.judge_of(namespace) == judge, why=f"{judge} to judge {namespace}")
+
+    def judge_of(self, namespace: str) -> str:
+        """Return which validating webhook judges pods of a namespace, as "linkerd.enforce".
+
+        Empty where none does. It is found out by a dry run, from the API server's audit log.
+        """
+        name = f"probe-{secrets.token_hex(4)}"
+        probe = _pod(namespace, hostNetwork=True)
+        probe["metadata"]["name"] = name
+        with contextlib.suppress(Refused):
+            self.api.create(probe, dry_run=True)
+        (event,) = self.plane.audit(namespace=namespace, name=name)
+        for key in event.get("annotations", {}):
+            if key.endswith(".mendix-mesh.io/verdict"):
+                return str(key).removesuffix(".mendix-mesh.io/verdict")
+        return ""
 
 
 @contextlib.contextmanager
