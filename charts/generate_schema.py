@@ -1,0 +1,37 @@
+"""Write the schema of `settings:` in the chart's values.schema.json from the settings' own types.
+
+So helm refuses a misspelt setting, or a check that does not exist, before anything is installed.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from webhook.policy import checks, settings
+
+SCHEMA = Path(__file__).parent / "mendix-mesh" / "values.schema.json"
+
+
+def generated(old: str) -> str:
+    """The chart's schema with the definitions of the settings made anew."""
+    chart = json.loads(old)
+    own = settings.schema()
+    kept = {name: value for name, value in chart["$defs"].items() if name[0].islower()}
+    kept["settings"] = {"$ref": own["$ref"]}
+    chart["$defs"] = kept | {name: _named(value) for name, value in own["$defs"].items()}
+    return json.dumps(chart, indent=2, ensure_ascii=False) + "\n"
+
+
+def _named(definition: dict[str, Any]) -> dict[str, Any]:
+    """Name the checks that there are, wherever one is asked for."""
+    known = {"enum": sorted(checks.ids())}
+    properties = definition.get("properties", {})
+    if "checks" in properties:
+        properties["checks"]["items"] = known
+    if "check" in properties:
+        properties["check"] = known
+    return definition
+
+
+if __name__ == "__main__":
+    SCHEMA.write_text(generated(SCHEMA.read_text()))

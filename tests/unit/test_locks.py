@@ -1,0 +1,49 @@
+"""The lock files: every dependency pinned with hashes, and no address of a registry in them."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LOCKS = ("dev.txt", "runtime.txt")
+
+
+def _pinned(lock: str) -> dict[str, str]:
+    text = (ROOT / "requirements" / lock).read_text()
+    pins = re.findall(r"^([a-z0-9][a-z0-9._-]*)==(\S+)", text, re.MULTILINE)
+    return dict(pins)
+
+
+def _names(requirements: list[str]) -> set[str]:
+    return {re.split(r"[><=! \[]", requirement)[0].lower() for requirement in requirements}
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_names_no_address(lock: str) -> None:
+    assert not re.search(
+        r"https?://|--index-url|--find-links", (ROOT / "requirements" / lock).read_text()
+    )
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_pin_has_a_hash(lock: str) -> None:
+    text = (ROOT / "requirements" / lock).read_text()
+    blocks = re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE)[1:]
+    assert blocks
+    assert [block for block in blocks if "--hash=sha256:" not in block] == []
+
+
+def test_the_locks_hold_what_the_project_asks_for() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    assert _names(project["dependencies"]) <= _pinned("runtime.txt").keys()
+    assert (
+        _names(project["dependencies"] + extras["cluster"] + extras["dev"])
+        <= _pinned("dev.txt").keys()
+    )
+
+
+def test_both_locks_pin_the_same_versions() -> None:
+    assert _pinned("runtime.txt").items() <= _pinned("dev.txt").items()
