@@ -89,6 +89,8 @@ class ControlPlane:
         self._processes: list[Process] = []
         self._server = ""
         self._api: Api | None = None
+        self._audit_read = 0  # bytes of the log that are in the events
+        self._audit_events: list[Json] = []
 
     @property
     def api(self) -> Api:
@@ -215,8 +217,17 @@ class ControlPlane:
 
         Events are written before the request is answered. They carry no bodies.
         """
-        events = map(json.loads, (self.workdir / "audit.log").read_text().splitlines())
-        return [event for event in events if match.items() <= event.get("objectRef", {}).items()]
+        with (self.workdir / "audit.log").open("rb") as log:
+            log.seek(self._audit_read)
+            # The last line may be half written; it is read the next time.
+            lines, newline, _ = log.read().rpartition(b"\n")
+        self._audit_read += len(lines) + len(newline)
+        self._audit_events += map(json.loads, lines.splitlines())
+        return [
+            event
+            for event in self._audit_events
+            if match.items() <= event.get("objectRef", {}).items()
+        ]
 
     def check(self) -> None:
         """Raise ProcessError, with the end of its log, if a part of the cluster has died."""
