@@ -1,0 +1,130 @@
+"""Workloads whose authors know of no mesh, and what the tests ask about their pods."""
+
+import copy
+from typing import Any
+
+from tests.cluster.api import Api, Json, wait_for
+from tests.cluster.plane import is_ready
+
+VERSIONS = {
+    "Pod": "v1",
+    "Deployment": "apps/v1",
+    "StatefulSet": "apps/v1",
+    "DaemonSet": "apps/v1",
+    "ReplicaSet": "apps/v1",
+    "Job": "batch/v1",
+    "CronJob": "batch/v1",
+}
+"""Every kind that makes pods, and its apiVersion."""
+
+INJECT = "linkerd.io/inject"
+NATIVE = "config.linkerd.io/proxy-enable-native-sidecar"
+CONTROL_PLANE_NS = "linkerd.io/control-plane-ns"
+
+
+def pod(
+    namespace: str,
+    name: str = "shop",
+    *,
+    labels: Json | None = None,
+    annotations: Json | None = None,
+    **spec: Any,
+) -> Json:
+    """Return a pod of one container named app; `spec` adds fields or replaces them."""
+    metadata: Json = {"name": name, "namespace": namespace}
+    metadata |= {"labels": labels} if labels else {}
+    metadata |= {"annotations": annotations} if annotations else {}
+    containers = [{"name": "app", "image": "registry.example.com/shop:1"}]
+    whole = {"containers": containers, **spec}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": copy.deepcopy(whole)}
+
+
+def workload(
+    kind: str,
+    namespace: str,
+    name: str = "shop",
+    *,
+    replicas: int = 1,
+    annotations: Json | None = None,
+    **spec: Any,
+) -> Json:
+    """Return an object of any kind that makes pods; annotations and `spec` are its pod's."""
+    labels = {"app": name}
+    made = pod(namespace, name, labels=labels, annotations=annotations, **spec)
+    if kind == "Pod":
+        return made
+    del made["metadata"]["name"], made["metadata"]["namespace"]
+    template = {"metadata": made["metadata"], "spec": made["spec"]}
+    own: Json = {"template": template}
+    if kind in ("Job", "CronJob"):
+        template["spec"].setdefault("restartPolicy", "Never")
+    else:
+        own["selector"] = {"matchLabels": labels}
+    if kind in ("Deployment", "StatefulSet", "ReplicaSet"):
+        own["replicas"] = replicas
+    if kind == "StatefulSet":
+        own["serviceName"] = name
+    if kind == "CronJob":
+        own = {"schedule": "0 0 1 1 *", "jobTemplate": {"spec": own}}
+    return {
+        "apiVersion": VERSIONS[kind],
+        "kind": kind,
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": own,
+    }
+
+
+def template_of(obj: Json) -> Json:
+    """Return the pod template of a controller."""
+    spec: Json = obj["spec"]
+    template: Json = spec.get("jobTemplate", {"spec": spec})["spec"]["template"]
+    return template
+
+
+def annotations_of(obj: Json) -> Json:
+    """Return the annotations of an object or a template, empty where it has none."""
+    annotations: Json = obj["metadata"].get("annotations") or {}
+    return annotations
+
+
+def sidecar_of(obj: Json) -> str:
+    """Return in which shape a stored pod has Linkerd's proxy: native, classic, or "" for none."""
+    for shape, place in (("native", "initContainers"), ("classic", "containers")):
+        if any(c["name"] == "linkerd-proxy" for c in obj["spec"].get(place, ())):
+            return shape
+    return ""
+
+
+def is_meshed(obj: Json) -> bool:
+    """Say whether a stored pod has the proxy and the label by which the mesh counts it."""
+    labels = obj["metadata"].get("labels", {})
+    return bool(sidecar_of(obj)) and labels.get(CONTROL_PLANE_NS) == "linkerd"
+
+
+def pods_of(api: Api, namespace: str, name: str = "shop") -> list[Json]:
+    """Return the pods of the workload with this name, those that are leaving left out."""
+    found = api.list("Pod", namespace, labels=f"app={name}")
+    return [one for one in found if "deletionTimestamp" not in one["metadata"]]
+
+
+def ready_pods(
+    api: Api, namespace: str, name: str = "shop", *, count: int = 1, seconds: float = 30.0
+) -> list[Json]:
+    """Wait until all pods of a workload are ready or have ended well, and there are `count`."""
+
+    def all_up() -> list[Json]:
+        found = pods_of(api, namespace, name)
+        up = [one for one in found if is_ready(one) or one["status"].get("phase") == "Succeeded"]
+        return up if len(up) == len(found) == count else []
+
+    return wait_for(all_up, seconds=seconds, why=f"{count} pods of {name} in {namespace}")
+
+
+def failed_create(api: Api, namespace: str, name: str) -> str:
+    """Return what the newest event of a controller says that could not make a pod, else ""."""
+    events = [
+        event
+        for event in api.list("Event", namespace, fields="reason=FailedCreate")
+        if event["involvedObject"]["name"].startswith(name)
+    ]
+    return str(events[-1]["message"]) if events else ""
