@@ -89,8 +89,8 @@ def validate(
     if not found:
         return Verdict("admitted", mesh.name, mode)
     denies = not pod.template or request.operation == "CREATE" or request.template_changed
-    return _weigh(found, pod, mesh, mode, settings, denies, _subject(obj.kind, obj.metadata, pod),
-                  request.namespace, today)  # fmt: skip
+    subject = _subject(obj.kind, obj.metadata, pod, created=request.operation == "CREATE")
+    return _weigh(found, pod, mesh, mode, settings, denies, subject, request.namespace, today)
 
 
 def find(pod: Pod, mesh: Mesh, settings: Settings) -> list[Violation]:
@@ -175,9 +175,17 @@ def _moved(violation: Violation, template: str) -> Violation:
     return msgspec.structs.replace(violation, field=f"{template}.{violation.field}")
 
 
-def _subject(kind: str, meta: Meta | None, pod: Pod) -> str:
-    """`pod shop-master-7f-* (Mendix app leader)`: at CREATE a generated name is not known yet."""
+def _subject(kind: str, meta: Meta | None, pod: Pod, *, created: bool) -> str:
+    """`pod shop-master-7f-* (Mendix app leader)`: the object, and what it is to Mendix."""
     meta = meta or Meta()
-    name = meta.name or (f"{meta.generate_name}*" if meta.generate_name else "without a name")
+    name, prefix = meta.name, meta.generate_name
+    # A generated name dies with the refusal; and the text must be the same at the next try, for
+    # a ReplicaSet's event to be counted up. Newer API servers generate it before they ask us.
+    if prefix and (not name or (created and len(name) == len(prefix) + _GENERATED)):
+        name = f"{prefix}*"
     role = mendix.role(pod)
-    return f"{kind.lower()} {name}" + (f" (Mendix {role})" if role else "")
+    return f"{kind.lower()} {name or 'without a name'}" + (f" (Mendix {role})" if role else "")
+
+
+#: Characters that the API server appends to generateName.
+_GENERATED = 5

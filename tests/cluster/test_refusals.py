@@ -1,0 +1,302 @@
+"""Pods that would run outside the mesh are refused, whoever makes them, and are told why."""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.cluster.api import Api, Json, Refused, wait_for
+from tests.cluster.mesh import MeshCluster
+from tests.cluster.workloads import (
+    CONTROL_PLANE_NS,
+    INJECT,
+    failed_create,
+    is_meshed,
+    pod,
+    ready_pods,
+    sidecar_of,
+    workload,
+)
+
+DENIED = 'admission webhook "linkerd.enforce.mendix-mesh.io" denied the request: '
+SKIP = "config.linkerd.io/skip-inbound-ports"
+APP = {"name": "app", "image": "registry.example.com/shop:1"}
+
+
+@pytest.fixture
+def api(mesh_cluster: MeshCluster) -> Api:
+    return mesh_cluster.api
+
+
+@pytest.fixture
+def outage(mesh_cluster: MeshCluster) -> Iterator[None]:
+    """Linkerd's injector is down until the test restarts it, or ends."""
+    mesh_cluster.injector.stop()
+    yield
+    mesh_cluster.injector.restart()
+
+
+def refusal(api: Api, obj: Json) -> Refused:
+    """Create an object that must be refused, and give the refusal."""
+    with pytest.raises(Refused) as refused:
+        api.create(obj)
+    assert refused.value.code == 403
+    assert refused.value.status["reason"] == "Forbidden"
+    name, namespace = obj["metadata"]["name"], obj["metadata"]["namespace"]
+    with pytest.raises(Refused, match="not found"):
+        api.get(obj["kind"], name, namespace)
+    return refused.value
+
+
+def test_a_refusal_names_the_pod_the_check_the_field_the_reason_and_the_way_out(
+    api: Api, mesh_cluster: MeshCluster
+) -> None:
+    refused = refusal(api, pod(mesh_cluster.enrol(), "shop-debug", hostNetwork=True))
+    assert refused.message == DENIED + (
+        "pod shop-debug would run outside the linkerd mesh:\n"
+        "  host-network  spec.hostNetwork  shares the node's network, which no mesh can capture; "
+        "remove hostNetwork: true"
+    )
+
+
+def test_a_refusal_names_every_violation_at_once_one_aligned_line_each(
+    api: Api, mesh_cluster: MeshCluster
+) -> None:
+    made = pod(
+        mesh_cluster.enrol(),
+        "shop-debug",
+        annotations={INJECT: "disabled", SKIP: "8080,9000-9010"},
+        hostNetwork=True,
+        containers=[{**APP, "securityContext": {"capabilities": {"add": ["NET_ADMIN"]}}}],
+    )
+    refused = refusal(api, made)
+    first, *lines = refused.message.splitlines()
+    assert first == DENIED + "pod shop-debug would run outside the linkerd mesh:"
+    assert {line.split()[0] for line in lines} == {
+        "capture-bypassed",
+        "capture-capability",
+        "host-network",
+        "opted-out",
+    }
+    rows = [line.split("  ") for line in lines]
+    columns = {line.index(line.split()[1]) for line in lines}
+    assert len(columns) == 1, rows
+    causes = refused.status["details"]["causes"]
+    assert {cause["reason"] for cause in causes} >= {line.split()[0] for line in lines}
+    assert all(cause["field"] and cause["message"] for cause in causes)
+
+
+@pytest.mark.parametrize(
+    ("check", "annotations", "spec"),
+    [
+        ("opted-out", {INJECT: "disabled"}, {}),
+        ("host-network", {}, {"hostNetwork": True}),
+        ("capture-bypassed", {SKIP: "8080"}, {}),
+        ("capture-bypassed", {"config.linkerd.io/skip-outbound-ports": "5432"}, {}),
+        ("capture-bypassed", {"config.linkerd.io/skip-subnets": "10.0.0.0/8"}, {}),
+        ("capture-bypassed", {INJECT: "ingress"}, {}),
+        ("proxy-uid", {}, {"securityContext": {"runAsUser": 2102}}),
+        ("proxy-uid", {"config.linkerd.io/proxy-uid": "1000"}, {}),
+        ("proxy-image-untrusted", {"config.linkerd.io/proxy-image": "evil.example/proxy"}, {}),
+        (
+            "proxy-env-overridden",
+            {
+                "config.linkerd.io/proxy-additional-env": json.dumps(
+                    [{"name": "LINKERD2_PROXY_IDENTITY_SVC_ADDR", "value": "evil:1"}]
+                )
+            },
+            {},
+        ),
+        ("proxy-forged", {}, {"containers": [APP, {"name": "linkerd-proxy", "image": "sleep"}]}),
+        ("proxy-forged", {}, {"initContainers": [{"name": "linkerd-init", "image": "true"}]}),
+        ("foreign-mesh", {}, {"containers": [APP, {"name": "istio-proxy", "image": "sleep"}]}),
+        ("capture-capability", {},
+         {"containers": [{**APP, "securityContext": {"privileged": True}}]}),
+    ],
+)  # fmt: skip
+def test_a_way_round_the_proxy_is_refused(
+    api: Api, mesh_cluster: MeshCluster, check: str, annotations: Json, spec: Json
+) -> None:
+    refused = refusal(api, pod(mesh_cluster.enrol(), annotations=annotations, **spec))
+    assert f"  {check}  " in refused.message
+
+
+@pytest.mark.parametrize("name", ["linkerd.io/control-plane-component", "linkerd.io/cni-resource"])
+def test_a_label_that_hides_the_pod_from_the_injector_is_refused(
+    api: Api, mesh_cluster: MeshCluster, name: str
+) -> None:
+    refused = refusal(api, pod(mesh_cluster.enrol(), labels={name: "x"}))
+    assert f"  injector-bypass-label  metadata.labels[{name}]" in refused.message
+    assert "proxy-missing" not in refused.message
+
+
+@pytest.mark.parametrize(
+    ("check", "metadata"),
+    [
+        ("proxy-missing", {"labels": {"config.linkerd.io/admission-webhooks": "disabled"}}),
+        ("proxy-missing", {"annotations": {INJECT: "maybe"}}),
+        ("capture-bypassed", {"annotations": {SKIP: "8080"}}),
+        ("proxy-image-untrusted",
+         {"annotations": {"config.linkerd.io/proxy-image": "evil.example/proxy"}}),
+        ("proxy-uid", {"annotations": {"config.linkerd.io/proxy-uid": "1000"}}),
+        ("proxy-env-overridden", {"annotations": {"config.linkerd.io/proxy-additional-env":
+            '[{"name": "LINKERD2_PROXY_INBOUND_LISTEN_ADDR", "value": "0.0.0.0:1"}]'}}),
+    ],
+)  # fmt: skip
+def test_a_namespace_that_leads_its_pods_round_the_proxy_gains_nothing(
+    mesh_cluster: MeshCluster, check: str, metadata: Json
+) -> None:
+    """The injector reads these from the namespace, which is not reviewed: its pods are."""
+    api, where = mesh_cluster.api, mesh_cluster.enrol()
+    api.patch("Namespace", where, None, {"metadata": metadata})
+
+    def refused() -> str:
+        try:
+            api.create(pod(where), dry_run=True)
+        except Refused as error:
+            return error.message
+        return ""
+
+    # The API server hears of a namespace's new label a moment later.
+    message = wait_for(refused, why="the pod to be refused")
+    assert f"  {check}  " in message
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob"])
+def test_a_template_that_is_certain_to_fail_is_refused_at_once(
+    api: Api, mesh_cluster: MeshCluster, kind: str
+) -> None:
+    refused = refusal(api, workload(kind, mesh_cluster.enrol(), hostNetwork=True))
+    path = "spec.jobTemplate.spec.template" if kind == "CronJob" else "spec.template"
+    assert f"{DENIED}{kind.lower()} shop would run outside the linkerd mesh:" in refused.message
+    assert f"  host-network  {path}.spec.hostNetwork  " in refused.message
+    assert "proxy-missing" not in refused.message
+
+
+def test_a_pod_of_a_generated_name_is_named_by_its_pattern(
+    api: Api, mesh_cluster: MeshCluster
+) -> None:
+    """The name itself dies with the refusal, and would make each retry's message another one."""
+    made = pod(mesh_cluster.enrol(), hostNetwork=True)
+    del made["metadata"]["name"]
+    made["metadata"]["generateName"] = "shop-"
+    with pytest.raises(Refused, match=r"denied the request: pod shop-\* would run outside"):
+        api.create(made)
+
+
+def test_a_replica_set_says_why_it_has_no_pods_and_recovers_when_the_injector_is_back(
+    mesh_cluster: MeshCluster, outage: None
+) -> None:
+    api, where = mesh_cluster.api, mesh_cluster.enrol()
+    api.create(workload("Deployment", where, replicas=2))
+    message = wait_for(lambda: failed_create(api, where, "shop-"), why="the ReplicaSet's event")
+    (replica_set,) = api.list("ReplicaSet", where)
+    name = replica_set["metadata"]["name"]
+    assert message.startswith(f"Error creating: {DENIED}pod {name}-* would run outside")
+    assert "  proxy-missing  spec.initContainers  has no linkerd-proxy container; " in message
+
+    def condition() -> str:
+        found = api.get("Deployment", "shop", where)["status"].get("conditions", ())
+        return next((str(c["message"]) for c in found if c["type"] == "ReplicaFailure"), "")
+
+    assert "proxy-missing" in wait_for(condition, why="the Deployment's condition")
+    # What a person sees: `get` cuts at the end of the first line, `describe` shows everything.
+    kubectl = mesh_cluster.plane.kubectl
+    assert "would run outside the linkerd mesh:..." in kubectl("get", "events", "-n", where).stdout
+    assert "  proxy-missing  " in kubectl("describe", "replicaset", "-n", where).stdout
+    assert api.list("Pod", where) == []
+
+    mesh_cluster.injector.restart()
+    assert all(map(is_meshed, ready_pods(api, where, count=2)))
+
+
+def test_a_statefulset_and_a_job_recover_too(mesh_cluster: MeshCluster, outage: None) -> None:
+    api, where = mesh_cluster.api, mesh_cluster.enrol()
+    for kind in ("StatefulSet", "DaemonSet", "Job"):
+        api.create(workload(kind, where, kind.lower()))
+    for kind in ("StatefulSet", "DaemonSet", "Job"):
+        wait_for(lambda kind=kind: failed_create(api, where, kind.lower()), why=f"{kind}'s event")  # type: ignore[misc]
+    mesh_cluster.injector.restart()
+    for kind in ("StatefulSet", "DaemonSet", "Job"):
+        (found,) = ready_pods(api, where, kind.lower())
+        assert is_meshed(found)
+
+
+def test_without_us_the_same_outage_lets_a_pod_start_in_plaintext(
+    mesh_cluster: MeshCluster, outage: None
+) -> None:
+    where = mesh_cluster.plane.new_namespace(annotations={INJECT: "enabled"})
+    assert not sidecar_of(mesh_cluster.api.create(pod(where)))
+
+
+def test_a_refused_dry_run_says_the_same(api: Api, mesh_cluster: MeshCluster) -> None:
+    where = mesh_cluster.enrol()
+    messages = []
+    for dry_run in (True, False):
+        with pytest.raises(Refused) as refused:
+            api.create(pod(where, hostNetwork=True), dry_run=dry_run)
+        messages.append(refused.value.message)
+    assert messages[0] == messages[1]
+
+
+def test_a_copy_of_a_meshed_pod_is_judged_as_any_other(api: Api, mesh_cluster: MeshCluster) -> None:
+    """The injector skips a pod that has a proxy already, so the copy is all that there is."""
+    where = mesh_cluster.enrol()
+    stored = api.create(pod(where))
+
+    def copied(**labels: str) -> Json:
+        return {
+            **stored,
+            "metadata": {"name": "copy", "namespace": where, "labels": labels,
+                         "annotations": stored["metadata"]["annotations"]},
+            "spec": {k: v for k, v in stored["spec"].items() if k != "nodeName"},
+        }  # fmt: skip
+
+    refused = refusal(api, copied())
+    assert f"  proxy-forged  metadata.labels[{CONTROL_PLANE_NS}]  " in refused.message
+    assert is_meshed(api.create(copied(**{CONTROL_PLANE_NS: "linkerd"})))
+
+
+def test_the_mesh_of_another_control_plane_is_refused(api: Api, mesh_cluster: MeshCluster) -> None:
+    injector = mesh_cluster.injector
+    before = injector.config
+    injector.config = dataclasses.replace(before, control_plane_namespace="linkerd-two")
+    try:
+        refused = refusal(api, pod(mesh_cluster.enrol()))
+    finally:
+        injector.config = before
+    assert "  control-plane-elsewhere  " in refused.message
+
+
+def test_advice_reaches_the_client_as_short_warnings(api: Api, mesh_cluster: MeshCluster) -> None:
+    where = mesh_cluster.enrol()
+    api.create(pod(where))
+    warnings = api.warnings
+    assert {text.split(":")[0] for text in warnings} >= {"shared-identity", "accepts-plaintext"}
+    assert all(len(text) < 120 for text in warnings)
+    shown = mesh_cluster.plane.kubectl("run", "other", "--image=shop", "-n", where).stderr
+    assert [f"Warning: {text}" for text in warnings] == shown.splitlines()
+    # Beside a refusal nothing else is said.
+    refusal(api, pod(where, "third", hostNetwork=True))
+    assert api.warnings == []
+
+
+def test_every_field_of_a_pod_that_nobody_here_reads_survives(
+    api: Api, mesh_cluster: MeshCluster
+) -> None:
+    spec: dict[str, Any] = {
+        "containers": [{**APP, "workingDir": "/x", "stdinOnce": True, "stdin": True,
+                        "lifecycle": {"preStop": {"sleep": {"seconds": 1}}}}],
+        "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone",
+            "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": {"matchLabels": {"a": "b"}}}],
+        "hostAliases": [{"ip": "10.0.0.1", "hostnames": ["a.example.com"]}],
+        "schedulingGates": [{"name": "tests.mendix-mesh.io/wait"}],
+    }  # fmt: skip
+    outside = api.create(pod(mesh_cluster.plane.new_namespace(), **spec))["spec"]
+    inside = api.create(pod(mesh_cluster.enrol(), **spec))["spec"]
+    for volume_mount in (outside["containers"][0], inside["containers"][0]):
+        del volume_mount["volumeMounts"]  # the token's volume has a name of its own
+    for field in spec:
+        assert inside[field] == outside[field]
