@@ -37,13 +37,19 @@ def warnings(verdict: Verdict) -> list[str]:
     return [warning(violation) for violation in shown]
 
 
-def warning(violation: Violation) -> str:
-    """One violation in under 120 characters: the reason gives way first, then the end."""
-    start = f"{violation.check}: {violation.field}"
-    for text in (f"{start} {violation.reason}; {violation.fix}", f"{start}: {violation.fix}"):
-        if len(text) <= LONGEST_WARNING:
-            return _one_line(text)
-    return _one_line(f"{start}: {violation.reason}")[: LONGEST_WARNING - 1] + "…"
+def warning(v: Violation) -> str:
+    """One violation in under 120 characters: the reason gives way first, then the field."""
+    texts = [
+        _one_line(text)
+        for text in (
+            f"{v.check}: {v.field} {v.reason}; {v.fix}",
+            f"{v.check}: {v.field}: {v.fix}",
+            f"{v.check}: {v.reason}; {v.fix}",
+            f"{v.check}: {v.fix}",
+        )
+    ]
+    cut = texts[-1][: LONGEST_WARNING - 1] + "…"
+    return next((text for text in texts if len(text) <= LONGEST_WARNING), cut)
 
 
 def _one_line(text: str) -> str:

@@ -14,7 +14,7 @@ from webhook.policy.meshes import Mesh, Want
 from webhook.policy.objects import Meta
 from webhook.policy.request import Request
 from webhook.policy.settings import Settings
-from webhook.policy.workload import is_owned, pod_of
+from webhook.policy.workload import NO_META, is_owned, pod_of
 
 
 class Operation(msgspec.Struct, frozen=True):
@@ -49,7 +49,8 @@ def mutate(request: Request, mesh: Mesh, settings: Settings) -> list[Operation]:
     if obj.spec is None or not pod.spec.containers:
         return []
     pointer = "/" + pod.template.replace(".", "/")
-    return patch(pointer, _template_meta(pod.meta), mesh.opt_in(pod, task=mendix.is_task(pod)))
+    meta = None if pod.meta is NO_META else pod.meta
+    return patch(pointer, meta, mesh.opt_in(pod, task=mendix.is_task(pod)))
 
 
 def patch(pointer: str, meta: Meta | None, wants: Iterable[Want]) -> list[Operation]:
@@ -75,11 +76,6 @@ def patch(pointer: str, meta: Meta | None, wants: Iterable[Want]) -> list[Operat
                 Operation("add", f"{path}/{_escape(key)}", value) for key, value in pairs.items()
             ]
     return operations
-
-
-def _template_meta(meta: Meta) -> Meta | None:
-    """None where nothing of the metadata is known: adding it whole is right if it is missing."""
-    return None if meta == Meta() else meta
 
 
 def _escape(key: str) -> str:

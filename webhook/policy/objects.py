@@ -77,6 +77,25 @@ class VolumeMount(_Fields, frozen=True, gc=False, rename="camel"):
     mount_path: str = ""
 
 
+class Exec(_Fields, frozen=True, gc=False, rename="camel"):
+    """A command that is run in a container."""
+
+    command: list[str] | None = None
+
+
+class Handler(_Fields, frozen=True, gc=False, rename="camel"):
+    """A probe or a lifecycle hook; of what it does only a command is read."""
+
+    exec: Exec | None = None
+
+
+class Lifecycle(_Fields, frozen=True, gc=False, rename="camel"):
+    """What is done after a container's start and before its end."""
+
+    post_start: Handler | None = None
+    pre_stop: Handler | None = None
+
+
 class ContainerPort(_Fields, frozen=True, gc=False, rename="camel"):
     """A port that a container declares; protocol defaults to TCP."""
 
@@ -97,6 +116,10 @@ class Container(_Fields, frozen=True, gc=False, rename="camel"):
     security_context: SecurityContext | None = None
     restart_policy: str | None = None
     volume_mounts: list[VolumeMount] | None = None
+    lifecycle: Lifecycle | None = None
+    liveness_probe: Handler | None = None
+    readiness_probe: Handler | None = None
+    startup_probe: Handler | None = None
 
 
 class EmptyDir(_Fields, frozen=True, gc=False, rename="camel"):
@@ -186,12 +209,15 @@ def decode(data: bytes | memoryview | msgspec.Raw) -> Object:
 def convert(document: Any) -> Object:
     """Make an `Object` of an already parsed document, say from YAML.
 
-    Raises `UndecodableError`, as `decode` does.
+    Raises `UndecodableError`, as `decode` does, also on what JSON can't hold: YAML lets a string
+    have half a surrogate pair, and a list contain itself.
     """
     try:
-        return msgspec.convert(document, Object)
-    except (msgspec.MsgspecError, RecursionError) as error:
+        obj = msgspec.convert(document, Object)
+        _encoder.encode(obj)
+    except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError) as error:
         raise UndecodableError(str(error)) from None
+    return obj
 
 
 def template_of(document: Any) -> Any:

@@ -6,7 +6,10 @@ Ranges = list[tuple[int, int]]
 
 
 def parse(text: str) -> tuple[Ranges, list[str]]:
-    """Read a list of ports and ranges; gives the ranges, and the parts that are neither."""
+    """Read a list of ports and ranges; gives the ranges, and the parts that are neither.
+
+    A range that ends before it starts is none, nor is a number that is too long for any port.
+    """
     ranges: Ranges = []
     odd: list[str] = []
     for raw in text.split(","):
@@ -14,12 +17,19 @@ def parse(text: str) -> tuple[Ranges, list[str]]:
         if not part:
             continue
         low, dash, high = part.partition("-")
-        low, high = low.strip(), high.strip()
-        if low.isdecimal() and (not dash or high.isdecimal()) and part.isascii():
-            ranges.append((int(low), int(high) if dash else int(low)))
+        first, last = _number(low), _number(high if dash else low)
+        if first is not None and last is not None and first <= last:
+            ranges.append((first, last))
         else:
             odd.append(part)
     return ranges, odd
+
+
+def _number(text: str) -> int | None:
+    stripped = text.strip()
+    if len(stripped) > 5 or not (stripped.isascii() and stripped.isdecimal()):
+        return None
+    return int(stripped)
 
 
 def beyond(text: str, allowed: Ranges) -> list[str]:

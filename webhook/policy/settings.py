@@ -119,10 +119,11 @@ class Linkerd(_Strict, frozen=True, kw_only=True, rename="camel"):
         list[Text],
         Meta(description="Further repositories for linkerd-init (a separate image before 2.19)."),
     ] = msgspec.field(default_factory=lambda: ["cr.l5d.io/linkerd/proxy-init"])
-    debug_images: Annotated[
-        list[Text], Meta(description="Repositories that linkerd-debug may come from.")
-    ] = msgspec.field(default_factory=lambda: ["cr.l5d.io/linkerd/debug"])
     proxy_uid: Annotated[int, Meta(ge=1, description="The proxy's user id.")] = 2102
+    proxy_gid: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="The proxy's group id, if the mesh gives it one."),
+    ] = None
     skip_inbound_ports: Annotated[
         PortList, Meta(description="Inbound ports that may bypass the proxy: the mesh's default.")
     ] = "4190,4191,4567,4568"
@@ -212,9 +213,8 @@ def parse(document: Any, *, checks: frozenset[str]) -> Settings:
         ("skipInboundPorts", settings.linkerd.skip_inbound_ports),
         ("skipOutboundPorts", settings.linkerd.skip_outbound_ports),
     ):
-        for low, high in ports.parse(text)[0]:
-            if not 0 <= low <= high <= 65535:
-                raise SettingsError(f"no such ports: {low}-{high} - at `settings.linkerd.{path}`")
+        for part in ports.beyond(text, [(0, 65535)]):
+            raise SettingsError(f"no such ports: {part} - at `settings.linkerd.{path}`")
     return settings
 
 

@@ -77,15 +77,14 @@ def validate(
     pod = pod_of(obj, mesh, final=final, ingress=request.ingress)
     if pod is None:
         return Verdict("ignored", mesh.name, mode)
-    old = None
     if request.operation == "UPDATE" and request.old is not None:
         if request.old.metadata == obj.metadata and request.old.spec == obj.spec:
             return Verdict("admitted", mesh.name, mode)
-        old = pod_of(request.old, mesh, final=final, ingress=request.ingress)
+        if not pod.template:
+            pod.old = pod_of(request.old, mesh, final=final, ingress=request.ingress)
     found = find(pod, mesh, settings)
-    if old is not None and not pod.template:
-        pod.old = old
-        found = _worse(find(pod, mesh, settings), find(old, mesh, settings))
+    if pod.old is not None:
+        found = _worse(found, find(pod.old, mesh, settings))
     if not found:
         return Verdict("admitted", mesh.name, mode)
     denies = not pod.template or request.operation == "CREATE" or request.template_changed

@@ -22,7 +22,8 @@ TEMPLATES: Mapping[str, str] = {
 GROUPS = frozenset({"", "apps", "batch"})
 
 _EMPTY: Mapping[str, str] = {}
-_NO_META = Meta()
+#: Stands for metadata that is not there at all.
+NO_META = Meta()
 _NO_SPEC = PodSpec()
 
 
@@ -82,7 +83,7 @@ class Pod:
         ingress: bool = False,
         controller: OwnerReference | None = None,
     ) -> None:
-        self.meta = meta or _NO_META
+        self.meta = meta or NO_META
         self.spec = spec or _NO_SPEC
         self.labels: Mapping[str, str] = self.meta.labels or _EMPTY
         self.annotations: Mapping[str, str] = self.meta.annotations or _EMPTY

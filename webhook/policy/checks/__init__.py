@@ -5,17 +5,18 @@ and `find`, which yields a violation for each place in the pod. Adding one is ad
 """
 
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
-from webhook.policy.meshes import Mesh, Spot
+from webhook.policy.meshes import Level, Mesh, Spot
 from webhook.policy.settings import Settings
 from webhook.policy.workload import Pod
 
-Level = Literal["deny", "advise"]
+#: The longest value, in characters, and the most values that a message shows.
+_LONGEST_VALUE, _MOST_VALUES = 80, 8
 
 
 class Violation(msgspec.Struct, frozen=True):
@@ -50,15 +51,35 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     explains_absence: bool = False
 
     def violation(
-        self, spot: str | Spot, *values: str, reason: str = "", fix: str = ""
+        self,
+        spot: str | Spot,
+        *values: str,
+        reason: str = "",
+        fix: str = "",
+        level: Level | None = None,
     ) -> Violation:
         """A violation at a field, or at a spot that a mesh found, with its own words if any."""
         if isinstance(spot, Spot):
-            return self.violation(spot.field, *spot.values, reason=spot.reason, fix=spot.fix)
+            return self.violation(
+                spot.field, *spot.values, reason=spot.reason, fix=spot.fix, level=spot.level
+            )
         text = reason or self.reason
         if values:
-            text += f" ({', '.join(values)})"
-        return Violation(self.id, spot, text, fix or self.fix, self.level, values)
+            text += f" ({_shown(values)})"
+        return Violation(self.id, spot, text, fix or self.fix, level or self.level, values)
+
+
+def _shown(values: Sequence[str]) -> str:
+    """Values for a message: an object's author chose them, so they may be long, or no text."""
+    shown = [_printable(value) for value in values[:_MOST_VALUES]]
+    if len(values) > _MOST_VALUES:
+        shown.append(f"and {len(values) - _MOST_VALUES} more")
+    return ", ".join(shown)
+
+
+def _printable(text: str) -> str:
+    plain = "".join(c if c.isprintable() else "?" for c in text[: _LONGEST_VALUE + 1])
+    return plain if len(plain) <= _LONGEST_VALUE else plain[: _LONGEST_VALUE - 1] + "…"
 
 
 Find = Callable[[Pod, Mesh, Settings], Iterator[Violation]]

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from webhook.policy.checks import Check, Violation
+from webhook.policy.containers import capability_names
 from webhook.policy.meshes import Mesh
 from webhook.policy.settings import Settings
 from webhook.policy.workload import Pod
@@ -33,14 +34,10 @@ def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
         if context.privileged:
             yield CHECK.violation(placed.field("securityContext.privileged"))
         added = context.capabilities.add if context.capabilities else None
-        risky = [name for name in added or () if _plain(name) in _RISKY]
+        risky = [name for name in added or () if capability_names([name]) & _RISKY]
         if risky:
             yield CHECK.violation(placed.field("securityContext.capabilities.add"), *risky)
 
 
-def _plain(capability: str) -> str:
-    """The name as runtimes read it: any case, with or without its prefix."""
-    return capability.upper().removeprefix("CAP_")
-
-
-_RISKY = frozenset({"ALL", "NET_ADMIN", "NET_RAW"})
+#: SYS_ADMIN can enter the node's network, SYS_MODULE is the node's kernel.
+_RISKY = frozenset({"ALL", "NET_ADMIN", "NET_RAW", "SYS_ADMIN", "SYS_MODULE"})

@@ -20,7 +20,7 @@ CHECK = Check(
         "spec.initContainers[*].envFrom",
     ),
     reason="overrides the proxy's own environment",
-    fix="remove the variables that start with LINKERD2_PROXY_, _pod_, _l5d_ or LD_",
+    fix="remove the variables that start with LINKERD2_PROXY_, _pod_, _l5d_ or LD_, and PATH",
     source="linkerd2 pkg/inject/inject.go (additional env is merged last)",
 )
 

@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 
 from webhook.policy.checks import Check, Violation
+from webhook.policy.containers import capability_names
 from webhook.policy.meshes import Mesh
+from webhook.policy.objects import Capabilities
 from webhook.policy.settings import Settings
 from webhook.policy.workload import Pod
 
@@ -30,7 +32,11 @@ def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
         non_root = next(
             (c.run_as_non_root for c in (own, whole) if c and c.run_as_non_root is not None), False
         )
-        dropped = (own.capabilities.drop if own and own.capabilities else None) or ()
-        keeps = not {"ALL", "SETUID", "CAP_SETUID"} & {name.upper() for name in dropped}
+        listed = (own.capabilities if own else None) or Capabilities()
+        added, dropped = capability_names(listed.add), capability_names(listed.drop)
+        keeps = bool(_SETUID & added) or not _SETUID & dropped
         if keeps and (user == 0 or (user is None and not non_root)):
             yield CHECK.violation(placed.field("securityContext"), placed.name)
+
+
+_SETUID = frozenset({"ALL", "SETUID"})

@@ -1,4 +1,4 @@
-"""A UDP port: meshes capture TCP alone."""
+"""A port that is not TCP: UDP or SCTP. Meshes capture TCP alone."""
 
 from collections.abc import Iterator
 
@@ -16,15 +16,16 @@ CHECK = Check(
         "ambient",
     ),
     fields=("spec.containers[*].ports",),
-    reason="serves UDP, which no mesh encrypts",
+    reason="serves what no mesh captures, since it is not TCP",
     fix="use TCP, or encrypt it in the application",
     source="linkerd2 pkg/inject/report.go udp_ports_enabled; istio.io ops/best-practices/security",
 )
 
 
 def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
-    """Yield each UDP port of a workload container."""
+    """Yield each such port of a workload container."""
     for placed in pod.workload_containers:
         for index, port in enumerate(placed.container.ports or ()):
-            if port.protocol == "UDP":
-                yield CHECK.violation(placed.field(f"ports[{index}]"), str(port.container_port))
+            if port.protocol not in (None, "", "TCP"):
+                shown = f"{port.container_port}/{port.protocol}"
+                yield CHECK.violation(placed.field(f"ports[{index}]"), shown)

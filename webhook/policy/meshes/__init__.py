@@ -12,6 +12,8 @@ from typing import Literal, NamedTuple
 from webhook.policy.settings import Settings
 from webhook.policy.workload import Placed, Pod
 
+Level = Literal["deny", "advise"]
+
 
 class Spot(NamedTuple):
     """A place in a pod where a mesh found something."""
@@ -20,6 +22,8 @@ class Spot(NamedTuple):
     values: tuple[str, ...] = ()
     reason: str = ""
     fix: str = ""
+    #: Another level than the check's own, where the settings demand it.
+    level: Level | None = None
 
 
 class Want(NamedTuple):

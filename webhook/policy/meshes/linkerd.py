@@ -7,8 +7,9 @@ import json
 from collections.abc import Iterable, Iterator
 
 from webhook.policy import ports
+from webhook.policy.containers import covers_programs, env, flags, hooks, number
 from webhook.policy.images import repository
-from webhook.policy.meshes import Mesh, Spot, Want, annotation, label
+from webhook.policy.meshes import Level, Mesh, Spot, Want, annotation, label
 from webhook.policy.objects import Container
 from webhook.policy.settings import Settings
 from webhook.policy.workload import Placed, Pod
@@ -22,30 +23,33 @@ NATIVE_ALPHA = "config.alpha.linkerd.io/proxy-enable-native-sidecar"
 NATIVE_BETA = "config.beta.linkerd.io/proxy-enable-native-sidecar"
 INBOUND_POLICY = CONFIG + "default-inbound-policy"
 PROXY_IMAGE = CONFIG + "proxy-image"
-PROXY_UID = CONFIG + "proxy-uid"
-PROXY_GID = CONFIG + "proxy-gid"
 ADDITIONAL_ENV = CONFIG + "proxy-additional-env"
 DISABLE_IDENTITY = CONFIG + "disable-identity"
 
-PROXY, INIT, VALIDATOR, DEBUG = (
-    "linkerd-proxy",
-    "linkerd-init",
-    "linkerd-network-validator",
-    "linkerd-debug",
-)
-#: Where each of Linkerd's own containers may stand (charts/patch/templates/patch.json).
+PROXY, INIT, VALIDATOR = "linkerd-proxy", "linkerd-init", "linkerd-network-validator"
+#: Where each of Linkerd's own containers may stand (charts/patch/templates/patch.json). The debug
+#: sidecar is judged as the app's: it is a shell that anyone may ask for by annotation.
 _PLACES = {
     PROXY: ("initContainers", "containers"),
     INIT: ("initContainers",),
     VALIDATOR: ("initContainers",),
-    DEBUG: ("containers",),
 }
+#: Images on which the injector skips a pod, whatever their container is called
+#: (pkg/healthcheck/sidecar.go).
+_SKIPPED_IMAGES = (
+    "cr.l5d.io/linkerd/proxy:",
+    "cr.l5d.io/linkerd/proxy-init:",
+    "gcr.io/istio-release/proxyv2:",
+    "gcr.io/istio-release/proxy_init:",
+)
 #: What they run; an older proxy-init image brings its command with it.
 _COMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {
     PROXY: ((),),
     INIT: ((), ("/usr/lib/linkerd/linkerd2-proxy-init",)),
     VALIDATOR: (("/usr/lib/linkerd/linkerd2-network-validator",),),
 }
+#: The programs of the injector's own hooks: wait for the proxy, or before its end.
+_HOOKS = ("/usr/lib/linkerd/linkerd-await", "/bin/sleep")
 #: Values of the inject annotation that opt in (pkg/inject/report.go); `disabled` opts out, and
 #: any other value makes the injector skip the pod without a word.
 _OPT_IN = ("enabled", "ingress")
@@ -75,16 +79,40 @@ _HARMLESS_ENV = (
 )
 #: The proxy reads these; the rest of its environment is anyone's.
 _GUARDED_ENV = ("LINKERD2_PROXY_", "_pod_", "_l5d_", "LD_")
-#: Default inbound policies that take in clients without a mesh identity (cli/cmd/doc.go).
-_LETS_PLAINTEXT_IN = ("all-unauthenticated", "cluster-unauthenticated", "audit")
-#: Flags of linkerd-init that make it redirect less than everything, or nothing.
-_HOLLOW_INIT_FLAGS = ("--simulate", "--ports-to-redirect", "-r", "--netns")
-#: The programs that linkerd-init may set rules with.
-_FIREWALLS = (
-    "iptables", "iptables-legacy", "iptables-nft", "iptables-save", "iptables-legacy-save",
-    "iptables-nft-save", "ip6tables", "ip6tables-legacy", "ip6tables-nft", "plain", "legacy",
-    "nft",
-)  # fmt: skip
+#: Variables that make a container run, or load, another program than its image's.
+_LOADER_ENV = ("LD_", "PATH")
+#: Default inbound policies that take in no client without a mesh identity (cli/cmd/doc.go); an
+#: unknown one is ignored by the policy controller, so that the mesh's default holds.
+_CLOSED_POLICIES = ("all-authenticated", "cluster-authenticated", "deny")
+#: Annotations that end up in the ports that linkerd-init does not redirect: it leaves the proxy's
+#: own control and admin ports alone, and a proxy without tap serves nothing on the former.
+_SKIP_ANNOTATIONS = {
+    "inbound": (CONFIG + "skip-inbound-ports", CONFIG + "control-port", CONFIG + "admin-port"),
+    "outbound": (CONFIG + "skip-outbound-ports",),
+}
+#: All arguments that the injector gives linkerd-init (charts/partials/templates/_proxy-init.tpl).
+#: Others, --simulate, --ports-to-redirect or --help, make it redirect little or nothing.
+_INIT_FLAGS = frozenset({
+    "--firewall-bin-path", "--firewall-save-bin-path", "--iptables-mode", "--ipv6",
+    "--incoming-proxy-port", "--outgoing-proxy-port", "--proxy-uid", "--proxy-gid",
+    "--inbound-ports-to-ignore", "--outbound-ports-to-ignore", "--subnets-to-ignore",
+    "--timeout-close-wait-secs", "--log-format", "--log-level",
+})  # fmt: skip
+#: The same for the network validator (_network-validator.tpl).
+_VALIDATOR_FLAGS = frozenset(
+    {"--log-format", "--log-level", "--connect-addr", "--listen-addr", "--timeout"}
+)
+#: The programs that linkerd-init may set rules with: ip6tables alone would leave IPv4 alone.
+_FIREWALLS = {
+    "--firewall-bin-path": ("iptables", "iptables-legacy", "iptables-nft"),
+    "--firewall-save-bin-path": ("iptables-save", "iptables-legacy-save", "iptables-nft-save"),
+}
+#: linkerd-init's flag -> the proxy's variable that must agree with it, and the proxy's default
+#: (linkerd2-proxy linkerd/app/src/env.rs).
+_PORTS = {
+    "--incoming-proxy-port": ("LINKERD2_PROXY_INBOUND_LISTEN_ADDR", "0.0.0.0:4143"),
+    "--outgoing-proxy-port": ("LINKERD2_PROXY_OUTBOUND_LISTEN_ADDR", "127.0.0.1:4140"),
+}
 
 
 class Linkerd(Mesh):
@@ -100,7 +128,6 @@ class Linkerd(Mesh):
             PROXY: self.own.proxy_images,
             INIT: [*self.own.proxy_images, *self.own.init_images],
             VALIDATOR: [*self.own.proxy_images, *self.own.init_images],
-            DEBUG: self.own.debug_images,
         }
         #: Direction -> the ports that may be skipped.
         self._skips = {
@@ -110,11 +137,8 @@ class Linkerd(Mesh):
         self._trusted: dict[tuple[str, str | None], bool] = {}
 
     def claims(self, placed: Placed) -> bool:
-        """Linkerd's containers are known by name; a debug sidecar must be Linkerd's image too."""
-        places = _PLACES.get(placed.name)
-        if places is None or placed.kind not in places:
-            return False
-        return placed.name != DEBUG or self._trusts(placed.container)
+        """Linkerd's containers are known by name and place."""
+        return placed.kind in _PLACES.get(placed.name, ())
 
     def opt_in(self, pod: Pod, *, task: bool) -> Iterator[Want]:
         """Annotations alone: inject, a native sidecar for what must end, the inbound policy."""
@@ -128,8 +152,9 @@ class Linkerd(Mesh):
         if task and not any(key in pod.annotations for key in (NATIVE, NATIVE_BETA, NATIVE_ALPHA)):
             yield Want("annotations", NATIVE, "true")
             yield Want("annotations", NATIVE_ALPHA, "true")
-        if self.own.inbound_policy and INBOUND_POLICY not in pod.annotations:
-            yield Want("annotations", INBOUND_POLICY, self.own.inbound_policy)
+        wanted = self.own.inbound_policy
+        if wanted and INBOUND_POLICY not in pod.annotations and not pod.ingress:
+            yield Want("annotations", INBOUND_POLICY, wanted)
 
     def opt_outs(self, pod: Pod) -> Iterator[Spot]:
         """`disabled`, and on a stored pod any value that the injector does not know.
@@ -156,16 +181,11 @@ class Linkerd(Mesh):
     def forgeries(self, pod: Pod) -> Iterator[Spot]:
         """The name linkerd-proxy without what makes it one; the injector skips on the name."""
         proxy = pod.proxy
-        for placed in pod.mesh_containers:
-            allowed = _COMMANDS.get(placed.name)
-            if allowed is not None and tuple(placed.container.command or ()) not in allowed:
-                yield Spot(placed.field("command"), reason="runs a command of its own")
         if proxy is None:
-            for placed in pod.mesh_containers:
-                if placed.name != DEBUG:
-                    yield Spot(placed.field("name"), reason=f"is named {placed.name}, so that "
-                               "Linkerd's injector skips the pod")  # fmt: skip
+            yield from self._misleading(pod)
             return
+        for placed in pod.mesh_containers:
+            yield from self._own_programs(placed)
         if proxy.container.args:
             yield Spot(proxy.field("args"), reason="gives the proxy arguments of its own")
         if proxy.kind == "initContainers" and proxy.container.restart_policy != "Always":
@@ -179,10 +199,36 @@ class Linkerd(Mesh):
             )
         if not self._has_identity_volume(pod, proxy):
             yield Spot("spec.volumes", reason=f"has no {_IDENTITY_VOLUME} volume for the proxy")
-        if CONTROL_PLANE_NS not in pod.labels:
+        if CONTROL_PLANE_NS not in pod.labels and not self._was_ours(pod):
             yield Spot(
                 label(CONTROL_PLANE_NS), reason="is missing, so peers speak plaintext to the pod"
             )
+
+    def _misleading(self, pod: Pod) -> Iterator[Spot]:
+        """What makes the injector take a pod without a proxy for one that has it."""
+        skips = "so that Linkerd's injector skips the pod"
+        for placed in pod.containers:
+            if placed.name == INIT and placed.kind == "initContainers":
+                yield Spot(placed.field("name"), reason=f"is named {INIT}, {skips}")
+            elif (placed.container.image or "").startswith(_SKIPPED_IMAGES):
+                yield Spot(placed.field("image"), reason=f"is the mesh's own, {skips}",
+                           fix="remove the container, or take the image from a mirror")  # fmt: skip
+
+    def _own_programs(self, placed: Placed) -> Iterator[Spot]:
+        """Ways to make a container of Linkerd's run something else than its program, or not end."""
+        container = placed.container
+        if tuple(container.command or ()) not in _COMMANDS[placed.name]:
+            yield Spot(placed.field("command"), reason="runs a command of its own")
+        if placed.name != PROXY and container.restart_policy:
+            yield Spot(placed.field("restartPolicy"),
+                       reason="lets the pod start although the container fails")  # fmt: skip
+        for field, command in hooks(container):
+            if not command or command[0] not in _HOOKS:
+                yield Spot(placed.field(field), reason="runs a command of its own")
+        for index, mount in enumerate(container.volume_mounts or ()):
+            if covers_programs(mount):
+                yield Spot(placed.field(f"volumeMounts[{index}]"), (mount.mount_path,),
+                           "puts a volume over the container's programs")  # fmt: skip
 
     def untrusted_images(self, pod: Pod) -> Iterator[Spot]:
         """Images of Linkerd's containers, or those asked for by annotation."""
@@ -199,29 +245,31 @@ class Linkerd(Mesh):
         With the CNI plugin the annotations are all there is; else linkerd-init's arguments, which
         also show what a namespace's annotation or the mesh's settings add.
         """
-        init = next((p for p in pod.mesh_containers if p.name == INIT), None)
-        flags = _flags(init.container) if init else {}
+        init, given, odd = self._init(pod)
         for direction, allowed in self._skips.items():
-            key, flag = f"{CONFIG}skip-{direction}-ports", f"--{direction}-ports-to-ignore"
-            asked = pod.annotations.get(key)
-            if asked is not None and (past := ports.beyond(asked, allowed)):
-                yield Spot(annotation(key), tuple(past))
-            elif init and (past := ports.beyond(flags.get(flag, ""), allowed)):
+            flag, annotated = f"--{direction}-ports-to-ignore", False
+            for key in _SKIP_ANNOTATIONS[direction]:
+                if past := ports.beyond(pod.annotations.get(key, ""), allowed):
+                    annotated = True
+                    yield Spot(annotation(key), tuple(past))
+            if init and not annotated and (past := ports.beyond(given.get(flag, ""), allowed)):
                 yield Spot(
                     init.field("args"),
                     tuple(past),
                     f"skips ports by {flag}",
-                    f"remove {key} from the namespace; if they are the mesh's default, name them "
-                    f"in settings.linkerd.skip{direction.title()}Ports",
+                    f"remove {CONFIG}skip-{direction}-ports from the namespace; if they are the "
+                    f"mesh's default, name them in settings.linkerd.skip{direction.title()}Ports",
                 )
         subnets = pod.annotations.get(CONFIG + "skip-subnets")
         if subnets is not None and (past := self._foreign_subnets(subnets)):
             yield Spot(annotation(CONFIG + "skip-subnets"), tuple(past))
-        elif init and (past := self._foreign_subnets(flags.get("--subnets-to-ignore", ""))):
+        elif init and (past := self._foreign_subnets(given.get("--subnets-to-ignore", ""))):
             yield Spot(init.field("args"), tuple(past), "skips subnets by --subnets-to-ignore")
         yield from self._ingress_mode(pod)
         if init and pod.proxy:
-            yield from self._hollow_init(init, flags, pod.proxy.container)
+            yield from self._hollow_init(init, given, odd, pod.proxy.container)
+        elif pod.proxy:
+            yield from self._blind_validator(pod)
 
     def _ingress_mode(self, pod: Pod) -> Iterator[Spot]:
         if pod.ingress:
@@ -230,52 +278,78 @@ class Linkerd(Mesh):
         reason = "routes by a header that the client sets (ingress mode)"
         if pod.annotations.get(INJECT) == "ingress":
             yield Spot(annotation(INJECT), (), reason, fix)
-        elif pod.proxy and _env(pod.proxy.container).get("LINKERD2_PROXY_INGRESS_MODE") == "true":
+        elif pod.proxy and env(pod.proxy.container).get("LINKERD2_PROXY_INGRESS_MODE") == "true":
             yield Spot(pod.proxy.field("env[LINKERD2_PROXY_INGRESS_MODE]"), (), reason, fix)
 
-    def _hollow_init(self, init: Placed, flags: dict[str, str], proxy: Container) -> Iterator[Spot]:
-        fix = "let Linkerd's injector make linkerd-init"
-        for flag in _HOLLOW_INIT_FLAGS:
-            if flag in flags:
-                yield Spot(init.field("args"), (flag,), "redirects only part of the traffic", fix)
-        for flag in ("--firewall-bin-path", "--firewall-save-bin-path"):
-            if flag in flags and flags[flag] not in _FIREWALLS:
-                yield Spot(init.field("args"), (flags[flag],), "sets no firewall rules", fix)
-        env = _env(proxy)
-        for flag, short, variable in (
-            ("--incoming-proxy-port", "-p", "LINKERD2_PROXY_INBOUND_LISTEN_ADDR"),
-            ("--outgoing-proxy-port", "-o", "LINKERD2_PROXY_OUTBOUND_LISTEN_ADDR"),
-        ):
-            port = flags.get(flag) or flags.get(short)
-            listens = env.get(variable, "").rpartition(":")[2]
-            if port is None or (listens and port != listens):
-                yield Spot(init.field("args"), (f"{flag} {port}",),
+    def _init(self, pod: Pod) -> tuple[Placed | None, dict[str, str], list[str]]:
+        """linkerd-init, where the pod has it, with its flags and its odd arguments."""
+        init = next((placed for placed in pod.mesh_containers if placed.name == INIT), None)
+        return (init, *flags(init.container, _INIT_FLAGS)) if init else (None, {}, [])
+
+    def _hollow_init(
+        self, init: Placed, given: dict[str, str], odd: list[str], proxy: Container
+    ) -> Iterator[Spot]:
+        fix = f"let Linkerd's injector make {INIT}"
+        if odd:
+            yield Spot(init.field("args"), tuple(odd),
+                       "has arguments that can keep it from redirecting", fix)  # fmt: skip
+        for flag, programs in _FIREWALLS.items():
+            if flag in given and given[flag] not in programs:
+                yield Spot(init.field("args"), (f"{flag} {given[flag]}",),
+                           "sets no firewall rules", fix)  # fmt: skip
+        variables = env(proxy)
+        for flag, (variable, default) in _PORTS.items():
+            port = given.get(flag)
+            if not number(port) or port != variables.get(variable, default).rpartition(":")[2]:
+                yield Spot(init.field("args"), (f"{flag} {port or 'missing'}",),
                            "redirects to another port than the proxy's", fix)  # fmt: skip
+
+    def _blind_validator(self, pod: Pod) -> Iterator[Spot]:
+        """With the CNI plugin nothing in the pod redirects; the validator proves that it is done.
+
+        It connects to a port on which nothing of its own listens, and hears itself only if that is
+        redirected. The plugin's ports are the node's: it does not read the pod's annotations.
+        """
+        for key in (CONFIG + "inbound-port", CONFIG + "outbound-port"):
+            if key in pod.annotations:
+                yield Spot(annotation(key), (pod.annotations[key],),
+                           "moves the proxy away from where the CNI plugin redirects to",
+                           "remove the annotation")  # fmt: skip
+        for placed in pod.mesh_containers:
+            if placed.name != VALIDATOR:
+                continue
+            given, odd = flags(placed.container, _VALIDATOR_FLAGS)
+            connects, listens = (
+                given.get(flag, "").rpartition(":")[2]
+                for flag in ("--connect-addr", "--listen-addr")
+            )
+            if odd or connects == listens:
+                yield Spot(placed.field("args"), tuple(odd),
+                           "can't tell whether traffic is redirected",
+                           f"let Linkerd's injector make {VALIDATOR}")  # fmt: skip
 
     def identity_clashes(self, pod: Pod) -> Iterator[Spot]:
         """The firewall lets the proxy's own user out unproxied: nobody else may be that user."""
-        uids, gids = {self.own.proxy_uid}, set[int]()
-        asked = pod.annotations.get(PROXY_UID)
-        if asked is not None and asked.strip() != str(self.own.proxy_uid):
-            yield Spot(annotation(PROXY_UID), (asked,), "changes the proxy's user id",
-                       "remove the annotation, or set settings.linkerd.proxyUid for the whole mesh",
-                       )  # fmt: skip
-        uids |= _number(asked)
-        gids |= _number(pod.annotations.get(PROXY_GID))
-        for placed in pod.mesh_containers:
-            if placed.name == INIT:
-                flags = _flags(placed.container)
-                exempt = flags.get("--proxy-uid") or flags.get("-u") or ""
-                gids |= _number(flags.get("--proxy-gid"))
-                uids |= _number(exempt)
-                if _number(exempt) != {self.own.proxy_uid}:
-                    yield Spot(placed.field("args"), (f"--proxy-uid {exempt}",),
-                               f"lets another user than {self.own.proxy_uid} past the proxy",
-                               "let Linkerd's injector make linkerd-init")  # fmt: skip
+        init, given, _ = self._init(pod)
+        taken: list[set[int]] = []
+        for who, ours in (("uid", self.own.proxy_uid), ("gid", self.own.proxy_gid)):
+            key, flag = f"{CONFIG}proxy-{who}", f"--proxy-{who}"
+            asked, passes = pod.annotations.get(key), given.get(flag)
+            expected = None if ours is None else str(ours)
+            setting = f"set settings.linkerd.proxy{who.title()} for the whole mesh"
+            if asked is not None and asked.strip() != expected:
+                yield Spot(annotation(key), (asked,), f"changes the {who} that is not captured",
+                           f"remove the annotation, or {setting}")  # fmt: skip
+            elif init and passes != expected:
+                yield Spot(init.field("args"), (f"{flag} {passes or 'missing'}",),
+                           f"lets another {who} past the proxy than the mesh's",
+                           f"let Linkerd's injector make {INIT}, or {setting}")  # fmt: skip
+            taken.append(number(expected) | number(asked) | number(passes))
+        uids, gids = taken
         if pod.proxy:
             context = pod.proxy.container.security_context
             uid = context.run_as_user if context else None
-            if uid != self.own.proxy_uid:
+            if uid not in uids:
                 yield Spot(pod.proxy.field("securityContext.runAsUser"), (str(uid),),
                            f"is not {self.own.proxy_uid}, the user that is not captured",
                            "let Linkerd's injector make linkerd-proxy")  # fmt: skip
@@ -283,15 +357,15 @@ class Linkerd(Mesh):
 
     def mtls_disabled(self, pod: Pod) -> Iterator[Spot]:
         """A proxy without an identity has no mTLS (switch of Linkerd before 2.12 included)."""
-        if pod.annotations.get(DISABLE_IDENTITY, "").lower() == "true":
+        if pod.annotations.get(DISABLE_IDENTITY, "").lower() in ("1", "t", "true"):
             yield Spot(annotation(DISABLE_IDENTITY))
         if pod.proxy is None:
             return
-        env = _env(pod.proxy.container)
+        variables = env(pod.proxy.container)
         for name in _IDENTITY_ENV:
-            if not env.get(name):
+            if not variables.get(name):
                 yield Spot(pod.proxy.field(f"env[{name}]"), (), "is missing: no identity, no mTLS")
-        if "LINKERD2_PROXY_IDENTITY_DISABLED" in env:
+        if "LINKERD2_PROXY_IDENTITY_DISABLED" in variables:
             yield Spot(pod.proxy.field("env[LINKERD2_PROXY_IDENTITY_DISABLED]"))
 
     def overridden_env(self, pod: Pod) -> Iterator[Spot]:
@@ -301,8 +375,12 @@ class Linkerd(Mesh):
             yield Spot(annotation(ADDITIONAL_ENV), tuple(guarded))
         if pod.proxy is None:
             return
-        if pod.proxy.container.env_from:
-            yield Spot(pod.proxy.field("envFrom"))
+        for placed in pod.mesh_containers:
+            if placed.container.env_from:
+                yield Spot(placed.field("envFrom"))
+            loads = [name for name in env(placed.container) if name.startswith(_LOADER_ENV)]
+            if loads:
+                yield Spot(placed.field("env"), tuple(loads))
         names = [variable.name for variable in pod.proxy.container.env or ()]
         if len(set(names)) != len(names):
             twice = sorted({name for name in names if names.count(name) > 1} - set(guarded))
@@ -311,16 +389,16 @@ class Linkerd(Mesh):
 
     def elsewhere(self, pod: Pod) -> Iterator[Spot]:
         """Peers give TLS identities only to pods of their own control plane's label."""
+        if pod.proxy is None:
+            return  # the injector will set the label
         ours = self.own.control_plane_namespace
         named = pod.labels.get(CONTROL_PLANE_NS)
-        if named is not None and named != ours:
+        if named is not None and named != ours and not self._was_ours(pod):
             yield Spot(label(CONTROL_PLANE_NS), (named,))
-        if pod.proxy is None:
-            return
-        env = _env(pod.proxy.container)
+        variables = env(pod.proxy.container)
         for name in _CONTROL_PLANE_ENV:
-            address = env.get(name)
-            if address and not _is_service_in(address, ours):
+            address = variables.get(name)
+            if address is not None and not _is_service_in(address, ours):
                 yield Spot(pod.proxy.field(f"env[{name}]"), (address,))
 
     def exposed_identity(self, pod: Pod) -> Iterator[Spot]:
@@ -338,14 +416,15 @@ class Linkerd(Mesh):
         Read live: controller/api/destination/endpoint_translator.go,
         policy-controller/k8s/index/src/inbound/workload.rs.
         """
-        old = pod.old
-        if old is None:
+        if pod.old is None:
             return
-        before, now = old.labels.get(CONTROL_PLANE_NS), pod.labels.get(CONTROL_PLANE_NS)
-        if before == self.own.control_plane_namespace and now != before:
-            yield Spot(label(CONTROL_PLANE_NS), (f"{before} -> {now or 'removed'}",))
+        if self._was_ours(pod):
+            now = pod.labels.get(CONTROL_PLANE_NS)
+            if now != self.own.control_plane_namespace:
+                before = self.own.control_plane_namespace
+                yield Spot(label(CONTROL_PLANE_NS), (f"{before} -> {now or 'removed'}",))
         wanted = self.own.inbound_policy
-        kept = old.annotations.get(INBOUND_POLICY)
+        kept = pod.old.annotations.get(INBOUND_POLICY)
         policy = pod.annotations.get(INBOUND_POLICY)
         if wanted and kept == wanted and policy != kept:
             yield Spot(annotation(INBOUND_POLICY), (f"{kept} -> {policy or 'removed'}",))
@@ -362,18 +441,28 @@ class Linkerd(Mesh):
                 yield Spot(placed.field(), (placed.name,))
 
     def plaintext_inbound(self, pod: Pod) -> Iterator[Spot]:
-        """The annotation is read live and wins over what the proxy started with."""
-        if pod.ingress:
-            return
+        """The annotation is read live and wins over what the proxy started with.
+
+        Where the settings demand a policy that takes in no plaintext, an open one is refused.
+        """
+        wanted = self.own.inbound_policy
+        if pod.ingress or (
+            wanted and pod.old and pod.old.annotations.get(INBOUND_POLICY) == wanted
+        ):
+            return  # an update that loosens it is `forsaken`
+        level: Level | None = None
+        fix = ""
+        if wanted in _CLOSED_POLICIES:
+            level, fix = "deny", f"set it to {wanted}, as settings.linkerd.inboundPolicy demands"
         policy = pod.annotations.get(INBOUND_POLICY)
         if policy is not None:
-            if policy in _LETS_PLAINTEXT_IN:
-                yield Spot(annotation(INBOUND_POLICY), (policy,))
+            if policy not in _CLOSED_POLICIES:
+                yield Spot(annotation(INBOUND_POLICY), (policy,), "", fix, level)
         elif pod.proxy:
             name = "LINKERD2_PROXY_INBOUND_DEFAULT_POLICY"
-            policy = _env(pod.proxy.container).get(name)
-            if policy in _LETS_PLAINTEXT_IN:
-                yield Spot(pod.proxy.field(f"env[{name}]"), (policy,))
+            policy = env(pod.proxy.container).get(name, "")
+            if policy not in _CLOSED_POLICIES:
+                yield Spot(pod.proxy.field(f"env[{name}]"), (policy,), "", fix, level)
 
     def ignored_labels(self, pod: Pod) -> Iterator[Spot]:
         """Linkerd reads annotations; Mendix's own guide shows them as labels."""
@@ -398,6 +487,11 @@ class Linkerd(Mesh):
             for volume in pod.spec.volumes or ()
         )
 
+    def _was_ours(self, pod: Pod) -> bool:
+        """Whether an update found our label on the pod: `forsaken` tells what became of it."""
+        before = pod.old.labels.get(CONTROL_PLANE_NS) if pod.old else None
+        return before == self.own.control_plane_namespace
+
     def _foreign_subnets(self, text: str) -> list[str]:
         parts = (part.strip() for part in text.split(","))
         return [part for part in parts if part and part not in self.own.skip_subnets]
@@ -421,29 +515,6 @@ def clashes(pod: Pod, uids: set[int], gids: set[int]) -> Iterator[Spot]:
                     f"spec.securityContext.{name}", (str(getattr(whole, key)),),
                     f"makes container {placed.name} run as the proxy",
                 )  # fmt: skip
-
-
-def _env(container: Container) -> dict[str, str]:
-    return {variable.name: variable.value or "" for variable in container.env or ()}
-
-
-def _flags(container: Container) -> dict[str, str]:
-    """Command line flags, as `--flag value` or `--flag=value`; a lone flag has an empty value."""
-    flags: dict[str, str] = {}
-    last = ""
-    for argument in container.args or ():
-        if argument.startswith("-"):
-            last, _, value = argument.partition("=")
-            flags[last] = value
-        elif last:
-            flags[last] = argument
-            last = ""
-    return flags
-
-
-def _number(text: str | None) -> set[int]:
-    stripped = (text or "").strip()
-    return {int(stripped)} if stripped.isascii() and stripped.isdecimal() else set()
 
 
 def _additional(text: str) -> Iterable[str]:

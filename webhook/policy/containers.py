@@ -1,0 +1,70 @@
+"""What a container runs: its variables, flags, hooks, and volumes over its programs."""
+
+import posixpath
+from collections.abc import Collection, Iterator
+
+from webhook.policy.objects import Container, Lifecycle, VolumeMount
+
+#: A volume here could replace a program, or be loaded into it.
+_PROGRAM_PATHS = ("/bin", "/etc/ld.so", "/lib", "/sbin", "/usr")
+
+
+def env(container: Container) -> dict[str, str]:
+    """The variables; of two with one name the last holds, and one from elsewhere is empty."""
+    return {variable.name: variable.value or "" for variable in container.env or ()}
+
+
+def flags(container: Container, known: Collection[str]) -> tuple[dict[str, str], list[str]]:
+    """Command line flags, as `--flag value` or `--flag=value`, and the arguments that are neither.
+
+    A flag that is unknown, given twice or has no value is among the latter: programs differ in what
+    they make of those.
+    """
+    found: dict[str, str] = {}
+    odd: list[str] = []
+    last = ""
+    for argument in container.args or ():
+        name, equals, value = argument.partition("=")
+        if last and not argument.startswith("-"):
+            found[last] = argument
+            last = ""
+        elif last or name not in known or name in found:
+            odd += [last, argument] if last else [argument]
+            last = ""
+        elif equals:
+            found[name] = value
+        else:
+            last = name
+    return found, [*odd, last] if last else odd
+
+
+def number(text: str | None) -> set[int]:
+    """The number, if it is written as all programs read it alike: 02102 is octal to some."""
+    stripped = (text or "").strip()
+    plain = stripped.isascii() and stripped.isdecimal() and len(stripped) < 12
+    return {int(stripped)} if plain and not stripped.startswith("0") else set()
+
+
+def capability_names(capabilities: Collection[str] | None) -> set[str]:
+    """Capabilities as runtimes read them: in any case, with or without their prefix."""
+    return {name.upper().removeprefix("CAP_") for name in capabilities or ()}
+
+
+def hooks(container: Container) -> Iterator[tuple[str, list[str]]]:
+    """The commands that are run in a container beside its own, with their fields."""
+    lifecycle = container.lifecycle or Lifecycle()
+    for field, handler in (
+        ("lifecycle.postStart", lifecycle.post_start),
+        ("lifecycle.preStop", lifecycle.pre_stop),
+        ("livenessProbe", container.liveness_probe),
+        ("readinessProbe", container.readiness_probe),
+        ("startupProbe", container.startup_probe),
+    ):
+        if handler and handler.exec:
+            yield f"{field}.exec", handler.exec.command or []
+
+
+def covers_programs(mount: VolumeMount) -> bool:
+    """Whether a mounted volume hides programs or libraries of the image; paths may be relative."""
+    path = posixpath.normpath("/" + mount.mount_path.lstrip("/"))
+    return path in ("/", "/etc") or path.startswith(_PROGRAM_PATHS)
