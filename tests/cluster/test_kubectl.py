@@ -1,0 +1,204 @@
+"""What people do with kubectl in an enrolled namespace, and what kubectl shows them."""
+
+import json
+from collections.abc import Callable
+from typing import Protocol
+
+import pytest
+
+from tests.cluster.mesh import MeshCluster
+from tests.cluster.workloads import (
+    INJECT,
+    annotations_of,
+    is_meshed,
+    pod,
+    ready_pods,
+    template_of,
+    workload,
+)
+
+DENIED = (
+    'admission webhook "linkerd.enforce.mendix-mesh.io" denied the request: '
+    "{} would run outside the linkerd mesh:\n"
+)
+
+
+class Kubectl(Protocol):
+    """kubectl in one namespace: standard output on success; standard error if `fails`."""
+
+    def __call__(self, *args: str, stdin: object = None, fails: bool = False) -> str: ...
+
+
+@pytest.fixture
+def namespace(mesh_cluster: MeshCluster) -> str:
+    return mesh_cluster.enrol()
+
+
+@pytest.fixture
+def kubectl(mesh_cluster: MeshCluster, namespace: str) -> Kubectl:
+    def run(*args: str, stdin: object = None, fails: bool = False) -> str:
+        text = json.dumps(stdin) if stdin else None
+        done = mesh_cluster.plane.kubectl("-n", namespace, *args, input=text, check=not fails)
+        assert (done.returncode != 0) == fails
+        return done.stderr if fails else done.stdout
+
+    return run
+
+
+@pytest.fixture
+def meshed_pods(mesh_cluster: MeshCluster, namespace: str) -> Callable[..., None]:
+    """Wait for a number of ready pods of a workload that kubectl made: all must be meshed."""
+
+    def await_them(name: str = "shop", *, count: int = 1) -> None:
+        assert all(map(is_meshed, ready_pods(mesh_cluster.api, namespace, name, count=count)))
+
+    return await_them
+
+
+def test_run(mesh_cluster: MeshCluster, namespace: str, kubectl: Kubectl) -> None:
+    assert kubectl("run", "shop", "--image=shop") == "pod/shop created\n"
+    assert is_meshed(mesh_cluster.api.get("Pod", "shop", namespace))
+
+
+def test_create_deployment_scale_and_restart(
+    mesh_cluster: MeshCluster,
+    namespace: str,
+    kubectl: Kubectl,
+    meshed_pods: Callable[..., None],
+) -> None:
+    kubectl("create", "deployment", "shop", "--image=shop", "--replicas=2")
+    meshed_pods(count=2)
+    kubectl("scale", "deployment/shop", "--replicas=3")
+    meshed_pods(count=3)
+    kubectl("rollout", "restart", "deployment/shop")
+    kubectl("rollout", "status", "deployment/shop", "--timeout=30s")
+    meshed_pods(count=3)
+    stored = mesh_cluster.api.get("Deployment", "shop", namespace)
+    annotations = annotations_of(template_of(stored))
+    assert annotations.keys() == {INJECT, "kubectl.kubernetes.io/restartedAt"}
+    kubectl("set", "image", "deployment/shop", "shop=shop:2")
+    kubectl("rollout", "status", "deployment/shop", "--timeout=30s")
+    meshed_pods(count=3)
+
+
+def test_a_restart_brings_a_deployment_of_before_into_the_mesh(
+    mesh_cluster: MeshCluster,
+) -> None:
+    """The way in that the documentation names: enrol, then restart."""
+    where = mesh_cluster.plane.new_namespace("old")
+    mesh_cluster.api.create(workload("Deployment", where))
+    ready_pods(mesh_cluster.api, where)
+    mesh_cluster.relabel(where, "linkerd.enforce")
+    kubectl = mesh_cluster.plane.kubectl
+    kubectl("rollout", "restart", "deployment/shop", "-n", where)
+    kubectl("rollout", "status", "deployment/shop", "-n", where, "--timeout=30s")
+    assert all(map(is_meshed, ready_pods(mesh_cluster.api, where)))
+
+
+def test_a_job_by_hand_from_a_cronjob(
+    mesh_cluster: MeshCluster, namespace: str, kubectl: Kubectl
+) -> None:
+    kubectl("create", "cronjob", "nightly", "--image=shop", "--schedule=0 0 1 1 *")
+    kubectl("create", "job", "now", "--from=cronjob/nightly")
+    kubectl("wait", "job/now", "--for=condition=complete", "--timeout=30s")
+    (found,) = mesh_cluster.api.list("Pod", namespace, labels="job-name=now")
+    assert is_meshed(found)
+
+
+def test_a_refusal_reads_well(namespace: str, kubectl: Kubectl) -> None:
+    manifest = pod(namespace, "shop-debug", hostNetwork=True)
+    assert kubectl("create", "-f", "-", stdin=manifest, fails=True) == (
+        'Error from server (Forbidden): error when creating "STDIN": '
+        + DENIED.format("pod shop-debug")
+        + "  host-network  spec.hostNetwork  shares the node's network, which no mesh can capture; "
+        "remove hostNetwork: true\n"
+    )
+
+
+def test_a_refusal_lists_all_violations_aligned(namespace: str, kubectl: Kubectl) -> None:
+    said = kubectl(
+        "run",
+        "shop-debug",
+        "--image=shop",
+        "--annotations=linkerd.io/inject=disabled",
+        '--overrides={"spec": {"hostNetwork": true, "securityContext": {"runAsGroup": 0}}}',
+        fails=True,
+    )
+    lines = [
+        f"Error from server (Forbidden): {DENIED.format('pod shop-debug')}".rstrip(),
+        "  host-network  spec.hostNetwork                          "
+        "shares the node's network, which no mesh can capture; remove hostNetwork: true",
+        "  opted-out     metadata.annotations[linkerd.io/inject]  "
+        "asks to stay outside the mesh (disabled); remove it, or ask an admin for an exemption",
+    ]
+    wanted = [line.split(maxsplit=2) for line in lines[1:]]
+    first, *found = said.splitlines()
+    assert first == lines[0]
+    assert [line.split(maxsplit=2) for line in found] == wanted
+    assert len({line.index(row[1]) for line, row in zip(found, wanted, strict=True)}) == 1
+    assert len({line.index(row[2]) for line, row in zip(found, wanted, strict=True)}) == 1
+
+
+def test_diff_and_a_dry_run_on_the_server_show_the_opt_in(namespace: str, kubectl: Kubectl) -> None:
+    manifest = workload("Deployment", namespace)
+    shown = kubectl("apply", "--dry-run=server", "-o", "json", "-f", "-", stdin=manifest)
+    assert annotations_of(template_of(json.loads(shown)))[INJECT] == "enabled"
+    kubectl("apply", "-f", "-", stdin=manifest)
+    kubectl("diff", "-f", "-", stdin=manifest)  # exits 1 where it finds a difference
+
+
+@pytest.fixture
+def running(kubectl: Kubectl) -> str:
+    """The name of a meshed pod."""
+    kubectl("run", "shop", "--image=shop")
+    return "shop"
+
+
+def test_debug_by_a_copy_of_a_pod_is_refused_because_it_leaves_the_mesh(
+    kubectl: Kubectl, running: str
+) -> None:
+    """The copy has the proxy, so that the injector skips it, but none of the pod's labels."""
+    said = kubectl(
+        "debug", running, "--copy-to=shop-debug", "--image=busybox", "--", "sh", fails=True
+    )
+    assert DENIED.format("pod shop-debug") in said
+    assert "  proxy-forged  metadata.labels[linkerd.io/control-plane-ns]  is missing" in said
+
+
+def test_debug_by_a_copy_that_keeps_its_labels_stays_in_the_mesh(
+    mesh_cluster: MeshCluster, namespace: str, kubectl: Kubectl, running: str
+) -> None:
+    kubectl("debug", running, "--copy-to=shop-debug", "--image=busybox", "--keep-labels")
+    assert is_meshed(mesh_cluster.api.get("Pod", "shop-debug", namespace))
+
+
+def test_debug_of_a_node_from_an_enrolled_namespace_is_refused(kubectl: Kubectl) -> None:
+    said = kubectl("debug", "node/node-0", "--image=busybox", fails=True)
+    assert "denied the request: pod node-debugger-node-0-" in said
+    assert "  host-network  spec.hostNetwork  " in said
+
+
+def test_debug_by_an_ephemeral_container_is_let_in(
+    mesh_cluster: MeshCluster, namespace: str, kubectl: Kubectl, running: str
+) -> None:
+    kubectl("debug", running, "--image=busybox", "--container=debugger")
+    stored = mesh_cluster.api.get("Pod", running, namespace)
+    assert [c["name"] for c in stored["spec"]["ephemeralContainers"]] == ["debugger"]
+
+
+@pytest.mark.parametrize("profile", ["netadmin", "sysadmin"])
+def test_debug_with_a_profile_that_can_undo_the_capture_is_refused(
+    kubectl: Kubectl, running: str, profile: str
+) -> None:
+    said = kubectl("debug", running, "--image=busybox", f"--profile={profile}", fails=True)
+    assert "  capture-capability  spec.ephemeralContainers[0].securityContext." in said
+
+
+def test_what_is_edited_on_a_running_pod_is_refused_with_the_reason(
+    kubectl: Kubectl, running: str
+) -> None:
+    said = kubectl("label", "pod", running, "linkerd.io/control-plane-ns-", fails=True)
+    assert DENIED.format("pod shop") in said
+    assert "  mesh-label-removed  metadata.labels[linkerd.io/control-plane-ns]  " in said
+    kubectl("label", "pod", running, "team=shop")
+    kubectl("delete", "pod", running, "--wait=false")
