@@ -1,0 +1,206 @@
+"""How strictly a namespace is judged: its labels decide, at once, and also when we are down."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.api import Api, Json, Refused
+from tests.cluster.mesh import MESH_LABEL, MODE_LABEL, MeshCluster
+from tests.cluster.workloads import (
+    INJECT,
+    annotations_of,
+    is_meshed,
+    pod,
+    ready_pods,
+    sidecar_of,
+    template_of,
+    workload,
+)
+
+
+@pytest.fixture
+def api(mesh_cluster: MeshCluster) -> Api:
+    return mesh_cluster.api
+
+
+def verdict(cluster: MeshCluster, obj: Json) -> Json:
+    """Return what our validating webhook left in the audit log of an object's creation, by key."""
+    meta = obj["metadata"]
+    events = cluster.plane.audit(namespace=meta["namespace"], name=meta["name"])
+    # The scheduler's binding is a creation too, of a subresource.
+    (created,) = [
+        event
+        for event in events
+        if event["verb"] == "create" and "subresource" not in event["objectRef"]
+    ]
+    found = created.get("annotations", {}).items()
+    return {key.rpartition("/")[2]: value for key, value in found if ".mendix-mesh.io/" in key}
+
+
+def test_enforce_refuses_and_the_audit_log_says_so(mesh_cluster: MeshCluster) -> None:
+    made = pod(mesh_cluster.enrol("enforce"), hostNetwork=True)
+    with pytest.raises(Refused, match=r"host-network +spec.hostNetwork"):
+        mesh_cluster.api.create(made)
+    found = verdict(mesh_cluster, made)
+    assert found["verdict"] == "denied"
+    assert "host-network" in found["checks"].split(",")
+
+
+def test_warn_lets_in_warns_and_leaves_a_trace_in_the_audit_log(
+    mesh_cluster: MeshCluster,
+) -> None:
+    api = mesh_cluster.api
+    made = pod(mesh_cluster.enrol("warn"), hostNetwork=True)
+    assert not sidecar_of(api.create(made))
+    assert "host-network: spec.hostNetwork" in " ".join(api.warnings)
+    assert all(len(text) < 120 for text in api.warnings)
+    found = verdict(mesh_cluster, made)
+    assert found["verdict"] == "warned"
+    assert "host-network" in found["checks"].split(",")
+
+
+def test_audit_lets_in_and_only_the_audit_log_says_why(mesh_cluster: MeshCluster) -> None:
+    api = mesh_cluster.api
+    made = pod(mesh_cluster.enrol("audit"), hostNetwork=True)
+    assert not sidecar_of(api.create(made))
+    # Advice is given in every mode; of what enforce would refuse, audit says nothing.
+    assert "host-network" not in " ".join(api.warnings)
+    found = verdict(mesh_cluster, made)
+    assert found["verdict"] == "audited"
+    assert "host-network" in found["checks"].split(",")
+
+
+@pytest.mark.parametrize("mode", ["", "enforce", "warn", "audit"])
+def test_a_pod_joins_in_every_mode(mesh_cluster: MeshCluster, mode: str) -> None:
+    made = pod(mesh_cluster.enrol(mode))
+    assert is_meshed(mesh_cluster.api.create(made))
+    assert verdict(mesh_cluster, made)["verdict"] == "admitted"
+
+
+def test_a_new_mode_label_takes_effect(mesh_cluster: MeshCluster) -> None:
+    api, where = mesh_cluster.api, mesh_cluster.enrol("warn")
+    api.create(pod(where, "first", hostNetwork=True))
+    mesh_cluster.relabel(where, "linkerd.enforce", mode="enforce")
+    with pytest.raises(Refused, match="host-network"):
+        api.create(pod(where, "second", hostNetwork=True))
+    mesh_cluster.relabel(where, "linkerd.audit", mode="audit")
+    api.create(pod(where, "third", hostNetwork=True))
+    mesh_cluster.relabel(where, "linkerd.enforce")  # none: the chart's mode
+    with pytest.raises(Refused, match="host-network"):
+        api.create(pod(where, "fourth", hostNetwork=True))
+
+
+def test_a_namespace_that_leaves_is_left_alone(mesh_cluster: MeshCluster) -> None:
+    api, where = mesh_cluster.api, mesh_cluster.enrol()
+    labels = {MESH_LABEL: None, MODE_LABEL: None}
+    api.patch("Namespace", where, None, {"metadata": {"labels": labels}})
+    mesh_cluster.await_judge(where, "")
+    assert INJECT not in annotations_of(api.create(pod(where, hostNetwork=True)))
+
+
+@pytest.mark.parametrize("mode", ["enforced", "Warn", "off"])
+def test_a_misspelt_mode_counts_as_the_strictest(mesh_cluster: MeshCluster, mode: str) -> None:
+    with pytest.raises(Refused, match=r"linkerd\.enforce\.mendix-mesh\.io.*denied"):
+        mesh_cluster.api.create(pod(mesh_cluster.enrol(mode), hostNetwork=True))
+
+
+def test_a_misspelt_mesh_is_refused_with_the_way_out(mesh_cluster: MeshCluster) -> None:
+    api, where = mesh_cluster.api, mesh_cluster.enrol(mesh="linkrd")
+    with pytest.raises(Refused) as refused:
+        api.create(pod(where))
+    assert 'admission webhook "unknown-mesh.enforce.mendix-mesh.io" denied' in refused.value.message
+    assert refused.value.message.splitlines()[1] == (
+        "  unknown-mesh  metadata.namespace  is in a namespace whose label mendix-mesh.io/mesh "
+        "names no mesh; set the namespace's label to linkerd, istio or ambient"
+    )
+    with pytest.raises(Refused, match="unknown-mesh"):
+        api.create(workload("Deployment", where))
+    mesh_cluster.relabel(where, "linkerd.enforce")
+    assert is_meshed(api.create(pod(where)))
+
+
+def test_a_misspelt_mesh_warns_where_the_mode_says_so(mesh_cluster: MeshCluster) -> None:
+    api, where = mesh_cluster.api, mesh_cluster.enrol("warn", mesh="linkrd")
+    api.create(pod(where))
+    assert any(text.startswith("unknown-mesh: ") for text in api.warnings)
+
+
+def test_what_exists_in_a_namespace_with_a_misspelt_mesh_can_be_changed_and_deleted(
+    mesh_cluster: MeshCluster,
+) -> None:
+    api, where = mesh_cluster.api, mesh_cluster.plane.new_namespace()
+    api.create(workload("Deployment", where))
+    ready_pods(api, where)
+    mesh_cluster.relabel(where, "unknown-mesh.enforce", mesh="linkrd")
+    api.patch("Deployment", "shop", where, {"metadata": {"labels": {"team": "shop"}}})
+    api.patch("Deployment", "shop", where, {"spec": {"replicas": 0}})
+    api.delete("Deployment", "shop", where)
+
+
+@pytest.fixture
+def outage(mesh_cluster: MeshCluster) -> Iterator[None]:
+    """No server of ours answers until the test resumes them, or ends."""
+    mesh_cluster.kubelet.pause()
+    yield
+    mesh_cluster.kubelet.resume()
+
+
+def test_while_we_are_down_enforce_refuses_and_recovers(
+    mesh_cluster: MeshCluster, outage: None
+) -> None:
+    api, where = mesh_cluster.api, mesh_cluster.enrol("enforce")
+    with pytest.raises(Refused) as refused:
+        api.create(pod(where))
+    assert refused.value.code == 500
+    assert 'failed calling webhook "linkerd.enforce.mendix-mesh.io"' in refused.value.message
+    with pytest.raises(Refused, match=r"failed calling webhook"):
+        api.create(workload("Deployment", where))
+    mesh_cluster.kubelet.resume()
+    assert is_meshed(api.create(pod(where)))
+    api.create(workload("Deployment", where))
+
+
+def test_while_we_are_down_pods_are_deleted_and_report_their_status(
+    mesh_cluster: MeshCluster,
+) -> None:
+    """What kubelets and clean-ups do is not reviewed, so that an outage does not reach it."""
+    api, where = mesh_cluster.api, mesh_cluster.enrol("enforce")
+    api.create(workload("Deployment", where))
+    (running,) = ready_pods(api, where)
+    name = running["metadata"]["name"]
+    mesh_cluster.kubelet.pause()
+    try:
+        status = {"status": {"message": "well"}}
+        api.patch("Pod", name, where, status, subresource="status")
+        api.patch("Deployment", "shop", where, {"spec": {"replicas": 0}}, subresource="scale")
+        api.delete("Deployment", "shop", where)
+    finally:
+        mesh_cluster.kubelet.resume()
+
+
+@pytest.mark.parametrize("mode", ["warn", "audit"])
+def test_while_we_are_down_the_other_modes_let_in(
+    mesh_cluster: MeshCluster, outage: None, mode: str
+) -> None:
+    """Neither opted in nor judged: a gate that only watches must not be in the way."""
+    api, where = mesh_cluster.api, mesh_cluster.enrol(mode)
+    stored = api.create(pod(where))
+    assert not sidecar_of(stored)
+    assert INJECT not in annotations_of(stored)
+    assert INJECT not in annotations_of(template_of(api.create(workload("Deployment", where))))
+    mesh_cluster.kubelet.resume()
+    assert is_meshed(api.create(pod(where, "later")))
+
+
+def test_a_deployment_made_before_an_outage_recovers_by_itself_after_it(
+    mesh_cluster: MeshCluster,
+) -> None:
+    api, where = mesh_cluster.api, mesh_cluster.enrol("enforce")
+    api.create(workload("Deployment", where))
+    ready_pods(api, where)
+    mesh_cluster.kubelet.pause()
+    try:
+        api.patch("Deployment", "shop", where, {"spec": {"replicas": 3}}, subresource="scale")
+    finally:
+        mesh_cluster.kubelet.resume()
+    assert all(map(is_meshed, ready_pods(api, where, count=3)))
