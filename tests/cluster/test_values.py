@@ -1,0 +1,218 @@
+"""What an admin sets in the chart's values, seen where it counts: on pods."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.cluster.api import Json, Refused, wait_for
+from tests.cluster.mesh import MESH_LABEL, MODE_LABEL, MeshCluster
+from tests.cluster.workloads import INJECT, annotations_of, is_meshed, pod, sidecar_of, workload
+from tests.standins import mendix_manifests as manifests
+
+INBOUND_POLICY = "config.linkerd.io/default-inbound-policy"
+REASON = "node-exporter measures the node"
+
+
+@dataclass(frozen=True)
+class Configured:
+    """The cluster after a helm upgrade, and the namespaces that its values name."""
+
+    cluster: MeshCluster
+    named: str
+    strict: str
+    ingress: str
+    exempt: str
+
+    def create(self, obj: Json) -> Json:
+        return self.cluster.api.create(obj)
+
+    @property
+    def warnings(self) -> str:
+        return " ".join(self.cluster.api.warnings)
+
+    def recorded(self, namespace: str, name: str) -> Json:
+        """Return the annotations of our validating webhook on a creation, by their last part."""
+        events = self.cluster.plane.audit(namespace=namespace, name=name)
+        annotations = events[0].get("annotations", {}).items()
+        return {key.rpartition("/")[2]: value for key, value in annotations}
+
+
+@pytest.fixture(scope="module")
+def configured(mesh_cluster: MeshCluster) -> Iterator[Configured]:
+    plane = mesh_cluster.plane
+    made = Configured(
+        mesh_cluster,
+        named=plane.new_namespace("named"),
+        strict=plane.new_namespace("strict"),
+        ingress=mesh_cluster.enrol("enforce"),
+        exempt=mesh_cluster.enrol("enforce"),
+    )
+    probe = mesh_cluster.enrol()
+    exemption = {"checks": ["host-network"], "namespaces": [made.exempt], "reason": REASON}
+    late = {**exemption, "checks": ["opted-out"], "until": "2020-12-31"}
+    mesh_cluster.release.upgrade(
+        {
+            "mode": "warn",
+            "namespaces": [
+                {"name": made.named, "mesh": "linkerd"},
+                {"name": made.strict, "mesh": "linkerd", "mode": "enforce"},
+            ],
+            "ingress": {"namespaces": [made.ingress]},
+            "settings": {
+                "exemptions": [
+                    {**exemption, "selector": {"matchLabels": {"app": "node-exporter"}}},
+                    late,
+                ],
+                "levels": [
+                    {
+                        "check": "shared-identity",
+                        "level": "deny",
+                        "namespaces": [made.strict],
+                        "reason": "each app has an account of its own here",
+                    }
+                ],
+                "linkerd": {
+                    "inboundPolicy": "all-authenticated",
+                    "skipInboundPorts": "25,4190-4191,4567-4568",
+                },
+                "ingress": {"classes": {"nginx-f5": "f5-nginx"}},
+            },
+        }
+    )
+    try:
+        # Both servers run with the new settings, and the API server has the new configuration.
+        mesh_cluster.kubelet.wait_ready(2)
+        mesh_cluster.await_judge(probe, "linkerd.warn-default")
+        wait_for(lambda: _has_policy(mesh_cluster, probe), why="the new settings to be in use")
+        yield made
+    finally:
+        mesh_cluster.release.upgrade()
+        mesh_cluster.kubelet.wait_ready(2)
+        mesh_cluster.await_judge(probe, "linkerd.enforce")
+        wait_for(lambda: not _has_policy(mesh_cluster, probe), why="the old settings to be in use")
+
+
+def _has_policy(cluster: MeshCluster, namespace: str) -> bool:
+    """Say whether every server of ours, not only one, opts pods in with the inbound policy."""
+    probes = [cluster.api.create(pod(namespace), dry_run=True) for _ in range(4)]
+    return all(INBOUND_POLICY in annotations_of(probe) for probe in probes)
+
+
+def test_the_charts_mode_is_that_of_namespaces_without_one(configured: Configured) -> None:
+    where = configured.cluster.enrol()
+    configured.create(pod(where, hostNetwork=True))
+    assert "host-network: spec.hostNetwork" in configured.warnings
+    strict = configured.cluster.enrol("enforce")
+    with pytest.raises(Refused, match="host-network"):
+        configured.create(pod(strict, hostNetwork=True))
+
+
+def test_a_namespace_is_enrolled_by_its_name(configured: Configured) -> None:
+    where = configured.named
+    assert is_meshed(configured.create(pod(where)))
+    configured.create(pod(where, "other", hostNetwork=True))
+    assert "host-network: spec.hostNetwork" in configured.warnings
+    assert configured.cluster.judge_of(where) == "linkerd.warn.named"
+
+
+def test_a_namespace_that_is_enrolled_by_name_has_its_own_mode(configured: Configured) -> None:
+    with pytest.raises(Refused, match=r"linkerd\.enforce\.named\.mendix-mesh\.io.*denied"):
+        configured.create(pod(configured.strict, hostNetwork=True))
+
+
+def test_labels_win_over_the_list_of_names(configured: Configured) -> None:
+    cluster, where = configured.cluster, configured.named
+    try:
+        labels = {"metadata": {"labels": {MODE_LABEL: "enforce"}}}
+        cluster.api.patch("Namespace", where, None, labels)
+        cluster.await_judge(where, "linkerd.enforce-labelled.named")
+        cluster.relabel(where, "linkerd.audit", mode="audit")
+    finally:
+        gone: Json = {"metadata": {"labels": {MODE_LABEL: None, MESH_LABEL: None}}}
+        cluster.api.patch("Namespace", where, None, gone)
+        cluster.await_judge(where, "linkerd.warn.named")
+
+
+def test_linkerds_ingress_mode_is_for_ingress_namespaces(configured: Configured) -> None:
+    controller = {INJECT: "ingress"}
+    assert is_meshed(configured.create(pod(configured.ingress, annotations=controller)))
+    assert configured.cluster.judge_of(configured.ingress) == "linkerd.enforce.ingress"
+    with pytest.raises(Refused, match="capture-bypassed"):
+        configured.create(pod(configured.exempt, annotations=controller))
+
+
+def test_an_exemption_lets_a_pod_in_and_its_reason_is_recorded(configured: Configured) -> None:
+    where = configured.exempt
+    exporter = pod(where, "exporter", labels={"app": "node-exporter"}, hostNetwork=True)
+    assert not sidecar_of(configured.create(exporter))
+    assert "host-network" not in configured.warnings
+    recorded = configured.recorded(where, "exporter")
+    assert recorded["verdict"] == "exempt"
+    assert f"host-network: {REASON}" in recorded["exemptions"]
+
+
+def test_an_exemption_is_for_its_checks_pods_and_namespaces_alone(configured: Configured) -> None:
+    labels, where = {"app": "node-exporter"}, configured.exempt
+    with pytest.raises(Refused, match="host-network"):
+        configured.create(pod(where, labels={"app": "other"}, hostNetwork=True))
+    with pytest.raises(Refused, match="host-network"):
+        configured.create(pod(configured.strict, labels=labels, hostNetwork=True))
+    privileged = {"name": "app", "image": "app", "securityContext": {"privileged": True}}
+    both = pod(where, labels=labels, hostNetwork=True, containers=[privileged])
+    with pytest.raises(Refused, match="capture-capability") as refused:
+        configured.create(both)
+    assert "host-network" not in refused.value.message
+
+
+def test_an_exempt_deployment_gets_its_pods(configured: Configured) -> None:
+    api, where = configured.cluster.api, configured.exempt
+    configured.create(workload("Deployment", where, "node-exporter", hostNetwork=True))
+    wait_for(
+        lambda: api.get("Deployment", "node-exporter", where)["status"].get("availableReplicas"),
+        why="the exempt Deployment to be available",
+    )
+
+
+def test_an_exemption_whose_last_day_has_passed_exempts_nothing(configured: Configured) -> None:
+    with pytest.raises(Refused, match="opted-out"):
+        configured.create(pod(configured.exempt, annotations={INJECT: "disabled"}))
+
+
+def test_a_check_that_advises_can_be_made_to_deny(configured: Configured) -> None:
+    with pytest.raises(Refused, match=r"shared-identity +spec\.serviceAccountName"):
+        configured.create(pod(configured.strict))
+    # A ServiceAccount of its own is the way out that the message names.
+    account = {"metadata": {"name": "shop", "namespace": configured.strict}}
+    configured.create({"apiVersion": "v1", "kind": "ServiceAccount", **account})
+    assert is_meshed(configured.create(pod(configured.strict, serviceAccountName="shop")))
+
+
+def test_the_inbound_policy_is_added_and_may_not_be_loosened_on_a_running_pod(
+    configured: Configured,
+) -> None:
+    where = configured.cluster.enrol("enforce")
+    stored = configured.create(pod(where))
+    assert annotations_of(stored)[INBOUND_POLICY] == "all-authenticated"
+    assert "accepts-plaintext" not in configured.warnings
+    for value in ("all-unauthenticated", None):
+        patch = {"metadata": {"annotations": {INBOUND_POLICY: value}}}
+        with pytest.raises(Refused, match="mesh-label-removed"):
+            configured.cluster.api.patch("Pod", "shop", where, patch)
+
+
+def test_a_port_that_the_settings_allow_may_be_skipped(configured: Configured) -> None:
+    where = configured.cluster.enrol("enforce")
+    allowed = {"config.linkerd.io/skip-inbound-ports": "25"}
+    assert is_meshed(configured.create(pod(where, annotations=allowed)))
+    more = {"config.linkerd.io/skip-inbound-ports": "25,8080"}
+    with pytest.raises(Refused, match=r"capture-bypassed .* \(8080\)"):
+        configured.create(pod(where, "other", annotations=more))
+
+
+def test_an_ingress_class_of_the_settings_decides_on_the_annotation(
+    configured: Configured,
+) -> None:
+    where = configured.cluster.enrol()
+    stored = configured.create(manifests.app_ingress("shop", where, class_name="nginx-f5"))
+    assert annotations_of(stored)["nginx.org/use-cluster-ip"] == "true"
