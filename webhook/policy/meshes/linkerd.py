@@ -340,7 +340,7 @@ class Linkerd(Mesh):
             if asked is not None and asked.strip() != expected:
                 yield Spot(annotation(key), (asked,), f"changes the {who} that is not captured",
                            f"remove the annotation, or {setting}")  # fmt: skip
-            elif init and passes != expected:
+            elif init and pod.proxy and passes != expected:
                 yield Spot(init.field("args"), (f"{flag} {passes or 'missing'}",),
                            f"lets another {who} past the proxy than the mesh's",
                            f"let Linkerd's injector make {INIT}, or {setting}")  # fmt: skip

@@ -1,0 +1,65 @@
+"""Objects through policy, as an admission review would take them."""
+
+import datetime
+from typing import Any
+
+from webhook.policy import checks, meshes, objects
+from webhook.policy.meshes import Mesh
+from webhook.policy.mutate import mutate
+from webhook.policy.request import Request
+from webhook.policy.settings import Settings, parse
+from webhook.policy.validate import Mode, Verdict, validate
+
+Json = dict[str, Any]
+
+DEFAULTS = Settings()
+
+
+def settings(**document: Any) -> Settings:
+    """Settings as their file would give them."""
+    return parse(document, checks=checks.ids())
+
+
+def mesh(name: str = "linkerd", given: Settings = DEFAULTS) -> Mesh:
+    return meshes.load(given)[name]
+
+
+def request(obj: Any, old: Any = None, **more: Any) -> Request:
+    """A CREATE or, where there is an old object, an UPDATE in the namespace `mendix`."""
+    given: dict[str, Any] = {
+        "operation": "CREATE" if old is None else "UPDATE",
+        "namespace": "mendix",
+        "object": objects.convert(obj),
+        "old": None if old is None else objects.convert(old),
+        "template_changed": old is None or objects.template_of(obj) != objects.template_of(old),
+    }
+    return Request(**(given | more))
+
+
+def judge(
+    obj: Any,
+    old: Any = None,
+    *,
+    by: str = "linkerd",
+    mode: Mode = "enforce",
+    given: Settings = DEFAULTS,
+    final: bool = True,
+    today: datetime.date | None = None,
+    **more: Any,
+) -> Verdict:
+    """The verdict on an object, or on its update from an old one."""
+    asked = request(obj, old, **more)
+    return validate(asked, mesh(by, given), mode, given, final=final, today=today)
+
+
+def broken(verdict: Verdict, level: str = "deny") -> list[str]:
+    """The ids of the checks that are broken at a level, each once, in order."""
+    return sorted({v.check for v in verdict.violations if v.level == level})
+
+
+def patch_for(
+    obj: Any, old: Any = None, *, by: str = "linkerd", given: Settings = DEFAULTS, **more: Any
+) -> list[Json]:
+    """The JSON Patch that mutation makes, as it goes over the wire."""
+    operations = mutate(request(obj, old, **more), mesh(by, given), given)
+    return [{"op": o.op, "path": o.path, "value": o.value} for o in operations]
