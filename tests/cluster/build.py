@@ -141,8 +141,19 @@ ALL: dict[str, Tool] = {
             cold=88,
             stamps=("helm.sh/helm/v4/internal/version.version=v{version}",),
         ),
+        Tool(
+            "pilot-discovery",
+            folder="istio",
+            module="istio.io/istio",
+            package="istio.io/istio/pilot/cmd/pilot-discovery",
+            ask=("version",),
+            cold=470,
+        ),
     )
 }
+ISTIOD = "pilot-discovery"
+CORE = tuple(name for name in ALL if name != ISTIOD)
+"""What every cluster needs. Istio's control plane takes as long to build as Kubernetes'."""
 
 # What kwok plays: it has no stage compiled in, they lie beside its source (see kwok.yaml).
 KWOK_STAGES = (
@@ -162,14 +173,14 @@ def cache() -> Path:
 
 
 def ensure(names: Sequence[str] = (), console: Console | None = None) -> dict[str, Path]:
-    """Return the path of each named program (all when none is named), building what is missing.
+    """Return the path of each named program (CORE when none is named), building what is missing.
 
     Progress goes to `console`, by default on stderr: a bar on a terminal, else a line now and then.
     Raises BuildError. With "kwok" its stages are fetched too, so that nothing is needed from the
     network afterwards.
     """
     console = console or Console(stderr=True)
-    wanted = [ALL[name] for name in names or ALL]
+    wanted = [ALL[name] for name in names or CORE]
     found = {tool.name: path for tool in wanted if (path := find(tool))}
     missing = [tool for tool in wanted if tool.name not in found]
     if missing:
@@ -181,6 +192,8 @@ def ensure(names: Sequence[str] = (), console: Console | None = None) -> dict[st
         found |= {tool.name: tool.place / tool.name for tool in together}
     if "kwok" in found:
         kwok_stages(console)
+    if ISTIOD in found:
+        istio_chart(console)
     return {tool.name: found[tool.name] for tool in wanted}
 
 
@@ -200,21 +213,36 @@ def kwok_stages(console: Console | None = None) -> Path:
 
     They are copied once out of kwok's Go module, so that a run from the cache needs no Go.
     """
-    kwok = ALL["kwok"]
-    stages = kwok.place / "stages"
-    if not stages.exists():
-        with _only_one_builds(kwok.place, console or Console(stderr=True)):
-            if not stages.exists():
-                _go(kwok.folder, "mod", "download", kwok.module)
-                source = _go(kwok.folder, "list", "-m", "-f", "{{.Dir}}", kwok.module)[-1]
-                with _new_folder(kwok.place) as fresh:
-                    for name in KWOK_STAGES:
-                        target = fresh / "stages" / name
+    return _from_module(ALL["kwok"], "stages", "kustomize/stage", KWOK_STAGES, console)
+
+
+def istio_chart(console: Console | None = None) -> Path:
+    """Return the folder of istiod's own chart in the pinned version, copied as the stages are."""
+    source = "manifests/charts/istio-control/istio-discovery"
+    return _from_module(ALL[ISTIOD], "chart", source, ("**/*",), console)
+
+
+def _from_module(
+    tool: Tool, name: str, source: str, patterns: Sequence[str], console: Console | None
+) -> Path:
+    """Copy files of a tool's Go module, once, into a folder beside the tool in the cache."""
+    folder = tool.place / name
+    if folder.exists():
+        return folder
+    with _only_one_builds(tool.place, console or Console(stderr=True)):
+        if not folder.exists():
+            _go(tool.folder, "mod", "download", tool.module)
+            module = _go(tool.folder, "list", "-m", "-f", "{{.Dir}}", tool.module)[-1]
+            root = Path(module) / source
+            with _new_folder(tool.place) as fresh:
+                for file in (f for pattern in patterns for f in root.glob(pattern)):
+                    if file.is_file():
+                        target = fresh / name / file.relative_to(root)
                         target.parent.mkdir(parents=True, exist_ok=True)
                         # The module cache is read-only; its permissions must not come along.
-                        shutil.copyfile(Path(source) / "kustomize" / "stage" / name, target)
-                    (fresh / "stages").rename(stages)
-    return stages
+                        shutil.copyfile(file, target)
+                (fresh / name).rename(folder)
+    return folder
 
 
 def _version(text: str) -> tuple[int, int, int] | None:

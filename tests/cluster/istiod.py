@@ -1,0 +1,159 @@
+"""The real istiod as Istio's injector: no stand-in. Its chart's own template, its own certificates.
+
+Only what injection needs of the chart is installed: the ConfigMaps and the webhook configuration.
+"""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+
+from tests.cluster import build, netns
+from tests.cluster.api import Json, Refused, wait_for
+from tests.cluster.plane import ControlPlane
+from tests.cluster.process import Process
+
+NAMESPACE = "istio-system"
+HUB, TAG = "docker.io/istio", "1.31.0"
+_KEPT = ("ConfigMap", "MutatingWebhookConfiguration")
+
+
+class Istiod:
+    """One istiod of one revision on a test cluster, for the time of a `with` block.
+
+    `values` are the chart's, say `{"pilot": {"cni": {"enabled": True}}}`; `tags` are revision tags.
+    A revision other than "default" injects only where its name, or a tag of it, is asked for.
+    """
+
+    def __init__(
+        self,
+        plane: ControlPlane,
+        *,
+        revision: str = "default",
+        tags: Sequence[str] = (),
+        native: bool | None = None,
+        values: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.revision = revision
+        self.tags = tuple(tags)
+        self._plane = plane
+        self._native = native
+        self._values = dict(values or {})
+        self._process: Process | None = None
+        self._port, self._http, self._control = netns.free_ports(3)
+        self._installed: list[Json] = []
+
+    def __enter__(self) -> Self:
+        try:
+            self.install()
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+        for obj in self._installed:
+            if obj["kind"] == "MutatingWebhookConfiguration":
+                self._plane.api.delete(obj["kind"], obj["metadata"]["name"])
+
+    def install(self) -> None:
+        """Put the injector's template and webhook configurations in place, as istiod needs them."""
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
+        try:
+            self._plane.api.create(namespace)
+            self._plane.await_namespace(NAMESPACE)
+        except Refused as refused:
+            if refused.status.get("reason") != "AlreadyExists":
+                raise
+        for obj in self._rendered():
+            name, where = obj["metadata"]["name"], obj["metadata"].get("namespace")
+            self._plane.api.patch(obj["kind"], name, where, obj, how="apply")
+            self._installed.append(obj)
+
+    def start(self) -> None:
+        """Start the process, and wait until a pod that asks for it is injected."""
+        home = self._plane.workdir / f"istiod-{self.revision}-{secrets.token_hex(2)}"
+        home.mkdir()
+        kubeconfig = self._plane.write_kubeconfig(
+            home / "kubeconfig", f"istiod-{self.revision}", ["system:masters"]
+        )
+        environment = {
+            "POD_NAME": "istiod-0",
+            "POD_NAMESPACE": NAMESPACE,
+            "REVISION": self.revision,
+            "CLUSTER_ID": "Kubernetes",
+            "ISTIOD_CUSTOM_HOST": "127.0.0.1,localhost",
+            "HOME": str(home),
+        }
+        if self._native is not None:
+            environment["ENABLE_NATIVE_SIDECARS"] = str(self._native).lower()
+        self._process = Process(
+            f"istiod {self.revision}",
+            [
+                self._plane.binaries[build.ISTIOD],
+                "discovery",
+                f"--kubeconfig={kubeconfig}",
+                f"--httpAddr=127.0.0.1:{self._http}",
+                f"--httpsAddr=127.0.0.1:{self._port}",
+                "--grpcAddr=",
+                "--secureGRPCAddr=",
+                "--monitoringAddr=",
+                "--ctrlz_address=127.0.0.1",
+                f"--ctrlz_port={self._control}",
+                "--shutdownDuration=1s",
+            ],
+            log=home / "istiod.log",
+            env=environment,
+            cwd=home,
+        )
+        probe = self._plane.new_namespace("istio-probe")
+        wait_for(lambda: self._injects(probe), seconds=60, why=f"istiod {self.revision} to inject")
+
+    def stop(self) -> None:
+        """End the process; its webhook configuration stays, and fails closed, as Istio's does."""
+        if self._process:
+            self._process.stop()
+            self._process = None
+
+    def _injects(self, namespace: str) -> bool:
+        assert self._process
+        self._process.check()
+        labels = {"sidecar.istio.io/inject": "true"}
+        if self.revision != "default":
+            labels["istio.io/rev"] = self.revision
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "probe", "namespace": namespace, "labels": labels},
+            "spec": {"containers": [{"name": "app", "image": "app"}]},
+        }
+        try:
+            stored = self._plane.api.create(pod, dry_run=True)
+        except Refused:
+            return False
+        containers = stored["spec"].get("initContainers", []) + stored["spec"]["containers"]
+        return any(container["name"] == "istio-proxy" for container in containers)
+
+    def _rendered(self) -> list[Json]:
+        """What injection needs of istiod's chart: the default revision's name is the empty one."""
+        values = {
+            "revision": "" if self.revision == "default" else self.revision,
+            "revisionTags": list(self.tags),
+            "istiodRemote": {"injectionURL": f"https://127.0.0.1:{self._port}/inject"},
+            "global": {"hub": HUB, "tag": TAG},
+            **self._values,
+        }
+        chart = str(build.istio_chart())
+        arguments = ("template", "istiod", chart, f"--namespace={NAMESPACE}", "--values", "-")
+        text = self._plane.helm(*arguments, input=yaml.safe_dump(values)).stdout
+        objects = [obj for obj in yaml.safe_load_all(text) if obj]
+        return [obj for obj in objects if obj["kind"] in _KEPT]
