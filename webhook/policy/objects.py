@@ -4,7 +4,7 @@ Decoding straight into these types skips everything else in an object, which is 
 is where the speed of a review comes from. Null and missing are the same, as they are in Go.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -122,6 +122,10 @@ class Container(_Fields, frozen=True, gc=False, rename="camel"):
     startup_probe: Handler | None = None
 
 
+#: No pod has so many, and a hostile one must not keep the server busy for minutes.
+Containers = Annotated[list[Container], msgspec.Meta(max_length=500)]
+
+
 class EmptyDir(_Fields, frozen=True, gc=False, rename="camel"):
     """An emptyDir volume."""
 
@@ -142,9 +146,9 @@ class PodSpec(_Fields, frozen=True, gc=False, rename="camel"):
     restart_policy: str | None = None
     service_account_name: str | None = None
     security_context: SecurityContext | None = None
-    init_containers: list[Container] | None = None
-    containers: list[Container] | None = None
-    ephemeral_containers: list[Container] | None = None
+    init_containers: Containers | None = None
+    containers: Containers | None = None
+    ephemeral_containers: Containers | None = None
     volumes: list[Volume] | None = None
 
 

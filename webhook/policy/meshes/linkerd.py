@@ -4,6 +4,7 @@ Sources are paths in linkerd2 at edge-26.8.3 unless said otherwise.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from webhook.policy import ports
@@ -383,8 +384,8 @@ class Linkerd(Mesh):
                 yield Spot(placed.field("env"), tuple(loads))
         names = [variable.name for variable in pod.proxy.container.env or ()]
         if len(set(names)) != len(names):
-            twice = sorted({name for name in names if names.count(name) > 1} - set(guarded))
-            if twice := sorted(_guarded(twice)):
+            again = {name for name, count in Counter(names).items() if count > 1}
+            if twice := sorted(_guarded(again) - set(guarded)):
                 yield Spot(pod.proxy.field("env"), tuple(twice))
 
     def elsewhere(self, pod: Pod) -> Iterator[Spot]:
