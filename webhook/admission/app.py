@@ -5,7 +5,7 @@ it serves admission as well, with the same answers.
 """
 
 from flask import Flask, Response, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, UnsupportedMediaType
 
 from webhook.admission.metrics import CONTENT_TYPE_LATEST
 from webhook.admission.review import BODY_LIMIT, Reviewer, Route
@@ -16,12 +16,14 @@ def create_app(reviewer: Reviewer) -> Flask:
     """Make the Flask application around a reviewer."""
     app = Flask("mendix-mesh", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = BODY_LIMIT
+    # Paths are as they are: the API server follows no redirect.
+    app.url_map.merge_slashes = False
 
     @app.get("/livez")
     @app.get("/readyz")
-    def alive() -> str:
+    def alive() -> Response:
         # Ready as soon as it answers: a review needs nothing but the process itself.
-        return "ok\n"
+        return Response("ok\n", content_type="text/plain")
 
     @app.get("/metrics")
     def metrics() -> Response:
@@ -33,23 +35,31 @@ def create_app(reviewer: Reviewer) -> Flask:
 
     @app.errorhandler(HTTPException)
     def refuse(error: HTTPException) -> Response:
-        text = f"{error.code} {error.name}\n"
+        text = REFUSALS.get(error.code or 0) or f"{error.code} {error.name}\n"
         return Response(text, error.code, error.get_headers(), content_type="text/plain")
 
     def admit(route: Route) -> Response:
         if not is_json(request.content_type):
-            return Response(NOT_JSON, 415, content_type="text/plain")
+            raise UnsupportedMediaType
         body = reviewer.answer(route, request.get_data(cache=False))
         return Response(body, content_type="application/json")
 
     for path, route in reviewer.routes.items():
         app.add_url_rule(
-            path, path, lambda route=route: admit(route), methods=["POST"], strict_slashes=True
+            path,
+            path,
+            lambda route=route: admit(route),
+            methods=["POST"],
+            provide_automatic_options=False,
         )
     return app
 
 
-NOT_JSON = "415 Unsupported Media Type: the API server sends application/json\n"
+#: What is said to a client that is no API server.
+REFUSALS = {
+    413: "413 Content Too Large: 7 MiB at most\n",
+    415: "415 Unsupported Media Type: the API server sends application/json\n",
+}
 
 
 def is_json(content_type: str | None) -> bool:

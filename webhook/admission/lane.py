@@ -1,21 +1,26 @@
 """The admission lane: an ASGI application that answers reviews and passes the rest to Flask.
 
-Flask alone costs several times as much as a review (docs/performance.md), so the two admission
+Flask alone costs several times as much as a review (`make bench`), so the two admission
 paths do not go through it.
 """
 
+import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, cast
 
 from a2wsgi import WSGIMiddleware
 from flask import Flask
 
-from webhook.admission.app import NOT_JSON, is_json
-from webhook.admission.review import BODY_LIMIT, Reviewer
+from webhook.admission.app import REFUSALS, is_json
+from webhook.admission.review import BODY_LIMIT, Reviewer, Route
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+#: Seconds for which the rest of a body that is too large is read.
+_LINGER = 2.0
 
 
 class Lane:
@@ -39,37 +44,43 @@ class Lane:
         if scope["method"] != "POST":
             await _refuse(send, 405, "405 Method Not Allowed\n", (b"allow", b"POST"))
         elif not is_json(headers.get(b"content-type", b"").decode("latin-1")):
-            await _refuse(send, 415, NOT_JSON)
+            await _refuse(send, 415, REFUSALS[415])
         elif int(headers.get(b"content-length", b"0")) > BODY_LIMIT:
-            await _too_large(send)
+            await _too_large(receive, send, more=True)
         else:
-            body = await _read(receive)
-            if body is None:
-                await _too_large(send)
-            else:
-                await _reply(send, 200, self._reviewer.answer(route, body), b"application/json")
+            await self._answer(route, receive, send)
+
+    async def _answer(self, route: Route, receive: Receive, send: Send) -> None:
+        chunks: list[bytes] = []
+        size, more = 0, True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            chunk, more = message.get("body", b""), message.get("more_body", False)
+            size += len(chunk)
+            if size > BODY_LIMIT:
+                await _too_large(receive, send, more=more)
+                return
+            chunks.append(chunk)
+        answer = self._reviewer.answer(route, b"".join(chunks))
+        await _reply(send, 200, answer, b"application/json")
 
 
-async def _read(receive: Receive) -> bytes | None:
-    """The whole body; None once it is over the limit, however it declared its length."""
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    if not message.get("more_body", False):
-        return body if len(body) <= BODY_LIMIT else None
-    chunks, size = [body], len(body)
-    while message.get("more_body", False):
-        message = await receive()
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > BODY_LIMIT:
-            return None
-        chunks.append(chunk)
-    return b"".join(chunks)
+async def _too_large(receive: Receive, send: Send, *, more: bool) -> None:
+    """Refuse a body; where more of it is under way, nothing can follow on the connection.
 
-
-async def _too_large(send: Send) -> None:
-    # The rest of the body is still under way, so the connection can't serve another request.
-    await _refuse(send, 413, "413 Content Too Large: 7 MiB at most\n", (b"connection", b"close"))
+    The rest is thrown away for a while: closing at once would reset the connection, and a client
+    that still sends would never see the answer.
+    """
+    text = REFUSALS[413].encode()
+    await send(_start(413, text, b"text/plain", (b"connection", b"close")))
+    await send({"type": "http.response.body", "body": text, "more_body": True})
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LINGER):
+            while more:
+                more = (await receive()).get("more_body", False)
+    await send({"type": "http.response.body"})
 
 
 async def _refuse(send: Send, status: int, text: str, *headers: tuple[bytes, bytes]) -> None:
@@ -79,15 +90,19 @@ async def _refuse(send: Send, status: int, text: str, *headers: tuple[bytes, byt
 async def _reply(
     send: Send, status: int, body: bytes, content_type: bytes, *headers: tuple[bytes, bytes]
 ) -> None:
-    await send(
-        {
-            "type": "http.response.start",
-            "status": status,
-            "headers": [
-                (b"content-type", content_type),
-                (b"content-length", str(len(body)).encode()),
-                *headers,
-            ],
-        }
-    )
+    await send(_start(status, body, content_type, *headers))
     await send({"type": "http.response.body", "body": body})
+
+
+def _start(
+    status: int, body: bytes, content_type: bytes, *headers: tuple[bytes, bytes]
+) -> dict[str, Any]:
+    return {
+        "type": "http.response.start",
+        "status": status,
+        "headers": [
+            (b"content-type", content_type),
+            (b"content-length", str(len(body)).encode()),
+            *headers,
+        ],
+    }

@@ -138,7 +138,7 @@ class Reviewer:
                 status={"status": "Failure", "code": 403, "reason": "Forbidden", "message": why},
                 audit={"verdict": "denied", "error": why[:300]},
             ).to(uid)
-        warning = f"mendix-mesh: {why}"[: messages.LONGEST_WARNING]
+        warning = " ".join(f"mendix-mesh: {why}".split())[: messages.LONGEST_WARNING]
         return wire.Response(allowed=True, warnings=[warning], audit={"error": why[:300]}).to(uid)
 
 
@@ -152,7 +152,8 @@ def respond(verdict: Verdict) -> wire.Response:
             sorted({f"{e.violation.check}: {e.exemption.reason}" for e in verdict.exempted})
         )[:1000]
     if verdict.allowed:
-        return wire.Response(allowed=True, warnings=messages.warnings(verdict), audit=audit)
+        warnings = messages.warnings(verdict)[: messages.MOST_VIOLATIONS]
+        return wire.Response(allowed=True, warnings=warnings, audit=audit)
     return wire.Response(
         allowed=False,
         status={
@@ -164,6 +165,7 @@ def respond(verdict: Verdict) -> wire.Response:
                 "causes": [
                     {"reason": v.check, "field": v.field, "message": f"{v.reason}; {v.fix}"}
                     for v in verdict.violations
+                    if v.level == "deny"
                 ][: messages.MOST_VIOLATIONS]
             },
         },
@@ -177,8 +179,8 @@ def request_of(asked: wire.AdmissionRequest, *, ingress: bool = False) -> Reques
     old = None if not update or wire.is_null(asked.old_object) else asked.old_object
     obj = None if wire.is_null(asked.object) else asked.object
     changed = True
-    if update and obj is not None and old is not None and TEMPLATES.get(asked.kind.kind):
-        changed = objects.template_of(_loose(obj)) != objects.template_of(_loose(old))
+    if obj is not None and old is not None and TEMPLATES.get(asked.kind.kind):
+        changed = _template_changed(obj, old)
     return Request(
         operation=asked.operation,
         namespace=asked.namespace or "",
@@ -188,6 +190,31 @@ def request_of(asked: wire.AdmissionRequest, *, ingress: bool = False) -> Reques
         template_changed=changed,
         ingress=ingress,
     )
+
+
+class _Templates(msgspec.Struct, gc=False, rename="camel"):
+    """Where the kinds with a pod template have it, left as text."""
+
+    template: msgspec.Raw = wire.NULL
+    job_template: msgspec.Raw = wire.NULL
+
+
+class _Controller(msgspec.Struct, gc=False):
+    spec: _Templates | None = None
+
+
+_controllers = msgspec.json.Decoder(_Controller)
+
+
+def _template_changed(obj: msgspec.Raw, old: msgspec.Raw) -> bool:
+    """Compare the texts first: the API server writes equal templates alike."""
+    try:
+        if _controllers.decode(obj) == _controllers.decode(old):
+            return False
+        now, before = msgspec.json.decode(obj), msgspec.json.decode(old)
+        return bool(objects.template_of(now) != objects.template_of(before))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise objects.UndecodableError(str(error)) from None
 
 
 def _typed(raw: msgspec.Raw | None, asked: wire.AdmissionRequest) -> objects.Object | None:
@@ -200,13 +227,6 @@ def _typed(raw: msgspec.Raw | None, asked: wire.AdmissionRequest) -> objects.Obj
         return obj
     version = f"{kind.group}/{kind.version}".lstrip("/")
     return msgspec.structs.replace(obj, kind=kind.kind, api_version=version)
-
-
-def _loose(raw: msgspec.Raw) -> object:
-    try:
-        return msgspec.json.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise objects.UndecodableError(str(error)) from None
 
 
 def _checks(verdict: Verdict) -> list[str]:

@@ -1,6 +1,7 @@
 """The server as a whole: gunicorn as process manager, one worker, the lane in it."""
 
 import os
+import socket
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,15 +15,44 @@ from webhook.admission.review import Reviewer
 from webhook.policy.settings import Settings
 from webhook.version import VERSION
 
+#: Connections that may wait to be accepted.
+_BACKLOG = 2048
+
+
+class ListenError(ValueError):
+    """An address that can't be listened on; the text says which and why."""
+
 
 class Options(NamedTuple):
     """How to serve."""
 
-    #: HOST:PORT
-    listen: str
+    #: Listens already; `serve` takes it over.
+    listener: socket.socket
     cert_file: Path
     key_file: Path
     log_level: str = "info"
+
+
+def listen(address: str) -> socket.socket:
+    """A socket that listens at HOST:PORT; port 0 is any free one. Raises `ListenError`.
+
+    gunicorn would try a taken port for five seconds, and end with a traceback on a bad one.
+    """
+    host, _, port = address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise ListenError(f"{address} is not HOST:PORT, as 0.0.0.0:10250 or [::]:10250 are")
+    six = ":" in host
+    try:
+        return socket.create_server(
+            (host, int(port)),
+            family=socket.AF_INET6 if six else socket.AF_INET,
+            backlog=_BACKLOG,
+            dualstack_ipv6=six and socket.has_dualstack_ipv6(),
+        )
+    except (OSError, UnicodeError) as error:
+        why = (getattr(error, "strerror", None) or "no such host").partition(" (while")[0]
+        raise ListenError(f"can't listen on {address}: {why}") from None
 
 
 def serve(options: Options, settings: Settings) -> None:
@@ -40,11 +70,13 @@ class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
     def __init__(self, options: Options, settings: Settings) -> None:
         self._options = options
         self._settings = settings
+        self._descriptor = options.listener.detach()
         super().__init__()
 
     def load_config(self) -> None:
         values: dict[str, Any] = {
-            "bind": self._options.listen,
+            "bind": f"fd://{self._descriptor}",
+            "backlog": _BACKLOG,
             "certfile": str(self._options.cert_file),
             "keyfile": str(self._options.key_file),
             "worker_class": "webhook.admission.worker.Worker",

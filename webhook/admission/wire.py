@@ -14,7 +14,8 @@ from webhook.policy.mutate import Operation
 
 API_VERSION = "admission.k8s.io/v1"
 KIND = "AdmissionReview"
-_NULL = msgspec.Raw(b"null")
+#: An object that is absent, as at DELETE.
+NULL = msgspec.Raw(b"null")
 
 
 class GroupVersionKind(msgspec.Struct, gc=False):
@@ -34,8 +35,8 @@ class AdmissionRequest(msgspec.Struct, gc=False, rename="camel"):
     namespace: str | None = None
     name: str | None = None
     sub_resource: str | None = None
-    object: msgspec.Raw = _NULL
-    old_object: msgspec.Raw = _NULL
+    object: msgspec.Raw = NULL
+    old_object: msgspec.Raw = NULL
 
 
 class AdmissionReview(msgspec.Struct, gc=False, rename="camel"):
@@ -54,6 +55,8 @@ class BadReviewError(ValueError):
         self.uid = uid
 
 
+_OPERATIONS = frozenset({"CREATE", "UPDATE", "DELETE", "CONNECT"})
+
 _decoder = msgspec.json.Decoder(AdmissionReview)
 _encode = msgspec.json.Encoder().encode
 _START = b'{"apiVersion":"%s","kind":"%s","response":{"uid":' % (
@@ -70,16 +73,19 @@ def decode(body: bytes) -> AdmissionRequest:
         raise BadReviewError(f"not an AdmissionReview: {error}") from None
     uid = review.request.uid if review.request else ""
     if review.api_version != API_VERSION or review.kind != KIND:
-        shown = f"{review.api_version[:60]} {review.kind[:60]}"
+        shown = ascii(f"{review.api_version[:60]} {review.kind[:60]}")
         raise BadReviewError(f"{shown} is not {API_VERSION} {KIND}", uid)
     if review.request is None or not uid:
         raise BadReviewError("an AdmissionReview without a request that has a uid")
+    if not review.request.kind.kind or review.request.operation not in _OPERATIONS:
+        # To ignore what is not understood would let it in.
+        raise BadReviewError("a request without a kind or one of the four operations", uid)
     return review.request
 
 
 def is_null(raw: msgspec.Raw) -> bool:
     """Whether the object is absent, as at DELETE."""
-    return bytes(raw) == b"null"
+    return raw == NULL
 
 
 class Response:

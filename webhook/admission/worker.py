@@ -28,3 +28,11 @@ class Worker(UvicornWorker):  # type: ignore[misc] # uvicorn-worker has no types
         "server_header": False,
         "ssl_context_factory": _context,
     }
+
+    #: gunicorn's listeners, and plain sockets once the process runs.
+    sockets: list[Any]
+
+    def init_process(self) -> None:
+        """Start, on plain sockets: gunicorn's wrappers would be closed a second time at the end."""
+        self.sockets = [listener.sock for listener in self.sockets]
+        super().init_process()

@@ -1,16 +1,19 @@
 """`mendix-mesh serve`: the admission server."""
 
 import base64
+import ipaddress
+import socket
 import tempfile
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
 
 from webhook.admission import logs, tls
-from webhook.admission.server import Options, serve
+from webhook.admission.server import ListenError, Options, listen, serve
 from webhook.cli._errors import BadInputError
 from webhook.cli._settings import read_settings
-from webhook.policy.settings import Settings
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -19,7 +22,10 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     "serve",
     epilog="Example: mendix-mesh serve --dev --dev-name mendix-mesh.mendix-mesh.svc",
 )
-@click.option("--listen", metavar="HOST:PORT", help="Default 0.0.0.0:10250; 127.0.0.1:8443 in dev.")
+@click.option(
+    "--listen", "address", metavar="HOST:PORT",
+    help="Default 0.0.0.0:10250; 127.0.0.1:8443 in dev. Port 0 is any free one.",
+)  # fmt: skip
 @click.option("--tls-cert-file", type=_FILE, help="Serving certificate, PEM.")
 @click.option("--tls-private-key-file", type=_FILE, help="Its private key, PEM.")
 @click.option("--settings", type=_FILE, help="Settings file, YAML; the defaults without it.")
@@ -30,7 +36,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--dev", is_flag=True, help="Make a throw-away CA and print its caBundle.")
 @click.option("--dev-name", multiple=True, help="Further name or address in that certificate.")
 def COMMAND(  # noqa: N802 - the name by which commands are found
-    listen: str | None,
+    address: str | None,
     tls_cert_file: Path | None,
     tls_private_key_file: Path | None,
     settings: Path | None,
@@ -39,32 +45,32 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
     dev_name: tuple[str, ...],
 ) -> None:
     """Answer the API server's admission reviews over HTTPS."""
+    files = [file for file in (tls_cert_file, tls_private_key_file) if file]
+    if len(files) != (0 if dev else 2):
+        raise click.UsageError("give --tls-cert-file and --tls-private-key-file, or --dev alone")
     read = read_settings(settings)
-    if dev:
-        with tempfile.TemporaryDirectory(prefix="mendix-mesh-") as folder:
-            cert, key = _throw_away(Path(folder), dev_name)
-            _serve(Options(listen or "127.0.0.1:8443", cert, key, log_level), read)
-        return
-    if tls_cert_file is None or tls_private_key_file is None:
-        raise click.UsageError("give --tls-cert-file and --tls-private-key-file, or --dev")
-    _serve(
-        Options(listen or "0.0.0.0:10250", tls_cert_file, tls_private_key_file, log_level),
-        read,
-    )
-
-
-def _serve(options: Options, settings: Settings) -> None:
     try:
-        serve(options, settings)
-    except tls.CertificateError as error:
+        with (
+            listen(address or ("127.0.0.1:8443" if dev else "0.0.0.0:10250")) as listener,
+            tempfile.TemporaryDirectory(prefix="mendix-mesh-")
+            if dev
+            else nullcontext("") as folder,
+        ):
+            cert, key = _throw_away(Path(folder), dev_name, listener) if dev else files
+            serve(Options(listener, cert, key, log_level), read)
+    except (ListenError, tls.CertificateError) as error:
         raise BadInputError(str(error)) from None
 
 
-def _throw_away(folder: Path, names: tuple[str, ...]) -> tuple[Path, Path]:
-    pair = tls.throw_away(["localhost", "127.0.0.1", "::1", *names])
-    files = {"ca.crt": pair.ca, "tls.crt": pair.cert, "tls.key": pair.key}
-    for name, content in files.items():
+def _throw_away(folder: Path, names: Sequence[str], listener: socket.socket) -> tuple[Path, Path]:
+    """Make the certificate in a folder, and print how to reach the server with it."""
+    host, port = listener.getsockname()[:2]
+    local = ipaddress.ip_address(host)
+    known = local.is_loopback or local.is_unspecified
+    pair = tls.throw_away(["localhost", "127.0.0.1", "::1", *(() if known else (host,)), *names])
+    for name, content in {"ca.crt": pair.ca, "tls.crt": pair.cert, "tls.key": pair.key}.items():
         (folder / name).write_bytes(content)
     click.echo(f"caBundle: {base64.b64encode(pair.ca).decode()}")
-    click.echo(f"curl --cacert {folder / 'ca.crt'} https://localhost:8443/version", err=True)
+    shown = "localhost" if known else f"[{host}]" if local.version == 6 else host
+    click.echo(f"curl --cacert {folder / 'ca.crt'} https://{shown}:{port}/version", err=True)
     return folder / "tls.crt", folder / "tls.key"
