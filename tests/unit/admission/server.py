@@ -1,0 +1,84 @@
+"""The real server as a process of its own."""
+
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.cluster.process import Process
+from tests.unit.admission.clients import ServerClient
+from webhook.admission import tls
+
+#: Seconds within which the server starts, and ends.
+PATIENCE = 20.0
+
+
+class Server:
+    """`mendix-mesh serve`, started with any arguments on a free port of the loopback device."""
+
+    def __init__(self, log: Path, *arguments: str | Path) -> None:
+        command = (sys.executable, "-m", "webhook", "serve", "--listen", "127.0.0.1:0")
+        environment = {**os.environ, "PYTHONWARNINGS": "error"}
+        self.process = Process("mendix-mesh", [*command, *arguments], log=log, env=environment)
+        self.port = int(self.wait_for(r"Listening at: https://127\.0\.0\.1:(\d+)"))
+        self.wait_for(r"Started server process \[(\d+)\]")
+
+    @property
+    def text(self) -> str:
+        """What it has written, on either stream."""
+        return self.process.log.read_text()
+
+    @property
+    def workers(self) -> list[int]:
+        """The process ids of the workers that it has started, dead or alive."""
+        return [int(pid) for pid in re.findall(r"Started server process \[(\d+)\]", self.text)]
+
+    def logged(self) -> list[dict[str, object]]:
+        """Return its log; fails on a line that is not a JSON object."""
+        return [json.loads(line) for line in self.text.splitlines()]
+
+    def wait_for(self, pattern: str) -> str:
+        """Return the first group of what it writes sooner or later."""
+        end = time.monotonic() + PATIENCE
+        while not (found := re.search(pattern, self.text)):
+            self.process.check()
+            assert time.monotonic() < end, f"no {pattern} in {self.text}"
+            time.sleep(0.02)
+        return found.group(1)
+
+    def stop(self) -> int:
+        """Ask it to end by SIGTERM, and return its exit code."""
+        self.process.stop(PATIENCE)
+        assert self.process.returncode is not None
+        return self.process.returncode
+
+
+class Files:
+    """A certificate for localhost in a folder."""
+
+    def __init__(self, folder: Path, *names: str) -> None:
+        pair = tls.throw_away([*(names or ("localhost", "127.0.0.1"))])
+        self.ca, self.cert, self.key = (folder / n for n in ("ca.crt", "tls.crt", "tls.key"))
+        self.ca.write_bytes(pair.ca)
+        self.cert.write_bytes(pair.cert)
+        self.key.write_bytes(pair.key)
+
+    @property
+    def arguments(self) -> tuple[str | Path, ...]:
+        """The arguments that make the server use it."""
+        return ("--tls-cert-file", self.cert, "--tls-private-key-file", self.key)
+
+
+@contextmanager
+def running(folder: Path, *arguments: str | Path) -> Iterator[tuple[Server, ServerClient]]:
+    """Run a server with a certificate for localhost, and a client that trusts it."""
+    files = Files(folder)
+    server = Server(folder / "server.log", *files.arguments, *arguments)
+    try:
+        yield server, ServerClient(server.port, files.ca.read_text())
+    finally:
+        server.stop()

@@ -1,0 +1,502 @@
+"""What the API server sees: the admission.k8s.io/v1 protocol, on every path."""
+
+import copy
+import json
+
+import jsonpatch
+import pytest
+
+from tests.unit.admission.clients import Client, FlaskClient, ServerClient
+from tests.unit.admission.reviews import (
+    CONTROLLERS,
+    KINDS,
+    Json,
+    controller,
+    ingress,
+    meshed,
+    patch_of,
+    pod,
+    review,
+)
+from webhook.policy.validate import IGNORED_SUBRESOURCES
+
+ENFORCE, WARN, AUDIT = (f"/validate/linkerd/{mode}" for mode in ("enforce", "warn", "audit"))
+MUTATE = "/mutate/linkerd"
+INJECT = "linkerd.io/inject"
+VALIDATING = [
+    f"/validate/{mesh}/{mode}{end}"
+    for mesh in ("linkerd", "istio", "ambient", "unknown")
+    for mode in ("enforce", "warn", "audit")
+    for end in ("", "/ingress")
+]
+MUTATING = [
+    f"/mutate/{mesh}{end}"
+    for mesh in ("linkerd", "istio", "ambient", "unknown")
+    for end in ("", "/ingress")
+]
+HOST_NETWORK = {"hostNetwork": True}
+PROXY_MISSING = (
+    "has no linkerd-proxy container; see that the injector runs and the namespace does not switch "
+    "it off, then try again"
+)
+
+
+def without_proxy(**metadata: str) -> Json:
+    """Return a pod that the injector left alone; `metadata` replaces its name."""
+    made = pod()
+    if metadata:
+        del made["metadata"]["generateName"], made["metadata"]["ownerReferences"]
+        made["metadata"] |= metadata
+    return made
+
+
+@pytest.mark.parametrize("path", VALIDATING + MUTATING)
+@pytest.mark.parametrize("obj", [pod(), meshed()], ids=["plain", "meshed"])
+def test_every_path_answers_as_the_api_server_demands(client: Client, path: str, obj: Json) -> None:
+    client.review(path, review(obj))
+
+
+@pytest.mark.parametrize(
+    "uid",
+    [
+        "705ab4f5-6393-11e8-b7cc-42010a800002",
+        "1",
+        'with "quotes", \\ and / and \' in it',
+        "line\nbreak\ttab\x00null\x1fescape\x7f",
+        "zażółć gęślą jaźń, 網格, 🕸",
+        "\u2028\u2029\ufeff\ufffd",
+        "%s{uid}${uid}<script>",
+        "x" * 10_000,
+    ],
+)
+@pytest.mark.parametrize("path", [ENFORCE, WARN, MUTATE])
+def test_the_uid_is_echoed_exactly(client: Client, path: str, uid: str) -> None:
+    client.review(path, review(pod(), uid=uid))
+
+
+def test_a_meshed_pod_is_admitted_in_silence(client: Client) -> None:
+    answer = client.review(ENFORCE, review(meshed()))
+    assert answer.keys() == {"uid", "allowed", "auditAnnotations"}
+    assert answer["allowed"]
+    assert answer["auditAnnotations"] == {"verdict": "admitted"}
+
+
+def test_a_denial_is_a_403_that_names_check_field_reason_and_mend(client: Client) -> None:
+    answer = client.review(ENFORCE, review(without_proxy(name="shop-debug")))
+    assert answer["status"] == {
+        "status": "Failure",
+        "code": 403,
+        "reason": "Forbidden",
+        "message": "pod shop-debug (Mendix app leader) would run outside the linkerd mesh:\n"
+        f"  proxy-missing  spec.initContainers  {PROXY_MISSING}",
+        "details": {
+            "causes": [
+                {
+                    "reason": "proxy-missing",
+                    "field": "spec.initContainers",
+                    "message": PROXY_MISSING,
+                }
+            ]
+        },
+    }
+    assert answer["auditAnnotations"] == {"verdict": "denied", "checks": "proxy-missing"}
+    assert "warnings" not in answer
+
+
+def test_a_denial_names_everything_at_once(client: Client) -> None:
+    annotations = {INJECT: "disabled"}
+    obj = pod(**HOST_NETWORK)
+    obj["metadata"]["annotations"] = annotations
+    answer = client.review(ENFORCE, review(obj))
+    causes = [cause["reason"] for cause in answer["status"]["details"]["causes"]]
+    assert causes == ["host-network", "opted-out"]
+    assert all(cause in answer["status"]["message"] for cause in causes)
+
+
+def test_advice_is_no_cause_of_a_denial(client: Client) -> None:
+    obj = pod(serviceAccountName="default")
+    answer = client.review(ENFORCE, review(obj))
+    causes = [cause["reason"] for cause in answer["status"]["details"]["causes"]]
+    assert causes == ["proxy-missing"]
+    assert answer["auditAnnotations"]["checks"] == "proxy-missing,shared-identity"
+
+
+def test_a_long_denial_is_cut_and_says_so(client: Client) -> None:
+    obj = meshed()
+    obj["spec"]["containers"] = [
+        {"name": f"app-{i}", "image": "app", "securityContext": {"privileged": True}}
+        for i in range(300)
+    ]
+    status = client.review(ENFORCE, review(obj))["status"]
+    assert len(status["details"]["causes"]) == 20
+    assert status["message"].endswith("  and 280 more")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "subject"),
+    [
+        ({"name": "shop-0"}, "pod shop-0 (Mendix app leader)"),
+        ({"generateName": "shop-master-7f-"}, "pod shop-master-7f-* (Mendix app leader)"),
+        ({"name": "", "generateName": "shop-"}, "pod shop-* (Mendix app leader)"),
+        ({"name": ""}, "pod without a name (Mendix app leader)"),
+    ],
+)
+def test_the_message_names_the_pod_as_well_as_it_can(
+    client: Client, metadata: dict[str, str], subject: str
+) -> None:
+    message = client.review(ENFORCE, review(without_proxy(**metadata)))["status"]["message"]
+    assert message.startswith(f"{subject} would run outside the linkerd mesh:\n")
+
+
+def test_a_pod_without_metadata_is_judged(client: Client) -> None:
+    obj = {"kind": "Pod", "apiVersion": "v1", "spec": {"containers": []}}
+    message = client.review(ENFORCE, review(obj))["status"]["message"]
+    assert message.startswith("pod without a name would run outside")
+
+
+class TestModes:
+    """enforce denies, warn warns, audit is silent but leaves its mark in the audit log."""
+
+    def test_enforce_denies(self, client: Client) -> None:
+        assert not client.review(ENFORCE, review(pod()))["allowed"]
+
+    def test_warn_admits_with_a_warning(self, client: Client) -> None:
+        answer = client.review(WARN, review(pod()))
+        assert answer["allowed"]
+        assert answer["warnings"] == [
+            "proxy-missing: spec.initContainers: see that the injector runs and the namespace does "
+            "not switch it off, then try again"
+        ]
+        assert answer["auditAnnotations"] == {"verdict": "warned", "checks": "proxy-missing"}
+
+    def test_audit_admits_in_silence_and_annotates(self, client: Client) -> None:
+        answer = client.review(AUDIT, review(pod()))
+        assert answer["allowed"]
+        assert "warnings" not in answer
+        assert answer["auditAnnotations"] == {"verdict": "audited", "checks": "proxy-missing"}
+
+    @pytest.mark.parametrize("path", [ENFORCE, WARN, AUDIT])
+    def test_advice_warns_in_every_mode(self, client: Client, path: str) -> None:
+        obj = meshed(pod(serviceAccountName="default"))
+        answer = client.review(path, review(obj))
+        assert answer["allowed"]
+        assert answer["warnings"] == [
+            "shared-identity: spec.serviceAccountName: give the app a ServiceAccount of its own"
+        ]
+
+    @pytest.mark.parametrize("kind", CONTROLLERS)
+    def test_a_template_that_can_not_join_is_denied_where_it_is_made(
+        self, client: Client, kind: str
+    ) -> None:
+        obj = controller(kind, pod(**HOST_NETWORK))
+        answer = client.review(ENFORCE, review(obj))
+        assert [cause["field"] for cause in answer["status"]["details"]["causes"]] == [
+            "spec.jobTemplate.spec.template.spec.hostNetwork"
+            if kind == "CronJob"
+            else "spec.template.spec.hostNetwork"
+        ]
+
+    @pytest.mark.parametrize("kind", CONTROLLERS)
+    def test_a_template_is_judged_by_intent(self, client: Client, kind: str) -> None:
+        assert client.review(ENFORCE, review(controller(kind)))["allowed"]
+
+    @pytest.mark.parametrize("kind", CONTROLLERS)
+    def test_an_unchanged_bad_template_is_admitted(self, client: Client, kind: str) -> None:
+        old = controller(kind, pod(**HOST_NETWORK))
+        new = copy.deepcopy(old)
+        new["metadata"]["labels"] = {"team": "shop"}
+        answer = client.review(ENFORCE, review(new, operation="UPDATE", old=old))
+        assert answer["allowed"]
+
+    @pytest.mark.parametrize("kind", CONTROLLERS)
+    def test_a_changed_bad_template_is_denied(self, client: Client, kind: str) -> None:
+        old = controller(kind)
+        new = controller(kind, pod(**HOST_NETWORK))
+        assert not client.review(ENFORCE, review(new, operation="UPDATE", old=old))["allowed"]
+
+    def test_a_template_that_is_only_written_otherwise_is_unchanged(self, client: Client) -> None:
+        old = controller("Deployment", pod(**HOST_NETWORK))
+        new = copy.deepcopy(old)
+        new["metadata"]["labels"] = {"team": "shop"}
+        new["spec"]["template"] = dict(reversed(new["spec"]["template"].items()))
+        assert client.review(ENFORCE, review(new, operation="UPDATE", old=old))["allowed"]
+
+
+class TestSettings:
+    """Exemptions and levels, by the namespace of the request."""
+
+    def test_an_exemption_admits_and_gives_its_reason_to_the_audit_log(
+        self, client: Client
+    ) -> None:
+        obj = pod(**HOST_NETWORK)
+        answer = client.review(ENFORCE, review(obj, namespace="exempt"))
+        assert answer["allowed"]
+        assert "warnings" not in answer
+        assert answer["auditAnnotations"] == {
+            "verdict": "exempt",
+            "exemptions": "host-network: node agent, ticket OPS-17",
+        }
+
+    def test_an_exemption_is_for_its_checks_alone(self, client: Client) -> None:
+        obj = pod(hostNetwork=True)
+        obj["metadata"]["annotations"] = {INJECT: "disabled"}
+        answer = client.review(ENFORCE, review(obj, namespace="exempt"))
+        assert answer["auditAnnotations"]["checks"] == "opted-out"
+        assert not answer["allowed"]
+
+    def test_an_exemption_ends_with_its_last_day(self, client: Client) -> None:
+        assert not client.review(ENFORCE, review(pod(), namespace="was-exempt"))["allowed"]
+
+    @pytest.mark.parametrize("claimed", ["exempt", "", None])
+    def test_the_namespace_that_an_object_claims_exempts_nothing(
+        self, client: Client, claimed: str | None
+    ) -> None:
+        obj = pod(**HOST_NETWORK)
+        obj["metadata"]["namespace"] = claimed
+        assert not client.review(ENFORCE, review(obj, namespace="mendix"))["allowed"]
+
+    @pytest.mark.parametrize("claimed", ["mendix", "", None])
+    def test_the_namespace_of_the_request_exempts(
+        self, client: Client, claimed: str | None
+    ) -> None:
+        obj = pod(**HOST_NETWORK)
+        obj["metadata"]["namespace"] = claimed
+        assert client.review(ENFORCE, review(obj, namespace="exempt"))["allowed"]
+
+    def test_a_level_may_be_raised(self, client: Client) -> None:
+        obj = meshed(pod(serviceAccountName="default"))
+        answer = client.review(ENFORCE, review(obj, namespace="strict"))
+        causes = answer["status"]["details"]["causes"]
+        assert [cause["reason"] for cause in causes] == ["shared-identity"]
+
+    def test_a_level_may_be_lowered(self, client: Client) -> None:
+        obj = controller("Deployment", pod(**HOST_NETWORK))
+        answer = client.review(ENFORCE, review(obj, namespace="lenient"))
+        assert answer["allowed"]
+        assert answer["warnings"] == [
+            "host-network: spec.template.spec.hostNetwork: remove hostNetwork: true"
+        ]
+
+
+class TestRequests:
+    """Every shape of a request that the API server may send."""
+
+    def test_a_deletion_has_no_object_and_is_admitted(self, client: Client) -> None:
+        asked = review(None, operation="DELETE", old=pod(), options=None)
+        assert client.review(ENFORCE, asked)["allowed"]
+        assert client.review(MUTATE, asked).keys() == {"uid", "allowed"}
+
+    def test_a_connection_is_admitted(self, client: Client) -> None:
+        obj = {"kind": "PodExecOptions", "apiVersion": "v1", "command": ["sh"], "stdin": True}
+        asked = review(obj, operation="CONNECT", subresource="exec", name="shop-0")
+        assert client.review(ENFORCE, asked)["allowed"]
+        assert client.review(MUTATE, asked).keys() == {"uid", "allowed"}
+
+    @pytest.mark.parametrize("operation", ["CREATE", "UPDATE"])
+    def test_a_creation_without_an_object_is_not_let_in(
+        self, client: Client, operation: str
+    ) -> None:
+        asked = review(None, kind="Pod", operation=operation)
+        answer = client.review(ENFORCE, asked)
+        assert answer["status"]["message"] == (
+            f"can't read the review: {operation} without an object"
+        )
+        assert client.review(WARN, asked)["allowed"]
+        assert not patch_of(client.review(MUTATE, asked))
+
+    @pytest.mark.parametrize("kind", ["Service", "PodTemplate", "Widget", "pod", "Pod\x00"])
+    def test_an_unknown_kind_is_none_of_our_business(self, client: Client, kind: str) -> None:
+        asked = review({"kind": "Pod", "spec": HOST_NETWORK}, kind=kind)
+        for path in (ENFORCE, WARN, AUDIT, MUTATE):
+            assert client.review(path, asked).keys() == {"uid", "allowed"}
+
+    def test_the_kind_is_the_request_s_whatever_the_object_says(self, client: Client) -> None:
+        obj = {**pod(), "kind": "Service", "apiVersion": "v2"}
+        assert not client.review(ENFORCE, review(obj, kind="Pod"))["allowed"]
+        assert patch_of(client.review(MUTATE, review(obj, kind="Pod")))
+
+    @pytest.mark.parametrize("subresource", sorted(IGNORED_SUBRESOURCES))
+    def test_a_subresource_that_says_nothing_of_the_mesh_is_ignored(
+        self, client: Client, subresource: str
+    ) -> None:
+        asked = review(pod(), operation="UPDATE", old=meshed(), subresource=subresource)
+        assert client.review(ENFORCE, asked).keys() == {"uid", "allowed"}
+        assert client.review(MUTATE, asked).keys() == {"uid", "allowed"}
+
+    @pytest.mark.parametrize("subresource", ["ephemeralcontainers", "resize", "of-tomorrow"])
+    def test_any_other_subresource_is_judged(self, client: Client, subresource: str) -> None:
+        old, new = meshed(), meshed()
+        new["spec"]["ephemeralContainers"] = [
+            {"name": "debugger", "image": "sh", "securityContext": {"runAsUser": 2102}}
+        ]
+        asked = review(new, operation="UPDATE", old=old, subresource=subresource)
+        answer = client.review(ENFORCE, asked)
+        assert answer["auditAnnotations"]["checks"] == "proxy-uid"
+        assert not answer["allowed"]
+        assert client.review(MUTATE, asked).keys() == {"uid", "allowed"}
+
+    def test_an_update_may_take_a_finalizer_from_a_pod_that_never_joined(
+        self, client: Client
+    ) -> None:
+        old = pod()
+        old["metadata"]["finalizers"] = ["batch.kubernetes.io/job-tracking"]
+        asked = review(pod(), operation="UPDATE", old=old)
+        assert client.review(ENFORCE, asked)["allowed"]
+
+    def test_a_dry_run_gets_the_same_answer(self, client: Client) -> None:
+        for path in (ENFORCE, WARN, MUTATE):
+            real, dry = (client.review(path, review(pod(), dryRun=dry)) for dry in (False, True))
+            assert real == dry
+
+    @pytest.mark.parametrize("operation", ["CREATE", "UPDATE"])
+    def test_an_object_that_is_being_deleted_is_judged_all_the_same(
+        self, client: Client, operation: str
+    ) -> None:
+        obj = pod()
+        obj["metadata"] |= {
+            "deletionTimestamp": "2026-11-24T08:00:00Z",
+            "deletionGracePeriodSeconds": 30,
+            "finalizers": ["example.com/keep"],
+        }
+        old = meshed() if operation == "UPDATE" else None
+        asked = review(obj, operation=operation, old=old)
+        assert not client.review(ENFORCE, asked)["allowed"]
+
+    def test_unknown_fields_are_tolerated_everywhere(self, client: Client) -> None:
+        new = {"a": [1, {"b": None}], "c": 1.5e300}
+        obj = meshed()
+        obj |= {"ofTomorrow": new}
+        obj["metadata"]["ofTomorrow"] = obj["spec"]["ofTomorrow"] = new
+        obj["spec"]["containers"][0]["ofTomorrow"] = new
+        asked = review(obj, ofTomorrow=new, userInfo=new, options=new)
+        asked["ofTomorrow"] = new
+        assert client.review(ENFORCE, asked)["auditAnnotations"] == {"verdict": "admitted"}
+
+    @pytest.mark.parametrize("missing", ["name", "userInfo", "options", "dryRun", "resource"])
+    def test_every_other_field_of_a_request_is_optional(self, client: Client, missing: str) -> None:
+        for replaced in ({}, {missing: None}):
+            asked = review(pod(), name="shop-0")
+            del asked["request"][missing]
+            asked["request"] |= replaced
+            assert not client.review(ENFORCE, asked)["allowed"]
+            assert patch_of(client.review(MUTATE, asked))
+
+    def test_null_is_as_good_as_missing(self, client: Client) -> None:
+        obj = meshed()
+        obj["metadata"] |= {"name": None, "finalizers": None, "ownerReferences": None}
+        obj["spec"] |= {"ephemeralContainers": None, "hostNetwork": None, "securityContext": None}
+        assert client.review(ENFORCE, review(obj))["allowed"]
+
+    @pytest.mark.parametrize("path", [ENFORCE, WARN, AUDIT, MUTATE])
+    def test_another_version_of_the_protocol_is_refused_by_name(
+        self, client: Client, path: str
+    ) -> None:
+        asked = review(meshed())
+        asked["apiVersion"] = "admission.k8s.io/v1beta1"
+        answer = client.review(path, asked)
+        assert answer["allowed"] == (path != ENFORCE)
+        said = answer["auditAnnotations"]["error"]
+        assert said == (
+            "can't read the review: 'admission.k8s.io/v1beta1 AdmissionReview' is not "
+            "admission.k8s.io/v1 AdmissionReview"
+        )
+        assert answer.get("status", {}).get("message", said) == said
+
+
+class TestMutation:
+    """What is added, kind by kind; patches are applied as the API server does."""
+
+    def test_a_pod_gets_the_annotation(self, client: Client) -> None:
+        answer = client.review(MUTATE, review(pod()))
+        assert patch_of(answer) == [
+            {"op": "add", "path": "/metadata/annotations", "value": {INJECT: "enabled"}}
+        ]
+
+    def test_an_annotation_is_added_to_others(self, client: Client) -> None:
+        obj = pod()
+        obj["metadata"]["annotations"] = {"team": "shop"}
+        assert patch_of(client.review(MUTATE, review(obj))) == [
+            {"op": "add", "path": "/metadata/annotations/linkerd.io~1inject", "value": "enabled"}
+        ]
+
+    @pytest.mark.parametrize("kind", CONTROLLERS)
+    def test_a_template_gets_it_where_it_is_made(self, client: Client, kind: str) -> None:
+        obj = controller(kind)
+        patched = jsonpatch.apply_patch(obj, patch_of(client.review(MUTATE, review(obj))))
+        spec = patched["spec"]
+        template = spec.get("template") or spec["jobTemplate"]["spec"]["template"]
+        assert template["metadata"]["annotations"][INJECT] == "enabled"
+        assert patched["metadata"] == obj["metadata"]
+
+    @pytest.mark.parametrize("kind", CONTROLLERS)
+    def test_a_template_gets_it_on_an_update_that_changes_it_anyway(
+        self, client: Client, kind: str
+    ) -> None:
+        old, new = controller(kind), controller(kind, pod(priority=7))
+        assert patch_of(client.review(MUTATE, review(new, operation="UPDATE", old=old)))
+        new["metadata"]["labels"] = {"team": "shop"}
+        assert not patch_of(client.review(MUTATE, review(new, operation="UPDATE", old=new)))
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_reviewing_the_result_adds_nothing(self, client: Client, kind: str) -> None:
+        obj = controller(kind) if kind in CONTROLLERS else pod() if kind == "Pod" else ingress()
+        operations = patch_of(client.review(MUTATE, review(obj)))
+        assert operations
+        patched = jsonpatch.apply_patch(obj, operations)
+        assert client.review(MUTATE, review(patched)).keys() == {"uid", "allowed"}
+
+    @pytest.mark.parametrize("end", ["", "/ingress"])
+    def test_an_ingress_is_told_to_dial_the_service(self, client: Client, end: str) -> None:
+        assert patch_of(client.review(MUTATE + end, review(ingress()))) == [
+            {
+                "op": "add",
+                "path": "/metadata/annotations/nginx.ingress.kubernetes.io~1service-upstream",
+                "value": "true",
+            }
+        ]
+
+    def test_an_ingress_of_another_controller_is_left_alone(self, client: Client) -> None:
+        asked = review(ingress("traefik"))
+        assert client.review(MUTATE, asked).keys() == {"uid", "allowed"}
+
+    def test_ingresses_are_not_validated(self, client: Client) -> None:
+        assert client.review(ENFORCE, review(ingress())).keys() == {"uid", "allowed"}
+
+
+def test_ingress_mode_is_for_the_pods_of_ingress_controllers(client: Client) -> None:
+    plain = pod()
+    plain["metadata"]["annotations"] = {INJECT: "ingress"}
+    asked = review(meshed(plain))
+    assert client.review(ENFORCE, asked)["auditAnnotations"]["checks"] == "capture-bypassed"
+    answer = client.review(f"{ENFORCE}/ingress", asked)
+    assert answer["auditAnnotations"] == {"verdict": "admitted"}
+
+
+def test_a_namespace_that_names_no_mesh_admits_no_pod(client: Client) -> None:
+    asked = review(meshed())
+    answer = client.review("/validate/unknown/enforce", asked)
+    assert answer["auditAnnotations"]["checks"] == "unknown-mesh"
+    assert not answer["allowed"]
+    assert not patch_of(client.review("/mutate/unknown", asked))
+
+
+def test_the_mesh_s_own_advice_is_short_enough_to_be_shown(client: Client) -> None:
+    obj = meshed()
+    long = "x" * 250
+    obj["spec"]["containers"] = [{"name": "a", "image": long, "ports": [{"protocol": "UDP"}]}] * 3
+    obj["spec"]["initContainers"] = [
+        {"name": "linkerd-proxy", "image": f"{long}\n\x1b[31m", "command": ["\r\n"]}
+    ]
+    obj["metadata"]["annotations"][INJECT] = "line\nbreak \x1b[31m\u202e"
+    assert client.review(WARN, review(obj))["warnings"]
+
+
+def test_flask_and_the_server_answer_alike_to_the_last_byte(
+    flask: FlaskClient, server: ServerClient
+) -> None:
+    objects = [pod(), meshed(), ingress(), *map(controller, CONTROLLERS)]
+    objects += [controller(kind, pod(**HOST_NETWORK)) for kind in CONTROLLERS]
+    for path in VALIDATING + MUTATING:
+        for obj in objects:
+            body = json.dumps(review(obj)).encode()
+            assert flask.send(path, body).body == server.send(path, body).body
