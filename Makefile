@@ -35,7 +35,6 @@ check: $(READY) ## Format, lint, types, import contracts
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/python -m tests.locks
 
 format: $(READY) ## Format the code and mend what ruff can mend
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
@@ -47,7 +46,10 @@ lock: $(READY) ## Pin all dependencies anew, with hashes
 		-c requirements/dev.txt pyproject.toml -o requirements/runtime.txt
 
 docs: $(READY) ## Write again what is generated: docs/checks.md, schema and README of the chart, fixtures
-	@$(BIN)/python -m tests.generate
+	@$(BIN)/python -m tests.fixtures.generate
+	@$(BIN)/python -m charts.generate_schema
+	@$(BIN)/python -m charts.generate_readme
+	@$(BIN)/python -m docs.generate
 
 tools: $(READY) ## Build the test cluster's programs into the cache (about 8 min on 2 cores)
 	@$(BIN)/python -m tests.cluster.build
