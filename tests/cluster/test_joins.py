@@ -31,7 +31,6 @@ SHAPES: dict[str, Any] = {
     "classic, last in the pod": {"native": False, "await_proxy": False},
     "native with CNI": {"native": True, "cni": True},
     "classic with CNI": {"native": False, "cni": True},
-    "with a group of its own": {"proxy_gid": 2102},
     "with a root init container": {"init_as_root": True, "close_wait": 3600},
 }
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.api import Api, Json, Refused, wait_for
+from tests.cluster.mesh import MeshCluster
 from tests.cluster.plane import STAY_ANNOTATION, ControlPlane
 from tests.standins import mendix_manifests as manifests
 from tests.standins.defaults import defaulted
@@ -22,17 +23,12 @@ def api(plane: ControlPlane) -> Api:
     return plane.api
 
 
-@pytest.fixture(scope="module")
-def running(plane: ControlPlane) -> Iterator[LinkerdInjector]:
-    with LinkerdInjector(plane.user("injector", ["system:masters"])) as server:
-        yield server
-
-
 @pytest.fixture
-def injector(running: LinkerdInjector) -> Iterator[LinkerdInjector]:
-    yield running
-    running.config = InjectorConfig()
-    running.restart()
+def injector(mesh_cluster: MeshCluster) -> Iterator[LinkerdInjector]:
+    """The one that the cluster has: a second would take over its webhook configuration."""
+    yield mesh_cluster.injector
+    mesh_cluster.injector.config = InjectorConfig()
+    mesh_cluster.injector.restart()
 
 
 @pytest.fixture

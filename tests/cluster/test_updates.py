@@ -263,7 +263,7 @@ def change(api: Api, running: Json, patch: Patch, **how: Any) -> Json:
     ("check", "patch"),
     [
         ("mesh-label-removed", {"metadata": {"labels": {CONTROL_PLANE_NS: None}}}),
-        ("control-plane-elsewhere", {"metadata": {"labels": {CONTROL_PLANE_NS: "mine"}}}),
+        ("mesh-label-removed", {"metadata": {"labels": {CONTROL_PLANE_NS: "mine"}}}),
         ("capture-bypassed", {"metadata": {"annotations": {SKIP: "8080"}}}),
         ("opted-out", {"metadata": {"annotations": {INJECT: "disabled"}}}),
         (

@@ -1,0 +1,117 @@
+"""Every fixture of every check, on a real API server: what fails is refused, what passes is stored.
+
+A fixture is a pod as it is stored, so these namespaces are hidden from Linkerd's injector; its work
+is in the files already. Our own webhooks see them as they see any pod.
+"""
+
+import re
+from pathlib import Path
+
+import jsonpatch
+import pytest
+
+from tests.cluster.api import Api, Json, Refused
+from tests.cluster.mesh import MeshCluster
+from tests.cluster.workloads import is_meshed
+from tests.fixtures.fixture import CHECKS, STORED, UPDATE, load
+from webhook.policy.checks import all_checks
+
+#: The mesh that a file's name begins with -> the label of its namespace.
+LABELS = {"linkerd": "linkerd", "unknown": "linkrd"}
+HIDDEN = {"config.linkerd.io/admission-webhooks": "disabled"}
+
+FILES = sorted(path for path in CHECKS.glob("*/*/*.yaml") if path.name.split("-")[0] in LABELS)
+MENDED = [path for path in FILES if STORED in path.read_text()]
+FAILING = [path for path in FILES if path.parent.name == "fail" and path not in MENDED]
+PASSING = [path for path in FILES if path.parent.name == "pass"]
+
+
+def name(path: Path) -> str:
+    return f"{path.parent.parent.name}/{path.stem}"
+
+
+@pytest.fixture(scope="module")
+def namespaces(mesh_cluster: MeshCluster) -> dict[str, str]:
+    """A namespace for the pods of each mesh, by the beginning of the files' names."""
+    return {mesh: _namespace(mesh_cluster, mesh) for mesh in LABELS}
+
+
+def _namespace(cluster: MeshCluster, mesh: str) -> str:
+    where = cluster.enrol(mesh=LABELS[mesh])
+    cluster.api.patch("Namespace", where, None, {"metadata": {"labels": HIDDEN}})
+    _create_account(cluster.api, where)
+    cluster.await_judge(where, f"{'unknown-mesh' if mesh == 'unknown' else mesh}.enforce")
+    return where
+
+
+def _create_account(api: Api, namespace: str) -> None:
+    metadata = {"name": "shop", "namespace": namespace}
+    api.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
+
+
+def submit(cluster: MeshCluster, path: Path, namespaces: dict[str, str]) -> list[str]:
+    """Do to the cluster what a file stands for, and return the warnings. Raises Refused."""
+    api, mesh = cluster.api, path.name.split("-")[0]
+    first, *then = [_in_namespace(document, namespaces[mesh]) for document in load(path)]
+    if not then:
+        api.create(first, dry_run=True)
+        return api.warnings
+    # An update needs a stored pod, which must not get in the way of another file's.
+    where = _namespace(cluster, mesh)
+    api.create(_in_namespace(first, where))
+    changes = jsonpatch.make_patch(first, then[0]).patch
+    subresource = re.search(rf"{UPDATE} \(of pods/(\w+)\)", path.read_text())
+    api.patch(
+        "Pod",
+        first["metadata"]["name"],
+        where,
+        changes,
+        how="json",
+        subresource=subresource[1] if subresource else "",
+    )
+    return api.warnings
+
+
+def _in_namespace(pod: Json, namespace: str) -> Json:
+    return {**pod, "metadata": {**pod["metadata"], "namespace": namespace}}
+
+
+def test_there_are_fixtures_of_every_check() -> None:
+    for files in (FAILING + MENDED, PASSING):
+        assert {path.parent.parent.name for path in files} == all_checks().keys()
+
+
+@pytest.mark.parametrize("path", FAILING, ids=name)
+def test_a_failing_fixture_is_refused_or_warned_of(
+    mesh_cluster: MeshCluster, namespaces: dict[str, str], path: Path
+) -> None:
+    check = path.parent.parent.name
+    also = re.search(r"^# Also breaks: (.*)\.$", path.read_text(), re.MULTILINE)
+    if all_checks()[check].check.level == "advise":
+        warnings = submit(mesh_cluster, path, namespaces)
+        assert check in {text.split(":")[0] for text in warnings}
+        assert all(len(text) < 120 for text in warnings)
+        return
+    with pytest.raises(Refused) as refused:
+        submit(mesh_cluster, path, namespaces)
+    assert refused.value.code == 403, refused.value
+    found = {line.split()[0] for line in refused.value.message.splitlines()[1:]}
+    assert found == {check, *(also[1].split(", ") if also else ())}
+
+
+@pytest.mark.parametrize("path", PASSING, ids=name)
+def test_a_passing_fixture_is_stored_without_a_word_of_its_check(
+    mesh_cluster: MeshCluster, namespaces: dict[str, str], path: Path
+) -> None:
+    warnings = submit(mesh_cluster, path, namespaces)
+    assert path.parent.parent.name not in {text.split(":")[0] for text in warnings}
+
+
+@pytest.mark.parametrize("path", MENDED, ids=name)
+def test_a_fixture_that_the_webhooks_would_mend_joins(
+    mesh_cluster: MeshCluster, path: Path
+) -> None:
+    where = mesh_cluster.enrol()
+    _create_account(mesh_cluster.api, where)
+    (pod,) = load(path)
+    assert is_meshed(mesh_cluster.api.create(_in_namespace(pod, where)))
