@@ -8,6 +8,7 @@ from uvicorn.config import Config
 from uvicorn_worker import UvicornWorker
 
 from webhook.admission import tls
+from webhook.admission.protocol import Protocol
 
 
 def _context(config: Config, _default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
@@ -19,7 +20,7 @@ class Worker(UvicornWorker):  # type: ignore[misc] # uvicorn-worker has no types
 
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
         "loop": "uvloop",
-        "http": "httptools",
+        "http": Protocol,
         "ws": "none",
         "lifespan": "off",
         "interface": "asgi3",
