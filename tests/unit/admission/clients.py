@@ -55,7 +55,7 @@ class Client(abc.ABC):
         reply = self.send(path, body)
         assert reply.status == 200, reply
         assert reply.headers["content-type"] == "application/json"
-        return accepted(reply.body, uid, validating=path.startswith("/validate"))
+        return accepted(reply.body, uid, validating="/validate/" in path)
 
 
 class FlaskClient(Client):
@@ -92,6 +92,7 @@ class ServerClient(Client):
 
     def __init__(self, port: int, ca: str) -> None:
         self.port = port
+        self.ca = ca
         self.context = ssl.create_default_context(cadata=ca)
 
     def send(

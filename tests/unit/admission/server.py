@@ -22,7 +22,7 @@ class Server:
 
     def __init__(self, log: Path, *arguments: str | Path) -> None:
         command = (sys.executable, "-m", "webhook", "serve", "--listen", "127.0.0.1:0")
-        environment = {**os.environ, "PYTHONWARNINGS": "error"}
+        environment = {**os.environ, "PYTHONWARNINGS": "error,ignore::ResourceWarning"}
         self.process = Process("mendix-mesh", [*command, *arguments], log=log, env=environment)
         self.port = int(self.wait_for(r"Listening at: https://127\.0\.0\.1:(\d+)"))
         self.wait_for(r"Started server process \[(\d+)\]")
