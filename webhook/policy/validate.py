@@ -183,7 +183,8 @@ def _subject(kind: str, meta: Meta | None, pod: Pod, *, created: bool) -> str:
     if prefix and (not name or (created and len(name) == len(prefix) + _GENERATED)):
         name = f"{prefix}*"
     role = mendix.role(pod)
-    return f"{kind.lower()} {name or 'without a name'}" + (f" (Mendix {role})" if role else "")
+    text = f"{kind.lower()} {name or 'without a name'}" + (f" (Mendix {role})" if role else "")
+    return checks.printable(text)
 
 
 #: Characters that the API server appends to generateName.

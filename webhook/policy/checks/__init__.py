@@ -66,20 +66,24 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
         text = reason or self.reason
         if values:
             text += f" ({_shown(values)})"
-        return Violation(self.id, spot, text, fix or self.fix, level or self.level, values)
+        return Violation(
+            self.id, printable(spot), printable(text), fix or self.fix, level or self.level, values
+        )
+
+
+def printable(text: str) -> str:
+    """Text for a line of a message: an object's author may have put anything at all in it."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _shown(values: Sequence[str]) -> str:
-    """Values for a message: an object's author chose them, so they may be long, or no text."""
-    shown = [_printable(value) for value in values[:_MOST_VALUES]]
+    shown = [
+        value if len(value) <= _LONGEST_VALUE else value[: _LONGEST_VALUE - 1] + "…"
+        for value in values[:_MOST_VALUES]
+    ]
     if len(values) > _MOST_VALUES:
         shown.append(f"and {len(values) - _MOST_VALUES} more")
     return ", ".join(shown)
-
-
-def _printable(text: str) -> str:
-    plain = "".join(c if c.isprintable() else "?" for c in text[: _LONGEST_VALUE + 1])
-    return plain if len(plain) <= _LONGEST_VALUE else plain[: _LONGEST_VALUE - 1] + "…"
 
 
 Find = Callable[[Pod, Mesh, Settings], Iterator[Violation]]

@@ -22,7 +22,7 @@ CHECK = Check(
         "spec.initContainers[*].args",
     ),
     reason="leads traffic past the proxy in plaintext",
-    fix="remove it, or ask an admin to allow these ports in the settings",
+    fix="remove it from pod and namespace, or have an admin allow it in the settings",
     source="linkerd2 pkg/k8s/labels.go, pkg/inject/inject.go, proxy-init flags",
 )
 

@@ -519,7 +519,10 @@ def clashes(pod: Pod, uids: set[int], gids: set[int]) -> Iterator[Spot]:
 
 
 def _additional(text: str) -> Iterable[str]:
-    """Names in the JSON list of the annotation; Linkerd ignores what it can't read."""
+    """Names in the JSON list of the annotation; Linkerd ignores what it can't read.
+
+    Go's decoder takes keys in any case, and so does this.
+    """
     if not text:
         return ()
     try:
@@ -528,7 +531,8 @@ def _additional(text: str) -> Iterable[str]:
         return ()
     if not isinstance(listed, list):
         return ()
-    return [str(entry.get("name", "")) for entry in listed if isinstance(entry, dict)]
+    entries = [entry for entry in listed if isinstance(entry, dict)]
+    return [str(v) for entry in entries for key, v in entry.items() if key.lower() == "name"]
 
 
 def _guarded(names: Iterable[str]) -> set[str]:

@@ -1,0 +1,26 @@
+"""Image references, as container runtimes take them apart."""
+
+import pytest
+
+from webhook.policy.images import repository
+
+DIGEST = "sha256:" + "a" * 64
+
+
+@pytest.mark.parametrize(
+    ("image", "name"),
+    [
+        ("cr.l5d.io/linkerd/proxy", "cr.l5d.io/linkerd/proxy"),
+        ("cr.l5d.io/linkerd/proxy:edge-26.8.3", "cr.l5d.io/linkerd/proxy"),
+        (f"cr.l5d.io/linkerd/proxy@{DIGEST}", "cr.l5d.io/linkerd/proxy"),
+        (f"cr.l5d.io/linkerd/proxy:edge@{DIGEST}", "cr.l5d.io/linkerd/proxy"),
+        ("mirror.local:5000/linkerd/proxy", "mirror.local:5000/linkerd/proxy"),
+        ("mirror.local:5000/linkerd/proxy:edge", "mirror.local:5000/linkerd/proxy"),
+        ("[fd00::1]:5000/linkerd/proxy:edge", "[fd00::1]:5000/linkerd/proxy"),
+        ("proxy:edge", "proxy"),
+        ("cr.l5d.io/linkerd/proxy:../evil", "cr.l5d.io/linkerd/proxy:../evil"),
+        ("", ""),
+    ],
+)
+def test_the_repository_is_what_is_before_tag_and_digest(image: str, name: str) -> None:
+    assert repository(image) == name
