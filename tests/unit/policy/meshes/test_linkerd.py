@@ -1,0 +1,351 @@
+"""Linkerd, as far as the fixtures don't say it: settings, templates, updates, ingress."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.fixtures.meshes import linkerd
+from tests.fixtures.meshes.linkerd import (
+    annotation,
+    arguments,
+    changed,
+    config,
+    drop,
+    injected,
+    label,
+    put,
+    variable,
+)
+from tests.standins.linkerd import InjectorConfig
+from tests.unit.policy import strategies
+from tests.unit.policy.judge import Json, broken, judge, settings
+from webhook.policy.settings import Settings
+from webhook.policy.validate import Verdict
+
+INJECT = "linkerd.io/inject"
+POLICY = "default-inbound-policy"
+CLOSED = settings(linkerd={"inboundPolicy": "all-authenticated"})
+
+
+def own(**linkerds: Any) -> Settings:
+    return settings(linkerd=linkerds)
+
+
+def words(verdict: Verdict) -> list[str]:
+    """What the violations say: field, reason and fix."""
+    return [f"{v.field} {v.reason}; {v.fix}" for v in verdict.violations]
+
+
+def deployment(pod: Json) -> Json:
+    template = {key: pod[key] for key in ("metadata", "spec")}
+    return strategies.workload("Deployment", template)
+
+
+# How the mesh is installed.
+
+
+def test_a_mirror_of_the_images_is_trusted_where_the_settings_name_it() -> None:
+    pod = injected(config=InjectorConfig(image="mirror.local:5000/linkerd/proxy:edge"))
+    assert broken(judge(pod)) == ["proxy-image-untrusted"]
+    given = own(proxyImages=["cr.l5d.io/linkerd/proxy", "mirror.local:5000/linkerd/proxy"])
+    assert broken(judge(pod, given=given)) == []
+
+
+def test_an_image_of_linkerd_init_alone_is_none_for_the_proxy() -> None:
+    pod = changed(injected(), put(linkerd.PROXY + "/image", linkerd.OLD_INIT_IMAGE))
+    assert broken(judge(pod)) == ["proxy-image-untrusted"]
+
+
+def test_many_images_are_told_apart() -> None:
+    for number in range(600):
+        pod = changed(injected(), put(linkerd.PROXY + "/image", f"evil.io/{number}"))
+        assert broken(judge(pod)) == ["proxy-image-untrusted"]
+    assert broken(judge(injected())) == []
+
+
+def test_another_user_and_group_of_the_proxy_are_the_mesh_s_where_the_settings_say_so() -> None:
+    pod = injected(config=InjectorConfig(proxy_uid=3000, proxy_gid=3001))
+    assert words(judge(pod)) == [
+        "spec.initContainers[0].args lets another uid past the proxy than the mesh's "
+        "(--proxy-uid 3000); let Linkerd's injector make linkerd-init, or set "
+        "settings.linkerd.proxyUid for the whole mesh",
+        "spec.initContainers[0].args lets another gid past the proxy than the mesh's "
+        "(--proxy-gid 3001); let Linkerd's injector make linkerd-init, or set "
+        "settings.linkerd.proxyGid for the whole mesh",
+    ]
+    given = own(proxyUid=3000, proxyGid=3001)
+    assert broken(judge(pod, given=given)) == []
+    for field, number in (("runAsUser", 3000), ("runAsGroup", 3001)):
+        app = changed(pod, put(f"{linkerd.APP}/securityContext/{field}", number))
+        assert broken(judge(app, given=given)) == ["proxy-uid"]
+        whole = changed(pod, put("/spec/securityContext", {field: number}))
+        whole = changed(whole, put(linkerd.APP + "/securityContext", {"runAsNonRoot": True}))
+        assert broken(judge(whole, given=given)) == ["proxy-uid"]
+
+
+def test_the_mesh_s_group_may_not_be_left_out() -> None:
+    assert broken(judge(injected(), given=own(proxyGid=3001))) == ["proxy-uid"]
+
+
+def test_what_the_mesh_skips_by_default_is_allowed_by_the_settings() -> None:
+    mesh = InjectorConfig(skip_inbound="25", skip_outbound="443", skip_subnets="10.0.0.0/8")
+    pod = injected(config=mesh)
+    assert broken(judge(pod)) == ["capture-bypassed"]
+    given = own(skipInboundPorts="25,4190,4191", skipOutboundPorts="443",
+                skipSubnets=["10.0.0.0/8"])  # fmt: skip
+    assert broken(judge(pod, given=given)) == []
+
+
+def test_ports_that_come_from_elsewhere_are_told_with_where_to_look() -> None:
+    (text,) = words(judge(injected(config=InjectorConfig(skip_outbound="443"))))
+    assert text == (
+        "spec.initContainers[0].args skips ports by --outbound-ports-to-ignore (443); remove "
+        "config.linkerd.io/skip-outbound-ports from the namespace; if they are the mesh's "
+        "default, name them in settings.linkerd.skipOutboundPorts"
+    )
+
+
+def test_another_namespace_of_the_control_plane_is_ours_where_the_settings_say_so() -> None:
+    pod = injected(config=InjectorConfig(control_plane_namespace="mesh"))
+    assert broken(judge(pod)) == ["control-plane-elsewhere"]
+    assert broken(judge(pod, given=own(controlPlaneNamespace="mesh"))) == []
+
+
+def test_an_address_from_elsewhere_is_none_of_ours() -> None:
+    source = {"valueFrom": {"configMapKeyRef": {"name": "a", "key": "b"}}}
+    name = "LINKERD2_PROXY_DESTINATION_SVC_ADDR"
+    pod = changed(injected(), variable(name, None))
+    pod = changed(pod, put(linkerd.PROXY + "/env/-", {"name": name, **source}))
+    assert broken(judge(pod)) == ["control-plane-elsewhere"]
+
+
+# Templates, judged by intent.
+
+
+@pytest.mark.parametrize(("value", "checks"), [("disabled", ["opted-out"]), ("true", []), ("", [])])
+def test_a_template_s_opt_out_is_refused_and_what_is_mended_later_is_not(
+    value: str, checks: list[str]
+) -> None:
+    obj = deployment(changed(linkerd.app(), annotation(INJECT, value)))
+    assert broken(judge(obj)) == checks
+
+
+def test_an_opt_out_that_is_overridden_is_no_reason_to_refuse_a_template() -> None:
+    obj = deployment(changed(linkerd.app(), annotation(INJECT, "disabled")))
+    assert broken(judge(obj, given=settings(optOut="override"))) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "check"),
+    [
+        (config("skip-outbound-ports", "25"), "capture-bypassed"),
+        (config("control-port", "8080"), "capture-bypassed"),
+        (config("skip-subnets", "0.0.0.0/0"), "capture-bypassed"),
+        (annotation(INJECT, "ingress"), "capture-bypassed"),
+        (config("proxy-image", "evil.io/proxy"), "proxy-image-untrusted"),
+        (config("proxy-uid", "1000"), "proxy-uid"),
+        (config("proxy-gid", "1000"), "proxy-uid"),
+        (config("disable-identity", "1"), "mtls-disabled"),
+        (config("proxy-additional-env", '[{"name": "LD_PRELOAD"}]'), "proxy-env-overridden"),
+        (label("linkerd.io/cni-resource", "x"), "injector-bypass-label"),
+        (put("/spec/initContainers", [{"name": "linkerd-init", "image": "x"}]), "proxy-forged"),
+    ],
+)
+def test_a_template_is_refused_for_what_its_pods_will_be_refused_for(
+    change: linkerd.Change, check: str
+) -> None:
+    assert check in broken(judge(deployment(changed(linkerd.app(), change))))
+
+
+def test_a_label_that_the_injector_will_overwrite_is_no_reason_to_refuse_a_template() -> None:
+    obj = deployment(changed(linkerd.app(), label(linkerd.LABEL, "elsewhere")))
+    assert broken(judge(obj)) == []
+
+
+# The proxy's environment.
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "", "{", "null", "1", '"x"', "{}", "[]", "[1, null, []]", '[{"value": "1"}]',
+        '[{"name": null}]', "[" * 100_000, "9" * 5000, '[{"name": "LINKERD2_PROXY_LOG"}]',
+    ],
+)  # fmt: skip
+def test_additional_variables_that_say_nothing_are_let_in(value: str) -> None:
+    obj = deployment(changed(linkerd.app(), config("proxy-additional-env", value)))
+    assert broken(judge(obj)) == []
+
+
+@pytest.mark.parametrize("key", ["name", "Name", "NAME"])
+@pytest.mark.parametrize(
+    "name", ["LINKERD2_PROXY_INBOUND_PORTS", "_pod_ns", "_l5d_ns", "LD_PRELOAD"]
+)
+def test_guarded_variables_are_found_however_the_key_is_written(key: str, name: str) -> None:
+    value = json.dumps([{"name": "TEAM", "value": "shop"}, {key: name, "value": "x"}])
+    obj = deployment(changed(linkerd.app(), config("proxy-additional-env", value)))
+    assert broken(judge(obj)) == ["proxy-env-overridden"]
+
+
+def test_a_variable_that_is_there_twice_by_annotation_is_told_once() -> None:
+    value = json.dumps([{"name": "LINKERD2_PROXY_POLICY_SVC_ADDR", "value": "x.linkerd.svc:1"}])
+    verdict = judge(injected(config("proxy-additional-env", value)))
+    assert [v.field for v in verdict.violations] == [
+        "metadata.annotations[config.linkerd.io/proxy-additional-env]"
+    ]
+
+
+@pytest.mark.parametrize("value", ["TRUE", "1", "t"])
+def test_an_identity_is_switched_off_by_any_word_for_true(value: str) -> None:
+    assert broken(judge(injected(config("disable-identity", value)))) == ["mtls-disabled"]
+
+
+# Evidence.
+
+
+@pytest.mark.parametrize(
+    "variant", [linkerd.CNI, linkerd.CLASSIC, InjectorConfig(cni=True, native=False)]
+)
+def test_linkerd_s_own_pods_break_nothing(variant: InjectorConfig) -> None:
+    verdict = judge(injected(config=variant))
+    assert (verdict.outcome, words(verdict)) == ("admitted", [])
+
+
+def test_a_pod_of_linkerd_before_native_sidecars_and_one_image_for_all_is_admitted() -> None:
+    pod = injected(config=InjectorConfig(native=False))
+    pod = changed(
+        pod,
+        put("/spec/initContainers/0/image", linkerd.OLD_INIT_IMAGE),
+        drop("/spec/initContainers/0/command"),
+        put("/spec/containers/0/lifecycle/postStart/exec/command",
+            ["/usr/lib/linkerd/linkerd-await", "--timeout=2m"]),
+    )  # fmt: skip
+    assert words(judge(pod)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [("linkerd-init", "containers"), ("linkerd-network-validator", "containers")],
+)
+def test_the_mesh_s_names_in_the_wrong_place_are_the_workload_s(name: str, where: str) -> None:
+    container = {"name": name, "image": "x", "securityContext": {"privileged": True}}
+    pod = changed(injected(), put(f"/spec/{where}/-", container))
+    assert "capture-capability" in broken(judge(pod))
+
+
+@pytest.mark.parametrize("field", ["volumes", "securityContext"])
+def test_a_stored_pod_without_parts_is_judged_all_the_same(field: str) -> None:
+    pod = injected()
+    pod["spec"][field] = None
+    pod["spec"]["initContainers"][1]["securityContext"] = None
+    assert "proxy-uid" in broken(judge(pod))
+
+
+def test_one_cause_is_told_once() -> None:
+    for changes in (
+        [config("proxy-uid", "1500")],
+        [config("skip-outbound-ports", "443")],
+        [config("skip-subnets", "10.0.0.0/8")],
+        [config("proxy-image", "evil.io/proxy")],
+    ):
+        verdict = judge(injected(*changes))
+        fields = {v.field for v in verdict.violations}
+        assert not {field for field in fields if field.endswith("args")}
+    pod = injected()
+    (text,) = words(judge(changed(pod, arguments(pod, proxy_uid=None))))
+    assert text.startswith("spec.initContainers[0].args lets another uid past the proxy")
+    assert "(--proxy-uid missing)" in text
+
+
+def test_a_proxy_that_keeps_to_its_defaults_need_not_state_its_ports() -> None:
+    pod = injected()
+    for name in ("LINKERD2_PROXY_INBOUND_LISTEN_ADDR", "LINKERD2_PROXY_OUTBOUND_LISTEN_ADDR"):
+        pod = changed(pod, put(linkerd.PROXY + "/env", [
+            entry for entry in pod["spec"]["initContainers"][1]["env"] if entry["name"] != name
+        ]))  # fmt: skip
+    assert broken(judge(pod)) == []
+    assert broken(judge(changed(pod, arguments(pod, incoming_proxy_port="8080")))) == [
+        "capture-bypassed"
+    ]
+
+
+# The inbound policy that the settings demand.
+
+
+def test_where_no_plaintext_is_demanded_an_open_policy_is_refused() -> None:
+    pod = injected(config(POLICY, "all-unauthenticated"))
+    assert broken(judge(pod)) == []
+    assert words(judge(pod, given=CLOSED)) == [
+        f"metadata.annotations[config.linkerd.io/{POLICY}] lets clients without mutual TLS in "
+        "(all-unauthenticated); set it to all-authenticated, as settings.linkerd.inboundPolicy "
+        "demands"
+    ]
+    assert not judge(pod, given=CLOSED).allowed
+
+
+def test_a_pod_that_never_met_our_mutation_is_refused_by_what_its_proxy_starts_with() -> None:
+    pod = injected(drop(f"/metadata/annotations/config.linkerd.io~1{POLICY}"))
+    assert broken(judge(pod, given=CLOSED)) == ["accepts-plaintext"]
+
+
+def test_another_closed_policy_will_do() -> None:
+    assert broken(judge(injected(config(POLICY, "deny")), given=CLOSED)) == []
+
+
+def test_an_open_policy_that_is_demanded_is_only_advised_against() -> None:
+    given = own(inboundPolicy="cluster-unauthenticated")
+    verdict = judge(injected(config(POLICY, "cluster-unauthenticated")), given=given)
+    assert (verdict.outcome, broken(verdict, "advise")) == ("admitted", ["accepts-plaintext"])
+
+
+@pytest.mark.parametrize("policy", ["all-unauthenticated", "deny", None])
+def test_an_update_keeps_the_demanded_policy(policy: str | None) -> None:
+    old = injected()
+    key = f"/metadata/annotations/config.linkerd.io~1{POLICY}"
+    new = changed(old, put(key, policy) if policy else drop(key))
+    verdict = judge(new, old, given=CLOSED)
+    assert broken(verdict) == ["mesh-label-removed"]
+    assert len(verdict.violations) == 1
+
+
+def test_without_a_demand_an_update_may_change_the_policy() -> None:
+    old = injected()
+    new = changed(old, config(POLICY, "all-unauthenticated"))
+    assert judge(new, old).allowed
+
+
+# Updates.
+
+
+def test_a_lost_label_is_told_once() -> None:
+    old = injected()
+    key = "/metadata/labels/linkerd.io~1control-plane-ns"
+    for new in (changed(old, drop(key)), changed(old, put(key, "elsewhere"))):
+        assert [v.check for v in judge(new, old).violations] == ["mesh-label-removed"]
+
+
+def test_a_pod_that_had_no_label_is_not_held_to_it() -> None:
+    old = changed(injected(), drop("/metadata/labels/linkerd.io~1control-plane-ns"))
+    assert judge(changed(old, label("a", "b")), old).outcome == "admitted"
+
+
+@pytest.mark.parametrize("key", ["skip-inbound-ports", "skip-outbound-ports"])
+def test_a_running_pod_does_not_get_ports_to_skip(key: str) -> None:
+    old = injected()
+    assert broken(judge(changed(old, config(key, "8080")), old)) == ["capture-bypassed"]
+
+
+# Ingress controllers.
+
+
+def test_an_ingress_controller_may_take_plaintext_in_and_be_in_ingress_mode() -> None:
+    pod = injected(annotation(INJECT, "ingress"), config(POLICY, "all-unauthenticated"))
+    assert broken(judge(pod)) == ["capture-bypassed"]
+    verdict = judge(pod, given=CLOSED, ingress=True)
+    assert (verdict.outcome, words(verdict)) == ("admitted", [])
+
+
+def test_an_ingress_controller_may_do_nothing_else_that_others_may_not() -> None:
+    pod = injected(config("skip-outbound-ports", "443"))
+    assert broken(judge(pod, ingress=True)) == ["capture-bypassed"]

@@ -1,0 +1,125 @@
+"""Verdicts in words: the text is what a person at a terminal has to go by."""
+
+from tests.fixtures.meshes import linkerd
+from tests.fixtures.meshes.linkerd import changed, put
+from tests.unit.policy.judge import Json, judge
+from webhook.policy import messages
+from webhook.policy.checks import Violation
+
+
+def named(name: str, *changes: linkerd.Change) -> Json:
+    pod = changed(linkerd.app(), put("/metadata/name", name), *changes)
+    del pod["metadata"]["labels"]
+    return pod
+
+
+def violation(field: str = "spec.x", reason: str = "is wrong", fix: str = "mend it") -> Violation:
+    return Violation("some-check", field, reason, fix, "deny")
+
+
+def test_a_denial_says_what_where_why_and_the_way_out() -> None:
+    verdict = judge(named("shop-debug", put("/spec/hostNetwork", True)))
+    assert messages.denial(verdict) == (
+        "pod shop-debug would run outside the linkerd mesh:\n"
+        "  host-network  spec.hostNetwork  shares the node's network, which no mesh can capture; "
+        "remove hostNetwork: true"
+    )
+
+
+def test_a_denial_names_everything_at_once_and_aligned() -> None:
+    pod = named(
+        "shop-debug",
+        put("/spec/hostNetwork", True),
+        linkerd.annotation("linkerd.io/inject", "disabled"),
+        put("/spec/containers/0/securityContext/capabilities", {"add": ["NET_ADMIN", "CHOWN"]}),
+    )
+    assert messages.denial(judge(pod)).splitlines() == [
+        "pod shop-debug would run outside the linkerd mesh:",
+        "  capture-capability  spec.containers[0].securityContext.capabilities.add  "
+        "may change the firewall that leads traffic into the proxy (NET_ADMIN); "
+        "drop it: an application needs no network administration",
+        "  host-network        spec.hostNetwork                                     "
+        "shares the node's network, which no mesh can capture; remove hostNetwork: true",
+        "  opted-out           metadata.annotations[linkerd.io/inject]              "
+        "asks to stay outside the mesh (disabled); remove it, or ask an admin for an exemption",
+    ]
+
+
+def test_a_pod_without_a_proxy_is_told_where_to_look() -> None:
+    assert messages.denial(judge(named("shop"))).splitlines()[1] == (
+        "  proxy-missing  spec.initContainers  has no linkerd-proxy container; "
+        "see that the injector runs and the namespace does not switch it off, then try again"
+    )
+
+
+def test_a_namespace_of_no_mesh_is_told_to_name_one() -> None:
+    assert messages.denial(judge(named("shop"), by="unknown")) == (
+        "pod shop would run outside any mesh:\n"
+        "  unknown-mesh  metadata.namespace  is in a namespace whose label mendix-mesh.io/mesh "
+        "names no mesh; set the namespace's label to linkerd, istio or ambient"
+    )
+
+
+def test_a_long_denial_is_cut_by_whole_violations() -> None:
+    ports = [{"name": f"c{n}", "image": "x", "securityContext": {"privileged": True}}
+             for n in range(30)]  # fmt: skip
+    lines = messages.denial(judge(named("shop", put("/spec/containers", ports)))).splitlines()
+    assert len(lines) == 1 + 20 + 1
+    assert lines[-1] == "  and 11 more"  # proxy-missing is one of the thirty-one
+
+
+def test_values_of_an_author_stay_on_their_line_and_short() -> None:
+    evil = "x\n  all is well\x1b[0m" + "y" * 1000
+    subnets = ",".join([evil, *(f"10.0.{n}.0/24" for n in range(200))])
+    pod = linkerd.injected()
+    pod["metadata"]["annotations"]["config.linkerd.io/skip-subnets"] = subnets
+    (line,) = messages.denial(judge(pod)).splitlines()[1:]
+    assert "x?  all is well?[0m" in line
+    assert "and 193 more" in line
+    assert len(line) < 500
+
+
+def test_a_warning_is_whole_where_it_fits() -> None:
+    assert messages.warning(violation()) == "some-check: spec.x is wrong; mend it"
+
+
+def test_in_a_warning_the_reason_gives_way_first() -> None:
+    assert messages.warning(violation(reason="r" * 100)) == "some-check: spec.x: mend it"
+
+
+def test_in_a_warning_the_field_gives_way_next() -> None:
+    text = messages.warning(violation(field="f" * 100, reason="is bad"))
+    assert text == "some-check: is bad; mend it"
+    long = messages.warning(violation(field="f" * 100, reason="r" * 100))
+    assert long == "some-check: mend it"
+
+
+def test_a_warning_that_fits_in_no_way_is_cut() -> None:
+    text = messages.warning(violation(fix="x" * 200))
+    assert len(text) == 119
+    assert text.endswith("x…")
+
+
+def test_a_warning_is_one_line() -> None:
+    assert messages.warning(violation(reason="a\n  b")) == "some-check: spec.x a b; mend it"
+
+
+def test_a_denial_comes_without_warnings() -> None:
+    assert messages.warnings(judge(named("shop", put("/spec/hostNetwork", True)))) == []
+
+
+def test_warn_warns_of_everything_and_audit_of_advice_alone() -> None:
+    pod = named("shop", put("/spec/hostNetwork", True), put("/spec/serviceAccountName", "default"))
+    warned = messages.warnings(judge(pod, mode="warn"))
+    assert [text.partition(":")[0] for text in warned] == ["host-network", "shared-identity"]
+    audited = messages.warnings(judge(pod, mode="audit"))
+    assert [text.partition(":")[0] for text in audited] == ["shared-identity"]
+
+
+def test_the_mesh_s_open_door_is_told_with_the_setting_that_closes_it() -> None:
+    pod = linkerd.injected(
+        linkerd.drop("/metadata/annotations/config.linkerd.io~1default-inbound-policy")
+    )
+    assert messages.warnings(judge(pod)) == [
+        "accepts-plaintext: set settings.linkerd.inboundPolicy: all-authenticated"
+    ]

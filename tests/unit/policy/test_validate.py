@@ -1,0 +1,227 @@
+"""From violations to a verdict: kinds, updates, modes, levels and exemptions."""
+
+import copy
+import datetime
+from typing import Any
+
+import pytest
+
+from tests.fixtures.meshes import linkerd
+from tests.fixtures.meshes.linkerd import changed, drop, label, put
+from tests.standins import mendix_manifests as manifests
+from tests.unit.policy import strategies
+from tests.unit.policy.judge import Json, broken, judge, settings
+from webhook.policy.validate import IGNORED_SUBRESOURCES, Mode
+
+TODAY = datetime.date(2026, 11, 24)
+HOST: Json = changed(linkerd.app(), put("/spec/hostNetwork", True))
+FORGED: Json = changed(linkerd.injected(), drop(linkerd.INIT))
+
+
+def exempt(*checks: str, **more: Any) -> Json:
+    return {"checks": list(checks), "namespaces": ["mendix"], "reason": "agreed", **more}
+
+
+# What is judged.
+
+
+@pytest.mark.parametrize("operation", ["DELETE", "CONNECT", ""])
+def test_other_operations_are_ignored(operation: str) -> None:
+    assert judge(HOST, operation=operation).outcome == "ignored"
+
+
+@pytest.mark.parametrize("subresource", sorted(IGNORED_SUBRESOURCES))
+def test_subresources_that_say_nothing_of_the_mesh_are_ignored(subresource: str) -> None:
+    assert judge(HOST, subresource=subresource).outcome == "ignored"
+
+
+@pytest.mark.parametrize("subresource", ["ephemeralcontainers", "resize", "not-invented-yet"])
+def test_any_other_subresource_is_judged(subresource: str) -> None:
+    assert judge(HOST, linkerd.app(), subresource=subresource).outcome == "denied"
+
+
+def test_what_bears_no_pod_is_ignored() -> None:
+    assert judge({"kind": "Service", "spec": {"hostNetwork": True}}).outcome == "ignored"
+    assert judge(HOST, object=None).outcome == "ignored"
+
+
+def test_a_stored_pod_is_judged_by_evidence_and_a_manifest_by_intent() -> None:
+    assert broken(judge(linkerd.app())) == ["proxy-missing"]
+    assert judge(linkerd.app(), final=False).outcome == "admitted"
+
+
+@pytest.mark.parametrize("kind", strategies.KINDS)
+def test_every_kind_is_refused_for_what_is_certain_to_fail(kind: str) -> None:
+    obj = strategies.workload(kind, {"metadata": HOST["metadata"], "spec": HOST["spec"]})
+    verdict = judge(obj)
+    assert verdict.outcome == "denied"
+    prefix = {"Pod": "", "CronJob": "spec.jobTemplate.spec.template."}.get(kind, "spec.template.")
+    assert {v.field for v in verdict.violations} == {f"{prefix}spec.hostNetwork"}
+
+
+def test_a_template_that_brings_its_own_proxy_is_judged_by_that() -> None:
+    obj = strategies.workload("Deployment", {k: FORGED[k] for k in ("metadata", "spec")})
+    assert broken(judge(obj)) == ["proxy-forged"]
+
+
+# Updates.
+
+
+def test_an_update_is_judged_by_what_it_adds() -> None:
+    assert judge(changed(HOST, label("a", "b")), HOST).outcome == "admitted"
+    worse = changed(HOST, put("/spec/containers/0/securityContext/privileged", True))
+    assert broken(judge(worse, HOST)) == ["capture-capability"]
+
+
+def test_more_of_the_same_is_worse_and_less_of_it_is_not() -> None:
+    key = "config.linkerd.io/skip-outbound-ports"
+    some = linkerd.injected(linkerd.annotation(key, "25,443"))
+    more = changed(some, linkerd.annotation(key, "25,443,8080"))
+    assert broken(judge(more, some)) == ["capture-bypassed"]
+    assert judge(some, more).outcome == "admitted"
+    assert judge(changed(some, linkerd.annotation(key, "25")), some).outcome == "admitted"
+
+
+def test_one_untrusted_image_for_another_is_worse() -> None:
+    path = linkerd.PROXY + "/image"
+    one = changed(linkerd.injected(), put(path, "evil.io/a"))
+    other = changed(one, put(path, "evil.io/b"))
+    assert broken(judge(other, one)) == ["proxy-image-untrusted"]
+
+
+def test_an_update_without_an_old_object_is_judged_whole() -> None:
+    assert judge(HOST, operation="UPDATE").outcome == "denied"
+
+
+def test_a_changed_template_is_refused_and_an_unchanged_one_only_warned_of() -> None:
+    template = {k: HOST[k] for k in ("metadata", "spec")}
+    old = strategies.workload("Deployment", template)
+    scaled = {**old, "spec": {**old["spec"], "replicas": 2}}
+    relabelled = {**old, "metadata": {**old["metadata"], "labels": {"a": "b"}}}
+    assert judge(relabelled, old).outcome == "warned"
+    assert judge(scaled, old).outcome == "admitted"  # of what policy reads nothing changed
+    renewed = changed(old, put("/spec/template/metadata/labels/a", "b"))
+    assert judge(renewed, old).outcome == "denied"
+
+
+# Modes, levels, exemptions.
+
+
+@pytest.mark.parametrize(
+    ("mode", "outcome", "allowed"),
+    [("enforce", "denied", False), ("warn", "warned", True), ("audit", "audited", True)],
+)
+def test_the_mode_decides_what_becomes_of_a_violation(
+    mode: Mode, outcome: str, allowed: bool
+) -> None:
+    verdict = judge(HOST, mode=mode)
+    assert (verdict.outcome, verdict.allowed, verdict.mode) == (outcome, allowed, mode)
+    assert broken(verdict) == ["host-network"]
+
+
+def test_audit_counts_an_unchanged_template_too() -> None:
+    old = strategies.workload("Deployment", {k: HOST[k] for k in ("metadata", "spec")})
+    relabelled = {**old, "metadata": {**old["metadata"], "labels": {"a": "b"}}}
+    assert judge(relabelled, old, mode="audit").outcome == "audited"
+
+
+def test_advice_alone_admits() -> None:
+    pod = linkerd.injected(put("/spec/serviceAccountName", "default"))
+    verdict = judge(pod)
+    assert verdict.outcome == "admitted"
+    assert broken(verdict, "advise") == ["shared-identity"]
+
+
+def test_a_level_can_be_changed_both_ways() -> None:
+    pod = linkerd.injected(put("/spec/serviceAccountName", "default"))
+    stricter = settings(levels=[{"check": "shared-identity", "level": "deny", "reason": "ours"}])
+    assert broken(judge(pod, given=stricter)) == ["shared-identity"]
+    looser = settings(levels=[{"check": "proxy-forged", "level": "advise", "reason": "ours"}])
+    verdict = judge(FORGED, given=looser)
+    assert (verdict.outcome, broken(verdict, "advise")) == ("admitted", ["proxy-forged"])
+
+
+def test_a_level_for_some_pods_is_for_those_alone() -> None:
+    change = {"check": "host-network", "level": "advise", "reason": "ours",
+              "namespaces": ["mendix"], "selector": {"matchLabels": {"app": "dns"}}}  # fmt: skip
+    given = settings(levels=[change, {**change, "check": "proxy-missing"}])
+    assert judge(HOST, given=given).outcome == "denied"
+    assert judge(changed(HOST, label("app", "dns")), given=given).outcome == "admitted"
+    other = judge(changed(HOST, label("app", "dns")), given=given, namespace="other")
+    assert other.outcome == "denied"
+
+
+def test_no_proxy_is_not_said_twice_where_something_else_is_the_reason() -> None:
+    assert broken(judge(HOST)) == ["host-network"]
+
+
+def test_no_proxy_is_said_where_the_reason_was_only_advice() -> None:
+    given = settings(levels=[{"check": "host-network", "level": "advise", "reason": "ours"}])
+    assert broken(judge(HOST, given=given)) == ["proxy-missing"]
+
+
+def test_an_exemption_of_the_reason_is_enough() -> None:
+    verdict = judge(HOST, given=settings(exemptions=[exempt("host-network")]))
+    assert verdict.outcome == "exempt"
+    assert verdict.violations == ()
+    (done,) = verdict.exempted
+    assert (done.violation.check, done.exemption.reason) == ("host-network", "agreed")
+
+
+def test_an_exemption_from_one_check_is_none_from_another() -> None:
+    given = settings(exemptions=[exempt("host-network")])
+    pod = changed(HOST, put(linkerd.APP + "/securityContext/runAsUser", 2102))
+    verdict = judge(pod, given=given)
+    assert verdict.outcome == "denied"
+    assert broken(verdict) == ["proxy-uid"]
+    assert [done.violation.check for done in verdict.exempted] == ["host-network"]
+
+
+@pytest.mark.parametrize(("until", "outcome"), [("2026-11-24", "exempt"), ("2026-11-23", "denied")])
+def test_an_exemption_ends_after_its_last_day(until: str, outcome: str) -> None:
+    given = settings(exemptions=[exempt("host-network", until=until)])
+    assert judge(HOST, given=given, today=TODAY).outcome == outcome
+
+
+def test_an_exemption_is_of_the_request_s_namespace_whatever_the_pod_says() -> None:
+    given = settings(exemptions=[exempt("host-network")])
+    pod = copy.deepcopy(HOST)
+    pod["metadata"]["namespace"] = "mendix"
+    assert judge(pod, given=given, namespace="other").outcome == "denied"
+
+
+def test_a_template_is_exempt_by_its_own_labels() -> None:
+    given = settings(exemptions=[exempt("host-network", selector={"matchLabels": {"app": "shop"}})])
+    obj = strategies.workload("Deployment", {k: HOST[k] for k in ("metadata", "spec")})
+    assert judge(obj, given=given).outcome == "exempt"
+
+
+def test_in_audit_an_exempt_pod_is_exempt_too() -> None:
+    given = settings(exemptions=[exempt("host-network")])
+    assert judge(HOST, given=given, mode="audit").outcome == "exempt"
+
+
+# The subject.
+
+
+@pytest.mark.parametrize(
+    ("document", "subject"),
+    [
+        (HOST, "pod shop (Mendix app)"),
+        ({"kind": "Pod", "metadata": {"generateName": "dns-"}, "spec": {}}, "pod dns-*"),
+        ({"kind": "Pod", "metadata": {"generateName": "dns-", "name": "dns-x7v2q"}}, "pod dns-*"),
+        ({"kind": "Pod"}, "pod without a name"),
+        ({"kind": "Pod", "metadata": {"name": "a\nb"}}, "pod a?b"),
+        (changed(manifests.app_deployment("shop", "mendix"),
+                 put("/spec/template/spec/hostNetwork", True)),
+         "deployment shop-master (Mendix app leader)"),
+    ],
+)  # fmt: skip
+def test_the_subject_says_what_was_judged(document: Json, subject: str) -> None:
+    assert judge(document).subject == subject
+
+
+def test_in_a_namespace_of_no_mesh_everything_is_refused() -> None:
+    verdict = judge(linkerd.injected(), by="unknown")
+    assert broken(verdict) == ["unknown-mesh"]
+    assert judge(linkerd.injected(), by="unknown", mode="warn").outcome == "warned"
