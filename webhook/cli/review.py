@@ -159,7 +159,9 @@ class _Reviewer:
     def _manifest(self, document: Document) -> Result:
         obj = objects.convert(document.content)
         namespace = (obj.metadata.namespace if obj.metadata else None) or self._default
-        request = Request(namespace=namespace, object=obj, ingress=self._ingress)
+        request = Request(
+            namespace=namespace, object=obj, ingress=self._ingress, stored=self._final
+        )
         mesh, _ = self._where(namespace)
         patch: list[Operation] = []
         if mesh is not None and not self._final:

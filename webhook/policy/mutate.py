@@ -37,7 +37,7 @@ def mutate(request: Request, mesh: Mesh, settings: Settings) -> list[Operation]:
         return []
     if obj.kind == "Ingress":
         return patch("", obj.metadata, ingress.wants(obj, settings.ingress))
-    pod = pod_of(obj, mesh, ingress=request.ingress)
+    pod = pod_of(obj, mesh, request)
     if pod is None:
         return []
     if not pod.template:

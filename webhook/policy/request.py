@@ -17,5 +17,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     old: Object | None = None
     #: For a controller: whether the pod template is new or differs from the stored one.
     template_changed: bool = True
+    #: The object is stored already and looked at, not asked for.
+    stored: bool = False
     #: The review is of an ingress controller's namespace.
     ingress: bool = False

@@ -8,7 +8,7 @@ thinks.
 import datetime
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -144,6 +144,81 @@ class Linkerd(_Strict, frozen=True, kw_only=True, rename="camel"):
     ] = None  # fmt: skip
 
 
+class Istio(_Strict, frozen=True, kw_only=True, rename="camel"):
+    """How Istio is installed in the cluster; for sidecars and, in part, for ambient mode."""
+
+    control_plane_namespace: Annotated[Text, Meta(description="Where istiod runs.")] = (
+        "istio-system"
+    )
+    control_plane_hosts: Annotated[
+        list[Text], Meta(description="Further host names of istiod, say of an external one.")
+    ] = []
+    revision: Annotated[
+        str | None, Meta(description="Revision or tag that pods ask for, where none is default.")
+    ] = None
+    native_sidecars: Annotated[
+        bool,
+        Meta(
+            description="Task pods ask for a native sidecar (Istio 1.24, Kubernetes 1.29 or later);"
+            " else their application waits for the proxy."
+        ),
+    ] = True
+    proxy_images: Annotated[
+        list[Text],
+        Meta(
+            min_length=1,
+            description="Repositories, without tag, that the proxy may come from: your mirror's.",
+        ),
+    ] = msgspec.field(
+        default_factory=lambda: [
+            "docker.io/istio/proxyv2",
+            "gcr.io/istio-release/proxyv2",
+            "registry.istio.io/release/proxyv2",
+        ]
+    )
+    proxy_uid: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="The proxy's user and group id; null on OpenShift, which assigns."),
+    ] = 1337
+    exclude_inbound_ports: Annotated[
+        PortList, Meta(description="Inbound ports that may bypass the proxy, beside its own.")
+    ] = ""
+    exclude_outbound_ports: Annotated[
+        PortList, Meta(description="Outbound ports that may bypass the proxy.")
+    ] = ""
+    exclude_outbound_ip_ranges: Annotated[
+        list[Text],
+        Meta(description="Ranges that may bypass the proxy, as written."),
+    ] = msgspec.field(name="excludeOutboundIPRanges", default_factory=list)
+    templates: Annotated[
+        list[Text], Meta(description="Injection templates beside sidecar that capture all.")
+    ] = []
+
+
+class Allow(_Selected, frozen=True, kw_only=True, rename="camel"):
+    """Traffic that some pods may lead past the mesh: ports, subnets, injection templates."""
+
+    inbound_ports: PortList = ""
+    outbound_ports: PortList = ""
+    subnets: list[Text] = []
+    templates: list[Text] = []
+    until: Annotated[
+        datetime.date | None, Meta(description="Last day; afterwards it allows nothing.")
+    ] = None
+
+
+class Allowed(NamedTuple):
+    """All that applies to one pod, taken together."""
+
+    inbound: ports.Ranges
+    outbound: ports.Ranges
+    subnets: list[str]
+    templates: list[str]
+
+
+NOTHING = Allowed([], [], [], [])
+
+
 class Ingress(_Strict, frozen=True, kw_only=True, rename="camel"):
     """Which ingress controller serves which ingress class."""
 
@@ -164,8 +239,12 @@ class Settings(_Strict, frozen=True, kw_only=True, rename="camel"):
         Meta(description="A pod that opts out of the mesh is refused, or opted in all the same."),
     ] = "deny"
     linkerd: Linkerd = Linkerd()
+    istio: Istio = Istio()
     ingress: Ingress = Ingress()
     levels: Annotated[list[LevelChange], Meta(description="Other levels for checks.")] = []
+    allow: Annotated[
+        list[Allow], Meta(description="Traffic that some pods may lead past the mesh.")
+    ] = []
     exemptions: Annotated[list[Exemption], Meta(description="Pods that may break a check.")] = []
 
     def level_of(self, check: str, default: str, namespace: str, labels: Mapping[str, str]) -> str:
@@ -174,6 +253,18 @@ class Settings(_Strict, frozen=True, kw_only=True, rename="camel"):
             if change.check == check and change.selects(namespace, labels):
                 return change.level
         return default
+
+    def allowed(self, namespace: str, labels: Mapping[str, str]) -> Allowed:
+        """What the pods of a namespace with these labels may lead past the mesh today."""
+        today = datetime.date.today()
+        found = Allowed([], [], [], [])
+        for allow in self.allow:
+            if (allow.until is None or today <= allow.until) and allow.selects(namespace, labels):
+                found.inbound.extend(ports.parse(allow.inbound_ports)[0])
+                found.outbound.extend(ports.parse(allow.outbound_ports)[0])
+                found.subnets.extend(allow.subnets)
+                found.templates.extend(allow.templates)
+        return found
 
     def exemption(
         self, check: str, namespace: str, labels: Mapping[str, str], today: datetime.date
@@ -210,11 +301,15 @@ def parse(document: Any, *, checks: frozenset[str]) -> Settings:
             known = ", ".join(sorted(checks))
             raise SettingsError(f"there is no check `{check}` - at `{path}`; there are: {known}")
     for path, text in (
-        ("skipInboundPorts", settings.linkerd.skip_inbound_ports),
-        ("skipOutboundPorts", settings.linkerd.skip_outbound_ports),
+        ("linkerd.skipInboundPorts", settings.linkerd.skip_inbound_ports),
+        ("linkerd.skipOutboundPorts", settings.linkerd.skip_outbound_ports),
+        ("istio.excludeInboundPorts", settings.istio.exclude_inbound_ports),
+        ("istio.excludeOutboundPorts", settings.istio.exclude_outbound_ports),
+        *((f"allow[{i}].inboundPorts", a.inbound_ports) for i, a in enumerate(settings.allow)),
+        *((f"allow[{i}].outboundPorts", a.outbound_ports) for i, a in enumerate(settings.allow)),
     ):
         for part in ports.beyond(text, [(0, 65535)]):
-            raise SettingsError(f"no such ports: {part} - at `settings.linkerd.{path}`")
+            raise SettingsError(f"no such ports: {part} - at `settings.{path}`")
     return settings
 
 

@@ -74,14 +74,14 @@ def validate(
         or request.subresource in IGNORED_SUBRESOURCES
     ):
         return Verdict("ignored", mesh.name, mode)
-    pod = pod_of(obj, mesh, final=final, ingress=request.ingress)
+    pod = pod_of(obj, mesh, request, final=final)
     if pod is None:
         return Verdict("ignored", mesh.name, mode)
     if request.operation == "UPDATE" and request.old is not None:
         if request.old.metadata == obj.metadata and request.old.spec == obj.spec:
             return Verdict("admitted", mesh.name, mode)
         if not pod.template:
-            pod.old = pod_of(request.old, mesh, final=final, ingress=request.ingress)
+            pod.old = pod_of(request.old, mesh, request, final=final)
     found = find(pod, mesh, settings)
     if pod.old is not None:
         found = _worse(found, find(pod.old, mesh, settings))

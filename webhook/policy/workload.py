@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from webhook.policy.objects import Container, Meta, Object, OwnerReference, PodSpec
+from webhook.policy.request import Request
 
 if TYPE_CHECKING:
     from webhook.policy.meshes import Mesh
@@ -65,6 +66,8 @@ class Pod:
         "labels",
         "mesh_containers",
         "meta",
+        "namespace",
+        "new",
         "old",
         "proxy",
         "spec",
@@ -81,6 +84,8 @@ class Pod:
         final: bool = False,
         template: str = "",
         ingress: bool = False,
+        new: bool = False,
+        namespace: str = "",
         controller: OwnerReference | None = None,
     ) -> None:
         self.meta = meta or NO_META
@@ -90,6 +95,10 @@ class Pod:
         #: Path of the template in its object, as `spec.template`; empty for a pod.
         self.template = template
         self.final = final
+        #: It is being created now: nothing but its author and webhooks can have written it.
+        self.new = new
+        #: The request's namespace: the object's own may be empty.
+        self.namespace = namespace
         #: An ingress controller's pod: it must take in clients that are not of the mesh.
         self.ingress = ingress
         #: What manages the pod; for a template, the object that has it.
@@ -126,8 +135,8 @@ class Pod:
         return self.spec.restart_policy in ("Never", "OnFailure")
 
 
-def pod_of(obj: Object, mesh: "Mesh", *, final: bool = False, ingress: bool = False) -> Pod | None:
-    """The pod that `obj` is or would make; None for a kind that bears none.
+def pod_of(obj: Object, mesh: "Mesh", request: Request, *, final: bool = False) -> Pod | None:
+    """The pod that `obj`, of a request, is or would make; None for a kind that bears none.
 
     `final` counts for pods alone: a template is never what is stored in the end.
     """
@@ -137,7 +146,16 @@ def pod_of(obj: Object, mesh: "Mesh", *, final: bool = False, ingress: bool = Fa
     meta, spec = obj.metadata, obj.spec
     if path == "":
         controller = meta.controller if meta else None
-        return Pod(meta, spec, mesh, final=final, ingress=ingress, controller=controller)
+        return Pod(
+            meta,
+            spec,
+            mesh,
+            final=final,
+            ingress=request.ingress,
+            new=request.operation == "CREATE" and not request.stored,
+            namespace=request.namespace,
+            controller=controller,
+        )
     owner = OwnerReference(obj.api_version, obj.kind, (meta.name if meta else "") or "", True)
     template = None
     if spec is not None:
@@ -149,7 +167,8 @@ def pod_of(obj: Object, mesh: "Mesh", *, final: bool = False, ingress: bool = Fa
         template.spec if template else None,
         mesh,
         template=path,
-        ingress=ingress,
+        ingress=request.ingress,
+        namespace=request.namespace,
         controller=owner,
     )
 

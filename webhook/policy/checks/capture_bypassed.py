@@ -10,16 +10,18 @@ from webhook.policy.workload import Pod
 CHECK = Check(
     id="capture-bypassed",
     level="deny",
-    meshes=(
-        "linkerd",
-        "istio",
-    ),
+    meshes=("linkerd", "istio", "ambient"),
     fields=(
         "metadata.annotations[config.linkerd.io/skip-inbound-ports]",
         "metadata.annotations[config.linkerd.io/skip-outbound-ports]",
         "metadata.annotations[config.linkerd.io/skip-subnets]",
         "metadata.annotations[linkerd.io/inject]",
         "spec.initContainers[*].args",
+        "metadata.annotations[sidecar.istio.io/interceptionMode]",
+        "metadata.annotations[proxy.istio.io/config]",
+        "metadata.annotations[inject.istio.io/templates]",
+        "metadata.annotations[traffic.sidecar.istio.io/*]",
+        "metadata.annotations[ambient.istio.io/bypass-inbound-capture]",
     ),
     reason="leads traffic past the proxy in plaintext",
     fix="remove it from pod and namespace, or have an admin allow it in the settings",

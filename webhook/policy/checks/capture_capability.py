@@ -11,10 +11,7 @@ from webhook.policy.workload import Pod
 CHECK = Check(
     id="capture-capability",
     level="deny",
-    meshes=(
-        "linkerd",
-        "istio",
-    ),
+    meshes=("linkerd", "istio", "ambient"),
     fields=(
         "spec.containers[*].securityContext.capabilities.add",
         "spec.containers[*].securityContext.privileged",

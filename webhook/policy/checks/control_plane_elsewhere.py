@@ -10,13 +10,11 @@ from webhook.policy.workload import Pod
 CHECK = Check(
     id="control-plane-elsewhere",
     level="deny",
-    meshes=(
-        "linkerd",
-        "istio",
-    ),
+    meshes=("linkerd", "istio"),
     fields=(
         "metadata.labels[linkerd.io/control-plane-ns]",
         "spec.initContainers[*].env",
+        "metadata.annotations[proxy.istio.io/config]",
     ),
     reason="obeys another control plane than the cluster's",
     fix="let the injector set it, or name yours in settings.linkerd.controlPlaneNamespace",

@@ -11,17 +11,8 @@ from webhook.policy.workload import Pod
 CHECK = Check(
     id="foreign-mesh",
     level="deny",
-    meshes=(
-        "linkerd",
-        "istio",
-        "ambient",
-    ),
-    fields=(
-        "metadata.labels",
-        "metadata.annotations",
-        "spec.initContainers",
-        "spec.containers",
-    ),
+    meshes=("linkerd", "istio", "ambient"),
+    fields=("metadata.labels", "metadata.annotations", "spec.initContainers", "spec.containers"),
     reason="is of another mesh than the namespace's",
     fix="remove it: one pod, one mesh",
     source="linkerd2 pkg/healthcheck/sidecar.go; istio.io ambient/usage/add-workloads",
@@ -52,6 +43,8 @@ _SIGNS = {
 
 def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
     """Yield each sign of another mesh."""
+    if mesh.is_infrastructure(pod):
+        return
     for other, signs in _SIGNS.items():
         if other == mesh.name:
             continue

@@ -10,11 +10,7 @@ from webhook.policy.workload import Pod
 CHECK = Check(
     id="host-network",
     level="deny",
-    meshes=(
-        "linkerd",
-        "istio",
-        "ambient",
-    ),
+    meshes=("linkerd", "istio", "ambient"),
     fields=("spec.hostNetwork",),
     reason="shares the node's network, which no mesh can capture",
     fix="remove hostNetwork: true",

@@ -10,11 +10,8 @@ from webhook.policy.workload import Pod
 CHECK = Check(
     id="identity-exposed",
     level="deny",
-    meshes=("linkerd",),
-    fields=(
-        "spec.containers[*].volumeMounts",
-        "spec.initContainers[*].volumeMounts",
-    ),
+    meshes=("linkerd", "istio"),
+    fields=("spec.containers[*].volumeMounts", "spec.initContainers[*].volumeMounts"),
     reason="lets the container read the proxy's key or token",
     fix="remove the mount: the volume is the proxy's alone",
     source="linkerd2 charts/partials/templates/_proxy.tpl volumeMounts",

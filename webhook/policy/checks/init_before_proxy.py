@@ -10,10 +10,7 @@ from webhook.policy.workload import Pod
 CHECK = Check(
     id="init-before-proxy",
     level="advise",
-    meshes=(
-        "linkerd",
-        "istio",
-    ),
+    meshes=("linkerd", "istio"),
     fields=("spec.initContainers",),
     reason="runs before the proxy, outside the mesh",
     fix="use native sidecars (Kubernetes 1.29 or later)",

@@ -10,14 +10,12 @@ from webhook.policy.workload import Pod
 CHECK = Check(
     id="mesh-label-removed",
     level="deny",
-    meshes=(
-        "linkerd",
-        "istio",
-        "ambient",
-    ),
+    meshes=("linkerd", "istio", "ambient"),
     fields=(
         "metadata.labels[linkerd.io/control-plane-ns]",
         "metadata.annotations[config.linkerd.io/default-inbound-policy]",
+        "metadata.labels[security.istio.io/tlsMode]",
+        "metadata.labels[istio.io/dataplane-mode]",
     ),
     reason="takes a running pod out of the mesh",
     fix="keep it as the injector set it",

@@ -10,14 +10,12 @@ from webhook.policy.workload import Pod
 CHECK = Check(
     id="mtls-disabled",
     level="deny",
-    meshes=(
-        "linkerd",
-        "istio",
-    ),
+    meshes=("linkerd", "istio"),
     fields=(
         "metadata.annotations[config.linkerd.io/disable-identity]",
         "spec.initContainers[*].env",
         "spec.containers[*].env",
+        "metadata.labels[security.istio.io/tlsMode]",
     ),
     reason="switches the proxy's mutual TLS off",
     fix="remove it",

@@ -10,12 +10,13 @@ from webhook.policy.workload import Pod
 CHECK = Check(
     id="opted-out",
     level="deny",
-    meshes=(
-        "linkerd",
-        "istio",
-        "ambient",
+    meshes=("linkerd", "istio", "ambient"),
+    fields=(
+        "metadata.annotations[linkerd.io/inject]",
+        "metadata.labels[sidecar.istio.io/inject]",
+        "metadata.annotations[sidecar.istio.io/inject]",
+        "metadata.labels[istio.io/dataplane-mode]",
     ),
-    fields=("metadata.annotations[linkerd.io/inject]",),
     reason="asks to stay outside the mesh",
     fix="remove it, or ask an admin for an exemption",
     source="linkerd2 pkg/inject/report.go disabledByAnnotation",

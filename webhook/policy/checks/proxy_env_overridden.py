@@ -10,14 +10,13 @@ from webhook.policy.workload import Pod
 CHECK = Check(
     id="proxy-env-overridden",
     level="deny",
-    meshes=(
-        "linkerd",
-        "istio",
-    ),
+    meshes=("linkerd", "istio"),
     fields=(
         "metadata.annotations[config.linkerd.io/proxy-additional-env]",
         "spec.initContainers[*].env",
         "spec.initContainers[*].envFrom",
+        "metadata.annotations[proxy.istio.io/config]",
+        "metadata.annotations[sidecar.istio.io/bootstrapOverride]",
     ),
     reason="overrides the proxy's own environment",
     fix="remove the variables that start with LINKERD2_PROXY_, _pod_, _l5d_ or LD_, and PATH",

@@ -10,15 +10,14 @@ from webhook.policy.workload import Pod
 CHECK = Check(
     id="proxy-forged",
     level="deny",
-    meshes=(
-        "linkerd",
-        "istio",
-    ),
+    meshes=("linkerd", "istio"),
     fields=(
         "spec.initContainers",
         "spec.containers",
         "spec.volumes",
         "metadata.labels[linkerd.io/control-plane-ns]",
+        "metadata.annotations[sidecar.istio.io/status]",
+        "metadata.labels[security.istio.io/tlsMode]",
     ),
     reason="is not how the mesh's injector makes it",
     fix="remove the container and let the injector add it",

@@ -10,14 +10,12 @@ from webhook.policy.workload import Pod
 CHECK = Check(
     id="proxy-image-untrusted",
     level="deny",
-    meshes=(
-        "linkerd",
-        "istio",
-    ),
+    meshes=("linkerd", "istio"),
     fields=(
         "spec.initContainers[*].image",
         "spec.containers[*].image",
         "metadata.annotations[config.linkerd.io/proxy-image]",
+        "metadata.annotations[sidecar.istio.io/proxyImage]",
     ),
     reason="is not an image of the mesh",
     fix="use the mesh's image, or name your mirror in settings.linkerd.proxyImages",

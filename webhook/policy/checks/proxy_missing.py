@@ -10,14 +10,11 @@ from webhook.policy.workload import Pod
 CHECK = Check(
     id="proxy-missing",
     level="deny",
-    meshes=(
-        "linkerd",
-        "istio",
-        "ambient",
-    ),
+    meshes=("linkerd", "istio", "ambient"),
     fields=(
         "spec.initContainers",
         "spec.containers",
+        "metadata.labels[istio.io/dataplane-mode]",
     ),
     reason="did not get the mesh's proxy",
     fix="see that the injector runs and the namespace does not switch it off, then try again",

@@ -10,10 +10,7 @@ from webhook.policy.workload import Pod
 CHECK = Check(
     id="proxy-uid",
     level="deny",
-    meshes=(
-        "linkerd",
-        "istio",
-    ),
+    meshes=("linkerd", "istio"),
     fields=(
         "spec.securityContext.runAsUser",
         "spec.containers[*].securityContext.runAsUser",

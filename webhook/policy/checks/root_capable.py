@@ -12,10 +12,7 @@ from webhook.policy.workload import Pod
 CHECK = Check(
     id="root-capable",
     level="advise",
-    meshes=(
-        "linkerd",
-        "istio",
-    ),
+    meshes=("linkerd", "istio"),
     fields=("spec.containers[*].securityContext",),
     reason="may run as root and become the proxy's user",
     fix="set runAsNonRoot: true, or drop the capability SETUID",

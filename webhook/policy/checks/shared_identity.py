@@ -10,11 +10,7 @@ from webhook.policy.workload import Pod
 CHECK = Check(
     id="shared-identity",
     level="advise",
-    meshes=(
-        "linkerd",
-        "istio",
-        "ambient",
-    ),
+    meshes=("linkerd", "istio", "ambient"),
     fields=("spec.serviceAccountName",),
     reason="is the identity of every pod that names no ServiceAccount",
     fix="give the app a ServiceAccount of its own",

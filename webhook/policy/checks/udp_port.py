@@ -10,11 +10,7 @@ from webhook.policy.workload import Pod
 CHECK = Check(
     id="udp-port",
     level="advise",
-    meshes=(
-        "linkerd",
-        "istio",
-        "ambient",
-    ),
+    meshes=("linkerd", "istio", "ambient"),
     fields=("spec.containers[*].ports",),
     reason="serves what no mesh captures, since it is not TCP",
     fix="use TCP, or encrypt it in the application",

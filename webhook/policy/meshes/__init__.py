@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from importlib import import_module
 from typing import Literal, NamedTuple
 
-from webhook.policy.settings import Settings
+from webhook.policy.settings import NOTHING, Allowed, Settings
 from webhook.policy.workload import Placed, Pod
 
 Level = Literal["deny", "advise"]
@@ -65,12 +65,20 @@ class Mesh:
         """Whether a container, by its name and place, says that it is the mesh's own."""
         return False
 
+    def allowed(self, pod: Pod) -> Allowed:
+        """What an admin lets this pod lead past the mesh; nothing in the common case."""
+        return self.settings.allowed(pod.namespace, pod.labels) if self.settings.allow else NOTHING
+
     def opt_in(self, pod: Pod, *, task: bool) -> Iterable[Want]:
         """What the pod lacks to join: nothing where it has it, or its author opted out.
 
         A task pod must be able to end beside its proxy.
         """
         return ()
+
+    def is_infrastructure(self, pod: Pod) -> bool:
+        """Whether the pod is the mesh's own gateway: a proxy with no application beside it."""
+        return False
 
     def opt_outs(self, pod: Pod) -> Iterable[Spot]:
         """Where the author asks to stay outside."""
@@ -114,6 +122,10 @@ class Mesh:
 
     def exposed_identity(self, pod: Pod) -> Iterable[Spot]:
         """Where a workload container can read the proxy's key or token."""
+        return _NOTHING
+
+    def forged_status(self, pod: Pod) -> Iterable[Spot]:
+        """Marks that only the mesh itself may set."""
         return _NOTHING
 
     def forsaken(self, pod: Pod) -> Iterable[Spot]:

@@ -5,9 +5,9 @@ Sources are paths in linkerd2 at edge-26.8.3 unless said otherwise.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
-from webhook.policy import ports
+from webhook.policy import ports, sidecars
 from webhook.policy.containers import covers_programs, env, flags, hooks, number
 from webhook.policy.images import repository
 from webhook.policy.meshes import Level, Mesh, Spot, Want, annotation, label
@@ -247,7 +247,9 @@ class Linkerd(Mesh):
         also show what a namespace's annotation or the mesh's settings add.
         """
         init, given, odd = self._init(pod)
-        for direction, allowed in self._skips.items():
+        allow = self.allowed(pod)
+        for direction, ours in self._skips.items():
+            allowed = [*ours, *(allow.inbound if direction == "inbound" else allow.outbound)]
             flag, annotated = f"--{direction}-ports-to-ignore", False
             for key in _SKIP_ANNOTATIONS[direction]:
                 if past := ports.beyond(pod.annotations.get(key, ""), allowed):
@@ -262,9 +264,11 @@ class Linkerd(Mesh):
                     f"mesh's default, name them in settings.linkerd.skip{direction.title()}Ports",
                 )
         subnets = pod.annotations.get(CONFIG + "skip-subnets")
-        if subnets is not None and (past := self._foreign_subnets(subnets)):
+        if subnets is not None and (past := self._foreign_subnets(subnets, allow.subnets)):
             yield Spot(annotation(CONFIG + "skip-subnets"), tuple(past))
-        elif init and (past := self._foreign_subnets(given.get("--subnets-to-ignore", ""))):
+        elif init and (
+            past := self._foreign_subnets(given.get("--subnets-to-ignore", ""), allow.subnets)
+        ):
             yield Spot(init.field("args"), tuple(past), "skips subnets by --subnets-to-ignore")
         yield from self._ingress_mode(pod)
         if init and pod.proxy:
@@ -354,7 +358,7 @@ class Linkerd(Mesh):
                 yield Spot(pod.proxy.field("securityContext.runAsUser"), (str(uid),),
                            f"is not {self.own.proxy_uid}, the user that is not captured",
                            "let Linkerd's injector make linkerd-proxy")  # fmt: skip
-        yield from clashes(pod, uids, gids)
+        yield from sidecars.clashes(pod, uids, gids)
 
     def mtls_disabled(self, pod: Pod) -> Iterator[Spot]:
         """A proxy without an identity has no mTLS (switch of Linkerd before 2.12 included)."""
@@ -399,17 +403,12 @@ class Linkerd(Mesh):
         variables = env(pod.proxy.container)
         for name in _CONTROL_PLANE_ENV:
             address = variables.get(name)
-            if address is not None and not _is_service_in(address, ours):
+            if address is not None and not sidecars.is_service_in(address, ours):
                 yield Spot(pod.proxy.field(f"env[{name}]"), (address,))
 
     def exposed_identity(self, pod: Pod) -> Iterator[Spot]:
         """The private key and the token that the proxy proves its identity with."""
-        if pod.proxy is None:
-            return
-        for placed in pod.workload_containers:
-            for index, mount in enumerate(placed.container.volume_mounts or ()):
-                if mount.name in (_IDENTITY_VOLUME, _TOKEN_VOLUME):
-                    yield Spot(placed.field(f"volumeMounts[{index}]"), (mount.name,))
+        return sidecars.mounts(pod, (_IDENTITY_VOLUME, _TOKEN_VOLUME))
 
     def forsaken(self, pod: Pod) -> Iterator[Spot]:
         """The control plane's label, and the inbound policy where the admin demands one.
@@ -432,14 +431,7 @@ class Linkerd(Mesh):
 
     def late_proxy(self, pod: Pod) -> Iterator[Spot]:
         """Init containers before a native proxy, all of them beside a classic one."""
-        proxy = pod.proxy
-        if proxy is None:
-            return
-        for placed in pod.workload_containers:
-            if placed.kind == "initContainers" and (
-                proxy.kind == "containers" or placed.index < proxy.index
-            ):
-                yield Spot(placed.field(), (placed.name,))
+        return sidecars.before_proxy(pod)
 
     def plaintext_inbound(self, pod: Pod) -> Iterator[Spot]:
         """The annotation is read live and wins over what the proxy started with.
@@ -493,29 +485,10 @@ class Linkerd(Mesh):
         before = pod.old.labels.get(CONTROL_PLANE_NS) if pod.old else None
         return before == self.own.control_plane_namespace
 
-    def _foreign_subnets(self, text: str) -> list[str]:
+    def _foreign_subnets(self, text: str, allowed: Collection[str]) -> list[str]:
+        known = {*self.own.skip_subnets, *allowed}
         parts = (part.strip() for part in text.split(","))
-        return [part for part in parts if part and part not in self.own.skip_subnets]
-
-
-def clashes(pod: Pod, uids: set[int], gids: set[int]) -> Iterator[Spot]:
-    """Workload containers that run as one of the users or groups which are not captured."""
-    whole = pod.spec.security_context
-    for placed in pod.workload_containers:
-        own = placed.container.security_context
-        for name, key, taken in (
-            ("runAsUser", "run_as_user", uids),
-            ("runAsGroup", "run_as_group", gids),
-        ):
-            mine = getattr(own, key) if own else None
-            if mine is not None:
-                if mine in taken:
-                    yield Spot(placed.field(f"securityContext.{name}"), (str(mine),))
-            elif whole and getattr(whole, key) in taken:
-                yield Spot(
-                    f"spec.securityContext.{name}", (str(getattr(whole, key)),),
-                    f"makes container {placed.name} run as the proxy",
-                )  # fmt: skip
+        return [part for part in parts if part and part not in known]
 
 
 def _additional(text: str) -> Iterable[str]:
@@ -537,12 +510,6 @@ def _additional(text: str) -> Iterable[str]:
 
 def _guarded(names: Iterable[str]) -> set[str]:
     return {n for n in names if n.startswith(_GUARDED_ENV) and n not in _HARMLESS_ENV}
-
-
-def _is_service_in(address: str, namespace: str) -> bool:
-    """Whether `linkerd-dst-headless.linkerd.svc.cluster.local.:8086` is in the namespace."""
-    parts = address.split(".")
-    return len(parts) > 2 and parts[1] == namespace and parts[2].split(":")[0] == "svc"
 
 
 MESH = Linkerd

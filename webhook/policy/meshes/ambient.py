@@ -1,0 +1,78 @@
+"""Istio's ambient mode: a label enrols a pod, the node's CNI agent redirects it to ztunnel.
+
+Whether that happened can't be seen at admission; whether it will can: cni/pkg/util/
+enablement_selector.go. Sources are paths in istio at 1.32-dev.
+"""
+
+from collections.abc import Iterator
+
+from webhook.policy.meshes import Mesh, Spot, Want, annotation, label
+from webhook.policy.meshes.istio import STATUS, is_infrastructure
+from webhook.policy.settings import Settings
+from webhook.policy.workload import Placed, Pod
+
+MODE = "istio.io/dataplane-mode"
+REDIRECTION = "ambient.istio.io/redirection"
+BYPASS = "ambient.istio.io/bypass-inbound-capture"
+
+
+class Ambient(Mesh):
+    """No sidecar: what is judged is the label, and what would undo it."""
+
+    name = "ambient"
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._images = settings.istio.proxy_images
+
+    def claims(self, placed: Placed) -> bool:  # noqa: ARG002 - there is no sidecar
+        """Nothing in the pod is the mesh's."""
+        return False
+
+    def opt_in(self, pod: Pod, *, task: bool) -> Iterator[Want]:  # noqa: ARG002 - nothing to end
+        """The label on the pod, which counts whatever the namespace says."""
+        value = pod.labels.get(MODE)
+        if self.is_infrastructure(pod):
+            return
+        if value == "ambient" or (value == "none" and self.settings.opt_out == "deny"):
+            return
+        yield Want("labels", MODE, "ambient")
+
+    def opt_outs(self, pod: Pod) -> Iterator[Spot]:
+        """`none` on the pod; on a stored pod any value but ambient is mended or meant."""
+        value = pod.labels.get(MODE)
+        if value in (None, "ambient") or self.is_infrastructure(pod):
+            return
+        if pod.final or (value == "none" and self.settings.opt_out == "deny"):
+            yield Spot(label(MODE), (str(value),))
+
+    def is_infrastructure(self, pod: Pod) -> bool:
+        """A gateway or waypoint and nothing else."""
+        return is_infrastructure(pod, self._images)
+
+    def missing(self, pod: Pod) -> Iterator[Spot]:
+        """Without the label only a namespace's label could enrol the pod, and it may go."""
+        if pod.labels.get(MODE) != "ambient" and not self.is_infrastructure(pod):
+            yield Spot(label(MODE), reason="is not ambient: nothing captures the pod",
+                       fix="let mendix-mesh set it: see that it runs, and try again")  # fmt: skip
+
+    def capture_bypasses(self, pod: Pod) -> Iterator[Spot]:
+        """Inbound capture off, which only an ingress controller needs (nodeagent/net.go)."""
+        if pod.annotations.get(BYPASS, "").lower() in ("1", "t", "true") and not pod.ingress:
+            yield Spot(annotation(BYPASS))
+
+    def forged_status(self, pod: Pod) -> Iterator[Spot]:
+        """A sidecar's status keeps the CNI away; the agent's annotation is the agent's to set."""
+        if STATUS in pod.annotations:
+            yield Spot(annotation(STATUS), reason="keeps ambient's CNI agent from enrolling it")
+        if REDIRECTION in pod.annotations and pod.new:
+            yield Spot(annotation(REDIRECTION), reason="is the CNI agent's alone to set")
+
+    def forsaken(self, pod: Pod) -> Iterator[Spot]:
+        """The label is read live: without it the agent takes a running pod out."""
+        old = pod.old
+        if old is not None and old.labels.get(MODE) == "ambient" != pod.labels.get(MODE):
+            yield Spot(label(MODE), (f"ambient -> {pod.labels.get(MODE) or 'removed'}",))
+
+
+MESH = Ambient
