@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 
 from tests.cluster import build, mesh, netns
+from tests.cluster.istiod import Istiod
 from tests.cluster.plane import ControlPlane
 
 _BINARIES = pytest.StashKey[dict[str, Path] | build.BuildError]()
@@ -21,12 +22,13 @@ _BINARIES = pytest.StashKey[dict[str, Path] | build.BuildError]()
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Build before the first test, if any test needs the cluster."""
-    needed = any("plane" in getattr(item, "fixturenames", ()) for item in session.items)
-    if not needed or session.config.option.collectonly:
+    asked = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    if "plane" not in asked or session.config.option.collectonly:
         return
+    programs = [*build.CORE, build.ISTIOD] if "istio_plane" in asked else build.CORE
     with _uncaptured(session.config) as console:
         try:
-            session.config.stash[_BINARIES] = build.ensure(console=console)
+            session.config.stash[_BINARIES] = build.ensure(programs, console)
         except build.BuildError as error:
             session.config.stash[_BINARIES] = error
 
@@ -65,6 +67,22 @@ def plane(
             console.print(f"\nTest cluster up in {time.monotonic() - started:.1f} s.")
         yield running
         running.check()
+
+
+@pytest.fixture(scope="session")
+def istio_plane(plane: ControlPlane) -> ControlPlane:
+    """The control plane, with istiod among its programs: it is built for those who ask for this."""
+    return plane
+
+
+@pytest.fixture(scope="module")
+def istiod(istio_plane: ControlPlane) -> Iterator[Istiod]:
+    """The real istiod, of the default revision, as Istio's injector.
+
+    It lives as long as a module of tests: others see which injectors there are.
+    """
+    with Istiod(istio_plane) as running:
+        yield running
 
 
 @pytest.fixture
