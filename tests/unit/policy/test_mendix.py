@@ -7,6 +7,7 @@ import pytest
 from tests.standins import mendix_manifests as manifests
 from tests.unit.policy.judge import mesh
 from webhook.policy import mendix, objects
+from webhook.policy.request import Request
 from webhook.policy.workload import Pod, pod_of
 
 NS = "mendix"
@@ -19,7 +20,7 @@ def owner(kind: str, name: str) -> dict[str, Any]:
 
 
 def pod(document: dict[str, Any]) -> Pod:
-    found = pod_of(objects.convert(document), mesh())
+    found = pod_of(objects.convert(document), mesh(), Request())
     assert found is not None
     return found
 

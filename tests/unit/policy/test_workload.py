@@ -8,6 +8,7 @@ from tests.fixtures.meshes import linkerd
 from tests.unit.policy import strategies
 from tests.unit.policy.judge import mesh
 from webhook.policy import objects
+from webhook.policy.request import Request
 from webhook.policy.workload import Pod, is_owned, pod_of
 
 TEMPLATE = {
@@ -17,7 +18,7 @@ TEMPLATE = {
 
 
 def pod(document: Any, **more: Any) -> Pod:
-    found = pod_of(objects.convert(document), mesh(), **more)
+    found = pod_of(objects.convert(document), mesh(), Request(), **more)
     assert found is not None
     return found
 
@@ -50,7 +51,7 @@ def test_a_pod_is_final_if_it_is_asked_as_stored() -> None:
 
 @pytest.mark.parametrize("kind", ["Service", "Ingress", "pod", "", "ReplicationController"])
 def test_other_kinds_bear_no_pod(kind: str) -> None:
-    assert pod_of(objects.Object(kind=kind), mesh()) is None
+    assert pod_of(objects.Object(kind=kind), mesh(), Request()) is None
 
 
 @pytest.mark.parametrize("kind", strategies.KINDS)
