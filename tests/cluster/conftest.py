@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 
 from tests.cluster import build, mesh, netns
+from tests.cluster.istio import IstioCluster
 from tests.cluster.istiod import Istiod
 from tests.cluster.plane import ControlPlane
 
@@ -103,3 +104,9 @@ def mesh_cluster(plane: ControlPlane, pytestconfig: pytest.Config) -> Iterator[m
             console.print(f"\nmendix-mesh installed in {time.monotonic() - started:.1f} s.")
         yield cluster
         assert cluster.kubelet.crashes == []
+
+
+@pytest.fixture(scope="module")
+def istio_cluster(mesh_cluster: mesh.MeshCluster, istiod: Istiod) -> IstioCluster:
+    """The cluster with mendix-mesh on it, and the real istiod for the time of a module."""
+    return IstioCluster(**vars(mesh_cluster), istiod=istiod)

@@ -1,8 +1,31 @@
-"""What the tests ask about pods that Istio's injector has seen."""
+"""A cluster with Istio on it, and what the tests ask about pods that its injector has seen."""
+
+from dataclasses import dataclass
 
 from tests.cluster.api import Json
+from tests.cluster.istiod import Istiod
+from tests.cluster.mesh import MeshCluster
 
 INJECT = "sidecar.istio.io/inject"
+REVISION = "istio.io/rev"
+NATIVE = "sidecar.istio.io/nativeSidecar"
+CONFIG = "proxy.istio.io/config"
+STATUS = "sidecar.istio.io/status"
+TLS_MODE = "security.istio.io/tlsMode"
+
+
+@dataclass(frozen=True)
+class IstioCluster(MeshCluster):
+    """A cluster on which mendix-mesh is installed, and the real istiod beside Linkerd's stand-in.
+
+    What is enrolled here is enrolled in Istio, where it says nothing else.
+    """
+
+    istiod: Istiod
+
+    def enrol(self, mode: str = "", *, mesh: str = "istio") -> str:
+        """Make a fresh namespace that is enrolled by its labels, and return its name."""
+        return super().enrol(mode, mesh=mesh)
 
 
 def sidecar_of(obj: Json) -> str:
@@ -11,3 +34,15 @@ def sidecar_of(obj: Json) -> str:
         if any(c["name"] == "istio-proxy" for c in obj["spec"].get(place, ())):
             return shape
     return ""
+
+
+def is_meshed(obj: Json) -> bool:
+    """Say whether a stored pod has the proxy, and the label by which peers speak mTLS to it."""
+    labels = obj["metadata"].get("labels", {})
+    return bool(sidecar_of(obj)) and labels.get(TLS_MODE) == "istio"
+
+
+def labels_of(obj: Json) -> Json:
+    """Return the labels of an object or a template, empty where it has none."""
+    labels: Json = obj["metadata"].get("labels") or {}
+    return labels

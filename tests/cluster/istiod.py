@@ -23,7 +23,8 @@ _KEPT = ("ConfigMap", "MutatingWebhookConfiguration")
 class Istiod:
     """One istiod of one revision on a test cluster, for the time of a `with` block.
 
-    `values` are the chart's, say `{"pilot": {"cni": {"enabled": True}}}`; `tags` are revision tags.
+    `values` are the chart's, say `{"pilot": {"cni": {"enabled": True}}}`; `tags` are revision tags;
+    `environment` is istiod's own, say `{"PLATFORM": "openshift"}`.
     A revision other than "default" injects only where its name, or a tag of it, is asked for.
     """
 
@@ -35,12 +36,14 @@ class Istiod:
         tags: Sequence[str] = (),
         native: bool | None = None,
         values: Mapping[str, Any] | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.revision = revision
         self.tags = tuple(tags)
         self._plane = plane
         self._native = native
         self._values = dict(values or {})
+        self._environment = dict(environment or {})
         self._process: Process | None = None
         self._port, self._http, self._control = netns.free_ports(3)
         self._installed: list[Json] = []
@@ -93,6 +96,7 @@ class Istiod:
             "CLUSTER_ID": "Kubernetes",
             "ISTIOD_CUSTOM_HOST": "127.0.0.1,localhost",
             "HOME": str(home),
+            **self._environment,
         }
         if self._native is not None:
             environment["ENABLE_NATIVE_SIDECARS"] = str(self._native).lower()
@@ -149,8 +153,8 @@ class Istiod:
             "revision": "" if self.revision == "default" else self.revision,
             "revisionTags": list(self.tags),
             "istiodRemote": {"injectionURL": f"https://127.0.0.1:{self._port}/inject"},
-            "global": {"hub": HUB, "tag": TAG},
             **self._values,
+            "global": {"hub": HUB, "tag": TAG, **self._values.get("global", {})},
         }
         chart = str(build.istio_chart())
         arguments = ("template", "istiod", chart, f"--namespace={NAMESPACE}", "--values", "-")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 from tests.cluster.api import Api, Json, Refused
-from tests.cluster.istio_workloads import sidecar_of
+from tests.cluster.istio import sidecar_of
 from tests.cluster.istiod import Istiod
 from tests.cluster.plane import ControlPlane
 from tests.cluster.workloads import pod

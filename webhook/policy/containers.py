@@ -14,10 +14,13 @@ def env(container: Container) -> dict[str, str]:
     return {variable.name: variable.value or "" for variable in container.env or ()}
 
 
-def flags(container: Container, known: Collection[str]) -> tuple[dict[str, str], list[str]]:
+def flags(
+    container: Container, known: Collection[str], switches: Collection[str] = ()
+) -> tuple[dict[str, str], list[str]]:
     """Command line flags, as `--flag value` or `--flag=value`, and the arguments that are neither.
 
-    A flag that is unknown, given twice or has no value is among the latter: programs differ in what
+    `switches` are those of the known flags that may stand without a value, which is then "true". A
+    flag that is unknown, given twice or has no value is among the latter: programs differ in what
     they make of those.
     """
     found: dict[str, str] = {}
@@ -33,6 +36,8 @@ def flags(container: Container, known: Collection[str]) -> tuple[dict[str, str],
             last = ""
         elif equals:
             found[name] = value
+        elif name in switches:
+            found[name] = "true"
         else:
             last = name
     return found, [*odd, last] if last else odd

@@ -61,11 +61,13 @@ class Capabilities(_Fields, frozen=True, gc=False, rename="camel"):
 
 
 class SecurityContext(_Fields, frozen=True, gc=False, rename="camel"):
-    """securityContext of a container; a pod's has the first three fields alone."""
+    """securityContext of a pod, which has no rights, or of a container, which has one group."""
 
     run_as_user: int | None = None
     run_as_group: int | None = None
     run_as_non_root: bool | None = None
+    fs_group: int | None = None
+    supplemental_groups: list[int] | None = None
     privileged: bool | None = None
     capabilities: Capabilities | None = None
 
@@ -110,6 +112,7 @@ class Container(_Fields, frozen=True, gc=False, rename="camel"):
     image: str | None = None
     command: list[str] | None = None
     args: list[str] | None = None
+    working_dir: str | None = None
     env: list[EnvVar] | None = None
     env_from: list[Any] | None = None
     ports: list[ContainerPort] | None = None

@@ -7,7 +7,7 @@ enablement_selector.go. Sources are paths in istio at 1.32-dev.
 from collections.abc import Iterator
 
 from webhook.policy.meshes import Mesh, Spot, Want, annotation, label
-from webhook.policy.meshes.istio import STATUS, is_infrastructure
+from webhook.policy.meshes.istio import REROUTES, STATUS, is_infrastructure
 from webhook.policy.settings import Settings
 from webhook.policy.workload import Placed, Pod
 
@@ -60,6 +60,9 @@ class Ambient(Mesh):
         """Inbound capture off, which only an ingress controller needs (nodeagent/net.go)."""
         if pod.annotations.get(BYPASS, "").lower() in ("1", "t", "true") and not pod.ingress:
             yield Spot(annotation(BYPASS))
+        if virtual := pod.annotations.get(REROUTES[0]):
+            yield Spot(annotation(REROUTES[0]), (virtual,),
+                       "lets what comes in pass for what the pod sends")  # fmt: skip
 
     def forged_status(self, pod: Pod) -> Iterator[Spot]:
         """A sidecar's status keeps the CNI away; the agent's annotation is the agent's to set."""

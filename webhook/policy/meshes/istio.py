@@ -3,12 +3,12 @@
 Sources are paths in istio at 1.32-dev unless said otherwise.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 
-from webhook.policy import containers, ports, proxyconfig, sidecars
+from webhook.policy import containers, istio_containers, ports, proxyconfig, sidecars
 from webhook.policy.images import repository
+from webhook.policy.istio_containers import INIT, PROXY, VALIDATION, Rules
 from webhook.policy.meshes import Mesh, Spot, Want, annotation, label
-from webhook.policy.objects import Container
 from webhook.policy.settings import Settings
 from webhook.policy.workload import Placed, Pod
 
@@ -22,9 +22,11 @@ TEMPLATES = "inject.istio.io/templates"
 INTERCEPTION = "sidecar.istio.io/interceptionMode"
 PROXY_IMAGE = "sidecar.istio.io/proxyImage"
 BOOTSTRAP = "sidecar.istio.io/bootstrapOverride"
+DISCOVERY = "sidecar.istio.io/discoveryAddress"
 TRAFFIC = "traffic.sidecar.istio.io/"
+#: What comes in by such an interface passes as what the pod sends; the first name is the new one.
+REROUTES = ("istio.io/reroute-virtual-interfaces", f"{TRAFFIC}kubevirtInterfaces")
 
-PROXY, INIT, VALIDATION = "istio-proxy", "istio-init", "istio-validation"
 _PLACES = {
     PROXY: ("initContainers", "containers"),
     INIT: ("initContainers",),
@@ -34,22 +36,11 @@ _PLACES = {
 _AUTO = "auto"
 #: The injector's own ports, which it never captures (files/injection-template.yaml).
 _OWN_INBOUND = "15090,15021,15020"
-#: All flags that the injector gives istio-init and istio-validation; a -b, -i and -x of other
-#: values are judged, and any other flag may make it redirect little or nothing.
-_INIT_FLAGS = frozenset({
-    "-p", "-z", "-u", "-g", "-m", "-i", "-x", "-b", "-d", "-q", "-o", "-k", "-c",
-    "--log_output_level", "--log_as_json", "--redirect-dns", "--capture-all-dns",
-    "--run-validation", "--skip-rule-apply", "--native-nftables",
-})  # fmt: skip
-#: Ways in which other programs than the proxy's own get into its environment or bootstrap.
-_GUARDED_ENV = (
-    "DISABLE_ENVOY", "CA_ADDR", "CA_PROVIDER", "CA_ROOT_CA", "PILOT_CERT_PROVIDER", "XDS_",
-    "FILE_MOUNTED_CERTS", "TRUST_DOMAIN", "ISTIO_BOOTSTRAP", "ISTIO_META_INTERCEPTION_MODE",
-    "ISTIO_META_TLS", "PROXY_CONFIG", "POD_", "SERVICE_ACCOUNT", "LD_", "PATH",
-)  # fmt: skip
 #: The proxy's key, token and the sockets that hand them out (files/injection-template.yaml).
 _IDENTITY_VOLUMES = ("istio-token", "workload-certs", "workload-socket", "credential-socket")
-#: Labels of pods that are gateways or waypoints (files/waypoint.yaml, kube-gateway.yaml).
+#: Where the proxy's bootstrap and its agent's state lie.
+_STATE_VOLUMES = ("istio-envoy", "istio-data")
+#: The proxy's role in pods that are gateways or waypoints (files/waypoint.yaml, kube-gateway.yaml).
 _ROLES = ("router", "waypoint")
 
 
@@ -105,17 +96,34 @@ class Istio(Mesh):
         return is_infrastructure(pod, self.own.proxy_images)
 
     def missing(self, pod: Pod) -> Iterator[Spot]:
-        """No container is the proxy, in either list."""
-        if pod.proxy is None:
-            yield Spot("spec.initContainers", reason="has no istio-proxy container")
+        """No container is the proxy, in either list: the injector skips without a word."""
+        if pod.proxy is not None:
+            return
+        revision = pod.labels.get(REVISION)
+        if pod.labels.get(INJECT) != "true":
+            fix = ("see that mendix-mesh's mutating webhook runs, and that its configuration's "
+                   "name sorts before Istio's")  # fmt: skip
+        elif revision is not None:
+            fix = (f"see that Istio's revision or tag {revision} is installed, and that no label "
+                   "istio-injection or istio.io/rev of the namespace says otherwise")  # fmt: skip
+        else:
+            fix = ("see that the namespace has no label istio-injection=disabled, and none "
+                   "istio.io/rev of a revision that is not installed; where no revision is the "
+                   "default, name yours in settings.istio.revision")  # fmt: skip
+        yield Spot("spec.initContainers", reason="has no istio-proxy container", fix=fix)
 
     def forgeries(self, pod: Pod) -> Iterator[Spot]:
         """The name istio-proxy without what makes it a sidecar that captures."""
+        if pod.final:
+            for placed in pod.workload_containers:
+                if placed.name in _PLACES:
+                    yield Spot(placed.field("name"), (placed.name,), "is a name of Istio's own, "
+                               "for which its CNI plugin may leave the pod alone")  # fmt: skip
         proxy = pod.proxy
         if proxy is None or self.is_infrastructure(pod):
             return
         for placed in pod.mesh_containers:
-            yield from _own_programs(placed)
+            yield from istio_containers.own_programs(placed)
         role = tuple(proxy.container.args or ())[:2]
         if role != ("proxy", "sidecar"):
             yield Spot(proxy.field("args"), (" ".join(role) or "none",), "is not run as a sidecar")
@@ -137,33 +145,37 @@ class Istio(Mesh):
 
     def untrusted_images(self, pod: Pod) -> Iterator[Spot]:
         """Images of Istio's containers, or those asked for by annotation."""
+        fix = "use the mesh's image, or name your mirror in settings.istio.proxyImages"
         for placed in pod.mesh_containers:
             if repository(placed.container.image or "") not in self.own.proxy_images:
-                yield Spot(placed.field("image"), (placed.container.image or "none",),
-                           fix="use the mesh's image, or name your mirror in "
-                           "settings.istio.proxyImages")  # fmt: skip
+                yield Spot(placed.field("image"), (placed.container.image or "none",), fix=fix)
         asked = pod.annotations.get(PROXY_IMAGE)
         if asked and pod.proxy is None and repository(asked) not in self.own.proxy_images:
-            yield Spot(annotation(PROXY_IMAGE), (asked,))
+            yield Spot(annotation(PROXY_IMAGE), (asked,), fix=fix)
 
     def capture_bypasses(self, pod: Pod) -> Iterator[Spot]:
-        """Interception off, ports and addresses left out, templates that capture nothing."""
+        """Interception off, ports and addresses left out, templates that capture nothing.
+
+        The CNI plugin obeys the annotations, istio-init its arguments: both are judged, and what an
+        annotation explains is said once.
+        """
         if self.is_infrastructure(pod):
             return
         yield from self._templates(pod)
-        config = proxyconfig.parse(pod.annotations.get(CONFIG))
-        for spot, mode in (
-            (annotation(INTERCEPTION), pod.annotations.get(INTERCEPTION)),
-            (annotation(CONFIG), config.get("interceptionMode")),
-        ):
-            if mode is not None and str(mode).upper() == "NONE":
-                yield Spot(spot, ("interceptionMode NONE",))
-        init = next((p for p in pod.mesh_containers if p.name in (INIT, VALIDATION)), None)
-        flags, odd = containers.flags(_rules(init), _INIT_FLAGS) if init else ({}, [])
-        yield from self._includes(pod, init, flags)
-        yield from self._excludes(pod, init, flags)
-        if init:
-            yield from _hollow_init(init, flags, odd)
+        mode = pod.annotations.get(INTERCEPTION)
+        if mode is not None and mode not in ("REDIRECT", "TPROXY"):
+            yield Spot(annotation(INTERCEPTION), (mode,))
+        config = proxyconfig.parse(pod.annotations.get(CONFIG)) or {}
+        if not istio_containers.captures(config):
+            yield Spot(annotation(CONFIG), (f"interceptionMode {config['interceptionMode']}",))
+        inits = [
+            istio_containers.rules(placed) for placed in pod.mesh_containers if placed.name != PROXY
+        ]
+        yield from self._includes(pod, inits)
+        yield from self._excludes(pod, inits)
+        yield from _reroutes(pod, inits)
+        for init in inits:
+            yield from istio_containers.hollow(init)
 
     def _templates(self, pod: Pod) -> Iterator[Spot]:
         """Only the sidecar template captures: gateway, grpc-* and a custom one need not (2.3)."""
@@ -177,43 +189,50 @@ class Istio(Mesh):
         if other := [name for name in names if name not in allowed]:
             yield Spot(annotation(TEMPLATES), tuple(other))
 
-    def _includes(self, pod: Pod, init: Placed | None, flags: Mapping[str, str]) -> Iterator[Spot]:
+    def _includes(self, pod: Pod, inits: Collection[Rules]) -> Iterator[Spot]:
+        reason = "captures only what it lists"
         for key, flag in (("includeInboundPorts", "-b"), ("includeOutboundIPRanges", "-i")):
             if key == "includeInboundPorts" and pod.ingress:
                 continue  # its clients are not of the mesh
-            asked = pod.annotations.get(TRAFFIC + key)
-            if asked is not None:
-                if asked.strip() != "*":
-                    yield Spot(annotation(TRAFFIC + key), (f'"{asked}"',),
-                               "captures only what it lists")  # fmt: skip
-            elif init and flags.get(flag, "*") != "*":
-                yield Spot(init.field("args"), (f'{flag} "{flags[flag]}"',),
-                           "captures only what it lists")  # fmt: skip
+            asked = pod.annotations.get(TRAFFIC + key, "*").strip()
+            if asked != "*":
+                yield Spot(annotation(TRAFFIC + key), (f'"{asked}"',), reason)
+            for init in inits:
+                told = init.flags.get(flag, "").strip()
+                if told not in ("*", asked):
+                    yield Spot(init.placed.field("args"), (f'{flag} "{told}"',), reason)
 
-    def _excludes(self, pod: Pod, init: Placed | None, flags: Mapping[str, str]) -> Iterator[Spot]:
+    def _excludes(self, pod: Pod, inits: Collection[Rules]) -> Iterator[Spot]:
         allow = self.allowed(pod)
         for key, flag, allowed in (
             ("excludeInboundPorts", "-d", [*self._inbound, *allow.inbound]),
             ("excludeOutboundPorts", "-o", [*self._outbound, *allow.outbound]),
         ):
-            asked = pod.annotations.get(TRAFFIC + key)
-            if asked is not None and (past := ports.beyond(asked, allowed)):
-                yield Spot(annotation(TRAFFIC + key), tuple(past))
-            elif init and (past := ports.beyond(flags.get(flag, ""), allowed)):
-                yield Spot(init.field("args"), tuple(past), f"leaves out ports by {flag}")
+            asked = ports.beyond(pod.annotations.get(TRAFFIC + key, ""), allowed)
+            if asked:
+                yield Spot(annotation(TRAFFIC + key), tuple(asked))
+            for init in inits:
+                told = init.excluded_ports(flag, allowed)
+                if more := [part for part in told if part not in asked]:
+                    yield Spot(
+                        init.placed.field("args"), tuple(more), f"leaves out ports by {flag}"
+                    )
         subnets = {*self.own.exclude_outbound_ip_ranges, *allow.subnets}
         for key, flag in (("excludeOutboundIPRanges", "-x"), ("excludeInterfaces", "-c")):
-            asked = pod.annotations.get(TRAFFIC + key)
-            listed = flags.get(flag, "") if asked is None else asked
-            parts = [part.strip() for part in listed.split(",")]
-            if past := [part for part in parts if part and part not in subnets]:
-                if asked is not None:
-                    yield Spot(annotation(TRAFFIC + key), tuple(past))
-                elif init:
-                    yield Spot(init.field("args"), tuple(past), f"leaves out traffic by {flag}")
+            asked = _beyond(pod.annotations.get(TRAFFIC + key, ""), subnets)
+            if asked:
+                yield Spot(annotation(TRAFFIC + key), tuple(asked))
+            for init in inits:
+                if more := _beyond(init.flags.get(flag, ""), {*subnets, *asked}):
+                    yield Spot(init.placed.field("args"), tuple(more),
+                               f"leaves out traffic by {flag}")  # fmt: skip
 
     def identity_clashes(self, pod: Pod) -> Iterator[Spot]:
-        """The firewall lets the proxy's user and group out unproxied (analyzer IST0144)."""
+        """The firewall lets the proxy's user and group out unproxied (analyzer IST0144).
+
+        A proxy that runs as root, for TPROXY or low ports, is let out by its group: no rule names
+        root (cni/pkg/plugin/sidecar_redirect.go).
+        """
         if self.is_infrastructure(pod):
             return
         ours = self.own.proxy_uid
@@ -221,23 +240,25 @@ class Istio(Mesh):
         if pod.proxy:
             context = pod.proxy.container.security_context
             uid = context.run_as_user if context else None
-            transparent = pod.annotations.get(INTERCEPTION) == "TPROXY"
-            if uid and not transparent:
-                taken.add(uid)
-            if ours is not None and uid != ours and not transparent:
-                yield Spot(pod.proxy.field("securityContext.runAsUser"), (str(uid),),
-                           f"is not {ours}, the user that is not captured",
-                           "let Istio's injector make istio-proxy, or on OpenShift set "
-                           "settings.istio.proxyUid: null")  # fmt: skip
+            gid = context.run_as_group if context else None
+            taken |= {own for own in (uid, gid) if own}
+            for name, own, fine in (
+                ("runAsUser", uid, (ours, 0)),
+                ("runAsGroup", gid, (ours, 0, None)),
+            ):
+                if ours is not None and own not in fine:
+                    yield Spot(pod.proxy.field(f"securityContext.{name}"), (str(own),),
+                               f"is not {ours}, which alone is not captured",
+                               "let Istio's injector make istio-proxy, or on OpenShift set "
+                               "settings.istio.proxyUid: null")  # fmt: skip
         for placed in pod.mesh_containers:
-            if placed.name == INIT:
-                flags, _ = containers.flags(_rules(placed), _INIT_FLAGS)
-                passes = containers.number(flags.get("-u")) | containers.number(flags.get("-g"))
-                if passes - taken:
-                    yield Spot(placed.field("args"), tuple(map(str, sorted(passes - taken))),
-                               "lets another user past the proxy than the proxy's",
-                               "let Istio's injector make istio-init")  # fmt: skip
-                taken |= passes
+            if placed.name != PROXY:
+                passing, odd = istio_containers.passing(istio_containers.rules(placed))
+                if others := [*map(str, sorted(passing - taken)), *odd]:
+                    yield Spot(placed.field("args"), tuple(others),
+                               "lets others past the proxy than the proxy",
+                               f"let Istio's injector make {placed.name}")  # fmt: skip
+                taken |= passing
         yield from sidecars.clashes(pod, taken, taken)
 
     def mtls_disabled(self, pod: Pod) -> Iterator[Spot]:
@@ -247,42 +268,50 @@ class Istio(Mesh):
             yield Spot(label(TLS_MODE), (mode,))
 
     def overridden_env(self, pod: Pod) -> Iterator[Spot]:
-        """Variables and bootstraps that undo the proxy, from annotations or in the container."""
+        """Variables, programs and bootstraps that undo the proxy, by annotation or in place."""
+        fix = "remove it: the proxy's set-up is the injector's"
         if BOOTSTRAP in pod.annotations:
-            yield Spot(annotation(BOOTSTRAP), (pod.annotations[BOOTSTRAP],))
-        metadata = proxyconfig.parse(pod.annotations.get(CONFIG)).get("proxyMetadata")
-        named = metadata if isinstance(metadata, dict) else {}
-        if guarded := sorted(name for name in map(str, named) if name.startswith(_GUARDED_ENV)):
-            yield Spot(annotation(CONFIG), tuple(guarded))
+            yield Spot(annotation(BOOTSTRAP), (pod.annotations[BOOTSTRAP],), fix=fix)
+        config = proxyconfig.parse(pod.annotations.get(CONFIG))
+        if config is None:
+            yield Spot(annotation(CONFIG), (), "can't be read, and may override anything",
+                       "write it as one plain YAML or JSON mapping, without aliases")  # fmt: skip
+        else:
+            guarded = istio_containers.guarded_config(config)
+            guarded += istio_containers.guarded_metadata(config)
+            if guarded:
+                yield Spot(annotation(CONFIG), tuple(guarded), fix=fix)
         for placed in pod.mesh_containers:
             if placed.container.env_from:
-                yield Spot(placed.field("envFrom"))
-        if pod.proxy is None:
-            return
-        env = pod.proxy.container.env or ()
-        odd = [v.name for v in env if v.name.startswith(("DISABLE_ENVOY", "LD_", "PATH"))]
-        names = [variable.name for variable in env]
-        if len(set(names)) != len(names):
-            odd += {n for n in names if names.count(n) > 1 and n.startswith(_GUARDED_ENV)}
-        if odd:
-            yield Spot(pod.proxy.field("env"), tuple(sorted(odd)))
+                yield Spot(placed.field("envFrom"), fix=fix)
+            if odd := istio_containers.undoing_env(placed):
+                yield Spot(placed.field("env"), odd, fix=fix)
 
     def elsewhere(self, pod: Pod) -> Iterator[Spot]:
-        """Addresses of istiod that are not the cluster's."""
-        config = proxyconfig.parse(pod.annotations.get(CONFIG))
-        address = config.get("discoveryAddress")
-        if address is not None and not self._is_ours(str(address)):
-            yield Spot(annotation(CONFIG), (f"discoveryAddress {address}",))
+        """Addresses of istiod that are not the cluster's; the agent reads annotations too."""
+        fix = "remove it, or name its host in settings.istio.controlPlaneHosts"
+        config = proxyconfig.parse(pod.annotations.get(CONFIG)) or {}
+        told = [
+            (annotation(DISCOVERY), pod.annotations.get(DISCOVERY)),
+            (annotation(CONFIG), config.get("discoveryAddress")),
+        ]
         if pod.proxy:
             env = containers.env(pod.proxy.container)
-            injected = proxyconfig.parse(env.get("PROXY_CONFIG")).get("discoveryAddress")
-            for name, found in (("CA_ADDR", env.get("CA_ADDR")), ("PROXY_CONFIG", injected)):
-                if found and not self._is_ours(str(found)):
-                    yield Spot(pod.proxy.field(f"env[{name}]"), (str(found),))
+            injected = proxyconfig.parse(env.get("PROXY_CONFIG")) or {}
+            address = injected.get("discoveryAddress")
+            if address != config.get("discoveryAddress"):
+                told.append((pod.proxy.field("env[PROXY_CONFIG]"), address))
+            told.append((pod.proxy.field("env[CA_ADDR]"), env.get("CA_ADDR")))
+        for field, found in told:
+            if found is not None and not self._is_ours(str(found)):
+                yield Spot(field, (str(found),), fix=fix)
 
     def exposed_identity(self, pod: Pod) -> Iterator[Spot]:
-        """The token, key and sockets with which the proxy proves who it is."""
-        return sidecars.mounts(pod, _IDENTITY_VOLUMES)
+        """The token, key and sockets with which the proxy proves who it is; and its bootstrap."""
+        yield from sidecars.mounts(pod, _IDENTITY_VOLUMES)
+        yield from sidecars.mounts(
+            pod, _STATE_VOLUMES, "lets the container change what the proxy runs"
+        )
 
     def forged_status(self, pod: Pod) -> Iterator[Spot]:
         """The injector's own status without its proxy."""
@@ -306,10 +335,11 @@ class Istio(Mesh):
         return pod.old is not None and pod.old.labels.get(TLS_MODE) == "istio"
 
     def _is_ours(self, address: str) -> bool:
-        host = address.rpartition(":")[0] or address
-        return host in self.own.control_plane_hosts or sidecars.is_service_in(
-            address, self.own.control_plane_namespace
-        )
+        """Whether it is istiod's; in a cluster domain of its own, settings must have the host."""
+        host = (address.rpartition(":")[0] or address).removesuffix(".cluster.local")
+        service, _, rest = host.partition(".")
+        ours = rest == f"{self.own.control_plane_namespace}.svc" and bool(service)
+        return ours or host in self.own.control_plane_hosts
 
 
 def is_infrastructure(pod: Pod, images: Collection[str]) -> bool:
@@ -320,58 +350,31 @@ def is_infrastructure(pod: Pod, images: Collection[str]) -> bool:
     """
     if len(pod.containers) != 1 or pod.spec.host_network:
         return False
-    only = pod.containers[0].container
-    if only.name != PROXY or only.command:
+    only = pod.containers[0]
+    container = only.container
+    if only.name != PROXY or any(istio_containers.own_programs(only)):
         return False
-    if not pod.final and only.image == _AUTO:
+    if not pod.final and container.image == _AUTO:
         return pod.annotations.get(TEMPLATES, "").strip() == "gateway"
-    args = tuple(only.args or ())[:2]
-    trusted = repository(only.image or "") in images
+    args = tuple(container.args or ())[:2]
+    trusted = repository(container.image or "") in images
     return trusted and len(args) == 2 and args[0] == "proxy" and args[1] in _ROLES
 
 
-def _own_programs(placed: Placed) -> Iterator[Spot]:
-    container = placed.container
-    if container.command:
-        yield Spot(placed.field("command"), reason="runs a command of its own")
-    if placed.name != PROXY:
-        if container.restart_policy:
-            yield Spot(placed.field("restartPolicy"),
-                       reason="lets the pod start although the container fails")  # fmt: skip
-        if tuple(container.args or ())[:1] != ("istio-iptables",):
-            yield Spot(placed.field("args"), reason="does not set the rules that redirect")
-    for field, command in containers.hooks(container):
-        if command[:1] != ["pilot-agent"]:
-            yield Spot(placed.field(field), reason="runs a command of its own")
-    for index, mount in enumerate(container.volume_mounts or ()):
-        if containers.covers_programs(mount) and not _is_istios(mount.mount_path):
-            yield Spot(placed.field(f"volumeMounts[{index}]"), (mount.mount_path,),
-                       "puts a volume over the container's programs")  # fmt: skip
+def _reroutes(pod: Pod, inits: Collection[Rules]) -> Iterator[Spot]:
+    reason = "lets what comes in pass for what the pod sends"
+    asked = [pod.annotations[key] for key in REROUTES if pod.annotations.get(key)]
+    for key in REROUTES:
+        if pod.annotations.get(key):
+            yield Spot(annotation(key), (pod.annotations[key],), reason)
+    for init in inits:
+        if (told := init.flags.get("-k")) and told not in asked:
+            yield Spot(init.placed.field("args"), (f"-k {told}",), reason)
 
 
-def _is_istios(path: str) -> bool:
-    return path.startswith(("/etc/istio", "/var/run/secrets", "/var/lib/istio"))
-
-
-def _rules(placed: Placed) -> Container:
-    """The container without the name of the program that is its first argument."""
-    args = placed.container.args or []
-    return Container(name=placed.name, args=[*args[1:]])
-
-
-def _hollow_init(init: Placed, flags: Mapping[str, str], odd: list[str]) -> Iterator[Spot]:
-    fix = f"let Istio's injector make {init.name}"
-    skips = [flag for flag in ("--skip-rule-apply",) if flag in {*flags, *odd}]
-    rest = [part for part in odd if part not in ("--run-validation", "--skip-rule-apply")]
-    if rest or (init.name == INIT and skips):
-        yield Spot(init.field("args"), tuple(rest or skips),
-                   "has arguments that can keep it from redirecting", fix)  # fmt: skip
-    for flag, port in (("-p", "15001"), ("-z", "15006")):
-        if flags.get(flag, port) != port:
-            yield Spot(init.field("args"), (f"{flag} {flags[flag]}",),
-                       "redirects to another port than the proxy's", fix)  # fmt: skip
-    if flags.get("-m", "REDIRECT") not in ("REDIRECT", "TPROXY"):
-        yield Spot(init.field("args"), (f"-m {flags['-m']}",), "redirects nothing", fix)
+def _beyond(text: str, allowed: Collection[str]) -> list[str]:
+    parts = [part.strip() for part in text.split(",")]
+    return [part for part in parts if part and part not in allowed]
 
 
 MESH = Istio

@@ -1,0 +1,196 @@
+"""Istio's own containers: what they are run with, and what would make them do something else.
+
+Sources are paths in istio at 1.31, unless said otherwise.
+"""
+
+import posixpath
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from typing import NamedTuple
+
+from webhook.policy import containers, ports, proxyconfig
+from webhook.policy.meshes import Spot
+from webhook.policy.objects import Container
+from webhook.policy.proxyconfig import Config
+from webhook.policy.workload import Placed
+
+PROXY, INIT, VALIDATION = "istio-proxy", "istio-init", "istio-validation"
+
+#: Flags that the injector gives the proxy (files/injection-template.yaml, waypoint.yaml). Others
+#: name a bootstrap or a mesh configuration of the author's (pilot-agent/app/cmd.go).
+_PROXY_FLAGS = frozenset({
+    "--domain", "--proxyLogLevel", "--proxyComponentLogLevel", "--log_output_level", "--stsPort",
+    "--outlierLogPath", "--concurrency", "--serviceCluster", "--log_as_json",
+})  # fmt: skip
+#: All flags that the injector gives istio-init and istio-validation (istio-iptables/pkg/cmd).
+_RULE_FLAGS = frozenset({
+    "-p", "-z", "-u", "-g", "-m", "-i", "-x", "-b", "-d", "-q", "-o", "-k", "-c",
+    "--log_output_level", "--redirect-dns", "--capture-all-dns", "--log_as_json",
+    "--run-validation", "--skip-rule-apply", "--force-apply", "--native-nftables",
+})  # fmt: skip
+#: Those that stand without a value.
+_SWITCHES = frozenset({
+    "--log_as_json", "--run-validation", "--skip-rule-apply", "--force-apply", "--native-nftables",
+})  # fmt: skip
+#: Variables that nobody gives the whole mesh. istio-init takes each flag from the environment too,
+#: so that one of them may tell it to do nothing; the others change what the proxy runs.
+_UNDOING_ENV = (
+    "DRY_RUN", "SKIP_RULE_APPLY", "CLEANUP_ONLY", "RUN_VALIDATION", "NETWORK_NAMESPACE", "CNI_MODE",
+    "RECONCILE", "FORCE_IPTABLES_BINARY", "IPTABLES_PROBE_PORT", "PROBE_TIMEOUT", "ENVOY_USER",
+    "ENVOY_PORT", "PROXY_UID", "PROXY_GID", "KUBE_VIRT_INTERFACES", "INBOUND_", "ISTIO_INBOUND_",
+    "ISTIO_OUTBOUND_", "ISTIO_LOCAL_", "ISTIO_EXCLUDE_", "ISTIO_SERVICE_", "DISABLE_ENVOY",
+    "ISTIO_BOOTSTRAP", "OUTPUT_CERTS", "PROV_CERT", "LD_", "PATH",
+)  # fmt: skip
+#: What an author's `proxyMetadata` may not set either, though a mesh's configuration may.
+_GUARDED_ENV = (
+    *_UNDOING_ENV, "CA_ADDR", "CA_PROVIDER", "CA_ROOT_CA", "CA_HEADER_", "PILOT_CERT_PROVIDER",
+    "XDS_", "ISTIOD_SAN", "JWT_POLICY", "FILE_MOUNTED_CERTS", "CREDENTIAL_", "WORKLOAD_IDENTITY_",
+    "TRUST_DOMAIN", "ISTIO_META_INTERCEPTION_MODE", "ISTIO_META_TLS", "PROXY_CONFIG", "POD_",
+    "SERVICE_ACCOUNT",
+)  # fmt: skip
+#: Keys of its configuration that give the proxy another program, bootstrap or folder, or plaintext
+#: to its control plane (pkg/istio-agent/agent.go, pkg/bootstrap/instance.go).
+_GUARDED_KEYS = frozenset({
+    "binaryPath", "configPath", "customConfigFile", "proxyBootstrapTemplatePath",
+    "controlPlaneAuthPolicy",
+})  # fmt: skip
+#: Interception modes that redirect traffic, by name and number, and the texts of none at all.
+_CAPTURING = ("REDIRECT", "TPROXY", "0", "1", "", "~", "null")
+#: Hooks of the injector's: they wait, or tell the agent to drain. Installations add a sleep.
+_AGENT_HOOKS = (["pilot-agent", "wait"], ["pilot-agent", "request"])
+_SLEEPS = (["sleep"], ["/bin/sleep"])
+#: The proxy's own folders, and the volumes that the injector puts there. Paths may be relative to
+#: the working directory (pkg/config/constants), which is the root.
+_OWN_PATHS = ("/etc/istio", "/etc/certs", "/var/lib/istio", "/var/run/secrets")
+_OWN_VOLUMES = frozenset({
+    "workload-socket", "credential-socket", "workload-certs", "istio-envoy", "istio-data",
+    "istio-podinfo", "istio-token", "istiod-ca-cert", "istio-ca-crl", "istio-certs",
+    "custom-bootstrap-volume", "gke-workload-certificate",
+})  # fmt: skip
+#: Folders below those that are others': the API's token, and a cloud's.
+_OTHERS_PATHS = ("/var/run/secrets/kubernetes.io", "/var/run/secrets/eks.amazonaws.com",
+                 "/var/run/secrets/azure")  # fmt: skip
+
+
+class Rules(NamedTuple):
+    """What istio-init, or istio-validation, is told about the rules that redirect traffic."""
+
+    placed: Placed
+    flags: dict[str, str]
+    odd: list[str]
+
+    def excluded_ports(self, flag: str, allowed: ports.Ranges) -> list[str]:
+        """The ports that a flag leaves out, other than allowed ones."""
+        return ports.beyond(self.flags.get(flag, ""), allowed)
+
+
+def rules(placed: Placed) -> Rules:
+    """Read the arguments after the name of the program, `istio-iptables`."""
+    args = (placed.container.args or [])[1:]
+    return Rules(placed, *containers.flags(Container(args=args), _RULE_FLAGS, _SWITCHES))
+
+
+def hollow(of: Rules) -> Iterator[Spot]:
+    """Arguments that make it redirect nothing, or elsewhere."""
+    placed, flags = of.placed, of.flags
+    field, fix = placed.field("args"), f"let Istio's injector make {placed.name}"
+    skips = ["--skip-rule-apply"] if placed.name == INIT and "--skip-rule-apply" in flags else []
+    if of.odd or skips:
+        yield Spot(field, tuple(of.odd or skips),
+                   "has arguments that can keep it from redirecting", fix)  # fmt: skip
+    if placed.name == VALIDATION and flags.get("--run-validation") != "true":
+        yield Spot(field, reason="does not see whether anything is redirected", fix=fix)
+    for flag, port in (("-p", "15001"), ("-z", "15006")):
+        if flags.get(flag, port) != port:
+            yield Spot(field, (f"{flag} {flags[flag]}",),
+                       "redirects to another port than the proxy's", fix)  # fmt: skip
+    if flags.get("-m", "REDIRECT") not in ("REDIRECT", "TPROXY"):
+        yield Spot(field, (f"-m {flags['-m']}",), "redirects nothing", fix)
+
+
+def passing(of: Rules) -> tuple[set[int], list[str]]:
+    """The users and groups that its rules let out unproxied, and what is no number of one."""
+    numbers: set[int] = set()
+    odd: list[str] = []
+    for flag in ("-u", "-g"):
+        if flag in of.flags:
+            for part in of.flags[flag].split(","):
+                found = containers.number(part)
+                numbers |= found
+                odd += [] if found else [f"{flag} {of.flags[flag]}"]
+    return numbers, odd
+
+
+def own_programs(placed: Placed) -> Iterator[Spot]:
+    """Ways to make a container of Istio's run something else than its program, or not end."""
+    container = placed.container
+    args = container.args or []
+    if container.command:
+        yield Spot(placed.field("command"), reason="runs a command of its own")
+    if container.working_dir not in (None, "", "/"):
+        yield Spot(placed.field("workingDir"), reason="looks for its files in another folder")
+    if placed.name != PROXY:
+        if container.restart_policy:
+            yield Spot(placed.field("restartPolicy"),
+                       reason="lets the pod start although the container fails")  # fmt: skip
+        if args[:1] != ["istio-iptables"]:
+            yield Spot(placed.field("args"), reason="does not set the rules that redirect")
+    elif args[:1] == ["proxy"]:
+        _, odd = containers.flags(Container(args=args[2:]), _PROXY_FLAGS, _SWITCHES)
+        if odd:
+            yield Spot(placed.field("args"), tuple(odd), "has arguments that can change what it is")
+    for field, command in containers.hooks(container):
+        if command[:1] not in _SLEEPS and command[:2] not in _AGENT_HOOKS:
+            yield Spot(placed.field(field), reason="runs a command of its own")
+    for index, mount in enumerate(container.volume_mounts or ()):
+        path = posixpath.normpath("/" + mount.mount_path.lstrip("/"))
+        if containers.covers_programs(mount) or (
+            _is_below(path, _OWN_PATHS)
+            and mount.name not in _OWN_VOLUMES
+            and not _is_below(path, _OTHERS_PATHS)
+        ):
+            yield Spot(placed.field(f"volumeMounts[{index}]"), (mount.mount_path,),
+                       "puts a volume over the container's programs or files")  # fmt: skip
+
+
+def _is_below(path: str, folders: Collection[str]) -> bool:
+    return any(path == folder or path.startswith(folder + "/") for folder in folders)
+
+
+def guarded_config(config: Config) -> list[str]:
+    """The keys of a proxy's configuration that only the mesh's own may have."""
+    return sorted(_GUARDED_KEYS & config.keys())
+
+
+def guarded_metadata(config: Config) -> list[str]:
+    """The variables of `proxyMetadata` that only the mesh's own may set."""
+    found = config.get("proxyMetadata")
+    names = found if isinstance(found, Mapping) else {}
+    return sorted(name for name in names if name.startswith(_GUARDED_ENV))
+
+
+def captures(config: Config) -> bool:
+    """Whether a proxy's configuration leaves the interception on."""
+    return config.get("interceptionMode", "") in _CAPTURING
+
+
+def undoing_env(placed: Placed) -> tuple[str, ...]:
+    """Variables in a container of Istio's that undo it, whoever put them there.
+
+    An author's come through the pod's `proxyMetadata`, a ProxyConfig resource of the namespace, or
+    a container with the proxy's name.
+    """
+    env = placed.container.env or ()
+    count = Counter(variable.name for variable in env)
+    odd = {
+        name
+        for name, times in count.items()
+        if name.startswith(_UNDOING_ENV) or (times > 1 and name.startswith(_GUARDED_ENV))
+    }
+    for variable in env:
+        if variable.name == "ISTIO_META_INTERCEPTION_MODE":
+            odd |= set() if variable.value in ("REDIRECT", "TPROXY") else {variable.name}
+        elif variable.name == "PROXY_CONFIG":
+            config = proxyconfig.parse(variable.value)
+            odd |= {variable.name} if config is None or guarded_config(config) else set()
+    return tuple(sorted(odd))
