@@ -7,6 +7,9 @@ from webhook.policy.objects import Container, Lifecycle, VolumeMount
 
 #: A volume here could replace a program, or be loaded into it.
 _PROGRAM_PATHS = ("/bin", "/etc/ld.so", "/lib", "/sbin", "/usr")
+#: Variables that make a container run, or load, another program than its image's; the last three
+#: are those of iptables, which loads its extensions.
+LOADER_ENV = ("LD_", "PATH", "XTABLES_", "IPTABLES_", "IP6TABLES_")
 
 
 def env(container: Container) -> dict[str, str]:
@@ -69,7 +72,13 @@ def hooks(container: Container) -> Iterator[tuple[str, list[str]]]:
             yield f"{field}.exec", handler.exec.command or []
 
 
-def covers_programs(mount: VolumeMount) -> bool:
-    """Whether a mounted volume hides programs or libraries of the image; paths may be relative."""
+def mount_path(mount: VolumeMount) -> str:
+    """Where a volume is mounted, in one spelling: paths may be relative, /var/run may be a link."""
     path = posixpath.normpath("/" + mount.mount_path.lstrip("/"))
+    return f"/var{path}" if path == "/run" or path.startswith("/run/") else path
+
+
+def covers_programs(mount: VolumeMount) -> bool:
+    """Whether a mounted volume hides programs or libraries of the image."""
+    path = mount_path(mount)
     return path in ("/", "/etc") or path.startswith(_PROGRAM_PATHS)

@@ -3,16 +3,15 @@
 Sources are paths in istio at 1.31, unless said otherwise.
 """
 
-import posixpath
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from webhook.policy import containers, ports, proxyconfig
 from webhook.policy.meshes import Spot
-from webhook.policy.objects import Container
+from webhook.policy.objects import Container, VolumeMount
 from webhook.policy.proxyconfig import Config
-from webhook.policy.workload import Placed
+from webhook.policy.workload import Placed, Pod
 
 PROXY, INIT, VALIDATION = "istio-proxy", "istio-init", "istio-validation"
 
@@ -36,40 +35,53 @@ _SWITCHES = frozenset({
 #: so that one of them may tell it to do nothing; the others change what the proxy runs.
 _UNDOING_ENV = (
     "DRY_RUN", "SKIP_RULE_APPLY", "CLEANUP_ONLY", "RUN_VALIDATION", "NETWORK_NAMESPACE", "CNI_MODE",
-    "RECONCILE", "FORCE_IPTABLES_BINARY", "IPTABLES_PROBE_PORT", "PROBE_TIMEOUT", "ENVOY_USER",
-    "ENVOY_PORT", "PROXY_UID", "PROXY_GID", "KUBE_VIRT_INTERFACES", "INBOUND_", "ISTIO_INBOUND_",
+    "RECONCILE", "FORCE_IPTABLES_BINARY", "PROBE_TIMEOUT", "ENVOY_USER", "ENVOY_PORT", "ENVOY_PATH",
+    "PROXY_UID", "PROXY_GID", "KUBE_VIRT_INTERFACES", "INBOUND_", "ISTIO_INBOUND_",
     "ISTIO_OUTBOUND_", "ISTIO_LOCAL_", "ISTIO_EXCLUDE_", "ISTIO_SERVICE_", "DISABLE_ENVOY",
-    "ISTIO_BOOTSTRAP", "OUTPUT_CERTS", "PROV_CERT", "LD_", "PATH",
+    "ISTIO_BOOTSTRAP", "ISTIO_METAJSON_", "ISTIO_META_TLS", "OUTPUT_CERTS", "PROV_CERT",
+    "FILE_MOUNTED_CERTS", "WORKLOAD_IDENTITY_", "XDS_ROOT_CA", "XDS_AUTH_PLAINTEXT", "CA_ROOT_CA",
+    "ISTIOD_SAN", *containers.LOADER_ENV,
 )  # fmt: skip
 #: What an author's `proxyMetadata` may not set either, though a mesh's configuration may.
 _GUARDED_ENV = (
-    *_UNDOING_ENV, "CA_ADDR", "CA_PROVIDER", "CA_ROOT_CA", "CA_HEADER_", "PILOT_CERT_PROVIDER",
-    "XDS_", "ISTIOD_SAN", "JWT_POLICY", "FILE_MOUNTED_CERTS", "CREDENTIAL_", "WORKLOAD_IDENTITY_",
-    "TRUST_DOMAIN", "ISTIO_META_INTERCEPTION_MODE", "ISTIO_META_TLS", "PROXY_CONFIG", "POD_",
-    "SERVICE_ACCOUNT",
+    *_UNDOING_ENV, "CA_ADDR", "CA_PROVIDER", "CA_HEADER_", "PILOT_CERT_PROVIDER", "XDS_",
+    "JWT_POLICY", "TOKEN_", "CREDENTIAL_", "TRUST_DOMAIN", "ISTIO_META_INTERCEPTION_MODE",
+    "PROXY_CONFIG", "POD_", "SERVICE_ACCOUNT",
 )  # fmt: skip
-#: Keys of its configuration that give the proxy another program, bootstrap or folder, or plaintext
-#: to its control plane (pkg/istio-agent/agent.go, pkg/bootstrap/instance.go).
+#: Keys of its configuration that give the proxy another program, bootstrap, folder or root of
+#: trust, or plaintext to its control plane (pkg/istio-agent/agent.go, pkg/bootstrap/instance.go).
 _GUARDED_KEYS = frozenset({
     "binaryPath", "configPath", "customConfigFile", "proxyBootstrapTemplatePath",
-    "controlPlaneAuthPolicy",
+    "controlPlaneAuthPolicy", "caCertificatesPem", "runtimeValues",
 })  # fmt: skip
 #: Interception modes that redirect traffic, by name and number, and the texts of none at all.
 _CAPTURING = ("REDIRECT", "TPROXY", "0", "1", "", "~", "null")
 #: Hooks of the injector's: they wait, or tell the agent to drain. Installations add a sleep.
-_AGENT_HOOKS = (["pilot-agent", "wait"], ["pilot-agent", "request"])
 _SLEEPS = (["sleep"], ["/bin/sleep"])
-#: The proxy's own folders, and the volumes that the injector puts there. Paths may be relative to
-#: the working directory (pkg/config/constants), which is the root.
-_OWN_PATHS = ("/etc/istio", "/etc/certs", "/var/lib/istio", "/var/run/secrets")
-_OWN_VOLUMES = frozenset({
+#: The folders that the proxy reads, and the volumes that the injector puts there: no other may be
+#: in, above or below one. The first is its mesh's configuration, the second its bootstrap's.
+_OWN_FOLDERS: Mapping[str, tuple[str, ...]] = {
+    "/etc/istio/config": (),
+    "/etc/istio/custom-bootstrap": (),
+    "/etc/istio/proxy": ("istio-envoy",),
+    "/etc/istio/pod": ("istio-podinfo",),
+    "/etc/certs": ("istio-certs",),
+    "/var/lib/istio": (),
+    "/var/lib/istio/data": ("istio-data",),
+    "/var/run/secrets/istio": ("istiod-ca-cert",),
+    "/var/run/secrets/istio/crl": ("istio-ca-crl",),
+    "/var/run/secrets/tokens": ("istio-token",),
+    "/var/run/secrets/credential-uds": ("credential-socket",),
+    "/var/run/secrets/workload-spiffe-uds": ("workload-socket",),
+    "/var/run/secrets/workload-spiffe-credentials": ("workload-certs", "gke-workload-certificate"),
+}
+#: Volumes that are empty at the start. An author's of the same name stays as it is: the template
+#: says `emptyDir:` without a value, which a merge takes for nothing.
+_EMPTY_VOLUMES = frozenset({
     "workload-socket", "credential-socket", "workload-certs", "istio-envoy", "istio-data",
-    "istio-podinfo", "istio-token", "istiod-ca-cert", "istio-ca-crl", "istio-certs",
-    "custom-bootstrap-volume", "gke-workload-certificate",
 })  # fmt: skip
-#: Folders below those that are others': the API's token, and a cloud's.
-_OTHERS_PATHS = ("/var/run/secrets/kubernetes.io", "/var/run/secrets/eks.amazonaws.com",
-                 "/var/run/secrets/azure")  # fmt: skip
+#: SPIRE may hand out the identities instead (istio.io ops/integrations/spire).
+_SPIFFE_DRIVER = "csi.spiffe.io"
 
 
 class Rules(NamedTuple):
@@ -140,21 +152,42 @@ def own_programs(placed: Placed) -> Iterator[Spot]:
         if odd:
             yield Spot(placed.field("args"), tuple(odd), "has arguments that can change what it is")
     for field, command in containers.hooks(container):
-        if command[:1] not in _SLEEPS and command[:2] not in _AGENT_HOOKS:
+        if not _only_waits(command):
             yield Spot(placed.field(field), reason="runs a command of its own")
     for index, mount in enumerate(container.volume_mounts or ()):
-        path = posixpath.normpath("/" + mount.mount_path.lstrip("/"))
-        if containers.covers_programs(mount) or (
-            _is_below(path, _OWN_PATHS)
-            and mount.name not in _OWN_VOLUMES
-            and not _is_below(path, _OTHERS_PATHS)
-        ):
+        if containers.covers_programs(mount) or _covers_files(mount):
             yield Spot(placed.field(f"volumeMounts[{index}]"), (mount.mount_path,),
                        "puts a volume over the container's programs or files")  # fmt: skip
 
 
-def _is_below(path: str, folders: Collection[str]) -> bool:
-    return any(path == folder or path.startswith(folder + "/") for folder in folders)
+def _only_waits(command: list[str]) -> bool:
+    """Whether a hook waits for the proxy, or tells it to drain, and can't do more."""
+    if command[:2] == ["pilot-agent", "request"]:
+        return command[-2:] == ["POST", "drain"] and len(command) <= 5
+    if command[:2] == ["pilot-agent", "wait"]:
+        return not any("url" in part and "//localhost:" not in part for part in command)
+    return command[:1] in _SLEEPS
+
+
+def _covers_files(mount: VolumeMount) -> bool:
+    """Whether a volume other than the injector's is where the proxy's own files are."""
+    path = containers.mount_path(mount)
+    if mount.name in _OWN_FOLDERS.get(path, ()):
+        return False
+    return any(
+        path == folder or path.startswith(folder + "/") or folder.startswith(path + "/")
+        for folder in _OWN_FOLDERS
+    )
+
+
+def filled_volumes(pod: Pod) -> Iterator[Spot]:
+    """Volumes of the proxy's that should be empty: keys in them would be its identity and trust."""
+    for index, volume in enumerate(pod.spec.volumes or ()):
+        if volume.name in _EMPTY_VOLUMES and volume.empty_dir is None:
+            driver = volume.csi.driver if volume.csi else ""
+            if volume.name != "workload-socket" or driver != _SPIFFE_DRIVER:
+                yield Spot(f"spec.volumes[{index}]", (volume.name,),
+                           "is the proxy's, and must be an emptyDir")  # fmt: skip
 
 
 def guarded_config(config: Config) -> list[str]:
@@ -164,9 +197,12 @@ def guarded_config(config: Config) -> list[str]:
 
 def guarded_metadata(config: Config) -> list[str]:
     """The variables of `proxyMetadata` that only the mesh's own may set."""
+    return sorted(name for name in _metadata(config) if name.startswith(_GUARDED_ENV))
+
+
+def _metadata(config: Config) -> Collection[str]:
     found = config.get("proxyMetadata")
-    names = found if isinstance(found, Mapping) else {}
-    return sorted(name for name in names if name.startswith(_GUARDED_ENV))
+    return found if isinstance(found, Mapping) else ()
 
 
 def captures(config: Config) -> bool:
@@ -191,6 +227,12 @@ def undoing_env(placed: Placed) -> tuple[str, ...]:
         if variable.name == "ISTIO_META_INTERCEPTION_MODE":
             odd |= set() if variable.value in ("REDIRECT", "TPROXY") else {variable.name}
         elif variable.name == "PROXY_CONFIG":
-            config = proxyconfig.parse(variable.value)
-            odd |= {variable.name} if config is None or guarded_config(config) else set()
+            config = None if variable.value is None else proxyconfig.parse(variable.value)
+            if (
+                config is None
+                or guarded_config(config)
+                or not captures(config)
+                or any(name.startswith(_UNDOING_ENV) for name in _metadata(config))
+            ):
+                odd.add(variable.name)
     return tuple(sorted(odd))

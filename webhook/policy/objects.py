@@ -135,11 +135,18 @@ class EmptyDir(_Fields, frozen=True, gc=False, rename="camel"):
     medium: str | None = None
 
 
+class Csi(_Fields, frozen=True, gc=False, rename="camel"):
+    """A volume that a CSI driver makes for the pod."""
+
+    driver: str = ""
+
+
 class Volume(_Fields, frozen=True, gc=False, rename="camel"):
-    """A volume; of its source only emptyDir is read."""
+    """A volume; of its sources only these are read."""
 
     name: str = ""
     empty_dir: EmptyDir | None = None
+    csi: Csi | None = None
 
 
 class PodSpec(_Fields, frozen=True, gc=False, rename="camel"):

@@ -6,8 +6,9 @@ enablement_selector.go. Sources are paths in istio at 1.32-dev.
 
 from collections.abc import Iterator
 
+from webhook.policy.istio_containers import PROXY
 from webhook.policy.meshes import Mesh, Spot, Want, annotation, label
-from webhook.policy.meshes.istio import REROUTES, STATUS, is_infrastructure
+from webhook.policy.meshes.istio import REROUTES, STATUS, Istio
 from webhook.policy.settings import Settings
 from webhook.policy.workload import Placed, Pod
 
@@ -23,7 +24,7 @@ class Ambient(Mesh):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self._images = settings.istio.proxy_images
+        self._istio = Istio(settings)
 
     def claims(self, placed: Placed) -> bool:  # noqa: ARG002 - there is no sidecar
         """Nothing in the pod is the mesh's."""
@@ -34,9 +35,11 @@ class Ambient(Mesh):
         value = pod.labels.get(MODE)
         if self.is_infrastructure(pod):
             return
-        if value == "ambient" or (value == "none" and self.settings.opt_out == "deny"):
+        if value == "none" and self.settings.opt_out == "deny":
             return
-        yield Want("labels", MODE, "ambient")
+        yield from leave_linkerd(pod)
+        if value != "ambient":
+            yield Want("labels", MODE, "ambient")
 
     def opt_outs(self, pod: Pod) -> Iterator[Spot]:
         """`none` on the pod; on a stored pod any value but ambient is mended or meant."""
@@ -47,8 +50,10 @@ class Ambient(Mesh):
             yield Spot(label(MODE), (str(value),))
 
     def is_infrastructure(self, pod: Pod) -> bool:
-        """A gateway or waypoint and nothing else."""
-        return is_infrastructure(pod, self._images)
+        """A gateway or waypoint and nothing else, as Istio's sidecar mode knows them."""
+        if len(pod.containers) != 1 or pod.containers[0].name != PROXY:
+            return False
+        return self._istio.is_infrastructure(Pod(pod.meta, pod.spec, self._istio, final=pod.final))
 
     def missing(self, pod: Pod) -> Iterator[Spot]:
         """Without the label only a namespace's label could enrol the pod, and it may go."""

@@ -24,9 +24,11 @@ PROXY_IMAGE = "sidecar.istio.io/proxyImage"
 BOOTSTRAP = "sidecar.istio.io/bootstrapOverride"
 DISCOVERY = "sidecar.istio.io/discoveryAddress"
 TRAFFIC = "traffic.sidecar.istio.io/"
+STATUS_PORT = "status.sidecar.istio.io/port"
 #: What comes in by such an interface passes as what the pod sends; the first name is the new one.
 REROUTES = ("istio.io/reroute-virtual-interfaces", f"{TRAFFIC}kubevirtInterfaces")
 
+_LINKERD_INJECT = "linkerd.io/inject"
 _PLACES = {
     PROXY: ("initContainers", "containers"),
     INIT: ("initContainers",),
@@ -65,6 +67,7 @@ class Istio(Mesh):
         value = pod.labels.get(INJECT, pod.annotations.get(INJECT))
         if self.is_infrastructure(pod) or (value == "false" and self.settings.opt_out == "deny"):
             return
+        yield from leave_linkerd(pod)
         if pod.labels.get(INJECT) != "true":
             yield Want("labels", INJECT, "true")
         if self.own.revision and REVISION not in pod.labels:
@@ -92,8 +95,27 @@ class Istio(Mesh):
             yield Spot(where(INJECT), (value,))
 
     def is_infrastructure(self, pod: Pod) -> bool:
-        """A gateway or waypoint and nothing else."""
-        return is_infrastructure(pod, self.own.proxy_images)
+        """A gateway or waypoint and nothing else: one container, Istio's own proxy, as it is made.
+
+        It is all mesh and has no application whose traffic could go past it. Before injection a
+        gateway has the placeholder image and asks for the gateway's template.
+        """
+        if len(pod.containers) != 1 or pod.spec.host_network:
+            return False
+        only = pod.containers[0]
+        container = only.container
+        if only.name != PROXY or any(istio_containers.own_programs(only)):
+            return False
+        if not pod.final and container.image == _AUTO:
+            return pod.annotations.get(TEMPLATES, "").strip() == "gateway"
+        args = tuple(container.args or ())[:2]
+        return (
+            repository(container.image or "") in self.own.proxy_images
+            and args in {("proxy", role) for role in _ROLES}
+            and not any(istio_containers.filled_volumes(pod))
+            and not any(self.overridden_env(pod))
+            and not any(self.elsewhere(pod))
+        )
 
     def missing(self, pod: Pod) -> Iterator[Spot]:
         """No container is the proxy, in either list: the injector skips without a word."""
@@ -124,6 +146,9 @@ class Istio(Mesh):
             return
         for placed in pod.mesh_containers:
             yield from istio_containers.own_programs(placed)
+            if placed.name == PROXY and placed is not proxy:
+                yield Spot(placed.field("name"), (PROXY,), "is a second proxy")
+        yield from istio_containers.filled_volumes(pod)
         role = tuple(proxy.container.args or ())[:2]
         if role != ("proxy", "sidecar"):
             yield Spot(proxy.field("args"), (" ".join(role) or "none",), "is not run as a sidecar")
@@ -156,8 +181,8 @@ class Istio(Mesh):
     def capture_bypasses(self, pod: Pod) -> Iterator[Spot]:
         """Interception off, ports and addresses left out, templates that capture nothing.
 
-        The CNI plugin obeys the annotations, istio-init its arguments: both are judged, and what an
-        annotation explains is said once.
+        The CNI plugin obeys the annotations, istio-init its arguments: both are judged. Of a new
+        pod, what an annotation explains is said once; updates are compared place by place.
         """
         if self.is_infrastructure(pod):
             return
@@ -199,7 +224,7 @@ class Istio(Mesh):
                 yield Spot(annotation(TRAFFIC + key), (f'"{asked}"',), reason)
             for init in inits:
                 told = init.flags.get(flag, "").strip()
-                if told not in ("*", asked):
+                if told != "*" and not (pod.new and told == asked):
                     yield Spot(init.placed.field("args"), (f'{flag} "{told}"',), reason)
 
     def _excludes(self, pod: Pod, inits: Collection[Rules]) -> Iterator[Spot]:
@@ -213,17 +238,20 @@ class Istio(Mesh):
                 yield Spot(annotation(TRAFFIC + key), tuple(asked))
             for init in inits:
                 told = init.excluded_ports(flag, allowed)
-                if more := [part for part in told if part not in asked]:
+                if more := [part for part in told if not (pod.new and part in asked)]:
                     yield Spot(
                         init.placed.field("args"), tuple(more), f"leaves out ports by {flag}"
                     )
+        if port := ports.beyond(pod.annotations.get(STATUS_PORT, ""), self._inbound):
+            yield Spot(annotation(STATUS_PORT), tuple(port), "is left out of what comes in")
         subnets = {*self.own.exclude_outbound_ip_ranges, *allow.subnets}
         for key, flag in (("excludeOutboundIPRanges", "-x"), ("excludeInterfaces", "-c")):
             asked = _beyond(pod.annotations.get(TRAFFIC + key, ""), subnets)
             if asked:
                 yield Spot(annotation(TRAFFIC + key), tuple(asked))
             for init in inits:
-                if more := _beyond(init.flags.get(flag, ""), {*subnets, *asked}):
+                known = {*subnets, *asked} if pod.new else subnets
+                if more := _beyond(init.flags.get(flag, ""), known):
                     yield Spot(init.placed.field("args"), tuple(more),
                                f"leaves out traffic by {flag}")  # fmt: skip
 
@@ -247,7 +275,7 @@ class Istio(Mesh):
                 ("runAsGroup", gid, (ours, 0, None)),
             ):
                 if ours is not None and own not in fine:
-                    yield Spot(pod.proxy.field(f"securityContext.{name}"), (str(own),),
+                    yield Spot(pod.proxy.field(f"securityContext.{name}"), (str(own or "unset"),),
                                f"is not {ours}, which alone is not captured",
                                "let Istio's injector make istio-proxy, or on OpenShift set "
                                "settings.istio.proxyUid: null")  # fmt: skip
@@ -273,19 +301,24 @@ class Istio(Mesh):
         if BOOTSTRAP in pod.annotations:
             yield Spot(annotation(BOOTSTRAP), (pod.annotations[BOOTSTRAP],), fix=fix)
         config = proxyconfig.parse(pod.annotations.get(CONFIG))
+        said: set[str] = set()
         if config is None:
             yield Spot(annotation(CONFIG), (), "can't be read, and may override anything",
                        "write it as one plain YAML or JSON mapping, without aliases")  # fmt: skip
         else:
-            guarded = istio_containers.guarded_config(config)
-            guarded += istio_containers.guarded_metadata(config)
-            if guarded:
-                yield Spot(annotation(CONFIG), tuple(guarded), fix=fix)
+            keys = istio_containers.guarded_config(config)
+            variables = istio_containers.guarded_metadata(config)
+            if keys or variables:
+                yield Spot(annotation(CONFIG), (*keys, *variables), fix=fix)
+            if pod.new:
+                captures = istio_containers.captures(config)
+                said.update(variables, ["PROXY_CONFIG"] if keys or variables or not captures else [])
         for placed in pod.mesh_containers:
             if placed.container.env_from:
                 yield Spot(placed.field("envFrom"), fix=fix)
-            if odd := istio_containers.undoing_env(placed):
-                yield Spot(placed.field("env"), odd, fix=fix)
+            odd = istio_containers.undoing_env(placed)
+            if more := [name for name in odd if name not in said]:
+                yield Spot(placed.field("env"), tuple(more), fix=fix)
 
     def elsewhere(self, pod: Pod) -> Iterator[Spot]:
         """Addresses of istiod that are not the cluster's; the agent reads annotations too."""
@@ -299,7 +332,7 @@ class Istio(Mesh):
             env = containers.env(pod.proxy.container)
             injected = proxyconfig.parse(env.get("PROXY_CONFIG")) or {}
             address = injected.get("discoveryAddress")
-            if address != config.get("discoveryAddress"):
+            if not (pod.new and address == config.get("discoveryAddress")):
                 told.append((pod.proxy.field("env[PROXY_CONFIG]"), address))
             told.append((pod.proxy.field("env[CA_ADDR]"), env.get("CA_ADDR")))
         for field, found in told:
@@ -342,33 +375,24 @@ class Istio(Mesh):
         return ours or host in self.own.control_plane_hosts
 
 
-def is_infrastructure(pod: Pod, images: Collection[str]) -> bool:
-    """Whether the pod is a gateway or waypoint and nothing else: one container, Istio's own proxy.
+def leave_linkerd(pod: Pod) -> Iterator[Want]:
+    """What keeps Linkerd's injector from a pod whose template is of days when that was its mesh.
 
-    It is all mesh and has no application whose traffic could go past it. Before injection a gateway
-    has the placeholder image and asks for the gateway's template.
+    The namespace's label is an admin's and says where its pods belong. An opt-in by label is left
+    to be refused: a changed label may be one by which a controller counts its pods.
     """
-    if len(pod.containers) != 1 or pod.spec.host_network:
-        return False
-    only = pod.containers[0]
-    container = only.container
-    if only.name != PROXY or any(istio_containers.own_programs(only)):
-        return False
-    if not pod.final and container.image == _AUTO:
-        return pod.annotations.get(TEMPLATES, "").strip() == "gateway"
-    args = tuple(container.args or ())[:2]
-    trusted = repository(container.image or "") in images
-    return trusted and len(args) == 2 and args[0] == "proxy" and args[1] in _ROLES
+    if pod.annotations.get(_LINKERD_INJECT) in ("enabled", "ingress"):
+        yield Want("annotations", _LINKERD_INJECT, "disabled")
 
 
 def _reroutes(pod: Pod, inits: Collection[Rules]) -> Iterator[Spot]:
     reason = "lets what comes in pass for what the pod sends"
-    asked = [pod.annotations[key] for key in REROUTES if pod.annotations.get(key)]
-    for key in REROUTES:
-        if pod.annotations.get(key):
-            yield Spot(annotation(key), (pod.annotations[key],), reason)
+    asked = {key: pod.annotations[key] for key in REROUTES if pod.annotations.get(key)}
+    for key, value in asked.items():
+        yield Spot(annotation(key), (value,), reason)
     for init in inits:
-        if (told := init.flags.get("-k")) and told not in asked:
+        told = init.flags.get("-k")
+        if told and not (pod.new and told in asked.values()):
             yield Spot(init.placed.field("args"), (f"-k {told}",), reason)
 
 

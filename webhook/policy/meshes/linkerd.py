@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 
 from webhook.policy import ports, sidecars
-from webhook.policy.containers import covers_programs, env, flags, hooks, number
+from webhook.policy.containers import LOADER_ENV, covers_programs, env, flags, hooks, number
 from webhook.policy.images import repository
 from webhook.policy.meshes import Level, Mesh, Spot, Want, annotation, label
 from webhook.policy.objects import Container
@@ -80,8 +80,6 @@ _HARMLESS_ENV = (
 )
 #: The proxy reads these; the rest of its environment is anyone's.
 _GUARDED_ENV = ("LINKERD2_PROXY_", "_pod_", "_l5d_", "LD_")
-#: Variables that make a container run, or load, another program than its image's.
-_LOADER_ENV = ("LD_", "PATH")
 #: Default inbound policies that take in no client without a mesh identity (cli/cmd/doc.go); an
 #: unknown one is ignored by the policy controller, so that the mesh's default holds.
 _CLOSED_POLICIES = ("all-authenticated", "cluster-authenticated", "deny")
@@ -383,7 +381,7 @@ class Linkerd(Mesh):
         for placed in pod.mesh_containers:
             if placed.container.env_from:
                 yield Spot(placed.field("envFrom"))
-            loads = [name for name in env(placed.container) if name.startswith(_LOADER_ENV)]
+            loads = [name for name in env(placed.container) if name.startswith(LOADER_ENV)]
             if loads:
                 yield Spot(placed.field("env"), tuple(loads))
         names = [variable.name for variable in pod.proxy.container.env or ()]
