@@ -21,6 +21,7 @@ CHECK = Check(
         "metadata.annotations[proxy.istio.io/config]",
         "metadata.annotations[inject.istio.io/templates]",
         "metadata.annotations[traffic.sidecar.istio.io/*]",
+        "metadata.annotations[istio.io/reroute-virtual-interfaces]",
         "metadata.annotations[ambient.istio.io/bypass-inbound-capture]",
     ),
     reason="leads traffic past the proxy in plaintext",

@@ -15,6 +15,7 @@ CHECK = Check(
         "metadata.labels[linkerd.io/control-plane-ns]",
         "spec.initContainers[*].env",
         "metadata.annotations[proxy.istio.io/config]",
+        "metadata.annotations[sidecar.istio.io/discoveryAddress]",
     ),
     reason="obeys another control plane than the cluster's",
     fix="let the injector set it, or name yours in settings.linkerd.controlPlaneNamespace",

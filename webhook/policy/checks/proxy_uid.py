@@ -13,6 +13,8 @@ CHECK = Check(
     meshes=("linkerd", "istio"),
     fields=(
         "spec.securityContext.runAsUser",
+        "spec.securityContext.fsGroup",
+        "spec.securityContext.supplementalGroups",
         "spec.containers[*].securityContext.runAsUser",
         "spec.initContainers[*].securityContext.runAsUser",
         "spec.ephemeralContainers[*].securityContext.runAsUser",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from webhook.policy.istio_containers import PROXY
 from webhook.policy.meshes import Mesh, Spot, Want, annotation, label
-from webhook.policy.meshes.istio import REROUTES, STATUS, Istio
+from webhook.policy.meshes.istio import REROUTES, STATUS, Istio, leave_linkerd
 from webhook.policy.settings import Settings
 from webhook.policy.workload import Placed, Pod
 

@@ -311,13 +311,13 @@ class Istio(Mesh):
             if keys or variables:
                 yield Spot(annotation(CONFIG), (*keys, *variables), fix=fix)
             if pod.new:
-                captures = istio_containers.captures(config)
-                said.update(variables, ["PROXY_CONFIG"] if keys or variables or not captures else [])
+                odd = keys or variables or not istio_containers.captures(config)
+                said.update(variables, ["PROXY_CONFIG"] if odd else [])
         for placed in pod.mesh_containers:
             if placed.container.env_from:
                 yield Spot(placed.field("envFrom"), fix=fix)
-            odd = istio_containers.undoing_env(placed)
-            if more := [name for name in odd if name not in said]:
+            undoing = istio_containers.undoing_env(placed)
+            if more := [name for name in undoing if name not in said]:
                 yield Spot(placed.field("env"), tuple(more), fix=fix)
 
     def elsewhere(self, pod: Pod) -> Iterator[Spot]:
