@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.api import Api, Json
+from tests.cluster.api import Api, Json, wait_for
 from tests.cluster.istio import (
     CONFIG,
     INJECT,
@@ -54,6 +54,7 @@ OTHER: Json = {
         "defaultConfig": {
             "proxyMetadata": {"ISTIO_META_DNS_CAPTURE": "true", "XDS_AUTH_PROVIDER": "gcp"},
             "terminationDrainDuration": "20s",
+            "runtimeValues": {"overload.global_downstream_max_connections": "100000"},
         }
     },
 }
@@ -259,8 +260,12 @@ def test_what_must_end_ends_even_where_the_mesh_injects_classic_sidecars(
     api.patch("Namespace", where, None, labels)
     istio_cluster.await_judge(where, "istio.enforce")
     make(api, kind, where, restartPolicy="Never")
-    (ended,) = ready_pods(api, where)
-    assert ended["status"]["phase"] == "Succeeded"
+    (ended,) = wait_for(
+        lambda: [
+            one for one in api.list("Pod", where) if one["status"].get("phase") == "Succeeded"
+        ],
+        why="the pod to end",
+    )
     assert sidecar_of(ended) == "native"
     # A pod that runs for ever has what the mesh gives it.
     assert sidecar_of(api.create(pod(where, "app"), dry_run=True)) == "classic"

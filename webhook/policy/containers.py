@@ -9,7 +9,7 @@ from webhook.policy.objects import Container, Lifecycle, VolumeMount
 _PROGRAM_PATHS = ("/bin", "/etc/ld.so", "/lib", "/sbin", "/usr")
 #: Variables that make a container run, or load, another program than its image's; the last three
 #: are those of iptables, which loads its extensions.
-LOADER_ENV = ("LD_", "PATH", "XTABLES_", "IPTABLES_", "IP6TABLES_")
+LOADER_ENV = ("LD_", "PATH", "XTABLES_LIBDIR", "IPTABLES_LIB_DIR", "IP6TABLES_LIB_DIR")
 
 
 def env(container: Container) -> dict[str, str]:

@@ -48,12 +48,14 @@ _GUARDED_ENV = (
     "JWT_POLICY", "TOKEN_", "CREDENTIAL_", "TRUST_DOMAIN", "ISTIO_META_INTERCEPTION_MODE",
     "PROXY_CONFIG", "POD_", "SERVICE_ACCOUNT",
 )  # fmt: skip
-#: Keys of its configuration that give the proxy another program, bootstrap, folder or root of
-#: trust, or plaintext to its control plane (pkg/istio-agent/agent.go, pkg/bootstrap/instance.go).
-_GUARDED_KEYS = frozenset({
+#: Keys of its configuration that give the proxy another program, bootstrap or folder, or plaintext
+#: to its control plane (pkg/istio-agent/agent.go, pkg/bootstrap/instance.go).
+_UNDOING_KEYS = frozenset({
     "binaryPath", "configPath", "customConfigFile", "proxyBootstrapTemplatePath",
-    "controlPlaneAuthPolicy", "caCertificatesPem", "runtimeValues",
+    "controlPlaneAuthPolicy",
 })  # fmt: skip
+#: What an author's configuration may not have either, though a mesh's may.
+_GUARDED_KEYS = _UNDOING_KEYS | {"caCertificatesPem", "runtimeValues"}
 #: Interception modes that redirect traffic, by name and number, and the texts of none at all.
 _CAPTURING = ("REDIRECT", "TPROXY", "0", "1", "", "~", "null")
 #: Hooks of the injector's: they wait, or tell the agent to drain. Installations add a sleep.
@@ -230,7 +232,7 @@ def undoing_env(placed: Placed) -> tuple[str, ...]:
             config = None if variable.value is None else proxyconfig.parse(variable.value)
             if (
                 config is None
-                or guarded_config(config)
+                or _UNDOING_KEYS & config.keys()
                 or not captures(config)
                 or any(name.startswith(_UNDOING_ENV) for name in _metadata(config))
             ):

@@ -242,7 +242,8 @@ class Istio(Mesh):
                     yield Spot(
                         init.placed.field("args"), tuple(more), f"leaves out ports by {flag}"
                     )
-        if port := ports.beyond(pod.annotations.get(STATUS_PORT, ""), self._inbound):
+        # Port 0 switches the agent's own port off.
+        if port := ports.beyond(pod.annotations.get(STATUS_PORT, ""), [(0, 0), *self._inbound]):
             yield Spot(annotation(STATUS_PORT), tuple(port), "is left out of what comes in")
         subnets = {*self.own.exclude_outbound_ip_ranges, *allow.subnets}
         for key, flag in (("excludeOutboundIPRanges", "-x"), ("excludeInterfaces", "-c")):
