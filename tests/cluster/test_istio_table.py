@@ -1,12 +1,13 @@
 """What the real istiod injects, for every combination of labels, against what we predict."""
 
+import contextlib
 import itertools
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pytest
 
-from tests.cluster.api import Api, Json, Refused
-from tests.cluster.istio import sidecar_of
+from tests.cluster.istio import INJECT, REVISION, sidecar_of
 from tests.cluster.istiod import Istiod
 from tests.cluster.plane import ControlPlane
 from tests.cluster.workloads import pod
@@ -17,20 +18,19 @@ from webhook.policy.request import Request
 from webhook.policy.settings import Settings
 from webhook.policy.workload import pod_of
 
-INJECT, REVISION = "sidecar.istio.io/inject", "istio.io/rev"
 INJECTION = (None, "enabled", "disabled", "other")
-REVISIONS = (None, "default", "canary")
 LABEL = (None, "true", "false", "yes")
 ANNOTATION = (None, "true", "false")
 
 Labels = Mapping[str, str]
+Revisions = tuple[str | None, ...]
 
 
 def labels(pairs: Mapping[str, str | None]) -> dict[str, str]:
     return {key: value for key, value in pairs.items() if value is not None}
 
 
-def rows(revisions: tuple[str | None, ...]) -> Iterator[tuple[Labels, Labels, Labels]]:
+def rows(revisions: Revisions) -> Iterator[tuple[Labels, Labels, Labels]]:
     """Every combination of a namespace's labels, and of a pod's labels and annotations."""
     for injection, revision in itertools.product(INJECTION, revisions):
         of_namespace = labels({"istio-injection": injection, REVISION: revision})
@@ -49,9 +49,16 @@ class Table:
         self._installed = installed
         self._namespaces: dict[tuple[tuple[str, str], ...], str] = {}
 
-    def compare(self, of_namespace: Labels, of_pod: Labels, annotations: Labels) -> None:
+    def compare(
+        self, of_namespace: Labels, of_pod: Labels, annotations: Labels, **spec: Any
+    ) -> None:
         where = self._namespace(of_namespace)
-        made = pod(where, labels=dict(of_pod), annotations=dict(annotations))
+        self.compare_in(where, of_namespace, of_pod, annotations, **spec)
+
+    def compare_in(
+        self, where: str, of_namespace: Labels, of_pod: Labels, annotations: Labels, **spec: Any
+    ) -> None:
+        made = pod(where, labels=dict(of_pod), annotations=dict(annotations), **spec)
         took = bool(sidecar_of(self._plane.api.create(made, dry_run=True)))
         seen = pod_of(convert(made), MESH(Settings()), Request(namespace=where))
         assert seen
@@ -68,19 +75,48 @@ class Table:
             self._namespaces[key] = self._plane.new_namespace(labels=wanted)
         return self._namespaces[key]
 
+    def run(self, revisions: Revisions, capsys: pytest.CaptureFixture[str]) -> None:
+        """Compare every row, say how many there were, and fail on a disagreement."""
+        for row in rows(revisions):
+            self.compare(*row)
+        with capsys.disabled():
+            print(
+                f"\nIstio's truth table with {' and '.join(self._installed)}: {self.compared} rows "
+                f"compared, {self.injected} injected, {len(self.disagreements)} disagreements."
+            )
+        assert self.disagreements == []
+        assert 0 < self.injected < self.compared
 
-def run(table: Table, revisions: tuple[str | None, ...], capsys: pytest.CaptureFixture[str]) -> None:
-    for row in rows(revisions):
-        table.compare(*row)
-    with capsys.disabled():
-        print(
-            f"\nIstio's truth table: {table.compared} rows compared, "
-            f"{len(table.disagreements)} disagreements ({table.injected} injected)."
-        )
-    assert table.disagreements == []
 
-
-def test_we_predict_what_istiod_does_with_the_default_revision_alone(
-    istiod: Istiod, istio_plane: ControlPlane, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("installed", "asked"),
+    [
+        ({"default": []}, (None, "default", "canary")),
+        ({"canary": ["prod"]}, (None, "canary", "prod")),
+        ({"default": [], "canary": ["prod"]}, (None, "default", "prod")),
+    ],
+    ids=["the default revision alone", "a named revision and its tag", "both"],
+)
+def test_we_predict_what_istiod_does(
+    istio_plane: ControlPlane,
+    capsys: pytest.CaptureFixture[str],
+    installed: Mapping[str, list[str]],
+    asked: Revisions,
 ) -> None:
-    run(Table(istio_plane, ("default",)), REVISIONS, capsys)
+    with contextlib.ExitStack() as running:
+        for revision, tags in installed.items():
+            running.enter_context(Istiod(istio_plane, revision=revision, tags=tags))
+        names = [name for revision, tags in installed.items() for name in (revision, *tags)]
+        Table(istio_plane, tuple(names)).run(asked, capsys)
+
+
+def test_we_predict_what_the_injector_leaves_alone_when_it_is_called(
+    istio_plane: ControlPlane,
+) -> None:
+    with Istiod(istio_plane):
+        table = Table(istio_plane, ("default",))
+        table.compare({"istio-injection": "enabled"}, {INJECT: "true"}, {}, hostNetwork=True)
+        for where in ("kube-public", "kube-node-lease"):
+            istio_plane.await_namespace(where)
+            table.compare_in(where, {}, {INJECT: "true"}, {})
+    assert (table.compared, table.injected, table.disagreements) == (3, 0, [])
