@@ -17,6 +17,7 @@ CHECK = Check(
     fields=(
         "metadata.labels[linkerd.io/control-plane-ns]",
         "spec.initContainers[*].env",
+        "spec.containers[*].env",
     ),
     reason="obeys another control plane than the cluster's",
     fix="let the injector set it, or name yours in settings.linkerd.controlPlaneNamespace",

@@ -14,6 +14,7 @@ CHECK = Check(
     fields=(
         "spec.containers[*].volumeMounts",
         "spec.initContainers[*].volumeMounts",
+        "spec.ephemeralContainers[*].volumeMounts",
     ),
     reason="lets the container read the proxy's key or token",
     fix="remove the mount: the volume is the proxy's alone",

@@ -18,6 +18,8 @@ CHECK = Check(
         "metadata.annotations[config.linkerd.io/proxy-additional-env]",
         "spec.initContainers[*].env",
         "spec.initContainers[*].envFrom",
+        "spec.containers[*].env",
+        "spec.containers[*].envFrom",
     ),
     reason="overrides the proxy's own environment",
     fix="remove the variables that start with LINKERD2_PROXY_, _pod_, _l5d_ or LD_, and PATH",

@@ -16,7 +16,12 @@ CHECK = Check(
         "linkerd",
         "istio",
     ),
-    fields=("spec.containers[*].securityContext",),
+    fields=(
+        "spec.securityContext",
+        "spec.containers[*].securityContext",
+        "spec.initContainers[*].securityContext",
+        "spec.ephemeralContainers[*].securityContext",
+    ),
     reason="may run as root and become the proxy's user",
     fix="set runAsNonRoot: true, or drop the capability SETUID",
     source="capabilities(7) CAP_SETUID",
