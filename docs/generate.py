@@ -74,6 +74,7 @@ for `namespaces` and a `selector`; the last one that fits holds.
 
 - The user that an image runs as. An image built with the proxy's user id runs uncaptured, unless \
 its container sets `runAsUser`.
+- What the mesh itself leaves out: all but TCP, and IPv6 where Linkerd is installed without it.
 - What is done from the outside: `kubectl exec` into the proxy, or a node's administrator.
 - Whether every value in a proxy's environment is the cluster's own, where an author writes the \
 proxy's container by hand instead of letting the injector add it.
