@@ -257,7 +257,7 @@ class TestEnd:
     @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
     def test_it_ends_at_once_and_with_code_0(self, server: Server, sent: signal.Signals) -> None:
         os.kill(server.process.pid, sent)
-        end = time.monotonic() + 3
+        end = time.monotonic() + 8
         while server.process.returncode is None and time.monotonic() < end:
             time.sleep(0.02)
         assert server.process.returncode == 0
@@ -269,7 +269,7 @@ class TestEnd:
             used.send(request("/livez", method="GET", headers={})).reply()
             start = time.monotonic()
             assert server.stop() == 0
-            assert time.monotonic() - start < 3
+            assert time.monotonic() - start < 8
             assert used.ended()
             assert silent.ended()
         self.assert_calm(server)
@@ -296,7 +296,7 @@ class TestEnd:
             time.sleep(0.2)
             start = time.monotonic()
             assert server.stop() == 0
-            assert time.monotonic() - start < 8
+            assert time.monotonic() - start < 15
 
     def assert_calm(self, server: Server) -> None:
         """Assert that nothing worse than information was logged."""
