@@ -216,7 +216,8 @@ def test_what_is_put_back_whole_gets_its_opt_in_again_without_a_rollout(
     before = api.create(manifest)
     after = api.replace(manifest)
     assert after["spec"] == before["spec"]
-    assert after["metadata"]["generation"] == 1
+    wait_for(lambda: _rolled_out(api, where), why="the Deployment to settle")
+    assert len(api.list("ReplicaSet", where)) == 1
 
 
 def test_applying_twice_on_the_server_changes_nothing(api: Api, mesh_cluster: MeshCluster) -> None:
