@@ -3,7 +3,8 @@
 import datetime
 import os
 import ssl
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -187,13 +188,31 @@ def test_a_file_that_can_not_be_read_is_named(
     assert str(refusal.value) == f"can't read {tmp_path / name}: {why}"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
-    (tmp_path / "crt").write_bytes(GOOD)
-    (tmp_path / "key").touch(mode=0)
+@pytest.fixture
+def nobodys_folder() -> Iterator[Path]:
+    """A folder that an ordinary user may enter, and the user to be: root may read everything."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        was = os.geteuid()
+        if was == 0:
+            os.seteuid(65534)
+        try:
+            yield Path(folder)
+        finally:
+            os.seteuid(was)
+
+
+def test_a_file_that_may_not_be_read_is_named(nobodys_folder: Path) -> None:
+    was = os.geteuid()
+    os.seteuid(os.getuid())
+    (nobodys_folder / "crt").write_bytes(GOOD)
+    (nobodys_folder / "key").touch()
+    (nobodys_folder / "crt").chmod(0o644)
+    (nobodys_folder / "key").chmod(0)
+    os.seteuid(was)
     with pytest.raises(tls.CertificateError) as refusal:
-        tls.check_pair(tmp_path / "crt", tmp_path / "key")
-    assert str(refusal.value) == f"can't read {tmp_path / 'key'}: Permission denied"
+        tls.check_pair(nobodys_folder / "crt", nobodys_folder / "key")
+    assert str(refusal.value) == f"can't read {nobodys_folder / 'key'}: Permission denied"
 
 
 NAMES = ("localhost", "mendix-mesh.mendix-mesh.svc", "*.example.com", "10.1.2.3", "::1")
