@@ -72,7 +72,7 @@ def test_a_running_pod_may_not_leave_the_mesh_by_way_of_its_status(api: Api, run
         {"metadata": {"labels": {CONTROL_PLANE_NS: None}}},
         {"metadata": {"annotations": {SKIP: "8080"}}},
     ):
-        with pytest.raises(Refused, match="mesh-label-removed|capture-bypassed"):
+        with pytest.raises(Refused, match=r"mesh-label-removed|capture-bypassed"):
             change(api, running, patch, subresource="status")
     condition = {"type": "example.com/warm", "status": "True"}
     change(api, running, {"status": {"conditions": [condition]}}, subresource="status")
