@@ -61,10 +61,19 @@ def test_pods_are_opted_in_at_birth_and_what_makes_them_also_on_update() -> None
 def test_pods_their_debug_containers_and_what_makes_them_are_judged() -> None:
     for entry in webhooks("ValidatingWebhookConfiguration"):
         if not entry["name"].startswith("unknown-mesh."):
+            # In ambient mode the node agent writes annotations by way of the status.
+            status = [] if entry["name"].startswith("ambient.") else ["v1 pods/status"]
             assert rules_of(entry) == (
                 rules({"CREATE", "UPDATE"}, "v1 pods", *CONTROLLERS)
-                | rules({"UPDATE"}, "v1 pods/ephemeralcontainers")
+                | rules({"UPDATE"}, "v1 pods/ephemeralcontainers", *status)
             )
+
+
+def test_updates_of_what_is_not_judged_do_not_wait_for_the_server() -> None:
+    for entry in webhooks("ValidatingWebhookConfiguration"):
+        conditions = [condition["name"] for condition in entry.get("matchConditions", ())]
+        unknown = entry["name"].startswith("unknown-mesh.")
+        assert conditions == ([] if unknown else ["changes-what-is-judged"])
 
 
 def test_under_an_unknown_mesh_only_what_is_new_is_judged() -> None:

@@ -168,8 +168,12 @@ def test_while_we_are_down_pods_are_deleted_and_report_their_status(
     api.create(workload("Deployment", where))
     (running,) = ready_pods(api, where)
     name = running["metadata"]["name"]
+    held = {"metadata": {"finalizers": ["example.com/held"]}}
+    api.patch("Pod", name, where, held)
     mesh_cluster.kubelet.pause()
     try:
+        # A Job that ended takes its finalizer off its pods, and would never be complete without.
+        api.patch("Pod", name, where, {"metadata": {"finalizers": None}})
         status = {"status": {"message": "well"}}
         api.patch("Pod", name, where, status, subresource="status")
         api.patch("Deployment", "shop", where, {"spec": {"replicas": 0}}, subresource="scale")

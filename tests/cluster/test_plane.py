@@ -135,7 +135,15 @@ def test_rbac_is_real(plane: ControlPlane, namespace: Namespace) -> None:
     where = namespace()
     plane.kubectl("create", "rolebinding", "jane", "--clusterrole=view", "--user=jane", "-n", where)
     jane = plane.user("jane", groups=["developers"])
-    assert jane.list("Pod", where) == []
+
+    def may_list() -> bool:
+        # The authorizer reads bindings, and the parts of `view`, a moment after they are written.
+        try:
+            return jane.list("Pod", where) == []
+        except Refused:
+            return False
+
+    wait_for(may_list, why="the role binding to count")
     with pytest.raises(Refused) as refused:
         jane.create(pod(where))
     assert refused.value.code == 403

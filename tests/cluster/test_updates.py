@@ -66,6 +66,18 @@ def old(mesh_cluster: MeshCluster) -> Old:
     return Old(mesh_cluster)
 
 
+def test_a_running_pod_may_not_leave_the_mesh_by_way_of_its_status(api: Api, running: Json) -> None:
+    """Labels and annotations can be patched through pods/status too."""
+    for patch in (
+        {"metadata": {"labels": {CONTROL_PLANE_NS: None}}},
+        {"metadata": {"annotations": {SKIP: "8080"}}},
+    ):
+        with pytest.raises(Refused, match=r"mesh-label-removed|capture-bypassed"):
+            change(api, running, patch, subresource="status")
+    condition = {"type": "example.com/warm", "status": "True"}
+    change(api, running, {"status": {"conditions": [condition]}}, subresource="status")
+
+
 @pytest.mark.parametrize(
     "patch",
     [
@@ -216,7 +228,8 @@ def test_what_is_put_back_whole_gets_its_opt_in_again_without_a_rollout(
     before = api.create(manifest)
     after = api.replace(manifest)
     assert after["spec"] == before["spec"]
-    assert after["metadata"]["generation"] == 1
+    wait_for(lambda: _rolled_out(api, where), why="the Deployment to settle")
+    assert len(api.list("ReplicaSet", where)) == 1
 
 
 def test_applying_twice_on_the_server_changes_nothing(api: Api, mesh_cluster: MeshCluster) -> None:

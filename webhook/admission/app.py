@@ -57,7 +57,7 @@ def create_app(reviewer: Reviewer) -> Flask:
 
 #: What is said to a client that is no API server.
 REFUSALS = {
-    413: "413 Content Too Large: 7 MiB at most\n",
+    413: "413 Content Too Large: 7 MiB at most, 64 MiB of all clients at once\n",
     415: "415 Unsupported Media Type: the API server sends application/json\n",
 }
 

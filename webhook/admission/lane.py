@@ -19,6 +19,10 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
+#: Bytes of bodies that are held at once, of all clients together: beyond it only small ones
+#: are taken in, or a few clients that never end their requests would fill the memory.
+_HELD_LIMIT = 64 * 1024 * 1024
+_SMALL = 256 * 1024
 #: Seconds for which the rest of a body that is too large is read.
 _LINGER = 2.0
 
@@ -28,6 +32,7 @@ class Lane:
 
     def __init__(self, reviewer: Reviewer, flask: Flask) -> None:
         self._reviewer = reviewer
+        self._held = 0
         # a2wsgi types ASGI more narrowly than the specification does.
         self._flask = cast(
             "Callable[[Scope, Receive, Send], Awaitable[None]]",
@@ -53,16 +58,21 @@ class Lane:
     async def _answer(self, route: Route, receive: Receive, send: Send) -> None:
         chunks: list[bytes] = []
         size, more = 0, True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return
-            chunk, more = message.get("body", b""), message.get("more_body", False)
-            size += len(chunk)
-            if size > BODY_LIMIT:
-                await _too_large(receive, send, more=more)
-                return
-            chunks.append(chunk)
+        try:
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return
+                chunk, more = message.get("body", b""), message.get("more_body", False)
+                chunks.append(chunk)
+                size += len(chunk)
+                self._held += len(chunk)
+                if size > BODY_LIMIT or (size > _SMALL and self._held > _HELD_LIMIT):
+                    chunks.clear()
+                    await _too_large(receive, send, more=more)
+                    return
+        finally:
+            self._held -= size
         answer = self._reviewer.answer(route, b"".join(chunks))
         await _reply(send, 200, answer, b"application/json")
 

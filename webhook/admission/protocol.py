@@ -17,6 +17,8 @@ class Protocol(HttpToolsProtocol):
     spare_bytes: ClassVar[int] = 64 * 1024
     #: Seconds in which a request must be whole; the API server waits for 30 at most.
     request_seconds: ClassVar[float] = 10.0
+    #: Seconds that a request under way gets at the end of the server.
+    last_seconds: ClassVar[float] = 5.0
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -64,6 +66,12 @@ class Protocol(HttpToolsProtocol):
         self._spare = self.spare_bytes
         self._cancel()
         super().on_message_complete()
+
+    def shutdown(self) -> None:
+        """Close, or answer and close; a client that plays no part in it is not waited for."""
+        super().shutdown()
+        wait = 1.0 if self.transport.is_closing() else self.last_seconds
+        self.loop.call_later(wait, self.transport.abort)
 
     def _unsupported_upgrade_warning(self) -> None:
         # The parser stops at an offer to upgrade, so that a body would be taken for a request.

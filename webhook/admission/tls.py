@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -19,8 +20,8 @@ class CertificateError(ValueError):
 def check_pair(cert_file: Path, key_file: Path) -> datetime.datetime:
     """When the certificate expires.
 
-    Raises `CertificateError` where a file can't be read, the key is another certificate's, or the
-    certificate is not valid now.
+    Raises `CertificateError` where a file can't be read, the key is another certificate's, the
+    certificate is not valid now, or OpenSSL would not serve it.
     """
     try:
         pem, key_pem = cert_file.read_bytes(), key_file.read_bytes()
@@ -32,7 +33,7 @@ def check_pair(cert_file: Path, key_file: Path) -> datetime.datetime:
         raise CertificateError(f"{cert_file} has no certificate in PEM form") from None
     try:
         key = serialization.load_pem_private_key(key_pem, password=None)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         raise CertificateError(f"{key_file} has no unencrypted private key in PEM form") from None
     if key.public_key() != certificate.public_key():
         raise CertificateError(f"{key_file} is not the key of the certificate in {cert_file}")
@@ -42,6 +43,12 @@ def check_pair(cert_file: Path, key_file: Path) -> datetime.datetime:
         raise CertificateError(f"the certificate in {cert_file} expired on {end:%Y-%m-%d %H:%M}Z")
     if now < start:
         raise CertificateError(f"the certificate in {cert_file} starts on {start:%Y-%m-%d %H:%M}Z")
+    try:
+        context(str(cert_file), str(key_file))
+    except ssl.SSLError as error:
+        # What cryptography reads, OpenSSL may still find too weak to serve.
+        why = (error.reason or "no reason given").replace("_", " ").lower()
+        raise CertificateError(f"OpenSSL does not take {cert_file}: {why}") from None
     return end
 
 
@@ -63,7 +70,10 @@ class Pair(NamedTuple):
 
 
 def throw_away(names: list[str], *, days: int = 30) -> Pair:
-    """Make a CA and a certificate for DNS names and IP addresses; the CA's key is forgotten."""
+    """Make a CA and a certificate for DNS names and IP addresses; the CA's key is forgotten.
+
+    Raises `CertificateError` on a name that can't be in one.
+    """
     start = datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=5)
     end = start + datetime.timedelta(days=days)
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
@@ -128,4 +138,6 @@ def _general(name: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
+        if not name.isascii():
+            raise CertificateError(f"{name} can't be in a certificate: write it as xn--…") from None
         return x509.DNSName(name)

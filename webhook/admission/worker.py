@@ -1,7 +1,9 @@
 """The gunicorn worker: uvicorn's, with the options that an admission webhook needs."""
 
+import signal
 import ssl
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, ClassVar
 
 from uvicorn.config import Config
@@ -37,3 +39,7 @@ class Worker(UvicornWorker):  # type: ignore[misc] # uvicorn-worker has no types
         """Start, on plain sockets: gunicorn's wrappers would be closed a second time at the end."""
         self.sockets = [listener.sock for listener in self.sockets]
         super().init_process()
+
+    def handle_exit(self, _sig: int, _frame: FrameType | None) -> None:
+        """End as on SIGTERM, the one order that uvicorn takes; gunicorn gives SIGQUIT on Ctrl-C."""
+        signal.raise_signal(signal.SIGTERM)

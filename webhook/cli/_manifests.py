@@ -50,13 +50,15 @@ def _files(path: Path) -> list[Path]:
 
 
 def _documents(name: str, data: bytes) -> Iterator[Document]:
-    for number, (line, content) in enumerate(_parse(name, data)):
+    for number, (line, content) in enumerate(parse(name, data)):
         if content is not None:
             yield from _objects(f"{name}#{number}", line, content)
 
 
-def _parse(name: str, data: bytes) -> Iterator[tuple[int, Any]]:
-    """The parsed documents of a file with the lines that they start on."""
+def parse(
+    name: str, data: bytes, *, loader: type[yaml.CSafeLoader] = yaml.CSafeLoader
+) -> Iterator[tuple[int, Any]]:
+    """The parsed documents of a file with the lines that they start on; raises `BadInputError`."""
     if data.lstrip()[:1] == b"{":
         try:
             yield 1, json.loads(data)
@@ -65,12 +67,12 @@ def _parse(name: str, data: bytes) -> Iterator[tuple[int, Any]]:
             if name.endswith(".json"):
                 where = f"{name}:{getattr(error, 'lineno', 1)}"
                 raise BadInputError(f"{where}: not JSON: {getattr(error, 'msg', error)}") from None
-    loader = yaml.CSafeLoader(data)
+    stream = loader(data)
     try:
-        while loader.check_node():
-            node = loader.get_node()
+        while stream.check_node():
+            node = stream.get_node()
             assert node is not None  # noqa: S101 - check_node said that there is one
-            yield node.start_mark.line + 1, loader.construct_document(node)
+            yield node.start_mark.line + 1, stream.construct_document(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
@@ -78,7 +80,7 @@ def _parse(name: str, data: bytes) -> Iterator[tuple[int, Any]]:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise BadInputError(f"{name}: not YAML: {' '.join(str(error).split())}") from None
     finally:
-        loader.dispose()
+        stream.dispose()
 
 
 def _objects(source: str, line: int, content: Any) -> Iterator[Document]:

@@ -5,7 +5,7 @@ import ipaddress
 import socket
 import tempfile
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -52,25 +52,25 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
     try:
         with (
             listen(address or ("127.0.0.1:8443" if dev else "0.0.0.0:10250")) as listener,
-            tempfile.TemporaryDirectory(prefix="mendix-mesh-")
-            if dev
-            else nullcontext("") as folder,
+            ExitStack() as stack,
         ):
-            cert, key = _throw_away(Path(folder), dev_name, listener) if dev else files
-            serve(Options(listener, cert, key, log_level), read)
+            if dev:
+                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="mendix-mesh-"))
+                files = _throw_away(Path(folder), dev_name, listener)
+            serve(Options(listener, files[0], files[1], log_level), read)
     except (ListenError, tls.CertificateError) as error:
         raise BadInputError(str(error)) from None
 
 
-def _throw_away(folder: Path, names: Sequence[str], listener: socket.socket) -> tuple[Path, Path]:
+def _throw_away(folder: Path, names: Sequence[str], listener: socket.socket) -> list[Path]:
     """Make the certificate in a folder, and print how to reach the server with it."""
     host, port = listener.getsockname()[:2]
-    local = ipaddress.ip_address(host)
-    known = local.is_loopback or local.is_unspecified
-    pair = tls.throw_away(["localhost", "127.0.0.1", "::1", *(() if known else (host,)), *names])
+    anywhere = ipaddress.ip_address(host).is_unspecified
+    own = ["localhost", "127.0.0.1", "::1"] + ([] if anywhere else [host])
+    pair = tls.throw_away(list(dict.fromkeys([*own, *names])))
     for name, content in {"ca.crt": pair.ca, "tls.crt": pair.cert, "tls.key": pair.key}.items():
         (folder / name).write_bytes(content)
     click.echo(f"caBundle: {base64.b64encode(pair.ca).decode()}")
-    shown = "localhost" if known else f"[{host}]" if local.version == 6 else host
+    shown = "localhost" if anywhere else f"[{host}]" if ":" in host else host
     click.echo(f"curl --cacert {folder / 'ca.crt'} https://{shown}:{port}/version", err=True)
-    return folder / "tls.crt", folder / "tls.key"
+    return [folder / "tls.crt", folder / "tls.key"]

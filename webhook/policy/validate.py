@@ -21,7 +21,7 @@ Outcome = Literal["admitted", "denied", "warned", "audited", "exempt", "ignored"
 #: Subresources of a pod that say nothing about its mesh; any other one is judged, so that a new
 #: way to change a pod fails safe (as Pod Security Admission does).
 IGNORED_SUBRESOURCES = frozenset(
-    {"attach", "binding", "eviction", "exec", "log", "portforward", "proxy", "scale", "status"}
+    {"attach", "binding", "eviction", "exec", "log", "portforward", "proxy", "scale"}
 )
 
 

@@ -151,6 +151,12 @@ class Connection:
             return not self._buffer and not self._socket.recv(1)
         return True
 
+    def expiry(self) -> int:
+        """When the server's certificate expires, in seconds since 1970."""
+        shown = self._socket.getpeercert()
+        assert shown
+        return ssl.cert_time_to_seconds(str(shown["notAfter"]))
+
     def _more(self) -> None:
         data = self._socket.recv(1 << 16)
         assert data, f"the connection ended within a response: {self._buffer!r}"

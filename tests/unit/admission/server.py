@@ -42,13 +42,13 @@ class Server:
         return [json.loads(line) for line in self.text.splitlines()]
 
     def wait_for(self, pattern: str) -> str:
-        """Return the first group of what it writes sooner or later."""
+        """Return what it writes sooner or later, or the group in it."""
         end = time.monotonic() + PATIENCE
         while not (found := re.search(pattern, self.text)):
             self.process.check()
             assert time.monotonic() < end, f"no {pattern} in {self.text}"
             time.sleep(0.02)
-        return found.group(1)
+        return found.group(found.lastindex or 0)
 
     def stop(self) -> int:
         """Ask it to end by SIGTERM, and return its exit code."""

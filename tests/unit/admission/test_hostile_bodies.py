@@ -1,7 +1,9 @@
 """Bodies that no API server would send: each gets an answer, and the next good review as well."""
 
+import contextlib
 import gzip
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -154,6 +156,32 @@ def test_the_field_of_a_wrong_type_is_named(client: Client) -> None:
     assert_unanswerable(client, json.dumps(asked).encode(), UID)
 
 
+def test_a_wrong_type_in_an_update_of_a_template_breaks_nothing(client: Client) -> None:
+    for broken in ("old", "obj"):
+        objects = {"old": controller("Deployment"), "obj": controller("Deployment")}
+        objects[broken]["spec"] = "none"
+        asked = review(objects["obj"], operation="UPDATE", old=objects["old"])
+        assert_unanswerable(client, json.dumps(asked).encode(), UID)
+
+
+def test_a_fault_of_our_own_is_a_denial_that_tells_no_secrets(
+    flask: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError("secret")
+
+    for name in ("validate", "mutate"):
+        monkeypatch.setattr(f"webhook.admission.review.{name}", fail)
+    with capture_logs() as logs:
+        denied = flask.review(ENFORCE, review(pod()))
+        others = [flask.review(path, review(pod())) for path in (WARN, AUDIT, MUTATE)]
+    assert denied["status"]["message"] == "an error in mendix-mesh; see its log"
+    assert all(answer["allowed"] and "patch" not in answer for answer in others)
+    failures = [entry for entry in logs if entry["event"] == "review failed"]
+    assert [entry["uid"] for entry in failures] == [UID] * 4
+    assert all(entry["exc_info"] for entry in failures)
+
+
 NUMBERS = ["1e309", "-1e309", "9" * 400, "9" * 5000, "-" + "9" * 5000, "1e-400", "0.1", "1e2", "-0"]
 
 
@@ -270,7 +298,9 @@ class TestSize:
         for path in (ENFORCE, MUTATE):
             reply = client.send(path, large(size))
             assert reply.status == 413
-            assert reply.body == b"413 Content Too Large: 7 MiB at most\n"
+            assert reply.body == (
+                b"413 Content Too Large: 7 MiB at most, 64 MiB of all clients at once\n"
+            )
 
     @pytest.mark.parametrize(
         ("size", "status"), [(BODY_LIMIT - 1, 200), (BODY_LIMIT, 200), (BODY_LIMIT + 1, 413)]
@@ -310,6 +340,22 @@ class TestSize:
         with server.connect() as connection:
             connection.send(request(ENFORCE, headers={**JSON_HEADERS, **headers}))
             assert connection.reply().status == 413
+
+    def test_many_bodies_that_do_not_end_fill_no_memory(
+        self, server: ServerClient, resident: Callable[[], int]
+    ) -> None:
+        """The chart gives the server 256 MiB."""
+        before = resident()
+        unfinished = request(ENFORCE, b"x" * BODY_LIMIT)[:-10]
+        with contextlib.ExitStack() as stack:
+            for _ in range(20):
+                stack.enter_context(server.connect()).send(unfinished)
+            assert server.answer(ENFORCE, GOOD, UID)["allowed"]
+            assert resident() - before < 100 * 1024
+            assert server.send(ENFORCE, large(BODY_LIMIT)).status == 413
+        end = time.monotonic() + 5
+        while server.send(ENFORCE, large(BODY_LIMIT)).status != 200:
+            assert time.monotonic() < end, "what is given up must make room"
 
     def test_endless_chunks_fill_no_memory(
         self, server: ServerClient, resident: Callable[[], int]
@@ -386,6 +432,7 @@ JSON_VALUES = st.recursive(
 class TestAnything:
     """Whatever the body, every route answers with an AdmissionReview, and nothing goes wrong."""
 
+    @settings(deadline=None)
     @given(body=st.binary() | st.text().map(str.encode), data=st.data())
     def test_any_bytes_get_an_answer(
         self, reviewer: Reviewer, flask: FlaskClient, body: bytes, data: st.DataObject
@@ -395,7 +442,7 @@ class TestAnything:
             flask.answer(path, body)
         assert [entry["event"] for entry in logs] == ["unanswerable review"]
 
-    @settings(suppress_health_check=[HealthCheck.too_slow])
+    @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(data=st.data())
     def test_any_json_anywhere_in_a_review_gets_an_answer(
         self, reviewer: Reviewer, flask: FlaskClient, data: st.DataObject
@@ -411,7 +458,7 @@ class TestAnything:
         uid = json.loads(reply.body)["response"]["uid"]
         accepted(reply.body, uid, validating=path.startswith("/validate"))
 
-    @settings(max_examples=150)
+    @settings(deadline=None, max_examples=150)
     @given(cut=st.integers(0, len(GOOD)), put=st.binary(max_size=3), data=st.data())
     def test_a_damaged_review_gets_an_answer(
         self, reviewer: Reviewer, flask: FlaskClient, cut: int, put: bytes, data: st.DataObject

@@ -383,7 +383,7 @@ class Hasty(Protocol):
 
 @pytest.fixture
 def hasty() -> Config:
-    """The configuration of a server that answers "ok" to what is whole, and waits a second."""
+    """The configuration of a server that answers "ok" to what is whole, and waits two seconds."""
 
     async def app(scope: object, receive: object, send: object) -> None:
         while (await receive()).get("more_body"):  # type: ignore[operator]
@@ -394,18 +394,18 @@ def hasty() -> Config:
         )
         await send({"type": "http.response.body", "body": b"ok"})  # type: ignore[operator]
 
-    return Config(app, log_config=None, lifespan="off", ws="none", timeout_keep_alive=1)
+    return Config(app, log_config=None, lifespan="off", ws="none", timeout_keep_alive=2)
 
 
 @pytest.mark.parametrize(
     ("sent", "least", "most"),
     [
-        (b"POST", 0.2, 0.9),
-        (b"POST / HTTP/1.1\r\nX: y\r\n", 0.2, 0.9),
-        (b"POST / HTTP/1.1\r\nContent-Length: 100\r\n\r\nxyz", 0.2, 0.9),
-        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n", 0.2, 0.9),
-        (b"", 0.9, 2.0),
-        (b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nxyz", 0.9, 2.0),
+        (b"POST", 0.2, 1.9),
+        (b"POST / HTTP/1.1\r\nX: y\r\n", 0.2, 1.9),
+        (b"POST / HTTP/1.1\r\nContent-Length: 100\r\n\r\nxyz", 0.2, 1.9),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n", 0.2, 1.9),
+        (b"", 1.9, 10.0),
+        (b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nxyz", 1.9, 10.0),
     ],
     ids=["line", "head", "body", "chunk", "silent", "idle"],
 )
@@ -425,7 +425,7 @@ def test_a_client_may_be_idle_but_not_slow(
             start = time.monotonic()
             writer.write(sent)
             with contextlib.suppress(ConnectionResetError):
-                await asyncio.wait_for(reader.read(), 5)
+                await asyncio.wait_for(reader.read(), 10)
             writer.close()
             return time.monotonic() - start
 

@@ -1,6 +1,7 @@
 """The fixtures: current, complete, and each breaking what it is for and nothing else."""
 
 import collections
+import re
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,11 @@ def test_a_passing_example_is_admitted_and_keeps_its_check(fixture: Fixture) -> 
     found = verdict(fixture)
     assert found.outcome == "admitted"
     assert fixture.check not in broken(found, "advise")
+
+
+@pytest.mark.parametrize("fixture", FAILING, ids=name)
+def test_what_is_found_lies_in_the_fields_that_the_check_says_it_looks_at(fixture: Fixture) -> None:
+    for violation in verdict(fixture).violations:
+        fields = checks.all_checks()[violation.check].check.fields
+        place = re.sub(r"\[\d+\]", "[*]", violation.field)
+        assert any(place.startswith(field.removesuffix("*]")) for field in fields), place

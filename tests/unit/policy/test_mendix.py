@@ -55,6 +55,23 @@ def test_a_pod_has_a_role(document: dict[str, Any], role: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("labels", "name", "role"),
+    [
+        ({"node-type": "master"}, "shop", "app leader"),
+        ({}, "shop-master", "app leader"),
+        ({"node-type": "worker"}, "shop", "app worker"),
+        ({}, "shop-worker", "app worker"),
+        ({"node-type": "other"}, "shop", "app"),
+    ],
+)
+def test_an_app_is_told_by_its_label_or_by_its_name(
+    labels: dict[str, str], name: str, role: str
+) -> None:
+    labels = {"component": "mendix-app", **labels}
+    assert mendix.role(pod({"kind": "Pod", "metadata": {"name": name, "labels": labels}})) == role
+
+
+@pytest.mark.parametrize(
     "document",
     [BUILD, DATABASE, FILE, manifests.installer_job(NS),
      {"kind": "Pod", "metadata": {"name": "shop-build"}},

@@ -221,6 +221,13 @@ def test_the_subject_says_what_was_judged(document: Json, subject: str) -> None:
     assert judge(document).subject == subject
 
 
+def test_a_pod_that_is_updated_has_its_name() -> None:
+    old = changed(linkerd.injected(), put("/metadata/generateName", "sho"),
+                  put("/metadata/name", "shox7v2q"))  # fmt: skip
+    new = changed(old, drop("/metadata/labels/linkerd.io~1control-plane-ns"))
+    assert judge(new, old).subject == "pod shox7v2q (Mendix app)"
+
+
 def test_in_a_namespace_of_no_mesh_everything_is_refused() -> None:
     verdict = judge(linkerd.injected(), by="unknown")
     assert broken(verdict) == ["unknown-mesh"]

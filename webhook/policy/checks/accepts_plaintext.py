@@ -14,6 +14,7 @@ CHECK = Check(
     fields=(
         "metadata.annotations[config.linkerd.io/default-inbound-policy]",
         "spec.initContainers[*].env",
+        "spec.containers[*].env",
     ),
     reason="lets clients without mutual TLS in",
     fix="set settings.linkerd.inboundPolicy: all-authenticated",

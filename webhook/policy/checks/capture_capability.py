@@ -13,8 +13,12 @@ CHECK = Check(
     level="deny",
     meshes=("linkerd", "istio", "ambient"),
     fields=(
-        "spec.containers[*].securityContext.capabilities.add",
         "spec.containers[*].securityContext.privileged",
+        "spec.containers[*].securityContext.capabilities.add",
+        "spec.initContainers[*].securityContext.privileged",
+        "spec.initContainers[*].securityContext.capabilities.add",
+        "spec.ephemeralContainers[*].securityContext.privileged",
+        "spec.ephemeralContainers[*].securityContext.capabilities.add",
     ),
     reason="may change the firewall that leads traffic into the proxy",
     fix="drop it: an application needs no network administration",

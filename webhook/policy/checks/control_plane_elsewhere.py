@@ -16,6 +16,7 @@ CHECK = Check(
         "spec.initContainers[*].env",
         "metadata.annotations[proxy.istio.io/config]",
         "metadata.annotations[sidecar.istio.io/discoveryAddress]",
+        "spec.containers[*].env",
     ),
     reason="obeys another control plane than the cluster's",
     fix="let the injector set it, or name yours in settings.linkerd.controlPlaneNamespace",

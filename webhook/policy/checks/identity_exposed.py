@@ -11,7 +11,11 @@ CHECK = Check(
     id="identity-exposed",
     level="deny",
     meshes=("linkerd", "istio"),
-    fields=("spec.containers[*].volumeMounts", "spec.initContainers[*].volumeMounts"),
+    fields=(
+        "spec.containers[*].volumeMounts",
+        "spec.initContainers[*].volumeMounts",
+        "spec.ephemeralContainers[*].volumeMounts",
+    ),
     reason="lets the container read the proxy's key or token",
     fix="remove the mount: the volume is the proxy's alone",
     source="linkerd2 charts/partials/templates/_proxy.tpl volumeMounts",

@@ -11,7 +11,10 @@ CHECK = Check(
     id="inject-label-ignored",
     level="advise",
     meshes=("linkerd",),
-    fields=("metadata.labels[linkerd.io/inject]",),
+    fields=(
+        "metadata.labels[linkerd.io/inject]",
+        "metadata.labels[config.linkerd.io/*]",
+    ),
     reason="is read as an annotation alone: as a label it does nothing",
     fix="make it an annotation, or remove it",
     source="linkerd2 pkg/k8s/labels.go",

@@ -17,6 +17,8 @@ CHECK = Check(
         "spec.initContainers[*].envFrom",
         "metadata.annotations[proxy.istio.io/config]",
         "metadata.annotations[sidecar.istio.io/bootstrapOverride]",
+        "spec.containers[*].env",
+        "spec.containers[*].envFrom",
     ),
     reason="overrides the proxy's own environment",
     fix="remove the variables that start with LINKERD2_PROXY_, _pod_, _l5d_ or LD_, and PATH",

@@ -1,4 +1,4 @@
-"""A container that may be root and change its user: it can take on the proxy's."""
+"""A container that may be root: it can take on the proxy's user, or send raw packets."""
 
 from collections.abc import Iterator
 
@@ -13,10 +13,15 @@ CHECK = Check(
     id="root-capable",
     level="advise",
     meshes=("linkerd", "istio"),
-    fields=("spec.containers[*].securityContext",),
-    reason="may run as root and become the proxy's user",
-    fix="set runAsNonRoot: true, or drop the capability SETUID",
-    source="capabilities(7) CAP_SETUID",
+    fields=(
+        "spec.securityContext",
+        "spec.containers[*].securityContext",
+        "spec.initContainers[*].securityContext",
+        "spec.ephemeralContainers[*].securityContext",
+    ),
+    reason="may run as root, and then become the proxy's user or send raw packets",
+    fix="set runAsNonRoot: true, or drop the capabilities SETUID and NET_RAW",
+    source="capabilities(7) CAP_SETUID, CAP_NET_RAW; packet(7)",
 )
 
 
@@ -30,10 +35,10 @@ def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
             (c.run_as_non_root for c in (own, whole) if c and c.run_as_non_root is not None), False
         )
         listed = (own.capabilities if own else None) or Capabilities()
-        added, dropped = capability_names(listed.add), capability_names(listed.drop)
-        keeps = bool(_SETUID & added) or not _SETUID & dropped
+        dropped, added = capability_names(listed.drop), capability_names(listed.add)
+        keeps = "ALL" in added or _RISKY & added or ("ALL" not in dropped and _RISKY - dropped)
         if keeps and (user == 0 or (user is None and not non_root)):
             yield CHECK.violation(placed.field("securityContext"), placed.name)
 
 
-_SETUID = frozenset({"ALL", "SETUID"})
+_RISKY = frozenset({"SETUID", "NET_RAW"})

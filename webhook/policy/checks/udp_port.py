@@ -11,7 +11,10 @@ CHECK = Check(
     id="udp-port",
     level="advise",
     meshes=("linkerd", "istio", "ambient"),
-    fields=("spec.containers[*].ports",),
+    fields=(
+        "spec.containers[*].ports",
+        "spec.initContainers[*].ports",
+    ),
     reason="serves what no mesh captures, since it is not TCP",
     fix="use TCP, or encrypt it in the application",
     source="linkerd2 pkg/inject/report.go udp_ports_enabled; istio.io ops/best-practices/security",

@@ -49,8 +49,8 @@ _COMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {
     INIT: ((), ("/usr/lib/linkerd/linkerd2-proxy-init",)),
     VALIDATOR: (("/usr/lib/linkerd/linkerd2-network-validator",),),
 }
-#: The programs of the injector's own hooks: wait for the proxy, or before its end.
-_HOOKS = ("/usr/lib/linkerd/linkerd-await", "/bin/sleep")
+#: The injector's own hooks wait, for the proxy or before its end; the former could do more.
+_AWAIT, _SLEEP = "/usr/lib/linkerd/linkerd-await", ("/bin/sleep", "sleep")
 #: Values of the inject annotation that opt in (pkg/inject/report.go); `disabled` opts out, and
 #: any other value makes the injector skip the pod without a word.
 _OPT_IN = ("enabled", "ingress")
@@ -222,7 +222,7 @@ class Linkerd(Mesh):
             yield Spot(placed.field("restartPolicy"),
                        reason="lets the pod start although the container fails")  # fmt: skip
         for field, command in hooks(container):
-            if not command or command[0] not in _HOOKS:
+            if not _only_waits(command):
                 yield Spot(placed.field(field), reason="runs a command of its own")
         for index, mount in enumerate(container.volume_mounts or ()):
             if covers_programs(mount):
@@ -487,6 +487,12 @@ class Linkerd(Mesh):
         known = {*self.own.skip_subnets, *allowed}
         parts = (part.strip() for part in text.split(","))
         return [part for part in parts if part and part not in known]
+
+
+def _only_waits(command: list[str]) -> bool:
+    if command[:1] == [_AWAIT]:
+        return all(argument.startswith(("--timeout=", "--port=")) for argument in command[1:])
+    return bool(command) and command[0] in _SLEEP
 
 
 def _additional(text: str) -> Iterable[str]:

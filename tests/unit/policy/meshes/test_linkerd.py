@@ -265,9 +265,10 @@ def test_a_proxy_that_keeps_to_its_defaults_need_not_state_its_ports() -> None:
             entry for entry in pod["spec"]["initContainers"][1]["env"] if entry["name"] != name
         ]))  # fmt: skip
     assert broken(judge(pod)) == []
-    assert broken(judge(changed(pod, arguments(pod, incoming_proxy_port="8080")))) == [
-        "capture-bypassed"
-    ]
+    for port in ("8080", None):
+        (violation,) = judge(changed(pod, arguments(pod, incoming_proxy_port=port))).violations
+        assert violation.check == "capture-bypassed"
+        assert violation.values == (f"--incoming-proxy-port {port or 'missing'}",)
 
 
 # The inbound policy that the settings demand.
@@ -305,8 +306,9 @@ def test_an_update_keeps_the_demanded_policy(policy: str | None) -> None:
     key = f"/metadata/annotations/config.linkerd.io~1{POLICY}"
     new = changed(old, put(key, policy) if policy else drop(key))
     verdict = judge(new, old, given=CLOSED)
-    assert broken(verdict) == ["mesh-label-removed"]
-    assert len(verdict.violations) == 1
+    (violation,) = verdict.violations
+    assert violation.check == "mesh-label-removed"
+    assert violation.values == (f"all-authenticated -> {policy or 'removed'}",)
 
 
 def test_without_a_demand_an_update_may_change_the_policy() -> None:
@@ -321,8 +323,13 @@ def test_without_a_demand_an_update_may_change_the_policy() -> None:
 def test_a_lost_label_is_told_once() -> None:
     old = injected()
     key = "/metadata/labels/linkerd.io~1control-plane-ns"
-    for new in (changed(old, drop(key)), changed(old, put(key, "elsewhere"))):
-        assert [v.check for v in judge(new, old).violations] == ["mesh-label-removed"]
+    for new, became in (
+        (changed(old, drop(key)), "removed"),
+        (changed(old, put(key, "elsewhere")), "elsewhere"),
+    ):
+        (violation,) = judge(new, old).violations
+        assert violation.check == "mesh-label-removed"
+        assert violation.values == (f"linkerd -> {became}",)
 
 
 def test_a_pod_that_had_no_label_is_not_held_to_it() -> None:

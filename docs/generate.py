@@ -1,0 +1,184 @@
+"""Write docs/checks.md from the checks' own data: `python -m docs.generate`.
+
+The examples are the fixtures, and what is shown of a refusal is what policy says of them.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.fixtures import generate
+from tests.fixtures.fixture import Fixture
+from webhook.policy import checks, meshes, messages, objects
+from webhook.policy.checks import Entry
+from webhook.policy.request import Request
+from webhook.policy.settings import Settings
+from webhook.policy.validate import Verdict, validate
+
+PAGE = Path(__file__).parent / "checks.md"
+ROOT = PAGE.parent.parent
+
+_HEAD = """\
+# Checks
+
+<!-- Written by `make docs` (docs/generate.py) from webhook/policy/checks and tests/fixtures. -->
+
+What mendix-mesh looks at, why, and what to do about it. Each check is one file in \
+[webhook/policy/checks](../webhook/policy/checks).
+
+## How to read a refusal
+
+```
+{denial}
+```
+
+The first line names the object; a controller's pods are named after their template, as \
+`pod shop-master-7f-*`. Then there is a line for **everything** that is wrong, so that one try is \
+enough: the check's id (a heading below), the field, the reason and, after the semicolon, the way \
+out. Where a controller makes the pods, look at its events: \
+`kubectl describe replicaset NAME`.
+
+A check has a level. `deny` refuses the pod in a namespace whose mode is `enforce`, is a warning \
+in `warn`, and an audit annotation alone in `audit`. `advise` is a warning in every mode: kubectl \
+shows it, and the pod is let in. An update of a pod is judged only by what it makes worse, so that \
+a pod that runs already can always be changed and deleted. A Deployment, StatefulSet, DaemonSet, \
+ReplicaSet, Job or CronJob is judged by its pod template, and refused only when the template is \
+new.
+
+## How to exempt pods
+
+Only an admin can, in the settings (`settings:` in the chart's values); nothing that a pod says of \
+itself counts. An exemption names checks, namespaces and, with a selector, pods; it says why, and \
+may have a last day. The pod is then let in, and the audit log tells by which exemption.
+
+```yaml
+exemptions:
+  - checks: [host-network]
+    namespaces: [mendix-prod, "mendix-test-*"]
+    selector:
+      matchLabels: {{app: node-dns}}
+    reason: it answers for the node, and speaks to nobody else
+    until: 2027-03-31
+levels:
+  - check: root-capable
+    level: deny
+    reason: our apps never need root
+```
+
+Exempt the *reason* why a pod stays outside (`host-network`, `opted-out`, …): `proxy-missing` then \
+goes with it. Whoever may create pods in a namespace chooses their labels, so a selector keeps \
+honest people apart, not others. `levels` make a check stricter or only advice, for all pods or \
+for `namespaces` and a `selector`; the last one that fits holds.
+
+## What no check can see
+
+- The user that an image runs as. An image built with the proxy's user id runs uncaptured, unless \
+its container sets `runAsUser`.
+- What the mesh itself leaves out: all but TCP, and IPv6 where Linkerd is installed without it.
+- What is done from the outside: `kubectl exec` into the proxy, or a node's administrator.
+- Whether every value in a proxy's environment is the cluster's own, where an author writes the \
+proxy's container by hand instead of letting the injector add it.
+- A container that is made root by a program of its image, or that traces the proxy's process \
+(`shareProcessNamespace` with `SYS_PTRACE`). Pod Security's levels `baseline` and `restricted` \
+complement these checks.
+
+## All checks
+
+| check | level | meshes | a pod that … |
+|---|---|---|---|
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    entries = sorted(checks.all_checks().items())
+    examples = list(generate.fixtures())
+    rows = (
+        f"| [{name}](#{name}) | {entry.check.level} | {_meshes(entry)} | {entry.check.reason} |"
+        for name, entry in entries
+    )
+    denial = messages.denial(_verdict(_renamed(_first("host-network", examples), "shop-debug")))
+    sections = ("\n".join(_section(entry, examples)) for _, entry in entries)
+    return _HEAD.format(denial=denial) + "\n".join(rows) + "\n\n" + "\n\n".join(sections) + "\n"
+
+
+def _section(entry: Entry, examples: list[Fixture]) -> Iterator[str]:
+    check = entry.check
+    yield f"### {check.id}"
+    yield ""
+    yield _summary(entry)
+    yield ""
+    yield "| | |"
+    yield "|---|---|"
+    yield f"| level | {check.level} |"
+    yield f"| meshes | {_meshes(entry)} |"
+    yield f"| looks at | {', '.join(f'`{field}`' for field in check.fields)} |"
+    yield f"| reason | {check.reason} |"
+    yield f"| way out | {check.fix} |"
+    yield f"| source | {check.source} |"
+    yield ""
+    yield "Breaks it:"
+    yield ""
+    mine = [fixture for fixture in examples if fixture.check == check.id]
+    yield from (_link(fixture) for fixture in mine if not fixture.passes)
+    yield ""
+    yield "Does not:"
+    yield ""
+    yield from (_link(fixture) for fixture in mine if fixture.passes)
+    yield ""
+    example = _first(check.id, examples)
+    found = [v for v in _verdict(example).violations if v.check == check.id]
+    yield f"Of [{example.name}](../{example.path.relative_to(ROOT)}) is said:"
+    yield ""
+    yield "```"
+    yield from (line.strip() for line in messages.table(found))
+    yield "```"
+
+
+def _summary(entry: Entry) -> str:
+    """The first line of the check's file."""
+    module = entry.find.__globals__["__doc__"] or ""
+    return str(module).strip().splitlines()[0]
+
+
+def _meshes(entry: Entry) -> str:
+    return ", ".join(entry.check.meshes)
+
+
+def _link(fixture: Fixture) -> str:
+    return f"- [{fixture.name}](../{fixture.path.relative_to(ROOT)}): {fixture.note}"
+
+
+def _first(check: str, examples: list[Fixture]) -> Fixture:
+    return next(f for f in examples if f.check == check and not f.passes)
+
+
+def _renamed(fixture: Fixture, name: str) -> Fixture:
+    documents = tuple(
+        {**document, "metadata": {**document["metadata"], "name": name}}
+        for document in fixture.documents
+    )
+    return dataclasses.replace(fixture, documents=documents)
+
+
+def _verdict(fixture: Fixture) -> Verdict:
+    *before, obj = (objects.convert(document) for document in fixture.documents)
+    settings = Settings()
+    request = Request(
+        operation="UPDATE" if before else "CREATE",
+        namespace="mendix",
+        object=obj,
+        old=before[0] if before else None,
+        subresource=fixture.subresource,
+    )
+    mesh = meshes.load(settings)[fixture.mesh]
+    return validate(request, mesh, "enforce", settings)
+
+
+def main() -> None:
+    """Write the page."""
+    PAGE.write_text(page())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""The settings file as a command reads it: what is wrong is said in one line, with its place."""
+
+import datetime
+from pathlib import Path
+
+import pytest
+
+from webhook.cli._errors import BadInputError
+from webhook.cli._settings import read_settings
+from webhook.policy import checks
+from webhook.policy.settings import Settings
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "settings.yaml"
+
+
+def test_without_a_file_there_are_the_defaults() -> None:
+    assert read_settings(None) == Settings()
+
+
+@pytest.mark.parametrize("text", ["", "\n", "# nothing yet\n", "---\n", "null\n", "{}\n"])
+def test_an_empty_file_gives_the_defaults(file: Path, text: str) -> None:
+    file.write_text(text)
+    assert read_settings(file) == Settings()
+
+
+def test_a_full_file_is_read(file: Path) -> None:
+    file.write_text("""
+optOut: override
+linkerd:
+  controlPlaneNamespace: mesh
+  proxyImages: [registry.example.com/linkerd/proxy]
+  skipInboundPorts: "4190, 4191,8000-8010"
+  inboundPolicy: all-authenticated
+ingress:
+  classes: {public: f5-nginx}
+levels:
+- {reason: later, check: udp-port, level: deny}
+exemptions:
+- reason: node agent
+  namespaces: [kube-agents, "agents-*"]
+  checks: [host-network]
+  selector:
+    matchLabels: {app: agent}
+    matchExpressions:
+    - {key: tier, operator: NotIn, values: [web]}
+  until: 2027-06-30
+""")
+    read = read_settings(file)
+    assert read.opt_out == "override"
+    assert read.linkerd.control_plane_namespace == "mesh"
+    assert read.linkerd.inbound_policy == "all-authenticated"
+    assert read.ingress.classes == {"public": "f5-nginx"}
+    assert read.levels[0].namespaces == ["*"]
+    assert read.exemptions[0].until == datetime.date(2027, 6, 30)
+
+
+def test_json_is_yaml(file: Path) -> None:
+    file.write_text('{"optOut": "override"}')
+    assert read_settings(file).opt_out == "override"
+
+
+EXEMPTION = "reason: x, namespaces: [a], checks: [host-network]"
+KNOWN = ", ".join(sorted(checks.ids()))
+BAD = {
+    "optout: deny": ": Object contains unknown field `optout`",
+    "linkerd: {proxyimages: [a]}": (
+        ": Object contains unknown field `proxyimages` - at `settings.linkerd`"
+    ),
+    f"exemptions:\n- {{{EXEMPTION}}}\n- {{{EXEMPTION}, till: 2027-01-01}}": (
+        ": Object contains unknown field `till` - at `settings.exemptions[1]`"
+    ),
+    "optOut: maybe": ": Invalid enum value 'maybe' - at `settings.optOut`",
+    "exemptions: [{namespaces: [a], checks: [host-network]}]": (
+        ": Object missing required field `reason` - at `settings.exemptions[0]`"
+    ),
+    "exemptions: [{reason: '', namespaces: [a], checks: [host-network]}]": (
+        ": Expected `str` of length >= 1 - at `settings.exemptions[0].reason`"
+    ),
+    "exemptions: [{reason: x, namespaces: [a], checks: [host-networks]}]": (
+        ": there is no check `host-networks` - at `settings.exemptions[0].checks`; "
+        f"there are: {KNOWN}"
+    ),
+    "levels: [{reason: x, check: nope, level: deny}]": (
+        f": there is no check `nope` - at `settings.levels[0].check`; there are: {KNOWN}"
+    ),
+    "linkerd: {skipInboundPorts: '99999'}": (
+        ": no such ports: 99999 - at `settings.linkerd.skipInboundPorts`"
+    ),
+    "linkerd: {skipOutboundPorts: '20-10'}": (
+        ": no such ports: 20-10 - at `settings.linkerd.skipOutboundPorts`"
+    ),
+    "linkerd: {skipInboundPorts: 4190}": (
+        ": Expected `str`, got `int` - at `settings.linkerd.skipInboundPorts`"
+    ),
+    "linkerd: {proxyUid: 0}": ": Expected `int` >= 1 - at `settings.linkerd.proxyUid`",
+    f"exemptions: [{{{EXEMPTION}, until: soon}}]": (
+        ": Invalid RFC3339 encoded date - at `settings.exemptions[0].until`"
+    ),
+    f"exemptions: [{{{EXEMPTION}, until: 2026-13-45}}]": ": not YAML: month must be in 1..12",
+    "exemptions: &a\n- *a": ": Expected `object`, got `array` - at `settings.exemptions[0]`",
+    "[]": ": Expected `object`, got `array`",
+    "deny": ": Expected `object`, got `str`",
+    "1: 2": ": Expected `str` - at `key` in `settings`",
+    "optOut: deny\noptOut: override": ":2:1: not YAML: the key `optOut` stands twice",
+    "linkerd:\n  proxyUid: 5\n  proxyUid: 6": ":3:3: not YAML: the key `proxyUid` stands twice",
+    "optOut: deny\nlinkerd: [": ":3:1: not YAML: did not find expected node content",
+    "optOut:\n\tdeny": ":2:1: not YAML: found character that cannot start any token",
+    "a: b: c": ":1:5: not YAML: mapping values are not allowed in this context",
+    "optOut: *x": ":1:9: not YAML: found undefined alias",
+    "{[a]: b}": ":1:2: not YAML: found unhashable key",
+    "!!python/object:os.system x": (
+        ":1:1: not YAML: could not determine a constructor for the tag "
+        "'tag:yaml.org,2002:python/object:os.system'"
+    ),
+    "optOut: deny\n---\noptOut: deny": ": settings are one YAML document, not 2",
+}
+
+
+@pytest.mark.parametrize("text", BAD)
+def test_a_mistake_is_named_with_its_place(file: Path, text: str) -> None:
+    file.write_text(text)
+    with pytest.raises(BadInputError) as error:
+        read_settings(file)
+    assert error.value.message == f"{file}{BAD[text]}"
+    assert error.value.exit_code == 2
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe\x00", b"optOut: \xff\xff", b"\x00", b"a: \x1b[31m"])
+def test_bytes_that_are_no_text_are_no_yaml(file: Path, data: bytes) -> None:
+    file.write_bytes(data)
+    with pytest.raises(BadInputError) as error:
+        read_settings(file)
+    assert error.value.message.startswith(f"{file}: not YAML: ")
+    assert error.value.message.isprintable()
+
+
+@pytest.mark.parametrize("name", ["missing.yaml", "."])
+def test_a_file_that_can_not_be_read_is_named(tmp_path: Path, name: str) -> None:
+    with pytest.raises(BadInputError) as error:
+        read_settings(tmp_path / name)
+    assert error.value.message.startswith(f"can't read {tmp_path / name}: ")
+
+
+def test_a_path_that_is_no_path_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="File name too long"):
+        read_settings(tmp_path / ("x" * 300))

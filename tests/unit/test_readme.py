@@ -1,0 +1,34 @@
+"""The README and the guides name what there is."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from webhook.policy import checks
+
+ROOT = Path(__file__).parents[2]
+GUIDES = sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))
+PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", *GUIDES]
+
+
+def test_the_readme_names_every_check_and_no_other() -> None:
+    named = re.findall(
+        r"\[`([a-z-]+)`\]\(docs/checks\.md#([a-z-]+)\)", (ROOT / "README.md").read_text()
+    )
+    assert {name for name, _ in named} == checks.ids()
+    assert [pair for pair in named if pair[0] != pair[1]] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_within_the_project_lead_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text()
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", text)
+    assert [target for target in targets if not ((ROOT / page).parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_make_targets_that_are_named_exist(page: str) -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"`make ([a-z]+)", (ROOT / page).read_text()))
+    assert named <= targets
