@@ -1,0 +1,272 @@
+"""The stand-in for Istio's injector, compared pod by pod with the real istiod."""
+
+import copy
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.cluster.api import Json, Refused
+from tests.cluster.istiod import Istiod
+from tests.cluster.plane import ControlPlane
+from tests.standins.istio import INJECT, InjectionError, InjectorConfig, inject
+
+Namespace = Callable[..., str]
+
+#: What the API server fills in, wherever it may stand.
+DEFAULTS: Json = {
+    "imagePullPolicy": ("Always", "IfNotPresent"),
+    "terminationMessagePath": ("/dev/termination-log",),
+    "terminationMessagePolicy": ("File",),
+    "protocol": ("TCP",),
+    "scheme": ("HTTP",),
+    "successThreshold": (1,),
+    "failureThreshold": (3,),
+    "periodSeconds": (10,),
+    "timeoutSeconds": (1,),
+    "defaultMode": (420,),
+    "apiVersion": ("v1",),
+    "service": ("",),
+    "resources": ({},),
+    "volumeMounts": ([],),
+}
+CONFIG = "proxy.istio.io/config"
+TRAFFIC = "traffic.sidecar.istio.io/"
+
+CUSTOM = {
+    "name": "istio-proxy",
+    "image": "auto",
+    "env": [{"name": "TEAM", "value": "shop"}, {"name": "CA_ADDR", "value": "elsewhere:15012"}],
+    "securityContext": {"readOnlyRootFilesystem": False},
+    "volumeMounts": [{"name": "scratch", "mountPath": "/tmp/scratch"}],
+}
+PREPARE = {"name": "prepare", "image": "busybox"}
+SECRET = {"name": "workload-certs", "secret": {"secretName": "shop"}}
+PORTS = [{"containerPort": 8080, "name": "http"}, {"containerPort": 9090, "protocol": "TCP"}]
+
+#: Annotations and parts of the spec that the injector acts upon.
+CASES: dict[str, tuple[dict[str, str], Json]] = {
+    "plain": ({}, {}),
+    "init container": ({}, {"initContainers": [PREPARE]}),
+    "classic": ({"sidecar.istio.io/nativeSidecar": "false"}, {"initContainers": [PREPARE]}),
+    "classic, held": (
+        {"sidecar.istio.io/nativeSidecar": "false",
+         CONFIG: "holdApplicationUntilProxyStarts: true"}, {},
+    ),
+    "native, held": ({CONFIG: '{"holdApplicationUntilProxyStarts": true}'}, {}),
+    "metadata": ({CONFIG: "proxyMetadata: {ISTIO_META_DNS_CAPTURE: 'true', TEAM: shop}"}, {}),
+    "hbone": ({CONFIG: "proxyMetadata: {ISTIO_META_ENABLE_HBONE: 'true'}"}, {}),
+    "transparent": ({"sidecar.istio.io/interceptionMode": "TPROXY"}, {}),
+    "not intercepted": ({"sidecar.istio.io/interceptionMode": "NONE"}, {}),
+    "not intercepted, classic": (
+        {"sidecar.istio.io/interceptionMode": "NONE", "sidecar.istio.io/nativeSidecar": "false"},
+        {"initContainers": [PREPARE]},
+    ),
+    "not intercepted, by configuration": ({CONFIG: "interceptionMode: TPROXY"}, {}),
+    "excluded": (
+        {f"{TRAFFIC}excludeInboundPorts": "8080, 9090", f"{TRAFFIC}excludeOutboundPorts": "5432",
+         f"{TRAFFIC}excludeOutboundIPRanges": "10.0.0.0/8", f"{TRAFFIC}excludeInterfaces": "eth1"},
+        {},
+    ),
+    "included": (
+        {f"{TRAFFIC}includeInboundPorts": "", f"{TRAFFIC}includeOutboundIPRanges": "",
+         f"{TRAFFIC}includeOutboundPorts": "443"}, {},
+    ),
+    "rerouted": ({"istio.io/reroute-virtual-interfaces": "net1"}, {}),
+    "status port": ({"status.sidecar.istio.io/port": "8080"}, {}),
+    "image": ({"sidecar.istio.io/proxyImage": "mirror.example.com/istio/proxyv2:1"}, {}),
+    "image type": ({"sidecar.istio.io/proxyImageType": "debug"}, {}),
+    "resources": (
+        {"sidecar.istio.io/proxyCPU": "10m", "sidecar.istio.io/proxyCPULimit": "1"}, {}
+    ),
+    "low ports": ({"sidecar.istio.io/capNetBindService": "true"}, {}),
+    "bootstrap": ({"sidecar.istio.io/bootstrapOverride": "shop"}, {}),
+    "volumes": (
+        {"sidecar.istio.io/userVolume": '{"extra": {"emptyDir": {}}}',
+         "sidecar.istio.io/userVolumeMount": '{"extra": {"mountPath": "/extra"}}'}, {},
+    ),
+    "metrics": ({"prometheus.io/scrape": "true", "prometheus.io/port": "8080"}, {}),
+    "no metrics": ({"prometheus.io/scrape": "false"}, {}),
+    "ports": ({}, {"containers": [{"name": "app", "image": "app", "ports": PORTS}]}),
+    "probes": (
+        {},
+        {"containers": [
+            {"name": "app", "image": "app", "ports": PORTS,
+             "readinessProbe": {"httpGet": {"path": "/ready", "port": "http"}},
+             "livenessProbe": {"tcpSocket": {"port": 8080}, "timeoutSeconds": 2},
+             "startupProbe": {"exec": {"command": ["true"]}}},
+        ]},
+    ),
+    "probes of its own": (
+        {"sidecar.istio.io/rewriteAppHTTPProbers": "false"},
+        {"containers": [{"name": "app", "image": "app",
+                         "readinessProbe": {"httpGet": {"path": "/", "port": 8080}}}]},
+    ),
+    "gateway": (
+        {"inject.istio.io/templates": "gateway"},
+        {"containers": [{"name": "istio-proxy", "image": "auto"}]},
+    ),
+    "gateway beside an app": ({"inject.istio.io/templates": "gateway"}, {}),
+    "customised": (
+        {},
+        {"containers": [{"name": "app", "image": "app"}, CUSTOM],
+         "volumes": [{"name": "scratch", "emptyDir": {}}]},
+    ),
+    "customised, classic": (
+        {"sidecar.istio.io/nativeSidecar": "false"},
+        {"containers": [CUSTOM, {"name": "app", "image": "app"}],
+         "volumes": [{"name": "scratch", "emptyDir": {}}]},
+    ),
+    "own image": (
+        {},
+        {"containers": [{"name": "app", "image": "app"},
+                        {"name": "istio-proxy", "image": "evil", "command": ["sleep"]}]},
+    ),
+    "own certificates": ({}, {"volumes": [SECRET]}),
+    "told by label": ({"sidecar.istio.io/inject": "false"}, {}),
+}  # fmt: skip
+
+REFUSED = {
+    "mode": {"sidecar.istio.io/interceptionMode": "SOME"},
+    "template": {"inject.istio.io/templates": "shop"},
+    "configuration": {CONFIG: "no mapping"},
+}
+
+
+@pytest.fixture
+def where(namespace: Namespace) -> str:
+    return namespace("istio")
+
+
+@pytest.fixture(scope="module")
+def cni(istio_plane: ControlPlane, istiod: Istiod) -> Iterator[Istiod]:
+    """A second revision, in which the CNI plugin redirects; the first must be up before it."""
+    values = {"pilot": {"cni": {"enabled": True}}}
+    with Istiod(istio_plane, revision="plugin", values=values) as running:
+        yield running
+
+
+def pod(where: str, annotations: dict[str, str], spec: Json, **labels: str) -> Json:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": "shop",
+            "namespace": where,
+            "labels": {INJECT: "true", "app": "shop", **labels},
+            "annotations": annotations,
+        },
+        "spec": {"containers": [{"name": "app", "image": "app"}], **copy.deepcopy(spec)},
+    }
+
+
+def essence(pod: Json) -> Json:
+    """What the injector decides of a pod: without defaults, and without orders that say nothing."""
+    spec = pod["spec"]
+    annotations = {
+        key: json.loads(value)
+        if key in ("sidecar.istio.io/status", "proxy.istio.io/overrides")
+        else value
+        for key, value in pod["metadata"]["annotations"].items()
+    }
+    found = {
+        "labels": pod["metadata"]["labels"],
+        "annotations": annotations,
+        "volumes": sorted(spec.get("volumes") or (), key=lambda volume: volume["name"]),
+    }
+    for place in ("initContainers", "containers"):
+        found[place] = [_container(container) for container in spec.get(place) or ()]
+    stripped: Json = _stripped(found)
+    return stripped
+
+
+def _container(container: Json) -> Json:
+    env = {}
+    for variable in container.get("env") or ():
+        value = variable.get("valueFrom") or variable.get("value", "")
+        if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
+            value = json.loads(value)
+        env[variable["name"]] = value
+    mounts = sorted(container.get("volumeMounts") or (), key=lambda mount: mount["mountPath"])
+    return {**container, "env": env, "volumeMounts": mounts}
+
+
+def _stripped(value: Any) -> Any:
+    if isinstance(value, dict):
+        inner = {key: _stripped(part) for key, part in value.items()}
+        return {key: part for key, part in inner.items() if part not in DEFAULTS.get(key, ())}
+    if isinstance(value, list):
+        return [_stripped(inner) for inner in value if not _is_account(inner)]
+    return value
+
+
+def _assert_same(real: Json, made: Json) -> None:
+    found = differences(essence(real), essence(made))
+    assert not found, "\n".join(found)
+
+
+def differences(real: Any, made: Any, path: str = "") -> list[str]:
+    """Where two objects differ, in words: the real one first."""
+    if isinstance(real, dict) and isinstance(made, dict):
+        return [
+            text
+            for key in sorted({*real, *made})
+            for text in differences(real.get(key), made.get(key), f"{path}/{key}")
+        ]
+    if isinstance(real, list) and isinstance(made, list) and len(real) == len(made):
+        return [
+            text
+            for index, (one, other) in enumerate(zip(real, made, strict=True))
+            for text in differences(one, other, f"{path}[{index}]")
+        ]
+    return [] if real == made else [f"{path}: {real} is not {made}"]
+
+
+def _is_account(value: Any) -> bool:
+    """Whether it is the volume, or the mount, that the API server adds for the ServiceAccount."""
+    return isinstance(value, dict) and str(value.get("name", "")).startswith("kube-api-access-")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_stand_in_makes_what_istiod_makes(
+    plane: ControlPlane, istiod: Istiod, where: str, case: str
+) -> None:
+    assert istiod.revision == "default"
+    asked = pod(where, *CASES[case])
+    stored = plane.api.create(asked, dry_run=True)
+    _assert_same(stored, inject(asked))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_and_with_the_cni_plugin(plane: ControlPlane, cni: Istiod, where: str, case: str) -> None:
+    annotations, spec = CASES[case]
+    asked = pod(where, annotations, spec, **{"istio.io/rev": cni.revision})
+    stored = plane.api.create(asked, dry_run=True)
+    made = inject(asked, InjectorConfig(cni=True, revision=cni.revision))
+    _assert_same(stored, made)
+
+
+@pytest.mark.parametrize("annotations", REFUSED.values(), ids=REFUSED)
+def test_both_deny_the_same_pods(
+    plane: ControlPlane, istiod: Istiod, where: str, annotations: dict[str, str]
+) -> None:
+    asked = pod(where, annotations, {})
+    with pytest.raises(Refused, match=r"sidecar-injector\.istio\.io"):
+        plane.api.create(asked, dry_run=True)
+    with pytest.raises(InjectionError):
+        inject(asked)
+
+
+def test_both_skip_the_same_pods(plane: ControlPlane, istiod: Istiod, namespace: Namespace) -> None:
+    where = namespace("istio", labels={"istio-injection": "enabled"})
+    for annotations, spec in (
+        ({INJECT: "false"}, {}),
+        ({}, {"hostNetwork": True, "containers": [{"name": "app", "image": "app"}]}),
+    ):
+        asked = pod(where, annotations, spec)
+        del asked["metadata"]["labels"][INJECT]
+        stored = plane.api.create(asked, dry_run=True)
+        assert [c["name"] for c in stored["spec"]["containers"]] == ["app"]
+        assert "initContainers" not in stored["spec"]
+        assert inject(asked) == asked

@@ -1,0 +1,463 @@
+"""A stand-in for Istio's sidecar injector: what an injected pod is, without a cluster.
+
+The tests of the whole use the real istiod, and compare this with it: unit tests and fixtures need
+the shapes alone. It follows istio at 1.31: pkg/kube/inject for the decision and the order,
+istio-discovery/files/{injection-template,gateway-injection-template}.yaml for the content (in
+tests.standins.istio_containers). Other templates than these two are not known to it.
+"""
+
+import copy
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from tests.standins import istio_containers as shapes
+
+__all__ = ["InjectionError", "InjectorConfig", "inject", "required"]
+
+Json = dict[str, Any]
+
+INJECT = "sidecar.istio.io/inject"
+STATUS = "sidecar.istio.io/status"
+NATIVE = "sidecar.istio.io/nativeSidecar"
+MODE = "sidecar.istio.io/interceptionMode"
+CONFIG = "proxy.istio.io/config"
+OVERRIDES = "proxy.istio.io/overrides"
+TEMPLATES = "inject.istio.io/templates"
+STATUS_PORT = "status.sidecar.istio.io/port"
+BOOTSTRAP = "sidecar.istio.io/bootstrapOverride"
+TRAFFIC = "traffic.sidecar.istio.io/"
+TLS_MODE = "security.istio.io/tlsMode"
+
+PROXY, INIT, VALIDATION = "istio-proxy", "istio-init", "istio-validation"
+#: Ports that Envoy serves on, for Prometheus and for its own readiness.
+_ENVOY_PORTS = ("15090", "15021")
+
+
+class InjectionError(ValueError):
+    """The injector denies the pod."""
+
+
+@dataclass(frozen=True)
+class InjectorConfig:
+    """What of Istio's chart and mesh configuration shows in a pod."""
+
+    native: bool = True
+    cni: bool = False
+    revision: str = "default"
+    hub: str = "docker.io/istio"
+    tag: str = "1.31.0"
+    uid: int = 1337
+    gid: int = 1337
+    hold: bool = False
+    log_as_json: bool = False
+    nftables: bool = False
+    include_ip_ranges: str = "*"
+    exclude_ip_ranges: str = ""
+    include_inbound_ports: str = "*"
+    exclude_inbound_ports: str = ""
+    exclude_outbound_ports: str = ""
+    status_port: str = "15020"
+    #: The mesh's proxyMetadata.
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+def required(pod: Json) -> bool:
+    """Whether the injector wants a pod that the API server has sent to it (injectRequired)."""
+    if pod["spec"].get("hostNetwork"):
+        return False
+    return _labels(pod).get(INJECT, _annotations(pod).get(INJECT)) != "false"
+
+
+def inject(pod: Json, config: InjectorConfig = InjectorConfig()) -> Json:
+    """Do to a pod what the injector does at its creation; the pod that is given stays as it is.
+
+    What the injector skips comes back unchanged. Raises InjectionError where it denies the pod.
+    """
+    if not required(pod):
+        return copy.deepcopy(pod)
+    result = copy.deepcopy(pod)
+    meta, spec = result["metadata"], result["spec"]
+    labels = meta.setdefault("labels", {})
+    annotations = meta.setdefault("annotations", {})
+    sees = _Sees(pod, config)
+    own = _take_own(spec)
+    made = sees.containers()
+    overrides: dict[str, list[Json]] = {}
+    for place, container in made:
+        if (customised := own.pop(container["name"], None)) is not None:
+            overlay = {**customised, "image": customised.get("image", "auto")}
+            if overlay["image"] == "auto":
+                del overlay["image"]
+            overrides.setdefault(place, []).append(copy.deepcopy(overlay))
+            _merge(container, overlay)
+        spec.setdefault(place, []).append(container)
+    volumes = [volume["name"] for volume in _merge_volumes(spec, sees.volumes())]
+    spec["containers"] += own.values()  # of a name that no template has made: nobody's
+    labels.update(sees.labels())
+    annotations.update(sees.annotations())
+    if overrides:
+        annotations[OVERRIDES] = json.dumps(overrides)
+    _merge_metrics(result)
+    _rewrite_probes(result, config.status_port)
+    annotations[STATUS] = _status(made, volumes, config.revision)
+    _order(spec, holds=sees.holds)
+    return result
+
+
+class _Sees:
+    """What the injector's template is made with: the pod, and the configuration that it changes."""
+
+    def __init__(self, pod: Json, config: InjectorConfig) -> None:
+        self._pod = pod
+        self._config = config
+        self._own = _annotations(pod)
+        self._proxy_config = _proxy_config(self._own.get(CONFIG, ""))
+        self._metadata = {**config.metadata, **(self._proxy_config.get("proxyMetadata") or {})}
+        told: str = self._proxy_config.get("interceptionMode", "REDIRECT")
+        self._mode = self._own.get(MODE, told)
+        if self._mode not in ("REDIRECT", "TPROXY", "NONE"):
+            raise InjectionError(f"interceptionMode invalid: {self._mode}")
+        template = self._own.get(TEMPLATES, "sidecar").strip()
+        if template not in ("sidecar", "gateway"):
+            raise InjectionError(f"requested template {template!r} not found")
+        self._gateway = template == "gateway"
+        asked = self._own.get(NATIVE, str(config.native).lower())
+        self._native = asked != "false" and not self._gateway
+        holds = self._proxy_config.get("holdApplicationUntilProxyStarts", config.hold)
+        self.holds = bool(holds)
+
+    def containers(self) -> list[tuple[str, Json]]:
+        """The containers with the list that each is put in."""
+        made = []
+        if not self._gateway and self._mode != "NONE":
+            made.append(("initContainers", self._init()))
+        proxy = shapes.proxy(
+            image=self._image(),
+            gateway=self._gateway,
+            native=self._native,
+            holds=self.holds and not self._native,
+            env=self._env(),
+            log_as_json=self._config.log_as_json,
+            status_port=self._own.get(STATUS_PORT, self._config.status_port),
+            resources=None if self._gateway else self._resources(),
+            context=self._proxy_context(),
+            mounts=[*self._bootstrap_mount(), *self._user_mounts()],
+        )
+        made.append(("initContainers" if self._native else "containers", proxy))
+        return made
+
+    def volumes(self) -> list[Json]:
+        """The volumes, the author's of the annotation last."""
+        made = shapes.volumes(gateway=self._gateway)
+        if BOOTSTRAP in self._own:
+            source = {"configMap": {"name": self._own[BOOTSTRAP]}}
+            made.insert(3, {"name": "custom-bootstrap-volume", **source})
+        users = json.loads(self._own.get("sidecar.istio.io/userVolume", "{}"))
+        return made + [{"name": name, **source} for name, source in users.items()]
+
+    def labels(self) -> Json:
+        """Labels that the pod gets."""
+        labels = _labels(self._pod)
+        name = next(
+            (labels[key] for key in ("service.istio.io/canonical-name", "app.kubernetes.io/name",
+                                     "app") if labels.get(key)),
+            self._owner()[2],
+        )  # fmt: skip
+        revision = next(
+            (labels[key] for key in ("service.istio.io/canonical-revision",
+                                     "app.kubernetes.io/version", "version") if labels.get(key)),
+            "latest",
+        )  # fmt: skip
+        made = {
+            "service.istio.io/canonical-name": name,
+            "service.istio.io/canonical-revision": revision,
+        }
+        if not self._gateway:
+            made[TLS_MODE] = labels.get(TLS_MODE) or "istio"
+            if self._metadata.get("ISTIO_META_ENABLE_HBONE") == "true":
+                made["networking.istio.io/tunnel"] = labels.get(
+                    "networking.istio.io/tunnel", "http"
+                )
+        return made
+
+    def annotations(self) -> Json:
+        """Annotations that the template gives; the CNI plugin reads its orders from them."""
+        made = {"istio.io/rev": self._config.revision}
+        if apps := self._apps():
+            for key in ("default-container", "default-logs-container"):
+                name = f"kubectl.kubernetes.io/{key}"
+                made[name] = self._own.get(name, apps[0])
+        if self._config.cni and not self._gateway:
+            made[MODE] = self._mode
+            told = self._traffic()
+            for key in ("includeOutboundIPRanges", "excludeOutboundIPRanges"):
+                if told[key]:
+                    made[TRAFFIC + key] = told[key]
+            made[TRAFFIC + "includeInboundPorts"] = told["includeInboundPorts"]
+            made[TRAFFIC + "excludeInboundPorts"] = self._excluded_inbound()
+            if told["excludeOutboundPorts"] or TRAFFIC + "excludeOutboundPorts" in self._own:
+                made[TRAFFIC + "excludeOutboundPorts"] = told["excludeOutboundPorts"]
+        return made
+
+    def _init(self) -> Json:
+        told = self._traffic()
+        excluded = ",".join([*_ENVOY_PORTS, *filter(None, [self._excluded_inbound()])])
+        args = ["istio-iptables", "-p", "15001", "-z", "15006",
+                "-u", "1337" if self._mode == "TPROXY" else str(self._config.uid),
+                "-m", self._mode, "-i", told["includeOutboundIPRanges"],
+                "-x", told["excludeOutboundIPRanges"], "-b", told["includeInboundPorts"],
+                "-d", excluded]  # fmt: skip
+        for key, flag in (("includeOutboundPorts", "-q"), ("excludeOutboundPorts", "-o")):
+            if TRAFFIC + key in self._own or told[key]:
+                args += [flag, told[key]]
+        reroutes = ("istio.io/reroute-virtual-interfaces", TRAFFIC + "kubevirtInterfaces")
+        if virtual := [self._own[key] for key in reroutes if key in self._own]:
+            args += ["-k", virtual[0]]
+        if TRAFFIC + "excludeInterfaces" in self._own:
+            args += ["-c", told["excludeInterfaces"]]
+        args.append(f"--log_output_level={self._level('agentLogLevel', 'default:info')}")
+        args += ["--log_as_json"] * self._config.log_as_json
+        if self._config.cni:
+            args += ["--run-validation", "--skip-rule-apply"]
+        args += ["--native-nftables"] * self._config.nftables
+        made: Json = {
+            "name": VALIDATION if self._config.cni else INIT,
+            "image": self._image(),
+            "args": args,
+            "resources": self._resources(),
+            "securityContext": shapes.init_context(
+                cni=self._config.cni,
+                uid=1337 if self._mode == "TPROXY" else self._config.uid,
+                gid=1337 if self._mode == "TPROXY" else self._config.gid,
+            ),
+        }
+        if self._metadata:
+            made["env"] = [{"name": key, "value": value} for key, value in self._metadata.items()]
+        return made
+
+    def _traffic(self) -> dict[str, str]:
+        config = self._config
+        mesh = {
+            "includeOutboundIPRanges": config.include_ip_ranges,
+            "excludeOutboundIPRanges": config.exclude_ip_ranges,
+            "includeInboundPorts": config.include_inbound_ports,
+            "excludeInboundPorts": config.exclude_inbound_ports,
+            "includeOutboundPorts": "",
+            "excludeOutboundPorts": config.exclude_outbound_ports,
+            "excludeInterfaces": "",
+        }
+        return {key: self._own.get(TRAFFIC + key, value) for key, value in mesh.items()}
+
+    def _excluded_inbound(self) -> str:
+        port = self._own.get(STATUS_PORT, self._config.status_port).strip()
+        text = self._traffic()["excludeInboundPorts"]
+        ports = text.split(",")
+        if port in ("", "0", *ports):
+            return text
+        return ",".join([*(part.strip() for part in ports if part.strip()), port])
+
+    def _env(self) -> list[Json]:
+        kind, version, owner = self._owner()
+        named = self._config.revision != "default"
+        address = f"istiod{f'-{self._config.revision}' if named else ''}.istio-system.svc:15012"
+        mesh = {"discoveryAddress": address} if named else {}
+        bootstrap = "/etc/istio/custom-bootstrap/custom_bootstrap.json"
+        return shapes.environment(
+            ca_address=address,
+            proxy_config=json.dumps({**mesh, **self._proxy_config}) + "\n",
+            ports=[port for c in self._pod["spec"]["containers"] for port in c.get("ports") or ()],
+            apps=self._apps(),
+            mode=self._mode if not self._gateway else
+            self._proxy_config.get("interceptionMode", "REDIRECT"),
+            workload=_labels(self._pod).get("service.istio.io/workload-name", owner),
+            owner=f"kubernetes://apis/{version}/namespaces/"
+            f"{self._pod['metadata'].get('namespace') or 'default'}/{kind.lower()}s/{owner}",
+            bootstrap=bootstrap if BOOTSTRAP in self._own else "",
+            metadata=self._metadata,
+        )  # fmt: skip
+
+    def _proxy_context(self) -> Json:
+        if self._gateway:
+            return {"runAsUser": self._config.uid, "runAsGroup": self._config.gid}
+        low = self._own.get("sidecar.istio.io/capNetBindService") == "true"
+        added = ["NET_ADMIN"] * (self._mode == "TPROXY") + ["NET_BIND_SERVICE"] * low
+        return shapes.proxy_context(added, self._config.uid, self._config.gid)
+
+    def _image(self) -> str:
+        asked = self._own.get("sidecar.istio.io/proxyImage", "")
+        if "/" in asked:
+            return asked
+        kind = self._own.get("sidecar.istio.io/proxyImageType", "default")
+        end = "" if kind == "default" else f"-{kind}"
+        return f"{self._config.hub}/proxyv2:{self._config.tag}{end}"
+
+    def _resources(self) -> Json:
+        asked: Json = {}
+        for place, end in (("requests", ""), ("limits", "Limit")):
+            for what, key in (("cpu", "CPU"), ("memory", "Memory")):
+                if value := self._own.get(f"sidecar.istio.io/proxy{key}{end}"):
+                    asked.setdefault(place, {})[what] = value
+        return asked or shapes.resources()
+
+    def _level(self, key: str, otherwise: str) -> str:
+        return self._own.get(f"sidecar.istio.io/{key}", otherwise)
+
+    def _bootstrap_mount(self) -> Iterator[Json]:
+        if BOOTSTRAP in self._own:
+            yield {"name": "custom-bootstrap-volume", "mountPath": "/etc/istio/custom-bootstrap"}
+
+    def _user_mounts(self) -> Iterator[Json]:
+        users = json.loads(self._own.get("sidecar.istio.io/userVolumeMount", "{}"))
+        yield from ({"name": name, **mount} for name, mount in users.items())
+
+    def _apps(self) -> list[str]:
+        return [c["name"] for c in self._pod["spec"]["containers"] if c["name"] != PROXY]
+
+    def _owner(self) -> tuple[str, str, str]:
+        """Kind, version and name of what the pod is taken to belong to (GetDeployMetaFromPod)."""
+        meta = self._pod["metadata"]
+        kind, version, name = "Pod", "v1", meta.get("name", "")
+        owner = next((o for o in meta.get("ownerReferences") or () if o.get("controller")), None)
+        if not meta.get("generateName") or owner is None:
+            return kind, version, name
+        kind, version, name = owner["kind"], owner["apiVersion"], owner["name"]
+        digest = _labels(self._pod).get("pod-template-hash")
+        if kind == "ReplicaSet" and digest and name.endswith(digest):
+            return "Deployment", version, name.removesuffix(f"-{digest}")
+        if kind == "Job" and (found := re.fullmatch(r"(.+)-\d{8,10}", name)):
+            return "CronJob", "batch/v1", found[1]
+        return kind, version, name
+
+
+def _proxy_config(text: str) -> Json:
+    try:
+        parsed = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InjectionError(f"failed to convert to apply proxy config: {error}") from None
+    if parsed is not None and not isinstance(parsed, dict):
+        raise InjectionError("failed to convert to apply proxy config")
+    return parsed or {}
+
+
+def _take_own(spec: Json) -> dict[str, Json]:
+    """Take the containers out that have a name of the template's: the author customises it."""
+    taken = {}
+    for place in ("initContainers", "containers"):
+        members = spec.get(place) or []
+        taken.update({c["name"]: c for c in members if c["name"] in (PROXY, INIT, VALIDATION)})
+        if place in spec:
+            spec[place] = [c for c in members if c["name"] not in taken]
+    return taken
+
+
+def _merge(container: Json, overlay: Json) -> None:
+    """Lay one container over another, as a strategic merge patch does."""
+    keys = {"env": "name", "volumeMounts": "mountPath", "ports": "containerPort"}
+    for name, value in overlay.items():
+        if name in keys:
+            merged = {entry[keys[name]]: entry for entry in [*container.get(name, ()), *value]}
+            container[name] = list(merged.values())
+        elif isinstance(value, dict) and isinstance(container.get(name), dict):
+            _merge(container[name], value)
+        else:
+            container[name] = value
+
+
+def _merge_volumes(spec: Json, made: list[Json]) -> list[Json]:
+    """Add the volumes; one that the author has keeps its source if the template gives it none."""
+    own = {volume["name"]: volume for volume in spec.get("volumes") or ()}
+    for volume in made:
+        given = own.get(volume["name"], {})
+        if volume["name"] not in shapes.WITHOUT_SOURCE or not given:
+            own[volume["name"]] = {**given, **volume}
+    spec["volumes"] = list(own.values())
+    return made
+
+
+def _merge_metrics(pod: Json) -> None:
+    """Let Prometheus ask the agent, which asks the application (applyPrometheusMerge)."""
+    annotations = pod["metadata"]["annotations"]
+    asked = {
+        key: annotations[f"prometheus.io/{key}"]
+        for key in ("scrape", "path", "port")
+        if f"prometheus.io/{key}" in annotations
+    }
+    if asked.get("scrape") in ("false", "0", "f") or asked.get("port") == "15020":
+        return
+    if asked:
+        value = json.dumps({"scrape": "", "path": "", "port": "", **asked})
+        _proxy_of(pod)["env"].append({"name": "ISTIO_PROMETHEUS_ANNOTATIONS", "value": value})
+    for key, value in (("scrape", "true"), ("path", "/stats/prometheus"), ("port", "15020")):
+        annotations[f"prometheus.io/{key}"] = value
+
+
+def _rewrite_probes(pod: Json, status_port: str) -> None:
+    """Let the agent ask the application how it is (app_probe.go)."""
+    if pod["metadata"]["annotations"].get("sidecar.istio.io/rewriteAppHTTPProbers") == "false":
+        return
+    port = int(pod["metadata"]["annotations"].get(STATUS_PORT, status_port))
+    known = {}
+    for container in (*(pod["spec"].get("initContainers") or ()), *pod["spec"]["containers"]):
+        if container["name"] == PROXY:
+            continue
+        named = {p["name"]: p["containerPort"] for p in container.get("ports") or () if "name" in p}
+        for kind, short in shapes.PROBES.items():
+            probe = container.get(kind)
+            found = next((how for how in ("httpGet", "tcpSocket", "grpc") if how in probe or ()), ""
+                         ) if probe else ""  # fmt: skip
+            if not found:
+                continue
+            path = f"/app-health/{container['name']}/{short}"
+            asked = copy.deepcopy(probe.pop(found))
+            asked["port"] = named.get(asked["port"], asked["port"])
+            known[path] = {found: asked, "timeoutSeconds": probe.get("timeoutSeconds", 1)}
+            kept = asked if found == "httpGet" else {}
+            scheme = {"scheme": "HTTP"} if "scheme" in kept else {}
+            probe["httpGet"] = {**kept, "path": path, "port": port, **scheme}
+    if known:
+        value = json.dumps(known)
+        _proxy_of(pod)["env"].append({"name": "ISTIO_KUBE_APP_PROBERS", "value": value})
+
+
+def _proxy_of(pod: Json) -> Json:
+    spec = pod["spec"]
+    members = (*(spec.get("initContainers") or ()), *spec["containers"])
+    proxy: Json = next(container for container in members if container["name"] == PROXY)
+    return proxy
+
+
+def _status(made: list[tuple[str, Json]], volumes: list[str], revision: str) -> str:
+    named: dict[str, list[str] | None] = {"initContainers": None, "containers": None}
+    for place, container in made:
+        named[place] = [*(named[place] or ()), container["name"]]
+    told = {**named, "volumes": volumes, "imagePullSecrets": None, "revision": revision}
+    return json.dumps(told, separators=(",", ":"))
+
+
+def _order(spec: Json, *, holds: bool) -> None:
+    """Put the containers where they start in the right order (reorderPod)."""
+    native = any(c["name"] == PROXY for c in spec.get("initContainers") or ())
+    first = (INIT, VALIDATION, PROXY) if native else (VALIDATION,)
+    last = () if native else (INIT,)
+    if "initContainers" in spec:
+        spec["initContainers"].sort(key=lambda c: _rank(c["name"], first, last))
+    spec["containers"].sort(
+        key=lambda c: _rank(c["name"], (PROXY,) if holds else (), () if holds else (PROXY,))
+    )
+
+
+def _rank(name: str, first: tuple[str, ...], last: tuple[str, ...]) -> int:
+    return first.index(name) if name in first else 9 if name in last else 5
+
+
+def _annotations(pod: Json) -> dict[str, str]:
+    return pod["metadata"].get("annotations") or {}
+
+
+def _labels(pod: Json) -> dict[str, str]:
+    return pod["metadata"].get("labels") or {}
