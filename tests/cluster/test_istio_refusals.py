@@ -1,0 +1,508 @@
+"""Every known way to be in Istio and not use it is refused, and the nearest honest pod let in.
+
+Each row runs on the real istiod, where istio-init redirects and where its CNI plugin does.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.cluster.api import Api, Json, Refused, wait_for
+from tests.cluster.istio import (
+    CONFIG,
+    INJECT,
+    REVISION,
+    STATUS,
+    TLS_MODE,
+    IstioCluster,
+    is_meshed,
+    sidecar_of,
+)
+from tests.cluster.istiod import Istiod
+from tests.cluster.workloads import failed_create, pod, ready_pods, workload
+
+APP: Json = {
+    "name": "app",
+    "image": "registry.example.com/shop:1",
+    "ports": [{"containerPort": 8080}],
+}
+TRAFFIC = "traffic.sidecar.istio.io/"
+DENIED = 'admission webhook "istio.enforce.mendix-mesh.io" denied the request: '
+#: The arguments of istio-init without those of a row.
+RULES = {"-p": "15001", "-z": "15006", "-u": "1337", "-m": "REDIRECT", "-i": "*", "-x": "",
+         "-b": "*", "-d": "15090,15021,15020"}  # fmt: skip
+
+
+class Row(NamedTuple):
+    """The check that finds a way round, what it is, and the nearest that is let in: a pod's fields.
+
+    Where nothing nearer is, that is a plain pod.
+    """
+
+    check: str
+    bad: Json
+    good: Mapping[str, Any] = MappingProxyType({})
+
+
+def annotated(**annotations: str) -> Json:
+    """Return fields of a pod with annotations; `traffic_` stands for Istio's long prefix."""
+    named = {key.replace("traffic_", TRAFFIC): value for key, value in annotations.items()}
+    return {"annotations": named}
+
+
+def note(name: str, value: str) -> Json:
+    return {"annotations": {name: value}}
+
+
+def config(**fields: Any) -> Json:
+    return note(CONFIG, json.dumps(fields))
+
+
+def metadata(**variables: str) -> Json:
+    return config(proxyMetadata=variables)
+
+
+def proxy(**fields: Any) -> Json:
+    """Return a pod whose author customises the proxy, which the injector then merges."""
+    return {"containers": [APP, {"name": "istio-proxy", "image": "auto", **fields}]}
+
+
+def init(image: str = "docker.io/istio/proxyv2:1.31.0", **changed: str | None) -> Json:
+    """Return a pod that brings its own istio-init, with some of its arguments changed."""
+    told = {**RULES, **{f"-{flag}": value for flag, value in changed.items()}}
+    args = [part for flag, value in told.items() if value is not None for part in (flag, value)]
+    container = {"name": "istio-init", "image": image, "args": ["istio-iptables", *args]}
+    return {"initContainers": [container]}
+
+
+def app(**context: Any) -> Json:
+    return {"containers": [{**APP, "securityContext": context}]}
+
+
+def mounted(volume: str, path: str) -> Json:
+    """Return a pod that mounts a volume of its own at a path of the proxy's."""
+    made = proxy(volumeMounts=[{"name": volume, "mountPath": path}])
+    return {**made, "volumes": [{"name": volume, "emptyDir": {}}]}
+
+
+def exposed(volume: str) -> Json:
+    """Return a pod whose app mounts one of the proxy's volumes, which it has to declare."""
+    container = {**APP, "volumeMounts": [{"name": volume, "mountPath": "/proxy"}]}
+    return {"containers": [container], "volumes": [{"name": volume, "emptyDir": {}}]}
+
+
+IMAGE = "sidecar.istio.io/proxyImage"
+OWN_VOLUME = {"containers": [APP], "volumes": [{"name": "data", "emptyDir": {}}]}
+BOTH_META = {"ISTIO_META_DNS_CAPTURE": "true"}
+
+ROWS: dict[str, Row] = {
+    # What the injector leaves alone.
+    "host network": Row("host-network", {"hostNetwork": True}, {"hostPID": False}),
+    "opted out by label": Row("opted-out", {"labels": {INJECT: "false"}},
+                              {"labels": {INJECT: "true"}}),
+    "opted out by annotation": Row("opted-out", note(INJECT, "false"), note(INJECT, "true")),
+    "a revision that is not there": Row("proxy-missing", {"labels": {REVISION: "nowhere"}}),
+    # What it captures.
+    "no interception": Row("capture-bypassed", note("sidecar.istio.io/interceptionMode", "NONE"),
+                           note("sidecar.istio.io/interceptionMode", "REDIRECT")),
+    "no interception by configuration": Row("capture-bypassed", config(interceptionMode="NONE"),
+                                            config(interceptionMode="REDIRECT")),
+    "no interception in other letters": Row("capture-bypassed", config(interception_mode="NONE"),
+                                            config(interception_mode="TPROXY")),
+    "no interception by number": Row("capture-bypassed", config(interceptionMode=2),
+                                     config(interceptionMode=0)),
+    "no interception in YAML": Row("capture-bypassed", note(CONFIG, "interceptionMode: NONE\n"),
+                                   note(CONFIG, "interceptionMode: REDIRECT\n")),
+    "no inbound port": Row("capture-bypassed", annotated(traffic_includeInboundPorts=""),
+                           annotated(traffic_includeInboundPorts="*")),
+    "one inbound port": Row("capture-bypassed", annotated(traffic_includeInboundPorts="80"),
+                            annotated(traffic_includeInboundPorts="*")),
+    "no outbound address": Row("capture-bypassed", annotated(traffic_includeOutboundIPRanges=""),
+                               annotated(traffic_includeOutboundIPRanges="*")),
+    "some outbound addresses": Row("capture-bypassed",
+                                   annotated(traffic_includeOutboundIPRanges="10.0.0.0/8"),
+                                   annotated(traffic_includeOutboundIPRanges="*")),
+    "an inbound port left out": Row("capture-bypassed",
+                                    annotated(traffic_excludeInboundPorts=" 8080 ,15020"),
+                                    annotated(traffic_excludeInboundPorts=" 15090 ,15020")),
+    "the app's port for the agent's": Row("capture-bypassed",
+                                          note("status.sidecar.istio.io/port", "8080"),
+                                          note("status.sidecar.istio.io/port", "15020")),
+    "an outbound port left out": Row("capture-bypassed",
+                                     annotated(traffic_excludeOutboundPorts="5432"),
+                                     annotated(traffic_includeOutboundPorts="5432")),
+    "all addresses left out": Row("capture-bypassed",
+                                  annotated(traffic_excludeOutboundIPRanges="0.0.0.0/0"),
+                                  annotated(traffic_excludeOutboundIPRanges="")),
+    "an interface left out": Row("capture-bypassed", annotated(traffic_excludeInterfaces="eth0")),
+    "an interface as if it were the pod's": Row(
+        "capture-bypassed", note("istio.io/reroute-virtual-interfaces", "eth0")),
+    "the same by its old name": Row("capture-bypassed",
+                                    annotated(traffic_kubevirtInterfaces="eth0")),
+    "a gateway's template": Row("capture-bypassed", note("inject.istio.io/templates", "gateway"),
+                                note("inject.istio.io/templates", "sidecar")),
+    "a template without a proxy": Row("capture-bypassed",
+                                      note("inject.istio.io/templates", "grpc-simple")),
+    "a template without an Envoy": Row("capture-bypassed",
+                                       note("inject.istio.io/templates", "grpc-agent")),
+    # What istio-init is told, by its environment and by a container of its name.
+    **{
+        f"{name} in the environment": Row("proxy-env-overridden", metadata(**{name: value}),
+                                          config(proxyMetadata=BOTH_META))
+        for name, value in {
+            "SKIP_RULE_APPLY": "true", "DRY_RUN": "true", "CLEANUP_ONLY": "true",
+            "ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE": "1000", "ISTIO_EXCLUDE_INTERFACES": "eth0",
+            "ISTIO_LOCAL_OUTBOUND_PORTS_EXCLUDE": "5432", "KUBE_VIRT_INTERFACES": "eth0",
+            "PROXY_GID": "1000", "DISABLE_ENVOY": "true", "OUTPUT_CERTS": "/data",
+            "XTABLES_LIBDIR": "/data", "LD_PRELOAD": "/data/x.so", "CA_ADDR": "evil.example:1",
+        }.items()
+    },
+    "variables in other letters": Row("proxy-env-overridden",
+                                      config(proxy_metadata={"DISABLE_ENVOY": "true"}),
+                                      config(proxy_metadata=BOTH_META)),
+    "variables behind an alias": Row(
+        "proxy-env-overridden",
+        note(CONFIG, "proxyMetadata: {A: &on 'true', DISABLE_ENVOY: *on}"),
+        note(CONFIG, "proxyMetadata: {A: 'true', B: 'true'}"),
+    ),
+    "an own istio-init that captures nothing": Row("capture-bypassed", init(b=None, i=None)),
+    "an own istio-init behind an annotation": Row(
+        "capture-bypassed", {**init(b=""), **annotated(traffic_includeInboundPorts="*")}, init()
+    ),
+    "an own istio-init that leaves out": Row("capture-bypassed", {
+        **init(x="0.0.0.0/0"), **annotated(traffic_excludeOutboundIPRanges="")}, init()),
+    "an own istio-init for two users": Row("proxy-uid", init(u="1337,1000"), init()),
+    "an own istio-init of another group": Row("proxy-uid", init(g="1000"), init(g="1337")),
+    "an own istio-init from elsewhere": Row("proxy-image-untrusted", init(image="evil/proxyv2:1"),
+                                            init()),
+    "an own istio-init that may fail": Row("proxy-forged", {
+        "initContainers": [{**init()["initContainers"][0], "command": ["true"]}]}, init()),
+    "a validation of nothing": Row("capture-bypassed", {"initContainers": [{
+        "name": "istio-validation", "image": "docker.io/istio/proxyv2:1.31.0",
+        "args": ["istio-iptables", "-b", "*", "-i", "*", "--run-validation=false"]}]}),
+    # What runs as the proxy.
+    "an own proxy": Row("proxy-image-untrusted",
+                        {"containers": [APP, {"name": "istio-proxy", "image": "sleep"}]}, proxy()),
+    "an own proxy by Istio's note": Row("proxy-image-untrusted", note(
+        "proxy.istio.io/overrides",
+        '{"initContainers": [{"name": "istio-proxy", "image": "evil.example/proxyv2"}]}')),
+    "an own proxy behind a status": Row("proxy-forged", {
+        **proxy(command=["sleep"]), **note(STATUS, '{"containers": []}')}, {
+        **proxy(), **note(STATUS, '{"containers": []}')}),
+    "a proxy's image from elsewhere": Row("proxy-image-untrusted", note(IMAGE, "evil.io/proxyv2:1"),
+                                          note(IMAGE, "docker.io/istio/proxyv2:1.30.3")),
+    "a look-alike in the path": Row("proxy-image-untrusted",
+                                    note(IMAGE, "evil.io/docker.io/istio/proxyv2:1"),
+                                    note(IMAGE, "gcr.io/istio-release/proxyv2@sha256:" + "0" * 64)),
+    "a look-alike at the end": Row("proxy-image-untrusted",
+                                   note(IMAGE, "docker.io/istio/proxyv2x:1"),
+                                   note(IMAGE, "docker.io/istio/proxyv2:1-distroless")),
+    "a look-alike with a port": Row("proxy-image-untrusted",
+                                    note(IMAGE, "docker.io:5000/istio/proxyv2:1")),
+    "an own command": Row("proxy-forged", proxy(command=["sleep"]), proxy(resources={})),
+    "an own bootstrap by argument": Row("proxy-forged", proxy(
+        args=["proxy", "sidecar", "--templateFile=/data/bootstrap.json"]), proxy(
+        args=["proxy", "sidecar", "--concurrency", "2"])),
+    "an own mesh by argument": Row("proxy-forged", proxy(
+        args=["proxy", "sidecar", "--meshConfig", "/data/mesh"])),
+    "not a sidecar": Row("proxy-forged", proxy(args=["proxy", "router"])),
+    "an own hook": Row("proxy-forged", proxy(
+        lifecycle={"postStart": {"exec": {"command": ["curl", "http://shop"]}}}), proxy(
+        lifecycle={"postStart": {"exec": {"command": ["pilot-agent", "wait"]}}})),
+    "a hook that undoes the rules": Row("proxy-forged", proxy(livenessProbe={
+        "exec": {"command": ["pilot-agent", "istio-iptables", "--cleanup-only"]}}), proxy(
+        livenessProbe={"httpGet": {"path": "/healthz/ready", "port": 15021}})),
+    "another working directory": Row("proxy-forged", proxy(workingDir="/data"),
+                                     proxy(workingDir="/")),
+    "a volume over the bootstrap": Row("proxy-forged", mounted("data", "/etc/istio/proxy"),
+                                       mounted("data", "/var/local/data")),
+    "a volume for a mesh of its own": Row("proxy-forged", mounted("data", "/etc/istio/config"),
+                                          mounted("data", "/etc/istio-data")),
+    "a volume over the program": Row("proxy-forged", mounted("data", "/usr/local/bin")),
+    "variables from elsewhere": Row("proxy-env-overridden", proxy(
+        envFrom=[{"configMapRef": {"name": "shop"}}]), proxy(env=[{"name": "A", "value": "b"}])),
+    "an own bootstrap": Row("proxy-env-overridden",
+                            note("sidecar.istio.io/bootstrapOverride", "mine")),
+    "an own bootstrap by variable": Row("proxy-env-overridden", proxy(
+        env=[{"name": "ISTIO_BOOTSTRAP_OVERRIDE", "value": "/data/x"}])),
+    "an own program": Row("proxy-env-overridden", config(binaryPath="/bin/sleep"),
+                          config(concurrency=1)),
+    "an own configuration": Row("proxy-env-overridden", config(customConfigFile="/data/x")),
+    "an own template": Row("proxy-env-overridden", config(proxyBootstrapTemplatePath="/data/x")),
+    "an own folder": Row("proxy-env-overridden", config(configPath="/data")),
+    # Whom it obeys, and who it is.
+    "another istiod": Row("control-plane-elsewhere", config(discoveryAddress="evil.example:15012"),
+                          config(discoveryAddress="istiod.istio-system.svc:15012")),
+    "another istiod in other letters": Row("control-plane-elsewhere",
+                                           config(discovery_address="evil.example:15012")),
+    "another istiod that looks like it": Row(
+        "control-plane-elsewhere",
+        config(discoveryAddress="istiod.istio-system.svc.evil.example:15012"),
+        config(discoveryAddress="istiod.istio-system.svc.cluster.local:15012")),
+    "another istiod by the old annotation": Row(
+        "control-plane-elsewhere", note("sidecar.istio.io/discoveryAddress", "evil.example:15012"),
+        note("sidecar.istio.io/discoveryAddress", "istiod.istio-system.svc:15012")),
+    "another istiod by variable": Row("control-plane-elsewhere", proxy(
+        env=[{"name": "PROXY_CONFIG", "value": '{"discovery_address": "evil.example:1"}'}])),
+    "another authority": Row("control-plane-elsewhere", proxy(
+        env=[{"name": "CA_ADDR", "value": "evil.example:15012"}])),
+    "plaintext to istiod": Row("proxy-env-overridden", config(controlPlaneAuthPolicy="NONE")),
+    "the pod as the proxy's user": Row("proxy-uid", {"securityContext": {"runAsUser": 1337}},
+                                       {"securityContext": {"runAsUser": 1338}}),
+    "the app as the proxy's user": Row("proxy-uid", app(runAsUser=1337), app(runAsUser=1338)),
+    "the app in the proxy's group": Row("proxy-uid", app(runAsGroup=1337), app(runAsGroup=1338)),
+    "volumes of the proxy's group": Row("proxy-uid", {"securityContext": {"fsGroup": 1337}},
+                                        {"securityContext": {"fsGroup": 1338}}),
+    "a member of the proxy's group": Row(
+        "proxy-uid", {"securityContext": {"supplementalGroups": [1000, 1337]}},
+        {"securityContext": {"supplementalGroups": [1000, 1338]}}),
+    "an init container as the proxy": Row("proxy-uid", {"initContainers": [
+        {"name": "setup", "image": "setup", "securityContext": {"runAsUser": 1337}}]}),
+    "the proxy as the app's user": Row("proxy-uid", proxy(securityContext={"runAsUser": 1000}),
+                                       proxy(securityContext={"runAsUser": 1337})),
+    "the proxy in the app's group": Row("proxy-uid", proxy(securityContext={"runAsGroup": 1000}),
+                                        proxy(securityContext={"runAsGroup": 1337})),
+    "no mTLS": Row("mtls-disabled", {"labels": {TLS_MODE: "disabled"}},
+                   {"labels": {TLS_MODE: "istio"}}),
+    "the proxy's key": Row("identity-exposed", exposed("workload-certs"), OWN_VOLUME),
+    "the proxy's bootstrap": Row("identity-exposed", exposed("istio-envoy"), OWN_VOLUME),
+    "the right to undo capture": Row("capture-capability", app(capabilities={"add": ["NET_ADMIN"]}),
+                                     app(capabilities={"drop": ["ALL"]})),
+    "a privileged app": Row("capture-capability", app(privileged=True), app(privileged=False)),
+    # Another mesh beside it.
+    "Linkerd's proxy": Row("foreign-mesh", {"containers": [
+        APP, {"name": "linkerd-proxy", "image": "cr.l5d.io/linkerd/proxy:1"}]}),
+    "ambient": Row("foreign-mesh", {"labels": {"istio.io/dataplane-mode": "ambient"}},
+                   {"labels": {"istio.io/dataplane-mode": "none"}}),
+}  # fmt: skip
+
+
+@pytest.fixture
+def api(istio_cluster: IstioCluster) -> Api:
+    return istio_cluster.api
+
+
+@pytest.fixture(scope="module")
+def enrolled(istio_cluster: IstioCluster) -> str:
+    """A namespace for pods that are only tried."""
+    return istio_cluster.enrol("enforce")
+
+
+@pytest.fixture(scope="module")
+def cni(istio_cluster: IstioCluster) -> Iterator[Istiod]:
+    """A revision of Istio beside the default one whose CNI plugin redirects."""
+    values: Json = {"pilot": {"cni": {"enabled": True}}}
+    with Istiod(istio_cluster.plane, revision="cni", values=values) as running:
+        yield running
+
+
+def made(namespace: str, fields: Mapping[str, Any], revision: str) -> Json:
+    spec = {"containers": [APP], **fields}
+    labels = {REVISION: revision, **spec.pop("labels", {})}
+    return pod(namespace, labels=labels, annotations=spec.pop("annotations", None), **spec)
+
+
+@pytest.mark.parametrize("revision", ["default", "cni"])
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+def test_a_way_round_is_refused_and_the_nearest_honest_pod_let_in(
+    api: Api, enrolled: str, cni: Istiod, row: Row, revision: str
+) -> None:
+    with pytest.raises(Refused) as refused:
+        api.create(made(enrolled, row.bad, revision), dry_run=True)
+    assert refused.value.code == 403
+    assert refused.value.message.startswith(DENIED), refused.value.message
+    found = {line.split()[0] for line in refused.value.message.splitlines()[1:]}
+    assert row.check in found
+    assert found.isdisjoint({"proxy-missing"} - {row.check}), "the reason explains it already"
+    good = api.create(made(enrolled, row.good, revision), dry_run=True)
+    assert is_meshed(good)
+
+
+@pytest.mark.parametrize(
+    "annotations",
+    [
+        {f"{TRAFFIC}excludeInboundPorts": "*"},
+        {f"{TRAFFIC}excludeInboundPorts": "1-65535"},
+        {f"{TRAFFIC}excludeOutboundIPRanges": "*"},
+        {f"{TRAFFIC}includeOutboundIPRanges": "shop"},
+        {"inject.istio.io/templates": "nonesuch"},
+        {"sidecar.istio.io/interceptionMode": "OFF"},
+        {CONFIG: "interceptionMode: OFF"},
+        {CONFIG: "- a list"},
+    ],
+    ids=str,
+)
+def test_what_istio_cannot_read_it_refuses_itself(
+    api: Api, enrolled: str, annotations: Json
+) -> None:
+    with pytest.raises(Refused, match=r'"object\.sidecar-injector\.istio\.io" denied the request'):
+        api.create(pod(enrolled, annotations=annotations), dry_run=True)
+
+
+def test_a_namespace_that_keeps_istio_out_is_told_how_to_let_it_in(
+    istio_cluster: IstioCluster,
+) -> None:
+    api = istio_cluster.api
+    for labels in (
+        {"istio-injection": "disabled"},
+        {"istio-injection": "off"},
+        {REVISION: "nowhere"},
+    ):
+        where = istio_cluster.enrol()
+        api.patch("Namespace", where, None, {"metadata": {"labels": labels}})
+        istio_cluster.await_judge(where, "istio.enforce")
+        with pytest.raises(Refused) as refused:
+            api.create(pod(where))
+        assert refused.value.message == DENIED + (
+            "pod shop would run outside the istio mesh:\n"
+            "  proxy-missing  spec.initContainers  has no istio-proxy container; see that the "
+            "namespace has no label istio-injection=disabled, and none istio.io/rev of a revision "
+            "that is not installed; where no revision is the default, name yours in "
+            "settings.istio.revision"
+        )
+
+
+def test_a_replica_set_says_why_it_has_no_pods_and_recovers_with_its_namespace(
+    istio_cluster: IstioCluster,
+) -> None:
+    api, where = istio_cluster.api, istio_cluster.enrol()
+    labels: Json = {"metadata": {"labels": {"istio-injection": "disabled"}}}
+    api.patch("Namespace", where, None, labels)
+    istio_cluster.await_judge(where, "istio.enforce")
+    api.create(workload("Deployment", where))
+    message = wait_for(lambda: failed_create(api, where, "shop-"), why="the ReplicaSet's event")
+    assert "  proxy-missing  spec.initContainers  has no istio-proxy container; " in message
+    assert "istio-injection=disabled" in message
+    labels["metadata"]["labels"]["istio-injection"] = None
+    api.patch("Namespace", where, None, labels)
+    (found,) = ready_pods(api, where)
+    assert is_meshed(found)
+
+
+def test_a_revision_that_a_pod_names_is_named_in_the_refusal(api: Api, enrolled: str) -> None:
+    with pytest.raises(Refused, match=r"see that Istio's revision or tag nowhere is installed"):
+        api.create(pod(enrolled, labels={REVISION: "nowhere"}))
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob"])
+def test_a_template_that_is_certain_to_fail_is_refused_at_once(
+    api: Api, enrolled: str, kind: str
+) -> None:
+    annotations = {INJECT: "false", f"{TRAFFIC}excludeInboundPorts": "8080"}
+    with pytest.raises(Refused) as refused:
+        api.create(workload(kind, enrolled, annotations=annotations, hostNetwork=True))
+    message = refused.value.message
+    assert f"{DENIED}{kind.lower()} shop would run outside the istio mesh:" in message
+    found = {line.split()[0] for line in message.splitlines()[1:]}
+    assert found == {"host-network", "opted-out", "capture-bypassed"}
+
+
+def test_a_cluster_side_opt_out_does_not_reach_enrolled_pods(istio_cluster: IstioCluster) -> None:
+    """`neverInjectSelector` and `autoInject` decide only on pods that say nothing themselves."""
+    api, plane = istio_cluster.api, istio_cluster.plane
+    values: Json = {
+        "sidecarInjectorWebhook": {"neverInjectSelector": [{"matchLabels": {"app": "shop"}}]},
+        "global": {"proxy": {"autoInject": "disabled"}},
+    }
+    with Istiod(plane, revision="never", values=values):
+        labels = {"app": "shop", REVISION: "never"}
+        assert not sidecar_of(api.create(pod(plane.new_namespace(), labels=labels)))
+        assert is_meshed(api.create(pod(istio_cluster.enrol(), labels=labels)))
+
+
+def test_while_istiod_is_down_istio_refuses_and_without_its_webhook_we_do(
+    istio_cluster: IstioCluster,
+) -> None:
+    """Istio's own webhook fails closed; what opens the gate is that webhook's absence."""
+    api, plane, where = istio_cluster.api, istio_cluster.plane, istio_cluster.enrol()
+    labels = {REVISION: "fading"}
+    with Istiod(plane, revision="fading") as fading:
+        assert is_meshed(api.create(pod(where, "first", labels=labels)))
+        fading.stop()
+        with pytest.raises(Refused, match=r'failed calling webhook "rev\.object\.sidecar-inj'):
+            api.create(pod(where, labels=labels))
+
+    # The webhook's configuration is gone, as it is for a moment in an upgrade of Istio.
+    def refused() -> str:
+        try:
+            api.create(pod(where, labels=labels), dry_run=True)
+        except Refused as error:
+            return error.message if DENIED in error.message else ""
+        return "admitted"
+
+    message = wait_for(refused, why="the API server to forget Istio's webhook")
+    assert "  proxy-missing  " in message
+    # Beside us nobody would have said a word.
+    assert not sidecar_of(api.create(pod(plane.new_namespace(), labels=labels)))
+
+
+def test_while_we_are_down_nothing_starts(istio_cluster: IstioCluster, enrolled: str) -> None:
+    istio_cluster.kubelet.pause()
+    try:
+        with pytest.raises(Refused, match=r'failed calling webhook "istio\.enforce\.mendix-mesh'):
+            istio_cluster.api.create(pod(enrolled))
+    finally:
+        istio_cluster.kubelet.resume()
+
+
+def test_a_pod_that_was_injected_by_hand_without_a_status_is_refused_where_a_plugin_redirects(
+    istio_cluster: IstioCluster, cni: Istiod
+) -> None:
+    """So `istioctl kube-inject` leaves a CronJob; Istio's CNI plugin takes it for an ordinary pod.
+
+    The injector would write a new status: it is kept out by the namespace here.
+    """
+    api, where = istio_cluster.api, istio_cluster.enrol()
+    stored = api.create(pod(where, labels={REVISION: "cni"}), dry_run=True)
+    keep_out = {"metadata": {"labels": {"istio-injection": "disabled"}}}
+    api.patch("Namespace", where, None, keep_out)
+    istio_cluster.await_judge(where, "istio.enforce")
+    by_hand = {
+        **stored,
+        "metadata": {
+            "name": "by-hand",
+            "namespace": where,
+            "labels": stored["metadata"]["labels"],
+            "annotations": stored["metadata"]["annotations"],
+        },
+    }
+    assert is_meshed(api.create(by_hand, dry_run=True))
+    del by_hand["metadata"]["annotations"][STATUS]
+    with pytest.raises(Refused, match=rf"proxy-forged +metadata\.annotations\[{STATUS}\]"):
+        api.create(by_hand, dry_run=True)
+
+
+def test_a_status_alone_is_no_proof(istio_cluster: IstioCluster) -> None:
+    api, where = istio_cluster.api, istio_cluster.enrol()
+    keep_out = {"metadata": {"labels": {"istio-injection": "disabled"}}}
+    api.patch("Namespace", where, None, keep_out)
+    istio_cluster.await_judge(where, "istio.enforce")
+    with pytest.raises(Refused, match=rf"status-forged +metadata\.annotations\[{STATUS}\]"):
+        api.create(pod(where, annotations={STATUS: '{"containers": ["istio-proxy"]}'}))
+
+
+def test_a_gateway_with_anything_beside_its_proxy_is_judged_as_an_app(
+    api: Api, enrolled: str
+) -> None:
+    labels, annotations = {INJECT: "true"}, {"inject.istio.io/templates": "gateway"}
+    router = {"name": "istio-proxy", "image": "auto"}
+
+    def gateway(**spec: Any) -> Json:
+        return pod(enrolled, labels=labels, annotations=annotations, **spec)
+
+    assert sidecar_of(api.create(gateway(containers=[router]), dry_run=True))
+    hooked = {**router, "lifecycle": {"postStart": {"exec": {"command": ["curl", "shop"]}}}}
+    for containers in (
+        [router, APP],
+        [{**router, "image": "evil.example/proxyv2"}],
+        [{**router, "command": ["sleep"]}],
+        [{**router, "args": ["proxy", "router", "--templateFile=/data/x"]}],
+        [hooked],
+    ):
+        with pytest.raises(Refused, match=DENIED):
+            api.create(gateway(containers=containers), dry_run=True)
+    with pytest.raises(Refused, match="host-network"):
+        api.create(gateway(containers=[router], hostNetwork=True), dry_run=True)
