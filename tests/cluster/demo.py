@@ -1,8 +1,8 @@
-"""`make demo`: mendix-mesh on a real API server, told in scenes.
+"""`make demo`: mendix-mesh on a real API server, told in scenes; MESH=istio tells it with Istio.
 
 Every scene says what is done and shows what the API server answered, and the demo fails where an
 answer is not the promised one. Linkerd's injector and the Mendix Operator are stand-ins; nodes and
-containers are simulated by kwok; all the rest is real.
+containers are simulated by kwok; all the rest is real, istiod too.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from rich.text import Text
 
 from tests.cluster import build, mesh, netns
 from tests.cluster.api import Api, Json, Refused, wait_for
+from tests.cluster.istiod import Istiod
 from tests.cluster.mesh import MESH_LABEL, MODE_LABEL, MeshCluster
 from tests.cluster.plane import ControlPlane, is_ready
 from tests.standins import mendix
@@ -31,6 +32,7 @@ from tests.standins import mendix_manifests as manifests
 
 SAMPLES = Path(__file__).parents[1] / "fixtures" / "mendix"
 ENV = "shop"
+DATAPLANE = "istio.io/dataplane-mode"
 
 console = Console(highlight=False, markup=False, soft_wrap=True)
 
@@ -43,12 +45,14 @@ def main() -> None:
     """Play the demo; exit code 1 where a promise is broken, 2 where it can't be played here."""
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave the cluster up afterwards")
-    keep = parser.parse_args().keep
+    parser.add_argument("--mesh", choices=("linkerd", "istio"), default="linkerd")
+    options = parser.parse_args()
+    istio = options.mesh == "istio"
     started = time.monotonic()
     console.print("mendix-mesh: every pod in a Mendix namespace joins the mesh, or does not start.")
     try:
-        _review_offline()
-        binaries = build.ensure(console=console)
+        _review_offline(options.mesh)
+        binaries = build.ensure([*build.CORE, build.ISTIOD] if istio else build.CORE, console)
         netns.enter()
     except (build.BuildError, netns.NetworkError) as error:
         console.print(str(error), style="red")
@@ -60,25 +64,30 @@ def main() -> None:
             _say(
                 "Installing mendix-mesh from its chart, beside Linkerd's injector (a stand-in) ..."
             )
-            with mesh.installed(plane) as cluster:
-                demo = Demo(cluster)
+            with contextlib.ExitStack() as stack:
+                cluster = stack.enter_context(mesh.installed(plane))
+                if istio:
+                    _say("Starting the real istiod ...")
+                    stack.enter_context(Istiod(plane))
+                demo = Demo(cluster, options.mesh)
                 try:
-                    for number, scene in enumerate(SCENES, 1):
+                    for number, scene in enumerate(SCENES[options.mesh], 1):
                         _heading(f"{number}. {(scene.__doc__ or '').splitlines()[0]}")
                         scene(demo)
                 except (DemoError, Refused, TimeoutError) as error:
                     console.print(f"\nThe demo failed: {error}", style="bold red")
                     raise SystemExit(1) from None
                 _epilogue(time.monotonic() - started)
-                if keep:
+                if options.keep:
                     _keep(plane)
 
 
-def _review_offline() -> None:
+def _review_offline(mesh_name: str) -> None:
     """Something to see at once: the offline twin needs no cluster."""
     _heading("0. First without a cluster: mendix-mesh review, on a Mendix namespace's manifests")
-    command = [sys.executable, "-m", "webhook", "review", "-f", os.path.relpath(SAMPLES)]
-    _say(f"$ mendix-mesh review -f {os.path.relpath(SAMPLES)}", "bold")
+    arguments = ["review", "-f", os.path.relpath(SAMPLES), "--mesh", mesh_name]
+    command = [sys.executable, "-m", "webhook", *arguments]
+    _say(f"$ mendix-mesh {' '.join(arguments)}", "bold")
     done = subprocess.run(command, check=False, env={**os.environ, "COLUMNS": "200"})
     if done.returncode not in (0, 1):
         raise SystemExit("mendix-mesh review could not read the samples")
@@ -89,15 +98,20 @@ class Demo:
     """The cluster and the namespaces that the scenes share."""
 
     cluster: MeshCluster
+    mesh: str
     namespace: str = ""
 
     def __post_init__(self) -> None:
-        self.namespace = self.cluster.enrol()
+        self.namespace = self.enrol()
         mendix.install_crds(self.cluster.plane.api)
         plane = self.cluster.plane
         self.operator = mendix.MendixOperator(
             plane.user("mendix-operator", ["system:masters"]), self.namespace
         )
+
+    def enrol(self, mode: str = "") -> str:
+        """A fresh namespace, enrolled in the mesh of this demo."""
+        return self.cluster.enrol(mode, mesh=self.mesh)
 
     def apply(self, obj: Json, *, refused: str = "") -> str:
         """Show `kubectl apply` of an object and its answer; `refused` names the check expected."""
@@ -240,7 +254,7 @@ def injector_down(demo: Demo) -> None:
 def modes(demo: Demo) -> None:
     """Not yet ready to enforce: warn tells the author, audit only the audit log."""
     for mode in ("warn", "audit"):
-        where = demo.cluster.enrol(mode)
+        where = demo.enrol(mode)
         _say(f"In {where}, labelled {MODE_LABEL}={mode}:")
         demo.apply(_pod("shop-debug", where, hostNetwork=True))
 
@@ -251,19 +265,72 @@ def untouched(demo: Demo) -> None:
     demo.apply(_pod("anything", where, hostNetwork=True))
     stored = demo.cluster.plane.api.get("Pod", "anything", where)
     # kubectl's own annotation aside, the pod is what its author wrote.
-    if "linkerd.io/inject" in stored["metadata"].get("annotations", {}) or _proxy(stored):
+    touched = {"linkerd.io/inject", "sidecar.istio.io/inject"} & {
+        *stored["metadata"].get("annotations", {}),
+        *stored["metadata"].get("labels", {}),
+    }
+    if touched or _proxy(stored):
         raise DemoError("a namespace that is not enrolled was touched")
 
 
-SCENES: tuple[Callable[[Demo], None], ...] = (
-    operator_and_agent,
-    mendix_app,
-    plain_app,
-    refusals,
-    injector_down,
-    modes,
-    untouched,
-)
+def istio_refusals(demo: Demo) -> None:
+    """Every known way to stay outside is refused, with the reason and the way out."""
+    where = demo.namespace
+    demo.apply(_pod("shop-debug", where, hostNetwork=True), refused="host-network")
+    opted = _pod("shop-legacy", where)
+    opted["metadata"]["labels"] = {"sidecar.istio.io/inject": "false"}
+    demo.apply(opted, refused="opted-out")
+    for name, key, value in (
+        ("shop-export", "traffic.sidecar.istio.io/excludeInboundPorts", "8080"),
+        ("shop-quiet", "sidecar.istio.io/interceptionMode", "NONE"),
+        ("shop-grpc", "inject.istio.io/templates", "grpc-agent"),
+    ):
+        pod = _pod(name, where)
+        pod["metadata"]["annotations"] = {key: value}
+        demo.apply(pod, refused="capture-bypassed")
+    plain = _pod("shop-plain", where)
+    plain["metadata"]["labels"] = {"security.istio.io/tlsMode": "disabled"}
+    demo.apply(plain, refused="mtls-disabled")
+    intruder = _pod("shop-root", where)
+    intruder["spec"]["containers"][0]["securityContext"] = {"runAsUser": 1337}
+    demo.apply(intruder, refused="proxy-uid")
+
+
+def unknown_revision(demo: Demo) -> None:
+    """A namespace names a revision that is not installed: Istio says nothing, mendix-mesh does."""
+    plane = demo.cluster.plane
+    labels = {"istio.io/rev": "canary"}
+    outside = plane.new_namespace("not-enrolled", labels=labels)
+    _say(f"In {outside}, which only Istio watches:")
+    demo.apply(_pod("orders", outside))
+    if _proxy(plane.api.get("Pod", "orders", outside)):
+        raise DemoError("the revision is installed after all")
+    _answer("orders runs NOT meshed, and nothing says so", good=False)
+    inside = plane.new_namespace("mendix", labels={**labels, MESH_LABEL: "istio"})
+    _say(f"In {inside}, which mendix-mesh guards:")
+    demo.apply(_pod("orders", inside), refused="proxy-missing")
+
+
+def ambient(demo: Demo) -> None:
+    """Ambient mode: no sidecar; a label enrols the pod, and may not be taken away again."""
+    where = demo.cluster.enrol(mesh="ambient")
+    demo.apply(_pod("orders", where))
+    labels = demo.cluster.plane.api.get("Pod", "orders", where)["metadata"]["labels"]
+    _answer(f"orders is labelled istio.io/dataplane-mode={labels[DATAPLANE]}", good=True)
+    _say(f"$ kubectl label pod orders {DATAPLANE}-", "bold")
+    unlabel = ("label", "pod", "orders", f"{DATAPLANE}-", "-n", where)
+    done = demo.cluster.plane.kubectl(*unlabel, check=False)
+    _answer((done.stdout + done.stderr).strip(), good=done.returncode == 0)
+    if "mesh-label-removed" not in done.stderr:
+        raise DemoError("a running pod could be taken out of ambient")
+
+
+Scene = Callable[[Demo], None]
+_JOINS: tuple[Scene, ...] = (operator_and_agent, mendix_app, plain_app)
+SCENES: dict[str, tuple[Scene, ...]] = {
+    "linkerd": (*_JOINS, refusals, injector_down, modes, untouched),
+    "istio": (*_JOINS, istio_refusals, unknown_revision, ambient, modes, untouched),
+}
 
 
 def _pod(name: str, namespace: str, **spec: object) -> Json:
@@ -297,8 +364,8 @@ def _proxy(pod: Json) -> str:
     """How the proxy is in the pod; empty where it is not."""
     for kind, shape in (("initContainers", "native sidecar"), ("containers", "classic sidecar")):
         for container in pod["spec"].get(kind, ()):
-            if container["name"] == "linkerd-proxy":
-                return f"linkerd-proxy, {shape}"
+            if container["name"] in ("linkerd-proxy", "istio-proxy"):
+                return f"{container['name']}, {shape}"
     return ""
 
 
@@ -336,6 +403,7 @@ def _epilogue(seconds: float) -> None:
     for line in (
         "make test                      every test, on the same kind of cluster",
         "make demo KEEP=1               the cluster stays up for you to try things",
+        "make demo MESH=istio           with the real istiod (the first time about 8 min more)",
         "mendix-mesh review -f DIR      what the webhook would do with your manifests",
         f"kubectl label ns NAME {MESH_LABEL}=linkerd {MODE_LABEL}=warn",
         "                               after an install (README.md): start by watching",

@@ -9,6 +9,7 @@ from tests.fixtures.meshes.linkerd import app, changed, injected, label, put
 from tests.unit.policy.judge import broken, judge
 from webhook.policy import checks, objects
 from webhook.policy.meshes import Mesh
+from webhook.policy.request import Request
 from webhook.policy.settings import Settings
 from webhook.policy.workload import pod_of
 
@@ -23,7 +24,7 @@ class Other(Mesh):
 
 def foreign(name: str, document: dict[str, Any]) -> list[str]:
     mesh = Other(name)
-    pod = pod_of(objects.convert(document), mesh)
+    pod = pod_of(objects.convert(document), mesh, Request())
     assert pod is not None
     found = checks.all_checks()["foreign-mesh"].find(pod, mesh, Settings())
     return sorted(violation.field for violation in found)
