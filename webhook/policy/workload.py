@@ -1,13 +1,10 @@
 """Any pod-bearing object seen as its pod."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from webhook.policy.objects import Container, Meta, Object, OwnerReference, PodSpec
 from webhook.policy.request import Request
-
-if TYPE_CHECKING:
-    from webhook.policy.meshes import Mesh
 
 #: kind -> field that leads to the pod template; empty for the pod itself.
 TEMPLATES: Mapping[str, str] = {
@@ -50,6 +47,15 @@ class Placed:
         return f"{path}.{inner}" if inner else path
 
 
+class Claimant(Protocol):
+    """What a pod must know of its mesh: which containers are the mesh's, and which the proxy."""
+
+    proxy_name: str
+
+    def claims(self, placed: Placed) -> bool:
+        """Whether a container, by its name and place, says that it is the mesh's own."""
+
+
 class Pod:
     """A pod, or the pod of a template, as the checks see it.
 
@@ -79,7 +85,7 @@ class Pod:
         self,
         meta: Meta | None,
         spec: PodSpec | None,
-        mesh: "Mesh",
+        mesh: Claimant,
         *,
         final: bool = False,
         template: str = "",
@@ -135,7 +141,7 @@ class Pod:
         return self.spec.restart_policy in ("Never", "OnFailure")
 
 
-def pod_of(obj: Object, mesh: "Mesh", request: Request, *, final: bool = False) -> Pod | None:
+def pod_of(obj: Object, mesh: Claimant, request: Request, *, final: bool = False) -> Pod | None:
     """The pod that `obj`, of a request, is or would make; None for a kind that bears none.
 
     `final` counts for pods alone: a template is never what is stored in the end.
