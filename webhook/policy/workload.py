@@ -16,8 +16,6 @@ TEMPLATES: Mapping[str, str] = {
     "Job": "spec.template",
     "CronJob": "spec.jobTemplate.spec.template",
 }
-#: The API groups of the kinds above.
-GROUPS = frozenset({"", "apps", "batch"})
 
 _EMPTY: Mapping[str, str] = {}
 #: Stands for metadata that is not there at all.
