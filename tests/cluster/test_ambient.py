@@ -1,0 +1,329 @@
+"""Ambient mode: a label enrols a pod, live; what would undo or fake that is refused.
+
+No istiod takes part: the CNI agent acts on the node, and its part here is one write.
+"""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.cluster.api import Api, Json, Patch, Refused
+from tests.cluster.mesh import MeshCluster
+from tests.cluster.test_joins import make
+from tests.cluster.test_operator import ENV, TASKS, Installation
+from tests.cluster.workloads import VERSIONS, pod, ready_pods, template_of, workload
+
+MODE = "istio.io/dataplane-mode"
+REDIRECTION = "ambient.istio.io/redirection"
+BYPASS = "ambient.istio.io/bypass-inbound-capture"
+STATUS = "sidecar.istio.io/status"
+DENIED = 'admission webhook "ambient.enforce.mendix-mesh.io" denied the request: '
+APP: Json = {"name": "app", "image": "registry.example.com/shop:1"}
+FINALIZER = "tests.mendix-mesh.io/held"
+
+
+class AmbientCluster(MeshCluster):
+    """A cluster on which mendix-mesh is installed; what is enrolled here is enrolled in ambient."""
+
+    def enrol(self, mode: str = "", *, mesh: str = "ambient") -> str:
+        return super().enrol(mode, mesh=mesh)
+
+
+@pytest.fixture(scope="module")
+def cluster(mesh_cluster: MeshCluster) -> AmbientCluster:
+    return AmbientCluster(**vars(mesh_cluster))
+
+
+@pytest.fixture
+def api(cluster: AmbientCluster) -> Api:
+    return cluster.api
+
+
+@pytest.fixture(scope="module")
+def enrolled(cluster: AmbientCluster) -> str:
+    """A namespace for pods that are only tried."""
+    return cluster.enrol("enforce")
+
+
+def mode_of(obj: Json) -> str:
+    return str(obj["metadata"].get("labels", {}).get(MODE, ""))
+
+
+def would_be_captured(obj: Json) -> bool:
+    """Say whether ambient's CNI agent would take a pod in: its own predicate, written once more."""
+    annotations = obj["metadata"].get("annotations", {})
+    return (
+        not obj["spec"].get("hostNetwork")
+        and STATUS not in annotations
+        and mode_of(obj) == "ambient"
+    )
+
+
+@pytest.mark.parametrize("kind", VERSIONS)
+def test_a_workload_that_asks_for_nothing_joins_and_ends_if_it_must(
+    cluster: AmbientCluster, kind: str
+) -> None:
+    where = cluster.enrol()
+    make(cluster.api, kind, where)
+    (found,) = ready_pods(cluster.api, where)
+    assert would_be_captured(found)
+    assert [container["name"] for container in found["spec"]["containers"]] == ["app"]
+    assert "initContainers" not in found["spec"]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in VERSIONS if kind != "Pod"])
+def test_a_template_is_opted_in_when_it_is_created(api: Api, enrolled: str, kind: str) -> None:
+    stored = api.create(workload(kind, enrolled), dry_run=True)
+    assert mode_of(template_of(stored)) == "ambient"
+    assert mode_of(stored) == ""
+
+
+def test_a_pod_of_a_generated_name_joins(api: Api, enrolled: str) -> None:
+    made = pod(enrolled)
+    del made["metadata"]["name"]
+    made["metadata"]["generateName"] = "shop-"
+    assert would_be_captured(api.create(made, dry_run=True))
+
+
+def test_a_mendix_app_and_its_task_pods_join_and_nobody_fights(cluster: AmbientCluster) -> None:
+    installation = Installation(cluster)
+    installation.settle()
+    assert installation.operator.refused == {}
+    assert all(map(would_be_captured, installation.app_pods()))
+    for name in TASKS:
+        assert would_be_captured(installation.get("Pod", name))
+    template = template_of(installation.get("Deployment", f"{ENV}-master"))
+    assert mode_of(template) == ""
+    assert [installation.operator.reconcile() for _ in range(20)] == [0] * 20
+
+
+@pytest.mark.parametrize(
+    ("check", "bad", "good"),
+    [
+        ("opted-out", {"labels": {MODE: "none"}}, {"labels": {MODE: "ambient"}}),
+        ("host-network", {"hostNetwork": True}, {}),
+        ("status-forged", {"annotations": {REDIRECTION: "enabled"}}, {}),
+        ("status-forged", {"annotations": {REDIRECTION: "pending"}}, {}),
+        ("status-forged", {"annotations": {STATUS: "{}"}}, {"annotations": {"note": "{}"}}),
+        ("status-forged", {"annotations": {STATUS: ""}}, {}),
+        *(
+            ("capture-bypassed", {"annotations": {BYPASS: value}}, {"annotations": {BYPASS: no}})
+            for value, no in (("true", "false"), ("1", "0"), ("T", "F"), ("TRUE", "yes"))
+        ),
+        ("capture-bypassed", {"annotations": {"istio.io/reroute-virtual-interfaces": "eth0"}},
+         {"annotations": {"istio.io/reroute-virtual-interfaces": ""}}),
+        ("foreign-mesh", {"labels": {"sidecar.istio.io/inject": "true"}},
+         {"labels": {"sidecar.istio.io/inject": "false"}}),
+        ("foreign-mesh", {"containers": [APP, {"name": "linkerd-proxy", "image": "proxy"}]}, {}),
+        ("foreign-mesh", {"containers": [APP, {"name": "istio-proxy", "image": "proxy"}]}, {}),
+        ("capture-capability", {"containers": [
+            {**APP, "securityContext": {"capabilities": {"add": ["NET_ADMIN"]}}}]}, {}),
+        ("capture-capability", {"containers": [{**APP, "securityContext": {"privileged": True}}]},
+         {}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_way_round_is_refused_and_the_nearest_honest_pod_let_in(
+    api: Api, enrolled: str, check: str, bad: Json, good: Json
+) -> None:
+    with pytest.raises(Refused) as refused:
+        api.create(pod(enrolled, **bad), dry_run=True)
+    assert refused.value.message.startswith(DENIED)
+    assert check in {line.split()[0] for line in refused.value.message.splitlines()[1:]}
+    assert would_be_captured(api.create(pod(enrolled, **good), dry_run=True))
+
+
+@pytest.mark.parametrize("value", ["Ambient", "sidecar", "true", ""])
+def test_a_value_that_istio_does_not_know_is_mended(api: Api, enrolled: str, value: str) -> None:
+    stored = api.create(pod(enrolled, labels={MODE: value}), dry_run=True)
+    assert would_be_captured(stored)
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "CronJob"])
+def test_a_template_that_is_certain_to_fail_is_refused_at_once(
+    api: Api, enrolled: str, kind: str
+) -> None:
+    made = workload(kind, enrolled, annotations={BYPASS: "true"}, hostNetwork=True)
+    template_of(made)["metadata"]["labels"][MODE] = "none"
+    with pytest.raises(Refused) as refused:
+        api.create(made)
+    found = {line.split()[0] for line in refused.value.message.splitlines()[1:]}
+    assert found == {"opted-out", "host-network", "capture-bypassed"}
+
+
+@pytest.fixture(scope="module")
+def running(cluster: AmbientCluster) -> Json:
+    """An enrolled pod. No test may really take it out of the mesh."""
+    return cluster.api.create(pod(cluster.enrol("enforce")))
+
+
+def change(api: Api, running: Json, patch: Patch, **how: Any) -> Json:
+    meta = running["metadata"]
+    return api.patch("Pod", meta["name"], meta["namespace"], patch, how="strategic", **how)
+
+
+@pytest.mark.parametrize(
+    ("checks", "patch"),
+    [
+        ({"mesh-label-removed"}, {"labels": {MODE: None}}),
+        ({"mesh-label-removed", "opted-out"}, {"labels": {MODE: "none"}}),
+        ({"mesh-label-removed", "opted-out"}, {"labels": {MODE: "Ambient"}}),
+        ({"status-forged"}, {"annotations": {STATUS: "{}"}}),
+        ({"capture-bypassed"}, {"annotations": {BYPASS: "true"}}),
+        ({"foreign-mesh"}, {"labels": {"sidecar.istio.io/inject": "true"}}),
+    ],
+    ids=str,
+)
+def test_a_running_pod_may_not_leave_the_mesh(
+    api: Api, running: Json, checks: set[str], patch: Patch
+) -> None:
+    with pytest.raises(Refused) as refused:
+        change(api, running, {"metadata": patch})
+    found = {line.split()[0] for line in refused.value.message.splitlines()[1:]}
+    assert found - {"proxy-missing"} == checks
+
+
+@pytest.mark.parametrize(
+    "patch",
+    [
+        {"metadata": {"labels": {"team": "shop"}}},
+        {"metadata": {"annotations": {"note": "new"}}},
+        {"metadata": {"finalizers": [FINALIZER]}},
+        {"metadata": {"finalizers": None}},
+        {"spec": {"containers": [{"name": "app", "image": "registry.example.com/shop:2"}]}},
+    ],
+    ids=json.dumps,
+)
+def test_a_running_pod_may_change_otherwise(api: Api, running: Json, patch: Patch) -> None:
+    assert would_be_captured(change(api, running, patch))
+
+
+def test_what_the_cni_agent_writes_is_not_reviewed_and_troubles_nobody_later(
+    cluster: AmbientCluster,
+) -> None:
+    api, where = cluster.api, cluster.enrol("enforce")
+    running = api.create(pod(where))
+    # The agent writes metadata through the status: it has no other right to pods.
+    agent = cluster.plane.user("istio-cni", ["istio-cni"])
+    role = f"istio-cni-{where}"
+    kubectl = cluster.plane.kubectl
+    kubectl("create", "clusterrole", role, "--verb=patch,update", "--resource=pods/status")
+    kubectl("create", "clusterrolebinding", role, f"--clusterrole={role}", "--group=istio-cni")
+    for value in ("pending", "enabled"):
+        written = {"metadata": {"annotations": {REDIRECTION: value}}}
+        agent.patch("Pod", "shop", where, written, subresource="status")
+        stored = api.get("Pod", "shop", where)
+        assert stored["metadata"]["annotations"][REDIRECTION] == value
+    later: list[Json] = [
+        {"labels": {"team": "shop"}},
+        {"finalizers": [FINALIZER]},
+        {"finalizers": None},
+    ]
+    for metadata in later:
+        changed = change(api, running, {"metadata": metadata})
+        assert changed["metadata"]["annotations"][REDIRECTION] == "enabled"
+    with pytest.raises(Refused, match="mesh-label-removed"):
+        change(api, running, {"metadata": {"labels": {MODE: None}}})
+    api.delete("Pod", "shop", where)
+
+
+#: The containers of Istio's own gateways and waypoints (istio-discovery/files/kube-gateway.yaml,
+#: waypoint.yaml): istiod makes them for Gateways of the Gateway API.
+IMAGE = "docker.io/istio/proxyv2:1.31.0"
+LEVELS = ["--proxyLogLevel", "warning", "--proxyComponentLogLevel", "misc:error",
+          "--log_output_level", "default:info"]  # fmt: skip
+DOMAIN = ["--domain", "$(POD_NAMESPACE).svc.cluster.local"]
+VOLUMES: dict[str, Json] = {
+    "workload-socket": {"emptyDir": {}},
+    "credential-socket": {"emptyDir": {}},
+    "workload-certs": {"emptyDir": {}},
+    "istio-envoy": {"emptyDir": {"medium": "Memory"}},
+    "istio-data": {"emptyDir": {}},
+}
+MOUNTS = {
+    "workload-socket": "/var/run/secrets/workload-spiffe-uds",
+    "credential-socket": "/var/run/secrets/credential-uds",
+    "workload-certs": "/var/run/secrets/workload-spiffe-credentials",
+    "istio-envoy": "/etc/istio/proxy",
+    "istio-data": "/var/lib/istio/data",
+}
+
+
+def router(role: str, args: list[str], **fields: Any) -> Json:
+    return {
+        "name": "istio-proxy",
+        "image": IMAGE,
+        "args": ["proxy", role, *DOMAIN, *args],
+        "env": [
+            {"name": "PILOT_CERT_PROVIDER", "value": "istiod"},
+            {"name": "CA_ADDR", "value": "istiod.istio-system.svc:15012"},
+            {"name": "PROXY_CONFIG", "value": "{}"},
+            {"name": "ISTIO_META_INTERCEPTION_MODE", "value": "REDIRECT"},
+            {"name": "TRUST_DOMAIN", "value": "cluster.local"},
+        ],
+        "securityContext": {"runAsUser": 1337, "runAsGroup": 1337, "runAsNonRoot": True},
+        "volumeMounts": [{"name": name, "mountPath": path} for name, path in MOUNTS.items()],
+        **fields,
+    }
+
+
+def gateway(namespace: str, kind: str, *containers: Json, **spec: Any) -> Json:
+    """Return a Deployment as istiod makes it; `containers` take the place of its only one."""
+    made = workload("Deployment", namespace, kind)
+    annotations = {"istio.io/rev": "default", "prometheus.io/scrape": "true"}
+    template_of(made)["metadata"] = {
+        "annotations": annotations,
+        "labels": {
+            "app": kind,
+            "sidecar.istio.io/inject": "false",
+            MODE: "none",
+            "gateway.networking.k8s.io/gateway-name": kind,
+            "gateway.istio.io/managed": f"istio.io-{kind}-controller",
+        },
+    }
+    own = (
+        router("waypoint", ["--serviceCluster", f"{kind}.$(POD_NAMESPACE)", *LEVELS])
+        if kind == "waypoint"
+        else router("router", LEVELS)
+    )
+    volumes = [{"name": name, **source} for name, source in VOLUMES.items()]
+    template_of(made)["spec"] |= {"containers": containers or [own], "volumes": volumes, **spec}
+    return made
+
+
+@pytest.mark.parametrize("mesh", ["ambient", "istio"])
+@pytest.mark.parametrize("kind", ["waypoint", "gateway"])
+def test_what_is_the_mesh_itself_is_let_in_and_left_alone(
+    cluster: AmbientCluster, mesh: str, kind: str
+) -> None:
+    where = cluster.enrol("enforce", mesh=mesh)
+    stored = cluster.api.create(gateway(where, kind))
+    assert mode_of(template_of(stored)) == "none"
+    (found,) = ready_pods(cluster.api, where, kind)
+    assert found["metadata"]["labels"]["sidecar.istio.io/inject"] == "false"
+    assert mode_of(found) == "none"
+
+
+@pytest.mark.parametrize("mesh", ["ambient", "istio"])
+@pytest.mark.parametrize("kind", ["waypoint", "gateway"])
+def test_what_only_looks_like_it_is_refused(cluster: AmbientCluster, mesh: str, kind: str) -> None:
+    api, where = cluster.api, cluster.enrol("enforce", mesh=mesh)
+    real = template_of(gateway(where, kind))["spec"]["containers"][0]
+    env, mounts = real["env"], real["volumeMounts"]
+    for containers in (
+        [real, APP],
+        [{**real, "image": "evil.example/proxyv2:1"}],
+        [{**real, "command": ["sleep"]}],
+        [{**real, "args": ["proxy", "sidecar", *DOMAIN]}],
+        [{**real, "args": [*real["args"], "--templateFile=/data/x"]}],
+        [{**real, "lifecycle": {"postStart": {"exec": {"command": ["curl", "shop"]}}}}],
+        [{**real, "env": [*env, {"name": "ISTIO_BOOTSTRAP_OVERRIDE", "value": "/data/x"}]}],
+        [{**real, "env": [{"name": "CA_ADDR", "value": "evil.example:1"}]}],
+        [{**real, "volumeMounts": [*mounts, {"name": "istio-data", "mountPath": "/usr/local"}]}],
+        [APP],
+    ):
+        with pytest.raises(Refused, match="opted-out"):
+            api.create(gateway(where, kind, *containers), dry_run=True)
+    with pytest.raises(Refused, match="host-network"):
+        api.create(gateway(where, kind, hostNetwork=True), dry_run=True)
