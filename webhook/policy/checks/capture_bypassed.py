@@ -26,6 +26,7 @@ CHECK = Check(
         "metadata.annotations[inject.istio.io/templates]",
         "metadata.annotations[traffic.sidecar.istio.io/*]",
         "metadata.annotations[istio.io/reroute-virtual-interfaces]",
+        "metadata.annotations[status.sidecar.istio.io/port]",
         "metadata.annotations[ambient.istio.io/bypass-inbound-capture]",
         "spec.initContainers[*].env",
         "spec.containers[*].env",
