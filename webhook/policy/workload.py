@@ -53,6 +53,9 @@ class Claimant(Protocol):
     def claims(self, placed: Placed) -> bool:
         """Whether a container, by its name and place, says that it is the mesh's own."""
 
+    def fills_in(self, placed: Placed) -> bool:
+        """Whether the injector would make a container its own: an author's wishes for it."""
+
 
 class Pod:
     """A pod, or the pod of a template, as the checks see it.
@@ -120,11 +123,12 @@ class Pod:
         ]
         #: The containers that the mesh put there, by name and place; checks tell the forged ones.
         self.mesh_containers = [placed for placed in self.containers if mesh.claims(placed)]
-        self.workload_containers = (
-            [placed for placed in self.containers if placed not in self.mesh_containers]
-            if self.mesh_containers
-            else self.containers
-        )
+        #: The others, but for those that the injector will have filled in.
+        self.workload_containers = [
+            placed
+            for placed in self.containers
+            if placed not in self.mesh_containers and (final or not mesh.fills_in(placed))
+        ]
         #: The mesh's proxy, where the pod has one.
         self.proxy = next(
             (placed for placed in self.mesh_containers if placed.name == mesh.proxy_name), None

@@ -65,6 +65,10 @@ class Mesh:
         """Whether a container, by its name and place, says that it is the mesh's own."""
         return False
 
+    def fills_in(self, placed: Placed) -> bool:
+        """Whether the injector would make a container its own: an author's wishes for it."""
+        return False
+
     def allowed(self, pod: Pod) -> Allowed:
         """What an admin lets this pod lead past the mesh; nothing in the common case."""
         return self.settings.allowed(pod.namespace, pod.labels) if self.settings.allow else NOTHING

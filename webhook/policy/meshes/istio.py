@@ -62,6 +62,10 @@ class Istio(Mesh):
         """Istio's containers are known by name; one with image `auto` is only a wish."""
         return placed.kind in _PLACES.get(placed.name, ()) and placed.container.image != _AUTO
 
+    def fills_in(self, placed: Placed) -> bool:
+        """A container with the proxy's name and image `auto` customises it (pkg/kube/inject)."""
+        return placed.name in _PLACES and placed.container.image == _AUTO
+
     def opt_in(self, pod: Pod, *, task: bool) -> Iterator[Want]:
         """The label, which works in any namespace; the annotation can't opt in (inject.go)."""
         value = pod.labels.get(INJECT, pod.annotations.get(INJECT))
