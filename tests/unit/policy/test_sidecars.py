@@ -1,0 +1,113 @@
+"""What holds for every mesh that puts a proxy into the pod."""
+
+from typing import Any
+
+import pytest
+
+from tests.fixtures.meshes import istio, linkerd
+from tests.fixtures.meshes.linkerd import changed, put
+from tests.unit.policy.judge import Json, mesh
+from webhook.policy import objects, sidecars
+from webhook.policy.meshes import Spot
+from webhook.policy.workload import Pod
+
+USER = "spec.containers[0].securityContext.runAsUser"
+
+
+def pod(document: Json, by: str = "istio") -> Pod:
+    obj = objects.convert(document)
+    return Pod(obj.metadata, obj.spec, mesh(by), final=True)
+
+
+def fields(spots: Any) -> list[str]:
+    found: list[Spot] = list(spots)
+    return [spot.field for spot in found]
+
+
+def context(**more: Any) -> Pod:
+    """The app with a security context of its own, and one of the whole pod, under `pod`."""
+    whole = more.pop("pod", {})
+    document = changed(istio.injected(), put("/spec/securityContext", whole))
+    return pod(changed(document, put(istio.APP + "/securityContext", more)))
+
+
+def test_init_containers_before_a_native_proxy_are_early() -> None:
+    document = istio.injected(put("/spec/initContainers", [istio.PREPARE]))
+    assert fields(sidecars.before_proxy(pod(document))) == []
+    early = changed(document, put("/spec/initContainers/1", {**istio.PREPARE, "name": "first"}))
+    assert fields(sidecars.before_proxy(pod(early))) == ["spec.initContainers[1]"]
+
+
+def test_all_init_containers_beside_a_classic_proxy_are_early() -> None:
+    prepare = put("/spec/initContainers", [istio.PREPARE, {**istio.PREPARE, "name": "then"}])
+    document = istio.injected(prepare, config=istio.CLASSIC)
+    assert fields(sidecars.before_proxy(pod(document))) == [
+        "spec.initContainers[0]",
+        "spec.initContainers[1]",
+    ]
+
+
+def test_without_a_proxy_nothing_is_early_and_nothing_is_stolen() -> None:
+    document = changed(istio.app(), put("/spec/initContainers", [istio.PREPARE]))
+    mounts = put(istio.APP + "/volumeMounts", [{"name": "istio-token", "mountPath": "/a"}])
+    assert fields(sidecars.before_proxy(pod(document))) == []
+    assert fields(sidecars.mounts(pod(changed(document, mounts)), ["istio-token"])) == []
+
+
+@pytest.mark.parametrize("name", ["istio", "linkerd"])
+def test_a_mount_of_the_proxy_s_volume_is_told_with_its_reason(name: str) -> None:
+    document = (istio if name == "istio" else linkerd).injected()
+    mounts = [{"name": "own", "mountPath": "/a"}, {"name": "proxy-s", "mountPath": "/b"}]
+    found = pod(changed(document, put(linkerd.APP + "/volumeMounts", mounts)), name)
+    assert list(sidecars.mounts(found, ["proxy-s"], "why")) == [
+        Spot("spec.containers[0].volumeMounts[1]", ("proxy-s",), "why")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({}, []),
+        ({"runAsUser": 1337}, [USER]),
+        ({"runAsGroup": 1338}, ["spec.containers[0].securityContext.runAsGroup"]),
+        ({"runAsUser": 1338, "runAsGroup": 1337}, []),
+        ({"pod": {"runAsUser": 1337}}, ["spec.securityContext.runAsUser"]),
+        ({"pod": {"runAsUser": 1337}, "runAsUser": 1000}, []),
+        ({"pod": {"runAsUser": 1000}, "runAsUser": 1337}, [USER]),
+        ({"pod": {"runAsGroup": 1338}}, ["spec.securityContext.runAsGroup"]),
+        ({"pod": {"fsGroup": 1338}}, ["spec.securityContext.fsGroup"]),
+        ({"pod": {"fsGroup": 1337}}, []),
+        (
+            {"pod": {"supplementalGroups": [1, 1338]}},
+            ["spec.securityContext.supplementalGroups"],
+        ),
+        ({"pod": {"supplementalGroups": [1337]}}, []),
+        ({"runAsUser": 0}, []),
+    ],
+)
+def test_users_and_groups_that_are_let_past_are_nobody_else_s(
+    given: Json, found: list[str]
+) -> None:
+    assert fields(sidecars.clashes(context(**given), {1337}, {1338})) == found
+
+
+def test_where_nobody_is_let_past_nobody_clashes() -> None:
+    found = context(pod={"fsGroup": 1337, "runAsUser": 1337, "supplementalGroups": [0]})
+    assert fields(sidecars.clashes(found, set(), set())) == []
+
+
+@pytest.mark.parametrize(
+    ("address", "ours"),
+    [
+        ("dst.linkerd.svc.cluster.local.:8086", True),
+        ("dst.linkerd.svc:8086", True),
+        ("dst.linkerd.svc", True),
+        ("dst.mesh.svc:8086", False),
+        ("dst.linkerd.svcs:8086", False),
+        ("linkerd.svc:8086", False),
+        ("linkerd", False),
+        ("", False),
+    ],
+)
+def test_an_address_is_a_service_of_the_namespace_or_not(address: str, ours: bool) -> None:
+    assert sidecars.is_service_in(address, "linkerd") is ours
