@@ -166,7 +166,7 @@ def installs(istio_cluster: IstioCluster) -> Iterator[list[str]]:
 @pytest.fixture(scope="module")
 def enrolled(istio_cluster: IstioCluster) -> str:
     """A namespace for pods that are only tried."""
-    return istio_cluster.enrol("enforce")
+    return istio_cluster.enrol_for_trials()
 
 
 @pytest.mark.parametrize("kind", VERSIONS)

@@ -288,7 +288,7 @@ def api(istio_cluster: IstioCluster) -> Api:
 @pytest.fixture(scope="module")
 def enrolled(istio_cluster: IstioCluster) -> str:
     """A namespace for pods that are only tried."""
-    return istio_cluster.enrol("enforce")
+    return istio_cluster.enrol_for_trials()
 
 
 @pytest.fixture(scope="module")

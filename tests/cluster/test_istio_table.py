@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.istio import INJECT, REVISION, sidecar_of
+from tests.cluster.istio import HIDDEN, INJECT, REVISION, sidecar_of
 from tests.cluster.istiod import Istiod
 from tests.cluster.plane import ControlPlane
 from tests.cluster.workloads import pod
@@ -72,7 +72,7 @@ class Table:
     def _namespace(self, wanted: Labels) -> str:
         key = tuple(sorted(wanted.items()))
         if key not in self._namespaces:
-            self._namespaces[key] = self._plane.new_namespace(labels=wanted)
+            self._namespaces[key] = self._plane.new_namespace(labels={**wanted, **HIDDEN})
         return self._namespaces[key]
 
     def run(self, revisions: Revisions, capsys: pytest.CaptureFixture[str]) -> None:
