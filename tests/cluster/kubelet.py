@@ -34,6 +34,7 @@ from tests.cluster.process import Process, ProcessError
 SERVER = (sys.executable, "-m", "webhook")
 """What the image's entry point is: the command to which a container's args are given."""
 
+_CHECKOUT = str(Path(__file__).parents[2])
 _TICK = 0.1  # seconds between two looks at the pods
 _SYNC = 1.0  # seconds between two looks at a pod's volumes, and between two probes once ready
 
@@ -254,7 +255,9 @@ class ServerKubelet:
             f"server of pod {name}",
             [*self._command, *args],
             log=home / "server.log",
-            env={"PATH": os.defpath, "TMPDIR": str(home)} | _environment(obj, rewrite),
+            # The server of this checkout, whatever is installed.
+            env={"PATH": os.defpath, "TMPDIR": str(home), "PYTHONPATH": _CHECKOUT}
+            | _environment(obj, rewrite),
             cwd=home,
             # The server's own workers end with it when it is asked to end, not when it is killed.
             death_signal=SIGTERM,
