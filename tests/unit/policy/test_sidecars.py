@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.fixtures.meshes import istio, linkerd
-from tests.fixtures.meshes.linkerd import changed, put
+from tests.fixtures.meshes.linkerd import APP, changed, put
 from tests.unit.policy.judge import Json, mesh
 from webhook.policy import objects, sidecars
 from webhook.policy.meshes import Spot
@@ -28,7 +28,7 @@ def context(**more: Any) -> Pod:
     """The app with a security context of its own, and one of the whole pod, under `pod`."""
     whole = more.pop("pod", {})
     document = changed(istio.injected(), put("/spec/securityContext", whole))
-    return pod(changed(document, put(istio.APP + "/securityContext", more)))
+    return pod(changed(document, put(APP + "/securityContext", more)))
 
 
 def test_init_containers_before_a_native_proxy_are_early() -> None:
@@ -49,7 +49,7 @@ def test_all_init_containers_beside_a_classic_proxy_are_early() -> None:
 
 def test_without_a_proxy_nothing_is_early_and_nothing_is_stolen() -> None:
     document = changed(istio.app(), put("/spec/initContainers", [istio.PREPARE]))
-    mounts = put(istio.APP + "/volumeMounts", [{"name": "istio-token", "mountPath": "/a"}])
+    mounts = put(APP + "/volumeMounts", [{"name": "istio-token", "mountPath": "/a"}])
     assert fields(sidecars.before_proxy(pod(document))) == []
     assert fields(sidecars.mounts(pod(changed(document, mounts)), ["istio-token"])) == []
 
@@ -58,7 +58,7 @@ def test_without_a_proxy_nothing_is_early_and_nothing_is_stolen() -> None:
 def test_a_mount_of_the_proxy_s_volume_is_told_with_its_reason(name: str) -> None:
     document = (istio if name == "istio" else linkerd).injected()
     mounts = [{"name": "own", "mountPath": "/a"}, {"name": "proxy-s", "mountPath": "/b"}]
-    found = pod(changed(document, put(linkerd.APP + "/volumeMounts", mounts)), name)
+    found = pod(changed(document, put(APP + "/volumeMounts", mounts)), name)
     assert list(sidecars.mounts(found, ["proxy-s"], "why")) == [
         Spot("spec.containers[0].volumeMounts[1]", ("proxy-s",), "why")
     ]

@@ -71,7 +71,7 @@ class Ambient(Mesh):
 
     def forged_status(self, pod: Pod) -> Iterator[Spot]:
         """A sidecar's status keeps the CNI away; the agent's annotation is the agent's to set."""
-        if STATUS in pod.annotations:
+        if STATUS in pod.annotations and not self.is_infrastructure(pod):
             yield Spot(annotation(STATUS), reason="keeps ambient's CNI agent from enrolling it")
         if REDIRECTION in pod.annotations and pod.new:
             yield Spot(annotation(REDIRECTION), reason="is the CNI agent's alone to set")

