@@ -5,7 +5,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.fixtures.meshes import linkerd
+from tests.fixtures.meshes import ambient, istio, linkerd
 from webhook.policy.workload import TEMPLATES
 
 Json = dict[str, Any]
@@ -26,21 +26,38 @@ KEYS = (
         "proxy-gid", "proxy-image", "proxy-additional-env", "default-inbound-policy",
         "disable-identity", "proxy-enable-native-sidecar", "inbound-port",
     )),
-    "sidecar.istio.io/inject", "istio.io/dataplane-mode", "privatecloud.mendix.com/component",
+    istio.INJECT, istio.STATUS, istio.CONFIG, istio.TEMPLATES, istio.MODE, istio.NATIVE,
+    istio.TLS_MODE, "istio.io/rev", "sidecar.istio.io/proxyImage", "status.sidecar.istio.io/port",
+    *(istio.TRAFFIC + short for short in (
+        "includeInboundPorts", "includeOutboundIPRanges", "excludeOutboundPorts",
+        "excludeOutboundIPRanges", "kubevirtInterfaces",
+    )),
+    ambient.MODE, ambient.BYPASS, ambient.REDIRECTION, "privatecloud.mendix.com/component",
     "node-type", "kubernetes.io/ingress.class", "a~b/c", "app",
 )  # fmt: skip
 VALUES = (
     "enabled", "disabled", "ingress", "true", "", " ", "2102", "8080", "1-65535", "9" * 5000,
     "10.0.0.0/8", "all-authenticated", "[]", '[{"name": "LINKERD2_PROXY_LOG"}]',
     '[{"name": "LINKERD2_PROXY_\\ud800", "value": 1}]', "[" * 5000, "line\nline", "nginx",
-    "linkerd",
+    "linkerd", "false", "True", "ambient", "none", "*", "NONE", "gateway", "istio", "0",
+    "interceptionMode: NONE", '{"proxyMetadata": {"DRY_RUN": "true"}}', "a: &a [*a]", "{a: " * 99,
 )  # fmt: skip
 NAMES = (
     "mendix", "linkerd-proxy", "linkerd-init", "linkerd-network-validator", "linkerd-debug",
-    "istio-proxy",
+    "istio-proxy", "istio-init", "istio-validation",
 )  # fmt: skip
 IMAGES = (
     linkerd.PROXY_IMAGE, linkerd.OLD_INIT_IMAGE, "evil.io/linkerd/proxy", "shop:1", "", "@", ":",
+    istio.IMAGE, "auto",
+)  # fmt: skip
+ARGUMENTS = (
+    "--simulate", "--proxy-uid", "2102", "--proxy-uid=1", "--incoming-proxy-port", "4143", "=",
+    "istio-iptables", "-u", "1337", "-b", "*", "--run-validation", "proxy", "sidecar", "waypoint",
+    "pilot-agent", "wait",
+)  # fmt: skip
+VARIABLES = (
+    "LINKERD2_PROXY_INGRESS_MODE", "LINKERD2_PROXY_IDENTITY_SVC_ADDR", "LD_PRELOAD", "A",
+    "PROXY_CONFIG", "CA_ADDR", "ISTIO_META_INTERCEPTION_MODE",
 )  # fmt: skip
 
 #: Any JSON value, shallow.
@@ -63,13 +80,8 @@ pairs = st.dictionaries(
     st.sampled_from(VALUES) | st.text(max_size=5),
     max_size=5,
 )
-ids = st.sampled_from((0, 1000, 2102, 2**40))
-words = st.lists(
-    st.sampled_from(
-        ("--simulate", "--proxy-uid", "2102", "--proxy-uid=1", "--incoming-proxy-port", "4143", "=")
-    ),
-    max_size=4,
-)
+ids = st.sampled_from((0, 1000, 1337, 2102, 2**40))
+words = st.lists(st.sampled_from(ARGUMENTS), max_size=4)
 security = _given(
     runAsUser=ids,
     runAsGroup=ids,
@@ -82,12 +94,9 @@ security = _given(
 )
 hook = _given(exec=_given(command=words))
 variables = st.lists(
-    _given(
-        name=st.sampled_from(
-            ("LINKERD2_PROXY_INGRESS_MODE", "LINKERD2_PROXY_IDENTITY_SVC_ADDR", "LD_PRELOAD", "A")
-        ),
-        value=st.sampled_from(VALUES),
-    ).map(lambda entry: {k: v for k, v in entry.items() if v is not None}),
+    _given(name=st.sampled_from(VARIABLES), value=st.sampled_from(VALUES)).map(
+        lambda entry: {k: v for k, v in entry.items() if v is not None}
+    ),
     max_size=3,
 )
 containers = _given(
@@ -108,8 +117,8 @@ containers = _given(
     volumeMounts=st.lists(
         st.fixed_dictionaries(
             {
-                "name": st.sampled_from(("linkerd-identity-end-entity", "scratch")),
-                "mountPath": st.sampled_from(("/", "/usr/../usr/bin", "var/run", "")),
+                "name": st.sampled_from(("linkerd-identity-end-entity", "istio-data", "scratch")),
+                "mountPath": st.sampled_from(("/", "/usr/../usr/bin", "var/run", "", "/run")),
             }
         ),
         max_size=2,
@@ -208,12 +217,32 @@ _SOUND = [
     linkerd.injected(),
     linkerd.injected(config=linkerd.CNI),
     linkerd.injected(config=linkerd.CLASSIC),
+    istio.injected(),
+    istio.injected(config=istio.CNI),
+    istio.injected(config=istio.CLASSIC),
+    istio.waypoint(),
+    ambient.app(),
 ]
 
 
+#: What a well-meaning author may have said of a mesh: yes, nothing, or what no injector knows.
+_SAID: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "linkerd": ("annotations", linkerd.INJECT, ("enabled", "", "Enabled", "true")),
+    "istio": ("labels", istio.INJECT, ("true", "", "yes", "True")),
+    "ambient": ("labels", ambient.MODE, ("ambient", "", "Ambient")),
+}
+#: What such an author may ask of Istio's proxy; other meshes don't read it.
+_ASKED = {
+    istio.CONFIG: ("concurrency: 2 # two", '{"tracing": {"sampling": 10.5}}', "", "{}"),
+    istio.TRAFFIC + "excludeInboundPorts": ("15020",),
+    "sidecar.istio.io/logLevel": ("debug",),
+    "prometheus.io/port": ("8080",),
+}
+
+
 @st.composite
-def sound_templates(draw: st.DrawFn) -> Json:
-    """Pod templates of well-meaning authors: no matter what else, their pods must join."""
+def sound_templates(draw: st.DrawFn, by: str = "linkerd") -> Json:
+    """Pod templates of well-meaning authors: no matter what else, their pods must join the mesh."""
     app = draw(
         _given(
             ports=st.just([{"containerPort": 8080}]),
@@ -222,6 +251,7 @@ def sound_templates(draw: st.DrawFn) -> Json:
             ),
             env=st.just([{"name": "A", "value": "b"}]),
             livenessProbe=st.just({"exec": {"command": ["true"]}}),
+            readinessProbe=st.just({"httpGet": {"path": "/", "port": 8080}}),
         ).map(_without_none)
     )
     spec = draw(
@@ -236,19 +266,18 @@ def sound_templates(draw: st.DrawFn) -> Json:
     annotations = st.dictionaries(
         st.sampled_from(("prometheus.io/scrape", "a~b/c")), st.just("true"), max_size=2
     )
-    inject = st.sampled_from(("enabled", "", "Enabled", "true"))
     labels = st.dictionaries(st.sampled_from(("app", "team")), st.just("shop"), max_size=2)
     meta = draw(
         _given(
-            labels=labels,
-            annotations=st.builds(
-                lambda some, value: some if value is None else some | {"linkerd.io/inject": value},
-                annotations,
-                st.none() | inject,
-            ),
-            finalizers=st.just(["example.com/keep"]),
-        )
+            labels=labels, annotations=annotations, finalizers=st.just(["example.com/keep"])
+        ).map(_without_none)
     )
+    place, key, values = _SAID[by]
+    asked = {name: draw(st.none() | st.sampled_from(texts)) for name, texts in _ASKED.items()}
+    said = {key: draw(st.none() | st.sampled_from(values))}
+    for where, pairs in (("annotations", _without_none(asked)), (place, _without_none(said))):
+        if pairs:
+            meta[where] = {**meta.get(where, {}), **pairs}
     template: Json = {
         "spec": {**spec, "containers": [{"name": "mendix", "image": "shop:1", **app}]}
     }

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import itertools
 import json
 from typing import Any
 
@@ -13,8 +14,11 @@ from hypothesis import settings as configure
 from hypothesis import strategies as st
 
 from tests.fixtures import generate
-from tests.fixtures.fixture import load
-from tests.standins.linkerd import InjectorConfig, inject
+from tests.fixtures.fixture import Fixture, load
+from tests.fixtures.meshes import ambient, istio
+from tests.standins import istio as istiod
+from tests.standins import linkerd as injector
+from tests.standins.linkerd import InjectorConfig
 from tests.unit.policy import strategies
 from tests.unit.policy.judge import DEFAULTS, broken, judge, mesh, patch_for, settings
 from webhook.policy import checks, messages, objects
@@ -28,28 +32,57 @@ Json = dict[str, Any]
 law = configure(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 usual_settings = st.sampled_from(
-    [DEFAULTS, settings(optOut="override", linkerd={"inboundPolicy": "all-authenticated"})]
+    [
+        DEFAULTS,
+        settings(
+            optOut="override",
+            linkerd={"inboundPolicy": "all-authenticated"},
+            istio={"revision": "canary", "nativeSidecars": False},
+        ),
+    ]
 )
 odd_settings = settings(
     linkerd={"proxyGid": 2102, "skipOutboundPorts": "1-65535", "skipSubnets": ["10.0.0.0/8"]},
+    istio={"proxyUid": None, "excludeOutboundIPRanges": ["10.0.0.0/8"], "templates": ["gateway"]},
+    allow=[{"reason": "ours", "namespaces": ["*"], "outboundPorts": "1-65535"}],
     levels=[{"check": "root-capable", "level": "deny", "reason": "ours"}],
 )
 all_settings = usual_settings | st.just(odd_settings)
-injectors = st.sampled_from(
-    [
+#: How a mesh's injector may be installed.
+INSTALLED: dict[str, list[Any]] = {
+    "linkerd": [
         InjectorConfig(native=native, cni=cni, await_proxy=wait)
-        for native in (True, False)
-        for cni in (True, False)
-        for wait in (True, False)
-    ]
-)
-all_meshes = st.sampled_from(["linkerd", "unknown"])
+        for native, cni, wait in itertools.product((True, False), repeat=3)
+    ],
+    "istio": [
+        istiod.InjectorConfig(native=native, cni=cni, hold=wait)
+        for native, cni, wait in itertools.product((True, False), repeat=3)
+    ],
+    "ambient": [None],
+}
+MESHES = list(INSTALLED)
+all_meshes = st.sampled_from([*MESHES, "unknown"])
+#: What mutation may set, whatever an author wrote there.
+OWN_KEYS = {"linkerd.io/inject", istio.INJECT, istio.CONFIG, ambient.MODE}
 operations = st.sampled_from(["CREATE", "UPDATE"])
 
 
 def applied(obj: Json, patch: list[Json]) -> Json:
     result: Json = jsonpatch.apply_patch(copy.deepcopy(obj), patch)
     return result
+
+
+def injected(by: str, pod: Json, config: Any) -> Json:
+    """What the mesh's injector makes of a pod; ambient has none."""
+    if by == "ambient":
+        return pod
+    if by == "istio":
+        made = istiod.inject(pod, config)
+        assert istio.STATUS in made["metadata"]["annotations"]
+        return made
+    injection = injector.inject(pod, None, config)
+    assert injection.skipped == ()
+    return injection.pod
 
 
 def rest(obj: Json) -> Json:
@@ -69,63 +102,93 @@ def _template(obj: Json) -> Any:
 
 
 @law
-@given(strategies.objects | strategies.ingresses, all_settings, operations, st.booleans())
+@given(
+    strategies.objects | strategies.ingresses, all_meshes, all_settings, operations, st.booleans()
+)
 def test_mutating_twice_is_mutating_once(
-    obj: Json, given: Settings, operation: str, ingress: bool
+    obj: Json, by: str, given: Settings, operation: str, ingress: bool
 ) -> None:
-    more: Json = {"operation": operation, "ingress": ingress, "given": given}
+    more: Json = {"by": by, "operation": operation, "ingress": ingress, "given": given}
     once = applied(obj, patch_for(obj, **more))
     assert patch_for(once, **more) == []
 
 
 @law
-@given(strategies.objects | strategies.ingresses, all_settings, operations)
+@given(strategies.objects | strategies.ingresses, all_meshes, all_settings, operations)
 def test_mutating_touches_labels_and_annotations_alone(
-    obj: Json, given: Settings, operation: str
+    obj: Json, by: str, given: Settings, operation: str
 ) -> None:
-    patched = applied(obj, patch_for(obj, operation=operation, given=given))
+    patched = applied(obj, patch_for(obj, by=by, operation=operation, given=given))
     assert rest(patched) == rest(obj)
 
 
 @law
-@given(strategies.objects, all_settings)
+@given(strategies.objects, all_meshes, all_settings)
 def test_mutating_removes_and_changes_nothing_but_the_mesh_s_own_keys(
-    obj: Json, given: Settings
+    obj: Json, by: str, given: Settings
 ) -> None:
-    patched = applied(obj, patch_for(obj, given=given))
+    patched = applied(obj, patch_for(obj, by=by, given=given))
     for before, after in ((obj, patched), (_template(obj), _template(patched))):
         for place in ("labels", "annotations"):
             old = ((before or {}).get("metadata") or {}).get(place) or {}
             new = ((after or {}).get("metadata") or {}).get(place) or {}
-            assert {k: v for k, v in old.items() if k != "linkerd.io/inject"}.items() <= new.items()
+            assert {k: v for k, v in old.items() if k not in OWN_KEYS}.items() <= new.items()
 
 
+@pytest.mark.parametrize("by", MESHES)
 @pytest.mark.parametrize("kind", strategies.KINDS)
 @configure(law, max_examples=40)
-@given(template=strategies.sound_templates(), config=injectors, given=usual_settings)
+@given(data=st.data(), given=usual_settings)
 def test_a_workload_that_is_mutated_and_injected_is_admitted(
-    kind: str, template: Json, config: InjectorConfig, given: Settings
+    kind: str, by: str, data: st.DataObject, given: Settings
 ) -> None:
-    obj = strategies.workload(kind, template)
-    obj = applied(obj, patch_for(obj, given=given))
-    assert broken(judge(obj, given=given, final=False)) == []
+    obj = strategies.workload(kind, data.draw(strategies.sound_templates(by)))
+    obj = applied(obj, patch_for(obj, by=by, given=given))
+    assert broken(judge(obj, by=by, given=given, final=False)) == []
     pod = strategies.pod_of(obj)
-    pod = applied(pod, patch_for(pod, given=given))
-    injection = inject(pod, None, config)
-    assert injection.skipped == ()
-    assert broken(judge(injection.pod, given=given)) == []
+    pod = applied(pod, patch_for(pod, by=by, given=given))
+    pod = injected(by, pod, data.draw(st.sampled_from(INSTALLED[by])))
+    assert broken(judge(pod, by=by, given=given)) == []
+    # The API server may ask again, when another webhook has changed the pod.
+    assert patch_for(pod, by=by, given=given) == []
 
 
+@pytest.mark.parametrize(
+    ("by", "config"),
+    [
+        ("linkerd", InjectorConfig(native=False)),
+        ("istio", istiod.InjectorConfig(native=False)),
+        ("istio", istiod.InjectorConfig(native=False, cni=True)),
+    ],
+)
 @pytest.mark.parametrize("kind", ["Job", "CronJob", "Pod"])
 @configure(law, max_examples=20)
-@given(template=strategies.sound_templates())
-def test_a_pod_that_must_end_gets_a_proxy_that_ends(kind: str, template: Json) -> None:
+@given(data=st.data())
+def test_a_pod_that_must_end_gets_a_proxy_that_ends(
+    kind: str, by: str, config: Any, data: st.DataObject
+) -> None:
+    template = data.draw(strategies.sound_templates(by))
     template["spec"]["restartPolicy"] = "Never"
     obj = strategies.workload(kind, template)
-    pod = strategies.pod_of(applied(obj, patch_for(obj)))
-    injection = inject(pod, None, InjectorConfig(native=False))
-    names = [container["name"] for container in injection.pod["spec"]["initContainers"]]
-    assert "linkerd-proxy" in names
+    pod = strategies.pod_of(applied(obj, patch_for(obj, by=by)))
+    pod = injected(by, pod, config)
+    names = [container["name"] for container in pod["spec"]["initContainers"]]
+    assert f"{by}-proxy" in names
+    assert broken(judge(pod, by=by)) == []
+
+
+@configure(law, max_examples=40)
+@given(strategies.sound_templates("istio"))
+def test_or_where_that_is_not_to_be_had_the_task_waits_for_its_proxy(template: Json) -> None:
+    given = settings(istio={"nativeSidecars": False})
+    template["spec"]["restartPolicy"] = "Never"
+    pod = strategies.pod_of(strategies.workload("Pod", template))
+    pod = applied(pod, patch_for(pod, by="istio", given=given))
+    pod = injected("istio", pod, istiod.InjectorConfig(native=False))
+    first = pod["spec"]["containers"][0]
+    assert first["name"] == "istio-proxy"
+    assert first["lifecycle"]["postStart"]["exec"]["command"] == ["pilot-agent", "wait"]
+    assert broken(judge(pod, by="istio", given=given)) == []
 
 
 @law
@@ -156,7 +219,7 @@ def test_a_document_that_contains_itself_is_unconvertible() -> None:
 
 
 def _survives(request: Request) -> None:
-    for name in ("linkerd", "unknown"):
+    for name in (*MESHES, "unknown"):
         assert msgspec.json.encode(mutate(request, mesh(name), DEFAULTS))
         for mode in MODES:
             assert msgspec.json.encode(validate(request, mesh(name), mode, DEFAULTS).outcome)
@@ -210,23 +273,23 @@ def test_an_update_that_changes_nothing_is_admitted(obj: Json, by: str, given: S
 
 
 @law
-@given(strategies.specs, st.none() | strategies.metadata, all_settings)
+@given(strategies.specs, st.none() | strategies.metadata, all_meshes, all_settings)
 def test_a_pod_may_always_lose_a_finalizer_or_get_a_label(
-    spec: Json, meta: Json | None, given: Settings
+    spec: Json, meta: Json | None, by: str, given: Settings
 ) -> None:
     old = {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}
     labels = {**((meta or {}).get("labels") or {}), "x": "y"}
     new = {**old, "metadata": {**(meta or {}), "labels": labels, "finalizers": None}}
-    assert judge(new, old, given=given).outcome == "admitted"
+    assert judge(new, old, by=by, given=given).outcome == "admitted"
 
 
 @pytest.mark.parametrize(
-    "path",
-    [fixture.path for fixture in generate.fixtures() if len(fixture.documents) == 1],
-    ids=lambda path: f"{path.parts[-3]}/{path.stem}",
+    "fixture",
+    [fixture for fixture in generate.fixtures() if len(fixture.documents) == 1],
+    ids=lambda fixture: f"{fixture.check}/{fixture.name}",
 )
-def test_no_violator_is_locked_in_when_it_runs_already(path: Any) -> None:
-    (old,) = load(path)
+def test_no_violator_is_locked_in_when_it_runs_already(fixture: Fixture) -> None:
+    (old,) = load(fixture.path)
     new = copy.deepcopy(old)
     new["metadata"]["labels"]["touched"] = "yes"
-    assert judge(new, old).outcome == "admitted"
+    assert judge(new, old, by=fixture.mesh).outcome == "admitted"
