@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test unit check format lock docs tools bench serve clean
+.PHONY: help demo test unit fuzz check format lock docs tools bench serve clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -29,6 +29,9 @@ test: $(READY) ## Every test, on a real API server (about 5 min; first time abou
 
 unit: $(READY) ## The tests that need no cluster (under 2 min)
 	@$(BIN)/python -m pytest tests/unit
+
+fuzz: $(READY) ## Look for pods that policy lets past the mesh, for 10 minutes (MINUTES=N)
+	@$(BIN)/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES))
 
 check: $(READY) ## Format, lint, types, import contracts
 	@$(BIN)/ruff format --check .

@@ -1,0 +1,28 @@
+"""Would ztunnel carry a pod's traffic? From istio at 1.31: cni/pkg/util, cni/pkg/nodeagent."""
+
+from collections.abc import Iterator
+
+from tests.oracle import common, istio
+from tests.oracle.common import Json, Pod
+
+
+def complaints(document: Json) -> Iterator[str]:
+    """Why traffic of a stored pod could go past ztunnel, one sentence each; nothing if it can't.
+
+    That the node's agent works is taken for granted: nobody can see it in the pod.
+    """
+    pod = Pod(document)
+    yield from common.node(pod)
+    if istio.is_gateway(pod):
+        return
+    if pod.labels.get("istio.io/dataplane-mode") != "ambient":
+        yield "the agent does not enrol it"
+    if "sidecar.istio.io/status" in pod.annotations:
+        yield "the agent believes that it has a sidecar"
+    if common.is_true(pod.annotations.get("ambient.istio.io/bypass-inbound-capture")):
+        yield "clients reach it directly"
+    if common.listed(pod.annotations.get("istio.io/reroute-virtual-interfaces", "")):
+        yield "what comes in there is not asked who it is"
+    yield from common.meddlers(pod.everything)
+    if pod.named("istio-proxy", "linkerd-proxy"):
+        yield "another mesh takes part"

@@ -1,0 +1,198 @@
+"""What any mesh needs of a pod, said plainly and apart from webhook/policy.
+
+The oracle is the fuzzer's second opinion. It follows what the mesh's programs do with a pod, not
+what a pod should look like, and complains only where traffic would really go past the mesh, or
+where that is up to somebody else. What can't start carries no traffic, and is fine.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+Json = dict[str, Any]
+
+#: Rights to undo what leads traffic into the mesh, or to step into the node's network.
+RIGHTS = {"ALL", "NET_ADMIN", "NET_RAW", "SYS_ADMIN", "SYS_MODULE"}
+
+
+class Pod:
+    """A stored pod, as JSON, with what an oracle often asks."""
+
+    def __init__(self, document: Json) -> None:
+        meta = document.get("metadata") or {}
+        self.labels: dict[str, str] = meta.get("labels") or {}
+        self.annotations: dict[str, str] = meta.get("annotations") or {}
+        self.spec: Json = document.get("spec") or {}
+        self.inits: list[Json] = self.spec.get("initContainers") or []
+        self.mains: list[Json] = self.spec.get("containers") or []
+        self.debuggers: list[Json] = self.spec.get("ephemeralContainers") or []
+
+    @property
+    def everything(self) -> list[Json]:
+        """All containers, of all three lists."""
+        return [*self.inits, *self.mains, *self.debuggers]
+
+    def named(self, *names: str) -> list[Json]:
+        """The containers that bear one of these names."""
+        return [container for container in self.everything if container["name"] in names]
+
+
+def env(container: Json) -> dict[str, str | None]:
+    """The variables; the last of a name holds, and None stands for what is told elsewhere."""
+    return {
+        entry["name"]: None if entry.get("valueFrom") else entry.get("value") or ""
+        for entry in container.get("env") or ()
+    }
+
+
+def user(container: Json, field: str) -> int | None:
+    """The container's own runAsUser or runAsGroup."""
+    number: int | None = (container.get("securityContext") or {}).get(field)
+    return number
+
+
+def came_from(image: str, *trusted: str) -> bool:
+    """Whether an image is of one of these repositories, in any version."""
+    for repository in trusted:
+        rest = image.removeprefix(repository)
+        if rest != image and (rest == "" or rest[0] in ":@") and "/" not in rest.split("@")[0]:
+            return True
+    return False
+
+
+def node(pod: Pod) -> Iterator[str]:
+    """What no mesh can help."""
+    if pod.spec.get("hostNetwork"):
+        yield "it is on the node's network"
+
+
+def meddlers(others: list[Json]) -> Iterator[str]:
+    """Containers that are not the mesh's, with rights to undo it."""
+    for container in others:
+        context = container.get("securityContext") or {}
+        added = (context.get("capabilities") or {}).get("add") or ()
+        rights = {right.upper().removeprefix("CAP_") for right in added}
+        if context.get("privileged") or rights & RIGHTS:
+            yield f"{container['name']} may undo the firewall"
+
+
+def impostors(pod: Pod, others: list[Json], users: set[int], groups: set[int]) -> Iterator[str]:
+    """Containers that the firewall takes for the proxy."""
+    whole = pod.spec.get("securityContext") or {}
+    for container in others:
+        for field, numbers in (("runAsUser", users), ("runAsGroup", groups)):
+            number = user(container, field)
+            if (whole.get(field) if number is None else number) in numbers:
+                yield f"{container['name']} passes for the proxy by its {field}"
+    for number in (whole.get("fsGroup"), *(whole.get("supplementalGroups") or ())):
+        if number in groups:
+            yield f"any container can pass for the proxy by its group {number}"
+
+
+def thieves(others: list[Json], volumes: set[str]) -> Iterator[str]:
+    """Containers that see the proxy's own volumes."""
+    for container in others:
+        for mount in container.get("volumeMounts") or ():
+            if mount["name"] in volumes:
+                yield f"{container['name']} sees the proxy's {mount['name']}"
+
+
+def loaded(container: Json) -> Iterator[str]:
+    """Ways to make a container load another program than its image's."""
+    name = container["name"]
+    for variable in env(container):
+        if variable == "PATH" or variable.startswith("LD_") or variable == "XTABLES_LIBDIR":
+            yield f"{name} is told by {variable} to load something else"
+    if container.get("envFrom"):
+        yield f"{name} has variables that anyone may add to"
+    for mount in container.get("volumeMounts") or ():
+        folders = place(mount["mountPath"])
+        if folders[:1] in ([], ["usr"], ["bin"], ["sbin"], ["lib"], ["lib64"]) or folders == [
+            "etc"
+        ]:
+            yield f"{name} has a volume over its programs, at {mount['mountPath']}"
+
+
+def place(path: str) -> list[str]:
+    """The folders of a path, from the root down."""
+    folders: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            folders = folders[:-1]
+        elif part not in ("", "."):
+            folders.append(part)
+    return ["var", *folders] if folders[:1] == ["run"] else folders
+
+
+def hooks(container: Json) -> list[list[str]]:
+    """The commands that are run in a container beside its own."""
+    lifecycle = container.get("lifecycle") or {}
+    handlers = [lifecycle.get("postStart"), lifecycle.get("preStop")]
+    handlers += [container.get(f"{kind}Probe") for kind in ("liveness", "readiness", "startup")]
+    found = [handler["exec"] for handler in handlers if handler and handler.get("exec")]
+    return [hook.get("command") or [] for hook in found]
+
+
+class Line:
+    """A command line as pflag reads it, which all these programs use.
+
+    `flags` tells each flag's kind by its long name: "text", "list" (values add up) or "switch";
+    `short` the long name of a letter. What pflag does not know ends the program with an error.
+    """
+
+    def __init__(self, args: list[str], flags: dict[str, str], short: dict[str, str]) -> None:
+        self.values: dict[str, str] = {}
+        self.fails = False
+        self.helps = False
+        self._flags = flags
+        rest = list(args)
+        while rest and not self.fails and not self.helps:
+            word = rest.pop(0)
+            if word == "--":
+                break
+            if word.startswith("--"):
+                name, _, value = word[2:].partition("=")
+                self._take(name, value if "=" in word else None, rest)
+            elif word.startswith("-") and len(word) > 1:
+                self._letters(word[1:], short, rest)
+
+    def _letters(self, letters: str, short: dict[str, str], rest: list[str]) -> None:
+        while letters and not self.fails and not self.helps:
+            name, letters = short.get(letters[0], letters[0]), letters[1:]
+            if self._flags.get(name) == "switch" and not letters.startswith("="):
+                self._take(name, None, rest)
+            else:
+                self._take(name, letters.removeprefix("=") if letters else None, rest)
+                letters = ""
+
+    def _take(self, name: str, value: str | None, rest: list[str]) -> None:
+        if name in ("help", "h"):
+            self.helps = True
+        elif name not in self._flags or (value is None and not rest and not self._switch(name)):
+            self.fails = True
+        else:
+            if value is None:
+                value = "true" if self._switch(name) else rest.pop(0)
+            known = self.values.get(name)
+            added = self._flags[name] == "list" and known
+            self.values[name] = f"{known},{value}" if added else value
+
+    def _switch(self, name: str) -> bool:
+        return self._flags[name] == "switch"
+
+    def told(self, name: str, otherwise: str = "") -> str:
+        """What a flag is set to."""
+        return self.values.get(name, otherwise)
+
+    def on(self, name: str) -> bool:
+        """Whether a switch is on, as Go reads it."""
+        return is_true(self.told(name))
+
+
+def is_true(text: str | None) -> bool:
+    """What Go's ParseBool takes for true."""
+    return text in ("1", "t", "T", "TRUE", "true", "True")
+
+
+def listed(text: str) -> list[str]:
+    """The parts of a list, without blanks around them."""
+    return [part.strip() for part in text.split(",") if part.strip()]

@@ -1,0 +1,361 @@
+"""Would a pod's traffic pass Istio's sidecar, in mutual TLS? From istio at 1.31.
+
+tools/istio-iptables/pkg/cmd/root.go; cni/pkg/plugin; pilot/cmd/pilot-agent; the injection template.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+from tests.oracle import common
+from tests.oracle.common import Json, Line, Pod, env, listed, place
+
+IMAGES = (
+    "docker.io/istio/proxyv2",
+    "gcr.io/istio-release/proxyv2",
+    "registry.istio.io/release/proxyv2",
+)
+OWN = ("istio-proxy", "istio-init", "istio-validation")
+OWN_PORTS = {"15020", "15021", "15090"}
+TRAFFIC = "traffic.sidecar.istio.io/"
+
+#: Flags of istio-iptables, each of which is a variable, too, but for the first.
+FLAGS = {
+    "envoy-port": "text", "inbound-capture-port": "text", "inbound-tunnel-port": "text",
+    "proxy-uid": "text", "proxy-gid": "text", "istio-inbound-interception-mode": "text",
+    "istio-inbound-ports": "text", "istio-local-exclude-ports": "text",
+    "istio-exclude-interfaces": "text", "istio-service-cidr": "text",
+    "istio-service-exclude-cidr": "text", "istio-outbound-ports": "text",
+    "istio-local-outbound-ports-exclude": "text", "kube-virt-interfaces": "text",
+    "istio-inbound-tproxy-mark": "text", "istio-inbound-tproxy-route-table": "text",
+    "dry-run": "switch", "iptables-probe-port": "text", "probe-timeout": "text",
+    "skip-rule-apply": "switch", "run-validation": "switch", "redirect-dns": "switch",
+    "drop-invalid": "switch", "dual-stack": "switch", "capture-all-dns": "switch",
+    "network-namespace": "text", "cni-mode": "switch", "reconcile": "switch",
+    "cleanup-only": "switch", "force-apply": "switch", "native-nftables": "switch",
+    "force-iptables-binary": "text", "log_output_level": "text", "log_as_json": "switch",
+}  # fmt: skip
+LETTERS = {
+    "p": "envoy-port", "z": "inbound-capture-port", "e": "inbound-tunnel-port", "u": "proxy-uid",
+    "g": "proxy-gid", "m": "istio-inbound-interception-mode", "b": "istio-inbound-ports",
+    "d": "istio-local-exclude-ports", "c": "istio-exclude-interfaces", "i": "istio-service-cidr",
+    "x": "istio-service-exclude-cidr", "q": "istio-outbound-ports",
+    "o": "istio-local-outbound-ports-exclude", "k": "kube-virt-interfaces",
+    "t": "istio-inbound-tproxy-mark", "r": "istio-inbound-tproxy-route-table", "n": "dry-run",
+}  # fmt: skip
+
+#: Variables that give the agent another Envoy, another bootstrap, or keys from elsewhere.
+WRONG_VARIABLES = (
+    "DISABLE_ENVOY", "ENVOY_PATH", "ISTIO_BOOTSTRAP", "ISTIO_BOOTSTRAP_OVERRIDE",
+    "FILE_MOUNTED_CERTS", "OUTPUT_CERTS", "XDS_ROOT_CA", "CA_ROOT_CA", "PROV_CERT",
+    "XDS_AUTH_PLAINTEXT", "ISTIOD_SAN", "WORKLOAD_IDENTITY_SOCKET_FILE",
+)  # fmt: skip
+#: Fields of its configuration that do the same.
+WRONG_FIELDS = (
+    "binaryPath", "customConfigFile", "proxyBootstrapTemplatePath", "configPath",
+    "controlPlaneAuthPolicy", "caCertificatesPem",
+)  # fmt: skip
+#: Where the agent, or Envoy, reads; nobody's volume may be there, above or below.
+FOLDERS = (
+    "/etc/istio/proxy", "/etc/istio/config", "/etc/istio/custom-bootstrap", "/etc/certs",
+    "/var/lib/istio/envoy", "/var/run/secrets/istio", "/var/run/secrets/tokens",
+    "/var/run/secrets/workload-spiffe-uds", "/var/run/secrets/workload-spiffe-credentials",
+)  # fmt: skip
+#: But the injector's own, each in its own place.
+PLACES = {
+    "istio-envoy": "/etc/istio/proxy",
+    "istio-podinfo": "/etc/istio/pod",
+    "istio-certs": "/etc/certs",
+    "istio-data": "/var/lib/istio/data",
+    "istiod-ca-cert": "/var/run/secrets/istio",
+    "istio-ca-crl": "/var/run/secrets/istio/crl",
+    "istio-token": "/var/run/secrets/tokens",
+    "credential-socket": "/var/run/secrets/credential-uds",
+    "workload-socket": "/var/run/secrets/workload-spiffe-uds",
+    "workload-certs": "/var/run/secrets/workload-spiffe-credentials",
+}
+SECRETS = {
+    "istio-token", "workload-certs", "workload-socket", "credential-socket", "istio-envoy",
+    "istio-data",
+}  # fmt: skip
+
+
+def complaints(document: Json) -> Iterator[str]:
+    """Why traffic of a stored pod could go past Istio, one sentence each; nothing if it can't."""
+    pod = Pod(document)
+    yield from common.node(pod)
+    if is_gateway(pod):
+        return
+    proxies = pod.named("istio-proxy")
+    if len(proxies) != 1 or proxies[0] in pod.debuggers:
+        yield f"it has {len(proxies)} containers called istio-proxy"
+        return
+    (proxy,) = proxies
+    others = [container for container in pod.everything if container["name"] not in OWN]
+    if proxy in pod.inits and proxy.get("restartPolicy") != "Always":
+        yield "the proxy ends before the app starts"
+    for container in pod.named(*OWN):
+        yield from genuine(container)
+    if (proxy.get("args") or [])[:2] != ["proxy", "sidecar"]:
+        yield "the proxy is no sidecar"
+    yield from agent(pod, proxy)
+    yield from uncaptured(pod, proxy)
+    if pod.labels.get("security.istio.io/tlsMode") != "istio":
+        yield "peers speak plaintext to it"
+    firewall = Firewall(pod, proxy)
+    yield from firewall.complaints()
+    yield from common.impostors(pod, others, firewall.users, firewall.groups)
+    yield from common.meddlers(others)
+    yield from common.thieves(others, SECRETS)
+    if pod.labels.get("istio.io/dataplane-mode") == "ambient" or pod.named("linkerd-proxy"):
+        yield "another mesh takes part"
+
+
+def is_gateway(pod: Pod) -> bool:
+    """Whether there is nothing but a genuine proxy that serves as a gateway or waypoint."""
+    if len(pod.everything) != 1 or pod.everything[0]["name"] != "istio-proxy":
+        return False
+    (only,) = pod.everything
+    args = only.get("args") or []
+    serves = args[:2] in (["proxy", "router"], ["proxy", "waypoint"])
+    return serves and not [*genuine(only), *agent(pod, only), *common.node(pod)]
+
+
+def genuine(container: Json) -> Iterator[str]:
+    """What makes a container of Istio's run something else than Istio's own program."""
+    name, args = container["name"], container.get("args") or []
+    if not common.came_from(container.get("image") or "", *IMAGES):
+        yield f"{name} has the image {container.get('image')}"
+    if container.get("command"):
+        yield f"{name} has a command of its own"
+    if container.get("workingDir") not in (None, "", "/"):
+        yield f"{name} looks for its files in {container['workingDir']}"
+    yield from common.loaded(container)
+    if name != "istio-proxy":
+        if container.get("restartPolicy"):
+            yield f"nobody waits for {name}"
+    elif any(word.startswith(("--templateFile", "--meshConfig")) for word in args):
+        yield "the proxy is told another bootstrap"
+    for command in common.hooks(container):
+        waits = command[:2] == ["pilot-agent", "wait"] or command[:1] in (["sleep"], ["/bin/sleep"])
+        drains = command[:2] == ["pilot-agent", "request"] and command[-1:] == ["drain"]
+        if not waits and not drains:
+            yield f"{name} runs {' '.join(command)}"
+
+
+def agent(pod: Pod, proxy: Json) -> Iterator[str]:
+    """What the agent is told, and by whom."""
+    variables = env(proxy)
+    for name in variables:
+        if name in WRONG_VARIABLES or name.startswith("ISTIO_METAJSON_"):
+            yield f"the proxy is told {name}"
+    if variables.get("PROXY_CONFIG", "") is None:
+        yield "a ConfigMap says what the proxy is told"
+    for config in configurations(pod, proxy):
+        yield from told(config)
+    addresses = [variables.get("CA_ADDR", "istiod.istio-system.svc:15012")]
+    addresses += [pod.annotations.get("sidecar.istio.io/discoveryAddress", addresses[0])]
+    if not all(is_istiod(address) for address in addresses):
+        yield "another istiod tells it what to do"
+    if "sidecar.istio.io/bootstrapOverride" in pod.annotations:
+        yield "its bootstrap is overridden"
+    yield from files(pod, proxy)
+
+
+def files(pod: Pod, proxy: Json) -> Iterator[str]:
+    """What lies where the agent and Envoy read."""
+    for mount in proxy.get("volumeMounts") or ():
+        at = place(mount["mountPath"])
+        if mount["name"] in PLACES and at == place(PLACES[mount["name"]]):
+            continue
+        for folder in map(place, FOLDERS):
+            if at == folder[: len(at)] or at[: len(folder)] == folder:
+                yield f"a volume is over the proxy's files, at {mount['mountPath']}"
+    for volume in pod.spec.get("volumes") or ():
+        filled = volume.get("emptyDir") is None
+        if volume["name"] in ("workload-certs", "istio-envoy", "istio-data") and filled:
+            yield f"others fill the proxy's {volume['name']}"
+        if volume["name"] == "workload-socket" and filled and "csi" not in volume:
+            yield "others hand out the proxy's identity"
+
+
+def uncaptured(pod: Pod, proxy: Json) -> Iterator[str]:
+    """What makes istiod believe that nothing is intercepted; of a gateway that is true."""
+    mode = env(proxy).get("ISTIO_META_INTERCEPTION_MODE", "REDIRECT")
+    modes = [mode] + [m for c in configurations(pod, proxy) for m in said(c, "interceptionMode")]
+    if any(mode not in ("REDIRECT", "TPROXY", 0, 1) for mode in modes):
+        yield f"istiod believes that nothing is intercepted ({modes})"
+
+
+def configurations(pod: Pod, proxy: Json) -> Iterator[Json]:
+    """The proxy's configurations, by variable and by annotation."""
+    for text in (env(proxy).get("PROXY_CONFIG"), pod.annotations.get("proxy.istio.io/config")):
+        try:
+            first = next(iter(yaml.safe_load_all(text or "")), None)
+        except (yaml.YAMLError, ValueError):
+            continue  # neither the injector nor the agent can read it
+        if isinstance(first, dict):
+            yield first
+
+
+def said(config: Json, field: str) -> Iterator[Any]:
+    """What a configuration says of a field; Go's decoder takes either name of it."""
+    snake = "".join(f"_{c.lower()}" if c.isupper() else c for c in field)
+    yield from (config[name] for name in (field, snake) if config.get(name))
+
+
+def told(config: Json) -> Iterator[str]:
+    """What a configuration tells the agent."""
+    for field in WRONG_FIELDS:
+        for _ in said(config, field):
+            yield f"the proxy's configuration says {field}"
+    if not all(is_istiod(str(address)) for address in said(config, "discoveryAddress")):
+        yield "the proxy's configuration names another istiod"
+    for metadata in said(config, "proxyMetadata"):
+        for name in metadata if isinstance(metadata, dict) else ():
+            if name in WRONG_VARIABLES or str(name).startswith("ISTIO_METAJSON_"):
+                yield f"the proxy's configuration sets {name}"
+
+
+def is_istiod(address: str | None) -> bool:
+    """Whether an address is of a Service in istiod's namespace."""
+    host = (address or "").split(":")[0].split(".")
+    rest = host[1:]
+    return rest in (["istio-system", "svc"], ["istio-system", "svc", "cluster", "local"])
+
+
+class Firewall:
+    """What is redirected, and by whom: istio-init, or the node's CNI plugin."""
+
+    def __init__(self, pod: Pod, proxy: Json) -> None:
+        self._pod = pod
+        self._proxy = proxy
+        #: Who passes unredirected.
+        self.users = {1337}
+        self.groups = {1337}
+
+    def complaints(self) -> Iterator[str]:
+        """What is not redirected."""
+        inits = [init for init in self._pod.inits if init["name"] == "istio-init"]
+        validations = [init for init in self._pod.inits if init["name"] == "istio-validation"]
+        if inits:
+            for init in inits:
+                yield from self._init(init)
+        elif self._pod.named("istio-init"):
+            yield "the CNI plugin leaves a pod alone that has an istio-init"
+        elif validations:
+            yield from self._plugin()
+            for validation in validations:
+                yield from self._validated(validation)
+        else:
+            yield "nothing redirects, or nobody looks whether it does"
+
+    def _init(self, init: Json) -> Iterator[str]:
+        line = _line(init)
+        if line is None:
+            yield "istio-init sets no rules"
+            return
+        if line.fails:
+            return  # it ends with an error, and the app never starts
+        if line.helps:
+            yield "istio-init shows its help"
+        for switch in ("dry-run", "skip-rule-apply", "cleanup-only"):
+            if line.on(switch):
+                yield f"istio-init does nothing ({switch})"
+        if line.told("network-namespace"):
+            yield "istio-init works in another network"
+        for name in ("ISTIO_OUTBOUND_OWNER_GROUPS", "ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE"):
+            if name in env(init):
+                yield f"istio-init captures some groups alone ({name})"
+        yield from self._rules(
+            mode=line.told("istio-inbound-interception-mode", "REDIRECT"),
+            included=(line.told("istio-inbound-ports"), line.told("istio-service-cidr")),
+            excluded=(
+                line.told("istio-local-exclude-ports"),
+                line.told("istio-local-outbound-ports-exclude"),
+            ),
+            beside=[
+                line.told(name)
+                for name in ("istio-service-exclude-cidr", "istio-exclude-interfaces",
+                             "kube-virt-interfaces")
+            ],
+        )  # fmt: skip
+        if line.told("envoy-port", "15001") != "15001":
+            yield "what goes out is led elsewhere"
+        if line.told("inbound-capture-port", "15006") != "15006":
+            yield "what comes in is led elsewhere"
+        users = listed(line.told("proxy-uid", "1337"))
+        groups = listed(line.told("proxy-gid")) or users
+        if users != ["1337"] or groups != ["1337"]:
+            yield f"the firewall lets users {users} and groups {groups} past"
+
+    def _plugin(self) -> Iterator[str]:
+        """What the node's CNI plugin does: it reads the pod."""
+        pod, proxy = self._pod, self._proxy
+        if "sidecar.istio.io/status" not in pod.annotations:
+            yield "the CNI plugin leaves a pod alone that has no status"
+        key = "sidecar.istio.io/inject"
+        if pod.labels.get(key, pod.annotations.get(key)) in ("0", "f", "F", "FALSE", "false",
+                                                             "False"):  # fmt: skip
+            yield "the CNI plugin leaves a pod alone that says no"
+        own = pod.annotations
+        yield from self._rules(
+            mode=own.get("sidecar.istio.io/interceptionMode", "REDIRECT"),
+            included=(
+                own.get(TRAFFIC + "includeInboundPorts", "*"),
+                own.get(TRAFFIC + "includeOutboundIPRanges", "*"),
+            ),
+            excluded=(
+                own.get(TRAFFIC + "excludeInboundPorts", ""),
+                own.get(TRAFFIC + "excludeOutboundPorts", ""),
+            ),
+            beside=[
+                own.get(TRAFFIC + "excludeOutboundIPRanges", ""),
+                own.get(TRAFFIC + "excludeInterfaces", ""),
+                own.get("istio.io/reroute-virtual-interfaces",
+                        own.get(TRAFFIC + "kubevirtInterfaces", "")),
+            ],
+        )  # fmt: skip
+        for field, numbers in (("runAsUser", self.users), ("runAsGroup", self.groups)):
+            number = common.user(proxy, field)
+            if number not in (None, 0, 1337):
+                numbers.clear()
+                numbers.add(number)
+                yield f"the CNI plugin lets the proxy's {field} {number} past, whose else it may be"
+
+    def _validated(self, validation: Json) -> Iterator[str]:
+        """Without the plugin on the node the pod must not start."""
+        line = _line(validation)
+        if line is None or (not line.fails and (line.helps or not line.on("run-validation"))):
+            yield "istio-validation does not look whether anything is redirected"
+        elif line.told("iptables-probe-port", "15002") in ("15001", "15006"):
+            yield "istio-validation hears itself"
+
+    def _rules(
+        self, *, mode: str, included: tuple[str, str], excluded: tuple[str, str], beside: list[str]
+    ) -> Iterator[str]:
+        if mode not in ("REDIRECT", "TPROXY"):
+            yield f"nothing is redirected in mode {mode}"
+        for direction, text in zip(("comes in", "goes out"), included, strict=True):
+            if text.strip() != "*":
+                yield f"only {text!r} of what {direction} is redirected"
+        for direction, text in zip(("comes in", "goes out"), excluded, strict=True):
+            if more := set(listed(text)) - (OWN_PORTS if direction == "comes in" else set()):
+                yield f"ports {sorted(more)} of what {direction} are not redirected"
+        for text in beside:
+            if listed(text):
+                yield f"{text} is not redirected"
+
+
+def _line(init: Json) -> Line | None:
+    """The command line of istio-iptables, each flag of which is a variable as well."""
+    args = init.get("args") or []
+    if args[:1] != ["istio-iptables"]:
+        return None
+    line = Line(args[1:], FLAGS, LETTERS)
+    for name in FLAGS:
+        value = env(init).get(name.upper().replace("-", "_"))
+        if value is not None and name != "envoy-port" and not name.startswith("log"):
+            line.values.setdefault(name, value)
+    return line

@@ -1,0 +1,180 @@
+"""Would a pod's traffic pass Linkerd's proxy, in mutual TLS? From linkerd2 at edge-26.8.3.
+
+linkerd2-proxy-init cmd/root.go; cni-plugin; charts/partials; the destination controller.
+"""
+
+from collections.abc import Iterator
+
+from tests.oracle import common
+from tests.oracle.common import Json, Line, Pod, env, listed
+
+IMAGES = ("cr.l5d.io/linkerd/proxy", "cr.l5d.io/linkerd/proxy-init")
+CONFIG = "config.linkerd.io/"
+BIN = "/usr/lib/linkerd/"
+INBOUND, OUTBOUND = "LINKERD2_PROXY_INBOUND_LISTEN_ADDR", "LINKERD2_PROXY_OUTBOUND_LISTEN_ADDR"
+#: Ports that the mesh skips by default: the proxy's own, and what some databases speak.
+SKIPPED = {"in": {4190, 4191, 4567, 4568}, "out": {4567, 4568}}
+VOLUME, TOKEN = "linkerd-identity-end-entity", "linkerd-identity-token"
+
+FLAGS = {
+    "incoming-proxy-port": "text", "outgoing-proxy-port": "text", "proxy-uid": "text",
+    "proxy-gid": "text", "ports-to-redirect": "list", "inbound-ports-to-ignore": "list",
+    "outbound-ports-to-ignore": "list", "subnets-to-ignore": "list", "simulate": "switch",
+    "netns": "text", "use-wait-flag": "switch", "timeout-close-wait-secs": "text",
+    "log-format": "text", "log-level": "text", "firewall-bin-path": "text",
+    "firewall-save-bin-path": "text", "iptables-mode": "text", "ipv6": "switch",
+}  # fmt: skip
+LETTERS = {
+    "p": "incoming-proxy-port", "o": "outgoing-proxy-port", "u": "proxy-uid", "g": "proxy-gid",
+    "r": "ports-to-redirect", "w": "use-wait-flag",
+}  # fmt: skip
+VALIDATOR_FLAGS = {
+    "log-format": "text", "log-level": "text", "connect-addr": "text", "listen-addr": "text",
+    "timeout": "text",
+}  # fmt: skip
+
+
+def complaints(document: Json) -> Iterator[str]:
+    """Why traffic of a stored pod could go past Linkerd, one sentence each; nothing if it can't."""
+    pod = Pod(document)
+    yield from common.node(pod)
+    proxies = pod.named("linkerd-proxy")
+    if len(proxies) != 1 or proxies[0] in pod.debuggers:
+        yield f"it has {len(proxies)} containers called linkerd-proxy"
+        return
+    (proxy,) = proxies
+    inits = [c for c in pod.inits if c["name"] in ("linkerd-init", "linkerd-network-validator")]
+    others = [c for c in pod.everything if c is not proxy and not any(c is i for i in inits)]
+    yield from genuine(proxy)
+    yield from identity(pod, proxy)
+    for init in inits:
+        yield from genuine(init)
+    if not inits:
+        yield "nothing redirects, or nobody looks whether it does"
+    users, groups = {2102}, set[int]()
+    for init in inits:
+        if init["name"] == "linkerd-init":
+            yield from redirects(init, proxy, users, groups)
+        else:
+            yield from plugin(pod, init)
+    if common.user(proxy, "runAsUser") != 2102:
+        yield "the proxy is captured itself"
+    yield from common.impostors(pod, others, users, groups)
+    yield from common.meddlers(others)
+    yield from common.thieves(others, {VOLUME, TOKEN})
+    if pod.named("istio-proxy") or pod.labels.get("istio.io/dataplane-mode") == "ambient":
+        yield "another mesh takes part"
+
+
+def genuine(container: Json) -> Iterator[str]:
+    """What makes a container of Linkerd's run something else than Linkerd's own program."""
+    name, command = container["name"], container.get("command") or []
+    if not common.came_from(container.get("image") or "", *IMAGES):
+        yield f"{name} has the image {container.get('image')}"
+    if name == "linkerd-proxy":
+        if command or container.get("args"):
+            yield "the proxy is run otherwise"
+    elif container.get("restartPolicy"):
+        yield f"nobody waits for {name}"
+    elif command and command not in ([BIN + "linkerd2-proxy-init"],
+                                     [BIN + "linkerd2-network-validator"]):  # fmt: skip
+        yield f"{name} runs {command}"
+    yield from common.loaded(container)
+    for hook in common.hooks(container):
+        waits = hook[:1] == [BIN + "linkerd-await"] and "--" not in hook
+        if not waits and hook[:1] not in (["sleep"], ["/bin/sleep"]):
+            yield f"{name} runs {' '.join(hook)}"
+
+
+def identity(pod: Pod, proxy: Json) -> Iterator[str]:
+    """What the proxy must have to speak mutual TLS, and its peers to speak it to the pod."""
+    if proxy in pod.inits and proxy.get("restartPolicy") != "Always":
+        yield "the proxy ends before the app starts"
+    if pod.labels.get("linkerd.io/control-plane-ns") != "linkerd":
+        yield "peers speak plaintext to it"
+    yield from told(proxy)
+    if VOLUME not in {mount["name"] for mount in proxy.get("volumeMounts") or ()}:
+        yield "the proxy has no place for its key"
+    for volume in pod.spec.get("volumes") or ():
+        if volume["name"] == VOLUME and volume.get("emptyDir") is None:
+            yield "others know the proxy's key"
+
+
+def told(proxy: Json) -> Iterator[str]:
+    """What the proxy's variables say."""
+    variables = env(proxy)
+    for name in ("LOCAL_NAME", "SVC_ADDR"):
+        if not variables.get(f"LINKERD2_PROXY_IDENTITY_{name}"):
+            yield f"the proxy has no identity ({name})"
+    if "LINKERD2_PROXY_IDENTITY_DISABLED" in variables:
+        yield "the proxy is told to do without an identity"
+    for name in ("DESTINATION", "POLICY", "IDENTITY"):
+        address = variables.get(f"LINKERD2_PROXY_{name}_SVC_ADDR", "of.linkerd.svc")
+        if (address or "").split(":")[0].split(".")[1:3] != ["linkerd", "svc"]:
+            yield f"the proxy asks {address}"
+    if variables.get("LINKERD2_PROXY_INGRESS_MODE") == "true":
+        yield "the proxy goes where clients say"
+    seen: dict[str, object] = {}
+    for entry in proxy.get("env") or ():
+        value = entry.get("value", entry.get("valueFrom"))
+        matters = entry["name"].startswith("LINKERD2_PROXY_") and "_LOG" not in entry["name"]
+        if matters and seen.setdefault(entry["name"], value) != value:
+            yield f"the proxy's {entry['name']} is told anew"
+
+
+def redirects(init: Json, proxy: Json, users: set[int], groups: set[int]) -> Iterator[str]:
+    """What linkerd-init leaves out."""
+    line = Line(init.get("args") or [], FLAGS, LETTERS)
+    if line.fails:
+        return  # it ends with an error, and the app never starts
+    if line.helps or line.on("simulate"):
+        yield "linkerd-init does nothing"
+    if line.told("netns") or line.told("ports-to-redirect"):
+        yield "linkerd-init redirects elsewhere, or some ports alone"
+    if not line.told("firewall-bin-path", "iptables").startswith("iptables"):
+        yield "linkerd-init sets rules of another kind"
+    for flag, variable, default in (
+        ("incoming-proxy-port", INBOUND, "4143"),
+        ("outgoing-proxy-port", OUTBOUND, "4140"),
+    ):
+        listens = (env(proxy).get(variable) or default).split(":")[-1]
+        if line.told(flag, "-1") != listens:
+            yield f"linkerd-init redirects to {line.told(flag)}, the proxy listens on {listens}"
+    for flag, direction in (("inbound-ports-to-ignore", "in"), ("outbound-ports-to-ignore", "out")):
+        yield from skipped(line.told(flag), direction)
+    if listed(line.told("subnets-to-ignore")):
+        yield f"linkerd-init leaves {line.told('subnets-to-ignore')} out"
+    if line.told("proxy-uid") != "2102":
+        yield f"linkerd-init lets the user {line.told('proxy-uid')} past"
+    if line.told("proxy-gid"):
+        yield f"linkerd-init lets the group {line.told('proxy-gid')} past"
+    users |= {int(line.told("proxy-uid"))} if line.told("proxy-uid").isdecimal() else set()
+    groups |= {int(line.told("proxy-gid"))} if line.told("proxy-gid").isdecimal() else set()
+
+
+def plugin(pod: Pod, validator: Json) -> Iterator[str]:
+    """What the CNI plugin leaves out: it reads annotations. The validator must see its work."""
+    own = pod.annotations
+    yield from skipped(own.get(CONFIG + "skip-inbound-ports", ""), "in")
+    yield from skipped(own.get(CONFIG + "skip-outbound-ports", ""), "out")
+    if listed(own.get(CONFIG + "skip-subnets", "")):
+        yield "the CNI plugin leaves subnets out"
+    for key in ("proxy-uid", "inbound-port", "outbound-port"):
+        if own.get(CONFIG + key, "2102" if key == "proxy-uid" else None) not in ("2102", None):
+            yield f"the proxy is not where the CNI plugin believes ({key})"
+    line = Line(validator.get("args") or [], VALIDATOR_FLAGS, {})
+    ports = [line.told(flag).split(":")[-1] for flag in ("connect-addr", "listen-addr")]
+    shows = line.helps or "--version" in (validator.get("args") or ())
+    if shows or (not line.fails and ports[0] == ports[1]):
+        yield "the validator hears itself, or nothing"
+
+
+def skipped(text: str, direction: str) -> Iterator[str]:
+    """Ports beyond those that the mesh skips by default."""
+    for part in listed(text):
+        low, _, high = part.partition("-")
+        if low.strip().isdecimal() and (high or low).strip().isdecimal():
+            # One port beyond is enough to say so.
+            ports = set(range(int(low), min(int(high or low), 65535) + 1))
+            if ports - SKIPPED[direction]:
+                yield f"{part} of what goes {direction} is not redirected"

@@ -1,0 +1,79 @@
+"""A short run of the fuzzer (`make fuzz` runs for longer), and its oracle held to the fixtures."""
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as configure
+from hypothesis import strategies as st
+
+from tests.fixtures import generate
+from tests.fixtures.fixture import Fixture
+from tests.fuzz import edits
+from tests.fuzz.law import ORACLES, complaints, holds
+from tests.unit.policy.judge import judge
+from webhook.policy import checks
+
+Json = dict[str, Any]
+
+#: Refused to be on the safe side: nothing goes past the mesh, or an older release is meant.
+CAUTIOUS = {
+    "foreign-mesh/ambient-sidecar-label": "the injector has seen to it, or was not there",
+    "foreign-mesh/ambient-linkerd-annotation": "the injector has seen to it, or was not there",
+    "foreign-mesh/istio-linkerd-annotation": "the injector has seen to it, or was not there",
+    "foreign-mesh/linkerd-istio-label": "the injector has seen to it, or was not there",
+    "status-forged/ambient-redirection": "misleads people, not the agent",
+    "status-forged/ambient-pending-redirection": "misleads people, not the agent",
+    "capture-bypassed/istio-own-template": "who knows what an own template does",
+    "opted-out/istio-unknown-value-empty": "means yes to some releases, no to others",
+    "proxy-env-overridden/istio-metadata-iptables-probe-port": "undoes istio-validation alone",
+    "proxy-env-overridden/istio-config-runtimevalues": "undoes what an operator relies on",
+    "proxy-env-overridden/istio-config-alias": "parsers may differ",
+    "proxy-env-overridden/istio-config-merge-key": "parsers may differ",
+    "proxy-env-overridden/istio-config-key-twice": "parsers may differ",
+    "proxy-env-overridden/istio-config-binary": "parsers may differ",
+    "proxy-env-overridden/istio-config-two-documents": "parsers may differ",
+    "proxy-env-overridden/istio-config-text": "parsers may differ",
+    "proxy-env-overridden/istio-twice": "which of the two holds is the runtime's affair",
+    "proxy-uid/istio-proxy-user": "the proxy would capture itself, and nothing go through",
+    "mtls-disabled/linkerd-disable-identity": "a switch of Linkerd before 2.12",
+}
+FIXTURES = [fixture for fixture in generate.fixtures() if fixture.mesh in ORACLES]
+
+
+def name(fixture: Fixture) -> str:
+    return f"{fixture.check}/{fixture.name}"
+
+
+@pytest.mark.parametrize("fixture", FIXTURES, ids=name)
+def test_the_oracle_agrees_with_the_fixtures(fixture: Fixture) -> None:
+    refused = not fixture.passes and checks.all_checks()[fixture.check].check.level == "deny"
+    found = complaints(fixture.mesh, fixture.documents[-1])
+    assert bool(found) == (refused and name(fixture) not in CAUTIOUS), found
+
+
+def test_every_exception_is_still_one() -> None:
+    assert {name(fixture) for fixture in FIXTURES} >= CAUTIOUS.keys()
+
+
+@pytest.mark.parametrize("by", edits.MESHES)
+@configure(max_examples=350, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_whatever_is_admitted_satisfies_the_oracle(by: str, data: st.DataObject) -> None:
+    before, after = data.draw(edits.pods(by))
+    holds(by, before, after)
+
+
+@pytest.mark.parametrize("by", edits.MESHES)
+def test_the_edits_make_pods_of_both_kinds(by: str) -> None:
+    """Were all refused, or all let in, the law would hold for no reason."""
+    seen = {True: 0, False: 0}
+
+    @configure(max_examples=100, deadline=None, database=None, derandomize=True)
+    @given(edits.pods(by))
+    def count(pair: tuple[Json, Json]) -> None:
+        seen[judge(copy.deepcopy(pair[1]), by=by).allowed] += 1
+
+    count()
+    assert min(seen.values()) >= 10, seen
