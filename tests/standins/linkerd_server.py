@@ -180,6 +180,7 @@ class _Server(ThreadingHTTPServer):
 
     daemon_threads = True
     block_on_close = False
+    request_queue_size = 128  # of connections not yet taken: a burst of pods must not be cut
 
     def __init__(self, address: tuple[str, int], context: ssl.SSLContext, answer: Any) -> None:
         super().__init__(address, _Handler)

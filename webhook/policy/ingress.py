@@ -7,7 +7,7 @@ to plaintext. Sources: linkerd.io tasks/using-ingress; the annotations of both c
 from collections.abc import Iterator
 
 from webhook.policy.meshes import Want
-from webhook.policy.objects import Object
+from webhook.policy.objects import Object, Spec
 from webhook.policy.settings import Ingress
 
 #: Controller -> the annotation that makes it dial the Service's own address.
@@ -19,10 +19,38 @@ SERVICE_UPSTREAM = {
 LEGACY_CLASS = "kubernetes.io/ingress.class"
 
 
-def wants(obj: Object, settings: Ingress) -> Iterator[Want]:
-    """The annotation that an Ingress lacks; nothing where its author set it, to whatever value."""
+#: What the controller calls the upstream: without it the sidecar sees the public host and takes the
+#: request for one to a stranger (istio#18176, ingress-nginx#3171).
+UPSTREAM_VHOST = "nginx.ingress.kubernetes.io/upstream-vhost"
+
+
+def wants(obj: Object, settings: Ingress, mesh: str, namespace: str) -> Iterator[Want]:
+    """The annotations that an Ingress lacks; nothing where its author set one, to whatever value.
+
+    `upstream-vhost` is one for the whole Ingress, so only an Ingress of a single Service gets it.
+    """
     annotations = (obj.metadata.annotations if obj.metadata else None) or {}
     name = (obj.spec.ingress_class_name if obj.spec else None) or annotations.get(LEGACY_CLASS, "")
-    key = SERVICE_UPSTREAM.get(settings.classes.get(name, "none"))
+    controller = settings.classes.get(name, "none")
+    key = SERVICE_UPSTREAM.get(controller)
     if key and key not in annotations:
         yield Want("annotations", key, "true")
+    if (
+        settings.upstream_vhost
+        and (mesh, controller) == ("istio", "ingress-nginx")
+        and UPSTREAM_VHOST not in annotations
+    ):
+        services = _services(obj)
+        if len(services) == 1:
+            host = f"{services.pop()}.{namespace}.svc.{settings.cluster_domain}"
+            yield Want("annotations", UPSTREAM_VHOST, host)
+
+
+def _services(obj: Object) -> set[str]:
+    spec = obj.spec or Spec()
+    backends = [spec.default_backend] + [
+        path.backend
+        for rule in spec.rules or ()
+        for path in (rule.http.paths if rule.http else None) or ()
+    ]
+    return {backend.service.name for backend in backends if backend and backend.service}

@@ -181,12 +181,44 @@ class JobTemplate(_Fields, frozen=True, gc=False, rename="camel"):
     spec: JobSpec | None = None
 
 
+class IngressService(_Fields, frozen=True, gc=False, rename="camel"):
+    """The Service of an Ingress backend."""
+
+    name: str = ""
+
+
+class IngressBackend(_Fields, frozen=True, gc=False, rename="camel"):
+    """Where an Ingress sends a request."""
+
+    service: IngressService | None = None
+
+
+class IngressPath(_Fields, frozen=True, gc=False, rename="camel"):
+    """One path of an Ingress rule."""
+
+    backend: IngressBackend | None = None
+
+
+class IngressHTTP(_Fields, frozen=True, gc=False, rename="camel"):
+    """The paths of an Ingress rule."""
+
+    paths: list[IngressPath] | None = None
+
+
+class IngressRule(_Fields, frozen=True, gc=False, rename="camel"):
+    """One rule of an Ingress; its host is not read."""
+
+    http: IngressHTTP | None = None
+
+
 class Spec(PodSpec, frozen=True, gc=False, rename="camel"):
     """spec of any reviewed kind: their fields of the same name never differ in type."""
 
     template: Template | None = None
     job_template: JobTemplate | None = None
     ingress_class_name: str | None = None
+    default_backend: IngressBackend | None = None
+    rules: list[IngressRule] | None = None
 
 
 class Object(_Fields, frozen=True, gc=False, rename="camel"):

@@ -229,6 +229,14 @@ class Ingress(_Strict, frozen=True, kw_only=True, rename="camel"):
             "f5-nginx (F5's), or none to leave its Ingresses alone."
         ),
     ] = msgspec.field(default_factory=lambda: {"nginx": "ingress-nginx"})
+    upstream_vhost: Annotated[
+        bool,
+        Meta(
+            description="With Istio and ingress-nginx, Ingresses of one Service also get "
+            "upstream-vhost, so that the sidecar knows the Service; the app sees its name as Host."
+        ),
+    ] = False
+    cluster_domain: Annotated[Text, Meta(description="The cluster's DNS domain.")] = "cluster.local"
 
 
 class Settings(_Strict, frozen=True, kw_only=True, rename="camel"):

@@ -68,3 +68,27 @@ def test_missing_metadata_is_added_whole() -> None:
     (operation,) = patch_for(obj)
     assert operation["value"] == {"annotations": {COMMUNITY: "true"}}
     assert operation["path"] == "/metadata"
+
+
+VHOST = "nginx.ingress.kubernetes.io/upstream-vhost"
+WITH_VHOST = settings(ingress={"upstreamVhost": True})
+
+
+def test_with_istio_the_sidecar_is_told_the_service_where_settings_ask_for_it() -> None:
+    obj = manifests.app_ingress("shop", "mendix")
+    told = added(obj, given=WITH_VHOST, by="istio", namespace="mendix")
+    assert told == {COMMUNITY: "true", VHOST: "shop.mendix.svc.cluster.local"}
+    assert VHOST not in added(obj, by="istio", namespace="mendix")
+    assert VHOST not in added(obj, given=WITH_VHOST, by="linkerd", namespace="mendix")
+
+
+def test_an_ingress_of_several_services_has_no_one_host_to_tell() -> None:
+    obj = manifests.app_ingress("shop", "mendix")
+    obj["spec"]["defaultBackend"] = {"service": {"name": "other", "port": {"number": 80}}}
+    assert added(obj, given=WITH_VHOST, by="istio", namespace="mendix") == {COMMUNITY: "true"}
+
+
+def test_an_author_s_own_host_is_kept() -> None:
+    obj = manifests.app_ingress("shop", "mendix")
+    obj["metadata"]["annotations"][VHOST] = "mine"
+    assert added(obj, given=WITH_VHOST, by="istio", namespace="mendix") == {COMMUNITY: "true"}
