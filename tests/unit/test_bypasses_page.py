@@ -1,14 +1,29 @@
-"""docs/bypasses.md names every check, and no other."""
+"""docs/bypasses.md names every check, and every label and annotation that a check looks at."""
 
 import re
 from pathlib import Path
 
+import pytest
+
 from webhook.policy import checks
 
-PAGE = Path(__file__).parents[2] / "docs" / "bypasses.md"
+PAGE = (Path(__file__).parents[2] / "docs" / "bypasses.md").read_text()
+NAMED = re.findall(r"\[([a-z-]+)\]\(checks\.md#([a-z-]+)\)", PAGE)
 
 
 def test_every_check_stops_or_warns_of_a_way_round_that_the_page_names() -> None:
-    named = re.findall(r"\[([a-z-]+)\]\(checks\.md#([a-z-]+)\)", PAGE.read_text())
-    assert {name for name, _ in named} == checks.ids()
-    assert [pair for pair in named if pair[0] != pair[1]] == []
+    assert {name for name, _ in NAMED} == checks.ids()
+    assert [pair for pair in NAMED if pair[0] != pair[1]] == []
+
+
+@pytest.mark.parametrize("check", sorted(checks.ids()))
+def test_every_mark_that_a_check_looks_at_is_on_the_page(check: str) -> None:
+    fields = checks.all_checks()[check].check.fields
+    marks = [found[1] for f in fields if (found := re.search(r"(?:labels|annotations)\[(.+)\]", f))]
+    # Of a row's marks with one prefix, the others stand without it.
+    unnamed = [
+        mark
+        for mark in marks
+        if mark.rstrip("*") not in PAGE and f"`{mark.rpartition('/')[2]}`" not in PAGE
+    ]
+    assert unnamed == []
