@@ -6,11 +6,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as configure
 
 from tests.cluster.api import Json, Refused
 from tests.cluster.istiod import Istiod
 from tests.cluster.plane import ControlPlane
+from tests.fuzz import edits, law
 from tests.standins.istio import INJECT, InjectionError, InjectorConfig, inject
+from tests.unit.policy.judge import judge
 
 Namespace = Callable[..., str]
 
@@ -75,6 +79,7 @@ CASES: dict[str, tuple[dict[str, str], Json]] = {
     ),
     "rerouted": ({"istio.io/reroute-virtual-interfaces": "net1"}, {}),
     "status port": ({"status.sidecar.istio.io/port": "8080"}, {}),
+    "no status port": ({"status.sidecar.istio.io/port": "0"}, {}),
     "image": ({"sidecar.istio.io/proxyImage": "mirror.example.com/istio/proxyv2:1"}, {}),
     "image type": ({"sidecar.istio.io/proxyImageType": "debug"}, {}),
     "resources": (
@@ -147,6 +152,15 @@ def cni(istio_plane: ControlPlane, istiod: Istiod) -> Iterator[Istiod]:
         yield running
 
 
+@pytest.fixture
+def enabled(istio_plane: ControlPlane) -> str:
+    """A namespace whose pods all go to the injector, with the fixtures' ServiceAccount."""
+    where = istio_plane.new_namespace("istio", labels={"istio-injection": "enabled"})
+    metadata = {"name": "shop", "namespace": where}
+    istio_plane.api.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
+    return where
+
+
 def pod(where: str, annotations: dict[str, str], spec: Json, **labels: str) -> Json:
     return {
         "apiVersion": "v1",
@@ -159,6 +173,25 @@ def pod(where: str, annotations: dict[str, str], spec: Json, **labels: str) -> J
         },
         "spec": {"containers": [{"name": "app", "image": "app"}], **copy.deepcopy(spec)},
     }
+
+
+@configure(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(asked=edits.wishes("istio"))
+def test_whatever_an_author_asks_the_real_istiod_for_is_captured_or_refused(
+    plane: ControlPlane, istiod: Istiod, enabled: str, asked: Json
+) -> None:
+    """The fuzzer's law, of pods as the real injector makes them; both injectors' are judged alike.
+
+    Its own webhooks are not asked here: what is stored is judged afterwards.
+    """
+    asked["metadata"]["namespace"] = enabled
+    try:
+        stored = plane.api.create(asked, dry_run=True)
+        made = inject(asked)
+    except (Refused, InjectionError):
+        return
+    law.holds("istio", stored, stored)
+    assert judge(stored, by="istio").allowed == judge(made, by="istio").allowed
 
 
 def essence(pod: Json) -> Json:

@@ -363,6 +363,15 @@ def _ambient(draw: Draw, most: int) -> Json:
     return istio.waypoint() if draw(st.integers(0, 7)) == 0 else ambient.app()
 
 
+_APPS = {"linkerd": linkerd.app, "istio": istio.app, "ambient": ambient.app}
+
+
+@st.composite
+def wishes(draw: Draw, by: str) -> Json:
+    """A pod as its author writes it, before any injector has seen it."""
+    return _edited(draw, _APPS[by](), AUTHOR, 4)
+
+
 _MADE: dict[str, Callable[[Draw, int], Json]] = {
     "linkerd": _linkerd,
     "istio": _istio,

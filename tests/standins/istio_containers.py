@@ -83,13 +83,14 @@ def proxy(
             "--domain", "$(POD_NAMESPACE).svc.cluster.local", "--proxyLogLevel=warning",
             "--proxyComponentLogLevel=misc:error", "--log_output_level=default:info",
             *["--log_as_json"] * log_as_json]  # fmt: skip
+    ready = _probe(periodSeconds=15, failureThreshold=4)
     made: Json = {
         "name": "istio-proxy",
         "image": image,
         "args": args,
         "ports": [{"name": "http-envoy-prom", "containerPort": 15090, "protocol": "TCP"}],
         "env": env,
-        "readinessProbe": _probe(periodSeconds=15, failureThreshold=4),
+        **({"readinessProbe": ready} if gateway or status_port != "0" else {}),
         "securityContext": context,
         "volumeMounts": [
             *(
@@ -102,7 +103,7 @@ def proxy(
     }
     if resources is not None:
         made["resources"] = resources
-    if not gateway:
+    if status_port != "0" and not gateway:
         made["startupProbe"] = _probe(periodSeconds=1, failureThreshold=600)
     if native:
         made["restartPolicy"] = "Always"
