@@ -47,6 +47,10 @@ CUSTOM = {
 }
 PREPARE = {"name": "prepare", "image": "busybox"}
 SECRET = {"name": "workload-certs", "secret": {"secretName": "shop"}}
+MOUNT = {
+    "name": "gke-workload-certificate",
+    "mountPath": "/var/run/secrets/workload-spiffe-credentials",
+}
 PORTS = [{"containerPort": 8080, "name": "http"}, {"containerPort": 9090, "protocol": "TCP"}]
 
 #: Annotations and parts of the spec that the injector acts upon.
@@ -129,6 +133,12 @@ CASES: dict[str, tuple[dict[str, str], Json]] = {
                         {"name": "istio-proxy", "image": "evil", "command": ["sleep"]}]},
     ),
     "own certificates": ({}, {"volumes": [SECRET]}),
+    "other certificates": (
+        {},
+        {"containers": [{"name": "app", "image": "app"},
+                        {"name": "istio-proxy", "image": "auto", "volumeMounts": [MOUNT]}],
+         "volumes": [{**SECRET, "name": MOUNT["name"]}]},
+    ),
     "told by label": ({"sidecar.istio.io/inject": "false"}, {}),
 }  # fmt: skip
 

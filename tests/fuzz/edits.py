@@ -150,11 +150,12 @@ SOURCES: tuple[Json, ...] = (
     {"csi": {"driver": "csi.spiffe.io"}},
 )  # fmt: skip
 VOLUMES = ("extra", "workload-certs", "workload-socket", "istio-envoy", "istio-data", "istio-token",
-           "istio-certs", "istiod-ca-cert", "linkerd-identity-end-entity",
-           "linkerd-identity-token")  # fmt: skip
+           "istio-certs", "gke-workload-certificate", "istiod-ca-cert",
+           "linkerd-identity-end-entity", "linkerd-identity-token")  # fmt: skip
 PATHS = ("/extra", "/", "/usr/local/bin", "usr/../usr/sbin", "/var/lib", "/var/lib/istio/envoy",
          "/run/secrets", "/var/run/secrets/istio/root-cert.pem", "/etc/certs", "/etc/istio/proxy",
-         "/etc/istio", "/var/run/linkerd/identity/end-entity", "/lib")  # fmt: skip
+         "/etc/istio", "/var/run/secrets/workload-spiffe-credentials",
+         "/var/run/linkerd/identity/end-entity", "/lib")  # fmt: skip
 CONTEXT: dict[str, tuple[Any, ...]] = {
     "runAsUser": (0, 1000, 1337, 2102),
     "runAsGroup": (0, 1000, 1337, 2102),

@@ -66,7 +66,6 @@ FOLDERS = (
 PLACES = {
     "istio-envoy": "/etc/istio/proxy",
     "istio-podinfo": "/etc/istio/pod",
-    "istio-certs": "/etc/certs",
     "istio-data": "/var/lib/istio/data",
     "istiod-ca-cert": "/var/run/secrets/istio",
     "istio-ca-crl": "/var/run/secrets/istio/crl",
@@ -74,6 +73,12 @@ PLACES = {
     "credential-socket": "/var/run/secrets/credential-uds",
     "workload-socket": "/var/run/secrets/workload-spiffe-uds",
     "workload-certs": "/var/run/secrets/workload-spiffe-credentials",
+    "gke-workload-certificate": "/var/run/secrets/workload-spiffe-credentials",
+}
+#: Who else may hand out identities.
+DRIVERS = {
+    "workload-socket": "csi.spiffe.io",
+    "gke-workload-certificate": "workloadcertificates.security.cloud.google.com",
 }
 SECRETS = {
     "istio-token", "workload-certs", "workload-socket", "credential-socket", "istio-envoy",
@@ -176,7 +181,8 @@ def files(pod: Pod, proxy: Json) -> Iterator[str]:
         filled = volume.get("emptyDir") is None
         if volume["name"] in ("workload-certs", "istio-envoy", "istio-data") and filled:
             yield f"others fill the proxy's {volume['name']}"
-        if volume["name"] == "workload-socket" and filled and "csi" not in volume:
+        driver = (volume.get("csi") or {}).get("driver")
+        if filled and DRIVERS.get(volume["name"], driver) != driver:
             yield "others hand out the proxy's identity"
 
 

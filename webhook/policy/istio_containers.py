@@ -62,13 +62,14 @@ _CAPTURING = ("REDIRECT", "TPROXY", "0", "1", "", "~", "null")
 #: Hooks of the injector's: they wait, or tell the agent to drain. Installations add a sleep.
 _SLEEPS = (["sleep"], ["/bin/sleep"])
 #: The folders that the proxy reads, and the volumes that the injector puts there: no other may be
-#: in, above or below one. The first is its mesh's configuration, the second its bootstrap's.
+#: in, above or below one. The first is its mesh's configuration, the second its bootstrap's; keys
+#: and roots that the agent finds in /etc/certs are its own (security/pkg/nodeagent/cache).
 _OWN_FOLDERS: Mapping[str, tuple[str, ...]] = {
     "/etc/istio/config": (),
     "/etc/istio/custom-bootstrap": (),
     "/etc/istio/proxy": ("istio-envoy",),
     "/etc/istio/pod": ("istio-podinfo",),
-    "/etc/certs": ("istio-certs",),
+    "/etc/certs": (),
     "/var/lib/istio": (),
     "/var/lib/istio/data": ("istio-data",),
     "/var/run/secrets/istio": ("istiod-ca-cert",),
@@ -83,8 +84,11 @@ _OWN_FOLDERS: Mapping[str, tuple[str, ...]] = {
 _EMPTY_VOLUMES = frozenset({
     "workload-socket", "credential-socket", "workload-certs", "istio-envoy", "istio-data",
 })  # fmt: skip
-#: SPIRE may hand out the identities instead (istio.io ops/integrations/spire).
-_SPIFFE_DRIVER = "csi.spiffe.io"
+#: Others that may hand out the identities: SPIRE (istio.io ops/integrations/spire), Google.
+_IDENTITY_DRIVERS = {
+    "workload-socket": "csi.spiffe.io",
+    "gke-workload-certificate": "workloadcertificates.security.cloud.google.com",
+}
 
 
 class Rules(NamedTuple):
@@ -186,11 +190,14 @@ def _covers_files(mount: VolumeMount) -> bool:
 def filled_volumes(pod: Pod) -> Iterator[Spot]:
     """Volumes of the proxy's that should be empty: keys in them would be its identity and trust."""
     for index, volume in enumerate(pod.spec.volumes or ()):
-        if volume.name in _EMPTY_VOLUMES and volume.empty_dir is None:
-            driver = volume.csi.driver if volume.csi else ""
-            if volume.name != "workload-socket" or driver != _SPIFFE_DRIVER:
-                yield Spot(f"spec.volumes[{index}]", (volume.name,),
-                           "is the proxy's, and must be an emptyDir")  # fmt: skip
+        driver = _IDENTITY_DRIVERS.get(volume.name)
+        fine = volume.name in _EMPTY_VOLUMES and volume.empty_dir is not None
+        fine = fine or (
+            driver is not None and volume.csi is not None and volume.csi.driver == driver
+        )
+        if volume.name in (*_EMPTY_VOLUMES, *_IDENTITY_DRIVERS) and not fine:
+            yield Spot(f"spec.volumes[{index}]", (volume.name,),
+                       "is the proxy's, and not for others to fill")  # fmt: skip
 
 
 def guarded_config(config: Config) -> list[str]:
