@@ -36,10 +36,9 @@ _SWITCHES = frozenset({
 _UNDOING_ENV = (
     "DRY_RUN", "SKIP_RULE_APPLY", "CLEANUP_ONLY", "RUN_VALIDATION", "NETWORK_NAMESPACE", "CNI_MODE",
     "RECONCILE", "FORCE_IPTABLES_BINARY", "IPTABLES_PROBE_PORT", "PROBE_TIMEOUT", "ENVOY_USER",
-    "ENVOY_PORT", "ENVOY_PATH",
-    "PROXY_UID", "PROXY_GID", "KUBE_VIRT_INTERFACES", "INBOUND_", "ISTIO_INBOUND_",
-    "ISTIO_OUTBOUND_", "ISTIO_LOCAL_", "ISTIO_EXCLUDE_", "ISTIO_SERVICE_", "DISABLE_ENVOY",
-    "ISTIO_BOOTSTRAP", "ISTIO_METAJSON_", "ISTIO_META_TLS", "OUTPUT_CERTS", "PROV_CERT",
+    "ENVOY_PORT", "ENVOY_PATH", "PROXY_UID", "PROXY_GID", "KUBE_VIRT_INTERFACES", "INBOUND_",
+    "ISTIO_INBOUND_", "ISTIO_OUTBOUND_", "ISTIO_LOCAL_", "ISTIO_EXCLUDE_", "ISTIO_SERVICE_",
+    "DISABLE_ENVOY", "ISTIO_BOOTSTRAP", "ISTIO_METAJSON_", "ISTIO_META_TLS", "OUTPUT_CERTS", "PROV_CERT",
     "FILE_MOUNTED_CERTS", "WORKLOAD_IDENTITY_", "XDS_ROOT_CA", "XDS_AUTH_PLAINTEXT", "CA_ROOT_CA",
     "ISTIOD_SAN", *containers.LOADER_ENV,
 )  # fmt: skip
@@ -59,7 +58,7 @@ _UNDOING_KEYS = frozenset({
 _GUARDED_KEYS = _UNDOING_KEYS | {"caCertificatesPem", "runtimeValues"}
 #: Interception modes that redirect traffic, by name and number, and the texts of none at all.
 _CAPTURING = ("REDIRECT", "TPROXY", "0", "1", "", "~", "null")
-#: Hooks of the injector's: they wait, or tell the agent to drain. Installations add a sleep.
+#: What installations add to the injector's own hooks, to end later.
 _SLEEPS = (["sleep"], ["/bin/sleep"])
 #: The folders that the proxy reads, and the volumes that the injector puts there: no other may be
 #: in, above or below one. The first is its mesh's configuration, the second its bootstrap's; keys
@@ -191,11 +190,9 @@ def filled_volumes(pod: Pod) -> Iterator[Spot]:
     """Volumes of the proxy's that should be empty: keys in them would be its identity and trust."""
     for index, volume in enumerate(pod.spec.volumes or ()):
         driver = _IDENTITY_DRIVERS.get(volume.name)
-        fine = volume.name in _EMPTY_VOLUMES and volume.empty_dir is not None
-        fine = fine or (
-            driver is not None and volume.csi is not None and volume.csi.driver == driver
-        )
-        if volume.name in (*_EMPTY_VOLUMES, *_IDENTITY_DRIVERS) and not fine:
+        handed_out = volume.csi is not None and volume.csi.driver == driver
+        empty = volume.name in _EMPTY_VOLUMES and volume.empty_dir is not None
+        if (driver or volume.name in _EMPTY_VOLUMES) and not handed_out and not empty:
             yield Spot(f"spec.volumes[{index}]", (volume.name,),
                        "is the proxy's, and not for others to fill")  # fmt: skip
 
