@@ -30,8 +30,8 @@ test: $(READY) ## Every test, on a real API server (about 5 min; first time abou
 unit: $(READY) ## The tests that need no cluster (under 2 min)
 	@$(BIN)/python -m pytest tests/unit
 
-fuzz: $(READY) ## Look for pods that policy lets past the mesh, for 10 minutes (MINUTES=N)
-	@$(BIN)/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES))
+fuzz: $(READY) ## Look for a pod that policy admits past the mesh (MINUTES=10; led by atheris, if installed)
+	@$(BIN)/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(MESH),--mesh $(MESH))
 
 check: $(READY) ## Format, lint, types, import contracts
 	@$(BIN)/ruff format --check .

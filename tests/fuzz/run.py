@@ -4,6 +4,7 @@ What is fuzzed is imported late, for atheris to instrument it.
 """
 
 import sys
+import tempfile
 import time
 from typing import Any
 
@@ -11,12 +12,16 @@ import click
 
 
 def _law(by: str, examples: int) -> Any:
-    """The law of one mesh, as a test of hypothesis; imported late, to be instrumented."""
+    """The law of one mesh, as a test of hypothesis."""
     from hypothesis import HealthCheck, given  # noqa: PLC0415
     from hypothesis import settings as configure  # noqa: PLC0415
 
     from tests.fuzz import edits  # noqa: PLC0415
     from tests.fuzz.law import holds  # noqa: PLC0415
+    from webhook.policy import checks, meshes, settings  # noqa: PLC0415
+
+    checks.all_checks()  # their modules, and the meshes', are loaded when they are first asked for
+    meshes.load(settings.Settings())
 
     @configure(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
     @given(edits.pods(by))
@@ -27,20 +32,24 @@ def _law(by: str, examples: int) -> Any:
 
 
 def led(by: str, seconds: float) -> None:
-    """Let atheris lead: it never returns, but ends the process."""
-    import atheris  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415
+    """Let atheris lead: it never returns, but ends the process, badly if it found a pod.
+
+    Hypothesis remembers such a pod, so that `tried` shows a small one at once.
+    """
+    import atheris  # noqa: PLC0415
 
     with atheris.instrument_imports(include=["webhook.policy"]):
         law = _law(by, 1)
-    options = [sys.argv[0], f"-max_total_time={int(seconds)}", "-max_len=8192", "-verbosity=1"]
-    atheris.Setup(options, law.hypothesis.fuzz_one_input)
+    options = [f"-max_total_time={int(seconds)}", "-max_len=8192", "-len_control=0",
+               "-print_final_stats=1", f"-artifact_prefix={tempfile.gettempdir()}/"]  # fmt: skip
+    atheris.Setup([sys.argv[0], *options], law.hypothesis.fuzz_one_input)
     atheris.Fuzz()
 
 
 def tried(by: str, seconds: float) -> None:
-    """Try pods in rounds until the time is up."""
+    """Try pods in rounds until the time is up; the smallest that breaks the law is shown."""
     end, rounds = time.monotonic() + seconds, 0
-    while time.monotonic() < end:
+    while rounds == 0 or time.monotonic() < end:
         _law(by, 1_000)()
         rounds += 1
     click.echo(f"{by}: {rounds},000 pods, and every one that was admitted satisfies the oracle")
