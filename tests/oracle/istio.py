@@ -119,9 +119,9 @@ def complaints(document: Json) -> Iterator[str]:
 
 def is_gateway(pod: Pod) -> bool:
     """Whether there is nothing but a genuine proxy that serves as a gateway or waypoint."""
-    if len(pod.everything) != 1 or pod.everything[0]["name"] != "istio-proxy":
+    if len(pod.everything) != 1 or not pod.mains or pod.mains[0]["name"] != "istio-proxy":
         return False
-    (only,) = pod.everything
+    (only,) = pod.mains
     args = only.get("args") or []
     serves = args[:2] in (["proxy", "router"], ["proxy", "waypoint"])
     return serves and not [*genuine(only), *agent(pod, only), *common.node(pod)]

@@ -108,7 +108,9 @@ class Istio(Mesh):
             return False
         only = pod.containers[0]
         container = only.container
-        if only.name != PROXY or any(istio_containers.own_programs(only)):
+        if only.name != PROXY or only.kind != "containers":
+            return False
+        if any(istio_containers.own_programs(only)):
             return False
         if not pod.final and container.image == _AUTO:
             return pod.annotations.get(TEMPLATES, "").strip() == "gateway"

@@ -163,6 +163,13 @@ def test_what_only_looks_like_a_waypoint_is_refused(changes: list[Change]) -> No
     assert found(pod, old=waypoint())
 
 
+@pytest.mark.parametrize("place", ["initContainers", "ephemeralContainers"])
+def test_a_waypoint_among_other_containers_than_the_main_ones_is_none(place: str) -> None:
+    only = waypoint()["spec"]["containers"]
+    pod = changed(waypoint(), put(f"/spec/{place}", only), put("/spec/containers", []))
+    assert "opted-out" in found(pod)
+
+
 def test_a_waypoint_on_the_node_s_network_is_none() -> None:
     assert "host-network" in found(changed(waypoint(), put("/spec/hostNetwork", True)))
 
