@@ -54,8 +54,10 @@ WRONG_VARIABLES = (
 #: Fields of its configuration that do the same.
 WRONG_FIELDS = (
     "binaryPath", "customConfigFile", "proxyBootstrapTemplatePath", "configPath",
-    "controlPlaneAuthPolicy", "caCertificatesPem",
+    "controlPlaneAuthPolicy",
 )  # fmt: skip
+#: Further roots of trust: in the proxy's variable they may be the whole mesh's.
+ROOTS = "caCertificatesPem"
 #: Where the agent, or Envoy, reads; nobody's volume may be there, above or below.
 FOLDERS = (
     "/etc/istio/proxy", "/etc/istio/config", "/etc/istio/custom-bootstrap", "/etc/certs",
@@ -159,6 +161,9 @@ def agent(pod: Pod, proxy: Json) -> Iterator[str]:
         yield "a ConfigMap says what the proxy is told"
     for config in configurations(pod, proxy):
         yield from told(config)
+    for config in parsed(pod.annotations.get("proxy.istio.io/config")):
+        if any(said(config, ROOTS)):
+            yield "the pod trusts whom its author trusts"
     addresses = [variables.get("CA_ADDR", "istiod.istio-system.svc:15012")]
     addresses += [pod.annotations.get("sidecar.istio.io/discoveryAddress", addresses[0])]
     if not all(is_istiod(address) for address in addresses):
@@ -196,13 +201,18 @@ def uncaptured(pod: Pod, proxy: Json) -> Iterator[str]:
 
 def configurations(pod: Pod, proxy: Json) -> Iterator[Json]:
     """The proxy's configurations, by variable and by annotation."""
-    for text in (env(proxy).get("PROXY_CONFIG"), pod.annotations.get("proxy.istio.io/config")):
-        try:
-            first = next(iter(yaml.safe_load_all(text or "")), None)
-        except (yaml.YAMLError, ValueError):
-            continue  # neither the injector nor the agent can read it
-        if isinstance(first, dict):
-            yield first
+    yield from parsed(env(proxy).get("PROXY_CONFIG"))
+    yield from parsed(pod.annotations.get("proxy.istio.io/config"))
+
+
+def parsed(text: str | None) -> Iterator[Json]:
+    """What a text of YAML or JSON says: Go reads the first document."""
+    try:
+        first = next(iter(yaml.safe_load_all(text or "")), None)
+    except (yaml.YAMLError, ValueError):
+        return  # neither the injector nor the agent can read it
+    if isinstance(first, dict):
+        yield first
 
 
 def said(config: Json, field: str) -> Iterator[Any]:
