@@ -59,7 +59,8 @@ class Reviewed(msgspec.Struct):
 
     kubectl get pods -n mendix -o yaml | mendix-mesh review -f - --final
 
-    Exit codes: 0 all would be stored, 1 something would not, 2 unusable input.""",
+    Exit codes: 0 nothing breaks a rule, 1 something does that enforce refuses (in any
+    mode), 2 unusable input.""",
 )
 @click.option(
     "-f", "--filename", "files", multiple=True, required=True, metavar="FILE|DIR|-",
@@ -96,7 +97,10 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
     AdmissionReviews, pods are judged as they are: is the mesh's proxy really in them?
     """
     reviewer = _Reviewer(read_settings(settings), mesh, mode, namespace, final, ingress)
-    reviewed = reviewer.review(list(_manifests.read(files)))
+    documents = list(_manifests.read(files))
+    if not documents:
+        raise BadInputError(f"nothing to review: {', '.join(files)} holds no Kubernetes object")
+    reviewed = reviewer.review(documents)
     printer = Printer(output)
     if output == "table":
         _show(printer, reviewed, reviewer.skipped)

@@ -203,6 +203,18 @@ def test_a_missing_file_is_named() -> None:
     assert "can't read no-such.yaml: No such file or directory" in outcome.stderr
 
 
+@pytest.mark.parametrize("text", ["", "---\n", "# nothing\n"])
+def test_no_object_at_all_is_not_a_pass(text: str) -> None:
+    outcome = run("-f", "-", stdin=text)
+    assert outcome.exit_code == 2
+    assert "nothing to review: - holds no Kubernetes object" in outcome.stderr
+
+
+@pytest.mark.parametrize("mode", ["warn", "audit"])
+def test_what_enforce_would_refuse_is_exit_code_1_in_any_mode(mode: str) -> None:
+    assert run("-f", "-", "--mode", mode, stdin=HOST_NETWORK).exit_code == 1
+
+
 def test_an_empty_folder_is_named(tmp_path: Path) -> None:
     outcome = run("-f", str(tmp_path))
     assert outcome.exit_code == 2
