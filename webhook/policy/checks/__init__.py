@@ -5,7 +5,8 @@ and `find`, which yields a violation for each place in the pod. Adding one is ad
 """
 
 import pkgutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from importlib import import_module
 from typing import NamedTuple
 
@@ -96,7 +97,9 @@ class Entry(NamedTuple):
     find: Find
 
 
-def _load() -> dict[str, Entry]:
+@cache
+def all_checks() -> Mapping[str, Entry]:
+    """Every check by its id; RuntimeError on a module whose name is not its check's."""
     entries: dict[str, Entry] = {}
     for module in pkgutil.iter_modules(__path__):
         loaded = import_module(f"{__name__}.{module.name}")
@@ -107,21 +110,12 @@ def _load() -> dict[str, Entry]:
     return entries
 
 
-_entries: dict[str, Entry] = {}
-
-
-def all_checks() -> dict[str, Entry]:
-    """Every check by its id."""
-    if not _entries:
-        _entries.update(_load())
-    return _entries
-
-
 def ids() -> frozenset[str]:
     """The ids of all checks."""
     return frozenset(all_checks())
 
 
+@cache
 def for_mesh(mesh: str) -> tuple[Entry, ...]:
     """The checks that apply to a mesh."""
     return tuple(entry for entry in all_checks().values() if mesh in entry.check.meshes)
