@@ -33,6 +33,8 @@ from tests.standins import mendix_manifests as manifests
 SAMPLES = Path(__file__).parents[1] / "fixtures" / "mendix"
 ENV = "shop"
 DATAPLANE = "istio.io/dataplane-mode"
+#: Told before the network namespace is entered, in which everyone is root.
+ORDINARY_USER = os.geteuid() != 0
 
 console = Console(highlight=False, markup=False, soft_wrap=True)
 
@@ -62,7 +64,9 @@ def main() -> None:
         _say("Starting etcd, kube-apiserver, controllers and a simulated node (about 5 s) ...")
         with ControlPlane(Path(folder), binaries) as plane:
             _say(
-                "Installing mendix-mesh from its chart, beside Linkerd's injector (a stand-in) ..."
+                "Installing mendix-mesh from its chart ..."
+                if istio
+                else "Installing mendix-mesh from its chart, beside Linkerd's stand-in injector ..."
             )
             with contextlib.ExitStack() as stack:
                 cluster = stack.enter_context(mesh.installed(plane))
@@ -200,7 +204,7 @@ def plain_app(demo: Demo) -> None:
 
 
 def refusals(demo: Demo) -> None:
-    """Every known way to stay outside is refused, with the reason and the way out."""
+    """Ways to stay outside are refused, with reason and way out (more: docs/bypasses.md)."""
     where = demo.namespace
     demo.apply(_pod("shop-debug", where, hostNetwork=True), refused="host-network")
     opted = _pod("shop-legacy", where)
@@ -274,7 +278,7 @@ def untouched(demo: Demo) -> None:
 
 
 def istio_refusals(demo: Demo) -> None:
-    """Every known way to stay outside is refused, with the reason and the way out."""
+    """Ways to stay outside are refused, with reason and way out (more: docs/bypasses.md)."""
     where = demo.namespace
     demo.apply(_pod("shop-debug", where, hostNetwork=True), refused="host-network")
     opted = _pod("shop-legacy", where)
@@ -416,8 +420,10 @@ def _keep(plane: ControlPlane) -> None:
     kubectl = plane.binaries["kubectl"]
     _heading("The cluster stays up.")
     _say(f"kubeconfig: {plane.kubeconfig}")
+    # To be let in, an ordinary user must first enter the user namespace that netns.py made.
+    user = "--user --preserve-credentials " if ORDINARY_USER else ""
     _say(
-        f"from another terminal: nsenter --net=/proc/{os.getpid()}/ns/net "
+        f"from another terminal, as the same user: nsenter -t {os.getpid()} {user}--net "
         f"{kubectl} --kubeconfig {plane.kubeconfig} get pods -A"
     )
     if sys.stdin.isatty():
@@ -442,4 +448,8 @@ def _until_signalled() -> Iterator[Callable[[], object]]:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        console.print("\nStopped; the cluster is gone.")
+        raise SystemExit(130) from None
