@@ -282,9 +282,7 @@ class ServerKubelet:
 
     def _end_all(self) -> None:
         for pod in self._pods.values():
-            pod.process.terminate()
-        for pod in self._pods.values():
-            pod.process.stop()
+            pod.process.stop(grace=0)
         self._pods.clear()
 
 

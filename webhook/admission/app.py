@@ -7,23 +7,28 @@ it serves admission as well, with the same answers.
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, UnsupportedMediaType
 
+from webhook.admission.health import Health
 from webhook.admission.metrics import CONTENT_TYPE_LATEST
 from webhook.admission.review import BODY_LIMIT, Reviewer, Route
 from webhook.version import VERSION
 
 
-def create_app(reviewer: Reviewer) -> Flask:
-    """Make the Flask application around a reviewer."""
+def create_app(reviewer: Reviewer, health: Health, *, admits: bool = True) -> Flask:
+    """Make the Flask application around a reviewer; `admits` lets it answer reviews as well."""
     app = Flask("mendix-mesh", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = BODY_LIMIT
     # Paths are as they are: the API server follows no redirect.
     app.url_map.merge_slashes = False
 
     @app.get("/livez")
-    @app.get("/readyz")
     def alive() -> Response:
-        # Ready as soon as it answers: a review needs nothing but the process itself.
         return Response("ok\n", content_type="text/plain")
+
+    @app.get("/readyz")
+    def ready() -> Response:
+        # Else ready as soon as it answers: a review needs nothing but the process itself.
+        trouble = health.trouble()
+        return Response(f"{trouble or 'ok'}\n", 503 if trouble else 200, content_type="text/plain")
 
     @app.get("/metrics")
     def metrics() -> Response:
@@ -44,7 +49,7 @@ def create_app(reviewer: Reviewer) -> Flask:
         body = reviewer.answer(route, request.get_data(cache=False))
         return Response(body, content_type="application/json")
 
-    for path, route in reviewer.routes.items():
+    for path, route in reviewer.routes.items() if admits else ():
         app.add_url_rule(
             path,
             path,
@@ -57,8 +62,11 @@ def create_app(reviewer: Reviewer) -> Flask:
 
 #: What is said to a client that is no API server.
 REFUSALS = {
+    403: "403 Forbidden: reviews are for clients with a certificate of a name that is allowed\n",
+    405: "405 Method Not Allowed\n",
     413: "413 Content Too Large: 7 MiB at most, 64 MiB of all clients at once\n",
     415: "415 Unsupported Media Type: the API server sends application/json\n",
+    503: "503 Service Unavailable: overloaded, so that an answer would come too late\n",
 }
 
 

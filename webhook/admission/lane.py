@@ -6,13 +6,18 @@ paths do not go through it.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, cast
+import time
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from functools import lru_cache
+from typing import Any, NamedTuple, cast
 
+import structlog
 from a2wsgi import WSGIMiddleware
 from flask import Flask
 
+from webhook.admission import deadline
 from webhook.admission.app import REFUSALS, is_json
+from webhook.admission.clients import Clients
 from webhook.admission.review import BODY_LIMIT, Reviewer, Route
 
 Scope = MutableMapping[str, Any]
@@ -22,17 +27,34 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 #: Bytes of bodies that are held at once, of all clients together: beyond it only small ones
 #: are taken in, or a few clients that never end their requests would fill the memory.
 _HELD_LIMIT = 64 * 1024 * 1024
-_SMALL = 256 * 1024
+SMALL = 256 * 1024
 #: Seconds for which the rest of a body that is too large is read.
 _LINGER = 2.0
+#: No URL of the API server's is longer.
+_LONGEST_URL = 100
+
+log = structlog.get_logger(__name__)
+
+
+class Target(NamedTuple):
+    """Where a review is sent, and the seconds that its sender waits."""
+
+    route: Route
+    seconds: float
 
 
 class Lane:
     """The ASGI application. Reviews are answered inline: they wait for nothing."""
 
-    def __init__(self, reviewer: Reviewer, flask: Flask) -> None:
+    def __init__(self, reviewer: Reviewer, flask: Flask, *, clients: Clients | None = None) -> None:
+        """`flask` serves all but admission; `clients` says who may ask, None that all may."""
         self._reviewer = reviewer
+        self.clients = clients
+        #: Runs once the event loop does.
+        self.lag = deadline.Lag()
+        self.target = lru_cache(maxsize=256)(self._find)
         self._held = 0
+        self._complained = 0.0
         # a2wsgi types ASGI more narrowly than the specification does.
         self._flask = cast(
             "Callable[[Scope, Receive, Send], Awaitable[None]]",
@@ -46,16 +68,40 @@ class Lane:
             await self._flask(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        if scope["method"] != "POST":
-            await _refuse(send, 405, "405 Method Not Allowed\n", (b"allow", b"POST"))
+        if not self.welcomes(scope.get("state", {})):
+            await _refuse(send, 403)
+        elif scope["method"] != "POST":
+            await _refuse(send, 405, (b"allow", b"POST"))
         elif not is_json(headers.get(b"content-type", b"").decode("latin-1")):
-            await _refuse(send, 415, REFUSALS[415])
+            await _refuse(send, 415)
         elif int(headers.get(b"content-length", b"0")) > BODY_LIMIT:
             await _too_large(receive, send, more=True)
         else:
-            await self._answer(route, receive, send)
+            target = Target(route, deadline.seconds(scope["query_string"]))
+            await self._answer(target, receive, send)
 
-    async def _answer(self, route: Route, receive: Receive, send: Send) -> None:
+    def welcomes(self, state: Mapping[str, Any]) -> bool:
+        """Whether a client may ask for reviews, as the protocol has noted it of its connection."""
+        return self.clients is None or state.get("client", False)
+
+    def answer(self, target: Target, body: bytes) -> tuple[int, bytes, bytes]:
+        """Status, content type and body of the answer to a review."""
+        if self.lag.too_late(target.seconds):
+            self._reviewer.metrics.shed.inc()
+            if (now := time.monotonic()) - self._complained > 1:
+                self._complained = now
+                log.warning("overloaded: reviews are turned away", limit=target.seconds)
+            return 503, b"text/plain", REFUSALS[503].encode()
+        return 200, b"application/json", self._reviewer.answer(target.route, body)
+
+    def _find(self, url: bytes) -> Target | None:
+        if len(url) > _LONGEST_URL:
+            return None
+        path, _, query = url.partition(b"?")
+        route = self._reviewer.routes.get(path.decode("latin-1"))
+        return None if route is None else Target(route, deadline.seconds(query))
+
+    async def _answer(self, target: Target, receive: Receive, send: Send) -> None:
         chunks: list[bytes] = []
         size, more = 0, True
         try:
@@ -67,14 +113,14 @@ class Lane:
                 chunks.append(chunk)
                 size += len(chunk)
                 self._held += len(chunk)
-                if size > BODY_LIMIT or (size > _SMALL and self._held > _HELD_LIMIT):
+                if size > BODY_LIMIT or (size > SMALL and self._held > _HELD_LIMIT):
                     chunks.clear()
                     await _too_large(receive, send, more=more)
                     return
         finally:
             self._held -= size
-        answer = self._reviewer.answer(route, b"".join(chunks))
-        await _reply(send, 200, answer, b"application/json")
+        status, content_type, answer = self.answer(target, b"".join(chunks))
+        await _reply(send, status, answer, content_type)
 
 
 async def _too_large(receive: Receive, send: Send, *, more: bool) -> None:
@@ -93,8 +139,8 @@ async def _too_large(receive: Receive, send: Send, *, more: bool) -> None:
     await send({"type": "http.response.body"})
 
 
-async def _refuse(send: Send, status: int, text: str, *headers: tuple[bytes, bytes]) -> None:
-    await _reply(send, status, text.encode(), b"text/plain", *headers)
+async def _refuse(send: Send, status: int, *headers: tuple[bytes, bytes]) -> None:
+    await _reply(send, status, REFUSALS[status].encode(), b"text/plain", *headers)
 
 
 async def _reply(

@@ -1,5 +1,7 @@
 """What /metrics shows. Every label value is one of a few: nothing from outside becomes a label."""
 
+from typing import Literal
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
@@ -43,8 +45,22 @@ class Metrics:
             "When the serving certificate expires, in seconds since 1970.",
             registry=self.registry,
         )
+        self._reloads = Counter(
+            "mendix_mesh_certificate_reloads",
+            "Changed certificate files: loaded, or refused and the last one kept.",
+            ("result",),
+            registry=self.registry,
+        )
+        for result in ("loaded", "refused"):
+            self._reloads.labels(result)
+        self.shed = Counter(
+            "mendix_mesh_reviews_shed",
+            "Reviews turned away because an answer would have come too late.",
+            registry=self.registry,
+        )
         build = Gauge("mendix_mesh_build_info", "Always 1.", ("version",), registry=self.registry)
         build.labels(version).set(1)
+        self._violation_children: dict[tuple[str, str, str], Counter] = {}
         self._children: dict[tuple[str, str, str, str, str], Counter] = {}
 
     def review(self, webhook: str, mesh: str, mode: str, kind: str, verdict: str) -> None:
@@ -57,7 +73,15 @@ class Metrics:
 
     def violation(self, mesh: str, mode: str, check: str) -> None:
         """Count one violation."""
-        self._violations.labels(mesh, mode, check).inc()
+        key = (mesh, mode, check)
+        child = self._violation_children.get(key)
+        if child is None:
+            child = self._violation_children[key] = self._violations.labels(*key)
+        child.inc()
+
+    def certificate_reload(self, result: Literal["loaded", "refused"]) -> None:
+        """Count one change of the certificate's files."""
+        self._reloads.labels(result).inc()
 
     def duration(self, webhook: str, seconds: float) -> None:
         """Record how long a review took."""

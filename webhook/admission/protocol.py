@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from webhook.admission import deadline
+
 
 class Protocol(HttpToolsProtocol):
     """One connection. The API server's requests come whole, with a head of one or two KiB."""
@@ -19,16 +21,26 @@ class Protocol(HttpToolsProtocol):
     request_seconds: ClassVar[float] = 10.0
     #: Seconds that a request under way gets at the end of the server.
     last_seconds: ClassVar[float] = 5.0
+    #: Connections at once. An API server has as many as calls under way, a few hundred at most.
+    most_connections: ClassVar[int] = 2000
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._spare = self.spare_bytes
         self._whole = True
+        #: It has sent a whole request before.
+        self._known = False
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Wait for a first request no longer than for a further one."""
+        """Wait for a first request no longer than for a further one.
+
+        Where there are too many, one that never asked anything has to go; the last, if all did.
+        """
         super().connection_made(transport)
+        if len(self.connections) > self.most_connections:
+            strangers = (c for c in self.connections if isinstance(c, Protocol) and not c._known)
+            next(strangers, self).transport.abort()
         self.timeout_keep_alive_task = self.loop.call_later(
             self.timeout_keep_alive, self.timeout_keep_alive_handler
         )
@@ -48,7 +60,7 @@ class Protocol(HttpToolsProtocol):
         if self._spare < 0:
             self.send_400_response("Too much beside the body of the request.")
         elif self._deadline is None:
-            self._deadline = self.loop.call_later(self.request_seconds, self.transport.abort)
+            self._deadline = self.loop.call_later(self._seconds(), self.transport.abort)
 
     def on_message_begin(self) -> None:
         """Note that a request begins."""
@@ -62,9 +74,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Note that the request is whole."""
-        self._whole = True
-        self._spare = self.spare_bytes
-        self._cancel()
+        self._completed()
         super().on_message_complete()
 
     def shutdown(self) -> None:
@@ -76,6 +86,15 @@ class Protocol(HttpToolsProtocol):
     def _unsupported_upgrade_warning(self) -> None:
         # The parser stops at an offer to upgrade, so that a body would be taken for a request.
         self.send_400_response("There is no other protocol than HTTP/1.1.")
+
+    def _completed(self) -> None:
+        self._whole = self._known = True
+        self._spare = self.spare_bytes
+        self._cancel()
+
+    def _seconds(self) -> float:
+        """How long the request may take to come; less where its sender waits for less."""
+        return min(self.request_seconds, deadline.seconds(self.url.partition(b"?")[2]))
 
     def _cancel(self) -> None:
         if self._deadline is not None:

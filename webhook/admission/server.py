@@ -1,19 +1,26 @@
 """The server as a whole: gunicorn as process manager, one worker, the lane in it."""
 
-import os
+import math
 import socket
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import structlog
 from gunicorn.app.base import BaseApplication
 
 from webhook.admission import logs, tls
 from webhook.admission.app import create_app
+from webhook.admission.clients import Clients
+from webhook.admission.health import Health
 from webhook.admission.lane import Lane
 from webhook.admission.metrics import Metrics
 from webhook.admission.review import Reviewer
+from webhook.admission.rotation import Rotation
+from webhook.admission.worker import Service
 from webhook.policy.settings import Settings
 from webhook.version import VERSION
+
+log = structlog.get_logger(__name__)
 
 #: Connections that may wait to be accepted.
 _BACKLOG = 2048
@@ -28,9 +35,12 @@ class Options(NamedTuple):
 
     #: Listens already; `serve` takes it over.
     listener: socket.socket
-    cert_file: Path
-    key_file: Path
+    files: tls.Files
     log_level: str = "info"
+    #: Seconds for which it goes on after SIGTERM.
+    drain: float = 0.0
+    #: Names of which a client's certificate must have one; with `files.client_ca` alone.
+    client_names: frozenset[str] = frozenset()
 
 
 def listen(address: str) -> socket.socket:
@@ -55,50 +65,77 @@ def listen(address: str) -> socket.socket:
         raise ListenError(f"can't listen on {address}: {why}") from None
 
 
-def serve(options: Options, settings: Settings) -> None:
+def serve(options: Options, settings: Settings, reread: Callable[[], Settings]) -> None:
     """Serve until a signal ends it. Raises `tls.CertificateError` on a pair that can't be served.
 
+    `reread` gives the settings anew at SIGHUP; where it raises anything, the last ones stay.
     Replaces nothing in the process but its signal handlers; ends by `SystemExit`, as gunicorn does.
     """
-    tls.check_pair(options.cert_file, options.key_file)
-    _Server(options, settings).run()
+    logs.set_up(options.log_level)
+    _Server(options, settings, reread).run()
 
 
 class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
-    """gunicorn, configured from here and nowhere else: no file, no environment."""
+    """gunicorn, configured from here and nowhere else: no file, no environment.
 
-    def __init__(self, options: Options, settings: Settings) -> None:
+    It has read settings and certificate before it starts a worker, so that one that is started
+    anew, whatever the files hold by then, has something to serve with.
+    """
+
+    def __init__(
+        self, options: Options, settings: Settings, reread: Callable[[], Settings]
+    ) -> None:
         self._options = options
         self._settings = settings
+        self._reread = reread
+        self._certificate = tls.load(options.files)
         self._descriptor = options.listener.detach()
         super().__init__()
+
+    def reload(self) -> None:
+        """At SIGHUP: take new settings, and a new certificate, where they are good."""
+        try:
+            self._settings = self._reread()
+        except Exception as error:
+            log.error("kept the last settings", why=str(error))
+        try:
+            self._certificate = tls.load(self._options.files)
+        except tls.CertificateError as error:
+            log.warning("kept the last certificate", why=str(error))
+        super().reload()
 
     def load_config(self) -> None:
         values: dict[str, Any] = {
             "bind": f"fd://{self._descriptor}",
             "backlog": _BACKLOG,
-            "certfile": str(self._options.cert_file),
-            "keyfile": str(self._options.key_file),
+            "certfile": str(self._options.files.cert),
+            "keyfile": str(self._options.files.key),
             "worker_class": "webhook.admission.worker.Worker",
             "workers": 1,
             # The API server closes idle connections after 90 s; closing first would race with it.
             "keepalive": 120,
             "timeout": 30,
-            "graceful_timeout": 20,
+            "graceful_timeout": math.ceil(self._options.drain) + 10,
             "logconfig_dict": logs.config(self._options.log_level),
             "control_socket_disable": True,
             "proc_name": "mendix-mesh",
         }
-        if Path("/dev/shm").is_dir() and os.access("/dev/shm", os.W_OK):  # noqa: S108
-            # gunicorn's heartbeat file: the root file system may be read-only.
-            values["worker_tmp_dir"] = "/dev/shm"  # noqa: S108
+        if folder := tls.memory_folder():
+            # gunicorn's heartbeat file.
+            values["worker_tmp_dir"] = folder
         for key, value in values.items():
             self.cfg.set(key, value)
 
-    def load(self) -> Lane:
+    def load(self) -> Service:
+        """In each worker: all that it serves with."""
+        # Once more: uvicorn's worker has set up its loggers in its own way.
         logs.set_up(self._options.log_level)
-        metrics = Metrics(VERSION)
-        expiry = tls.check_pair(self._options.cert_file, self._options.key_file)
-        metrics.certificate_expiry.set(expiry.timestamp())
+        metrics, health = Metrics(VERSION), Health()
+        files = self._options.files
+        rotation = Rotation(files, self._certificate, metrics, health)
         reviewer = Reviewer(self._settings, metrics)
-        return Lane(reviewer, create_app(reviewer))
+        clients = Clients(self._options.client_names) if files.client_ca else None
+        flask = create_app(reviewer, health, admits=clients is None)
+        return Service(
+            Lane(reviewer, flask, clients=clients), rotation, health, self._options.drain
+        )

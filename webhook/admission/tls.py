@@ -1,8 +1,12 @@
 """The serving certificate: read, checked before use, and made for a try-out."""
 
+import contextlib
 import datetime
 import ipaddress
+import os
 import ssl
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,48 +21,99 @@ class CertificateError(ValueError):
     """A certificate or key that can't be served; the text says what and why."""
 
 
-def check_pair(cert_file: Path, key_file: Path) -> datetime.datetime:
-    """When the certificate expires.
+class Files(NamedTuple):
+    """Where the serving certificate lies, and the CA of clients that must present one."""
+
+    cert: Path
+    key: Path
+    client_ca: Path | None = None
+
+
+class Certificate(NamedTuple):
+    """A certificate that can be served, from what its files held at one moment."""
+
+    context: ssl.SSLContext
+    start: datetime.datetime
+    end: datetime.datetime
+
+
+def load(files: Files) -> Certificate:
+    """The certificate in the files.
 
     Raises `CertificateError` where a file can't be read, the key is another certificate's, the
     certificate is not valid now, or OpenSSL would not serve it.
     """
-    try:
-        pem, key_pem = cert_file.read_bytes(), key_file.read_bytes()
-    except OSError as error:
-        raise CertificateError(f"can't read {error.filename}: {error.strerror}") from None
+    pem, key_pem = _read(files.cert), _read(files.key)
+    client_ca = None if files.client_ca is None else _read(files.client_ca)
     try:
         certificate = x509.load_pem_x509_certificate(pem)
     except ValueError:
-        raise CertificateError(f"{cert_file} has no certificate in PEM form") from None
+        raise CertificateError(f"{files.cert} has no certificate in PEM form") from None
     try:
         key = serialization.load_pem_private_key(key_pem, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise CertificateError(f"{key_file} has no unencrypted private key in PEM form") from None
+        raise CertificateError(f"{files.key} has no unencrypted private key in PEM form") from None
     if key.public_key() != certificate.public_key():
-        raise CertificateError(f"{key_file} is not the key of the certificate in {cert_file}")
+        raise CertificateError(f"{files.key} is not the key of the certificate in {files.cert}")
     now = datetime.datetime.now(datetime.UTC)
     start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if now >= end:
-        raise CertificateError(f"the certificate in {cert_file} expired on {end:%Y-%m-%d %H:%M}Z")
+        raise CertificateError(f"the certificate in {files.cert} expired on {end:%Y-%m-%d %H:%M}Z")
     if now < start:
-        raise CertificateError(f"the certificate in {cert_file} starts on {start:%Y-%m-%d %H:%M}Z")
+        raise CertificateError(f"the certificate in {files.cert} starts on {start:%Y-%m-%d %H:%M}Z")
     try:
-        context(str(cert_file), str(key_file))
+        made = _context(pem, key_pem)
     except ssl.SSLError as error:
         # What cryptography reads, OpenSSL may still find too weak to serve.
         why = (error.reason or "no reason given").replace("_", " ").lower()
-        raise CertificateError(f"OpenSSL does not take {cert_file}: {why}") from None
-    return end
+        raise CertificateError(f"OpenSSL does not take {files.cert}: {why}") from None
+    if client_ca is not None:
+        _ask_clients(made, client_ca, files)
+    return Certificate(made, start, end)
 
 
-def context(cert_file: str, key_file: str) -> ssl.SSLContext:
-    """A server's TLS context: TLS 1.2 and 1.3, HTTP/1.1 alone, as the API server dials webhooks."""
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise CertificateError(f"can't read {error.filename}: {error.strerror}") from None
+
+
+def _context(pem: bytes, key_pem: bytes) -> ssl.SSLContext:
+    """A server's TLS context: TLS 1.2 and 1.3, HTTP/1.1 alone, as the API server dials webhooks.
+
+    OpenSSL is given the bytes that were checked, not the files, which may be changing.
+    """
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
-    made.load_cert_chain(cert_file, key_file)
+    with _in_memory(pem) as cert_name, _in_memory(key_pem) as key_name:
+        made.load_cert_chain(cert_name, key_name)
     made.set_alpn_protocols(["http/1.1"])
     return made
+
+
+def memory_folder() -> str | None:
+    """A folder that is no disk, where there is one: the root file system may be read-only."""
+    folder = Path("/dev/shm")  # noqa: S108 - nothing is shared by name
+    return str(folder) if folder.is_dir() and os.access(folder, os.W_OK) else None
+
+
+@contextlib.contextmanager
+def _in_memory(content: bytes) -> Iterator[str]:
+    """The name of a file that has the content, for OpenSSL reads files alone."""
+    with tempfile.NamedTemporaryFile(dir=memory_folder()) as file:
+        file.write(content)
+        file.flush()
+        yield file.name
+
+
+def _ask_clients(made: ssl.SSLContext, ca: bytes, files: Files) -> None:
+    """Ask clients for a certificate of a CA; who has none may still see probes and metrics."""
+    try:
+        made.load_verify_locations(cadata=ca.decode("ascii"))
+    except (ssl.SSLError, UnicodeDecodeError):
+        raise CertificateError(f"{files.client_ca} has no certificates in PEM form") from None
+    made.verify_mode = ssl.CERT_OPTIONAL
 
 
 class Pair(NamedTuple):

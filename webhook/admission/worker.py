@@ -1,20 +1,27 @@
-"""The gunicorn worker: uvicorn's, with the options that an admission webhook needs."""
+"""The gunicorn worker: uvicorn's, with the server and protocol that an admission webhook needs."""
 
+import asyncio
 import signal
-import ssl
-from collections.abc import Callable
-from types import FrameType
-from typing import Any, ClassVar
+import sys
+from typing import Any, ClassVar, NamedTuple
 
-from uvicorn.config import Config
+from gunicorn.arbiter import Arbiter
 from uvicorn_worker import UvicornWorker
 
-from webhook.admission import tls
-from webhook.admission.protocol import Protocol
+from webhook.admission.express import Express
+from webhook.admission.health import Health
+from webhook.admission.lane import Lane
+from webhook.admission.lifecycle import Draining
+from webhook.admission.rotation import Rotation
 
 
-def _context(config: Config, _default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
-    return tls.context(str(config.ssl_certfile), str(config.ssl_keyfile))
+class Service(NamedTuple):
+    """What a worker serves: gunicorn's application."""
+
+    lane: Lane
+    rotation: Rotation
+    health: Health
+    drain: float
 
 
 class Worker(UvicornWorker):  # type: ignore[misc] # uvicorn-worker has no types
@@ -22,24 +29,32 @@ class Worker(UvicornWorker):  # type: ignore[misc] # uvicorn-worker has no types
 
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
         "loop": "uvloop",
-        "http": Protocol,
+        "http": Express,
         "ws": "none",
         "lifespan": "off",
         "interface": "asgi3",
         "access_log": False,
         "proxy_headers": False,
         "server_header": False,
-        "ssl_context_factory": _context,
     }
 
     #: gunicorn's listeners, and plain sockets once the process runs.
     sockets: list[Any]
+    #: gunicorn's name for the application.
+    wsgi: Service
 
     def init_process(self) -> None:
         """Start, on plain sockets: gunicorn's wrappers would be closed a second time at the end."""
         self.sockets = [listener.sock for listener in self.sockets]
         super().init_process()
 
-    def handle_exit(self, _sig: int, _frame: FrameType | None) -> None:
-        """End as on SIGTERM, the one order that uvicorn takes; gunicorn gives SIGQUIT on Ctrl-C."""
-        signal.raise_signal(signal.SIGTERM)
+    async def _serve(self) -> None:
+        lane, rotation, health, drain = self.wsgi
+        self.config.app = lane
+        self.config.ssl_context_factory = lambda *_: rotation.context
+        server = Draining(self.config, lane, rotation, health, drain=drain)
+        # gunicorn's order to end at once, as on Ctrl-C.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, server.end)
+        await server.serve(sockets=self.sockets)
+        if not server.started:
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)

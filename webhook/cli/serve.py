@@ -28,6 +28,15 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 )  # fmt: skip
 @click.option("--tls-cert-file", type=_FILE, help="Serving certificate, PEM.")
 @click.option("--tls-private-key-file", type=_FILE, help="Its private key, PEM.")
+@click.option(
+    "--client-ca-file", type=_FILE,
+    help="Take reviews only from clients with a certificate of this CA, PEM.",
+)  # fmt: skip
+@click.option("--client-name", multiple=True, help="Name that such a certificate must have.")
+@click.option(
+    "--drain-seconds", type=click.FloatRange(0, 600), metavar="SECONDS",
+    help="Go on for so long after SIGTERM, for callers that do not know yet. Default 5; 0 in dev.",
+)  # fmt: skip
 @click.option("--settings", type=_FILE, help="Settings file, YAML; the defaults without it.")
 @click.option(
     "--log-level", type=click.Choice(logs.LEVELS), default="info", show_default=True,
@@ -39,6 +48,9 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
     address: str | None,
     tls_cert_file: Path | None,
     tls_private_key_file: Path | None,
+    client_ca_file: Path | None,
+    client_name: tuple[str, ...],
+    drain_seconds: float | None,
     settings: Path | None,
     log_level: str,
     dev: bool,
@@ -48,7 +60,11 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
     files = [file for file in (tls_cert_file, tls_private_key_file) if file]
     if len(files) != (0 if dev else 2):
         raise click.UsageError("give --tls-cert-file and --tls-private-key-file, or --dev alone")
+    if client_name and not client_ca_file:
+        raise click.UsageError("--client-name needs --client-ca-file")
     read = read_settings(settings)
+    if drain_seconds is None:
+        drain_seconds = 0 if dev else 5
     try:
         with (
             listen(address or ("127.0.0.1:8443" if dev else "0.0.0.0:10250")) as listener,
@@ -57,7 +73,14 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
             if dev:
                 folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="mendix-mesh-"))
                 files = _throw_away(Path(folder), dev_name, listener)
-            serve(Options(listener, files[0], files[1], log_level), read)
+            options = Options(
+                listener,
+                tls.Files(files[0], files[1], client_ca_file),
+                log_level,
+                drain_seconds,
+                frozenset(client_name),
+            )
+            serve(options, read, lambda: read_settings(settings))
     except (ListenError, tls.CertificateError) as error:
         raise BadInputError(str(error)) from None
 

@@ -9,6 +9,7 @@ import pytest
 from tests.unit.admission.clients import Client, FlaskClient, ServerClient
 from tests.unit.admission.server import Server, running
 from webhook.admission.app import create_app
+from webhook.admission.health import Health
 from webhook.admission.metrics import Metrics
 from webhook.admission.review import Reviewer
 from webhook.cli._settings import read_settings
@@ -83,7 +84,7 @@ def reviewer(settings_file: Path) -> Reviewer:
 @pytest.fixture(scope="session")
 def flask(reviewer: Reviewer) -> FlaskClient:
     """Flask alone, without the lane."""
-    return FlaskClient(create_app(reviewer))
+    return FlaskClient(create_app(reviewer, Health()))
 
 
 @pytest.fixture(params=["flask", "server"])

@@ -21,7 +21,8 @@ class Server:
     """`mendix-mesh serve`, started with any arguments on a free port of the loopback device."""
 
     def __init__(self, log: Path, *arguments: str | Path) -> None:
-        command = (sys.executable, "-m", "webhook", "serve", "--listen", "127.0.0.1:0")
+        command = [sys.executable, "-m", "webhook", "serve"]
+        command += ["--listen", "127.0.0.1:0", "--drain-seconds", "0"]
         environment = {**os.environ, "PYTHONWARNINGS": "error,ignore::ResourceWarning"}
         self.process = Process("mendix-mesh", [*command, *arguments], log=log, env=environment)
         self.port = int(self.wait_for(r"Listening at: https://127\.0\.0\.1:(\d+)"))

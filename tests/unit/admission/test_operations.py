@@ -12,6 +12,7 @@ from tests.unit.admission.clients import Client, FlaskClient, ServerClient
 from tests.unit.admission.reviews import KINDS, controller, ingress, meshed, pod, review
 from tests.unit.admission.server import Server
 from webhook.admission.app import create_app
+from webhook.admission.health import Health
 from webhook.admission.metrics import Metrics
 from webhook.admission.review import Reviewer
 from webhook.policy import checks
@@ -57,7 +58,7 @@ def samples(client: Client) -> Samples:
 @pytest.fixture
 def fresh() -> FlaskClient:
     """A client of a reviewer that has counted nothing yet."""
-    return FlaskClient(create_app(Reviewer(Settings(), Metrics(VERSION))))
+    return FlaskClient(create_app(Reviewer(Settings(), Metrics(VERSION)), Health()))
 
 
 def counted(client: Client, name: str) -> dict[tuple[str, ...], float]:
@@ -83,7 +84,9 @@ def test_the_names_and_labels_of_the_metrics_are_a_contract(fresh: FlaskClient) 
         ("mendix_mesh_review_duration_seconds_bucket", ("webhook",)),
         ("mendix_mesh_review_duration_seconds_count", ("webhook",)),
         ("mendix_mesh_review_duration_seconds_sum", ("webhook",)),
+        ("mendix_mesh_reviews_shed_total", ()),
         ("mendix_mesh_certificate_expiry_timestamp_seconds", ()),
+        ("mendix_mesh_certificate_reloads_total", ("result",)),
         ("mendix_mesh_build_info", ("version",)),
     }
 
@@ -158,6 +161,7 @@ def test_nothing_from_outside_becomes_a_label(fresh: FlaskClient) -> None:
         },
         "check": set(checks.ids()),
         "version": {VERSION},
+        "result": {"loaded", "refused"},
     }
     for _, labels in samples(fresh):
         for key, value in labels:

@@ -57,7 +57,7 @@ def check(tmp_path: Path) -> Callable[[bytes, bytes], datetime.datetime]:
     def write_and_check(cert: bytes, key: bytes) -> datetime.datetime:
         (tmp_path / "crt").write_bytes(cert)
         (tmp_path / "key").write_bytes(key)
-        return tls.check_pair(tmp_path / "crt", tmp_path / "key")
+        return tls.load(tls.Files(tmp_path / "crt", tmp_path / "key")).end
 
     return write_and_check
 
@@ -184,7 +184,7 @@ def test_a_file_that_can_not_be_read_is_named(
     (tmp_path / name).unlink()
     make(tmp_path / name)
     with pytest.raises(tls.CertificateError) as refusal:
-        tls.check_pair(tmp_path / "crt", tmp_path / "key")
+        tls.load(tls.Files(tmp_path / "crt", tmp_path / "key"))
     assert str(refusal.value) == f"can't read {tmp_path / name}: {why}"
 
 
@@ -211,7 +211,7 @@ def test_a_file_that_may_not_be_read_is_named(nobodys_folder: Path) -> None:
     (nobodys_folder / "key").chmod(0)
     os.seteuid(was)
     with pytest.raises(tls.CertificateError) as refusal:
-        tls.check_pair(nobodys_folder / "crt", nobodys_folder / "key")
+        tls.load(tls.Files(nobodys_folder / "crt", nobodys_folder / "key"))
     assert str(refusal.value) == f"can't read {nobodys_folder / 'key'}: Permission denied"
 
 
@@ -224,14 +224,13 @@ class TestThrowAway:
 
     def handshake(self, folder: Path, name: str, ca: bytes) -> None:
         """Let a client that trusts `ca` meet a server with the pair, without a network."""
-        files = [folder / "crt", folder / "key"]
-        for file, content in zip(files, (PAIR.cert, PAIR.key), strict=True):
+        files = tls.Files(folder / "crt", folder / "key")
+        for file, content in zip(files[:2], (PAIR.cert, PAIR.key), strict=True):
             file.write_bytes(content)
         server_in, client_in = ssl.MemoryBIO(), ssl.MemoryBIO()
         trusting = ssl.create_default_context(cadata=ca.decode())
         client = trusting.wrap_bio(client_in, server_in, server_hostname=name)
-        serving = tls.context(*map(str, files))
-        server = serving.wrap_bio(server_in, client_in, server_side=True)
+        server = tls.load(files).context.wrap_bio(server_in, client_in, server_side=True)
         open_sides = [client, server]
         for _ in range(10):
             for side in tuple(open_sides):

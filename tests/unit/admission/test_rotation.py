@@ -1,0 +1,177 @@
+"""A changed certificate is served without a restart, and a bad one never."""
+
+import contextlib
+import os
+import socket
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from tests.unit.admission.server import PATIENCE, running
+from webhook.admission import tls
+from webhook.admission.health import Health
+from webhook.admission.metrics import Metrics
+from webhook.admission.rotation import Rotation
+
+PAIRS = [tls.throw_away(["localhost", "127.0.0.1"], days=days) for days in (10, 20)]
+
+
+def served(context: ssl.SSLContext, *, name: str | None = "localhost") -> bytes:
+    """Return the certificate that a client meets, which gives a name or not."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    anyone = ssl.create_default_context()
+    anyone.check_hostname = False
+    anyone.verify_mode = ssl.CERT_NONE
+    client = anyone.wrap_bio(to_client, to_server, server_hostname=name)
+    server = context.wrap_bio(to_server, to_client, server_side=True)
+    for side in (client, server, client, server):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+    found = client.getpeercert(binary_form=True)
+    assert found
+    return found
+
+
+def der(pair: tls.Pair) -> bytes:
+    return ssl.PEM_cert_to_DER_cert(pair.cert.decode())
+
+
+class Case:
+    """A rotation of files in a folder, which has the first pair."""
+
+    def __init__(self, folder: Path) -> None:
+        self.files = tls.Files(folder / "tls.crt", folder / "tls.key")
+        self.write(PAIRS[0])
+        self.metrics, self.health = Metrics("test"), Health()
+        self.rotation = Rotation(self.files, tls.load(self.files), self.metrics, self.health)
+
+    def write(self, pair: tls.Pair, *, key: bytes | None = None) -> None:
+        self.files.cert.write_bytes(pair.cert)
+        self.files.key.write_bytes(pair.key if key is None else key)
+
+    @property
+    def served(self) -> tls.Pair:
+        """The pair that a new connection gets."""
+        found = served(self.rotation.context)
+        return next(pair for pair in PAIRS if der(pair) == found)
+
+    def count(self, result: str) -> float:
+        return sample(self.metrics.registry, "mendix_mesh_certificate_reloads_total", result=result)
+
+
+def sample(registry: CollectorRegistry, name: str, **labels: str) -> float:
+    value = registry.get_sample_value(name, labels)
+    assert value is not None
+    return value
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Case:
+    return Case(tmp_path)
+
+
+def test_new_files_are_served(case: Case) -> None:
+    assert case.served == PAIRS[0]
+    case.write(PAIRS[1])
+    case.rotation.look()
+    assert case.served == PAIRS[1]
+    assert (case.count("loaded"), case.count("refused")) == (1, 0)
+
+
+def test_clients_that_send_no_name_get_it_too(case: Case) -> None:
+    case.write(PAIRS[1])
+    case.rotation.look()
+    assert served(case.rotation.context, name=None) == der(PAIRS[1])
+
+
+def test_files_that_did_not_change_are_left_alone(case: Case) -> None:
+    for _ in range(3):
+        case.rotation.look()
+    assert (case.count("loaded"), case.count("refused")) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda files: files.cert.write_bytes(PAIRS[1].cert),
+        lambda files: files.key.write_bytes(PAIRS[1].key),
+        lambda files: files.cert.write_bytes(PAIRS[1].cert[:200]),
+        lambda files: files.key.write_bytes(b""),
+        lambda files: files.key.unlink(),
+    ],
+    ids=["mismatched-certificate", "mismatched-key", "half-written", "empty", "gone"],
+)
+def test_a_pair_that_can_not_be_served_is_kept_out(
+    case: Case, spoil: Callable[[tls.Files], object]
+) -> None:
+    spoil(case.files)
+    case.rotation.look()
+    assert case.served == PAIRS[0]
+    case.rotation.look()
+    assert (case.count("loaded"), case.count("refused")) == (0, 1), "told more than once"
+    case.write(PAIRS[1])
+    case.rotation.look()
+    assert case.served == PAIRS[1]
+
+
+def test_kubernetes_swaps_a_symbolic_link(tmp_path: Path) -> None:
+    for folder, pair in zip(("..one", "..two"), PAIRS, strict=True):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "tls.crt").write_bytes(pair.cert)
+        (tmp_path / folder / "tls.key").write_bytes(pair.key)
+    (tmp_path / "..data").symlink_to("..one")
+    files = tls.Files(tmp_path / "tls.crt", tmp_path / "tls.key")
+    for file in (files.cert, files.key):
+        file.symlink_to(f"..data/{file.name}")
+    rotation = Rotation(files, tls.load(files), Metrics("test"), Health())
+    (tmp_path / "..data_tmp").symlink_to("..two")
+    os.rename(tmp_path / "..data_tmp", tmp_path / "..data")
+    rotation.look()
+    assert served(rotation.context) == der(PAIRS[1])
+
+
+def test_the_metric_and_readiness_follow(case: Case) -> None:
+    def expiry() -> float:
+        return sample(case.metrics.registry, "mendix_mesh_certificate_expiry_timestamp_seconds")
+
+    first = expiry()
+    case.write(PAIRS[1])
+    case.rotation.look()
+    assert expiry() - first == pytest.approx(10 * 86400, abs=60)
+    assert case.health.trouble() is None
+
+
+def test_a_worker_that_starts_while_the_files_are_bad_has_the_last_pair(case: Case) -> None:
+    last = tls.load(case.files)
+    case.files.key.write_bytes(PAIRS[1].key)
+    rotation = Rotation(case.files, last, Metrics("test"), Health())
+    assert served(rotation.context) == der(PAIRS[0])
+    case.write(PAIRS[1])
+    rotation.look()
+    assert served(rotation.context) == der(PAIRS[1])
+
+
+def test_a_server_serves_the_new_certificate_and_keeps_its_connections(tmp_path: Path) -> None:
+    def met(port: int) -> bytes:
+        anyone = ssl._create_unverified_context()
+        with (
+            socket.create_connection(("127.0.0.1", port), PATIENCE) as plain,
+            anyone.wrap_socket(plain) as connection,
+        ):
+            found = connection.getpeercert(binary_form=True)
+        assert found
+        return found
+
+    with running(tmp_path) as (server, client), client.connect() as kept:
+        (tmp_path / "tls.crt").write_bytes(PAIRS[1].cert)
+        server.wait_for("kept the last certificate")
+        assert met(server.port) != der(PAIRS[1])
+        (tmp_path / "tls.key").write_bytes(PAIRS[1].key)
+        server.wait_for("new certificate")
+        assert met(server.port) == der(PAIRS[1])
+        kept.send(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert kept.reply().status == 200
+        assert len(server.workers) == 1

@@ -1,0 +1,120 @@
+"""The express lane: reviews as the API server sends them are answered as soon as they are whole.
+
+A task, a queue of messages and a response in parts, which ASGI asks for, cost as much as a review
+(docs/performance.md). A request that is POSTed to an admission path as plain JSON of a known and
+moderate length, with no answer under way on its connection, needs none of them; any other takes
+the lane, and both give the same answers.
+"""
+
+from functools import lru_cache
+from typing import Any, cast
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+
+from webhook.admission.lane import SMALL, Lane, Target
+from webhook.admission.protocol import Protocol
+
+#: Headers of a request that is not plain.
+_NOT_PLAIN = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
+
+
+class Express(Protocol):
+    """One connection of a server whose application is a `Lane`."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._lane = cast("Lane", self.app)
+        #: Where the review under way goes; None for a request that takes the lane.
+        self._target: Target | None = None
+        self._parts: list[bytes] = []
+        #: This answer is the last.
+        self._last = False
+
+    def connection_made(self, transport: Any) -> None:
+        """Find out who calls, where clients must show a certificate."""
+        super().connection_made(transport)
+        if self._lane.clients is not None:
+            known = self._lane.clients.knows(transport.get_extra_info("peercert"))
+            self.app_state = {**self.app_state, "client": known}
+
+    def on_headers_complete(self) -> None:
+        """Choose the way of the request."""
+        self._target = self._direct()
+        if self._target is None:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take in a part of the body."""
+        if self._target is None:
+            super().on_body(body)
+        else:
+            self._spare += len(body)
+            self._parts.append(body)
+
+    def on_message_complete(self) -> None:
+        """Answer, where the request does not take the lane."""
+        target, self._target = self._target, None
+        if target is None:
+            super().on_message_complete()
+            return
+        self._completed()
+        body = b"".join(self._parts)
+        self._parts.clear()
+        self._reply(*self._lane.answer(target, body))
+
+    def shutdown(self) -> None:
+        """Close, or answer and close."""
+        if self._target is None:
+            super().shutdown()
+        else:
+            self._last = True
+            self.loop.call_later(self.last_seconds, self.transport.abort)
+
+    def _direct(self) -> Target | None:
+        target = self._lane.target(self.url)
+        if (
+            target is None
+            or self.parser.get_method() != b"POST"
+            or self.parser.get_http_version() != "1.1"
+            or self._is_answering()
+            or self.flow.write_paused
+            or not self._lane.welcomes(self.app_state)
+        ):
+            return None
+        length = json = False
+        for name, value in self.headers:
+            if name == b"content-length":
+                length = len(value) < 8 and int(value) <= SMALL
+            elif name == b"content-type":
+                json = value == b"application/json"
+            elif name in _NOT_PLAIN:
+                return None
+        return target if length and json else None
+
+    def _is_answering(self) -> bool:
+        # uvicorn says that there is always a cycle; before the first request there is none.
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is not None and not cycle.response_complete
+
+    def _reply(self, status: int, content_type: bytes, body: bytes) -> None:
+        """Write a whole response at once, and wait for the next request."""
+        fields, closing = _fields(tuple(self.server_state.default_headers))
+        if not closing and (self._last or not self.parser.should_keep_alive()):
+            fields, closing = fields + b"connection: close\r\n", True
+        self.transport.write(
+            b"%scontent-type: %s\r\ncontent-length: %d\r\n%s\r\n%s"
+            % (STATUS_LINE[status], content_type, len(body), fields, body)
+        )
+        if closing:
+            self.transport.close()
+            return
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
+
+
+@lru_cache(maxsize=2)
+def _fields(headers: tuple[tuple[bytes, bytes], ...]) -> tuple[bytes, bool]:
+    """The headers of every response, which change with the second, and whether they end it."""
+    return b"".join(b"%s: %s\r\n" % pair for pair in headers), (b"connection", b"close") in headers
