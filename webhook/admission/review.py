@@ -1,5 +1,6 @@
 """One admission review: body in, answer out. The lane and Flask both answer with this."""
 
+import logging
 import time
 from collections.abc import Callable
 from typing import NamedTuple, get_args
@@ -18,6 +19,7 @@ from webhook.policy.validate import Mode, Verdict, validate
 from webhook.policy.workload import TEMPLATES
 
 log = structlog.get_logger(__name__)
+_logger = logging.getLogger(__name__)
 
 #: An object and its old self are 3 MiB each at most (the API server's limit), and an envelope.
 BODY_LIMIT = 7 * 1024 * 1024
@@ -118,7 +120,10 @@ class Reviewer:
         return Answer(respond(verdict).to(asked.uid), kind, verdict.outcome)
 
     def _log(self, asked: wire.AdmissionRequest, request: Request, verdict: Verdict) -> None:
-        write = log.debug if verdict.outcome == "admitted" else log.info
+        quiet = verdict.outcome == "admitted"
+        if quiet and not _logger.isEnabledFor(logging.DEBUG):
+            return  # the common case; structlog finds out later, and costs more
+        write = log.debug if quiet else log.info
         write(
             verdict.outcome,
             uid=asked.uid,

@@ -1,9 +1,10 @@
 """What a container runs: its variables, flags, hooks, and volumes over its programs."""
 
 import posixpath
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
-from webhook.policy.objects import Container, Lifecycle, VolumeMount
+from webhook.policy.memo import remembered
+from webhook.policy.objects import Container, Lifecycle
 
 #: A volume here could replace a program, or be loaded into it.
 _PROGRAM_PATHS = ("/bin", "/etc/ld.so", "/lib", "/sbin", "/usr")
@@ -12,13 +13,8 @@ _PROGRAM_PATHS = ("/bin", "/etc/ld.so", "/lib", "/sbin", "/usr")
 LOADER_ENV = ("LD_", "PATH", "XTABLES_LIBDIR", "IPTABLES_LIB_DIR", "IP6TABLES_LIB_DIR")
 
 
-def env(container: Container) -> dict[str, str]:
-    """The variables; of two with one name the last holds, and one from elsewhere is empty."""
-    return {variable.name: variable.value or "" for variable in container.env or ()}
-
-
 def flags(
-    container: Container, known: Collection[str], switches: Collection[str] = ()
+    args: Sequence[str], known: Collection[str], switches: Collection[str] = ()
 ) -> tuple[dict[str, str], list[str]]:
     """Command line flags, as `--flag value` or `--flag=value`, and the arguments that are neither.
 
@@ -29,7 +25,7 @@ def flags(
     found: dict[str, str] = {}
     odd: list[str] = []
     last = ""
-    for argument in container.args or ():
+    for argument in args:
         name, equals, value = argument.partition("=")
         if last and not argument.startswith("-"):
             found[last] = argument
@@ -72,13 +68,15 @@ def hooks(container: Container) -> Iterator[tuple[str, list[str]]]:
             yield f"{field}.exec", handler.exec.command or []
 
 
-def mount_path(mount: VolumeMount) -> str:
+@remembered
+def mount_path(written: str) -> str:
     """Where a volume is mounted, in one spelling: paths may be relative, /var/run may be a link."""
-    path = posixpath.normpath("/" + mount.mount_path.lstrip("/"))
+    path = posixpath.normpath("/" + written.lstrip("/"))
     return f"/var{path}" if path == "/run" or path.startswith("/run/") else path
 
 
-def covers_programs(mount: VolumeMount) -> bool:
-    """Whether a mounted volume hides programs or libraries of the image."""
-    path = mount_path(mount)
+@remembered
+def covers_programs(written: str) -> bool:
+    """Whether a volume that is mounted there hides programs or libraries of the image."""
+    path = mount_path(written)
     return path in ("/", "/etc") or path.startswith(_PROGRAM_PATHS)

@@ -1,6 +1,9 @@
 """Image references, parsed as container runtimes do: a prefix match would trust look-alikes."""
 
+from webhook.policy.memo import remembered
 
+
+@remembered
 def repository(image: str) -> str:
     """The registry and path of an image, without tag and digest.
 

@@ -8,8 +8,9 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from webhook.policy import containers, ports, proxyconfig
+from webhook.policy.memo import remembered
 from webhook.policy.meshes import Spot
-from webhook.policy.objects import Container, VolumeMount
+from webhook.policy.objects import VolumeMount
 from webhook.policy.proxyconfig import Config
 from webhook.policy.workload import Placed, Pod
 
@@ -97,7 +98,7 @@ class Rules(NamedTuple):
     flags: dict[str, str]
     odd: list[str]
 
-    def excluded_ports(self, flag: str, allowed: ports.Ranges) -> list[str]:
+    def excluded_ports(self, flag: str, allowed: ports.Ranges) -> tuple[str, ...]:
         """The ports that a flag leaves out, other than allowed ones."""
         return ports.beyond(self.flags.get(flag, ""), allowed)
 
@@ -105,7 +106,7 @@ class Rules(NamedTuple):
 def rules(placed: Placed) -> Rules:
     """Read the arguments after the name of the program, `istio-iptables`."""
     args = (placed.container.args or [])[1:]
-    return Rules(placed, *containers.flags(Container(args=args), _RULE_FLAGS, _SWITCHES))
+    return Rules(placed, *containers.flags(args, _RULE_FLAGS, _SWITCHES))
 
 
 def hollow(of: Rules) -> Iterator[Spot]:
@@ -154,14 +155,14 @@ def own_programs(placed: Placed) -> Iterator[Spot]:
         if args[:1] != ["istio-iptables"]:
             yield Spot(placed.field("args"), reason="does not set the rules that redirect")
     elif args[:1] == ["proxy"]:
-        _, odd = containers.flags(Container(args=args[2:]), _PROXY_FLAGS, _SWITCHES)
+        _, odd = containers.flags(args[2:], _PROXY_FLAGS, _SWITCHES)
         if odd:
             yield Spot(placed.field("args"), tuple(odd), "has arguments that can change what it is")
     for field, command in containers.hooks(container):
         if not _only_waits(command):
             yield Spot(placed.field(field), reason="runs a command of its own")
     for index, mount in enumerate(container.volume_mounts or ()):
-        if containers.covers_programs(mount) or _covers_files(mount):
+        if containers.covers_programs(mount.mount_path) or _covers_files(mount):
             yield Spot(placed.field(f"volumeMounts[{index}]"), (mount.mount_path,),
                        "puts a volume over the container's programs or files")  # fmt: skip
 
@@ -177,9 +178,12 @@ def _only_waits(command: list[str]) -> bool:
 
 def _covers_files(mount: VolumeMount) -> bool:
     """Whether a volume other than the injector's is where the proxy's own files are."""
-    path = containers.mount_path(mount)
-    if mount.name in _OWN_FOLDERS.get(path, ()):
-        return False
+    path = containers.mount_path(mount.mount_path)
+    return mount.name not in _OWN_FOLDERS.get(path, ()) and _is_near_own(path)
+
+
+@remembered
+def _is_near_own(path: str) -> bool:
     return any(
         path == folder or path.startswith(folder + "/") or folder.startswith(path + "/")
         for folder in _OWN_FOLDERS

@@ -39,17 +39,11 @@ def warnings(verdict: Verdict) -> list[str]:
 
 def warning(v: Violation) -> str:
     """One violation in under 120 characters: the reason gives way first, then the field."""
-    texts = [
-        _one_line(text)
-        for text in (
-            f"{v.check}: {v.field} {v.reason}; {v.fix}",
-            f"{v.check}: {v.field}: {v.fix}",
-            f"{v.check}: {v.reason}; {v.fix}",
-            f"{v.check}: {v.fix}",
-        )
-    ]
-    cut = texts[-1][: LONGEST_WARNING - 1] + "…"
-    return next((text for text in texts if len(text) <= LONGEST_WARNING), cut)
+    for parts in (f"{v.field} {v.reason}; ", f"{v.field}: ", f"{v.reason}; ", ""):
+        text = _one_line(f"{v.check}: {parts}{v.fix}")
+        if len(text) <= LONGEST_WARNING:
+            return text
+    return text[: LONGEST_WARNING - 1] + "…"
 
 
 def _one_line(text: str) -> str:

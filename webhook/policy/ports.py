@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable
 
-Ranges = list[tuple[int, int]]
+from webhook.policy.memo import remembered
+
+Ranges = tuple[tuple[int, int], ...]
 
 
 def parse(text: str) -> tuple[Ranges, list[str]]:
@@ -10,7 +12,7 @@ def parse(text: str) -> tuple[Ranges, list[str]]:
 
     A range that ends before it starts is none, nor is a number that is too long for any port.
     """
-    ranges: Ranges = []
+    ranges: list[tuple[int, int]] = []
     odd: list[str] = []
     for raw in text.split(","):
         part = raw.strip()
@@ -22,7 +24,7 @@ def parse(text: str) -> tuple[Ranges, list[str]]:
             ranges.append((first, last))
         else:
             odd.append(part)
-    return ranges, odd
+    return tuple(ranges), odd
 
 
 def _number(text: str) -> int | None:
@@ -32,10 +34,11 @@ def _number(text: str) -> int | None:
     return int(stripped)
 
 
-def beyond(text: str, allowed: Ranges) -> list[str]:
+@remembered
+def beyond(text: str, allowed: Ranges) -> tuple[str, ...]:
     """The parts of a list that reach past the allowed ranges, as written; odd ones count."""
     ranges, odd = parse(text)
-    return [_show(span) for span in ranges if not _within(span, allowed)] + odd
+    return (*(_show(span) for span in ranges if not _within(span, allowed)), *odd)
 
 
 def _within(span: tuple[int, int], allowed: Iterable[tuple[int, int]]) -> bool:

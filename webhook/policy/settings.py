@@ -216,7 +216,7 @@ class Allowed(NamedTuple):
     templates: list[str]
 
 
-NOTHING = Allowed([], [], [], [])
+NOTHING = Allowed((), (), [], [])
 
 
 class Ingress(_Strict, frozen=True, kw_only=True, rename="camel"):
@@ -265,13 +265,15 @@ class Settings(_Strict, frozen=True, kw_only=True, rename="camel"):
     def allowed(self, namespace: str, labels: Mapping[str, str]) -> Allowed:
         """What the pods of a namespace with these labels may lead past the mesh today."""
         today = datetime.date.today()
-        found = Allowed([], [], [], [])
+        found = NOTHING
         for allow in self.allow:
             if (allow.until is None or today <= allow.until) and allow.selects(namespace, labels):
-                found.inbound.extend(ports.parse(allow.inbound_ports)[0])
-                found.outbound.extend(ports.parse(allow.outbound_ports)[0])
-                found.subnets.extend(allow.subnets)
-                found.templates.extend(allow.templates)
+                found = Allowed(
+                    found.inbound + ports.parse(allow.inbound_ports)[0],
+                    found.outbound + ports.parse(allow.outbound_ports)[0],
+                    [*found.subnets, *allow.subnets],
+                    [*found.templates, *allow.templates],
+                )
         return found
 
     def exemption(
@@ -316,7 +318,7 @@ def parse(document: Any, *, checks: frozenset[str]) -> Settings:
         *((f"allow[{i}].inboundPorts", a.inbound_ports) for i, a in enumerate(settings.allow)),
         *((f"allow[{i}].outboundPorts", a.outbound_ports) for i, a in enumerate(settings.allow)),
     ):
-        for part in ports.beyond(text, [(0, 65535)]):
+        for part in ports.beyond(text, ((0, 65535),)):
             raise SettingsError(f"no such ports: {part} - at `settings.{path}`")
     return settings
 

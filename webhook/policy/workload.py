@@ -26,9 +26,10 @@ _NO_SPEC = PodSpec()
 class Placed:
     """A container and the place that it has in the pod."""
 
-    __slots__ = ("container", "index", "kind")
+    __slots__ = ("_env", "container", "index", "kind")
 
     def __init__(self, container: Container, kind: str, index: int) -> None:
+        self._env: dict[str, str] | None = None
         self.container = container
         #: The list it is in: containers, initContainers or ephemeralContainers.
         self.kind = kind
@@ -38,6 +39,13 @@ class Placed:
     def name(self) -> str:
         """The container's name."""
         return self.container.name
+
+    @property
+    def env(self) -> Mapping[str, str]:
+        """The variables; of two with one name the last holds, and one from elsewhere is empty."""
+        if self._env is None:
+            self._env = {one.name: one.value or "" for one in self.container.env or ()}
+        return self._env
 
     def field(self, inner: str = "") -> str:
         """The path of the container in the pod, as `spec.containers[0]`, or of a field in it."""

@@ -3,7 +3,7 @@
 import pytest
 
 from webhook.policy import containers
-from webhook.policy.objects import Container, EnvVar, Exec, Handler, Lifecycle, VolumeMount
+from webhook.policy.objects import Container, Exec, Handler, Lifecycle
 
 KNOWN = {"--port", "--uid", "--wait"}
 
@@ -28,12 +28,7 @@ KNOWN = {"--port", "--uid", "--wait"}
 def test_arguments_that_are_not_known_flags_with_one_value_are_odd(
     args: list[str], flags: dict[str, str], odd: list[str]
 ) -> None:
-    assert containers.flags(Container(args=args), KNOWN) == (flags, odd)
-
-
-def test_of_two_variables_with_one_name_the_last_holds() -> None:
-    env = [EnvVar("A", "1"), EnvVar("B"), EnvVar("A", "2")]
-    assert containers.env(Container(env=env)) == {"A": "2", "B": ""}
+    assert containers.flags(args, KNOWN) == (flags, odd)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +79,7 @@ def test_hooks_are_the_commands_of_lifecycle_and_probes() -> None:
     ],
 )
 def test_a_volume_over_programs_or_libraries_is_noticed(path: str, covers: bool) -> None:
-    assert containers.covers_programs(VolumeMount("v", path)) is covers
+    assert containers.covers_programs(path) is covers
 
 
 def test_capabilities_are_read_in_any_case_and_with_or_without_prefix() -> None:

@@ -23,6 +23,13 @@ def pod(document: Any, **more: Any) -> Pod:
     return found
 
 
+def test_of_two_variables_with_one_name_the_last_holds() -> None:
+    env = [{"name": "A", "value": "1"}, {"name": "B"}, {"name": "A", "value": "2"}]
+    spec = {"containers": [{"name": "app", "env": env}, {"name": "none"}]}
+    placed = pod({"kind": "Pod", "spec": spec}).containers
+    assert [one.env for one in placed] == [{"A": "2", "B": ""}, {}]
+
+
 @pytest.mark.parametrize("kind", strategies.KINDS)
 def test_every_kind_leads_to_the_same_pod(kind: str) -> None:
     found = pod(strategies.workload(kind, TEMPLATE))

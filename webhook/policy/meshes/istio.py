@@ -5,7 +5,7 @@ Sources are paths in istio at 1.32-dev unless said otherwise.
 
 from collections.abc import Collection, Iterator
 
-from webhook.policy import containers, istio_containers, ports, proxyconfig, sidecars
+from webhook.policy import istio_containers, ports, proxyconfig, sidecars
 from webhook.policy.images import repository
 from webhook.policy.istio_containers import INIT, PROXY, VALIDATION, Rules
 from webhook.policy.meshes import Mesh, Spot, Want, annotation, label
@@ -236,30 +236,28 @@ class Istio(Mesh):
     def _excludes(self, pod: Pod, inits: Collection[Rules]) -> Iterator[Spot]:
         allow = self.allowed(pod)
         for key, flag, allowed in (
-            ("excludeInboundPorts", "-d", [*self._inbound, *allow.inbound]),
-            ("excludeOutboundPorts", "-o", [*self._outbound, *allow.outbound]),
+            ("excludeInboundPorts", "-d", self._inbound + allow.inbound),
+            ("excludeOutboundPorts", "-o", self._outbound + allow.outbound),
         ):
             asked = ports.beyond(pod.annotations.get(TRAFFIC + key, ""), allowed)
             if asked:
-                yield Spot(annotation(TRAFFIC + key), tuple(asked))
+                yield Spot(annotation(TRAFFIC + key), asked)
             for init in inits:
                 told = init.excluded_ports(flag, allowed)
-                if more := [part for part in told if not (pod.new and part in asked)]:
-                    yield Spot(
-                        init.placed.field("args"), tuple(more), f"leaves out ports by {flag}"
-                    )
+                if more := tuple(part for part in told if not (pod.new and part in asked)):
+                    yield Spot(init.placed.field("args"), more, f"leaves out ports by {flag}")
         # Port 0 switches the agent's own port off.
-        if port := ports.beyond(pod.annotations.get(STATUS_PORT, ""), [(0, 0), *self._inbound]):
-            yield Spot(annotation(STATUS_PORT), tuple(port), "is left out of what comes in")
+        if port := ports.beyond(pod.annotations.get(STATUS_PORT, ""), ((0, 0), *self._inbound)):
+            yield Spot(annotation(STATUS_PORT), port, "is left out of what comes in")
         subnets = {*self.own.exclude_outbound_ip_ranges, *allow.subnets}
         for key, flag in (("excludeOutboundIPRanges", "-x"), ("excludeInterfaces", "-c")):
             asked = _beyond(pod.annotations.get(TRAFFIC + key, ""), subnets)
             if asked:
-                yield Spot(annotation(TRAFFIC + key), tuple(asked))
+                yield Spot(annotation(TRAFFIC + key), asked)
             for init in inits:
                 known = {*subnets, *asked} if pod.new else subnets
                 if more := _beyond(init.flags.get(flag, ""), known):
-                    yield Spot(init.placed.field("args"), tuple(more),
+                    yield Spot(init.placed.field("args"), more,
                                f"leaves out traffic by {flag}")  # fmt: skip
 
     def identity_clashes(self, pod: Pod) -> Iterator[Spot]:
@@ -339,7 +337,7 @@ class Istio(Mesh):
             (annotation(CONFIG), config.get("discoveryAddress")),
         ]
         if pod.proxy:
-            env = containers.env(pod.proxy.container)
+            env = pod.proxy.env
             injected = proxyconfig.parse(env.get("PROXY_CONFIG")) or {}
             address = injected.get("discoveryAddress")
             if not (pod.new and address == config.get("discoveryAddress")):
@@ -406,9 +404,9 @@ def _reroutes(pod: Pod, inits: Collection[Rules]) -> Iterator[Spot]:
             yield Spot(init.placed.field("args"), (f"-k {told}",), reason)
 
 
-def _beyond(text: str, allowed: Collection[str]) -> list[str]:
+def _beyond(text: str, allowed: Collection[str]) -> tuple[str, ...]:
     parts = [part.strip() for part in text.split(",")]
-    return [part for part in parts if part and part not in allowed]
+    return tuple(part for part in parts if part and part not in allowed)
 
 
 MESH = Istio

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 
 from webhook.policy import ports, sidecars
-from webhook.policy.containers import LOADER_ENV, covers_programs, env, flags, hooks, number
+from webhook.policy.containers import LOADER_ENV, covers_programs, flags, hooks, number
 from webhook.policy.images import repository
 from webhook.policy.meshes import Level, Mesh, Spot, Want, annotation, label
 from webhook.policy.objects import Container
@@ -133,7 +133,6 @@ class Linkerd(Mesh):
             "inbound": ports.parse(self.own.skip_inbound_ports)[0],
             "outbound": ports.parse(self.own.skip_outbound_ports)[0],
         }
-        self._trusted: dict[tuple[str, str | None], bool] = {}
 
     def claims(self, placed: Placed) -> bool:
         """Linkerd's containers are known by name and place."""
@@ -225,7 +224,7 @@ class Linkerd(Mesh):
             if not _only_waits(command):
                 yield Spot(placed.field(field), reason="runs a command of its own")
         for index, mount in enumerate(container.volume_mounts or ()):
-            if covers_programs(mount):
+            if covers_programs(mount.mount_path):
                 yield Spot(placed.field(f"volumeMounts[{index}]"), (mount.mount_path,),
                            "puts a volume over the container's programs")  # fmt: skip
 
@@ -247,30 +246,30 @@ class Linkerd(Mesh):
         init, given, odd = self._init(pod)
         allow = self.allowed(pod)
         for direction, ours in self._skips.items():
-            allowed = [*ours, *(allow.inbound if direction == "inbound" else allow.outbound)]
+            allowed = ours + (allow.inbound if direction == "inbound" else allow.outbound)
             flag, annotated = f"--{direction}-ports-to-ignore", False
             for key in _SKIP_ANNOTATIONS[direction]:
                 if past := ports.beyond(pod.annotations.get(key, ""), allowed):
                     annotated = True
-                    yield Spot(annotation(key), tuple(past))
+                    yield Spot(annotation(key), past)
             if init and not annotated and (past := ports.beyond(given.get(flag, ""), allowed)):
                 yield Spot(
                     init.field("args"),
-                    tuple(past),
+                    past,
                     f"skips ports by {flag}",
                     f"remove {CONFIG}skip-{direction}-ports from the namespace; if they are the "
                     f"mesh's default, name them in settings.linkerd.skip{direction.title()}Ports",
                 )
         subnets = pod.annotations.get(CONFIG + "skip-subnets")
         if subnets is not None and (past := self._foreign_subnets(subnets, allow.subnets)):
-            yield Spot(annotation(CONFIG + "skip-subnets"), tuple(past))
+            yield Spot(annotation(CONFIG + "skip-subnets"), past)
         elif init and (
             past := self._foreign_subnets(given.get("--subnets-to-ignore", ""), allow.subnets)
         ):
-            yield Spot(init.field("args"), tuple(past), "skips subnets by --subnets-to-ignore")
+            yield Spot(init.field("args"), past, "skips subnets by --subnets-to-ignore")
         yield from self._ingress_mode(pod)
         if init and pod.proxy:
-            yield from self._hollow_init(init, given, odd, pod.proxy.container)
+            yield from self._hollow_init(init, given, odd, pod.proxy)
         elif pod.proxy:
             yield from self._blind_validator(pod)
 
@@ -281,16 +280,16 @@ class Linkerd(Mesh):
         reason = "routes by a header that the client sets (ingress mode)"
         if pod.annotations.get(INJECT) == "ingress":
             yield Spot(annotation(INJECT), (), reason, fix)
-        elif pod.proxy and env(pod.proxy.container).get("LINKERD2_PROXY_INGRESS_MODE") == "true":
+        elif pod.proxy and pod.proxy.env.get("LINKERD2_PROXY_INGRESS_MODE") == "true":
             yield Spot(pod.proxy.field("env[LINKERD2_PROXY_INGRESS_MODE]"), (), reason, fix)
 
     def _init(self, pod: Pod) -> tuple[Placed | None, dict[str, str], list[str]]:
         """linkerd-init, where the pod has it, with its flags and its odd arguments."""
         init = next((placed for placed in pod.mesh_containers if placed.name == INIT), None)
-        return (init, *flags(init.container, _INIT_FLAGS)) if init else (None, {}, [])
+        return (init, *flags(init.container.args or (), _INIT_FLAGS)) if init else (None, {}, [])
 
     def _hollow_init(
-        self, init: Placed, given: dict[str, str], odd: list[str], proxy: Container
+        self, init: Placed, given: dict[str, str], odd: list[str], proxy: Placed
     ) -> Iterator[Spot]:
         fix = f"let Linkerd's injector make {INIT}"
         if odd:
@@ -300,7 +299,7 @@ class Linkerd(Mesh):
             if flag in given and given[flag] not in programs:
                 yield Spot(init.field("args"), (f"{flag} {given[flag]}",),
                            "sets no firewall rules", fix)  # fmt: skip
-        variables = env(proxy)
+        variables = proxy.env
         for flag, (variable, default) in _PORTS.items():
             port = given.get(flag)
             if not number(port) or port != variables.get(variable, default).rpartition(":")[2]:
@@ -321,7 +320,7 @@ class Linkerd(Mesh):
         for placed in pod.mesh_containers:
             if placed.name != VALIDATOR:
                 continue
-            given, odd = flags(placed.container, _VALIDATOR_FLAGS)
+            given, odd = flags(placed.container.args or (), _VALIDATOR_FLAGS)
             connects, listens = (
                 given.get(flag, "").rpartition(":")[2]
                 for flag in ("--connect-addr", "--listen-addr")
@@ -364,7 +363,7 @@ class Linkerd(Mesh):
             yield Spot(annotation(DISABLE_IDENTITY))
         if pod.proxy is None:
             return
-        variables = env(pod.proxy.container)
+        variables = pod.proxy.env
         for name in _IDENTITY_ENV:
             if not variables.get(name):
                 yield Spot(pod.proxy.field(f"env[{name}]"), (), "is missing: no identity, no mTLS")
@@ -381,11 +380,11 @@ class Linkerd(Mesh):
         for placed in pod.mesh_containers:
             if placed.container.env_from:
                 yield Spot(placed.field("envFrom"))
-            loads = [name for name in env(placed.container) if name.startswith(LOADER_ENV)]
+            loads = [name for name in placed.env if name.startswith(LOADER_ENV)]
             if loads:
                 yield Spot(placed.field("env"), tuple(loads))
-        names = [variable.name for variable in pod.proxy.container.env or ()]
-        if len(set(names)) != len(names):
+        if len(pod.proxy.env) != len(pod.proxy.container.env or ()):
+            names = [variable.name for variable in pod.proxy.container.env or ()]
             again = {name for name, count in Counter(names).items() if count > 1}
             if twice := sorted(_guarded(again) - set(guarded)):
                 yield Spot(pod.proxy.field("env"), tuple(twice))
@@ -398,7 +397,7 @@ class Linkerd(Mesh):
         named = pod.labels.get(CONTROL_PLANE_NS)
         if named is not None and named != ours and not self._was_ours(pod):
             yield Spot(label(CONTROL_PLANE_NS), (named,))
-        variables = env(pod.proxy.container)
+        variables = pod.proxy.env
         for name in _CONTROL_PLANE_ENV:
             address = variables.get(name)
             if address is not None and not sidecars.is_service_in(address, ours):
@@ -451,7 +450,7 @@ class Linkerd(Mesh):
                 yield Spot(annotation(INBOUND_POLICY), (policy,), "", fix, level)
         elif pod.proxy:
             name = "LINKERD2_PROXY_INBOUND_DEFAULT_POLICY"
-            policy = env(pod.proxy.container).get(name, "")
+            policy = pod.proxy.env.get(name, "")
             if policy not in _CLOSED_POLICIES:
                 yield Spot(pod.proxy.field(f"env[{name}]"), (policy,), "", fix, level)
 
@@ -463,13 +462,7 @@ class Linkerd(Mesh):
 
     def _trusts(self, container: Container) -> bool:
         """Whether the image of one of Linkerd's containers comes from where it should."""
-        key = (container.name, container.image)
-        known = self._trusted.get(key)
-        if known is None:
-            known = repository(container.image or "") in self._images[container.name]
-            if len(self._trusted) < 512:  # a bound: names and images come from outside
-                self._trusted[key] = known
-        return known
+        return repository(container.image or "") in self._images[container.name]
 
     def _has_identity_volume(self, pod: Pod, proxy: Placed) -> bool:
         mounted = any(m.name == _IDENTITY_VOLUME for m in proxy.container.volume_mounts or ())
@@ -483,10 +476,10 @@ class Linkerd(Mesh):
         before = pod.old.labels.get(CONTROL_PLANE_NS) if pod.old else None
         return before == self.own.control_plane_namespace
 
-    def _foreign_subnets(self, text: str, allowed: Collection[str]) -> list[str]:
+    def _foreign_subnets(self, text: str, allowed: Collection[str]) -> tuple[str, ...]:
         known = {*self.own.skip_subnets, *allowed}
         parts = (part.strip() for part in text.split(","))
-        return [part for part in parts if part and part not in known]
+        return tuple(part for part in parts if part and part not in known)
 
 
 def _only_waits(command: list[str]) -> bool:
