@@ -71,8 +71,7 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
             ExitStack() as stack,
         ):
             if dev:
-                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="mendix-mesh-"))
-                files = _throw_away(Path(folder), dev_name, listener)
+                files = _throw_away(_folder(stack), dev_name, listener)
             options = Options(
                 listener,
                 tls.Files(files[0], files[1], client_ca_file),
@@ -83,6 +82,16 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
             serve(options, read, lambda: read_settings(settings))
     except (ListenError, tls.CertificateError) as error:
         raise BadInputError(str(error)) from None
+
+
+def _folder(stack: ExitStack) -> Path:
+    """A folder that goes with the stack."""
+    try:
+        return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mendix-mesh-")))
+    except OSError as error:
+        raise BadInputError(
+            f"--dev has no folder for its certificate: {error.strerror}; name one in TMPDIR"
+        ) from None
 
 
 def _throw_away(folder: Path, names: Sequence[str], listener: socket.socket) -> list[Path]:
