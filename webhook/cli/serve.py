@@ -2,6 +2,7 @@
 
 import base64
 import ipaddress
+import math
 import socket
 import tempfile
 from collections.abc import Sequence
@@ -62,6 +63,8 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
         raise click.UsageError("give --tls-cert-file and --tls-private-key-file, or --dev alone")
     if client_name and not client_ca_file:
         raise click.UsageError("--client-name needs --client-ca-file")
+    if drain_seconds is not None and math.isnan(drain_seconds):
+        raise click.UsageError("--drain-seconds nan is no number of seconds")
     read = read_settings(settings)
     if drain_seconds is None:
         drain_seconds = 0 if dev else 5

@@ -133,7 +133,16 @@ class TestRefusals:
         )
 
     @pytest.mark.parametrize(
-        "arguments", [("--log-level", "loud"), ("--port", "1"), ("extra",), ("--settings", "/")]
+        "arguments",
+        [
+            ("--log-level", "loud"),
+            ("--port", "1"),
+            ("extra",),
+            ("--settings", "/"),
+            ("--drain-seconds", "nan"),
+            ("--drain-seconds", "inf"),
+            ("--drain-seconds", "-1"),
+        ],
     )
     def test_what_the_command_line_does_not_know(self, arguments: tuple[str, ...]) -> None:
         result = serve("--dev", *arguments)
