@@ -1,5 +1,6 @@
 """The server as a whole: gunicorn as process manager, one worker, the lane in it."""
 
+import datetime
 import math
 import socket
 from collections.abc import Callable
@@ -130,6 +131,8 @@ class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
         """In each worker: all that it serves with."""
         # Once more: uvicorn's worker has set up its loggers in its own way.
         logs.set_up(self._options.log_level)
+        for line in self._settings.lapsed(datetime.date.today()):
+            log.warning("lapsed", what=line)
         metrics, health = Metrics(VERSION), Health()
         files = self._options.files
         rotation = Rotation(files, self._certificate, metrics, health)

@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import ipaddress
 import os
+import re
 import ssl
 import tempfile
 from collections.abc import Iterator
@@ -189,10 +190,17 @@ def _builder(
     )
 
 
+_HOST = re.compile(r"(\*\.)?[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?", re.IGNORECASE)
+
+
 def _general(name: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
         if not name.isascii():
             raise CertificateError(f"{name} can't be in a certificate: write it as xn--…") from None
+        if len(name) > 253 or not _HOST.fullmatch(name):
+            raise CertificateError(
+                f"{name!r} can't be in a certificate: it is no host name and no address"
+            ) from None
         return x509.DNSName(name)

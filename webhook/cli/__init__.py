@@ -1,7 +1,12 @@
 """The command line, one module a command: `COMMAND` in each is found and added by itself."""
 
+import io
+import os
 import pkgutil
+import sys
+from contextlib import suppress
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -21,6 +26,41 @@ class _Commands(click.Group):
             return None
         command: click.Command = import_module(f"{__name__}.{cmd_name}").COMMAND
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the arguments name; one that is none is told with those there are."""
+        known = self.list_commands(ctx)
+        if args[0] not in known and not args[0].startswith("-"):
+            ctx.fail(f"there is no command {args[0]}; there are: {', '.join(known)}")
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; Ctrl-C ends it with the exit code that shells give it, 128 + SIGINT."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(130) from None
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run the command line. Output that can't be written is one line and exit code 2.
+
+        What the terminal's encoding lacks is shown as a question mark.
+        """
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")
+        try:
+            return super().main(*args, **extra)
+        except OSError as error:
+            if error.filename is not None:
+                raise
+            # Files and sockets are caught where they are used; what is left is standard output.
+            with suppress(OSError), open(os.devnull, "wb") as nothing:
+                # Python would try again at its end.
+                os.dup2(nothing.fileno(), 1)
+                click.echo(f"Error: can't write the output: {error.strerror}", err=True)
+            sys.exit(2)
 
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,16 +1,25 @@
 """Kubernetes manifests from files, folders and standard input, each with where it stood."""
 
+import difflib
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import yaml
 
 from webhook.cli._errors import BadInputError
+from webhook.policy.mistakes import printable, shown
+from webhook.policy.workload import TEMPLATES
 
+_KINDS = {kind.lower(): kind for kind in (*TEMPLATES, "Ingress", "Namespace", "List")}
 _SUFFIXES = (".yaml", ".yml", ".json")
+#: No manifest nests so deep, and libyaml's composer would end the process.
+_DEEPEST = 300
+#: More nodes than any manifest has; what aliases unfold to beyond it was made to do harm.
+_MOST_UNFOLDED = 10_000_000
 
 
 class Document(NamedTuple):
@@ -22,6 +31,11 @@ class Document(NamedTuple):
     line: int
     content: dict[str, Any]
 
+    def refuse(self, why: str) -> NoReturn:
+        """Raise `BadInputError`: the object is no valid one of its kind."""
+        kind = self.content["kind"]
+        raise BadInputError(f"{self.source} (line {self.line}): not a valid {kind}: {why}")
+
 
 def read(paths: Iterable[str]) -> Iterator[Document]:
     """Every object in files, folders (searched whole) and `-`, Lists taken apart.
@@ -29,24 +43,42 @@ def read(paths: Iterable[str]) -> Iterator[Document]:
     Raises `BadInputError` for what can't be read, is not YAML or JSON, or is no object.
     """
     for path in paths:
-        if path == "-":
-            yield from _documents("-", sys.stdin.buffer.read())
-            continue
-        for file in _files(Path(path)):
-            try:
-                data = file.read_bytes()
-            except OSError as error:
-                raise BadInputError(f"can't read {file}: {error.strerror}") from None
-            yield from _documents(str(file), data)
+        for file in ["-"] if path == "-" else _files(path):
+            yield from _documents(printable(str(file)), read_bytes(file))
 
 
-def _files(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    found = sorted(p for p in path.rglob("*") if p.suffix in _SUFFIXES and p.is_file())
+def read_bytes(file: str | Path) -> bytes:
+    """What is in a file, or in standard input for `-`; raises `BadInputError`."""
+    try:
+        if file != "-":
+            return Path(file).read_bytes()
+        if sys.stdin is None:
+            raise BadInputError("can't read -: standard input is closed")
+        return sys.stdin.buffer.read()
+    except OSError as error:
+        raise BadInputError(f"can't read {file}: {error.strerror or error}") from None
+
+
+def _files(path: str) -> list[Path]:
+    """The file itself, or every manifest in a folder, in order; links to folders are left out."""
+    if not path:
+        raise BadInputError("-f wants a file, a folder, or - for standard input, not an empty name")
+    # Not Path.is_dir: it raises where the path may not be looked at, which read_bytes can tell.
+    if not os.path.isdir(path):
+        return [Path(path)]
+    found = sorted(
+        Path(folder, name)
+        for folder, _, names in os.walk(path, onerror=_unreadable)
+        for name in names
+        if name.endswith(_SUFFIXES)
+    )
     if not found:
         raise BadInputError(f"no {', '.join(_SUFFIXES)} file in {path}")
     return found
+
+
+def _unreadable(error: OSError) -> NoReturn:
+    raise BadInputError(f"can't read {error.filename}: {error.strerror}")
 
 
 def _documents(name: str, data: bytes) -> Iterator[Document]:
@@ -55,23 +87,33 @@ def _documents(name: str, data: bytes) -> Iterator[Document]:
             yield from _objects(f"{name}#{number}", line, content)
 
 
-def parse(
-    name: str, data: bytes, *, loader: type[yaml.CSafeLoader] = yaml.CSafeLoader
-) -> Iterator[tuple[int, Any]]:
-    """The parsed documents of a file with the lines that they start on; raises `BadInputError`."""
+def parse(name: str, data: bytes) -> Iterator[tuple[int, Any]]:
+    """The parsed documents of a file with the lines that they start on; raises `BadInputError`.
+
+    Dates stay text, as Kubernetes has it. A key that stands twice is an error: which of the two
+    holds differs from parser to parser.
+    """
     if data.lstrip()[:1] == b"{":
         try:
-            yield 1, json.loads(data)
+            yield 1, json.loads(data, object_pairs_hook=_once)
             return
         except (ValueError, RecursionError) as error:
             if name.endswith(".json"):
-                where = f"{name}:{getattr(error, 'lineno', 1)}"
+                line = getattr(error, "lineno", None)
+                where = f"{name}:{line}" if line else name
                 raise BadInputError(f"{where}: not JSON: {getattr(error, 'msg', error)}") from None
-    stream = loader(data)
+    stream = _Loader(data)
     try:
+        if _depth(data) > _DEEPEST:
+            raise BadInputError(f"{name}: nests more than {_DEEPEST} deep")
         while stream.check_node():
             node = stream.get_node()
             assert node is not None  # noqa: S101 - check_node said that there is one
+            known: dict[int, int] = {}
+            if _unfolded(node, known) > _MOST_UNFOLDED > len(known):
+                raise BadInputError(
+                    f"{name}: not YAML that can be used: its aliases unfold for ever"
+                )
             yield node.start_mark.line + 1, stream.construct_document(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -83,14 +125,97 @@ def parse(
         stream.dispose()
 
 
+class _Loader(yaml.CSafeLoader):
+    """YAML as Kubernetes reads it: a date is text, and so is `=`."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - as the base class has it
+        first: [(tag, rule) for tag, rule in rules if not tag.endswith((":timestamp", ":value"))]
+        for first, rules in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [key for key, _ in pairs]
+        twice = next(key for key in names if names.count(key) > 1)
+        raise ValueError(f"the key `{shown(twice)}` stands twice")
+    return made
+
+
+def _depth(data: bytes) -> int:
+    """How deep YAML nests; it is not looked any deeper than `_DEEPEST` and one."""
+    deepest = depth = 0
+    for event in yaml.parse(data, Loader=yaml.CSafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            deepest = max(deepest, depth)
+            if depth > _DEEPEST:
+                break
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+    return deepest
+
+
+def _unfolded(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many nodes there are with every alias written out; `known` gets each node's number.
+
+    Raises `ConstructorError` on a key that stands twice.
+    """
+    if id(node) in known:
+        return known[id(node)]
+    # Also for a node that contains itself: what can't hold such a thing tells later.
+    known[id(node)] = 1
+    inner: list[yaml.Node] = []
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key `{shown(key.value)}` stands twice", key.start_mark
+                    )
+                seen.add(key.value)
+            inner += (key, value)
+    elif isinstance(node, yaml.SequenceNode):
+        inner = node.value
+    known[id(node)] = 1 + sum(_unfolded(part, known) for part in inner)
+    return known[id(node)]
+
+
 def _objects(source: str, line: int, content: Any) -> Iterator[Document]:
     if not isinstance(content, dict) or not isinstance(content.get("kind"), str):
         raise BadInputError(
             f"{source} (line {line}): not a Kubernetes object: it has no kind; "
             "check the indentation, or leave the file out"
         )
+    document = Document(source, line, content)
+    proper = _KINDS.get(content["kind"].lower(), content["kind"])
+    if content["kind"] != proper:
+        document.refuse(f"Kubernetes writes this kind {proper}")
     if content["kind"] == "List" or (content["kind"].endswith("List") and "items" in content):
-        for index, item in enumerate(content.get("items") or ()):
+        items = content.get("items") or []
+        if not isinstance(items, list):
+            document.refuse("its items are no list")
+        for index, item in enumerate(items):
             yield from _objects(f"{source}[{index}]", line, item)
     else:
-        yield Document(source, line, content)
+        yield document
+
+
+def demand_containers(document: Document) -> None:
+    """Raise `BadInputError` on a pod or pod template without any container.
+
+    The API server refuses one, and nothing in it could be judged: most likely a misspelt field.
+    """
+    template = TEMPLATES[document.content["kind"]]
+    path = ""
+    found: Any = document.content
+    for name in [*filter(None, template.split(".")), "spec", "containers"]:
+        path = f"{path}.{name}".lstrip(".")
+        inner = found.get(name)
+        if not inner:
+            near = difflib.get_close_matches(name, map(str, found), n=1, cutoff=0.7)
+            hint = f"; did you mean it by `{shown(near[0])}`?" if near and name not in found else ""
+            document.refuse(f"`{path}` is missing or empty: the API server would refuse it{hint}")
+        found = inner

@@ -1,6 +1,9 @@
 """`mendix-mesh review`: the offline twin of the webhook, for manifests and stored pods."""
 
+import datetime
+import difflib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +54,15 @@ class Reviewed(msgspec.Struct):
     summary: dict[str, int]
 
 
+def _namespace(_ctx: click.Context, _param: click.Parameter, given: str) -> str:
+    """The name of a namespace as Kubernetes allows it; raises `BadParameter` on any other."""
+    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", given):
+        raise click.BadParameter(
+            f"{given!r} is no namespace: a-z, 0-9 and - make one, 63 of them at most."
+        )
+    return given
+
+
 @click.command(
     "review",
     epilog="""Examples:
@@ -74,7 +86,9 @@ class Reviewed(msgspec.Struct):
     "--mode", type=click.Choice(MODES),
     help="Mode of every namespace; else from Namespaces in the input, else enforce.",
 )  # fmt: skip
-@click.option("-n", "--namespace", default="default", help="For objects that name none.")
+@click.option(
+    "-n", "--namespace", default="default", callback=_namespace, help="For objects that name none."
+)
 @click.option("--final", is_flag=True, help="Judge by evidence: these are stored pods.")
 @click.option("--ingress", is_flag=True, help="The pods are an ingress controller's.")
 @click.option(
@@ -96,7 +110,10 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
     Plain manifests are judged by what they would become after mutation. With --final, and in
     AdmissionReviews, pods are judged as they are: is the mesh's proxy really in them?
     """
-    reviewer = _Reviewer(read_settings(settings), mesh, mode, namespace, final, ingress)
+    read = read_settings(settings)
+    for line in read.lapsed(datetime.date.today()):
+        click.echo(f"Warning: {line}", err=True)
+    reviewer = _Reviewer(read, mesh, mode, namespace, final, ingress)
     documents = list(_manifests.read(files))
     if not documents:
         raise BadInputError(f"nothing to review: {', '.join(files)} holds no Kubernetes object")
@@ -137,8 +154,8 @@ class _Reviewer:
         """Review them in order; Namespaces count wherever they stand."""
         for document in documents:
             if document.content["kind"] == "Namespace":
-                meta = document.content.get("metadata") or {}
-                self._namespaces[str(meta.get("name"))] = meta.get("labels") or {}
+                meta = _converted(document).metadata or objects.Meta()
+                self._namespaces[meta.name or ""] = meta.labels or {}
         results = [result for document in documents for result in self._one(document)]
         counts = Counter(result.verdict for result in results)
         summary = {"admitted": 0, "denied": 0, **counts}
@@ -148,20 +165,25 @@ class _Reviewer:
 
     def _one(self, document: Document) -> Iterator[Result]:
         kind = document.content["kind"]
+        if kind == wire.KIND:
+            yield self._review(document)
+        elif kind in TEMPLATES or kind == "Ingress":
+            yield self._manifest(document)
+        elif kind != "Namespace":
+            self.skipped[kind] += 1
+
+    def _review(self, document: Document) -> Result:
         try:
-            if kind == wire.KIND:
-                asked = wire.decode(json.dumps(document.content).encode())
-                yield self._judged(document, request_of(asked, ingress=self._ingress), [], True)
-            elif kind in TEMPLATES or kind == "Ingress":
-                yield self._manifest(document)
-            elif kind != "Namespace":
-                self.skipped[kind] += 1
-        except (objects.UndecodableError, wire.BadReviewError, TypeError) as error:
-            where = f"{document.source} (line {document.line})"
-            raise BadInputError(f"{where}: not a valid {kind}: {error}") from None
+            asked = wire.decode(json.dumps(document.content).encode())
+            request = request_of(asked, ingress=self._ingress)
+        except (objects.UndecodableError, wire.BadReviewError, TypeError, ValueError) as error:
+            document.refuse(str(error))
+        return self._judged(document, request, [], True)
 
     def _manifest(self, document: Document) -> Result:
-        obj = objects.convert(document.content)
+        obj = _converted(document)
+        if obj.kind in TEMPLATES:
+            _manifests.demand_containers(document)
         namespace = (obj.metadata.namespace if obj.metadata else None) or self._default
         request = Request(
             namespace=namespace, object=obj, ingress=self._ingress, stored=self._final
@@ -215,6 +237,14 @@ class _Reviewer:
         return self._meshes.get(mesh, self._meshes["unknown"]), mode
 
 
+def _converted(document: Document) -> objects.Object:
+    """The fields that policy reads; raises `BadInputError` where they are of a wrong type."""
+    try:
+        return objects.convert(document.content)
+    except objects.UndecodableError as error:
+        document.refuse(str(error))
+
+
 _MARKS = {"admitted": "✔", "denied": "✘", "warned": "!", "audited": "!", "exempt": "○"}
 _STYLES = {"admitted": "green", "denied": "bold red", "warned": "yellow", "audited": "yellow"}
 
@@ -239,8 +269,15 @@ def _show(printer: Printer, reviewed: Reviewed, skipped: Counter[str]) -> None:
     counts = ", ".join(f"{n} {verdict}" for verdict, n in reviewed.summary.items())
     printer.parts((f"{len(reviewed.results)} reviewed: {counts}", "bold"))
     if skipped:
-        kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(skipped.items()))
+        kinds = ", ".join(
+            f"{number} {kind}{_meant(kind)}" for kind, number in sorted(skipped.items())
+        )
         printer.parts((f"not reviewed: {kinds}", "dim"))
+
+
+def _meant(kind: str) -> str:
+    near = difflib.get_close_matches(kind, TEMPLATES, n=1, cutoff=0.8)
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def _added(patch: list[Operation]) -> Iterator[str]:

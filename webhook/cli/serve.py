@@ -2,6 +2,7 @@
 
 import base64
 import ipaddress
+import math
 import socket
 import tempfile
 from collections.abc import Sequence
@@ -62,6 +63,8 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
         raise click.UsageError("give --tls-cert-file and --tls-private-key-file, or --dev alone")
     if client_name and not client_ca_file:
         raise click.UsageError("--client-name needs --client-ca-file")
+    if drain_seconds is not None and math.isnan(drain_seconds):
+        raise click.UsageError("--drain-seconds nan is no number of seconds")
     read = read_settings(settings)
     if drain_seconds is None:
         drain_seconds = 0 if dev else 5
@@ -71,8 +74,7 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
             ExitStack() as stack,
         ):
             if dev:
-                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="mendix-mesh-"))
-                files = _throw_away(Path(folder), dev_name, listener)
+                files = _throw_away(_folder(stack), dev_name, listener)
             options = Options(
                 listener,
                 tls.Files(files[0], files[1], client_ca_file),
@@ -83,6 +85,16 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
             serve(options, read, lambda: read_settings(settings))
     except (ListenError, tls.CertificateError) as error:
         raise BadInputError(str(error)) from None
+
+
+def _folder(stack: ExitStack) -> Path:
+    """A folder that goes with the stack."""
+    try:
+        return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mendix-mesh-")))
+    except OSError as error:
+        raise BadInputError(
+            f"--dev has no folder for its certificate: {error.strerror}; name one in TMPDIR"
+        ) from None
 
 
 def _throw_away(folder: Path, names: Sequence[str], listener: socket.socket) -> list[Path]:

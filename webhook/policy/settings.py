@@ -13,11 +13,17 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 from msgspec import Meta
 
-from webhook.policy import ports
+from webhook.policy import mistakes, ports
 
 Text = Annotated[str, Meta(min_length=1)]
 CheckId = Annotated[str, Meta(pattern="^[a-z][a-z0-9-]*$")]
-PortList = Annotated[str, Meta(pattern=r"^\s*(\d+(\s*-\s*\d+)?(\s*,\s*\d+(\s*-\s*\d+)?)*)?\s*$")]
+PortList = Annotated[
+    str,
+    Meta(
+        pattern=r"^\s*(\d+(\s*-\s*\d+)?(\s*,\s*\d+(\s*-\s*\d+)?)*)?\s*$",
+        extra={mistakes.FORM: 'ports and ranges, separated by commas, as "80,8000-8100"'},
+    ),
+]
 
 
 class SettingsError(ValueError):
@@ -289,27 +295,42 @@ class Settings(_Strict, frozen=True, kw_only=True, rename="camel"):
                 return exemption
         return None
 
+    def lapsed(self, today: datetime.date) -> list[str]:
+        """A line for each exemption and allowance whose last day has passed: it does nothing."""
+        dated: list[tuple[str, Exemption | Allow]] = [
+            *((f"exemptions[{i}]", entry) for i, entry in enumerate(self.exemptions)),
+            *((f"allow[{i}]", entry) for i, entry in enumerate(self.allow)),
+        ]
+        return [
+            f"settings.{path} ended on {entry.until} and does nothing: remove it, or set a later "
+            f"`until` (its reason: {' '.join(entry.reason.split())})"
+            for path, entry in dated
+            if entry.until and entry.until < today
+        ]
+
 
 def parse(document: Any, *, checks: frozenset[str]) -> Settings:
     """Make settings of a parsed YAML document; None (an empty file) gives the defaults.
 
     `checks` are the ids that levels and exemptions may name. Raises `SettingsError`.
     """
+    given = {} if document is None else document
     try:
-        settings = msgspec.convert({} if document is None else document, Settings)
-    except (msgspec.ValidationError, RecursionError) as error:
-        raise SettingsError(str(error).replace("`$", "`settings")) from None
+        settings = msgspec.convert(given, Settings)
+    except msgspec.ValidationError as error:
+        raise SettingsError(mistakes.explain(str(error), given, Settings, checks)) from None
+    except RecursionError:
+        raise SettingsError("nests too deep - at `settings`; does it contain itself?") from None
     named = [
         (f"settings.levels[{i}].check", change.check) for i, change in enumerate(settings.levels)
     ] + [
-        (f"settings.exemptions[{i}].checks", check)
+        (f"settings.exemptions[{i}].checks[{j}]", check)
         for i, exemption in enumerate(settings.exemptions)
-        for check in exemption.checks
+        for j, check in enumerate(exemption.checks)
     ]
     for path, check in named:
         if check not in checks:
-            known = ", ".join(sorted(checks))
-            raise SettingsError(f"there is no check `{check}` - at `{path}`; there are: {known}")
+            raise SettingsError(mistakes.unknown("check", check, path, checks))
     for path, text in (
         ("linkerd.skipInboundPorts", settings.linkerd.skip_inbound_ports),
         ("linkerd.skipOutboundPorts", settings.linkerd.skip_outbound_ports),
@@ -319,7 +340,10 @@ def parse(document: Any, *, checks: frozenset[str]) -> Settings:
         *((f"allow[{i}].outboundPorts", a.outbound_ports) for i, a in enumerate(settings.allow)),
     ):
         for part in ports.beyond(text, ((0, 65535),)):
-            raise SettingsError(f"no such ports: {part} - at `settings.{path}`")
+            raise SettingsError(
+                f"no such ports: {mistakes.shown(part)} - at `settings.{path}`; "
+                "they go from 0 to 65535, and a range from low to high"
+            )
     return settings
 
 

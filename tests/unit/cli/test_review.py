@@ -1,6 +1,8 @@
 """`mendix-mesh review`: what the webhook would do, said offline."""
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +197,176 @@ def test_unusable_input_is_exit_code_2_and_one_line_that_says_where(text: str, w
     assert words in outcome.stderr
     assert outcome.stderr.count("\n") == 1
     assert "Traceback" not in outcome.output
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (POD.replace("containers", "contaniers"),
+         "not a valid Pod: `spec.containers` is missing or empty: the API server would refuse it; "
+         "did you mean it by `contaniers`?"),
+        ("kind: Pod\n", "not a valid Pod: `spec` is missing or empty"),
+        ("kind: Pod\nspec: {containers: []}\n", "`spec.containers` is missing or empty"),
+        ("kind: Job\nspec: {template: {spec: {containers: null}}}\n",
+         "not a valid Job: `spec.template.spec.containers` is missing or empty"),
+        ("kind: CronJob\nspec: {jobTemplate: {spec: {templat: {}}}}\n",
+         "not a valid CronJob: `spec.jobTemplate.spec.template` is missing or empty: "
+         "the API server would refuse it; did you mean it by `templat`?"),
+        ("kind: List\nitems: [{kind: Deployment, spec: {replicas: 1}}]\n",
+         "-#1[0] (line 6): not a valid Deployment: `spec.template` is missing or empty"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("final", [(), ("--final",)])
+def test_a_pod_without_containers_is_unusable_for_nothing_in_it_could_be_judged(
+    text: str, words: str, final: tuple[str, ...]
+) -> None:
+    outcome = run("-f", "-", *final, stdin=f"{POD}---\n{text}")
+    assert outcome.exit_code == 2
+    assert outcome.stderr.startswith("Error: -#1")
+    assert words in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("kind: pod\n", "-#0 (line 1): not a valid pod: Kubernetes writes this kind Pod"),
+        ("kind: List\nitems: 5\n", "not a valid List: its items are no list"),
+        ("kind: Namespace\nmetadata: [a]\n", "not a valid Namespace: Expected `object"),
+        ("kind: Namespace\nmetadata: {name: a, labels: {b: 5}}\n", "at `$.metadata.labels[...]`"),
+        ("kind: Pod\nkind: Pod\n", "-:2:1: not YAML: the key `kind` stands twice"),
+        ('{"kind": "Pod", "kind": "Job"}', "-:1:17: not YAML: the key `kind` stands twice"),
+        ("kind: Pod\nmetadata:\n\tname: a\n", "-:3:1: not YAML"),
+        ("[" * 200_000, "-: nests more than 300 deep"),
+        ("- " * 200_000, "-: nests more than 300 deep"),
+    ],
+)
+def test_what_no_manifest_has_is_told_in_one_line(text: str, words: str) -> None:
+    outcome = run("-f", "-", stdin=text)
+    assert outcome.exit_code == 2, outcome.output
+    assert words in outcome.stderr
+    assert outcome.stderr.count("\n") == 1
+
+
+def test_a_key_that_stands_twice_in_a_json_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "pod.json").write_text('{"kind": "Pod", "kind": "Job"}')
+    outcome = run("-f", str(tmp_path))
+    assert outcome.exit_code == 2
+    assert f"{tmp_path}/pod.json: not JSON: the key `kind` stands twice" in outcome.stderr
+
+
+def test_aliases_that_unfold_without_end_are_refused() -> None:
+    levels = "\n".join(f"a{i}: &a{i} [{f'*a{i - 1},' * 10}]" for i in range(1, 10))
+    outcome = run("-f", "-", stdin=f"a0: &a0 [x]\n{levels}\n{POD}")
+    assert outcome.exit_code == 2
+    assert "its aliases unfold for ever" in outcome.stderr
+
+
+def test_aliases_and_merge_keys_are_read() -> None:
+    text = """\
+x: &x {kind: Job, metadata: {name: shop}}
+y: &y
+  <<: *x
+  kind: Pod
+spec: &spec {containers: [{name: app, image: app}]}
+"""
+    (result,) = results(stdin=text + "<<: *y\nagain: *spec\n")
+    assert (result["kind"], result["name"]) == ("Pod", "shop")
+
+
+def test_dates_and_equals_signs_are_text_as_they_are_to_kubernetes() -> None:
+    dated = POD.replace("name: shop", "name: shop, labels: {a: 2026-01-31, b: 2026-02-30, c: =}")
+    (result,) = results(stdin=dated)
+    assert result["verdict"] == "admitted"
+
+
+def test_a_kind_that_may_be_misspelt_is_asked_about() -> None:
+    outcome = run("-f", "-", stdin="kind: Deploymnet\n---\nkind: Service\n")
+    assert "not reviewed: 1 Deploymnet (did you mean Deployment?), 1 Service\n" in outcome.stdout
+
+
+@pytest.mark.parametrize("name", ["", "a b", "A", "-a", "a" * 64])
+def test_a_namespace_that_can_not_be_is_told(name: str) -> None:
+    outcome = run("-f", "-", "-n", name, stdin=POD)
+    assert outcome.exit_code == 2
+    assert f"{name!r} is no namespace" in outcome.stderr
+
+
+def test_what_has_lapsed_in_the_settings_is_told_beside_the_output(tmp_path: Path) -> None:
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(
+        "exemptions: [{checks: [host-network], namespaces: [mendix], reason: x, until: 2020-02-29}]"
+    )
+    outcome = run("-f", "-", "-o", "json", "--settings", str(settings), stdin=HOST_NETWORK)
+    assert outcome.stderr.startswith("Warning: settings.exemptions[0] ended on 2020-02-29 and does")
+    assert json.loads(outcome.stdout)["summary"]["denied"] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("loop.yaml", "Too many levels of symbolic links"), ("dangling.yaml", "No such file"),
+     ("x" * 300, "File name too long"), ("file.yaml/x", "Not a directory")],
+)  # fmt: skip
+def test_a_path_that_leads_nowhere_is_named(tmp_path: Path, name: str, why: str) -> None:
+    (tmp_path / "loop.yaml").symlink_to("loop.yaml")
+    (tmp_path / "dangling.yaml").symlink_to("nowhere")
+    (tmp_path / "file.yaml").write_text(POD)
+    outcome = run("-f", str(tmp_path / name))
+    assert outcome.exit_code == 2
+    assert f"can't read {tmp_path / name}: {why}" in outcome.stderr
+
+
+def test_a_link_in_a_folder_that_leads_nowhere_is_not_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "good.yaml").write_text(POD)
+    (tmp_path / "dangling.yaml").symlink_to("nowhere")
+    outcome = run("-f", str(tmp_path))
+    assert outcome.exit_code == 2
+    assert f"can't read {tmp_path / 'dangling.yaml'}: No such file" in outcome.stderr
+
+
+def test_a_folder_that_links_to_itself_is_searched_once(tmp_path: Path) -> None:
+    (tmp_path / "good.yaml").write_text(POD)
+    (tmp_path / "again").symlink_to(".")
+    assert json.loads(run("-f", str(tmp_path), "-o", "json").stdout)["summary"]["admitted"] == 1
+
+
+def test_a_folder_that_may_not_be_read_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "good.yaml").write_text(POD)
+    (tmp_path / "secret").mkdir()
+    scan = os.scandir
+
+    def refusing(path: str) -> Any:
+        if Path(path).name == "secret":  # root may read all: no mode would keep it out
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    outcome = run("-f", str(tmp_path))
+    assert outcome.exit_code == 2
+    assert f"can't read {tmp_path / 'secret'}: Permission denied" in outcome.stderr
+
+
+@pytest.mark.parametrize("text", [POD, POD.replace("Pod", "shop"), "shop: 1\nshop: 2\n"])
+def test_no_manifest_writes_lines_or_colours_of_its_own(text: str) -> None:
+    outcome = run("-f", "-", stdin=text.replace("shop", r'"shop\n\e[32madmitted"'))
+    assert "\x1b" not in outcome.output
+    assert r"shop\n\x1b[32madmitted" in outcome.output
+
+
+def test_an_empty_name_is_not_the_working_folder() -> None:
+    outcome = run("-f", "")
+    assert outcome.exit_code == 2
+    assert "-f wants a file, a folder, or - for standard input" in outcome.stderr
+
+
+def test_a_file_name_that_is_no_text_is_shown_all_the_same(tmp_path: Path) -> None:
+    file = tmp_path / os.fsdecode(b"odd\xff.yaml")
+    file.write_text(POD)
+    for form in ("table", "json", "yaml"):
+        outcome = run("-f", str(file), "-o", form)
+        assert outcome.exit_code == 0, outcome.exc_info
+        assert "odd\\" in outcome.stdout
 
 
 def test_a_missing_file_is_named() -> None:

@@ -92,13 +92,32 @@ class TestRefusals:
         result = serve("--settings", tmp_path / "settings.yaml", *files.arguments)
         assert_refused(
             result,
-            f"{tmp_path / 'settings.yaml'}: Object contains unknown field `proxyUID` - at "
-            "`settings.linkerd`",
+            f"{tmp_path / 'settings.yaml'}: there is no setting `proxyUID` - at "
+            "`settings.linkerd`; did you mean `proxyUid`? There are: "
+            "controlPlaneNamespace, inboundPolicy, initImages, proxyGid, proxyImages, proxyUid, "
+            "skipInboundPorts, skipOutboundPorts, skipSubnets",
         )
 
     def test_a_name_that_can_be_in_no_certificate(self) -> None:
         result = serve("--dev", "--listen", "127.0.0.1:0", "--dev-name", "münchen.example.com")
         assert_refused(result, "münchen.example.com can't be in a certificate: write it as xn--…")
+
+    @pytest.mark.parametrize("name", ["", "a b", "x" * 300, "https://a.example.com"])
+    def test_a_name_that_is_no_host_s(self, name: str) -> None:
+        result = serve("--dev", "--listen", "127.0.0.1:0", "--dev-name", name)
+        assert_refused(
+            result, f"{name!r} can't be in a certificate: it is no host name and no address"
+        )
+
+    def test_no_folder_for_the_throw_away_certificate(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+        assert_refused(
+            serve("--dev", "--listen", "127.0.0.1:0"),
+            "--dev has no folder for its certificate: No such file or directory; "
+            "name one in TMPDIR",
+        )
 
     @pytest.mark.parametrize("given", ["", "cert", "key", "dev cert", "dev key", "dev cert key"])
     def test_half_a_pair_or_one_too_many(self, files: Files, given: str) -> None:
@@ -114,7 +133,16 @@ class TestRefusals:
         )
 
     @pytest.mark.parametrize(
-        "arguments", [("--log-level", "loud"), ("--port", "1"), ("extra",), ("--settings", "/")]
+        "arguments",
+        [
+            ("--log-level", "loud"),
+            ("--port", "1"),
+            ("extra",),
+            ("--settings", "/"),
+            ("--drain-seconds", "nan"),
+            ("--drain-seconds", "inf"),
+            ("--drain-seconds", "-1"),
+        ],
     )
     def test_what_the_command_line_does_not_know(self, arguments: tuple[str, ...]) -> None:
         result = serve("--dev", *arguments)
@@ -239,6 +267,16 @@ class TestDev:
         result = serve("--dev", "--dev-name", "a.example.com")
         assert " https://10.1.2.3:8443/version\n" in result.stderr
         assert made == [["localhost", "127.0.0.1", "::1", "10.1.2.3", "a.example.com"]]
+
+
+def test_what_has_lapsed_is_logged_at_the_start(tmp_path: Path) -> None:
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("allow: [{namespaces: [a], reason: moved, until: 2020-02-29}]")
+    server = Server(tmp_path / "server.log", *Files(tmp_path).arguments, "--settings", settings)
+    assert server.stop() == 0
+    (warning,) = [entry for entry in server.logged() if entry["level"] == "warning"]
+    assert warning["event"] == "lapsed"
+    assert str(warning["what"]).startswith("settings.allow[0] ended on 2020-02-29 ")
 
 
 class TestEnd:

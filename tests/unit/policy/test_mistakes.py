@@ -1,0 +1,199 @@
+"""A mistake in the settings file in words: what is wrong, where, and how to mend it."""
+
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from webhook.policy import checks
+from webhook.policy.settings import SettingsError, parse
+
+IDS = ", ".join(sorted(checks.ids()))
+KEYS = "allow, exemptions, ingress, istio, levels, linkerd, optOut"
+HELM = ". Is that a Helm values file? Give only what stands under `settings:`"
+PORTS = 'write ports and ranges, separated by commas, as "80,8000-8100"'
+ENTRY = {"checks": ["host-network"], "namespaces": ["mendix"], "reason": "agreed"}
+
+
+def refusal(document: Any) -> str:
+    with pytest.raises(SettingsError) as raised:
+        parse(document, checks=checks.ids())
+    return str(raised.value)
+
+
+def exemption(**changed: Any) -> dict[str, Any]:
+    return {"exemptions": [{**ENTRY, **changed}]}
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({"exemption": []},
+         "there is no setting `exemption` - at `settings`; did you mean `exemptions`? "
+         f"There are: {KEYS}"),
+        ({"optout": "deny"},
+         f"there is no setting `optout` - at `settings`; did you mean `optOut`? There are: {KEYS}"),
+        ({"color": "red"}, f"there is no setting `color` - at `settings`; there are: {KEYS}"),
+        (exemption(till="x"),
+         "there is no setting `till` - at `settings.exemptions[0]`; did you mean `until`? "
+         "There are: checks, namespaces, reason, selector, until"),
+        # A key may look like a path of msgspec's.
+        ({"x` - at `$.linkerd": 1},
+         f"there is no setting `x` - at `$.linkerd` - at `settings`; there are: {KEYS}"),
+        ({"a\x1b[31m": 1},
+         f"there is no setting `a\\x1b[31m` - at `settings`; there are: {KEYS}"),
+    ],
+)  # fmt: skip
+def test_an_unknown_key_is_told_with_the_nearest_and_those_that_there_are(
+    document: Any, message: str
+) -> None:
+    assert refusal(document) == message
+
+
+@pytest.mark.parametrize("others", [{}, {"image": "x"}])
+def test_the_values_of_the_chart_are_known_for_what_they_are(others: Any) -> None:
+    assert refusal({**others, "settings": {"optOut": "deny"}}).endswith(HELM)
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({"optOut": "ask"},
+         "there is no value `ask` - at `settings.optOut`; there are: deny, override"),
+        ({"optOut": None}, "must not be empty - at `settings.optOut`; fill it in, or leave it out"),
+        ({"linkerd": {"inboundPolicy": "all-authenticate"}},
+         "there is no value `all-authenticate` - at `settings.linkerd.inboundPolicy`; did you mean "
+         "`all-authenticated`? There are: all-authenticated, all-unauthenticated, audit, "
+         "cluster-authenticated, cluster-unauthenticated, deny"),
+        ({"ingress": {"classes": {"a": "none", "b": "nginx"}}},
+         "there is no value `nginx` - at `settings.ingress.classes.b`; did you mean `f5-nginx`? "
+         "There are: f5-nginx, ingress-nginx, none"),
+    ],
+)  # fmt: skip
+def test_a_value_that_there_is_not_is_told_with_those_that_there_are(
+    document: Any, message: str
+) -> None:
+    assert refusal(document) == message
+
+
+@pytest.mark.parametrize("text", ["soon", "2026-02-30", "2027-1-5", "2027-01-31T10:00:00", "5"])
+def test_a_date_that_is_none_is_told_with_its_place_and_a_right_one(text: str) -> None:
+    expected = f"`{text}` is no date - at `settings.exemptions[0].until`; write it as 2027-01-31"
+    assert refusal(exemption(until=text)) == expected
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({"linkerd": {"skipOutboundPorts": "http"}},
+         f"`http` is not possible - at `settings.linkerd.skipOutboundPorts`; {PORTS}"),
+        ({"linkerd": {"skipOutboundPorts": 25}},
+         f"must be text, not a number - at `settings.linkerd.skipOutboundPorts`; {PORTS}"),
+        ({"allow": [{"namespaces": ["a"], "reason": "x", "inboundPorts": "1;2"}]},
+         f"`1;2` is not possible - at `settings.allow[0].inboundPorts`; {PORTS}"),
+    ],
+)  # fmt: skip
+def test_a_list_of_ports_that_is_none_is_told_in_words(document: Any, message: str) -> None:
+    assert refusal(document) == message
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        (exemption(checks=["Host-Network"]),
+         "there is no check `Host-Network` - at `settings.exemptions[0].checks[0]`; "
+         f"did you mean `host-network`? There are: {IDS}"),
+        (exemption(reason=""), "must not be empty - at `settings.exemptions[0].reason`"),
+        (exemption(namespaces=[]),
+         "must not be empty - at `settings.exemptions[0].namespaces`; give one at least"),
+        (exemption(namespaces="mendix"),
+         "must be a list, not text - at `settings.exemptions[0].namespaces`; write [mendix]"),
+        (exemption(namespaces=["a", 5]),
+         "must be text, not a number - at `settings.exemptions[0].namespaces[1]`; "
+         "write it in quotes"),
+        (exemption(selector={"matchLabels": {"a": "b", "c.d/e": True}}),
+         "must be text, not true or false - at "
+         "`settings.exemptions[0].selector.matchLabels.c.d/e`; write it in quotes"),
+        ({"exemptions": [{"checks": ["host-network"], "reason": "x"}]},
+         "`namespaces` is missing - at `settings.exemptions[0]`; add it: names or globs; "
+         "* is every namespace"),
+        ({"exemptions": [ENTRY, None]},
+         "must not be empty - at `settings.exemptions[1]`; fill it in, or leave it out"),
+        ({"linkerd": {"proxyUid": 0}},
+         "0 is too small - at `settings.linkerd.proxyUid`; 1 is the least"),
+        ({"linkerd": {"proxyGid": "5"}},
+         "must be a whole number, not text - at `settings.linkerd.proxyGid`; "
+         "write it without quotes"),
+        ({"linkerd": {"proxyUid": True}},
+         "must be a whole number, not true or false - at `settings.linkerd.proxyUid`"),
+        ({"istio": {"nativeSidecars": "yes"}},
+         "must be true or false, not text - at `settings.istio.nativeSidecars`"),
+        ({"linkerd": None},
+         "must not be empty - at `settings.linkerd`; fill it in, or leave it out"),
+        ({"linkerd": {1: 2}},
+         "the key `1` must be text - at `settings.linkerd`; put it into quotes"),
+        ([], "must be a mapping, not a list - at `settings`; start with a key, as `optOut:`"),
+        ("text", "must be a mapping, not text - at `settings`; start with a key, as `optOut:`"),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_is_told_with_its_place_and_what_is_wanted(
+    document: Any, message: str
+) -> None:
+    assert refusal(document) == message
+
+
+FULL = """
+optOut: deny
+linkerd: {proxyUid: 5, proxyGid: 6, skipInboundPorts: "80", inboundPolicy: deny, skipSubnets: [x]}
+istio: {revision: x, nativeSidecars: true, excludeOutboundIPRanges: [x]}
+ingress: {classes: {a: none}, upstreamVhost: true}
+levels: [{check: udp-port, level: deny, reason: x}]
+allow: [{namespaces: [x], reason: x, inboundPorts: "80", subnets: [x], until: 2027-01-31}]
+exemptions:
+- checks: [udp-port]
+  namespaces: [x]
+  reason: x
+  until: 2027-01-31
+  selector: {matchLabels: {a: b}, matchExpressions: [{key: a, operator: In, values: [b]}]}
+"""
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.dates() | st.text(max_size=20)
+    | st.binary(max_size=3) | st.sampled_from(["deny", "$", "- at `$.linkerd`", "reason"]),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.text(max_size=8) | st.integers() | st.just("checks"), inner, max_size=3),
+    max_leaves=6,
+)  # fmt: skip
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The path of every value in a document."""
+    pairs: list[tuple[Any, Any]] = []
+    if isinstance(value, dict):
+        pairs += value.items()
+    elif isinstance(value, list):
+        pairs += enumerate(value)
+    return [path, *(place for key, part in pairs for place in places(part, (*path, key)))]
+
+
+def changed(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+    """The document with another value at a place."""
+    if not path:
+        return new
+    copy = value.copy()
+    copy[path[0]] = changed(value[path[0]], path[1:], new)
+    return copy
+
+
+@given(st.sampled_from(places(yaml.safe_load(FULL))), VALUES)
+def test_any_value_at_any_place_is_read_or_refused_in_one_line(
+    path: tuple[Any, ...], value: Any
+) -> None:
+    message = ""
+    try:
+        parse(changed(yaml.safe_load(FULL), path, value), checks=checks.ids())
+    except SettingsError as error:
+        message = str(error)
+    assert message.isprintable()
+    assert not message or "`settings" in message

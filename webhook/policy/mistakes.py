@@ -1,0 +1,180 @@
+"""What is wrong in a settings file, in words: what, where, and how to mend it.
+
+msgspec says where a mistake is, and little of what would be right there. The types of the settings
+know that: the path leads to both the type and the value, from which the words are made.
+"""
+
+import datetime
+import difflib
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from msgspec import inspect
+
+#: Key of `Meta(extra=…)` under which a type with a pattern says in words what it wants.
+FORM = "form"
+
+#: The path at the end of msgspec's messages: `$.exemptions[0].until`, `[...]` for any key.
+_PATH = re.compile(r" - at `(?P<key>key` in `)?\$(?P<path>[^`]*)`$")
+_STEP = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
+_EMPTY = "must not be empty"
+#: A value is shown no longer than this.
+_SHOWN = 60
+
+
+def unknown(what: str, given: Any, path: str, known: Iterable[str]) -> str:
+    """The words for a name that does not exist, with the nearest that does, and all of them."""
+    names = sorted(known)
+    folded = {name.lower(): name for name in names}
+    near = difflib.get_close_matches(str(given).lower(), folded, n=1)
+    hint = f"did you mean `{folded[near[0]]}`? There are" if near else "there are"
+    return f"there is no {what} {_quoted(given)} - at `{path}`; {hint}: {', '.join(names)}"
+
+
+def printable(text: str) -> str:
+    """The text on one line, with nothing in it that a terminal would obey."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def shown(value: Any) -> str:
+    """A value, printable and not too long."""
+    text = str(value)
+    return printable(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
+
+
+def explain(message: str, document: Any, root: type, checks: Iterable[str]) -> str:
+    """Say in words what msgspec's `message` means, of a `document` that is to be a `root`.
+
+    `checks` are the ids that there are.
+    """
+    node, value, path = inspect.type_info(root), document, "settings"
+    # Keys of the user's stand in the message too: none but known ones may be taken for a path.
+    found = None if _strange(node, value) else _PATH.search(message)
+    for name, index in _STEP.findall(found["path"]) if found else ():
+        node = _plain(node)
+        if isinstance(node, inspect.StructType):
+            node = next(field.type for field in node.fields if field.encode_name == name)
+            value, path = value[name], f"{path}.{name}"
+        elif isinstance(node, inspect.ListType):
+            node, value, path = node.item_type, value[int(index)], f"{path}[{index}]"
+        elif isinstance(node, inspect.DictType):
+            node = node.value_type
+            key = next(key for key, inner in value.items() if not _fits(_plain(node), inner))
+            value, path = value[key], f"{path}.{shown(key)}"
+    return _words(_form(node), _plain(node), value, path, checks)
+
+
+def _words(form: str, node: inspect.Type, value: Any, path: str, checks: Iterable[str]) -> str:
+    """What is wrong with a value where a type is wanted."""
+    if isinstance(node, inspect.StructType | inspect.DictType) and isinstance(value, dict):
+        return _keys(node, value, path)
+    if isinstance(node, inspect.LiteralType) and value is not None:
+        return unknown("value", value, path, [str(known) for known in node.values])
+    if isinstance(node, inspect.StrType) and isinstance(value, str) and node.pattern and not form:
+        return unknown("check", value, path, checks)
+    what, mend = _leaf(form, node, value)
+    return f"{what} - at `{path}`{mend and f'; {mend}'}"
+
+
+def _leaf(form: str, node: inspect.Type, value: Any) -> tuple[str, str]:
+    """What is wrong with a value that has no keys, and how it is mended where that is plain."""
+    if value is None:
+        return _EMPTY, "fill it in, or leave it out"
+    if isinstance(node, inspect.DateType):
+        return f"{_quoted(value)} is no date", "write it as 2027-01-31"
+    if isinstance(node, inspect.StrType) and isinstance(value, str):
+        return (f"{_quoted(value)} is not possible", f"write {form}") if form else (_EMPTY, "")
+    if isinstance(node, inspect.ListType) and isinstance(value, list):
+        return _EMPTY, "give one at least"
+    if isinstance(node, inspect.IntType) and type(value) is int:
+        return f"{value} is too small", f"{node.ge} is the least"
+    return f"must be {_NAMES[type(node)]}, not {_kind(value)}", _mend(form, node, value)
+
+
+def _keys(node: inspect.StructType | inspect.DictType, value: dict[Any, Any], path: str) -> str:
+    """What is wrong with the keys of a mapping."""
+    odd = next((key for key in value if not isinstance(key, str)), None)
+    if odd is not None:
+        return f"the key {_quoted(odd)} must be text - at `{path}`; put it into quotes"
+    known = {field.encode_name: field for field in getattr(node, "fields", ())}
+    strange = _strange(node, value)
+    if strange:
+        message = unknown("setting", strange[0], path, known)
+        if path == "settings" and "settings" in value:
+            message += ". Is that a Helm values file? Give only what stands under `settings:`"
+        return message
+    missing = next(f for name, f in known.items() if f.required and name not in value)
+    about = _described(missing.type)
+    return f"`{missing.encode_name}` is missing - at `{path}`; add it{about and f': {about}'}"
+
+
+def _strange(node: inspect.Type, value: Any) -> list[Any]:
+    """The keys of a mapping that its type does not know."""
+    if not isinstance(node, inspect.StructType) or not isinstance(value, dict):
+        return []
+    return [key for key in value if key not in {field.encode_name for field in node.fields}]
+
+
+def _mend(form: str, node: inspect.Type, value: Any) -> str:
+    """How a value of a wrong type is mended, where that is plain."""
+    if isinstance(node, inspect.StructType):
+        return f"start with a key, as `{node.fields[0].encode_name}:`"
+    if isinstance(node, inspect.StrType) and not isinstance(value, list | dict):
+        return f"write {form or 'it in quotes'}"
+    if isinstance(node, inspect.ListType) and isinstance(value, str):
+        return f"write [{shown(value)}]"
+    if isinstance(node, inspect.BoolType | inspect.IntType) and isinstance(value, str):
+        return "write it without quotes" if re.fullmatch(r"\d+|true|false", value) else ""
+    return ""
+
+
+def _fits(node: inspect.Type, value: Any) -> bool:
+    """Whether a value of a mapping is what the type wants: a mapping's are text or named values."""
+    return value in node.values if isinstance(node, inspect.LiteralType) else type(value) is str
+
+
+def _plain(node: inspect.Type) -> inspect.Type:
+    """The type without what is said of it, and without null where it may be null."""
+    while isinstance(node, inspect.Metadata | inspect.UnionType):
+        node = node.type if isinstance(node, inspect.Metadata) else node.types[0]
+    return node
+
+
+def _form(node: inspect.Type) -> str:
+    extra = node.extra if isinstance(node, inspect.Metadata) else None
+    return str((extra or {}).get(FORM, ""))
+
+
+def _described(node: inspect.Type) -> str:
+    schema = node.extra_json_schema if isinstance(node, inspect.Metadata) else None
+    text = str((schema or {}).get("description", "")).rstrip(".")
+    return text[:1].lower() + text[1:]
+
+
+_NAMES: dict[type[inspect.Type], str] = {
+    inspect.StrType: "text",
+    inspect.IntType: "a whole number",
+    inspect.BoolType: "true or false",
+    inspect.ListType: "a list",
+    inspect.StructType: "a mapping",
+    inspect.DictType: "a mapping",
+}
+_KINDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
+    (bool, "true or false"),
+    ((int, float), "a number"),
+    (str, "text"),
+    (list, "a list"),
+    (dict, "a mapping"),
+    (datetime.date, "a date"),
+)
+
+
+def _kind(value: Any) -> str:
+    return next((name for kinds, name in _KINDS if isinstance(value, kinds)), "something else")
+
+
+def _quoted(value: Any) -> str:
+    return f"`{shown(value)}`"
