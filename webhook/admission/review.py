@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple, get_args
 
 import msgspec
@@ -11,6 +12,7 @@ import structlog
 from webhook.admission import wire
 from webhook.admission.metrics import Metrics
 from webhook.policy import meshes, messages, objects
+from webhook.policy.checks import Violation
 from webhook.policy.meshes import Mesh
 from webhook.policy.mutate import mutate
 from webhook.policy.request import Request
@@ -148,7 +150,29 @@ class Reviewer:
 
 
 def respond(verdict: Verdict) -> wire.Response:
-    """A verdict as the API server and its clients see it."""
+    """A verdict as the API server and its clients see it.
+
+    What is let in with a little advice is most of all: those responses are encoded once.
+    """
+    if verdict.outcome == "admitted" and not verdict.exempted and _is_small(verdict.violations):
+        return _advising(verdict.mesh, verdict.mode, verdict.violations)
+    return _respond(verdict)
+
+
+@lru_cache(maxsize=256)
+def _advising(mesh: str, mode: Mode, violations: tuple[Violation, ...]) -> wire.Response:
+    return _respond(Verdict("admitted", mesh, mode, violations=violations))
+
+
+def _is_small(violations: tuple[Violation, ...]) -> bool:
+    """Whether they may be remembered: what is in them comes from outside."""
+    return len(violations) < 8 and all(
+        len(v.field) < 200 and len(v.values) < 8 and all(len(text) < 200 for text in v.values)
+        for v in violations
+    )
+
+
+def _respond(verdict: Verdict) -> wire.Response:
     audit: dict[str, str] = {"verdict": verdict.outcome}
     if verdict.violations:
         audit["checks"] = ",".join(_checks(verdict))

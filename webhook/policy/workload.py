@@ -1,8 +1,9 @@
 """Any pod-bearing object seen as its pod."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
+from webhook.policy.containers import Flags, flags
 from webhook.policy.objects import Container, Meta, Object, OwnerReference, PodSpec
 from webhook.policy.request import Request
 
@@ -26,10 +27,11 @@ _NO_SPEC = PodSpec()
 class Placed:
     """A container and the place that it has in the pod."""
 
-    __slots__ = ("_env", "container", "index", "kind")
+    __slots__ = ("_env", "_flags", "container", "index", "kind")
 
     def __init__(self, container: Container, kind: str, index: int) -> None:
         self._env: dict[str, str] | None = None
+        self._flags: tuple[Collection[str], Flags] | None = None
         self.container = container
         #: The list it is in: containers, initContainers or ephemeralContainers.
         self.kind = kind
@@ -46,6 +48,12 @@ class Placed:
         if self._env is None:
             self._env = {one.name: one.value or "" for one in self.container.env or ()}
         return self._env
+
+    def flags(self, known: Collection[str]) -> Flags:
+        """Its arguments as `containers.flags` reads them, once for the same known flags."""
+        if self._flags is None or self._flags[0] is not known:
+            self._flags = known, flags(self.container.args or (), known)
+        return self._flags[1]
 
     def field(self, inner: str = "") -> str:
         """The path of the container in the pod, as `spec.containers[0]`, or of a field in it."""
@@ -127,20 +135,22 @@ class Pod:
                 ("containers", self.spec.containers),
                 ("ephemeralContainers", self.spec.ephemeral_containers),
             )
-            for index, container in enumerate(members or ())
+            if members
+            for index, container in enumerate(members)
         ]
         #: The containers that the mesh put there, by name and place; checks tell the forged ones.
-        self.mesh_containers = [placed for placed in self.containers if mesh.claims(placed)]
+        self.mesh_containers: list[Placed] = []
         #: The others, but for those that the injector will have filled in.
-        self.workload_containers = [
-            placed
-            for placed in self.containers
-            if placed not in self.mesh_containers and (final or not mesh.fills_in(placed))
-        ]
+        self.workload_containers: list[Placed] = []
         #: The mesh's proxy, where the pod has one.
-        self.proxy = next(
-            (placed for placed in self.mesh_containers if placed.name == mesh.proxy_name), None
-        )
+        self.proxy: Placed | None = None
+        for placed in self.containers:
+            if mesh.claims(placed):
+                self.mesh_containers.append(placed)
+                if self.proxy is None and placed.name == mesh.proxy_name:
+                    self.proxy = placed
+            elif final or not mesh.fills_in(placed):
+                self.workload_containers.append(placed)
 
     @property
     def tasks_end(self) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from webhook.policy.checks import Check, Violation
 from webhook.policy.containers import capability_names
 from webhook.policy.meshes import Mesh
-from webhook.policy.objects import Capabilities
+from webhook.policy.objects import Capabilities, SecurityContext
 from webhook.policy.settings import Settings
 from webhook.policy.workload import Pod
 
@@ -27,18 +27,18 @@ CHECK = Check(
 
 def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
     """Yield each such container."""
-    whole = pod.spec.security_context
+    whole = pod.spec.security_context or _NONE
     for placed in pod.workload_containers:
-        own = placed.container.security_context
-        user = next((c.run_as_user for c in (own, whole) if c and c.run_as_user is not None), None)
-        non_root = next(
-            (c.run_as_non_root for c in (own, whole) if c and c.run_as_non_root is not None), False
-        )
-        listed = (own.capabilities if own else None) or Capabilities()
+        own = placed.container.security_context or _NONE
+        user = whole.run_as_user if own.run_as_user is None else own.run_as_user
+        non_root = whole.run_as_non_root if own.run_as_non_root is None else own.run_as_non_root
+        if user or (user is None and non_root):
+            continue
+        listed = own.capabilities or Capabilities()
         dropped, added = capability_names(listed.drop), capability_names(listed.add)
-        keeps = "ALL" in added or _RISKY & added or ("ALL" not in dropped and _RISKY - dropped)
-        if keeps and (user == 0 or (user is None and not non_root)):
+        if "ALL" in added or _RISKY & added or ("ALL" not in dropped and _RISKY - dropped):
             yield CHECK.violation(placed.field("securityContext"), placed.name)
 
 
+_NONE = SecurityContext()
 _RISKY = frozenset({"SETUID", "NET_RAW"})

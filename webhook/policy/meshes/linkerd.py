@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 
 from webhook.policy import ports, sidecars
-from webhook.policy.containers import LOADER_ENV, covers_programs, flags, hooks, number
+from webhook.policy.containers import LOADER_ENV, covers_programs, hooks, number, starting
 from webhook.policy.images import repository
 from webhook.policy.meshes import Level, Mesh, Spot, Want, annotation, label
 from webhook.policy.objects import Container
@@ -128,6 +128,11 @@ class Linkerd(Mesh):
             INIT: [*self.own.proxy_images, *self.own.init_images],
             VALIDATOR: [*self.own.proxy_images, *self.own.init_images],
         }
+        #: User and group: their annotation, linkerd-init's flag for them, and what they should be.
+        self._users = [
+            (who, f"{CONFIG}proxy-{who}", f"--proxy-{who}", None if ours is None else str(ours))
+            for who, ours in (("uid", self.own.proxy_uid), ("gid", self.own.proxy_gid))
+        ]
         #: Direction -> the ports that may be skipped.
         self._skips = {
             "inbound": ports.parse(self.own.skip_inbound_ports)[0],
@@ -249,7 +254,8 @@ class Linkerd(Mesh):
             allowed = ours + (allow.inbound if direction == "inbound" else allow.outbound)
             flag, annotated = f"--{direction}-ports-to-ignore", False
             for key in _SKIP_ANNOTATIONS[direction]:
-                if past := ports.beyond(pod.annotations.get(key, ""), allowed):
+                text = pod.annotations.get(key)
+                if text and (past := ports.beyond(text, allowed)):
                     annotated = True
                     yield Spot(annotation(key), past)
             if init and not annotated and (past := ports.beyond(given.get(flag, ""), allowed)):
@@ -286,7 +292,7 @@ class Linkerd(Mesh):
     def _init(self, pod: Pod) -> tuple[Placed | None, dict[str, str], list[str]]:
         """linkerd-init, where the pod has it, with its flags and its odd arguments."""
         init = next((placed for placed in pod.mesh_containers if placed.name == INIT), None)
-        return (init, *flags(init.container.args or (), _INIT_FLAGS)) if init else (None, {}, [])
+        return (init, *init.flags(_INIT_FLAGS)) if init else (None, {}, [])
 
     def _hollow_init(
         self, init: Placed, given: dict[str, str], odd: list[str], proxy: Placed
@@ -302,7 +308,8 @@ class Linkerd(Mesh):
         variables = proxy.env
         for flag, (variable, default) in _PORTS.items():
             port = given.get(flag)
-            if not number(port) or port != variables.get(variable, default).rpartition(":")[2]:
+            listens = variables.get(variable, default).rpartition(":")[2]
+            if port is None or port != listens or not number(port):
                 yield Spot(init.field("args"), (f"{flag} {port or 'missing'}",),
                            "redirects to another port than the proxy's", fix)  # fmt: skip
 
@@ -320,7 +327,7 @@ class Linkerd(Mesh):
         for placed in pod.mesh_containers:
             if placed.name != VALIDATOR:
                 continue
-            given, odd = flags(placed.container.args or (), _VALIDATOR_FLAGS)
+            given, odd = placed.flags(_VALIDATOR_FLAGS)
             connects, listens = (
                 given.get(flag, "").rpartition(":")[2]
                 for flag in ("--connect-addr", "--listen-addr")
@@ -334,19 +341,17 @@ class Linkerd(Mesh):
         """The firewall lets the proxy's own user out unproxied: nobody else may be that user."""
         init, given, _ = self._init(pod)
         taken: list[set[int]] = []
-        for who, ours in (("uid", self.own.proxy_uid), ("gid", self.own.proxy_gid)):
-            key, flag = f"{CONFIG}proxy-{who}", f"--proxy-{who}"
+        for who, key, flag, expected in self._users:
             asked, passes = pod.annotations.get(key), given.get(flag)
-            expected = None if ours is None else str(ours)
-            setting = f"set settings.linkerd.proxy{who.title()} for the whole mesh"
             if asked is not None and asked.strip() != expected:
                 yield Spot(annotation(key), (asked,), f"changes the {who} that is not captured",
-                           f"remove the annotation, or {setting}")  # fmt: skip
+                           f"remove the annotation, or {_whole(who)}")  # fmt: skip
             elif init and pod.proxy and passes != expected:
                 yield Spot(init.field("args"), (f"{flag} {passes or 'missing'}",),
                            f"lets another {who} past the proxy than the mesh's",
-                           f"let Linkerd's injector make {INIT}, or {setting}")  # fmt: skip
-            taken.append(number(expected) | number(asked) | number(passes))
+                           f"let Linkerd's injector make {INIT}, or {_whole(who)}")  # fmt: skip
+            numbers = (number(text) for text in (expected, asked, passes) if text)
+            taken.append(set().union(*numbers))
         uids, gids = taken
         if pod.proxy:
             context = pod.proxy.container.security_context
@@ -380,8 +385,7 @@ class Linkerd(Mesh):
         for placed in pod.mesh_containers:
             if placed.container.env_from:
                 yield Spot(placed.field("envFrom"))
-            loads = [name for name in placed.env if name.startswith(LOADER_ENV)]
-            if loads:
+            if loads := starting(placed.env, LOADER_ENV):
                 yield Spot(placed.field("env"), tuple(loads))
         if len(pod.proxy.env) != len(pod.proxy.container.env or ()):
             names = [variable.name for variable in pod.proxy.container.env or ()]
@@ -480,6 +484,10 @@ class Linkerd(Mesh):
         known = {*self.own.skip_subnets, *allowed}
         parts = (part.strip() for part in text.split(","))
         return tuple(part for part in parts if part and part not in known)
+
+
+def _whole(who: str) -> str:
+    return f"set settings.linkerd.proxy{who.title()} for the whole mesh"
 
 
 def _only_waits(command: list[str]) -> bool:
