@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple, get_args
 
@@ -41,12 +40,8 @@ class Route(NamedTuple):
     ingress: bool
 
 
-class Answer(NamedTuple):
-    """An answer and what is logged and counted of it."""
-
-    body: bytes
-    kind: str
-    verdict: str
+def _is_judged(kind: str, route: Route) -> bool:
+    return kind in TEMPLATES or (kind == "Ingress" and route.mode is None)
 
 
 class Reviewer:
@@ -76,50 +71,58 @@ class Reviewer:
         uid, kind = "", ""
         outcome = "error"
         try:
-            request = wire.decode(body)
-            uid, kind = request.uid, request.kind.kind
-            handle: Callable[[Route, wire.AdmissionRequest], Answer] = (
-                self._mutate if route.webhook == "mutate" else self._validate
+            asked, request = request_of(body, ingress=route.ingress)
+            uid, kind = asked.uid, asked.kind.kind
+            response, outcome = (
+                self._mutate(route, asked, request)
+                if route.mode is None
+                else self._validate(route, route.mode, asked, request)
             )
-            answer, kind, outcome = handle(route, request)
-        except (wire.BadReviewError, objects.UndecodableError) as error:
-            uid = getattr(error, "uid", "") or uid
-            answer = self._cannot(route, uid, f"can't read the review: {error}")
+        except wire.BadReviewError as error:
+            uid = error.uid
+            kind = error.kind if isinstance(error, wire.BadObjectError) else ""
+            if isinstance(error, wire.BadObjectError) and not _is_judged(kind, route):
+                response, outcome = _IGNORED, "ignored"
+            else:
+                response = self._cannot(route, uid, f"can't read the review: {error}")
+        except objects.UndecodableError as error:
+            response = self._cannot(route, uid, f"can't read the review: {error}")
         except Exception:
             # No object may end a worker; the trace is for us, the answer for the user.
             log.exception("review failed", uid=uid, webhook=route.webhook)
-            answer = self._cannot(route, uid, "an error in mendix-mesh; see its log")
+            response = self._cannot(route, uid, "an error in mendix-mesh; see its log")
         self.metrics.review(route.webhook, route.mesh.name, route.mode or "", kind, outcome)
         self.metrics.duration(route.webhook, time.perf_counter() - start)
-        return answer
+        return response.to(uid)
 
-    def _mutate(self, route: Route, asked: wire.AdmissionRequest) -> Answer:
+    def _mutate(
+        self, route: Route, asked: wire.AdmissionRequest, request: Request
+    ) -> tuple[wire.Response, str]:
+        """The response, and what is counted of it."""
         kind = asked.kind.kind
-        if kind not in TEMPLATES and kind != "Ingress":
-            return Answer(_IGNORED.to(asked.uid), kind, "ignored")
-        request = request_of(asked, ingress=route.ingress)
+        if not _is_judged(kind, route):
+            return _IGNORED, "ignored"
         patch = mutate(request, route.mesh, self.settings)
         if not patch:
-            return Answer(_IGNORED.to(asked.uid), kind, "unchanged")
+            return _IGNORED, "unchanged"
         log.debug("patched", uid=asked.uid, kind=kind, namespace=request.namespace)
-        response = wire.Response(allowed=True, patch=patch)
-        return Answer(response.to(asked.uid), kind, "patched")
+        return wire.Response(allowed=True, patch=patch), "patched"
 
-    def _validate(self, route: Route, asked: wire.AdmissionRequest) -> Answer:
-        kind, mode = asked.kind.kind, route.mode
-        if kind not in TEMPLATES or mode is None:
-            return Answer(_IGNORED.to(asked.uid), kind, "ignored")
-        request = request_of(asked, ingress=route.ingress)
+    def _validate(
+        self, route: Route, mode: Mode, asked: wire.AdmissionRequest, request: Request
+    ) -> tuple[wire.Response, str]:
+        """The response, and what is counted of it."""
+        if not _is_judged(asked.kind.kind, route):
+            return _IGNORED, "ignored"
         if request.object is None and request.operation in ("CREATE", "UPDATE"):
             raise objects.UndecodableError(f"{request.operation} without an object")
         verdict = validate(request, route.mesh, mode, self.settings)
         if verdict.outcome in ("admitted", "ignored") and not verdict.violations:
-            plain = _ADMITTED if verdict.outcome == "admitted" else _IGNORED
-            return Answer(plain.to(asked.uid), kind, verdict.outcome)
+            return (_ADMITTED if verdict.outcome == "admitted" else _IGNORED), verdict.outcome
         for violation in verdict.violations:
             self.metrics.violation(route.mesh.name, mode, violation.check)
         self._log(asked, request, verdict)
-        return Answer(respond(verdict).to(asked.uid), kind, verdict.outcome)
+        return respond(verdict), verdict.outcome
 
     def _log(self, asked: wire.AdmissionRequest, request: Request, verdict: Verdict) -> None:
         quiet = verdict.outcome == "admitted"
@@ -137,16 +140,16 @@ class Reviewer:
             checks=_checks(verdict),
         )
 
-    def _cannot(self, route: Route, uid: str, why: str) -> bytes:
+    def _cannot(self, route: Route, uid: str, why: str) -> wire.Response:
         log.warning("unanswerable review", uid=uid, webhook=route.webhook, why=why[:300])
         if route.mode == "enforce":
             return wire.Response(
                 allowed=False,
                 status={"status": "Failure", "code": 403, "reason": "Forbidden", "message": why},
                 audit={"verdict": "denied", "error": why[:300]},
-            ).to(uid)
+            )
         warning = " ".join(f"mendix-mesh: {why}".split())[: messages.LONGEST_WARNING]
-        return wire.Response(allowed=True, warnings=[warning], audit={"error": why[:300]}).to(uid)
+        return wire.Response(allowed=True, warnings=[warning], audit={"error": why[:300]})
 
 
 def respond(verdict: Verdict) -> wire.Response:
@@ -202,57 +205,31 @@ def _respond(verdict: Verdict) -> wire.Response:
     )
 
 
-def request_of(asked: wire.AdmissionRequest, *, ingress: bool = False) -> Request:
-    """Decode what policy reads; whole templates are compared only where both are there."""
-    update = asked.operation == "UPDATE"
-    old = None if not update or wire.is_null(asked.old_object) else asked.old_object
-    obj = None if wire.is_null(asked.object) else asked.object
-    changed = True
-    if obj is not None and old is not None and TEMPLATES.get(asked.kind.kind):
-        changed = _template_changed(obj, old)
-    return Request(
-        operation=asked.operation,
+def request_of(body: bytes, *, ingress: bool = False) -> tuple[wire.AdmissionRequest, Request]:
+    """The request in the body of a review, as it came and as policy takes it.
+
+    Raises `BadReviewError` on what is no review, `UndecodableError` where templates can't be
+    compared.
+    """
+    asked = wire.decode(body)
+    kind, operation = asked.kind.kind, asked.operation
+    old = _typed(asked.old_object, asked) if operation == "UPDATE" else None
+    changes = old is not None and asked.object is not None and TEMPLATES.get(kind)
+    return asked, Request(
+        operation=operation,
         namespace=asked.namespace or "",
         subresource=asked.sub_resource or "",
-        object=_typed(obj, asked),
-        old=_typed(old, asked),
-        template_changed=changed,
+        object=_typed(asked.object, asked),
+        old=old,
+        template_changed=wire.template_changed(body) if changes else True,
         ingress=ingress,
     )
 
 
-class _Templates(msgspec.Struct, gc=False, rename="camel"):
-    """Where the kinds with a pod template have it, left as text."""
-
-    template: msgspec.Raw = wire.NULL
-    job_template: msgspec.Raw = wire.NULL
-
-
-class _Controller(msgspec.Struct, gc=False):
-    spec: _Templates | None = None
-
-
-_controllers = msgspec.json.Decoder(_Controller)
-
-
-def _template_changed(obj: msgspec.Raw, old: msgspec.Raw) -> bool:
-    """Compare the texts first: the API server writes equal templates alike."""
-    try:
-        if _controllers.decode(obj) == _controllers.decode(old):
-            return False
-        now, before = msgspec.json.decode(obj), msgspec.json.decode(old)
-        return bool(objects.template_of(now) != objects.template_of(before))
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise objects.UndecodableError(str(error)) from None
-
-
-def _typed(raw: msgspec.Raw | None, asked: wire.AdmissionRequest) -> objects.Object | None:
+def _typed(obj: objects.Object | None, asked: wire.AdmissionRequest) -> objects.Object | None:
     """The object; its kind is the request's, which the API server vouches for."""
-    if raw is None:
-        return None
-    obj = objects.decode(raw)
     kind = asked.kind
-    if obj.kind == kind.kind:
+    if obj is None or obj.kind == kind.kind:
         return obj
     version = f"{kind.group}/{kind.version}".lstrip("/")
     return msgspec.structs.replace(obj, kind=kind.kind, api_version=version)

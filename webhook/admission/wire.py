@@ -1,7 +1,7 @@
 """The AdmissionReview of admission.k8s.io/v1 on the wire, no more of it than is needed.
 
-Objects stay raw until it is known that they will be read. Responses that occur again and again
-are encoded once; only the uid is put in.
+One pass decodes the envelope and what policy reads of the objects. Responses that occur again and
+again are encoded once; only the uid is put in.
 """
 
 import base64
@@ -10,12 +10,12 @@ from typing import Any
 
 import msgspec
 
+from webhook.policy import objects
 from webhook.policy.mutate import Operation
+from webhook.policy.objects import NULL, Object
 
 API_VERSION = "admission.k8s.io/v1"
 KIND = "AdmissionReview"
-#: An object that is absent, as at DELETE.
-NULL = msgspec.Raw(b"null")
 
 
 class GroupVersionKind(msgspec.Struct, gc=False):
@@ -35,16 +35,27 @@ class AdmissionRequest(msgspec.Struct, gc=False, rename="camel"):
     namespace: str | None = None
     name: str | None = None
     sub_resource: str | None = None
-    object: msgspec.Raw = NULL
-    old_object: msgspec.Raw = NULL
+    object: Object | None = None
+    old_object: Object | None = None
 
 
-class AdmissionReview(msgspec.Struct, gc=False, rename="camel"):
+class _Review(msgspec.Struct, gc=False, rename="camel"):
     """The envelope."""
 
     api_version: str = ""
     kind: str = ""
     request: AdmissionRequest | None = None
+
+
+class _BareRequest(msgspec.Struct, gc=False):
+    uid: str = ""
+    kind: GroupVersionKind = msgspec.field(default_factory=GroupVersionKind)
+
+
+class _BareReview(msgspec.Struct, gc=False):
+    """What a review has that can't be read."""
+
+    request: _BareRequest
 
 
 class BadReviewError(ValueError):
@@ -55,9 +66,18 @@ class BadReviewError(ValueError):
         self.uid = uid
 
 
+class BadObjectError(BadReviewError):
+    """A review with an object whose fields do not have the types that Kubernetes gives them."""
+
+    def __init__(self, message: str, uid: str, kind: str) -> None:
+        super().__init__(message, uid)
+        self.kind = kind
+
+
 _OPERATIONS = frozenset({"CREATE", "UPDATE", "DELETE", "CONNECT"})
 
-_decoder = msgspec.json.Decoder(AdmissionReview)
+_decoder = msgspec.json.Decoder(_Review)
+_bare_decoder = msgspec.json.Decoder(_BareReview)
 _encode = msgspec.json.Encoder().encode
 _START = b'{"apiVersion":"%s","kind":"%s","response":{"uid":' % (
     API_VERSION.encode(),
@@ -70,7 +90,7 @@ def decode(body: bytes) -> AdmissionRequest:
     try:
         review = _decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise BadReviewError(f"not an AdmissionReview: {error}") from None
+        raise _diagnosed(body, str(error)) from None
     uid = review.request.uid if review.request else ""
     if review.api_version != API_VERSION or review.kind != KIND:
         shown = ascii(f"{review.api_version[:60]} {review.kind[:60]}")
@@ -83,9 +103,62 @@ def decode(body: bytes) -> AdmissionRequest:
     return review.request
 
 
-def is_null(raw: msgspec.Raw) -> bool:
-    """Whether the object is absent, as at DELETE."""
-    return raw == NULL
+def _diagnosed(body: bytes, why: str) -> BadReviewError:
+    """Find out whether it is the envelope or an object that can't be read."""
+    path = why.partition("`$.request.object")[2] or why.partition("`$.request.oldObject")[2]
+    try:
+        bare = _bare_decoder.decode(body).request
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return BadReviewError(f"not an AdmissionReview: {why}")
+    if path and bare.uid:
+        return BadObjectError(f"{why.partition('`$.')[0]}`${path}", bare.uid, bare.kind.kind)
+    return BadReviewError(f"not an AdmissionReview: {why}", bare.uid)
+
+
+class _Templates(msgspec.Struct, gc=False, rename="camel"):
+    """Where the kinds with a pod template have it, left as text."""
+
+    template: msgspec.Raw = NULL
+    job_template: msgspec.Raw = NULL
+
+    def parsed(self) -> Any:
+        """The template as JSON says it."""
+        read = msgspec.json.decode
+        spec = {"template": read(self.template), "jobTemplate": read(self.job_template)}
+        return objects.template_of({"spec": spec})
+
+
+class _Controller(msgspec.Struct, gc=False):
+    spec: _Templates | None = None
+
+
+class _Change(msgspec.Struct, gc=False, rename="camel"):
+    object: _Controller | None = None
+    old_object: _Controller | None = None
+
+
+class _Update(msgspec.Struct, gc=False):
+    request: _Change
+
+
+_updates = msgspec.json.Decoder(_Update)
+
+
+def template_changed(body: bytes) -> bool:
+    """Whether an update changes the pod template of a controller, in any of its fields.
+
+    The texts are compared first: the API server writes equal templates alike. Raises
+    `UndecodableError` where they can't be compared.
+    """
+    try:
+        change = _updates.decode(body).request
+        now, before = (
+            (controller and controller.spec) or _Templates()
+            for controller in (change.object, change.old_object)
+        )
+        return now != before and bool(now.parsed() != before.parsed())
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise objects.UndecodableError(str(error)) from None
 
 
 class Response:

@@ -174,8 +174,8 @@ class _Reviewer:
 
     def _review(self, document: Document) -> Result:
         try:
-            asked = wire.decode(json.dumps(document.content).encode())
-            request = request_of(asked, ingress=self._ingress)
+            body = json.dumps(document.content).encode()
+            _, request = request_of(body, ingress=self._ingress)
         except (objects.UndecodableError, wire.BadReviewError, TypeError, ValueError) as error:
             document.refuse(str(error))
         return self._judged(document, request, [], True)

@@ -227,7 +227,7 @@ def undoing_env(placed: Placed) -> tuple[str, ...]:
     An author's come through the pod's `proxyMetadata`, a ProxyConfig resource of the namespace, or
     a container with the proxy's name.
     """
-    env = placed.container.env or ()
+    env = placed.variables
     count = Counter(variable.name for variable in env)
     odd = {
         name

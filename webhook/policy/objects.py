@@ -8,6 +8,9 @@ from typing import Annotated, Any
 
 import msgspec
 
+#: What stands for nothing in a text that is left as it is.
+NULL = msgspec.Raw(b"null")
+
 
 class _Fields(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):
     """Base of all: camelCase on the wire, unknown fields skipped, immutable, comparable."""
@@ -113,7 +116,9 @@ class Container(_Fields, frozen=True, gc=False, rename="camel"):
     command: list[str] | None = None
     args: list[str] | None = None
     working_dir: str | None = None
-    env: list[EnvVar] | None = None
+    #: The variables as they are written: they can be most of a pod, and only the mesh's own
+    #: containers' are read (`variables`).
+    env: msgspec.Raw = NULL
     env_from: list[Any] | None = None
     ports: list[ContainerPort] | None = None
     security_context: SecurityContext | None = None
@@ -238,7 +243,7 @@ class UndecodableError(ValueError):
 
 
 _decoder = msgspec.json.Decoder(Object)
-_encoder = msgspec.json.Encoder()
+_variables = msgspec.json.Decoder(list[EnvVar] | None)
 
 
 def decode(data: bytes | memoryview | msgspec.Raw) -> Object:
@@ -259,11 +264,18 @@ def convert(document: Any) -> Object:
     have half a surrogate pair, and a list contain itself.
     """
     try:
-        obj = msgspec.convert(document, Object)
-        _encoder.encode(obj)
-    except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError) as error:
+        data = msgspec.json.encode(document)
+    except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError, TypeError) as error:
         raise UndecodableError(str(error)) from None
-    return obj
+    return decode(data)
+
+
+def variables(container: Container) -> list[EnvVar]:
+    """The variables of a container. Raises `UndecodableError` where they are none."""
+    try:
+        return _variables.decode(container.env) or []
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise UndecodableError(f"{error} (env of container {container.name[:63]})") from None
 
 
 def template_of(document: Any) -> Any:

@@ -1,10 +1,18 @@
 """Any pod-bearing object seen as its pod."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from webhook.policy.containers import Flags, flags
-from webhook.policy.objects import Container, Meta, Object, OwnerReference, PodSpec
+from webhook.policy.objects import (
+    Container,
+    EnvVar,
+    Meta,
+    Object,
+    OwnerReference,
+    PodSpec,
+    variables,
+)
 from webhook.policy.request import Request
 
 #: kind -> field that leads to the pod template; empty for the pod itself.
@@ -27,9 +35,10 @@ _NO_SPEC = PodSpec()
 class Placed:
     """A container and the place that it has in the pod."""
 
-    __slots__ = ("_env", "_flags", "container", "index", "kind")
+    __slots__ = ("_env", "_flags", "_variables", "container", "index", "kind")
 
     def __init__(self, container: Container, kind: str, index: int) -> None:
+        self._variables: Sequence[EnvVar] | None = None
         self._env: dict[str, str] | None = None
         self._flags: tuple[Collection[str], Flags] | None = None
         self.container = container
@@ -43,10 +52,17 @@ class Placed:
         return self.container.name
 
     @property
+    def variables(self) -> Sequence[EnvVar]:
+        """The variables in their order. Raises `UndecodableError` where they are none."""
+        if self._variables is None:
+            self._variables = variables(self.container)
+        return self._variables
+
+    @property
     def env(self) -> Mapping[str, str]:
         """The variables; of two with one name the last holds, and one from elsewhere is empty."""
         if self._env is None:
-            self._env = {one.name: one.value or "" for one in self.container.env or ()}
+            self._env = {one.name: one.value or "" for one in self.variables}
         return self._env
 
     def flags(self, known: Collection[str]) -> Flags:

@@ -387,8 +387,8 @@ class Linkerd(Mesh):
                 yield Spot(placed.field("envFrom"))
             if loads := starting(placed.env, LOADER_ENV):
                 yield Spot(placed.field("env"), tuple(loads))
-        if len(pod.proxy.env) != len(pod.proxy.container.env or ()):
-            names = [variable.name for variable in pod.proxy.container.env or ()]
+        if len(pod.proxy.env) != len(pod.proxy.variables):
+            names = [variable.name for variable in pod.proxy.variables]
             again = {name for name, count in Counter(names).items() if count > 1}
             if twice := sorted(_guarded(again) - set(guarded)):
                 yield Spot(pod.proxy.field("env"), tuple(twice))
