@@ -20,11 +20,11 @@ $(READY): requirements/dev.txt pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: $(READY) ## A real API server meshing and refusing Mendix pods (KEEP=1, MESH=istio; first time ~8 min)
+demo: $(READY) ## A real API server meshing and refusing Mendix pods (KEEP=1, MESH=istio; first time ~10 min)
 	@$(BIN)/python -m tests.cluster.demo $(if $(KEEP),--keep) $(if $(MESH),--mesh $(MESH))
 
-test: $(READY) ## Every test, on a real API server (about 5 min; first time some 16 more to build it)
-	@echo "Running every test; the first run builds the test cluster's programs (about 8 minutes on 2 cores)."
+test: $(READY) ## Every test, on a real API server (about 5 min; first time some 18 more to build it)
+	@echo "Running every test; the first run builds the test cluster's programs (about 18 minutes on 2 cores)."
 	@$(BIN)/python -m pytest tests
 
 unit: $(READY) ## The tests that need no cluster (under 2 min)
@@ -54,7 +54,7 @@ docs: $(READY) ## Write again what is generated: docs/checks.md, schema and READ
 	@$(BIN)/python -m charts.generate_readme
 	@$(BIN)/python -m docs.generate
 
-tools: $(READY) ## Build the test cluster's programs into the cache (about 8 min on 2 cores)
+tools: $(READY) ## Build the test cluster's programs into the cache (about 10 min on 2 cores)
 	@$(BIN)/python -m tests.cluster.build
 
 bench: $(READY) ## Reviews a second and CPU a review, against a floor, in one interleaved run

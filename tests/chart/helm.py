@@ -1,7 +1,7 @@
 """The chart as helm renders it: values in, objects or a refusal out.
 
 Every set of values is rendered once per test run. `CA` stands in for a CA: the chart looks at its
-shape only.
+shape only. `OWN` are the values of who brings a certificate.
 """
 
 import atexit
@@ -24,6 +24,7 @@ from tests.cluster import build
 CHART = Path(__file__).parents[2] / "charts" / "mendix-mesh"
 CA = "-----BEGIN CERTIFICATE-----\nMIIBdGVzdA==\n-----END CERTIFICATE-----\n"
 CA_BUNDLE = base64.b64encode(CA.encode()).decode()
+OWN = {"tls": {"source": "secret", "caBundle": CA}}
 
 Object = dict[str, Any]
 Values = Mapping[str, Any]
@@ -59,7 +60,7 @@ def render(
     kubernetes: str = "1.37.0",
     schema: bool = True,
 ) -> Rendered:
-    """Render as `helm template` does, with a CA unless `tls` is given; raises RefusalError."""
+    """Render as `helm template` does; raises RefusalError."""
     options = ["--namespace", namespace, "--kube-version", kubernetes]
     if not schema:
         options.append("--skip-schema-validation")
@@ -89,7 +90,7 @@ def refusal(values: Values | None = None, **how: Any) -> str:
 
 
 def _json(values: Values | None) -> str:
-    return json.dumps({"tls": {"caBundle": CA}} | dict(values or {}), sort_keys=True)
+    return json.dumps(dict(values or {}), sort_keys=True)
 
 
 @functools.cache

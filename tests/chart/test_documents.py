@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 import yaml
 
 from charts import generate_readme
@@ -57,6 +58,18 @@ def test_the_notes_show_the_next_step_and_the_way_out() -> None:
     assert "The mode is enforce" in notes
     assert "WARNING" not in notes
     assert "Enrolled by name" not in notes
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({}, "kubectl -n mendix-mesh get certificate,pods"),
+        ({"tls": {"source": "helm"}}, "WARNING: the certificate was made by Helm"),
+    ],
+)
+def test_the_notes_say_where_the_certificate_comes_from(values: dict[str, Any], words: str) -> None:
+    assert words in helm.notes(values)
+    assert "ertificate" not in helm.notes(helm.OWN)
 
 
 def test_the_notes_name_what_is_enrolled_by_name() -> None:

@@ -8,15 +8,52 @@ from tests.chart import helm
 
 
 def test_an_empty_ca_is_refused_with_the_ways_to_get_one() -> None:
-    message = helm.refusal({"tls": {"secretName": "our-tls"}})
-    for part in ("tls.caBundle", "Secret our-tls", "--set-file", "serve --dev", "cert-manager"):
+    message = helm.refusal({"tls": {"source": "secret", "secretName": "our-tls"}})
+    for part in ("tls.caBundle", "Secret our-tls", "--set-file", "tls.source: certManager"):
         assert part in message
 
 
 @pytest.mark.parametrize("given", ["nonsense", "bm9uc2Vuc2U="])
 def test_a_ca_that_is_no_certificate_is_refused(given: str) -> None:
-    message = helm.refusal({"tls": {"caBundle": given}})
+    message = helm.refusal({"tls": {"source": "secret", "caBundle": given}})
     assert "tls.caBundle: it is neither a PEM certificate nor the base64 of one" in message
+
+
+@pytest.mark.parametrize("source", ["certManager", "helm"])
+def test_a_ca_of_ones_own_is_refused_where_another_makes_it(source: str) -> None:
+    message = helm.refusal({"tls": {"source": source, "caBundle": helm.CA}})
+    assert f"tls.caBundle: with tls.source: {source} the CA comes from there" in message
+    assert "set tls.source: secret" in message
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("issuerRef", {"name": "company"}), ("caSecretName", "company-ca")]
+)
+@pytest.mark.parametrize("source", ["secret", "helm"])
+def test_what_only_cert_manager_reads_is_refused_without_it(
+    source: str, key: str, value: object
+) -> None:
+    message = helm.refusal({"tls": {"source": source, "certManager": {key: value}}})
+    assert f"tls.certManager.{key}" in message
+    assert f"it does nothing with tls.source: {source}; set tls.source: certManager" in message
+
+
+@pytest.mark.parametrize(
+    ("times", "words"),
+    [
+        ({"renewBefore": "2160h"}, "tls.certManager.renewBefore: 2160h is not shorter than"),
+        ({"ca": {"duration": "8760h"}}, "tls.certManager.ca.renewBefore: 8760h is not shorter"),
+        ({"ca": {"renewBefore": "2159h"}}, "tls.certManager.ca.renewBefore: 2159h is shorter than"),
+        ({"duration": "8761h"}, "the CA could end before the last certificate that it signed"),
+    ],
+)
+def test_times_that_cannot_go_together_are_refused(times: object, words: str) -> None:
+    assert words in helm.refusal({"tls": {"certManager": times}})
+
+
+def test_the_times_of_the_charts_ca_do_not_matter_where_another_signs() -> None:
+    other = {"issuerRef": {"name": "company"}, "duration": "8761h"}
+    helm.render({"tls": {"certManager": other}})
 
 
 EXCLUDED = {
@@ -72,7 +109,7 @@ def test_a_grace_period_that_cuts_off_open_requests_is_refused() -> None:
 
 def test_every_problem_is_named_at_once() -> None:
     message = helm.refusal(
-        {"tls": {"caBundle": ""}, "hostNetwork": True, "mutatingWebhookConfigurationName": "zz"}
+        {"tls": {"source": "secret"}, "hostNetwork": True, "mutatingWebhookConfigurationName": "zz"}
     )
     for part in ("\n  tls.caBundle: ", "\n  port: ", "\n  mutatingWebhookConfigurationName: "):
         assert part in message
@@ -87,6 +124,7 @@ def test_an_unknown_mode_is_refused() -> None:
     ("values", "words"),
     [
         ({"mode": "strict"}, 'mode: "strict" is not a mode; set it to one of enforce, warn, audit'),
+        ({"tls": {"source": "none"}}, 'tls.source: "none" is not a source; set it to one of'),
         (
             {"namespaces": [{"name": "shop", "mesh": "linkred"}]},
             'namespaces: shop has the mesh "linkred"; set it to one of linkerd, istio, ambient',
@@ -109,6 +147,7 @@ def test_what_would_leave_pods_unreviewed_is_refused_even_without_the_schema(
         ({"replicas": 2}, "''"),
         ({"image": {"name": "x"}}, "'/image'"),
         ({"tls": {"caBundle": helm.CA, "ca": "x"}}, "'/tls'"),
+        ({"tls": {"certManager": {"enabled": True}}}, "'/tls/certManager'"),
         ({"ingress": {"namespace": ["x"]}}, "'/ingress'"),
         ({"podDisruptionBudget": {"minAvailable": 1}}, "'/podDisruptionBudget'"),
         ({"namespaces": [{"name": "x", "mesh": "istio", "modus": "warn"}]}, "'/namespaces/0'"),
@@ -139,6 +178,12 @@ def test_an_unknown_key_is_refused_with_its_place(values: dict[str, Any], where:
         ({"mutatingWebhookConfigurationName": "00_mesh"}, "/mutatingWebhookConfigurationName"),
         ({"podLabels": {"a": 1}}, "/podLabels/a"),
         ({"mode": None}, ""),
+        ({"tls": {"source": "cert-manager"}}, "/tls/source"),
+        ({"tls": {"certManager": {"duration": "90d"}}}, "/tls/certManager/duration"),
+        (
+            {"tls": {"certManager": {"ca": {"renewBefore": "0h"}}}},
+            "/tls/certManager/ca/renewBefore",
+        ),
     ],
 )
 def test_a_value_of_the_wrong_shape_is_refused_with_its_place(

@@ -122,7 +122,7 @@ def test_every_entry_calls_the_service_of_the_release(kind: str) -> None:
 @pytest.mark.parametrize("given", [helm.CA, helm.CA_BUNDLE, f"{helm.CA_BUNDLE}\n"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_ca_may_be_given_as_pem_or_as_its_base64(kind: str, given: str) -> None:
-    for entry in webhooks(kind, {"tls": {"caBundle": given}}):
+    for entry in webhooks(kind, {"tls": {"source": "secret", "caBundle": given}}):
         assert entry["clientConfig"]["caBundle"] == helm.CA_BUNDLE
 
 
@@ -133,7 +133,7 @@ def test_the_time_for_an_answer_can_be_set(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_aks_is_asked_to_leave_the_selectors_alone(kind: str) -> None:
-    annotations = helm.render().one(kind)["metadata"]["annotations"]
+    annotations = helm.render(helm.OWN).one(kind)["metadata"]["annotations"]
     assert annotations == {"admissions.enforcer/disabled": "true"}
 
 

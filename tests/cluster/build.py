@@ -61,7 +61,7 @@ class Tool:
     folder: str  # of the Go module under tools/ that pins it
     module: str  # the required module whose version is the program's
     package: str
-    ask: tuple[str, ...]  # arguments that make it print its version
+    ask: tuple[str, ...]  # arguments that make it print its version; none: never from the PATH
     cold: int  # seconds to build on two cores with an empty Go cache, after those above it
     stamps: tuple[str, ...] = ()  # Go variables to set; without them `kubectl version` fails
 
@@ -92,8 +92,8 @@ class Tool:
         """The cache folder of this program's module: a new pin or flag is a new folder."""
         module = TOOLS / self.folder
         key = hashlib.sha256(f"{self.flags} {platform.system()} {platform.machine()}".encode())
-        for file in ("go.mod", "go.sum"):
-            key.update((module / file).read_bytes())
+        for file in (module / "go.mod", module / "go.sum", *sorted(module.glob("*.go"))):
+            key.update(file.read_bytes())
         return cache() / f"{self.folder}-{key.hexdigest()[:12]}"
 
 
@@ -142,6 +142,15 @@ ALL: dict[str, Tool] = {
             stamps=("helm.sh/helm/v4/internal/version.version=v{version}",),
         ),
         Tool(
+            # Its controllers and CA injector in one program of ours: see main.go there.
+            "certmanager",
+            folder="certmanager",
+            module="github.com/cert-manager/cert-manager",
+            package=".",
+            ask=(),
+            cold=100,
+        ),
+        Tool(
             "pilot-discovery",
             folder="istio",
             module="istio.io/istio",
@@ -152,6 +161,7 @@ ALL: dict[str, Tool] = {
     )
 }
 ISTIOD = "pilot-discovery"
+CERT_MANAGER = "certmanager"
 CORE = tuple(name for name in ALL if name != ISTIOD)
 """What every cluster needs. Istio's control plane takes as long to build as Kubernetes'."""
 
@@ -194,6 +204,8 @@ def ensure(names: Sequence[str] = (), console: Console | None = None) -> dict[st
         kwok_stages(console)
     if ISTIOD in found:
         istio_chart(console)
+    if CERT_MANAGER in found:
+        cert_manager_crds(console)
     return {tool.name: found[tool.name] for tool in wanted}
 
 
@@ -202,7 +214,8 @@ def find(tool: Tool) -> Path | None:
     assets = os.environ.get("KUBEBUILDER_ASSETS")
     if assets and os.access(asset := Path(assets) / tool.name, os.X_OK):
         return asset
-    if (on_path := shutil.which(tool.name)) and _says(tool, on_path)[:2] == tool.version[:2]:
+    on_path = shutil.which(tool.name) if tool.ask else None
+    if on_path and _says(tool, on_path)[:2] == tool.version[:2]:
         return Path(on_path)
     built = tool.place / tool.name
     return built if built.exists() else None
@@ -220,6 +233,11 @@ def istio_chart(console: Console | None = None) -> Path:
     """Return the folder of istiod's own chart in the pinned version, copied as the stages are."""
     source = "manifests/charts/istio-control/istio-discovery"
     return _from_module(ALL[ISTIOD], "chart", source, ("**/*",), console)
+
+
+def cert_manager_crds(console: Console | None = None) -> Path:
+    """Return the folder of cert-manager's own CRDs in the pinned version, copied likewise."""
+    return _from_module(ALL[CERT_MANAGER], "crds", "deploy/crds", ("*.yaml",), console)
 
 
 def _from_module(

@@ -49,6 +49,11 @@ class Authority:
         """The authority's certificate, for those who are to trust it."""
         return self._certificate.public_bytes(serialization.Encoding.PEM)
 
+    @property
+    def key(self) -> bytes:
+        """The authority's private key, for those who are to sign in its name."""
+        return _pem(self._key)
+
     def issue(
         self,
         name: str,

@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 
 from tests.cluster import build, mesh, netns
+from tests.cluster.certmanager import CertManager
 from tests.cluster.istio import IstioCluster
 from tests.cluster.istiod import Istiod
 from tests.cluster.plane import ControlPlane
@@ -83,6 +84,13 @@ def istiod(istio_plane: ControlPlane) -> Iterator[Istiod]:
     It lives as long as a module of tests: others see which injectors there are.
     """
     with Istiod(istio_plane) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def cert_manager(plane: ControlPlane) -> Iterator[CertManager]:
+    """The real cert-manager; what it issued stays when it goes."""
+    with CertManager(plane) as running:
         yield running
 
 

@@ -2,7 +2,7 @@
 
 Every scene says what is done and shows what the API server answered, and the demo fails where an
 answer is not the promised one. Linkerd's injector and the Mendix Operator are stand-ins; nodes and
-containers are simulated by kwok; all the rest is real, istiod too.
+containers are simulated by kwok; all the rest is real, cert-manager and istiod too.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from rich.text import Text
 
 from tests.cluster import build, mesh, netns
 from tests.cluster.api import Api, Json, Refused, wait_for
+from tests.cluster.certmanager import CertManager
 from tests.cluster.istiod import Istiod
 from tests.cluster.mesh import MESH_LABEL, MODE_LABEL, MeshCluster
 from tests.cluster.plane import ControlPlane, is_ready
@@ -62,28 +63,29 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="mendix-mesh-demo-") as folder:
         _say("")
         _say("Starting etcd, kube-apiserver, controllers and a simulated node (about 5 s) ...")
-        with ControlPlane(Path(folder), binaries) as plane:
-            _say(
-                "Installing mendix-mesh from its chart ..."
-                if istio
-                else "Installing mendix-mesh from its chart, beside Linkerd's stand-in injector ..."
-            )
-            with contextlib.ExitStack() as stack:
-                cluster = stack.enter_context(mesh.installed(plane))
-                if istio:
-                    _say("Starting the real istiod ...")
-                    stack.enter_context(Istiod(plane))
-                demo = Demo(cluster, options.mesh)
-                try:
-                    for number, scene in enumerate(SCENES[options.mesh], 1):
-                        _heading(f"{number}. {(scene.__doc__ or '').splitlines()[0]}")
-                        scene(demo)
-                except (DemoError, Refused, TimeoutError) as error:
-                    console.print(f"\nThe demo failed: {error}", style="bold red")
-                    raise SystemExit(1) from None
-                _epilogue(time.monotonic() - started)
-                if options.keep:
-                    _keep(plane)
+        with ControlPlane(Path(folder), binaries) as plane, contextlib.ExitStack() as stack:
+            _say("Starting the real cert-manager ...")
+            stack.enter_context(CertManager(plane))
+            beside = "" if istio else ", beside Linkerd's stand-in injector"
+            _say(f"Installing mendix-mesh from its chart{beside} ...")
+            cluster = stack.enter_context(mesh.installed(plane, source="certManager"))
+            _say(f"$ kubectl -n {cluster.release.namespace} get certificates", "bold")
+            certificates = plane.kubectl("-n", cluster.release.namespace, "get", "certificates")
+            _answer(certificates.stdout.strip(), good=True)
+            if istio:
+                _say("Starting the real istiod ...")
+                stack.enter_context(Istiod(plane))
+            demo = Demo(cluster, options.mesh)
+            try:
+                for number, scene in enumerate(SCENES[options.mesh], 1):
+                    _heading(f"{number}. {(scene.__doc__ or '').splitlines()[0]}")
+                    scene(demo)
+            except (DemoError, Refused, TimeoutError) as error:
+                console.print(f"\nThe demo failed: {error}", style="bold red")
+                raise SystemExit(1) from None
+            _epilogue(time.monotonic() - started)
+            if options.keep:
+                _keep(plane)
 
 
 def _review_offline(mesh_name: str) -> None:

@@ -1,10 +1,10 @@
-"""Our chart as a release on a test cluster, served with a throw-away authority's certificate."""
+"""Our chart as a release on a test cluster, by default with a throw-away CA's certificate."""
 
 import base64
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tests.cluster.api import Refused
 from tests.cluster.certificates import Authority, Pair
@@ -13,6 +13,7 @@ from tests.cluster.plane import KUBELET_ANNOTATION, ControlPlane
 CHART = Path(__file__).parents[2] / "charts" / "mendix-mesh"
 
 Values = Mapping[str, Any]
+Source = Literal["secret", "certManager", "helm"]
 
 
 class Release:
@@ -28,10 +29,13 @@ class Release:
         name: str = "mendix-mesh",
         namespace: str = "mendix-mesh",
         chart: Path = CHART,
+        source: Source = "secret",
     ) -> None:
+        """Say who makes the certificate: with "secret" the tests, else see the chart's `tls`."""
         self.name = name
         self.namespace = namespace
         self.chart = chart
+        self.source = source
         self.authority = Authority("mendix-mesh test webhook")
         self.labels = {
             "app.kubernetes.io/name": "mendix-mesh",
@@ -41,7 +45,7 @@ class Release:
         self._plane = plane
 
     def install(self, values: Values | None = None, *, wait: bool = True) -> None:
-        """Create the namespace and the certificate's Secret where missing, and install the chart.
+        """Create the namespace and, if it is for us to do, the certificate; install the chart.
 
         Raises CommandError with what helm said.
         """
@@ -52,7 +56,8 @@ class Release:
             if refused.status.get("reason") != "AlreadyExists":
                 raise
         self._plane.await_namespace(self.namespace)
-        self.renew_certificate()
+        if self.source == "secret":
+            self.renew_certificate()
         self._helm("install", values, wait=wait)
 
     def upgrade(self, values: Values | None = None, *, wait: bool = True) -> None:
@@ -79,13 +84,15 @@ class Release:
         return pair
 
     def _helm(self, verb: str, values: Values | None, *, wait: bool) -> None:
-        ours = {
-            "tls": {"caBundle": _base64(self.authority.pem)},
+        ours: dict[str, Any] = {
+            "tls": {"source": self.source},
             "podAnnotations": {KUBELET_ANNOTATION: "server"},
             # Long enough to see that endpoints go before processes do; ten seconds are not needed
             # where nothing but this machine has to hear of it.
             "preStopSleepSeconds": 1,
         }
+        if self.source == "secret":
+            ours["tls"] = {"source": "secret", "caBundle": _base64(self.authority.pem)}
         base = self._plane.workdir / f"values-{self.namespace}-{self.name}.json"
         base.write_text(json.dumps(ours))
         arguments = [verb, self.name, str(self.chart), f"--namespace={self.namespace}"]

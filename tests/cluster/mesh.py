@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tests.cluster.api import Api, Json, Refused, wait_for
-from tests.cluster.helm import Release, Values
+from tests.cluster.helm import Release, Source, Values
 from tests.cluster.kubelet import ServerKubelet
 from tests.cluster.plane import ControlPlane
 from tests.standins.linkerd_server import LinkerdInjector
@@ -65,12 +65,14 @@ class MeshCluster:
 
 
 @contextlib.contextmanager
-def installed(plane: ControlPlane, values: Values | None = None) -> Iterator[MeshCluster]:
+def installed(
+    plane: ControlPlane, values: Values | None = None, *, source: Source = "secret"
+) -> Iterator[MeshCluster]:
     """Install everything, yield when both webhooks and the injector take part in a pod's creation.
 
     At the end the processes are stopped; what is in the API server stays.
     """
-    release = Release(plane)
+    release = Release(plane, source=source)
     # The injector first, as a mesh is installed before mendix-mesh.
     with (
         LinkerdInjector(plane.user("linkerd-proxy-injector", ["system:masters"])) as injector,

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -112,6 +113,36 @@ def test_kwok_comes_with_the_stages_of_its_module(
     (path / "go").unlink()
     for name in build.KWOK_STAGES:
         assert (build.kwok_stages() / name).read_text().endswith(name)
+
+
+def test_cert_manager_comes_with_the_crds_of_its_module(
+    path: Path, script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    script(path / "go", GO)
+    monkeypatch.setenv("MODULE", str(tmp_path / "module"))
+    script(tmp_path / "module" / "deploy" / "crds" / "issuers.yaml", "kind: X")
+    script(tmp_path / "module" / "deploy" / "crds" / "README.md", "")
+    build.ensure([build.CERT_MANAGER], Console(file=io.StringIO()))
+    (path / "go").unlink()
+    assert [file.name for file in build.cert_manager_crds().iterdir()] == ["issuers.yaml"]
+
+
+def test_a_program_of_ours_is_never_taken_from_the_path(path: Path, script: Script) -> None:
+    ours = build.ALL[build.CERT_MANAGER]
+    script(path / ours.name, f"echo v{'.'.join(map(str, ours.version))}")
+    assert build.find(ours) is None
+
+
+def test_a_program_of_ours_is_built_again_when_its_source_changes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ours = build.ALL[build.CERT_MANAGER]
+    shutil.copytree(build.TOOLS / ours.folder, tmp_path / ours.folder)
+    monkeypatch.setattr(build, "TOOLS", tmp_path)
+    before = ours.place
+    with (tmp_path / ours.folder / "main.go").open("a") as source:
+        source.write("// changed\n")
+    assert ours.place != before
 
 
 def test_the_path_counts_only_with_the_pinned_version(path: Path, script: Script) -> None:

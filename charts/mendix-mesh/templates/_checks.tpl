@@ -36,11 +36,7 @@ it were skipped. Every problem is named at once, each with its way out.
   {{- end -}}
 {{- end -}}
 
-{{- if not .Values.tls.caBundle -}}
-  {{- $problems = append $problems (printf "tls.caBundle: it is empty, so the API server could not trust the webhook; give the CA that signed the certificate in Secret %s, as PEM or its base64 (--set-file tls.caBundle=ca.crt). For a trial, `mendix-mesh serve --dev` makes a certificate and prints its caBundle. Certificates from cert-manager come with a later version" .Values.tls.secretName) -}}
-{{- else if not (contains "BEGIN CERTIFICATE" (include "mendix-mesh.caBundle" . | b64dec)) -}}
-  {{- $problems = append $problems "tls.caBundle: it is neither a PEM certificate nor the base64 of one; give the CA's certificate (--set-file tls.caBundle=ca.crt)" -}}
-{{- end -}}
+{{- $problems = concat $problems (include "mendix-mesh.checkTLS" . | fromJsonArray) -}}
 
 {{- $late := not (lt .Values.mutatingWebhookConfigurationName "istio-") -}}
 {{- if and $late (not .Values.allowLateName) -}}

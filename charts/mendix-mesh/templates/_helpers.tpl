@@ -26,12 +26,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{ toYaml .Values.settings }}
 {{- end }}
 
-{{/* tls.caBundle as base64, whichever of its two shapes it was given in. */}}
-{{- define "mendix-mesh.caBundle" -}}
-{{- $given := trim .Values.tls.caBundle -}}
-{{- contains "BEGIN CERTIFICATE" $given | ternary (b64enc (print $given "\n")) $given -}}
-{{- end }}
-
 {{- define "mendix-mesh.meshes" -}}
 ["linkerd", "istio", "ambient"]
 {{- end }}

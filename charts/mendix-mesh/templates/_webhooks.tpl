@@ -131,7 +131,9 @@ clientConfig:
     name: mendix-mesh
     port: 443
     path: {{ .entry.path }}
-  caBundle: {{ include "mendix-mesh.caBundle" .root }}
+  {{- with include "mendix-mesh.caBundle" .root }}
+  caBundle: {{ . }}
+  {{- end }}
 failurePolicy: {{ .entry.failurePolicy }}
 matchPolicy: Equivalent
 sideEffects: None

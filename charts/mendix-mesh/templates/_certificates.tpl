@@ -1,0 +1,94 @@
+{{/*
+The server's certificate, and how the API server comes to trust it: one of three ways, tls.source.
+*/}}
+
+{{/* The name by which the API server calls the server. */}}
+{{- define "mendix-mesh.host" -}}
+mendix-mesh.{{ .Release.Namespace }}.svc
+{{- end }}
+
+{{/* Non-empty where the chart makes a CA of its own with cert-manager. */}}
+{{- define "mendix-mesh.ownIssuer" -}}
+{{- if and (eq .Values.tls.source "certManager") (not .Values.tls.certManager.issuerRef.name) }}yes{{ end -}}
+{{- end }}
+
+{{/* The annotation by which cert-manager's CA injector fills in every caBundle, with certManager. */}}
+{{- define "mendix-mesh.injectAnnotation" -}}
+{{- if eq .Values.tls.source "certManager" -}}
+{{- with .Values.tls.certManager.caSecretName -}}
+cert-manager.io/inject-ca-from-secret: {{ $.Release.Namespace }}/{{ . }}
+{{- else -}}
+cert-manager.io/inject-ca-from: {{ .Release.Namespace }}/mendix-mesh
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/*
+The CA as base64. Empty with certManager: a field that the chart does not name belongs to the CA
+injector, over upgrades and in GitOps.
+*/}}
+{{- define "mendix-mesh.caBundle" -}}
+{{- if eq .Values.tls.source "secret" -}}
+  {{- $given := trim .Values.tls.caBundle -}}
+  {{- contains "BEGIN CERTIFICATE" $given | ternary (b64enc (print $given "\n")) $given -}}
+{{- else if eq .Values.tls.source "helm" -}}
+  {{- get (include "mendix-mesh.madeByHelm" . | fromJson) "ca.crt" -}}
+{{- end -}}
+{{- end }}
+
+{{/*
+The data of the Secret that Helm makes, as JSON: what is in the cluster already, else a new CA and
+what it signed. It is made once a render, and kept in .Values, for three templates must agree on it.
+*/}}
+{{- define "mendix-mesh.madeByHelm" -}}
+{{- if not (hasKey .Values.tls "made") -}}
+  {{- $made := (lookup "v1" "Secret" .Release.Namespace .Values.tls.secretName).data | default dict -}}
+  {{- if not (and (get $made "ca.crt") (get $made "tls.crt") (get $made "tls.key")) -}}
+    {{- $ca := genCAWithKey "mendix-mesh CA, made by Helm" 3650 (genPrivateKey "ecdsa") -}}
+    {{- $host := include "mendix-mesh.host" . -}}
+    {{- $pair := genSignedCertWithKey $host nil (list $host) 3650 $ca (genPrivateKey "ecdsa") -}}
+    {{- $made = dict "ca.crt" (b64enc $ca.Cert) "tls.crt" (b64enc $pair.Cert) "tls.key" (b64enc $pair.Key) -}}
+  {{- end -}}
+  {{- $_ := set .Values.tls "made" (pick $made "ca.crt" "tls.crt" "tls.key") -}}
+{{- end -}}
+{{- toJson .Values.tls.made -}}
+{{- end }}
+
+{{/* "mendix-mesh.checkTLS": what is wrong with `tls`, as a JSON list. */}}
+{{- define "mendix-mesh.checkTLS" -}}
+{{- $tls := .Values.tls -}}
+{{- $cm := $tls.certManager -}}
+{{- $problems := list -}}
+{{- if not (has $tls.source (list "certManager" "secret" "helm")) -}}
+  {{- $problems = append $problems (printf "tls.source: %q is not a source; set it to one of certManager, secret, helm" $tls.source) -}}
+{{- else if eq $tls.source "secret" -}}
+  {{- if not $tls.caBundle -}}
+    {{- $problems = append $problems (printf "tls.caBundle: it is empty, so the API server could not trust the webhook; give the CA that signed the certificate in Secret %s, as PEM or its base64 (--set-file tls.caBundle=ca.crt), or leave the certificate to cert-manager (tls.source: certManager)" $tls.secretName) -}}
+  {{- else if not (contains "BEGIN CERTIFICATE" (include "mendix-mesh.caBundle" . | b64dec)) -}}
+    {{- $problems = append $problems "tls.caBundle: it is neither a PEM certificate nor the base64 of one; give the CA's certificate (--set-file tls.caBundle=ca.crt)" -}}
+  {{- end -}}
+{{- else if $tls.caBundle -}}
+  {{- $problems = append $problems (printf "tls.caBundle: with tls.source: %s the CA comes from there; to bring a certificate of your own set tls.source: secret, else take tls.caBundle out" $tls.source) -}}
+{{- end -}}
+{{- if ne $tls.source "certManager" -}}
+  {{- range $key, $value := dict "issuerRef.name" $cm.issuerRef.name "caSecretName" $cm.caSecretName -}}
+    {{- if $value -}}
+      {{- $problems = append $problems (printf "tls.certManager.%s: it does nothing with tls.source: %s; set tls.source: certManager, or take it out" $key $tls.source) -}}
+    {{- end -}}
+  {{- end -}}
+{{- else -}}
+  {{- $leaf := trimSuffix "h" $cm.duration | int -}}
+  {{- if le $leaf (trimSuffix "h" $cm.renewBefore | int) -}}
+    {{- $problems = append $problems (printf "tls.certManager.renewBefore: %s is not shorter than tls.certManager.duration, %s, so the certificate would be renewed without end; a third of it is usual" $cm.renewBefore $cm.duration) -}}
+  {{- end -}}
+  {{- if include "mendix-mesh.ownIssuer" . -}}
+    {{- if le (trimSuffix "h" $cm.ca.duration | int) (trimSuffix "h" $cm.ca.renewBefore | int) -}}
+      {{- $problems = append $problems (printf "tls.certManager.ca.renewBefore: %s is not shorter than tls.certManager.ca.duration, %s, so the CA would be renewed without end" $cm.ca.renewBefore $cm.ca.duration) -}}
+    {{- end -}}
+    {{- if lt (trimSuffix "h" $cm.ca.renewBefore | int) $leaf -}}
+      {{- $problems = append $problems (printf "tls.certManager.ca.renewBefore: %s is shorter than tls.certManager.duration, %s, so the CA could end before the last certificate that it signed; make it at least as long" $cm.ca.renewBefore $cm.duration) -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
+{{- toJson $problems -}}
+{{- end }}

@@ -1,0 +1,425 @@
+"""The chart with certificates from cert-manager, whose controllers and CA injector are real.
+
+The module takes the release that other tests share away, and puts it back at its end.
+"""
+
+import base64
+import contextlib
+import datetime as dt
+import os
+import re
+import socket
+import ssl
+import subprocess
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from tests.cluster.api import Api, Json, Refused, wait_for
+from tests.cluster.certmanager import CertManager
+from tests.cluster.helm import CHART, Release
+from tests.cluster.mesh import MeshCluster
+from tests.cluster.workloads import is_meshed, pod
+
+ROOT = Path(__file__).parents[2]
+WHERE = "mendix-mesh"
+HOST = f"mendix-mesh.{WHERE}.svc"
+TLS, CA = "mendix-mesh-tls", "mendix-mesh-ca"
+CONFIGURATIONS = {
+    "MutatingWebhookConfiguration": "00-mendix-mesh",
+    "ValidatingWebhookConfiguration": "mendix-mesh",
+}
+
+
+class Installed:
+    """The release whose certificates cert-manager makes, and what the tests ask about it."""
+
+    def __init__(self, cluster: MeshCluster, cert_manager: CertManager) -> None:
+        self.cluster = cluster
+        self.cert_manager = cert_manager
+        self.api = cluster.api
+        self.kubelet = cluster.kubelet
+        self.release = Release(cluster.plane, source="certManager")
+        self.namespace = cluster.enrol("enforce")
+
+    def install(self) -> None:
+        """Install, and wait until the webhook is in force by what cert-manager made."""
+        self.release.install()
+        self.await_in_force()
+
+    def await_in_force(self) -> None:
+        self.kubelet.wait_ready(2)
+        self.await_trust(self.secret(TLS)["ca.crt"])
+        self.cluster.await_judge(self.namespace, "linkerd.enforce")
+
+    def uninstall(self, release: Release | None = None) -> None:
+        """Remove a release, and what its uninstallation leaves: the Secrets."""
+        (release or self.release).uninstall()
+        for name in (TLS, CA):
+            with contextlib.suppress(Refused):
+                self.api.delete("Secret", name, WHERE)
+        labels = ",".join(f"{key}={value}" for key, value in self.release.labels.items())
+        wait_for(
+            lambda: not self.api.list("Pod", WHERE, labels=labels),
+            seconds=60,
+            why="the release's pods to be gone",
+        )
+
+    def secret(self, name: str) -> dict[str, bytes]:
+        data = self.api.get("Secret", name, WHERE)["data"]
+        return {key: base64.b64decode(value) for key, value in data.items()}
+
+    def shell(self, script: str, cwd: Path) -> None:
+        """Run what a guide says, as an administrator would in the checkout."""
+        plane = self.cluster.plane
+        if not (cwd / "charts").exists():
+            (cwd / "charts").symlink_to(ROOT / "charts")
+        programs = [str(plane.binaries[name].parent) for name in ("kubectl", "helm")]
+        subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script],
+            check=True,
+            cwd=cwd,
+            env={
+                "PATH": os.pathsep.join([*programs, os.defpath]),
+                "HOME": str(cwd),
+                "KUBECONFIG": str(plane.kubeconfig),
+            },
+        )
+
+    def leaf(self) -> x509.Certificate:
+        return x509.load_pem_x509_certificate(self.secret(TLS)["tls.crt"])
+
+    def trusted(self) -> list[bytes]:
+        """What the API server trusts, entry by entry of both configurations."""
+        return _bundles(self.api)
+
+    def await_trust(self, *authorities: bytes) -> None:
+        """Wait until the API server trusts these CAs for every entry, whatever else it trusts."""
+        wait_for(
+            lambda: all(pem in bundle for bundle in self.trusted() for pem in authorities),
+            why="the CA to be in every caBundle",
+        )
+
+    def served(self) -> list[x509.Certificate]:
+        """The certificate that each server shows on a new connection."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        return [_peer(address, context) for address in self.kubelet.addresses()]
+
+    def await_served(self, certificate: x509.Certificate) -> None:
+        """Wait until both servers show a certificate, neither having been restarted."""
+        wait_for(
+            lambda: self.served() == [certificate] * 2,
+            seconds=60,
+            why="the new certificate to be served",
+        )
+
+    @contextlib.contextmanager
+    def under_load(self) -> Iterator[None]:
+        """Have pods reviewed without pause, until a while after the block; none may be lost.
+
+        Two clients ask the API server, with which a lost review shows as a pod that is refused, or
+        admitted without its proxy. Two more open a new connection each time, as an API server does
+        that has none, and trust what it trusts at that moment.
+        """
+        answers: Counter[str] = Counter()
+        failures: list[Exception] = []
+        done = threading.Event()
+
+        def repeat(ask: Callable[[Api], str]) -> None:
+            # A client for each thread: one connection each, as of so many users.
+            api = self.cluster.plane.user("load", ["system:masters"])
+            try:
+                while not done.is_set():
+                    answers[ask(api)] += 1
+            except Exception as error:  # raised in the thread of the test
+                failures.append(error)
+
+        asks = (self._review, self._review, self._connect, self._connect)
+        threads = [threading.Thread(target=repeat, args=(ask,), daemon=True) for ask in asks]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+            before = Counter(answers)
+            wait_for(
+                lambda: (
+                    failures
+                    or set(answers) > {"reviewed", "connected"}
+                    or (answers - before)["reviewed"] > 100 < (answers - before)["connected"]
+                ),
+                seconds=60,
+                why="a hundred more reviews and connections",
+            )
+        finally:
+            done.set()
+            for thread in threads:
+                thread.join()
+        assert failures == []
+        assert set(answers) == {"reviewed", "connected"}, answers
+
+    def _review(self, api: Api) -> str:
+        try:
+            meshed = is_meshed(api.create(pod(self.namespace, "load"), dry_run=True))
+        except Refused as refused:
+            return refused.message
+        return "reviewed" if meshed else "not meshed"
+
+    def _connect(self, api: Api) -> str:
+        context = ssl.create_default_context(cadata=_bundles(api)[-1].decode())
+        try:
+            for address in self.kubelet.addresses():
+                _peer(address, context)
+        except OSError as error:
+            return str(error)
+        return "connected"
+
+
+def _bundles(api: Api) -> list[bytes]:
+    return [
+        base64.b64decode(entry["clientConfig"].get("caBundle", ""))
+        for kind, name in CONFIGURATIONS.items()
+        for entry in api.get(kind, name)["webhooks"]
+    ]
+
+
+def _peer(address: str, context: ssl.SSLContext) -> x509.Certificate:
+    host, _, port = address.rpartition(":")
+    with (
+        socket.create_connection((host, int(port)), timeout=5) as raw,
+        context.wrap_socket(raw, server_hostname=HOST) as connection,
+    ):
+        return x509.load_der_x509_certificate(connection.getpeercert(binary_form=True) or b"")
+
+
+@pytest.fixture(scope="module")
+def installed(mesh_cluster: MeshCluster, cert_manager: CertManager) -> Iterator[Installed]:
+    made = Installed(mesh_cluster, cert_manager)
+    made.uninstall(mesh_cluster.release)
+    try:
+        made.install()
+        yield made
+    finally:
+        made.uninstall()
+        mesh_cluster.release.install()
+        mesh_cluster.kubelet.wait_ready(2)
+        mesh_cluster.await_judge(made.namespace, "linkerd.enforce")
+
+
+def test_the_first_pods_are_meshed_and_the_first_offender_is_refused(installed: Installed) -> None:
+    assert is_meshed(installed.api.create(pod(installed.namespace), dry_run=True))
+    with pytest.raises(Refused, match="host-network"):
+        installed.api.create(pod(installed.namespace, hostNetwork=True))
+
+
+def test_the_certificate_is_for_the_service_and_signed_by_a_ca_of_its_own(
+    installed: Installed,
+) -> None:
+    leaf, ca = installed.leaf(), x509.load_pem_x509_certificate(installed.secret(CA)["tls.crt"])
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert list(names) == [x509.DNSName(HOST)]
+    usage = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert list(usage) == [ExtendedKeyUsageOID.SERVER_AUTH]
+    for certificate in (leaf, ca):
+        key = certificate.public_key()
+        assert isinstance(key, ec.EllipticCurvePublicKey)
+        assert isinstance(key.curve, ec.SECP256R1)
+    assert leaf.not_valid_after_utc - leaf.not_valid_before_utc == dt.timedelta(days=90)
+    assert ca.not_valid_after_utc - ca.not_valid_before_utc == dt.timedelta(days=3650)
+    leaf.verify_directly_issued_by(ca)
+    installed.await_served(leaf)
+
+
+def test_every_entry_of_both_configurations_trusts_that_ca_alone(installed: Installed) -> None:
+    trusted = installed.trusted()
+    assert set(trusted) == {installed.secret(CA)["tls.crt"]}
+    # Three meshes to opt in; three modes of each to judge, and of misspelt ones.
+    assert len(trusted) == 3 + 3 * (3 + 1)
+
+
+def test_gitops_finds_nothing_to_change(installed: Installed) -> None:
+    plane = installed.cluster.plane
+    values = yaml.safe_dump({"preStopSleepSeconds": 1, "tls": {"source": "certManager"}})
+    rendered = plane.helm(
+        "template", "mendix-mesh", str(CHART), f"--namespace={WHERE}", "--values=-", input=values
+    )
+    objects = [
+        obj
+        for obj in yaml.safe_load_all(rendered.stdout)
+        # The tests' own annotation is on its pods.
+        if obj["kind"] != "Deployment"
+    ]
+    assert {"Certificate", "Issuer", *CONFIGURATIONS} <= {obj["kind"] for obj in objects}
+    text = yaml.safe_dump_all(objects)
+    for how in (("--server-side", "--field-manager=argocd-controller", "--force-conflicts"), ()):
+        # Raises, with the difference, where there is one.
+        plane.kubectl("diff", *how, "--filename=-", input=text)
+
+
+def test_the_manifests_for_those_without_helm_change_nothing_either(installed: Installed) -> None:
+    folder = str(ROOT / "certs")
+    done = installed.cluster.plane.kubectl(
+        "apply", "--server-side", "--dry-run=server", "--force-conflicts", "--kustomize", folder
+    )
+    assert len(done.stdout.splitlines()) == 4
+    installed.cluster.plane.kubectl("diff", "--kustomize", folder)
+
+
+def test_an_upgrade_leaves_the_ca_where_the_injector_put_it(installed: Installed) -> None:
+    before = installed.trusted()
+    installed.cert_manager.stop()
+    try:
+        installed.release.upgrade({"timeoutSeconds": 4})
+        assert installed.trusted() == before
+    finally:
+        installed.cert_manager.start()
+        installed.release.upgrade()
+
+
+def test_a_renewed_certificate_is_served_and_no_review_is_lost(installed: Installed) -> None:
+    old, processes = installed.leaf(), installed.kubelet.processes
+    with installed.under_load():
+        installed.cert_manager.renew("mendix-mesh", WHERE)
+        new = installed.leaf()
+        installed.await_served(new)
+    assert new.serial_number != old.serial_number
+    assert new.public_key() != old.public_key()
+    assert installed.kubelet.processes == processes
+
+
+def test_a_certificate_whose_secret_was_deleted_comes_back_and_no_review_is_lost(
+    installed: Installed,
+) -> None:
+    old = installed.leaf()
+    with installed.under_load():
+        installed.api.delete("Secret", TLS, WHERE)
+        wait_for(lambda: installed.leaf() != old, why="the Secret to be made again")
+        installed.await_served(installed.leaf())
+
+
+def test_a_renewed_ca_has_the_old_ones_key_and_no_review_is_lost(installed: Installed) -> None:
+    old = installed.secret(CA)
+    with installed.under_load():
+        installed.cert_manager.renew(CA, WHERE)
+        new = installed.secret(CA)
+        assert new["tls.crt"] != old["tls.crt"]
+        assert new["tls.key"] == old["tls.key"]
+        # It comes to the API server with the server's next certificate.
+        assert all(new["tls.crt"] not in bundle for bundle in installed.trusted())
+        installed.cert_manager.renew("mendix-mesh", WHERE)
+        installed.await_trust(new["tls.crt"])
+        installed.await_served(installed.leaf())
+
+
+def test_a_ca_is_replaced_in_the_documented_way_and_no_review_is_lost(
+    installed: Installed, tmp_path: Path
+) -> None:
+    section = (ROOT / "docs" / "install.md").read_text().split("### Replace the CA")[1]
+    change, finish = re.findall(r"```sh\n(.*?)```", section.split("\n## ")[0], re.DOTALL)
+    old = installed.secret(CA)["tls.crt"]
+    with installed.under_load():
+        installed.shell(change, tmp_path)
+        new = installed.secret(CA)["tls.crt"]
+        assert _key(new) != _key(old)
+        installed.await_trust(old, new)
+        wait_for(lambda: installed.secret(TLS)["ca.crt"] == new, why="a certificate by the new CA")
+        installed.await_served(installed.leaf())
+        installed.shell(finish, tmp_path)
+    assert set(installed.trusted()) == {new}
+
+
+def _key(pem: bytes) -> bytes:
+    return (
+        x509.load_pem_x509_certificate(pem)
+        .public_key()
+        .public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+
+
+def test_without_cert_manager_pods_wait_and_when_it_comes_all_is_well(
+    installed: Installed,
+) -> None:
+    installed.uninstall()
+    installed.cert_manager.stop()
+    try:
+        installed.release.install(wait=False)
+        deployment = wait_for(
+            lambda: _with_pods(installed.api.get("Deployment", "mendix-mesh", WHERE)),
+            why="the pods to be made",
+        )
+        assert not deployment["status"].get("readyReplicas")
+        with pytest.raises(Refused):
+            installed.secret(TLS)
+        # Enforced namespaces refuse meanwhile, and say what is missing.
+        with pytest.raises(Refused, match=r"no endpoints available for service"):
+            installed.api.create(pod(installed.namespace, "early"))
+    finally:
+        installed.cert_manager.start()
+    installed.await_in_force()
+    assert is_meshed(installed.api.create(pod(installed.namespace, "early")))
+
+
+def _with_pods(deployment: Json) -> Json | None:
+    return deployment if deployment.get("status", {}).get("replicas") == 2 else None
+
+
+def test_an_issuer_of_the_cluster_can_sign(installed: Installed) -> None:
+    metadata = {"name": "company"}
+    spec = {"ca": {"secretName": "company-ca"}}
+    issuer = {"apiVersion": "cert-manager.io/v1", "kind": "ClusterIssuer", "metadata": metadata}
+    company = installed.release.authority
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": "kubernetes.io/tls",
+        "metadata": {"name": "company-ca", "namespace": "cert-manager"},
+        "stringData": {"tls.crt": company.pem.decode(), "tls.key": company.key.decode()},
+    }
+    installed.api.create(secret)
+    installed.api.create({**issuer, "spec": spec})
+    own = {"issuerRef": {"name": "company", "kind": "ClusterIssuer"}}
+    try:
+        installed.release.upgrade({"tls": {"certManager": own}}, wait=False)
+        installed.await_trust(company.pem)
+        leaf = installed.leaf()
+        leaf.verify_directly_issued_by(x509.load_pem_x509_certificate(company.pem))
+        installed.await_served(leaf)
+        assert is_meshed(installed.api.create(pod(installed.namespace), dry_run=True))
+        # What only the chart's own CA needs is gone.
+        assert len(installed.api.list("Certificate", WHERE)) == 1
+        assert installed.api.list("Issuer", WHERE) == []
+    finally:
+        installed.release.upgrade(wait=False)
+        installed.cert_manager.await_issued("mendix-mesh", WHERE)
+        wait_for(
+            lambda: installed.secret(TLS)["ca.crt"] == installed.secret(CA)["tls.crt"],
+            why="the chart's own CA to sign again",
+        )
+        installed.await_trust(installed.secret(CA)["tls.crt"])
+        installed.await_served(installed.leaf())
+
+
+def test_the_charts_own_certificate_is_kept_over_upgrades(installed: Installed) -> None:
+    installed.uninstall()
+    release = Release(installed.cluster.plane, source="helm")
+    try:
+        release.install()
+        installed.kubelet.wait_ready(2)
+        made = installed.secret(TLS)
+        assert set(installed.trusted()) == {made["ca.crt"]}
+        installed.await_served(installed.leaf())
+        installed.cluster.await_judge(installed.namespace, "linkerd.enforce")
+        release.upgrade({"timeoutSeconds": 4})
+        assert installed.secret(TLS) == made
+        assert set(installed.trusted()) == {made["ca.crt"]}
+    finally:
+        installed.uninstall(release)
+        installed.install()
