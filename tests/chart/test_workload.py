@@ -72,6 +72,7 @@ def test_the_container_serves_with_the_mounted_files() -> None:
         "--settings=/etc/mendix-mesh/settings.yaml",
         "--tls-cert-file=/etc/mendix-mesh/tls/tls.crt",
         "--tls-private-key-file=/etc/mendix-mesh/tls/tls.key",
+        "--tls-server-name=mendix-mesh.mendix-mesh.svc",
         "--log-level=info",
     ]
 

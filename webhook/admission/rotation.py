@@ -78,7 +78,7 @@ class Rotation:
             connection.context = self._current.context
 
     def _print(self) -> _Print:
-        return tuple(_identity(file) for file in self._files if file is not None)
+        return tuple(_identity(file) for file in self._files.paths)
 
 
 def _identity(file: Path) -> tuple[int, int, int]:

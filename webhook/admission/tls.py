@@ -28,6 +28,13 @@ class Files(NamedTuple):
     cert: Path
     key: Path
     client_ca: Path | None = None
+    #: The name by which clients call the server; without one any certificate will do.
+    name: str = ""
+
+    @property
+    def paths(self) -> Iterator[Path]:
+        """The files themselves."""
+        return (path for path in (self.cert, self.key, self.client_ca) if path is not None)
 
 
 class Certificate(NamedTuple):
@@ -42,7 +49,7 @@ def load(files: Files) -> Certificate:
     """The certificate in the files.
 
     Raises `CertificateError` where a file can't be read, the key is another certificate's, the
-    certificate is not valid now, or OpenSSL would not serve it.
+    certificate is not valid now or not for the server's name, or OpenSSL would not serve it.
     """
     pem, key_pem = _read(files.cert), _read(files.key)
     client_ca = None if files.client_ca is None else _read(files.client_ca)
@@ -62,6 +69,12 @@ def load(files: Files) -> Certificate:
         raise CertificateError(f"the certificate in {files.cert} expired on {end:%Y-%m-%d %H:%M}Z")
     if now < start:
         raise CertificateError(f"the certificate in {files.cert} starts on {start:%Y-%m-%d %H:%M}Z")
+    names = _names(certificate)
+    if files.name and not any(_covers(name, files.name) for name in names):
+        raise CertificateError(
+            f"the certificate in {files.cert} is not for {files.name}, as clients call the server, "
+            f"but for {', '.join(names) or 'no DNS name'}"
+        )
     try:
         made = _context(pem, key_pem)
     except ssl.SSLError as error:
@@ -71,6 +84,20 @@ def load(files: Files) -> Certificate:
     if client_ca is not None:
         _ask_clients(made, client_ca, files)
     return Certificate(made, start, end)
+
+
+def _names(certificate: x509.Certificate) -> list[str]:
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return []
+    return found.value.get_values_for_type(x509.DNSName)
+
+
+def _covers(pattern: str, name: str) -> bool:
+    """Whether a name in a certificate is the server's; a * stands for one label."""
+    pattern, name = pattern.lower(), name.lower()
+    return pattern == name or (pattern.startswith("*.") and pattern[2:] == name.partition(".")[2])
 
 
 def _read(file: Path) -> bytes:

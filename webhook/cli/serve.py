@@ -30,6 +30,10 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--tls-cert-file", type=_FILE, help="Serving certificate, PEM.")
 @click.option("--tls-private-key-file", type=_FILE, help="Its private key, PEM.")
 @click.option(
+    "--tls-server-name", default="", metavar="NAME",
+    help="Take only a certificate for this name, by which the API server calls.",
+)  # fmt: skip
+@click.option(
     "--client-ca-file", type=_FILE,
     help="Take reviews only from clients with a certificate of this CA, PEM.",
 )  # fmt: skip
@@ -49,6 +53,7 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
     address: str | None,
     tls_cert_file: Path | None,
     tls_private_key_file: Path | None,
+    tls_server_name: str,
     client_ca_file: Path | None,
     client_name: tuple[str, ...],
     drain_seconds: float | None,
@@ -77,7 +82,7 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
                 files = _throw_away(_folder(stack), dev_name, listener)
             options = Options(
                 listener,
-                tls.Files(files[0], files[1], client_ca_file),
+                tls.Files(files[0], files[1], client_ca_file, tls_server_name),
                 log_level,
                 drain_seconds,
                 frozenset(client_name),

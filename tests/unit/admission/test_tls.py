@@ -219,14 +219,37 @@ NAMES = ("localhost", "mendix-mesh.mendix-mesh.svc", "*.example.com", "10.1.2.3"
 PAIR = tls.throw_away([*NAMES])
 
 
+@pytest.mark.parametrize("name", ["localhost", "LOCALHOST", "any.example.com"])
+def test_a_certificate_for_the_servers_name_will_do(tmp_path: Path, name: str) -> None:
+    assert tls.load(written(tmp_path, PAIR)._replace(name=name))
+
+
+@pytest.mark.parametrize("name", ["mendix-mesh", "example.com", "a.b.example.com", "local", "*"])
+def test_a_certificate_for_another_name_is_refused_with_its_names(
+    tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(tls.CertificateError) as refusal:
+        tls.load(written(tmp_path, PAIR)._replace(name=name))
+    assert str(refusal.value) == (
+        f"the certificate in {tmp_path / 'crt'} is not for {name}, as clients call the server, "
+        "but for localhost, mendix-mesh.mendix-mesh.svc, *.example.com"
+    )
+
+
+def written(folder: Path, pair: tls.Pair) -> tls.Files:
+    """Write a pair into a folder."""
+    files = tls.Files(folder / "crt", folder / "key")
+    files.cert.write_bytes(pair.cert)
+    files.key.write_bytes(pair.key)
+    return files
+
+
 class TestThrowAway:
     """A CA and a certificate for a try-out."""
 
     def handshake(self, folder: Path, name: str, ca: bytes) -> None:
         """Let a client that trusts `ca` meet a server with the pair, without a network."""
-        files = tls.Files(folder / "crt", folder / "key")
-        for file, content in zip(files[:2], (PAIR.cert, PAIR.key), strict=True):
-            file.write_bytes(content)
+        files = written(folder, PAIR)
         server_in, client_in = ssl.MemoryBIO(), ssl.MemoryBIO()
         trusting = ssl.create_default_context(cadata=ca.decode())
         client = trusting.wrap_bio(client_in, server_in, server_hostname=name)
