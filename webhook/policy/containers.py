@@ -1,9 +1,8 @@
 """What a container runs: its variables, flags, hooks, and volumes over its programs."""
 
 import posixpath
-import re
-from collections.abc import Collection, Iterator, Sequence
-from functools import cache
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import lru_cache
 
 from webhook.policy.memo import remembered
 from webhook.policy.objects import Container, Lifecycle
@@ -16,16 +15,24 @@ LOADER_ENV = ("LD_", "PATH", "XTABLES_LIBDIR", "IPTABLES_LIB_DIR", "IP6TABLES_LI
 
 
 #: Flags with their values, and the arguments that are no such flags.
-Flags = tuple[dict[str, str], list[str]]
+Flags = tuple[Mapping[str, str], tuple[str, ...]]
+_NONE: frozenset[str] = frozenset()
+#: Arguments that are remembered: how many of them, and their characters in all.
+_MOST, _LONGEST = 256, 2048
 
 
-def flags(args: Sequence[str], known: Collection[str], switches: Collection[str] = ()) -> Flags:
+def flags(args: Sequence[str], known: frozenset[str], switches: frozenset[str] = _NONE) -> Flags:
     """Command line flags, as `--flag value` or `--flag=value`, and the arguments that are neither.
 
     `switches` are those of the known flags that may stand without a value, which is then "true". A
     flag that is unknown, given twice or has no value is among the latter: programs differ in what
     they make of those.
     """
+    short = sum(map(len, args)) <= _LONGEST
+    return (_remembered if short else _flags)(tuple(args), known, switches)
+
+
+def _flags(args: tuple[str, ...], known: frozenset[str], switches: frozenset[str]) -> Flags:
     found: dict[str, str] = {}
     odd: list[str] = []
     last = ""
@@ -43,7 +50,10 @@ def flags(args: Sequence[str], known: Collection[str], switches: Collection[str]
             found[name] = "true"
         else:
             last = name
-    return found, [*odd, last] if last else odd
+    return found, (*odd, last) if last else tuple(odd)
+
+
+_remembered = lru_cache(maxsize=_MOST)(_flags)
 
 
 @remembered
@@ -52,19 +62,6 @@ def number(text: str) -> frozenset[int]:
     stripped = text.strip()
     plain = stripped.isascii() and stripped.isdecimal() and len(stripped) < 12
     return frozenset({int(stripped)} if plain and not stripped.startswith("0") else ())
-
-
-def starting(names: Collection[str], prefixes: tuple[str, ...]) -> list[str]:
-    """The names that start with one of the prefixes; hardly ever there are any."""
-    # One text is searched in half the time that a look at each name takes.
-    if not _beginnings(prefixes).search("\n" + "\n".join(names)):
-        return []
-    return [name for name in names if name.startswith(prefixes)]
-
-
-@cache
-def _beginnings(prefixes: tuple[str, ...]) -> re.Pattern[str]:
-    return re.compile("\n(?:" + "|".join(map(re.escape, prefixes)) + ")")
 
 
 def capability_names(capabilities: Collection[str] | None) -> set[str]:

@@ -95,8 +95,8 @@ class Rules(NamedTuple):
     """What istio-init, or istio-validation, is told about the rules that redirect traffic."""
 
     placed: Placed
-    flags: dict[str, str]
-    odd: list[str]
+    flags: Mapping[str, str]
+    odd: tuple[str, ...]
 
     def excluded_ports(self, flag: str, allowed: ports.Ranges) -> tuple[str, ...]:
         """The ports that a flag leaves out, other than allowed ones."""
@@ -227,7 +227,7 @@ def undoing_env(placed: Placed) -> tuple[str, ...]:
     An author's come through the pod's `proxyMetadata`, a ProxyConfig resource of the namespace, or
     a container with the proxy's name.
     """
-    env = placed.variables
+    env = placed.variables.listed
     count = Counter(variable.name for variable in env)
     odd = {
         name

@@ -117,7 +117,7 @@ class Container(_Fields, frozen=True, gc=False, rename="camel"):
     args: list[str] | None = None
     working_dir: str | None = None
     #: The variables as they are written: they can be most of a pod, and only the mesh's own
-    #: containers' are read (`variables`).
+    #: containers' are read (`policy.variables`).
     env: msgspec.Raw = NULL
     env_from: list[Any] | None = None
     ports: list[ContainerPort] | None = None
@@ -243,7 +243,6 @@ class UndecodableError(ValueError):
 
 
 _decoder = msgspec.json.Decoder(Object)
-_variables = msgspec.json.Decoder(list[EnvVar] | None)
 
 
 def decode(data: bytes | memoryview | msgspec.Raw) -> Object:
@@ -268,14 +267,6 @@ def convert(document: Any) -> Object:
     except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError, TypeError) as error:
         raise UndecodableError(str(error)) from None
     return decode(data)
-
-
-def variables(container: Container) -> list[EnvVar]:
-    """The variables of a container. Raises `UndecodableError` where they are none."""
-    try:
-        return _variables.decode(container.env) or []
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise UndecodableError(f"{error} (env of container {container.name[:63]})") from None
 
 
 def template_of(document: Any) -> Any:

@@ -96,9 +96,8 @@ def find(pod: Pod, mesh: Mesh, settings: Settings) -> list[Violation]:
     """Everything that is wrong with a pod, whatever the mode."""
     found: list[Violation] = []
     evident = pod.final or pod.proxy is not None
-    for check, look in checks.for_mesh(mesh.name):
-        if evident or not check.evidence:
-            found += look(pod, mesh, settings)
+    for look in checks.finders(mesh.name, evident=evident):
+        found += look(pod, mesh, settings)
     if pod.template and found:
         found = [_moved(violation, pod.template) for violation in found]
     return found

@@ -1,19 +1,18 @@
 """Any pod-bearing object seen as its pod."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Protocol
 
 from webhook.policy.containers import Flags, flags
 from webhook.policy.objects import (
     Container,
-    EnvVar,
     Meta,
     Object,
     OwnerReference,
     PodSpec,
-    variables,
 )
 from webhook.policy.request import Request
+from webhook.policy.variables import Variables, variables
 
 #: kind -> field that leads to the pod template; empty for the pod itself.
 TEMPLATES: Mapping[str, str] = {
@@ -35,12 +34,11 @@ _NO_SPEC = PodSpec()
 class Placed:
     """A container and the place that it has in the pod."""
 
-    __slots__ = ("_env", "_flags", "_variables", "container", "index", "kind")
+    __slots__ = ("_flags", "_variables", "container", "index", "kind")
 
     def __init__(self, container: Container, kind: str, index: int) -> None:
-        self._variables: Sequence[EnvVar] | None = None
-        self._env: dict[str, str] | None = None
-        self._flags: tuple[Collection[str], Flags] | None = None
+        self._variables: Variables | None = None
+        self._flags: Flags | None = None
         self.container = container
         #: The list it is in: containers, initContainers or ephemeralContainers.
         self.kind = kind
@@ -52,24 +50,22 @@ class Placed:
         return self.container.name
 
     @property
-    def variables(self) -> Sequence[EnvVar]:
-        """The variables in their order. Raises `UndecodableError` where they are none."""
+    def variables(self) -> Variables:
+        """The variables. Raises `UndecodableError` where they are none."""
         if self._variables is None:
             self._variables = variables(self.container)
         return self._variables
 
     @property
     def env(self) -> Mapping[str, str]:
-        """The variables; of two with one name the last holds, and one from elsewhere is empty."""
-        if self._env is None:
-            self._env = {one.name: one.value or "" for one in self.variables}
-        return self._env
+        """The values of the variables."""
+        return self.variables.values
 
-    def flags(self, known: Collection[str]) -> Flags:
-        """Its arguments as `containers.flags` reads them, once for the same known flags."""
-        if self._flags is None or self._flags[0] is not known:
-            self._flags = known, flags(self.container.args or (), known)
-        return self._flags[1]
+    def flags(self, known: frozenset[str]) -> Flags:
+        """Its arguments as `containers.flags` reads them; a container knows but one set of flags."""
+        if self._flags is None:
+            self._flags = flags(self.container.args or (), known)
+        return self._flags
 
     def field(self, inner: str = "") -> str:
         """The path of the container in the pod, as `spec.containers[0]`, or of a field in it."""

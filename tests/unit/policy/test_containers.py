@@ -5,7 +5,7 @@ import pytest
 from webhook.policy import containers
 from webhook.policy.objects import Container, Exec, Handler, Lifecycle
 
-KNOWN = {"--port", "--uid", "--wait"}
+KNOWN = frozenset({"--port", "--uid", "--wait"})
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ KNOWN = {"--port", "--uid", "--wait"}
 def test_arguments_that_are_not_known_flags_with_one_value_are_odd(
     args: list[str], flags: dict[str, str], odd: list[str]
 ) -> None:
-    assert containers.flags(args, KNOWN) == (flags, odd)
+    assert containers.flags(args, KNOWN) == (flags, tuple(odd))
 
 
 @pytest.mark.parametrize(

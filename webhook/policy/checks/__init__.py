@@ -119,3 +119,9 @@ def ids() -> frozenset[str]:
 def for_mesh(mesh: str) -> tuple[Entry, ...]:
     """The checks that apply to a mesh."""
     return tuple(entry for entry in all_checks().values() if mesh in entry.check.meshes)
+
+
+@cache
+def finders(mesh: str, *, evident: bool) -> tuple[Find, ...]:
+    """What looks for violations in a mesh's pods; those of evidence where there must be some."""
+    return tuple(find for check, find in for_mesh(mesh) if evident or not check.evidence)

@@ -5,10 +5,10 @@ Sources are paths in linkerd2 at edge-26.8.3 unless said otherwise.
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from webhook.policy import ports, sidecars
-from webhook.policy.containers import LOADER_ENV, covers_programs, hooks, number, starting
+from webhook.policy.containers import LOADER_ENV, covers_programs, hooks, number
 from webhook.policy.images import repository
 from webhook.policy.meshes import Level, Mesh, Spot, Want, annotation, label
 from webhook.policy.objects import Container
@@ -23,6 +23,7 @@ NATIVE = CONFIG + "proxy-enable-native-sidecar"
 NATIVE_ALPHA = "config.alpha.linkerd.io/proxy-enable-native-sidecar"
 NATIVE_BETA = "config.beta.linkerd.io/proxy-enable-native-sidecar"
 INBOUND_POLICY = CONFIG + "default-inbound-policy"
+SKIP_SUBNETS = CONFIG + "skip-subnets"
 PROXY_IMAGE = CONFIG + "proxy-image"
 ADDITIONAL_ENV = CONFIG + "proxy-additional-env"
 DISABLE_IDENTITY = CONFIG + "disable-identity"
@@ -258,7 +259,8 @@ class Linkerd(Mesh):
                 if text and (past := ports.beyond(text, allowed)):
                     annotated = True
                     yield Spot(annotation(key), past)
-            if init and not annotated and (past := ports.beyond(given.get(flag, ""), allowed)):
+            text = given.get(flag)
+            if init and text and not annotated and (past := ports.beyond(text, allowed)):
                 yield Spot(
                     init.field("args"),
                     past,
@@ -266,12 +268,11 @@ class Linkerd(Mesh):
                     f"remove {CONFIG}skip-{direction}-ports from the namespace; if they are the "
                     f"mesh's default, name them in settings.linkerd.skip{direction.title()}Ports",
                 )
-        subnets = pod.annotations.get(CONFIG + "skip-subnets")
-        if subnets is not None and (past := self._foreign_subnets(subnets, allow.subnets)):
-            yield Spot(annotation(CONFIG + "skip-subnets"), past)
-        elif init and (
-            past := self._foreign_subnets(given.get("--subnets-to-ignore", ""), allow.subnets)
-        ):
+        subnets = pod.annotations.get(SKIP_SUBNETS)
+        told = given.get("--subnets-to-ignore")
+        if subnets and (past := self._foreign_subnets(subnets, allow.subnets)):
+            yield Spot(annotation(SKIP_SUBNETS), past)
+        elif init and told and (past := self._foreign_subnets(told, allow.subnets)):
             yield Spot(init.field("args"), past, "skips subnets by --subnets-to-ignore")
         yield from self._ingress_mode(pod)
         if init and pod.proxy:
@@ -289,17 +290,17 @@ class Linkerd(Mesh):
         elif pod.proxy and pod.proxy.env.get("LINKERD2_PROXY_INGRESS_MODE") == "true":
             yield Spot(pod.proxy.field("env[LINKERD2_PROXY_INGRESS_MODE]"), (), reason, fix)
 
-    def _init(self, pod: Pod) -> tuple[Placed | None, dict[str, str], list[str]]:
+    def _init(self, pod: Pod) -> tuple[Placed | None, Mapping[str, str], tuple[str, ...]]:
         """linkerd-init, where the pod has it, with its flags and its odd arguments."""
         init = next((placed for placed in pod.mesh_containers if placed.name == INIT), None)
-        return (init, *init.flags(_INIT_FLAGS)) if init else (None, {}, [])
+        return (init, *init.flags(_INIT_FLAGS)) if init else (None, {}, ())
 
     def _hollow_init(
-        self, init: Placed, given: dict[str, str], odd: list[str], proxy: Placed
+        self, init: Placed, given: Mapping[str, str], odd: tuple[str, ...], proxy: Placed
     ) -> Iterator[Spot]:
         fix = f"let Linkerd's injector make {INIT}"
         if odd:
-            yield Spot(init.field("args"), tuple(odd),
+            yield Spot(init.field("args"), odd,
                        "has arguments that can keep it from redirecting", fix)  # fmt: skip
         for flag, programs in _FIREWALLS.items():
             if flag in given and given[flag] not in programs:
@@ -333,7 +334,7 @@ class Linkerd(Mesh):
                 for flag in ("--connect-addr", "--listen-addr")
             )
             if odd or connects == listens:
-                yield Spot(placed.field("args"), tuple(odd),
+                yield Spot(placed.field("args"), odd,
                            "can't tell whether traffic is redirected",
                            f"let Linkerd's injector make {VALIDATOR}")  # fmt: skip
 
@@ -385,10 +386,10 @@ class Linkerd(Mesh):
         for placed in pod.mesh_containers:
             if placed.container.env_from:
                 yield Spot(placed.field("envFrom"))
-            if loads := starting(placed.env, LOADER_ENV):
+            if loads := placed.variables.starting(LOADER_ENV):
                 yield Spot(placed.field("env"), tuple(loads))
-        if len(pod.proxy.env) != len(pod.proxy.variables):
-            names = [variable.name for variable in pod.proxy.variables]
+        if len(pod.proxy.env) != len(pod.proxy.variables.listed):
+            names = [variable.name for variable in pod.proxy.variables.listed]
             again = {name for name, count in Counter(names).items() if count > 1}
             if twice := sorted(_guarded(again) - set(guarded)):
                 yield Spot(pod.proxy.field("env"), tuple(twice))

@@ -1,0 +1,54 @@
+"""The variables of a container, read once where the same text comes again.
+
+A workload's pods, and a mesh's proxies, have the same variables: their text is looked up instead of
+decoded. What is remembered comes from outside, so its number and length are bounded.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+import msgspec
+
+from webhook.policy.objects import Container, EnvVar, UndecodableError
+
+#: Entries, and bytes of one; a proxy's take 2 to 4 KiB.
+_MOST, _LONGEST = 256, 8192
+
+_decoder = msgspec.json.Decoder(list[EnvVar] | None)
+
+
+class Variables:
+    """The variables of one container; nobody changes them."""
+
+    __slots__ = ("_starting", "listed", "values")
+
+    def __init__(self, listed: Sequence[EnvVar]) -> None:
+        #: In their order.
+        self.listed = listed
+        #: Of two with one name the last holds, and one from elsewhere is empty.
+        self.values: Mapping[str, str] = {one.name: one.value or "" for one in listed}
+        self._starting: dict[tuple[str, ...], tuple[str, ...]] = {}
+
+    def starting(self, prefixes: tuple[str, ...]) -> tuple[str, ...]:
+        """The names that start with one of the prefixes."""
+        found = self._starting.get(prefixes)
+        if found is None:
+            found = tuple(name for name in self.values if name.startswith(prefixes))
+            self._starting[prefixes] = found
+        return found
+
+
+def variables(container: Container) -> Variables:
+    """The variables of a container. Raises `UndecodableError` where they are none."""
+    text = bytes(container.env)
+    try:
+        return _remembered(text) if len(text) <= _LONGEST else _read(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise UndecodableError(f"{error} (env of container {container.name[:63]})") from None
+
+
+def _read(text: bytes) -> Variables:
+    return Variables(_decoder.decode(text) or ())
+
+
+_remembered = lru_cache(maxsize=_MOST)(_read)
