@@ -62,7 +62,7 @@ class Placed:
         return self.variables.values
 
     def flags(self, known: frozenset[str]) -> Flags:
-        """Its arguments as `containers.flags` reads them; a container knows but one set of flags."""
+        """Its arguments as `containers.flags` reads them; it knows but one set of flags."""
         if self._flags is None:
             self._flags = flags(self.container.args or (), known)
         return self._flags
