@@ -66,9 +66,7 @@ class Draining(Server):
         ]
         self._watch = loop.create_task(self._rotation.watch())
         self._lane.lag.start(loop)
-        # What is there now stays: to look through it again and again costs time, and memory that
-        # is shared with the parent process.
-        gc.collect()
+        # What is there now stays: to look through it again and again costs time.
         gc.freeze()
         self.started = True
 

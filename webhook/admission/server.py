@@ -1,6 +1,7 @@
 """The server as a whole: gunicorn as process manager, one worker, the lane in it."""
 
 import datetime
+import gc
 import math
 import socket
 from collections.abc import Callable
@@ -73,7 +74,12 @@ def serve(options: Options, settings: Settings, reread: Callable[[], Settings]) 
     Replaces nothing in the process but its signal handlers; ends by `SystemExit`, as gunicorn does.
     """
     logs.set_up(options.log_level)
-    _Server(options, settings, reread).run()
+    server = _Server(options, settings, reread)
+    # A worker shares its parent's memory as long as neither writes to it, as a look for garbage
+    # among everything does.
+    gc.collect()
+    gc.freeze()
+    server.run()
 
 
 class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
