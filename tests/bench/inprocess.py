@@ -1,0 +1,155 @@
+"""Where the time of a review goes within the process, and how it grows. No network takes part."""
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+
+from tests.bench import pods
+from tests.bench.results import Growth, InProcess
+from webhook.admission import wire
+from webhook.admission.metrics import Metrics
+from webhook.admission.review import Reviewer, Route, request_of, respond
+from webhook.policy.mutate import mutate
+from webhook.policy.settings import Settings
+from webhook.policy.validate import validate
+from webhook.version import VERSION
+
+VALIDATE, MUTATE = "/validate/linkerd/enforce", "/mutate/linkerd"
+DECODE, POLICY, ENCODE, REST, TOTAL = "decode", "policy", "encode", "metrics and logs", "total"
+"""The steps; the last is the whole of `Reviewer.answer`."""
+
+_KIB = 1024
+
+
+def measure(seconds: float) -> InProcess:
+    """Everything, with so many seconds of work for each point."""
+    reviewer = Reviewer(Settings(), Metrics(VERSION))
+    typical = pods.bodies()["typical"]
+    return InProcess(
+        steps={
+            "validate": _validate_steps(reviewer, typical.stored, seconds),
+            "mutate": _mutate_steps(reviewer, typical.plain, seconds),
+        },
+        growth=list(_growth(reviewer, seconds)),
+    )
+
+
+def _validate_steps(reviewer: Reviewer, body: bytes, seconds: float) -> dict[str, float]:
+    route = reviewer.routes[VALIDATE]
+    assert route.mode
+    mode, asked = route.mode, wire.decode(body)
+    request = request_of(asked)
+    verdict = validate(request, route.mesh, mode, reviewer.settings)
+    return _steps(
+        seconds,
+        lambda: request_of(wire.decode(body)),
+        lambda: validate(request, route.mesh, mode, reviewer.settings),
+        lambda: respond(verdict).to(asked.uid),
+        lambda: reviewer.answer(route, body),
+    )
+
+
+def _mutate_steps(reviewer: Reviewer, body: bytes, seconds: float) -> dict[str, float]:
+    route = reviewer.routes[MUTATE]
+    asked = wire.decode(body)
+    request = request_of(asked)
+    patch = mutate(request, route.mesh, reviewer.settings)
+    return _steps(
+        seconds,
+        lambda: request_of(wire.decode(body)),
+        lambda: mutate(request, route.mesh, reviewer.settings),
+        lambda: wire.Response(allowed=True, patch=patch).to(asked.uid),
+        lambda: reviewer.answer(route, body),
+    )
+
+
+def _steps(seconds: float, *steps: Callable[[], object]) -> dict[str, float]:
+    """Time each step; what the whole takes beyond its parts is metrics, logs and the glue."""
+    decode, policy, encode, total = (_cost_us(step, seconds) for step in steps)
+    rest = round(total - decode - policy - encode, 1)
+    return {DECODE: decode, POLICY: policy, ENCODE: encode, REST: rest, TOTAL: total}
+
+
+def _growth(reviewer: Reviewer, seconds: float) -> list[Growth]:
+    route = reviewer.routes[VALIDATE]
+
+    def cost(*bodies: bytes) -> float:
+        return _cost_us(_in_turn(reviewer, route, bodies), seconds)
+
+    return [
+        Growth(
+            "size of the pod, KiB",
+            [(size, cost(_sized(size * _KIB))) for size in (2, 8, 32, 128, 512, 1024)],
+        ),
+        Growth("containers", [(n, cost(_with_containers(n))) for n in (1, 2, 4, 8, 16, 32, 64)]),
+        Growth(
+            "environment entries of 200 bytes",
+            [(n, cost(_with_entries(n))) for n in (1, 10, 100, 1000, 5000)],
+        ),
+        Growth(
+            "enrolled namespaces",
+            [(n, cost(*map(_in_namespace, range(n)))) for n in (1, 10, 100, 1000)],
+        ),
+    ]
+
+
+def _in_turn(reviewer: Reviewer, route: Route, bodies: tuple[bytes, ...]) -> Callable[[], object]:
+    if len(bodies) == 1:
+        return lambda: reviewer.answer(route, bodies[0])
+    position = 0
+
+    def step() -> object:
+        nonlocal position
+        position = (position + 1) % len(bodies)
+        return reviewer.answer(route, bodies[position])
+
+    return step
+
+
+def _cost_us(step: Callable[[], object], seconds: float) -> float:
+    """The CPU of one call in microseconds: the median of batches of a hundredth of the time."""
+    once = time.thread_time_ns
+    for _ in range(3):
+        step()
+    start = once()
+    step()
+    batch = max(1, round(seconds * 1e7 / max(1, once() - start)))
+    batches: list[float] = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(batches) < 3:
+        start = once()
+        for _ in range(batch):
+            step()
+        batches.append((once() - start) / batch / 1000)
+    return round(statistics.median(batches), 1)
+
+
+def _sized(size: int) -> bytes:
+    """A stored pod of about so many bytes; a smaller one than the app's is a small one, plain."""
+    pod = pods.injected(pods.small()) if size >= 8 * _KIB else pods.small()
+    missing = size - len(json.dumps(pod, separators=(",", ":")))
+    annotations = pod["metadata"].setdefault("annotations", {})
+    # A quarter in one value, the rest in many: as tests.bench.pods.large.
+    annotations["example.com/padding"] = "x" * (max(0, missing) // 4)
+    app = next(c for c in pod["spec"]["containers"] if c["name"] == "app")
+    app.setdefault("env", []).extend(pods.short_entries(max(0, missing) * 3 // 4 // 200))
+    return pods.review(pod)
+
+
+def _with_containers(count: int) -> bytes:
+    pod = pods.small()
+    (first,) = pod["spec"]["containers"]
+    pod["spec"]["containers"] = [{**first, "name": f"app-{i}"} for i in range(count)]
+    return pods.review(pods.injected(pod))
+
+
+def _with_entries(count: int) -> bytes:
+    pod = pods.small()
+    pod["spec"]["containers"][0]["env"] = pods.short_entries(count)
+    return pods.review(pods.injected(pod))
+
+
+def _in_namespace(number: int) -> bytes:
+    name = f"mendix-{number}"
+    return pods.review(pods.injected(pods.app(name)), namespace=name)
