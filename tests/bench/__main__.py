@@ -51,8 +51,11 @@ def main(quick: bool, output: Path | None) -> None:
         results.write(found, output or results.FILE)
     if not (output or quick):
         report.main()
+    terminal = Console()
+    # Figures that are cut are of no use in a log.
+    terminal.width = max(terminal.width, 130)
     for table in tables.everything(found).values():
-        table.show(Console())
+        table.show(terminal)
 
 
 if __name__ == "__main__":

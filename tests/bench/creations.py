@@ -1,10 +1,12 @@
 """Pods created through a real API server: what a user feels of a webhook.
 
-The same pod is created over and over in three namespaces: one that no webhook looks at, one that is
-enrolled in ambient mode, so that both of our webhooks and no injector see its pods, and one of
-istiod's. Nobody schedules the pods; they are deleted between the rounds.
+The same pod is created over and over in four namespaces: one that no webhook looks at; one that is
+enrolled in ambient mode, so that both of our webhooks and no injector see its pods; one with two
+webhooks that only say yes, which is what the API server itself spends on being asked to call two;
+and one of istiod's. Nobody schedules the pods; they are deleted between the rounds.
 """
 
+import base64
 import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +15,7 @@ from typing import NamedTuple
 
 import httpx
 
-from tests.bench import load, pods
+from tests.bench import load, pods, servers
 from tests.bench.load import LoadError
 from tests.bench.pods import Json
 from tests.bench.results import Creations
@@ -25,9 +27,10 @@ from tests.cluster.mesh import MESH_LABEL, MODE_LABEL
 from tests.cluster.plane import ControlPlane
 
 CONNECTIONS = (1, 8)
-NONE, OURS, ISTIOD = "none", "mendix-mesh", "istiod"
+NONE, YES, OURS, ISTIOD = "none", "yes", "mendix-mesh", "istiod"
 NAMES = {
     NONE: "no webhook",
+    YES: "two webhooks that only say yes",
     OURS: "mendix-mesh, both webhooks",
     ISTIOD: "istiod's injector",
 }
@@ -44,14 +47,20 @@ class Cluster(NamedTuple):
 
 
 @contextlib.contextmanager
-def running(plane: ControlPlane, istiod: Istiod) -> Iterator[Cluster]:
+def running(plane: ControlPlane, istiod: Istiod, home: Path) -> Iterator[Cluster]:
     """Install our chart, with the replicas that it ships with, and make the namespaces."""
     release = Release(plane)
-    with ServerKubelet(plane, release.namespace, release.labels) as kubelet:
+    with (
+        ServerKubelet(plane, release.namespace, release.labels) as kubelet,
+        servers.yes(home) as yes,
+    ):
         release.install(wait=False)
         kubelet.wait_ready(2, seconds=60)
+        for obj in _yes_configurations(plane, yes.url, home):
+            plane.api.create(obj)
         namespaces = {
             NONE: plane.new_namespace("bench-none"),
+            YES: plane.new_namespace("bench-yes", labels=_SAYS_YES),
             OURS: plane.new_namespace(
                 "bench-ambient", labels={MESH_LABEL: "ambient", MODE_LABEL: "enforce"}
             ),
@@ -60,6 +69,7 @@ def running(plane: ControlPlane, istiod: Istiod) -> Iterator[Cluster]:
         pids = {
             # etcd and the API server are the first two that the plane starts.
             "API server and etcd": plane.pids[:2],
+            YES: [yes.pid],
             OURS: [process.pid for process in kubelet.processes.values()],
             ISTIOD: [istiod.pid],
         }
@@ -103,9 +113,8 @@ def _is_right(cluster: Cluster, row: str) -> bool:
         OURS: labels.get("istio.io/dataplane-mode") == "ambient",
         ISTIOD: any(container["name"] == "istio-proxy" for container in containers),
     }
-    return all(there == (name == row) for name, there in met.items()) and (
-        row != OURS or _is_validated(cluster)
-    )
+    expected = {OURS: row in (OURS, YES), ISTIOD: row == ISTIOD}
+    return met == expected and (row != OURS or _is_validated(cluster))
 
 
 def _is_validated(cluster: Cluster) -> bool:
@@ -116,6 +125,29 @@ def _is_validated(cluster: Cluster) -> bool:
     except Refused as refused:
         return "opted-out" in refused.message
     return False
+
+
+_SAYS_YES = {"bench": "yes"}
+
+
+def _yes_configurations(plane: ControlPlane, url: str, home: Path) -> Iterator[Json]:
+    """Ours for ambient mode over again, with all that they ask for, but for where they lead."""
+    ca = base64.b64encode((home / "ca.crt").read_bytes()).decode()
+    for kind, name, webhook, path in (
+        ("MutatingWebhookConfiguration", "00-mendix-mesh", "ambient.mutate", "mutate"),
+        ("ValidatingWebhookConfiguration", "mendix-mesh", "ambient.enforce", "validate"),
+    ):
+        ours = plane.api.get(kind, name)
+        entry = next(w for w in ours["webhooks"] if w["name"] == f"{webhook}.mendix-mesh.io")
+        entry["namespaceSelector"] = {"matchLabels": _SAYS_YES}
+        entry["clientConfig"] = {"url": f"{url}/{path}", "caBundle": ca}
+        metadata = {"name": f"00-yes-{path}"}
+        yield {
+            "apiVersion": ours["apiVersion"],
+            "kind": kind,
+            "metadata": metadata,
+            "webhooks": [entry],
+        }
 
 
 def _token(plane: ControlPlane) -> str:

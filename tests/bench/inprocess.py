@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from tests.bench import pods
 from tests.bench.results import Growth, InProcess
-from webhook.admission import wire
+from webhook.admission import logs, wire
 from webhook.admission.metrics import Metrics
 from webhook.admission.review import Reviewer, Route, request_of, respond
 from webhook.policy.mutate import mutate
@@ -24,6 +24,7 @@ _KIB = 1024
 
 def measure(seconds: float) -> InProcess:
     """Everything, with so many seconds of work for each point."""
+    logs.set_up("info")
     reviewer = Reviewer(Settings(), Metrics(VERSION))
     typical = pods.bodies()["typical"]
     return InProcess(

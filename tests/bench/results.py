@@ -49,7 +49,11 @@ class Creations(msgspec.Struct):
 class Server(msgspec.Struct):
     """What is told of a server beside its answers."""
 
-    #: MiB after the load.
+    #: Proportional set size in MiB: before any load but one review of each size,
+    pss_start: float = 0.0
+    #: after a round of typical pods,
+    pss_typical: float = 0.0
+    #: and after all of it, pods of 1 MiB on 32 connections among it.
     pss: float = 0.0
     #: CPU while nobody asks, in thousandths of a core.
     idle: float = 0.0

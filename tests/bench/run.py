@@ -76,8 +76,8 @@ def measure(plan: Plan, plane: ControlPlane, home: Path, console: Console) -> Re
                 if row.body == "stored":
                     large = bodies["large"].stored
                     found.answered[row.key] = keepalive.answered(row, large, plan.asked)
-                found.servers[row.server].pss = round(usage.pss_mib(row.pid), 1)
-        with creations.running(plane, istiod) as cluster:
+                found.servers[row.server].pss = _pss(row)
+        with creations.running(plane, istiod, home) as cluster:
             _creations(cluster, plan, home, found, console)
     found.inprocess = inprocess.measure(plan.inprocess)
     found.ready_ms = start.ready_ms(home)
@@ -92,15 +92,26 @@ def _idle(rows: list[Row], plan: Plan, found: Results) -> None:
     for name, pid in pids.items():
         used = (usage.cpu_ns([pid]) - before[name]) / 1e6 / plan.idle
         found.servers[name] = results.Server(idle=round(used, 2))
+    for row in rows:
+        found.servers[row.server].pss_start = _pss(row)
+
+
+def _pss(row: Row) -> float:
+    return round(usage.pss_mib(row.pid), 1)
 
 
 def _reviews(rows: list[Row], plan: Plan, home: Path, found: Results, console: Console) -> None:
     bodies = pods.bodies()
     taken: dict[tuple[str, str, int], _Taken] = {}
     alone = {(row.key, size): _alone(row, size) for row in rows for size in row.sizes}
+    measured = False
     for size, clients, row in track(
         list(_in_turn(rows, plan)), "reviews", console=console, transient=True
     ):
+        if size != "typical" and not measured:
+            measured = True
+            for one in rows:
+                found.servers[one.server].pss_typical = _pss(one)
         body = home / "review.json"
         body.write_bytes(getattr(bodies[size], row.body))
         target = load.Target(row.url, body, {row.server: [row.pid]})
@@ -109,13 +120,13 @@ def _reviews(rows: list[Row], plan: Plan, home: Path, found: Results, console: C
         window = load.run(target, clients, max(plan.seconds, 2 * turn), home, lead=0.4 + turn)
         usage.settle([row.pid])
         new = _Taken(Cell(row.key, size, clients, []))
-        one = taken.setdefault((row.key, size, clients), new)
-        one.cell.samples.append(window.sample(row.server))
-        one.latencies.extend(window.latencies)
-    for one in taken.values():
-        if len(one.latencies) >= _ENOUGH:
-            one.cell.p999 = load.percentile(sorted(one.latencies), 99.9)
-        found.cells.append(one.cell)
+        cell = taken.setdefault((row.key, size, clients), new)
+        cell.cell.samples.append(window.sample(row.server))
+        cell.latencies.extend(window.latencies)
+    for cell in taken.values():
+        if len(cell.latencies) >= _ENOUGH:
+            cell.cell.p999 = load.percentile(sorted(cell.latencies), 99.9)
+        found.cells.append(cell.cell)
 
 
 def _alone(row: Row, size: str) -> float:

@@ -60,6 +60,7 @@ def running(plane: ControlPlane, istiod: Istiod, home: Path) -> Iterator[list[Ro
     metadata = {"name": pods.NAMESPACE, "labels": labels}
     plane.api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
     pair = tls.throw_away(["localhost", "127.0.0.1"])
+    (home / "ca.crt").write_bytes(pair.ca)
     (home / "tls.crt").write_bytes(pair.cert)
     (home / "tls.key").write_bytes(pair.key)
     with contextlib.ExitStack() as stack:
@@ -77,6 +78,21 @@ def running(plane: ControlPlane, istiod: Istiod, home: Path) -> Iterator[list[Ro
             for size_name in row.sizes:
                 _await_correct(row, size_name, getattr(pods.bodies()[size_name], row.body))
         yield rows
+
+
+class Yes(NamedTuple):
+    """The server of webhooks that say yes."""
+
+    url: str
+    pid: int
+
+
+@contextlib.contextmanager
+def yes(home: Path) -> Iterator[Yes]:
+    """Serve tests.bench.yes, with the certificate that `running` has left in a folder."""
+    with contextlib.ExitStack() as stack:
+        row = _gunicorn(stack, home, "yes", "", *_WORKERS[UVICORN], "tests.bench.yes:app")
+        yield Yes(row.url.removesuffix(_QUERY), row.pid)
 
 
 def ours_command(home: Path, port: int) -> list[str | Path]:

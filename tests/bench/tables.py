@@ -113,11 +113,16 @@ def _cluster_cpu(results: Results) -> Table:
 
 def _servers(results: Results) -> Table:
     rows = [
-        (servers.NAMES[key].partition(",")[0], f"{server.pss:.0f}", f"{server.idle / 10:.2f} %")
+        (
+            servers.NAMES[key].partition(",")[0],
+            *(f"{size:.0f}" for size in (server.pss_start, server.pss_typical, server.pss)),
+            f"{server.idle / 10:.2f} %",
+        )
         for key, server in results.servers.items()
+        if key in _COMPARED
     ]
-    columns = ("server", "PSS MiB, after the load", "CPU at rest, of a core")
-    return Table("The servers", columns, rows)
+    columns = ("server", "at start", "after typical pods", "after all", "CPU at rest, of a core")
+    return Table("The servers: PSS in MiB", columns, rows)
 
 
 def _steps(results: Results) -> Table:
@@ -126,7 +131,7 @@ def _steps(results: Results) -> Table:
     rows = [
         (step, *(number(results.inprocess.steps[name][step]) for name in names)) for step in first
     ]
-    rows[-1:] = [("HTTP and TLS, by difference", *_http(results, names)), *_whole(results, names)]
+    rows[-1:] = [("HTTP and TLS (by difference)", *_http(results, names)), *_whole(results, names)]
     return Table("Where the CPU of a review goes, µs", ("step", *names), rows)
 
 
