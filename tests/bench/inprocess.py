@@ -1,6 +1,5 @@
 """Where the time of a review goes within the process, and how it grows. No network takes part."""
 
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -16,6 +15,8 @@ from webhook.policy.validate import validate
 from webhook.version import VERSION
 
 VALIDATE, MUTATE = "/validate/linkerd/enforce", "/mutate/linkerd"
+#: Where a pod needs no proxy, so that a small one is small.
+_SMALLEST = "/validate/ambient/enforce"
 DECODE, POLICY, ENCODE, REST, TOTAL = "decode", "policy", "encode", "metrics and logs", "total"
 """The steps; the last is the whole of `Reviewer.answer`."""
 
@@ -73,15 +74,13 @@ def _steps(seconds: float, *steps: Callable[[], object]) -> dict[str, float]:
 
 
 def _growth(reviewer: Reviewer, seconds: float) -> list[Growth]:
-    route = reviewer.routes[VALIDATE]
-
-    def cost(*bodies: bytes) -> float:
-        return _cost_us(_in_turn(reviewer, route, bodies), seconds)
+    def cost(*bodies: bytes, path: str = VALIDATE) -> float:
+        return _cost_us(_in_turn(reviewer, reviewer.routes[path], bodies), seconds)
 
     return [
         Growth(
             "size of the pod, KiB",
-            [(size, cost(_sized(size * _KIB))) for size in (2, 8, 32, 128, 512, 1024)],
+            [(n, cost(_sized(n * _KIB), path=_SMALLEST)) for n in (2, 8, 32, 128, 512, 1024)],
         ),
         Growth("containers", [(n, cost(_with_containers(n))) for n in (1, 2, 4, 8, 16, 32, 64)]),
         Growth(
@@ -127,14 +126,12 @@ def _cost_us(step: Callable[[], object], seconds: float) -> float:
 
 
 def _sized(size: int) -> bytes:
-    """A stored pod of about so many bytes; a smaller one than the app's is a small one, plain."""
-    pod = pods.injected(pods.small()) if size >= 8 * _KIB else pods.small()
-    missing = size - len(json.dumps(pod, separators=(",", ":")))
-    annotations = pod["metadata"].setdefault("annotations", {})
-    # A quarter in one value, the rest in many: as tests.bench.pods.large.
-    annotations["example.com/padding"] = "x" * (max(0, missing) // 4)
-    app = next(c for c in pod["spec"]["containers"] if c["name"] == "app")
-    app.setdefault("env", []).extend(pods.short_entries(max(0, missing) * 3 // 4 // 200))
+    """A pod in ambient mode of so many bytes: a quarter in one annotation, the rest in entries."""
+    pod = pods.small()
+    pod["metadata"]["labels"]["istio.io/dataplane-mode"] = "ambient"
+    missing = size - len(pods.compact(pod))
+    pod["metadata"]["annotations"] = {"example.com/padding": "x" * (missing // 4)}
+    pod["spec"]["containers"][0]["env"] = pods.short_entries(missing * 3 // 4 // 200)
     return pods.review(pod)
 
 

@@ -70,8 +70,12 @@ def review(pod: Json, *, namespace: str = NAMESPACE, uid: str = UID) -> bytes:
         "options": {"kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1"},
     }
     envelope = {"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": request}
-    # Go writes no blanks.
-    return json.dumps(envelope, separators=(",", ":")).encode()
+    return compact(envelope)
+
+
+def compact(obj: Json) -> bytes:
+    """JSON without blanks, as Go writes it."""
+    return json.dumps(obj, separators=(",", ":")).encode()
 
 
 def app(namespace: str = NAMESPACE) -> Json:
@@ -95,7 +99,7 @@ def large(namespace: str = NAMESPACE, size: int = LARGE) -> Json:
     """
     pod = app(namespace)
     entries = pod["spec"]["containers"][0]["env"]
-    quarter = max(0, size - len(json.dumps(pod))) // 4
+    quarter = max(0, size - len(compact(pod))) // 4
     annotations = pod["metadata"].setdefault("annotations", {})
     annotations["kubectl.kubernetes.io/last-applied-configuration"] = "x" * quarter
     for start in range(0, quarter, _LONG):
@@ -106,8 +110,8 @@ def large(namespace: str = NAMESPACE, size: int = LARGE) -> Json:
 
 
 def short_entries(count: int) -> list[Json]:
-    """Environment entries of some 200 bytes each."""
-    return [{"name": f"MX_Module_Constant_{i:06}", "value": "z" * 155} for i in range(count)]
+    """Environment entries of 200 bytes each, with a comma."""
+    return [{"name": f"MX_Module_Constant_{i:06}", "value": "z" * 152} for i in range(count)]
 
 
 def hardened(pod: Json) -> Json:

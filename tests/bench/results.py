@@ -127,7 +127,7 @@ def machine() -> dict[str, str]:
 
 def versions() -> dict[str, str]:
     """The versions of everything that takes part."""
-    packages = ("gunicorn", "uvicorn", "uvloop", "httptools", "msgspec", "flask")
+    packages = ("gunicorn", "gunicorn_h1c", "uvicorn", "uvloop", "httptools", "msgspec", "flask")
     python = {name: importlib.metadata.version(name) for name in packages}
     return {
         "mendix-mesh": VERSION,

@@ -125,7 +125,7 @@ def answer(row: Row, body: bytes) -> bytes:
 def fault(row: Row, said: bytes) -> str:
     """What is wrong with an answer, empty where it is a correct one."""
     try:
-        response: dict[str, Any] = json.loads(said)["response"]
+        response: dict[str, Any] = {**json.loads(said)["response"]}
     except (ValueError, KeyError, TypeError):
         return "it is no review with a response"
     if response.get("uid") != pods.UID:
