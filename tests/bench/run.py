@@ -27,8 +27,8 @@ class Plan:
     rounds: int = 5
     #: Of the pods that are not typical.
     few_rounds: int = 3
-    seconds: float = 1.5
-    creating: float = 3.0
+    seconds: float = 1.2
+    creating: float = 2.5
     inprocess: float = 0.4
     idle: float = 3.0
     connections: tuple[int, ...] = (1, 8, 32)
