@@ -27,7 +27,7 @@ class Plan:
     rounds: int = 5
     #: Of the pods that are not typical.
     few_rounds: int = 3
-    seconds: float = 1.2
+    seconds: float = 1.0
     creating: float = 2.5
     inprocess: float = 0.4
     idle: float = 3.0

@@ -138,7 +138,11 @@ def _ratio(
 
 
 def _by_clients(ratios: dict[int, float]) -> str:
-    shown = " · ".join(
-        f"{ratio:.2g}" if ratio < 10 else f"{ratio:.0f}" for ratio in ratios.values()
-    )
+    shown = " · ".join(_ratio_text(ratio) for ratio in ratios.values())
     return f"{shown} at c={' · '.join(map(str, ratios))}"
+
+
+def _ratio_text(ratio: float) -> str:
+    if ratio < 0.1:
+        return f"{ratio:.3f}"
+    return f"{ratio:.2f}" if ratio < 10 else f"{ratio:.0f}"

@@ -37,19 +37,19 @@ def test_a_ratio_at_the_limit_is_met() -> None:
 
 def test_a_ratio_above_the_limit_is_missed_and_shown() -> None:
     one = target(found(versus([30.0], [100.0])), CPU)
-    assert (one.met, one.measured) == (False, "0.3 at c=8")
+    assert (one.met, one.measured) == (False, "0.30 at c=8")
 
 
 def test_ratios_are_of_the_same_round() -> None:
     # The machine was four times as slow in the second round: medians of each would tell 0.1.
     one = target(found(versus([20.0, 80.0, 20.0], [100.0, 400.0, 400.0])), CPU)
-    assert one.measured == "0.2 at c=8"
+    assert one.measured == "0.20 at c=8"
 
 
 def test_one_number_of_connections_above_the_limit_misses_the_target() -> None:
     cells = versus([20.0], [100.0], clients=1) + versus([30.0], [100.0], clients=8)
     one = target(found(cells), CPU)
-    assert (one.met, one.measured) == (False, "0.2 · 0.3 at c=1 · 8")
+    assert (one.met, one.measured) == (False, "0.20 · 0.30 at c=1 · 8")
 
 
 @pytest.mark.parametrize(("p99", "met"), [(12_000, True), (12_100, False)])
