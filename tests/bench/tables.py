@@ -29,7 +29,7 @@ class Table(NamedTuple):
         for number, column in enumerate(self.columns):
             shown.add_column(column, justify="right" if number else "left")
         for row in self.rows:
-            shown.add_row(*row)
+            shown.add_row(*(text.strip("*") for text in row))
         console.print(shown)
 
 
