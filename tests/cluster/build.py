@@ -151,6 +151,16 @@ ALL: dict[str, Tool] = {
             cold=100,
         ),
         Tool(
+            "pod-security-webhook",
+            folder="kubernetes",
+            # Its library has the same version as Kubernetes, which requires it.
+            module="k8s.io/kubernetes",
+            package="k8s.io/pod-security-admission/cmd/webhook",
+            ask=("--version",),
+            cold=20,
+            stamps=_KUBERNETES_STAMPS,
+        ),
+        Tool(
             "pilot-discovery",
             folder="istio",
             module="istio.io/istio",
@@ -162,8 +172,10 @@ ALL: dict[str, Tool] = {
 }
 ISTIOD = "pilot-discovery"
 CERT_MANAGER = "certmanager"
-CORE = tuple(name for name in ALL if name != ISTIOD)
-"""What every cluster needs. Istio's control plane takes as long to build as Kubernetes'."""
+POD_SECURITY = "pod-security-webhook"
+CORE = tuple(name for name in ALL if name not in (ISTIOD, POD_SECURITY))
+"""What every cluster needs. Istio's control plane takes as long to build as Kubernetes'; Pod
+Security's webhook is there to compare with."""
 
 # What kwok plays: it has no stage compiled in, they lie beside its source (see kwok.yaml).
 KWOK_STAGES = (
@@ -305,7 +317,8 @@ def _build(tools: Sequence[Tool], console: Console) -> None:
             flags = (*tools[0].flags, "-v", "-o", str(output))
             _go(folder, "build", *flags, *packages, on_line=report.compiled)
             for tool in tools:
-                (fresh / tool.name).rename(place / tool.name)
+                made = fresh / (tool.name if len(tools) == 1 else tool.package.rpartition("/")[2])
+                made.rename(place / tool.name)
         console.print(f"Built {label} in {time.monotonic() - started:.0f} s.")
 
 

@@ -68,6 +68,17 @@ class Istiod:
             if obj["kind"] == "MutatingWebhookConfiguration":
                 self._plane.api.delete(obj["kind"], obj["metadata"]["name"])
 
+    @property
+    def url(self) -> str:
+        """Where the API server sends pods to be injected."""
+        return f"https://127.0.0.1:{self._port}/inject"
+
+    @property
+    def pid(self) -> int:
+        """The process id, while it runs."""
+        assert self._process
+        return self._process.pid
+
     def install(self) -> None:
         """Put the injector's template and webhook configurations in place, as istiod needs them."""
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
@@ -152,7 +163,7 @@ class Istiod:
         values = {
             "revision": "" if self.revision == "default" else self.revision,
             "revisionTags": list(self.tags),
-            "istiodRemote": {"injectionURL": f"https://127.0.0.1:{self._port}/inject"},
+            "istiodRemote": {"injectionURL": self.url},
             **self._values,
             "global": {"hub": HUB, "tag": TAG, **self._values.get("global", {})},
         }

@@ -87,6 +87,18 @@ def test_a_program_is_built_once_into_the_cache(
     assert {entry.name for entry in built.parent.iterdir()} == {"helm", ".lock"}
 
 
+def test_a_program_whose_package_has_another_name_is_built_beside_others(
+    path: Path, script: Script, console: Console
+) -> None:
+    # With several packages Go is given a folder, and names the files after the packages.
+    one = """while [ "$1" != -o ]; do shift; done; echo "#!/bin/sh" >"$2"; chmod +x "$2";;"""
+    many = """while [ "$1" != -o ]; do shift; done; folder=$2; shift 2
+         for package; do echo "#!/bin/sh" >"$folder/${package##*/}"; done;;"""
+    script(path / "go", GO.replace(one, many))
+    built = build.ensure(["kubectl", build.POD_SECURITY], console)
+    assert {program.exists() for program in built.values()} == {True}
+
+
 def test_two_runs_do_not_build_the_same_twice(
     path: Path, script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
