@@ -20,6 +20,8 @@ from webhook.policy.validate import Mode, Verdict, validate
 from webhook.policy.workload import TEMPLATES
 
 log = structlog.get_logger(__name__)
+#: Asked first whether debugging is on: in the common case it is off, and structlog finds that out
+#: late.
 _logger = logging.getLogger(__name__)
 
 #: An object and its old self are 3 MiB each at most (the API server's limit), and an envelope.
@@ -105,7 +107,8 @@ class Reviewer:
         patch = mutate(request, route.mesh, self.settings)
         if not patch:
             return _IGNORED, "unchanged"
-        log.debug("patched", uid=asked.uid, kind=kind, namespace=request.namespace)
+        if _logger.isEnabledFor(logging.DEBUG):
+            log.debug("patched", uid=asked.uid, kind=kind, namespace=request.namespace)
         return wire.Response(allowed=True, patch=patch), "patched"
 
     def _validate(
@@ -127,7 +130,7 @@ class Reviewer:
     def _log(self, asked: wire.AdmissionRequest, request: Request, verdict: Verdict) -> None:
         quiet = verdict.outcome == "admitted"
         if quiet and not _logger.isEnabledFor(logging.DEBUG):
-            return  # the common case; structlog finds out later, and costs more
+            return
         write = log.debug if quiet else log.info
         write(
             verdict.outcome,
