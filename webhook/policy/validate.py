@@ -64,8 +64,8 @@ def validate(
 
     A stored pod (`final`) is judged by evidence; controllers, and manifests, by intent. An update
     is judged by what it changes for the worse alone: who already broke a rule must still be able to
-    lose a finalizer. `today` decides whether an exemption has run out, and is the current day if
-    not given.
+    lose a finalizer. `today` decides whether exemptions and allowances have run out, and is the
+    current day if not given.
     """
     obj = request.object
     if (
@@ -82,6 +82,9 @@ def validate(
             return Verdict("admitted", mesh.name, mode)
         if not pod.template:
             pod.old = pod_of(request.old, mesh, request, final=final)
+    for one in (pod, pod.old):
+        if today and one:
+            one.today = today
     found = find(pod, mesh, settings)
     if pod.old is not None:
         found = _worse(found, find(pod.old, mesh, settings))
@@ -89,7 +92,7 @@ def validate(
         return Verdict("admitted", mesh.name, mode)
     denies = not pod.template or request.operation == "CREATE" or request.template_changed
     subject = _subject(obj.kind, obj.metadata, pod, created=request.operation == "CREATE")
-    return _weigh(found, pod, mesh, mode, settings, denies, subject, request.namespace, today)
+    return _weigh(found, pod, mesh, mode, settings, denies, subject, request.namespace)
 
 
 def find(pod: Pod, mesh: Mesh, settings: Settings) -> list[Violation]:
@@ -125,18 +128,13 @@ def _weigh(
     denies: bool,
     subject: str,
     namespace: str,
-    today: datetime.date | None,
 ) -> Verdict:
     """Apply levels and exemptions, then let the mode decide."""
     levelled = [_at_level(violation, settings, namespace, pod) for violation in found]
-    if settings.exemptions:
-        today = today or datetime.date.today()
     kept: list[Violation] = []
     exempted: list[Exempted] = []
     for violation in _once(levelled):
-        exemption = (
-            settings.exemption(violation.check, namespace, pod.labels, today) if today else None
-        )
+        exemption = settings.exemption(violation.check, namespace, pod.labels, pod.today)
         if exemption:
             exempted.append(Exempted(violation, exemption))
         else:

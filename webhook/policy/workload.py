@@ -1,5 +1,6 @@
 """Any pod-bearing object seen as its pod."""
 
+import datetime
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -107,6 +108,7 @@ class Pod:
         "proxy",
         "spec",
         "template",
+        "today",
         "workload_containers",
     )
 
@@ -138,6 +140,8 @@ class Pod:
         self.ingress = ingress
         #: What manages the pod; for a template, the object that has it.
         self.controller = controller
+        #: The day by which exemptions and allowances run out.
+        self.today = datetime.date.today()
         #: The pod before this update, where there was one.
         self.old: Pod | None = None
         self.containers = [

@@ -5,14 +5,15 @@ from typing import Any
 
 import pytest
 
+from tests.fixtures.changes import annotation, changed
 from tests.fixtures.meshes import istio, linkerd
 from tests.fixtures.meshes.istio import traffic
-from tests.fixtures.meshes.linkerd import annotation, changed, config
+from tests.fixtures.meshes.linkerd import config
 from tests.standins.istio import InjectorConfig
 from tests.unit.policy.judge import Json, broken, judge, settings
 from webhook.policy.settings import Settings, SettingsError
 
-TODAY = datetime.date.today()
+TODAY = datetime.date(2027, 6, 30)
 DAY = datetime.timedelta(days=1)
 
 
@@ -24,7 +25,7 @@ def allowing(*entries: Json) -> Settings:
 
 
 def found(pod: Json, *entries: Json, by: str = "istio", **more: Any) -> list[str]:
-    return broken(judge(pod, by=by, given=allowing(*entries), **more))
+    return broken(judge(pod, by=by, given=allowing(*entries), today=TODAY, **more))
 
 
 DATABASE = traffic("excludeOutboundPorts", "5432")

@@ -1,13 +1,13 @@
 """Verdicts in words: the text is what a person at a terminal has to go by."""
 
+from tests.fixtures.changes import Change, annotation, changed, drop, put
 from tests.fixtures.meshes import linkerd
-from tests.fixtures.meshes.linkerd import changed, put
 from tests.unit.policy.judge import Json, judge
 from webhook.policy import messages
 from webhook.policy.checks import Violation
 
 
-def named(name: str, *changes: linkerd.Change) -> Json:
+def named(name: str, *changes: Change) -> Json:
     pod = changed(linkerd.app(), put("/metadata/name", name), *changes)
     del pod["metadata"]["labels"]
     return pod
@@ -30,7 +30,7 @@ def test_a_denial_names_everything_at_once_and_aligned() -> None:
     pod = named(
         "shop-debug",
         put("/spec/hostNetwork", True),
-        linkerd.annotation("linkerd.io/inject", "disabled"),
+        annotation("linkerd.io/inject", "disabled"),
         put("/spec/containers/0/securityContext/capabilities", {"add": ["NET_ADMIN", "CHOWN"]}),
     )
     assert messages.denial(judge(pod)).splitlines() == [
@@ -117,9 +117,7 @@ def test_warn_warns_of_everything_and_audit_of_advice_alone() -> None:
 
 
 def test_the_mesh_s_open_door_is_told_with_the_setting_that_closes_it() -> None:
-    pod = linkerd.injected(
-        linkerd.drop("/metadata/annotations/config.linkerd.io~1default-inbound-policy")
-    )
+    pod = linkerd.injected(drop("/metadata/annotations/config.linkerd.io~1default-inbound-policy"))
     assert messages.warnings(judge(pod)) == [
         "accepts-plaintext: set settings.linkerd.inboundPolicy: all-authenticated"
     ]

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from tests.fixtures.changes import APP, changed, put
 from tests.fixtures.meshes import istio, linkerd
-from tests.fixtures.meshes.linkerd import APP, changed, put
 from tests.unit.policy.judge import Json, mesh
 from webhook.policy import objects, sidecars
 from webhook.policy.meshes import Spot

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from tests.fixtures.changes import APP, INIT, PROXY, annotation, changed, drop, label, put
 from tests.fixtures.meshes import linkerd
-from tests.fixtures.meshes.linkerd import changed, drop, label, put
 from tests.standins import mendix_manifests as manifests
 from tests.unit.policy import strategies
 from tests.unit.policy.judge import Json, broken, judge, settings
@@ -15,7 +15,7 @@ from webhook.policy.validate import IGNORED_SUBRESOURCES, Mode
 
 TODAY = datetime.date(2026, 11, 24)
 HOST: Json = changed(linkerd.app(), put("/spec/hostNetwork", True))
-FORGED: Json = changed(linkerd.injected(), drop(linkerd.INIT))
+FORGED: Json = changed(linkerd.injected(), drop(INIT))
 
 
 def exempt(*checks: str, **more: Any) -> Json:
@@ -75,15 +75,15 @@ def test_an_update_is_judged_by_what_it_adds() -> None:
 
 def test_more_of_the_same_is_worse_and_less_of_it_is_not() -> None:
     key = "config.linkerd.io/skip-outbound-ports"
-    some = linkerd.injected(linkerd.annotation(key, "25,443"))
-    more = changed(some, linkerd.annotation(key, "25,443,8080"))
+    some = linkerd.injected(annotation(key, "25,443"))
+    more = changed(some, annotation(key, "25,443,8080"))
     assert broken(judge(more, some)) == ["capture-bypassed"]
     assert judge(some, more).outcome == "admitted"
-    assert judge(changed(some, linkerd.annotation(key, "25")), some).outcome == "admitted"
+    assert judge(changed(some, annotation(key, "25")), some).outcome == "admitted"
 
 
 def test_one_untrusted_image_for_another_is_worse() -> None:
-    path = linkerd.PROXY + "/image"
+    path = PROXY + "/image"
     one = changed(linkerd.injected(), put(path, "evil.io/a"))
     other = changed(one, put(path, "evil.io/b"))
     assert broken(judge(other, one)) == ["proxy-image-untrusted"]
@@ -170,7 +170,7 @@ def test_an_exemption_of_the_reason_is_enough() -> None:
 
 def test_an_exemption_from_one_check_is_none_from_another() -> None:
     given = settings(exemptions=[exempt("host-network")])
-    pod = changed(HOST, put(linkerd.APP + "/securityContext/runAsUser", 2102))
+    pod = changed(HOST, put(APP + "/securityContext/runAsUser", 2102))
     verdict = judge(pod, given=given)
     assert verdict.outcome == "denied"
     assert broken(verdict) == ["proxy-uid"]

@@ -71,7 +71,9 @@ class Mesh:
 
     def allowed(self, pod: Pod) -> Allowed:
         """What an admin lets this pod lead past the mesh; nothing in the common case."""
-        return self.settings.allowed(pod.namespace, pod.labels) if self.settings.allow else NOTHING
+        if not self.settings.allow:
+            return NOTHING
+        return self.settings.allowed(pod.namespace, pod.labels, pod.today)
 
     def opt_in(self, pod: Pod, *, task: bool) -> Iterable[Want]:
         """What the pod lacks to join: nothing where it has it, or its author opted out.

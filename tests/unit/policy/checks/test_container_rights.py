@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures.meshes import linkerd
-from tests.fixtures.meshes.linkerd import changed, drop, injected, put
+from tests.fixtures.changes import APP, INIT, changed, drop, put
+from tests.fixtures.meshes.linkerd import injected
 from tests.unit.policy.judge import broken, judge
 
-CONTEXT = linkerd.APP + "/securityContext"
+CONTEXT = APP + "/securityContext"
 
 
 def found(level: str, **context: Any) -> list[str]:
@@ -98,5 +98,5 @@ def test_a_container_that_takes_the_pod_s_user_is_named() -> None:
 
 
 def test_the_mesh_s_own_containers_have_their_rights() -> None:
-    pod = changed(injected(), put(linkerd.INIT + "/securityContext/privileged", True))
+    pod = changed(injected(), put(INIT + "/securityContext/privileged", True))
     assert broken(judge(pod)) == []

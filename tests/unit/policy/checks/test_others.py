@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures.meshes import linkerd
-from tests.fixtures.meshes.linkerd import app, changed, injected, label, put
+from tests.fixtures.changes import APP, PROXY, annotation, changed, label, put
+from tests.fixtures.meshes.linkerd import app, injected
 from tests.unit.policy.judge import broken, judge
 from webhook.policy import checks, objects
 from webhook.policy.meshes import Mesh
@@ -53,24 +53,24 @@ def test_istio_s_containers_are_foreign_to_linkerd(name: str) -> None:
 
 
 def test_keeping_out_of_another_mesh_is_not_being_in_it() -> None:
-    pod = changed(app(), linkerd.annotation("linkerd.io/inject", "disabled"))
+    pod = changed(app(), annotation("linkerd.io/inject", "disabled"))
     assert foreign("istio", pod) == []
 
 
 def test_the_proxy_s_own_ports_do_not_count() -> None:
-    pod = changed(injected(), put(linkerd.PROXY + "/ports/0/protocol", "UDP"))
+    pod = changed(injected(), put(PROXY + "/ports/0/protocol", "UDP"))
     assert broken(judge(pod), "advise") == []
 
 
 @pytest.mark.parametrize("protocol", [None, "", "TCP"])
 def test_a_port_without_protocol_is_tcp(protocol: str | None) -> None:
-    assert broken(judge(injected(put(linkerd.APP + "/ports/0/protocol", protocol))), "advise") == []
+    assert broken(judge(injected(put(APP + "/ports/0/protocol", protocol))), "advise") == []
 
 
 def test_each_port_that_is_not_tcp_is_told() -> None:
     ports = [{"containerPort": 53, "protocol": "UDP"}, {"containerPort": 80},
              {"containerPort": 54, "protocol": "SCTP"}]  # fmt: skip
-    verdict = judge(injected(put(linkerd.APP + "/ports", ports)))
+    verdict = judge(injected(put(APP + "/ports", ports)))
     assert [(v.field, v.values) for v in verdict.violations] == [
         ("spec.containers[0].ports[0]", ("53/UDP",)),
         ("spec.containers[0].ports[2]", ("54/SCTP",)),

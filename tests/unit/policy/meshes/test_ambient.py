@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from tests.fixtures.changes import APP, Change, annotation, changed, drop, label, put
 from tests.fixtures.meshes import istio
 from tests.fixtures.meshes.ambient import BYPASS, KEY, MODE, REDIRECTION, app
 from tests.fixtures.meshes.istio import STATUS, gateway, waypoint
-from tests.fixtures.meshes.linkerd import APP, Change, annotation, changed, drop, label, put
 from tests.unit.policy import strategies
 from tests.unit.policy.judge import Json, broken, judge, patch_for, settings
 

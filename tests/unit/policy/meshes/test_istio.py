@@ -5,6 +5,20 @@ from typing import Any
 
 import pytest
 
+from tests.fixtures.changes import (
+    APP,
+    INIT,
+    LABELS,
+    PROXY,
+    Change,
+    annotation,
+    changed,
+    drop,
+    escaped,
+    label,
+    put,
+    value_at,
+)
 from tests.fixtures.meshes import istio
 from tests.fixtures.meshes.istio import (
     CONFIG,
@@ -21,20 +35,6 @@ from tests.fixtures.meshes.istio import (
     traffic,
     variable,
     waypoint,
-)
-from tests.fixtures.meshes.linkerd import (
-    APP,
-    INIT,
-    LABELS,
-    PROXY,
-    Change,
-    annotation,
-    changed,
-    drop,
-    escaped,
-    label,
-    put,
-    value_at,
 )
 from tests.standins.istio import InjectorConfig
 from tests.unit.policy import strategies

@@ -5,18 +5,9 @@ from typing import Any
 
 import pytest
 
+from tests.fixtures.changes import APP, PROXY, Change, annotation, changed, drop, label, put
 from tests.fixtures.meshes import linkerd
-from tests.fixtures.meshes.linkerd import (
-    annotation,
-    arguments,
-    changed,
-    config,
-    drop,
-    injected,
-    label,
-    put,
-    variable,
-)
+from tests.fixtures.meshes.linkerd import arguments, config, injected, variable
 from tests.standins.linkerd import InjectorConfig
 from tests.unit.policy import strategies
 from tests.unit.policy.judge import Json, broken, judge, settings
@@ -53,13 +44,13 @@ def test_a_mirror_of_the_images_is_trusted_where_the_settings_name_it() -> None:
 
 
 def test_an_image_of_linkerd_init_alone_is_none_for_the_proxy() -> None:
-    pod = changed(injected(), put(linkerd.PROXY + "/image", linkerd.OLD_INIT_IMAGE))
+    pod = changed(injected(), put(PROXY + "/image", linkerd.OLD_INIT_IMAGE))
     assert broken(judge(pod)) == ["proxy-image-untrusted"]
 
 
 def test_many_images_are_told_apart() -> None:
     for number in range(600):
-        pod = changed(injected(), put(linkerd.PROXY + "/image", f"evil.io/{number}"))
+        pod = changed(injected(), put(PROXY + "/image", f"evil.io/{number}"))
         assert broken(judge(pod)) == ["proxy-image-untrusted"]
     assert broken(judge(injected())) == []
 
@@ -77,10 +68,10 @@ def test_another_user_and_group_of_the_proxy_are_the_mesh_s_where_the_settings_s
     given = own(proxyUid=3000, proxyGid=3001)
     assert broken(judge(pod, given=given)) == []
     for field, number in (("runAsUser", 3000), ("runAsGroup", 3001)):
-        app = changed(pod, put(f"{linkerd.APP}/securityContext/{field}", number))
+        app = changed(pod, put(f"{APP}/securityContext/{field}", number))
         assert broken(judge(app, given=given)) == ["proxy-uid"]
         whole = changed(pod, put("/spec/securityContext", {field: number}))
-        whole = changed(whole, put(linkerd.APP + "/securityContext", {"runAsNonRoot": True}))
+        whole = changed(whole, put(APP + "/securityContext", {"runAsNonRoot": True}))
         assert broken(judge(whole, given=given)) == ["proxy-uid"]
 
 
@@ -116,7 +107,7 @@ def test_an_address_from_elsewhere_is_none_of_ours() -> None:
     source = {"valueFrom": {"configMapKeyRef": {"name": "a", "key": "b"}}}
     name = "LINKERD2_PROXY_DESTINATION_SVC_ADDR"
     pod = changed(injected(), variable(name, None))
-    pod = changed(pod, put(linkerd.PROXY + "/env/-", {"name": name, **source}))
+    pod = changed(pod, put(PROXY + "/env/-", {"name": name, **source}))
     assert broken(judge(pod)) == ["control-plane-elsewhere"]
 
 
@@ -153,7 +144,7 @@ def test_an_opt_out_that_is_overridden_is_no_reason_to_refuse_a_template() -> No
     ],
 )
 def test_a_template_is_refused_for_what_its_pods_will_be_refused_for(
-    change: linkerd.Change, check: str
+    change: Change, check: str
 ) -> None:
     assert check in broken(judge(deployment(changed(linkerd.app(), change))))
 
@@ -261,7 +252,7 @@ def test_one_cause_is_told_once() -> None:
 def test_a_proxy_that_keeps_to_its_defaults_need_not_state_its_ports() -> None:
     pod = injected()
     for name in ("LINKERD2_PROXY_INBOUND_LISTEN_ADDR", "LINKERD2_PROXY_OUTBOUND_LISTEN_ADDR"):
-        pod = changed(pod, put(linkerd.PROXY + "/env", [
+        pod = changed(pod, put(PROXY + "/env", [
             entry for entry in pod["spec"]["initContainers"][1]["env"] if entry["name"] != name
         ]))  # fmt: skip
     assert broken(judge(pod)) == []
