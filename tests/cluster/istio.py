@@ -1,10 +1,8 @@
 """A cluster with Istio on it, and what the tests ask about pods that its injector has seen."""
 
-import contextlib
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from tests.cluster.api import Json, wait_for
+from tests.cluster.api import Json
 from tests.cluster.istiod import Istiod
 from tests.cluster.mesh import MESH_LABEL, MeshCluster
 
@@ -55,21 +53,3 @@ def labels_of(obj: Json) -> Json:
     """Return the labels of an object or a template, empty where it has none."""
     labels: Json = obj["metadata"].get("labels") or {}
     return labels
-
-
-@contextlib.contextmanager
-def configured(cluster: MeshCluster, values: Json, works: Callable[[], bool]) -> Iterator[None]:
-    """Upgrade the release, wait until every server says that it `works`, and put it back."""
-
-    def on_every_server() -> bool:
-        return all(works() for _ in range(4))
-
-    cluster.release.upgrade(values)
-    try:
-        cluster.kubelet.wait_ready(2)
-        wait_for(on_every_server, why="the new values to be in use")
-        yield
-    finally:
-        cluster.release.upgrade()
-        cluster.kubelet.wait_ready(2)
-        wait_for(lambda: not any(works() for _ in range(4)), why="the old values to be in use")

@@ -2,7 +2,7 @@
 
 import contextlib
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from tests.cluster.api import Api, Json, Refused, wait_for
@@ -88,6 +88,24 @@ def installed(
             why="the API server to call mendix-mesh",
         )
         yield cluster
+
+
+@contextlib.contextmanager
+def configured(cluster: MeshCluster, values: Json, works: Callable[[], bool]) -> Iterator[None]:
+    """Upgrade the release, wait until every server says that it `works`, and put it back."""
+
+    def on_every_server() -> bool:
+        return all(works() for _ in range(4))
+
+    cluster.release.upgrade(values)
+    try:
+        cluster.kubelet.wait_ready(2)
+        wait_for(on_every_server, why="the new values to be in use")
+        yield
+    finally:
+        cluster.release.upgrade()
+        cluster.kubelet.wait_ready(2)
+        wait_for(lambda: not any(works() for _ in range(4)), why="the old values to be in use")
 
 
 def _is_meshed(plane: ControlPlane, namespace: str) -> bool:

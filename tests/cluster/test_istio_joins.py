@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.api import Api, Json, wait_for
+from tests.cluster.api import Api, Json, Refused, wait_for
 from tests.cluster.istio import (
     CONFIG,
     INJECT,
@@ -18,16 +18,19 @@ from tests.cluster.istio import (
     sidecar_of,
 )
 from tests.cluster.istiod import Istiod
+from tests.cluster.mesh import configured
 from tests.cluster.test_joins import make
 from tests.cluster.test_operator import ENV, TASKS, Installation
 from tests.cluster.workloads import (
     VERSIONS,
     annotations_of,
+    copy_of,
     pod,
     ready_pods,
     template_of,
     workload,
 )
+from tests.fixtures.changes import BROUGHT
 
 APP = {"name": "app", "image": "registry.example.com/shop:1", "ports": [{"containerPort": 8080}]}
 TRAFFIC = "traffic.sidecar.istio.io/"
@@ -292,20 +295,31 @@ def test_a_mendix_app_and_its_task_pods_join_and_nobody_fights(istio_cluster: Is
     assert operator.writes.total() == writes
 
 
-def test_a_pod_that_was_injected_before_is_injected_again_and_let_in(
-    api: Api, enrolled: str
+def test_a_pod_that_was_injected_before_is_injected_again_and_let_in_by_an_exemption(
+    istio_cluster: IstioCluster,
 ) -> None:
-    stored = api.create(pod(enrolled, "first"))
-    metadata = {key: stored["metadata"][key] for key in ("labels", "annotations")}
-    copied = {
-        **stored,
-        "metadata": {"name": "copy", "namespace": enrolled, **metadata},
-        "spec": {key: value for key, value in stored["spec"].items() if key != "nodeName"},
-    }
-    again = api.create(copied)
+    api = istio_cluster.api
+    enrolled, exempt = istio_cluster.enrol(), istio_cluster.enrol()
+    exemption = {"checks": ["proxy-brought"], "namespaces": [exempt], "reason": "restored"}
+    stored = [api.create(pod(where, "first")) for where in (enrolled, exempt)]
+    assert BROUGHT not in annotations_of(stored[0])
+    with pytest.raises(Refused, match=r"proxy-brought +spec\.initContainers\[1\]"):
+        api.create(copy_of(stored[0]))
+
+    def works() -> bool:
+        try:
+            return is_meshed(api.create(copy_of(stored[1]), dry_run=True))
+        except Refused:
+            return False
+
+    with configured(istio_cluster, {"settings": {"exemptions": [exemption]}}, works):
+        again = api.create(copy_of(stored[1]))
     assert is_meshed(again)
-    names = [[c["name"] for c in one["spec"]["initContainers"]] for one in (stored, again)]
+    assert annotations_of(again)[BROUGHT] == "istio-init,istio-proxy"
+    names = [[c["name"] for c in one["spec"]["initContainers"]] for one in (stored[1], again)]
     assert names[0] == names[1]
+    # It came in so, and stays: nobody has to take it down when the exemption is over.
+    api.patch("Pod", "copy", exempt, {"metadata": {"labels": {"team": "shop"}}})
 
 
 def test_a_gateway_that_is_only_istios_proxy_is_let_in(api: Api, enrolled: str) -> None:
@@ -323,3 +337,4 @@ def test_a_gateway_that_is_only_istios_proxy_is_let_in(api: Api, enrolled: str) 
     (found,) = ready_pods(api, enrolled, "gateway")
     (only,) = found["spec"]["containers"]
     assert only["args"][:2] == ["proxy", "router"]
+    assert BROUGHT not in annotations_of(found)

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tests.cluster.api import Json, Refused
-from tests.cluster.istio import INJECT, NATIVE, IstioCluster, configured, is_meshed
+from tests.cluster.istio import INJECT, NATIVE, IstioCluster, is_meshed
 from tests.cluster.istiod import Istiod
-from tests.cluster.mesh import MeshCluster
+from tests.cluster.mesh import MeshCluster, configured
 from tests.cluster.plane import ControlPlane
 from tests.cluster.workloads import pod
 

@@ -4,7 +4,7 @@ Each row runs on the real istiod, where istio-init redirects and where its CNI p
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -22,7 +22,16 @@ from tests.cluster.istio import (
     sidecar_of,
 )
 from tests.cluster.istiod import Istiod
-from tests.cluster.workloads import failed_create, pod, ready_pods, workload
+from tests.cluster.workloads import (
+    annotations_of,
+    copy_of,
+    failed_create,
+    pod,
+    ready_pods,
+    template_of,
+    workload,
+)
+from tests.fixtures.changes import BROUGHT
 
 APP: Json = {
     "name": "app",
@@ -168,18 +177,21 @@ ROWS: dict[str, Row] = {
         note(CONFIG, "proxyMetadata: {A: &on 'true', DISABLE_ENVOY: *on}"),
         note(CONFIG, "proxyMetadata: {A: 'true', B: 'true'}"),
     ),
+    # Brought at all, it is refused for that: what is nearest and let in has none.
     "an own istio-init that captures nothing": Row("capture-bypassed", init(b=None, i=None)),
     "an own istio-init behind an annotation": Row(
-        "capture-bypassed", {**init(b=""), **annotated(traffic_includeInboundPorts="*")}, init()
-    ),
-    "an own istio-init that leaves out": Row("capture-bypassed", {
-        **init(x="0.0.0.0/0"), **annotated(traffic_excludeOutboundIPRanges="")}, init()),
-    "an own istio-init for two users": Row("proxy-uid", init(u="1337,1000"), init()),
-    "an own istio-init of another group": Row("proxy-uid", init(g="1000"), init(g="1337")),
-    "an own istio-init from elsewhere": Row("proxy-image-untrusted", init(image="evil/proxyv2:1"),
-                                            init()),
+        "capture-bypassed", {**init(b=""), **annotated(traffic_includeInboundPorts="*")},
+        annotated(traffic_includeInboundPorts="*")),
+    "an own istio-init that leaves out": Row(
+        "capture-bypassed",
+        {**init(x="0.0.0.0/0"), **annotated(traffic_excludeOutboundIPRanges="")},
+        annotated(traffic_excludeOutboundIPRanges="")),
+    "an own istio-init for two users": Row("proxy-uid", init(u="1337,1000")),
+    "an own istio-init of another group": Row("proxy-uid", init(g="1000")),
+    "an own istio-init from elsewhere": Row("proxy-image-untrusted", init(image="evil/proxyv2:1")),
     "an own istio-init that may fail": Row("proxy-forged", {
-        "initContainers": [{**init()["initContainers"][0], "command": ["true"]}]}, init()),
+        "initContainers": [{**init()["initContainers"][0], "command": ["true"]}]}),
+    "an own istio-init that does all it should": Row("proxy-brought", init()),
     "a validation of nothing": Row("capture-bypassed", {"initContainers": [{
         "name": "istio-validation", "image": "docker.io/istio/proxyv2:1.31.0",
         "args": ["istio-iptables", "-b", "*", "-i", "*", "--run-validation=false"]}]}),
@@ -460,19 +472,63 @@ def test_a_pod_that_was_injected_by_hand_without_a_status_is_refused_where_a_plu
     keep_out = {"metadata": {"labels": {"istio-injection": "disabled"}}}
     api.patch("Namespace", where, None, keep_out)
     istio_cluster.await_judge(where, "istio.enforce")
-    by_hand = {
-        **stored,
-        "metadata": {
-            "name": "by-hand",
-            "namespace": where,
-            "labels": stored["metadata"]["labels"],
-            "annotations": stored["metadata"]["annotations"],
-        },
-    }
-    assert is_meshed(api.create(by_hand, dry_run=True))
+    by_hand = copy_of(stored)
+    assert refused_for(api, by_hand) == {"proxy-brought"}
     del by_hand["metadata"]["annotations"][STATUS]
-    with pytest.raises(Refused, match=rf"proxy-forged +metadata\.annotations\[{STATUS}\]"):
-        api.create(by_hand, dry_run=True)
+    assert refused_for(api, by_hand) == {"proxy-brought", "proxy-forged"}
+
+
+def refused_for(api: Api, obj: Json) -> set[str]:
+    """Return the checks for which an object is refused."""
+    with pytest.raises(Refused, match=DENIED) as refused:
+        api.create(obj, dry_run=True)
+    return {line.split()[0] for line in refused.value.message.splitlines()[1:]}
+
+
+def altered(stored: Json) -> Json:
+    """Return a copy of an injected pod whose author changed a variable of the proxy."""
+    made = copy_of(stored)
+    proxy = next(c for c in made["spec"]["initContainers"] if c["name"] == "istio-proxy")
+    proxy["env"] = [one for one in proxy["env"] if one["name"] != "TRUST_DOMAIN"]
+    proxy["env"].append({"name": "TRUST_DOMAIN", "value": "evil.example"})
+    return made
+
+
+@pytest.mark.parametrize("revision", ["default", "cni"])
+@pytest.mark.parametrize("make", [copy_of, altered])
+def test_a_proxy_that_a_pod_brings_is_refused_as_good_as_it_looks(
+    api: Api, enrolled: str, cni: Istiod, revision: str, make: Callable[[Json], Json]
+) -> None:
+    stored = api.create(pod(enrolled, labels={REVISION: revision}), dry_run=True)
+    assert BROUGHT not in annotations_of(stored)
+    made = make(stored)
+    assert refused_for(api, made) == {"proxy-brought"}
+    del made["metadata"]["annotations"][STATUS]
+    assert refused_for(api, made) == {"proxy-brought"}
+
+
+def test_without_us_the_injector_keeps_what_the_author_wrote(
+    istio_cluster: IstioCluster,
+) -> None:
+    """It sees the pod after us, and merges its own proxy with the one that it finds."""
+    api, where = istio_cluster.api, istio_cluster.plane.new_namespace()
+    made = altered(api.create(pod(where, labels={INJECT: "true"}), dry_run=True))
+    del made["metadata"]["annotations"][STATUS]
+    again = api.create(made, dry_run=True)
+    assert is_meshed(again)
+    proxy = next(c for c in again["spec"]["initContainers"] if c["name"] == "istio-proxy")
+    assert {"name": "TRUST_DOMAIN", "value": "evil.example"} in proxy["env"]
+
+
+def test_a_template_that_brings_its_proxy_is_refused_at_once(api: Api, enrolled: str) -> None:
+    """As `istioctl kube-inject` writes it."""
+    stored = copy_of(api.create(pod(enrolled), dry_run=True))
+    made = workload("Deployment", enrolled, **stored["spec"])
+    template_of(made)["metadata"] |= {
+        "labels": {**stored["metadata"]["labels"], "app": "shop"},
+        "annotations": stored["metadata"]["annotations"],
+    }
+    assert refused_for(api, made) == {"proxy-brought"}
 
 
 def test_a_status_alone_is_no_proof(istio_cluster: IstioCluster) -> None:

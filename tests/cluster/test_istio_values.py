@@ -15,13 +15,12 @@ from tests.cluster.istio import (
     NATIVE,
     REVISION,
     IstioCluster,
-    configured,
     is_meshed,
     labels_of,
     sidecar_of,
 )
 from tests.cluster.istiod import Istiod
-from tests.cluster.mesh import MeshCluster
+from tests.cluster.mesh import MeshCluster, configured
 from tests.cluster.plane import ControlPlane
 from tests.cluster.workloads import (
     VERSIONS,

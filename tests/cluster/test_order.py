@@ -11,12 +11,14 @@ from tests.cluster.mesh import MeshCluster
 from tests.cluster.workloads import (
     INJECT,
     annotations_of,
+    failed_create,
     is_meshed,
     pod,
     ready_pods,
     sidecar_of,
     workload,
 )
+from tests.fixtures.changes import BROUGHT
 
 LATE = "mendix-mesh"  # sorts after linkerd-…, as most names of ours would
 
@@ -61,11 +63,17 @@ def test_called_after_the_injector_pods_are_opted_in_too_late_and_refused(
     assert not sidecar_of(stored)
     with pytest.raises(Refused, match=r"proxy-missing +spec\.initContainers"):
         api.create(pod(late.enrol("enforce")))
-    # A template is opted in long before its pods meet the injector: that order never matters.
-    where = late.enrol("enforce")
+    # A template is opted in long before its pods meet the injector, but what the injector has added
+    # by our turn we must take for its author's.
+    where = late.enrol("warn")
     api.create(workload("Deployment", where))
     found: list[Json] = ready_pods(api, where)
     assert all(map(is_meshed, found))
+    assert {annotations_of(one)[BROUGHT] for one in found} == {"linkerd-init,linkerd-proxy"}
+    where = late.enrol("enforce")
+    api.create(workload("Deployment", where))
+    message = wait_for(lambda: failed_create(api, where, "shop-"), why="the ReplicaSet's event")
+    assert "  proxy-brought  spec.initContainers[0]  " in message
 
 
 def test_put_back_pods_join_again(mesh_cluster: MeshCluster) -> None:

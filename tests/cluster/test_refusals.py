@@ -12,13 +12,16 @@ from tests.cluster.mesh import MeshCluster
 from tests.cluster.workloads import (
     CONTROL_PLANE_NS,
     INJECT,
+    copy_of,
     failed_create,
     is_meshed,
     pod,
     ready_pods,
     sidecar_of,
+    template_of,
     workload,
 )
+from tests.fixtures.changes import BROUGHT
 
 DENIED = 'admission webhook "linkerd.enforce.mendix-mesh.io" denied the request: '
 SKIP = "config.linkerd.io/skip-inbound-ports"
@@ -241,22 +244,79 @@ def test_a_refused_dry_run_says_the_same(api: Api, mesh_cluster: MeshCluster) ->
     assert messages[0] == messages[1]
 
 
-def test_a_copy_of_a_meshed_pod_is_judged_as_any_other(api: Api, mesh_cluster: MeshCluster) -> None:
-    """The injector skips a pod that has a proxy already, so the copy is all that there is."""
+@pytest.mark.parametrize("changed", [False, True], ids=["as it was", "with a variable changed"])
+@pytest.mark.parametrize("preset", [None, "", "app"])
+def test_a_proxy_that_a_pod_brings_is_refused_as_good_as_it_looks(
+    api: Api, mesh_cluster: MeshCluster, changed: bool, preset: str | None
+) -> None:
+    """The injector skips a pod that has a proxy already, so the copy is all that there is.
+
+    We mark it before the injector's turn: the injector's own result has no mark.
+    """
+    stored = api.create(pod(mesh_cluster.enrol()))
+    assert is_meshed(stored)
+    assert BROUGHT not in stored["metadata"]["annotations"]
+    made = copy_of(stored)
+    if preset is not None:
+        made["metadata"]["annotations"][BROUGHT] = preset
+    proxy = made["spec"]["initContainers"][1]
+    (networks,) = [one for one in proxy["env"] if one["name"].endswith("_PROFILE_NETWORKS")]
+    assert networks["name"] == "LINKERD2_PROXY_DESTINATION_PROFILE_NETWORKS"
+    networks["value"] = "127.0.0.0/8" if changed else networks["value"]
+    first, *lines = refusal(api, made).message.splitlines()
+    assert first == DENIED + "pod copy would run outside the linkerd mesh:"
+    assert [line.split()[:2] for line in lines] == [
+        ["proxy-brought", "spec.initContainers[0]"],
+        ["proxy-brought", "spec.initContainers[1]"],
+    ]
+
+
+def test_a_copy_of_a_meshed_pod_is_judged_as_any_other_besides(
+    api: Api, mesh_cluster: MeshCluster
+) -> None:
+    refused = refusal(api, copy_of(api.create(pod(mesh_cluster.enrol())), labels={}))
+    found = {tuple(line.split()[:2]) for line in refused.message.splitlines()[1:]}
+    assert ("proxy-forged", f"metadata.labels[{CONTROL_PLANE_NS}]") in found
+
+
+def test_a_proxy_that_was_brought_hides_in_no_opt_out(api: Api, mesh_cluster: MeshCluster) -> None:
+    made = copy_of(api.create(pod(mesh_cluster.enrol())))
+    made["metadata"]["annotations"][INJECT] = "disabled"
+    found = {line.split()[0] for line in refusal(api, made).message.splitlines()[1:]}
+    assert found == {"opted-out", "proxy-brought"}
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob"])
+def test_a_template_that_brings_its_proxy_is_refused_at_once(
+    api: Api, mesh_cluster: MeshCluster, kind: str
+) -> None:
+    """As `linkerd inject --manual` writes it."""
     where = mesh_cluster.enrol()
-    stored = api.create(pod(where))
+    stored = copy_of(api.create(pod(where), dry_run=True))
+    made = workload(kind, where, annotations=stored["metadata"]["annotations"], **stored["spec"])
+    template = template_of(made)
+    template["metadata"]["labels"][CONTROL_PLANE_NS] = "linkerd"
+    if kind in ("Job", "CronJob"):
+        template["spec"]["restartPolicy"] = "Never"
+    refused = refusal(api, made)
+    path = "spec.jobTemplate.spec.template" if kind == "CronJob" else "spec.template"
+    assert [line.split()[:2] for line in refused.message.splitlines()[1:]] == [
+        ["proxy-brought", f"{path}.spec.initContainers[0]"],
+        ["proxy-brought", f"{path}.spec.initContainers[1]"],
+    ]
 
-    def copied(**labels: str) -> Json:
-        return {
-            **stored,
-            "metadata": {"name": "copy", "namespace": where, "labels": labels,
-                         "annotations": stored["metadata"]["annotations"]},
-            "spec": {k: v for k, v in stored["spec"].items() if k != "nodeName"},
-        }  # fmt: skip
 
-    refused = refusal(api, copied())
-    assert f"  proxy-forged  metadata.labels[{CONTROL_PLANE_NS}]  " in refused.message
-    assert is_meshed(api.create(copied(**{CONTROL_PLANE_NS: "linkerd"})))
+def test_the_mark_of_a_brought_proxy_says_nothing_on_a_running_pod(
+    api: Api, mesh_cluster: MeshCluster
+) -> None:
+    where = mesh_cluster.enrol()
+    api.create(pod(where))
+    for patch in (
+        {"annotations": {BROUGHT: "linkerd-proxy"}},
+        {"labels": {"team": "shop"}},
+        {"annotations": {BROUGHT: None}},
+    ):
+        api.patch("Pod", "shop", where, {"metadata": patch})
 
 
 def test_the_mesh_of_another_control_plane_is_refused(api: Api, mesh_cluster: MeshCluster) -> None:

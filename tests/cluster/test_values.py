@@ -7,11 +7,22 @@ import pytest
 
 from tests.cluster.api import Json, Refused, wait_for
 from tests.cluster.mesh import MESH_LABEL, MODE_LABEL, MeshCluster
-from tests.cluster.workloads import INJECT, annotations_of, is_meshed, pod, sidecar_of, workload
+from tests.cluster.workloads import (
+    INJECT,
+    annotations_of,
+    copy_of,
+    is_meshed,
+    pod,
+    sidecar_of,
+    workload,
+)
+from tests.fixtures.changes import BROUGHT
 from tests.standins import mendix_manifests as manifests
 
 INBOUND_POLICY = "config.linkerd.io/default-inbound-policy"
 REASON = "node-exporter measures the node"
+#: A label of what Velero restores.
+RESTORED = "velero.io/restore-name"
 
 
 @dataclass(frozen=True)
@@ -51,6 +62,9 @@ def configured(mesh_cluster: MeshCluster) -> Iterator[Configured]:
     probe = mesh_cluster.enrol()
     exemption = {"checks": ["host-network"], "namespaces": [made.exempt], "reason": REASON}
     late = {**exemption, "checks": ["opted-out"], "until": "2020-12-31"}
+    restored = {"matchExpressions": [{"key": RESTORED, "operator": "Exists"}]}
+    restores = {**exemption, "checks": ["proxy-brought"], "selector": restored,
+                "reason": "restored as it ran"}  # fmt: skip
     mesh_cluster.release.upgrade(
         {
             "mode": "warn",
@@ -63,6 +77,7 @@ def configured(mesh_cluster: MeshCluster) -> Iterator[Configured]:
                 "exemptions": [
                     {**exemption, "selector": {"matchLabels": {"app": "node-exporter"}}},
                     late,
+                    restores,
                 ],
                 "levels": [
                     {
@@ -163,6 +178,22 @@ def test_an_exemption_is_for_its_checks_pods_and_namespaces_alone(configured: Co
     with pytest.raises(Refused, match="capture-capability") as refused:
         configured.create(both)
     assert "host-network" not in refused.value.message
+
+
+def test_a_restored_pod_is_let_in_by_an_exemption_and_stays_so(configured: Configured) -> None:
+    """A backup has pods as they ran; Velero puts a label on what it restores."""
+    api, where = configured.cluster.api, configured.exempt
+    stored = api.create(pod(where, "before"), dry_run=True)
+    with pytest.raises(Refused, match="proxy-brought"):
+        configured.create(copy_of(stored, "copied"))
+    labels = {**stored["metadata"]["labels"], RESTORED: "monday"}
+    restored = configured.create(copy_of(stored, "restored", labels=labels))
+    assert is_meshed(restored)
+    assert annotations_of(restored)[BROUGHT] == "linkerd-init,linkerd-proxy"
+    recorded = configured.recorded(where, "restored")
+    assert recorded["verdict"] == "exempt"
+    assert recorded["exemptions"] == "proxy-brought: restored as it ran"
+    api.patch("Pod", "restored", where, {"metadata": {"labels": {RESTORED: None}}})
 
 
 def test_an_exempt_deployment_gets_its_pods(configured: Configured) -> None:

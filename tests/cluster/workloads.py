@@ -74,6 +74,19 @@ def workload(
     }
 
 
+def copy_of(stored: Json, name: str = "copy", *, labels: Json | None = None) -> Json:
+    """Return a pod that its author makes of a stored one, with other labels if they are given."""
+    meta = stored["metadata"]
+    metadata = {
+        "name": name,
+        "namespace": meta["namespace"],
+        "labels": meta["labels"] if labels is None else labels,
+        "annotations": meta["annotations"],
+    }
+    spec = {key: value for key, value in stored["spec"].items() if key != "nodeName"}
+    return copy.deepcopy({**stored, "metadata": metadata, "spec": spec})
+
+
 def template_of(obj: Json) -> Json:
     """Return the pod template of a controller."""
     spec: Json = obj["spec"]

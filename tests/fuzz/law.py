@@ -18,7 +18,8 @@ def complaints(by: str, pod: Json) -> list[str]:
 def holds(by: str, before: Json, after: Json) -> None:
     """Raise AssertionError if policy admits what carries traffic past the mesh.
 
-    Asked for as a new pod, and as an update of the other one, where that one was fine.
+    Asked for as a new pod, and as an update of the other one, where that one was fine. A forged pod
+    has no mark of its proxy's being brought: so it comes when our mutating webhook was not asked.
     """
     found = complaints(by, after)
     created = judge(after, by=by)

@@ -14,6 +14,8 @@ BIN = "/usr/lib/linkerd/"
 INBOUND, OUTBOUND = "LINKERD2_PROXY_INBOUND_LISTEN_ADDR", "LINKERD2_PROXY_OUTBOUND_LISTEN_ADDR"
 #: Ports that the mesh skips by default: the proxy's own, and what some databases speak.
 SKIPPED = {"in": {4190, 4191, 4567, 4568}, "out": {4567, 4568}}
+#: Where a cluster's addresses lie by default; the proxy looks up no others.
+NETWORKS = {"10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "fd00::/8"}
 VOLUME, TOKEN = "linkerd-identity-end-entity", "linkerd-identity-token"
 
 FLAGS = {
@@ -112,6 +114,9 @@ def told(proxy: Json) -> Iterator[str]:
         address = variables.get(f"LINKERD2_PROXY_{name}_SVC_ADDR", "of.linkerd.svc")
         if (address or "").split(":")[0].split(".")[1:3] != ["linkerd", "svc"]:
             yield f"the proxy asks {address}"
+    networks = variables.get("LINKERD2_PROXY_DESTINATION_PROFILE_NETWORKS")
+    if networks is None or NETWORKS - set(listed(networks)):
+        yield f"the proxy looks up no more than {networks}"
     if variables.get("LINKERD2_PROXY_INGRESS_MODE") == "true":
         yield "the proxy goes where clients say"
     seen: dict[str, object] = {}

@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 
 from webhook.policy import ingress, mendix
-from webhook.policy.meshes import Mesh, Want
+from webhook.policy.meshes import BROUGHT, Mesh, Want
 from webhook.policy.objects import Meta
 from webhook.policy.request import Request
 from webhook.policy.settings import Settings
-from webhook.policy.workload import NO_META, is_owned, pod_of
+from webhook.policy.workload import NO_META, Pod, is_owned, pod_of
 
 
 class Operation(msgspec.Struct, frozen=True):
@@ -30,7 +30,8 @@ def mutate(request: Request, mesh: Mesh, settings: Settings) -> list[Operation]:
 
     Pods get it as they are born. Controllers' templates get it on CREATE, and on an update that
     changes the template anyway; never where something owns the object, which would roll it back or,
-    as a Deployment does with its ReplicaSets, make another one.
+    as a Deployment does with its ReplicaSets, make another one. A pod that brings a proxy is
+    marked: the injectors have not seen it yet.
     """
     obj = request.object
     if obj is None or request.subresource or request.operation not in ("CREATE", "UPDATE"):
@@ -45,7 +46,8 @@ def mutate(request: Request, mesh: Mesh, settings: Settings) -> list[Operation]:
     if not pod.template:
         if request.operation != "CREATE":
             return []
-        return patch("", obj.metadata, mesh.opt_in(pod, task=mendix.is_task(pod)))
+        wants = (*mesh.opt_in(pod, task=mendix.is_task(pod)), *_mark(pod, mesh))
+        return patch("", obj.metadata, wants)
     if is_owned(obj) or mendix.is_operator_owned(obj) or not request.template_changed:
         return []
     if obj.spec is None or not pod.spec.containers:
@@ -53,6 +55,14 @@ def mutate(request: Request, mesh: Mesh, settings: Settings) -> list[Operation]:
     pointer = "/" + pod.template.replace(".", "/")
     meta = None if pod.meta is NO_META else pod.meta
     return patch(pointer, meta, mesh.opt_in(pod, task=mendix.is_task(pod)))
+
+
+def _mark(pod: Pod, mesh: Mesh) -> Iterable[Want]:
+    """The mark of a pod that brings its proxy: nobody can tell it from the injector's later."""
+    if brought := mesh.brought(pod):
+        names = ",".join(sorted({placed.name for placed in brought}))
+        if pod.annotations.get(BROUGHT) != names:
+            yield Want("annotations", BROUGHT, names)
 
 
 def patch(pointer: str, meta: Meta | None, wants: Iterable[Want]) -> list[Operation]:

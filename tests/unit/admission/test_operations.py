@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -100,6 +101,14 @@ def test_the_shortest_bucket_is_50_microseconds(fresh: FlaskClient) -> None:
     assert min(buckets) == 0.00005
 
 
+def opted_in() -> dict[str, Any]:
+    """Return a pod that says itself that it joins."""
+    made = pod()
+    annotations = made["metadata"].get("annotations", {})
+    made["metadata"]["annotations"] = {**annotations, "linkerd.io/inject": "enabled"}
+    return made
+
+
 def test_every_review_is_counted_by_its_verdict(fresh: FlaskClient) -> None:
     for path in (ENFORCE, WARN, AUDIT):
         fresh.review(path, review(pod()))
@@ -107,7 +116,7 @@ def test_every_review_is_counted_by_its_verdict(fresh: FlaskClient) -> None:
         fresh.review(path, review(None, operation="DELETE", old=pod()))
         fresh.send(path, b"nonsense")
     fresh.review(MUTATE, review(pod()))
-    fresh.review(MUTATE, review(meshed()))
+    fresh.review(MUTATE, review(opted_in()))
     fresh.review(MUTATE, review(ingress()))
     fresh.send(MUTATE, b"nonsense")
     of_modes = {"enforce": "denied", "warn": "warned", "audit": "audited"}

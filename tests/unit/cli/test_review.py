@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import jsonpatch
 import pytest
 import yaml
 from click.testing import CliRunner, Result
@@ -150,6 +151,24 @@ def test_a_stored_pod_is_judged_by_evidence() -> None:
     assert "proxy-missing" in [violation["check"] for violation in bare["violations"]]
     (meshed,) = results("--final", stdin=json.dumps(inject(app, None, InjectorConfig()).pod))
     assert (meshed["verdict"], meshed["patch"]) == ("admitted", [])
+
+
+def test_a_manifest_that_brings_its_proxy_is_marked_and_refused() -> None:
+    app = mendix_manifests.app_pod("shop", "mendix", annotations={"linkerd.io/inject": "enabled"})
+    brought = json.dumps(inject(app, None, InjectorConfig()).pod)
+    outcome = run("-f", "-", stdin=brought)
+    assert outcome.exit_code == 1
+    mark = "annotation mendix-mesh.io/brought-proxy: linkerd-init,linkerd-proxy"
+    assert f"    + {mark}\n" in outcome.stdout
+    assert (
+        "proxy-brought  spec.initContainers[0]  brought the mesh's proxy itself" in outcome.stdout
+    )
+    # As the pod that runs it is what the injector made, or came in marked.
+    assert run("-f", "-", "--final", stdin=brought).exit_code == 0
+    (result,) = results(stdin=brought)
+    marked = jsonpatch.apply_patch(json.loads(brought), result["patch"])
+    (stored,) = results("--final", stdin=json.dumps(marked))
+    assert {v["check"] for v in stored["violations"] if v["level"] == "deny"} == {"proxy-brought"}
 
 
 def test_an_admission_review_is_judged_as_the_validating_webhook_would() -> None:

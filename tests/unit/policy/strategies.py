@@ -5,6 +5,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from tests.fixtures.changes import BROUGHT
 from tests.fixtures.meshes import ambient, istio, linkerd
 from webhook.policy.workload import TEMPLATES
 
@@ -33,13 +34,14 @@ KEYS = (
         "excludeOutboundIPRanges", "kubevirtInterfaces",
     )),
     ambient.MODE, ambient.BYPASS, ambient.REDIRECTION, "privatecloud.mendix.com/component",
-    "node-type", "kubernetes.io/ingress.class", "a~b/c", "app",
+    "node-type", "kubernetes.io/ingress.class", "a~b/c", "app", BROUGHT,
 )  # fmt: skip
 VALUES = (
     "enabled", "disabled", "ingress", "true", "", " ", "2102", "8080", "1-65535", "9" * 5000,
     "10.0.0.0/8", "all-authenticated", "[]", '[{"name": "LINKERD2_PROXY_LOG"}]',
     '[{"name": "LINKERD2_PROXY_\\ud800", "value": 1}]', "[" * 5000, "line\nline", "nginx",
-    "linkerd", "false", "True", "ambient", "none", "*", "NONE", "gateway", "istio", "0",
+    "linkerd", "linkerd-proxy", "false", "True", "ambient", "none", "*", "NONE", "gateway", "istio",
+    "0",
     "interceptionMode: NONE", '{"proxyMetadata": {"DRY_RUN": "true"}}', "a: &a [*a]", "{a: " * 99,
 )  # fmt: skip
 NAMES = (
@@ -181,6 +183,9 @@ def _object(kind: str, meta: Json | None, template: Json | None) -> Json:
 
 #: Objects of any reviewed kind, sound or not, whose fields have the right types.
 objects = st.builds(_object, st.sampled_from(KINDS), st.none() | metadata, st.none() | pod_like)
+
+#: Pods alone.
+pods = st.builds(_object, st.just("Pod"), st.none() | metadata, st.none() | pod_like)
 
 ingresses = st.builds(
     lambda meta, spec: {

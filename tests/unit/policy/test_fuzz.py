@@ -36,6 +36,11 @@ CAUTIOUS = {
     "proxy-env-overridden/istio-config-text": "parsers may differ",
     "proxy-env-overridden/istio-twice": "which of the two holds is the runtime's affair",
     "proxy-uid/istio-proxy-user": "the proxy would capture itself, and nothing go through",
+    "proxy-brought/linkerd-copied": "that it is a true copy nobody can see",
+    "proxy-brought/linkerd-preset-mark": "misleads us alone",
+    "proxy-brought/istio-by-hand": "that one of many variables matters nobody can see",
+    "proxy-brought/istio-cni-by-hand": "that it is a true copy nobody can see",
+    "proxy-brought/istio-init-by-hand": "that it is a true copy nobody can see",
     "mtls-disabled/linkerd-disable-identity": "a switch of Linkerd before 2.12",
 }
 FIXTURES = [fixture for fixture in generate.fixtures() if fixture.mesh in ORACLES]

@@ -14,6 +14,7 @@ from hypothesis import settings as configure
 from hypothesis import strategies as st
 
 from tests.fixtures import generate
+from tests.fixtures.changes import BROUGHT
 from tests.fixtures.fixture import Fixture, load
 from tests.fixtures.meshes import ambient, istio
 from tests.standins import istio as istiod
@@ -21,7 +22,7 @@ from tests.standins import linkerd as injector
 from tests.standins.linkerd import InjectorConfig
 from tests.unit.policy import strategies
 from tests.unit.policy.judge import DEFAULTS, broken, judge, mesh, patch_for, settings
-from webhook.policy import checks, messages, objects
+from webhook.policy import checks, messages, objects, workload
 from webhook.policy.mutate import mutate
 from webhook.policy.request import Request
 from webhook.policy.settings import Settings
@@ -63,7 +64,7 @@ INSTALLED: dict[str, list[Any]] = {
 MESHES = list(INSTALLED)
 all_meshes = st.sampled_from([*MESHES, "unknown"])
 #: What mutation may set, whatever an author wrote there.
-OWN_KEYS = {"linkerd.io/inject", istio.INJECT, istio.CONFIG, ambient.MODE}
+OWN_KEYS = {"linkerd.io/inject", istio.INJECT, istio.CONFIG, ambient.MODE, BROUGHT}
 operations = st.sampled_from(["CREATE", "UPDATE"])
 
 
@@ -149,8 +150,50 @@ def test_a_workload_that_is_mutated_and_injected_is_admitted(
     pod = applied(pod, patch_for(pod, by=by, given=given))
     pod = injected(by, pod, data.draw(st.sampled_from(INSTALLED[by])))
     assert broken(judge(pod, by=by, given=given)) == []
-    # The API server may ask again, when another webhook has changed the pod.
-    assert patch_for(pod, by=by, given=given) == []
+
+
+@pytest.mark.parametrize("by", ["linkerd", "istio"])
+@pytest.mark.parametrize("kind", strategies.KINDS)
+@configure(law, max_examples=40)
+@given(data=st.data(), given=usual_settings)
+def test_what_the_injector_made_is_refused_where_anyone_else_brings_it(
+    kind: str, by: str, data: st.DataObject, given: Settings
+) -> None:
+    pod = strategies.pod_of(strategies.workload("Pod", data.draw(strategies.sound_templates(by))))
+    pod = applied(pod, patch_for(pod, by=by, given=given))
+    pod = injected(by, pod, data.draw(st.sampled_from(INSTALLED[by])))
+    template = {place: pod[place] for place in ("metadata", "spec")}
+    brought = strategies.workload(kind, copy.deepcopy(template))
+    brought = applied(brought, patch_for(brought, by=by, given=given))
+    for final in (True, False):
+        verdict = judge(brought, by=by, given=given, final=final)
+        assert broken(verdict) == ["proxy-brought"]
+    # Nothing locks it in where an exemption or another mode let it start.
+    touched = copy.deepcopy(brought)
+    touched["metadata"]["labels"] = {**(brought["metadata"].get("labels") or {}), "x": "y"}
+    assert judge(touched, brought, by=by, given=given).allowed
+
+
+@law
+@given(strategies.pods, st.sampled_from(MESHES), all_settings)
+def test_no_pod_with_a_container_of_the_mesh_s_own_is_stored_unmarked(
+    obj: Json, by: str, given: Settings
+) -> None:
+    """But for what the injector fills in, and gateways: no opt-out or odd value hides it."""
+    patched = applied(obj, patch_for(obj, by=by, given=given))
+    pod = workload.pod_of(objects.convert(obj), mesh(by, given), Request())
+    assert pod is not None
+    own = [placed for placed in pod.mesh_containers if not mesh(by, given).fills_in(placed)]
+    judged = judge(patched, by=by, given=given)
+    if own and not mesh(by, given).is_infrastructure(pod):
+        assert "proxy-brought" in broken(judged)
+        assert {v.field for v in judged.violations if v.check == "proxy-brought"} == {
+            placed.field() for placed in own
+        }
+    else:
+        before = (obj.get("metadata") or {}).get("annotations") or {}
+        after = (patched.get("metadata") or {}).get("annotations") or {}
+        assert after.get(BROUGHT) == before.get(BROUGHT)
 
 
 @pytest.mark.parametrize(

@@ -59,9 +59,9 @@ def test_every_kind_is_refused_for_what_is_certain_to_fail(kind: str) -> None:
     assert {v.field for v in verdict.violations} == {f"{prefix}spec.hostNetwork"}
 
 
-def test_a_template_that_brings_its_own_proxy_is_judged_by_that() -> None:
+def test_a_template_that_brings_its_own_proxy_is_judged_by_that_too() -> None:
     obj = strategies.workload("Deployment", {k: FORGED[k] for k in ("metadata", "spec")})
-    assert broken(judge(obj)) == ["proxy-forged"]
+    assert broken(judge(obj)) == ["proxy-brought", "proxy-forged"]
 
 
 # Updates.

@@ -14,6 +14,10 @@ from webhook.policy.workload import Placed, Pod
 
 Level = Literal["deny", "advise"]
 
+#: What our mutating webhook writes on a pod that has containers of its mesh before any injector
+#: saw it: their names, sorted, with commas between them.
+BROUGHT = "mendix-mesh.io/brought-proxy"
+
 
 class Spot(NamedTuple):
     """A place in a pod where a mesh found something."""
@@ -85,6 +89,15 @@ class Mesh:
     def is_infrastructure(self, pod: Pod) -> bool:
         """Whether the pod is the mesh's own gateway: a proxy with no application beside it."""
         return False
+
+    def brought(self, pod: Pod) -> list[Placed]:
+        """The mesh's containers in a pod that no injector has seen: its author put them there.
+
+        Not those that the injector will fill in, nor the mesh's own gateways.
+        """
+        if not pod.mesh_containers or self.is_infrastructure(pod):
+            return []
+        return [placed for placed in pod.mesh_containers if not self.fills_in(placed)]
 
     def opt_outs(self, pod: Pod) -> Iterable[Spot]:
         """Where the author asks to stay outside."""

@@ -220,7 +220,8 @@ def test_every_shape_that_the_injector_makes_is_admitted(
     config = InjectorConfig(native=native, cni=cni, hold=hold, revision=revision)
     pod = injected(*([change] if change else []), config=config)
     assert found(pod) == []
-    assert found(deployment(pod)) == []
+    # Written into a template, it is nothing that the injector made.
+    assert found(deployment(pod)) == ["proxy-brought"]
 
 
 def test_a_proxy_in_both_lists_is_one_too_many() -> None:
@@ -395,9 +396,9 @@ def test_what_will_join_is_no_reason_to_refuse_a_template(changes: list[Change])
 
 def test_a_template_that_brings_its_proxy_is_judged_by_evidence() -> None:
     pod = injected(config=istio.CLASSIC)
-    assert found(deployment(pod)) == []
+    assert found(deployment(pod)) == ["proxy-brought"]
     bare = changed(pod, drop(INIT))
-    assert found(deployment(bare)) == ["proxy-forged"]
+    assert found(deployment(bare)) == ["proxy-brought", "proxy-forged"]
 
 
 # Updates.
@@ -448,7 +449,7 @@ def test_an_ingress_controller_takes_in_clients_that_are_not_of_the_mesh(
     pod = injected(traffic("includeInboundPorts", ""), config=config)
     assert found(pod) == ["capture-bypassed"]
     assert found(pod, ingress=True) == []
-    assert found(deployment(pod), ingress=True) == []
+    assert found(deployment(pod), ingress=True) == ["proxy-brought"]
 
 
 @pytest.mark.parametrize(
