@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test unit fuzz check format lock docs tools bench serve clean
+.PHONY: help demo test unit fuzz check format lock docs tools bench soak serve clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -59,6 +59,9 @@ tools: $(READY) ## Build the test cluster's programs into the cache (about 10 mi
 
 bench: $(READY) ## Speed beside the Go webhooks of the field, in one run of 15 minutes (QUICK=1: two)
 	@$(BIN)/python -m tests.bench $(if $(QUICK),--quick)
+
+soak: $(READY) ## Fault tests with 20,000 reviews each, then 30 minutes of load (MINUTES=N)
+	@$(BIN)/python -m tests.faults $(if $(MINUTES),--minutes $(MINUTES))
 
 serve: $(READY) ## The admission server with a throw-away CA on https://localhost:8443
 	@$(BIN)/mendix-mesh serve --dev

@@ -12,6 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 DAY = dt.timedelta(days=1)
+#: A certificate is a little older than it is, for a clock that is a little behind.
+_AGE = dt.timedelta(minutes=5)
 
 
 class Pair(NamedTuple):
@@ -61,16 +63,18 @@ class Authority:
         groups: Sequence[str] = (),
         hosts: Sequence[str] = (),
         lifetime: dt.timedelta = DAY,
+        age: dt.timedelta = _AGE,
     ) -> Pair:
         """Sign a certificate: for a server at `hosts` (DNS names and IPs), else for a client.
 
+        It is valid since `age` and for `lifetime` from now.
         To the API server a client's `name` is its user name, and `groups` are its groups.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         purpose = ExtendedKeyUsageOID.SERVER_AUTH if hosts else ExtendedKeyUsageOID.CLIENT_AUTH
         issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         builder = (
-            _builder(_name(name, groups), self._name, key.public_key(), lifetime)
+            _builder(_name(name, groups), self._name, key.public_key(), lifetime, age)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(signs=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
@@ -109,7 +113,11 @@ def _host(host: str) -> x509.GeneralName:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, lifetime: dt.timedelta
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey,
+    lifetime: dt.timedelta,
+    age: dt.timedelta = _AGE,
 ) -> x509.CertificateBuilder:
     now = dt.datetime.now(dt.UTC)
     return (
@@ -118,8 +126,7 @@ def _builder(
         .issuer_name(issuer)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        # A little in the past, for a clock that is a little behind.
-        .not_valid_before(now - dt.timedelta(minutes=5))
+        .not_valid_before(now - age)
         .not_valid_after(now + lifetime)
     )
 

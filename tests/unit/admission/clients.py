@@ -157,6 +157,12 @@ class Connection:
         assert shown
         return ssl.cert_time_to_seconds(str(shown["notAfter"]))
 
+    def serial(self) -> str:
+        """The serial number of the server's certificate, in hex."""
+        shown = self._socket.getpeercert()
+        assert shown
+        return str(shown["serialNumber"])
+
     def _more(self) -> None:
         data = self._socket.recv(1 << 16)
         assert data, f"the connection ended within a response: {self._buffer!r}"

@@ -1,0 +1,70 @@
+"""The certificate's files, changed as they change in life: by the kubelet, and by hand."""
+
+import abc
+import itertools
+import shutil
+import time
+from pathlib import Path
+
+from tests.cluster.certificates import Pair
+
+#: Seconds between two steps of a change that is not atomic; a server that looks meanwhile sees it.
+_PAUSE = 0.1
+
+
+class Files(abc.ABC):
+    """tls.crt and tls.key in a folder."""
+
+    def __init__(self, folder: Path, pair: Pair) -> None:
+        self.folder = folder
+        self.folder.mkdir()
+        self.replace(pair)
+
+    @property
+    def arguments(self) -> tuple[str | Path, ...]:
+        """The arguments that make the server use them."""
+        cert, key = self.folder / "tls.crt", self.folder / "tls.key"
+        return ("--tls-cert-file", cert, "--tls-private-key-file", key)
+
+    @abc.abstractmethod
+    def replace(self, pair: Pair) -> None:
+        """Put a new pair into the place of the old one."""
+
+
+class Mounted(Files):
+    """A Secret as the kubelet mounts it: a new folder, and `..data` swapped over to it.
+
+    Follows k8s.io/kubernetes pkg/volume/util/atomic_writer.go.
+    """
+
+    def __init__(self, folder: Path, pair: Pair) -> None:
+        self._numbers = itertools.count(1)
+        super().__init__(folder, pair)
+        for name in ("tls.crt", "tls.key"):
+            (folder / name).symlink_to(Path("..data", name))
+
+    def replace(self, pair: Pair) -> None:
+        data, fresh = self.folder / "..data", self.folder / f"..{next(self._numbers)}"
+        before = data.resolve()
+        fresh.mkdir()
+        (fresh / "tls.crt").write_bytes(pair.cert)
+        (fresh / "tls.key").write_bytes(pair.key)
+        aside = self.folder / "..data_tmp"
+        aside.symlink_to(fresh.name)
+        aside.replace(data)
+        if before != data:
+            shutil.rmtree(before)
+
+
+class Plain(Files):
+    """Two files written in place, one after the other, each in two halves."""
+
+    def replace(self, pair: Pair) -> None:
+        for name, content in (("tls.crt", pair.cert), ("tls.key", pair.key)):
+            file = self.folder / name
+            pause = _PAUSE if file.exists() else 0
+            with file.open("wb", buffering=0) as output:
+                output.write(content[: len(content) // 2])
+                time.sleep(pause)
+                output.write(content[len(content) // 2 :])
+            time.sleep(pause)

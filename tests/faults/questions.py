@@ -1,0 +1,58 @@
+"""Reviews to send again and again, each with its one right answer."""
+
+import math
+from typing import NamedTuple, Self
+
+import msgspec
+import structlog.testing
+
+from tests.unit.admission.clients import FlaskClient, request
+from tests.unit.admission.reviews import Json, meshed, pod, review
+from webhook.admission.app import create_app
+from webhook.admission.health import Health
+from webhook.admission.metrics import Metrics
+from webhook.admission.review import Reviewer
+from webhook.policy.settings import Settings
+
+#: As long as every other uid, so that bodies do not change their length.
+_UID = "705ab4f5-6393-11e8-b7cc-42010a800002"
+#: What client-go sends beside.
+_HEADERS = {
+    "Accept": "application/json, */*",
+    "Accept-Encoding": "gzip",
+    "Content-Type": "application/json",
+    "User-Agent": "kube-apiserver-admission",
+}
+_flask = FlaskClient(create_app(Reviewer(Settings(), Metrics("test")), Health()))
+
+
+class Question(NamedTuple):
+    """A review; what is sent and what is answered, but for the uid in both."""
+
+    path: str
+    asked: bytes
+    right: bytes
+
+    @classmethod
+    def of(cls, path: str, obj: Json) -> Self:
+        """Return a review of an object; Flask alone, in this process, gives the right answer."""
+        body = msgspec.json.encode(review(obj, uid=_UID))
+        with structlog.testing.capture_logs():
+            return cls(path, body, _flask.send(path, body).body)
+
+    def request(self, uid: str, deadline: float) -> bytes:
+        """Return the whole HTTP request; the API server says its deadline in full seconds."""
+        body = self.asked.replace(_UID.encode(), uid.encode(), 1)
+        return request(f"{self.path}?timeout={math.ceil(deadline)}s", body, headers=_HEADERS)
+
+    def is_right(self, uid: str, body: bytes) -> bool:
+        """Whether a body is the right answer to the request of this uid."""
+        return body == self.right.replace(_UID.encode(), uid.encode(), 1)
+
+
+#: One is patched, one is admitted, one is denied.
+QUESTIONS = (
+    Question.of("/mutate/linkerd", pod()),
+    Question.of("/validate/linkerd/enforce", meshed()),
+    Question.of("/validate/linkerd/enforce", pod()),
+)

@@ -1,0 +1,115 @@
+"""Replicas are replaced, killed and reloaded under load."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+from tests.faults.replica import Replica, Show, Start, assert_all_answered, wait_for
+from tests.unit.admission.clients import request
+from tests.unit.admission.reviews import pod, review
+
+#: Seconds until the last client has heard that a replica is gone.
+PROPAGATION = 1.5
+
+
+def test_a_replica_is_replaced(start: Start, reviews: int, show: Show) -> None:
+    """Clients dial the old one until the Service's change has reached them, as in a cluster."""
+    drain = ("--drain-seconds", "3")
+    serving = start(*drain)
+    replaced = 0
+    with serving.load() as load:
+        while load.tally.sent < reviews or not replaced:
+            load.more(200)
+            following = start(*drain)
+            load.ports = (serving.port, following.port)
+            load.more(200)
+            serving.server.process.terminate()
+            time.sleep(PROPAGATION)
+            load.ports = (following.port,)
+            assert serving.stop() == 0
+            serving, replaced = following, replaced + 1
+        load.more(200)
+    show(load.tally, f"{replaced} replicas replaced")
+    assert_all_answered(load.tally)
+
+
+def test_a_replica_is_told_to_end_and_still_dialled(start: Start, show: Show) -> None:
+    """It answers whoever has not heard yet, each time with the word that this was the last."""
+    replica = start("--drain-seconds", "2")
+    with replica.load() as load:
+        load.more(100)
+        replica.server.process.terminate()
+        time.sleep(0.5)
+        replies = [replica.client.get("/readyz") for _ in range(5)]
+        load.more(100)
+    assert [reply.headers["connection"] for reply in replies] == ["close"] * 5
+    assert {reply.status for reply in replies} == {503}, "it is no longer ready"
+    assert_all_answered(load.tally)
+    show(load.tally)
+
+
+def test_the_worker_is_killed(replica: Replica, reviews: int, show: Show) -> None:
+    """Lost is what the killed process had in its hands, and nothing after it."""
+    # gunicorn's words for a worker that was killed.
+    replica.allowed = "was sent SIGKILL"
+    kills: list[float] = []
+    named: list[str] = []
+    with replica.load() as load:
+        while load.tally.sent < reviews or not kills:
+            load.more(400)
+            before = len(load.tally.lost)
+            kills.append(replica.kill_worker())
+            load.more(200)
+            lost = load.tally.lost[before:]
+            named += [f"lost with worker {len(kills)}: {loss.uid}: {loss.why}" for loss in lost]
+            assert len(lost) <= load.senders
+            for loss in lost:
+                assert (loss.dialled or loss.began) < kills[-1], (
+                    f"not in the killed process: {loss}"
+                )
+    gaps = [load.tally.gap_after(kill) for kill in kills]
+    show(load.tally, f"{len(kills)} workers killed, silent for at most {max(gaps):.2f} s", *named)
+    assert not load.tally.wrong
+    assert not load.tally.shed
+    assert max(gaps) < 5
+
+
+def test_a_reload(start: Start, tmp_path: Path, reviews: int, show: Show) -> None:
+    """SIGHUP takes up the settings file as it is now; one that is wrong changes nothing."""
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("{}")
+    replica = start("--settings", settings, "--drain-seconds", "1")
+    replica.allowed = "kept the last settings"
+    path = "/validate/linkerd/enforce"
+    reloads = 0
+    with replica.load() as load:
+        while load.tally.sent < reviews or reloads < 3:
+            namespace = f"exempt-{reloads}"
+            asked = review(pod(), namespace=namespace)
+            assert not replica.client.review(path, asked)["allowed"]
+            exemption = {"reason": "a test", "namespaces": [namespace], "checks": ["proxy-missing"]}
+            settings.write_text(json.dumps({"exemptions": [exemption]}))
+            replica.reload()
+            assert replica.client.review(path, asked)["allowed"]
+            reloads += 1
+            load.more(200)
+        settings.write_text("optOut: [")
+        os.kill(replica.server.process.pid, signal.SIGHUP)
+        replica.server.wait_for("not YAML")
+        load.more(400)
+        assert replica.client.review(path, asked)["allowed"], "the last good settings hold"
+    show(load.tally, f"{reloads} reloads")
+    assert_all_answered(load.tally)
+    wait_for(lambda: replica.client.get("/readyz").status == 200, "readiness")
+
+
+def test_a_request_that_comes_too_slowly_for_its_deadline(replica: Replica) -> None:
+    """It is given up when the API server gives up, long before the server's own 10 s are over."""
+    whole = request("/mutate/linkerd?timeout=1s", json.dumps(review(pod())).encode())
+    with replica.client.connect() as connection:
+        connection.send(whole[:-10])
+        start = time.monotonic()
+        assert connection.ended()
+        assert time.monotonic() - start < 8

@@ -1,0 +1,62 @@
+"""The server meets a limit, of the system or of its own: it sheds, and comes back."""
+
+import contextlib
+import os
+import resource
+import signal
+import socket
+import time
+from pathlib import Path
+
+from tests.faults.replica import Replica, Show, assert_all_answered
+
+#: Of what a review is told that is turned away.
+OVERLOADED = "overloaded"
+
+
+def test_no_file_descriptors_are_left(replica: Replica, reviews: int, show: Show) -> None:
+    """Kept connections go on; new ones are served again as soon as descriptors are free."""
+    replica.allowed = "Too many open files"
+    with replica.load(fresh=0) as load:
+        load.more(200)
+        held = _descriptors(replica)
+        replica.limit(resource.RLIMIT_NOFILE, held + 50)
+        with contextlib.ExitStack() as stack:
+            for _ in range(200):
+                address = ("127.0.0.1", replica.port)
+                stack.enter_context(socket.create_connection(address, 5))
+            load.more(reviews // 2)
+            used = _descriptors(replica)
+        load.more(200)
+    assert_all_answered(load.tally)
+    assert used >= held + 50, "the limit was not met"
+    with replica.load(fresh=1) as after:
+        after.more(reviews // 2)
+    lines = len(replica.complaints())
+    show(
+        load.tally,
+        f"{used} descriptors in use, {lines} complaints; afterwards, each on a new connection:",
+        after.tally,
+    )
+    assert_all_answered(after.tally)
+    assert lines < 20, "the log was flooded"
+
+
+def _descriptors(replica: Replica) -> int:
+    return len(list(Path(f"/proc/{replica.worker}/fd").iterdir()))
+
+
+def test_a_worker_that_stands_still_for_a_while(replica: Replica, reviews: int, show: Show) -> None:
+    """As without CPU: what waited for too long is turned away, and nothing waits for ever."""
+    replica.allowed = "overloaded"
+    with replica.load(senders=32, fresh=0, deadline=2) as load:
+        while load.tally.sent < reviews:
+            load.more(800)
+            os.kill(replica.worker, signal.SIGSTOP)
+            time.sleep(1.3)
+            os.kill(replica.worker, signal.SIGCONT)
+        load.more(200)
+    show(load.tally)
+    assert not load.tally.wrong, str(load.tally)
+    assert not load.tally.lost, str(load.tally)
+    assert all(OVERLOADED in text for text in load.tally.shed)
