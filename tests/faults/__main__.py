@@ -50,7 +50,7 @@ def main(minutes: float, reviews: int) -> None:
 def _soak(folder: Path, seconds: float) -> list[str]:
     """Return what went wrong."""
     authority = Authority("mendix-mesh soak")
-    replica = Replica(folder / "replica", authority)
+    replica = Replica(folder / "replica", authority, "--drain-seconds", "5")
     master = replica.server.process.pid
     held: dict[int, list[int]] = {}
     reload_at = [_STEPS // 3 * number // _RELOADS for number in range(1, _RELOADS + 1)]
