@@ -31,6 +31,21 @@ def test_two_hundred_connections_that_never_end_what_they_say(
     assert_all_answered(load.tally)
 
 
+def test_three_thousand_connections_that_say_nothing(
+    replica: Replica, reviews: int, show: Show
+) -> None:
+    """They cost little memory, and who dials anew beside them is served."""
+    with replica.load() as load:
+        load.more(100)
+        before = replica.resident()
+        with silent(replica, 3000, kinds=1):
+            load.more(reviews)
+            grown = replica.resident() - before
+    show(load.tally, f"the worker grew by {grown / 1024:.1f} MiB")
+    assert_all_answered(load.tally)
+    assert grown < _GROWTH
+
+
 def test_clients_that_do_not_read_their_answers(replica: Replica, reviews: int, show: Show) -> None:
     with replica.load() as load:
         load.more(100)

@@ -8,7 +8,13 @@ import socket
 import time
 from pathlib import Path
 
+import pytest
+
+from tests.faults.hostile import Flood
+from tests.faults.questions import Question
 from tests.faults.replica import Replica, Show, assert_all_answered
+from tests.unit.admission.clients import request
+from tests.unit.admission.reviews import meshed
 
 #: Of what a review is told that is turned away.
 OVERLOADED = "overloaded"
@@ -60,3 +66,47 @@ def test_a_worker_that_stands_still_for_a_while(replica: Replica, reviews: int, 
     assert not load.tally.wrong, str(load.tally)
     assert not load.tally.lost, str(load.tally)
     assert all(OVERLOADED in text for text in load.tally.shed)
+
+
+@pytest.mark.parametrize("callers", [200, 600])
+def test_more_reviews_than_it_can_answer(
+    replica: Replica, reviews: int, callers: int, show: Show
+) -> None:
+    """Each is answered within its deadline or turned away; then all are answered again."""
+    replica.allowed = "overloaded"
+    pod = meshed()
+    env = [{"name": f"E{number}", "value": "x"} for number in range(20)]
+    pod["spec"]["containers"] += [{"name": f"c{n}", "image": "b", "env": env} for n in range(300)]
+    heavy = Question.of("/validate/linkerd/enforce", pod)
+    with replica.load(rate=1000, senders=callers, fresh=0, questions=[heavy]) as load:
+        load.until(reviews // 2)
+    with replica.load() as after:
+        after.more(reviews // 2)
+    show(load.tally, f"{len(heavy.asked) >> 10} KiB each; afterwards:", after.tally)
+    assert not load.tally.wrong, str(load.tally)
+    assert not load.tally.lost, str(load.tally)
+    assert all(OVERLOADED in text for text in load.tally.shed)
+    assert_all_answered(after.tally)
+
+
+def test_no_memory_is_left(replica: Replica, reviews: int, show: Show) -> None:
+    """The worker survives or is replaced; afterwards everything is as before."""
+    replica.allowed = ""
+    big = request("/mutate/linkerd", b'{"a":"' + b"x" * (6 << 20) + b'"}')
+    with replica.load() as load:
+        load.more(200)
+        limited = replica.worker
+        size = int(Path(f"/proc/{limited}/statm").read_text().split()[0]) * resource.getpagesize()
+        replica.limit(resource.RLIMIT_AS, size + (8 << 20))
+        with Flood(replica, {"a body of 6 MiB": big}, threads=8) as flood:
+            time.sleep(3)
+        if replica.worker == limited:
+            replica.limit(resource.RLIMIT_AS, resource.RLIM_INFINITY)
+        load.more(200)
+    with replica.load() as after:
+        after.more(reviews)
+    died = len(replica.server.workers) - 1
+    answers = ", ".join(f"{how} {n} times" for (_, how), n in flood.answers.items())
+    show(load.tally, f"{died} workers died; big bodies: {answers}; afterwards:", after.tally)
+    assert not load.tally.wrong
+    assert_all_answered(after.tally)
