@@ -35,7 +35,8 @@ def test_no_file_descriptors_are_left(replica: Replica, reviews: int, show: Show
             used = _descriptors(replica)
         load.more(200)
     assert_all_answered(load.tally)
-    assert used >= held + 50, "the limit was not met"
+    # One or two of the silent ones have made room for a client that speaks.
+    assert used >= held + 45, "the limit was not met"
     with replica.load(fresh=1) as after:
         after.more(reviews // 2)
     lines = len(replica.complaints())

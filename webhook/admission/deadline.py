@@ -25,20 +25,27 @@ def seconds(query: bytes) -> float:
 
 
 class Lag:
-    """How far the event loop is behind: so long whoever is served now has waited."""
+    """How far the event loop is behind: so long whoever is served has waited."""
 
     def __init__(self) -> None:
         self._due = float("inf")
+        #: Seconds that the loop was late in all, up to the turn that it is in.
+        self.behind = 0.0
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Measure from now on."""
-        self._due = time.monotonic() + _EVERY
+        now = time.monotonic()
+        self.behind += max(0.0, now - self._due)
+        self._due = now + _EVERY
         loop.call_later(_EVERY, self.start, loop)
 
-    def too_late(self, allowed: float) -> bool:
+    def too_late(self, since: float, allowed: float) -> bool:
         """Whether a request that may take so many seconds should be turned away at once.
 
-        Turning away costs little, so that the next ones are answered in time; else all would be
-        answered after their callers have given up.
+        `since` is what `behind` was when it began to come: what comes at a turn of the loop may
+        have waited for all of it, and a large one waits for several. Time that the loop spent
+        asleep is the sender's, and does not count. Turning away costs little, so that the next ones
+        are answered in time; else all would be answered after their callers have given up.
         """
-        return time.monotonic() - self._due > allowed * _SHARE
+        late = max(0.0, time.monotonic() - self._due)
+        return self.behind + late - since > allowed * _SHARE

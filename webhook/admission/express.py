@@ -14,6 +14,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 from webhook.admission.lane import SMALL, Lane, Target
 from webhook.admission.protocol import Protocol
 
+#: Seconds in which a client that dialled in order to ask does so.
+_AT_ONCE = 1.0
 #: Headers of a request that is not plain.
 _NOT_PLAIN = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
 
@@ -29,13 +31,24 @@ class Express(Protocol):
         self._parts: list[bytes] = []
         #: This answer is the last.
         self._last = False
+        #: What the loop's lag was when the request began to come, the first one with its handshake.
+        self._since = self._lane.lag.behind
+        self._made = 0.0
 
     def connection_made(self, transport: Any) -> None:
         """Find out who calls, where clients must show a certificate."""
         super().connection_made(transport)
+        self._made = self.loop.time()
         if self._lane.clients is not None:
             known = self._lane.clients.knows(transport.get_extra_info("peercert"))
             self.app_state = {**self.app_state, "client": known}
+
+    def on_message_begin(self) -> None:
+        """Note that a request begins."""
+        super().on_message_begin()
+        if self._known or self.loop.time() - self._made > _AT_ONCE:
+            self._since = self._lane.lag.behind
+        self.scope["state"]["since"] = self._since
 
     def on_headers_complete(self) -> None:
         """Choose the way of the request."""
@@ -60,7 +73,7 @@ class Express(Protocol):
         self._completed()
         body = b"".join(self._parts)
         self._parts.clear()
-        self._reply(*self._lane.answer(target, body))
+        self._reply(*self._lane.answer(target, self._since, body))
 
     def shutdown(self) -> None:
         """Close, or answer and close."""
@@ -99,6 +112,8 @@ class Express(Protocol):
     def _reply(self, status: int, content_type: bytes, body: bytes) -> None:
         """Write a whole response at once, and wait for the next request."""
         fields, closing = _fields(tuple(self.server_state.default_headers))
+        if status == 503:
+            fields += b"retry-after: 1\r\n"
         if not closing and (self._last or not self.parser.should_keep_alive()):
             fields, closing = fields + b"connection: close\r\n", True
         self.transport.write(

@@ -78,15 +78,19 @@ class Lane:
             await _too_large(receive, send, more=True)
         else:
             target = Target(route, deadline.seconds(scope["query_string"]))
-            await self._answer(target, receive, send)
+            since = scope.get("state", {}).get("since", self.lag.behind)
+            await self._answer(target, since, receive, send)
 
     def welcomes(self, state: Mapping[str, Any]) -> bool:
         """Whether a client may ask for reviews, as the protocol has noted it of its connection."""
         return self.clients is None or state.get("client", False)
 
-    def answer(self, target: Target, body: bytes) -> tuple[int, bytes, bytes]:
-        """Status, content type and body of the answer to a review."""
-        if self.lag.too_late(target.seconds):
+    def answer(self, target: Target, since: float, body: bytes) -> tuple[int, bytes, bytes]:
+        """Status, content type and body of the answer to a review.
+
+        `since` is what `lag.behind` was when it began to come.
+        """
+        if self.lag.too_late(since, target.seconds):
             self._reviewer.metrics.shed.inc()
             if (now := time.monotonic()) - self._complained > 1:
                 self._complained = now
@@ -101,7 +105,7 @@ class Lane:
         route = self._reviewer.routes.get(path.decode("latin-1"))
         return None if route is None else Target(route, deadline.seconds(query))
 
-    async def _answer(self, target: Target, receive: Receive, send: Send) -> None:
+    async def _answer(self, target: Target, since: float, receive: Receive, send: Send) -> None:
         chunks: list[bytes] = []
         size, more = 0, True
         try:
@@ -119,8 +123,9 @@ class Lane:
                     return
         finally:
             self._held -= size
-        status, content_type, answer = self.answer(target, b"".join(chunks))
-        await _reply(send, status, answer, content_type)
+        status, content_type, answer = self.answer(target, since, b"".join(chunks))
+        again = ((b"retry-after", b"1"),) if status == 503 else ()
+        await _reply(send, status, answer, content_type, *again)
 
 
 async def _too_large(receive: Receive, send: Send, *, more: bool) -> None:

@@ -13,20 +13,19 @@ import signal
 import socket
 import time
 from types import FrameType
+from typing import Any, cast
 
 import structlog
 from uvicorn.config import Config
 from uvicorn.server import Server
 
+from webhook.admission.acceptor import Acceptor
 from webhook.admission.express import Express
 from webhook.admission.health import Health
 from webhook.admission.lane import Lane
 from webhook.admission.rotation import Rotation
 
 log = structlog.get_logger(__name__)
-
-#: Seconds for which a client may take over its TLS handshake, and over its end.
-_HANDSHAKE, _GOODBYE = 10.0, 2.0
 
 
 class Draining(Server):
@@ -45,7 +44,7 @@ class Draining(Server):
         self._parent = os.getppid()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, with a handshake that has an end, and start what goes on beside."""
+        """Listen, and start what goes on beside."""
         loop = asyncio.get_running_loop()
         protocol = functools.partial(
             Express,
@@ -53,17 +52,11 @@ class Draining(Server):
             server_state=self.server_state,
             app_state={},
         )
-        self.servers = [
-            await loop.create_server(
-                protocol,
-                sock=listener,
-                ssl=self._rotation.context,
-                backlog=self.config.backlog,
-                ssl_handshake_timeout=_HANDSHAKE,
-                ssl_shutdown_timeout=_GOODBYE,
-            )
-            for listener in sockets or ()
-        ]
+        loop.set_exception_handler(_handle)
+        self.servers = cast(
+            "list[asyncio.base_events.Server]",
+            [Acceptor(listener, protocol, self._rotation.context) for listener in sockets or ()],
+        )
         self._watch = loop.create_task(self._rotation.watch())
         self._lane.lag.start(loop)
         # What is there now stays: to look through it again and again costs time.
@@ -78,8 +71,13 @@ class Draining(Server):
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close everything."""
+        """Close everything; after a drain whoever is just being connected is served first."""
         self._watch.cancel()
+        if self._health.draining:
+            for server in self.servers:
+                server.close()
+            for server in self.servers:
+                await server.wait_closed()
         await super().shutdown(sockets)
 
     def end(self) -> None:
@@ -100,3 +98,13 @@ class Draining(Server):
         self.config.encoded_headers.append(last)
         self.server_state.default_headers = [*self.server_state.default_headers, last]
         log.info("draining", seconds=self._drain)
+
+
+def _handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What a callback of the loop raised. Without memory the worker ends, and another one starts.
+
+    The loop may be left half done, and would look alive to its parent.
+    """
+    if isinstance(context.get("exception"), MemoryError):
+        os._exit(1)
+    loop.default_exception_handler(context)

@@ -2,6 +2,7 @@
 
 import logging
 import logging.config
+import time
 from typing import Any
 
 import structlog
@@ -12,6 +13,42 @@ _SHARED: list[Any] = [
     structlog.stdlib.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
 ]
+
+
+class Sparing(logging.Filter):
+    """Lets through a few warnings of a kind each second: whoever calls may cause any number.
+
+    The first one afterwards tells how many were held back. Verdicts are no warnings, and all of
+    them are written.
+    """
+
+    _MOST, _KINDS = 10, 256
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: Kind -> the second, and how many there were in it.
+        self._seen: dict[tuple[str, str], tuple[int, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to write a record."""
+        if record.levelno != logging.WARNING:
+            return True
+        text = record.msg.get("event", "") if isinstance(record.msg, dict) else record.msg
+        kind, now = (record.name, str(text)), int(time.monotonic())
+        if len(self._seen) >= self._KINDS:
+            self._seen.clear()
+        second, count = self._seen.get(kind, (now, 0))
+        if second == now:
+            self._seen[kind] = (now, count + 1)
+            return count < self._MOST
+        self._seen[kind] = (now, 1)
+        held = count - self._MOST
+        if held > 0:
+            if isinstance(record.msg, dict):
+                record.msg = {**record.msg, "held_back": held}
+            else:
+                record.msg = f"{record.msg} ({held} more like it were held back)"
+        return True
 
 
 def config(level: str) -> dict[str, Any]:
@@ -30,9 +67,11 @@ def config(level: str) -> dict[str, Any]:
                 ],
             }
         },
+        "filters": {"sparing": {"()": Sparing}},
         "handlers": {
             "stdout": {
                 "class": "logging.StreamHandler",
+                "filters": ["sparing"],
                 "formatter": "json",
                 "stream": "ext://sys.stdout",
             }

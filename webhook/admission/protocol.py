@@ -21,8 +21,10 @@ class Protocol(HttpToolsProtocol):
     request_seconds: ClassVar[float] = 10.0
     #: Seconds that a request under way gets at the end of the server.
     last_seconds: ClassVar[float] = 5.0
+    #: Seconds that a client gets there which has not asked anything yet.
+    first_seconds: ClassVar[float] = 1.0
     #: Connections at once. An API server has as many as calls under way, a few hundred at most.
-    most_connections: ClassVar[int] = 2000
+    most_connections: ClassVar[int] = 1000
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -78,9 +80,15 @@ class Protocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def shutdown(self) -> None:
-        """Close, or answer and close; a client that plays no part in it is not waited for."""
-        super().shutdown()
-        wait = 1.0 if self.transport.is_closing() else self.last_seconds
+        """Close, or answer and close; a client that plays no part in it is not waited for.
+
+        One that has just dialled, in order to ask something, gets a moment to ask it.
+        """
+        if not self._known and self._whole:
+            self.loop.call_later(self.first_seconds, self.transport.close)
+        else:
+            super().shutdown()
+        wait = self.first_seconds if self.transport.is_closing() else self.last_seconds
         self.loop.call_later(wait, self.transport.abort)
 
     def _unsupported_upgrade_warning(self) -> None:

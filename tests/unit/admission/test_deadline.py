@@ -29,26 +29,45 @@ def test_a_loop_that_keeps_up_is_not_late() -> None:
     async def keep_up() -> list[bool]:
         lag = Lag()
         lag.start(asyncio.get_running_loop())
-        late = []
+        since, late = lag.behind, []
         for _ in range(10):
             await asyncio.sleep(0.02)
-            late.append(lag.too_late(10))
+            late.append(lag.too_late(since, 10))
         return late
 
     assert not any(asyncio.run(keep_up()))
 
 
-def test_a_loop_that_is_behind_by_half_the_time_is_late_until_it_has_caught_up() -> None:
-    async def fall_behind() -> tuple[bool, bool, bool]:
+def test_who_waited_for_half_of_its_time_is_late_and_who_comes_afterwards_is_not() -> None:
+    async def fall_behind() -> dict[str, bool]:
         lag = Lag()
         lag.start(asyncio.get_running_loop())
+        since = lag.behind
         time.sleep(0.6)  # what is wanted is to hold the loop up
-        during = lag.too_late(1), lag.too_late(10)
+        found = {"short": lag.too_late(since, 1), "long": lag.too_late(since, 10)}
         await asyncio.sleep(0.01)
-        return *during, lag.too_late(1)
+        found["still"] = lag.too_late(since, 1)
+        found["next"] = lag.too_late(lag.behind, 1)
+        return found
 
-    assert asyncio.run(fall_behind()) == (True, False, False)
+    late = {"short": True, "long": False, "still": True, "next": False}
+    assert asyncio.run(fall_behind()) == late
+
+
+def test_several_turns_add_up() -> None:
+    async def fall_behind() -> list[bool]:
+        lag = Lag()
+        lag.start(asyncio.get_running_loop())
+        since, late = lag.behind, []
+        for _ in range(3):
+            time.sleep(0.35)
+            await asyncio.sleep(0.06)
+            late.append(lag.too_late(since, 1))
+        return late
+
+    assert asyncio.run(fall_behind()) == [False, True, True]
 
 
 def test_nothing_is_late_before_the_loop_runs() -> None:
-    assert not Lag().too_late(0.001)
+    lag = Lag()
+    assert not lag.too_late(lag.behind, 0.001)
