@@ -157,7 +157,7 @@ class Machine:
             f"route add default via {self.gateway}",
         ):
             self.run("ip", *command.split())
-        self.run("sysctl", "-q", "net.ipv4.ip_forward=1")
+        self.run("sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
         bridged = "/proc/sys/net/bridge/bridge-nf-call-iptables"
         self.run("sh", "-c", f"[ ! -e {bridged} ] || echo 1 > {bridged}")
 

@@ -1,4 +1,4 @@
-"""What the programs of a node are configured with. Sources are named where a setting is not plain."""
+"""What the programs of a node are configured with."""
 
 import json
 from pathlib import Path
