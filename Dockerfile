@@ -24,6 +24,7 @@ RUN set -eu; \
 
 # The libraries that the server needs, and no others, each with the hash that the lock file names.
 FROM ${PYTHON} AS libraries
+ARG PIP_INDEX_URL
 COPY requirements/runtime.txt /src/requirements/
 RUN set -eu; \
     python3 -m venv --without-pip /opt/mendix-mesh; \
@@ -33,6 +34,7 @@ RUN set -eu; \
 
 # The package itself. What builds it stays out of the image.
 FROM libraries AS package
+ARG PIP_INDEX_URL
 ARG SOURCE_DATE_EPOCH=1580601600
 COPY requirements/build.txt /src/requirements/
 RUN python3 -m pip install --no-cache-dir --target /build --require-hashes --only-binary :all: \

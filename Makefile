@@ -23,7 +23,7 @@ $(READY): requirements/dev.txt pyproject.toml
 demo: $(READY) ## A real API server meshing and refusing Mendix pods (KEEP=1, MESH=istio; first time ~10 min)
 	@$(BIN)/python -m tests.cluster.demo $(if $(KEEP),--keep) $(if $(MESH),--mesh $(MESH))
 
-test: $(READY) ## Every test, on a real API server (about 5 min; first time some 18 more to build it)
+test: $(READY) ## Every test, on a real API server and real nodes (about 8 min; first time some 18 more to build it)
 	@echo "Running every test; the first run builds the test cluster's programs (about 18 minutes on 2 cores)."
 	@$(BIN)/python -m pytest tests
 

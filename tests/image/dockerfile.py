@@ -49,8 +49,9 @@ def read(path: Path) -> list[Stage]:
     here: dict[str, str] = {}  # ARG and ENV of the stage
     for instruction, rest in _instructions(path.read_text()):
         if instruction == "ARG":
-            name, _, default = rest.partition("=")
-            (here if stages else given)[name] = default
+            # Without a default, and not given, a variable is not set.
+            name, has_default, default = rest.partition("=")
+            (here if stages else given).update({name: default} if has_default else {})
         elif instruction == "FROM":
             base, _, name = _filled(rest, given).partition(" AS ")
             stages.append(Stage(name or f"stage-{len(stages)}", base))

@@ -18,6 +18,7 @@ def test_variables_of_a_stage_are_filled_in_where_a_builder_would(tmp_path: Path
 ARG BASE=python:1
 FROM ${BASE} AS first
 ARG WHERE=/src
+ARG NOT_GIVEN
 # A comment
 ENV A=1 \\
     B="two words"
