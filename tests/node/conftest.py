@@ -36,7 +36,7 @@ def on_this_machine() -> None:
         not_run(reason)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def nodes(
     on_this_machine: None,
     image: Image,

@@ -88,8 +88,7 @@ class Machine:
             self._holder.stop()
         # Gone with the namespace in which its other end was, but perhaps not yet.
         subprocess.run(["ip", "link", "delete", self._device], capture_output=True, check=False)
-        for folder in self._cgroup_folders():
-            _remove_cgroup(folder)
+        self._remove_cgroups()
 
     def run(self, *command: str) -> str:
         """Run a command to its end inside, and return what it prints. Raises ProcessError."""
@@ -161,28 +160,31 @@ class Machine:
         bridged = "/proc/sys/net/bridge/bridge-nf-call-iptables"
         self.run("sh", "-c", f"[ ! -e {bridged} ] || echo 1 > {bridged}")
 
-    def _cgroup_folders(self) -> list[Path]:
-        if (_CGROUPS / "cgroup.controllers").exists():
-            return [_CGROUPS / self.cgroup]
-        kinds = (folder for folder in _CGROUPS.iterdir() if folder.name != "unified")
-        return [folder / self.cgroup for folder in kinds if (folder / "cgroup.procs").exists()]
-
     def _make_cgroups(self) -> None:
-        for folder in self._cgroup_folders():
+        if (_CGROUPS / "cgroup.controllers").exists():
+            folder = _CGROUPS / self.cgroup
             folder.mkdir()
-            for name in ("cpuset.cpus", "cpuset.mems"):
-                # Of version 1, where a new cpuset is empty and takes no process.
-                if folder.parent.name == "cpuset":
-                    (folder / name).write_text((folder.parent / name).read_text())
-            controllers = folder / "cgroup.controllers"
-            if controllers.exists():
-                for place in (folder.parent, folder):
-                    wanted = " ".join(f"+{name}" for name in controllers.read_text().split())
-                    (place / "cgroup.subtree_control").write_text(wanted)
+            for place in (_CGROUPS, folder):
+                wanted = (f"+{name}" for name in (place / "cgroup.controllers").read_text().split())
+                (place / "cgroup.subtree_control").write_text(" ".join(wanted))
+            return
+        # Version 1: a hierarchy for each controller.
+        for parent in _CGROUPS.iterdir():
+            if (parent / "tasks").exists():
+                (parent / self.cgroup).mkdir()
+        # A new cpuset is empty, and takes no process.
+        for name in ("cpuset.cpus", "cpuset.mems"):
+            content = (_CGROUPS / "cpuset" / name).read_text()
+            (_CGROUPS / "cpuset" / self.cgroup / name).write_text(content)
+
+    def _remove_cgroups(self) -> None:
+        # Also where runc made them by itself: a system may have both versions.
+        for place in (_CGROUPS, *_CGROUPS.iterdir()):
+            _remove_cgroup(place / self.cgroup)
 
 
 def _remove_cgroup(folder: Path) -> None:
-    """Remove a cgroup and those below it, once the last processes are out of them."""
+    """Remove a cgroup and those below it, once the last processes are out. Raises ProcessError."""
     end = time.monotonic() + 5
     while folder.exists():
         for inner in sorted(folder.rglob("*"), reverse=True):
@@ -192,7 +194,7 @@ def _remove_cgroup(folder: Path) -> None:
         with contextlib.suppress(OSError):
             folder.rmdir()
         if time.monotonic() > end:
-            break
+            raise ProcessError(f"{folder} still has processes, or cgroups that do")
         time.sleep(0.05)
 
 
