@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test unit fuzz check format lock docs tools bench soak serve clean
+.PHONY: help demo test unit fuzz check format lock docs tools image bench soak serve clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -23,7 +23,7 @@ $(READY): requirements/dev.txt pyproject.toml
 demo: $(READY) ## A real API server meshing and refusing Mendix pods (KEEP=1, MESH=istio; first time ~10 min)
 	@$(BIN)/python -m tests.cluster.demo $(if $(KEEP),--keep) $(if $(MESH),--mesh $(MESH))
 
-test: $(READY) ## Every test, on a real API server (about 5 min; first time some 18 more to build it)
+test: $(READY) ## Every test, on a real API server and real nodes (about 8 min; first time some 18 more to build it)
 	@echo "Running every test; the first run builds the test cluster's programs (about 18 minutes on 2 cores)."
 	@$(BIN)/python -m pytest tests
 
@@ -38,6 +38,7 @@ check: $(READY) ## Format, lint, types, import contracts
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/hadolint Dockerfile
 
 format: $(READY) ## Format the code and mend what ruff can mend
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
@@ -47,6 +48,8 @@ lock: $(READY) ## Pin all dependencies anew, with hashes
 		--extra dev --extra cluster pyproject.toml -o requirements/dev.txt
 	@$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
 		-c requirements/dev.txt pyproject.toml -o requirements/runtime.txt
+	@echo hatchling | $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header \
+		--python-version 3.11 -c requirements/dev.txt - -o requirements/build.txt
 
 docs: $(READY) ## Write again what is generated: docs/checks.md, schema and README of the chart, fixtures
 	@$(BIN)/python -m tests.fixtures.generate
@@ -56,6 +59,9 @@ docs: $(READY) ## Write again what is generated: docs/checks.md, schema and READ
 
 tools: $(READY) ## Build the test cluster's programs into the cache (about 10 min on 2 cores)
 	@$(BIN)/python -m tests.cluster.build
+
+image: $(READY) ## The image as a file tree and a tar, without a container engine (root; build/image)
+	@$(BIN)/python -m tests.image build/image
 
 bench: $(READY) ## Speed beside the Go webhooks of the field, in one run of 15 minutes (QUICK=1: two)
 	@$(BIN)/python -m tests.bench $(if $(QUICK),--quick)

@@ -124,6 +124,8 @@ ALL: dict[str, Tool] = {
         _kubernetes("kube-controller-manager", 40),
         _kubernetes("kube-scheduler", 10),
         _kubernetes("kubectl", 20, "version", "--client"),
+        _kubernetes("kubelet", 22),
+        _kubernetes("kube-proxy", 5),
         Tool(
             "kwok",
             folder="kwok",
@@ -173,7 +175,9 @@ ALL: dict[str, Tool] = {
 ISTIOD = "pilot-discovery"
 CERT_MANAGER = "certmanager"
 POD_SECURITY = "pod-security-webhook"
-CORE = tuple(name for name in ALL if name not in (ISTIOD, POD_SECURITY))
+NODE = ("kubelet", "kube-proxy")
+"""What only the tests on real nodes need."""
+CORE = tuple(name for name in ALL if name not in (ISTIOD, POD_SECURITY, *NODE))
 """What every cluster needs. Istio's control plane takes as long to build as Kubernetes'; Pod
 Security's webhook is there to compare with."""
 

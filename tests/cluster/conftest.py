@@ -5,19 +5,18 @@ time limit; then the whole process moves into a network namespace, for good. If 
 the tests that need them fail and say what to do.
 """
 
-import contextlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from tests.cluster import build, mesh, netns
 from tests.cluster.certmanager import CertManager
 from tests.cluster.istio import IstioCluster
 from tests.cluster.istiod import Istiod
 from tests.cluster.plane import ControlPlane
+from tests.console import uncaptured
 
 _BINARIES = pytest.StashKey[dict[str, Path] | build.BuildError]()
 
@@ -28,19 +27,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if "plane" not in asked or session.config.option.collectonly:
         return
     programs = [*build.CORE, build.ISTIOD] if "istio_plane" in asked else build.CORE
-    with _uncaptured(session.config) as console:
+    with uncaptured(session.config) as console:
         try:
             session.config.stash[_BINARIES] = build.ensure(programs, console)
         except build.BuildError as error:
             session.config.stash[_BINARIES] = error
-
-
-@contextlib.contextmanager
-def _uncaptured(config: pytest.Config) -> Iterator[Console]:
-    """Return a console on the real stderr, on which what takes long says so."""
-    capture = config.pluginmanager.getplugin("capturemanager")
-    with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
-        yield Console(stderr=True)
 
 
 @pytest.fixture(scope="session")
@@ -65,7 +56,7 @@ def plane(
         pytest.fail(str(error), pytrace=False)
     started = time.monotonic()
     with ControlPlane(tmp_path_factory.mktemp("plane"), binaries) as running:
-        with _uncaptured(pytestconfig) as console:
+        with uncaptured(pytestconfig) as console:
             console.print(f"\nTest cluster up in {time.monotonic() - started:.1f} s.")
         yield running
         running.check()
@@ -108,7 +99,7 @@ def mesh_cluster(plane: ControlPlane, pytestconfig: pytest.Config) -> Iterator[m
     """
     started = time.monotonic()
     with mesh.installed(plane) as cluster:
-        with _uncaptured(pytestconfig) as console:
+        with uncaptured(pytestconfig) as console:
             console.print(f"\nmendix-mesh installed in {time.monotonic() - started:.1f} s.")
         yield cluster
         assert cluster.kubelet.crashes == []

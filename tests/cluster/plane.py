@@ -30,7 +30,7 @@ KUBELET_ANNOTATION = "tests.mendix-mesh.io/kubelet"
 STAY_ANNOTATION = "tests.mendix-mesh.io/stay"
 """On a task pod with the value "true": it does not end by itself."""
 
-_SERVICE_RANGE = "10.96.0.0/16"
+SERVICE_RANGE = "10.96.0.0/16"
 _SERVER_NAMES = ("127.0.0.1", "10.96.0.1", "localhost", "kubernetes.default.svc")
 _UP = 60.0  # seconds in which each part must be up; it takes a few even on a busy machine
 
@@ -55,6 +55,12 @@ _HURRY = {
     "kube_api_burst": 600,
 }
 
+_FOR_SIMULATED_NODES = {
+    "authorization_mode": "RBAC",
+    # Without kube-proxy a Service is called at its endpoints' own addresses.
+    "enable_aggregator_routing": "true",
+}
+
 
 class CommandError(Exception):
     """kubectl or helm failed; the message has what it said, `result` everything."""
@@ -77,13 +83,20 @@ class ControlPlane:
         binaries: Mapping[str, Path],
         *,
         nodes: Sequence[str] = ("node-0",),
+        address: str = "",
     ) -> None:
-        """Say where to work, which programs to run (build.ensure()) and which nodes to simulate."""
+        """Say where to work, which programs to run (build.ensure()) and which nodes to simulate.
+
+        With `address` the API server listens there, for real nodes: they register by themselves,
+        it authorizes them and reaches them, and it calls Services at their cluster IPs, which the
+        nodes' kube-proxy has to route.
+        """
         self.workdir = workdir
         self.binaries = binaries
         self.kubeconfig = workdir / "admin.kubeconfig"
         """A kubeconfig file of a member of system:masters, with everything in it."""
         self._nodes = nodes
+        self._address = address
         self._authority = Authority("mendix-mesh test cluster")
         self._stack = contextlib.ExitStack()
         self._processes: list[Process] = []
@@ -137,11 +150,14 @@ class ControlPlane:
 
         A name of the form system:serviceaccount:NAMESPACE:NAME is that service account to RBAC.
         """
-        pair = self._authority.issue(name, groups=groups)
+        cert, key = self._client(name, groups)
+        return self._stack.enter_context(Api(self._server, self.workdir / "ca.crt", cert, key))
+
+    def _client(self, name: str, groups: Sequence[str] = ()) -> tuple[Path, Path]:
+        """Write a certificate and its key for a client, and return their paths."""
         folder = self.workdir / "users" / secrets.token_hex(4)
         folder.mkdir(parents=True)
-        cert, key = pair.write(folder, "client")
-        return self._stack.enter_context(Api(self._server, self.workdir / "ca.crt", cert, key))
+        return self._authority.issue(name, groups=groups).write(folder, "client")
 
     def write_kubeconfig(
         self, path: Path, name: str, groups: Sequence[str] = (), *, namespace: str = "default"
@@ -243,7 +259,7 @@ class ControlPlane:
         self.workdir.mkdir(parents=True, exist_ok=True)
         names = ("etcd", "peer", "api", "kcm", "scheduler")
         ports = dict(zip(names, netns.free_ports(len(names)), strict=True))
-        self._server = f"https://127.0.0.1:{ports['api']}"
+        self._server = f"https://{self._address or '127.0.0.1'}:{ports['api']}"
         (self.workdir / "ca.crt").write_bytes(self.ca)
         (self.workdir / "service-accounts.key").write_bytes(signing_key())
         self._start_api_server(ports)
@@ -268,18 +284,19 @@ class ControlPlane:
             unsafe_no_fsync="true",
             log_level="warn",
         )
-        serving = self._authority.issue("kube-apiserver", hosts=_SERVER_NAMES)
+        hosts = [*_SERVER_NAMES, *([self._address] if self._address else ())]
+        serving = self._authority.issue("kube-apiserver", hosts=hosts)
         cert, key = serving.write(self.workdir, "apiserver")
         policy = self.workdir / "audit-policy.json"
         policy.write_text(json.dumps(_AUDIT_POLICY))
         self._run_in_background(
             "kube-apiserver",
             etcd_servers=etcd,
-            bind_address="127.0.0.1",
+            bind_address=self._address or "127.0.0.1",
             secure_port=ports["api"],
             advertise_address=netns.HOST_IP,
             endpoint_reconciler_type="none",
-            service_cluster_ip_range=_SERVICE_RANGE,
+            service_cluster_ip_range=SERVICE_RANGE,
             tls_cert_file=cert,
             tls_private_key_file=key,
             client_ca_file=self.workdir / "ca.crt",
@@ -287,14 +304,22 @@ class ControlPlane:
             service_account_issuer="https://kubernetes.default.svc",
             service_account_key_file=self.workdir / "service-accounts.key",
             service_account_signing_key_file=self.workdir / "service-accounts.key",
-            authorization_mode="RBAC",
             allow_privileged="true",
             profiling="false",
-            # Without kube-proxy a Service is called at its endpoints' own addresses.
-            enable_aggregator_routing="true",
             audit_log_path=self.workdir / "audit.log",
             audit_policy_file=policy,
+            **(self._for_real_nodes() if self._address else _FOR_SIMULATED_NODES),
         )
+
+    def _for_real_nodes(self) -> dict[str, object]:
+        cert, key = self._client("kube-apiserver-kubelet-client", ["system:masters"])
+        return {
+            "authorization_mode": "Node,RBAC",
+            "enable_admission_plugins": "NodeRestriction",
+            "kubelet_client_certificate": cert,
+            "kubelet_client_key": key,
+            "kubelet_preferred_address_types": "InternalIP",
+        }
 
     def _start_controllers(self, ports: Mapping[str, int]) -> None:
         # Each controller has its own service account, as in a real cluster: a webhook sees who
@@ -323,11 +348,12 @@ class ControlPlane:
         )
 
     def _start_nodes(self) -> None:
-        config = self.workdir / "kwok.yaml"
-        config.write_text(yaml.safe_dump_all(_kwok_configuration()))
-        self._run_in_background(
-            "kwok", kubeconfig=self.kubeconfig, config=config, server_address="127.0.0.1:0"
-        )
+        if self._nodes:
+            config = self.workdir / "kwok.yaml"
+            config.write_text(yaml.safe_dump_all(_kwok_configuration()))
+            self._run_in_background(
+                "kwok", kubeconfig=self.kubeconfig, config=config, server_address="127.0.0.1:0"
+            )
         for name in self._nodes:
             self.api.create(_node(name))
         for name in self._nodes:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LOCKS = ("dev.txt", "runtime.txt")
+LOCKS = ("dev.txt", "runtime.txt", "build.txt")
 
 
 def _pinned(lock: str) -> dict[str, str]:
@@ -45,5 +45,11 @@ def test_the_locks_hold_what_the_project_asks_for() -> None:
     )
 
 
-def test_both_locks_pin_the_same_versions() -> None:
-    assert _pinned("runtime.txt").items() <= _pinned("dev.txt").items()
+@pytest.mark.parametrize("lock", LOCKS)
+def test_all_locks_pin_the_same_versions(lock: str) -> None:
+    assert _pinned(lock).items() <= _pinned("dev.txt").items()
+
+
+def test_what_builds_the_package_is_locked_for_the_image() -> None:
+    required = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    assert _names(required) <= _pinned("build.txt").keys()

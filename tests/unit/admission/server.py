@@ -5,7 +5,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,10 +20,15 @@ PATIENCE = 20.0
 class Server:
     """`mendix-mesh serve`, started with any arguments on a free port of the loopback device."""
 
-    def __init__(self, log: Path, *arguments: str | Path) -> None:
-        command = [sys.executable, "-m", "webhook", "serve"]
-        command += ["--listen", "127.0.0.1:0", "--drain-seconds", "0"]
-        environment = {**os.environ, "PYTHONWARNINGS": "error,ignore::ResourceWarning"}
+    def __init__(
+        self,
+        log: Path,
+        *arguments: str | Path,
+        program: Sequence[str | Path] = (sys.executable, "-m", "webhook"),
+        environment: Mapping[str, str] = os.environ,
+    ) -> None:
+        command = [*program, "serve", "--listen", "127.0.0.1:0", "--drain-seconds", "0"]
+        environment = {**environment, "PYTHONWARNINGS": "error,ignore::ResourceWarning"}
         self.process = Process("mendix-mesh", [*command, *arguments], log=log, env=environment)
         self.port = int(self.wait_for(r"Listening at: https://127\.0\.0\.1:(\d+)"))
         self.wait_for(r"Started server process \[(\d+)\]")

@@ -1,0 +1,59 @@
+"""The chart on real nodes, for this folder's tests. Where they can't be had, they say why."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import build, netns
+from tests.console import uncaptured
+from tests.image.tree import Image
+from tests.node.installed import NodeCluster, installed
+from tests.node.machine import missing
+from tests.requirements import not_run
+
+_PROGRAMS = pytest.StashKey[dict[str, Path] | build.BuildError]()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Build before the first test, if any test needs the nodes and they can be had."""
+    asked = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    if "nodes" not in asked or session.config.option.collectonly or missing():
+        return
+    with uncaptured(session.config) as console:
+        try:
+            found = build.ensure([*build.CORE, *build.NODE], console)
+            session.config.stash[_PROGRAMS] = found
+        except build.BuildError as error:
+            session.config.stash[_PROGRAMS] = error
+
+
+@pytest.fixture(scope="session")
+def on_this_machine() -> None:
+    """Whether real nodes can be had. Comes before the image, which is of no use without them."""
+    if reason := missing():
+        not_run(reason)
+
+
+@pytest.fixture(scope="package")
+def nodes(
+    on_this_machine: None,
+    image: Image,
+    tmp_path_factory: pytest.TempPathFactory,
+    pytestconfig: pytest.Config,
+) -> Iterator[NodeCluster]:
+    """Two real nodes with mendix-mesh on them. From here on nothing outside can be reached."""
+    programs = pytestconfig.stash[_PROGRAMS]
+    if isinstance(programs, build.BuildError):
+        pytest.fail(str(programs), pytrace=False)
+    try:
+        netns.enter()
+    except netns.NetworkError as error:
+        pytest.fail(str(error), pytrace=False)
+    started = time.monotonic()
+    with installed(tmp_path_factory.mktemp("nodes"), programs, image) as cluster:
+        with uncaptured(pytestconfig) as console:
+            taken = time.monotonic() - started
+            console.print(f"\nTwo real nodes with mendix-mesh up in {taken:.1f} s.")
+        yield cluster

@@ -1,0 +1,148 @@
+"""The chart on two real nodes: the image of the Dockerfile, certificates of cert-manager."""
+
+import contextlib
+import re
+import ssl
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.cluster import netns
+from tests.cluster.api import Api, Json, Refused, wait_for
+from tests.cluster.certmanager import CertManager
+from tests.cluster.helm import Release
+from tests.cluster.plane import SERVICE_RANGE, ControlPlane, is_ready
+from tests.cluster.workloads import pod
+from tests.image import archive
+from tests.image.tree import Image
+from tests.node.node import Node, pause
+
+NAMESPACE = "mendix-mesh"
+CERTIFICATE = "mendix-mesh"
+SECRET = "mendix-mesh-tls"
+_RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
+_ENROLLED = {"mendix-mesh.io/mesh": "ambient", "mendix-mesh.io/mode": "enforce"}
+# What the chart itself says: the tests on simulated nodes are in a greater hurry.
+_VALUES = {"image": {"pullPolicy": "Never"}, "preStopSleepSeconds": 10}
+
+
+@dataclass(frozen=True)
+class NodeCluster:
+    """The parts, each to be used as it is."""
+
+    plane: ControlPlane
+    nodes: tuple[Node, ...]
+    release: Release
+    cert_manager: CertManager
+    enrolled: str
+    """A namespace in ambient mode, in which pods are only tried."""
+
+    @property
+    def api(self) -> Api:
+        """The tests' own client, as cluster administrator."""
+        return self.plane.api
+
+    @property
+    def service_ip(self) -> str:
+        """The cluster IP of the chart's Service."""
+        return str(self.api.get("Service", "mendix-mesh", NAMESPACE)["spec"]["clusterIP"])
+
+    def pods(self) -> list[Json]:
+        """Return the server's pods, those that are leaving included."""
+        labels = ",".join(f"{key}={value}" for key, value in self.release.labels.items())
+        return self.api.list("Pod", NAMESPACE, labels=labels)
+
+    def await_settled(self, seconds: float = 60) -> list[Json]:
+        """Wait until there are two pods, both ready and neither leaving, and return them."""
+
+        def settled() -> list[Json]:
+            found = self.pods()
+            staying = [p for p in found if "deletionTimestamp" not in p["metadata"]]
+            return found if len(staying) == len(found) == 2 and all(map(is_ready, found)) else []
+
+        return wait_for(settled, seconds=seconds, why="two pods that are ready and stay")
+
+    def upgrade(self, values: Mapping[str, object]) -> None:
+        """Upgrade the release to these values beside those of its installation."""
+        self.release.upgrade({**_VALUES, **values})
+
+    def run_in(self, server: Json, *command: str) -> str:
+        """Run a command in a server's container, by `kubectl exec`, and return what it prints."""
+        exec_in = ["exec", "--namespace", NAMESPACE, server["metadata"]["name"], "--"]
+        return self.plane.kubectl(*exec_in, *command).stdout
+
+    def reviews(self) -> tuple[int, int]:
+        """Return of the API server's own count the reviews answered, and those that failed."""
+        text = self.api.text("/metrics")
+        calls = re.findall(
+            r'^apiserver_admission_webhook_request_total\{code="(\d+)".* (\d+)$', text, re.MULTILINE
+        )
+        open_ = re.findall(
+            r"^apiserver_admission_webhook_fail_open_count\{.* (\d+)$", text, re.MULTILINE
+        )
+        answered = sum(int(count) for code, count in calls if code == "200")
+        return answered, sum(int(count) for code, count in calls if code != "200") + sum(
+            map(int, open_)
+        )
+
+
+@contextlib.contextmanager
+def installed(workdir: Path, binaries: Mapping[str, Path], image: Image) -> Iterator[NodeCluster]:
+    """Start everything, and yield when pods of an enrolled namespace are reviewed."""
+    archives = [pause(workdir), workdir / "mendix-mesh.tar"]
+    archive.write(image, archives[1], f"mendix-mesh:{_app_version()}")
+    with contextlib.ExitStack() as stack:
+        address = netns.HOST_IP
+        plane = stack.enter_context(
+            ControlPlane(workdir / "plane", binaries, nodes=(), address=address)
+        )
+        nodes = tuple(Node(number, plane) for number in range(2))
+        for node in nodes:
+            stack.callback(node.stop)
+            node.start_containerd()
+            node.load(archives)
+            node.start_kubelet(binaries)
+        route = ["ip", "route", "replace", SERVICE_RANGE, "via", nodes[0].machine.address]
+        subprocess.run(route, check=True)
+        for node in nodes:
+            node.await_ready()
+        cert_manager = stack.enter_context(CertManager(plane))
+        metadata = {"name": NAMESPACE, "labels": _RESTRICTED}
+        plane.api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+        release = Release(plane, source="certManager")
+        release.install(_VALUES, wait=False)
+        enrolled = plane.new_namespace("mendix", labels=_ENROLLED)
+        cluster = NodeCluster(plane, nodes, release, cert_manager, enrolled)
+        cluster.await_settled()
+        wait_for(
+            lambda: _is_reviewed(plane.api, enrolled), why="the API server to call the webhook"
+        )
+        yield cluster
+        for node in nodes:
+            node.check()
+
+
+def served_certificate(server: Json) -> str:
+    """Return the certificate that a pod's server shows on a new connection, as PEM."""
+    return ssl.get_server_certificate((server["status"]["podIP"], 10250))
+
+
+def joins(stored: Json) -> bool:
+    """Say whether a stored pod is in the ambient mesh."""
+    labels = stored["metadata"].get("labels", {})
+    return bool(labels.get("istio.io/dataplane-mode") == "ambient")
+
+
+def _is_reviewed(api: Api, namespace: str) -> bool:
+    try:
+        return joins(api.create(pod(namespace), dry_run=True))
+    except Refused:
+        return False
+
+
+def _app_version() -> str:
+    chart = Path(__file__).parents[2] / "charts/mendix-mesh/Chart.yaml"
+    found = re.search(r'^appVersion: "?([^"\s]+)', chart.read_text(), re.MULTILINE)
+    assert found
+    return found[1]

@@ -1,0 +1,129 @@
+"""Real nodes: containerd, kubelet and kube-proxy, whose pods really run."""
+
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from tests.cluster.api import Json, wait_for
+from tests.cluster.plane import ControlPlane, is_ready
+from tests.cluster.process import Process, ProcessError
+from tests.image import standin
+from tests.image.archive import write
+from tests.image.dockerfile import Stage
+from tests.image.tree import Image
+from tests.node import settings
+from tests.node.machine import Machine
+
+_UP = 60.0  # seconds in which each part must be up; it takes a few even on a busy machine
+_PAUSE = "trap 'exit 0' INT TERM; sleep infinity & wait"
+
+
+def pause(folder: Path) -> Path:
+    """Write the archive of the image that holds a pod's namespaces: a shell that waits."""
+    root = folder / "pause"
+    root.mkdir()
+    standin.skeleton(root)
+    standin.add_programs(root, ("sh", "sleep"))
+    stage = Stage("pause", "scratch", entrypoint=["/bin/sh", "-c", _PAUSE])
+    archive = folder / "pause.tar"
+    write(Image(root, stage), archive, settings.PAUSE)
+    return archive
+
+
+class Node:
+    """One node of a control plane that has an `address`; the plane must outlive it."""
+
+    def __init__(self, number: int, plane: ControlPlane) -> None:
+        self.name = f"node-{number}"
+        self.machine = Machine(number, plane.workdir / f"{self.name}-{secrets.token_hex(2)}")
+        self._plane = plane
+        self._processes: list[Process] = []
+
+    def start_containerd(self) -> None:
+        """Make the machine, and start what runs containers."""
+        self.machine.start()
+        settings.cni(self.machine)
+        config = settings.containerd(self.machine)
+        self._start("containerd", ["containerd", "--config", config])
+        self._await(self._containerd_answers, "containerd")
+
+    def load(self, archives: Iterable[Path]) -> None:
+        """Import images, after which pods can be made of them with `imagePullPolicy: Never`."""
+        for archive in archives:
+            self.ctr("images", "import", str(archive))
+
+    def start_kubelet(self, programs: Mapping[str, Path]) -> None:
+        """Start what registers the node and runs its pods, and what routes its Services."""
+        plane, folder = self._plane, self.machine.workdir
+        kubeconfig = plane.write_kubeconfig(
+            folder / "kubelet.kubeconfig", f"system:node:{self.name}", ["system:nodes"]
+        )
+        config = settings.kubelet(self.machine, plane.workdir / "ca.crt")
+        self._start(
+            "kubelet",
+            [
+                programs["kubelet"],
+                f"--config={config}",
+                f"--kubeconfig={kubeconfig}",
+                f"--root-dir={folder}/kubelet",
+                f"--cert-dir={folder}/kubelet-certificates",
+                f"--hostname-override={self.name}",
+                f"--node-ip={self.machine.address}",
+            ],
+        )
+        kubeconfig = plane.write_kubeconfig(folder / "proxy.kubeconfig", "system:kube-proxy")
+        config = settings.kube_proxy(self.machine, self.name, kubeconfig)
+        self._start("kube-proxy", [programs["kube-proxy"], f"--config={config}"])
+
+    def await_ready(self) -> None:
+        """Wait until the node is Ready."""
+        self._await(lambda: is_ready(self._plane.api.get("Node", self.name)), self.name)
+
+    def stop(self) -> None:
+        """Kill everything; the Node object stays."""
+        self.machine.stop()
+        for process in self._processes:
+            process.stop(grace=1.0)
+
+    def check(self) -> None:
+        """Raise ProcessError, with the end of its log, if a part of the node has died."""
+        for process in self._processes:
+            process.check()
+
+    def ctr(self, *arguments: str) -> str:
+        """Run containerd's own client, and return what it prints."""
+        client = ["ctr", f"--address={settings.SOCKET}", "--namespace=k8s.io"]
+        return self.machine.run(*client, *arguments)
+
+    def _containerd_answers(self) -> bool:
+        try:
+            self.ctr("version")
+        except ProcessError:
+            return False
+        return True
+
+    def _start(self, name: str, argv: list[str | Path]) -> None:
+        self._processes.append(self.machine.start_program(name, argv))
+
+    def _await(self, what: Callable[[], bool], why: str) -> None:
+        def up() -> bool:
+            self.check()
+            return what()
+
+        wait_for(up, seconds=_UP, why=f"{why} (the logs are in {self.machine.workdir})")
+
+
+def processes_of(pod: Json) -> list[int]:
+    """Return the process ids, as seen from here, of a pod's containers, without its pause."""
+    uid = pod["metadata"]["uid"]
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                groups = (folder / "cgroup").read_text().replace("_", "-")
+                command = (folder / "cmdline").read_bytes()
+            except OSError:
+                continue  # it has ended since
+            if uid in groups and b"sleep" not in command:
+                found.append(int(folder.name))
+    return found

@@ -1,0 +1,112 @@
+"""What the programs of a node are configured with."""
+
+import json
+from pathlib import Path
+
+from tests.node.machine import CNI, Machine
+
+PAUSE = "docker.io/library/pause:tests"
+SOCKET = "/run/containerd.sock"
+POD_RANGES = "10.245.0.0/16"
+
+
+def containerd(machine: Machine) -> Path:
+    """Write the configuration of containerd 1.6 or later; version 2 is read by all of them."""
+    return _write(
+        machine.workdir / "containerd.toml",
+        f"""\
+version = 2
+root = "{machine.workdir}/containerd"
+state = "/run/containerd"
+[grpc]
+address = "{SOCKET}"
+[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = "{PAUSE}"
+# Without CAP_SYS_RESOURCE, as in many sandboxes, no process may lower its score.
+restrict_oom_score_adj = true
+disable_apparmor = true
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "{CNI}"
+conf_dir = "{machine.workdir}/cni"
+""",
+    )
+
+
+def cni(machine: Machine) -> None:
+    """Write the pods' network: a bridge, with addresses of the node's own range."""
+    addresses = {
+        "type": "host-local",
+        "dataDir": f"{machine.workdir}/addresses",
+        "ranges": [[{"subnet": machine.pod_range}]],
+        "routes": [{"dst": "0.0.0.0/0"}],
+    }
+    bridge = {
+        "type": "bridge",
+        "bridge": "pods",
+        "isGateway": True,
+        "hairpinMode": True,
+        "ipMasq": False,
+        "ipam": addresses,
+    }
+    folder = machine.workdir / "cni"
+    folder.mkdir()
+    content = {"cniVersion": "1.0.0", "name": "pods", "plugins": [bridge]}
+    _write(folder / "10-pods.conflist", json.dumps(content))
+
+
+def kubelet(machine: Machine, client_ca: Path) -> Path:
+    """Write the kubelet's configuration."""
+    resolv = _write(machine.workdir / "resolv.conf", "nameserver 127.0.0.1\n")
+    none = {"memory.available": "0%", "nodefs.available": "0%", "nodefs.inodesFree": "0%"}
+    content = {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "authentication": {
+            "anonymous": {"enabled": False},
+            "webhook": {"enabled": False},
+            "x509": {"clientCAFile": str(client_ca)},
+        },
+        "authorization": {"mode": "AlwaysAllow"},
+        "containerRuntimeEndpoint": f"unix://{SOCKET}",
+        "cgroupDriver": "cgroupfs",
+        "cgroupRoot": f"/{machine.cgroup}",
+        "failCgroupV1": False,
+        "failSwapOn": False,
+        "enforceNodeAllocatable": ["pods"],
+        # The disk and the memory are the machine's, whatever they are.
+        "evictionHard": none | {"imagefs.available": "0%", "imagefs.inodesFree": "0%"},
+        "imageGCHighThresholdPercent": 100,
+        "resolvConf": str(resolv),
+        "podLogsDir": f"{machine.workdir}/pod-logs",
+        "volumePluginDir": f"{machine.workdir}/volume-plugins",
+        "makeIPTablesUtilChains": False,
+        # A minute by default, which is how long a changed Secret takes to reach a pod.
+        "syncFrequency": "1s",
+        "configMapAndSecretChangeDetectionStrategy": "Watch",
+    }
+    return _write(machine.workdir / "kubelet.json", json.dumps(content))
+
+
+def kube_proxy(machine: Machine, name: str, kubeconfig: Path) -> Path:
+    """Write kube-proxy's configuration: nftables, and no limit that is the machine's to set."""
+    content = {
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+        "mode": "nftables",
+        "hostnameOverride": name,
+        "clientConnection": {"kubeconfig": str(kubeconfig)},
+        # Whoever calls from elsewhere gets his answers by way of this node, too.
+        "clusterCIDR": POD_RANGES,
+        "conntrack": {
+            "maxPerCore": 0,
+            "min": 0,
+            "tcpEstablishedTimeout": "0s",
+            "tcpCloseWaitTimeout": "0s",
+        },
+    }
+    return _write(machine.workdir / "kube-proxy.json", json.dumps(content))
+
+
+def _write(path: Path, content: str) -> Path:
+    path.write_text(content)
+    return path
