@@ -175,3 +175,33 @@ def test_a_server_serves_the_new_certificate_and_keeps_its_connections(tmp_path:
         kept.send(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
         assert kept.reply().status == 200
         assert len(server.workers) == 1
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_sessions_are_resumed_also_over_a_rotation(tmp_path: Path, version: ssl.TLSVersion) -> None:
+    """A ticket spares both sides most of a handshake."""
+
+    def ask(
+        context: ssl.SSLContext, port: int, session: ssl.SSLSession | None = None
+    ) -> tuple[ssl.SSLSession | None, bool | None]:
+        """Ask once; gives the session, and whether it is the one that was given."""
+        with (
+            socket.create_connection(("127.0.0.1", port), PATIENCE) as plain,
+            context.wrap_socket(plain, session=session) as connection,
+        ):
+            connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            while connection.recv(1 << 16):
+                pass
+            return connection.session, connection.session_reused
+
+    with running(tmp_path) as (server, _):
+        anyone = ssl._create_unverified_context()
+        anyone.minimum_version = anyone.maximum_version = version
+        session, reused = ask(anyone, server.port)
+        assert not reused
+        session, reused = ask(anyone, server.port, session)
+        assert reused
+        (tmp_path / "tls.key").write_bytes(PAIRS[1].key)
+        (tmp_path / "tls.crt").write_bytes(PAIRS[1].cert)
+        server.wait_for("new certificate")
+        assert ask(anyone, server.port, session)[0], "no answer after the rotation"
