@@ -83,6 +83,19 @@ class Express(Protocol):
             self._last = True
             self.loop.call_later(self.last_seconds, self.transport.abort)
 
+    def _expect(self) -> None:
+        """At half of the time look whether it is we who are slow: then it is turned away."""
+        half = self._seconds() / 2
+        self._deadline = self.loop.call_later(half, self._expire, half)
+
+    def _expire(self, rest: float) -> None:
+        begun = self._is_answering() and self.cycle.response_started
+        if self._lane.lag.too_late(self._since, 2 * rest) and not begun:
+            self._last = True
+            self._reply(*self._lane.shed(2 * rest))
+        else:
+            self._deadline = self.loop.call_later(rest, self.transport.abort)
+
     def _direct(self) -> Target | None:
         target = self._lane.target(self.url)
         if (

@@ -6,7 +6,6 @@ paths do not go through it.
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
@@ -54,7 +53,6 @@ class Lane:
         self.lag = deadline.Lag()
         self.target = lru_cache(maxsize=256)(self._find)
         self._held = 0
-        self._complained = 0.0
         # a2wsgi types ASGI more narrowly than the specification does.
         self._flask = cast(
             "Callable[[Scope, Receive, Send], Awaitable[None]]",
@@ -91,12 +89,14 @@ class Lane:
         `since` is what `lag.behind` was when it began to come.
         """
         if self.lag.too_late(since, target.seconds):
-            self._reviewer.metrics.shed.inc()
-            if (now := time.monotonic()) - self._complained > 1:
-                self._complained = now
-                log.warning("overloaded: reviews are turned away", limit=target.seconds)
-            return 503, b"text/plain", REFUSALS[503].encode()
+            return self.shed(target.seconds)
         return 200, b"application/json", self._reviewer.answer(target.route, body)
+
+    def shed(self, limit: float) -> tuple[int, bytes, bytes]:
+        """Status, content type and body for a review that would be answered too late."""
+        self._reviewer.metrics.shed.inc()
+        log.warning("overloaded: reviews are turned away", limit=limit)
+        return 503, b"text/plain", REFUSALS[503].encode()
 
     def _find(self, url: bytes) -> Target | None:
         if len(url) > _LONGEST_URL:

@@ -62,7 +62,7 @@ class Protocol(HttpToolsProtocol):
         if self._spare < 0:
             self.send_400_response("Too much beside the body of the request.")
         elif self._deadline is None:
-            self._deadline = self.loop.call_later(self._seconds(), self.transport.abort)
+            self._expect()
 
     def on_message_begin(self) -> None:
         """Note that a request begins."""
@@ -99,6 +99,10 @@ class Protocol(HttpToolsProtocol):
         self._whole = self._known = True
         self._spare = self.spare_bytes
         self._cancel()
+
+    def _expect(self) -> None:
+        """Wait for the rest of the request, and not for ever."""
+        self._deadline = self.loop.call_later(self._seconds(), self.transport.abort)
 
     def _seconds(self) -> float:
         """How long the request may take to come; less where its sender waits for less."""
