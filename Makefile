@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test unit fuzz check format lock docs tools image bench soak serve clean
+.PHONY: help demo test unit fuzz check format lock docs golden tools image bench soak serve clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -56,6 +56,9 @@ docs: $(READY) ## Write again what is generated: docs/checks.md, schema and READ
 	@$(BIN)/python -m charts.generate_schema
 	@$(BIN)/python -m charts.generate_readme
 	@$(BIN)/python -m docs.generate
+
+golden: $(READY) ## Write again what the chart renders to (tests/chart/golden), to be reviewed
+	@$(BIN)/python -m tests.chart.matrix
 
 tools: $(READY) ## Build the test cluster's programs into the cache (about 10 min on 2 cores)
 	@$(BIN)/python -m tests.cluster.build

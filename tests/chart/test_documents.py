@@ -29,6 +29,8 @@ def test_every_value_is_explained_in_place() -> None:
         "What is enrolled, and how strictly",
         "Certificate",
         "Server",
+        "Network",
+        "Monitoring",
     }
 
 

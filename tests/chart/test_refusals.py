@@ -102,9 +102,53 @@ def test_the_kubelets_port_is_refused_on_the_nodes_network() -> None:
 
 
 def test_a_grace_period_that_cuts_off_open_requests_is_refused() -> None:
-    message = helm.refusal({"terminationGracePeriodSeconds": 14})
-    assert "terminationGracePeriodSeconds: it must be at least 15" in message
-    helm.render({"terminationGracePeriodSeconds": 15})
+    message = helm.refusal({"terminationGracePeriodSeconds": 19})
+    assert "terminationGracePeriodSeconds: it must be at least 20, preStopSleepSeconds, " in message
+    helm.render({"terminationGracePeriodSeconds": 20})
+    longer = {"drainSeconds": 31}
+    assert "it must be at least 46" in helm.refusal(longer)
+    helm.render({**longer, "terminationGracePeriodSeconds": 46})
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (
+            {"caSecretName": "a", "caConfigMapName": "b"},
+            "clientCertificates: caSecretName and caConfigMapName are both set; name the one",
+        ),
+        ({"names": ["kube-apiserver"]}, "clientCertificates.names: without a CA no certificate is"),
+    ],
+)
+def test_client_certificates_without_one_ca_are_refused(values: dict[str, Any], words: str) -> None:
+    assert words in helm.refusal({"clientCertificates": values})
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (
+            {"networkPolicy": {"enabled": True}},
+            "networkPolicy.apiServerCIDRs: it is empty, so the API server could not call",
+        ),
+        (
+            {"networkPolicy": {"apiServerCIDRs": ["10.0.0.0/8"]}},
+            "networkPolicy: it names peers, but is not enabled; set networkPolicy.enabled: true",
+        ),
+        (
+            {
+                "networkPolicy": {"enabled": True, "apiServerCIDRs": ["10.0.0.0/8"]},
+                "hostNetwork": True,
+                "port": 10260,
+            },
+            "networkPolicy.enabled: policies do not reach pods on their nodes' network",
+        ),
+    ],
+)
+def test_a_network_policy_that_blocks_all_or_nothing_is_refused(
+    values: dict[str, Any], words: str
+) -> None:
+    assert words in helm.refusal(values)
 
 
 def test_every_problem_is_named_at_once() -> None:
@@ -148,6 +192,11 @@ def test_what_would_leave_pods_unreviewed_is_refused_even_without_the_schema(
         ({"image": {"name": "x"}}, "'/image'"),
         ({"tls": {"caBundle": helm.CA, "ca": "x"}}, "'/tls'"),
         ({"tls": {"certManager": {"enabled": True}}}, "'/tls/certManager'"),
+        ({"clientCertificates": {"caSecret": "x"}}, "'/clientCertificates'"),
+        ({"networkPolicy": {"cidrs": []}}, "'/networkPolicy'"),
+        ({"networkPolicy": {"from": [{"cidr": "10.0.0.0/8"}]}}, "'/networkPolicy/from/0'"),
+        ({"serviceMonitor": {"insecure": True}}, "'/serviceMonitor'"),
+        ({"prometheusRule": {"alerts": []}}, "'/prometheusRule'"),
         ({"ingress": {"namespace": ["x"]}}, "'/ingress'"),
         ({"podDisruptionBudget": {"minAvailable": 1}}, "'/podDisruptionBudget'"),
         ({"namespaces": [{"name": "x", "mesh": "istio", "modus": "warn"}]}, "'/namespaces/0'"),
@@ -168,6 +217,10 @@ def test_an_unknown_key_is_refused_with_its_place(values: dict[str, Any], where:
         ({"port": 70000}, "/port"),
         ({"runAsUser": 0}, "/runAsUser"),
         ({"logLevel": "loud"}, "/logLevel"),
+        ({"dnsPolicy": "None"}, "/dnsPolicy"),
+        ({"drainSeconds": -1}, "/drainSeconds"),
+        ({"networkPolicy": {"apiServerCIDRs": ["10.0.0.1"]}}, "/networkPolicy/apiServerCIDRs/0"),
+        ({"serviceMonitor": {"interval": "30"}}, "/serviceMonitor/interval"),
         ({"settings": []}, "/settings"),
         ({"image": {"digest": "sha256:abc"}}, "/image/digest"),
         ({"image": {"repository": ""}}, "/image/repository"),

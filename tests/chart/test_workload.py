@@ -28,8 +28,10 @@ def test_the_chart_renders_these_objects_and_no_role() -> None:
     kinds = sorted(found["kind"] for found in helm.render(helm.OWN).objects)
     assert kinds == [
         "ConfigMap",
+        "ConfigMap",
         "Deployment",
         "MutatingWebhookConfiguration",
+        "Pod",
         "PodDisruptionBudget",
         "Service",
         "ValidatingWebhookConfiguration",
@@ -54,7 +56,11 @@ def test_every_namespaced_object_is_in_the_release_namespace() -> None:
 
 
 def test_every_object_carries_the_standard_labels() -> None:
-    for found in helm.render(release="1").objects:
+    everything = {"serviceMonitor": {"enabled": True}, "prometheusRule": {"enabled": True}}
+    for found in helm.render(everything, release="1").objects:
+        # The pod of `helm test` is no part of the release.
+        if found["kind"] == "Pod":
+            continue
         assert found["metadata"]["labels"] == {
             "app.kubernetes.io/name": "mendix-mesh",
             "app.kubernetes.io/instance": "1",
@@ -73,8 +79,52 @@ def test_the_container_serves_with_the_mounted_files() -> None:
         "--tls-cert-file=/etc/mendix-mesh/tls/tls.crt",
         "--tls-private-key-file=/etc/mendix-mesh/tls/tls.key",
         "--tls-server-name=mendix-mesh.mendix-mesh.svc",
+        "--drain-seconds=5",
         "--log-level=info",
     ]
+
+
+@pytest.mark.parametrize(
+    ("kubernetes", "seconds", "sleeps"), [("1.30.0", 7, True), ("1.29.9", 17, False)]
+)
+def test_the_server_drains_for_longer_where_the_pod_cannot_sleep_before(
+    kubernetes: str, seconds: int, sleeps: bool
+) -> None:
+    found = container({"drainSeconds": 7}, kubernetes=kubernetes)
+    assert f"--drain-seconds={seconds}" in found["args"]
+    assert ("lifecycle" in found) == sleeps
+
+
+@pytest.mark.parametrize(
+    ("values", "source"),
+    [
+        (
+            {"caSecretName": "api-ca", "key": "bundle.pem"},
+            {"secret": {"secretName": "api-ca", "defaultMode": 0o440}},
+        ),
+        ({"caConfigMapName": "api-ca", "key": "bundle.pem"}, {"configMap": {"name": "api-ca"}}),
+    ],
+)
+def test_clients_are_asked_for_a_certificate_of_a_ca_and_a_name(
+    values: dict[str, Any], source: dict[str, Any]
+) -> None:
+    values = {"clientCertificates": {**values, "names": ["kube-apiserver", "spiffe://x/y"]}}
+    args = container(values)["args"]
+    assert args[6:9] == [
+        "--client-ca-file=/etc/mendix-mesh/client-ca/ca.crt",
+        "--client-name=kube-apiserver",
+        "--client-name=spiffe://x/y",
+    ]
+    mounts = {mount["name"]: mount["mountPath"] for mount in container(values)["volumeMounts"]}
+    assert mounts["client-ca"] == "/etc/mendix-mesh/client-ca"
+    (volume,) = (one for one in pod(values)["spec"]["volumes"] if one["name"] == "client-ca")
+    (kind,) = source
+    assert volume[kind] == {**source[kind], "items": [{"key": "bundle.pem", "path": "ca.crt"}]}
+
+
+def test_clients_are_not_asked_by_default() -> None:
+    assert not [arg for arg in container()["args"] if arg.startswith("--client")]
+    assert "client-ca" not in str(pod()["spec"])
 
 
 def test_the_port_is_the_same_in_arguments_and_container_and_found_by_name() -> None:
@@ -89,8 +139,11 @@ def test_the_port_is_the_same_in_arguments_and_container_and_found_by_name() -> 
 
 
 def test_the_nodes_network_is_used_only_where_it_is_asked_for() -> None:
-    assert "hostNetwork" not in pod()["spec"]
-    assert pod({"port": 10260, "hostNetwork": True})["spec"]["hostNetwork"] is True
+    assert not {"hostNetwork", "dnsPolicy"} & set(pod()["spec"])
+    values = {"port": 10260, "hostNetwork": True}
+    assert pod(values)["spec"]["hostNetwork"] is True
+    assert pod(values)["spec"]["dnsPolicy"] == "ClusterFirstWithHostNet"
+    assert pod(values | {"dnsPolicy": "Default"})["spec"]["dnsPolicy"] == "Default"
 
 
 def test_the_log_level_can_be_set() -> None:

@@ -37,6 +37,38 @@ injector, over upgrades and in GitOps.
 {{- end }}
 
 {{/*
+Where that CA lies for clients in the cluster, Prometheus and `helm test`: a reference to a key, as
+`secret:` or `configMap:`.
+*/}}
+{{- define "mendix-mesh.caReference" -}}
+{{- if eq .Values.tls.source "secret" -}}
+configMap:
+  name: mendix-mesh-ca
+  key: ca.crt
+{{- else -}}
+secret:
+  name: {{ and (eq .Values.tls.source "certManager") .Values.tls.certManager.caSecretName | default .Values.tls.secretName }}
+  key: ca.crt
+{{- end -}}
+{{- end }}
+
+{{/* The volume's source of the CA that signs API servers' certificates; empty where none need one. */}}
+{{- define "mendix-mesh.clientCA" -}}
+{{- with .Values.clientCertificates -}}
+{{- if .caSecretName -}}
+secret:
+  secretName: {{ .caSecretName }}
+  items: [{key: {{ .key | quote }}, path: ca.crt}]
+  defaultMode: 0440
+{{- else if .caConfigMapName -}}
+configMap:
+  name: {{ .caConfigMapName }}
+  items: [{key: {{ .key | quote }}, path: ca.crt}]
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/*
 The data of the Secret that Helm makes, as JSON: what is in the cluster already, else a new CA and
 what it signed. It is made once a render, and kept in .Values, for three templates must agree on it.
 */}}
@@ -88,6 +120,13 @@ what it signed. It is made once a render, and kept in .Values, for three templat
     {{- if lt (trimSuffix "h" $cm.ca.renewBefore | int) $leaf -}}
       {{- $problems = append $problems (printf "tls.certManager.ca.renewBefore: %s is shorter than tls.certManager.duration, %s, so the CA could end before the last certificate that it signed; make it at least as long" $cm.ca.renewBefore $cm.duration) -}}
     {{- end -}}
+  {{- end -}}
+{{- end -}}
+{{- with .Values.clientCertificates -}}
+  {{- if and .caSecretName .caConfigMapName -}}
+    {{- $problems = append $problems "clientCertificates: caSecretName and caConfigMapName are both set; name the one that holds the API servers' CA, and take the other out" -}}
+  {{- else if and .names (not .caSecretName) (not .caConfigMapName) -}}
+    {{- $problems = append $problems "clientCertificates.names: without a CA no certificate is asked for; set clientCertificates.caSecretName or caConfigMapName, or take the names out" -}}
   {{- end -}}
 {{- end -}}
 {{- toJson $problems -}}

@@ -47,9 +47,21 @@ it were skipped. Every problem is named at once, each with its way out.
   {{- $problems = append $problems "port: with hostNetwork the kubelet already holds 10250 on every node; choose another port, say 10260" -}}
 {{- end -}}
 
-{{- $least := add .Values.preStopSleepSeconds .Values.timeoutSeconds -}}
+{{- $least := add .Values.preStopSleepSeconds .Values.drainSeconds .Values.timeoutSeconds -}}
 {{- if lt (int .Values.terminationGracePeriodSeconds) (int $least) -}}
-  {{- $problems = append $problems (printf "terminationGracePeriodSeconds: it must be at least %d, preStopSleepSeconds and timeoutSeconds together, or open requests are cut off" $least) -}}
+  {{- $problems = append $problems (printf "terminationGracePeriodSeconds: it must be at least %d, preStopSleepSeconds, drainSeconds and timeoutSeconds together, or open requests are cut off" $least) -}}
+{{- end -}}
+
+{{- with .Values.networkPolicy -}}
+  {{- if not .enabled -}}
+    {{- if or .apiServerCIDRs .from -}}
+      {{- $problems = append $problems "networkPolicy: it names peers, but is not enabled; set networkPolicy.enabled: true, or take them out" -}}
+    {{- end -}}
+  {{- else if $values.hostNetwork -}}
+    {{- $problems = append $problems "networkPolicy.enabled: policies do not reach pods on their nodes' network; set it to false, and guard the port by the nodes' firewall, or set hostNetwork: false" -}}
+  {{- else if not (or .apiServerCIDRs .from) -}}
+    {{- $problems = append $problems "networkPolicy.apiServerCIDRs: it is empty, so the API server could not call, and enforced namespaces would refuse every pod; list the addresses that it calls from (see docs/install.md), or name its tunnel's pods in networkPolicy.from" -}}
+  {{- end -}}
 {{- end -}}
 
 {{- if $problems -}}

@@ -43,3 +43,52 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $_ := set $why .Release.Namespace "the release's own" -}}
 {{- toJson $why -}}
 {{- end }}
+
+{{/* What keeps a pod of ours out of every mesh: the API server calls from outside of any. */}}
+{{- define "mendix-mesh.unmeshedLabels" -}}
+sidecar.istio.io/inject: "false"
+istio.io/dataplane-mode: none
+{{- end }}
+
+{{- define "mendix-mesh.unmeshedAnnotations" -}}
+linkerd.io/inject: disabled
+{{- end }}
+
+{{/* What Pod Security's level restricted asks of a pod, and of a container. */}}
+{{- define "mendix-mesh.podSecurityContext" -}}
+runAsNonRoot: true
+{{- if not (kindIs "invalid" .Values.runAsUser) }}
+runAsUser: {{ int64 .Values.runAsUser }}
+runAsGroup: {{ int64 .Values.runAsUser }}
+fsGroup: {{ int64 .Values.runAsUser }}
+{{- end }}
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+
+{{- define "mendix-mesh.securityContext" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end }}
+
+{{/* Non-empty where a pod can sleep before it is told to stop: Kubernetes 1.30. */}}
+{{- define "mendix-mesh.canSleep" -}}
+{{- if semverCompare ">=1.30.0-0" .Capabilities.KubeVersion.Version }}yes{{ end -}}
+{{- end }}
+
+{{/* How long the server drains; where the pod cannot sleep first, so much longer. */}}
+{{- define "mendix-mesh.drainSeconds" -}}
+{{- if include "mendix-mesh.canSleep" . -}}
+{{- int64 .Values.drainSeconds -}}
+{{- else -}}
+{{- add .Values.drainSeconds .Values.preStopSleepSeconds -}}
+{{- end -}}
+{{- end }}
+
+{{/* Labels of the pod of `helm test`: not the server's, or the Service would send it reviews. */}}
+{{- define "mendix-mesh.testLabels" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}-test
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+{{- end }}

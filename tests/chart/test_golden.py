@@ -1,0 +1,31 @@
+"""What the chart renders over the matrix of values, as somebody has reviewed it."""
+
+import pytest
+
+from tests.chart import helm, matrix
+
+
+@pytest.mark.parametrize("name", matrix.SETS)
+def test_what_is_rendered_is_what_was_reviewed(name: str) -> None:
+    assert matrix.reviewable(name) == matrix.golden(name).read_text(), (
+        "look at the difference; where it is meant: make golden"
+    )
+
+
+def test_there_is_no_golden_file_without_values() -> None:
+    assert sorted(path.stem for path in matrix.GOLDEN.glob("*")) == matrix.SETS
+
+
+@pytest.mark.parametrize("name", matrix.SETS)
+def test_the_linter_has_no_complaint(name: str) -> None:
+    assert "0 chart(s) failed" in helm.lint(matrix.values(name))
+
+
+def test_every_template_is_rendered_by_some_set_of_values() -> None:
+    rendered = {source for name in matrix.SETS for source in matrix.rendered(name).sources}
+    templates = {
+        f"mendix-mesh/{path.relative_to(helm.CHART)}"
+        for path in (helm.CHART / "templates").rglob("*.yaml")
+    }
+    # A certificate made by Helm is another one each time.
+    assert templates - rendered == {"mendix-mesh/templates/secret-tls.yaml"}

@@ -1,0 +1,97 @@
+"""Who may reach the server, and from where it is scraped."""
+
+from typing import Any
+
+import pytest
+
+from tests.chart import helm
+
+OPEN = {"enabled": True, "apiServerCIDRs": ["10.0.0.0/20", "fd00::/64"]}
+MONITORING = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+
+
+def policy(values: dict[str, Any] | None = None, **peers: Any) -> dict[str, Any]:
+    found = helm.render({"networkPolicy": {**OPEN, **peers}, **(values or {})})
+    spec: dict[str, Any] = found.one("NetworkPolicy")["spec"]
+    return spec
+
+
+def test_there_is_no_policy_by_default() -> None:
+    assert helm.render().of_kind("NetworkPolicy") == []
+
+
+def test_the_policy_selects_the_servers_pods() -> None:
+    labels = helm.render().one("Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert policy()["podSelector"]["matchLabels"].items() <= labels.items()
+
+
+def test_only_the_api_server_whom_the_values_name_and_helm_test_may_call() -> None:
+    (rule,) = policy({"port": 8443}, **{"from": [MONITORING]})["ingress"]
+    assert rule["ports"] == [{"protocol": "TCP", "port": 8443}]
+    *named, test = rule["from"]
+    assert named == [
+        {"ipBlock": {"cidr": "10.0.0.0/20"}},
+        {"ipBlock": {"cidr": "fd00::/64"}},
+        MONITORING,
+    ]
+    labels = helm.render().one("Pod")["metadata"]["labels"]
+    assert test["podSelector"]["matchLabels"].items() <= labels.items()
+
+
+def test_the_pods_may_call_nobody() -> None:
+    assert policy()["policyTypes"] == ["Ingress", "Egress"]
+    assert "egress" not in policy()
+
+
+def monitor(values: dict[str, Any] | None = None) -> dict[str, Any]:
+    monitored = {"serviceMonitor": {"enabled": True}, **(values or {})}
+    return helm.render(monitored).one("ServiceMonitor")
+
+
+def test_prometheus_finds_the_service_and_its_port() -> None:
+    service = helm.render().one("Service")
+    spec = monitor()["spec"]
+    assert spec["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    (endpoint,) = spec["endpoints"]
+    assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
+    assert (endpoint["scheme"], endpoint["path"]) == ("https", "/metrics")
+
+
+@pytest.mark.parametrize(
+    ("tls", "ca"),
+    [
+        ({}, {"secret": {"name": "mendix-mesh-tls", "key": "ca.crt"}}),
+        ({"secretName": "ours"}, {"secret": {"name": "ours", "key": "ca.crt"}}),
+        (
+            {"certManager": {"caSecretName": "company-ca"}},
+            {"secret": {"name": "company-ca", "key": "ca.crt"}},
+        ),
+        ({"source": "helm"}, {"secret": {"name": "mendix-mesh-tls", "key": "ca.crt"}}),
+        (helm.OWN["tls"], {"configMap": {"name": "mendix-mesh-ca", "key": "ca.crt"}}),
+    ],
+)
+def test_prometheus_and_helm_test_verify_the_server_by_its_ca(
+    tls: dict[str, Any], ca: dict[str, Any]
+) -> None:
+    (endpoint,) = monitor({"tls": tls})["spec"]["endpoints"]
+    assert endpoint["tlsConfig"] == {"serverName": "mendix-mesh.mendix-mesh.svc", "ca": ca}
+    (volume,) = helm.render({"tls": tls}).one("Pod")["spec"]["volumes"]
+    (source,) = volume["projected"]["sources"]
+    (kind,) = ca
+    assert source[kind]["name"] == ca[kind]["name"]
+
+
+def test_the_ca_of_ones_own_certificate_is_there_for_prometheus() -> None:
+    maps = {one["metadata"]["name"]: one for one in helm.render(helm.OWN).of_kind("ConfigMap")}
+    assert maps["mendix-mesh-ca"]["data"] == {"ca.crt": helm.CA}
+
+
+def test_labels_by_which_prometheus_selects_are_added_and_take_none_away() -> None:
+    labels = {"release": "prometheus", "app.kubernetes.io/name": "other"}
+    values = {
+        key: {"enabled": True, "labels": labels} for key in ("serviceMonitor", "prometheusRule")
+    }
+    for kind in ("ServiceMonitor", "PrometheusRule"):
+        found = helm.render(values).one(kind)["metadata"]["labels"]
+        assert found["release"] == "prometheus"
+        assert found["app.kubernetes.io/name"] == "mendix-mesh"
