@@ -24,6 +24,7 @@ from tests.cluster import build
 CHART = Path(__file__).parents[2] / "charts" / "mendix-mesh"
 CA = "-----BEGIN CERTIFICATE-----\nMIIBdGVzdA==\n-----END CERTIFICATE-----\n"
 CA_BUNDLE = base64.b64encode(CA.encode()).decode()
+KUBERNETES = "1.37.0"
 OWN = {"tls": {"source": "secret", "caBundle": CA}}
 
 Object = dict[str, Any]
@@ -57,7 +58,7 @@ def render(
     *,
     namespace: str = "mendix-mesh",
     release: str = "mendix-mesh",
-    kubernetes: str = "1.37.0",
+    kubernetes: str = KUBERNETES,
     schema: bool = True,
 ) -> Rendered:
     """Render as `helm template` does; raises RefusalError."""

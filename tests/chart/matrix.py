@@ -25,10 +25,11 @@ def values(name: str) -> helm.Values:
     return found
 
 
-def rendered(name: str) -> helm.Rendered:
+def rendered(name: str, *, namespace: str = "mendix-mesh") -> helm.Rendered:
     """What helm makes of a set, for the Kubernetes version that its comment names, if any."""
     version = re.search(r"^# kubernetes: (\S+)$", _text(name), re.MULTILINE)
-    return helm.render(values(name), **({"kubernetes": version[1]} if version else {}))
+    kubernetes = version[1] if version else helm.KUBERNETES
+    return helm.render(values(name), namespace=namespace, kubernetes=kubernetes)
 
 
 def golden(name: str) -> Path:

@@ -174,6 +174,15 @@ ALL: dict[str, Tool] = {
 }
 ISTIOD = "pilot-discovery"
 CERT_MANAGER = "certmanager"
+# Of the Prometheus operator the CRDs alone are needed: it is among no programs.
+_MONITORING = Tool(
+    "monitoring",
+    folder="monitoring",
+    module="github.com/prometheus-operator/prometheus-operator",
+    package="",
+    ask=(),
+    cold=0,
+)
 POD_SECURITY = "pod-security-webhook"
 NODE = ("kubelet", "kube-proxy")
 """What only the tests on real nodes need."""
@@ -254,6 +263,15 @@ def istio_chart(console: Console | None = None) -> Path:
 def cert_manager_crds(console: Console | None = None) -> Path:
     """Return the folder of cert-manager's own CRDs in the pinned version, copied likewise."""
     return _from_module(ALL[CERT_MANAGER], "crds", "deploy/crds", ("*.yaml",), console)
+
+
+def monitoring_crds(console: Console | None = None) -> Path:
+    """Return the folder of the Prometheus operator's own CRDs, copied likewise."""
+    files = (
+        f"monitoring.coreos.com_{kind}.yaml" for kind in ("servicemonitors", "prometheusrules")
+    )
+    source = "example/prometheus-operator-crd"
+    return _from_module(_MONITORING, "crds", source, tuple(files), console)
 
 
 def _from_module(

@@ -30,6 +30,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     with uncaptured(session.config) as console:
         try:
             session.config.stash[_BINARIES] = build.ensure(programs, console)
+            if "monitoring" in asked:
+                build.monitoring_crds(console)
         except build.BuildError as error:
             session.config.stash[_BINARIES] = error
 
@@ -83,6 +85,14 @@ def cert_manager(plane: ControlPlane) -> Iterator[CertManager]:
     """The real cert-manager; what it issued stays when it goes."""
     with CertManager(plane) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def monitoring(plane: ControlPlane) -> None:
+    """The Prometheus operator's own CRDs, without the operator."""
+    folder = str(build.monitoring_crds())
+    plane.kubectl("apply", "--server-side", "--filename", folder)
+    plane.kubectl("wait", "--for=condition=Established", "--filename", folder)
 
 
 @pytest.fixture

@@ -55,6 +55,8 @@ class ServerKubelet:
         command: Sequence[str] = SERVER,
     ) -> None:
         self.namespace = namespace
+        self.trees: dict[str, Path] = {}
+        """By image: the source tree that it holds the server of. Any other image: this checkout."""
         self.crashes: list[str] = []
         """What is known of each process that ended without being asked to."""
         self._labels = ",".join(f"{key}={value}" for key, value in labels.items())
@@ -245,6 +247,7 @@ class ServerKubelet:
     def _start(self, obj: Json) -> "_Pod":
         name, ip = obj["metadata"]["name"], obj["status"]["podIP"]
         container = obj["spec"]["containers"][0]
+        tree = self.trees.get(container["image"], _CHECKOUT)
         home = self._home / f"{self.namespace}_{name}"
         home.mkdir(parents=True, exist_ok=True)
         volumes = _Volumes(obj, home / "volumes")
@@ -255,8 +258,8 @@ class ServerKubelet:
             f"server of pod {name}",
             [*self._command, *args],
             log=home / "server.log",
-            # The server of this checkout, whatever is installed.
-            env={"PATH": os.defpath, "TMPDIR": str(home), "PYTHONPATH": _CHECKOUT}
+            # The server of that tree, whatever is installed.
+            env={"PATH": os.defpath, "TMPDIR": str(home), "PYTHONPATH": str(tree)}
             | _environment(obj, rewrite),
             cwd=home,
             # The server's own workers end with it when it is asked to end, not when it is killed.

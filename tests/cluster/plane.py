@@ -10,11 +10,14 @@ import contextlib
 import json
 import os
 import secrets
+import ssl
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from http.client import HTTPSConnection
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from urllib.parse import urlsplit
 
 import httpx
 import yaml
@@ -158,6 +161,12 @@ class ControlPlane:
         folder = self.workdir / "users" / secrets.token_hex(4)
         folder.mkdir(parents=True)
         return self._authority.issue(name, groups=groups).write(folder, "client")
+
+    def connection(self, name: str, groups: Sequence[str] = ()) -> HTTPSConnection:
+        """Return a bare connection as such a user, for load: it costs a fraction of a client."""
+        context = ssl.create_default_context(cafile=str(self.workdir / "ca.crt"))
+        context.load_cert_chain(*self._client(name, groups))
+        return HTTPSConnection(urlsplit(self._server).netloc, timeout=35, context=context)
 
     def write_kubeconfig(
         self, path: Path, name: str, groups: Sequence[str] = (), *, namespace: str = "default"
