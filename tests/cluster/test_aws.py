@@ -1,0 +1,207 @@
+"""The cluster of Mendix's Terraform module for AWS: what mendix-mesh does to each of its parts.
+
+docs/aws.md tells the same; a claim there has its test here.
+"""
+
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.api import Json, Refused, wait_for
+from tests.cluster.istio import IstioCluster
+from tests.cluster.mesh import MeshCluster
+from tests.cluster.plane import is_ready
+from tests.cluster.workloads import INJECT, annotations_of, is_meshed, sidecar_of
+from tests.standins import aws_manifests as aws
+from tests.standins import mendix
+from tests.standins import mendix_manifests as manifests
+
+ENV = "shop"
+TASKS = [f"{ENV}-{task}" for task in ("build", "database", "file")]
+SERVICE_UPSTREAM = "nginx.ingress.kubernetes.io/service-upstream"
+
+
+class Aws:
+    """A namespace as the module's installer leaves it, with one app; the operator is a stand-in."""
+
+    def __init__(self, cluster: MeshCluster, mode: str, *, mesh: str = "linkerd") -> None:
+        self.cluster = cluster
+        self.api = cluster.api
+        self.namespace = cluster.enrol(mode, mesh=mesh)
+        # The installer is the first pod there is: it makes all the others.
+        mendix.install_crds(self.api)
+        for account in manifests.service_accounts(self.namespace):
+            self.api.create(account)
+        self.api.create(manifests.installer_job(self.namespace))
+        mendix.install(self.api, self.namespace, **aws.CONFIGURATION)
+        self.api.create(aws.collector(self.namespace))
+        user = cluster.plane.user("mendix-operator", ["system:masters"])
+        self.operator = mendix.MendixOperator(user, self.namespace)
+        self.api.create(manifests.mendix_app(ENV, self.namespace))
+
+    def settle(self) -> None:
+        """Let the operator work until all is up and there is nothing left to do."""
+
+        def quiet() -> bool:
+            writes = self.operator.reconcile()
+            return not writes and all(self.ended(task) for task in TASKS) and self.app_is_up()
+
+        wait_for(quiet, seconds=30, why="the operator to have nothing more to do")
+
+    def app_is_up(self) -> bool:
+        status = self.api.get("Deployment", f"{ENV}-master", self.namespace).get("status", {})
+        return bool(status.get("availableReplicas"))
+
+    def ended(self, name: str) -> bool:
+        pod = self.api.get("Pod", name, self.namespace)
+        return bool(pod["status"].get("phase") == "Succeeded")
+
+    def pods(self) -> dict[str, Json]:
+        """What is there by its workload's name, once all is there and ready or has ended."""
+        system = ("mendix-operator", "mendix-agent", "adot-collector", "mxpc-cli-installer")
+        names = (*system, f"{ENV}-master", *TASKS)
+
+        def all_there() -> dict[str, Json]:
+            stored = self.api.list("Pod", self.namespace)
+            found = {
+                name: pod
+                for pod in stored
+                for name in names
+                if pod["metadata"]["name"].startswith(name)
+                and (is_ready(pod) or pod["status"].get("phase") == "Succeeded")
+            }
+            return found if len(found) == len(names) else {}
+
+        return wait_for(all_there, seconds=30, why=f"{', '.join(names)} to be there")
+
+    def refusals(self) -> dict[str, str]:
+        """What the events say of pods that controllers could not make, by the controller's name."""
+        events = self.api.list("Event", self.namespace, fields="reason=FailedCreate")
+        return {event["involvedObject"]["name"]: event["message"] for event in events}
+
+
+@contextlib.contextmanager
+def no_mesh(cluster: MeshCluster) -> Iterator[None]:
+    """The cluster as the module leaves it: it installs no Linkerd."""
+    cluster.injector.stop()
+    cluster.injector.uninstall()
+    try:
+        yield
+    finally:
+        cluster.injector.start()
+
+
+@pytest.fixture(scope="module")
+def meshed(mesh_cluster: MeshCluster) -> Aws:
+    made = Aws(mesh_cluster, "enforce")
+    made.settle()
+    return made
+
+
+def test_without_a_mesh_audit_lets_all_run_and_records_what_is_outside(
+    mesh_cluster: MeshCluster,
+) -> None:
+    with no_mesh(mesh_cluster):
+        made = Aws(mesh_cluster, "audit")
+        made.settle()
+        pods = made.pods()
+    assert not any(map(sidecar_of, pods.values()))
+    created = [
+        event["annotations"]
+        for event in mesh_cluster.plane.audit(namespace=made.namespace, resource="pods")
+        if event["verb"] == "create" and "subresource" not in event["objectRef"]
+    ]
+    assert len(created) == len(pods)
+    for annotations in created:
+        assert annotations["linkerd.audit.mendix-mesh.io/verdict"] == "audited"
+        assert "proxy-missing" in annotations["linkerd.audit.mendix-mesh.io/checks"]
+
+
+def test_without_a_mesh_enforce_lets_nothing_start_whatever_the_annotations_promise(
+    mesh_cluster: MeshCluster,
+) -> None:
+    with no_mesh(mesh_cluster):
+        made = Aws(mesh_cluster, "enforce")
+        made.operator.reconcile()
+        made.operator.reconcile()
+        expected = {"mendix-operator", "mendix-agent", "adot-collector", "mxpc-cli-installer"}
+        expected.add(f"{ENV}-master")
+
+        def all_refused() -> bool:
+            said = made.refusals()
+            return all(
+                any(who.startswith(name) and "proxy-missing" in why for who, why in said.items())
+                for name in expected
+            )
+
+        wait_for(all_refused, seconds=30, why="every controller to be refused")
+        assert made.api.list("Pod", made.namespace) == []
+        # The task pods, whose refusal the operator itself gets.
+        assert {f"Pod/{task}" for task in TASKS} <= made.operator.refused.keys()
+        assert all("proxy-missing" in made.operator.refused[f"Pod/{task}"] for task in TASKS)
+        # The app's pods carry the annotation, by the operator's settings; it proves nothing.
+        template = made.api.get("Deployment", f"{ENV}-master", made.namespace)["spec"]["template"]
+        assert annotations_of(template)[INJECT] == "enabled"
+        with pytest.raises(Refused, match="proxy-missing"):
+            made.api.create(aws.solver_pod(made.namespace))
+
+
+def test_with_linkerd_everything_in_the_namespace_joins(meshed: Aws) -> None:
+    pods = meshed.pods()
+    assert {name for name, pod in pods.items() if not is_meshed(pod)} == set()
+    # What must end has its proxy as a native sidecar, and has ended.
+    for name in (*TASKS, "mxpc-cli-installer"):
+        assert sidecar_of(pods[name]) == "native"
+        assert pods[name]["status"]["phase"] == "Succeeded"
+
+
+def test_the_annotations_of_the_operators_settings_stay(meshed: Aws) -> None:
+    stored = annotations_of(meshed.pods()[f"{ENV}-master"])
+    assert aws.CONFIGURATION["runtimeDeploymentPodAnnotations"].items() <= stored.items()
+
+
+def test_nobody_fights_over_the_apps_ingress(meshed: Aws) -> None:
+    stored = annotations_of(meshed.api.get("Ingress", ENV, meshed.namespace))
+    assert stored[SERVICE_UPSTREAM] == "true"
+    assert aws.CONFIGURATION["endpoint"]["ingress"]["annotations"].items() <= stored.items()
+    before = meshed.operator.writes.copy()
+    for _ in range(5):
+        meshed.operator.reconcile()
+    assert meshed.operator.writes == before
+
+
+def test_with_linkerd_a_solver_pod_joins_and_its_ingress_leads_to_the_service(
+    meshed: Aws,
+) -> None:
+    assert is_meshed(meshed.api.create(aws.solver_pod(meshed.namespace)))
+    ingress = meshed.api.create(aws.solver_ingress(meshed.namespace))
+    assert annotations_of(ingress)[SERVICE_UPSTREAM] == "true"
+
+
+@pytest.mark.parametrize("name", aws.ADD_ONS)
+def test_what_the_module_installs_beside_mendix_is_untouched(
+    mesh_cluster: MeshCluster, name: str
+) -> None:
+    where = mesh_cluster.plane.new_namespace(name)
+    created = mesh_cluster.api.create(aws.add_on(name, where))
+    assert annotations_of(created) == {}
+    labels = {"labels": f"app.kubernetes.io/name={name}"}
+    (stored,) = wait_for(lambda: mesh_cluster.api.list("Pod", where, **labels), why="its pod")
+    assert annotations_of(stored) == {}
+    assert not sidecar_of(stored)
+    # No webhook of ours was asked: it would have left a verdict.
+    events = mesh_cluster.plane.audit(namespace=where)
+    assert [e for e in events if "mendix-mesh" in str(e.get("annotations"))] == []
+
+
+def test_with_istio_a_solver_pod_opts_out_until_its_issuer_says_otherwise(
+    istio_cluster: IstioCluster,
+) -> None:
+    where = istio_cluster.enrol("enforce", mesh="istio")
+    with pytest.raises(Refused, match="opted-out"):
+        istio_cluster.api.create(aws.solver_pod(where))
+    joining = {"sidecar.istio.io/inject": "true"}
+    stored = istio_cluster.api.create(aws.solver_pod(where, annotations=joining))
+    containers = [*stored["spec"].get("initContainers", []), *stored["spec"]["containers"]]
+    assert "istio-proxy" in {container["name"] for container in containers}

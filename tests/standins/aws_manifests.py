@@ -1,0 +1,121 @@
+"""The cluster that Mendix's Terraform module for AWS makes, as far as a webhook sees of it.
+
+From aws-ia/terraform-aws-mendix-private-cloud: its installer's settings, and what it installs
+beside Mendix by eks-blueprints-addons. Of the add-ons there is what makes pods, not what is in
+them. The solver's pod is as cert-manager's pkg/issuer/acme/http/pod.go makes it.
+"""
+
+from typing import Any
+
+from tests.standins import mendix_manifests as manifests
+
+Json = dict[str, Any]
+
+ADD_ONS = ("ingress-nginx", "cert-manager", "external-dns", "grafana")
+"""The add-ons with a namespace of their own, and the names of their Deployments."""
+
+SOLVER = {"acme.cert-manager.io/http01-solver": "true"}
+"""The label by which solver pods are known."""
+
+CONFIGURATION: Json = {
+    "endpoint": {
+        "type": "ingress",
+        "ingress": {
+            "domain": "mendix.example.com",
+            "tlsSecretName": "tls-{{.Name}}",
+            "annotations": {
+                "cert-manager.io/cluster-issuer": "letsencrypt-prod",
+                # The module has the class set as the legacy annotation.
+                "kubernetes.io/ingress.class": "nginx",
+            },
+        },
+    },
+    "runtimeAutomountServiceAccountToken": True,
+    "runtimeDeploymentPodAnnotations": {
+        # A promise: the module installs no Linkerd.
+        "linkerd.io/inject": "enabled",
+        "prometheus.io/path": "/metrics",
+        "prometheus.io/port": "8900",
+        "prometheus.io/scrape": "true",
+    },
+}
+"""The spec that the module's installer gives to the namespace's OperatorConfiguration."""
+
+
+def add_on(name: str, namespace: str) -> Json:
+    """Return the Deployment of an add-on."""
+    return _deployment(name, namespace)
+
+
+def collector(namespace: str) -> Json:
+    """Return the collector of metrics, which the module runs in Mendix's own namespace."""
+    return _deployment("adot-collector", namespace)
+
+
+def solver_pod(namespace: str, *, annotations: Json | None = None) -> Json:
+    """Return the pod with which cert-manager proves to the CA that a host is ours.
+
+    `annotations` are those of the issuer's podTemplate, which win over cert-manager's own.
+    """
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "generateName": "cm-acme-http-solver-",
+            "namespace": namespace,
+            "labels": {
+                "acme.cert-manager.io/http-domain": "1087571894",
+                "acme.cert-manager.io/http-token": "1096430297",
+                **SOLVER,
+            },
+            "annotations": {
+                "sidecar.istio.io/inject": "false",
+                "cluster-autoscaler.kubernetes.io/safe-to-evict": "true",
+                **(annotations or {}),
+            },
+        },
+        "spec": {
+            "automountServiceAccountToken": False,
+            "nodeSelector": {"kubernetes.io/os": "linux"},
+            "restartPolicy": "OnFailure",
+            "enableServiceLinks": False,
+            "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [
+                {
+                    "name": "acmesolver",
+                    "image": "quay.io/jetstack/cert-manager-acmesolver:v1.21.2",
+                    "args": ["--listen-port=8089", "--domain=shop.mendix.example.com"],
+                    "ports": [{"name": "http", "containerPort": 8089}],
+                    "securityContext": {
+                        "readOnlyRootFilesystem": True,
+                        "allowPrivilegeEscalation": False,
+                        "capabilities": {"drop": ["ALL"]},
+                    },
+                }
+            ],
+        },
+    }
+
+
+def solver_ingress(namespace: str) -> Json:
+    """Return the Ingress that leads the CA's question to the solver."""
+    found = manifests.app_ingress("cm-acme-http-solver", namespace, class_as_annotation=True)
+    (rule,) = found["spec"]["rules"]
+    (path,) = rule["http"]["paths"]
+    path |= {"path": "/.well-known/acme-challenge/token", "pathType": "Exact"}
+    path["backend"]["service"]["port"]["number"] = 8089
+    return found
+
+
+def _deployment(name: str, namespace: str) -> Json:
+    labels = {"app.kubernetes.io/name": name}
+    container = {"name": name, "image": f"registry.example.com/{name}:1"}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+        },
+    }
