@@ -6,10 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test unit fuzz check format lock docs golden tools image bench soak serve clean
+.PHONY: help demo demo-install test unit fuzz check format lock docs golden tools image bench soak serve clean
 
 help: ## List the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(READY): requirements/dev.txt pyproject.toml
 	@echo "Setting up $(VENV) (about half a minute) ..."
@@ -22,6 +22,9 @@ $(READY): requirements/dev.txt pyproject.toml
 
 demo: $(READY) ## A real API server meshing and refusing Mendix pods (KEEP=1, MESH=istio; first time ~10 min)
 	@$(BIN)/python -m tests.cluster.demo $(if $(KEEP),--keep) $(if $(MESH),--mesh $(MESH))
+
+demo-install: $(READY) ## The guides' commands on a real API server: install, refuse, upgrade, uninstall
+	@$(BIN)/python -m tests.cluster.demo_install
 
 test: $(READY) ## Every test, on a real API server and real nodes (about 8 min; first time some 18 more to build it)
 	@echo "Running every test; the first run builds the test cluster's programs (about 18 minutes on 2 cores)."
@@ -51,11 +54,12 @@ lock: $(READY) ## Pin all dependencies anew, with hashes
 	@echo hatchling | $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header \
 		--python-version 3.11 -c requirements/dev.txt - -o requirements/build.txt
 
-docs: $(READY) ## Write again what is generated: docs/checks.md, schema and README of the chart, fixtures
+docs: $(READY) ## Write again what is generated: checks.md, configuration.md, schema and README of the chart, fixtures
 	@$(BIN)/python -m tests.fixtures.generate
 	@$(BIN)/python -m charts.generate_schema
 	@$(BIN)/python -m charts.generate_readme
 	@$(BIN)/python -m docs.generate
+	@$(BIN)/python -m docs.generate_configuration
 
 golden: $(READY) ## Write again what the chart renders to (tests/chart/golden), to be reviewed
 	@$(BIN)/python -m tests.chart.matrix

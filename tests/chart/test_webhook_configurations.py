@@ -134,7 +134,17 @@ def test_the_time_for_an_answer_can_be_set(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_aks_is_asked_to_leave_the_selectors_alone(kind: str) -> None:
     annotations = helm.render(helm.OWN).one(kind)["metadata"]["annotations"]
-    assert annotations == {"admissions.enforcer/disabled": "true"}
+    assert annotations["admissions.enforcer/disabled"] == "true"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_argo_cd_is_asked_to_apply_it_after_the_server_and_remove_it_before(kind: str) -> None:
+    rendered = helm.render(helm.OWN)
+    wave = "argocd.argoproj.io/sync-wave"
+    assert int(rendered.one(kind)["metadata"]["annotations"][wave]) > 0
+    for found in rendered.objects:
+        if found["kind"] not in KINDS:
+            assert wave not in found["metadata"].get("annotations", {})
 
 
 def test_the_mutating_configuration_comes_before_the_injectors() -> None:

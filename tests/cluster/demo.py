@@ -61,24 +61,24 @@ def main() -> None:
         console.print(str(error), style="red")
         raise SystemExit(2) from None
     with tempfile.TemporaryDirectory(prefix="mendix-mesh-demo-") as folder:
-        _say("")
-        _say("Starting etcd, kube-apiserver, controllers and a simulated node (about 5 s) ...")
+        say("")
+        say("Starting etcd, kube-apiserver, controllers and a simulated node (about 5 s) ...")
         with ControlPlane(Path(folder), binaries) as plane, contextlib.ExitStack() as stack:
-            _say("Starting the real cert-manager ...")
+            say("Starting the real cert-manager ...")
             stack.enter_context(CertManager(plane))
             beside = "" if istio else ", beside Linkerd's stand-in injector"
-            _say(f"Installing mendix-mesh from its chart{beside} ...")
+            say(f"Installing mendix-mesh from its chart{beside} ...")
             cluster = stack.enter_context(mesh.installed(plane, source="certManager"))
-            _say(f"$ kubectl -n {cluster.release.namespace} get certificates", "bold")
+            say(f"$ kubectl -n {cluster.release.namespace} get certificates", "bold")
             certificates = plane.kubectl("-n", cluster.release.namespace, "get", "certificates")
-            _answer(certificates.stdout.strip(), good=True)
+            answer(certificates.stdout.strip(), good=True)
             if istio:
-                _say("Starting the real istiod ...")
+                say("Starting the real istiod ...")
                 stack.enter_context(Istiod(plane))
             demo = Demo(cluster, options.mesh)
             try:
                 for number, scene in enumerate(SCENES[options.mesh], 1):
-                    _heading(f"{number}. {(scene.__doc__ or '').splitlines()[0]}")
+                    heading(f"{number}. {(scene.__doc__ or '').splitlines()[0]}")
                     scene(demo)
             except (DemoError, Refused, TimeoutError) as error:
                 console.print(f"\nThe demo failed: {error}", style="bold red")
@@ -90,10 +90,10 @@ def main() -> None:
 
 def _review_offline(mesh_name: str) -> None:
     """Something to see at once: the offline twin needs no cluster."""
-    _heading("0. First without a cluster: mendix-mesh review, on a Mendix namespace's manifests")
+    heading("0. First without a cluster: mendix-mesh review, on a Mendix namespace's manifests")
     arguments = ["review", "-f", os.path.relpath(SAMPLES), "--mesh", mesh_name]
     command = [sys.executable, "-m", "webhook", *arguments]
-    _say(f"$ mendix-mesh {' '.join(arguments)}", "bold")
+    say(f"$ mendix-mesh {' '.join(arguments)}", "bold")
     done = subprocess.run(command, check=False, env={**os.environ, "COLUMNS": "200"})
     if done.returncode not in (0, 1):
         raise SystemExit("mendix-mesh review could not read the samples")
@@ -122,16 +122,16 @@ class Demo:
     def apply(self, obj: Json, *, refused: str = "") -> str:
         """Show `kubectl apply` of an object and its answer; `refused` names the check expected."""
         name = obj["metadata"]["name"]
-        _say(f"$ kubectl apply -f {name}.yaml", "bold")
+        say(f"$ kubectl apply -f {name}.yaml", "bold")
         done = self.cluster.plane.kubectl(
             "apply", "-f", "-", input=yaml.safe_dump(obj), check=False
         )
-        answer = (done.stdout + done.stderr).strip()
-        _answer(answer, good=done.returncode == 0)
-        if (done.returncode != 0) != bool(refused) or refused not in answer:
+        said = (done.stdout + done.stderr).strip()
+        answer(said, good=done.returncode == 0)
+        if (done.returncode != 0) != bool(refused) or refused not in said:
             expected = f"a refusal by {refused}" if refused else "no refusal"
             raise DemoError(f"expected {expected} of {name}")
-        return answer
+        return said
 
     def pods(self, *, ready: int, namespace: str = "", contains: str = "") -> list[Json]:
         """The ready pods whose names contain something, once there are that many."""
@@ -154,7 +154,7 @@ class Demo:
             if not proxy:
                 raise DemoError(f"{pod['metadata']['name']} is not meshed")
             phase = pod["status"].get("phase", "")
-            _answer(f"{pod['metadata']['name']:<36} {phase:<10} meshed: {proxy}", good=True)
+            answer(f"{pod['metadata']['name']:<36} {phase:<10} meshed: {proxy}", good=True)
 
 
 def operator_and_agent(demo: Demo) -> None:
@@ -190,7 +190,7 @@ def mendix_app(demo: Demo) -> None:
         wait_for(lambda: demo.operator.reconciles >= before + 20, why="20 more reconciles")
     deployment = api.get("Deployment", f"{ENV}-master", demo.namespace)
     generation = deployment["metadata"]["generation"]
-    _answer(
+    answer(
         f"deployment {ENV}-master after 20 more reconciles: generation {generation}, "
         "its template untouched",
         good=generation == 1,
@@ -234,26 +234,26 @@ def injector_down(demo: Demo) -> None:
     outside = plane.new_namespace("not-enrolled", annotations={"linkerd.io/inject": "enabled"})
     demo.cluster.injector.stop()
     try:
-        _say(f"In {outside}, which only Linkerd watches (failurePolicy: Ignore):")
+        say(f"In {outside}, which only Linkerd watches (failurePolicy: Ignore):")
         bare = _deployment("orders", outside)
         demo.apply(bare)
         pod = demo.pods(ready=1, namespace=outside)[0]
-        _answer(f"{pod['metadata']['name']:<36} {'Running':<10} NOT meshed, and nothing says so",
+        answer(f"{pod['metadata']['name']:<36} {'Running':<10} NOT meshed, and nothing says so",
                 good=False)  # fmt: skip
         if _proxy(pod):
             raise DemoError("the injector was not down")
-        _say(f"In {demo.namespace}, which mendix-mesh guards:")
+        say(f"In {demo.namespace}, which mendix-mesh guards:")
         demo.apply(_deployment("orders", demo.namespace))
-        _say("$ kubectl get events --field-selector reason=FailedCreate", "bold")
+        say("$ kubectl get events --field-selector reason=FailedCreate", "bold")
         message = wait_for(
             lambda: _failed_create(api, demo.namespace, "orders-"), why="the ReplicaSet's event"
         )
-        _answer(message, good=False)
+        answer(message, good=False)
         if "proxy-missing" not in message:
             raise DemoError("expected proxy-missing in the event")
     finally:
         demo.cluster.injector.restart()
-    _say("The injector is back; nobody does anything else:")
+    say("The injector is back; nobody does anything else:")
     demo.show(demo.pods(ready=1, contains="orders-"))
 
 
@@ -261,7 +261,7 @@ def modes(demo: Demo) -> None:
     """Not yet ready to enforce: warn tells the author, audit only the audit log."""
     for mode in ("warn", "audit"):
         where = demo.enrol(mode)
-        _say(f"In {where}, labelled {MODE_LABEL}={mode}:")
+        say(f"In {where}, labelled {MODE_LABEL}={mode}:")
         demo.apply(_pod("shop-debug", where, hostNetwork=True))
 
 
@@ -307,13 +307,13 @@ def unknown_revision(demo: Demo) -> None:
     plane = demo.cluster.plane
     labels = {"istio.io/rev": "canary"}
     outside = plane.new_namespace("not-enrolled", labels=labels)
-    _say(f"In {outside}, which only Istio watches:")
+    say(f"In {outside}, which only Istio watches:")
     demo.apply(_pod("orders", outside))
     if _proxy(plane.api.get("Pod", "orders", outside)):
         raise DemoError("the revision is installed after all")
-    _answer("orders runs NOT meshed, and nothing says so", good=False)
+    answer("orders runs NOT meshed, and nothing says so", good=False)
     inside = plane.new_namespace("mendix", labels={**labels, MESH_LABEL: "istio"})
-    _say(f"In {inside}, which mendix-mesh guards:")
+    say(f"In {inside}, which mendix-mesh guards:")
     demo.apply(_pod("orders", inside), refused="proxy-missing")
 
 
@@ -322,11 +322,11 @@ def ambient(demo: Demo) -> None:
     where = demo.cluster.enrol(mesh="ambient")
     demo.apply(_pod("orders", where))
     labels = demo.cluster.plane.api.get("Pod", "orders", where)["metadata"]["labels"]
-    _answer(f"orders is labelled istio.io/dataplane-mode={labels[DATAPLANE]}", good=True)
-    _say(f"$ kubectl label pod orders {DATAPLANE}-", "bold")
+    answer(f"orders is labelled istio.io/dataplane-mode={labels[DATAPLANE]}", good=True)
+    say(f"$ kubectl label pod orders {DATAPLANE}-", "bold")
     unlabel = ("label", "pod", "orders", f"{DATAPLANE}-", "-n", where)
     done = demo.cluster.plane.kubectl(*unlabel, check=False)
-    _answer((done.stdout + done.stderr).strip(), good=done.returncode == 0)
+    answer((done.stdout + done.stderr).strip(), good=done.returncode == 0)
     if "mesh-label-removed" not in done.stderr:
         raise DemoError("a running pod could be taken out of ambient")
 
@@ -390,22 +390,22 @@ def _failed_create(api: Api, namespace: str, name: str) -> str:
     return ""
 
 
-def _heading(text: str) -> None:
+def heading(text: str) -> None:
     console.print()
     console.print(text, style="bold cyan")
 
 
-def _say(text: str, style: str = "") -> None:
+def say(text: str, style: str = "") -> None:
     console.print(f"  {text}" if text else "", style=style)
 
 
-def _answer(text: str, *, good: bool) -> None:
+def answer(text: str, *, good: bool) -> None:
     for line in text.splitlines():
         console.print(Text(textwrap.indent(line, "    "), style="green" if good else "red"))
 
 
 def _epilogue(seconds: float) -> None:
-    _heading(f"All of it held ({seconds:.0f} s). Next:")
+    heading(f"All of it held ({seconds:.0f} s). Next:")
     for line in (
         "make test                      every test, on the same kind of cluster",
         "make demo KEEP=1               the cluster stays up for you to try things",
@@ -414,27 +414,27 @@ def _epilogue(seconds: float) -> None:
         f"kubectl label ns NAME {MESH_LABEL}=linkerd {MODE_LABEL}=warn",
         "                               after an install (README.md): start by watching",
     ):
-        _say(line)
+        say(line)
 
 
 def _keep(plane: ControlPlane) -> None:
     """Hold the cluster until the user is done: a shell on a terminal, else until a signal."""
     kubectl = plane.binaries["kubectl"]
-    _heading("The cluster stays up.")
-    _say(f"kubeconfig: {plane.kubeconfig}")
+    heading("The cluster stays up.")
+    say(f"kubeconfig: {plane.kubeconfig}")
     # To be let in, an ordinary user must first enter the user namespace that netns.py made.
     user = "--user --preserve-credentials " if ORDINARY_USER else ""
-    _say(
+    say(
         f"from another terminal, as the same user: nsenter -t {os.getpid()} {user}--net "
         f"{kubectl} --kubeconfig {plane.kubeconfig} get pods -A"
     )
     if sys.stdin.isatty():
-        _say("This shell has kubectl and KUBECONFIG; leave it to end the cluster.")
+        say("This shell has kubectl and KUBECONFIG; leave it to end the cluster.")
         path = f"{kubectl.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
         environment = {**os.environ, "KUBECONFIG": str(plane.kubeconfig), "PATH": path}
         subprocess.run([os.environ.get("SHELL", "/bin/sh")], check=False, env=environment)
         return
-    _say("End it with Ctrl-C or SIGTERM.")
+    say("End it with Ctrl-C or SIGTERM.")
     with _until_signalled() as wait:
         wait()
 

@@ -9,7 +9,8 @@ from webhook.policy import checks
 
 ROOT = Path(__file__).parents[2]
 GUIDES = sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))
-PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", *GUIDES]
+CHART = "charts/mendix-mesh/README.md"
+PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", CHART, *GUIDES]
 
 
 def test_the_readme_names_every_check_and_no_other() -> None:
@@ -22,13 +23,25 @@ def test_the_readme_names_every_check_and_no_other() -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_links_within_the_project_lead_somewhere(page: str) -> None:
-    text = (ROOT / page).read_text()
-    targets = re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", text)
-    assert [target for target in targets if not ((ROOT / page).parent / target).exists()] == []
+    place = ROOT / page
+    links = re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", place.read_text())
+    lost = [
+        f"{file}#{anchor}"
+        for file, anchor in links
+        if not (target := (place.parent / file) if file else place).exists()
+        or (anchor and anchor not in anchors(target))
+    ]
+    assert lost == []
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_make_targets_that_are_named_exist(page: str) -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"`make ([a-z]+)", (ROOT / page).read_text()))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"`make ([a-z-]+)", (ROOT / page).read_text()))
     assert named <= targets

@@ -103,11 +103,13 @@ class Exemption(_Selected, frozen=True, kw_only=True, rename="camel"):
 class LevelChange(_Selected, frozen=True, kw_only=True, rename="camel"):
     """Another level for a check, for all pods or some."""
 
-    check: CheckId
+    check: Annotated[CheckId, Meta(description="Id of the check.")]
     level: Annotated[
         Literal["deny", "advise"], Meta(description="deny refuses the pod, advise only warns.")
     ]
-    namespaces: list[Text] = msgspec.field(default_factory=lambda: ["*"])
+    namespaces: Annotated[list[Text], Meta(description="Names or globs; * is every namespace.")] = (
+        msgspec.field(default_factory=lambda: ["*"])
+    )
 
 
 class Linkerd(_Strict, frozen=True, kw_only=True, rename="camel"):
@@ -204,10 +206,18 @@ class Istio(_Strict, frozen=True, kw_only=True, rename="camel"):
 class Allow(_Selected, frozen=True, kw_only=True, rename="camel"):
     """Traffic that some pods may lead past the mesh: ports, subnets, injection templates."""
 
-    inbound_ports: PortList = ""
-    outbound_ports: PortList = ""
-    subnets: list[Text] = []
-    templates: list[Text] = []
+    inbound_ports: Annotated[
+        PortList, Meta(description="Ports on which clients may reach the pods past the proxy.")
+    ] = ""
+    outbound_ports: Annotated[
+        PortList, Meta(description="Ports to which the pods may connect past the proxy.")
+    ] = ""
+    subnets: Annotated[
+        list[Text], Meta(description="Subnets to which the pods may connect so, as written.")
+    ] = []
+    templates: Annotated[
+        list[Text], Meta(description="Istio's injection templates that the pods may ask for.")
+    ] = []
     until: Annotated[
         datetime.date | None, Meta(description="Last day; afterwards it allows nothing.")
     ] = None

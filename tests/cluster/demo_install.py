@@ -1,0 +1,189 @@
+"""`make demo-install`: install, first meshed pod, first refusal, upgrade, uninstall, as they go.
+
+What is typed is what the guides say (docs/install.md, rollout.md, upgrade.md), on a real API server
+with the real helm and cert-manager; Linkerd's injector is a stand-in, and kwok simulates the nodes.
+"""
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from tests.cluster import build, netns
+from tests.cluster.api import Refused, wait_for
+from tests.cluster.certmanager import CertManager
+from tests.cluster.demo import DemoError, answer, heading, say
+from tests.cluster.guides import Reader, commands
+from tests.cluster.helm import Release
+from tests.cluster.kubelet import ServerKubelet
+from tests.cluster.load import JOINS, Load
+from tests.cluster.mesh import MeshCluster
+from tests.cluster.plane import ControlPlane
+from tests.cluster.workloads import pod, pods_of, ready_pods, sidecar_of, workload
+from tests.standins.linkerd_server import LinkerdInjector
+
+WHERE = "mendix-mesh"
+
+
+class Story:
+    """The reader of the guides, what they type and what comes of it."""
+
+    def __init__(self, cluster: MeshCluster, home: Path) -> None:
+        self.cluster = cluster
+        self.namespace = cluster.plane.new_namespace("mendix")
+        self.reader = Reader(cluster.plane, home, self.namespace)
+        self.typed: list[str] = []
+        """The guides' lines so far, as they stand in the guides."""
+
+    def type(self, block: str) -> None:
+        """Show and run each line of a guide's block, and its answer but for what helm adds."""
+        for line in block.strip().splitlines():
+            self.typed.append(line)
+            say(f"$ {self.reader.of(line)}", "bold")
+            answer(self.reader.run(line).partition("\nNOTES:")[0].strip(), good=True)
+
+    def apply(self, name: str, *, refused: str = "", **spec: Any) -> None:
+        """Show `kubectl apply` of a pod; `refused` names the check that is to refuse it."""
+        say(f"$ kubectl apply -n {self.namespace} -f {name}.yaml", "bold")
+        text = yaml.safe_dump(pod(self.namespace, name, **spec))
+        done = self.cluster.plane.kubectl("apply", "--filename=-", input=text, check=False)
+        answer((done.stdout + done.stderr).strip(), good=not done.returncode)
+        if bool(done.returncode) != bool(refused) or refused not in done.stderr:
+            raise DemoError(f"expected {refused or 'no refusal'} of {name}")
+
+    def show(self) -> None:
+        """A line for each pod of the app: is it meshed?"""
+        for one in pods_of(self.cluster.api, self.namespace):
+            shape = sidecar_of(one)
+            said = f"meshed: linkerd-proxy, {shape} sidecar" if shape else "NOT meshed"
+            answer(f"{one['metadata']['name']:<28} {said}", good=bool(shape))
+
+    def await_mode(self, mode: str) -> None:
+        self.cluster.await_judge(self.namespace, mode and f"linkerd.{mode}")
+
+
+def before(story: Story) -> None:
+    """Before: a Mendix namespace with an app, and Linkerd; the app is outside the mesh."""
+    story.cluster.api.create(workload("Deployment", story.namespace, replicas=2))
+    ready_pods(story.cluster.api, story.namespace, count=2)
+    story.show()
+
+
+def install(story: Story) -> None:
+    """Install: one command, with cert-manager there already."""
+    command, _ = commands("install.md", "Install")
+    story.type(command)
+    story.cluster.kubelet.wait_ready(2)
+    story.type("kubectl -n mendix-mesh get certificates,pods")
+
+
+def first_pods(story: Story) -> None:
+    """Label the namespace: what runs stays, and what comes next is in the mesh."""
+    label, restart = commands("rollout.md", "1. Audit: see what is outside")
+    story.type(label)
+    story.await_mode("audit")
+    story.show()
+    story.type(restart)
+
+    def all_meshed() -> bool:
+        found = pods_of(story.cluster.api, story.namespace)
+        return len(found) == 2 and all(map(sidecar_of, found))
+
+    wait_for(all_meshed, why="the app to be meshed")
+    story.show()
+
+
+def first_refusal(story: Story) -> None:
+    """Warn, then enforce: the first pod that is refused."""
+    (warn,) = commands("rollout.md", "2. Warn: tell the authors")
+    story.type(warn)
+    story.await_mode("warn")
+    story.apply("shop-warned", hostNetwork=True)
+    enforce, _ = commands("rollout.md", "3. Enforce: close the gate")
+    story.type(enforce)
+    story.await_mode("enforce")
+    story.apply("shop-debug", refused="host-network", hostNetwork=True)
+
+
+def upgrade(story: Story) -> None:
+    """Upgrade and roll back, while four clients create pods without pause."""
+    where = story.cluster.enrol("enforce", mesh="ambient")
+    story.cluster.await_judge(where, "ambient.enforce")
+    change, back = commands("upgrade.md", "Upgrade")
+    keep = "--reset-then-reuse-values"
+    with Load(story.cluster.plane, where).running() as load:
+        # Of the same version, so something must change for pods to be replaced.
+        story.type(change.replace(keep, f"{keep} --set logLevel=warning"))
+        story.type(back)
+        load.await_total(load.total + 200)
+    answer(f"{load.total} pods created meanwhile: {dict(load.answers)}", good=True)
+    if set(load.answers) != {JOINS}:
+        raise DemoError("a pod was lost")
+
+
+def emergency(story: Story) -> None:
+    """In an emergency: take the gate away, and put it back."""
+    away, back = commands("upgrade.md", "In an emergency")
+    story.type(away)
+    story.await_mode("")
+    story.apply("shop-urgent", hostNetwork=True)
+    story.type(back)
+    story.await_mode("enforce")
+    story.apply("shop-debug", refused="host-network", hostNetwork=True)
+
+
+def uninstall(story: Story) -> None:
+    """Uninstall: pods stay as they are, and nothing is refused any more."""
+    for block in commands("upgrade.md", "Uninstall"):
+        story.type(block)
+    story.show()
+    story.apply("shop-debug", hostNetwork=True)
+
+
+SCENES = (before, install, first_pods, first_refusal, upgrade, emergency, uninstall)
+
+
+def play(cluster: MeshCluster, home: Path) -> Story:
+    """Play all scenes. Raises what a broken promise raises: DemoError, AssertionError, Refused."""
+    story = Story(cluster, home)
+    for number, scene in enumerate(SCENES, 1):
+        heading(f"{number}. {(scene.__doc__ or '').strip()}")
+        scene(story)
+    return story
+
+
+def main() -> None:
+    """Exit code 1 where a promise is broken, 2 where it can't be played here."""
+    started = time.monotonic()
+    try:
+        binaries = build.ensure(build.CORE, Console())
+        netns.enter()
+    except (build.BuildError, netns.NetworkError) as error:
+        say(str(error), "red")
+        raise SystemExit(2) from None
+    with tempfile.TemporaryDirectory(prefix="mendix-mesh-demo-") as folder:
+        say("Starting a cluster, the real cert-manager and Linkerd's stand-in injector ...")
+        home = Path(folder) / "home"
+        home.mkdir()
+        with ControlPlane(Path(folder) / "plane", binaries) as plane, CertManager(plane):
+            release = Release(plane)
+            injector = LinkerdInjector(plane.user("linkerd-proxy-injector", ["system:masters"]))
+            kubelet = ServerKubelet(plane, release.namespace, release.labels)
+            with injector, kubelet:
+                try:
+                    play(MeshCluster(plane, release, kubelet, injector), home)
+                except (AssertionError, DemoError, Refused, TimeoutError) as error:
+                    say(f"The demo failed: {error}", "bold red")
+                    raise SystemExit(1) from None
+    heading(f"All of it held ({time.monotonic() - started:.0f} s).")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        say("Stopped; the cluster is gone.")
+        raise SystemExit(130) from None
