@@ -1,12 +1,15 @@
 """The cluster of Mendix's Terraform module for AWS: what mendix-mesh does to each of its parts.
 
-docs/aws.md tells the same; a claim there has its test here.
+docs/aws.md tells the same.
 """
 
 import contextlib
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.cluster.api import Json, Refused, wait_for
 from tests.cluster.istio import IstioCluster
@@ -205,3 +208,33 @@ def test_with_istio_a_solver_pod_opts_out_until_its_issuer_says_otherwise(
     stored = istio_cluster.api.create(aws.solver_pod(where, annotations=joining))
     containers = [*stored["spec"].get("initContainers", []), *stored["spec"]["containers"]]
     assert "istio-proxy" in {container["name"] for container in containers}
+
+
+def test_with_istio_a_solver_pod_may_be_exempted_as_the_guide_says(
+    istio_cluster: IstioCluster,
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "aws.md").read_text()
+    *_, example = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    settings = yaml.safe_load(example)["settings"]
+    where = istio_cluster.enrol("enforce", mesh="istio")
+    (exemption,) = settings["exemptions"]
+    exemption["namespaces"] = [where]
+    istio_cluster.release.upgrade({"settings": settings})
+    try:
+        istio_cluster.kubelet.wait_ready(2)
+        wait_for(lambda: _is_let_in(istio_cluster, where), why="the exemption to hold")
+        other = aws.solver_pod(where)
+        other["metadata"]["labels"] = {}
+        with pytest.raises(Refused, match="opted-out"):
+            istio_cluster.api.create(other, dry_run=True)
+    finally:
+        istio_cluster.release.upgrade()
+        istio_cluster.kubelet.wait_ready(2)
+
+
+def _is_let_in(cluster: MeshCluster, where: str) -> bool:
+    try:
+        cluster.api.create(aws.solver_pod(where), dry_run=True)
+    except Refused:
+        return False
+    return True

@@ -127,10 +127,10 @@ def test_an_uninstallation_blocks_nothing_and_leaves_nothing_behind(
     with installed(cluster) as release:
         wait_for(lambda: opted_in(cluster, where), why="pods to be opted in")
         with Load(cluster.plane, where).running() as load:
-            load.await_total(1000)
+            load.await_total(500)
             assert set(load.answers) == {JOINS}
             uninstall(cluster, release)
-            load.await_total(load.total + 500)
+            load.await_total(load.total + 300)
     print(f"\nuninstallation: {load.total} pods: {load.answers}")
     assert set(load.answers) == {JOINS, OUTSIDE}
     labels = ",".join(f"{key}={value}" for key, value in release.labels.items())
