@@ -165,18 +165,24 @@ class _Reviewer:
 
     def _one(self, document: Document) -> Iterator[Result]:
         kind = document.content["kind"]
-        if kind == wire.KIND:
-            yield self._review(document)
-        elif kind in TEMPLATES or kind == "Ingress":
-            yield self._manifest(document)
-        elif kind != "Namespace":
+        try:
+            if kind == wire.KIND:
+                yield self._review(document)
+                return
+            if kind in TEMPLATES or kind == "Ingress":
+                yield self._manifest(document)
+                return
+        except objects.UndecodableError as error:
+            # The variables of a mesh's container are read late.
+            document.refuse(str(error))
+        if kind != "Namespace":
             self.skipped[kind] += 1
 
     def _review(self, document: Document) -> Result:
         try:
             body = json.dumps(document.content).encode()
             _, request = request_of(body, ingress=self._ingress)
-        except (objects.UndecodableError, wire.BadReviewError, TypeError, ValueError) as error:
+        except (wire.BadReviewError, TypeError, ValueError) as error:
             document.refuse(str(error))
         return self._judged(document, request, [], True)
 

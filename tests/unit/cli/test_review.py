@@ -248,6 +248,10 @@ def test_a_pod_without_containers_is_unusable_for_nothing_in_it_could_be_judged(
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        (
+            "kind: Pod\nspec: {containers: [{name: linkerd-proxy, env: [null]}]}\n",
+            "-#0 (line 1): not a valid Pod: Expected `object`, got `null` - at `$[0]`",
+        ),
         ("kind: pod\n", "-#0 (line 1): not a valid pod: Kubernetes writes this kind Pod"),
         ("kind: List\nitems: 5\n", "not a valid List: its items are no list"),
         ("kind: Namespace\nmetadata: [a]\n", "not a valid Namespace: Expected `object"),

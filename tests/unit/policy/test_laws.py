@@ -281,10 +281,11 @@ def test_a_verdict_is_always_said_in_words_that_help(
     obj: Any, old: Any, by: str, mode: Mode, given: Settings, final: bool
 ) -> None:
     try:
-        objects.convert(obj)
+        verdict = judge(obj, old, by=by, mode=mode, given=given, final=final)
     except objects.UndecodableError:
+        # Of the whole object, or of the variables of a mesh's container, which are read late.
+        assert objects_are_odd(obj, old)
         return
-    verdict = judge(obj, old, by=by, mode=mode, given=given, final=final)
     for violation in verdict.violations:
         assert violation.check in checks.ids()
         assert violation.field
@@ -292,6 +293,18 @@ def test_a_verdict_is_always_said_in_words_that_help(
         assert violation.fix
     _is_one_line_each(verdict)
     assert verdict.allowed or mode == "enforce"
+
+
+def objects_are_odd(*objs: Any) -> bool:
+    """Whether one of them has a field of another type than Kubernetes gives it."""
+    for obj in objs:
+        try:
+            pod = workload.pod_of(objects.convert(obj), mesh("linkerd"), Request()) if obj else None
+            for placed in pod.containers if pod else ():
+                _ = placed.variables
+        except objects.UndecodableError:
+            return True
+    return False
 
 
 def _is_one_line_each(verdict: Verdict) -> None:
