@@ -6,7 +6,7 @@ and `find`, which yields a violation for each place in the pod. Adding one is ad
 
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from importlib import import_module
 from typing import NamedTuple
 
@@ -18,6 +18,8 @@ from webhook.policy.workload import Pod
 
 #: The longest value, in characters, and the most values that a message shows.
 _LONGEST_VALUE, _MOST_VALUES = 80, 8
+#: Characters, from outside, of a violation that is remembered.
+_LONGEST_REMEMBERED = 512
 
 
 class Violation(msgspec.Struct, frozen=True):
@@ -61,15 +63,24 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     ) -> Violation:
         """A violation at a field, or at a spot that a mesh found, with its own words if any."""
         if isinstance(spot, Spot):
-            return self.violation(
-                spot.field, *spot.values, reason=spot.reason, fix=spot.fix, level=spot.level
-            )
-        text = reason or self.reason
-        if values:
-            text += f" ({_shown(values)})"
-        return Violation(
-            self.id, printable(spot), printable(text), fix or self.fix, level or self.level, values
+            field, values, reason, fix, level = spot
+        else:
+            field = spot
+        size = len(field) + len(reason) + sum(map(len, values))
+        return (_remembered if size <= _LONGEST_REMEMBERED else _violation)(
+            self.id, field, values, reason or self.reason, fix or self.fix, level or self.level
         )
+
+
+def _violation(
+    check: str, field: str, values: tuple[str, ...], reason: str, fix: str, level: Level
+) -> Violation:
+    text = f"{reason} ({_shown(values)})" if values else reason
+    return Violation(check, printable(field), printable(text), fix, level, values)
+
+
+#: Most pods that break a rule break the same one at the same place.
+_remembered = lru_cache(maxsize=512)(_violation)
 
 
 def printable(text: str) -> str:
