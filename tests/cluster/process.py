@@ -9,6 +9,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+# As it was at the start: a test of the build pretends another one, and the test kubelet may start a
+# pod meanwhile.
+_PYTHON = sys.executable
 # Runs in the child before the program: asks Linux for a signal when the parent's thread dies, even
 # by kill -9, and covers the moment in which it is dead already. Not a preexec_fn: that would run
 # Python between fork and exec of a parent with threads.
@@ -52,7 +55,7 @@ class Process:
             raise ProcessError(message)
         self.name = name
         self.log = log
-        leash = [sys.executable, "-I", "-S", "-c", _LEASH, str(int(death_signal)), str(os.getpid())]
+        leash = [_PYTHON, "-I", "-S", "-c", _LEASH, str(int(death_signal)), str(os.getpid())]
         with log.open("ab") as output:
             self._child = subprocess.Popen(
                 [*leash, program, *argv[1:]],
