@@ -28,7 +28,8 @@ def flags(args: Sequence[str], known: frozenset[str], switches: frozenset[str] =
     flag that is unknown, given twice or has no value is among the latter: programs differ in what
     they make of those.
     """
-    short = sum(map(len, args)) <= _LONGEST
+    # Each counts for one more, or a million empty ones would be short.
+    short = len(args) + sum(map(len, args)) <= _LONGEST
     return (_remembered if short else _flags)(tuple(args), known, switches)
 
 

@@ -23,16 +23,23 @@ class _OddError(ValueError):
     """A text that is no plain mapping; half a surrogate pair raises the same kind of error."""
 
 
-@functools.lru_cache(maxsize=64)
 def parse(text: str | None) -> Config | None:
     """The fields by their JSON names; empty where the text is, and None where it can't be read.
 
     A field may be written as `interceptionMode` or as `interception_mode`; both at once are odd.
     """
+    text = text or ""
+    return (_remembered if len(text) <= _LONGEST else _parse)(text)
+
+
+def _parse(text: str) -> Config | None:
     try:
-        return _read(text or "")[0]
+        return _read(text)[0]
     except (ValueError, yaml.YAMLError):
         return None
+
+
+_remembered = functools.lru_cache(maxsize=64)(_parse)
 
 
 def holding(text: str | None) -> str | None:

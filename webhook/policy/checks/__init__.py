@@ -66,7 +66,8 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
             field, values, reason, fix, level = spot
         else:
             field = spot
-        size = len(field) + len(reason) + sum(map(len, values))
+        # Each value counts for one more, or a million empty ones would be short.
+        size = len(field) + len(reason) + len(values) + sum(map(len, values))
         return (_remembered if size <= _LONGEST_REMEMBERED else _violation)(
             self.id, field, values, reason or self.reason, fix or self.fix, level or self.level
         )
