@@ -1,0 +1,432 @@
+"""A connection to a cluster: the official client for its rights and TLS, raw JSON for its objects.
+
+The client's models would decode every field of every object, for hundreds of bytes a field; here
+lists come in pages of JSON, of which each reader decodes what it reads.
+"""
+
+import os
+import random
+import re
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NamedTuple, Self
+from urllib.parse import quote, urlencode
+
+import msgspec
+import urllib3
+import yaml
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+from kubernetes.config.config_exception import ConfigException
+
+from webhook.version import VERSION
+
+#: Objects of one page: of pods with a sidecar some five megabytes.
+PAGE = 250
+#: Seconds in which the API server must take a connection, and answer.
+_CONNECT, _ANSWER = 5.0, 30.0
+#: Times that a call is tried which can't be answered now; the first wait, and the longest.
+_TRIES, _WAIT, _LONGEST_WAIT = 6, 0.25, 8.0
+#: Times that a connection is tried while the API server has never answered: a wrong address.
+_FIRST_TRIES = 2
+_FOR_NOW = frozenset({429, 500, 502, 503, 504})
+#: Methods that do the same when they are done twice; so do patches but for JSON Patch.
+_SAFE_TWICE = frozenset({"GET", "PUT", "DELETE"})
+_PARTIAL = "application/json;as={};g=meta.k8s.io;v=v1"
+_WARNING = re.compile(r'\d{3} \S+ "((?:[^"\\]|\\.)*)"')
+
+Json = dict[str, Any]
+How = Literal["merge", "json", "strategic", "apply"]
+_PATCHES: Mapping[How, str] = {
+    "merge": "application/merge-patch+json",
+    "json": "application/json-patch+json",
+    "strategic": "application/strategic-merge-patch+json",
+    "apply": "application/apply-patch+yaml",
+}
+
+
+class ClusterError(Exception):
+    """No cluster, or one that does not answer; the text is one line: which, why, what to do."""
+
+
+class RefusedError(ClusterError):
+    """The API server said no; the text is its own, as `pods is forbidden: User "x" cannot …`."""
+
+    def __init__(
+        self,
+        code: int,
+        message: str,
+        reason: str = "",
+        causes: list[dict[str, str]] | None = None,
+        token: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        #: The reason of metav1.Status, as `NotFound` or `TooManyRequests`.
+        self.reason = reason
+        #: details.causes of metav1.Status: each with reason, message and field.
+        self.causes = causes or []
+        #: Where a list that has expired can be gone on with, at the state of now.
+        self.token = token
+
+    @property
+    def is_forbidden(self) -> bool:
+        """Whether the user lacks the right: the text names verb, resource and namespace."""
+        return self.code == 403
+
+    @property
+    def is_budget(self) -> bool:
+        """Whether an eviction was refused by a PodDisruptionBudget."""
+        return any(cause.get("reason") == "DisruptionBudget" for cause in self.causes)
+
+
+class Answer(NamedTuple):
+    """What a call gives: the JSON, and the API server's warnings."""
+
+    body: bytes
+    warnings: list[str]
+
+
+class Page(NamedTuple):
+    """Some objects of a list, each as its JSON; and how many are left, where that is known."""
+
+    items: list[msgspec.Raw]
+    remaining: int
+
+
+class _ListMeta(msgspec.Struct, rename="camel"):
+    continue_: str = msgspec.field(name="continue", default="")
+    remaining_item_count: int | None = None
+
+
+class _List(msgspec.Struct):
+    metadata: _ListMeta = msgspec.field(default_factory=_ListMeta)
+    items: list[msgspec.Raw] | None = None
+
+
+class _Named(msgspec.Struct):
+    class Meta(msgspec.Struct):
+        """What the API server orders a list by."""
+
+        name: str = ""
+        namespace: str = ""
+
+    metadata: Meta
+
+
+class _Details(msgspec.Struct):
+    causes: list[dict[str, str]] | None = None
+
+
+class _Status(msgspec.Struct):
+    message: str = ""
+    reason: str = ""
+    details: _Details | None = None
+    metadata: _ListMeta = msgspec.field(default_factory=_ListMeta)
+
+
+_lists = msgspec.json.Decoder(_List)
+_names = msgspec.json.Decoder(_Named)
+_statuses = msgspec.json.Decoder(_Status)
+
+
+def path(version: str, plural: str, namespace: str = "", name: str = "", sub: str = "") -> str:
+    """The path of a collection, or of one object in it, or of its subresource.
+
+    `version` is an apiVersion, as `v1` or `apps/v1`; without a namespace it is all of them.
+    """
+    parts = ["apis" if "/" in version else "api", *version.split("/")]
+    parts += ["namespaces", namespace] if namespace else []
+    parts += [part for part in (plural, name, sub) if part]
+    # Names come from users too: one with a slash in it must not lead elsewhere.
+    return "/" + "/".join(quote(part, safe=":") for part in parts)
+
+
+class Cluster:
+    """One cluster, by the rights of whoever connects. Every call may raise `ClusterError`.
+
+    Calls wait and try again where the API server is busy (429, with its Retry-After), fails (5xx)
+    or was cut off; what changes something only where that can't do it twice. Threads may share it.
+    """
+
+    def __init__(
+        self, api: client.ApiClient, *, context: str = "", namespace: str = "default"
+    ) -> None:
+        self._api = api
+        self._answered = False
+        #: Name of the kubeconfig's context; empty in a pod.
+        self.context = context
+        #: The namespace that commands take where none is named.
+        self.namespace = namespace
+        #: The URL of the API server.
+        self.server = str(api.configuration.host)
+
+    @classmethod
+    def connect(cls, kubeconfig: str | None = None, context: str | None = None) -> Self:
+        """Find the cluster as kubectl does: kubeconfig, KUBECONFIG, ~/.kube/config, else as a pod.
+
+        Nothing is sent yet. Raises `ClusterError` where there is no way to one.
+        """
+        settings = client.Configuration()
+        settings.retries = False  # calls are tried again here, where it is known which may be
+        file = kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
+        named = next((part for part in file.split(os.pathsep) if part), file)
+        if not any(os.path.exists(os.path.expanduser(part)) for part in file.split(os.pathsep)):
+            if not kubeconfig and not context and "KUBERNETES_SERVICE_HOST" in os.environ:
+                return cls._in_pod(settings)
+            raise ClusterError(
+                f"no cluster: there is no kubeconfig {named}; give --kubeconfig, or set KUBECONFIG"
+            )
+        try:
+            contexts, active = config.list_kube_config_contexts(config_file=file)
+            if context:
+                active = next((one for one in contexts if one["name"] == context), None)
+                if active is None:
+                    names = ", ".join(str(one["name"]) for one in contexts)
+                    raise ClusterError(f"{named} has no context {context}; it has: {names}")
+            config.load_kube_config(
+                config_file=file, context=context or None, client_configuration=settings
+            )
+            namespace = active["context"].get("namespace") or "default"
+            return cls(client.ApiClient(settings), context=active["name"], namespace=namespace)
+        except ConfigException as error:
+            why = str(error).removeprefix("Invalid kube-config file. ")
+        except yaml.YAMLError as error:
+            why = f"not YAML: {error}"
+        except (OSError, TypeError, KeyError, ValueError, AttributeError) as error:
+            why = str(error)
+        raise ClusterError(f"can't use the kubeconfig {named}: {_one_line(why)}")
+
+    @classmethod
+    def _in_pod(cls, settings: client.Configuration) -> Self:
+        try:
+            config.load_incluster_config(client_configuration=settings)
+        except ConfigException as error:
+            raise ClusterError(f"no cluster: {_one_line(str(error))}") from None
+        return cls(client.ApiClient(settings))
+
+    def pages(
+        self,
+        where: str,
+        *,
+        labels: str = "",
+        fields: str = "",
+        partial: bool = False,
+        size: int = PAGE,
+    ) -> Iterator[Page]:
+        """The pages of a list, one at a time, ordered by namespace and name.
+
+        With `partial` the objects have metadata alone. A list that became too old to be gone on
+        with (410 Gone) is gone on with at the state of now; no object comes twice.
+        """
+        query = {"limit": str(size), "labelSelector": labels, "fieldSelector": fields}
+        accept = _PARTIAL.format("PartialObjectMetadataList") if partial else ""
+        token, last, skip = "", b"", False
+        while True:
+            try:
+                answer = self.call("GET", where, query={**query, "continue": token}, accept=accept)
+            except RefusedError as error:
+                if error.code != 410 or not token:
+                    raise
+                token, skip = error.token, not error.token
+                continue
+            try:
+                found = _lists.decode(answer.body)
+                items = found.items or []
+                if skip:
+                    items = [raw for raw in items if _key(raw) > last]
+                if items:
+                    last = _key(items[-1])
+            except msgspec.MsgspecError as error:
+                raise ClusterError(f"{self.server}{where} gives no list: {error}") from None
+            token = found.metadata.continue_
+            yield Page(items, found.metadata.remaining_item_count or 0)
+            if not token:
+                return
+
+    def get(self, where: str, *, partial: bool = False) -> Json:
+        """One object, or its metadata alone. Raises `RefusedError` 404 where there is none."""
+        accept = _PARTIAL.format("PartialObjectMetadata") if partial else ""
+        return self._json(self.call("GET", where, accept=accept).body)
+
+    def find(self, where: str, *, partial: bool = False) -> Json | None:
+        """One object, or None where there is none, or no such kind."""
+        try:
+            return self.get(where, partial=partial)
+        except RefusedError as error:
+            if error.code == 404:
+                return None
+            raise
+
+    def create(
+        self, where: str, obj: Mapping[str, Any], *, dry_run: bool = False
+    ) -> tuple[Json, list[str]]:
+        """Create an object in a collection, or post to a subresource, as `…/pods/x/eviction`.
+
+        Gives what is stored, and the API server's warnings.
+        """
+        answer = self.call("POST", where, query=_dry(dry_run), body=obj)
+        return self._json(answer.body), answer.warnings
+
+    def patch(
+        self, where: str, change: Any, *, how: How = "merge", dry_run: bool = False
+    ) -> tuple[Json, list[str]]:
+        """Change an object; gives what is stored, and the API server's warnings.
+
+        `apply` is a server-side apply that takes over the fields it names.
+        """
+        query = {"fieldManager": "mendix-mesh", "force": "true" if how == "apply" else ""}
+        answer = self.call(
+            "PATCH", where, query={**query, **_dry(dry_run)}, body=change, content=_PATCHES[how]
+        )
+        return self._json(answer.body), answer.warnings
+
+    def delete(self, where: str, *, uid: str = "", dry_run: bool = False) -> bool:
+        """Delete an object, the one with this uid if it is given; False where it is gone."""
+        options = {"preconditions": {"uid": uid}} if uid else {}
+        try:
+            self.call("DELETE", where, query=_dry(dry_run), body=options)
+        except RefusedError as error:
+            if error.code == 404 or (uid and error.code == 409):
+                return False
+            raise
+        return True
+
+    def call(
+        self,
+        method: str,
+        where: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        content: str = "application/json",
+        accept: str = "",
+    ) -> Answer:
+        """One call to a path; what is empty in `query` is left out."""
+        twice = method in _SAFE_TWICE or (method == "PATCH" and content != _PATCHES["json"])
+        data = None if body is None else msgspec.json.encode(body)
+        fields = {key: value for key, value in (query or {}).items() if value}
+        for attempt in range(1, _TRIES + 1):
+            wait = _WAIT * 2 ** (attempt - 1)
+            try:
+                got = self._once(method, where, fields, data, content, accept)
+            except urllib3.exceptions.HTTPError as error:
+                self._cut(error, attempt, safe=twice or _never_sent(error))
+            else:
+                self._answered = True
+                if got.status < 300:
+                    return Answer(got.data, _warnings(got.headers.getlist("Warning")))
+                refused = _refused(got, where)
+                again = got.status == 429 or (got.status in _FOR_NOW and twice)
+                if attempt == _TRIES or not again or refused.is_budget:
+                    raise refused
+                wait = _seconds(got.headers.get("Retry-After", "")) or wait
+            # A little less or more: those who were turned away together must not return together.
+            time.sleep(min(_LONGEST_WAIT, wait) * random.uniform(0.8, 1.2))  # noqa: S311
+        raise AssertionError("the last try returns or raises")
+
+    def _cut(self, error: urllib3.exceptions.HTTPError, attempt: int, *, safe: bool) -> None:
+        """Raise `ClusterError` where a call that got no answer is not to be tried again."""
+        tries = _TRIES if self._answered else _FIRST_TRIES
+        if isinstance(error, urllib3.exceptions.SSLError):
+            raise ClusterError(
+                f"can't trust {self.server}: {_reason(error)}; "
+                "see certificate-authority and client-certificate in the kubeconfig"
+            ) from None
+        if attempt >= tries or not safe:
+            hint = "" if self._answered else "; is the context the right one, and the cluster up?"
+            raise ClusterError(f"{self.server} does not answer: {_reason(error)}{hint}") from None
+
+    def _once(
+        self,
+        method: str,
+        where: str,
+        query: Mapping[str, str],
+        data: bytes | None,
+        content: str,
+        accept: str,
+    ) -> urllib3.BaseHTTPResponse:
+        headers = {
+            "Accept": accept or "application/json",
+            "Accept-Encoding": "gzip",
+            "User-Agent": f"mendix-mesh/{VERSION}",
+        }
+        if data is not None:
+            headers["Content-Type"] = content
+        try:
+            self._api.update_params_for_auth(headers, [], ["BearerToken"], where, method, None)
+        except (ApiException, ConfigException) as error:
+            raise ClusterError(f"can't log in to {self.server}: {_one_line(str(error))}") from None
+        pool: urllib3.PoolManager = self._api.rest_client.pool_manager
+        return pool.request(
+            method,
+            f"{self.server}{where}{f'?{urlencode(query)}' if query else ''}",
+            body=data,
+            headers=headers,
+            timeout=urllib3.Timeout(connect=_CONNECT, read=_ANSWER),
+            retries=False,
+            redirect=False,
+        )
+
+    def _json(self, body: bytes) -> Json:
+        try:
+            found = msgspec.json.decode(body)
+        except msgspec.MsgspecError as error:
+            raise ClusterError(f"{self.server} gives no JSON: {error}") from None
+        if not isinstance(found, dict):
+            raise ClusterError(f"{self.server} gives no object")
+        return found
+
+
+def _key(raw: msgspec.Raw) -> bytes:
+    """What lists are ordered by: the object's key in the API server's store."""
+    meta = _names.decode(raw).metadata
+    return (f"{meta.namespace}/{meta.name}" if meta.namespace else meta.name).encode()
+
+
+def _dry(dry_run: bool) -> dict[str, str]:
+    return {"dryRun": "All"} if dry_run else {}
+
+
+def _never_sent(error: Exception) -> bool:
+    """Whether a call did not reach anyone: nobody took the connection."""
+    return isinstance(
+        error, (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
+    )
+
+
+def _refused(got: urllib3.BaseHTTPResponse, where: str) -> RefusedError:
+    """What the API server, or a proxy before it, said."""
+    try:
+        status = _statuses.decode(got.data)
+    except msgspec.MsgspecError:
+        status = _Status()
+    message = status.message or f"HTTP {got.status} {got.reason or ''}".rstrip() + f" for {where}"
+    if got.status == 401:
+        message = "you are not logged in, or no longer: see the user in the kubeconfig"
+    causes = status.details.causes if status.details else None
+    return RefusedError(
+        got.status, _one_line(message), status.reason, causes, status.metadata.continue_
+    )
+
+
+def _warnings(headers: list[str]) -> list[str]:
+    """The texts of Warning headers; one may carry several."""
+    texts = [text for header in headers for text in _WARNING.findall(header)]
+    return [re.sub(r"\\(.)", r"\1", text) for text in texts]
+
+
+def _seconds(header: str) -> float:
+    return float(header) if header.isdigit() else 0.0
+
+
+def _reason(error: object) -> str:
+    """The innermost words of urllib3's errors, without its objects' addresses."""
+    text = _one_line(str(error))
+    return re.sub(
+        r"^.*?Connection\([^)]*\): ", "", re.sub(r"<[^<>]* object at 0x\w+>:? ?", "", text)
+    )
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

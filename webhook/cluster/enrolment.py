@@ -1,0 +1,162 @@
+"""Which namespaces are enrolled, in which mesh and how strictly: what the API server routes by.
+
+The webhook configuration is what decides, so it is what is read: its namespaceSelectors, and the
+paths that they lead to. Where it can't be read, the namespaces' labels are all there is.
+"""
+
+import datetime
+from typing import Annotated, NamedTuple
+
+import msgspec
+
+from webhook.cluster.connection import Cluster, ClusterError, RefusedError, path
+from webhook.cluster.inventory import Namespace
+from webhook.policy.settings import Expression
+from webhook.policy.validate import MODES, Mode
+
+MESH_LABEL = "mendix-mesh.io/mesh"
+MODE_LABEL = "mendix-mesh.io/mode"
+#: Written beside the labels by `discover --enrol`: RFC 3339.
+ENROLLED_AT = "mendix-mesh.io/enrolled-at"
+MESHES = ("linkerd", "istio", "ambient")
+CONFIGURATION = "mendix-mesh"
+_VERSION, _PLURAL = "admissionregistration.k8s.io/v1", "validatingwebhookconfigurations"
+
+
+class Enrolled(NamedTuple):
+    """How a namespace is enrolled."""
+
+    #: linkerd, istio, ambient, or unknown where the label has another value.
+    mesh: str
+    mode: Mode
+    #: Its pods are an ingress controller's.
+    ingress: bool
+    #: Since when, as far as is known: `since_when` tells how.
+    since: datetime.datetime | None
+
+
+class _Service(msgspec.Struct):
+    path: str = ""
+
+
+class _Client(msgspec.Struct):
+    service: _Service | None = None
+    url: str | None = None
+
+
+class _Selector(msgspec.Struct, rename="camel"):
+    match_labels: dict[str, str] = {}
+    match_expressions: list[Expression] = []
+
+
+class _Webhook(msgspec.Struct, rename="camel"):
+    client_config: _Client
+    namespace_selector: _Selector | None = None
+
+
+class _Meta(msgspec.Struct, rename="camel"):
+    uid: str = ""
+    creation_timestamp: datetime.datetime | None = None
+
+
+class _Configuration(msgspec.Struct):
+    metadata: _Meta
+    webhooks: Annotated[list[_Webhook], msgspec.Meta(min_length=1)]
+
+
+class _Route(NamedTuple):
+    """A webhook: which namespaces it is called for, and what its path says."""
+
+    selector: _Selector
+    mesh: str
+    mode: Mode
+    ingress: bool
+
+    def takes(self, namespace: Namespace) -> bool:
+        labels = namespace.labels
+        return all(
+            labels.get(key) == value for key, value in self.selector.match_labels.items()
+        ) and all(one.matches(labels) for one in self.selector.match_expressions)
+
+
+class Enrolment:
+    """Tells how namespaces are enrolled."""
+
+    def __init__(self, routes: list[_Route], why: str = "", meta: _Meta | None = None) -> None:
+        self._routes = routes
+        #: Why the namespaces' labels alone are gone by; empty where the configuration was read.
+        self.unread = why
+        #: The uid of the webhook configuration; empty where there is none, or it can't be read.
+        self.uid = meta.uid if meta else ""
+        self._installed = meta.creation_timestamp if meta else None
+
+    @classmethod
+    def read(cls, cluster: Cluster) -> "Enrolment":
+        """Read the webhook configuration. Raises `ClusterError` where the cluster is not there."""
+        where = path(_VERSION, _PLURAL, name=CONFIGURATION)
+        try:
+            body = cluster.call("GET", where).body
+        except RefusedError as error:
+            if error.code == 404:
+                return cls([], "mendix-mesh is not installed")
+            if error.is_forbidden:
+                return cls([], str(error))
+            raise
+        try:
+            read = msgspec.json.decode(body, type=_Configuration)
+            routes = [route for webhook in read.webhooks if (route := _route(webhook))]
+        except msgspec.MsgspecError as error:
+            raise ClusterError(f"{where} is not what mendix-mesh installs: {error}") from None
+        return cls(routes, meta=read.metadata)
+
+    def of(self, namespace: Namespace) -> Enrolled | None:
+        """How a namespace is enrolled; None where it is not."""
+        mesh, mode = namespace.labels.get(MESH_LABEL), namespace.labels.get(MODE_LABEL)
+        if self.unread:
+            if mesh is None:
+                return None
+            named: Mode = next((known for known in MODES if known == mode), "enforce")
+            known = mesh if mesh in MESHES else "unknown"
+            return Enrolled(known, named, False, self._since(namespace))
+        for route in self._routes:
+            if route.takes(namespace):
+                return Enrolled(route.mesh, route.mode, route.ingress, self._since(namespace))
+        return None
+
+    def _since(self, namespace: Namespace) -> datetime.datetime | None:
+        """Since when a namespace is enrolled; pods that are older had no chance to join.
+
+        By our annotation, which `discover --enrol` writes; else by when the mesh label's manager
+        last wrote, which may be later than the label; else, enrolled by its name in the chart's
+        values, since the webhook is installed. Never before the namespace was created.
+        """
+        times = [namespace.created] if namespace.created else []
+        if MESH_LABEL not in namespace.labels:
+            times += [self._installed] if self._installed else []
+        elif noted := _time(namespace.annotations.get(ENROLLED_AT)):
+            times.append(noted)
+        elif labelled := namespace.labelled(MESH_LABEL):
+            times.append(labelled)
+        return max(times, default=None)
+
+
+def _route(webhook: _Webhook) -> _Route | None:
+    """What a webhook's path says; None where it is no path of ours."""
+    where = webhook.client_config
+    parts = (where.service.path if where.service else where.url or "").split("/")
+    if "validate" not in parts:
+        return None
+    mesh, mode, *tail = [*parts[parts.index("validate") + 1 :], "", ""]
+    known: Mode | None = next((one for one in MODES if one == mode), None)
+    if known is None:
+        return None
+    return _Route(webhook.namespace_selector or _Selector(), mesh, known, tail[0] == "ingress")
+
+
+def _time(text: str | None) -> datetime.datetime | None:
+    """A moment as RFC 3339 writes it; None for any other text."""
+    try:
+        moment = datetime.datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else None
