@@ -48,9 +48,9 @@ format: $(READY) ## Format the code and mend what ruff can mend
 
 lock: $(READY) ## Pin all dependencies anew, with hashes
 	@$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
-		--extra dev --extra cluster pyproject.toml -o requirements/dev.txt
+		--extra dev pyproject.toml -o requirements/dev.txt
 	@$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
-		-c requirements/dev.txt --extra cluster pyproject.toml -o requirements/runtime.txt
+		-c requirements/dev.txt pyproject.toml -o requirements/runtime.txt
 	@echo hatchling | $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header \
 		--python-version 3.11 -c requirements/dev.txt - -o requirements/build.txt
 

@@ -39,10 +39,7 @@ def test_the_locks_hold_what_the_project_asks_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     assert _names(project["dependencies"]) <= _pinned("runtime.txt").keys()
-    assert (
-        _names(project["dependencies"] + extras["cluster"] + extras["dev"])
-        <= _pinned("dev.txt").keys()
-    )
+    assert _names(project["dependencies"] + extras["dev"]) <= _pinned("dev.txt").keys()
 
 
 @pytest.mark.parametrize("lock", LOCKS)

@@ -1,17 +1,12 @@
-"""What the commands that talk to a cluster share: their options, and the connection.
-
-`webhook.cluster` is imported when a connection is made: the client costs a third of a second.
-"""
+"""What the commands that talk to a cluster share: their options, and the connection."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from webhook.cli._errors import BadInputError
-
-if TYPE_CHECKING:
-    from webhook.cluster.connection import Cluster
+from webhook.cluster.connection import Cluster, ClusterError
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -42,16 +37,8 @@ def namespace_options(command: _F) -> _F:
     return command
 
 
-def connect(kubeconfig: str | None, context: str | None) -> "Cluster":
+def connect(kubeconfig: str | None, context: str | None) -> Cluster:
     """Connect to a cluster; where there is no way to one the command ends with exit code 2."""
-    try:
-        from webhook.cluster.connection import Cluster, ClusterError  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("webhook"):
-            raise
-        raise BadInputError(
-            f"this command needs {error.name}: pip install 'mendix-mesh[cluster]'"
-        ) from None
     try:
         return Cluster.connect(kubeconfig, context)
     except ClusterError as error:

@@ -1,23 +1,19 @@
-"""A connection to a cluster: the official client for its rights and TLS, raw JSON for its objects.
+"""A connection to a cluster: raw JSON for its objects.
 
-The client's models would decode every field of every object, for hundreds of bytes a field; here
-lists come in pages of JSON, of which each reader decodes what it reads.
+The official client's models would decode every field of every object, for hundreds of bytes a
+field; here lists come in pages of JSON, of which each reader decodes what it reads. How to reach a
+cluster, and with which rights, is the official client's business: `cluster.login`.
 """
 
-import os
 import random
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple, Self
 from urllib.parse import quote, urlencode
 
 import msgspec
 import urllib3
-import yaml
-from kubernetes import client, config
-from kubernetes.client.exceptions import ApiException
-from kubernetes.config.config_exception import ConfigException
 
 from webhook.version import VERSION
 
@@ -78,6 +74,17 @@ class RefusedError(ClusterError):
     def is_budget(self) -> bool:
         """Whether an eviction was refused by a PodDisruptionBudget."""
         return any(cause.get("reason") == "DisruptionBudget" for cause in self.causes)
+
+
+class Login(NamedTuple):
+    """How to reach an API server."""
+
+    server: str
+    context: str
+    namespace: str
+    pool: urllib3.PoolManager
+    #: Gives the headers that say who asks; it renews a token that runs out.
+    headers: Callable[[], dict[str, str]]
 
 
 class Answer(NamedTuple):
@@ -149,17 +156,15 @@ class Cluster:
     or was cut off; what changes something only where that can't do it twice. Threads may share it.
     """
 
-    def __init__(
-        self, api: client.ApiClient, *, context: str = "", namespace: str = "default"
-    ) -> None:
-        self._api = api
+    def __init__(self, login: Login) -> None:
+        self._login = login
         self._answered = False
         #: Name of the kubeconfig's context; empty in a pod.
-        self.context = context
+        self.context = login.context
         #: The namespace that commands take where none is named.
-        self.namespace = namespace
+        self.namespace = login.namespace
         #: The URL of the API server.
-        self.server = str(api.configuration.host)
+        self.server = login.server
 
     @classmethod
     def connect(cls, kubeconfig: str | None = None, context: str | None = None) -> Self:
@@ -167,43 +172,10 @@ class Cluster:
 
         Nothing is sent yet. Raises `ClusterError` where there is no way to one.
         """
-        settings = client.Configuration()
-        settings.retries = False  # calls are tried again here, where it is known which may be
-        file = kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
-        named = next((part for part in file.split(os.pathsep) if part), file)
-        if not any(os.path.exists(os.path.expanduser(part)) for part in file.split(os.pathsep)):
-            if not kubeconfig and not context and "KUBERNETES_SERVICE_HOST" in os.environ:
-                return cls._in_pod(settings)
-            raise ClusterError(
-                f"no cluster: there is no kubeconfig {named}; give --kubeconfig, or set KUBECONFIG"
-            )
-        try:
-            contexts, active = config.list_kube_config_contexts(config_file=file)
-            if context:
-                active = next((one for one in contexts if one["name"] == context), None)
-                if active is None:
-                    names = ", ".join(str(one["name"]) for one in contexts)
-                    raise ClusterError(f"{named} has no context {context}; it has: {names}")
-            config.load_kube_config(
-                config_file=file, context=context or None, client_configuration=settings
-            )
-            namespace = active["context"].get("namespace") or "default"
-            return cls(client.ApiClient(settings), context=active["name"], namespace=namespace)
-        except ConfigException as error:
-            why = str(error).removeprefix("Invalid kube-config file. ")
-        except yaml.YAMLError as error:
-            why = f"not YAML: {error}"
-        except (OSError, TypeError, KeyError, ValueError, AttributeError) as error:
-            why = str(error)
-        raise ClusterError(f"can't use the kubeconfig {named}: {_one_line(why)}")
+        # The official client costs a third of a second, which no other command should pay.
+        from webhook.cluster.login import log_in  # noqa: PLC0415
 
-    @classmethod
-    def _in_pod(cls, settings: client.Configuration) -> Self:
-        try:
-            config.load_incluster_config(client_configuration=settings)
-        except ConfigException as error:
-            raise ClusterError(f"no cluster: {_one_line(str(error))}") from None
-        return cls(client.ApiClient(settings))
+        return cls(log_in(kubeconfig, context))
 
     def pages(
         self,
@@ -347,18 +319,14 @@ class Cluster:
         accept: str,
     ) -> urllib3.BaseHTTPResponse:
         headers = {
+            **self._login.headers(),
             "Accept": accept or "application/json",
             "Accept-Encoding": "gzip",
             "User-Agent": f"mendix-mesh/{VERSION}",
         }
         if data is not None:
             headers["Content-Type"] = content
-        try:
-            self._api.update_params_for_auth(headers, [], ["BearerToken"], where, method, None)
-        except (ApiException, ConfigException) as error:
-            raise ClusterError(f"can't log in to {self.server}: {_one_line(str(error))}") from None
-        pool: urllib3.PoolManager = self._api.rest_client.pool_manager
-        return pool.request(
+        return self._login.pool.request(
             method,
             f"{self.server}{where}{f'?{urlencode(query)}' if query else ''}",
             body=data,
@@ -421,11 +389,10 @@ def _seconds(header: str) -> float:
 
 
 def _reason(error: object) -> str:
-    """The innermost words of urllib3's errors, without its objects' addresses."""
-    text = _one_line(str(error))
-    return re.sub(
-        r"^.*?Connection\([^)]*\): ", "", re.sub(r"<[^<>]* object at 0x\w+>:? ?", "", text)
-    )
+    """The words of urllib3's errors, without its objects and what each of them says before."""
+    text = re.sub(r"<[^<>]* object at 0x\w+>:? ?", "", _one_line(str(error)))
+    text = re.sub(r"^\w*Connection(Pool)?\([^)]*\): ", "", text)
+    return text.removeprefix("Failed to establish a new connection: ")
 
 
 def _one_line(text: str) -> str:

@@ -31,7 +31,7 @@ class Enrolled(NamedTuple):
     mode: Mode
     #: Its pods are an ingress controller's.
     ingress: bool
-    #: Since when, as far as is known: `since_when` tells how.
+    #: Since when, as far as is known; pods that are older had no chance to join.
     since: datetime.datetime | None
 
 
@@ -103,10 +103,15 @@ class Enrolment:
                 return cls([], str(error))
             raise
         try:
-            read = msgspec.json.decode(body, type=_Configuration)
-            routes = [route for webhook in read.webhooks if (route := _route(webhook))]
+            return cls.parse(body)
         except msgspec.MsgspecError as error:
             raise ClusterError(f"{where} is not what mendix-mesh installs: {error}") from None
+
+    @classmethod
+    def parse(cls, body: bytes) -> "Enrolment":
+        """Take the webhook configuration from its JSON. Raises `MsgspecError`."""
+        read = msgspec.json.decode(body, type=_Configuration)
+        routes = [route for webhook in read.webhooks if (route := _route(webhook))]
         return cls(routes, meta=read.metadata)
 
     def of(self, namespace: Namespace) -> Enrolled | None:
@@ -130,14 +135,12 @@ class Enrolment:
         last wrote, which may be later than the label; else, enrolled by its name in the chart's
         values, since the webhook is installed. Never before the namespace was created.
         """
-        times = [namespace.created] if namespace.created else []
-        if MESH_LABEL not in namespace.labels:
-            times += [self._installed] if self._installed else []
-        elif noted := _time(namespace.annotations.get(ENROLLED_AT)):
-            times.append(noted)
-        elif labelled := namespace.labelled(MESH_LABEL):
-            times.append(labelled)
-        return max(times, default=None)
+        if MESH_LABEL in namespace.labels:
+            noted = _time(namespace.annotations.get(ENROLLED_AT))
+            since = noted or namespace.labelled(MESH_LABEL)
+        else:
+            since = self._installed
+        return max(since, namespace.created) if since and namespace.created else since
 
 
 def _route(webhook: _Webhook) -> _Route | None:

@@ -1,0 +1,33 @@
+"""What `discover` and `audit` take for enrolled is what the chart's selectors route."""
+
+import itertools
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.chart import helm
+from tests.chart.test_routing import (
+    MESH_LABELS,
+    MODE_LABELS,
+    NAMES,
+    VALUE_SETS,
+    expected,
+    labels_of,
+)
+from webhook.cluster.enrolment import Enrolment
+from webhook.cluster.inventory import Namespace
+
+
+@pytest.mark.parametrize("values", VALUE_SETS.values(), ids=VALUE_SETS.keys())
+def test_every_namespace_is_told_as_it_is_routed(values: dict[str, Any]) -> None:
+    configuration = helm.render(values).one("ValidatingWebhookConfiguration")
+    enrolment = Enrolment.parse(json.dumps(configuration).encode())
+    for name, mesh, mode in itertools.product(NAMES, MESH_LABELS, MODE_LABELS):
+        labels = labels_of(name, mesh, mode)
+        found = enrolment.of(
+            msgspec.convert({"metadata": {"name": name, "labels": labels}}, Namespace)
+        )
+        told = found and (found.mesh, found.mode, "/ingress" if found.ingress else "")
+        assert told == expected(name, mesh, mode, values), labels

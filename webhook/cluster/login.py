@@ -1,0 +1,84 @@
+"""How to reach a cluster: by a kubeconfig, or as a pod. Only here the official client is used.
+
+It knows exec plugins, OIDC, tokens that run out, merged kubeconfig files and proxies, as kubectl
+does.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+from kubernetes.config.config_exception import ConfigException
+
+from webhook.cluster.connection import ClusterError, Login
+
+
+def log_in(kubeconfig: str | None, context: str | None) -> Login:
+    """Find the cluster as kubectl does: kubeconfig, KUBECONFIG, ~/.kube/config, else as a pod.
+
+    Raises `ClusterError` where there is no way to one.
+    """
+    settings = client.Configuration()
+    settings.retries = False  # the connection itself knows which calls may be tried again
+    files = kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
+    paths = [os.path.expanduser(part) for part in files.split(os.pathsep) if part]
+    if not any(map(os.path.exists, paths)):
+        if not kubeconfig and not context and "KUBERNETES_SERVICE_HOST" in os.environ:
+            return _in_pod(settings)
+        raise ClusterError(
+            f"no cluster: there is no kubeconfig {files}; give --kubeconfig, or set KUBECONFIG"
+        )
+    try:
+        chosen = _chosen(files, context)
+        config.load_kube_config(
+            config_file=files, context=context or None, client_configuration=settings
+        )
+        namespace = chosen["context"].get("namespace") or "default"
+        return _login(settings, context=str(chosen["name"]), namespace=str(namespace))
+    except ConfigException as error:
+        why = str(error).removeprefix("Invalid kube-config file. ")
+    except yaml.YAMLError as error:
+        why = f"not YAML: {error}"
+    except (OSError, TypeError, KeyError, ValueError, AttributeError) as error:
+        why = str(error)
+    raise ClusterError(f"can't use the kubeconfig {files}: {' '.join(why.split())}")
+
+
+def _chosen(files: str, name: str | None) -> Mapping[str, Any]:
+    """The context of that name, or the current one, as the kubeconfig has it."""
+    contexts, current = config.list_kube_config_contexts(config_file=files)
+    if not name:
+        found: Mapping[str, Any] = current
+        return found
+    for one in contexts:
+        if one["name"] == name:
+            named: Mapping[str, Any] = one
+            return named
+    names = ", ".join(str(one["name"]) for one in contexts)
+    raise ConfigException(f"it has no context {name}, but {names or 'none at all'}")
+
+
+def _in_pod(settings: client.Configuration) -> Login:
+    try:
+        config.load_incluster_config(client_configuration=settings)
+    except ConfigException as error:
+        raise ClusterError(f"no cluster: {error}") from None
+    return _login(settings, context="", namespace="default")
+
+
+def _login(settings: client.Configuration, *, context: str, namespace: str) -> Login:
+    api = client.ApiClient(settings)
+    server = str(settings.host)
+
+    def headers() -> dict[str, str]:
+        made: dict[str, str] = {}
+        try:
+            api.update_params_for_auth(made, [], ["BearerToken"], "", "GET", None)
+        except (ApiException, ConfigException, OSError) as error:
+            raise ClusterError(f"can't log in to {server}: {error}") from None
+        return made
+
+    return Login(server, context, namespace, api.rest_client.pool_manager, headers)
