@@ -12,6 +12,7 @@ from webhook.admission import wire
 from webhook.admission.metrics import Metrics
 from webhook.policy import meshes, messages, objects
 from webhook.policy.checks import Violation
+from webhook.policy.labels import MESHES
 from webhook.policy.meshes import Mesh
 from webhook.policy.mutate import mutate
 from webhook.policy.request import Request
@@ -26,8 +27,6 @@ _logger = logging.getLogger(__name__)
 
 #: An object and its old self are 3 MiB each at most (the API server's limit), and an envelope.
 BODY_LIMIT = 7 * 1024 * 1024
-#: The meshes of the contract; one that this version does not know is refused, not let in.
-MESHES = ("linkerd", "istio", "ambient", "unknown")
 
 _ADMITTED = wire.Response(allowed=True, audit={"verdict": "admitted"})
 _IGNORED = wire.Response(allowed=True)
@@ -55,7 +54,8 @@ class Reviewer:
         #: Path -> route: every path that is served, and no other.
         self.routes: dict[str, Route] = {}
         loaded = meshes.load(settings)
-        for name in MESHES:
+        # One that this version does not know is refused, not let in.
+        for name in (*MESHES, "unknown"):
             mesh = loaded.get(name, loaded["unknown"])
             for end, ingress in (("", False), ("/ingress", True)):
                 self.routes[f"/mutate/{name}{end}"] = Route("mutate", mesh, None, ingress)

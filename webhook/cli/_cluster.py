@@ -1,12 +1,19 @@
 """What the commands that talk to a cluster share: their options, and the connection."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
 
 from webhook.cli._errors import BadInputError
-from webhook.cluster.connection import Cluster, ClusterError
+from webhook.cli._names import namespace_name
+from webhook.cli._settings import parse_settings
+from webhook.cluster.connection import Cluster, ClusterError, RefusedError, path
+from webhook.policy.settings import Settings
+
+_CONFIG_MAP, _KEY = "mendix-mesh-settings", "settings.yaml"
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -24,22 +31,56 @@ def cluster_options(command: _F) -> _F:
     return command
 
 
-def namespace_options(command: _F) -> _F:
-    """Add -n (many), -A and -l; the command says what happens without."""
-    for option in (
-        click.option("-l", "--selector", metavar="LABELS", default="", help="Pods with these "
-                     "labels alone, as kubectl's -l."),
-        click.option("-A", "--all-namespaces", is_flag=True, help="Every namespace."),
-        click.option("-n", "--namespace", "namespaces", multiple=True, metavar="NAME",
-                     help="This namespace; can be given again."),
-    ):  # fmt: skip
-        command = option(command)
-    return command
+def namespaces_option(command: _F) -> _F:
+    """Add -n, which can be given again; the command says what happens without."""
+    return click.option(
+        "-n", "--namespace", "namespaces", multiple=True, metavar="NAME", callback=_names,
+        help="This namespace; can be given again.",
+    )(command)  # fmt: skip
+
+
+def _names(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(namespace_name(ctx, param, name) for name in given))
+
+
+def cluster_settings(cluster: Cluster, namespace: str) -> Settings:
+    """The settings of the release in a namespace; with a warning the defaults where there is none.
+
+    Raises `ClusterError`; what can't be used ends the command with exit code 2.
+    """
+    why = "there is none"
+    try:
+        found = cluster.find(path("v1", "configmaps", namespace, _CONFIG_MAP))
+    except RefusedError as error:
+        if not error.is_forbidden:
+            raise
+        found, why = None, str(error)
+    text = ((found or {}).get("data") or {}).get(_KEY)
+    if text is None:
+        click.echo(
+            f"Warning: default settings are gone by, not those of ConfigMap {namespace}/"
+            f"{_CONFIG_MAP}: {why}; give --settings, or --release-namespace",
+            err=True,
+        )
+        return Settings()
+    return parse_settings(f"ConfigMap {namespace}/{_CONFIG_MAP}", str(text).encode())
 
 
 def connect(kubeconfig: str | None, context: str | None) -> Cluster:
     """Connect to a cluster; where there is no way to one the command ends with exit code 2."""
-    try:
+    with told_in_one_line():
         return Cluster.connect(kubeconfig, context)
+
+
+@contextmanager
+def told_in_one_line() -> Iterator[None]:
+    """End the command with exit code 2 and one line where the cluster refuses or is not there."""
+    try:
+        yield
     except ClusterError as error:
         raise BadInputError(str(error)) from None
+
+
+def interactive() -> bool:
+    """Whether somebody can be asked."""
+    return sys.stdin is not None and sys.stdin.isatty()

@@ -1,10 +1,12 @@
 """Output: for people by rich, for machines as JSON or YAML."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import click
 import msgspec
 import yaml
+from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
@@ -13,12 +15,24 @@ from webhook.policy.mistakes import printable
 FORMATS = ("table", "json", "yaml")
 
 
+class Styled(NamedTuple):
+    """A cell of a table, and its style."""
+
+    text: str
+    style: str = ""
+
+
 class Printer:
     """Prints in one of the formats; colours on a terminal alone, and never with NO_COLOR."""
 
     def __init__(self, form: str) -> None:
         self._form = form
         self._console = Console(highlight=False, markup=False, soft_wrap=True)
+
+    @property
+    def is_table(self) -> bool:
+        """Whether it is for people."""
+        return self._form == "table"
 
     def data(self, value: Any) -> None:
         """Print data for machines: in UTF-8, whatever the terminal's encoding."""
@@ -29,6 +43,27 @@ class Printer:
         else:
             click.echo(msgspec.json.format(msgspec.json.encode(plain), indent=2))
 
+    def table(self, titles: Sequence[str], rows: Sequence[Sequence[str | Styled]]) -> None:
+        """Print aligned columns with their titles above, as kubectl does."""
+        cells = [[_styled(cell) for cell in row] for row in rows]
+        widths = [
+            max(cell_len(title), *(cell_len(row[i].text) for row in cells), 0)
+            for i, title in enumerate(titles)
+        ]
+        for row in [[Styled(title, "dim") for title in titles], *cells]:
+            padded = [
+                (cell.text + " " * (width - cell_len(cell.text)), cell.style)
+                for cell, width in zip(row, widths, strict=True)
+            ]
+            last, style = padded[-1]
+            spaced = [(f"{text}  ", style) for text, style in padded[:-1]]
+            self.parts(*spaced, (last.rstrip(), style))
+
     def parts(self, *parts: tuple[str, str]) -> None:
         """Print one line of parts, each with its style."""
         self._console.print(Text.assemble(*((printable(text), style) for text, style in parts)))
+
+
+def _styled(cell: str | Styled) -> Styled:
+    text, style = (cell, "") if isinstance(cell, str) else cell
+    return Styled(printable(text), style)

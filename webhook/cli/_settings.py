@@ -12,10 +12,15 @@ def read_settings(path: Path | None) -> Settings:
     """The settings in a file, or the defaults; a bad file ends the command with exit code 2."""
     if path is None:
         return Settings()
-    documents = [content for _, content in _manifests.parse(str(path), _manifests.read_bytes(path))]
+    return parse_settings(str(path), _manifests.read_bytes(path))
+
+
+def parse_settings(name: str, data: bytes) -> Settings:
+    """The settings in a YAML text of that name; what can't be used ends the command."""
+    documents = [content for _, content in _manifests.parse(name, data)]
     if len(documents) > 1:
-        raise BadInputError(f"{path}: settings are one YAML document, not {len(documents)}")
+        raise BadInputError(f"{name}: settings are one YAML document, not {len(documents)}")
     try:
         return parse(documents[0] if documents else None, checks=checks.ids())
     except SettingsError as error:
-        raise BadInputError(f"{path}: {error}") from None
+        raise BadInputError(f"{name}: {error}") from None

@@ -3,7 +3,6 @@
 import datetime
 import difflib
 import json
-import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,23 +13,22 @@ import jsonpatch
 import msgspec
 
 from webhook.admission import wire
-from webhook.admission.review import MESHES, request_of
+from webhook.admission.review import request_of
 from webhook.cli import _manifests
 from webhook.cli._errors import BadInputError
 from webhook.cli._manifests import Document
+from webhook.cli._names import namespace_name
 from webhook.cli._output import FORMATS, Printer
 from webhook.cli._settings import read_settings
 from webhook.policy import meshes, objects
 from webhook.policy.checks import Violation
+from webhook.policy.labels import MESH_LABEL, MESHES, MODE_LABEL
 from webhook.policy.meshes import Mesh
 from webhook.policy.mutate import Operation, mutate
 from webhook.policy.request import Request
 from webhook.policy.settings import Settings
 from webhook.policy.validate import MODES, Mode, validate
 from webhook.policy.workload import TEMPLATES
-
-MESH_LABEL = "mendix-mesh.io/mesh"
-MODE_LABEL = "mendix-mesh.io/mode"
 
 
 class Result(msgspec.Struct):
@@ -54,15 +52,6 @@ class Reviewed(msgspec.Struct):
     summary: dict[str, int]
 
 
-def _namespace(_ctx: click.Context, _param: click.Parameter, given: str) -> str:
-    """The name of a namespace as Kubernetes allows it; raises `BadParameter` on any other."""
-    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", given):
-        raise click.BadParameter(
-            f"{given!r} is no namespace: a-z, 0-9 and - make one, 63 of them at most."
-        )
-    return given
-
-
 @click.command(
     "review",
     epilog="""Examples:
@@ -79,7 +68,7 @@ def _namespace(_ctx: click.Context, _param: click.Parameter, given: str) -> str:
     help="Manifests: YAML or JSON, several documents, Lists, AdmissionReviews.",
 )  # fmt: skip
 @click.option(
-    "--mesh", type=click.Choice(MESHES[:3]),
+    "--mesh", type=click.Choice(MESHES),
     help="Mesh of every namespace; else from Namespaces in the input, else linkerd.",
 )  # fmt: skip
 @click.option(
@@ -87,7 +76,11 @@ def _namespace(_ctx: click.Context, _param: click.Parameter, given: str) -> str:
     help="Mode of every namespace; else from Namespaces in the input, else enforce.",
 )  # fmt: skip
 @click.option(
-    "-n", "--namespace", default="default", callback=_namespace, help="For objects that name none."
+    "-n",
+    "--namespace",
+    default="default",
+    callback=namespace_name,
+    help="For objects that name none.",
 )
 @click.option("--final", is_flag=True, help="Judge by evidence: these are stored pods.")
 @click.option("--ingress", is_flag=True, help="The pods are an ingress controller's.")

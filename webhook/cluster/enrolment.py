@@ -11,14 +11,12 @@ import msgspec
 
 from webhook.cluster.connection import Cluster, ClusterError, RefusedError, path
 from webhook.cluster.inventory import Namespace
+from webhook.policy.labels import MESH_LABEL, MESHES, MODE_LABEL
 from webhook.policy.settings import Expression
 from webhook.policy.validate import MODES, Mode
 
-MESH_LABEL = "mendix-mesh.io/mesh"
-MODE_LABEL = "mendix-mesh.io/mode"
 #: Written beside the labels by `discover --enrol`: RFC 3339.
 ENROLLED_AT = "mendix-mesh.io/enrolled-at"
-MESHES = ("linkerd", "istio", "ambient")
 CONFIGURATION = "mendix-mesh"
 _VERSION, _PLURAL = "admissionregistration.k8s.io/v1", "validatingwebhookconfigurations"
 

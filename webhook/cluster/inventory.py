@@ -7,7 +7,7 @@ policy judges, and what shows whether it lives.
 import datetime
 import re
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -118,7 +118,7 @@ class Workload(NamedTuple):
 
 
 class _FieldsOfMeta(msgspec.Struct, frozen=True):
-    labels: dict[str, msgspec.Raw] = msgspec.field(name="f:labels", default_factory=dict)
+    labels: dict[str, Any] = msgspec.field(name="f:labels", default_factory=dict)
 
 
 class _Fields(msgspec.Struct, frozen=True):

@@ -76,7 +76,11 @@ def serving(script: Script, folder: Path) -> Iterator[ScriptedServer]:
             length = int(self.headers.get("Content-Length") or 0)
             asked = Asked(self.command, self.path, dict(self.headers), self.rfile.read(length))
             server.asked.append(asked)
-            reply = script(asked)
+            try:
+                reply = script(asked)
+            except Exception as error:  # handed over to the test's thread
+                failures.append(error)
+                reply = Reply(400)
             body = (
                 reply.body
                 if isinstance(reply.body, bytes)
@@ -96,6 +100,7 @@ def serving(script: Script, folder: Path) -> Iterator[ScriptedServer]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             pass
 
+    failures: list[Exception] = []
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     http.daemon_threads = True
     server = ScriptedServer(f"http://127.0.0.1:{http.server_address[1]}", folder / "kubeconfig")
@@ -107,6 +112,8 @@ def serving(script: Script, folder: Path) -> Iterator[ScriptedServer]:
         http.shutdown()
         thread.join()
         http.server_close()
+    if failures:
+        raise failures[0]
 
 
 def status(code: int, reason: str, message: str, **more: Any) -> Reply:

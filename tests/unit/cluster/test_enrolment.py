@@ -10,8 +10,9 @@ import pytest
 
 from tests.unit.cluster.apiserver import Reply, serving, status
 from webhook.cluster.connection import ClusterError
-from webhook.cluster.enrolment import ENROLLED_AT, MESH_LABEL, MODE_LABEL, Enrolment
+from webhook.cluster.enrolment import ENROLLED_AT, Enrolment
 from webhook.cluster.inventory import Namespace
+from webhook.policy.labels import MESH_LABEL, MODE_LABEL
 
 INSTALLED = "2026-02-01T00:00:00Z"
 

@@ -1,0 +1,377 @@
+"""`mendix-mesh audit`: what it chooses, prints and ends with. Formats are compared with files.
+
+After a wanted change of a format: `python -m tests.unit.cli.test_audit` writes the files again.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from tests.unit.cluster import mendix
+from tests.unit.cluster.world import BEFORE, World, meshed, owned, unmeshed
+from webhook.cli import main
+from webhook.version import VERSION
+
+GOLDEN = Path(__file__).parents[2] / "fixtures" / "audit"
+FORMATS = {"table": "txt", "json": "json", "yaml": "yaml", "sarif": "sarif", "junit": "xml"}
+SETTINGS = """\
+exemptions:
+- checks: [proxy-missing]
+  namespaces: [mendix]
+  selector: {matchLabels: {app: legacy}}
+  reason: replaced in spring
+"""
+
+
+def story() -> World:
+    """One of each state; `crm` must not be read."""
+    world = World()
+    world.install()
+    world.config_map("mendix-mesh", "mendix-mesh-settings", settings_yaml=SETTINGS)
+    world.namespace("mendix", "linkerd")
+    world.namespace("ambient", "ambient", "warn")
+    world.namespace("crm", "istio")
+    world.namespace("others")
+    app = {"app": "shop", "component": "mendix-app", "node-type": "master"}
+    for name, pod, born in (("a", meshed(), BEFORE), ("b", unmeshed(), BEFORE)):
+        pod["metadata"]["labels"] |= app
+        world.pod("mendix", f"shop-master-7fd5-{name}", owned(pod, "Deployment", "shop-master"),
+                  born=born)  # fmt: skip
+    for number in range(5):
+        world.pod("mendix", f"escaped-{number}", owned(unmeshed(), "StatefulSet", "escaped"))
+    legacy = unmeshed()
+    legacy["metadata"]["labels"]["app"] = "legacy"
+    world.pod("mendix", "legacy-0", owned(legacy, "StatefulSet", "legacy"))
+    starting = meshed()
+    starting["status"] = {"initContainerStatuses": [{"name": "linkerd-proxy", "ready": False}]}
+    world.pod("mendix", "mendix-agent-1", owned(starting, "Deployment", "mendix-agent"))
+    world.pod("mendix", "odd", {"metadata": {}, "spec": {"containers": []}})["spec"] = {
+        "containers": 7
+    }
+    world.pod("ambient", "fine", owned(meshed("ambient"), "DaemonSet", "fine"))
+    cut = meshed("ambient")
+    del cut["metadata"]["annotations"]["ambient.istio.io/redirection"]
+    world.pod("ambient", "cut", cut)
+    world.forbidden = ["/api/v1/namespaces/crm/pods", "/api/v1/namespaces/linkerd"]
+    return world
+
+
+def run(world: World, folder: Path, *arguments: str) -> Result:
+    with world.serving(folder) as server:
+        given = ["audit", "--kubeconfig", str(server.kubeconfig), *arguments]
+        return CliRunner().invoke(main, given)
+
+
+def output(form: str, folder: Path) -> str:
+    outcome = run(story(), folder, "-o", form)
+    assert outcome.exit_code == 1, outcome.output
+    return outcome.stdout.replace(f'"version": "{VERSION}"', '"version": "VERSION"')
+
+
+@pytest.mark.parametrize(("form", "suffix"), FORMATS.items())
+def test_the_output_is_as_it_was(tmp_path: Path, form: str, suffix: str) -> None:
+    assert output(form, tmp_path) == (GOLDEN / f"story.{suffix}").read_text()
+
+
+def test_json_and_yaml_say_the_same(tmp_path: Path) -> None:
+    assert json.loads(output("json", tmp_path)) == yaml.safe_load(output("yaml", tmp_path))
+
+
+def test_sarif_has_a_rule_for_each_result(tmp_path: Path) -> None:
+    (run_of,) = json.loads(output("sarif", tmp_path))["runs"]
+    rules = {rule["id"] for rule in run_of["tool"]["driver"]["rules"]}
+    results = run_of["results"]
+    assert {result["ruleId"] for result in results} == rules
+    fingerprints = [result["partialFingerprints"]["finding/v1"] for result in results]
+    assert len(set(fingerprints)) == len(fingerprints)
+    (told,) = run_of["invocations"]
+    assert told["executionSuccessful"] is False
+    assert "crm could not be read" in told["toolExecutionNotifications"][0]["message"]["text"]
+
+
+def test_junit_counts_what_it_holds(tmp_path: Path) -> None:
+    root = ElementTree.fromstring(output("junit", tmp_path))
+    for tag, key in (("testcase", "tests"), ("failure", "failures"), ("error", "errors"),
+                     ("skipped", "skipped")):  # fmt: skip
+        assert root.get(key) == str(len(root.findall(f".//{tag}")))
+        for suite in root:
+            assert suite.get(key) == str(len(suite.findall(f".//{tag}")))
+
+
+def test_names_that_xml_can_not_hold_are_replaced(tmp_path: Path) -> None:
+    world = World()
+    world.install()
+    world.namespace("mendix", "linkerd")
+    pod = unmeshed()
+    pod["metadata"].setdefault("annotations", {})["linkerd.io/inject"] = "\x00\x1b"
+    world.pod("mendix", "a", pod)
+    outcome = run(world, tmp_path, "-o", "junit")
+    assert ElementTree.fromstring(outcome.stdout).get("failures") == "1"
+
+
+# What is audited.
+
+
+def names(outcome: Result) -> list[str]:
+    return [one["name"] for one in json.loads(outcome.stdout)["namespaces"]]
+
+
+def test_without_a_choice_the_enrolled_namespaces_are_audited(tmp_path: Path) -> None:
+    assert names(run(story(), tmp_path, "-o", "json")) == ["ambient", "crm", "mendix"]
+
+
+def test_namespaces_can_be_named(tmp_path: Path) -> None:
+    outcome = run(story(), tmp_path, "-n", "others", "-n", "mendix", "-o", "json")
+    assert names(outcome) == ["others", "mendix"]
+
+
+def test_all_namespaces_can_be_audited(tmp_path: Path) -> None:
+    outcome = run(story(), tmp_path, "-A", "-o", "json")
+    assert names(outcome) == ["ambient", "crm", "mendix", "others"]
+
+
+def test_mendixs_namespaces_can_be_audited(tmp_path: Path) -> None:
+    world = story()
+    mendix.define(world)
+    mendix.resource(world, "StoragePlan", "others", "postgres")
+    assert names(run(world, tmp_path, "--mendix", "-o", "json")) == ["others"]
+
+
+@pytest.mark.parametrize(
+    ("meta", "arguments", "mesh"),
+    [
+        ({}, (), "linkerd"),
+        ({"labels": {"istio-injection": "enabled"}}, (), "istio"),
+        ({}, ("--mesh", "ambient"), "ambient"),
+    ],
+)
+def test_a_namespace_that_is_not_enrolled_is_judged_by_what_fits_it(
+    tmp_path: Path, meta: dict[str, Any], arguments: tuple[str, ...], mesh: str
+) -> None:
+    world = World()
+    world.install()
+    world.namespace("others", **meta)
+    outcome = run(world, tmp_path, "-n", "others", *arguments, "-o", "json")
+    assert json.loads(outcome.stdout)["namespaces"][0]["mesh"] == mesh
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (("-n", "missing"), "there is no namespace missing"),
+        (("--mendix",), "no namespace has a Mendix custom resource: nothing to audit"),
+        ((), "no namespace is enrolled: nothing to audit; see mendix-mesh discover --enrol, or "
+         "name some with -n, -A or --mendix"),
+    ],
+)  # fmt: skip
+def test_nothing_to_audit_is_an_error_and_no_success(
+    tmp_path: Path, arguments: tuple[str, ...], error: str
+) -> None:
+    outcome = run(World(), tmp_path, *arguments)
+    assert outcome.exit_code == 2
+    assert outcome.stderr.splitlines()[-1] == f"Error: {error}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (("-A", "-n", "a"), "give one of -n, -A and --mendix"),
+        (("-n", "../secrets"), "is no namespace"),
+        (("-l", "a=b", "--write-reports"), "without -l"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(
+    tmp_path: Path, arguments: tuple[str, ...], error: str
+) -> None:
+    outcome = run(World(), tmp_path, *arguments)
+    assert outcome.exit_code == 2
+    assert error in outcome.stderr
+
+
+def test_a_namespace_that_must_not_be_looked_at_is_told(tmp_path: Path) -> None:
+    world = story()
+    world.forbidden = ["/api/v1/namespaces/others"]
+    outcome = run(world, tmp_path, "-n", "others", "-n", "ambient", "-o", "json")
+    assert outcome.exit_code == 1
+    (others, ambient) = json.loads(outcome.stdout)["namespaces"]
+    assert others["error"] == 'User "someone" cannot get /api/v1/namespaces/others'
+    assert ambient["coverage"] == 50
+
+
+def test_without_a_connection_it_ends_with_one_line_and_2(tmp_path: Path) -> None:
+    outcome = CliRunner().invoke(main, ["audit", "--kubeconfig", str(tmp_path / "missing")])
+    assert outcome.exit_code == 2
+    assert outcome.stderr == (
+        f"Error: no cluster: there is no kubeconfig {tmp_path / 'missing'}; give --kubeconfig, or "
+        "set KUBECONFIG\n"
+    )
+
+
+def good() -> World:
+    world = World()
+    world.install()
+    world.config_map("mendix-mesh", "mendix-mesh-settings", settings_yaml="{}")
+    world.namespace("mendix", "linkerd")
+    world.pod("mendix", "a", meshed())
+    return world
+
+
+def test_all_in_the_mesh_is_0(tmp_path: Path) -> None:
+    outcome = run(good(), tmp_path)
+    assert (outcome.exit_code, outcome.stderr) == (0, "")
+    assert outcome.stdout.endswith("100% of 1 pod in the mesh (1 meshed)\n")
+
+
+def test_advice_for_pods_in_the_mesh_is_one_line(tmp_path: Path) -> None:
+    world = good()
+    old = meshed()
+    old["metadata"]["annotations"]["linkerd.io/proxy-version"] = "edge-25.1.1"
+    world.pod("mendix", "b", old, born=BEFORE)
+    outcome = run(world, tmp_path)
+    assert outcome.exit_code == 0
+    assert "advice for pods in the mesh, by pods: proxy-outdated 1\n" in outcome.stdout
+
+
+# The settings.
+
+
+def test_the_settings_are_those_of_the_release(tmp_path: Path) -> None:
+    outcome = run(story(), tmp_path, "-o", "json")
+    assert json.loads(outcome.stdout)["pods"]["exempt"] == 1
+    assert "default settings" not in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("forbidden", "why"),
+    [(["/api/v1/namespaces/platform"], 'User "someone" cannot get '), ([], "there is none")],
+)
+def test_settings_that_can_not_be_read_are_told(
+    tmp_path: Path, forbidden: list[str], why: str
+) -> None:
+    world = good()
+    world.forbidden = forbidden
+    outcome = run(world, tmp_path, "--release-namespace", "platform")
+    assert outcome.exit_code == 0
+    assert outcome.stderr.startswith(
+        f"Warning: default settings are gone by, not those of ConfigMap platform/"
+        f"mendix-mesh-settings: {why}"
+    )
+
+
+def test_settings_can_be_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text(SETTINGS + "  until: 2020-01-01\n")
+    outcome = run(story(), tmp_path, "--settings", str(file), "-o", "json")
+    assert json.loads(outcome.stdout)["pods"]["exempt"] == 0
+    assert "ended on 2020-01-01 and does nothing" in outcome.stderr
+
+
+def test_settings_of_the_release_that_are_wrong_are_told(tmp_path: Path) -> None:
+    world = good()
+    world.config_map("mendix-mesh", "mendix-mesh-settings", settings_yaml="optOt: deny")
+    outcome = run(world, tmp_path)
+    assert outcome.exit_code == 2
+    assert "ConfigMap mendix-mesh/mendix-mesh-settings: " in outcome.stderr
+    assert "optOt" in outcome.stderr
+
+
+# Reports.
+
+GROUPS = {
+    "openreports.io": ("openreports.io/v1alpha1", "reports", "Report"),
+    "wgpolicyk8s.io": ("wgpolicyk8s.io/v1alpha2", "policyreports", "PolicyReport"),
+}
+
+
+def serve_reports(world: World, *groups: str) -> None:
+    for group in groups:
+        version, plural, _ = GROUPS[group]
+        world.objects[f"/apis/{version}"] = {"metadata": {}, "resources": [{"name": plural}]}
+
+
+@pytest.mark.parametrize(
+    ("groups", "used"),
+    [(["wgpolicyk8s.io"], "wgpolicyk8s.io"), (list(GROUPS), "openreports.io")],
+)
+def test_a_report_is_written_in_each_namespace_that_was_read(
+    tmp_path: Path, groups: list[str], used: str
+) -> None:
+    world = story()
+    serve_reports(world, *groups)
+    outcome = run(world, tmp_path, "--write-reports")
+    assert outcome.exit_code == 1
+    assert "2 reports written, 0 removed" in outcome.stderr
+    version, plural, kind = GROUPS[used]
+    where = f"/apis/{version}/namespaces/{{}}/{plural}/mendix-mesh"
+    assert where.format("crm") not in world.objects
+    report = world.objects[where.format("mendix")]
+    assert (report["apiVersion"], report["kind"]) == (version, kind)
+    (owner,) = report["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["name"]) == ("ValidatingWebhookConfiguration", "mendix-mesh")
+    results = [result["result"] for result in report["results"]]
+    assert results == sorted(results, key=["fail", "error", "warn", "skip", "pass"].index)
+    assert report["summary"] == {
+        key: results.count(key) for key in ("pass", "fail", "warn", "error", "skip")
+    }
+    assert {"fail", "error", "warn", "skip"} <= set(results)
+    fail = report["results"][0]
+    assert fail["resources"] == [
+        {"apiVersion": "apps/v1", "kind": "Deployment", "namespace": "mendix",
+         "name": "shop-master"}
+    ] or fail["resources"][0]["kind"] == "StatefulSet"  # fmt: skip
+
+
+def test_reports_of_namespaces_that_are_no_longer_audited_are_removed(tmp_path: Path) -> None:
+    world = good()
+    serve_reports(world, "wgpolicyk8s.io")
+    ours = {"labels": {"app.kubernetes.io/managed-by": "mendix-mesh"}}
+    where = "/apis/wgpolicyk8s.io/v1alpha2/namespaces/gone/policyreports/{}"
+    world.add(where.format("mendix-mesh"), {"metadata": dict(ours)})
+    world.add(where.format("others"), {"metadata": {}})
+    named = run(world, tmp_path, "--write-reports", "-n", "mendix")
+    assert "1 reports written, 0 removed" in named.stderr
+    every = run(world, tmp_path, "--write-reports")
+    assert "1 reports written, 1 removed" in every.stderr
+    assert where.format("mendix-mesh") not in world.objects
+    assert where.format("others") in world.objects
+
+
+def test_a_cluster_without_reports_is_told(tmp_path: Path) -> None:
+    outcome = run(good(), tmp_path, "--write-reports")
+    assert outcome.exit_code == 2
+    assert "the cluster has no CRD reports.openreports.io or policyreports.wgpolicyk8s.io" in (
+        outcome.stderr
+    )
+
+
+def test_a_report_that_must_not_be_written_is_told(tmp_path: Path) -> None:
+    world = good()
+    serve_reports(world, "wgpolicyk8s.io")
+    world.forbidden = ["/apis/wgpolicyk8s.io/v1alpha2/namespaces/mendix"]
+    outcome = run(world, tmp_path, "--write-reports")
+    assert outcome.exit_code == 0
+    assert "Warning: no report was written: mendix: User" in outcome.stderr
+
+
+def test_a_report_says_the_same_when_nothing_has_changed(tmp_path: Path) -> None:
+    world = good()
+    serve_reports(world, "wgpolicyk8s.io")
+    written = []
+    for _ in range(2):
+        run(world, tmp_path, "--write-reports")
+        where = "/apis/wgpolicyk8s.io/v1alpha2/namespaces/mendix/policyreports/mendix-mesh"
+        written.append(json.dumps(world.objects[where]))
+    assert written[0] == written[1]
+
+
+if __name__ == "__main__":
+    GOLDEN.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as made:
+        for each, ending in FORMATS.items():
+            (GOLDEN / f"story.{ending}").write_text(output(each, Path(made)))

@@ -1,0 +1,272 @@
+"""`mendix-mesh discover`: Mendix's namespaces, and enrolling them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from tests.unit.cluster import mendix
+from tests.unit.cluster.world import LABELLED, MESH, MODE, Json, World
+from webhook.cli import main
+
+AT = "mendix-mesh.io/enrolled-at"
+
+
+@pytest.fixture
+def world() -> World:
+    """A namespace with its own operator, one that a Global Operator manages, and one of others."""
+    made = World()
+    made.install()
+    mendix.define(made)
+    for name in ("apps", "managed", "others"):
+        made.namespace(name)
+    mendix.operator(made, "apps")
+    for name in ("shop", "crm"):
+        mendix.resource(made, "MendixApp", "apps", name)
+    for name in ("apps", "managed"):
+        mendix.resource(made, "StoragePlan", name, "postgres")
+        mendix.resource(made, "OperatorConfiguration", name, "mendix-operator-configuration")
+    return made
+
+
+def run(world: World, folder: Path, *arguments: str, stdin: str = "") -> Result:
+    with world.serving(folder) as server:
+        given = ["discover", "--kubeconfig", str(server.kubeconfig), *arguments]
+        return CliRunner().invoke(main, given, input=stdin)
+
+
+def found(world: World, folder: Path, *arguments: str) -> dict[str, dict[str, Any]]:
+    outcome = run(world, folder, *arguments, "-o", "json")
+    assert outcome.exit_code == 0, outcome.output
+    return {one["name"]: one for one in json.loads(outcome.stdout)["namespaces"]}
+
+
+def labels(world: World, name: str) -> dict[str, str]:
+    meta = world.objects[f"/api/v1/namespaces/{name}"]["metadata"]
+    marks: dict[str, str] = {**(meta["labels"] or {}), **(meta.get("annotations") or {})}
+    return marks
+
+
+def test_namespaces_are_found_by_their_custom_resources(world: World, tmp_path: Path) -> None:
+    namespaces = found(world, tmp_path)
+    assert list(namespaces) == ["apps", "managed"]
+    assert namespaces["apps"]["resources"] == {
+        "operatorconfigurations": 1, "storageplans": 1, "mendixapps": 2,
+    }  # fmt: skip
+    assert (namespaces["apps"]["operator"], namespaces["managed"]["operator"]) == (
+        "2.25.0", "elsewhere",
+    )  # fmt: skip
+    missing = ["it is not enrolled: mendix-mesh discover --enrol"]
+    assert [one["missing"] for one in namespaces.values()] == [missing, missing]
+
+
+def test_the_table_names_what_is_missing(world: World, tmp_path: Path) -> None:
+    world.namespace("managed", "linkerd")
+    outcome = run(world, tmp_path)
+    assert outcome.stdout.splitlines() == [
+        "NAMESPACE  MESH     MODE     OPERATOR   APPS  MISSING",
+        "apps       -        -        2.25.0     2     "
+        "it is not enrolled: mendix-mesh discover --enrol",
+        "managed    linkerd  enforce  elsewhere  0     -",
+    ]
+    assert outcome.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        (("linkerd", "warn"), "nothing is refused in mode warn: set mendix-mesh.io/mode=enforce"),
+        (("linkred", ""), "no mesh is called linkred: set mendix-mesh.io/mesh to linkerd, istio, "
+         "ambient"),
+    ],
+)  # fmt: skip
+def test_an_enrolment_that_is_not_whole_is_told(
+    world: World, tmp_path: Path, given: tuple[str, str], missing: str
+) -> None:
+    world.namespace("apps", *given)
+    assert found(world, tmp_path)["apps"]["missing"] == [missing]
+
+
+def test_a_label_that_the_webhook_leaves_out_is_told(world: World, tmp_path: Path) -> None:
+    world.namespace("apps", "linkerd")
+    for entry in world.objects[next(key for key in world.objects if "validating" in key)][
+        "webhooks"
+    ]:
+        entry["namespaceSelector"]["matchExpressions"].append(
+            {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["apps"]}
+        )
+    (missing,) = found(world, tmp_path)["apps"]["missing"]
+    assert missing == "its label mendix-mesh.io/mesh has no effect: the webhook leaves this " \
+        "namespace out"  # fmt: skip
+
+
+def test_a_namespace_that_nobody_manages_and_one_without_storage_are_told(tmp_path: Path) -> None:
+    world = World()
+    world.install()
+    world.namespace("apps", "linkerd")
+    mendix.define(world)
+    mendix.resource(world, "MendixApp", "apps", "shop")
+    assert found(world, tmp_path)["apps"]["missing"] == [
+        "it has no StoragePlan, so that no app can be made in it",
+        "no Deployment mendix-operator is to be seen that could manage it",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("image", "version"),
+    [("example.com:5000/mendix-operator@sha256:abc", "unknown"),
+     ("example.com:5000/mendix-operator:2.27.0@sha256:abc", "2.27.0")],
+)  # fmt: skip
+def test_the_operators_version_is_its_images_tag(
+    world: World, tmp_path: Path, image: str, version: str
+) -> None:
+    mendix.operator(world, "apps", image)
+    assert found(world, tmp_path)["apps"]["operator"] == version
+
+
+def test_a_cluster_without_mendix_is_told(tmp_path: Path) -> None:
+    world = World()
+    outcome = run(world, tmp_path)
+    assert (outcome.exit_code, outcome.stdout) == (0, "")
+    assert "no Mendix custom resource is in this cluster" in outcome.stderr
+
+
+def test_a_namespace_that_is_not_mendixs_is_told(world: World, tmp_path: Path) -> None:
+    outcome = run(world, tmp_path, "-n", "apps", "-n", "others")
+    assert "Warning: others has no Mendix custom resource" in outcome.stderr
+    assert "managed" not in outcome.stdout
+
+
+def test_what_must_not_be_seen_is_told(world: World, tmp_path: Path) -> None:
+    world.forbidden = ["/apis/apps/v1", "/apis/admissionregistration.k8s.io",
+                       "/api/v1/namespaces/managed"]  # fmt: skip
+    outcome = run(world, tmp_path)
+    assert outcome.exit_code == 0
+    assert [line.split(":")[1].strip() for line in outcome.stderr.splitlines()] == [
+        "enrolment is told by labels alone", "the operators' versions are not known", "managed",
+    ]  # fmt: skip
+    assert "unknown" in outcome.stdout
+
+
+def test_without_the_right_to_list_custom_resources_it_ends_with_2(
+    world: World, tmp_path: Path
+) -> None:
+    world.forbidden = [f"{mendix.GROUP}/v1alpha1"]
+    outcome = run(world, tmp_path)
+    assert outcome.exit_code == 2
+    assert outcome.stderr.startswith('Error: User "someone" cannot get ')
+    assert len(outcome.stderr.splitlines()) == 1
+
+
+def test_enrolling_labels_what_is_not_enrolled_and_notes_when(world: World, tmp_path: Path) -> None:
+    world.namespace("managed", "linkerd", "audit")
+    # The API server notes it; this one does not.
+    fields: Json = {"f:metadata": {"f:labels": {f"f:{MESH}": {}}}}
+    world.namespace("apps", managedFields=[{"time": LABELLED, "fieldsV1": fields}])
+    outcome = run(world, tmp_path, "--enrol", "--mesh", "linkerd", "--yes")
+    assert outcome.exit_code == 0, outcome.output
+    assert labels(world, "apps") == {MESH: "linkerd", MODE: "warn", AT: LABELLED}
+    assert labels(world, "managed") == {MESH: "linkerd", MODE: "audit"}
+    assert labels(world, "others") == {}
+    assert "apps: mendix-mesh.io/mesh=linkerd, mendix-mesh.io/mode=warn" in outcome.stderr
+    assert "apps is labelled" in outcome.stderr
+
+
+def test_a_dry_run_changes_nothing_and_shows_what_the_api_server_warns_of(
+    world: World, tmp_path: Path
+) -> None:
+    world.warnings["/api/v1/namespaces/apps"] = "3 pods would be refused"
+    outcome = run(world, tmp_path, "--enrol", "--mesh", "istio", "--dry-run", "-n", "apps")
+    assert outcome.exit_code == 0
+    assert "Warning: 3 pods would be refused" in outcome.stderr
+    assert "apps would be labelled" in outcome.stderr
+    assert labels(world, "apps") == {}
+
+
+def test_an_enrolled_namespace_changes_as_far_as_is_asked(world: World, tmp_path: Path) -> None:
+    world.namespace("apps", "linkerd", "warn")
+    outcome = run(world, tmp_path, "--enrol", "--mode", "enforce", "-n", "apps", "-y")
+    assert "(now mendix-mesh.io/mesh=linkerd, mendix-mesh.io/mode=warn)" in outcome.stderr
+    assert labels(world, "apps") == {MESH: "linkerd", MODE: "enforce"}
+    again = run(world, tmp_path, "--enrol", "--mode", "enforce", "-n", "apps", "-y")
+    assert "nothing to do" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("meta", "mesh"),
+    [
+        ({"annotations": {"linkerd.io/inject": "enabled"}}, "linkerd"),
+        ({"labels": {"istio-injection": "enabled"}}, "istio"),
+        ({"labels": {"istio.io/rev": "canary"}}, "istio"),
+        ({"labels": {"istio.io/dataplane-mode": "ambient"}}, "ambient"),
+        # An unmarked one follows the others, if they agree.
+        ({}, "istio"),
+    ],
+)
+def test_the_mesh_is_guessed_by_the_namespaces_own_marks(
+    world: World, tmp_path: Path, meta: dict[str, Any], mesh: str
+) -> None:
+    world.namespace("managed", "istio")
+    world.namespace("apps", **meta)
+    outcome = run(world, tmp_path, "--enrol", "--yes")
+    assert outcome.exit_code == 0, outcome.output
+    assert labels(world, "apps")[MESH] == mesh
+
+
+def test_a_mesh_that_nothing_tells_must_be_given(world: World, tmp_path: Path) -> None:
+    both: Json = {"annotations": {"linkerd.io/inject": "enabled"},
+            "labels": {"istio-injection": "enabled"}}  # fmt: skip
+    world.namespace("apps", **both)
+    outcome = run(world, tmp_path, "--enrol", "--yes", "-n", "apps")
+    assert outcome.exit_code == 2
+    assert outcome.stderr == ("Error: apps: nothing tells which mesh it is to join; give --mesh\n")
+
+
+def test_nobody_to_be_asked_is_an_error_and_changes_nothing(world: World, tmp_path: Path) -> None:
+    outcome = run(world, tmp_path, "--enrol", "--mesh", "istio")
+    assert outcome.exit_code == 2
+    assert outcome.stderr.endswith("nobody is there to be asked: give --yes, or --dry-run\n")
+    assert labels(world, "apps") == {}
+
+
+@pytest.mark.parametrize(("answer", "done"), [("y\n", True), ("n\n", False)])
+def test_somebody_is_asked(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, done: bool
+) -> None:
+    monkeypatch.setattr("webhook.cli.discover.interactive", lambda: True)
+    outcome = run(world, tmp_path, "--enrol", "--mesh", "istio", stdin=answer)
+    assert "Label 2 namespaces? [y/N]" in outcome.stderr
+    assert outcome.exit_code == (0 if done else 1)
+    assert bool(labels(world, "apps")) is done
+
+
+def test_a_refusal_tells_what_was_done(world: World, tmp_path: Path) -> None:
+    arguments = ("--enrol", "--mesh", "istio", "--yes")
+    plain = world.answer
+
+    def refusing(asked: Any) -> Any:
+        if asked.method == "PATCH":
+            world.forbidden = ["/api/v1/namespaces/managed"]
+        return plain(asked)
+
+    world.answer = refusing  # type: ignore[method-assign]
+    outcome = run(world, tmp_path, *arguments)
+    assert outcome.exit_code == 2
+    assert outcome.stderr.splitlines()[-1].endswith("; labelled so far: apps")
+
+
+def test_options_of_enrolling_belong_to_it(world: World, tmp_path: Path) -> None:
+    outcome = run(world, tmp_path, "--mesh", "istio")
+    assert outcome.exit_code == 2
+    assert "belong to --enrol" in outcome.stderr
+
+
+def test_what_is_to_be_done_comes_as_json_too(world: World, tmp_path: Path) -> None:
+    outcome = run(world, tmp_path, "--enrol", "--mesh", "istio", "--dry-run", "-n", "apps",
+                  "-o", "json")  # fmt: skip
+    assert json.loads(outcome.stdout) == {
+        "changes": [{"name": "apps", "labels": {MESH: "istio", MODE: "warn"}, "before": {}}],
+        "dryRun": True,
+    }

@@ -1,0 +1,242 @@
+"""A small cluster in memory, behind an API server that answers by script.
+
+It knows what `webhook.cluster` asks: objects, lists (with the selectors that it uses), merge
+patches, server-side applies and deletions. What a real API server does with the same questions is
+tested in tests/cluster/.
+"""
+
+import copy
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import yaml
+
+from tests.unit.cluster.apiserver import Asked, Reply, ScriptedServer, serving, status
+
+Json = dict[str, Any]
+
+FIXTURES = Path(__file__).parents[2] / "fixtures" / "checks"
+LABELLED = "2026-03-01T12:00:00Z"
+BEFORE, AFTER = "2026-03-01T11:00:00Z", "2026-03-01T13:00:00Z"
+MESH = "mendix-mesh.io/mesh"
+MODE = "mendix-mesh.io/mode"
+CONFIGURATION = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/mendix-mesh"
+
+
+class World:
+    """What the API server has, by path; and which paths, with all below, it forbids or fails on."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, Json] = {}
+        self.forbidden: list[str] = []
+        self.failing: list[str] = []
+        self.warnings: dict[str, str] = {}
+
+    @contextmanager
+    def serving(self, folder: Path) -> Iterator[ScriptedServer]:
+        """Serve it, until the block ends."""
+        with serving(self.answer, folder) as server:
+            yield server
+
+    def add(self, where: str, obj: Json) -> Json:
+        """Put an object at a path, with the metadata that the path says."""
+        parts = where.strip("/").split("/")
+        meta = obj.setdefault("metadata", {})
+        meta["name"] = parts[-1]
+        if "namespaces" in parts[:-2]:
+            meta["namespace"] = parts[parts.index("namespaces") + 1]
+        meta.setdefault("uid", f"uid of {where}")
+        self.objects[where] = obj
+        return obj
+
+    def namespace(self, name: str, mesh: str = "", mode: str = "", **meta: Any) -> None:
+        """Add a namespace, enrolled at LABELLED if a mesh is given."""
+        labels = {MESH: mesh} if mesh else {}
+        labels |= {MODE: mode} if mode else {}
+        fields: Json = {"f:metadata": {"f:labels": {f"f:{label}": {} for label in labels}}}
+        managed = [{"time": LABELLED, "fieldsV1": fields}] if mesh else []
+        whole = {"labels": labels, "managedFields": managed,
+                 "creationTimestamp": "2026-01-01T00:00:00Z", **meta}  # fmt: skip
+        self.add(f"/api/v1/namespaces/{name}", {"metadata": whole})
+
+    def pod(self, namespace: str, name: str, pod: Json, *, born: str = AFTER) -> Json:
+        """Add a running pod, all its containers ready."""
+        made = copy.deepcopy(pod)
+        made["metadata"] |= {"creationTimestamp": born}
+        spec = made["spec"]
+        made["status"] = {
+            "phase": "Running",
+            "containerStatuses": [{"name": c["name"], "ready": True} for c in spec["containers"]],
+            "initContainerStatuses": [
+                {"name": c["name"], "ready": True} for c in spec.get("initContainers", ())
+            ],
+            **made.get("status", {}),
+        }
+        return self.add(f"/api/v1/namespaces/{namespace}/pods/{name}", made)
+
+    def install(self) -> None:
+        """Add the webhook configuration: namespaces by label, as the chart has it."""
+        entries = []
+        for mesh in ("linkerd", "istio", "ambient"):
+            for mode in ("enforce", "warn", "audit"):
+                others = ["warn", "audit"]
+                where = [{"key": MESH, "operator": "In", "values": [mesh]}]
+                where.append(
+                    {"key": MODE, "operator": "NotIn", "values": others}
+                    if mode == "enforce"
+                    else {"key": MODE, "operator": "In", "values": [mode]}
+                )
+                entries.append(
+                    {
+                        "name": f"{mesh}.{mode}.mendix-mesh.io",
+                        "clientConfig": {"service": {"path": f"/validate/{mesh}/{mode}"}},
+                        "namespaceSelector": {"matchExpressions": where},
+                    }
+                )
+        unknown = [
+            {"key": MESH, "operator": "Exists"},
+            {"key": MESH, "operator": "NotIn", "values": ["linkerd", "istio", "ambient"]},
+        ]
+        entries.append(
+            {
+                "name": "unknown",
+                "clientConfig": {"service": {"path": "/validate/unknown/enforce"}},
+                "namespaceSelector": {"matchExpressions": unknown},
+            }
+        )
+        meta = {"creationTimestamp": "2026-01-02T00:00:00Z"}
+        self.add(CONFIGURATION, {"metadata": meta, "webhooks": entries})
+
+    def config_map(self, namespace: str, name: str, **data: str) -> None:
+        """Add a ConfigMap; an underscore in a key stands for a dot."""
+        keys = {key.replace("_", "."): value for key, value in data.items()}
+        self.add(f"/api/v1/namespaces/{namespace}/configmaps/{name}", {"data": keys})
+
+    def answer(self, asked: Asked) -> Reply:
+        """What the API server says."""
+        url = urlsplit(asked.target)
+        query = {key: values[0] for key, values in parse_qs(url.query).items()}
+        if _is_below(url.path, self.failing):
+            return status(500, "InternalError", "etcd is gone")
+        if _is_below(url.path, self.forbidden):
+            message = f'User "someone" cannot {asked.method.lower()} {url.path}'
+            return status(403, "Forbidden", message)
+        if asked.method == "GET":
+            return self._get(url.path, query)
+        if asked.method == "DELETE":
+            gone = self.objects.pop(url.path, None)
+            return Reply() if gone else status(404, "NotFound", "gone")
+        body = json.loads(asked.body)
+        stored = copy.deepcopy(self.objects.get(url.path))
+        if asked.method == "PATCH":
+            applied = "apply" in asked.headers["Content-Type"]
+            if stored is None and not applied:
+                return status(404, "NotFound", f"{url.path} not found")
+            stored = body if applied else _merged(stored, body)
+        assert stored is not None
+        if "dryRun" not in query:
+            self.add(url.path, stored)
+        warning = self.warnings.get(url.path)
+        return Reply(body=stored, headers={"Warning": f'299 - "{warning}"'} if warning else {})
+
+    def _get(self, path: str, query: dict[str, str]) -> Reply:
+        if path in self.objects:
+            return Reply(body=self.objects[path])
+        *_, last = path.split("/")
+        found = [
+            obj for where, obj in sorted(self.objects.items(), key=_key)
+            if _is_in(where, path) and _selected(obj, query)
+        ]  # fmt: skip
+        if found or last in ("pods", "namespaces") or "limit" in query:
+            return self._page(found, query)
+        return status(404, "NotFound", f"{path} not found")
+
+    def _page(self, found: list[Json], query: dict[str, str]) -> Reply:
+        start, size = int(query.get("continue", 0)), int(query.get("limit", 500))
+        rest = len(found) - start - size
+        meta = {"continue": str(start + size), "remainingItemCount": rest} if rest > 0 else {}
+        return Reply(body={"metadata": meta, "items": found[start : start + size]})
+
+
+def _is_below(path: str, roots: list[str]) -> bool:
+    return any(path == root or path.startswith(f"{root}/") for root in roots)
+
+
+def _key(item: tuple[str, Json]) -> str:
+    meta = item[1]["metadata"]
+    return f"{meta.get('namespace', '')}/{meta.get('name', '')}"
+
+
+def _is_in(where: str, collection: str) -> bool:
+    """Whether an object's path is in a collection, of one namespace or of all."""
+    parent, _, _ = where.rpartition("/")
+    if parent == collection:
+        return True
+    head, found, tail = parent.partition("/namespaces/")
+    return bool(found) and f"{head}/{tail.partition('/')[2]}" == collection
+
+
+def _selected(obj: Json, query: dict[str, str]) -> bool:
+    labels = obj["metadata"].get("labels") or {}
+    for part in filter(None, query.get("labelSelector", "").split(",")):
+        key, _, value = part.partition("=")
+        if labels.get(key) != value:
+            return False
+    for part in filter(None, query.get("fieldSelector", "").split(",")):
+        if "!=" in part:
+            if (obj.get("status") or {}).get("phase") == part.partition("!=")[2]:
+                return False
+        elif obj["metadata"]["name"] != part.partition("=")[2]:
+            return False
+    return True
+
+
+def _merged(old: Any, change: Any) -> Any:
+    """JSON Merge Patch, RFC 7386."""
+    if not isinstance(change, dict):
+        return change
+    made = dict(old) if isinstance(old, dict) else {}
+    for key, value in change.items():
+        if value is None:
+            made.pop(key, None)
+        else:
+            made[key] = _merged(made.get(key), value)
+    return made
+
+
+def fixture(check: str, name: str, *, passing: bool = False) -> Json:
+    """A stored pod of the fixtures, which breaks a check or is the nearest that does not."""
+    file = FIXTURES / check / ("pass" if passing else "fail") / f"{name}.yaml"
+    obj: Json = yaml.safe_load(file.read_text())
+    return obj
+
+
+def meshed(mesh: str = "linkerd") -> Json:
+    """A stored pod that is in a mesh."""
+    if mesh == "ambient":
+        pod = fixture("proxy-missing", "ambient-label", passing=True)
+        annotations = pod["metadata"].setdefault("annotations", {})
+        annotations["ambient.istio.io/redirection"] = "enabled"
+        return pod
+    return fixture("proxy-missing", f"{mesh}-native", passing=True)
+
+
+def unmeshed(mesh: str = "linkerd") -> Json:
+    """A stored pod that got no proxy."""
+    name = "ambient-no-label" if mesh == "ambient" else f"{mesh}-injector-down"
+    return fixture("proxy-missing", name)
+
+
+def owned(pod: Json, kind: str, name: str, version: str = "apps/v1") -> Json:
+    """The same pod, managed by a controller; of a Deployment it is by way of a ReplicaSet."""
+    made = copy.deepcopy(pod)
+    if kind == "Deployment":
+        made["metadata"].setdefault("labels", {})["pod-template-hash"] = "7fd5"
+        kind, name = "ReplicaSet", f"{name}-7fd5"
+    reference = {"apiVersion": version, "kind": kind, "name": name, "controller": True}
+    made["metadata"]["ownerReferences"] = [reference]
+    return made

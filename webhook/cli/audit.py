@@ -1,0 +1,285 @@
+"""`mendix-mesh audit`: which running pods are in the mesh, which are not, and why."""
+
+import datetime
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from webhook.cli import _ci
+from webhook.cli._cluster import (
+    cluster_options,
+    cluster_settings,
+    connect,
+    namespaces_option,
+    told_in_one_line,
+)
+from webhook.cli._errors import BadInputError
+from webhook.cli._output import FORMATS, Printer, Styled
+from webhook.cli._settings import read_settings
+from webhook.cluster import reports
+from webhook.cluster.audit import Audited, Auditor, Report, Row, Target, target
+from webhook.cluster.connection import Cluster, RefusedError
+from webhook.cluster.currency import Currency
+from webhook.cluster.discover import guess_mesh, mendix_namespaces
+from webhook.cluster.enrolment import Enrolled, Enrolment
+from webhook.cluster.inventory import Inventory, Namespace
+from webhook.cluster.judge import ORIGINS, STATES, Judge, State
+from webhook.policy.labels import MESHES
+
+
+@click.command(
+    "audit",
+    epilog="""Examples:
+
+    mendix-mesh audit
+
+    mendix-mesh audit -n mendix-apps -o sarif > mesh.sarif
+
+    Exit codes: 0 all are in the mesh, or exempt; 1 some are not, or could not be read;
+    2 no connection, or nothing to audit.""",
+)
+@namespaces_option
+@click.option("-A", "--all-namespaces", "everything", is_flag=True, help="Every namespace.")
+@click.option("--mendix", is_flag=True, help="Mendix's namespaces, as discover finds them.")
+@click.option(
+    "-l", "--selector", "labels", metavar="LABELS", default="", help="Pods with these labels alone."
+)
+@click.option(
+    "--mesh", type=click.Choice(MESHES),
+    help="What namespaces that are not enrolled are judged by; else their own marks, else linkerd.",
+)  # fmt: skip
+@click.option(
+    "--settings", type=click.Path(dir_okay=False, path_type=Path),
+    help="Settings file; else those of the release.",
+)  # fmt: skip
+@click.option(
+    "--release-namespace", default="mendix-mesh", show_default=True, metavar="NAME",
+    help="Where mendix-mesh is installed.",
+)  # fmt: skip
+@click.option(
+    "--write-reports", "write", is_flag=True,
+    help="Write a PolicyReport (or OpenReports' Report) in each namespace.",
+)  # fmt: skip
+@cluster_options
+@click.option(
+    "-o", "--output", type=click.Choice((*FORMATS, "sarif", "junit")), default="table",
+    show_default=True,
+)  # fmt: skip
+def COMMAND(  # noqa: N802 - the name by which commands are found
+    namespaces: tuple[str, ...],
+    everything: bool,
+    mendix: bool,
+    labels: str,
+    mesh: str | None,
+    settings: Path | None,
+    release_namespace: str,
+    write: bool,
+    kubeconfig: str | None,
+    context: str | None,
+    output: str,
+) -> None:
+    """Judge every running pod by evidence: whether the mesh's proxy is in it, and works.
+
+    Without -n, -A or --mendix: the pods of the namespaces that are enrolled.
+    """
+    if sum((bool(namespaces), everything, mendix)) > 1:
+        raise click.UsageError("give one of -n, -A and --mendix")
+    if write and labels:
+        raise click.UsageError("--write-reports is for all pods of a namespace, without -l")
+    cluster = connect(kubeconfig, context)
+    with told_in_one_line():
+        read = read_settings(settings) if settings else cluster_settings(cluster, release_namespace)
+        for line in read.lapsed(datetime.date.today()):
+            click.echo(f"Warning: {line}", err=True)
+        enrolment = Enrolment.read(cluster)
+        inventory = Inventory(cluster)
+        chosen = _Chosen(cluster, inventory, enrolment, mesh)
+        targets = chosen.targets(namespaces, everything=everything, mendix=mendix)
+        auditor = Auditor(inventory, Judge(read), Currency(cluster, read))
+        with _bar(len(targets)) as progress:
+            report = auditor.audit(targets, labels=labels, total=chosen.total, progress=progress)
+        if enrolment.unread:
+            report.notes.append(f"enrolment is told by labels alone: {enrolment.unread}")
+        for note in report.notes:
+            click.echo(f"Warning: {note}", err=True)
+        _print(output, report)
+        if write:
+            _write(cluster, report, enrolment.uid, prune=not namespaces and not mendix)
+    if not report.is_good:
+        raise click.exceptions.Exit(1)
+
+
+class _Chosen:
+    """The namespaces that are to be audited."""
+
+    def __init__(
+        self, cluster: Cluster, inventory: Inventory, enrolment: Enrolment, mesh: str | None
+    ) -> None:
+        self._cluster = cluster
+        self._inventory = inventory
+        self._enrolment = enrolment
+        self._mesh = mesh
+        #: Namespaces in the cluster; 0 where they were not counted.
+        self.total = 0
+
+    def targets(self, named: Sequence[str], *, everything: bool, mendix: bool) -> list[Target]:
+        """How each one is to be judged; where there is none the command ends with exit code 2."""
+        if mendix:
+            named = list(mendix_namespaces(self._cluster))
+            if not named:
+                raise BadInputError("no namespace has a Mendix custom resource: nothing to audit")
+        if named:
+            return [self._named(name) for name in named]
+        found = []
+        for namespace in self._inventory.namespaces():
+            self.total += 1
+            one = self._target(namespace)
+            if everything or one.enrolled:
+                found.append(one)
+        if not found:
+            raise BadInputError(
+                "no namespace is enrolled: nothing to audit; see mendix-mesh discover --enrol, or "
+                "name some with -n, -A or --mendix"
+            )
+        return found
+
+    def _named(self, name: str) -> Target:
+        try:
+            return self._target(self._inventory.namespace(name))
+        except RefusedError as error:
+            if error.code == 404:
+                raise BadInputError(f"there is no namespace {name}") from None
+            if not error.is_forbidden:
+                raise
+            judged = Enrolled(self._mesh or MESHES[0], "enforce", ingress=False, since=None)
+            return Target(name=name, judged=judged, enrolled=False, error=str(error))
+
+    def _target(self, namespace: Namespace) -> Target:
+        mesh = self._mesh or guess_mesh(namespace) or MESHES[0]
+        return target(namespace, self._enrolment, mesh)
+
+
+@contextmanager
+def _bar(total: int) -> Iterator[Callable[[str], None]]:
+    """A progress bar on standard error, where that is a terminal; gone when all is done."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    )  # fmt: skip
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
+        task = progress.add_task("auditing", total=total)
+
+        def told(namespace: str) -> None:
+            progress.update(task, advance=1, description=f"audited {namespace}")
+
+        yield told
+
+
+def _write(cluster: Cluster, report: Report, owner: str, *, prune: bool) -> None:
+    written = reports.write(cluster, report, owner, prune=prune)
+    for error in written.errors:
+        click.echo(f"Warning: no report was written: {error}", err=True)
+    click.echo(f"{written.written} reports written, {written.pruned} removed", err=True)
+
+
+def _print(form: str, report: Report) -> None:
+    if form == "sarif":
+        Printer("json").data(_ci.sarif(report))
+    elif form == "junit":
+        click.echo(_ci.junit(report))
+    elif form == "table":
+        _show(Printer(form), report)
+    else:
+        Printer(form).data(report)
+
+
+_MARKS = {"meshed": "✔", "partly": "!", "unmeshed": "✘", "unknown": "?", "exempt": "○"}
+_STYLES: dict[State, str] = {
+    "meshed": "green", "partly": "yellow", "unmeshed": "bold red", "unknown": "yellow",
+    "exempt": "dim",
+}  # fmt: skip
+
+
+def _show(printer: Printer, report: Report) -> None:
+    """A row a namespace; below, each workload that is not wholly in the mesh, and why."""
+    printer.table(
+        ("NAMESPACE", "MESH", "MODE", "COVERAGE", "PODS", *map(str.upper, STATES)),
+        [_row(one) for one in report.namespaces],
+    )
+    for one in report.namespaces:
+        if one.error:
+            printer.parts()
+            printer.parts((f"✘ {one.name} could not be read: ", "bold red"), (one.error, ""))
+        for row in one.workloads:
+            if row.state != "meshed":
+                _details(printer, one, row)
+    if advice := _advice(report):
+        printer.parts()
+        printer.parts(("advice for pods in the mesh, by pods: ", "bold"), (advice, ""))
+        printer.parts(("      -o json says for which; docs/checks.md what they mean", "dim"))
+    counts = ", ".join(f"{number} {state}" for state, number in report.pods.items() if number)
+    whole = f"{_percent(report.coverage)} of {_pods(sum(report.pods.values()))} in the mesh"
+    printer.parts()
+    printer.parts((whole, "bold"), (f" ({counts})" if counts else "", ""))
+
+
+def _advice(report: Report) -> str:
+    """What is found in workloads that are wholly in the mesh, as `shared-identity 12`."""
+    found: Counter[str] = Counter()
+    for one in report.namespaces:
+        for row in one.workloads:
+            if row.state == "meshed":
+                for finding in row.findings:
+                    found[finding.check] += finding.pods
+    return ", ".join(f"{check} {pods}" for check, pods in found.most_common())
+
+
+def _row(one: Audited) -> list[str | Styled]:
+    style = "green" if one.coverage == 100 else "red" if one.coverage is not None else ""
+    numbers = [
+        Styled(str(one.pods[state]), _STYLES[state] if one.pods[state] else "dim")
+        for state in STATES
+    ]
+    mode = one.mode or "not enrolled"
+    total = str(sum(one.pods.values()))
+    return [Styled(one.name, "bold"), one.mesh, mode, Styled(_percent(one.coverage), style), total,
+            *numbers]  # fmt: skip
+
+
+def _pods(number: int) -> str:
+    return "1 pod" if number == 1 else f"{number} pods"
+
+
+def _percent(coverage: int | None) -> str:
+    return "-" if coverage is None else f"{coverage}%"
+
+
+def _details(printer: Printer, one: Audited, row: Row) -> None:
+    total = sum(row.pods.values())
+    counts = ", ".join(f"{n} {state}" for state, n in row.pods.items() if n)
+    printer.parts()
+    printer.parts(
+        (f"{_MARKS[row.state]} {row.state:<8}", _STYLES[row.state]),
+        (f"  {row.kind} {one.name}/{row.name}", "bold"),
+        (f"  {f'Mendix {row.role}, ' if row.role else ''}{_pods(total)}: {counts}", "dim"),
+    )
+    for finding in row.findings:
+        color = {"deny": "red", "advise": "yellow", "exempt": "dim"}[finding.level]
+        names = ", ".join(finding.examples)
+        more = f" and {finding.pods - len(finding.examples)} more"
+        printer.parts(
+            (f"    {finding.check}", color), (f"  {finding.field}", "cyan"),
+            (f"  {finding.reason}", ""),
+            (f"  [{names}{more if finding.pods > len(finding.examples) else ''}]", "dim"),
+        )  # fmt: skip
+        mend = f"exempt: {finding.fix}" if finding.level == "exempt" else finding.fix
+        printer.parts((f"      {mend}", "dim"))
+        if finding.origin:
+            printer.parts((f"      {ORIGINS[finding.origin]}", "dim"))

@@ -1,0 +1,180 @@
+"""The audit as objects of the cluster: one PolicyReport, or OpenReports' Report, a namespace.
+
+One a namespace, not one a pod: ten thousand reports are half a gigabyte of etcd. They hold no
+times, so that an audit which found nothing new writes nothing. Both kinds have the same fields.
+"""
+
+from collections.abc import Collection, Iterator
+from typing import Any, NamedTuple
+
+import msgspec
+
+from webhook.cluster.audit import Audited, Finding, Report, Row
+from webhook.cluster.connection import Cluster, ClusterError, RefusedError, path
+from webhook.cluster.enrolment import CONFIGURATION
+from webhook.cluster.judge import ORIGINS
+
+NAME = "mendix-mesh"
+_LABELS = {"app.kubernetes.io/managed-by": NAME}
+#: Results of one report: some 600 bytes each, and an object has room for 1.5 MB.
+_MOST = 1000
+
+
+class Kind(NamedTuple):
+    """A kind of report."""
+
+    version: str
+    kind: str
+    plural: str
+
+
+#: OpenReports is the heir of the Policy working group's reports.
+KINDS = (
+    Kind("openreports.io/v1alpha1", "Report", "reports"),
+    Kind("wgpolicyk8s.io/v1alpha2", "PolicyReport", "policyreports"),
+)
+
+
+class _Meta(msgspec.Struct):
+    namespace: str = ""
+    name: str = ""
+    uid: str = ""
+
+
+class _Stored(msgspec.Struct):
+    metadata: _Meta
+
+
+def served(cluster: Cluster) -> Kind:
+    """The kind of report that the cluster has. Raises `ClusterError` where it has none."""
+    for kind in KINDS:
+        group = cluster.find(f"/apis/{kind.version}")
+        if any(one["name"] == kind.plural for one in (group or {}).get("resources", ())):
+            return kind
+    names = " or ".join(f"{kind.plural}.{kind.version.split('/', 1)[0]}" for kind in KINDS)
+    raise ClusterError(f"no reports can be written: the cluster has no CRD {names}; install one")
+
+
+class Written(NamedTuple):
+    """What became of the reports."""
+
+    written: int
+    pruned: int
+    #: Why some could not be written; a line each.
+    errors: list[str]
+
+
+def write(cluster: Cluster, report: Report, owner: str, *, prune: bool) -> Written:
+    """Write a report for each namespace that was read, and with `prune` remove all others of ours.
+
+    `owner` is the uid of the webhook configuration: with it the reports go when mendix-mesh does.
+    """
+    kind = served(cluster)
+    written, errors = 0, []
+    for audited in report.namespaces:
+        if audited.error:
+            continue
+        where = path(kind.version, kind.plural, audited.name, NAME)
+        try:
+            cluster.patch(where, document(kind, audited, owner), how="apply")
+            written += 1
+        except RefusedError as error:
+            errors.append(f"{audited.name}: {error}")
+    pruned = 0
+    if prune:
+        try:
+            pruned = _prune(cluster, kind, {one.name for one in report.namespaces})
+        except RefusedError as error:
+            errors.append(f"old reports stay: {error}")
+    return Written(written, pruned, errors)
+
+
+def _prune(cluster: Cluster, kind: Kind, kept: Collection[str]) -> int:
+    selector = ",".join(f"{key}={value}" for key, value in _LABELS.items())
+    pages = cluster.pages(path(kind.version, kind.plural), labels=selector, partial=True)
+    old = [
+        stored
+        for page in pages
+        for raw in page.items
+        if (stored := msgspec.json.decode(raw, type=_Stored).metadata).name == NAME
+        and stored.namespace not in kept
+    ]
+    return sum(
+        cluster.delete(path(kind.version, kind.plural, one.namespace, one.name), uid=one.uid)
+        for one in old
+    )
+
+
+def document(kind: Kind, audited: Audited, owner: str) -> dict[str, Any]:
+    """The report of a namespace, as an object."""
+    metadata: dict[str, Any] = {"name": NAME, "namespace": audited.name, "labels": _LABELS}
+    if owner:
+        metadata["ownerReferences"] = [
+            {
+                "apiVersion": "admissionregistration.k8s.io/v1",
+                "kind": "ValidatingWebhookConfiguration",
+                "name": CONFIGURATION,
+                "uid": owner,
+            }
+        ]
+    order = {"fail": 0, "error": 1, "warn": 2, "skip": 3, "pass": 4}
+    results = sorted(_results(audited), key=lambda one: order[one["result"]])
+    summary = dict.fromkeys(("pass", "fail", "warn", "error", "skip"), 0)
+    for result in results:
+        summary[result["result"]] += 1
+    made: dict[str, Any] = {
+        "apiVersion": kind.version,
+        "kind": kind.kind,
+        "metadata": metadata,
+        "scope": {"apiVersion": "v1", "kind": "Namespace", "name": audited.name},
+        "summary": summary,
+        "results": results[:_MOST],
+    }
+    return made
+
+
+def _results(audited: Audited) -> Iterator[dict[str, Any]]:
+    """What was found in each workload; of one in which nothing was, that it passes."""
+    for row in audited.workloads:
+        if not row.findings:
+            yield _result(audited, row, "pass", {"rule": "in-mesh", "message": "in the mesh"})
+        for finding in row.findings:
+            where = {
+                "rule": finding.check,
+                "severity": {"deny": "high", "advise": "low", "exempt": "info"}[finding.level],
+                "message": message(finding),
+            }
+            outcome = {"deny": "fail", "advise": "warn", "exempt": "skip"}[finding.level]
+            if finding.check == "unreadable":
+                outcome = "error"
+            yield _result(audited, row, outcome, where)
+
+
+def _result(audited: Audited, row: Row, outcome: str, more: dict[str, Any]) -> dict[str, Any]:
+    resource = {
+        "apiVersion": row.api_version,
+        "kind": row.kind,
+        "namespace": audited.name,
+        "name": row.name,
+    }
+    return {
+        "source": NAME,
+        "policy": NAME,
+        "category": "Service mesh",
+        "result": outcome,
+        "scored": outcome in ("pass", "fail"),
+        "resources": [resource],
+        "properties": {"mesh": audited.mesh, "state": row.state},
+        **more,
+    }
+
+
+def message(finding: Finding) -> str:
+    """A finding in one line: field, reason, way out, how many pods and since when."""
+    text = f"{finding.field}: {finding.reason}" if finding.field else finding.reason
+    text += f"; {'exempt: ' if finding.level == 'exempt' else ''}{finding.fix}"
+    if finding.origin:
+        text += f" ({ORIGINS[finding.origin]})"
+    names = ", ".join(finding.examples)
+    more = finding.pods - len(finding.examples)
+    return f"{text} [{names}{f' and {more} more' if more else ''}]"
