@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo demo-install test unit fuzz check format lock docs golden tools image bench soak serve clean
+.PHONY: help demo demo-install test unit fuzz check format lock docs golden tools image bench scale soak serve clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -72,6 +72,9 @@ image: $(READY) ## The image as a file tree and a tar, without a container engin
 
 bench: $(READY) ## Speed beside the Go webhooks of the field, in one run of 15 minutes (QUICK=1: two)
 	@$(BIN)/python -m tests.bench $(if $(QUICK),--quick)
+
+scale: $(READY) ## Time and memory of an audit: 1,000 namespaces, 20,000 pods (NAMESPACES=N, PODS=N)
+	@$(BIN)/python -m tests.cluster.scale $(if $(NAMESPACES),--namespaces $(NAMESPACES)) $(if $(PODS),--pods $(PODS))
 
 soak: $(READY) ## Fault tests with 20,000 reviews each, then 30 minutes of load (MINUTES=N)
 	@$(BIN)/python -m tests.faults $(if $(MINUTES),--minutes $(MINUTES))

@@ -104,6 +104,8 @@ class ControlPlane:
         self._stack = contextlib.ExitStack()
         self._processes: list[Process] = []
         self._server = ""
+        self.etcd = ""
+        """The URL of etcd, which also speaks JSON over HTTP."""
         self._api: Api | None = None
         self._audit_read = 0  # bytes of the log that are in the events
         self._audit_events: list[Json] = []
@@ -279,7 +281,7 @@ class ControlPlane:
         self._start_nodes()
 
     def _start_api_server(self, ports: Mapping[str, int]) -> None:
-        etcd = f"http://127.0.0.1:{ports['etcd']}"
+        etcd = self.etcd = f"http://127.0.0.1:{ports['etcd']}"
         peer = f"http://127.0.0.1:{ports['peer']}"
         self._run_in_background(
             "etcd",

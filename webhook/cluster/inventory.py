@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from webhook.cluster.connection import Cluster, Page, RefusedError, path
+from webhook.cluster.connection import PAGE, Cluster, Page, RefusedError, path
 from webhook.policy import objects
 from webhook.policy.objects import UndecodableError
 
@@ -190,15 +190,16 @@ def decode(raw: msgspec.Raw | bytes) -> LivePod:
 
 
 class Inventory:
-    """Lists of a cluster, streamed. Every method may raise `ClusterError`."""
+    """Lists of a cluster, streamed, `page` objects at a time. All may raise `ClusterError`."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, *, page: int = PAGE) -> None:
         self._cluster = cluster
+        self._page = page
         self._owners: dict[tuple[str, str, str, str], Workload] = {}
 
     def namespaces(self, labels: str = "") -> Iterator[Namespace]:
         """Every namespace, or those that a label selector selects."""
-        for page in self._cluster.pages(path("v1", "namespaces"), labels=labels):
+        for page in self._cluster.pages(path("v1", "namespaces"), labels=labels, size=self._page):
             for raw in page.items:
                 yield _namespaces.decode(raw)
 
@@ -217,7 +218,7 @@ class Inventory:
     def pages(self, namespace: str = "", *, labels: str = "", fields: str = "") -> Iterator[Page]:
         """The same as pages: for who must know how many are left."""
         where = path("v1", "pods", namespace)
-        return self._cluster.pages(where, labels=labels, fields=fields)
+        return self._cluster.pages(where, labels=labels, fields=fields, size=self._page)
 
     def workload(self, pod: LivePod) -> Workload:
         """What owns a pod: its controller, that one's controller, and so on.

@@ -1,0 +1,122 @@
+"""`mendix-mesh` as a user runs it: a process of its own, by a kubeconfig, with a user's rights."""
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.cluster.api import Api, Json, Refused
+from tests.cluster.plane import ControlPlane
+
+RIGHTS = Path(__file__).parents[2] / "docs" / "rbac.yaml"
+ACCOUNT, NAMESPACE = "mendix-mesh-auditor", "mendix-mesh"
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def data(self) -> Any:
+        """What it printed, as JSON."""
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True)
+class Command:
+    """Runs the command with the rights that a kubeconfig gives."""
+
+    kubeconfig: Path
+
+    def __call__(self, *arguments: str, codes: Sequence[int] = (0,)) -> Done:
+        """Run it; fails where the exit code is none of `codes`, or there is a traceback."""
+        done = subprocess.run(
+            [sys.executable, "-m", "webhook", *arguments],
+            check=False,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "KUBECONFIG": str(self.kubeconfig)},
+            timeout=110,
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        assert done.returncode in codes, f"{done.returncode}: {done.stdout}{done.stderr}"
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def audit(self, *arguments: str, codes: Sequence[int] = (0, 1)) -> Json:
+        """Audit; gives the report."""
+        report: Json = self("audit", *arguments, "-o", "json", codes=codes).data
+        return report
+
+
+def as_admin(plane: ControlPlane) -> Command:
+    """The command with all rights."""
+    return Command(plane.kubeconfig)
+
+
+def as_account(
+    plane: ControlPlane, *roles: str, name: str = ACCOUNT, server: str = "", ca: bytes = b""
+) -> Command:
+    """The command as a ServiceAccount, by a token, with these ClusterRoles of docs/rbac.yaml.
+
+    Its own account has the auditor's from there; `server` and `ca` say where else to call.
+    """
+    documents = list(yaml.safe_load_all(RIGHTS.read_text()))
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
+    for obj in (namespace, *documents):
+        _apply(plane.api, obj)
+    subject = {"kind": "ServiceAccount", "name": name, "namespace": NAMESPACE}
+    if name != ACCOUNT:
+        account = {"apiVersion": "v1", "kind": "ServiceAccount"}
+        _apply(plane.api, {**account, "metadata": {"name": name, "namespace": NAMESPACE}})
+    for role in roles:
+        _apply(
+            plane.api,
+            {
+                "apiVersion": "rbac.authorization.k8s.io/v1",
+                "kind": "ClusterRoleBinding",
+                "metadata": {"name": f"{name}-{role}"},
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole",
+                            "name": role},
+                "subjects": [subject],
+            },
+        )  # fmt: skip
+    token = plane.api.create_subresource(
+        "ServiceAccount", name, NAMESPACE, "token",
+        {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}},
+    )["status"]["token"]  # fmt: skip
+    folder = plane.workdir / f"account-{secrets.token_hex(4)}"
+    folder.mkdir()
+    (folder / "ca.crt").write_bytes(ca or plane.ca)
+    content = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [
+            {"name": "tests", "cluster": {"server": server or plane.server,
+                                          "certificate-authority": str(folder / "ca.crt")}}
+        ],
+        "users": [{"name": name, "user": {"token": token}}],
+        "contexts": [{"name": "tests", "context": {"cluster": "tests", "user": name}}],
+        "current-context": "tests",
+    }  # fmt: skip
+    (folder / "kubeconfig").write_text(json.dumps(content))
+    return Command(folder / "kubeconfig")
+
+
+def _apply(api: Api, obj: Json) -> None:
+    meta = obj["metadata"]
+    try:
+        api.patch(obj["kind"], meta["name"], meta.get("namespace"), obj, how="apply")
+    except Refused as refused:
+        if refused.status.get("reason") != "AlreadyExists":
+            raise

@@ -1,0 +1,141 @@
+"""`make scale`: how long an audit of a big cluster takes, and how much memory.
+
+A cluster of real programs with simulated nodes is filled with namespaces of meshed Mendix apps, and
+`mendix-mesh audit` is run on one namespace, on a tenth, and on all. The peak of its resident memory
+must hardly grow with the cluster.
+"""
+
+import argparse
+import os
+import resource
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.progress import Progress
+
+from tests.cluster import build, netns
+from tests.cluster.api import Json, wait_for
+from tests.cluster.mesh import MESH_LABEL
+from tests.cluster.plane import ControlPlane
+from tests.standins import mendix_manifests as manifests
+from tests.standins.linkerd import InjectorConfig, inject
+
+#: Threads that fill the cluster.
+_HANDS = 4
+_CONSOLE = Console(highlight=False)
+
+
+class Measured(NamedTuple):
+    """One run of the command."""
+
+    seconds: float
+    processor: float
+    #: Peak of the resident memory, MiB.
+    peak: float
+    code: int
+
+
+def main() -> None:
+    """Build, fill, measure, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--namespaces", type=int, default=1000)
+    parser.add_argument("--pods", type=int, default=20_000)
+    given = parser.parse_args()
+    binaries = build.ensure(build.CORE, _CONSOLE)
+    netns.enter()
+    each = max(1, given.pods // given.namespaces)
+    with (
+        tempfile.TemporaryDirectory(prefix="mendix-mesh-scale-") as folder,
+        ControlPlane(Path(folder), binaries, nodes=[f"node-{n}" for n in range(4)]) as plane,
+    ):
+        started = time.monotonic()
+        fill(plane, given.namespaces, each)
+        total = len(plane.api.list("Pod"))
+        _CONSOLE.print(
+            f"{given.namespaces} namespaces and {total} pods in {time.monotonic() - started:.0f} s"
+        )
+        _CONSOLE.print(
+            f"{'namespaces':>10} {'pods':>7} {'seconds':>8} {'cpu s':>7} {'peak MiB':>9}"
+        )
+        for count in sorted({1, given.namespaces // 10 or 1, given.namespaces}):
+            one = audit(plane, count, all_of_them=count == given.namespaces)
+            assert one.code == 0, "every pod is meshed, and the audit says otherwise"
+            _CONSOLE.print(
+                f"{count:>10} {count * each:>7} {one.seconds:>8.1f} {one.processor:>7.1f}"
+                f" {one.peak:>9.1f}"
+            )
+
+
+def fill(plane: ControlPlane, namespaces: int, pods: int) -> None:
+    """Make the namespaces, each with one app of so many pods, and wait until all run."""
+    with Progress(console=_CONSOLE, transient=True) as progress:
+        task = progress.add_task("filling", total=2 * namespaces)
+
+        def make(number: int) -> None:
+            name = f"mendix-{number:05}"
+            labels = {MESH_LABEL: "linkerd"}
+            plane.api.create(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Namespace",
+                    "metadata": {"name": name, "labels": labels},
+                }
+            )
+            plane.await_namespace(name)
+            plane.api.create(app(name, pods))
+            progress.update(task, advance=1)
+
+        with ThreadPoolExecutor(_HANDS) as hands:
+            list(hands.map(make, range(namespaces)))
+
+        def all_run() -> bool:
+            found = plane.api.list("Deployment")
+            ready = sum(one.get("status", {}).get("readyReplicas", 0) == pods for one in found)
+            progress.update(task, completed=namespaces + ready)
+            return bool(ready == namespaces)
+
+        wait_for(all_run, seconds=3600, every=5, why="all pods to run")
+
+
+def app(namespace: str, pods: int) -> Json:
+    """A Mendix app whose template is injected already: no injector has to run."""
+    deployment = manifests.app_deployment("shop", namespace, replicas=pods)
+    template = deployment["spec"]["template"]
+    template["metadata"].setdefault("annotations", {})["linkerd.io/inject"] = "enabled"
+    pod = {"apiVersion": "v1", "kind": "Pod", **template}
+    marks = {"metadata": {"name": namespace}}
+    done = inject(pod, namespace=marks, config=InjectorConfig())
+    deployment["spec"]["template"] = {key: done.pod[key] for key in ("metadata", "spec")}
+    return deployment
+
+
+def audit(plane: ControlPlane, count: int, *, all_of_them: bool) -> Measured:
+    """Run the command on the first namespaces, or on all that are enrolled."""
+    names = [] if all_of_them else [f"-n=mendix-{number:05}" for number in range(count)]
+    command = [sys.executable, "-m", "webhook", "audit", "-o", "json", *names]
+    started = time.monotonic()
+    with open(os.devnull, "wb") as nothing:
+        pid = os.posix_spawn(
+            sys.executable,
+            command,
+            {**os.environ, "KUBECONFIG": str(plane.kubeconfig)},
+            file_actions=[(os.POSIX_SPAWN_DUP2, nothing.fileno(), 1)],
+        )
+        _, status, used = os.wait4(pid, 0)
+    return Measured(
+        time.monotonic() - started,
+        used.ru_utime + used.ru_stime,
+        used.ru_maxrss / 1024,
+        os.waitstatus_to_exitcode(status),
+    )
+
+
+if __name__ == "__main__":
+    # A cluster of this size keeps many files open.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    main()

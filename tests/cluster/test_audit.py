@@ -1,0 +1,451 @@
+"""discover and audit on the real API server, as the ServiceAccount of docs/rbac.yaml.
+
+Pods run on simulated nodes; Linkerd's injector is the stand-in, the webhook is the real one.
+"""
+
+import datetime
+from collections.abc import Iterator
+
+import pytest
+import yaml
+
+from tests.cluster import command
+from tests.cluster.api import Json, Refused, wait_for
+from tests.cluster.command import Command
+from tests.cluster.mesh import MESH_LABEL, MODE_LABEL, MeshCluster
+from tests.cluster.plane import STAY_ANNOTATION, ControlPlane
+from tests.cluster.workloads import is_meshed, pod, pods_of, ready_pods, workload
+from tests.standins import mendix
+from tests.standins import mendix_manifests as manifests
+
+REDIRECTION = "ambient.istio.io/redirection"
+ENROLLED_AT = "mendix-mesh.io/enrolled-at"
+
+
+@pytest.fixture(scope="module")
+def auditor(mesh_cluster: MeshCluster) -> Command:
+    """The command with the least rights, and those to label namespaces and to write reports."""
+    return command.as_account(mesh_cluster.plane, "mendix-mesh-enroller", "mendix-mesh-reporter")
+
+
+@pytest.fixture(scope="module")
+def linkerd_config(mesh_cluster: MeshCluster) -> Iterator[None]:
+    """What Linkerd's chart installs beside the injector, as far as it is read."""
+    api, config = mesh_cluster.api, mesh_cluster.injector.config
+    api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "linkerd"}})
+    data = {
+        "linkerd-config": {"values": yaml.safe_dump({"linkerdVersion": config.version})},
+        "linkerd-identity-trust-roots": {"ca-bundle.crt": config.trust_anchors},
+    }
+    for name, content in data.items():
+        api.create(
+            {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {"name": name, "namespace": "linkerd"},
+                "data": content,
+            }
+        )
+    yield
+    for name in data:
+        api.delete("ConfigMap", name, "linkerd")
+
+
+def only(report: Json) -> Json:
+    """The one namespace of a report."""
+    (found,) = report["namespaces"]
+    namespace: Json = found
+    return namespace
+
+
+def states(report: Json) -> dict[str, str]:
+    return {f"{row['kind']}/{row['name']}": row["state"] for row in only(report)["workloads"]}
+
+
+def findings(report: Json, level: str = "deny") -> list[tuple[str, str, str]]:
+    return [
+        (row["name"], finding["check"], finding["origin"])
+        for row in only(report)["workloads"]
+        for finding in row["findings"]
+        if finding["level"] == level
+    ]
+
+
+def renew(cluster: MeshCluster, namespace: str) -> None:
+    """Delete all pods, one after the other's successor is ready, as an eviction would."""
+    for old in pods_of(cluster.api, namespace):
+        cluster.api.delete("Pod", old["metadata"]["name"], namespace, grace=0)
+    ready_pods(cluster.api, namespace, count=2)
+
+
+def test_a_mendix_namespace_is_found_enrolled_and_brought_into_the_mesh(
+    mesh_cluster: MeshCluster, auditor: Command, linkerd_config: None
+) -> None:
+    """From a namespace of which nobody knows to one that is wholly in the mesh."""
+    api = mesh_cluster.api
+    namespace = mesh_cluster.plane.new_namespace("mendix")
+    mendix.install(api, namespace)
+    storage = manifests.custom_resource("StoragePlan", "postgres", namespace, {})
+    api.create(storage)
+    api.create(workload("Deployment", namespace, replicas=2))
+    ready_pods(api, namespace, count=2)
+
+    (found,) = auditor("discover", "-n", namespace, "-o", "json").data["namespaces"]
+    assert (found["mesh"], found["operator"]) == ("", "2.25.0")
+    assert found["resources"] == {"operatorconfigurations": 1, "storageplans": 1}
+    assert found["missing"] == ["it is not enrolled: mendix-mesh discover --enrol"]
+
+    enrol = ("discover", "--enrol", "--mesh", "linkerd", "--mode", "enforce", "-n", namespace)
+    auditor(*enrol, "--dry-run")
+    assert MESH_LABEL not in api.get("Namespace", namespace)["metadata"]["labels"]
+    assert "nobody is there to be asked" in auditor(*enrol, codes=[2]).err
+    auditor(*enrol, "--yes")
+    meta = api.get("Namespace", namespace)["metadata"]
+    assert (meta["labels"][MESH_LABEL], meta["labels"][MODE_LABEL]) == ("linkerd", "enforce")
+    noted = datetime.datetime.fromisoformat(meta["annotations"][ENROLLED_AT])
+    assert noted > datetime.datetime.fromisoformat(meta["creationTimestamp"])
+    mesh_cluster.await_judge(namespace, "linkerd.enforce")
+
+    report = auditor.audit("-n", namespace, codes=[1])
+    assert only(report)["coverage"] == 0
+    shop = [finding for finding in findings(report) if finding[0] == "shop"]
+    assert shop == [("shop", "proxy-missing", "before-enrolment")]
+    assert states(report) == {
+        "Deployment/mendix-agent": "unmeshed",
+        "Deployment/mendix-operator": "unmeshed",
+        "Deployment/shop": "unmeshed",
+    }
+
+    for name in ("mendix-operator", "mendix-agent"):
+        api.delete("Deployment", name, namespace)
+    renew(mesh_cluster, namespace)
+    wait_for(
+        lambda: only(auditor.audit("-n", namespace))["coverage"] == 100, why="all to be meshed"
+    )
+    report = auditor.audit("-n", namespace, codes=[0])
+    assert states(report) == {"Deployment/shop": "meshed"}
+    (found,) = auditor("discover", "-n", namespace, "-o", "json").data["namespaces"]
+    assert (found["mesh"], found["mode"]) == ("linkerd", "enforce")
+
+
+def test_a_workload_in_the_middle_of_a_rollout_is_there_in_part(
+    mesh_cluster: MeshCluster, auditor: Command
+) -> None:
+    namespace = mesh_cluster.plane.new_namespace("mendix")
+    mesh_cluster.api.create(workload("Deployment", namespace, replicas=2))
+    old, _ = ready_pods(mesh_cluster.api, namespace, count=2)
+    mesh_cluster.relabel(namespace, "linkerd.enforce")
+    mesh_cluster.api.delete("Pod", old["metadata"]["name"], namespace, grace=0)
+    wait_for(
+        lambda: any(map(is_meshed, ready_pods(mesh_cluster.api, namespace, count=2))),
+        why="a pod to be meshed",
+    )
+    report = auditor.audit("-n", namespace, codes=[1])
+    (row,) = only(report)["workloads"]
+    assert row["state"] == "partly"
+    assert (row["pods"]["meshed"], row["pods"]["unmeshed"]) == (1, 1)
+    assert only(report)["coverage"] == 50
+
+
+def test_pods_that_were_let_in_and_pods_that_escaped_are_told_apart(
+    mesh_cluster: MeshCluster, auditor: Command
+) -> None:
+    namespace = mesh_cluster.enrol("warn")
+    created = mesh_cluster.api.get("Namespace", namespace)["metadata"]["creationTimestamp"]
+    second = datetime.datetime.fromisoformat(created) + datetime.timedelta(seconds=1)
+    wait_for(lambda: datetime.datetime.now(datetime.UTC) > second, why="the second to be over")
+    mesh_cluster.api.create(pod(namespace, hostNetwork=True))
+    await_running(mesh_cluster, namespace)
+    report = auditor.audit("-n", namespace, codes=[1])
+    assert findings(report) == [("shop", "host-network", "let-in")]
+    mesh_cluster.api.patch(
+        "Namespace", namespace, None, {"metadata": {"labels": {MODE_LABEL: "enforce"},
+                                                    "annotations": {ENROLLED_AT: created}}}
+    )  # fmt: skip
+    report = auditor.audit("-n", namespace, codes=[1])
+    assert findings(report) == [("shop", "host-network", "escaped")]
+
+
+def await_running(cluster: MeshCluster, namespace: str, name: str = "shop") -> None:
+    wait_for(
+        lambda: cluster.api.get("Pod", name, namespace)["status"].get("phase") == "Running",
+        why=f"pod {name} to run",
+    )
+
+
+def test_a_proxy_of_another_version_and_other_roots_are_told(
+    mesh_cluster: MeshCluster, auditor: Command, linkerd_config: None
+) -> None:
+    namespace = mesh_cluster.enrol()
+    mesh_cluster.api.create(workload("Deployment", namespace))
+    ready_pods(mesh_cluster.api, namespace)
+    assert "proxy-outdated" not in [check for _, check, _ in findings(
+        auditor.audit("-n", namespace, codes=[0]), "advise")]  # fmt: skip
+    for name, data in (
+        ("linkerd-config", {"values": "linkerdVersion: edge-99.1.1"}),
+        ("linkerd-identity-trust-roots", {"ca-bundle.crt": "others"}),
+    ):
+        mesh_cluster.api.patch("ConfigMap", name, "linkerd", {"data": data})
+    report = auditor.audit("-n", namespace, codes=[0])
+    advice = {check for _, check, _ in findings(report, "advise")}
+    assert {"proxy-outdated", "trust-anchor-changed"} <= advice
+    assert states(report) == {"Deployment/shop": "meshed"}
+
+
+def test_the_jobs_of_a_cron_job_are_one_row(mesh_cluster: MeshCluster, auditor: Command) -> None:
+    namespace = mesh_cluster.plane.new_namespace("mendix")
+    job = workload("CronJob", namespace, "nightly", annotations={STAY_ANNOTATION: "true"})
+    job["spec"]["schedule"] = "* * * * *"
+    job["spec"]["suspend"] = True
+    stored = mesh_cluster.api.create(job)
+    for minute in (29543210, 29543211):
+        reference = {"apiVersion": "batch/v1", "kind": "CronJob", "name": "nightly",
+                     "uid": stored["metadata"]["uid"], "controller": True}  # fmt: skip
+        mesh_cluster.api.create(
+            {
+                "apiVersion": "batch/v1",
+                "kind": "Job",
+                "metadata": {"name": f"nightly-{minute}", "namespace": namespace,
+                             "ownerReferences": [reference]},
+                "spec": job["spec"]["jobTemplate"]["spec"],
+            }
+        )  # fmt: skip
+    wait_for(
+        lambda: sum(sum(row["pods"].values()) for row in
+                    only(auditor.audit("-n", namespace))["workloads"]) == 2,
+        why="both pods",
+    )  # fmt: skip
+    assert list(states(auditor.audit("-n", namespace))) == ["CronJob/nightly"]
+
+
+def test_in_ambient_mode_the_annotation_of_the_nodes_agent_counts(
+    mesh_cluster: MeshCluster, auditor: Command
+) -> None:
+    """The agent's part is the tests': it writes the annotation by way of the pod's status."""
+    namespace = mesh_cluster.enrol(mesh="ambient")
+    mesh_cluster.api.create(workload("Deployment", namespace))
+    (found,) = ready_pods(mesh_cluster.api, namespace)
+    name = found["metadata"]["name"]
+    seen = []
+    for value in (None, "pending", "enabled"):
+        patch: Json = {"metadata": {"annotations": {REDIRECTION: value}}}
+        mesh_cluster.api.patch("Pod", name, namespace, patch, subresource="status")
+        seen.append(states(auditor.audit("-n", namespace))["Deployment/shop"])
+    assert seen == ["unmeshed", "unknown", "meshed"]
+
+
+def test_a_misspelt_mesh_is_unknown(mesh_cluster: MeshCluster, auditor: Command) -> None:
+    namespace = mesh_cluster.plane.new_namespace("mendix")
+    mesh_cluster.api.create(pod(namespace))
+    await_running(mesh_cluster, namespace)
+    mesh_cluster.api.patch(
+        "Namespace", namespace, None, {"metadata": {"labels": {MESH_LABEL: "linkred"}}}
+    )
+    report = auditor.audit("-n", namespace, codes=[1])
+    assert (only(report)["mesh"], states(report)) == ("unknown", {"Pod/shop": "unknown"})
+    (found,) = auditor("discover", "-n", _with_plan(mesh_cluster, namespace), "-o", "json").data[
+        "namespaces"
+    ]
+    assert found["missing"][0].startswith("no mesh is called linkred")
+
+
+def _with_plan(cluster: MeshCluster, namespace: str) -> str:
+    mendix.install_crds(cluster.api)
+    cluster.api.create(manifests.custom_resource("StoragePlan", "postgres", namespace, {}))
+    return namespace
+
+
+def test_exemptions_of_the_release_hold(mesh_cluster: MeshCluster, auditor: Command) -> None:
+    namespace = mesh_cluster.plane.new_namespace("mendix")
+    mesh_cluster.api.create(pod(namespace, hostNetwork=True))
+    await_running(mesh_cluster, namespace)
+    mesh_cluster.api.patch(
+        "Namespace", namespace, None, {"metadata": {"labels": {MESH_LABEL: "linkerd"}}}
+    )
+    rule = {"checks": ["host-network"], "namespaces": [namespace], "reason": "the node's agent"}
+    stored = mesh_cluster.api.get("ConfigMap", "mendix-mesh-settings", "mendix-mesh")["data"]
+    changed = yaml.safe_dump({**yaml.safe_load(stored["settings.yaml"]), "exemptions": [rule]})
+    _set(mesh_cluster.plane, changed)
+    try:
+        report = auditor.audit("-n", namespace, codes=[0])
+    finally:
+        _set(mesh_cluster.plane, stored["settings.yaml"])
+    assert states(report) == {"Pod/shop": "exempt"}
+    assert states(auditor.audit("-n", namespace, codes=[1])) == {"Pod/shop": "unmeshed"}
+
+
+def _set(plane: ControlPlane, settings: str) -> None:
+    data = {"data": {"settings.yaml": settings}}
+    plane.api.patch("ConfigMap", "mendix-mesh-settings", "mendix-mesh", data)
+
+
+# Rights.
+
+
+def test_what_the_least_rights_give_is_what_all_rights_give(
+    mesh_cluster: MeshCluster, auditor: Command
+) -> None:
+    admin = command.as_admin(mesh_cluster.plane)
+    mendix.install_crds(mesh_cluster.api)
+    for arguments in (("audit", "-A"), ("audit",), ("discover",)):
+        by_admin = admin(*arguments, "-o", "json", codes=[0, 1])
+        by_account = auditor(*arguments, "-o", "json", codes=[0, 1])
+        assert by_account.data == by_admin.data
+        assert by_account.err == by_admin.err
+
+
+def test_without_any_rights_each_command_says_what_is_missing(
+    mesh_cluster: MeshCluster,
+) -> None:
+    nobody = command.as_account(mesh_cluster.plane, name="nobody")
+    for arguments, resource in ((("audit",), "namespaces"), (("discover",), "operatorconfig")):
+        done = nobody(*arguments, codes=[2])
+        (*_, last) = done.err.splitlines()
+        assert last.startswith(f"Error: {resource}")
+        assert "is forbidden: User" in last
+        assert "cannot list resource" in last
+
+
+def test_a_namespace_that_is_forbidden_is_told_and_the_others_are_audited(
+    mesh_cluster: MeshCluster,
+) -> None:
+    """A user with rights in one namespace alone."""
+    plane = mesh_cluster.plane
+    mine, others = mesh_cluster.enrol(), mesh_cluster.enrol()
+    guest = command.as_account(plane, name=f"guest-{mine}")
+    rules = [
+        {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get"]},
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
+    ]
+    group = "rbac.authorization.k8s.io"
+    meta = {"name": "guest", "namespace": mine}
+    plane.api.create({"apiVersion": f"{group}/v1", "kind": "Role", "metadata": meta,
+                      "rules": rules})  # fmt: skip
+    subject = {"kind": "ServiceAccount", "name": f"guest-{mine}", "namespace": "mendix-mesh"}
+    plane.api.create(
+        {
+            "apiVersion": f"{group}/v1",
+            "kind": "RoleBinding",
+            "metadata": meta,
+            "roleRef": {"apiGroup": group, "kind": "Role", "name": "guest"},
+            "subjects": [subject],
+        }
+    )
+    mesh_cluster.api.create(workload("Deployment", mine))
+    ready_pods(mesh_cluster.api, mine)
+    done = guest("audit", "-n", mine, "-n", others, "-o", "json", codes=[1])
+    first, second = done.data["namespaces"]
+    assert (first["coverage"], first["error"]) == (100, "")
+    assert 'cannot get resource "namespaces"' in second["error"]
+    assert f'in the namespace "{others}"' in second["error"]
+    assert "default settings are gone by" in done.err
+
+
+# Reports.
+
+
+@pytest.fixture
+def policy_reports(mesh_cluster: MeshCluster) -> Iterator[None]:
+    """The Policy working group's CRD, as far as reports could break it."""
+    yield from _defined(mesh_cluster, "wgpolicyk8s.io", "v1alpha2", "PolicyReport")
+
+
+@pytest.fixture
+def open_reports(mesh_cluster: MeshCluster) -> Iterator[None]:
+    """OpenReports' CRD, likewise."""
+    yield from _defined(mesh_cluster, "openreports.io", "v1alpha1", "Report")
+
+
+def _defined(cluster: MeshCluster, group: str, version: str, kind: str) -> Iterator[None]:
+    text, number = {"type": "string"}, {"type": "integer"}
+    resource = {"apiVersion": text, "kind": text, "namespace": text, "name": text}
+    result = {
+        "source": text, "policy": text, "rule": text, "category": text, "message": text,
+        "severity": {"type": "string", "enum": ["critical", "high", "low", "medium", "info"]},
+        "result": {"type": "string", "enum": ["pass", "fail", "warn", "error", "skip"]},
+        "scored": {"type": "boolean"},
+        "resources": {"type": "array", "items": {"type": "object", "properties": resource}},
+        "properties": {"type": "object", "additionalProperties": text},
+    }  # fmt: skip
+    summary = dict.fromkeys(("pass", "fail", "warn", "error", "skip"), number)
+    schema = {
+        "type": "object",
+        "properties": {
+            "scope": {"type": "object", "properties": resource},
+            "summary": {"type": "object", "properties": summary},
+            "results": {
+                "type": "array",
+                "items": {"type": "object", "required": ["policy"], "properties": result},
+            },
+        },
+    }
+    plural = f"{kind.lower()}s"
+    definition = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{group}"},
+        "spec": {
+            "group": group,
+            "scope": "Namespaced",
+            "names": {"kind": kind, "plural": plural, "singular": kind.lower()},
+            "versions": [{"name": version, "served": True, "storage": True,
+                          "schema": {"openAPIV3Schema": schema}}],
+        },
+    }  # fmt: skip
+    cluster.api.create(definition)
+    wait_for(lambda: _is_served(cluster, kind), why=f"{kind} to be served")
+    yield
+    cluster.api.delete("CustomResourceDefinition", f"{plural}.{group}")
+    wait_for(lambda: not _is_served(cluster, kind), why=f"{kind} to be gone")
+
+
+def _is_served(cluster: MeshCluster, kind: str) -> bool:
+    try:
+        cluster.plane.user("reports", ["system:masters"]).list(kind)
+    except (LookupError, Refused):
+        return False
+    return True
+
+
+def test_one_report_a_namespace_is_written_owned_and_removed(
+    mesh_cluster: MeshCluster, auditor: Command, policy_reports: None
+) -> None:
+    good, bad = mesh_cluster.enrol(), mesh_cluster.plane.new_namespace("mendix")
+    mesh_cluster.api.create(workload("Deployment", good))
+    mesh_cluster.api.create(workload("Deployment", bad))
+    for namespace in (good, bad):
+        ready_pods(mesh_cluster.api, namespace)
+    mesh_cluster.relabel(bad, "linkerd.enforce")
+
+    auditor("audit", "--write-reports", codes=[1])
+    reports = {one["metadata"]["namespace"]: one for one in mesh_cluster.api.list("PolicyReport")}
+    assert {good, bad} <= reports.keys()
+    fails = [one for one in reports[bad]["results"] if one["result"] == "fail"]
+    assert [(one["rule"], one["resources"][0]["name"]) for one in fails] == [
+        ("proxy-missing", "shop")
+    ]
+    assert reports[good]["summary"]["fail"] == 0
+    assert reports[bad]["summary"]["fail"] == 1
+    configuration = mesh_cluster.api.get("ValidatingWebhookConfiguration", "mendix-mesh")
+    (owner,) = reports[bad]["metadata"]["ownerReferences"]
+    assert owner["uid"] == configuration["metadata"]["uid"]
+
+    auditor("audit", "--write-reports", codes=[0, 1])
+    again = mesh_cluster.api.get("PolicyReport", "mendix-mesh", bad)
+    assert again["metadata"]["resourceVersion"] == reports[bad]["metadata"]["resourceVersion"]
+
+    mesh_cluster.api.patch("Namespace", bad, None, {"metadata": {"labels": {MESH_LABEL: None}}})
+    auditor("audit", "--write-reports", codes=[0, 1])
+    left = {one["metadata"]["namespace"] for one in mesh_cluster.api.list("PolicyReport")}
+    assert good in left
+    assert bad not in left
+
+
+def test_open_reports_are_written_where_they_are_known(
+    mesh_cluster: MeshCluster, auditor: Command, policy_reports: None, open_reports: None
+) -> None:
+    namespace = mesh_cluster.enrol()
+    auditor("audit", "--write-reports", "-n", namespace)
+    report = mesh_cluster.api.get("Report", "mendix-mesh", namespace)
+    assert report["scope"]["name"] == namespace
+    assert mesh_cluster.api.list("PolicyReport", namespace) == []

@@ -1,0 +1,64 @@
+"""audit against the real istiod: its sidecars, its revisions and its own account of its version."""
+
+import pytest
+
+from tests.cluster import command
+from tests.cluster.command import Command
+from tests.cluster.istio import IstioCluster
+from tests.cluster.mesh import MESH_LABEL
+from tests.cluster.test_audit import findings, only, states
+from tests.cluster.workloads import ready_pods, workload
+
+
+@pytest.fixture(scope="module")
+def auditor(istio_cluster: IstioCluster) -> Command:
+    return command.as_account(istio_cluster.plane)
+
+
+def test_a_pod_that_istiod_injected_is_meshed_and_of_today(
+    istio_cluster: IstioCluster, auditor: Command
+) -> None:
+    namespace = istio_cluster.enrol()
+    istio_cluster.api.create(workload("Deployment", namespace, replicas=2))
+    ready_pods(istio_cluster.api, namespace, count=2)
+    done = auditor("audit", "-n", namespace, "-o", "json")
+    report = done.data
+    assert states(report) == {"Deployment/shop": "meshed"}
+    assert only(report)["coverage"] == 100
+    assert "proxy-outdated" not in report["checks"]
+    assert done.err == ""
+
+
+def test_an_injector_of_another_version_is_told(
+    istio_cluster: IstioCluster, auditor: Command
+) -> None:
+    namespace = istio_cluster.enrol()
+    istio_cluster.api.create(workload("Deployment", namespace))
+    ready_pods(istio_cluster.api, namespace)
+    name, where = "istio-sidecar-injector", "istio-system"
+    stored = istio_cluster.api.get("ConfigMap", name, where)["data"]["values"]
+    newer = stored.replace('"tag": "1.31.0"', '"tag": "1.99.0"')
+    assert newer != stored
+    istio_cluster.api.patch("ConfigMap", name, where, {"data": {"values": newer}})
+    try:
+        report = auditor.audit("-n", namespace, codes=[0])
+    finally:
+        istio_cluster.api.patch("ConfigMap", name, where, {"data": {"values": stored}})
+    reasons = [finding["reason"] for row in only(report)["workloads"]
+               for finding in row["findings"] if finding["check"] == "proxy-outdated"]  # fmt: skip
+    assert len(reasons) == 1
+    assert reasons[0].endswith("(1.31.0, now 1.99.0)")
+
+
+def test_a_pod_from_before_the_enrolment_is_told(
+    istio_cluster: IstioCluster, auditor: Command
+) -> None:
+    namespace = istio_cluster.plane.new_namespace("mendix")
+    istio_cluster.api.create(workload("StatefulSet", namespace))
+    ready_pods(istio_cluster.api, namespace)
+    istio_cluster.api.patch(
+        "Namespace", namespace, None, {"metadata": {"labels": {MESH_LABEL: "istio"}}}
+    )
+    report = auditor.audit("-n", namespace, codes=[1])
+    assert states(report) == {"StatefulSet/shop": "unmeshed"}
+    assert findings(report)[0][1:] == ("proxy-missing", "before-enrolment")

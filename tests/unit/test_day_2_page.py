@@ -1,0 +1,65 @@
+"""docs/day-2.md and docs/rbac.yaml say what the commands do."""
+
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+
+from webhook.cli.audit import COMMAND as AUDIT
+from webhook.cli.discover import COMMAND as DISCOVER
+from webhook.cluster import discover, evidence, reports
+from webhook.cluster.judge import STATES
+from webhook.policy import checks
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "day-2.md").read_text()
+RIGHTS = list(yaml.safe_load_all((DOCS / "rbac.yaml").read_text()))
+
+
+def rows(first: str) -> dict[str, list[str]]:
+    """The cells of each row of the table whose title starts so, by the first one."""
+    lines = iter(PAGE.splitlines())
+    next(line for line in lines if line.startswith(f"| {first} |"))
+    next(lines)
+    found = {}
+    for line in lines:
+        if not line.startswith("| "):
+            break
+        name, *cells = [cell.strip().strip("`") for cell in line.strip("|").split("|")]
+        found[name] = cells
+    return found
+
+
+def test_every_live_check_is_there_with_its_level() -> None:
+    assert {name: cells[0] for name, cells in rows("check").items()} == {
+        check.id: check.level for check in evidence.CHECKS
+    }
+
+
+def test_a_live_check_has_no_name_of_policys() -> None:
+    assert not {check.id for check in evidence.CHECKS} & checks.ids()
+
+
+def test_every_state_is_there() -> None:
+    assert tuple(rows("state")) == STATES
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [(DISCOVER, "--enrol"), (DISCOVER, "--dry-run"), (DISCOVER, "--yes"), (DISCOVER, "--mode"),
+     (AUDIT, "--mendix"), (AUDIT, "--settings"), (AUDIT, "--release-namespace"),
+     (AUDIT, "--write-reports"), (AUDIT, "--kubeconfig"), (AUDIT, "--context")],
+)  # fmt: skip
+def test_the_options_that_it_names_exist(command: click.Command, option: str) -> None:
+    assert option in PAGE
+    assert any(option in parameter.opts for parameter in command.params)
+
+
+def test_the_rights_name_what_is_asked_for() -> None:
+    rules = [rule for one in RIGHTS for rule in one.get("rules", ())]
+    resources = {resource for rule in rules for resource in rule["resources"]}
+    assert set(discover._MARKS) <= resources
+    assert {kind.plural for kind in reports.KINDS} <= resources
+    assert "secrets" not in resources
+    assert not any("*" in rule["verbs"] + rule["resources"] for rule in rules)
