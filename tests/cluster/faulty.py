@@ -24,6 +24,8 @@ class Trouble(NamedTuple):
     retry_after: str = ""
     #: Bytes of the answer after which the connection is cut.
     cut: int | None = None
+    #: Another path to ask the API server for.
+    path: str = ""
 
 
 Plan = Callable[[str, str], Trouble | None]
@@ -69,7 +71,9 @@ def in_front_of(plane: ControlPlane) -> Iterator[FaultyServer]:
                     headers["Retry-After"] = trouble.retry_after
             else:
                 wanted = {k: v for k, v in self.headers.items() if k.lower() not in {*_HOP, "host"}}
-                got = upstream.request(self.command, self.path, content=body, headers=wanted)
+                got = upstream.request(
+                    self.command, trouble.path or self.path, content=body, headers=wanted
+                )
                 headers = {k: v for k, v in got.headers.items() if k.lower() not in _HOP}
                 status, content = got.status_code, got.content
             server.statuses.append(status)

@@ -299,7 +299,8 @@ class Cluster:
 
     def _cut(self, error: urllib3.exceptions.HTTPError, attempt: int, *, safe: bool) -> None:
         """Raise `ClusterError` where a call that got no answer is not to be tried again."""
-        tries = _TRIES if self._answered else _FIRST_TRIES
+        silent = isinstance(error, urllib3.exceptions.TimeoutError) or _never_sent(error)
+        tries = _FIRST_TRIES if silent and not self._answered else _TRIES
         if isinstance(error, urllib3.exceptions.SSLError):
             raise ClusterError(
                 f"can't trust {self.server}: {_reason(error)}; "
@@ -388,9 +389,10 @@ def _seconds(header: str) -> float:
     return float(header) if header.isdigit() else 0.0
 
 
-def _reason(error: object) -> str:
+def _reason(error: Exception) -> str:
     """The words of urllib3's errors, without its objects and what each of them says before."""
-    text = re.sub(r"<[^<>]* object at 0x\w+>:? ?", "", _one_line(str(error)))
+    first = error.args[0] if error.args else error
+    text = re.sub(r"<[^<>]* object at 0x\w+>:? ?", "", _one_line(str(first)))
     text = re.sub(r"^\w*Connection(Pool)?\([^)]*\): ", "", text)
     return text.removeprefix("Failed to establish a new connection: ")
 
