@@ -8,6 +8,7 @@ must hardly grow with the cluster.
 import argparse
 import os
 import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -116,23 +117,30 @@ def app(namespace: str, pods: int) -> Json:
 
 def audit(plane: ControlPlane, count: int, *, all_of_them: bool) -> Measured:
     """Run the command on the first namespaces, or on all that are enrolled."""
-    names = [] if all_of_them else [f"-n=mendix-{number:05}" for number in range(count)]
+    names = [] if all_of_them else [f"--namespace=mendix-{number:05}" for number in range(count)]
     command = [sys.executable, "-m", "webhook", "audit", "-o", "json", *names]
+    environment = {**os.environ, "KUBECONFIG": str(plane.kubeconfig)}
     started = time.monotonic()
-    with open(os.devnull, "wb") as nothing:
-        pid = os.posix_spawn(
-            sys.executable,
-            command,
-            {**os.environ, "KUBECONFIG": str(plane.kubeconfig)},
-            file_actions=[(os.POSIX_SPAWN_DUP2, nothing.fileno(), 1)],
-        )
-        _, status, used = os.wait4(pid, 0)
-    return Measured(
-        time.monotonic() - started,
-        used.ru_utime + used.ru_stime,
-        used.ru_maxrss / 1024,
-        os.waitstatus_to_exitcode(status),
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
+    peak = 0.0
+    # Not ru_maxrss: it starts with the memory of the process that started this one.
+    while (ended := os.wait4(process.pid, os.WNOHANG))[0] == 0:
+        peak = max(peak, _peak(process.pid))
+        time.sleep(0.01)
+    _, status, used = ended
+    process.returncode = os.waitstatus_to_exitcode(status)
+    seconds = time.monotonic() - started
+    return Measured(seconds, used.ru_utime + used.ru_stime, peak, process.returncode)
+
+
+def _peak(pid: int) -> float:
+    """The most memory that a process has had so far, MiB."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
 
 
 if __name__ == "__main__":
