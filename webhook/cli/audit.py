@@ -22,11 +22,12 @@ from webhook.cli._errors import BadInputError
 from webhook.cli._output import FORMATS, Printer, Styled
 from webhook.cli._settings import read_settings
 from webhook.cluster import reports
-from webhook.cluster.audit import Audited, Auditor, Report, Row, Target, target
+from webhook.cluster.audit import Audited, Auditor, Finding, Report, Row, Target, target
 from webhook.cluster.connection import Cluster, RefusedError
 from webhook.cluster.currency import Currency
 from webhook.cluster.discover import guess_mesh, mendix_namespaces
 from webhook.cluster.enrolment import Enrolled, Enrolment
+from webhook.cluster.evidence import PROXY_NOT_READY, REDIRECTION_PENDING
 from webhook.cluster.inventory import Inventory, Namespace
 from webhook.cluster.judge import ORIGINS, STATES, Judge, State
 from webhook.policy.labels import MESHES
@@ -200,6 +201,8 @@ def _print(form: str, report: Report) -> None:
         Printer(form).data(report)
 
 
+#: What leaves a pod's state unknown.
+_REASONS = frozenset({PROXY_NOT_READY.id, REDIRECTION_PENDING.id})
 _MARKS = {"meshed": "✔", "partly": "!", "unmeshed": "✘", "unknown": "?", "exempt": "○"}
 _STYLES: dict[State, str] = {
     "meshed": "green", "partly": "yellow", "unmeshed": "bold red", "unknown": "yellow",
@@ -222,21 +225,28 @@ def _show(printer: Printer, report: Report) -> None:
                 _details(printer, one, row)
     if advice := _advice(report):
         printer.parts()
-        printer.parts(("advice for pods in the mesh, by pods: ", "bold"), (advice, ""))
-        printer.parts(("      -o json says for which; docs/checks.md what they mean", "dim"))
+        printer.parts(("advice, and for how many pods: ", "bold"), (advice, ""))
+        printer.parts(
+            ("      -o json says for which; docs/checks.md and docs/day-2.md what they mean", "dim")
+        )
     counts = ", ".join(f"{number} {state}" for state, number in report.pods.items() if number)
     whole = f"{_percent(report.coverage)} of {_pods(sum(report.pods.values()))} in the mesh"
     printer.parts()
     printer.parts((whole, "bold"), (f" ({counts})" if counts else "", ""))
 
 
+def _is_detail(finding: Finding) -> bool:
+    """Whether a finding is a reason for its workload's state; others are advice."""
+    return finding.level != "advise" or finding.check in _REASONS
+
+
 def _advice(report: Report) -> str:
-    """What is found in workloads that are wholly in the mesh, as `shared-identity 12`."""
+    """What else is found, as `shared-identity 12`."""
     found: Counter[str] = Counter()
     for one in report.namespaces:
         for row in one.workloads:
-            if row.state == "meshed":
-                for finding in row.findings:
+            for finding in row.findings:
+                if not _is_detail(finding):
                     found[finding.check] += finding.pods
     return ", ".join(f"{check} {pods}" for check, pods in found.most_common())
 
@@ -270,7 +280,7 @@ def _details(printer: Printer, one: Audited, row: Row) -> None:
         (f"  {row.kind} {one.name}/{row.name}", "bold"),
         (f"  {f'Mendix {row.role}, ' if row.role else ''}{_pods(total)}: {counts}", "dim"),
     )
-    for finding in row.findings:
+    for finding in filter(_is_detail, row.findings):
         color = {"deny": "red", "advise": "yellow", "exempt": "dim"}[finding.level]
         names = ", ".join(finding.examples)
         more = f" and {finding.pods - len(finding.examples)} more"
@@ -280,6 +290,5 @@ def _details(printer: Printer, one: Audited, row: Row) -> None:
             (f"  [{names}{more if finding.pods > len(finding.examples) else ''}]", "dim"),
         )  # fmt: skip
         mend = f"exempt: {finding.fix}" if finding.level == "exempt" else finding.fix
-        printer.parts((f"      {mend}", "dim"))
-        if finding.origin:
-            printer.parts((f"      {ORIGINS[finding.origin]}", "dim"))
+        since = f" ({ORIGINS[finding.origin]})" if finding.origin else ""
+        printer.parts((f"      {mend}{since}", "dim"))

@@ -25,8 +25,8 @@ STATES: tuple[State, ...] = ("meshed", "partly", "unmeshed", "unknown", "exempt"
 #: refuses nothing; or in spite of enforce. Empty where that is not known, or does not apply.
 Origin = Literal["", "before-enrolment", "let-in", "escaped"]
 ORIGINS: dict[Origin, str] = {
-    "before-enrolment": "created before the namespace was enrolled: restart it",
-    "let-in": "let in, for the namespace's mode refuses nothing: restart it, then set enforce",
+    "before-enrolment": "created before the namespace was enrolled",
+    "let-in": "let in, for the namespace's mode refuses nothing: once it is mended, set enforce",
     "escaped": "created while enforce should have refused it: see that the webhook runs, and "
     "whether it fails open; then restart it",
 }

@@ -228,14 +228,14 @@ def test_all_in_the_mesh_is_0(tmp_path: Path) -> None:
     assert outcome.stdout.endswith("100% of 1 pod in the mesh (1 meshed)\n")
 
 
-def test_advice_for_pods_in_the_mesh_is_one_line(tmp_path: Path) -> None:
+def test_advice_is_one_line(tmp_path: Path) -> None:
     world = good()
     old = meshed()
     old["metadata"]["annotations"]["linkerd.io/proxy-version"] = "edge-25.1.1"
     world.pod("mendix", "b", old, born=BEFORE)
     outcome = run(world, tmp_path)
     assert outcome.exit_code == 0
-    assert "advice for pods in the mesh, by pods: proxy-outdated 1\n" in outcome.stdout
+    assert "advice, and for how many pods: proxy-outdated 1\n" in outcome.stdout
 
 
 # The settings.
