@@ -61,8 +61,9 @@ docs: $(READY) ## Write again what is generated: checks.md, configuration.md, sc
 	@$(BIN)/python -m docs.generate
 	@$(BIN)/python -m docs.generate_configuration
 
-golden: $(READY) ## Write again what the chart renders to (tests/chart/golden), to be reviewed
+golden: $(READY) ## Write again what the chart renders to (tests/chart/golden), and audit prints, to be reviewed
 	@$(BIN)/python -m tests.chart.matrix
+	@$(BIN)/python -m tests.unit.cli.test_audit
 
 tools: $(READY) ## Build the test cluster's programs into the cache (about 10 min on 2 cores)
 	@$(BIN)/python -m tests.cluster.build

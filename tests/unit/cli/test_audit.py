@@ -1,9 +1,13 @@
 """`mendix-mesh audit`: what it chooses, prints and ends with. Formats are compared with files.
 
-After a wanted change of a format: `python -m tests.unit.cli.test_audit` writes the files again.
+After a wanted change of a format `make golden` writes the files again.
 """
 
 import json
+import os
+import re
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -236,6 +240,29 @@ def test_advice_is_one_line(tmp_path: Path) -> None:
     outcome = run(world, tmp_path)
     assert outcome.exit_code == 0
     assert "advice, and for how many pods: proxy-outdated 1\n" in outcome.stdout
+
+
+@pytest.mark.parametrize(("plain", "colours"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_a_terminal_gets_a_progress_bar_beside_the_output(
+    tmp_path: Path, plain: dict[str, str], colours: bool
+) -> None:
+    with good().serving(tmp_path) as server:
+        terminal, theirs = os.openpty()
+        options = ["--kubeconfig", str(server.kubeconfig)]
+        command = [sys.executable, "-m", "webhook", "audit", *options]
+        inherited = {k: v for k, v in os.environ.items() if k != "NO_COLOR"}
+        done = subprocess.run(
+            command, check=False, stdout=subprocess.PIPE, stderr=theirs, timeout=30,
+            env={**inherited, "TERM": "xterm-256color", **plain},
+        )  # fmt: skip
+        os.close(theirs)
+        shown = os.read(terminal, 100_000).decode()
+        os.close(terminal)
+    assert done.returncode == 0
+    assert done.stdout.startswith(b"NAMESPACE  MESH ")
+    assert "audited mendix" in shown
+    assert "1/1" in shown
+    assert bool(re.search(r"\x1b\[\d*;?\d*;?3\d", shown)) is colours
 
 
 # The settings.
