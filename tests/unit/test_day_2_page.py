@@ -1,6 +1,8 @@
 """docs/day-2.md and docs/rbac.yaml say what the commands do."""
 
+import itertools
 from pathlib import Path
+from typing import get_args
 
 import click
 import pytest
@@ -8,8 +10,11 @@ import yaml
 
 from webhook.cli.audit import COMMAND as AUDIT
 from webhook.cli.discover import COMMAND as DISCOVER
+from webhook.cli.restart import COMMAND as RESTART
+from webhook.cli.restart import State
 from webhook.cluster import discover, evidence, reports
 from webhook.cluster.judge import STATES
+from webhook.cluster.plan import How
 from webhook.policy import checks
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -49,7 +54,9 @@ def test_every_state_is_there() -> None:
     ("command", "option"),
     [(DISCOVER, "--enrol"), (DISCOVER, "--dry-run"), (DISCOVER, "--yes"), (DISCOVER, "--mode"),
      (AUDIT, "--mendix"), (AUDIT, "--settings"), (AUDIT, "--release-namespace"),
-     (AUDIT, "--write-reports"), (AUDIT, "--kubeconfig"), (AUDIT, "--context")],
+     (AUDIT, "--write-reports"), (AUDIT, "--kubeconfig"), (AUDIT, "--context"),
+     (RESTART, "--enrolled"), (RESTART, "--include-bare"), (RESTART, "--timeout"),
+     (RESTART, "--dry-run"), (RESTART, "--yes")],
 )  # fmt: skip
 def test_the_options_that_it_names_exist(command: click.Command, option: str) -> None:
     assert option in PAGE
@@ -63,3 +70,17 @@ def test_the_rights_name_what_is_asked_for() -> None:
     assert {kind.plural for kind in reports.KINDS} <= resources
     assert "secrets" not in resources
     assert not any("*" in rule["verbs"] + rule["resources"] for rule in rules)
+
+
+def test_every_way_of_a_restart_is_there() -> None:
+    assert {*rows("how"), "delete"} == set(get_args(How))
+    named = {name.strip(" `") for cell in rows_of_restart() for name in cell.split(",")}
+    assert named == set(get_args(State))
+
+
+def rows_of_restart() -> list[str]:
+    """The first cells of the states after the heading of restart."""
+    _, _, section = PAGE.partition("## restart")
+    _, _, table = section.partition("| state |")
+    lines = iter(table.splitlines()[2:])
+    return [line.split("|")[1] for line in itertools.takewhile(lambda one: one != "", lines)]

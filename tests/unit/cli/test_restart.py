@@ -1,0 +1,219 @@
+"""`mendix-mesh restart`: what it asks, prints and ends with."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from tests.unit.cluster.apiserver import status
+from tests.unit.cluster.rolling import RollingWorld
+from tests.unit.cluster.world import meshed, unmeshed
+from webhook.cli import main
+from webhook.cluster.restart import Restarter, RestartError
+
+TABLE = """\
+STATE    NAMESPACE  KIND        NAME                   ROLE      HOW      PODS
+planned  mendix     Deployment  mendix-operator        operator  restart  1
+planned  mendix     ReplicaSet  crm                    app       evict    1
+planned  mendix     ReplicaSet  shop                   app       evict    2
+left     mendix     Pod         mendix-backup-restore  app       leave    1
+
+left  Pod mendix/mendix-backup-restore
+    a bare pod: nobody makes it anew when it is gone; to delete it give --include-bare
+
+4 workloads: 3 planned, 1 left
+"""
+
+
+@pytest.fixture
+def world() -> RollingWorld:
+    made = RollingWorld()
+    made.install()
+    made.config_map("mendix-mesh", "mendix-mesh-settings", settings_yaml="{}")
+    made.namespace("mendix", "linkerd")
+    made.namespace("others")
+    made.workload("mendix", "Deployment", "mendix-operator")
+    made.workload("mendix", "ReplicaSet", "shop", pods=2)
+    made.workload("mendix", "ReplicaSet", "crm")
+    made.workload("mendix", "ReplicaSet", "young", pod=meshed())
+    made.pod("mendix", "mendix-backup-restore", unmeshed())
+    return made
+
+
+def run(world: RollingWorld, folder: Path, *arguments: str, stdin: str = "") -> Result:
+    with world.serving(folder) as server:
+        given = ["restart", "--kubeconfig", str(server.kubeconfig), *arguments]
+        return CliRunner().invoke(main, given, input=stdin)
+
+
+def states(outcome: Result) -> dict[str, str]:
+    return {one["name"]: one["state"] for one in json.loads(outcome.stdout)["workloads"]}
+
+
+def test_a_dry_run_prints_the_plan_and_changes_nothing(world: RollingWorld, tmp_path: Path) -> None:
+    outcome = run(world, tmp_path, "-n", "mendix", "--dry-run")
+    assert outcome.exit_code == 0, outcome.output
+    assert outcome.stdout == TABLE
+    assert outcome.stderr == ""
+    assert world.done == []
+
+
+def test_json_and_yaml_say_the_same(world: RollingWorld, tmp_path: Path) -> None:
+    given = ("--enrolled", "--dry-run", "-o")
+    data: dict[str, Any] = json.loads(run(world, tmp_path, *given, "json").stdout)
+    assert data == yaml.safe_load(run(world, tmp_path, *given, "yaml").stdout)
+    assert data["summary"] == {"planned": 3, "left": 1}
+    assert (data["dryRun"], data["interrupted"]) == (True, False)
+    assert data["workloads"][0] == {
+        "state": "planned", "how": "restart", "namespace": "mendix", "kind": "Deployment",
+        "name": "mendix-operator", "apiVersion": "apps/v1", "role": "operator", "pods": 1,
+        "why": [],
+    }  # fmt: skip
+
+
+def test_all_is_restarted_and_the_next_time_there_is_nothing_to_do(
+    world: RollingWorld, tmp_path: Path
+) -> None:
+    outcome = run(world, tmp_path, "-n", "mendix", "--include-bare", "--yes", "-o", "json")
+    assert outcome.exit_code == 0, outcome.output
+    assert set(states(outcome).values()) == {"done"}
+    assert world.done == [
+        "restart mendix-operator", "evict crm-0", "evict shop-0", "evict shop-1",
+        "evict mendix-backup-restore",
+    ]  # fmt: skip
+    # Nothing but what is to be done is on standard error where that is no terminal.
+    assert outcome.stderr.splitlines() == [
+        "mendix/mendix-operator: restart",
+        "mendix/crm: evict its pods",
+        "mendix/shop: evict its pods (2 pods outside)",
+        "mendix/mendix-backup-restore: delete",
+    ]
+    again = run(world, tmp_path, "-n", "mendix", "--yes")
+    assert (again.exit_code, again.stdout) == (0, "")
+    assert "nothing to do" in again.stderr
+
+
+def test_a_selector_chooses_among_the_pods(world: RollingWorld, tmp_path: Path) -> None:
+    outcome = run(world, tmp_path, "-n", "mendix", "-l", "app=crm", "--dry-run", "-o", "json")
+    assert states(outcome) == {"crm": "planned"}
+
+
+# Asking.
+
+
+def test_nobody_to_ask_is_an_error(world: RollingWorld, tmp_path: Path) -> None:
+    outcome = run(world, tmp_path, "-n", "mendix")
+    assert outcome.exit_code == 2
+    assert "give --yes, or --dry-run" in outcome.stderr
+    assert world.done == []
+
+
+@pytest.mark.parametrize(("answer", "code", "done"), [("y\n", 0, 4), ("n\n", 1, 0)])
+def test_who_is_there_is_asked(
+    world: RollingWorld,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: str,
+    code: int,
+    done: int,
+) -> None:
+    monkeypatch.setattr("webhook.cli.restart.interactive", lambda: True)
+    outcome = run(world, tmp_path, "-n", "mendix", stdin=answer)
+    assert "Restart 3 workloads?" in outcome.stderr
+    assert (outcome.exit_code, len(world.done)) == (code, done)
+
+
+# Ends before all is done.
+
+
+def ends_at(monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException) -> None:
+    real = Restarter.restart
+
+    def restart(self: Restarter, step: Any, progress: Any) -> None:
+        if step.workload.name == name:
+            raise error
+        real(self, step, progress)
+
+    monkeypatch.setattr(Restarter, "restart", restart)
+
+
+def test_the_first_failure_ends_the_run_and_the_rest_is_told(
+    world: RollingWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends_at(monkeypatch, "crm", RestartError("crm-0 is not ready"))
+    outcome = run(world, tmp_path, "-n", "mendix", "--yes", "-o", "json")
+    assert outcome.exit_code == 1
+    assert states(outcome) == {
+        "mendix-operator": "done", "crm": "failed", "shop": "not-done",
+        "mendix-backup-restore": "left",
+    }  # fmt: skip
+    (failed,) = [one for one in json.loads(outcome.stdout)["workloads"] if one["name"] == "crm"]
+    assert failed["why"] == ["crm-0 is not ready"]
+    monkeypatch.undo()
+    again = run(world, tmp_path, "-n", "mendix", "--yes", "-o", "json")
+    assert again.exit_code == 0
+    assert states(again) == {"crm": "done", "shop": "done", "mendix-backup-restore": "left"}
+
+
+def test_ctrl_c_ends_with_130_and_a_word_on_what_was_done(
+    world: RollingWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends_at(monkeypatch, "crm", KeyboardInterrupt())
+    outcome = run(world, tmp_path, "-n", "mendix", "--yes")
+    assert outcome.exit_code == 130
+    column = [line.split()[0] for line in outcome.stdout.splitlines()[:5]]
+    assert column == ["STATE", "done", "interrupted", "not-done", "left"]
+    assert "4 workloads: 1 done, 1 interrupted, 1 not-done, 1 left" in outcome.stdout
+    assert "run it again to go on" in outcome.stderr
+
+
+def test_what_a_restart_would_not_help_is_skipped_and_counts_as_failed(
+    world: RollingWorld, tmp_path: Path
+) -> None:
+    world.refusal = status(500, "InternalError", "failed calling webhook: no endpoints")
+    outcome = run(world, tmp_path, "-n", "mendix", "--yes")
+    assert outcome.exit_code == 1
+    assert "skipped  ReplicaSet mendix/shop\n    failed calling webhook" in outcome.stdout
+    assert world.done == []
+
+
+# What can't be.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ([], "give -n, or --enrolled"),
+        (["-n", "mendix", "--enrolled"], "give -n, or --enrolled"),
+        (["-n", "nowhere"], "there is no namespace nowhere"),
+        (["-n", "others"], "others is not enrolled: a restart would bring no pod into a mesh"),
+        (["-n", "mendix", "--timeout", "0"], "--timeout"),
+    ],
+)
+def test_what_can_not_be_done_is_told(
+    world: RollingWorld, tmp_path: Path, arguments: list[str], text: str
+) -> None:
+    outcome = run(world, tmp_path, *arguments)
+    assert outcome.exit_code == 2
+    assert text in outcome.stderr
+    assert world.done == []
+
+
+def test_a_mesh_that_there_is_not_is_told(world: RollingWorld, tmp_path: Path) -> None:
+    world.namespace("typo", "linkrd")
+    outcome = run(world, tmp_path, "-n", "typo")
+    assert outcome.exit_code == 2
+    assert "typo is enrolled in a mesh that there is not" in outcome.stderr
+
+
+def test_a_right_to_look_that_is_missing_is_told_before_anything_is_done(
+    world: RollingWorld, tmp_path: Path
+) -> None:
+    world.forbidden = ["/apis/apps/v1/namespaces/mendix/replicasets"]
+    outcome = run(world, tmp_path, "-n", "mendix", "--yes")
+    assert outcome.exit_code == 2
+    assert "cannot get" in outcome.stderr
+    assert world.done == []

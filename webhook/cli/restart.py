@@ -1,0 +1,288 @@
+"""`mendix-mesh restart`: rolls what is outside its mesh, and only that."""
+
+import datetime
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import click
+import msgspec
+
+from webhook.cli._cluster import (
+    cluster_options,
+    cluster_settings,
+    connect,
+    interactive,
+    namespaces_option,
+    told_in_one_line,
+)
+from webhook.cli._errors import BadInputError
+from webhook.cli._output import FORMATS, Printer, Styled
+from webhook.cli._progress import bar
+from webhook.cli._settings import read_settings
+from webhook.cluster.audit import Target, target
+from webhook.cluster.connection import RefusedError
+from webhook.cluster.enrolment import Enrolment
+from webhook.cluster.inventory import Inventory
+from webhook.cluster.judge import Judge
+from webhook.cluster.plan import How, Planner, Step
+from webhook.cluster.restart import Restarter, RestartError
+
+State = Literal["planned", "done", "failed", "interrupted", "not-done", "skipped", "left"]
+#: What is to be done about a step; all others are only told of.
+_DOES: dict[How, str] = {
+    "restart": "restart",
+    "evict": "evict its pods",
+    "delete": "delete",
+}
+
+
+class Restarted(msgspec.Struct, kw_only=True):
+    """A workload, and what became of it."""
+
+    state: State
+    how: How
+    namespace: str
+    kind: str
+    name: str
+    api_version: str = msgspec.field(name="apiVersion")
+    #: What it is to Mendix, as `app leader`; empty where it is not Mendix's.
+    role: str
+    #: How many of its pods were outside the mesh.
+    pods: int
+    #: Why it failed, or was skipped or left; each with the way out.
+    why: list[str]
+
+
+class Report(msgspec.Struct, kw_only=True):
+    """All of them, in the order of the plan."""
+
+    workloads: list[Restarted]
+    summary: dict[State, int]
+    dry_run: bool = msgspec.field(name="dryRun")
+    interrupted: bool
+
+
+@click.command(
+    "restart",
+    epilog="""Examples:
+
+    mendix-mesh restart -n mendix-apps --dry-run
+
+    mendix-mesh restart --enrolled --yes --timeout 900
+
+    Exit codes: 0 all that can be restarted is in the mesh; 1 a workload failed, or was skipped
+    because a restart would not help; 2 no connection, or a right is missing; 130 Ctrl-C.""",
+)
+@namespaces_option
+@click.option("--enrolled", is_flag=True, help="Every namespace that is enrolled.")
+@click.option(
+    "-l", "--selector", "labels", metavar="LABELS", default="", help="Pods with these labels alone."
+)
+@click.option(
+    "--include-bare", is_flag=True,
+    help="Delete pods that nobody makes anew, and failed task pods; else they are only listed.",
+)  # fmt: skip
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), default=600, show_default=True,
+    metavar="SECONDS", help="Give a workload up when for so long no pod more got into the mesh.",
+)  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Print the plan, change nothing.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--settings", type=click.Path(dir_okay=False, path_type=Path),
+    help="Settings file; else those of the release.",
+)  # fmt: skip
+@click.option(
+    "--release-namespace", default="mendix-mesh", show_default=True, metavar="NAME",
+    help="Where mendix-mesh is installed.",
+)  # fmt: skip
+@cluster_options
+@click.option("-o", "--output", type=click.Choice(FORMATS), default="table", show_default=True)
+def COMMAND(  # noqa: N802 - the name by which commands are found
+    namespaces: tuple[str, ...],
+    enrolled: bool,
+    labels: str,
+    include_bare: bool,
+    timeout: float,
+    dry_run: bool,
+    yes: bool,
+    settings: Path | None,
+    release_namespace: str,
+    kubeconfig: str | None,
+    context: str | None,
+    output: str,
+) -> None:
+    """Restart the workloads whose pods are not in the mesh, one at a time, and no others.
+
+    The operator first, then its agent, the apps, and ingress last; each must be ready and in the
+    mesh before the next. It stops at the first that fails; run it again to go on.
+    """
+    if bool(namespaces) == enrolled:
+        raise click.UsageError("give -n, or --enrolled for every namespace that is enrolled")
+    cluster = connect(kubeconfig, context)
+    with told_in_one_line():
+        read = read_settings(settings) if settings else cluster_settings(cluster, release_namespace)
+        for line in read.lapsed(datetime.date.today()):
+            click.echo(f"Warning: {line}", err=True)
+        inventory, judge = Inventory(cluster), Judge(read)
+        targets = _targets(inventory, Enrolment.read(cluster), namespaces)
+        planner = Planner(cluster, inventory, judge)
+        steps = planner.plan(targets, labels=labels, include_bare=include_bare)
+        for note in planner.notes:
+            click.echo(f"Warning: {note}", err=True)
+    run = _Run(steps)
+    if not dry_run and run.due:
+        _ask(run.due, yes=yes)
+        run.carry_out(Restarter(cluster, inventory, judge, timeout=timeout))
+    report = run.report(dry_run=dry_run)
+    _print(Printer(output), report)
+    if report.interrupted:
+        raise click.exceptions.Exit(130)
+    if report.summary.keys() & {"failed", "skipped"}:
+        raise click.exceptions.Exit(1)
+
+
+def _targets(inventory: Inventory, enrolment: Enrolment, named: Sequence[str]) -> list[Target]:
+    """The namespaces; one that is not enrolled ends the command, for no pod would join there."""
+    if enrolment.unread:
+        click.echo(f"Warning: enrolment is told by labels alone: {enrolment.unread}", err=True)
+    found = []
+    for name in named:
+        try:
+            found.append(target(inventory.namespace(name), enrolment, "unknown"))
+        except RefusedError as error:
+            if error.code == 404:
+                raise BadInputError(f"there is no namespace {name}") from None
+            raise
+    if not named:
+        every = (target(one, enrolment, "unknown") for one in inventory.namespaces())
+        found = [one for one in every if one.enrolled]
+    missing = ", ".join(one.name for one in found if not one.enrolled)
+    if missing or not found:
+        raise BadInputError(
+            f"{missing or 'no namespace'} is not enrolled: a restart would bring no pod into a "
+            "mesh; see mendix-mesh discover --enrol"
+        )
+    for one in found:
+        if one.judged.mesh == "unknown":
+            raise BadInputError(
+                f"{one.name} is enrolled in a mesh that there is not; see mendix-mesh discover"
+            )
+    return found
+
+
+def _ask(due: Sequence[Step], *, yes: bool) -> None:
+    """Show what is to be done, and ask."""
+    for step in due:
+        one = step.workload
+        count = f" ({len(step.pods)} pods outside)" if len(step.pods) > 1 else ""
+        click.echo(f"{one.namespace}/{one.name}: {_DOES[step.how]}{count}", err=True)
+    if yes:
+        return
+    if not interactive():
+        raise BadInputError("nobody is there to be asked: give --yes, or --dry-run")
+    click.confirm(f"Restart {_counted(len(due), 'workload')}?", abort=True, err=True)
+
+
+class _Run:
+    """The steps, and what has become of each so far."""
+
+    def __init__(self, steps: Sequence[Step]) -> None:
+        self._steps = steps
+        self.due = [step for step in steps if step.how in _DOES]
+        self._state: dict[Step, State] = {}
+        self._why: dict[Step, str] = {}
+        self._interrupted = False
+
+    def carry_out(self, restarter: Restarter) -> None:
+        """Do them one after the other, up to the first that fails, or Ctrl-C."""
+        self._state = dict.fromkeys(self.due, "not-done")
+        done = 0
+        with bar("restarting", sum(len(step.pods) for step in self.due)) as told:
+            for step in self.due:
+                words = f"{step.workload.namespace}/{step.workload.name}"
+                try:
+                    restarter.restart(step, lambda n: told(done + n, words))  # noqa: B023
+                except RestartError as error:
+                    self._state[step] = "failed"
+                    self._why[step] = str(error)
+                    return
+                except KeyboardInterrupt:
+                    self._state[step] = "interrupted"
+                    self._why[step] = "what was begun goes on by itself; run it again to go on"
+                    self._interrupted = True
+                    return
+                self._state[step] = "done"
+                done += len(step.pods)
+                told(done, words)
+
+    def report(self, *, dry_run: bool) -> Report:
+        """What became of all of them."""
+        workloads = [self._restarted(step) for step in self._steps]
+        return Report(
+            workloads=workloads,
+            summary=dict(Counter(one.state for one in workloads)),
+            dry_run=dry_run,
+            interrupted=self._interrupted,
+        )
+
+    def _restarted(self, step: Step) -> Restarted:
+        only_told: dict[How, State] = {"skip": "skipped", "leave": "left"}
+        why = [*step.why, self._why[step]] if step in self._why else list(step.why)
+        workload = step.workload
+        return Restarted(
+            state=only_told.get(step.how) or self._state.get(step, "planned"),
+            how=step.how,
+            namespace=workload.namespace,
+            kind=workload.kind,
+            name=workload.name,
+            api_version=workload.api_version,
+            role=step.role,
+            pods=len(step.pods),
+            why=why,
+        )
+
+
+_STYLES: dict[State, str] = {
+    "planned": "", "done": "green", "failed": "bold red", "interrupted": "yellow",
+    "not-done": "yellow", "skipped": "red", "left": "dim",
+}  # fmt: skip
+
+
+def _print(printer: Printer, report: Report) -> None:
+    if not printer.is_table:
+        printer.data(report)
+        return
+    if not report.workloads:
+        click.echo("nothing to do: no pod is outside its mesh", err=True)
+        return
+    printer.table(
+        ("STATE", "NAMESPACE", "KIND", "NAME", "ROLE", "HOW", "PODS"),
+        [
+            (
+                Styled(one.state, _STYLES[one.state]), one.namespace, one.kind,
+                Styled(one.name, "bold"), one.role or "-", one.how, str(one.pods),
+            )
+            for one in report.workloads
+        ],
+    )  # fmt: skip
+    for one in report.workloads:
+        for why in one.why:
+            printer.parts()
+            printer.parts(
+                (one.state, _STYLES[one.state]),
+                (f"  {one.kind} {one.namespace}/{one.name}", "bold"),
+            )
+            printer.parts((f"    {why}", ""))
+    counts = ", ".join(f"{number} {state}" for state, number in report.summary.items())
+    total = _counted(len(report.workloads), "workload")
+    printer.parts()
+    printer.parts((f"{total}: {counts}", "bold"))
+    if report.interrupted:
+        click.echo("interrupted: what is not done is untouched; run it again to go on", err=True)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
