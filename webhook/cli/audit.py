@@ -1,14 +1,12 @@
 """`mendix-mesh audit`: which running pods are in the mesh, which are not, and why."""
 
 import datetime
+import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from webhook.cli import _ci
 from webhook.cli._cluster import (
@@ -20,6 +18,7 @@ from webhook.cli._cluster import (
 )
 from webhook.cli._errors import BadInputError
 from webhook.cli._output import FORMATS, Printer, Styled
+from webhook.cli._progress import bar
 from webhook.cli._settings import read_settings
 from webhook.cluster import reports
 from webhook.cluster.audit import Audited, Auditor, Finding, Report, Row, Target, target
@@ -102,8 +101,14 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
         chosen = _Chosen(cluster, inventory, enrolment, mesh)
         targets = chosen.targets(namespaces, everything=everything, mendix=mendix)
         auditor = Auditor(inventory, Judge(read), Currency(cluster, read))
-        with _bar(len(targets)) as progress:
-            report = auditor.audit(targets, labels=labels, total=chosen.total, progress=progress)
+        with bar("auditing", len(targets)) as told:
+            number = itertools.count(1)
+            report = auditor.audit(
+                targets,
+                labels=labels,
+                total=chosen.total,
+                progress=lambda name: told(next(number), f"audited {name}"),
+            )
         if enrolment.unread:
             report.notes.append(f"enrolment is told by labels alone: {enrolment.unread}")
         for note in report.notes:
@@ -163,24 +168,6 @@ class _Chosen:
     def _target(self, namespace: Namespace) -> Target:
         mesh = self._mesh or guess_mesh(namespace) or MESHES[0]
         return target(namespace, self._enrolment, mesh)
-
-
-@contextmanager
-def _bar(total: int) -> Iterator[Callable[[str], None]]:
-    """A progress bar on standard error, where that is a terminal; gone when all is done."""
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    )  # fmt: skip
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
-        task = progress.add_task("auditing", total=total)
-
-        def told(namespace: str) -> None:
-            progress.update(task, advance=1, description=f"audited {namespace}")
-
-        yield told
 
 
 def _write(cluster: Cluster, report: Report, owner: str, *, prune: bool) -> None:

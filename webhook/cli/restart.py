@@ -174,15 +174,15 @@ def _targets(inventory: Inventory, enrolment: Enrolment, named: Sequence[str]) -
 
 
 def _ask(due: Sequence[Step], *, yes: bool) -> None:
-    """Show what is to be done, and ask."""
-    for step in due:
-        one = step.workload
-        count = f" ({len(step.pods)} pods outside)" if len(step.pods) > 1 else ""
-        click.echo(f"{one.namespace}/{one.name}: {_DOES[step.how]}{count}", err=True)
+    """Show what is to be done, and ask; with `yes` nothing."""
     if yes:
         return
     if not interactive():
         raise BadInputError("nobody is there to be asked: give --yes, or --dry-run")
+    for step in due:
+        one = step.workload
+        count = f" ({len(step.pods)} pods outside)" if len(step.pods) > 1 else ""
+        click.echo(f"{one.namespace}/{one.name}: {_DOES[step.how]}{count}", err=True)
     click.confirm(f"Restart {_counted(len(due), 'workload')}?", abort=True, err=True)
 
 

@@ -71,6 +71,7 @@ def serving(script: Script, folder: Path) -> Iterator[ScriptedServer]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = -1  # head and body in one packet: else each answer waits for an acknowledgement
 
         def answer(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
