@@ -22,7 +22,7 @@ from tests.cluster import command
 from tests.cluster.api import Api, Json, wait_for
 from tests.cluster.command import Command, Done
 from tests.cluster.mesh import MeshCluster
-from tests.cluster.plane import is_ready
+from tests.cluster.plane import STAY_ANNOTATION, is_ready
 from tests.cluster.workloads import (
     INJECT,
     annotations_of,
@@ -401,3 +401,32 @@ def test_bare_pods_go_when_that_is_asked_for(mesh_cluster: MeshCluster, restart:
     assert pods_of(mesh_cluster.api, namespace)
     assert states(restart(*run, "--include-bare").data) == {"Pod/shop": "done"}
     assert not pods_of(mesh_cluster.api, namespace)
+
+
+def test_a_failed_task_goes_when_that_is_asked_for_and_the_operator_tries_again(
+    mesh_cluster: MeshCluster, restart: Command
+) -> None:
+    """Nobody else would: the operator makes a task's pod anew only when it is gone."""
+    api, namespace = mesh_cluster.api, mesh_cluster.plane.new_namespace("mendix")
+    mendix.install(api, namespace)
+    build = api.create(manifests.custom_resource("Build", "shop-build", namespace, {}))
+    task = manifests.build_pod(
+        "shop", namespace, owner=build, annotations={STAY_ANNOTATION: "true"}
+    )
+    old = api.create(task)
+    api.patch("Pod", "shop-build", namespace, {"status": {"phase": "Failed"}}, subresource="status")
+    mesh_cluster.relabel(namespace, "linkerd.enforce", mode="enforce")
+    run = ("restart", "-n", namespace, "-o", "json", "--yes")
+    assert states(restart(*run).data)["Pod/shop-build"] == "left"
+    assert api.get("Pod", "shop-build", namespace)["metadata"]["uid"] == old["metadata"]["uid"]
+    assert states(restart(*run, "--include-bare").data) == {"Pod/shop-build": "done"}
+
+    user = mesh_cluster.plane.user("mendix-operator", ["system:masters"])
+    operator = mendix.MendixOperator(user, namespace)
+    api.create(manifests.mendix_app("shop", namespace))
+
+    def tried_again() -> bool:
+        operator.reconcile()
+        return is_meshed(api.get("Pod", "shop-build", namespace))
+
+    wait_for(tried_again, why="the operator to try again")

@@ -61,6 +61,11 @@ def test_a_dry_run_prints_the_plan_and_changes_nothing(world: RollingWorld, tmp_
     assert world.done == []
 
 
+def test_the_guide_shows_what_is_printed() -> None:
+    guide = (Path(__file__).parents[3] / "docs" / "day-2.md").read_text()
+    assert f"$ mendix-mesh restart -n mendix --dry-run\n{TABLE}" in guide
+
+
 def test_json_and_yaml_say_the_same(world: RollingWorld, tmp_path: Path) -> None:
     given = ("--enrolled", "--dry-run", "-o")
     data: dict[str, Any] = json.loads(run(world, tmp_path, *given, "json").stdout)
