@@ -1,0 +1,557 @@
+"""`mendix-mesh doctor` in clusters that are broken on purpose, each in one way, and in good ones.
+
+Findings count as soon as they are there, but the API server takes a moment to follow a changed
+webhook configuration: the tests wait for what they expect.
+"""
+
+import base64
+import contextlib
+import copy
+import datetime as dt
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from tests.cluster.api import Api, Json, Refused, wait_for
+from tests.cluster.certificates import Authority, Pair
+from tests.cluster.istio import IstioCluster
+from tests.cluster.mesh import MeshCluster
+from tests.cluster.workloads import pod
+from tests.standins import mendix
+from tests.standins import mendix_manifests as manifests
+from tests.standins.linkerd import CONFIGURATION as LINKERD
+from webhook.cli import main
+
+OURS = "00-mendix-mesh"
+MUTATING, VALIDATING = "MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"
+HOST = "mendix-mesh.mendix-mesh.svc"
+ENFORCE = "pod-security.kubernetes.io/enforce"
+DAY_2 = Path(__file__).parents[2] / "docs" / "day-2.md"
+HOUR = dt.timedelta(hours=1)
+
+Diagnose = Callable[..., Json]
+
+
+@pytest.fixture(scope="module")
+def diagnose(mesh_cluster: MeshCluster) -> Diagnose:
+    """Run the command in namespaces, as an administrator or by another kubeconfig."""
+    plane = mesh_cluster.plane
+    admin = plane.write_kubeconfig(plane.workdir / "doctor", "doctor", ["system:masters"])
+
+    def run(*namespaces: str, kubeconfig: Path = admin) -> Json:
+        arguments = [f"--namespace={name}" for name in namespaces]
+        done = CliRunner().invoke(
+            main, ["doctor", f"--kubeconfig={kubeconfig}", "-o", "json", *arguments]
+        )
+        assert done.exit_code in (0, 1), done.output
+        found: Json = json.loads(done.stdout)
+        errors = any(one["severity"] == "error" for one in found["findings"])
+        assert done.exit_code == int(errors)
+        return found
+
+    return run
+
+
+def ids(found: Json) -> set[str]:
+    return {one["id"] for one in found["findings"]}
+
+
+def evidence(found: Json, finding: str) -> str:
+    return "\n".join(one["evidence"] for one in found["findings"] if one["id"] == finding)
+
+
+def severities(found: Json, finding: str) -> set[str]:
+    return {one["severity"] for one in found["findings"] if one["id"] == finding}
+
+
+def meshed(found: Json) -> str:
+    (one,) = found["namespaces"]
+    return str(one["meshed"])
+
+
+def await_exactly(diagnose: Diagnose, where: str, *expected: str, meshed_: str) -> Json:
+    """Wait until these findings, and no others, are there, and the probe fares so."""
+    seen: list[Json] = []
+
+    def there() -> bool:
+        seen.append(diagnose(where))
+        return ids(seen[-1]) == set(expected) and meshed(seen[-1]) == meshed_
+
+    try:
+        wait_for(there, seconds=20, every=0.2, why=f"the findings {expected}")
+    except TimeoutError:
+        pytest.fail(f"wanted {expected} and {meshed_}, not {json.dumps(seen[-1], indent=1)}")
+    assert seen[-1]["unseen"] == []
+    return seen[-1]
+
+
+@pytest.fixture
+def where(mesh_cluster: MeshCluster, diagnose: Diagnose) -> Iterator[str]:
+    """An enrolled namespace of a cluster that is healthy before a test, and again after it."""
+    name = mesh_cluster.enrol("enforce")
+    await_exactly(diagnose, name, meshed_="yes")
+    yield name
+    await_exactly(diagnose, mesh_cluster.enrol("enforce"), meshed_="yes")
+
+
+@pytest.fixture
+def api(mesh_cluster: MeshCluster) -> Api:
+    return mesh_cluster.api
+
+
+def mark(api: Api, namespace: str, **metadata: Json) -> None:
+    api.patch("Namespace", namespace, None, {"metadata": metadata})
+
+
+@contextlib.contextmanager
+def changed(
+    api: Api, kind: str, name: str, change: Callable[[Json], None], namespace: str | None = None
+) -> Iterator[None]:
+    """Change an object's own fields for the time of the block."""
+    before = api.get(kind, name, namespace)
+    after = copy.deepcopy(before)
+    change(after)
+    api.replace(after)
+    try:
+        yield
+    finally:
+        version = api.get(kind, name, namespace)["metadata"]["resourceVersion"]
+        before["metadata"]["resourceVersion"] = version
+        api.replace(before)
+
+
+@contextlib.contextmanager
+def gone(api: Api, kind: str, name: str) -> Iterator[Json]:
+    """Delete an object for the time of the block, and give it."""
+    before = api.get(kind, name)
+    api.delete(kind, name)
+    for field in ("uid", "resourceVersion", "creationTimestamp", "managedFields", "generation"):
+        before["metadata"].pop(field, None)
+    try:
+        yield before
+    finally:
+        api.create(before)
+
+
+@contextlib.contextmanager
+def added(api: Api, *objects: Json) -> Iterator[None]:
+    """Create objects for the time of the block."""
+    for obj in objects:
+        api.create(obj)
+    try:
+        yield
+    finally:
+        for obj in objects:
+            meta = obj["metadata"]
+            api.delete(obj["kind"], meta["name"], meta.get("namespace"), grace=0)
+
+
+def ensure_namespace(cluster: MeshCluster, name: str) -> None:
+    with contextlib.suppress(Refused):
+        cluster.api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    cluster.plane.await_namespace(name)
+
+
+def injector_secret(pair: Pair) -> Json:
+    data = {"tls.crt": base64.b64encode(pair.cert).decode(),
+            "tls.key": base64.b64encode(pair.key).decode()}  # fmt: skip
+    meta = {"name": "linkerd-proxy-injector-k8s-tls", "namespace": "linkerd"}
+    kind = {"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls"}
+    return {**kind, "metadata": meta, "data": data}
+
+
+def test_a_namespace_that_is_not_enrolled(mesh_cluster: MeshCluster, diagnose: Diagnose) -> None:
+    where = mesh_cluster.plane.new_namespace("other")
+    found = await_exactly(diagnose, where, "not-enrolled", meshed_="no")
+    assert "has no label mendix-mesh.io/mesh" in evidence(found, "not-enrolled")
+
+
+def test_a_misspelt_mesh(mesh_cluster: MeshCluster, diagnose: Diagnose) -> None:
+    where = mesh_cluster.enrol(mesh="linkred")
+    found = await_exactly(diagnose, where, "not-enrolled", meshed_="no")
+    assert "mendix-mesh.io/mesh=linkred names no mesh" in evidence(found, "not-enrolled")
+
+
+def test_an_injector_that_is_called_before_us(api: Api, diagnose: Diagnose, where: str) -> None:
+    with gone(api, MUTATING, LINKERD) as injector:
+        early = copy.deepcopy(injector)
+        early["metadata"]["name"] = "00-linkerd"
+        with added(api, early):
+            found = await_exactly(diagnose, where, "order-late", "probe-unmeshed", meshed_="no")
+    assert evidence(found, "order-late") == f"{OURS} is called after 00-linkerd"
+    assert "proxy-missing" in evidence(found, "probe-unmeshed")
+
+
+def test_our_mutating_configuration_is_missing(api: Api, diagnose: Diagnose, where: str) -> None:
+    with gone(api, MUTATING, OURS):
+        found = await_exactly(diagnose, where, "webhook-missing", "probe-unmeshed", meshed_="no")
+    assert "no mutating webhook" in evidence(found, "webhook-missing")
+
+
+def test_our_validating_configuration_is_missing(api: Api, diagnose: Diagnose, where: str) -> None:
+    with gone(api, VALIDATING, "mendix-mesh"):
+        found = await_exactly(diagnose, where, "webhook-missing", meshed_="yes")
+    assert "no validating webhook" in evidence(found, "webhook-missing")
+
+
+@pytest.mark.parametrize("bundle", ["", "other"])
+def test_our_ca_bundle_does_not_fit(api: Api, diagnose: Diagnose, where: str, bundle: str) -> None:
+    text = base64.b64encode(Authority("other").pem).decode() if bundle else None
+
+    def change(configuration: Json) -> None:
+        for webhook in configuration["webhooks"]:
+            webhook["clientConfig"]["caBundle"] = text
+
+    with changed(api, MUTATING, OURS, change):
+        found = await_exactly(diagnose, where, "ca-bundle", "probe-unmeshed", meshed_="no")
+    why = "has not issued the certificate in Secret mendix-mesh/mendix-mesh-tls"
+    said = evidence(found, "ca-bundle")
+    assert said == f"caBundle of mendix-mesh in {OURS} {why if bundle else 'is empty'}"
+
+
+def test_the_injectors_ca_bundle_does_not_fit(
+    mesh_cluster: MeshCluster, api: Api, diagnose: Diagnose, where: str
+) -> None:
+    ensure_namespace(mesh_cluster, "linkerd")
+    other = Authority("other").issue("x", hosts=["linkerd-proxy-injector.linkerd.svc"])
+    with added(api, injector_secret(other)):
+        found = await_exactly(diagnose, where, "ca-bundle", meshed_="yes")
+    assert f"of the injector in {LINKERD}" in evidence(found, "ca-bundle")
+
+
+def test_our_certificate_expires(
+    mesh_cluster: MeshCluster, api: Api, diagnose: Diagnose, where: str
+) -> None:
+    authority = mesh_cluster.release.authority
+    pair = authority.issue("mendix-mesh", hosts=[HOST], lifetime=HOUR, age=20 * HOUR)
+
+    def change(secret: Json) -> None:
+        secret["data"] = injector_secret(pair)["data"]
+
+    with changed(api, "Secret", "mendix-mesh-tls", change, "mendix-mesh"):
+        found = await_exactly(diagnose, where, "certificate-expiring", meshed_="yes")
+    assert severities(found, "certificate-expiring") == {"warning"}
+
+
+def test_the_injectors_certificate_has_expired(
+    mesh_cluster: MeshCluster, api: Api, diagnose: Diagnose, where: str
+) -> None:
+    ensure_namespace(mesh_cluster, "linkerd")
+    pair = Authority("x").issue("x", hosts=["x"], lifetime=-HOUR, age=20 * HOUR)
+    with added(api, injector_secret(pair)):
+        found = await_exactly(diagnose, where, "ca-bundle", "certificate-expiring", meshed_="yes")
+    assert severities(found, "certificate-expiring") == {"error"}
+    assert "k8s-tls expired on" in evidence(found, "certificate-expiring")
+
+
+def test_our_server_is_not_there(
+    mesh_cluster: MeshCluster, api: Api, diagnose: Diagnose, where: str
+) -> None:
+    def change(deployment: Json) -> None:
+        deployment["spec"]["replicas"] = 0
+
+    with changed(api, "Deployment", "mendix-mesh", change, "mendix-mesh"):
+        found = await_exactly(diagnose, where, "unready", "probe-unmeshed", meshed_="no")
+    mesh_cluster.kubelet.wait_ready(2)
+    assert "0 of 0 pods ready" in evidence(found, "unready")
+    assert "failed calling webhook" in evidence(found, "probe-unmeshed")
+
+
+def test_the_injector_has_no_endpoints(api: Api, diagnose: Diagnose, where: str) -> None:
+    def change(configuration: Json) -> None:
+        (webhook,) = configuration["webhooks"]
+        del webhook["clientConfig"]["url"]
+        webhook["clientConfig"]["service"] = {"namespace": "linkerd", "name": "injector"}
+
+    with changed(api, MUTATING, LINKERD, change):
+        found = await_exactly(diagnose, where, "unready", "probe-unmeshed", meshed_="no")
+    assert "Service linkerd/injector of the injector" in evidence(found, "unready")
+
+
+def test_the_injector_is_down(mesh_cluster: MeshCluster, diagnose: Diagnose, where: str) -> None:
+    mesh_cluster.injector.stop()
+    try:
+        found = await_exactly(diagnose, where, "probe-unmeshed", meshed_="no")
+    finally:
+        mesh_cluster.injector.restart()
+    assert "proxy-missing" in evidence(found, "probe-unmeshed")
+
+
+def test_where_nothing_is_refused_the_probe_shows_that_it_is_not_meshed(
+    mesh_cluster: MeshCluster, diagnose: Diagnose, where: str
+) -> None:
+    watching = mesh_cluster.enrol("warn")
+    mesh_cluster.injector.stop()
+    try:
+        found = await_exactly(diagnose, watching, "probe-unmeshed", meshed_="no")
+    finally:
+        mesh_cluster.injector.restart()
+    assert "was let in without the mesh" in evidence(found, "probe-unmeshed")
+
+
+def test_there_is_no_injector(api: Api, diagnose: Diagnose, where: str) -> None:
+    with gone(api, MUTATING, LINKERD):
+        await_exactly(diagnose, where, "injector-missing", "probe-unmeshed", meshed_="no")
+
+
+def test_the_injector_leaves_the_namespace_out(api: Api, diagnose: Diagnose, where: str) -> None:
+    mark(api, where, labels={"config.linkerd.io/admission-webhooks": "disabled"})
+    await_exactly(diagnose, where, "injector-skips", "probe-unmeshed", meshed_="no")
+
+
+def test_an_invalid_annotation_on_the_namespace(api: Api, diagnose: Diagnose, where: str) -> None:
+    mark(api, where, annotations={"linkerd.io/inject": "true"})
+    found = await_exactly(
+        diagnose, where, "inject-annotation-invalid", "probe-unmeshed", meshed_="no"
+    )
+    assert evidence(found, "inject-annotation-invalid").endswith("linkerd.io/inject says true")
+
+
+def test_a_label_that_should_be_an_annotation(api: Api, diagnose: Diagnose, where: str) -> None:
+    mark(api, where, labels={"linkerd.io/inject": "disabled"})
+    found = await_exactly(diagnose, where, "label-not-annotation", meshed_="yes")
+    assert severities(found, "label-not-annotation") == {"warning"}
+
+
+@pytest.mark.parametrize("level", ["baseline", "restricted"])
+def test_pod_security_refuses_the_injected_pod(
+    api: Api, diagnose: Diagnose, where: str, level: str
+) -> None:
+    mark(api, where, labels={ENFORCE: level})
+    found = await_exactly(diagnose, where, "pod-security", "probe-unmeshed", meshed_="no")
+    assert "NET_ADMIN" in evidence(found, "pod-security")
+
+
+def test_a_cni_plugin_that_is_counted_on_is_missing(
+    mesh_cluster: MeshCluster, api: Api, diagnose: Diagnose, where: str
+) -> None:
+    ensure_namespace(mesh_cluster, "linkerd-cni")
+    injector = mesh_cluster.injector
+    before, injector.config = injector.config, replace(injector.config, cni=True)
+    try:
+        mark(api, where, labels={ENFORCE: "baseline"})
+        found = await_exactly(diagnose, where, "agents-missing", meshed_="yes")
+        assert evidence(found, "agents-missing") == "there is no DaemonSet linkerd-cni"
+        with added(api, daemon_set("linkerd-cni", "linkerd-cni")):
+            await_exactly(diagnose, where, meshed_="yes")
+    finally:
+        injector.config = before
+
+
+def test_an_injector_whose_image_we_do_not_trust(
+    mesh_cluster: MeshCluster, diagnose: Diagnose, where: str
+) -> None:
+    injector = mesh_cluster.injector
+    image = "registry.example.com/linkerd/proxy:edge-26.8.3"
+    before, injector.config = injector.config, replace(injector.config, image=image)
+    try:
+        found = await_exactly(diagnose, where, "image-untrusted", "probe-unmeshed", meshed_="no")
+    finally:
+        injector.config = before
+    assert "registry.example.com/linkerd/proxy" in evidence(found, "image-untrusted")
+
+
+def test_an_injector_that_our_settings_do_not_describe(
+    mesh_cluster: MeshCluster, diagnose: Diagnose, where: str
+) -> None:
+    injector = mesh_cluster.injector
+    before, injector.config = injector.config, replace(injector.config, skip_outbound="5432")
+    try:
+        found = await_exactly(diagnose, where, "settings-differ", "probe-unmeshed", meshed_="no")
+    finally:
+        injector.config = before
+    assert "5432" in evidence(found, "settings-differ")
+
+
+def daemon_set(namespace: str, name: str) -> Json:
+    labels = {"app": name}
+    template = pod(namespace, labels=labels)
+    spec = {"metadata": {"labels": labels}, "spec": template["spec"]}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"selector": {"matchLabels": labels}, "template": spec},
+    }
+
+
+def test_ambient_without_its_agents(
+    mesh_cluster: MeshCluster, api: Api, diagnose: Diagnose
+) -> None:
+    ensure_namespace(mesh_cluster, "istio-system")
+    where = mesh_cluster.enrol("enforce", mesh="ambient")
+    found = await_exactly(diagnose, where, "agents-missing", meshed_="yes")
+    assert evidence(found, "agents-missing") == (
+        "there is no DaemonSet istio-cni-node\nthere is no DaemonSet ztunnel"
+    )
+    agents = [daemon_set("istio-system", name) for name in ("istio-cni-node", "ztunnel")]
+    nowhere = copy.deepcopy(agents[0])
+    nowhere["spec"]["template"]["spec"]["nodeSelector"] = {"none": "such"}
+    with added(api, agents[1]):
+        with added(api, nowhere):
+            found = await_exactly(diagnose, where, "agents-missing", meshed_="yes")
+            assert "istio-cni-node is ready on 0 of 0 nodes" in evidence(found, "agents-missing")
+        with added(api, agents[0]):
+            await_exactly(diagnose, where, meshed_="yes")
+
+
+def test_an_ingress_controller_on_the_nodes_network(
+    mesh_cluster: MeshCluster, api: Api, diagnose: Diagnose, where: str
+) -> None:
+    outside = mesh_cluster.plane.new_namespace("ingress")
+    labels = {"app.kubernetes.io/name": "ingress-nginx"}
+    with added(api, pod(outside, "controller", labels=labels, hostNetwork=True)):
+        found = await_exactly(diagnose, where, "ingress-host-network", meshed_="yes")
+    assert severities(found, "ingress-host-network") == {"warning"}
+    assert f"pod {outside}/controller" in evidence(found, "ingress-host-network")
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({"runtimeDeploymentPodAnnotations": {"linkerd.io/inject": "disabled"}}, "opted-out"),
+        ({"customPodLabels": {"general": {"linkerd.io/control-plane-component": "x"}}},
+         "injector-bypass-label"),
+        ({"customPodAnnotations": {"general": {"config.linkerd.io/skip-outbound-ports": "443"}}},
+         "capture-bypassed"),
+    ],
+)  # fmt: skip
+def test_an_operator_whose_settings_contradict_the_mesh(
+    api: Api, diagnose: Diagnose, where: str, spec: Json, said: str
+) -> None:
+    mendix.install_crds(api)
+    api.create(manifests.operator_configuration(where, **spec))
+    found = await_exactly(diagnose, where, "operator-settings", meshed_="yes")
+    assert said in evidence(found, "operator-settings")
+    assert next(iter(spec)) in evidence(found, "operator-settings")
+
+
+def test_an_operator_that_asks_for_the_mesh_contradicts_nothing(
+    api: Api, diagnose: Diagnose, where: str
+) -> None:
+    mendix.install_crds(api)
+    spec = {"runtimeDeploymentPodAnnotations": {"linkerd.io/inject": "enabled"}}
+    api.create(manifests.operator_configuration(where, **spec))
+    await_exactly(diagnose, where, meshed_="yes")
+
+
+def rules() -> list[Json]:
+    """The rights that docs/day-2.md lists for the doctor."""
+    text = DAY_2.read_text().partition("\n## doctor\n")[2].partition("```yaml\n")[2]
+    role: Json = yaml.safe_load(text.partition("```")[0])
+    assert role["metadata"]["name"] == "mendix-mesh-doctor"
+    return list(role["rules"])
+
+
+def may(api: Api, plane: Any, user: str, given: list[Json]) -> Path:
+    """Give a user these rights alone, and return the user's kubeconfig."""
+    group = "rbac.authorization.k8s.io"
+    api.create({"apiVersion": f"{group}/v1", "kind": "ClusterRole", "metadata": {"name": user},
+                "rules": given})  # fmt: skip
+    api.create({
+        "apiVersion": f"{group}/v1", "kind": "ClusterRoleBinding", "metadata": {"name": user},
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": user},
+        "subjects": [{"apiGroup": group, "kind": "User", "name": user}],
+    })  # fmt: skip
+    kubeconfig: Path = plane.write_kubeconfig(plane.workdir / user, user)
+    return kubeconfig
+
+
+def test_the_rights_that_the_docs_list_are_enough(
+    mesh_cluster: MeshCluster, api: Api, diagnose: Diagnose, where: str
+) -> None:
+    mendix.install_crds(api)
+    kubeconfig = may(api, mesh_cluster.plane, "doctor-enough", rules())
+    found = wait_for(
+        lambda: (seen := diagnose(where, kubeconfig=kubeconfig))["unseen"] == [] and seen,
+        why="the rights to be in force",
+    )
+    assert (ids(found), meshed(found)) == (set(), "yes")
+
+
+def test_what_is_forbidden_is_told_and_not_fatal(
+    mesh_cluster: MeshCluster, api: Api, diagnose: Diagnose, where: str
+) -> None:
+    kept = [rule for rule in rules() if not {"secrets", "pods"} & set(rule["resources"])]
+    kubeconfig = may(api, mesh_cluster.plane, "doctor-less", kept)
+    mark(api, where, annotations={"linkerd.io/inject": "true"})
+
+    def settled() -> Json | None:
+        seen = diagnose(where, kubeconfig=kubeconfig)
+        return seen if "injector-skips" not in {one["id"] for one in seen["unseen"]} else None
+
+    found = wait_for(settled, why="the rights to be in force")
+    assert found is not None
+    assert ids(found) == {"inject-annotation-invalid"}
+    assert meshed(found) == "unknown"
+    unseen = {one["id"]: one["why"] for one in found["unseen"]}
+    assert {"ca-bundle", "certificate-expiring", "probe-unmeshed", "pod-security"} <= unseen.keys()
+    assert 'cannot get resource "secrets"' in unseen["ca-bundle"]
+    assert 'cannot create resource "pods"' in unseen["probe-unmeshed"]
+
+
+class TestIstio:
+    """The same with the real istiod."""
+
+    @pytest.fixture
+    def where(self, istio_cluster: IstioCluster, diagnose: Diagnose) -> Iterator[str]:
+        name = istio_cluster.enrol("enforce")
+        await_exactly(diagnose, name, meshed_="yes")
+        yield name
+        await_exactly(diagnose, istio_cluster.enrol("enforce"), meshed_="yes")
+
+    def test_a_revision_that_is_not_installed(
+        self, api: Api, diagnose: Diagnose, where: str
+    ) -> None:
+        mark(api, where, labels={"istio.io/rev": "canary"})
+        found = await_exactly(
+            diagnose, where, "revision-unknown", "injector-skips", "probe-unmeshed", meshed_="no"
+        )
+        assert evidence(found, "revision-unknown") == (
+            "the namespace's label istio.io/rev says canary; there are default"
+        )
+
+    def test_the_injector_leaves_the_namespace_out(
+        self, api: Api, diagnose: Diagnose, where: str
+    ) -> None:
+        mark(api, where, labels={"istio-injection": "disabled"})
+        found = await_exactly(diagnose, where, "injector-skips", "probe-unmeshed", meshed_="no")
+        assert "istio-injection=disabled" in evidence(found, "injector-skips")
+
+    def test_an_annotation_that_should_be_a_label(
+        self, api: Api, diagnose: Diagnose, where: str
+    ) -> None:
+        mark(api, where, annotations={"istio-injection": "disabled"})
+        await_exactly(diagnose, where, "label-not-annotation", meshed_="yes")
+
+    def test_pod_security_refuses_the_injected_pod(
+        self, api: Api, diagnose: Diagnose, where: str
+    ) -> None:
+        mark(api, where, labels={ENFORCE: "baseline"})
+        found = await_exactly(diagnose, where, "pod-security", "probe-unmeshed", meshed_="no")
+        assert "istio-init" in evidence(found, "pod-security")
+
+    def test_istiod_is_down(
+        self, istio_cluster: IstioCluster, diagnose: Diagnose, where: str
+    ) -> None:
+        istio_cluster.istiod.stop()
+        try:
+            found = await_exactly(diagnose, where, "probe-unmeshed", meshed_="no")
+        finally:
+            istio_cluster.istiod.start()
+        assert "failed calling webhook" in evidence(found, "probe-unmeshed")
+
+    def test_an_injector_that_is_called_before_us(
+        self, api: Api, diagnose: Diagnose, where: str
+    ) -> None:
+        with gone(api, MUTATING, "istio-sidecar-injector") as injector:
+            early = copy.deepcopy(injector)
+            early["metadata"]["name"] = "00-istio"
+            with added(api, early):
+                await_exactly(diagnose, where, "order-late", "probe-unmeshed", meshed_="no")

@@ -1,0 +1,203 @@
+"""What the doctor makes of what it sees; tests/cluster/ breaks a real cluster for each finding."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.certificates import Authority
+from tests.unit.cluster.apiserver import Reply, status
+from tests.unit.cluster.hospital import MUTATING, Hospital, bundle
+from tests.unit.cluster.world import unmeshed
+from webhook.cluster.connection import ClusterError
+from webhook.cluster.doctor import Diagnosis, all_findings, examine
+from webhook.cluster.enrolment import Enrolment
+from webhook.cluster.inventory import Inventory
+from webhook.cluster.look import Look, Place
+from webhook.policy import meshes
+from webhook.policy.settings import Istio, Settings
+
+Examine = Callable[..., Diagnosis]
+DAY_2 = Path(__file__).parents[3] / "docs" / "day-2.md"
+
+
+@pytest.fixture
+def diagnose(tmp_path: Path) -> Examine:
+    """Examine namespaces of a hospital; all of them are enrolled in its mesh."""
+
+    def run(hospital: Hospital, *names: str, settings: Settings | None = None) -> Diagnosis:
+        read = settings or Settings()
+        known = meshes.load(read)
+        for name in names:
+            if f"/api/v1/namespaces/{name}" not in hospital.objects:
+                hospital.namespace(name, hospital.mesh)
+        with hospital.serving(tmp_path) as server:
+            enrolment = Enrolment.read(server.cluster)
+            inventory = Inventory(server.cluster)
+            places = []
+            for name in names:
+                namespace = inventory.namespace(name)
+                enrolled = enrolment.of(namespace)
+                places.append(
+                    Place(namespace, enrolled, known[enrolled.mesh if enrolled else "unknown"])
+                )
+            return examine(Look(server.cluster, read), places)
+
+    return run
+
+
+def ids(found: Diagnosis) -> list[str]:
+    return [one.id for one in found.findings]
+
+
+@pytest.mark.parametrize("mesh", ["linkerd", "istio"])
+def test_nothing_is_found_where_all_is_well(diagnose: Examine, mesh: str) -> None:
+    hospital = Hospital(mesh)
+    if mesh == "istio":
+        hospital.namespace("mendix", mesh)
+        hospital.objects["/api/v1/namespaces/mendix"]["metadata"]["labels"]["istio.io/rev"] = (
+            "default"
+        )
+    found = diagnose(hospital, "mendix")
+    assert (found.findings, found.unseen) == ([], [])
+    assert [one.meshed for one in found.namespaces] == ["yes"]
+    assert found.is_good
+
+
+def test_a_finding_is_told_once_for_all_its_namespaces(diagnose: Examine) -> None:
+    hospital = Hospital()
+    hospital.probed = Reply(body=unmeshed())
+    found = diagnose(hospital, "a", "b")
+    (one,) = found.findings
+    assert (one.id, one.severity, one.namespaces) == ("probe-unmeshed", "error", ["a", "b"])
+    assert not found.is_good
+
+
+@pytest.mark.parametrize(("ready", "expected"), [(False, ["unready"]), (None, []), (True, [])])
+def test_an_unknown_endpoint_counts_as_ready(
+    diagnose: Examine, ready: bool | None, expected: list[str]
+) -> None:
+    hospital = Hospital()
+    hospital.endpoints("linkerd", ready=ready)
+    found = diagnose(hospital, "mendix")
+    assert ids(found) == expected
+    if expected:
+        assert "there is no Deployment of that name" in found.findings[0].evidence
+
+
+def test_what_a_deployment_says_of_its_pods(diagnose: Examine) -> None:
+    hospital = Hospital()
+    hospital.endpoints("linkerd", ready=False)
+    where = "/apis/apps/v1/namespaces/linkerd/deployments/mm"
+    hospital.add(where, {"spec": {"replicas": 3}, "status": {"readyReplicas": 0}})
+    (one,) = diagnose(hospital, "mendix").findings
+    assert "its Deployment has 0 of 3 pods ready" in one.evidence
+
+
+def test_istiods_roots_are_compared_with_its_ca_bundle(diagnose: Examine) -> None:
+    hospital = Hospital("istio")
+    hospital.namespace("mendix", "istio", labels={"mendix-mesh.io/mesh": "istio",
+                                                  "istio.io/rev": "default"})  # fmt: skip
+    root = Authority("another")
+    data = {"root-cert_pem": root.pem.decode()}
+    hospital.add(
+        "/api/v1/namespaces/istio/configmaps/istio-ca-root-cert",
+        {"data": {"root-cert.pem": data["root-cert_pem"]}},
+    )
+    found = diagnose(hospital, "mendix")
+    assert ids(found) == ["ca-bundle"]
+    assert found.findings[0].evidence.endswith("ConfigMap istio/istio-ca-root-cert")
+    webhook = hospital.objects[f"{MUTATING}/injector"]["webhooks"][0]
+    webhook["clientConfig"]["caBundle"] = bundle(root)
+    assert ids(diagnose(hospital, "mendix")) == []
+
+
+@pytest.mark.parametrize(("ready", "severity"), [(0, "error"), (1, "warning"), (3, None)])
+def test_agents_that_are_ready_on_some_nodes_are_a_warning(
+    diagnose: Examine, ready: int, severity: str | None
+) -> None:
+    hospital = Hospital("ambient")
+    for name in ("istio-cni-node", "ztunnel"):
+        hospital.add(
+            f"/apis/apps/v1/namespaces/istio-system/daemonsets/{name}",
+            {"status": {"desiredNumberScheduled": 3, "numberReady": ready}},
+        )
+    found = diagnose(hospital, "mendix")
+    assert {one.severity for one in found.findings} == ({severity} if severity else set())
+    assert len(found.findings) == (2 if severity else 0)
+
+
+def test_revisions_are_tags_too_but_not_what_a_tag_has_taken_over(diagnose: Examine) -> None:
+    hospital = Hospital("istio")
+    never = {"matchLabels": {"istio.io/deactivated": "never-match"}}
+    name = "rev.namespace.sidecar-injector.istio.io"
+    hospital.configuration("injector", name, labels={"istio.io/rev": "default"},
+                           namespaceSelector=never)  # fmt: skip
+    hospital.configuration("tag", name, labels={"istio.io/rev": "1-31", "istio.io/tag": "prod"})
+    settings = Settings(istio=Istio(revision="stable"))
+    found = diagnose(hospital, "mendix", settings=settings)
+    (one,) = [one for one in found.findings if one.id == "revision-unknown"]
+    assert one.evidence == "settings.istio.revision says stable; there are prod"
+    settings = Settings(istio=Istio(revision="prod"))
+    assert ids(diagnose(hospital, "mendix", settings=settings)) == []
+
+
+def test_what_is_forbidden_is_told_once_a_finding(diagnose: Examine) -> None:
+    hospital = Hospital()
+    hospital.forbidden.append("/apis/discovery.k8s.io/v1/namespaces/mendix-mesh/endpointslices")
+    found = diagnose(hospital, "a", "b")
+    assert (found.findings, found.is_good) == ([], True)
+    (one,) = found.unseen
+    assert (one.id, one.namespaces) == ("unready", ["a", "b"])
+    assert 'User "someone" cannot get' in one.why
+
+
+def test_a_probe_that_may_not_be_made_proves_nothing(diagnose: Examine) -> None:
+    hospital = Hospital()
+    message = 'pods is forbidden: User "x" cannot create resource "pods" in API group ""'
+    hospital.probed = status(403, "Forbidden", message)
+    found = diagnose(hospital, "mendix")
+    assert [one.meshed for one in found.namespaces] == ["unknown"]
+    assert found.findings == []
+    assert {"probe-unmeshed", "pod-security"} <= {one.id for one in found.unseen}
+
+
+def test_a_refusal_of_anyone_else_is_shown(diagnose: Examine) -> None:
+    hospital = Hospital()
+    hospital.probed = status(403, "Forbidden", 'admission webhook "x.example.com" denied it')
+    (one,) = diagnose(hospital, "mendix").findings
+    assert one.id == "probe-unmeshed"
+    assert one.evidence == 'it was refused: admission webhook "x.example.com" denied it'
+
+
+@pytest.mark.parametrize("code", [401, 404])
+def test_who_is_not_logged_in_is_told_so(diagnose: Examine, code: int) -> None:
+    hospital = Hospital()
+    hospital.probed = status(code, "x", "no")
+    with pytest.raises(ClusterError):
+        diagnose(hospital, "mendix")
+
+
+def test_a_cluster_that_fails_is_an_error(diagnose: Examine, waits: list[float]) -> None:
+    hospital = Hospital()
+    hospital.failing.append(MUTATING)
+    with pytest.raises(ClusterError, match="etcd is gone"):
+        diagnose(hospital, "mendix")
+    assert waits
+
+
+def test_the_docs_list_every_finding_and_its_severity() -> None:
+    section = DAY_2.read_text().partition("\n## doctor\n")[2]
+    listed = {
+        cells[1].strip(" `"): cells[2].strip()
+        for line in section.splitlines()
+        if (cells := line.split("|")) and line.startswith("| `")
+    }
+    entries = all_findings().items()
+    assert listed == {name: entry.symptom.severity for name, entry in entries}
+
+
+def test_every_finding_says_what_it_means_how_to_mend_it_and_where_the_rule_is_from() -> None:
+    for entry in all_findings().values():
+        assert all((entry.symptom.means, entry.symptom.mend, entry.symptom.source))
+        assert set(entry.symptom.meshes) <= {"linkerd", "istio", "ambient", "unknown"}

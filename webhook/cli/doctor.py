@@ -1,0 +1,146 @@
+"""`mendix-mesh doctor`: would a pod that is created now be meshed, and if not, why."""
+
+from pathlib import Path
+
+import click
+
+from webhook.cli._cluster import (
+    cluster_options,
+    cluster_settings,
+    connect,
+    namespaces_option,
+    told_in_one_line,
+)
+from webhook.cli._errors import BadInputError
+from webhook.cli._output import FORMATS, Printer
+from webhook.cli._settings import read_settings
+from webhook.cluster.connection import Cluster, RefusedError
+from webhook.cluster.doctor import Diagnosis, Examined, examine
+from webhook.cluster.enrolment import Enrolment
+from webhook.cluster.inventory import Inventory, Namespace
+from webhook.cluster.look import Look, Place
+from webhook.policy import meshes
+from webhook.policy.settings import Settings
+
+
+@click.command(
+    "doctor",
+    epilog="""Examples:
+
+    mendix-mesh doctor
+
+    mendix-mesh doctor -n mendix-apps -o json
+
+    Exit codes: 0 nothing keeps pods out of the mesh; 1 something does; 2 no connection, or no
+    namespace to look at.""",
+)
+@namespaces_option
+@click.option(
+    "--settings", type=click.Path(dir_okay=False, path_type=Path),
+    help="Settings file; else those of the release.",
+)  # fmt: skip
+@click.option(
+    "--release-namespace", default="mendix-mesh", show_default=True, metavar="NAME",
+    help="Where mendix-mesh is installed.",
+)  # fmt: skip
+@cluster_options
+@click.option("-o", "--output", type=click.Choice(FORMATS), default="table", show_default=True)
+def COMMAND(  # noqa: N802 - the name by which commands are found
+    namespaces: tuple[str, ...],
+    settings: Path | None,
+    release_namespace: str,
+    kubeconfig: str | None,
+    context: str | None,
+    output: str,
+) -> None:
+    """Tell what keeps pods that are created now out of the mesh; each with evidence and a mend.
+
+    Without -n: in every namespace that is enrolled. The final proof is a pod that the API server is
+    asked for by a dry run. Nothing is changed; what you may not look at is told.
+    """
+    cluster = connect(kubeconfig, context)
+    with told_in_one_line():
+        read = read_settings(settings) if settings else cluster_settings(cluster, release_namespace)
+        diagnosis = examine(Look(cluster, read), _places(cluster, read, namespaces))
+    printer = Printer(output)
+    if printer.is_table:
+        _show(printer, diagnosis)
+    else:
+        printer.data(diagnosis)
+    if not diagnosis.is_good:
+        raise click.exceptions.Exit(1)
+
+
+def _places(cluster: Cluster, settings: Settings, named: tuple[str, ...]) -> list[Place]:
+    """The namespaces to look at; where there is none the command ends with exit code 2."""
+    enrolment, inventory, known = Enrolment.read(cluster), Inventory(cluster), meshes.load(settings)
+
+    def place(namespace: Namespace) -> Place:
+        enrolled = enrolment.of(namespace)
+        mesh = known.get(enrolled.mesh if enrolled else "", known["unknown"])
+        return Place(namespace, enrolled, mesh)
+
+    if named:
+        return [place(_namespace(inventory, name)) for name in named]
+    places = [one for one in map(place, inventory.namespaces()) if one.enrolled]
+    if not places:
+        raise BadInputError(
+            "no namespace is enrolled: nothing to look at; see mendix-mesh discover --enrol, or "
+            "name some with -n"
+        )
+    return places
+
+
+def _namespace(inventory: Inventory, name: str) -> Namespace:
+    try:
+        return inventory.namespace(name)
+    except RefusedError as error:
+        if error.code == 404:
+            raise BadInputError(f"there is no namespace {name}") from None
+        raise
+
+
+_WOULD = {
+    "yes": ("✔", "green", "a pod that is created now is meshed"),
+    "no": ("✘", "bold red", "a pod that is created now is not meshed"),
+    "unknown": ("?", "yellow", "whether a pod would be meshed could not be tried"),
+}
+_STYLES = {"error": ("✘", "bold red"), "warning": ("!", "yellow")}
+#: Namespaces of a finding that are named.
+_MOST = 5
+
+
+def _show(printer: Printer, diagnosis: Diagnosis) -> None:
+    """A line a namespace; then every finding with its evidence, meaning and mend."""
+    width = max(len(one.name) for one in diagnosis.namespaces)
+    for one in diagnosis.namespaces:
+        _verdict(printer, one, width)
+    for finding in diagnosis.findings:
+        mark, style = _STYLES[finding.severity]
+        printer.parts()
+        printer.parts((f"{mark} {finding.id}", style), (f"  {_names(finding.namespaces)}", "dim"))
+        printer.parts((f"    {finding.evidence}", ""))
+        printer.parts((f"    {finding.means}", "dim"))
+        printer.parts(("    mend: ", "green"), (finding.mend, ""))
+    for unseen in diagnosis.unseen:
+        printer.parts()
+        printer.parts((f"? {unseen.id}", "yellow"), (f"  {_names(unseen.namespaces)}", "dim"))
+        printer.parts((f"    could not look: {unseen.why}", ""))
+    errors = sum(finding.severity == "error" for finding in diagnosis.findings)
+    warnings = len(diagnosis.findings) - errors
+    printer.parts()
+    unseen_count = len(diagnosis.unseen)
+    summary = f"{errors} errors, {warnings} warnings, {unseen_count} could not be looked for"
+    printer.parts((summary, "bold"))
+
+
+def _verdict(printer: Printer, one: Examined, width: int) -> None:
+    mark, style, text = _WOULD[one.meshed]
+    enrolled = f"{one.mesh}, {one.mode}" if one.mesh else "not enrolled"
+    printer.parts((f"{mark} ", style), (f"{one.name:<{width}}", "bold"),
+                  (f"  {text}", style), (f"  ({enrolled})", "dim"))  # fmt: skip
+
+
+def _names(namespaces: list[str]) -> str:
+    shown = ", ".join(namespaces[:_MOST])
+    return shown + (f" and {len(namespaces) - _MOST} more" if len(namespaces) > _MOST else "")

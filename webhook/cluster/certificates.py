@@ -1,0 +1,27 @@
+"""Certificates as the cluster stores them: parsed, and compared with who is to trust them."""
+
+from collections.abc import Iterable, Sequence
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+
+
+def parse(pem: bytes) -> list[x509.Certificate]:
+    """The certificates in a text of PEM; none where it has none that can be read."""
+    try:
+        return x509.load_pem_x509_certificates(pem)
+    except ValueError:
+        return []
+
+
+def is_trusted(chain: Iterable[x509.Certificate], roots: Sequence[x509.Certificate]) -> bool:
+    """Whether a certificate that a server shows is one of `roots`, or is issued by one."""
+    return any(one == root or _is_issued_by(one, root) for one in chain for root in roots)
+
+
+def _is_issued_by(one: x509.Certificate, root: x509.Certificate) -> bool:
+    try:
+        one.verify_directly_issued_by(root)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True

@@ -1,0 +1,34 @@
+"""An ingress controller on the node's network: what it sends to apps is never in the mesh."""
+
+from collections.abc import Iterator
+
+from webhook.cluster.connection import path
+from webhook.cluster.doctor import Evidence, Symptom
+from webhook.cluster.look import Look, Place
+
+SYMPTOM = Symptom(
+    id="ingress-host-network",
+    severity="warning",
+    means="no mesh can capture it, so that its requests to apps are not encrypted by the mesh, "
+    "and are refused where plaintext is",
+    mend="run the controller without hostNetwork (RKE2 has it by default), and in the mesh",
+    source="linkerd.io tasks/using-ingress; istio pkg/kube/inject/inject.go injectRequired",
+)
+_CONTROLLERS = (
+    "ingress-nginx",
+    "rke2-ingress-nginx",
+    "nginx-ingress",
+    "traefik",
+    "haproxy-ingress",
+)
+
+
+def find(look: Look, place: Place) -> Iterator[Evidence]:
+    """Yield each namespace in which a controller's pods are on the nodes' network."""
+    names = ",".join(_CONTROLLERS)
+    pods = look.objects(path("v1", "pods"), labels=f"app.kubernetes.io/name in ({names})")
+    hosted = [one["metadata"] for one in pods if one["spec"].get("hostNetwork")]
+    for namespace in sorted({meta["namespace"] for meta in hosted}):
+        found = sorted(meta["name"] for meta in hosted if meta["namespace"] == namespace)
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        yield Evidence(f"pod {namespace}/{found[0]}{more} is on the node's network")

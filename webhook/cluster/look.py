@@ -1,0 +1,190 @@
+"""What the doctor looks at: each thing once, however many namespaces and findings ask for it."""
+
+import base64
+import binascii
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, NamedTuple, TypeVar, cast
+
+import msgspec
+from cryptography import x509
+
+from webhook.cluster import certificates, probe, webhooks
+from webhook.cluster.connection import Cluster, Json, RefusedError, path
+from webhook.cluster.enrolment import Enrolled
+from webhook.cluster.inventory import Namespace
+from webhook.cluster.probe import Probe
+from webhook.cluster.webhooks import INJECTORS, OURS, Entry, Service
+from webhook.policy.meshes import Mesh
+from webhook.policy.objects import Object
+from webhook.policy.settings import Settings
+
+_ADMISSION = "admissionregistration.k8s.io/v1"
+
+#: Where Linkerd's chart puts the injector's certificate, and istiod its authority's.
+_LINKERD_SECRET = "linkerd-proxy-injector-k8s-tls"  # noqa: S105 - the name of a Secret
+_ISTIO_ROOTS, _ISTIO_KEY = "istio-ca-root-cert", "root-cert.pem"
+#: What istioctl makes of a configuration that a tag has taken over from (istioctl/pkg/tag).
+_DEACTIVATED = "istio.io/deactivated"
+
+T = TypeVar("T")
+
+
+class Served(NamedTuple):
+    """What a webhook's server shows: its certificate and those above, or else an authority's."""
+
+    where: str
+    chain: Sequence[x509.Certificate]
+    is_servers: bool
+
+
+class Place(NamedTuple):
+    """A namespace that is looked at, and how it is enrolled."""
+
+    namespace: Namespace
+    #: None where it is not enrolled; then the mesh is `unknown`.
+    enrolled: Enrolled | None
+    mesh: Mesh
+
+    @property
+    def name(self) -> str:
+        """The namespace's name."""
+        return self.namespace.name
+
+
+class Look:
+    """The cluster as one user sees it. What is forbidden raises `RefusedError` each time."""
+
+    def __init__(self, cluster: Cluster, settings: Settings) -> None:
+        self._cluster = cluster
+        self.settings = settings
+        self._seen: dict[Any, Any] = {}
+
+    def get(self, where: str) -> Json | None:
+        """One object; None where there is none."""
+        return self._once(where, lambda: self._cluster.find(where))
+
+    def objects(self, where: str, *, labels: str = "", fields: str = "") -> list[Json]:
+        """A short list of objects; none where there is no such kind."""
+
+        def read() -> list[Json]:
+            try:
+                pages = self._cluster.pages(where, labels=labels, fields=fields)
+                return [msgspec.json.decode(raw) for page in pages for raw in page.items]
+            except RefusedError as error:
+                if error.code == 404:
+                    return []
+                raise
+
+        return self._once((where, labels, fields), read)
+
+    def mutating(self) -> list[Entry]:
+        """Every mutating webhook, in the order in which they are called."""
+        return self._entries("mutatingwebhookconfigurations")
+
+    def ours(self, place: Place) -> list[Entry]:
+        """Our webhooks that are called for pods of a namespace: mutating, then validating ones."""
+        both = self.mutating() + self._entries("validatingwebhookconfigurations")
+        labels = place.namespace.labels
+        return [
+            entry for entry in both
+            if entry.webhook.name.endswith(OURS) and entry.webhook.takes(labels)
+        ]  # fmt: skip
+
+    def injectors(self, mesh: str) -> list[Entry]:
+        """The webhooks of a mesh's injectors; none for a mesh without sidecars."""
+        end = INJECTORS.get(mesh)
+        return [entry for entry in self.mutating() if end and entry.webhook.name.endswith(end)]
+
+    def callers(self, place: Place) -> list[Entry]:
+        """The injectors' webhooks that are called for a pod of a namespace, as we mark it."""
+        meta = self.promised(place).metadata
+        pod = (meta.labels if meta else None) or {}
+        labels = place.namespace.labels
+        return [
+            entry for entry in self.injectors(place.mesh.name) if entry.webhook.takes(labels, pod)
+        ]
+
+    def revisions(self) -> Collection[str]:
+        """The revisions and tags of Istio that are installed; the unnamed one is `default`."""
+        return {
+            entry.labels.get("istio.io/tag") or entry.labels.get("istio.io/rev") or "default"
+            for entry in self.injectors("istio")
+            if _DEACTIVATED not in entry.webhook.namespace_selector.match_labels
+        }
+
+    def served(self, place: Place, entry: Entry) -> Served | None:
+        """The certificate of a webhook's server; None where it is not stored where it should be."""
+        service = entry.webhook.client_config.service
+        if entry.webhook.name.endswith(OURS):
+            return self._secret(service.namespace, self._own_secret(service)) if service else None
+        where = service.namespace if service else self.control_plane(place.mesh.name)
+        if place.mesh.name == "linkerd":
+            return self._secret(where, _LINKERD_SECRET)
+        found = self.get(path("v1", "configmaps", where, _ISTIO_ROOTS)) or {}
+        pem = (found.get("data") or {}).get(_ISTIO_KEY, "")
+        title = f"ConfigMap {where}/{_ISTIO_ROOTS}"
+        return Served(title, certificates.parse(pem.encode()), is_servers=False) if pem else None
+
+    def _own_secret(self, service: Service) -> str:
+        """The Secret that our Deployment mounts; empty where that is not there."""
+        found = self.get(path("apps/v1", "deployments", service.namespace, service.name)) or {}
+        volumes = found.get("spec", {}).get("template", {}).get("spec", {}).get("volumes") or ()
+        names = (volume["secret"].get("secretName") for volume in volumes if volume.get("secret"))
+        return next(filter(None, names), "")
+
+    def _secret(self, namespace: str, name: str) -> Served | None:
+        found = self.get(path("v1", "secrets", namespace, name)) if name else None
+        if found is None:
+            return None
+        try:
+            pem = base64.b64decode((found.get("data") or {}).get("tls.crt", ""))
+        except binascii.Error:
+            pem = b""
+        return Served(f"Secret {namespace}/{name}", certificates.parse(pem), is_servers=True)
+
+    def services(self, place: Place) -> list[tuple[str, Service]]:
+        """Who is called by way of a Service for a pod of a namespace: a title, and the Service."""
+        titled = [("mendix-mesh", entry) for entry in self.ours(place)]
+        titled += [("the injector", entry) for entry in self.callers(place)]
+        found: dict[tuple[str, str], tuple[str, Service]] = {}
+        for title, entry in titled:
+            if service := entry.webhook.client_config.service:
+                found[service.namespace, service.name] = (title, service)
+        return list(found.values())
+
+    def promised(self, place: Place, **marks: Any) -> Object:
+        """A pod of a namespace as our mutating webhook marks it, with further labels and such."""
+        return probe.promised(probe.pod(place.name, **marks), place.mesh, self.settings)
+
+    def probe(self, place: Place) -> Probe:
+        """What the API server makes of a pod in a namespace. Raises as `probe.ask`."""
+        ingress = place.enrolled is not None and place.enrolled.ingress
+        return self._once(
+            ("probe", place.name),
+            lambda: probe.ask(
+                self._cluster, place.name, place.mesh, self.settings, ingress=ingress
+            ),
+        )
+
+    def control_plane(self, mesh: str) -> str:
+        """The namespace of a mesh's control plane."""
+        own = self.settings.linkerd if mesh == "linkerd" else self.settings.istio
+        return own.control_plane_namespace
+
+    def _entries(self, plural: str) -> list[Entry]:
+        def read() -> list[Entry]:
+            pages = self._cluster.pages(path(_ADMISSION, plural))
+            return webhooks.entries(raw for page in pages for raw in page.items)
+
+        return self._once(plural, read)
+
+    def _once(self, key: Any, read: Callable[[], T]) -> T:
+        if key not in self._seen:
+            try:
+                self._seen[key] = read()
+            except RefusedError as error:
+                self._seen[key] = error
+        seen = self._seen[key]
+        if isinstance(seen, RefusedError):
+            raise seen
+        return cast("T", seen)

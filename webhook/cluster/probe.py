@@ -1,0 +1,113 @@
+"""The final proof: a pod that the API server is asked for, and does not store.
+
+It passes every webhook and Pod Security as any pod would; what comes out is judged by policy.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jsonpatch
+import msgspec
+
+from webhook.cluster.connection import Cluster, RefusedError, path
+from webhook.cluster.webhooks import OURS
+from webhook.policy import checks, objects
+from webhook.policy.meshes import Mesh
+from webhook.policy.mutate import mutate
+from webhook.policy.objects import Object
+from webhook.policy.request import Request
+from webhook.policy.settings import Settings
+from webhook.policy.validate import validate
+
+_NAME = "mendix-mesh-doctor-probe"
+_DENIED = f'{OURS}" denied the request: '
+
+
+class Probe(NamedTuple):
+    """What became of the probe."""
+
+    #: As it would be stored; None where it was refused.
+    stored: Object | None
+    #: Why it was refused, in the API server's words.
+    refusal: str
+    #: The checks that it breaks, each with where and why; told by our webhook if that refused it.
+    broken: Mapping[str, str]
+
+    @property
+    def is_meshed(self) -> bool:
+        """Whether it would be in the mesh."""
+        return self.stored is not None and not self.broken
+
+    @property
+    def init_containers(self) -> set[str]:
+        """The names of the init containers that it would have."""
+        spec = self.stored.spec if self.stored else None
+        return {one.name for one in (spec.init_containers if spec else None) or ()}
+
+
+def pod(
+    namespace: str,
+    labels: Mapping[str, str] | None = None,
+    annotations: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """A pod that asks for nothing of the mesh, and for nothing that Pod Security refuses."""
+    container = {
+        "name": "probe",
+        "image": _NAME,
+        "resources": {key: {"cpu": "10m", "memory": "16Mi"} for key in ("requests", "limits")},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+    }
+    marks = {"labels": dict(labels or {}), "annotations": dict(annotations or {})}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": _NAME, "namespace": namespace, **marks},
+        "spec": {
+            "automountServiceAccountToken": False,
+            "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [container],
+        },
+    }
+
+
+def promised(made: dict[str, Any], mesh: Mesh, settings: Settings) -> Object:
+    """What our mutating webhook makes of a pod."""
+    request = Request(namespace=made["metadata"]["namespace"], object=objects.convert(made))
+    patch = mutate(request, mesh, settings)
+    return objects.convert(jsonpatch.apply_patch(made, msgspec.to_builtins(patch)))
+
+
+def ask(
+    cluster: Cluster, namespace: str, mesh: Mesh, settings: Settings, *, ingress: bool
+) -> Probe:
+    """Ask for a pod by a dry run, and judge it.
+
+    Raises `RefusedError` where the user may not create pods, or the namespace is gone.
+    """
+    try:
+        made, _ = cluster.create(path("v1", "pods", namespace), pod(namespace), dry_run=True)
+    except RefusedError as error:
+        if error.code in (401, 404) or "cannot create resource" in str(error):
+            raise
+        return Probe(None, str(error), _told(str(error)))
+    stored = objects.convert(made)
+    request = Request(namespace=namespace, object=stored, ingress=ingress)
+    verdict = validate(request, mesh, "enforce", settings)
+    broken = {
+        violation.check: f"{violation.field} {violation.reason}"
+        for violation in verdict.violations
+        if violation.level == "deny"
+    }
+    return Probe(stored, "", broken)
+
+
+def _told(refusal: str) -> dict[str, str]:
+    """The checks that our webhook names in a refusal of its own."""
+    _, ours, text = refusal.partition(_DENIED)
+    if not ours:
+        return {}
+    return {check: text for check in checks.ids() if f" {check} " in text}

@@ -1,0 +1,86 @@
+"""Webhook configurations: whom the API server calls for a pod, in which order, whom it trusts."""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from webhook.policy.settings import Selector
+
+#: End of the names of our webhooks.
+OURS = ".mendix-mesh.io"
+#: Ends of the names of the meshes' injectors, whatever their configurations are called
+#: (linkerd2 proxy-injector-rbac.yaml; istioctl/pkg/checkinject/checkinject.go).
+INJECTORS: Mapping[str, str] = {
+    "linkerd": "linkerd-proxy-injector.linkerd.io",
+    "istio": "sidecar-injector.istio.io",
+}
+
+
+class Service(msgspec.Struct, frozen=True):
+    """The Service by which a webhook is called."""
+
+    namespace: str
+    name: str
+    path: str = ""
+
+
+class ClientConfig(msgspec.Struct, frozen=True, rename="camel"):
+    """How a webhook is called, and by which authorities its server is known."""
+
+    service: Service | None = None
+    url: str = ""
+    #: PEM; empty, the API server trusts what its own machine does.
+    ca_bundle: bytes = b""
+
+
+class Webhook(msgspec.Struct, frozen=True, rename="camel"):
+    """One webhook of a configuration."""
+
+    name: str
+    client_config: ClientConfig
+    namespace_selector: Selector = Selector()
+    object_selector: Selector = Selector()
+
+    def takes(self, namespace: Mapping[str, str], labels: Mapping[str, str] | None = None) -> bool:
+        """Whether it is called in a namespace with these labels, for an object with those.
+
+        Without the object's labels the namespace alone is asked for.
+        """
+        return self.namespace_selector.matches(namespace) and (
+            labels is None or self.object_selector.matches(labels)
+        )
+
+    @property
+    def path(self) -> str:
+        """The path that it is called at; with a URL, that."""
+        service = self.client_config.service
+        return service.path if service else self.client_config.url
+
+
+class _Meta(msgspec.Struct, frozen=True):
+    name: str
+    labels: dict[str, str] = {}
+
+
+class _Configuration(msgspec.Struct, frozen=True):
+    metadata: _Meta
+    webhooks: list[Webhook] = []
+
+
+class Entry(NamedTuple):
+    """A webhook, and the name and labels of the configuration that it is in."""
+
+    configuration: str
+    labels: Mapping[str, str]
+    webhook: Webhook
+
+
+def entries(configurations: Iterable[msgspec.Raw]) -> list[Entry]:
+    """The webhooks in the order in which they are called: that of their configurations' names."""
+    decoded = [msgspec.json.decode(raw, type=_Configuration) for raw in configurations]
+    return [
+        Entry(one.metadata.name, one.metadata.labels, webhook)
+        for one in sorted(decoded, key=lambda one: one.metadata.name)
+        for webhook in one.webhooks
+    ]
