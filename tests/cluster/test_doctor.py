@@ -21,6 +21,7 @@ from click.testing import CliRunner
 from tests.cluster.api import Api, Json, Refused, wait_for
 from tests.cluster.certificates import Authority, Pair
 from tests.cluster.istio import IstioCluster
+from tests.cluster.istiod import Istiod
 from tests.cluster.mesh import MeshCluster
 from tests.cluster.workloads import pod
 from tests.standins import mendix
@@ -555,3 +556,39 @@ class TestIstio:
             early["metadata"]["name"] = "00-istio"
             with added(api, early):
                 await_exactly(diagnose, where, "order-late", "probe-unmeshed", meshed_="no")
+
+    def test_istiods_ca_bundle_is_not_its_own(
+        self, istio_cluster: IstioCluster, api: Api, diagnose: Diagnose, where: str
+    ) -> None:
+        other = base64.b64encode(Authority("other").pem).decode()
+
+        def change(configuration: Json) -> None:
+            for webhook in configuration["webhooks"]:
+                webhook["clientConfig"]["caBundle"] = other
+
+        # Running, it puts its own there at once.
+        istio_cluster.istiod.stop()
+        try:
+            with changed(api, MUTATING, "istio-sidecar-injector", change):
+                found = await_exactly(diagnose, where, "ca-bundle", "probe-unmeshed", meshed_="no")
+        finally:
+            istio_cluster.istiod.start()
+        assert "ConfigMap istio-system/istio-ca-root-cert" in evidence(found, "ca-bundle")
+
+    def test_a_revision_of_other_images_and_a_cni_plugin_that_is_missing(
+        self, istio_cluster: IstioCluster, api: Api, diagnose: Diagnose, where: str
+    ) -> None:
+        hub = "registry.example.com/istio"
+        values = {"pilot": {"cni": {"enabled": True}}, "global": {"hub": hub}}
+        with Istiod(istio_cluster.plane, revision="other", values=values):
+            mark(api, where, labels={"istio.io/rev": "other"})
+            found = await_exactly(
+                diagnose, where, "image-untrusted", "probe-unmeshed", meshed_="no"
+            )
+            assert f"{hub}/proxyv2" in evidence(found, "image-untrusted")
+            watching = istio_cluster.enrol("warn")
+            mark(api, watching, labels={"istio.io/rev": "other", ENFORCE: "baseline"})
+            found = await_exactly(
+                diagnose, watching, "image-untrusted", "agents-missing", meshed_="no"
+            )
+            assert evidence(found, "agents-missing") == "there is no DaemonSet istio-cni-node"

@@ -14,7 +14,7 @@ from webhook.cli._cluster import (
 from webhook.cli._errors import BadInputError
 from webhook.cli._output import FORMATS, Printer
 from webhook.cli._settings import read_settings
-from webhook.cluster.connection import Cluster, RefusedError
+from webhook.cluster.connection import RefusedError
 from webhook.cluster.doctor import Diagnosis, Examined, examine
 from webhook.cluster.enrolment import Enrolment
 from webhook.cluster.inventory import Inventory, Namespace
@@ -61,7 +61,11 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
     cluster = connect(kubeconfig, context)
     with told_in_one_line():
         read = read_settings(settings) if settings else cluster_settings(cluster, release_namespace)
-        diagnosis = examine(Look(cluster, read), _places(cluster, read, namespaces))
+        enrolment = Enrolment.read(cluster)
+        if enrolment.unread:
+            click.echo(f"Warning: enrolment is told by labels alone: {enrolment.unread}", err=True)
+        places = _places(Inventory(cluster), enrolment, read, namespaces)
+        diagnosis = examine(Look(cluster, read), places)
     printer = Printer(output)
     if printer.is_table:
         _show(printer, diagnosis)
@@ -71,9 +75,11 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
         raise click.exceptions.Exit(1)
 
 
-def _places(cluster: Cluster, settings: Settings, named: tuple[str, ...]) -> list[Place]:
+def _places(
+    inventory: Inventory, enrolment: Enrolment, settings: Settings, named: tuple[str, ...]
+) -> list[Place]:
     """The namespaces to look at; where there is none the command ends with exit code 2."""
-    enrolment, inventory, known = Enrolment.read(cluster), Inventory(cluster), meshes.load(settings)
+    known = meshes.load(settings)
 
     def place(namespace: Namespace) -> Place:
         enrolled = enrolment.of(namespace)
@@ -126,12 +132,19 @@ def _show(printer: Printer, diagnosis: Diagnosis) -> None:
         printer.parts()
         printer.parts((f"? {unseen.id}", "yellow"), (f"  {_names(unseen.namespaces)}", "dim"))
         printer.parts((f"    could not look: {unseen.why}", ""))
-    errors = sum(finding.severity == "error" for finding in diagnosis.findings)
-    warnings = len(diagnosis.findings) - errors
+    severities = [finding.severity for finding in diagnosis.findings]
+    counts = [
+        _count(severities.count("error"), "error"),
+        _count(severities.count("warning"), "warning"),
+    ]
+    if diagnosis.unseen:
+        counts.append(f"{len(diagnosis.unseen)} could not be looked for")
     printer.parts()
-    unseen_count = len(diagnosis.unseen)
-    summary = f"{errors} errors, {warnings} warnings, {unseen_count} could not be looked for"
-    printer.parts((summary, "bold"))
+    printer.parts((", ".join(counts), "bold"))
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number or 'no'} {what}s"
 
 
 def _verdict(printer: Printer, one: Examined, width: int) -> None:

@@ -19,6 +19,8 @@ from webhook.policy.request import Request
 from webhook.policy.settings import Settings
 from webhook.policy.validate import validate
 
+#: The check that says of a pod that it did not join at all.
+ABSENT = "proxy-missing"
 _NAME = "mendix-mesh-doctor-probe"
 _DENIED = f'{OURS}" denied the request: '
 
@@ -98,9 +100,15 @@ def ask(
     request = Request(namespace=namespace, object=stored, ingress=ingress)
     verdict = validate(request, mesh, "enforce", settings)
     broken = {
-        violation.check: f"{violation.field} {violation.reason}"
-        for violation in verdict.violations
-        if violation.level == "deny"
+        found.check: f"{found.field} {found.reason}"
+        for found in verdict.violations
+        # Advice at most in these settings, it still says that there is no proxy.
+        if found.level == "deny" or found.check == ABSENT
+    }
+    # An exemption lets it in; it does not put it into the mesh.
+    broken |= {
+        found.check: f"{found.field} {found.reason} (exempt: {exemption.reason})"
+        for found, exemption in ((done.violation, done.exemption) for done in verdict.exempted)
     }
     return Probe(stored, "", broken)
 

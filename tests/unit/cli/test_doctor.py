@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from tests.unit.cluster.apiserver import Reply, write_kubeconfig
 from tests.unit.cluster.hospital import Hospital
-from tests.unit.cluster.world import unmeshed
+from tests.unit.cluster.world import CONFIGURATION, unmeshed
 from webhook.cli import main
 
 
@@ -33,9 +33,7 @@ def test_a_healthy_cluster_is_told_in_a_line_a_namespace(
 ) -> None:
     done = run(hospital, tmp_path)
     assert done.stdout == (
-        "✔ mendix  a pod that is created now is meshed  (linkerd, warn)\n"
-        "\n"
-        "0 errors, 0 warnings, 0 could not be looked for\n"
+        "✔ mendix  a pod that is created now is meshed  (linkerd, warn)\n\nno errors, no warnings\n"
     )
     assert (done.exit_code, done.stderr) == (0, "")
 
@@ -54,7 +52,7 @@ def test_a_finding_has_its_evidence_its_meaning_and_a_mend(
     assert lines[5].startswith("    mend: see the other findings")
     assert lines[7] == "? unready  mendix"
     assert lines[8].startswith("    could not look: User")
-    assert lines[-1] == "1 errors, 0 warnings, 1 could not be looked for"
+    assert lines[-1] == "1 error, no warnings, 1 could not be looked for"
     assert done.exit_code == 1
 
 
@@ -94,6 +92,18 @@ def test_nothing_to_look_at_is_exit_code_2(
     done = run(hospital, tmp_path, *arguments)
     assert done.exit_code == 2
     assert said in done.stderr
+
+
+def test_enrolment_that_is_told_by_labels_alone_is_told_as_such(
+    hospital: Hospital, tmp_path: Path
+) -> None:
+    del hospital.objects[CONFIGURATION]
+    done = run(hospital, tmp_path)
+    assert done.stderr == (
+        "Warning: enrolment is told by labels alone: mendix-mesh is not installed\n"
+    )
+    assert "webhook-missing" in done.stdout
+    assert done.exit_code == 1
 
 
 def test_no_connection_is_exit_code_2(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from webhook.cluster.enrolment import Enrolment
 from webhook.cluster.inventory import Inventory
 from webhook.cluster.look import Look, Place
 from webhook.policy import meshes
-from webhook.policy.settings import Istio, Settings
+from webhook.policy.settings import Exemption, Istio, LevelChange, Settings
 
 Examine = Callable[..., Diagnosis]
 DAY_2 = Path(__file__).parents[3] / "docs" / "day-2.md"
@@ -160,6 +161,24 @@ def test_a_probe_that_may_not_be_made_proves_nothing(diagnose: Examine) -> None:
     assert [one.meshed for one in found.namespaces] == ["unknown"]
     assert found.findings == []
     assert {"probe-unmeshed", "pod-security"} <= {one.id for one in found.unseen}
+
+
+@pytest.mark.parametrize(
+    "lenient",
+    [
+        {"exemptions": [Exemption(checks=["proxy-missing"], namespaces=["*"], reason="old")]},
+        {"levels": [LevelChange(check="proxy-missing", level="advise", reason="old")]},
+    ],
+    ids=["exempt", "advice"],
+)
+def test_what_settings_let_in_is_not_meshed_for_that(
+    diagnose: Examine, lenient: dict[str, Any]
+) -> None:
+    hospital = Hospital()
+    hospital.probed = Reply(body=unmeshed())
+    found = diagnose(hospital, "mendix", settings=Settings(**lenient))
+    assert ids(found) == ["probe-unmeshed"]
+    assert [one.meshed for one in found.namespaces] == ["no"]
 
 
 def test_a_refusal_of_anyone_else_is_shown(diagnose: Examine) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from webhook.cluster.doctor import Evidence, Symptom
 from webhook.cluster.look import Look, Place
+from webhook.cluster.probe import ABSENT
 
 SYMPTOM = Symptom(
     id="probe-unmeshed",
@@ -19,5 +20,5 @@ def find(look: Look, place: Place) -> Iterator[Evidence]:
     probe = look.probe(place)
     if probe.refusal:
         yield Evidence(f"it was refused: {probe.refusal}")
-    elif "proxy-missing" in probe.broken:
-        yield Evidence(f"it was let in without the mesh: {probe.broken['proxy-missing']}")
+    elif ABSENT in probe.broken:
+        yield Evidence(f"it was let in without the mesh: {probe.broken[ABSENT]}")

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from webhook.cluster.doctor import Evidence, Symptom
 from webhook.cluster.look import Look, Place
+from webhook.cluster.probe import ABSENT
 
 SYMPTOM = Symptom(
     id="settings-differ",
@@ -15,13 +16,13 @@ SYMPTOM = Symptom(
     source="policy/checks",
 )
 #: Told by findings of their own.
-_OTHERS = ("proxy-missing", "proxy-image-untrusted")
+_OTHERS = (ABSENT, "proxy-image-untrusted")
 
 
 def find(look: Look, place: Place) -> Iterator[Evidence]:
     """Yield each check that the probe breaks, and where."""
     broken = look.probe(place).broken
-    if "proxy-missing" not in broken:
+    if ABSENT not in broken:
         for check, text in broken.items():
             if check not in _OTHERS:
                 yield Evidence(f"{check}: {text}")
