@@ -20,9 +20,9 @@ from click.testing import CliRunner
 
 from tests.cluster.api import Api, Json, Refused, wait_for
 from tests.cluster.certificates import Authority, Pair
-from tests.cluster.istio import IstioCluster
+from tests.cluster.istio import IstioCluster, sidecar_of
 from tests.cluster.istiod import Istiod
-from tests.cluster.mesh import MeshCluster
+from tests.cluster.mesh import MeshCluster, configured
 from tests.cluster.workloads import pod
 from tests.standins import mendix
 from tests.standins import mendix_manifests as manifests
@@ -592,3 +592,21 @@ class TestIstio:
                 diagnose, watching, "image-untrusted", "agents-missing", meshed_="no"
             )
             assert evidence(found, "agents-missing") == "there is no DaemonSet istio-cni-node"
+
+    def test_task_pods_without_native_sidecars_never_end(
+        self, istio_cluster: IstioCluster, api: Api, diagnose: Diagnose, where: str
+    ) -> None:
+        cluster = istio_cluster
+        values = {"settings": {"istio": {"nativeSidecars": False}}}
+        with Istiod(cluster.plane, revision="old", native=False):
+            mark(api, where, labels={"istio.io/rev": "old"})
+            # The annotation that we give task pods is what makes the difference.
+            await_exactly(diagnose, where, meshed_="yes")
+
+            def is_classic() -> bool:
+                task = pod(where, restartPolicy="Never")
+                return sidecar_of(api.create(task, dry_run=True)) == "classic"
+
+            with configured(cluster, values, is_classic):
+                found = await_exactly(diagnose, where, "task-never-ends", meshed_="yes")
+            assert "istio-proxy of a task pod" in evidence(found, "task-never-ends")

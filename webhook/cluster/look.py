@@ -156,15 +156,16 @@ class Look:
         """A pod of a namespace as our mutating webhook marks it, with further labels and such."""
         return probe.promised(probe.pod(place.name, **marks), place.mesh, self.settings)
 
-    def probe(self, place: Place) -> Probe:
-        """What the API server makes of a pod in a namespace. Raises as `probe.ask`."""
+    def probe(self, place: Place, *, task: bool = False) -> Probe:
+        """What the API server makes of a pod, or of a task pod. Raises as `probe.ask`."""
         ingress = place.enrolled is not None and place.enrolled.ingress
-        return self._once(
-            ("probe", place.name),
-            lambda: probe.ask(
-                self._cluster, place.name, place.mesh, self.settings, ingress=ingress
-            ),
-        )
+
+        def ask() -> Probe:
+            return probe.ask(
+                self._cluster, place.name, place.mesh, self.settings, ingress=ingress, task=task
+            )
+
+        return self._once(("probe", place.name, task), ask)
 
     def control_plane(self, mesh: str) -> str:
         """The namespace of a mesh's control plane."""

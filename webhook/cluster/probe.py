@@ -14,7 +14,7 @@ from webhook.cluster.webhooks import OURS
 from webhook.policy import checks, objects
 from webhook.policy.meshes import Mesh
 from webhook.policy.mutate import mutate
-from webhook.policy.objects import Object
+from webhook.policy.objects import Object, PodSpec
 from webhook.policy.request import Request
 from webhook.policy.settings import Settings
 from webhook.policy.validate import validate
@@ -43,16 +43,31 @@ class Probe(NamedTuple):
     @property
     def init_containers(self) -> set[str]:
         """The names of the init containers that it would have."""
-        spec = self.stored.spec if self.stored else None
+        spec = self._spec
         return {one.name for one in (spec.init_containers if spec else None) or ()}
+
+    @property
+    def containers(self) -> set[str]:
+        """The names of the containers that it would have beside these."""
+        spec = self._spec
+        return {one.name for one in (spec.containers if spec else None) or ()}
+
+    @property
+    def _spec(self) -> PodSpec | None:
+        return self.stored.spec if self.stored else None
 
 
 def pod(
     namespace: str,
     labels: Mapping[str, str] | None = None,
     annotations: Mapping[str, str] | None = None,
+    *,
+    task: bool = False,
 ) -> dict[str, Any]:
-    """A pod that asks for nothing of the mesh, and for nothing that Pod Security refuses."""
+    """A pod that asks for nothing of the mesh, and for nothing that Pod Security refuses.
+
+    A task is to end, as those that build an app or provision a database.
+    """
     container = {
         "name": "probe",
         "image": _NAME,
@@ -70,6 +85,7 @@ def pod(
         "metadata": {"name": _NAME, "namespace": namespace, **marks},
         "spec": {
             "automountServiceAccountToken": False,
+            "restartPolicy": "Never" if task else "Always",
             "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
             "containers": [container],
         },
@@ -84,14 +100,21 @@ def promised(made: dict[str, Any], mesh: Mesh, settings: Settings) -> Object:
 
 
 def ask(
-    cluster: Cluster, namespace: str, mesh: Mesh, settings: Settings, *, ingress: bool
+    cluster: Cluster,
+    namespace: str,
+    mesh: Mesh,
+    settings: Settings,
+    *,
+    ingress: bool,
+    task: bool = False,
 ) -> Probe:
-    """Ask for a pod by a dry run, and judge it.
+    """Ask for a pod, or a task pod, by a dry run, and judge it.
 
     Raises `RefusedError` where the user may not create pods, or the namespace is gone.
     """
     try:
-        made, _ = cluster.create(path("v1", "pods", namespace), pod(namespace), dry_run=True)
+        wanted = pod(namespace, task=task)
+        made, _ = cluster.create(path("v1", "pods", namespace), wanted, dry_run=True)
     except RefusedError as error:
         if error.code in (401, 404) or "cannot create resource" in str(error):
             raise
