@@ -12,12 +12,12 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from click.testing import CliRunner
 
+from tests.cluster import command
 from tests.cluster.api import Api, Json, Refused, wait_for
 from tests.cluster.certificates import Authority, Pair
 from tests.cluster.istio import IstioCluster, sidecar_of
@@ -450,25 +450,20 @@ def rules() -> list[Json]:
     return list(role["rules"])
 
 
-def may(api: Api, plane: Any, user: str, given: list[Json]) -> Path:
-    """Give a user these rights alone, and return the user's kubeconfig."""
-    group = "rbac.authorization.k8s.io"
-    api.create({"apiVersion": f"{group}/v1", "kind": "ClusterRole", "metadata": {"name": user},
-                "rules": given})  # fmt: skip
-    api.create({
-        "apiVersion": f"{group}/v1", "kind": "ClusterRoleBinding", "metadata": {"name": user},
-        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": user},
-        "subjects": [{"apiGroup": group, "kind": "User", "name": user}],
-    })  # fmt: skip
-    kubeconfig: Path = plane.write_kubeconfig(plane.workdir / user, user)
-    return kubeconfig
+def may(cluster: MeshCluster, account: str, given: list[Json]) -> Path:
+    """Give a ServiceAccount these rights alone, and return a kubeconfig with its token."""
+    version = "rbac.authorization.k8s.io/v1"
+    meta = {"name": account}
+    role = {"apiVersion": version, "kind": "ClusterRole", "metadata": meta, "rules": given}
+    cluster.api.create(role)
+    return command.as_account(cluster.plane, account, name=account).kubeconfig
 
 
 def test_the_rights_that_the_docs_list_are_enough(
     mesh_cluster: MeshCluster, api: Api, diagnose: Diagnose, where: str
 ) -> None:
     mendix.install_crds(api)
-    kubeconfig = may(api, mesh_cluster.plane, "doctor-enough", rules())
+    kubeconfig = may(mesh_cluster, "doctor-enough", rules())
     found = wait_for(
         lambda: (seen := diagnose(where, kubeconfig=kubeconfig))["unseen"] == [] and seen,
         why="the rights to be in force",
@@ -480,7 +475,7 @@ def test_what_is_forbidden_is_told_and_not_fatal(
     mesh_cluster: MeshCluster, api: Api, diagnose: Diagnose, where: str
 ) -> None:
     kept = [rule for rule in rules() if not {"secrets", "pods"} & set(rule["resources"])]
-    kubeconfig = may(api, mesh_cluster.plane, "doctor-less", kept)
+    kubeconfig = may(mesh_cluster, "doctor-less", kept)
     mark(api, where, annotations={"linkerd.io/inject": "true"})
 
     def settled() -> Json | None:
