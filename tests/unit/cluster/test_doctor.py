@@ -189,12 +189,20 @@ def test_a_refusal_of_anyone_else_is_shown(diagnose: Examine) -> None:
     assert one.evidence == 'it was refused: admission webhook "x.example.com" denied it'
 
 
-@pytest.mark.parametrize("code", [401, 404])
-def test_who_is_not_logged_in_is_told_so(diagnose: Examine, code: int) -> None:
+def test_who_is_not_logged_in_any_more_is_told_so(diagnose: Examine) -> None:
     hospital = Hospital()
-    hospital.probed = status(code, "x", "no")
-    with pytest.raises(ClusterError):
+    hospital.probed = status(401, "Unauthorized", "Unauthorized")
+    with pytest.raises(ClusterError, match="you are not logged in"):
         diagnose(hospital, "mendix")
+
+
+def test_a_namespace_that_is_gone_meanwhile_is_told_and_not_fatal(diagnose: Examine) -> None:
+    hospital = Hospital()
+    hospital.probed = status(404, "NotFound", 'namespaces "mendix" not found')
+    found = diagnose(hospital, "mendix")
+    assert [one.meshed for one in found.namespaces] == ["unknown"]
+    assert {one.why for one in found.unseen} == {'namespaces "mendix" not found'}
+    assert found.findings == []
 
 
 def test_a_cluster_that_fails_is_an_error(diagnose: Examine, waits: list[float]) -> None:

@@ -120,7 +120,8 @@ def examine(look: Look, places: Sequence[Place]) -> Diagnosis:
                 for evidence in find(look, place):
                     _add(findings, symptom, evidence, place.name)
             except RefusedError as error:
-                if not error.is_forbidden:
+                # A namespace may be deleted while it is looked at.
+                if error.code not in (403, 404):
                     raise
                 one = Unseen(id=symptom.id, namespaces=[], why=str(error))
                 unseen.setdefault((symptom.id, str(error)), one).namespaces.append(place.name)
