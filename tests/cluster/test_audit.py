@@ -13,7 +13,7 @@ from tests.cluster import command
 from tests.cluster.api import Json, Refused, wait_for
 from tests.cluster.command import Command
 from tests.cluster.mesh import MESH_LABEL, MODE_LABEL, MeshCluster
-from tests.cluster.plane import STAY_ANNOTATION, ControlPlane
+from tests.cluster.plane import STAY_ANNOTATION
 from tests.cluster.workloads import is_meshed, pod, pods_of, ready_pods, workload
 from tests.standins import mendix
 from tests.standins import mendix_manifests as manifests
@@ -263,20 +263,13 @@ def test_exemptions_of_the_release_hold(mesh_cluster: MeshCluster, auditor: Comm
         "Namespace", namespace, None, {"metadata": {"labels": {MESH_LABEL: "linkerd"}}}
     )
     rule = {"checks": ["host-network"], "namespaces": [namespace], "reason": "the node's agent"}
-    stored = mesh_cluster.api.get("ConfigMap", "mendix-mesh-settings", "mendix-mesh")["data"]
-    changed = yaml.safe_dump({**yaml.safe_load(stored["settings.yaml"]), "exemptions": [rule]})
-    _set(mesh_cluster.plane, changed)
+    mesh_cluster.release.upgrade({"settings": {"exemptions": [rule]}})
     try:
         report = auditor.audit("-n", namespace, codes=[0])
     finally:
-        _set(mesh_cluster.plane, stored["settings.yaml"])
+        mesh_cluster.release.upgrade()
     assert states(report) == {"Pod/shop": "exempt"}
     assert states(auditor.audit("-n", namespace, codes=[1])) == {"Pod/shop": "unmeshed"}
-
-
-def _set(plane: ControlPlane, settings: str) -> None:
-    data = {"data": {"settings.yaml": settings}}
-    plane.api.patch("ConfigMap", "mendix-mesh-settings", "mendix-mesh", data)
 
 
 # Rights.
