@@ -4,13 +4,12 @@ Not its webhook, which checks what users write and never touches an issued certi
 """
 
 import secrets
-from types import TracebackType
-from typing import Self
 
 import httpx
 
 from tests.cluster import build, netns
 from tests.cluster.api import wait_for
+from tests.cluster.part import Part
 from tests.cluster.plane import ControlPlane
 from tests.cluster.process import Process
 
@@ -18,7 +17,7 @@ NAMESPACE = "cert-manager"
 """Where the Secrets of ClusterIssuers are."""
 
 
-class CertManager:
+class CertManager(Part):
     """cert-manager on a test cluster, for the time of a `with` block. What it made stays."""
 
     def __init__(self, plane: ControlPlane) -> None:
@@ -26,21 +25,11 @@ class CertManager:
         self._process: Process | None = None
         self._port = netns.free_ports(1)[0]
 
-    def __enter__(self) -> Self:
-        try:
-            self.install()
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
+    def _begin(self) -> None:
+        self.install()
+        self.start()
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def _end(self) -> None:
         self.stop()
 
     def install(self) -> None:

@@ -5,13 +5,13 @@ Only what injection needs of the chart is installed: the ConfigMaps and the webh
 
 import secrets
 from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import yaml
 
 from tests.cluster import build, netns
 from tests.cluster.api import Json, Refused, wait_for
+from tests.cluster.part import Part
 from tests.cluster.plane import ControlPlane
 from tests.cluster.process import Process
 
@@ -20,7 +20,7 @@ HUB, TAG = "docker.io/istio", "1.31.0"
 _KEPT = ("ConfigMap", "MutatingWebhookConfiguration")
 
 
-class Istiod:
+class Istiod(Part):
     """One istiod of one revision on a test cluster, for the time of a `with` block.
 
     `values` are the chart's, say `{"pilot": {"cni": {"enabled": True}}}`; `tags` are revision tags;
@@ -48,21 +48,11 @@ class Istiod:
         self._port, self._http, self._control = netns.free_ports(3)
         self._installed: list[Json] = []
 
-    def __enter__(self) -> Self:
-        try:
-            self.install()
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
+    def _begin(self) -> None:
+        self.install()
+        self.start()
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def _end(self) -> None:
         self.stop()
         for obj in self._installed:
             if obj["kind"] == "MutatingWebhookConfiguration":

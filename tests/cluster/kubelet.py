@@ -22,12 +22,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGTERM
-from types import TracebackType
-from typing import Self
 
 import httpx
 
 from tests.cluster.api import Api, Json, Refused, wait_for
+from tests.cluster.part import Part
 from tests.cluster.plane import KUBELET_ANNOTATION, ControlPlane
 from tests.cluster.process import Process, ProcessError
 
@@ -39,7 +38,7 @@ _TICK = 0.1  # seconds between two looks at the pods
 _SYNC = 1.0  # seconds between two looks at a pod's volumes, and between two probes once ready
 
 
-class ServerKubelet:
+class ServerKubelet(Part):
     """Runs the processes of the pods that `labels` select, for the time of a `with` block.
 
     It has a thread of its own, which starts all processes; they end with it. A process that ends by
@@ -77,16 +76,10 @@ class ServerKubelet:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"kubelet-{namespace}", daemon=True)
 
-    def __enter__(self) -> Self:
+    def _begin(self) -> None:
         self._thread.start()
-        return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def _end(self) -> None:
         self.stop()
 
     @property

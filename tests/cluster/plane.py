@@ -15,8 +15,6 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from http.client import HTTPSConnection
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 from urllib.parse import urlsplit
 
 import httpx
@@ -26,6 +24,7 @@ from tests.cluster import netns
 from tests.cluster.api import Api, Json, Refused, wait_for
 from tests.cluster.build import ALL, KWOK_STAGES, kwok_stages
 from tests.cluster.certificates import Authority, signing_key
+from tests.cluster.part import Part
 from tests.cluster.process import Process
 
 KUBELET_ANNOTATION = "tests.mendix-mesh.io/kubelet"
@@ -74,7 +73,7 @@ class CommandError(Exception):
         self.result = result
 
 
-class ControlPlane:
+class ControlPlane(Part):
     """A running cluster; everything it makes lies in `workdir`, everything it starts ends with it.
 
     The calling thread must be in the namespace of netns.py, and must outlive the cluster.
@@ -126,20 +125,10 @@ class ControlPlane:
         """The certificate of the authority that signed the API server's and all users'."""
         return self._authority.pem
 
-    def __enter__(self) -> Self:
-        try:
-            self._start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
+    def _begin(self) -> None:
+        self._start()
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def _end(self) -> None:
         self.stop()
 
     def stop(self) -> None:

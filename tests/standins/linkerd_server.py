@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from tests.cluster.api import Api, Refused, wait_for
 from tests.cluster.certificates import Authority
+from tests.cluster.part import Part
 from tests.standins.linkerd import (
     CONFIGURATION,
     InjectionError,
@@ -53,7 +53,7 @@ class Answered:
     error: str = ""
 
 
-class LinkerdInjector:
+class LinkerdInjector(Part):
     """The injector, installed and running from `start` (or `with`) to `uninstall` (or its end).
 
     `stop` is an outage: the webhook configuration stays, and by its failure policy pods start
@@ -78,20 +78,10 @@ class LinkerdInjector:
         """The certificate authority of its server, as PEM."""
         self._context = _context(authority)
 
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
-        return self
+    def _begin(self) -> None:
+        self.start()
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def _end(self) -> None:
         self.stop()
         self.uninstall()
 
