@@ -30,7 +30,6 @@ log = structlog.get_logger(__name__)
 
 def watch(cluster: Cluster, settings: Settings, options: Options, server: Server) -> None:
     """Sweep and serve until a signal; what can't be served ends the command with exit code 2."""
-    logs.set_up(server.log_level)
     seen = Seen()
     metrics = Metrics(seen)
     app = create_app(seen, metrics)
@@ -42,10 +41,11 @@ def watch(cluster: Cluster, settings: Settings, options: Options, server: Server
                 rotation = Rotation(
                     files, tls.load(files), CertificateMetrics(metrics.registry), Health()
                 )
-                # Its application is another one: what the API server asks is for it alone.
+                # Another application: what the API server asks is for it alone.
                 secure = create_app(seen, metrics)
                 listener = stack.enter_context(listen(server.tls_address))
                 ports.append(Port(listener, secure, rotation))
+            logs.set_up(server.log_level)
             sweeper = Sweeper(
                 cluster,
                 settings,
@@ -59,16 +59,20 @@ def watch(cluster: Cluster, settings: Settings, options: Options, server: Server
             )
             sweeper.start()
             stack.callback(sweeper.stop)
-            _say(server)
+            _say(ports)
             serve(ports)
     except (ListenError, tls.CertificateError) as error:
         raise BadInputError(str(error)) from None
 
 
-def _say(server: Server) -> None:
-    if sys.stdout.isatty():
-        click.echo(f"http://{server.address}/metrics; Ctrl-C ends", err=True)
-    log.info("watches", listen=server.address, tls_listen=server.tls_address or None)
+def _say(ports: list[Port]) -> None:
+    for port in ports:
+        host, number = port.listener.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        address = f"{'https' if port.rotation else 'http'}://{shown}:{number}"
+        log.info("listens", address=address)
+        if sys.stdout.isatty():
+            click.echo(f"{address}/metrics; Ctrl-C ends", err=True)
 
 
 def _logged(before: Report | None, after: Report) -> None:

@@ -109,7 +109,8 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
             click.echo(f"Warning: {line}", err=True)
         if server:
             # A server costs as much time to load as an audit takes.
-            from webhook.cli._watching import Options, watch  # noqa: PLC0415
+            from webhook.cli._watching import watch  # noqa: PLC0415
+            from webhook.cluster.sweeper import Options  # noqa: PLC0415
 
             what = Options(server.interval, namespaces, everything, mendix, mesh, reports=write)
             watch(cluster, read, what, server)

@@ -232,7 +232,7 @@ class Cluster:
                 if got.status >= 300:
                     raise _refused(got, where)
                 self._answered = True
-                for chunk in got.stream(_CHUNK):
+                while chunk := got.read1(_CHUNK):
                     *whole, rest = (rest + chunk).split(b"\n")
                     yield from whole
             finally:

@@ -333,8 +333,9 @@ class Sweeper:
             except ScopeError:
                 found = []
             diagnosis = examine(Look(self._cluster, self._settings), found)
-        except ClusterError as error:
-            log.warning("the doctor could not look", why=str(error))
+        except Exception as error:  # it reads what others wrote: the audit stands without it
+            why = str(error) if isinstance(error, ClusterError) else repr(error)
+            log.warning("the doctor could not look", why=why)
             return
         self._seen.updated(msgspec.structs.replace(snapshot, diagnosis=diagnosis))
 

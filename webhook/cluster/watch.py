@@ -64,9 +64,13 @@ _lists = msgspec.json.Decoder(_List)
 class Watch:
     """The changes of one collection."""
 
-    def __init__(self, cluster: Cluster, where: str) -> None:
+    def __init__(
+        self, cluster: Cluster, where: str, stopping: threading.Event | None = None
+    ) -> None:
+        """`stopping` ends the changes, as soon as the API server says or ends something."""
         self._cluster = cluster
         self._where = where
+        self._stopping = stopping or threading.Event()
         self._version = ""
 
     def changes(self) -> Iterator[Change | None]:
@@ -77,10 +81,10 @@ class Watch:
         if not self._version:
             self._version = self._now()
             yield None
-        while True:
+        while not self._stopping.is_set():
             begun = time.monotonic()
             yield from self._once()
-            time.sleep(max(0.0, begun + _SHORT - time.monotonic()))
+            self._stopping.wait(max(0.0, begun + _SHORT - time.monotonic()))
 
     def _once(self) -> Iterator[Change]:
         query = {
@@ -124,10 +128,10 @@ class Watcher(threading.Thread):
         self, cluster: Cluster, where: str, changed: Callable[[Change | None], None]
     ) -> None:
         super().__init__(name=f"watch {where}", daemon=True)
-        self._watch = Watch(cluster, where)
+        self._stopping = threading.Event()
+        self._watch = Watch(cluster, where, self._stopping)
         self._where = where
         self._changed = changed
-        self._stopping = threading.Event()
         #: Set when it watches, or has failed to for the first time.
         self.begun = threading.Event()
 
