@@ -29,8 +29,9 @@ class Auditor:
 
     @property
     def logged(self) -> list[dict[str, Any]]:
-        """Its log; fails on a line that is not a JSON object."""
-        return [json.loads(line) for line in self.process.log.read_text().splitlines()]
+        """Its log, without the command's own warnings; fails on a line that is no JSON object."""
+        lines = self.process.log.read_text().splitlines()
+        return [json.loads(line) for line in lines if not line.startswith("Warning: ")]
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """The lines of its log that tell this."""
