@@ -110,6 +110,28 @@ def test_every_rule_says_what_it_is_for() -> None:
         assert explained == groups
 
 
+@pytest.mark.parametrize("only", ["", "events", "fullDoctor", "reports"])
+def test_the_docs_list_each_right_and_what_it_is_for(only: str) -> None:
+    text = (DOCS / "day-2.md").read_text().partition("### What the auditor may do")[2]
+    listed = set()
+    for line in re.findall(r"^\| `(?!resource)(.*) \|$", text.partition("\n## ")[0], re.M):
+        where, verbs, value, why = [cell.strip(" `") for cell in line.split("|")]
+        assert why
+        if value == (f"auditor.{only}" if only else ""):
+            listed |= {(where, verb) for verb in verbs.split(", ")}
+    off = dict.fromkeys(("events", "fullDoctor", "reports"), False)
+
+    def given(values: dict[str, bool]) -> set[tuple[str, str]]:
+        roles = helm.render({"auditor": values}).of_kind("ClusterRole")
+        return {
+            (f"{resource}/{name}" if name else resource, verb)
+            for role in roles
+            for _, resource, name, verb in rights(role["rules"])
+        }
+
+    assert listed == (given({**off, only: True}) - given(off) if only else given(off))
+
+
 def test_the_secret_that_the_full_doctor_reads_is_the_servers() -> None:
     rendered = helm.render({"auditor": {"fullDoctor": True}, "tls": {"secretName": "ours"}})
     (found,) = rendered.of_kind("ClusterRole")

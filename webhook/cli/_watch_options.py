@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import click
 
-from webhook.admission.logs import LEVELS
+from webhook.cli._names import LOG_LEVELS
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -28,7 +28,7 @@ _OPTIONS = (
     click.option("--events/--no-events", default=None,
                  help="Tell workloads that get out of the mesh, or into it, by Kubernetes Events. "
                  "Default: not."),
-    click.option("--log-level", type=click.Choice(LEVELS),
+    click.option("--log-level", type=click.Choice(LOG_LEVELS),
                  help="Least level that is logged. Default info; warning on a terminal."),
 )  # fmt: skip
 

@@ -16,8 +16,7 @@ from webhook.cli._settings import read_settings
 from webhook.cluster.doctor import Diagnosis, Examined, examine
 from webhook.cluster.enrolment import Enrolment
 from webhook.cluster.inventory import Inventory
-from webhook.cluster.look import Look
-from webhook.cluster.scope import places
+from webhook.cluster.look import Look, places
 
 
 @click.command(

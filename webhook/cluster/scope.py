@@ -7,10 +7,7 @@ from webhook.cluster.connection import Cluster, RefusedError
 from webhook.cluster.discover import guess_mesh, mendix_namespaces
 from webhook.cluster.enrolment import Enrolled, Enrolment
 from webhook.cluster.inventory import Inventory, Namespace
-from webhook.cluster.look import Place
-from webhook.policy import meshes
 from webhook.policy.labels import MESHES
-from webhook.policy.settings import Settings
 
 
 class ScopeError(Exception):
@@ -74,7 +71,7 @@ class Scope:
     def _there(self, name: str) -> Target:
         found = self.target(name)
         if found is None:
-            raise _missing(name)
+            raise missing(name)
         return found
 
     def _target(self, namespace: Namespace) -> Target:
@@ -82,36 +79,6 @@ class Scope:
         return target(namespace, self._enrolment, mesh)
 
 
-def places(
-    inventory: Inventory, enrolment: Enrolment, settings: Settings, named: Sequence[str] = ()
-) -> list[Place]:
-    """What the doctor is to look at. Raises `ScopeError` where that is nothing."""
-    known = meshes.load(settings)
-
-    def place(namespace: Namespace) -> Place:
-        enrolled = enrolment.of(namespace)
-        mesh = known.get(enrolled.mesh if enrolled else "", known["unknown"])
-        return Place(namespace, enrolled, mesh)
-
-    if named:
-        return [place(_namespace(inventory, name)) for name in named]
-    found = [one for one in map(place, inventory.namespaces()) if one.enrolled]
-    if not found:
-        raise ScopeError(
-            "no namespace is enrolled: nothing to look at; see mendix-mesh discover --enrol, or "
-            "name some with -n"
-        )
-    return found
-
-
-def _namespace(inventory: Inventory, name: str) -> Namespace:
-    try:
-        return inventory.namespace(name)
-    except RefusedError as error:
-        if error.code == 404:
-            raise _missing(name) from None
-        raise
-
-
-def _missing(name: str) -> ScopeError:
+def missing(name: str) -> ScopeError:
+    """That there is no namespace of that name."""
     return ScopeError(f"there is no namespace {name}")

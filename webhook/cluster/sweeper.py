@@ -23,10 +23,10 @@ from webhook.cluster.doctor import examine
 from webhook.cluster.enrolment import Enrolment
 from webhook.cluster.inventory import Inventory
 from webhook.cluster.judge import Judge
-from webhook.cluster.look import Look
+from webhook.cluster.look import Look, places
 from webhook.cluster.metrics import Metrics
 from webhook.cluster.recorder import Recorder
-from webhook.cluster.scope import Scope, ScopeError, places
+from webhook.cluster.scope import Scope, ScopeError
 from webhook.cluster.snapshot import Seen, Snapshot
 from webhook.cluster.watch import Change, Watcher
 from webhook.policy.settings import Settings
