@@ -2,7 +2,8 @@
 
 A cluster of real programs with simulated nodes is filled with namespaces of meshed Mendix apps, and
 `mendix-mesh audit` is run on one namespace, on a tenth, and on all. The peak of its resident memory
-must hardly grow with the cluster.
+must hardly grow with the cluster. Then the auditor watches it: first nothing changes, then a pod of
+another namespace does each second.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.progress import Progress
 
-from tests.cluster import build, netns
+from tests.cluster import auditor, build, netns
 from tests.cluster.api import Json, wait_for
 from tests.cluster.mesh import MESH_LABEL
 from tests.cluster.plane import ControlPlane
@@ -28,6 +29,8 @@ from tests.standins.linkerd import InjectorConfig, inject
 
 #: Threads that fill the cluster.
 _HANDS = 4
+#: Seconds for which the auditor is looked at.
+_LOOK = 60
 _CONSOLE = Console(highlight=False)
 
 
@@ -70,6 +73,43 @@ def main() -> None:
                 f"{count:>10} {count * each:>7} {one.seconds:>8.1f} {one.processor:>7.1f}"
                 f" {one.peak:>9.1f}"
             )
+        watch(plane, Path(folder) / "auditor.log", given.namespaces)
+
+
+def watch(plane: ControlPlane, log: Path, namespaces: int) -> None:
+    """Run the auditor, and print what it takes: when nothing changes, and when a pod does."""
+    with auditor.running(plane.kubeconfig, log, "--events") as running:
+        running.until("/readyz")
+        pid = running.process.pid
+        # The doctor looks after the audit; then there is quiet.
+        used = 0.0
+        while (now := _used(pid)) - used > 0.1:
+            used = now
+            time.sleep(5)
+        seconds = running.samples("mendix_mesh_sweep_duration_seconds")[()]
+        _CONSOLE.print(f"auditor: first sweep {seconds:.1f} s, {used:.1f} CPU s in all")
+        for words, change in (("idle", False), ("a changed pod a second", True)):
+            before = _used(pid)
+            for second in range(_LOOK):
+                if change:
+                    namespace = f"mendix-{second % namespaces:05}"
+                    name = plane.api.list("Pod", namespace)[0]["metadata"]["name"]
+                    labels = {"metadata": {"labels": {"changed": str(second)}}}
+                    plane.api.patch("Pod", name, namespace, labels)
+                time.sleep(1)
+            share = (_used(pid) - before) / _LOOK
+            status = Path(f"/proc/{pid}/status").read_text()
+            resident = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
+            _CONSOLE.print(
+                f"auditor, {words}: {share:.2%} of a core, {int(resident.split()[1]) / 1024:.1f} "
+                f"MiB, peak {_peak(pid):.1f}"
+            )
+
+
+def _used(pid: int) -> float:
+    """The CPU seconds that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def fill(plane: ControlPlane, namespaces: int, pods: int) -> None:

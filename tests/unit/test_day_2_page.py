@@ -14,7 +14,9 @@ from webhook.cli.restart import COMMAND as RESTART
 from webhook.cli.restart import State
 from webhook.cluster import discover, evidence, reports
 from webhook.cluster.judge import STATES
+from webhook.cluster.metrics import Metrics
 from webhook.cluster.plan import How
+from webhook.cluster.snapshot import Seen
 from webhook.policy import checks
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -54,7 +56,8 @@ def test_every_state_is_there() -> None:
     ("command", "option"),
     [(DISCOVER, "--enrol"), (DISCOVER, "--dry-run"), (DISCOVER, "--yes"), (DISCOVER, "--mode"),
      (AUDIT, "--mendix"), (AUDIT, "--settings"), (AUDIT, "--release-namespace"),
-     (AUDIT, "--write-reports"), (AUDIT, "--kubeconfig"), (AUDIT, "--context"),
+     (AUDIT, "--watch"), (AUDIT, "--interval"), (AUDIT, "--listen"), (AUDIT, "--tls-listen"),
+     (AUDIT, "--events"), (AUDIT, "--write-reports"), (AUDIT, "--kubeconfig"), (AUDIT, "--context"),
      (RESTART, "--enrolled"), (RESTART, "--include-bare"), (RESTART, "--timeout"),
      (RESTART, "--dry-run"), (RESTART, "--yes")],
 )  # fmt: skip
@@ -70,6 +73,17 @@ def test_the_rights_name_what_is_asked_for() -> None:
     assert {kind.plural for kind in reports.KINDS} <= resources
     assert "secrets" not in resources
     assert not any("*" in rule["verbs"] + rule["resources"] for rule in rules)
+
+
+def test_every_metric_of_the_auditor_is_there_with_its_labels() -> None:
+    known = {}
+    for family in Metrics(Seen()).registry.collect():
+        name = family.name + ("_total" if family.type == "counter" else "")
+        labels = getattr(family, "_labelnames", None) or (
+            tuple(family.samples[0].labels) if family.samples else ()
+        )
+        known[name] = ", ".join(labels)
+    assert {name: cells[0] for name, cells in rows("metric").items()} == known
 
 
 def test_every_way_of_a_restart_is_there() -> None:

@@ -4,6 +4,9 @@ import re
 
 import click
 
+#: Severities of what a server logs, the least first.
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
 
 def namespace_name(_ctx: click.Context, _param: click.Parameter, given: str) -> str:
     """The name of a namespace as Kubernetes allows it; raises `BadParameter` on any other."""

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import click
 
-from webhook.admission import logs, tls
+from webhook.admission import tls
 from webhook.admission.server import ListenError, Options, listen, serve
 from webhook.cli._errors import BadInputError
+from webhook.cli._names import LOG_LEVELS
 from webhook.cli._settings import read_settings
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -44,7 +45,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 )  # fmt: skip
 @click.option("--settings", type=_FILE, help="Settings file, YAML; the defaults without it.")
 @click.option(
-    "--log-level", type=click.Choice(logs.LEVELS), default="info", show_default=True,
+    "--log-level", type=click.Choice(LOG_LEVELS), default="info", show_default=True,
     help="Least level that is logged.",
 )  # fmt: skip
 @click.option("--dev", is_flag=True, help="Make a throw-away CA and print its caBundle.")

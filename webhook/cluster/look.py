@@ -10,10 +10,12 @@ from cryptography import x509
 
 from webhook.cluster import certificates, probe, webhooks
 from webhook.cluster.connection import Cluster, Json, RefusedError, path
-from webhook.cluster.enrolment import Enrolled
-from webhook.cluster.inventory import Namespace
+from webhook.cluster.enrolment import Enrolled, Enrolment
+from webhook.cluster.inventory import Inventory, Namespace
 from webhook.cluster.probe import Probe
+from webhook.cluster.scope import ScopeError, missing
 from webhook.cluster.webhooks import INJECTORS, OURS, Entry, Service
+from webhook.policy import meshes
 from webhook.policy.meshes import Mesh
 from webhook.policy.objects import Object
 from webhook.policy.settings import Settings
@@ -49,6 +51,37 @@ class Place(NamedTuple):
     def name(self) -> str:
         """The namespace's name."""
         return self.namespace.name
+
+
+def places(
+    inventory: Inventory, enrolment: Enrolment, settings: Settings, named: Sequence[str] = ()
+) -> list[Place]:
+    """What the doctor is to look at. Raises `ScopeError` where that is nothing."""
+    known = meshes.load(settings)
+
+    def place(namespace: Namespace) -> Place:
+        enrolled = enrolment.of(namespace)
+        mesh = known.get(enrolled.mesh if enrolled else "", known["unknown"])
+        return Place(namespace, enrolled, mesh)
+
+    if named:
+        return [place(_namespace(inventory, name)) for name in named]
+    found = [one for one in map(place, inventory.namespaces()) if one.enrolled]
+    if not found:
+        raise ScopeError(
+            "no namespace is enrolled: nothing to look at; see mendix-mesh discover --enrol, or "
+            "name some with -n"
+        )
+    return found
+
+
+def _namespace(inventory: Inventory, name: str) -> Namespace:
+    try:
+        return inventory.namespace(name)
+    except RefusedError as error:
+        if error.code == 404:
+            raise missing(name) from None
+        raise
 
 
 class Look:
