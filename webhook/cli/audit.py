@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from webhook.cli import _ci
+from webhook.cli import _ci, _traffic
 from webhook.cli._cluster import (
     cluster_options,
     cluster_settings,
@@ -29,6 +29,7 @@ from webhook.cluster.enrolment import Enrolled, Enrolment
 from webhook.cluster.evidence import PROXY_NOT_READY, REDIRECTION_PENDING
 from webhook.cluster.inventory import Inventory, Namespace
 from webhook.cluster.judge import ORIGINS, STATES, Judge, State
+from webhook.cluster.traffic import findings
 from webhook.policy.labels import MESHES
 
 
@@ -39,6 +40,8 @@ from webhook.policy.labels import MESHES
     mendix-mesh audit
 
     mendix-mesh audit -n mendix-apps -o sarif > mesh.sarif
+
+    mendix-mesh audit --prometheus http://localhost:9090
 
     Exit codes: 0 all are in the mesh, or exempt; 1 some are not, or could not be read;
     2 no connection, or nothing to audit.""",
@@ -65,6 +68,7 @@ from webhook.policy.labels import MESHES
     "--write-reports", "write", is_flag=True,
     help="Write a PolicyReport (or OpenReports' Report) in each namespace.",
 )  # fmt: skip
+@_traffic.prometheus_options
 @cluster_options
 @click.option(
     "-o", "--output", type=click.Choice((*FORMATS, "sarif", "junit")), default="table",
@@ -79,6 +83,11 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
     settings: Path | None,
     release_namespace: str,
     write: bool,
+    prometheus: str | None,
+    token_file: Path | None,
+    ca_file: Path | None,
+    patience: float,
+    window: int,
     kubeconfig: str | None,
     context: str | None,
     output: str,
@@ -91,6 +100,7 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
         raise click.UsageError("give one of -n, -A and --mendix")
     if write and labels:
         raise click.UsageError("--write-reports is for all pods of a namespace, without -l")
+    metrics = _traffic.reach(prometheus, token_file, ca_file, patience)
     cluster = connect(kubeconfig, context)
     with told_in_one_line():
         read = read_settings(settings) if settings else cluster_settings(cluster, release_namespace)
@@ -111,6 +121,8 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
             )
         if enrolment.unread:
             report.notes.append(f"enrolment is told by labels alone: {enrolment.unread}")
+        if metrics:
+            findings.see(report, metrics, window=window)
         for note in report.notes:
             click.echo(f"Warning: {note}", err=True)
         _print(output, report)
@@ -199,10 +211,12 @@ _STYLES: dict[State, str] = {
 
 def _show(printer: Printer, report: Report) -> None:
     """A row a namespace; below, each workload that is not wholly in the mesh, and why."""
+    seen = report.traffic or None
     printer.table(
-        ("NAMESPACE", "MESH", "MODE", "COVERAGE", "PODS", *map(str.upper, STATES)),
-        [_row(one) for one in report.namespaces],
-    )
+        ("NAMESPACE", "MESH", "MODE", "COVERAGE", *(["MTLS"] if seen else []), "PODS",
+         *map(str.upper, STATES)),
+        [_row(one, [_traffic.cell(seen, one.name)] if seen else []) for one in report.namespaces],
+    )  # fmt: skip
     for one in report.namespaces:
         if one.error:
             printer.parts()
@@ -210,6 +224,8 @@ def _show(printer: Printer, report: Report) -> None:
         for row in one.workloads:
             if row.state != "meshed":
                 _details(printer, one, row)
+    if seen:
+        _traffic.show(printer, seen)
     if advice := _advice(report):
         printer.parts()
         printer.parts(("advice, and for how many pods: ", "bold"), (advice, ""))
@@ -238,7 +254,7 @@ def _advice(report: Report) -> str:
     return ", ".join(f"{check} {pods}" for check, pods in found.most_common())
 
 
-def _row(one: Audited) -> list[str | Styled]:
+def _row(one: Audited, wire: Sequence[Styled]) -> list[str | Styled]:
     style = "green" if one.coverage == 100 else "red" if one.coverage is not None else ""
     numbers = [
         Styled(str(one.pods[state]), _STYLES[state] if one.pods[state] else "dim")
@@ -246,8 +262,8 @@ def _row(one: Audited) -> list[str | Styled]:
     ]
     mode = one.mode or "not enrolled"
     total = str(sum(one.pods.values()))
-    return [Styled(one.name, "bold"), one.mesh, mode, Styled(_percent(one.coverage), style), total,
-            *numbers]  # fmt: skip
+    return [Styled(one.name, "bold"), one.mesh, mode, Styled(_percent(one.coverage), style),
+            *wire, total, *numbers]  # fmt: skip
 
 
 def _pods(number: int) -> str:
