@@ -179,6 +179,7 @@ def test_the_chart_carries_it_whole_where_the_sidecar_looks() -> None:
 
 
 def test_labels_and_annotations_can_be_set() -> None:
-    found = rendered(labels={"dashboards": "yes"}, annotations={"grafana_folder": "Mesh"})
-    assert found["metadata"]["labels"]["dashboards"] == "yes"
+    labels = {"dashboards": "yes", "grafana_dashboard": "ours"}
+    found = rendered(labels=labels, annotations={"grafana_folder": "Mesh"})
+    assert labels.items() <= found["metadata"]["labels"].items()
     assert found["metadata"]["annotations"] == {"grafana_folder": "Mesh"}
