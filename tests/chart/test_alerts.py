@@ -86,6 +86,13 @@ def test_without_an_auditor_nobody_misses_it() -> None:
     assert "absent" in ALERTS["MendixMeshAuditorStale"]["expr"]
 
 
+@pytest.mark.parametrize(("interval", "stale"), [(60, 1800), (3600, 14400)])
+def test_an_auditor_that_sweeps_seldom_is_stale_later(interval: int, stale: int) -> None:
+    values = {"auditor": {"enabled": True, "interval": interval}}
+    (rule,) = (r for r in rules(values) if r["alert"] == "MendixMeshAuditorStale")
+    assert f"> {stale}\n" in rule["expr"]
+
+
 def test_the_metrics_of_ours_that_are_asked_for_exist() -> None:
     asked = {
         metric
