@@ -47,10 +47,16 @@ class Rendered:
         """All objects of a kind."""
         return [found for found in self.objects if found["kind"] == kind]
 
-    def one(self, kind: str) -> Object:
-        """The only object of a kind."""
-        (found,) = self.of_kind(kind)
+    def one(self, kind: str, *, auditor: bool = False) -> Object:
+        """The only object of a kind, but for those of the auditor; or of these alone."""
+        (found,) = (one for one in self.of_kind(kind) if is_auditors(one) == auditor)
         return found
+
+
+def is_auditors(found: Object) -> bool:
+    """Whether an object is the auditor's."""
+    labels: dict[str, str] = found["metadata"].get("labels", {})
+    return labels.get("app.kubernetes.io/name") == "mendix-mesh-auditor"
 
 
 def render(

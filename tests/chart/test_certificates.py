@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from tests.chart import helm
@@ -57,19 +58,26 @@ def test_the_certificate_is_signed_by_a_ca_that_signs_nothing_else() -> None:
 
 
 def test_each_certificate_has_a_new_key_but_a_renewed_ca_keeps_its_own() -> None:
-    policies = {name: certificate(name)["privateKey"] for name in ("mendix-mesh", "mendix-mesh-ca")}
+    names = ("mendix-mesh", "mendix-mesh-auditor", "mendix-mesh-ca")
+    policies = {name: certificate(name)["privateKey"] for name in names}
     ecdsa = {"algorithm": "ECDSA", "size": 256}
     assert policies == {
         "mendix-mesh": ecdsa | {"rotationPolicy": "Always"},
+        "mendix-mesh-auditor": ecdsa | {"rotationPolicy": "Always"},
         "mendix-mesh-ca": ecdsa | {"rotationPolicy": "Never"},
     }
 
 
-def test_the_certificate_names_the_service_as_the_api_server_calls_it() -> None:
+@pytest.mark.parametrize("auditor", [False, True])
+def test_a_certificate_names_the_service_as_the_api_server_calls_it(auditor: bool) -> None:
     rendered = helm.render(namespace="platform", release="other")
-    service = rendered.one("Service")["metadata"]
-    (leaf,) = (c for c in rendered.of_kind("Certificate") if "isCA" not in c["spec"])
-    assert leaf["spec"]["dnsNames"] == [f"{service['name']}.{service['namespace']}.svc"]
+    service = rendered.one("Service", auditor=auditor)["metadata"]
+    (leaf,) = (
+        found["spec"]
+        for found in rendered.of_kind("Certificate")
+        if helm.is_auditors(found) == auditor and "isCA" not in found["spec"]
+    )
+    assert leaf["dnsNames"] == [f"{service['name']}.{service['namespace']}.svc"]
 
 
 def test_the_certificate_goes_where_the_server_mounts_it_from() -> None:

@@ -11,6 +11,7 @@ import pytest
 from charts import generate_dashboard
 from tests import prometheus
 from tests.chart import helm
+from tests.chart.test_alerts import own_metrics
 from tests.standins.mesh_metrics import istio, linkerd_identity, linkerd_inbound
 
 DASHBOARD = json.loads(generate_dashboard.DASHBOARD.read_text())
@@ -117,6 +118,12 @@ def test_the_namespaces_to_choose_from_are_there(server: prometheus.Server) -> N
     metric, label = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable["definition"]).groups()  # type: ignore[union-attr]
     answer = httpx.get(f"{server.url}/api/v1/label/{label}/values", params={"match[]": metric})
     assert answer.json()["data"] == ["mendix"]
+
+
+def test_the_metrics_of_ours_that_are_asked_for_exist() -> None:
+    asked = set(re.findall(r"\bmendix_mesh_\w+", "".join(one["expr"] for one in TARGETS.values())))
+    assert len(asked) > 10
+    assert asked <= own_metrics()
 
 
 def test_the_file_is_what_is_generated() -> None:

@@ -29,6 +29,7 @@ def test_every_value_is_explained_in_place() -> None:
         "What is enrolled, and how strictly",
         "Certificate",
         "Server",
+        "Auditor",
         "Network",
         "Monitoring",
     }
@@ -49,7 +50,8 @@ def _properties(schema: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 def test_the_schema_knows_the_keys_of_the_values_and_no_others() -> None:
     schema = json.loads((helm.CHART / "values.schema.json").read_text())
-    values = {key for key in _keys(yaml.safe_load(VALUES)) if not key.startswith("resources.")}
+    free = ("resources.", "auditor.resources.")
+    values = {key for key in _keys(yaml.safe_load(VALUES)) if not key.startswith(free)}
     assert set(_properties(schema)) - {"global"} == values
 
 

@@ -28,4 +28,7 @@ def test_every_template_is_rendered_by_some_set_of_values() -> None:
         for path in (helm.CHART / "templates").rglob("*.yaml")
     }
     # A certificate made by Helm is another one each time.
-    assert templates - rendered == {"mendix-mesh/templates/secret-tls.yaml"}
+    assert templates - rendered == {
+        "mendix-mesh/templates/secret-tls.yaml",
+        "mendix-mesh/templates/auditor/secret-tls.yaml",
+    }

@@ -24,8 +24,9 @@ def container(values: dict[str, Any] | None = None, **how: Any) -> dict[str, Any
     return found
 
 
-def test_the_chart_renders_these_objects_and_no_role() -> None:
-    kinds = sorted(found["kind"] for found in helm.render(helm.OWN).objects)
+def test_the_chart_renders_these_objects_and_no_role_without_the_auditor() -> None:
+    values = {**helm.OWN, "auditor": {"enabled": False}}
+    kinds = sorted(found["kind"] for found in helm.render(values).objects)
     assert kinds == [
         "ConfigMap",
         "ConfigMap",
@@ -51,7 +52,7 @@ def test_the_same_values_render_the_same_text() -> None:
 
 def test_every_namespaced_object_is_in_the_release_namespace() -> None:
     for found in helm.render(namespace="123").objects:
-        if not found["kind"].endswith("WebhookConfiguration"):
+        if not found["kind"].endswith("WebhookConfiguration") and "Cluster" not in found["kind"]:
             assert found["metadata"]["namespace"] == "123"
 
 
@@ -62,7 +63,7 @@ def test_every_object_carries_the_standard_labels() -> None:
         if found["kind"] == "Pod":
             continue
         assert found["metadata"]["labels"] == {
-            "app.kubernetes.io/name": "mendix-mesh",
+            "app.kubernetes.io/name": f"mendix-mesh{'-auditor' if helm.is_auditors(found) else ''}",
             "app.kubernetes.io/instance": "1",
             "app.kubernetes.io/version": "0.1.0",
             "app.kubernetes.io/managed-by": "Helm",

@@ -103,6 +103,7 @@ class ControlPlane:
         self._authority = Authority("mendix-mesh test cluster")
         self._stack = contextlib.ExitStack()
         self._processes: list[Process] = []
+        self._starts: dict[str, Callable[[], Process]] = {}
         self._server = ""
         self.etcd = ""
         """The URL of etcd, which also speaks JSON over HTTP."""
@@ -256,6 +257,13 @@ class ControlPlane:
             if match.items() <= event.get("objectRef", {}).items()
         ]
 
+    def restart(self, program: str) -> None:
+        """End a program as a crash would, start it anew, and wait for the API server."""
+        (old,) = (process for process in self._processes if process.name == program)
+        old.stop(grace=0)
+        self._processes[self._processes.index(old)] = self._starts[program]()
+        self._await(lambda: self._answers("/readyz"), "the API server to be ready")
+
     def check(self) -> None:
         """Raise ProcessError, with the end of its log, if a part of the cluster has died."""
         for process in self._processes:
@@ -375,14 +383,14 @@ class ControlPlane:
         arguments = [f"--{name.replace('_', '-')}={value}" for name, value in flags.items()]
         home = self.workdir / program
         home.mkdir(exist_ok=True)
-        process = Process(
+        self._starts[program] = lambda: Process(
             program,
             [self.binaries[program], *arguments],
             log=self.workdir / f"{program}.log",
             env={"PATH": os.defpath, "HOME": str(home)},
             cwd=home,
         )
-        self._processes.append(process)
+        self._processes.append(self._starts[program]())
 
     def _await(self, what: Callable[[], bool], why: str) -> None:
         """Wait for a part of the cluster, failing at once when one of its programs dies."""

@@ -23,8 +23,13 @@ CERTIFICATE = "mendix-mesh"
 SECRET = "mendix-mesh-tls"
 _RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 _ENROLLED = {"mendix-mesh.io/mesh": "ambient", "mendix-mesh.io/mode": "enforce"}
-# What the chart itself says: the tests on simulated nodes are in a greater hurry.
-_VALUES = {"image": {"pullPolicy": "Never"}, "preStopSleepSeconds": 10}
+# What the chart itself says: the tests on simulated nodes are in a greater hurry. Pods can't reach
+# the API server here, so that the auditor would never be ready.
+_VALUES = {
+    "image": {"pullPolicy": "Never"},
+    "preStopSleepSeconds": 10,
+    "auditor": {"enabled": False},
+}
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,35 @@ _BUCKETS = (
 )  # fmt: skip
 
 
-class Metrics:
+class CertificateMetrics:
+    """What is told of a serving certificate, in any registry."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.certificate_expiry = Gauge(
+            "mendix_mesh_certificate_expiry_timestamp_seconds",
+            "When the serving certificate expires, in seconds since 1970.",
+            registry=registry,
+        )
+        self._reloads = Counter(
+            "mendix_mesh_certificate_reloads",
+            "Changed certificate files: loaded, or refused and the last one kept.",
+            ("result",),
+            registry=registry,
+        )
+        for result in ("loaded", "refused"):
+            self._reloads.labels(result)
+
+    def certificate_reload(self, result: Literal["loaded", "refused"]) -> None:
+        """Count one change of the certificate's files."""
+        self._reloads.labels(result).inc()
+
+
+class Metrics(CertificateMetrics):
     """The admission server's metrics, in a registry of their own."""
 
     def __init__(self, version: str) -> None:
         self.registry = CollectorRegistry()
+        super().__init__(self.registry)
         self._reviews = Counter(
             "mendix_mesh_reviews",
             "Admission reviews answered.",
@@ -40,19 +64,6 @@ class Metrics:
             registry=self.registry,
         )
         self._durations = {name: duration.labels(name) for name in ("mutate", "validate")}
-        self.certificate_expiry = Gauge(
-            "mendix_mesh_certificate_expiry_timestamp_seconds",
-            "When the serving certificate expires, in seconds since 1970.",
-            registry=self.registry,
-        )
-        self._reloads = Counter(
-            "mendix_mesh_certificate_reloads",
-            "Changed certificate files: loaded, or refused and the last one kept.",
-            ("result",),
-            registry=self.registry,
-        )
-        for result in ("loaded", "refused"):
-            self._reloads.labels(result)
         self.shed = Counter(
             "mendix_mesh_reviews_shed",
             "Reviews turned away because an answer would have come too late.",
@@ -78,10 +89,6 @@ class Metrics:
         if child is None:
             child = self._violation_children[key] = self._violations.labels(*key)
         child.inc()
-
-    def certificate_reload(self, result: Literal["loaded", "refused"]) -> None:
-        """Count one change of the certificate's files."""
-        self._reloads.labels(result).inc()
 
     def duration(self, webhook: str, seconds: float) -> None:
         """Record how long a review took."""

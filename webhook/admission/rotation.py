@@ -13,7 +13,7 @@ import structlog
 
 from webhook.admission import tls
 from webhook.admission.health import Health
-from webhook.admission.metrics import Metrics
+from webhook.admission.metrics import CertificateMetrics
 
 log = structlog.get_logger(__name__)
 
@@ -28,7 +28,7 @@ class Rotation:
     """The certificate of the moment, from files that may change at any time."""
 
     def __init__(
-        self, files: tls.Files, last: tls.Certificate, metrics: Metrics, health: Health
+        self, files: tls.Files, last: tls.Certificate, metrics: CertificateMetrics, health: Health
     ) -> None:
         """Take the files, or `last`, which was read before, where they can't be served now."""
         self._files = files

@@ -11,6 +11,7 @@ from webhook.cli._errors import BadInputError
 from webhook.cli._names import namespace_name
 from webhook.cli._settings import parse_settings
 from webhook.cluster.connection import Cluster, ClusterError, RefusedError, path
+from webhook.cluster.scope import ScopeError
 from webhook.policy.settings import Settings
 
 _CONFIG_MAP, _KEY = "mendix-mesh-settings", "settings.yaml"
@@ -74,10 +75,13 @@ def connect(kubeconfig: str | None, context: str | None) -> Cluster:
 
 @contextmanager
 def told_in_one_line() -> Iterator[None]:
-    """End the command with exit code 2 and one line where the cluster refuses or is not there."""
+    """End the command with exit code 2 and one line.
+
+    Where the cluster refuses or is not there, and where there is nothing to look at.
+    """
     try:
         yield
-    except ClusterError as error:
+    except (ClusterError, ScopeError) as error:
         raise BadInputError(str(error)) from None
 
 

@@ -1,10 +1,14 @@
-"""`mendix-mesh audit`: which running pods are in the mesh, which are not, and why."""
+"""`mendix-mesh audit`: which running pods are in the mesh, which are not, and why.
+
+With `--watch` it goes on for ever: that is the auditor (webhook.cli._watching).
+"""
 
 import datetime
 import itertools
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -16,19 +20,19 @@ from webhook.cli._cluster import (
     namespaces_option,
     told_in_one_line,
 )
-from webhook.cli._errors import BadInputError
 from webhook.cli._output import FORMATS, Printer, Styled
 from webhook.cli._progress import bar
 from webhook.cli._settings import read_settings
+from webhook.cli._watch_options import server_options, watch_options
 from webhook.cluster import reports
-from webhook.cluster.audit import Audited, Auditor, Finding, Report, Row, Target, target
-from webhook.cluster.connection import Cluster, RefusedError
+from webhook.cluster.audit import Audited, Auditor, Finding, Report, Row
+from webhook.cluster.connection import Cluster
 from webhook.cluster.currency import Currency
-from webhook.cluster.discover import guess_mesh, mendix_namespaces
-from webhook.cluster.enrolment import Enrolled, Enrolment
+from webhook.cluster.enrolment import Enrolment
 from webhook.cluster.evidence import PROXY_NOT_READY, REDIRECTION_PENDING
-from webhook.cluster.inventory import Inventory, Namespace
+from webhook.cluster.inventory import Inventory
 from webhook.cluster.judge import ORIGINS, STATES, Judge, State
+from webhook.cluster.scope import Scope
 from webhook.cluster.traffic import findings
 from webhook.policy.labels import MESHES
 
@@ -42,6 +46,8 @@ from webhook.policy.labels import MESHES
     mendix-mesh audit -n mendix-apps -o sarif > mesh.sarif
 
     mendix-mesh audit --prometheus http://localhost:9090
+
+    mendix-mesh audit --watch --interval 60
 
     Exit codes: 0 all are in the mesh, or exempt; 1 some are not, or could not be read;
     2 no connection, or nothing to audit.""",
@@ -69,6 +75,7 @@ from webhook.policy.labels import MESHES
     help="Write a PolicyReport (or OpenReports' Report) in each namespace.",
 )  # fmt: skip
 @_traffic.prometheus_options
+@watch_options
 @cluster_options
 @click.option(
     "-o", "--output", type=click.Choice((*FORMATS, "sarif", "junit")), default="table",
@@ -91,32 +98,48 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
     kubeconfig: str | None,
     context: str | None,
     output: str,
+    **watching: Any,
 ) -> None:
     """Judge every running pod by evidence: whether the mesh's proxy is in it, and works.
 
-    Without -n, -A or --mendix: the pods of the namespaces that are enrolled.
+    Without -n, -A or --mendix: the pods of the namespaces that are enrolled. With --watch it is
+    the auditor: it goes on until it is told to stop, and serves metrics.
     """
     if sum((bool(namespaces), everything, mendix)) > 1:
         raise click.UsageError("give one of -n, -A and --mendix")
     if write and labels:
         raise click.UsageError("--write-reports is for all pods of a namespace, without -l")
     metrics = _traffic.reach(prometheus, token_file, ca_file, patience)
+    server = server_options(watching)
+    if server and (labels or output != "table"):
+        raise click.UsageError("--watch has no -l and no -o")
     cluster = connect(kubeconfig, context)
     with told_in_one_line():
         read = read_settings(settings) if settings else cluster_settings(cluster, release_namespace)
         for line in read.lapsed(datetime.date.today()):
             click.echo(f"Warning: {line}", err=True)
+        if server:
+            # A server costs as much time to load as an audit takes.
+            from webhook.cli._watching import watch  # noqa: PLC0415
+            from webhook.cluster.sweeper import Options  # noqa: PLC0415
+
+            what = Options(
+                server.interval, namespaces, everything, mendix, mesh, reports=write,
+                prometheus=metrics, window=window,
+            )  # fmt: skip
+            watch(cluster, read, what, server)
+            return
         enrolment = Enrolment.read(cluster)
         inventory = Inventory(cluster)
-        chosen = _Chosen(cluster, inventory, enrolment, mesh)
-        targets = chosen.targets(namespaces, everything=everything, mendix=mendix)
+        scope = Scope(cluster, inventory, enrolment, mesh)
+        targets = scope.targets(namespaces, everything=everything, mendix=mendix)
         auditor = Auditor(inventory, Judge(read), Currency(cluster, read))
         with bar("auditing", len(targets)) as told:
             number = itertools.count(1)
             report = auditor.audit(
                 targets,
                 labels=labels,
-                total=chosen.total,
+                total=scope.total,
                 progress=lambda name: told(next(number), f"audited {name}"),
             )
         if enrolment.unread:
@@ -130,56 +153,6 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
             _write(cluster, report, enrolment.uid, prune=not namespaces and not mendix)
     if not report.is_good:
         raise click.exceptions.Exit(1)
-
-
-class _Chosen:
-    """The namespaces that are to be audited."""
-
-    def __init__(
-        self, cluster: Cluster, inventory: Inventory, enrolment: Enrolment, mesh: str | None
-    ) -> None:
-        self._cluster = cluster
-        self._inventory = inventory
-        self._enrolment = enrolment
-        self._mesh = mesh
-        #: Namespaces in the cluster; 0 where they were not counted.
-        self.total = 0
-
-    def targets(self, named: Sequence[str], *, everything: bool, mendix: bool) -> list[Target]:
-        """How each one is to be judged; where there is none the command ends with exit code 2."""
-        if mendix:
-            named = list(mendix_namespaces(self._cluster))
-            if not named:
-                raise BadInputError("no namespace has a Mendix custom resource: nothing to audit")
-        if named:
-            return [self._named(name) for name in named]
-        found = []
-        for namespace in self._inventory.namespaces():
-            self.total += 1
-            one = self._target(namespace)
-            if everything or one.enrolled:
-                found.append(one)
-        if not found:
-            raise BadInputError(
-                "no namespace is enrolled: nothing to audit; see mendix-mesh discover --enrol, or "
-                "name some with -n, -A or --mendix"
-            )
-        return found
-
-    def _named(self, name: str) -> Target:
-        try:
-            return self._target(self._inventory.namespace(name))
-        except RefusedError as error:
-            if error.code == 404:
-                raise BadInputError(f"there is no namespace {name}") from None
-            if not error.is_forbidden:
-                raise
-            judged = Enrolled(self._mesh or MESHES[0], "enforce", ingress=False, since=None)
-            return Target(name=name, judged=judged, enrolled=False, error=str(error))
-
-    def _target(self, namespace: Namespace) -> Target:
-        mesh = self._mesh or guess_mesh(namespace) or MESHES[0]
-        return target(namespace, self._enrolment, mesh)
 
 
 def _write(cluster: Cluster, report: Report, owner: str, *, prune: bool) -> None:

@@ -11,16 +11,13 @@ from webhook.cli._cluster import (
     namespaces_option,
     told_in_one_line,
 )
-from webhook.cli._errors import BadInputError
 from webhook.cli._output import FORMATS, Printer
 from webhook.cli._settings import read_settings
-from webhook.cluster.connection import RefusedError
 from webhook.cluster.doctor import Diagnosis, Examined, examine
 from webhook.cluster.enrolment import Enrolment
-from webhook.cluster.inventory import Inventory, Namespace
-from webhook.cluster.look import Look, Place
-from webhook.policy import meshes
-from webhook.policy.settings import Settings
+from webhook.cluster.inventory import Inventory
+from webhook.cluster.look import Look
+from webhook.cluster.scope import places
 
 
 @click.command(
@@ -64,8 +61,8 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
         enrolment = Enrolment.read(cluster)
         if enrolment.unread:
             click.echo(f"Warning: enrolment is told by labels alone: {enrolment.unread}", err=True)
-        places = _places(Inventory(cluster), enrolment, read, namespaces)
-        diagnosis = examine(Look(cluster, read), places)
+        found = places(Inventory(cluster), enrolment, read, namespaces)
+        diagnosis = examine(Look(cluster, read), found)
     printer = Printer(output)
     if printer.is_table:
         _show(printer, diagnosis)
@@ -73,37 +70,6 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
         printer.data(diagnosis)
     if not diagnosis.is_good:
         raise click.exceptions.Exit(1)
-
-
-def _places(
-    inventory: Inventory, enrolment: Enrolment, settings: Settings, named: tuple[str, ...]
-) -> list[Place]:
-    """The namespaces to look at; where there is none the command ends with exit code 2."""
-    known = meshes.load(settings)
-
-    def place(namespace: Namespace) -> Place:
-        enrolled = enrolment.of(namespace)
-        mesh = known.get(enrolled.mesh if enrolled else "", known["unknown"])
-        return Place(namespace, enrolled, mesh)
-
-    if named:
-        return [place(_namespace(inventory, name)) for name in named]
-    places = [one for one in map(place, inventory.namespaces()) if one.enrolled]
-    if not places:
-        raise BadInputError(
-            "no namespace is enrolled: nothing to look at; see mendix-mesh discover --enrol, or "
-            "name some with -n"
-        )
-    return places
-
-
-def _namespace(inventory: Inventory, name: str) -> Namespace:
-    try:
-        return inventory.namespace(name)
-    except RefusedError as error:
-        if error.code == 404:
-            raise BadInputError(f"there is no namespace {name}") from None
-        raise
 
 
 _WOULD = {

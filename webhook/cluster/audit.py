@@ -152,7 +152,7 @@ class Auditor:
         audited = [
             (drafts.get(one.name) or _Namespace(one)).finished(self._currency) for one in targets
         ]
-        return _summed(audited, self._currency.notes)
+        return summed(audited, self._currency.notes)
 
     def _add(self, draft: "_Namespace", pod: LivePod | BadPod) -> None:
         if isinstance(pod, BadPod):
@@ -332,7 +332,8 @@ def _counts(pods: "Counter[State]") -> dict[State, int]:
     return {state: pods[state] for state in STATES}
 
 
-def _summed(namespaces: list[Audited], notes: list[str]) -> Report:
+def summed(namespaces: list[Audited], notes: list[str]) -> Report:
+    """The audit of these namespaces together."""
     pods: Counter[State] = Counter()
     found: Counter[str] = Counter()
     for one in namespaces:

@@ -21,6 +21,8 @@ from webhook.version import VERSION
 PAGE = 100
 #: Seconds in which the API server must take a connection, and answer.
 _CONNECT, _ANSWER = 5.0, 30.0
+#: Bytes of an endless answer that are taken at once, at most: it comes event by event.
+_CHUNK = 1 << 16
 #: Times that a call is tried which can't be answered now; the first wait, and the longest.
 _TRIES, _WAIT, _LONGEST_WAIT = 6, 0.25, 8.0
 #: Times that a connection is tried while the API server has never answered: a wrong address.
@@ -216,6 +218,31 @@ class Cluster:
             if not token:
                 return
 
+    def lines(self, where: str, *, query: Mapping[str, str], silence: float) -> Iterator[bytes]:
+        """The lines of an answer that has no end, as they come; of objects metadata alone.
+
+        It ends when the API server ends it, or is silent for so many seconds. Nothing is tried
+        again: who calls knows where to go on.
+        """
+        accept = _PARTIAL.format("PartialObjectMetadata")
+        rest = b""
+        try:
+            got = self._once("GET", where, query, None, "", accept, silence=silence)
+            try:
+                if got.status >= 300:
+                    raise _refused(got, where)
+                self._answered = True
+                while chunk := got.read1(_CHUNK):
+                    *whole, rest = (rest + chunk).split(b"\n")
+                    yield from whole
+            finally:
+                # Who reads no further leaves what is still to come: the connection is of no use.
+                got.close()
+        except urllib3.exceptions.ReadTimeoutError:
+            return
+        except urllib3.exceptions.HTTPError as error:
+            raise ClusterError(f"{self.server} does not answer: {failure(error)}") from None
+
     def get(self, where: str, *, partial: bool = False) -> Json:
         """One object, or its metadata alone. Raises `RefusedError` 404 where there is none."""
         accept = _PARTIAL.format("PartialObjectMetadata") if partial else ""
@@ -318,11 +345,14 @@ class Cluster:
         data: bytes | None,
         content: str,
         accept: str,
+        *,
+        silence: float = 0,
     ) -> urllib3.BaseHTTPResponse:
+        """Ask once; with `silence`, in seconds, the answer is left to be read as it comes."""
         headers = {
             **self._login.headers(),
             "Accept": accept or "application/json",
-            "Accept-Encoding": "gzip",
+            "Accept-Encoding": "identity" if silence else "gzip",
             "User-Agent": f"mendix-mesh/{VERSION}",
         }
         if data is not None:
@@ -332,9 +362,10 @@ class Cluster:
             f"{self.server}{where}{f'?{urlencode(query)}' if query else ''}",
             body=data,
             headers=headers,
-            timeout=urllib3.Timeout(connect=_CONNECT, read=_ANSWER),
+            timeout=urllib3.Timeout(connect=_CONNECT, read=silence or _ANSWER),
             retries=False,
             redirect=False,
+            preload_content=not silence,
         )
 
     def _json(self, body: bytes) -> Json:

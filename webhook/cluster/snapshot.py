@@ -53,6 +53,11 @@ class Seen:
             self._last, self._error = snapshot, ""
             self._history.append(_point(snapshot))
 
+    def updated(self, snapshot: Snapshot) -> None:
+        """Take up what has changed since the last sweep; it is no point of the history."""
+        with self._lock:
+            self._last, self._error = snapshot, ""
+
     def failed(self, error: str) -> None:
         """Take up why a sweep failed, in one line; the one before stays the last."""
         with self._lock:

@@ -7,6 +7,33 @@ The server's certificate, and how the API server comes to trust it: one of three
 mendix-mesh.{{ .Release.Namespace }}.svc
 {{- end }}
 
+{{/*
+The body of a Certificate of cert-manager's, as the Secret's name and the only host say. Called with
+a list: the root, the Secret's name, the host.
+*/}}
+{{- define "mendix-mesh.leaf" -}}
+{{- $root := index . 0 -}}
+secretName: {{ index . 1 | quote }}
+dnsNames:
+  # By this name the API server calls the Service.
+  - {{ index . 2 }}
+duration: {{ $root.Values.tls.certManager.duration }}
+renewBefore: {{ $root.Values.tls.certManager.renewBefore }}
+privateKey:
+  algorithm: ECDSA
+  size: 256
+  rotationPolicy: Always
+usages: [digital signature, server auth]
+issuerRef:
+  {{- if include "mendix-mesh.ownIssuer" $root }}
+  name: mendix-mesh-ca
+  kind: Issuer
+  group: cert-manager.io
+  {{- else }}
+  {{- toYaml $root.Values.tls.certManager.issuerRef | nindent 2 }}
+  {{- end }}
+{{- end }}
+
 {{/* Non-empty where the chart makes a CA of its own with cert-manager. */}}
 {{- define "mendix-mesh.ownIssuer" -}}
 {{- if and (eq .Values.tls.source "certManager") (not .Values.tls.certManager.issuerRef.name) }}yes{{ end -}}
@@ -32,7 +59,7 @@ injector, over upgrades and in GitOps.
   {{- $given := trim .Values.tls.caBundle -}}
   {{- contains "BEGIN CERTIFICATE" $given | ternary (b64enc (print $given "\n")) $given -}}
 {{- else if eq .Values.tls.source "helm" -}}
-  {{- get (include "mendix-mesh.madeByHelm" . | fromJson) "ca.crt" -}}
+  {{- get (include "mendix-mesh.madeByHelm" (list . .Values.tls.secretName (include "mendix-mesh.host" .)) | fromJson) "ca.crt" -}}
 {{- end -}}
 {{- end }}
 
@@ -69,21 +96,27 @@ configMap:
 {{- end }}
 
 {{/*
-The data of the Secret that Helm makes, as JSON: what is in the cluster already, else a new CA and
-what it signed. It is made once a render, and kept in .Values, for three templates must agree on it.
+The data of a Secret that Helm makes, as JSON: what is in the cluster already, else a new CA and
+what it signed. It is made once a render, and kept in .Values, for templates must agree on it.
+Called with a list: the root, the Secret's name, the host.
 */}}
 {{- define "mendix-mesh.madeByHelm" -}}
-{{- if not (hasKey .Values.tls "made") -}}
-  {{- $made := (lookup "v1" "Secret" .Release.Namespace .Values.tls.secretName).data | default dict -}}
+{{- $root := index . 0 -}}
+{{- $name := index . 1 -}}
+{{- $host := index . 2 -}}
+{{- if not (hasKey $root.Values.tls "made") -}}
+  {{- $_ := set $root.Values.tls "made" dict -}}
+{{- end -}}
+{{- if not (hasKey $root.Values.tls.made $name) -}}
+  {{- $made := (lookup "v1" "Secret" $root.Release.Namespace $name).data | default dict -}}
   {{- if not (and (get $made "ca.crt") (get $made "tls.crt") (get $made "tls.key")) -}}
     {{- $ca := genCAWithKey "mendix-mesh CA, made by Helm" 3650 (genPrivateKey "ecdsa") -}}
-    {{- $host := include "mendix-mesh.host" . -}}
     {{- $pair := genSignedCertWithKey $host nil (list $host) 3650 $ca (genPrivateKey "ecdsa") -}}
     {{- $made = dict "ca.crt" (b64enc $ca.Cert) "tls.crt" (b64enc $pair.Cert) "tls.key" (b64enc $pair.Key) -}}
   {{- end -}}
-  {{- $_ := set .Values.tls "made" (pick $made "ca.crt" "tls.crt" "tls.key") -}}
+  {{- $_ := set $root.Values.tls.made $name (pick $made "ca.crt" "tls.crt" "tls.key") -}}
 {{- end -}}
-{{- toJson .Values.tls.made -}}
+{{- toJson (get $root.Values.tls.made $name) -}}
 {{- end }}
 
 {{/* "mendix-mesh.checkTLS": what is wrong with `tls`, as a JSON list. */}}

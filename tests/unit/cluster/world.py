@@ -93,7 +93,7 @@ class World:
                 entries.append(
                     {
                         "name": f"{mesh}.{mode}.mendix-mesh.io",
-                        "clientConfig": {"service": {"path": f"/validate/{mesh}/{mode}"}},
+                        "clientConfig": {"service": _service(f"/validate/{mesh}/{mode}")},
                         "namespaceSelector": {"matchExpressions": where},
                     }
                 )
@@ -104,7 +104,7 @@ class World:
         entries.append(
             {
                 "name": "unknown",
-                "clientConfig": {"service": {"path": "/validate/unknown/enforce"}},
+                "clientConfig": {"service": _service("/validate/unknown/enforce")},
                 "namespaceSelector": {"matchExpressions": unknown},
             }
         )
@@ -131,6 +131,11 @@ class World:
             gone = self.objects.pop(url.path, None)
             return Reply() if gone else status(404, "NotFound", "gone")
         body = json.loads(asked.body)
+        if asked.method == "POST":
+            where = f"{url.path}/{body['metadata']['name']}"
+            if where in self.objects:
+                return status(409, "AlreadyExists", f"{where} already exists")
+            return Reply(201, body if "dryRun" in query else self.add(where, body))
         stored = copy.deepcopy(self.objects.get(url.path))
         if asked.method == "PATCH":
             applied = "apply" in asked.headers["Content-Type"]
@@ -159,7 +164,12 @@ class World:
         start, size = int(query.get("continue", 0)), int(query.get("limit", 500))
         rest = len(found) - start - size
         meta = {"continue": str(start + size), "remainingItemCount": rest} if rest > 0 else {}
+        meta |= {"resourceVersion": "1"}
         return Reply(body={"metadata": meta, "items": found[start : start + size]})
+
+
+def _service(path: str) -> Json:
+    return {"namespace": "mendix-mesh", "name": "mendix-mesh", "path": path}
 
 
 def _is_below(path: str, roots: list[str]) -> bool:

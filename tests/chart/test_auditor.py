@@ -1,0 +1,339 @@
+"""The auditor's Deployment, what it may do, and who may reach it."""
+
+import itertools
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from tests.chart import helm
+from webhook.cli import main
+
+DOCS = Path(__file__).parents[2] / "docs"
+#: A right: API group, resource, the name of the one object or all, verb.
+Right = tuple[str, str, str, str]
+#: What the auditor may do beyond what docs/rbac.yaml lists for the commands that it consists of.
+WATCHES = {("", "namespaces", "", "watch"), ("", "pods", "", "watch")}
+EVENTS = {
+    ("", "events", "", "create"),
+    ("", "events", "", "patch"),
+    ("", "pods", "", "get"),
+    ("apps", "deployments", "", "get"),
+    ("apps", "statefulsets", "", "get"),
+    ("apps", "daemonsets", "", "get"),
+    ("batch", "cronjobs", "", "get"),
+}
+#: What of the doctor's the chart gives only where it is asked for.
+FULL = {
+    ("", "pods", "", "create"),
+    ("", "secrets", "mendix-mesh-tls", "get"),
+    ("", "secrets", "linkerd-proxy-injector-k8s-tls", "get"),
+}
+
+
+def rights(rules: Iterable[dict[str, Any]]) -> set[Right]:
+    """Every right that rules give; one for all objects includes those for some of them."""
+    found = {
+        right
+        for rule in rules
+        for right in itertools.product(
+            rule["apiGroups"], rule["resources"], rule.get("resourceNames", [""]), rule["verbs"]
+        )
+    }
+    return {
+        (group, resource, name, verb)
+        for group, resource, name, verb in found
+        if not name or (group, resource, "", verb) not in found
+    }
+
+
+def documented() -> dict[str, list[dict[str, Any]]]:
+    """The rules of each ClusterRole that docs/rbac.yaml and docs/day-2.md list."""
+    blocks = re.findall(r"^```yaml\n(.*?)^```", (DOCS / "day-2.md").read_text(), re.M | re.S)
+    texts = [(DOCS / "rbac.yaml").read_text(), *blocks]
+    objects = [one for text in texts for one in yaml.safe_load_all(text)]
+    return {
+        one["metadata"]["name"]: one["rules"] for one in objects if one.get("kind") == "ClusterRole"
+    }
+
+
+def role(name: str = "mendix-mesh-watcher", **auditor: Any) -> set[Right]:
+    found = helm.render({"auditor": auditor}).of_kind("ClusterRole")
+    (rules,) = (one["rules"] for one in found if one["metadata"]["name"] == name)
+    return rights(rules)
+
+
+def pod(auditor: dict[str, Any] | None = None, **values: Any) -> dict[str, Any]:
+    rendered = helm.render({"auditor": auditor or {}, **values})
+    found: dict[str, Any] = rendered.one("Deployment", auditor=True)["spec"]["template"]
+    return found
+
+
+def container(auditor: dict[str, Any] | None = None, **values: Any) -> dict[str, Any]:
+    (found,) = pod(auditor, **values)["spec"]["containers"]
+    assert isinstance(found, dict)
+    return found
+
+
+def test_it_may_do_what_the_docs_list_for_audit_and_doctor_and_watch() -> None:
+    listed = documented()
+    both = rights([*listed["mendix-mesh-auditor"], *listed["mendix-mesh-doctor"]])
+    assert role(events=False) == (both | WATCHES) - FULL
+    assert role(events=False, fullDoctor=True) == both | WATCHES
+
+
+def test_events_and_reports_are_rights_of_their_own() -> None:
+    assert role() - role(events=False) == {
+        right for right in EVENTS if right not in role(events=False)
+    }
+    reports = role("mendix-mesh-watcher-reports", reports=True)
+    assert reports == rights(documented()["mendix-mesh-reporter"])
+    names = {one["metadata"]["name"] for one in helm.render().of_kind("ClusterRole")}
+    assert names == {"mendix-mesh-watcher"}
+
+
+def test_by_default_it_reads_and_makes_events_and_no_more() -> None:
+    writes = {right for right in role() if right[3] not in ("get", "list", "watch")}
+    assert writes == {("", "events", "", "create"), ("", "events", "", "patch")}
+    assert not [right for right in role() if right[1] == "secrets"]
+
+
+def test_every_rule_says_what_it_is_for() -> None:
+    for name in ("clusterrole", "clusterrole-reports"):
+        lines = (helm.CHART / "templates" / "auditor" / f"{name}.yaml").read_text().splitlines()
+        groups = [number for number, line in enumerate(lines) if "- apiGroups:" in line]
+        explained = [number for number in groups if lines[number - 1].lstrip().startswith("#")]
+        assert explained == groups
+
+
+def test_the_secret_that_the_full_doctor_reads_is_the_servers() -> None:
+    rendered = helm.render({"auditor": {"fullDoctor": True}, "tls": {"secretName": "ours"}})
+    (found,) = rendered.of_kind("ClusterRole")
+    assert ("", "secrets", "ours", "get") in rights(found["rules"])
+
+
+def test_the_account_is_its_own_and_the_roles_are_bound_to_it() -> None:
+    rendered = helm.render({"auditor": {"reports": True}}, namespace="platform")
+    account = rendered.one("ServiceAccount", auditor=True)
+    assert account["automountServiceAccountToken"] is False
+    spec = rendered.one("Deployment", auditor=True)["spec"]["template"]["spec"]
+    assert spec["serviceAccountName"] == account["metadata"]["name"]
+    assert spec["automountServiceAccountToken"] is True
+    bindings = rendered.of_kind("ClusterRoleBinding")
+    subject = {"kind": "ServiceAccount", "name": account["metadata"]["name"],
+               "namespace": "platform"}  # fmt: skip
+    assert [one["subjects"] for one in bindings] == [[subject]] * 2
+    roles = {one["metadata"]["name"] for one in rendered.of_kind("ClusterRole")}
+    assert {one["roleRef"]["name"] for one in bindings} == roles
+
+
+def test_its_names_are_none_of_the_docs() -> None:
+    """Who has applied docs/rbac.yaml can still install the chart."""
+    objects = yaml.safe_load_all((DOCS / "rbac.yaml").read_text())
+    theirs = {(one["kind"], one["metadata"]["name"]) for one in objects}
+    rendered = helm.render({"auditor": {"reports": True}})
+    assert not theirs & {(one["kind"], one["metadata"]["name"]) for one in rendered.objects}
+
+
+def test_the_command_knows_its_arguments() -> None:
+    values = {"events": True, "reports": True, "interval": 60}
+    arguments = container(values, logLevel="debug")["args"]
+    assert arguments == [
+        "audit",
+        "--watch",
+        "--interval=60",
+        "--listen=0.0.0.0:8080",
+        "--settings=/etc/mendix-mesh/settings.yaml",
+        "--tls-listen=0.0.0.0:10250",
+        "--tls-cert-file=/etc/mendix-mesh/tls/tls.crt",
+        "--tls-private-key-file=/etc/mendix-mesh/tls/tls.key",
+        "--tls-server-name=mendix-mesh-auditor.mendix-mesh.svc",
+        "--events",
+        "--write-reports",
+        "--log-level=debug",
+    ]
+    # It takes them, and then misses the files.
+    outcome = CliRunner().invoke(main, [*arguments, "--kubeconfig=/nonexistent"])
+    assert "there is no kubeconfig /nonexistent" in outcome.output
+
+
+def test_it_is_one_pod_that_is_replaced_whole() -> None:
+    spec = helm.render().one("Deployment", auditor=True)["spec"]
+    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+
+
+def test_the_service_and_the_deployment_select_its_pod_and_not_the_servers() -> None:
+    rendered = helm.render()
+    labels = pod()["metadata"]["labels"]
+    servers = rendered.one("Deployment")["spec"]["template"]["metadata"]["labels"]
+    selectors = [
+        rendered.one("Service", auditor=True)["spec"]["selector"],
+        rendered.one("Deployment", auditor=True)["spec"]["selector"]["matchLabels"],
+    ]
+    for selector in selectors:
+        assert selector.items() <= labels.items()
+        assert not selector.items() <= servers.items()
+    assert not rendered.one("Service")["spec"]["selector"].items() <= labels.items()
+
+
+def test_the_service_leads_to_the_ports() -> None:
+    ports = {one["name"]: one["containerPort"] for one in container(port=10260)["ports"]}
+    assert ports == {"http": 8080, "https": 10260}
+    assert "--tls-listen=0.0.0.0:10260" in container(port=10260)["args"]
+    service = helm.render().one("Service", auditor=True)["spec"]["ports"]
+    assert [(one["port"], one["targetPort"]) for one in service] == [(8080, "http"), (443, "https")]
+    for probe in ("livenessProbe", "readinessProbe"):
+        assert container()[probe]["httpGet"]["port"] == "http"
+
+
+def test_its_pod_is_as_hard_as_the_servers() -> None:
+    server = helm.render().one("Deployment")["spec"]["template"]
+    spec = pod()["spec"]
+    assert spec["securityContext"] == server["spec"]["securityContext"]
+    hardened = container()["securityContext"]
+    assert hardened == server["spec"]["containers"][0]["securityContext"]
+    assert hardened["readOnlyRootFilesystem"] is True
+    assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & set(spec)
+    allowed = {"configMap", "emptyDir", "secret"}
+    assert all(set(volume) - {"name"} <= allowed for volume in spec["volumes"])
+
+
+def test_its_pod_stays_outside_every_mesh() -> None:
+    labels = {"sidecar.istio.io/inject": "true", "app.kubernetes.io/name": "x", "c": "d"}
+    given = {"podAnnotations": {"linkerd.io/inject": "enabled"}, "podLabels": labels}
+    metadata = pod(given)["metadata"]
+    assert metadata["annotations"]["linkerd.io/inject"] == "disabled"
+    assert metadata["labels"] == {
+        "app.kubernetes.io/name": "mendix-mesh-auditor",
+        "app.kubernetes.io/instance": "mendix-mesh",
+        "sidecar.istio.io/inject": "false",
+        "istio.io/dataplane-mode": "none",
+        "c": "d",
+    }
+
+
+def test_it_asks_a_prometheus_that_is_named_with_its_token_and_ca() -> None:
+    assert not [arg for arg in container()["args"] if "prometheus" in arg]
+    where = {"url": "https://prometheus:9091", "window": "30m"}
+    asked = [arg for arg in container({"prometheus": where})["args"] if "prometheus" in arg]
+    assert asked == ["--prometheus=https://prometheus:9091", "--prometheus-window=30m"]
+    whole = {"prometheus": {**where, "sendToken": True, "caConfigMapName": "ca"}}
+    assert {
+        "--prometheus-token-file=/var/run/secrets/kubernetes.io/serviceaccount/token",
+        "--prometheus-ca-file=/etc/mendix-mesh/prometheus/ca.crt",
+    } <= set(container(whole)["args"])
+    volumes = {one["name"]: one for one in pod(whole)["spec"]["volumes"]}
+    assert volumes["prometheus"]["configMap"] == {"name": "ca"}
+    mounts = {one["name"]: one["mountPath"] for one in container(whole)["volumeMounts"]}
+    assert mounts["prometheus"] == "/etc/mendix-mesh/prometheus"
+
+
+@pytest.mark.parametrize("url", ["prometheus:9090", "https://a:b@prometheus", "http://a/?b"])
+def test_an_address_of_prometheus_that_can_not_be_used_is_refused(url: str) -> None:
+    assert "auditor" in helm.refusal({"auditor": {"prometheus": {"url": url}}})
+
+
+def test_changed_settings_restart_it() -> None:
+    before = pod()["metadata"]["annotations"]
+    assert pod(settings={"optOut": "override"})["metadata"]["annotations"] != before
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("nodeSelector", {"kubernetes.io/os": "linux"}),
+        ("tolerations", [{"key": "infra", "operator": "Exists"}]),
+        ("affinity", {"nodeAffinity": {}}),
+        ("priorityClassName", "ours"),
+    ],
+)
+def test_placement_is_passed_on(key: str, value: Any) -> None:
+    assert key not in pod()["spec"]
+    assert pod({key: value})["spec"][key] == value
+
+
+def test_resources_are_passed_on() -> None:
+    values = {"resources": {"requests": {"cpu": "1"}}}
+    assert container(values)["resources"]["requests"] == {"cpu": "1", "memory": "128Mi"}
+    assert "resources" not in container({"resources": None})
+
+
+# Its certificate.
+
+
+def serves_https(values: dict[str, Any]) -> str:
+    """The Secret from which the auditor serves HTTPS; empty where it does not."""
+    rendered = helm.render(values)
+    spec = rendered.one("Deployment", auditor=True)["spec"]["template"]["spec"]
+    names = [one["secret"]["secretName"] for one in spec["volumes"] if one["name"] == "tls"]
+    ports = {port["name"] for port in rendered.one("Service", auditor=True)["spec"]["ports"]}
+    args = " ".join(spec["containers"][0]["args"])
+    assert ("https" in ports) == bool(names) == ("--tls-listen" in args)
+    return str(names[0]) if names else ""
+
+
+@pytest.mark.parametrize(
+    ("values", "secret"),
+    [
+        ({}, "mendix-mesh-auditor-tls"),
+        ({"tls": {"source": "helm"}}, "mendix-mesh-auditor-tls"),
+        ({"auditor": {"tlsSecretName": "ours"}}, "ours"),
+        # A Secret of before may not have its name: it does without.
+        (helm.OWN, ""),
+        ({**helm.OWN, "auditor": {"tlsSecretName": "ours"}}, "ours"),
+        # API servers that can't reach pods can't call it.
+        ({"hostNetwork": True, "port": 10260}, ""),
+    ],
+)
+def test_it_serves_https_where_it_has_a_certificate(values: dict[str, Any], secret: str) -> None:
+    assert serves_https(values) == secret
+
+
+def test_its_certificate_is_not_the_servers() -> None:
+    names = {one["spec"]["secretName"] for one in helm.render().of_kind("Certificate")}
+    assert {"mendix-mesh-tls", "mendix-mesh-auditor-tls"} <= names
+    made = helm.render({"tls": {"source": "helm"}})
+    ours, servers = made.one("Secret", auditor=True), made.one("Secret")
+    assert ours["metadata"]["name"] == "mendix-mesh-auditor-tls"
+    assert ours["data"]["tls.key"] != servers["data"]["tls.key"]
+
+
+# Who may reach it.
+
+
+def test_prometheus_scrapes_it_and_its_labels_win() -> None:
+    rendered = helm.render({"serviceMonitor": {"enabled": True, "labels": {"release": "p"}}})
+    monitor = rendered.one("ServiceMonitor", auditor=True)
+    assert monitor["metadata"]["labels"]["release"] == "p"
+    service = rendered.one("Service", auditor=True)
+    selector = monitor["spec"]["selector"]["matchLabels"]
+    assert selector.items() <= service["metadata"]["labels"].items()
+    (endpoint,) = monitor["spec"]["endpoints"]
+    assert (endpoint["port"], endpoint["honorLabels"]) == ("http", True)
+    servers = rendered.one("ServiceMonitor")["spec"]["selector"]["matchLabels"]
+    assert not servers.items() <= service["metadata"]["labels"].items()
+
+
+def test_the_policy_lets_in_who_is_named_and_the_api_server_by_https_alone() -> None:
+    peer = {"podSelector": {"matchLabels": {"app": "prometheus"}}}
+    network = {"enabled": True, "apiServerCIDRs": ["10.0.0.0/20"], "from": [peer]}
+    rendered = helm.render({"networkPolicy": network})
+    spec = rendered.one("NetworkPolicy", auditor=True)["spec"]
+    labels = pod()["metadata"]["labels"]
+    assert spec["podSelector"]["matchLabels"].items() <= labels.items()
+    http, https = spec["ingress"]
+    assert (http["ports"][0]["port"], http["from"]) == (8080, [peer])
+    assert (https["ports"][0]["port"], https["from"]) == (
+        10250, [{"ipBlock": {"cidr": "10.0.0.0/20"}}, peer]
+    )  # fmt: skip
+    assert spec["policyTypes"] == ["Ingress"]
+
+
+def test_without_it_nothing_of_it_is_there() -> None:
+    values = {"auditor": {"enabled": False, "reports": True}, "serviceMonitor": {"enabled": True},
+              "networkPolicy": {"enabled": True, "apiServerCIDRs": ["10.0.0.0/8"]}}  # fmt: skip
+    assert "auditor" not in helm.render(values).text

@@ -1,0 +1,83 @@
+"""`mendix-mesh audit --watch` as a process of its own, on free ports of the loopback device."""
+
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.cluster.process import Process
+
+#: Seconds in which it starts, sees what changed, and ends.
+PATIENCE = 30.0
+
+
+class Auditor:
+    """The process, and where it listens."""
+
+    def __init__(self, process: Process, *, tls_too: bool) -> None:
+        self.process = process
+        self.http = self._listens("http")
+        self.https = self._listens("https") if tls_too else ""
+
+    @property
+    def logged(self) -> list[dict[str, Any]]:
+        """Its log, without the command's own warnings; fails on a line that is no JSON object."""
+        lines = self.process.log.read_text().splitlines()
+        return [json.loads(line) for line in lines if not line.startswith("Warning: ")]
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """The lines of its log that tell this."""
+        return [line for line in self.logged if line["event"] == name]
+
+    def until(self, path: str, status: int = 200) -> str:
+        """Wait until it answers so, and return what."""
+        end = time.monotonic() + PATIENCE
+        while (answer := httpx.get(f"{self.http}{path}")).status_code != status:
+            assert time.monotonic() < end, answer.text
+            time.sleep(0.05)
+        return answer.text
+
+    def samples(self, name: str, **labels: str) -> dict[tuple[str, ...], float]:
+        """The samples of a metric that have these labels: the other labels' values, and its own.
+
+        The labels are in the order of their names.
+        """
+        text = httpx.get(f"{self.http}/metrics").text
+        return {
+            tuple(
+                value for key, value in sorted(sample.labels.items()) if key not in labels
+            ): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        }
+
+    def _listens(self, scheme: str) -> str:
+        pattern = rf"\"address\": \"({scheme}://[^\"]+)\""
+        end = time.monotonic() + PATIENCE
+        while not (found := re.search(pattern, self.process.log.read_text())):
+            self.process.check()
+            assert time.monotonic() < end, self.process.tail()
+            time.sleep(0.05)
+        return found[1]
+
+
+@contextmanager
+def running(kubeconfig: Path, log: Path, *arguments: str | Path) -> Iterator[Auditor]:
+    """Run it until the block ends."""
+    program = [sys.executable, "-m", "webhook", "audit", "--watch"]
+    where: list[str | Path] = ["--kubeconfig", kubeconfig, "--listen", "127.0.0.1:0"]
+    environment = {**os.environ, "PYTHONWARNINGS": "error,ignore::ResourceWarning"}
+    process = Process("auditor", [*program, *where, *arguments], log=log, env=environment)
+    try:
+        yield Auditor(process, tls_too="--tls-listen" in arguments)
+    finally:
+        process.stop(grace=PATIENCE)

@@ -1,0 +1,198 @@
+"""The auditor on the real API server, with no other rights than those that the chart gives it."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import auditor, command
+from tests.cluster.api import Json, wait_for
+from tests.cluster.auditor import PATIENCE, Auditor
+from tests.cluster.mesh import MESH_LABEL, MODE_LABEL, MeshCluster
+from tests.cluster.plane import ControlPlane
+from tests.cluster.workloads import pod, ready_pods, workload
+from webhook.cluster.connection import Cluster, RefusedError
+from webhook.cluster.watch import Change, Watch
+
+ACCOUNT = "mendix-mesh-watcher"
+
+
+@pytest.fixture(scope="module")
+def kubeconfig(mesh_cluster: MeshCluster) -> Path:
+    """The chart's own account, which has the chart's own ClusterRole and no other."""
+    return command.as_account(mesh_cluster.plane, name=ACCOUNT).kubeconfig
+
+
+@pytest.fixture(scope="module")
+def watching(kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Auditor]:
+    """The auditor, which sees changes alone after its first sweep."""
+    log = tmp_path_factory.mktemp("auditor") / "log"
+    with auditor.running(kubeconfig, log, "--interval", "3600", "--events") as running:
+        running.until("/readyz")
+        yield running
+
+
+def states(watching: Auditor, namespace: str) -> dict[str, float]:
+    """The pods of a namespace by state, those that there are."""
+    found = watching.samples("mendix_mesh_pods", namespace=namespace, mesh="linkerd")
+    return {key: value for (key,), value in found.items() if value}
+
+
+def events(cluster: MeshCluster, namespace: str) -> list[Json]:
+    found = cluster.api.list("Event", namespace)
+    return [one for one in found if one.get("reportingComponent") == "mendix-mesh"]
+
+
+def test_metrics_and_events_follow_a_workload_out_of_the_mesh_and_into_it(
+    mesh_cluster: MeshCluster, watching: Auditor
+) -> None:
+    namespace = mesh_cluster.plane.new_namespace("mendix")
+    mesh_cluster.api.create(workload("Deployment", namespace))
+    (old,) = ready_pods(mesh_cluster.api, namespace)
+    assert states(watching, namespace) == {}
+    mesh_cluster.relabel(namespace, "linkerd.enforce")
+    wait_for(lambda: states(watching, namespace) == {"unmeshed": 1}, seconds=PATIENCE, why="it")
+    ratio = watching.samples("mendix_mesh_coverage_ratio", namespace=namespace)
+    assert ratio == {("linkerd",): 0}
+
+    def made() -> dict[str, Json]:
+        return {one["reason"]: one for one in events(mesh_cluster, namespace)}
+
+    wait_for(made, why="an Event")
+    (event,) = events(mesh_cluster, namespace)
+    deployment = mesh_cluster.api.get("Deployment", "shop", namespace)
+    assert event["involvedObject"]["uid"] == deployment["metadata"]["uid"]
+    assert (event["type"], event["reason"], event["count"]) == ("Warning", "NotMeshed", 1)
+    assert event["message"].startswith("proxy-missing: ")
+    described = mesh_cluster.plane.kubectl("describe", "deployment", "shop", "-n", namespace)
+    assert "NotMeshed" in described.stdout
+
+    mesh_cluster.api.delete("Pod", old["metadata"]["name"], namespace, grace=0)
+    wait_for(lambda: states(watching, namespace) == {"meshed": 1}, seconds=PATIENCE, why="it")
+    wait_for(lambda: "Meshed" in made(), why="the Event of the mend")
+    assert made()["NotMeshed"]["count"] == 1
+    assert made()["Meshed"]["type"] == "Normal"
+
+
+def test_a_pod_that_appears_outside_is_seen_and_told_once(
+    mesh_cluster: MeshCluster, watching: Auditor
+) -> None:
+    namespace = mesh_cluster.enrol("warn")
+    mesh_cluster.api.create(pod(namespace, hostNetwork=True))
+    wait_for(lambda: states(watching, namespace) == {"unmeshed": 1}, seconds=PATIENCE, why="it")
+    found = watching.samples("mendix_mesh_findings", check="host-network", level="deny")
+    assert found[()] >= 1
+    for value in ("a", "b"):
+        labels = {"metadata": {"labels": {"seen": value}}}
+        mesh_cluster.api.patch("Pod", "shop", namespace, labels)
+    mesh_cluster.api.create(workload("Deployment", namespace, "crm"))
+    wait_for(
+        lambda: states(watching, namespace) == {"unmeshed": 1, "meshed": 1},
+        seconds=PATIENCE, why="the other",
+    )  # fmt: skip
+    told = [
+        (one["involvedObject"]["name"], one["count"]) for one in events(mesh_cluster, namespace)
+    ]
+    assert told == [("shop", 1)]
+
+
+def test_the_series_of_a_namespace_go_with_it(mesh_cluster: MeshCluster, watching: Auditor) -> None:
+    gone, left = mesh_cluster.enrol("warn"), mesh_cluster.enrol("warn")
+    for namespace in (gone, left):
+        mesh_cluster.api.create(pod(namespace, hostNetwork=True))
+        wait_for(lambda n=namespace: states(watching, n), seconds=PATIENCE, why=namespace)  # type: ignore[misc]
+    mesh_cluster.api.delete("Namespace", gone)
+    labels = {"metadata": {"labels": {MESH_LABEL: None, MODE_LABEL: None}}}
+    mesh_cluster.api.patch("Namespace", left, None, labels)
+
+    def series() -> set[str]:
+        info = watching.samples("mendix_mesh_namespace_info")
+        return {name for _mesh, _mode, name in info} & {gone, left}
+
+    wait_for(lambda: not series(), seconds=60, why="both namespaces' series to go")
+    assert states(watching, gone) == states(watching, left) == {}
+
+
+def test_the_charts_rights_are_all_that_it_needs(watching: Auditor) -> None:
+    """It runs last: whatever was forbidden meanwhile would be told by now."""
+    told = {line["event"] for line in watching.logged if line["level"] != "info"}
+    # Linkerd's ConfigMaps are not there; nothing else is missing, and nothing forbidden.
+    assert not told & {"can't watch", "can't audit", "no event was made", "could not be read"}
+    assert watching.samples("mendix_mesh_sweeps_total") == {("ok",): 1, ("failed",): 0}
+
+
+def test_what_is_forbidden_is_told_and_the_rest_is_seen(
+    mesh_cluster: MeshCluster, tmp_path: Path
+) -> None:
+    plane = mesh_cluster.plane
+    mine, others = mesh_cluster.enrol(), mesh_cluster.enrol()
+    mesh_cluster.api.create(workload("Deployment", mine))
+    ready_pods(mesh_cluster.api, mine)
+    name = f"watcher-{mine}"
+    guest = command.as_account(plane, name=name)
+    _grant(plane, mine, name, {"namespaces": ["get"], "pods": ["list", "watch"]})
+    named = ("-n", mine, "-n", others)
+    with auditor.running(guest.kubeconfig, tmp_path / "log", *named) as running:
+        running.until("/readyz")
+        assert states(running, mine) == {"meshed": 1}
+        assert states(running, others) == {}
+        what = [line["what"] for line in running.events("could not be read")]
+        assert any(others in line and "forbidden" in line for line in what)
+        mesh_cluster.api.create(workload("Deployment", mine, "crm"))
+        wait_for(lambda: states(running, mine) == {"meshed": 2}, seconds=PATIENCE, why="crm")
+        where = {line["where"] for line in running.events("can't watch")}
+        assert where == {"/api/v1/namespaces", f"/api/v1/namespaces/{others}/pods"}
+
+
+def _grant(
+    plane: ControlPlane, namespace: str, account: str, rights: Mapping[str, list[str]]
+) -> None:
+    group = "rbac.authorization.k8s.io"
+    meta = {"name": account, "namespace": namespace}
+    rules = [
+        {"apiGroups": [""], "resources": [resource], "verbs": verbs}
+        for resource, verbs in rights.items()
+    ]
+    plane.api.create({"apiVersion": f"{group}/v1", "kind": "Role", "metadata": meta,
+                      "rules": rules})  # fmt: skip
+    subject = {"kind": "ServiceAccount", "name": account, "namespace": command.NAMESPACE}
+    reference = {"apiGroup": group, "kind": "Role", "name": account}
+    plane.api.create({"apiVersion": f"{group}/v1", "kind": "RoleBinding", "metadata": meta,
+                      "roleRef": reference, "subjects": [subject]})  # fmt: skip
+
+
+def test_it_outlives_the_api_server_and_what_that_forgets(
+    plane: ControlPlane, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """On a cluster of its own, without the webhook: enrolment is told by labels alone."""
+    with ControlPlane(tmp_path_factory.mktemp("restarted"), plane.binaries) as own:
+        namespace = own.new_namespace("mendix", labels={MESH_LABEL: "linkerd"})
+        own.api.create(pod(namespace))
+        wait_for(
+            lambda: own.api.get("Pod", "shop", namespace)["status"].get("phase") == "Running",
+            why="the pod to run",
+        )
+        log = tmp_path / "log"
+        with auditor.running(own.kubeconfig, log, "--interval", "3600") as running:
+            running.until("/readyz")
+            assert states(running, namespace) == {"unmeshed": 1}
+            own.restart("kube-apiserver")
+            second = pod(namespace)
+            second["metadata"]["name"] = "second"
+            own.api.create(second)
+            wait_for(lambda: states(running, namespace) == {"unmeshed": 2}, seconds=60, why="it")
+            running.until("/readyz")
+            assert running.process.returncode is None
+            assert running.events("can't watch")
+            assert running.events("watches again")
+        # It knows nothing of before its start any more.
+        watch = Watch(Cluster.connect(str(own.kubeconfig)), "/api/v1/pods")
+        watch._version = "1"
+        with pytest.raises(RefusedError) as refused:
+            next(watch.changes())
+        assert refused.value.code == 410
+        changes = watch.changes()
+        assert next(changes) is None
+        labels = {"metadata": {"labels": {"changed": "yes"}}}
+        own.api.patch("Pod", "shop", namespace, labels)
+        wait_for(lambda: next(changes) == Change(namespace, "shop"), why="the change")

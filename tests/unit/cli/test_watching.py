@@ -1,0 +1,155 @@
+"""`mendix-mesh audit --watch` as a process: what it serves, and how it ends."""
+
+import json
+import re
+import ssl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from click.testing import CliRunner
+
+from tests.cluster import auditor
+from tests.cluster.auditor import PATIENCE, Auditor
+from tests.unit.cluster.apiserver import Asked, Reply
+from tests.unit.cluster.world import World, meshed, unmeshed
+from webhook.admission import tls
+from webhook.cli import main
+
+
+class Idle(World):
+    """A world in which nothing changes: watches wait for a moment, and end."""
+
+    def answer(self, asked: Asked) -> Reply:
+        if "watch=1" in asked.target:
+            time.sleep(0.2)
+            return Reply(body=b"")
+        return super().answer(asked)
+
+
+@contextmanager
+def auditing(world: World, folder: Path, *arguments: str | Path) -> Iterator[Auditor]:
+    with (
+        world.serving(folder) as server,
+        auditor.running(server.kubeconfig, folder / "log", *arguments) as started,
+    ):
+        yield started
+
+
+def world() -> Idle:
+    made = Idle()
+    made.install()
+    made.config_map("mendix-mesh", "mendix-mesh-settings", settings_yaml="{}")
+    made.namespace("shop", "linkerd")
+    made.pod("shop", "in", meshed())
+    made.pod("shop", "out", unmeshed())
+    return made
+
+
+def test_it_serves_what_it_sees_and_ends_when_it_is_told_to(tmp_path: Path) -> None:
+    made = world()
+    with auditing(made, tmp_path) as running:
+        assert httpx.get(f"{running.http}/livez").text == "ok\n"
+        running.until("/readyz", 200)
+        metrics = running.until("/metrics", 200)
+        assert 'mendix_mesh_coverage_ratio{mesh="linkerd",namespace="shop"} 0.5' in metrics
+        with httpx.Client() as kept:
+            kept.get(f"{running.http}/livez")
+            running.process.stop(grace=PATIENCE)
+    assert running.process.returncode == 0
+    lines = [json.loads(line) for line in running.process.log.read_text().splitlines()]
+    assert [one["coverage"] for one in lines if one["event"] == "first sweep"] == [50]
+    assert not any("events" in where for where in made.objects)
+
+
+def test_it_makes_events_when_it_is_asked_to(tmp_path: Path) -> None:
+    made = world()
+    with auditing(made, tmp_path, "--events") as running:
+        running.until("/readyz", 200)
+        end = time.monotonic() + PATIENCE
+        while not any("/events/" in where for where in made.objects):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+
+def test_a_changed_certificate_is_served(tmp_path: Path) -> None:
+    first, second = (tls.throw_away(["localhost", "auditor.ns.svc"]) for _ in range(2))
+    cert, key = tmp_path / "tls.crt", tmp_path / "tls.key"
+    cert.write_bytes(first.cert)
+    key.write_bytes(first.key)
+    files = ("--tls-cert-file", cert, "--tls-private-key-file", key)
+    name = ("--tls-server-name", "auditor.ns.svc")
+    with auditing(world(), tmp_path, "--tls-listen", "127.0.0.1:0", *files, *name) as running:
+        assert _alive(running, first)
+        assert not _alive(running, second)
+        cert.write_bytes(second.cert)
+        key.write_bytes(second.key)
+        end = time.monotonic() + PATIENCE
+        while not _alive(running, second):
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        assert 'reloads_total{result="loaded"} 1.0' in running.until("/metrics", 200)
+
+
+def _alive(running: Auditor, pair: tls.Pair) -> bool:
+    """Whether it answers who trusts a pair's CA."""
+    trusting = ssl.create_default_context(cadata=pair.ca.decode())
+    try:
+        answer = httpx.get(running.https.replace("127.0.0.1", "localhost") + "/livez",
+                           verify=trusting)  # fmt: skip
+    except httpx.ConnectError:
+        return False
+    return answer.text == "ok\n"
+
+
+def test_a_certificate_for_another_name_is_refused(tmp_path: Path) -> None:
+    pair = tls.throw_away(["localhost"])
+    (tmp_path / "tls.crt").write_bytes(pair.cert)
+    (tmp_path / "tls.key").write_bytes(pair.key)
+    files = ["--tls-cert-file", str(tmp_path / "tls.crt"),
+             "--tls-private-key-file", str(tmp_path / "tls.key")]  # fmt: skip
+    outcome = run(tmp_path, "--tls-listen", "127.0.0.1:0", *files, "--tls-server-name", "a.b.svc")
+    assert outcome == (2, "is not for a.b.svc")
+
+
+def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
+    with world().serving(tmp_path) as server:
+        port = server.url.rpartition(":")[2]
+        found = CliRunner().invoke(
+            main,
+            ["audit", "--watch", "--kubeconfig", str(server.kubeconfig),
+             "--listen", f"127.0.0.1:{port}"],
+        )  # fmt: skip
+    assert found.exit_code == 2
+    assert f"can't listen on 127.0.0.1:{port}: " in found.output
+
+
+def run(folder: Path, *arguments: str) -> tuple[int, str]:
+    """How the command ends that can't begin; of its words those that are expected."""
+    with world().serving(folder) as server:
+        given = ["audit", "--watch", "--kubeconfig", str(server.kubeconfig), *arguments]
+        found = CliRunner().invoke(main, [*given, "--listen", "127.0.0.1:0"])
+    expected = re.search(r"is not for a\.b\.svc", found.output)
+    return found.exit_code, expected[0] if expected else found.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--interval", "60"], "--interval is for --watch alone"),
+        (["--tls-server-name", "a"], "--tls-server-name is for --watch alone"),
+        (["--events"], "--events is for --watch alone"),
+        (["--watch", "--tls-listen", "127.0.0.1:0"], "give --tls-listen, --tls-cert-file and"),
+        (["--watch", "--tls-cert-file", "a"], "give --tls-listen, --tls-cert-file and"),
+        (["--watch", "-o", "json"], "--watch has no -l and no -o"),
+        (["--watch", "-l", "a=b"], "--watch has no -l and no -o"),
+        (["--watch", "--interval", "1"], "is not in the range 5"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(arguments: list[str], words: str) -> None:
+    outcome = CliRunner().invoke(main, ["audit", *arguments])
+    assert outcome.exit_code == 2
+    assert words in outcome.output

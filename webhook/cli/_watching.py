@@ -1,0 +1,121 @@
+"""`mendix-mesh audit --watch`, the auditor: it sweeps on, and serves what it sees."""
+
+import os
+import sys
+from contextlib import ExitStack
+
+import click
+import structlog
+
+from webhook.admission import logs, tls
+from webhook.admission.health import Health
+from webhook.admission.metrics import CertificateMetrics
+from webhook.admission.rotation import Rotation
+from webhook.admission.server import ListenError, listen
+from webhook.cli._errors import BadInputError
+from webhook.cli._output import Printer
+from webhook.cli._serving import Port, serve
+from webhook.cli._watch_options import Server
+from webhook.cluster.app import create_app
+from webhook.cluster.audit import Audited, Report
+from webhook.cluster.connection import Cluster
+from webhook.cluster.metrics import Metrics
+from webhook.cluster.recorder import Recorder
+from webhook.cluster.snapshot import Seen
+from webhook.cluster.sweeper import Options, Sweeper, Told, changes
+from webhook.policy.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+
+def watch(cluster: Cluster, settings: Settings, options: Options, server: Server) -> None:
+    """Sweep and serve until a signal; what can't be served ends the command with exit code 2."""
+    seen = Seen()
+    metrics = Metrics(seen)
+    app = create_app(seen, metrics)
+    try:
+        with ExitStack() as stack:
+            ports = [Port(stack.enter_context(listen(server.address)), app)]
+            if server.tls_files:
+                files = tls.Files(*server.tls_files, None, server.tls_name)
+                rotation = Rotation(
+                    files, tls.load(files), CertificateMetrics(metrics.registry), Health()
+                )
+                # Another application: what the API server asks is for it alone.
+                secure = create_app(seen, metrics)
+                listener = stack.enter_context(listen(server.tls_address))
+                ports.append(Port(listener, secure, rotation))
+            logs.set_up(server.log_level)
+            sweeper = Sweeper(
+                cluster,
+                settings,
+                seen,
+                metrics,
+                options,
+                recorder=Recorder(cluster, instance=os.environ.get("HOSTNAME", ""))
+                if server.events
+                else None,
+                told=_live() if sys.stdout.isatty() else _logged,
+            )
+            sweeper.start()
+            stack.callback(sweeper.stop)
+            _say(ports)
+            serve(ports)
+    except (ListenError, tls.CertificateError) as error:
+        raise BadInputError(str(error)) from None
+
+
+def _say(ports: list[Port]) -> None:
+    for port in ports:
+        host, number = port.listener.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        address = f"{'https' if port.rotation else 'http'}://{shown}:{number}"
+        log.info("listens", address=address)
+        if sys.stdout.isatty():
+            click.echo(f"{address}/metrics; Ctrl-C ends", err=True)
+
+
+def _logged(before: Report | None, after: Report) -> None:
+    """Log a summary of the first sweep, and then each namespace whose numbers change."""
+    if before is None:
+        log.info(
+            "first sweep",
+            namespaces=len(after.namespaces),
+            coverage=after.coverage,
+            pods={state: number for state, number in after.pods.items() if number},
+        )
+        return
+    for name, old, new in changes(before, after):
+        log.info(
+            "changed",
+            namespace=name,
+            mesh=new.mesh if new else None,
+            before=old.coverage if old else None,
+            coverage=new.coverage if new else None,
+            pods={state: number for state, number in new.pods.items() if number} if new else None,
+        )
+
+
+def _live() -> Told:
+    """Print a line for each namespace whose numbers change; at first for all of them."""
+    printer = Printer("table")
+
+    def told(before: Report | None, after: Report) -> None:
+        for name, old, new in changes(before, after):
+            arrow = f"{_percent(old)} → {_percent(new)}" if before else _percent(new)
+            style = "green" if new and new.coverage == 100 else "red" if new else "dim"
+            printer.parts((f"{name}  ", "bold"), (arrow, style), (f"  {_counts(new)}", "dim"))
+
+    return told
+
+
+def _percent(one: Audited | None) -> str:
+    return "-" if one is None or one.coverage is None else f"{one.coverage}%"
+
+
+def _counts(one: Audited | None) -> str:
+    if one is None:
+        return "no longer audited"
+    if one.error:
+        return one.error
+    return ", ".join(f"{number} {state}" for state, number in one.pods.items() if number) or "empty"

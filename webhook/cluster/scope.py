@@ -1,0 +1,117 @@
+"""Which namespaces are looked at: those that are named, enrolled, Mendix's, or all."""
+
+from collections.abc import Sequence
+
+from webhook.cluster.audit import Target, target
+from webhook.cluster.connection import Cluster, RefusedError
+from webhook.cluster.discover import guess_mesh, mendix_namespaces
+from webhook.cluster.enrolment import Enrolled, Enrolment
+from webhook.cluster.inventory import Inventory, Namespace
+from webhook.cluster.look import Place
+from webhook.policy import meshes
+from webhook.policy.labels import MESHES
+from webhook.policy.settings import Settings
+
+
+class ScopeError(Exception):
+    """There is nothing to look at; the text says why, and what to do."""
+
+
+class Scope:
+    """Finds namespaces, and how each one is to be judged. All may raise `ClusterError`."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        inventory: Inventory,
+        enrolment: Enrolment,
+        mesh: str | None = None,
+    ) -> None:
+        """`mesh` is what those are judged by that are not enrolled; None: by their own marks."""
+        self._cluster = cluster
+        self._inventory = inventory
+        self._enrolment = enrolment
+        self._mesh = mesh
+        #: Namespaces in the cluster; 0 where they were not counted.
+        self.total = 0
+
+    def targets(
+        self, named: Sequence[str] = (), *, everything: bool = False, mendix: bool = False
+    ) -> list[Target]:
+        """What is to be audited. Raises `ScopeError` where that is nothing."""
+        if mendix:
+            named = list(mendix_namespaces(self._cluster))
+            if not named:
+                raise ScopeError("no namespace has a Mendix custom resource: nothing to audit")
+        if named:
+            return [self._there(name) for name in named]
+        found = []
+        self.total = 0
+        for namespace in self._inventory.namespaces():
+            self.total += 1
+            one = self._target(namespace)
+            if everything or one.enrolled:
+                found.append(one)
+        if not found:
+            raise ScopeError(
+                "no namespace is enrolled: nothing to audit; see mendix-mesh discover --enrol, or "
+                "name some with -n, -A or --mendix"
+            )
+        return found
+
+    def target(self, name: str) -> Target | None:
+        """How one namespace is to be audited, or why it can't be; None where there is none."""
+        try:
+            return self._target(self._inventory.namespace(name))
+        except RefusedError as error:
+            if error.code == 404:
+                return None
+            if not error.is_forbidden:
+                raise
+            judged = Enrolled(self._mesh or MESHES[0], "enforce", ingress=False, since=None)
+            return Target(name=name, judged=judged, enrolled=False, error=str(error))
+
+    def _there(self, name: str) -> Target:
+        found = self.target(name)
+        if found is None:
+            raise _missing(name)
+        return found
+
+    def _target(self, namespace: Namespace) -> Target:
+        mesh = self._mesh or guess_mesh(namespace) or MESHES[0]
+        return target(namespace, self._enrolment, mesh)
+
+
+def places(
+    inventory: Inventory, enrolment: Enrolment, settings: Settings, named: Sequence[str] = ()
+) -> list[Place]:
+    """What the doctor is to look at. Raises `ScopeError` where that is nothing."""
+    known = meshes.load(settings)
+
+    def place(namespace: Namespace) -> Place:
+        enrolled = enrolment.of(namespace)
+        mesh = known.get(enrolled.mesh if enrolled else "", known["unknown"])
+        return Place(namespace, enrolled, mesh)
+
+    if named:
+        return [place(_namespace(inventory, name)) for name in named]
+    found = [one for one in map(place, inventory.namespaces()) if one.enrolled]
+    if not found:
+        raise ScopeError(
+            "no namespace is enrolled: nothing to look at; see mendix-mesh discover --enrol, or "
+            "name some with -n"
+        )
+    return found
+
+
+def _namespace(inventory: Inventory, name: str) -> Namespace:
+    try:
+        return inventory.namespace(name)
+    except RefusedError as error:
+        if error.code == 404:
+            raise _missing(name) from None
+        raise
+
+
+def _missing(name: str) -> ScopeError:
+    return ScopeError(f"there is no namespace {name}")
