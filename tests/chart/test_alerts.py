@@ -1,42 +1,94 @@
-"""The alerts: Prometheus can read them, what they ask for exists, and each has its runbook."""
+"""The alerts: they fire when they must and only then, and each has its runbook."""
 
 import re
 from pathlib import Path
 from typing import Any
 
-import promql_parser
 import pytest
+import yaml
 
-from tests.chart import helm
+from tests import prometheus
+from tests.chart import helm, series
 from webhook.admission.metrics import Metrics
+from webhook.cluster.metrics import Metrics as AuditorMetrics
+from webhook.cluster.snapshot import Seen
 
 RUNBOOKS = Path(__file__).parents[2] / "docs" / "alerts.md"
 
 
+def group(values: dict[str, Any] | None = None) -> dict[str, Any]:
+    given = {
+        "prometheusRule": {"enabled": True},
+        "auditor": {"enabled": True},
+        **(values or {}),
+    }
+    found: dict[str, Any] = helm.render(given).one("PrometheusRule")["spec"]
+    return found
+
+
 def rules(values: dict[str, Any] | None = None) -> list[dict[str, Any]]:
-    found = helm.render({"prometheusRule": {"enabled": True}, **(values or {})})
-    (group,) = found.one("PrometheusRule")["spec"]["groups"]
-    result: list[dict[str, Any]] = group["rules"]
+    (only,) = group(values)["groups"]
+    result: list[dict[str, Any]] = only["rules"]
     return result
 
 
 ALERTS = {rule["alert"]: rule for rule in rules()}
 
 
-def _own_metrics() -> set[str]:
-    metrics = Metrics("1")
-    metrics.review("validate", "linkerd", "enforce", "Pod", "denied")
-    names = (line.split("{")[0].split(" ")[0] for line in metrics.expose().decode().splitlines())
-    return {name for name in names if name != "#"}
+def own_metrics() -> set[str]:
+    """The names of all metrics of the server and of the auditor, as Prometheus stores them."""
+    endings = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "gauge": ("",)}
+    return {
+        f"{family.name}{ending}"
+        for registry in (Metrics("1").registry, AuditorMetrics(Seen()).registry)
+        for family in registry.collect()
+        for ending in endings[family.type]
+    }
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The rules, as Prometheus' operator gives them to Prometheus."""
+    path = tmp_path_factory.mktemp("rules") / "rules.yaml"
+    path.write_text(yaml.safe_dump(group()))
+    return path
 
 
 def test_there_are_no_alerts_by_default() -> None:
     assert helm.render().of_kind("PrometheusRule") == []
 
 
+def test_prometheus_can_read_the_rules(file: Path) -> None:
+    assert f"SUCCESS: {len(ALERTS)} rules found" in prometheus.promtool("check", "rules", file)
+
+
+@pytest.mark.parametrize(
+    "case", series.CASES, ids=lambda case: f"{case.alert}: {case.what}".replace(" ", "-")
+)
+def test_an_alert_fires_when_it_must_and_only_then(
+    file: Path, tmp_path: Path, case: series.Case
+) -> None:
+    played = tmp_path / "test.yaml"
+    played.write_text(yaml.safe_dump(series.document(str(file), case, ALERTS[case.alert])))
+    prometheus.promtool("test", "rules", played)
+
+
 @pytest.mark.parametrize("name", ALERTS)
-def test_prometheus_can_read_the_expression(name: str) -> None:
-    promql_parser.parse(ALERTS[name]["expr"])
+def test_there_is_a_story_of_each_kind_for_every_alert(name: str) -> None:
+    assert {bool(case.fires) for case in series.CASES if case.alert == name} == {True, False}
+
+
+def test_without_an_auditor_nobody_misses_it() -> None:
+    stale = {rule["alert"]: rule["expr"] for rule in rules({"auditor": {"enabled": False}})}
+    assert "absent" not in stale["MendixMeshAuditorStale"]
+    assert "absent" in ALERTS["MendixMeshAuditorStale"]["expr"]
+
+
+@pytest.mark.parametrize(("interval", "stale"), [(60, 1800), (3600, 14400)])
+def test_an_auditor_that_sweeps_seldom_is_stale_later(interval: int, stale: int) -> None:
+    values = {"auditor": {"enabled": True, "interval": interval}}
+    (rule,) = (r for r in rules(values) if r["alert"] == "MendixMeshAuditorStale")
+    assert f"> {stale}\n" in rule["expr"]
 
 
 def test_the_metrics_of_ours_that_are_asked_for_exist() -> None:
@@ -46,7 +98,7 @@ def test_the_metrics_of_ours_that_are_asked_for_exist() -> None:
         for metric in re.findall(r"\bmendix_mesh_\w+", rule["expr"])
     }
     assert len(asked) > 3
-    assert asked <= _own_metrics()
+    assert asked <= own_metrics()
 
 
 @pytest.mark.parametrize("name", ALERTS)

@@ -238,6 +238,27 @@ def test_its_pod_stays_outside_every_mesh() -> None:
     }
 
 
+def test_it_asks_a_prometheus_that_is_named_with_its_token_and_ca() -> None:
+    assert not [arg for arg in container()["args"] if "prometheus" in arg]
+    where = {"url": "https://prometheus:9091", "window": "30m"}
+    asked = [arg for arg in container({"prometheus": where})["args"] if "prometheus" in arg]
+    assert asked == ["--prometheus=https://prometheus:9091", "--prometheus-window=30m"]
+    whole = {"prometheus": {**where, "sendToken": True, "caConfigMapName": "ca"}}
+    assert {
+        "--prometheus-token-file=/var/run/secrets/kubernetes.io/serviceaccount/token",
+        "--prometheus-ca-file=/etc/mendix-mesh/prometheus/ca.crt",
+    } <= set(container(whole)["args"])
+    volumes = {one["name"]: one for one in pod(whole)["spec"]["volumes"]}
+    assert volumes["prometheus"]["configMap"] == {"name": "ca"}
+    mounts = {one["name"]: one["mountPath"] for one in container(whole)["volumeMounts"]}
+    assert mounts["prometheus"] == "/etc/mendix-mesh/prometheus"
+
+
+@pytest.mark.parametrize("url", ["prometheus:9090", "https://a:b@prometheus", "http://a/?b"])
+def test_an_address_of_prometheus_that_can_not_be_used_is_refused(url: str) -> None:
+    assert "auditor" in helm.refusal({"auditor": {"prometheus": {"url": url}}})
+
+
 def test_changed_settings_restart_it() -> None:
     before = pod()["metadata"]["annotations"]
     assert pod(settings={"optOut": "override"})["metadata"]["annotations"] != before

@@ -1,5 +1,6 @@
 """The chart's objects before a real API server, and `helm test` before the real server."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from charts.generate_dashboard import DASHBOARD
 from tests.chart import helm, matrix
 from tests.chart.test_alerts import ALERTS
 from tests.cluster.api import Json, Refused, wait_for
@@ -25,6 +27,7 @@ EVERYTHING: Json = {
     "tls": {"source": "helm"},
     "serviceMonitor": {"enabled": True},
     "prometheusRule": {"enabled": True},
+    "grafanaDashboard": {"enabled": True},
 }
 
 
@@ -196,7 +199,9 @@ def test_with_client_certificates_only_an_api_server_that_shows_one_is_answered(
     assert done.stdout == "ok   a caller without a client certificate is turned away\n"
 
 
-def test_the_api_servers_metrics_that_alerts_ask_for_exist(mesh_cluster: MeshCluster) -> None:
+def test_the_api_servers_metrics_that_alerts_and_dashboard_ask_for_exist(
+    mesh_cluster: MeshCluster,
+) -> None:
     enforced, watched = mesh_cluster.enrol("enforce"), mesh_cluster.enrol("warn")
     mesh_cluster.kubelet.pause()
     try:
@@ -206,6 +211,9 @@ def test_the_api_servers_metrics_that_alerts_ask_for_exist(mesh_cluster: MeshClu
     finally:
         mesh_cluster.kubelet.resume()
     shown = mesh_cluster.api.text("/metrics").splitlines()
+    there = {line.partition("{")[0] for line in shown}
+    asked = [*(rule["expr"] for rule in ALERTS.values()), DASHBOARD.read_text()]
+    assert set(re.findall(r"\bapiserver_\w+", "".join(asked))) <= there
     rejections = [line for line in shown if line.startswith("apiserver_admission_webhook_rejec")]
     assert [
         line

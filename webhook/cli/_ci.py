@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 from webhook.cluster import evidence
 from webhook.cluster.audit import Audited, Finding, Report, Row
 from webhook.cluster.reports import message
+from webhook.cluster.traffic.findings import PLAINTEXT_TRAFFIC
 from webhook.policy import checks
 from webhook.policy.checks import Check
 from webhook.version import VERSION
@@ -26,7 +27,8 @@ def sarif(report: Report) -> dict[str, Any]:
     ]
     unread = [_notification(audited) for audited in report.namespaces if audited.error]
     used = {result["ruleId"] for result in results}
-    known = [entry.check for entry in checks.all_checks().values()] + list(evidence.CHECKS)
+    known = [entry.check for entry in checks.all_checks().values()]
+    known += [*evidence.CHECKS, PLAINTEXT_TRAFFIC]
     driver = {
         "name": "mendix-mesh",
         "version": VERSION,

@@ -6,12 +6,13 @@ With `--watch` it goes on for ever: that is the auditor (webhook.cli._watching).
 import datetime
 import itertools
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from webhook.cli import _ci
+from webhook.cli import _ci, _traffic
 from webhook.cli._cluster import (
     cluster_options,
     cluster_settings,
@@ -32,6 +33,7 @@ from webhook.cluster.evidence import PROXY_NOT_READY, REDIRECTION_PENDING
 from webhook.cluster.inventory import Inventory
 from webhook.cluster.judge import ORIGINS, STATES, Judge, State
 from webhook.cluster.scope import Scope
+from webhook.cluster.traffic import findings
 from webhook.policy.labels import MESHES
 
 
@@ -42,6 +44,8 @@ from webhook.policy.labels import MESHES
     mendix-mesh audit
 
     mendix-mesh audit -n mendix-apps -o sarif > mesh.sarif
+
+    mendix-mesh audit --prometheus http://localhost:9090
 
     mendix-mesh audit --watch --interval 60
 
@@ -70,6 +74,7 @@ from webhook.policy.labels import MESHES
     "--write-reports", "write", is_flag=True,
     help="Write a PolicyReport (or OpenReports' Report) in each namespace.",
 )  # fmt: skip
+@_traffic.prometheus_options
 @watch_options
 @cluster_options
 @click.option(
@@ -85,6 +90,11 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
     settings: Path | None,
     release_namespace: str,
     write: bool,
+    prometheus: str | None,
+    token_file: Path | None,
+    ca_file: Path | None,
+    patience: float,
+    window: int,
     kubeconfig: str | None,
     context: str | None,
     output: str,
@@ -99,6 +109,7 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
         raise click.UsageError("give one of -n, -A and --mendix")
     if write and labels:
         raise click.UsageError("--write-reports is for all pods of a namespace, without -l")
+    metrics = _traffic.reach(prometheus, token_file, ca_file, patience)
     server = server_options(watching)
     if server and (labels or output != "table"):
         raise click.UsageError("--watch has no -l and no -o")
@@ -112,7 +123,10 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
             from webhook.cli._watching import watch  # noqa: PLC0415
             from webhook.cluster.sweeper import Options  # noqa: PLC0415
 
-            what = Options(server.interval, namespaces, everything, mendix, mesh, reports=write)
+            what = Options(
+                server.interval, namespaces, everything, mendix, mesh, reports=write,
+                prometheus=metrics, window=window,
+            )  # fmt: skip
             watch(cluster, read, what, server)
             return
         enrolment = Enrolment.read(cluster)
@@ -130,6 +144,8 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
             )
         if enrolment.unread:
             report.notes.append(f"enrolment is told by labels alone: {enrolment.unread}")
+        if metrics:
+            findings.see(report, metrics, window=window)
         for note in report.notes:
             click.echo(f"Warning: {note}", err=True)
         _print(output, report)
@@ -168,10 +184,12 @@ _STYLES: dict[State, str] = {
 
 def _show(printer: Printer, report: Report) -> None:
     """A row a namespace; below, each workload that is not wholly in the mesh, and why."""
+    seen = report.traffic or None
     printer.table(
-        ("NAMESPACE", "MESH", "MODE", "COVERAGE", "PODS", *map(str.upper, STATES)),
-        [_row(one) for one in report.namespaces],
-    )
+        ("NAMESPACE", "MESH", "MODE", "COVERAGE", *(["MTLS"] if seen else []), "PODS",
+         *map(str.upper, STATES)),
+        [_row(one, [_traffic.cell(seen, one.name)] if seen else []) for one in report.namespaces],
+    )  # fmt: skip
     for one in report.namespaces:
         if one.error:
             printer.parts()
@@ -179,6 +197,8 @@ def _show(printer: Printer, report: Report) -> None:
         for row in one.workloads:
             if row.state != "meshed":
                 _details(printer, one, row)
+    if seen:
+        _traffic.show(printer, seen)
     if advice := _advice(report):
         printer.parts()
         printer.parts(("advice, and for how many pods: ", "bold"), (advice, ""))
@@ -207,7 +227,7 @@ def _advice(report: Report) -> str:
     return ", ".join(f"{check} {pods}" for check, pods in found.most_common())
 
 
-def _row(one: Audited) -> list[str | Styled]:
+def _row(one: Audited, wire: Sequence[Styled]) -> list[str | Styled]:
     style = "green" if one.coverage == 100 else "red" if one.coverage is not None else ""
     numbers = [
         Styled(str(one.pods[state]), _STYLES[state] if one.pods[state] else "dim")
@@ -215,8 +235,8 @@ def _row(one: Audited) -> list[str | Styled]:
     ]
     mode = one.mode or "not enrolled"
     total = str(sum(one.pods.values()))
-    return [Styled(one.name, "bold"), one.mesh, mode, Styled(_percent(one.coverage), style), total,
-            *numbers]  # fmt: skip
+    return [Styled(one.name, "bold"), one.mesh, mode, Styled(_percent(one.coverage), style),
+            *wire, total, *numbers]  # fmt: skip
 
 
 def _pods(number: int) -> str:

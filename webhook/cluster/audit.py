@@ -18,6 +18,7 @@ from webhook.cluster.currency import Currency, Proxy, proxy_of
 from webhook.cluster.enrolment import Enrolled, Enrolment
 from webhook.cluster.inventory import BadPod, Inventory, LivePod, Namespace, Workload
 from webhook.cluster.judge import STATES, Judge, Judged, Origin, State
+from webhook.cluster.traffic import Traffic
 from webhook.policy.checks import Violation
 
 #: Pods of a finding that are named.
@@ -40,7 +41,7 @@ class Finding(msgspec.Struct, kw_only=True):
     #: The way out; for an exemption its reason.
     fix: str
     origin: Origin
-    #: How many pods have it, and the names of some.
+    #: How many pods have it, and the names of some; none where it is the whole workload's.
     pods: int
     examples: list[str]
 
@@ -86,6 +87,8 @@ class Report(msgspec.Struct, kw_only=True):
     checks: dict[str, int]
     #: What could not be read, and what that means.
     notes: list[str]
+    #: What the meshes' metrics tell, where a Prometheus was asked.
+    traffic: Traffic | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def is_good(self) -> bool:

@@ -241,7 +241,7 @@ class Cluster:
         except urllib3.exceptions.ReadTimeoutError:
             return
         except urllib3.exceptions.HTTPError as error:
-            raise ClusterError(f"{self.server} does not answer: {_reason(error)}") from None
+            raise ClusterError(f"{self.server} does not answer: {failure(error)}") from None
 
     def get(self, where: str, *, partial: bool = False) -> Json:
         """One object, or its metadata alone. Raises `RefusedError` 404 where there is none."""
@@ -330,12 +330,12 @@ class Cluster:
         tries = _FIRST_TRIES if silent and not self._answered else _TRIES
         if isinstance(error, urllib3.exceptions.SSLError):
             raise ClusterError(
-                f"can't trust {self.server}: {_reason(error)}; "
+                f"can't trust {self.server}: {failure(error)}; "
                 "see certificate-authority and client-certificate in the kubeconfig"
             ) from None
         if attempt >= tries or not safe:
             hint = "" if self._answered else "; is the context the right one, and the cluster up?"
-            raise ClusterError(f"{self.server} does not answer: {_reason(error)}{hint}") from None
+            raise ClusterError(f"{self.server} does not answer: {failure(error)}{hint}") from None
 
     def _once(
         self,
@@ -420,7 +420,7 @@ def _seconds(header: str) -> float:
     return float(header) if header.isdigit() else 0.0
 
 
-def _reason(error: Exception) -> str:
+def failure(error: Exception) -> str:
     """The words of urllib3's errors, without its objects and what each of them says before."""
     first = error.args[0] if error.args else error
     text = re.sub(r"<[^<>]* object at 0x\w+>:? ?", "", _one_line(str(first)))

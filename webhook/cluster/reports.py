@@ -175,6 +175,8 @@ def message(finding: Finding) -> str:
     text += f"; {'exempt: ' if finding.level == 'exempt' else ''}{finding.fix}"
     if finding.origin:
         text += f" ({ORIGINS[finding.origin]})"
+    if not finding.examples:
+        return text
     names = ", ".join(finding.examples)
     more = finding.pods - len(finding.examples)
     return f"{text} [{names}{f' and {more} more' if more else ''}]"

@@ -28,6 +28,7 @@ from webhook.cluster.metrics import Metrics
 from webhook.cluster.recorder import Recorder
 from webhook.cluster.scope import Scope, ScopeError
 from webhook.cluster.snapshot import Seen, Snapshot
+from webhook.cluster.traffic import Prometheus, findings
 from webhook.cluster.watch import Change, Watcher
 from webhook.policy.settings import Settings
 
@@ -58,6 +59,9 @@ class Options(NamedTuple):
     mesh: str | None = None
     #: Whether each full sweep writes reports.
     reports: bool = False
+    #: Which Prometheus each full sweep asks for the traffic, and how many seconds back.
+    prometheus: Prometheus | None = None
+    window: int = 3600
     debounce: float = DEBOUNCE
 
 
@@ -257,6 +261,8 @@ class Sweeper:
         report = auditor.audit(self._targets(scope), total=scope.total)
         if enrolment.unread:
             report.notes.append(f"enrolment is told by labels alone: {enrolment.unread}")
+        if options.prometheus:
+            findings.see(report, options.prometheus, window=options.window)
         self._sweep = _Sweep(scope, auditor, enrolment.uid)
         last = self._seen.last
         snapshot = Snapshot(
@@ -282,9 +288,14 @@ class Sweeper:
         found = {name: self._target(sweep.scope, last.report, name) for name in names}
         targets = [one for one in found.values() if one]
         made = sweep.auditor.audit(targets, total=sweep.scope.total)
+        traffic = last.report.traffic
+        if traffic:
+            # What the last full sweep saw on the wire is still the latest that is known.
+            findings.add(made, traffic)
         kept = [one for one in last.report.namespaces if one.name not in found]
         merged = sorted([*kept, *made.namespaces], key=lambda one: one.name)
         report = summed(merged, [*last.report.notes, *made.notes])
+        report.traffic = traffic
         changed = msgspec.structs.replace(
             last, at=_now(), seconds=round(time.monotonic() - begun, 3), report=report
         )

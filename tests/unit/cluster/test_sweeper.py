@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 
-from tests.unit.cluster.apiserver import Asked, Reply, ScriptedServer
-from tests.unit.cluster.world import World, meshed, unmeshed
+from tests.unit.cluster.apiserver import Asked, Reply, ScriptedServer, serving
+from tests.unit.cluster.world import World, meshed, owned, unmeshed
 from webhook.cluster import sweeper
 from webhook.cluster.audit import Report
 from webhook.cluster.metrics import Metrics
 from webhook.cluster.recorder import Recorder
 from webhook.cluster.snapshot import Seen, Snapshot
 from webhook.cluster.sweeper import Changes, Options, Sweeper
+from webhook.cluster.traffic import Prometheus
 from webhook.cluster.watch import Change
 from webhook.policy.settings import Settings
 
@@ -321,6 +322,44 @@ def test_named_namespaces_are_looked_at_whether_enrolled_or_not(
         world.tell("/api/v1/namespaces/others/pods", "others", "in")
         world.tell(NAMESPACES, "", "crm")
         made.until(lambda _: made.coverage == {"others": 50})
+
+
+def test_what_a_sweep_saw_on_the_wire_stays_until_the_next_one(
+    world: Watched, tmp_path: Path
+) -> None:
+    world.pod("crm", "web-1", owned(meshed(), "Deployment", "web"))
+    labels = {"namespace": "crm", "deployment": "web", "tls": "no_identity"}
+
+    def script(asked: Asked) -> Reply:
+        plaintext = b"request_total" in asked.body and b"inbound" in asked.body
+        result = [{"metric": labels, "value": [1, "12"]}] if plaintext else []
+        return Reply(200, {"status": "success", "data": {"resultType": "vector", "result": result}})
+
+    (tmp_path / "prometheus").mkdir()
+    with serving(script, tmp_path / "prometheus") as prometheus:
+        client = Prometheus(prometheus.url)
+        with running(world, tmp_path, prometheus=client, window=60) as made:
+            first = made.start()
+            asked = len(prometheus.asked)
+            world.pod("crm", "new", unmeshed())
+            world.tell(PODS, "crm", "new", "ADDED")
+            last = made.until(lambda _: made.coverage["crm"] == 66)
+        assert len(prometheus.asked) == asked
+    for snapshot in (first, last):
+        assert snapshot.report.traffic
+        assert snapshot.report.traffic.namespaces["crm"].verdict == "plaintext"
+        assert snapshot.report.checks["plaintext-traffic"] == 1
+    exposed = made.metrics.expose().decode()
+    assert 'mendix_mesh_findings{check="plaintext-traffic",level="advise"} 1.0' in exposed
+
+
+def test_a_prometheus_that_is_not_there_leaves_the_audit(world: Watched, tmp_path: Path) -> None:
+    client = Prometheus("http://127.0.0.1:1")
+    with running(world, tmp_path, prometheus=client) as made:
+        last = made.start()
+    assert made.coverage == {"crm": 100, "shop": 50}
+    assert last.report.traffic
+    assert "does not answer" in last.report.traffic.error
 
 
 def test_changes_are_taken_once() -> None:

@@ -1,0 +1,168 @@
+"""A stand-in for the meshes' proxies, as Prometheus sees them: their metrics, their labels.
+
+Names and labels are those of linkerd2-proxy (app/core/src/transport/labels.rs, metrics.rs,
+app/inbound/src/metrics/authz.rs), of Istio's sidecars and waypoints (istio/proxy istio_stats.cc)
+and of ztunnel (src/proxy/metrics.rs), with those that the meshes' scrape configurations add.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+Labels = dict[str, str]
+
+
+class Exporter:
+    """Series, and how far each has counted."""
+
+    def __init__(self) -> None:
+        self.address = ""
+        self._lock = threading.Lock()
+        self._series: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+
+    def set(self, metric: str, labels: Labels, value: float) -> None:
+        """Set a series to a value: for a counter that goes back, its proxy has restarted."""
+        with self._lock:
+            self._series[metric, tuple(sorted(labels.items()))] = value
+
+    def drop(self, metric: str, labels: Labels) -> None:
+        """Forget a series, as a proxy does with one that is idle, or that ends."""
+        with self._lock:
+            del self._series[metric, tuple(sorted(labels.items()))]
+
+    def text(self) -> str:
+        """All of it in Prometheus' text format."""
+        with self._lock:
+            series = sorted(self._series.items())
+        return "".join(
+            f"{metric}{{{','.join(f'{key}={_quoted(one)}' for key, one in labels)}}} {value}\n"
+            for (metric, labels), value in series
+        )
+
+
+def _quoted(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
+@contextmanager
+def serving(exporter: Exporter) -> Iterator[Exporter]:
+    """Serve the exporter's /metrics until the block ends."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = exporter.text().encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    exporter.address = f"127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    try:
+        yield exporter
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def _tls(peer: str) -> Labels:
+    """Linkerd's words for how a connection was secured, by the other side's identity.
+
+    An empty one is plaintext, `loopback` and the like are the reason for it, `sni:NAME` is TLS that
+    the proxy passes through.
+    """
+    if peer.startswith("sni:"):
+        return {"tls": "opaque", "sni": peer.removeprefix("sni:")}
+    if "." not in peer:
+        return {"tls": "no_identity", "no_tls_reason": peer or "no_tls_from_remote"}
+    return {"tls": "true"}
+
+
+def linkerd_identity(namespace: str, account: str) -> str:
+    """A ServiceAccount's name in its certificate."""
+    return f"{account}.{namespace}.serviceaccount.identity.linkerd.cluster.local"
+
+
+def linkerd_pod(namespace: str, deployment: str) -> Labels:
+    """What the scrape configuration adds: pod, namespace and owner."""
+    return {
+        "namespace": namespace,
+        "deployment": deployment,
+        "pod": f"{deployment}-7fd5-x",
+        "container": "linkerd-proxy",
+        "control_plane_ns": "linkerd",
+    }
+
+
+def linkerd_inbound(
+    namespace: str, deployment: str, client: str = "", *, port: int = 8080, route: str = "default"
+) -> Labels:
+    """Labels of `request_total` by the proxy that takes."""
+    tls = _tls(client)
+    identity = {"client_id": client} if tls["tls"] == "true" else {}
+    return {
+        **linkerd_pod(namespace, deployment), "direction": "inbound",
+        "target_addr": f"10.0.0.1:{port}", "target_ip": "10.0.0.1", "target_port": str(port),
+        "srv_group": "", "srv_kind": "default", "srv_name": "all-unauthenticated",
+        "route_group": "", "route_kind": "default", "route_name": route, **tls, **identity,
+    }  # fmt: skip
+
+
+def linkerd_tcp(namespace: str, deployment: str, client: str = "", *, peer: bool = False) -> Labels:
+    """Labels of the same for connections; with `peer` those of `tcp_open_connections`."""
+    labels = linkerd_inbound(namespace, deployment, client, port=5432)
+    for key in ("route_group", "route_kind", "route_name"):
+        del labels[key]
+    if peer:
+        return {**labels, "peer": "src"}
+    del labels["direction"]
+    return labels
+
+
+def linkerd_outbound(
+    namespace: str, deployment: str, to: tuple[str, str], server: str = ""
+) -> Labels:
+    """Labels by the proxy that sends, to a Deployment of a namespace."""
+    tls = _tls(server)
+    identity = {"server_id": server} if tls["tls"] == "true" else {}
+    return {
+        **linkerd_pod(namespace, deployment), "direction": "outbound", "peer": "dst",
+        "authority": f"{to[1]}.{to[0]}.svc.cluster.local:8080", "target_addr": "10.0.0.2:8080",
+        "dst_namespace": to[0], "dst_deployment": to[1], "dst_pod": f"{to[1]}-1",
+        "dst_service": to[1], **tls, **identity,
+    }  # fmt: skip
+
+
+def istio(
+    source: tuple[str, str],
+    destination: tuple[str, str],
+    policy: str,
+    *,
+    reporter: str = "destination",
+    flags: str = "-",
+) -> Labels:
+    """Labels of Istio's standard metrics, between two workloads."""
+    secure = policy == "mutual_tls"
+    return {
+        "reporter": reporter,
+        "source_workload_namespace": source[0],
+        "source_workload": source[1],
+        "source_principal": f"spiffe://cluster.local/ns/{source[0]}/sa/{source[1]}"
+        if secure
+        else "unknown",
+        "destination_workload_namespace": destination[0],
+        "destination_workload": destination[1],
+        "destination_principal": "unknown",
+        "connection_security_policy": policy,
+        "response_flags": flags,
+        "request_protocol": "tcp",
+    }

@@ -1,0 +1,190 @@
+"""Proof on the wire: whether the traffic of namespaces is mutual TLS, as the proxies counted it.
+
+That every pod has its proxy says what must happen; these numbers say what did. They come from the
+meshes' own metrics in a Prometheus, and they are told apart: no plaintext, no traffic, no metrics,
+no Prometheus.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+
+import msgspec
+
+from webhook.cluster.traffic.edges import Count, Edge, Edges, Verdict, read, verdict
+from webhook.cluster.traffic.prometheus import Prometheus, PrometheusError
+from webhook.cluster.traffic.queries import FAMILIES, QUERIES, SCRAPED, Family
+
+__all__ = ["Count", "Edge", "Prometheus", "PrometheusError", "Traffic", "Verdict", "look"]
+
+#: Namespaces of one query: names have 63 characters at most.
+_TOGETHER = 100
+
+
+class Received(msgspec.Struct, kw_only=True):
+    """What a workload took in."""
+
+    workload: str
+    #: As `Deployment`; empty where the mesh does not say.
+    kind: str
+    verdict: Verdict
+    #: Of a hundred, in mutual TLS: of requests or of connections, whichever is less; rounded down.
+    share: int | None
+    requests: Count
+    connections: Count
+
+
+class NamespaceTraffic(msgspec.Struct, kw_only=True):
+    """What the workloads of a namespace took in, and sent elsewhere."""
+
+    namespace: str
+    mesh: str
+    verdict: Verdict
+    share: int | None
+    requests: Count
+    connections: Count
+    workloads: list[Received]
+    #: To its workloads, as either side counted them.
+    edges: list[Edge]
+    #: From its workloads to namespaces that were not looked at.
+    leaving: list[Edge]
+
+    def received(self, workload: str, kind: str) -> Received | None:
+        """What a workload took in; None where nothing was seen."""
+        for one in self.workloads:
+            if one.workload == workload and one.kind in ("", kind):
+                return one
+        return None
+
+    def senders(self, workload: str, kind: str) -> dict[str, int]:
+        """How much a workload took in plaintext, by who sent it, most first.
+
+        Linkerd's receiver does not know who sends plaintext, but a sender that is in the mesh says
+        to whom it does. What is left comes from clients that no mesh knows: they have the name "".
+        """
+        took, sent = 0, dict[str, int]()
+        for edge in self.edges:
+            if edge.workload != workload or edge.kind not in ("", kind) or not edge.plaintext:
+                continue
+            if edge.sender:
+                sent[edge.sender] = sent.get(edge.sender, 0) + edge.plaintext
+            else:
+                took += edge.plaintext
+        unnamed = took - sum(sent.values()) if self.mesh == "linkerd" else took
+        if unnamed > 0:
+            sent[""] = unnamed
+        return dict(sorted(sent.items(), key=lambda one: (-one[1], one[0])))
+
+
+class Traffic(msgspec.Struct, kw_only=True):
+    """The traffic of namespaces, by their names."""
+
+    #: How far it looked back, in seconds.
+    window: int
+    namespaces: dict[str, NamespaceTraffic]
+    #: What could not be seen, and why.
+    notes: list[str]
+    #: Why nothing was seen at all, in one line; empty where Prometheus answered.
+    error: str = ""
+
+
+def look(prometheus: Prometheus, meshes: Mapping[str, str], *, window: int) -> Traffic:
+    """The traffic of namespaces, given with their mesh, of the last `window` seconds.
+
+    Never raises: where Prometheus does not answer, the error says so.
+    """
+    edges = Edges()
+    notes: list[str] = []
+    wanted: dict[Family, list[str]] = {}
+    for name, mesh in sorted(meshes.items()):
+        if mesh in FAMILIES:
+            wanted.setdefault(FAMILIES[mesh], []).append(name)
+    try:
+        for family, names in wanted.items():
+            if not _ask(prometheus, edges, family, names, window):
+                count = prometheus.query(SCRAPED[family].replace("$window", f"{window}s"))
+                if not count:
+                    notes.append(
+                        f"Prometheus has no metrics of {family}'s proxies: is it the right one, "
+                        "and does it scrape them?"
+                    )
+    except PrometheusError as error:
+        return Traffic(window=window, namespaces={}, notes=[], error=str(error))
+    found = edges.finished()
+    namespaces = {name: _namespace(name, mesh, meshes, found) for name, mesh in meshes.items()}
+    return Traffic(window=window, namespaces=namespaces, notes=notes)
+
+
+def _ask(
+    prometheus: Prometheus, edges: Edges, family: Family, names: Sequence[str], window: int
+) -> bool:
+    """Put all questions about namespaces; whether anything was answered."""
+    answered = False
+    rest = iter(names)
+    while some := list(islice(rest, _TOGETHER)):
+        for query in QUERIES:
+            if query.family != family:
+                continue
+            for sample in prometheus.query(query.text(some, window)):
+                answered = True
+                key, security = read(family, query.seen_by, sample.labels)
+                edges.add(key, query.unit, security, query.weight * sample.value)
+    return answered
+
+
+def _namespace(
+    name: str, mesh: str, known: Mapping[str, str], edges: Iterable[Edge]
+) -> NamespaceTraffic:
+    arriving, leaving = [], []
+    for edge in edges:
+        if edge.namespace == name:
+            arriving.append(edge)
+        elif edge.source_namespace == name and edge.namespace not in known:
+            leaving.append(edge)
+    workloads = _received(arriving)
+    requests, connections = _sum(workloads)
+    return NamespaceTraffic(
+        namespace=name,
+        mesh=mesh,
+        verdict=verdict((requests, connections)),
+        share=_least(requests, connections),
+        requests=requests,
+        connections=connections,
+        workloads=workloads,
+        edges=arriving,
+        leaving=leaving,
+    )
+
+
+def _received(edges: Iterable[Edge]) -> list[Received]:
+    """What each workload took, by its own count; by the senders' where its proxy has none."""
+    by_workload: dict[tuple[str, str], list[Edge]] = {}
+    for edge in edges:
+        by_workload.setdefault((edge.workload, edge.kind), []).append(edge)
+    made = []
+    for (workload, kind), all_of in sorted(by_workload.items()):
+        own = [edge for edge in all_of if edge.seen_by == "destination"] or all_of
+        requests, connections = _sum(own)
+        made.append(
+            Received(
+                workload=workload,
+                kind=kind,
+                verdict=verdict((requests, connections)),
+                share=_least(requests, connections),
+                requests=requests,
+                connections=connections,
+            )
+        )
+    return made
+
+
+def _sum(counted: Iterable[Edge | Received]) -> tuple[Count, Count]:
+    requests, connections = Count(), Count()
+    for one in counted:
+        requests = requests.plus(one.requests)
+        connections = connections.plus(one.connections)
+    return requests, connections
+
+
+def _least(*counts: Count) -> int | None:
+    shares = [count.share for count in counts if count.share is not None]
+    return min(shares) if shares else None

@@ -1,0 +1,220 @@
+"""Prometheus' HTTP API, as far as it is asked: instant queries.
+
+Any server that speaks it will do (Thanos, Mimir, VictoriaMetrics), under any path. What it says is
+not trusted: an answer is bounded in size and time, and its errors are one line.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlencode
+
+import msgspec
+import urllib3
+from urllib3.util import parse_url
+
+from webhook.cluster.connection import failure
+from webhook.policy.mistakes import printable
+from webhook.version import VERSION
+
+#: Seconds in which a connection must be taken.
+_CONNECT = 5.0
+#: The largest answer, in bytes: some hundred thousand series.
+_LARGEST = 32 * 1024 * 1024
+_PIECE = 64 * 1024
+#: Characters of a server's own words that are shown.
+_WORDS = 300
+#: Hosts to which a token may go without TLS: a forwarded port.
+_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+
+
+class PrometheusError(Exception):
+    """No answer, or none that is of use; the text is one line: which server, why, what to do."""
+
+
+class Sample(NamedTuple):
+    """One series of an answer."""
+
+    labels: dict[str, str]
+    value: float
+
+
+class _Series(msgspec.Struct):
+    #: The time, and the number as text: it may be NaN or +Inf, which JSON has no words for.
+    value: tuple[float, str]
+    metric: dict[str, str] = {}
+
+
+class _Data(msgspec.Struct, rename="camel"):
+    result_type: str
+    result: msgspec.Raw
+
+
+class _Answer(msgspec.Struct, rename="camel"):
+    status: str = ""
+    data: _Data | None = None
+    error_type: str = ""
+    error: str = ""
+
+
+_answers = msgspec.json.Decoder(_Answer)
+_vectors = msgspec.json.Decoder(list[_Series])
+
+
+class Prometheus:
+    """A Prometheus server, by its address. Raises `PrometheusError`, also for a bad address.
+
+    The token's file is read anew for each query: a projected token is replaced every hour.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token_file: Path | None = None,
+        ca_file: Path | None = None,
+        timeout: float = 10.0,
+    ) -> None:
+        parsed = _parsed(url, secret=token_file is not None)
+        #: The address without what comes after the path.
+        self.url = f"{parsed.scheme}://{parsed.netloc}{(parsed.path or '').rstrip('/')}"
+        self._token_file = token_file
+        self._timeout = timeout
+        if ca_file and not ca_file.is_file():
+            raise PrometheusError(f"can't read the CA of Prometheus: there is no file {ca_file}")
+        self._pool = urllib3.PoolManager(
+            ca_certs=str(ca_file) if ca_file else None, retries=False, maxsize=1
+        )
+
+    def query(self, promql: str) -> list[Sample]:
+        """The instant vector of a query; numbers that are not finite are left out."""
+        body = self._body(promql)
+        try:
+            answer = _answers.decode(body)
+            if answer.status != "success" or answer.data is None:
+                raise PrometheusError(f"{self.url} can't answer: {_words(answer, '')}")
+            if answer.data.result_type != "vector":
+                raise PrometheusError(f"{self.url} gives no vector, but {answer.data.result_type}")
+            series = _vectors.decode(answer.data.result)
+            return list(_finite(series))
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise PrometheusError(
+                f"{self.url} gives no answer of Prometheus' API: {printable(str(error))[:_WORDS]}; "
+                "is the address the one of its start page?"
+            ) from None
+
+    def _body(self, promql: str) -> bytes:
+        until = time.monotonic() + self._timeout
+        try:
+            reply = self._pool.request(
+                "POST",
+                f"{self.url}/api/v1/query",
+                body=urlencode({"query": promql, "timeout": f"{self._timeout:g}s"}),
+                headers=self._headers(),
+                timeout=urllib3.Timeout(connect=_CONNECT, read=self._timeout),
+                redirect=False,
+                preload_content=False,
+                decode_content=False,
+            )
+            try:
+                body = self._read(reply, until)
+            finally:
+                reply.close()
+        except urllib3.exceptions.SSLError as error:
+            raise PrometheusError(f"can't trust {self.url}: {failure(error)}") from None
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise PrometheusError(f"{self.url} does not answer: {failure(error)}") from None
+        if reply.status != 200:
+            raise PrometheusError(self._refused(reply.status, body))
+        return body
+
+    def _read(self, reply: urllib3.BaseHTTPResponse, until: float) -> bytes:
+        """The whole body, unless it is too large or comes too slowly."""
+        pieces, size = [], 0
+        for piece in reply.stream(_PIECE, decode_content=False):
+            pieces.append(piece)
+            size += len(piece)
+            if size > _LARGEST:
+                raise PrometheusError(
+                    f"{self.url} answers with more than {_LARGEST >> 20} MiB: ask for fewer "
+                    "namespaces"
+                )
+            if time.monotonic() > until:
+                raise PrometheusError(
+                    f"{self.url} takes longer than {self._timeout:g} s: ask for fewer namespaces "
+                    "or a shorter time"
+                )
+        return b"".join(pieces)
+
+    def _headers(self) -> dict[str, str]:
+        headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",  # what it unfolds to could not be bounded
+            "Content-Type": "application/x-www-form-urlencoded",
+            "User-Agent": f"mendix-mesh/{VERSION}",
+        }
+        if self._token_file:
+            headers["Authorization"] = f"Bearer {_token(self._token_file)}"
+        return headers
+
+    def _refused(self, status: int, body: bytes) -> str:
+        """The words for an answer that is an error: the server's own, else what usually helps."""
+        try:
+            said = _words(_answers.decode(body), f"HTTP {status}")
+        except msgspec.MsgspecError:
+            said = f"HTTP {status}"
+        if status in (401, 403):
+            return f"{self.url} refuses: {said}; give the file of a token that may query"
+        if 300 <= status < 400:
+            return f"{self.url} leads elsewhere: {said}; give the address that it leads to"
+        if status == 404:
+            return f"{self.url} has no API of Prometheus: {said}; give the one of its start page"
+        return f"{self.url} can't answer: {said}"
+
+
+def _parsed(url: str, *, secret: bool) -> urllib3.util.Url:
+    """The parts of an address that can be used."""
+    try:
+        parsed = parse_url(url)
+    except urllib3.exceptions.HTTPError:
+        raise PrometheusError("the address of Prometheus is none: give http(s)://host") from None
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise PrometheusError("the address of Prometheus is none: give http(s)://host")
+    if parsed.auth:
+        raise PrometheusError(
+            "the address of Prometheus has a password in it, which others could read: give a token "
+            "in a file"
+        )
+    if parsed.query or parsed.fragment:
+        raise PrometheusError("the address of Prometheus ends in a query: leave out ? and #")
+    if secret and parsed.scheme == "http" and parsed.host not in _LOOPBACK:
+        raise PrometheusError(
+            f"a token would go to {parsed.host} in plaintext: give an https address"
+        )
+    return parsed
+
+
+def _token(file: Path) -> str:
+    try:
+        token = file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is no text"
+        raise PrometheusError(f"can't read the token of Prometheus, {file}: {why}") from None
+    if not token.isascii() or not token.isprintable() or not token:
+        raise PrometheusError(f"{file} holds no token")
+    return token
+
+
+def _words(answer: _Answer, otherwise: str) -> str:
+    """The server's own words for an error, on one line and not too many."""
+    said = ": ".join(part for part in (answer.error_type, answer.error) if part)
+    return printable(said)[:_WORDS] or otherwise or "it does not say why"
+
+
+def _finite(series: list[_Series]) -> Iterator[Sample]:
+    for one in series:
+        value = float(one.value[1])
+        if math.isfinite(value):
+            yield Sample(one.metric, value)
