@@ -272,7 +272,7 @@ def _plaintext(printer: Printer, one: Audited) -> None:
         return
     if found.accepts != "no":
         refused = found.level == "deny"
-        words = {"yes": "gets into", "partly": "gets in part into", "unknown": "may get into"}
+        words = {"yes": "gets into", "partly": "gets into part of", "unknown": "may get into"}
         exempt = " (exempt)" if found.level == "exempt" else ""
         printer.parts()
         printer.parts(

@@ -166,6 +166,8 @@ class Auditor:
                 if not error.is_forbidden:
                     raise
                 draft.target.error = str(error)
+                if draft.assessment:
+                    draft.assessment.miss(str(error))
             progress(name)
         audited = [
             (drafts.get(one.name) or _Namespace(one)).finished(self._currency) for one in targets

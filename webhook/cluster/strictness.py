@@ -102,7 +102,7 @@ class Policies:
             else:
                 raise Unread(f"there is no mesh {mesh}")
         except Unread as unread:
-            assessment.unread.append(str(unread))
+            assessment.miss(str(unread))
         if mesh in ("istio", "ambient"):
             try:
                 assessment.downgrades = self._downgrades(namespace)
@@ -321,9 +321,14 @@ class Assessment:
         try:
             return self.judge.pod(pod) if self.judge else None
         except Unread as unread:
-            if str(unread) not in self.unread:
-                self.unread.append(str(unread))
+            self.miss(str(unread))
             return None
+
+    def miss(self, why: str) -> None:
+        """Take up that something could not be read: what is not known to be open is unknown."""
+        self._accepts.append("unknown")
+        if why not in self.unread:
+            self.unread.append(why)
 
     def add(self, name: str, reading: Reading | None, *, outside: bool) -> None:
         """Take up a running pod by its reading; one outside the mesh takes in anything."""
@@ -373,9 +378,7 @@ class Assessment:
         try:
             reading = self.judge.new_pods()
         except Unread as unread:
-            if str(unread) not in self.unread:
-                self.unread.append(str(unread))
-            self._accepts.append("unknown")
+            self.miss(str(unread))
             return
         self._add(reading, "")
 

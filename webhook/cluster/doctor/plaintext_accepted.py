@@ -1,4 +1,4 @@
-"""The mesh's policy lets clients in that are not of the mesh."""
+"""Plaintext gets in where it is meant not to: a policy is open in part, or settings demand one."""
 
 from collections.abc import Iterator
 
@@ -10,8 +10,8 @@ from webhook.cluster.strictness import told
 SYMPTOM = Symptom(
     id="plaintext-accepted",
     severity="warning",
-    means="pods are in the mesh, but who is not reaches them all the same, unencrypted and "
-    "unnamed: the mesh encrypts, and refuses nobody",
+    means="who is not in the mesh reaches these pods all the same, unencrypted and unnamed: the "
+    "mesh encrypts, and refuses nobody",
     mend="see docs/strict.md: mendix-mesh discover --enrol --strict tells first who would be cut "
     "off",
     source="policy/strictness",
@@ -19,11 +19,14 @@ SYMPTOM = Symptom(
 
 
 def find(look: Look, place: Place) -> Iterator[Evidence]:
-    """Yield each way in; an error where the settings make it one."""
+    """Yield each way in; an error where the settings make it one.
+
+    A namespace that takes in plaintext everywhere, as the meshes do unasked, is no sick one, unless
+    the settings say so: `audit` shows it.
+    """
     found = look.strictness(place)
     if found.accepts == "unknown":
         raise RefusedError(403, "; ".join(found.because))
-    if found.level == "exempt":
-        return
-    for gap in found.gaps:
-        yield Evidence(told(gap), "error" if found.level == "deny" else None)
+    if found.level == "deny" or (found.level == "advise" and found.accepts == "partly"):
+        for gap in found.gaps:
+            yield Evidence(told(gap), "error" if found.level == "deny" else None)
