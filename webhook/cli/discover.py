@@ -110,7 +110,8 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
             )
             raise click.exceptions.Exit(1)
         _confirm(changes, steps, yes=yes, dry_run=dry_run)
-        _enrol(cluster, changes, dry_run=dry_run)
+        if changes or not steps:
+            _enrol(cluster, changes, dry_run=dry_run)
         _make_strict(cluster, steps, dry_run=dry_run)
         if output != "table":
             data = {"changes": changes, "dryRun": dry_run} | ({"strict": steps} if strict else {})

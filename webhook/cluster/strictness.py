@@ -298,7 +298,7 @@ class _ByIstio:
         return ()
 
 
-_OUTSIDE = Opening("it is not in the mesh, and takes in anything", "bring it into the mesh")
+_OUTSIDE = Opening("outside the mesh: anything gets in", "bring it into the mesh")
 
 
 class Assessment:

@@ -93,7 +93,7 @@ def test_a_pod_outside_the_mesh_takes_in_anything(tmp_path: Path) -> None:
     made.pod(HERE, "old", unmeshed("istio"))
     one = found(made, tmp_path)
     assert one.accepts == "partly"
-    assert one.because == ["all ports of old: it is not in the mesh, and takes in anything"]
+    assert one.because == ["all ports of old: outside the mesh: anything gets in"]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Linkerd's inbound policy, by the rules of its policy controller."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
@@ -8,14 +8,15 @@ from hypothesis import given
 from hypothesis import settings as configure
 from hypothesis import strategies as st
 
-from webhook.policy.strictness import linkerd, objects
+from webhook.policy.strictness import Reading, objects
 from webhook.policy.strictness.linkerd import Inbound, PodMarks, Policies
 
 POLICY = "config.linkerd.io/default-inbound-policy"
 CLOSED = "all-authenticated"
+T = TypeVar("T")
 
 
-def made(kind: type[Any], name: str, labels: dict[str, str] | None = None, **spec: Any) -> Any:
+def made(kind: type[T], name: str, labels: dict[str, str] | None = None, **spec: Any) -> T:
     meta = {"name": name, "namespace": "mendix", "labels": labels}
     return msgspec.convert({"metadata": meta, "spec": spec}, kind)
 
@@ -42,7 +43,7 @@ NETWORK = made(objects.NetworkAuthentication, "the-NetworkAuthentication",
 def read(
     *servers: objects.Server, default: str = CLOSED, annotations: dict[str, str] | None = None,
     labels: dict[str, str] | None = None, **more: Any,
-) -> linkerd.Reading:  # fmt: skip
+) -> Reading:  # fmt: skip
     given_ = Policies(servers=servers, networks=[NETWORK], **more)
     marks = PodMarks(labels or {"app": "shop"}, annotations or {}, {"web": [80, 81]})
     return Inbound(given_, default).of(marks)
