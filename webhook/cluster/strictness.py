@@ -97,7 +97,7 @@ class Policies:
                 assessment.judge = _ByLinkerd(self._linkerd(namespace), self._default_inbound(),
                                               annotations, demanded)  # fmt: skip
             elif mesh in ("istio", "ambient"):
-                peers = self._istio(namespace)
+                peers = self.peers(namespace)
                 assessment.judge = _ByIstio(peers, namespace, ambient=mesh == "ambient")
             else:
                 raise Unread(f"there is no mesh {mesh}")
@@ -111,28 +111,32 @@ class Policies:
                 assessment.unread_rules.append(str(unread))
         return assessment
 
-    def root(self) -> str:
-        """Istio's root namespace: the control plane's, where the mesh's configuration has none."""
+    def _root(self) -> tuple[str, Unread | None]:
+        """Istio's root namespace: the control plane's, where the mesh's configuration has none.
+
+        With it why the configuration could not be read, if so.
+        """
         own = self._settings.istio
         name = "istio" + (f"-{own.revision}" if own.revision else "")
         try:
             text = self._config(own.control_plane_namespace, name).get("mesh", "")
-        except Unread:
-            text = ""
-        return str(at(parsed(text), "rootNamespace") or own.control_plane_namespace)
+        except Unread as unread:
+            return own.control_plane_namespace, unread
+        return str(at(parsed(text), "rootNamespace") or own.control_plane_namespace), None
 
     def peers(self, namespace: str) -> istio.Peers:
         """Istio's PeerAuthentications, as far as they concern a namespace. Raises `Unread`."""
-        return self._istio(namespace)
-
-    def _istio(self, namespace: str) -> istio.Peers:
         whole = not isinstance(self._listed(objects.PEER_AUTHENTICATION, ""), Unread)
         key = "" if whole else namespace
+        root, unread = self._root()
         if key not in self._peers:
-            root = self.root()
             found = self._of_kind(objects.PEER_AUTHENTICATION, namespace, root)
             self._peers[key] = istio.Peers(found, root)
-        return self._peers[key]
+        known = self._peers[key]
+        # What a namespace inherits is the root's to say, and which that is was not to be read.
+        if unread and not known.has_own_mode(namespace):
+            raise unread
+        return known
 
     def _linkerd(self, namespace: str) -> linkerd.Policies:
         return linkerd.Policies(

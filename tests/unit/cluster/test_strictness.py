@@ -72,6 +72,13 @@ def test_the_root_namespace_is_the_mesh_s_own(tmp_path: Path) -> None:
     assert found(made, tmp_path).accepts == "no"
 
 
+def test_where_the_namespace_says_it_itself_the_root_does_not_matter(tmp_path: Path) -> None:
+    made = world("istio")
+    made.forbidden = ["/api/v1/namespaces/istio-system"]
+    policies.peer(made, HERE, "default", "STRICT")
+    assert found(made, tmp_path).accepts == "no"
+
+
 def test_a_workload_s_own_policy_makes_it_partly(tmp_path: Path) -> None:
     made = world("istio", pods=5)
     policies.peer(made, HERE, "default", "STRICT")
@@ -152,7 +159,7 @@ def test_new_pods_count_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("mesh", "below"),
     [("istio", "/apis/security.istio.io"), ("linkerd", "/apis/policy.linkerd.io"),
-     ("linkerd", "/api/v1/namespaces/linkerd")],
+     ("istio", "/api/v1/namespaces/istio-system"), ("linkerd", "/api/v1/namespaces/linkerd")],
 )  # fmt: skip
 def test_what_must_not_be_read_leaves_it_unknown(tmp_path: Path, mesh: str, below: str) -> None:
     made = world(mesh)

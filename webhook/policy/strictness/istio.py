@@ -79,6 +79,11 @@ class Peers:
         """The policy that counts for a whole namespace, if it has one."""
         return self._wide.get(namespace) if namespace != self._root else None
 
+    def has_own_mode(self, namespace: str) -> bool:
+        """Whether a namespace's own policy has a mode, so that the mesh's does not count."""
+        wide = self.wide(namespace)
+        return wide is not None and bool(mode_of(wide))
+
     def narrow(self, namespace: str) -> list[PeerAuthentication]:
         """The policies of some workloads of a namespace, oldest first."""
         return self._narrow.get(namespace, [])
@@ -141,8 +146,7 @@ class Peers:
         - a port that is STRICT in an open policy is left out where STRICT is the mesh's own, as if
           that still held: plaintext gets in there too.
         """
-        wide = self.wide(namespace)
-        inherits = wide is None or not mode_of(wide)
+        inherits = not self.has_own_mode(namespace)
         if own == STRICT:
             return rule, ports
         if own:
@@ -150,7 +154,10 @@ class Peers:
             return rule, {port: mode for port, mode in ports.items() if port not in strict}
         if PERMISSIVE not in ports.values():
             return rule, {}
-        return (Rule(PERMISSIVE, title), {}) if wide is not None and inherits else (rule, ports)
+        # The namespace's own policy is UNSET.
+        if self.wide(namespace) is not None and inherits:
+            return Rule(PERMISSIVE, title), {}
+        return rule, ports
 
 
 def _is_subset(policy: PeerAuthentication, labels: Mapping[str, str]) -> bool:
@@ -224,19 +231,19 @@ def is_in_mesh(host: str, domain: str) -> bool:
 
     pkg/config/model ResolveShortnameToFQDN: only a name without a dot is completed.
     """
-    services = f".svc.{domain}"
-    if host.startswith("*"):
-        end = host[1:]
-        return not end or end.endswith(services) or services.endswith(end)
-    return bool(host) and ("." not in host or host.endswith(services))
+    return bool(host) and ("." not in host or _covers(host, f".svc.{domain}"))
+
+
+def _covers(host: str, services: str) -> bool:
+    """Whether a host, maybe a wildcard, ends as Services' names do, or has such ones among it."""
+    if not host.startswith("*"):
+        return host.endswith(services)
+    end = host[1:]
+    return not end or end.endswith(services) or services.endswith(end)
 
 
 def concerns(rule: DestinationRule, namespace: str, domain: str) -> bool:
     """Whether a DestinationRule is about clients in a namespace, or about its Services."""
     if rule.metadata.namespace == namespace:
         return True
-    host, services = rule.spec.host, f".{namespace}.svc.{domain}"
-    if host.startswith("*"):
-        end = host[1:]
-        return not end or end.endswith(services) or services.endswith(end)
-    return host.endswith(services)
+    return _covers(rule.spec.host, f".{namespace}.svc.{domain}")

@@ -5,6 +5,7 @@ pods: a pod's review must not pay for them.
 """
 
 import datetime
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -33,7 +34,7 @@ class Labels(_Fields, frozen=True, rename="camel"):
     match_labels: dict[str, str] | None = None
     match_expressions: list[Expression] | None = None
 
-    def matches(self, labels: dict[str, str] | Any) -> bool:
+    def matches(self, labels: Mapping[str, str]) -> bool:
         """Whether the labels meet every requirement."""
         wanted = self.match_labels or {}
         return all(labels.get(key) == value for key, value in wanted.items()) and all(
@@ -132,16 +133,10 @@ class Network(_Fields, frozen=True, rename="camel"):
     cidr: str = ""
 
 
-class MeshTls(_Fields, frozen=True, rename="camel"):
-    """Clients of the mesh; their names do not matter here."""
-
-
 class Client(_Fields, frozen=True, rename="camel"):
-    """Whom a ServerAuthorization lets in."""
+    """Whom a ServerAuthorization lets in; its meshTLS is never plaintext."""
 
     unauthenticated: bool | None = None
-    networks: list[Network] | None = None
-    mesh_tls: MeshTls | None = msgspec.field(name="meshTLS", default=None)
 
 
 class ServerAuthorizationSpec(_Fields, frozen=True, rename="camel"):
@@ -197,17 +192,6 @@ class Namespace(_Fields, frozen=True, rename="camel"):
     """A namespace: its annotations are what the injectors copy to new pods."""
 
     metadata: Meta = Meta()
-
-
-Policy = (
-    PeerAuthentication
-    | DestinationRule
-    | Server
-    | ServerAuthorization
-    | AuthorizationPolicy
-    | NetworkAuthentication
-    | Namespace
-)
 
 
 class Kind(msgspec.Struct, frozen=True):
