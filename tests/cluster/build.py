@@ -229,6 +229,7 @@ def ensure(names: Sequence[str] = (), console: Console | None = None) -> dict[st
         kwok_stages(console)
     if ISTIOD in found:
         istio_chart(console)
+        istio_crds(console)
     if CERT_MANAGER in found:
         cert_manager_crds(console)
     return {tool.name: found[tool.name] for tool in wanted}
@@ -258,6 +259,12 @@ def istio_chart(console: Console | None = None) -> Path:
     """Return the folder of istiod's own chart in the pinned version, copied as the stages are."""
     source = "manifests/charts/istio-control/istio-discovery"
     return _from_module(ALL[ISTIOD], "chart", source, ("**/*",), console)
+
+
+def istio_crds(console: Console | None = None) -> Path:
+    """Return the folder of Istio's own CRDs in the pinned version, copied likewise."""
+    source = "manifests/charts/base/files"
+    return _from_module(ALL[ISTIOD], "crds", source, ("crd-all.gen.yaml",), console)
 
 
 def cert_manager_crds(console: Console | None = None) -> Path:

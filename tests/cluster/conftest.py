@@ -80,6 +80,14 @@ def istiod(istio_plane: ControlPlane) -> Iterator[Istiod]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def istio_crds(istio_plane: ControlPlane) -> None:
+    """Istio's own CRDs."""
+    file = str(build.istio_crds() / "crd-all.gen.yaml")
+    istio_plane.kubectl("apply", "--server-side", "--filename", file)
+    istio_plane.kubectl("wait", "--for=condition=Established", "--filename", file)
+
+
 @pytest.fixture(scope="module")
 def cert_manager(plane: ControlPlane) -> Iterator[CertManager]:
     """The real cert-manager; what it issued stays when it goes."""

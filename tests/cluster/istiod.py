@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import httpx
 import yaml
 
 from tests.cluster import build, netns
@@ -45,7 +46,7 @@ class Istiod(Part):
         self._values = dict(values or {})
         self._environment = dict(environment or {})
         self._process: Process | None = None
-        self._port, self._http, self._control = netns.free_ports(3)
+        self._port, self._http, self._control, self._xds = netns.free_ports(4)
         self._installed: list[Json] = []
 
     def _begin(self) -> None:
@@ -62,6 +63,18 @@ class Istiod(Part):
     def url(self) -> str:
         """Where the API server sends pods to be injected."""
         return f"https://127.0.0.1:{self._port}/inject"
+
+    @property
+    def xds(self) -> str:
+        """Where proxies ask for their configuration, without TLS."""
+        return f"127.0.0.1:{self._xds}"
+
+    def debug(self, page: str) -> Json:
+        """Return a page of istiod's own view of the mesh, as `ambientz`."""
+        answer = httpx.get(f"http://127.0.0.1:{self._http}/debug/{page}")
+        answer.raise_for_status()
+        found: Json = answer.json()
+        return found
 
     @property
     def pid(self) -> int:
@@ -109,7 +122,7 @@ class Istiod(Part):
                 f"--kubeconfig={kubeconfig}",
                 f"--httpAddr=127.0.0.1:{self._http}",
                 f"--httpsAddr=127.0.0.1:{self._port}",
-                "--grpcAddr=",
+                f"--grpcAddr=127.0.0.1:{self._xds}",
                 "--secureGRPCAddr=",
                 "--monitoringAddr=",
                 "--ctrlz_address=127.0.0.1",

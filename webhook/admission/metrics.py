@@ -5,11 +5,12 @@ from typing import Literal
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from webhook.policy.strictness.review import KINDS as POLICIES
 from webhook.policy.workload import TEMPLATES
 
 __all__ = ["CONTENT_TYPE_LATEST", "Metrics"]
 
-_KINDS = frozenset({*TEMPLATES, "Ingress"})
+_KINDS = frozenset({*TEMPLATES, "Ingress"}).union(*POLICIES.values())
 _BUCKETS = (
     0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 2.5,
 )  # fmt: skip

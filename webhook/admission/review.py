@@ -17,6 +17,7 @@ from webhook.policy.meshes import Mesh
 from webhook.policy.mutate import mutate
 from webhook.policy.request import Request
 from webhook.policy.settings import Settings
+from webhook.policy.strictness import review as strictness
 from webhook.policy.validate import Mode, Verdict, validate
 from webhook.policy.workload import TEMPLATES
 
@@ -42,7 +43,14 @@ class Route(NamedTuple):
 
 
 def _is_judged(kind: str, route: Route) -> bool:
-    return kind in TEMPLATES or (kind == "Ingress" and route.mode is None)
+    if route.mode is None:
+        return kind in TEMPLATES or kind == "Ingress"
+    return kind in TEMPLATES or _is_policy(kind, route)
+
+
+def _is_policy(kind: str, route: Route) -> bool:
+    """Whether it is an object of the mesh's own policy, which is only ever validated."""
+    return kind in strictness.KINDS.get(route.mesh.name, ())
 
 
 class Reviewer:
@@ -78,7 +86,7 @@ class Reviewer:
             response, outcome = (
                 self._mutate(route, asked, request)
                 if route.mode is None
-                else self._validate(route, route.mode, asked, request)
+                else self._validate(route, route.mode, asked, request, body)
             )
         except wire.BadReviewError as error:
             uid = error.uid
@@ -112,22 +120,46 @@ class Reviewer:
         return wire.Response(allowed=True, patch=patch), "patched"
 
     def _validate(
-        self, route: Route, mode: Mode, asked: wire.AdmissionRequest, request: Request
+        self, route: Route, mode: Mode, asked: wire.AdmissionRequest, request: Request, body: bytes
     ) -> tuple[wire.Response, str]:
         """The response, and what is counted of it."""
-        if not _is_judged(asked.kind.kind, route):
+        if asked.kind.kind not in TEMPLATES:
+            if _is_policy(asked.kind.kind, route):
+                return self._policy(route, mode, asked, body)
             return _IGNORED, "ignored"
         if request.object is None and request.operation in ("CREATE", "UPDATE"):
             raise objects.UndecodableError(f"{request.operation} without an object")
-        verdict = validate(request, route.mesh, mode, self.settings)
+        return self._judged(
+            route, asked, request.namespace, validate(request, route.mesh, mode, self.settings)
+        )
+
+    def _policy(
+        self, route: Route, mode: Mode, asked: wire.AdmissionRequest, body: bytes
+    ) -> tuple[wire.Response, str]:
+        """The response to a change of the mesh's policy, and what is counted of it."""
+        kind = asked.kind.kind
+        now, before = wire.policy_objects(body, strictness.KINDS[route.mesh.name][kind].type)
+        if now is None or asked.operation not in ("CREATE", "UPDATE") or asked.sub_resource:
+            return _IGNORED, "ignored"
+        where = asked.namespace or (now.metadata.name if kind == "Namespace" else "")
+        change = strictness.Change(
+            kind, where, now, before if asked.operation == "UPDATE" else None
+        )
+        verdict = strictness.review(change, route.mesh.name, mode, self.settings)
+        return self._judged(route, asked, where, verdict)
+
+    def _judged(
+        self, route: Route, asked: wire.AdmissionRequest, namespace: str, verdict: Verdict
+    ) -> tuple[wire.Response, str]:
+        """A verdict as response; counted, and logged where it says anything."""
         if verdict.outcome in ("admitted", "ignored") and not verdict.violations:
             return (_ADMITTED if verdict.outcome == "admitted" else _IGNORED), verdict.outcome
         for violation in verdict.violations:
-            self.metrics.violation(route.mesh.name, mode, violation.check)
-        self._log(asked, request, verdict)
+            self.metrics.violation(route.mesh.name, verdict.mode, violation.check)
+        self._log(asked, namespace, verdict)
         return respond(verdict), verdict.outcome
 
-    def _log(self, asked: wire.AdmissionRequest, request: Request, verdict: Verdict) -> None:
+    def _log(self, asked: wire.AdmissionRequest, namespace: str, verdict: Verdict) -> None:
         quiet = verdict.outcome == "admitted"
         if quiet and not _logger.isEnabledFor(logging.DEBUG):
             return
@@ -137,9 +169,9 @@ class Reviewer:
             uid=asked.uid,
             mesh=verdict.mesh,
             mode=verdict.mode,
-            namespace=request.namespace,
+            namespace=namespace,
             subject=verdict.subject,
-            operation=request.operation,
+            operation=asked.operation,
             checks=_checks(verdict),
         )
 

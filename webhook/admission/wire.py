@@ -13,6 +13,7 @@ import msgspec
 from webhook.policy import objects
 from webhook.policy.mutate import Operation
 from webhook.policy.objects import NULL, Object
+from webhook.policy.strictness import objects as strictness
 
 API_VERSION = "admission.k8s.io/v1"
 KIND = "AdmissionReview"
@@ -159,6 +160,31 @@ def template_changed(body: bytes) -> bool:
         return now != before and bool(now.parsed() != before.parsed())
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise objects.UndecodableError(str(error)) from None
+
+
+class _Raws(msgspec.Struct, gc=False, rename="camel"):
+    object: msgspec.Raw = NULL
+    old_object: msgspec.Raw = NULL
+
+
+class _Policies(msgspec.Struct, gc=False):
+    request: _Raws
+
+
+_policies = msgspec.json.Decoder(_Policies)
+
+
+def policy_objects(body: bytes, kind: type[Any]) -> tuple[Any, Any]:
+    """A policy object of a request, and its old self; None each where there is none.
+
+    Decoded apart from pods, whose reviews must not pay for it. Raises `UndecodableError`.
+    """
+    asked = _policies.decode(body).request
+    now, before = (
+        None if raw == NULL else strictness.decode(raw, kind)
+        for raw in (asked.object, asked.old_object)
+    )
+    return now, before
 
 
 class Response:

@@ -1,14 +1,17 @@
 """An audit in the formats of CI: SARIF 2.1.0 for code scanning, JUnit's XML for test reports."""
 
+from collections.abc import Iterator
 from typing import Any
 from xml.etree import ElementTree
 
 from webhook.cluster import evidence
 from webhook.cluster.audit import Audited, Finding, Report, Row
 from webhook.cluster.reports import message
+from webhook.cluster.strictness import told
 from webhook.cluster.traffic.findings import PLAINTEXT_TRAFFIC
-from webhook.policy import checks
+from webhook.policy import checks, strictness
 from webhook.policy.checks import Check
+from webhook.policy.strictness import PLAINTEXT_ACCEPTED
 from webhook.version import VERSION
 
 _LEVELS = {"deny": "error", "advise": "warning", "exempt": "note"}
@@ -24,11 +27,11 @@ def sarif(report: Report) -> dict[str, Any]:
         for audited in report.namespaces
         for row in audited.workloads
         for finding in row.findings
-    ]
+    ] + [result for audited in report.namespaces for result in _of_strictness(audited)]
     unread = [_notification(audited) for audited in report.namespaces if audited.error]
     used = {result["ruleId"] for result in results}
     known = [entry.check for entry in checks.all_checks().values()]
-    known += [*evidence.CHECKS, PLAINTEXT_TRAFFIC]
+    known += [*evidence.CHECKS, PLAINTEXT_TRAFFIC, *strictness.CHECKS.values()]
     driver = {
         "name": "mendix-mesh",
         "version": VERSION,
@@ -60,10 +63,31 @@ def _rule(check: Check) -> dict[str, Any]:
 
 def _sarif_result(audited: Audited, row: Row, finding: Finding) -> dict[str, Any]:
     name = f"{audited.name}/{row.kind}/{row.name}"
-    result: dict[str, Any] = {
-        "ruleId": finding.check,
-        "level": _LEVELS[finding.level],
-        "message": {"text": message(finding)},
+    result = _result(name, finding.check, finding.level, message(finding), finding.field)
+    if finding.level == "exempt":
+        result["suppressions"] = [{"kind": "external", "justification": finding.fix}]
+    return result
+
+
+def _of_strictness(audited: Audited) -> Iterator[dict[str, Any]]:
+    """A result for each way in for plaintext; its place is the namespace."""
+    found = audited.strictness
+    if found is None or not found.level:
+        return
+    for gap in found.gaps:
+        text = f"{told(gap)}; {gap.fix}"
+        key = f"{gap.ports}:{gap.because}"
+        result = _result(audited.name, PLAINTEXT_ACCEPTED.id, found.level, text, key)
+        if found.level == "exempt":
+            result["suppressions"] = [{"kind": "external"}]
+        yield result
+
+
+def _result(name: str, check: str, level: str, text: str, key: str) -> dict[str, Any]:
+    return {
+        "ruleId": check,
+        "level": _LEVELS[level],
+        "message": {"text": text},
         "locations": [
             {
                 "physicalLocation": {
@@ -74,11 +98,8 @@ def _sarif_result(audited: Audited, row: Row, finding: Finding) -> dict[str, Any
             }
         ],
         # Runs are compared by this: the same finding in the same place.
-        "partialFingerprints": {"finding/v1": f"{name}:{finding.check}:{finding.field}"},
+        "partialFingerprints": {"finding/v1": f"{name}:{check}:{key}"},
     }
-    if finding.level == "exempt":
-        result["suppressions"] = [{"kind": "external", "justification": finding.fix}]
-    return result
 
 
 def _notification(audited: Audited) -> dict[str, Any]:
@@ -102,6 +123,14 @@ def junit(report: Report) -> str:
             kind = _case(suite, audited, row)
             if kind:
                 counts[kind] += 1
+        if audited.strictness and audited.strictness.level == "deny":
+            case = ElementTree.SubElement(
+                suite, "testcase", classname=audited.name, name="plaintext"
+            )
+            text = _xml("\n".join(audited.strictness.because))
+            ElementTree.SubElement(case, "failure", message="plaintext gets in").text = text
+            counts["tests"] += 1
+            counts["failures"] += 1
         if audited.error:
             case = ElementTree.SubElement(suite, "testcase", classname=audited.name, name="read")
             ElementTree.SubElement(case, "error", message=_xml(audited.error))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from webhook.cli import _manifests
 from webhook.cli._errors import BadInputError
-from webhook.policy import checks
+from webhook.policy import checks, strictness
 from webhook.policy.settings import Settings, SettingsError, parse
 
 
@@ -21,6 +21,6 @@ def parse_settings(name: str, data: bytes) -> Settings:
     if len(documents) > 1:
         raise BadInputError(f"{name}: settings are one YAML document, not {len(documents)}")
     try:
-        return parse(documents[0] if documents else None, checks=checks.ids())
+        return parse(documents[0] if documents else None, checks=checks.ids() | strictness.ids())
     except SettingsError as error:
         raise BadInputError(f"{name}: {error}") from None

@@ -33,8 +33,10 @@ from webhook.cluster.evidence import PROXY_NOT_READY, REDIRECTION_PENDING
 from webhook.cluster.inventory import Inventory
 from webhook.cluster.judge import ORIGINS, STATES, Judge, State
 from webhook.cluster.scope import Scope
+from webhook.cluster.strictness import Policies, told
 from webhook.cluster.traffic import findings
 from webhook.policy.labels import MESHES
+from webhook.policy.strictness import CLIENT_PLAINTEXT, Accepts
 
 
 @click.command(
@@ -133,7 +135,7 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
         inventory = Inventory(cluster)
         scope = Scope(cluster, inventory, enrolment, mesh)
         targets = scope.targets(namespaces, everything=everything, mendix=mendix)
-        auditor = Auditor(inventory, Judge(read), Currency(cluster, read))
+        auditor = Auditor(inventory, Judge(read), Currency(cluster, read), Policies(cluster, read))
         with bar("auditing", len(targets)) as told:
             number = itertools.count(1)
             report = auditor.audit(
@@ -187,7 +189,7 @@ def _show(printer: Printer, report: Report) -> None:
     seen = report.traffic or None
     printer.table(
         ("NAMESPACE", "MESH", "MODE", "COVERAGE", *(["MTLS"] if seen else []), "PODS",
-         *map(str.upper, STATES)),
+         *map(str.upper, STATES), "PLAINTEXT"),
         [_row(one, [_traffic.cell(seen, one.name)] if seen else []) for one in report.namespaces],
     )  # fmt: skip
     for one in report.namespaces:
@@ -199,6 +201,8 @@ def _show(printer: Printer, report: Report) -> None:
                 _details(printer, one, row)
     if seen:
         _traffic.show(printer, seen)
+    for one in report.namespaces:
+        _plaintext(printer, one)
     if advice := _advice(report):
         printer.parts()
         printer.parts(("advice, and for how many pods: ", "bold"), (advice, ""))
@@ -236,7 +240,45 @@ def _row(one: Audited, wire: Sequence[Styled]) -> list[str | Styled]:
     mode = one.mode or "not enrolled"
     total = str(sum(one.pods.values()))
     return [Styled(one.name, "bold"), one.mesh, mode, Styled(_percent(one.coverage), style),
-            *wire, total, *numbers]  # fmt: skip
+            *wire, total, *numbers, _accepts(one)]  # fmt: skip
+
+
+_OPEN: dict[Accepts, str] = {"no": "green", "partly": "yellow", "yes": "yellow", "unknown": "dim"}
+
+
+def _accepts(one: Audited) -> Styled:
+    """Whether plaintext gets in."""
+    if one.strictness is None:
+        return Styled("-", "dim")
+    accepts = one.strictness.accepts
+    return Styled(accepts, "bold red" if one.strictness.level == "deny" else _OPEN[accepts])
+
+
+def _plaintext(printer: Printer, one: Audited) -> None:
+    """Each way in for plaintext, and its mend; and what makes clients speak it."""
+    found = one.strictness
+    if found is None:
+        return
+    if found.accepts != "no":
+        refused = found.level == "deny"
+        words = {"yes": "gets into", "partly": "gets into part of", "unknown": "may get into"}
+        exempt = " (exempt)" if found.level == "exempt" else ""
+        printer.parts()
+        printer.parts(
+            (f"{'✘' if refused else '!'} plaintext", "bold red" if refused else "yellow"),
+            (f" {words[found.accepts]} {one.name}{exempt}", "bold"),
+        )
+    for gap in found.gaps:
+        printer.parts((f"    {told(gap)}", ""))
+        printer.parts((f"      {gap.fix}", "dim"))
+    if found.accepts == "unknown":
+        for line in found.because:
+            printer.parts((f"    {line}", ""))
+    for rule in found.downgrades or ():
+        printer.parts()
+        printer.parts(("! client-plaintext", "yellow"), (f"  DestinationRule {rule.rule}", "bold"))
+        printer.parts((f"    {rule.field} is {rule.mode} for {rule.host}", ""))
+        printer.parts((f"      {CLIENT_PLAINTEXT.fix}", "dim"))
 
 
 def _pods(number: int) -> str:

@@ -6,6 +6,7 @@ import click
 
 from webhook.cli._cluster import (
     cluster_options,
+    cluster_settings,
     connect,
     interactive,
     namespaces_option,
@@ -14,9 +15,13 @@ from webhook.cli._cluster import (
 from webhook.cli._errors import BadInputError
 from webhook.cli._output import FORMATS, Printer, Styled
 from webhook.cluster import discover
+from webhook.cluster import strict as strict_
 from webhook.cluster.connection import Cluster, RefusedError
 from webhook.cluster.discover import Change, Discovery, Found
-from webhook.policy.labels import MESHES
+from webhook.cluster.judge import Judge
+from webhook.cluster.strict import Step
+from webhook.cluster.strictness import Policies
+from webhook.policy.labels import MESH_LABEL, MESHES
 from webhook.policy.validate import MODES
 
 
@@ -28,7 +33,10 @@ from webhook.policy.validate import MODES
 
     mendix-mesh discover --enrol --mesh linkerd -n mendix-apps --dry-run
 
-    Exit codes: 0 done, 2 no connection, or a right is missing.""",
+    mendix-mesh discover --enrol --strict -n mendix-apps
+
+    Exit codes: 0 done; 1 with --strict: somebody would be cut off, or a namespace can't be made
+    strict; 2 no connection, or a right is missing.""",
 )
 @namespaces_option
 @click.option("--enrol", is_flag=True, help="Label the namespaces, so that their pods join.")
@@ -40,8 +48,20 @@ from webhook.policy.validate import MODES
     "--mode", type=click.Choice(MODES),
     help="With --enrol: how strict; else warn where a namespace is new.",
 )  # fmt: skip
+@click.option(
+    "--strict", is_flag=True,
+    help="With --enrol: let them refuse plaintext too, if nobody is cut off by it.",
+)  # fmt: skip
+@click.option(
+    "--cut-off-anyway", is_flag=True,
+    help="With --strict: also where known callers would be cut off.",
+)  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="With --enrol: ask the API server, change nothing.")
 @click.option("-y", "--yes", is_flag=True, help="With --enrol: do not ask.")
+@click.option(
+    "--release-namespace", default="mendix-mesh", show_default=True, metavar="NAME",
+    help="With --strict: where mendix-mesh is installed, for its settings.",
+)  # fmt: skip
 @cluster_options
 @click.option("-o", "--output", type=click.Choice(FORMATS), default="table", show_default=True)
 def COMMAND(  # noqa: N802 - the name by which commands are found
@@ -49,18 +69,24 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
     enrol: bool,
     mesh: str | None,
     mode: str | None,
+    strict: bool,
+    cut_off_anyway: bool,
     dry_run: bool,
     yes: bool,
+    release_namespace: str,
     kubeconfig: str | None,
     context: str | None,
     output: str,
 ) -> None:
     """Find Mendix's namespaces by their custom resources, and tell which are in the mesh.
 
-    With -n only those namespaces are looked at. With --enrol those that lack it are labelled.
+    With -n only those namespaces are looked at. With --enrol those that lack it are labelled; with
+    --strict they refuse plaintext as well, after a look for callers that would be cut off.
     """
-    if not enrol and (mesh or mode or dry_run or yes):
-        raise click.UsageError("--mesh, --mode, --dry-run and --yes belong to --enrol")
+    if not enrol and (mesh or mode or strict or dry_run or yes):
+        raise click.UsageError("--mesh, --mode, --strict, --dry-run and --yes belong to --enrol")
+    if cut_off_anyway and not strict:
+        raise click.UsageError("--cut-off-anyway belongs to --strict")
     cluster = connect(kubeconfig, context)
     with told_in_one_line():
         found = discover.discover(cluster, namespaces)
@@ -74,9 +100,24 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
         changes, unclear = discover.plan(cluster, found.namespaces, mesh, mode)
         if unclear:
             raise BadInputError("; ".join(unclear))
-        _enrol(cluster, changes, yes=yes, dry_run=dry_run)
+        steps = _steps(cluster, release_namespace, found.namespaces, changes) if strict else []
+        _announce(changes, steps)
+        if not cut_off_anyway and not all(step.is_safe for step in steps):
+            click.echo(
+                "nothing is changed: bring these callers into the mesh first, or give "
+                "--cut-off-anyway",
+                err=True,
+            )
+            raise click.exceptions.Exit(1)
+        _confirm(changes, steps, yes=yes, dry_run=dry_run)
+        if changes or not steps:
+            _enrol(cluster, changes, dry_run=dry_run)
+        _make_strict(cluster, steps, dry_run=dry_run)
         if output != "table":
-            Printer(output).data({"changes": changes, "dryRun": dry_run})
+            data = {"changes": changes, "dryRun": dry_run} | ({"strict": steps} if strict else {})
+            Printer(output).data(data)
+    if any(step.blocked for step in steps):
+        raise click.exceptions.Exit(1)
 
 
 def _show(printer: Printer, found: Discovery) -> None:
@@ -105,19 +146,54 @@ def _rows(found: Found) -> list[Sequence[str | Styled]]:
     ]  # fmt: skip
 
 
-def _enrol(cluster: Cluster, changes: Sequence[Change], *, yes: bool, dry_run: bool) -> None:
-    """Show what is to be written, ask, and write it; stops at the first refusal."""
-    if not changes:
-        click.echo("nothing to do: every namespace is enrolled as asked", err=True)
-        return
+def _steps(
+    cluster: Cluster, release: str, found: Sequence[Found], changes: Sequence[Change]
+) -> list[Step]:
+    """What makes the namespaces strict, in the mesh that each has or is about to get."""
+    settings = cluster_settings(cluster, release)
+    meshes = {one.name: one.mesh for one in found}
+    meshes |= {one.name: one.labels[MESH_LABEL] for one in changes if MESH_LABEL in one.labels}
+    return strict_.plan(cluster, Judge(settings), Policies(cluster, settings), list(meshes.items()))
+
+
+def _announce(changes: Sequence[Change], steps: Sequence[Step]) -> None:
+    """Show what is to be written, and who would be cut off."""
     for change in changes:
         wanted = ", ".join(f"{key}={value}" for key, value in change.labels.items())
         before = ", ".join(f"{key}={value}" for key, value in change.before.items())
         click.echo(f"{change.name}: {wanted}" + (f" (now {before})" if before else ""), err=True)
-    if not dry_run and not yes:
-        if not interactive():
-            raise BadInputError("nobody is there to be asked: give --yes, or --dry-run")
-        click.confirm(f"Label {len(changes)} namespaces?", abort=True, err=True)
+    for step in steps:
+        if step.blocked:
+            click.echo(f"{step.name}: can't be made strict: {step.blocked}", err=True)
+        elif step.writes:
+            click.echo(f"{step.name}: {step.writes}", err=True)
+        else:
+            click.echo(f"{step.name}: refuses plaintext already", err=True)
+        for line in step.left:
+            click.echo(f"  stays open: {line}", err=True)
+        for caller in step.cut_off.callers:
+            click.echo(f"  cut off: {caller.who}: {caller.why}; {caller.mend}", err=True)
+        for line in step.cut_off.unknown:
+            click.echo(f"  could not look for {line}", err=True)
+
+
+def _confirm(changes: Sequence[Change], steps: Sequence[Step], *, yes: bool, dry_run: bool) -> None:
+    """Ask, unless nothing is to be done, or nobody wants to be asked."""
+    written = [step for step in steps if step.writes]
+    if dry_run or yes or not (changes or written):
+        return
+    if not interactive():
+        raise BadInputError("nobody is there to be asked: give --yes, or --dry-run")
+    asked = [f"label {len(changes)} namespaces"] if changes else []
+    asked += [f"make {len(written)} refuse plaintext"] if written else []
+    click.confirm(f"{' and '.join(asked).capitalize()}?", abort=True, err=True)
+
+
+def _enrol(cluster: Cluster, changes: Sequence[Change], *, dry_run: bool) -> None:
+    """Label the namespaces; stops at the first refusal."""
+    if not changes:
+        click.echo("nothing to do: every namespace is enrolled as asked", err=True)
+        return
     for number, change in enumerate(changes):
         try:
             warnings = discover.enrol(cluster, change, dry_run=dry_run)
@@ -129,3 +205,19 @@ def _enrol(cluster: Cluster, changes: Sequence[Change], *, yes: bool, dry_run: b
         click.echo(f"{change.name} {'would be' if dry_run else 'is'} labelled", err=True)
     if not dry_run:
         click.echo("pods join when they are next created; see mendix-mesh audit", err=True)
+
+
+def _make_strict(cluster: Cluster, steps: Sequence[Step], *, dry_run: bool) -> None:
+    """Write what makes the namespaces strict; stops at the first refusal."""
+    for step in steps:
+        if not step.writes:
+            continue
+        try:
+            warnings = strict_.write(cluster, step, dry_run=dry_run)
+        except RefusedError as error:
+            raise BadInputError(f"{step.name}: {error}") from None
+        for warning in warnings:
+            click.echo(f"Warning: {warning}", err=True)
+        done = "would refuse" if dry_run else "refuses"
+        late = "; pods that run already when they are restarted" if step.mesh == "linkerd" else ""
+        click.echo(f"{step.name} {done} plaintext{late}", err=True)

@@ -6,7 +6,7 @@ each different thing that is wrong, with the number of pods that have it.
 
 import datetime
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, groupby
 from typing import Literal
 
@@ -17,7 +17,8 @@ from webhook.cluster.connection import RefusedError
 from webhook.cluster.currency import Currency, Proxy, proxy_of
 from webhook.cluster.enrolment import Enrolled, Enrolment
 from webhook.cluster.inventory import BadPod, Inventory, LivePod, Namespace, Workload
-from webhook.cluster.judge import STATES, Judge, Judged, Origin, State
+from webhook.cluster.judge import STATES, Judge, Judged, Origin, State, is_outside
+from webhook.cluster.strictness import Assessment, Policies, Strictness
 from webhook.cluster.traffic import Traffic
 from webhook.policy.checks import Violation
 
@@ -75,6 +76,8 @@ class Audited(msgspec.Struct, kw_only=True):
     workloads: list[Row]
     #: Why its pods could not be read; empty where they could.
     error: str = ""
+    #: Whether plaintext gets in; None where that was not looked for.
+    strictness: Strictness | None = None
 
 
 class Report(msgspec.Struct, kw_only=True):
@@ -92,8 +95,11 @@ class Report(msgspec.Struct, kw_only=True):
 
     @property
     def is_good(self) -> bool:
-        """Whether every pod could be read, and none breaks a rule that enforce refuses."""
-        return not any(one.error for one in self.namespaces) and not any(
+        """Whether every pod could be read, and nothing breaks a rule that enforce refuses."""
+        return not any(
+            one.error or (one.strictness and one.strictness.level == "deny")
+            for one in self.namespaces
+        ) and not any(
             row.state in ("unmeshed", "partly")
             or any(finding.level == "deny" for finding in row.findings)
             for one in self.namespaces
@@ -110,22 +116,37 @@ class Target(msgspec.Struct, kw_only=True):
     enrolled: bool
     #: Why it can't be audited; empty where it can.
     error: str = ""
+    #: Its annotations, of which the injectors copy some to new pods.
+    annotations: Mapping[str, str] = {}
 
 
 def target(namespace: Namespace, enrolment: Enrolment, mesh: str) -> Target:
     """How a namespace is to be judged: as it is enrolled, else by `mesh`, as if enforced."""
     enrolled = enrolment.of(namespace)
     judged = enrolled or Enrolled(mesh, "enforce", ingress=False, since=None)
-    return Target(name=namespace.name, judged=judged, enrolled=enrolled is not None)
+    return Target(
+        name=namespace.name,
+        judged=judged,
+        enrolled=enrolled is not None,
+        annotations=namespace.annotations,
+    )
 
 
 class Auditor:
     """Audits namespaces. Raises `ClusterError` where the cluster fails, not where it forbids."""
 
-    def __init__(self, inventory: Inventory, judge: Judge, currency: Currency) -> None:
+    def __init__(
+        self,
+        inventory: Inventory,
+        judge: Judge,
+        currency: Currency,
+        policies: Policies | None = None,
+    ) -> None:
+        """Without `policies` it is not asked whether plaintext gets in."""
         self._inventory = inventory
         self._judge = judge
         self._currency = currency
+        self._policies = policies
 
     def audit(
         self,
@@ -140,7 +161,7 @@ class Auditor:
         drafts: dict[str, _Namespace] = {}
         readable = [one.name for one in targets if not one.error]
         for name, pods in self._by_namespace(readable, total, labels):
-            draft = drafts[name] = _Namespace(known[name])
+            draft = drafts[name] = _Namespace(known[name], self._assess(known[name]))
             try:
                 for pod in pods:
                     self._add(draft, pod)
@@ -148,11 +169,20 @@ class Auditor:
                 if not error.is_forbidden:
                     raise
                 draft.target.error = str(error)
+                if draft.assessment:
+                    draft.assessment.miss(str(error))
             progress(name)
         audited = [
             (drafts.get(one.name) or _Namespace(one)).finished(self._currency) for one in targets
         ]
         return summed(audited, self._currency.notes)
+
+    def _assess(self, one: Target) -> Assessment | None:
+        if self._policies is None:
+            return None
+        return self._policies.of(
+            one.name, one.judged.mesh, annotations=one.annotations, enrolled=one.enrolled
+        )
 
     def _add(self, draft: "_Namespace", pod: LivePod | BadPod) -> None:
         if isinstance(pod, BadPod):
@@ -160,7 +190,12 @@ class Auditor:
             violation = evidence.UNREADABLE.violation("", pod.why)
             draft.add(workload, pod.name, Judged("unknown", (violation,)), None)
         elif not pod.has_ended and not pod.is_leaving:
-            judged = self._judge.judge(pod, draft.target.judged)
+            reading = draft.assessment.read(pod) if draft.assessment else None
+            refuses = reading is not None and reading.accepts == "no"
+            judged = self._judge.judge(pod, draft.target.judged, refuses_plaintext=refuses)
+            if draft.assessment:
+                outside = is_outside(judged, self._judge.mesh(draft.target.judged.mesh))
+                draft.assessment.add(pod.name, reading, outside=outside)
             proxy = proxy_of(judged.pod) if judged.pod else None
             if proxy:
                 self._currency.saw(pod, proxy)
@@ -203,8 +238,9 @@ def _grouped(
 class _Namespace:
     """A namespace while its pods are being read."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, assessment: Assessment | None = None) -> None:
         self.target = target
+        self.assessment = assessment
         self._rows: dict[Workload, _Workload] = {}
 
     def add(self, workload: Workload, name: str, judged: Judged, proxy: Proxy | None) -> None:
@@ -230,6 +266,7 @@ class _Namespace:
             pods=_counts(pods),
             workloads=rows,
             error=self.target.error,
+            strictness=self.assessment.finished() if self.assessment else None,
         )
 
 

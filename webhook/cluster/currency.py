@@ -90,14 +90,14 @@ class Currency:
             where = self._settings.linkerd.control_plane_namespace
             roots = self._data("linkerd-identity-trust-roots", where).get("ca-bundle.crt", "")
             self._anchors = _digests(roots) if roots else None
-            values = _parsed(self._data("linkerd-config", where).get("values", ""))
-            return str(_at(values, "proxy", "image", "version") or values.get("linkerdVersion", ""))
+            values = parsed(self._data("linkerd-config", where).get("values", ""))
+            return str(at(values, "proxy", "image", "version") or values.get("linkerdVersion", ""))
         where = self._settings.istio.control_plane_namespace
         suffix = "" if revision == "default" else f"-{revision}"
         text = self._data(f"istio-sidecar-injector{suffix}", where).get("values", "")
-        values = _parsed(text)
-        image = str(_at(values, "global", "proxy", "image") or "")
-        return _tag(image) if "/" in image else str(_at(values, "global", "tag") or "")
+        values = parsed(text)
+        image = str(at(values, "global", "proxy", "image") or "")
+        return _tag(image) if "/" in image else str(at(values, "global", "tag") or "")
 
     def _data(self, name: str, namespace: str) -> Mapping[str, str]:
         try:
@@ -123,7 +123,7 @@ def _tag(image: str) -> str:
     return tag if colon and "/" not in tag else ""
 
 
-def _parsed(text: str) -> Mapping[str, Any]:
+def parsed(text: str) -> Mapping[str, Any]:
     """Helm values in a ConfigMap, YAML or JSON; empty where they are neither."""
     try:
         # Istio's are JSON, and long.
@@ -133,7 +133,8 @@ def _parsed(text: str) -> Mapping[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def _at(values: Any, *keys: str) -> Any:
+def at(values: Any, *keys: str) -> Any:
+    """What lies in parsed YAML below these keys; None where they lead nowhere."""
     for key in keys:
         values = values.get(key) if isinstance(values, dict) else None
     return values

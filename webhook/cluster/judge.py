@@ -4,15 +4,18 @@ import datetime
 from functools import cache
 from typing import Literal, NamedTuple
 
+import msgspec
+
 from webhook.cluster import evidence
 from webhook.cluster.enrolment import Enrolled
 from webhook.cluster.inventory import LivePod
 from webhook.policy import checks, mendix, meshes
 from webhook.policy.checks import Violation
+from webhook.policy.checks.accepts_plaintext import CHECK as ACCEPTS_PLAINTEXT
 from webhook.policy.meshes import Mesh
 from webhook.policy.request import Request
 from webhook.policy.settings import Settings
-from webhook.policy.validate import Exempted, validate
+from webhook.policy.validate import Exempted, Verdict, validate
 from webhook.policy.workload import Pod, pod_of
 
 #: meshed: the proxy is in it, works, and all traffic passes it. partly: the proxy is in it, and
@@ -59,13 +62,19 @@ class Judge:
         """The mesh of that name; another name is the mesh `unknown`'s, in which nothing is."""
         return self.meshes.get(name, self.meshes["unknown"])
 
-    def judge(self, pod: LivePod, enrolled: Enrolled) -> Judged:
-        """Judge a pod by the mesh and mode of its namespace."""
+    def judge(self, pod: LivePod, enrolled: Enrolled, *, refuses_plaintext: bool = False) -> Judged:
+        """Judge a pod by the mesh and mode of its namespace.
+
+        Where the mesh's policy is known to refuse plaintext to it, what the pod alone suggests of
+        that does not count.
+        """
         mesh = self.mesh(enrolled.mesh)
         request = Request(
             namespace=pod.namespace, object=pod, ingress=enrolled.ingress, stored=True
         )
         verdict = validate(request, mesh, enrolled.mode, self.settings, today=self._today)
+        if refuses_plaintext:
+            verdict = _without(verdict, ACCEPTS_PLAINTEXT.id)
         seen = pod_of(pod, mesh, request, final=True)
         assert seen is not None  # noqa: S101 - a pod has a pod
         broken = {violation.check for violation in verdict.violations}
@@ -85,6 +94,18 @@ class Judge:
             mendix.role(seen),
             seen,
         )
+
+
+def is_outside(judged: Judged, mesh: Mesh) -> bool:
+    """Whether no mesh stands before a pod: it did not join, or is let off joining."""
+    if judged.state != "exempt":
+        return judged.state == "unmeshed"
+    return bool(mesh.proxy_name) and judged.pod is not None and judged.pod.proxy is None
+
+
+def _without(verdict: Verdict, check: str) -> Verdict:
+    kept = tuple(one for one in verdict.violations if one.check != check)
+    return msgspec.structs.replace(verdict, violations=kept)
 
 
 def _has_proxy(pod: Pod, mesh: Mesh) -> bool:

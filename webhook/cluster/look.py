@@ -11,9 +11,11 @@ from cryptography import x509
 from webhook.cluster import certificates, probe, webhooks
 from webhook.cluster.connection import Cluster, Json, RefusedError, path
 from webhook.cluster.enrolment import Enrolled, Enrolment
-from webhook.cluster.inventory import Inventory, Namespace
+from webhook.cluster.inventory import BadPod, Inventory, Namespace
+from webhook.cluster.judge import Judge, is_outside
 from webhook.cluster.probe import Probe
 from webhook.cluster.scope import ScopeError, missing
+from webhook.cluster.strictness import Policies, Strictness
 from webhook.cluster.webhooks import INJECTORS, OURS, Entry, Service
 from webhook.policy import meshes
 from webhook.policy.meshes import Mesh
@@ -91,6 +93,9 @@ class Look:
         self._cluster = cluster
         self.settings = settings
         self._seen: dict[Any, Any] = {}
+        self._inventory = Inventory(cluster)
+        self._policies = Policies(cluster, settings)
+        self._judge = Judge(settings)
 
     def get(self, where: str) -> Json | None:
         """One object; None where there is none."""
@@ -199,6 +204,26 @@ class Look:
             )
 
         return self._once(("probe", place.name, task), ask)
+
+    def strictness(self, place: Place) -> Strictness:
+        """Whether plaintext gets into a namespace, by its policy objects and running pods."""
+
+        def read() -> Strictness:
+            enrolled = place.enrolled or Enrolled(place.mesh.name, "enforce", False, None)
+            assessment = self._policies.of(
+                place.name,
+                place.mesh.name,
+                annotations=place.namespace.annotations,
+                enrolled=place.enrolled is not None,
+            )
+            for pod in self._inventory.pods(place.name):
+                if not isinstance(pod, BadPod) and not pod.has_ended and not pod.is_leaving:
+                    judged = self._judge.judge(pod, enrolled)
+                    outside = is_outside(judged, place.mesh)
+                    assessment.add(pod.name, assessment.read(pod), outside=outside)
+            return assessment.finished()
+
+        return self._once(("strictness", place.name), read)
 
     def control_plane(self, mesh: str) -> str:
         """The namespace of a mesh's control plane."""

@@ -28,6 +28,7 @@ from webhook.cluster.metrics import Metrics
 from webhook.cluster.recorder import Recorder
 from webhook.cluster.scope import Scope, ScopeError
 from webhook.cluster.snapshot import Seen, Snapshot
+from webhook.cluster.strictness import Policies
 from webhook.cluster.traffic import Prometheus, findings
 from webhook.cluster.watch import Change, Watcher
 from webhook.policy.settings import Settings
@@ -257,7 +258,8 @@ class Sweeper:
         inventory = Inventory(self._cluster)
         scope = Scope(self._cluster, inventory, enrolment, options.mesh)
         currency = Currency(self._cluster, self._settings)
-        auditor = Auditor(inventory, Judge(self._settings), currency)
+        policies = Policies(self._cluster, self._settings)
+        auditor = Auditor(inventory, Judge(self._settings), currency, policies)
         report = auditor.audit(self._targets(scope), total=scope.total)
         if enrolment.unread:
             report.notes.append(f"enrolment is told by labels alone: {enrolment.unread}")

@@ -14,8 +14,9 @@ MOST_VIOLATIONS = 20
 def denial(verdict: Verdict) -> str:
     """Everything that is wrong at once, a line each: check, field, reason and the way out."""
     mesh = "any" if verdict.mesh == "unknown" else f"the {verdict.mesh}"
+    would = verdict.would or f"would run outside {mesh} mesh"
     denying = [violation for violation in verdict.violations if violation.level == "deny"]
-    lines = [f"{verdict.subject} would run outside {mesh} mesh:"]
+    lines = [f"{verdict.subject} {would}:"]
     lines += table(denying[:MOST_VIOLATIONS])
     if len(denying) > MOST_VIOLATIONS:
         lines.append(f"  and {len(denying) - MOST_VIOLATIONS} more")

@@ -104,6 +104,7 @@ class Lifecycle(_Fields, frozen=True, gc=False, rename="camel"):
 class ContainerPort(_Fields, frozen=True, gc=False, rename="camel"):
     """A port that a container declares; protocol defaults to TCP."""
 
+    name: str | None = None
     container_port: int = 0
     protocol: str | None = None
 

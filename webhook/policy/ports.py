@@ -27,6 +27,11 @@ def parse(text: str) -> tuple[Ranges, list[str]]:
     return tuple(ranges), odd
 
 
+def shown(text: str) -> list[str]:
+    """The ports and ranges of a list, each as it is shown; odd parts are left out."""
+    return [_show(span) for span in parse(text)[0]]
+
+
 def _number(text: str) -> int | None:
     stripped = text.strip()
     if len(stripped) > 5 or not (stripped.isascii() and stripped.isdecimal()):

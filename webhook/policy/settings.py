@@ -103,7 +103,9 @@ class Exemption(_Selected, frozen=True, kw_only=True, rename="camel"):
 class LevelChange(_Selected, frozen=True, kw_only=True, rename="camel"):
     """Another level for a check, for all pods or some."""
 
-    check: Annotated[CheckId, Meta(description="Id of the check.")]
+    check: Annotated[
+        CheckId, Meta(description="Id of the check: one of checks.md, or of policies, strict.md.")
+    ]
     level: Annotated[
         Literal["deny", "advise"], Meta(description="deny refuses the pod, advise only warns.")
     ]

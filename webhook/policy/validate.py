@@ -1,7 +1,7 @@
 """Whether an object may be stored: every check, then levels, exemptions and the mode."""
 
 import datetime
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import msgspec
@@ -44,6 +44,12 @@ class Verdict(msgspec.Struct, frozen=True):
     subject: str = ""
     violations: tuple[Violation, ...] = ()
     exempted: tuple[Exempted, ...] = ()
+    #: What the object would do, in words; empty for a pod, which would run outside the mesh.
+    would: str = ""
+
+    def about(self, would: str) -> "Verdict":
+        """The same verdict about an object that is no pod's."""
+        return msgspec.structs.replace(self, would=would)
 
     @property
     def allowed(self) -> bool:
@@ -87,12 +93,22 @@ def validate(
             one.today = today
     found = find(pod, mesh, settings)
     if pod.old is not None:
-        found = _worse(found, find(pod.old, mesh, settings))
+        found = worse(found, find(pod.old, mesh, settings))
     if not found:
         return Verdict("admitted", mesh.name, mode)
     denies = not pod.template or request.operation == "CREATE" or request.template_changed
     subject = _subject(obj.kind, obj.metadata, pod, created=request.operation == "CREATE")
-    return _weigh(found, pod, mesh, mode, settings, denies, subject, request.namespace)
+    return weigh(
+        found,
+        pod.labels,
+        pod.today,
+        mesh.name,
+        mode,
+        settings,
+        denies=denies,
+        subject=subject,
+        namespace=request.namespace,
+    )
 
 
 def find(pod: Pod, mesh: Mesh, settings: Settings) -> list[Violation]:
@@ -106,7 +122,7 @@ def find(pod: Pod, mesh: Mesh, settings: Settings) -> list[Violation]:
     return found
 
 
-def _worse(found: list[Violation], before: list[Violation]) -> list[Violation]:
+def worse(found: list[Violation], before: list[Violation]) -> list[Violation]:
     """What was not there before, or has got further values, say ports, since."""
     known: dict[tuple[str, str], set[str]] = {}
     for violation in before:
@@ -119,22 +135,28 @@ def _worse(found: list[Violation], before: list[Violation]) -> list[Violation]:
     ]
 
 
-def _weigh(
+def weigh(
     found: Iterable[Violation],
-    pod: Pod,
-    mesh: Mesh,
+    labels: Mapping[str, str],
+    today: datetime.date,
+    mesh: str,
     mode: Mode,
     settings: Settings,
+    *,
     denies: bool,
     subject: str,
     namespace: str,
 ) -> Verdict:
-    """Apply levels and exemptions, then let the mode decide."""
-    levelled = [_at_level(violation, settings, namespace, pod) for violation in found]
+    """Apply levels and exemptions, then let the mode decide.
+
+    `labels` are those of what is judged, by which settings select; `denies` says whether enforce
+    may refuse it, and not only warn.
+    """
+    levelled = [_at_level(violation, settings, namespace, labels) for violation in found]
     kept: list[Violation] = []
     exempted: list[Exempted] = []
     for violation in _once(levelled):
-        exemption = settings.exemption(violation.check, namespace, pod.labels, pod.today)
+        exemption = settings.exemption(violation.check, namespace, labels, today)
         if exemption:
             exempted.append(Exempted(violation, exemption))
         else:
@@ -144,16 +166,18 @@ def _weigh(
         outcome = _OUTCOMES[mode] if denies or mode == "audit" else "warned"
     elif any(done.violation.level == "deny" for done in exempted):
         outcome = "exempt"
-    return Verdict(outcome, mesh.name, mode, subject, tuple(kept), tuple(exempted))
+    return Verdict(outcome, mesh, mode, subject, tuple(kept), tuple(exempted))
 
 
 _OUTCOMES: dict[Mode, Outcome] = {"enforce": "denied", "warn": "warned", "audit": "audited"}
 
 
-def _at_level(violation: Violation, settings: Settings, namespace: str, pod: Pod) -> Violation:
+def _at_level(
+    violation: Violation, settings: Settings, namespace: str, labels: Mapping[str, str]
+) -> Violation:
     if not settings.levels:
         return violation
-    level = settings.level_of(violation.check, violation.level, namespace, pod.labels)
+    level = settings.level_of(violation.check, violation.level, namespace, labels)
     if level == violation.level:
         return violation
     return msgspec.structs.replace(violation, level=level)
@@ -162,7 +186,10 @@ def _at_level(violation: Violation, settings: Settings, namespace: str, pod: Pod
 def _once(found: list[Violation]) -> list[Violation]:
     """Leave out "no proxy" where another violation, which stands, is the reason for it."""
     entries = checks.all_checks()
-    if any(v.level == "deny" and entries[v.check].check.explains_absence for v in found):
+    if any(
+        v.level == "deny" and (entry := entries.get(v.check)) and entry.check.explains_absence
+        for v in found
+    ):
         return [violation for violation in found if violation.check != "proxy-missing"]
     return found
 

@@ -158,3 +158,33 @@ objectSelector: {}
   resources: [jobs, cronjobs]
   scope: Namespaced
 {{- end }}
+
+{{/*
+"mendix-mesh.policies": the rules for a mesh's own policy objects. Called with the mesh. Deletions
+are not among them: a namespace that goes takes its objects along, whether we answer or not.
+*/}}
+{{- define "mendix-mesh.policies" -}}
+{{- if eq . "linkerd" -}}
+- operations: [CREATE, UPDATE]
+  apiGroups: [policy.linkerd.io]
+  apiVersions: ["*"]
+  resources: [servers, serverauthorizations, authorizationpolicies]
+  scope: Namespaced
+- operations: [CREATE, UPDATE]
+  apiGroups: [""]
+  apiVersions: [v1]
+  resources: [namespaces]
+  scope: Cluster
+{{- else if ne . "unknown" -}}
+- operations: [CREATE, UPDATE]
+  apiGroups: [security.istio.io]
+  apiVersions: ["*"]
+  resources: [peerauthentications]
+  scope: Namespaced
+- operations: [CREATE, UPDATE]
+  apiGroups: [networking.istio.io]
+  apiVersions: ["*"]
+  resources: [destinationrules]
+  scope: Namespaced
+{{- end -}}
+{{- end }}

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from tests.unit.cluster import mendix
+from tests.unit.cluster import mendix, policies
 from tests.unit.cluster.world import BEFORE, World, meshed, owned, unmeshed
 from webhook.cli import main
 from webhook.version import VERSION
@@ -402,3 +402,30 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as made:
         for each, ending in FORMATS.items():
             (GOLDEN / f"story.{ending}").write_text(output(each, Path(made)))
+
+
+def test_plaintext_that_the_settings_refuse_fails_in_every_format(tmp_path: Path) -> None:
+    world = World()
+    world.install()
+    demanded = "levels: [{check: plaintext-accepted, level: deny, reason: none}]"
+    world.config_map("mendix-mesh", "mendix-mesh-settings", settings_yaml=demanded)
+    world.namespace("mendix", "istio")
+    table = run(world, tmp_path)
+    assert table.exit_code == 1
+    assert "✘ plaintext gets into mendix" in table.stdout
+    (result,) = json.loads(run(world, tmp_path, "-o", "sarif").stdout)["runs"][0]["results"]
+    assert (result["ruleId"], result["level"]) == ("plaintext-accepted", "error")
+    junit = ElementTree.fromstring(run(world, tmp_path, "-o", "junit").stdout)
+    assert junit.get("failures") == "1"
+
+
+def test_a_rule_that_makes_clients_speak_plaintext_is_shown(tmp_path: Path) -> None:
+    world = World()
+    world.install()
+    world.namespace("mendix", "istio")
+    policies.peer(world, "mendix", "all", "STRICT")
+    policies.rule(world, "mendix", "shop", "shop", "DISABLE")
+    outcome = run(world, tmp_path)
+    assert outcome.exit_code == 0
+    assert "! client-plaintext  DestinationRule mendix/shop" in outcome.stdout
+    assert "plaintext gets" not in outcome.stdout

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.unit.cluster import mendix
-from tests.unit.cluster.world import LABELLED, MESH, MODE, Json, World
+from tests.unit.cluster import mendix, policies
+from tests.unit.cluster.world import LABELLED, MESH, MODE, Json, World, unmeshed
 from webhook.cli import main
 
 AT = "mendix-mesh.io/enrolled-at"
@@ -270,3 +270,102 @@ def test_what_is_to_be_done_comes_as_json_too(world: World, tmp_path: Path) -> N
         "changes": [{"name": "apps", "labels": {MESH: "istio", MODE: "warn"}, "before": {}}],
         "dryRun": True,
     }
+
+
+POLICY = "config.linkerd.io/default-inbound-policy"
+PEER = f"{policies.ISTIO}/v1/namespaces/apps/peerauthentications/default"
+
+
+def strict(world: World, folder: Path, *arguments: str, mesh: str = "istio") -> Result:
+    given = ("--enrol", "--strict", "--mesh", mesh, "-n", "apps", *arguments)
+    return run(world, folder, *given)
+
+
+def test_strict_gives_istio_s_namespaces_a_policy(world: World, tmp_path: Path) -> None:
+    policies.define(world)
+    outcome = strict(world, tmp_path, "-y")
+    assert outcome.exit_code == 0, outcome.output
+    assert world.objects[PEER]["spec"] == {"mtls": {"mode": "STRICT"}}
+    assert labels(world, "apps")[MESH] == "istio"
+    assert "apps: PeerAuthentication apps/default with mode STRICT" in outcome.stderr
+    assert "apps refuses plaintext" in outcome.stderr
+    again = strict(world, tmp_path, "-y")
+    assert (again.exit_code, "apps: refuses plaintext already" in again.stderr) == (0, True)
+
+
+def test_strict_gives_linkerd_s_namespaces_the_annotation(world: World, tmp_path: Path) -> None:
+    outcome = strict(world, tmp_path, "-y", mesh="linkerd")
+    assert outcome.exit_code == 0, outcome.output
+    assert labels(world, "apps")[POLICY] == "all-authenticated"
+    assert "stays open: pods that run already, until they are restarted" in outcome.stderr
+
+
+def test_strict_changes_nothing_where_somebody_would_be_cut_off(
+    world: World, tmp_path: Path
+) -> None:
+    policies.define(world)
+    world.pod("apps", "old", unmeshed("istio"))
+    outcome = strict(world, tmp_path, "-y")
+    assert outcome.exit_code == 1
+    assert "  cut off: Pod apps/old: is in the namespace and not in the mesh" in outcome.stderr
+    assert "give --cut-off-anyway" in outcome.stderr
+    assert PEER not in world.objects
+    assert labels(world, "apps") == {}
+    assert strict(world, tmp_path, "-y", "--cut-off-anyway").exit_code == 0
+    assert PEER in world.objects
+
+
+def test_strict_does_not_go_on_where_it_could_not_look(world: World, tmp_path: Path) -> None:
+    policies.define(world)
+    world.forbidden = ["/api/v1/namespaces/apps/services"]
+    outcome = strict(world, tmp_path, "-y")
+    assert outcome.exit_code == 1
+    assert "could not look for Services that are reached from outside" in outcome.stderr
+    assert PEER not in world.objects
+
+
+def test_a_dry_run_of_strict_changes_nothing(world: World, tmp_path: Path) -> None:
+    policies.define(world)
+    outcome = strict(world, tmp_path, "--dry-run", "-o", "json")
+    assert outcome.exit_code == 0
+    assert PEER not in world.objects
+    (step,) = json.loads(outcome.stdout)["strict"]
+    assert (step["name"], step["mesh"], step["cut_off"]) == (
+        "apps", "istio", {"callers": [], "unknown": []},
+    )  # fmt: skip
+    assert "apps would refuse plaintext" in outcome.stderr
+
+
+def test_a_policy_that_is_there_is_never_changed(world: World, tmp_path: Path) -> None:
+    policies.define(world)
+    policies.peer(world, "apps", "loose", "PERMISSIVE")
+    outcome = strict(world, tmp_path, "-y")
+    assert outcome.exit_code == 1
+    assert "kubectl -n apps patch peerauthentication loose" in outcome.stderr
+    assert PEER not in world.objects
+
+
+def test_what_stays_open_under_a_strict_policy_is_told(world: World, tmp_path: Path) -> None:
+    policies.define(world)
+    ports = {"8900": {"mode": "PERMISSIVE"}}
+    selector = {"matchLabels": {"app": "shop"}}
+    policies.peer(world, "apps", "metrics", "UNSET", selector=selector, portLevelMtls=ports)
+    outcome = strict(world, tmp_path, "-y")
+    assert outcome.exit_code == 0, outcome.output
+    assert (
+        "stays open: PeerAuthentication apps/metrics: spec.portLevelMtls[8900].mode is PERMISSIVE"
+        in outcome.stderr
+    )
+
+
+def test_without_istio_there_is_nothing_to_write(world: World, tmp_path: Path) -> None:
+    outcome = strict(world, tmp_path, "-y")
+    assert outcome.exit_code == 1
+    assert "there is no security.istio.io" in outcome.stderr
+
+
+@pytest.mark.parametrize("option", ["--strict", "--cut-off-anyway"])
+def test_the_options_of_strict_need_what_they_belong_to(
+    world: World, tmp_path: Path, option: str
+) -> None:
+    assert run(world, tmp_path, option).exit_code == 2

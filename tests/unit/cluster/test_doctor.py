@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from tests.cluster.certificates import Authority
+from tests.unit.cluster import policies
 from tests.unit.cluster.apiserver import Reply, status
 from tests.unit.cluster.hospital import MUTATING, Hospital, bundle
-from tests.unit.cluster.world import unmeshed
+from tests.unit.cluster.world import meshed, unmeshed
 from webhook.cluster.connection import ClusterError
 from webhook.cluster.doctor import Diagnosis, all_findings, examine
 from webhook.cluster.enrolment import Enrolment
@@ -228,3 +229,55 @@ def test_every_finding_says_what_it_means_how_to_mend_it_and_where_the_rule_is_f
     for entry in all_findings().values():
         assert all((entry.symptom.means, entry.symptom.mend, entry.symptom.source))
         assert set(entry.symptom.meshes) <= {"linkerd", "istio", "ambient", "unknown"}
+
+
+DEMANDED = Settings(
+    levels=[LevelChange(check="plaintext-accepted", level="deny", reason="none gets in")]
+)
+
+
+@pytest.mark.parametrize(
+    ("mode", "settings", "severity"),
+    [(None, None, None), ("STRICT", DEMANDED, None), (None, DEMANDED, "error"),
+     ("PERMISSIVE", DEMANDED, "error")],
+)  # fmt: skip
+def test_plaintext_is_a_finding_where_the_settings_say_so(
+    diagnose: Examine, mode: str | None, settings: Settings | None, severity: str | None
+) -> None:
+    hospital = Hospital("ambient")
+    if mode:
+        policies.peer(hospital, "mendix", "all", mode)
+    found = diagnose(hospital, "mendix", settings=settings).findings
+    severities = [one.severity for one in found if one.id == "plaintext-accepted"]
+    assert severities == ([severity] if severity else [])
+
+
+def test_plaintext_that_gets_in_in_part_is_a_warning(diagnose: Examine) -> None:
+    hospital = Hospital("ambient")
+    policies.peer(hospital, "mendix", "all", "STRICT")
+    pod = meshed("ambient")
+    pod["metadata"]["labels"]["app"] = "shop"
+    hospital.pod("mendix", "shop", pod)
+    selector = {"matchLabels": {"app": "shop"}}
+    policies.peer(hospital, "mendix", "loose", "PERMISSIVE", selector=selector)
+    found = diagnose(hospital, "mendix").findings
+    (one,) = [one for one in found if one.id == "plaintext-accepted"]
+    assert one.severity == "warning"
+    assert one.evidence == "all ports of shop: PeerAuthentication mendix/loose is PERMISSIVE"
+
+
+def test_a_rule_that_makes_clients_speak_plaintext(diagnose: Examine) -> None:
+    hospital = Hospital("ambient")
+    policies.rule(hospital, "mendix", "shop", "shop", "DISABLE")
+    found = diagnose(hospital, "mendix").findings
+    (one,) = [one for one in found if one.id == "client-plaintext"]
+    assert one.evidence == (
+        "DestinationRule mendix/shop: spec.trafficPolicy.tls.mode is DISABLE for shop"
+    )
+
+
+def test_policies_that_must_not_be_read_are_told(diagnose: Examine) -> None:
+    hospital = Hospital("ambient")
+    hospital.forbidden = ["/apis/security.istio.io", "/apis/networking.istio.io"]
+    unseen = {one.id for one in diagnose(hospital, "mendix").unseen}
+    assert unseen == {"plaintext-accepted", "client-plaintext"}

@@ -132,10 +132,7 @@ class World:
             return Reply() if gone else status(404, "NotFound", "gone")
         body = json.loads(asked.body)
         if asked.method == "POST":
-            where = f"{url.path}/{body['metadata']['name']}"
-            if where in self.objects:
-                return status(409, "AlreadyExists", f"{where} already exists")
-            return Reply(201, body if "dryRun" in query else self.add(where, body))
+            return self._create(f"{url.path}/{body['metadata']['name']}", body, query)
         stored = copy.deepcopy(self.objects.get(url.path))
         if asked.method == "PATCH":
             applied = "apply" in asked.headers["Content-Type"]
@@ -147,6 +144,13 @@ class World:
             self.add(url.path, stored)
         warning = self.warnings.get(url.path)
         return Reply(body=stored, headers={"Warning": f'299 - "{warning}"'} if warning else {})
+
+    def _create(self, path: str, body: Json, query: dict[str, str]) -> Reply:
+        if path in self.objects:
+            return status(409, "AlreadyExists", f"{path} already exists")
+        if "dryRun" not in query:
+            self.add(path, body)
+        return Reply(201, body)
 
     def _get(self, path: str, query: dict[str, str]) -> Reply:
         if path in self.objects:
@@ -192,7 +196,11 @@ def _is_in(where: str, collection: str) -> bool:
 
 def _selected(obj: Json, query: dict[str, str]) -> bool:
     labels = obj["metadata"].get("labels") or {}
-    for part in filter(None, query.get("labelSelector", "").split(",")):
+    selector = query.get("labelSelector", "")
+    if " in (" in selector:
+        key, _, values = selector.rstrip(")").partition(" in (")
+        return labels.get(key) in values.split(",")
+    for part in filter(None, selector.split(",")):
         key, _, value = part.partition("=")
         if labels.get(key) != value:
             return False

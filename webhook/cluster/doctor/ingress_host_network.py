@@ -14,7 +14,8 @@ SYMPTOM = Symptom(
     mend="run the controller without hostNetwork (RKE2 has it by default), and in the mesh",
     source="linkerd.io tasks/using-ingress; istio pkg/kube/inject/inject.go injectRequired",
 )
-_CONTROLLERS = (
+#: Names of ingress controllers in the usual label.
+CONTROLLERS = (
     "ingress-nginx",
     "rke2-ingress-nginx",
     "nginx-ingress",
@@ -25,7 +26,7 @@ _CONTROLLERS = (
 
 def find(look: Look, place: Place) -> Iterator[Evidence]:
     """Yield each namespace in which a controller's pods are on the nodes' network."""
-    names = ",".join(_CONTROLLERS)
+    names = ",".join(CONTROLLERS)
     pods = look.objects(path("v1", "pods"), labels=f"app.kubernetes.io/name in ({names})")
     hosted = [one["metadata"] for one in pods if one["spec"].get("hostNetwork")]
     for namespace in sorted({meta["namespace"] for meta in hosted}):

@@ -83,7 +83,7 @@ _HARMLESS_ENV = (
 _GUARDED_ENV = ("LINKERD2_PROXY_", "_pod_", "_l5d_", "LD_")
 #: Default inbound policies that take in no client without a mesh identity (cli/cmd/doc.go); an
 #: unknown one is ignored by the policy controller, so that the mesh's default holds.
-_CLOSED_POLICIES = ("all-authenticated", "cluster-authenticated", "deny")
+CLOSED_POLICIES = ("all-authenticated", "cluster-authenticated", "deny")
 #: Annotations that end up in the ports that linkerd-init does not redirect: it leaves the proxy's
 #: own control and admin ports alone, and a proxy without tap serves nothing on the former.
 _SKIP_ANNOTATIONS = {
@@ -447,16 +447,16 @@ class Linkerd(Mesh):
             return  # an update that loosens it is `forsaken`
         level: Level | None = None
         fix = ""
-        if wanted in _CLOSED_POLICIES:
+        if wanted in CLOSED_POLICIES:
             level, fix = "deny", f"set it to {wanted}, as settings.linkerd.inboundPolicy demands"
         policy = pod.annotations.get(INBOUND_POLICY)
         if policy is not None:
-            if policy not in _CLOSED_POLICIES:
+            if policy not in CLOSED_POLICIES:
                 yield Spot(annotation(INBOUND_POLICY), (policy,), "", fix, level)
         elif pod.proxy:
             name = "LINKERD2_PROXY_INBOUND_DEFAULT_POLICY"
             policy = pod.proxy.env.get(name, "")
-            if policy not in _CLOSED_POLICIES:
+            if policy not in CLOSED_POLICIES:
                 yield Spot(pod.proxy.field(f"env[{name}]"), (policy,), "", fix, level)
 
     def ignored_labels(self, pod: Pod) -> Iterator[Spot]:

@@ -1,0 +1,50 @@
+"""What the chart renders for namespaces that refuse plaintext."""
+
+import pytest
+
+from tests.chart import helm
+from tests.chart.test_webhook_configurations import FULL
+
+NAMED = {"name": "shop", "mesh": "istio", "strict": True}
+ISTIO = {"security.istio.io": ["peerauthentications"], "networking.istio.io": ["destinationrules"]}
+LINKERD = {
+    "policy.linkerd.io": ["servers", "serverauthorizations", "authorizationpolicies"],
+    "": ["namespaces"],
+}
+
+
+@pytest.mark.parametrize("mesh", ["istio", "ambient"])
+def test_a_strict_namespace_gets_a_peer_authentication(mesh: str) -> None:
+    values = {"namespaces": [{**NAMED, "mesh": mesh}, {"name": "crm", "mesh": mesh}]}
+    found = helm.render(values).one("PeerAuthentication")
+    assert found["apiVersion"] == "security.istio.io/v1"
+    assert found["metadata"]["namespace"] == "shop"
+    assert found["spec"] == {"mtls": {"mode": "STRICT"}}
+
+
+def test_without_one_none_is_rendered() -> None:
+    assert helm.render(FULL).of_kind("PeerAuthentication") == []
+
+
+def test_linkerd_s_way_is_told() -> None:
+    with pytest.raises(helm.RefusalError, match="all-authenticated, or run mendix-mesh discover"):
+        helm.render({"namespaces": [{**NAMED, "mesh": "linkerd"}]})
+
+
+@pytest.mark.parametrize("reviewed", [False, True])
+def test_policies_are_reviewed_only_where_that_is_asked_for(reviewed: bool) -> None:
+    rendered = helm.render({**FULL, "reviewMeshPolicies": reviewed})
+    for entry in rendered.one("ValidatingWebhookConfiguration")["webhooks"]:
+        mesh = entry["clientConfig"]["service"]["path"].split("/")[2]
+        wanted = {"linkerd": LINKERD, "unknown": {}}.get(mesh, ISTIO) if reviewed else {}
+        found = {
+            group: rule["resources"]
+            for rule in entry["rules"]
+            for group in rule["apiGroups"]
+            if group.endswith(("istio.io", "linkerd.io")) or rule["scope"] == "Cluster"
+        }
+        assert found == wanted
+        for rule in entry["rules"]:
+            # What is deleted with its namespace must not wait for us.
+            assert "DELETE" not in rule["operations"]
+            assert (rule["scope"] == "Cluster") == (rule["resources"] == ["namespaces"])

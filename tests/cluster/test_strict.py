@@ -1,0 +1,221 @@
+"""Refusing plaintext, on the real API server: audit, discover --enrol --strict, chart, webhook.
+
+Istio's CRDs are its own; Linkerd's are a stand-in.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster import command
+from tests.cluster.api import Json, Refused, wait_for
+from tests.cluster.command import Command
+from tests.cluster.mesh import MESH_LABEL, MODE_LABEL, MeshCluster, configured
+from tests.cluster.plane import ControlPlane
+from tests.cluster.test_audit import only
+from tests.cluster.test_strictness_istio import policy
+from tests.cluster.workloads import pod
+from tests.standins import linkerd_policy, mendix
+from tests.standins import mendix_manifests as manifests
+
+ANNOTATION = "config.linkerd.io/default-inbound-policy"
+LEVELS = [
+    {"check": check, "level": "deny", "reason": "no plaintext"}
+    for check in ("plaintext-accepted", "client-plaintext")
+]
+
+
+@pytest.fixture(scope="module")
+def linkerd_crds(plane: ControlPlane) -> None:
+    for definition in linkerd_policy.custom_resource_definitions():
+        plane.api.create(definition)
+        plane.kubectl("wait", "--for=condition=Established", "crd", definition["metadata"]["name"])
+
+
+@pytest.fixture(scope="module")
+def cluster(mesh_cluster: MeshCluster, istio_crds: None, linkerd_crds: None) -> MeshCluster:
+    return mesh_cluster
+
+
+@pytest.fixture(scope="module")
+def auditor(cluster: MeshCluster) -> Command:
+    """The command with the rights of docs/rbac.yaml."""
+    return command.as_account(cluster.plane, "mendix-mesh-enroller", "mendix-mesh-strict")
+
+
+@pytest.fixture(scope="module")
+def guarded(cluster: MeshCluster) -> Iterator[MeshCluster]:
+    """The release as it is where nothing may let plaintext in, with a namespace made strict."""
+    api = cluster.api
+    named = cluster.plane.new_namespace("named")
+    probe = cluster.enrol("enforce", mesh="istio")
+
+    def refuses() -> bool:
+        try:
+            api.create(policy(probe, "probe", "PERMISSIVE"), dry_run=True)
+        except Refused:
+            return True
+        return False
+
+    values = {
+        "reviewMeshPolicies": True,
+        "settings": {"levels": LEVELS},
+        "namespaces": [{"name": named, "mesh": "istio", "strict": True}],
+    }
+    with configured(cluster, values, refuses):
+        found = api.get("PeerAuthentication", "mendix-mesh", named)
+        assert found["spec"] == {"mtls": {"mode": "STRICT"}}
+        yield cluster
+
+
+def strictness(auditor: Command, namespace: str) -> Json:
+    found: Json = only(auditor.audit("-n", namespace))["strictness"]
+    return found
+
+
+def test_audit_says_whether_plaintext_gets_in(cluster: MeshCluster, auditor: Command) -> None:
+    where = cluster.enrol("enforce", mesh="ambient")
+    cluster.api.create(pod(where, "shop", labels={"app": "shop"}))
+    # As the node's agent does.
+    redirected = {"metadata": {"annotations": {"ambient.istio.io/redirection": "enabled"}}}
+    cluster.api.patch("Pod", "shop", where, redirected)
+    found = strictness(auditor, where)
+    assert (found["accepts"], found["unread"]) == ("yes", [])
+    cluster.api.create(policy(where, "all", "STRICT"))
+    selector = {"matchLabels": {"app": "shop"}}
+    ports = {"8900": {"mode": "PERMISSIVE"}}
+    cluster.api.create(policy(where, "metrics", None, selector=selector, portLevelMtls=ports))
+    found = strictness(auditor, where)
+    assert found["accepts"] == "partly"
+    assert found["because"] == [
+        f"port 8900 of shop: PeerAuthentication {where}/metrics is PERMISSIVE for port 8900"
+    ]
+    table = auditor("audit", "-n", where, codes=(0, 1)).out
+    assert "PLAINTEXT" in table.splitlines()[0]
+    assert f"plaintext gets into part of {where}" in table
+
+
+def test_audit_reads_linkerd_s_policies(cluster: MeshCluster, auditor: Command) -> None:
+    where = cluster.enrol("enforce")
+    cluster.api.create(pod(where, "shop", annotations={ANNOTATION: "all-authenticated"}))
+    server = {"podSelector": {}, "port": 8080}
+    cluster.api.create(linkerd_policy.policy("Server", where, "http", **server))
+    reference = {"kind": "Server", "name": "http"}
+    opening = linkerd_policy.policy("AuthorizationPolicy", where, "all", targetRef=reference,
+                                    requiredAuthenticationRefs=[])  # fmt: skip
+    cluster.api.create(opening)
+    found = strictness(auditor, where)
+    assert found["accepts"] == "partly"
+    assert (
+        "port 8080 of shop: AuthorizationPolicy all lets any client use Server http"
+        in (found["because"])
+    )
+
+
+def test_strict_enrols_when_nobody_is_cut_off(cluster: MeshCluster, auditor: Command) -> None:
+    mendix.install_crds(cluster.api)
+    where = cluster.plane.new_namespace("mendix")
+    cluster.api.create(manifests.operator_configuration(where))
+    cluster.api.create(pod(where, "old"))
+    arguments = ("discover", "--enrol", "--strict", "--mesh", "istio", "-n", where, "--yes")
+    refused = auditor(*arguments, codes=(1,))
+    assert f"cut off: Pod {where}/old" in refused.err
+    assert MESH_LABEL not in cluster.api.get("Namespace", where)["metadata"]["labels"]
+    cluster.api.delete("Pod", "old", where, grace=0)
+    done = auditor(*arguments)
+    assert "could not look" not in done.err
+    stored = cluster.api.get("PeerAuthentication", "default", where)
+    assert stored["spec"] == {"mtls": {"mode": "STRICT"}}
+    assert strictness(auditor, where)["accepts"] == "no"
+
+
+def test_strict_annotates_a_namespace_of_linkerd(cluster: MeshCluster, auditor: Command) -> None:
+    mendix.install_crds(cluster.api)
+    where = cluster.plane.new_namespace("mendix")
+    cluster.api.create(manifests.operator_configuration(where))
+    auditor("discover", "--enrol", "--strict", "--mesh", "linkerd", "-n", where, "--yes")
+    made = cluster.api.create(pod(where, "shop"))
+    # The injector copies it to every new pod.
+    assert made["metadata"]["annotations"][ANNOTATION] == "all-authenticated"
+    assert strictness(auditor, where)["accepts"] == "no"
+
+
+def test_unless_asked_for_the_webhook_leaves_policies_alone(cluster: MeshCluster) -> None:
+    where = cluster.enrol("enforce", mesh="istio")
+    cluster.api.create(policy(where, "loose", "PERMISSIVE"))
+    assert cluster.api.warnings == []
+
+
+def test_a_policy_that_lets_plaintext_in_is_refused(guarded: MeshCluster) -> None:
+    api, where = guarded.api, guarded.enrol("enforce", mesh="istio")
+    with pytest.raises(Refused) as refused:
+        api.create(policy(where, "loose", "PERMISSIVE"))
+    assert (
+        "peerauthentication loose would weaken mutual TLS:\n"
+        "  plaintext-accepted  spec.mtls.mode  lets clients without mutual TLS in (PERMISSIVE); "
+        "set it to STRICT"
+    ) in str(refused.value)
+    api.create(policy(where, "all", "STRICT"))
+    with pytest.raises(Refused, match="no longer keeps plaintext out"):
+        api.patch("PeerAuthentication", "all", where, {"spec": {"mtls": None}})
+    api.delete("PeerAuthentication", "all", where)
+    rule = {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "DestinationRule",
+        "metadata": {"name": "shop", "namespace": where},
+        "spec": {"host": "shop", "trafficPolicy": {"tls": {"mode": "DISABLE"}}},
+    }
+    with pytest.raises(Refused, match="client-plaintext"):
+        api.create(rule)
+
+
+def test_in_warn_it_is_let_in_with_a_warning(guarded: MeshCluster) -> None:
+    where = guarded.enrol("warn", mesh="ambient")
+    guarded.api.create(policy(where, "loose", "DISABLE"))
+    (warning,) = guarded.api.warnings
+    assert "plaintext-accepted" in warning
+
+
+def test_linkerd_s_policies_and_annotation_are_guarded(guarded: MeshCluster) -> None:
+    api, where = guarded.api, guarded.enrol("enforce")
+    with pytest.raises(Refused, match="accessPolicy"):
+        api.create(linkerd_policy.policy("Server", where, "http", podSelector={}, port=8080,
+                                         accessPolicy="all-unauthenticated"))  # fmt: skip
+    granted = {"server": {"name": "http"}, "client": {"unauthenticated": True}}
+    with pytest.raises(Refused, match="without mutual TLS in"):
+        api.create(linkerd_policy.policy("ServerAuthorization", where, "all", **granted))
+    api.patch("Namespace", where, None, annotated("all-authenticated"))
+    with pytest.raises(Refused, match="no longer keeps plaintext out"):
+        api.patch("Namespace", where, None, annotated(None))
+    with pytest.raises(Refused, match="all-unauthenticated"):
+        api.patch("Namespace", where, None, annotated("all-unauthenticated"))
+    # The way out, as for pods: its own mode.
+    api.patch("Namespace", where, None, {"metadata": {"labels": {MODE_LABEL: "warn"}}})
+    wait_for(lambda: loosened(guarded, where), why="warn to hold")
+
+
+def annotated(policy_: str | None) -> Json:
+    return {"metadata": {"annotations": {ANNOTATION: policy_}}}
+
+
+def loosened(cluster: MeshCluster, where: str) -> bool:
+    try:
+        cluster.api.patch("Namespace", where, None, annotated("all-unauthenticated"))
+    except Refused:
+        return False
+    return True
+
+
+def test_a_namespace_with_guarded_policies_can_be_deleted(guarded: MeshCluster) -> None:
+    where = guarded.enrol("enforce", mesh="istio")
+    guarded.api.create(policy(where, "all", "STRICT"))
+    guarded.api.delete("Namespace", where)
+
+    def gone() -> bool:
+        try:
+            guarded.api.get("Namespace", where)
+        except Refused as refused:
+            return refused.status.get("reason") == "NotFound"
+        return False
+
+    wait_for(gone, seconds=60, why="the namespace to go")

@@ -1,0 +1,46 @@
+"""A stand-in for Linkerd's policy CRDs: their names and versions, with any content.
+
+Linkerd's chart, which has the real ones, can't be had here. Nothing reads the objects but us.
+"""
+
+from typing import Any
+
+Json = dict[str, Any]
+
+GROUP = "policy.linkerd.io"
+#: Kind -> its plural, and the version that Linkerd stores (charts/linkerd-crds, edge-26.8.3).
+KINDS = {
+    "Server": ("servers", "v1beta3"),
+    "ServerAuthorization": ("serverauthorizations", "v1beta1"),
+    "AuthorizationPolicy": ("authorizationpolicies", "v1alpha1"),
+    "MeshTLSAuthentication": ("meshtlsauthentications", "v1alpha1"),
+    "NetworkAuthentication": ("networkauthentications", "v1alpha1"),
+}
+
+
+def custom_resource_definitions() -> list[Json]:
+    """The definitions, to be created."""
+    return [_definition(kind, plural, version) for kind, (plural, version) in KINDS.items()]
+
+
+def _definition(kind: str, plural: str, version: str) -> Json:
+    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    schema = {"openAPIV3Schema": {"type": "object", "properties": {"spec": anything}}}
+    versions = [{"name": version, "served": True, "storage": True, "schema": schema}]
+    names = {"kind": kind, "plural": plural, "singular": kind.lower()}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{GROUP}"},
+        "spec": {"group": GROUP, "scope": "Namespaced", "names": names, "versions": versions},
+    }
+
+
+def policy(kind: str, namespace: str, name: str, **spec: Any) -> Json:
+    """An object of one of the kinds."""
+    return {
+        "apiVersion": f"{GROUP}/{KINDS[kind][1]}",
+        "kind": kind,
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": spec,
+    }

@@ -1,0 +1,154 @@
+"""Changes of the meshes' policy objects, as the webhook is asked about them."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from webhook.policy import messages, strictness
+from webhook.policy.settings import Settings, parse
+from webhook.policy.strictness.review import KINDS, Change, review
+from webhook.policy.validate import Mode, Verdict
+
+POLICY = "config.linkerd.io/default-inbound-policy"
+Json = dict[str, Any]
+
+
+def demanded(**more: Any) -> Settings:
+    levels = [
+        {"check": check, "level": "deny", "reason": "no plaintext"} for check in strictness.CHECKS
+    ]
+    return parse({"levels": levels, **more}, checks=strictness.ids())
+
+
+STRICT = demanded()
+
+
+def judge(
+    kind: str,
+    spec: Json,
+    old: Json | None = None,
+    *,
+    mesh: str = "istio",
+    mode: Mode = "enforce",
+    given: Settings = STRICT,
+    **meta: Any,
+) -> Verdict:
+    def made(one: Json) -> Any:
+        return msgspec.convert({"metadata": {"name": "x", **meta}, "spec": one}, look.type)
+
+    look = KINDS[mesh][kind]
+    change = Change(kind, "mendix", made(spec), None if old is None else made(old))
+    return review(change, mesh, mode, given)
+
+
+def mtls(mode: str, **more: Any) -> Json:
+    return {"mtls": {"mode": mode}, **more}
+
+
+SHOP = {"selector": {"matchLabels": {"app": "shop"}}}
+SERVER = {"podSelector": {}, "port": 8080}
+AUTHORIZED = {"targetRef": {"kind": "Server", "name": "x"}}
+CASES: list[tuple[str, str, Json, Json | None, list[str]]] = [
+    ("istio", "PeerAuthentication", mtls("STRICT"), None, []),
+    ("istio", "PeerAuthentication", mtls("UNSET"), None, []),
+    ("istio", "PeerAuthentication", {}, None, []),
+    ("istio", "PeerAuthentication", mtls("PERMISSIVE"), None, ["spec.mtls.mode"]),
+    ("ambient", "PeerAuthentication", mtls("DISABLE"), None, ["spec.mtls.mode"]),
+    ("istio", "PeerAuthentication",
+     mtls("STRICT", **SHOP, portLevelMtls={"80": {"mode": "DISABLE"}, "81": {"mode": "STRICT"}}),
+     None, ["spec.portLevelMtls[80].mode"]),
+    # What was open may stay, and what was closed must.
+    ("istio", "PeerAuthentication", mtls("PERMISSIVE"), mtls("PERMISSIVE"), []),
+    ("istio", "PeerAuthentication", mtls("DISABLE"), mtls("PERMISSIVE"), ["spec.mtls.mode"]),
+    ("istio", "PeerAuthentication", mtls("PERMISSIVE"), mtls("STRICT"), ["spec.mtls.mode"]),
+    ("istio", "PeerAuthentication", mtls("UNSET"), mtls("STRICT"), ["spec.mtls.mode"]),
+    ("istio", "PeerAuthentication", mtls("STRICT", **SHOP), mtls("STRICT"), ["spec.mtls.mode"]),
+    ("istio", "PeerAuthentication", mtls("STRICT"), mtls("STRICT", **SHOP), []),
+    ("istio", "PeerAuthentication", mtls("STRICT"), mtls("PERMISSIVE"), []),
+    ("istio", "DestinationRule",
+     {"host": "shop", "trafficPolicy": {"tls": {"mode": "DISABLE"}}}, None,
+     ["spec.trafficPolicy.tls.mode"]),
+    ("istio", "DestinationRule",
+     {"host": "db.example.com", "trafficPolicy": {"tls": {"mode": "SIMPLE"}}}, None, []),
+    ("linkerd", "Server", SERVER, None, []),
+    ("linkerd", "Server", {**SERVER, "accessPolicy": "audit"}, None, ["spec.accessPolicy"]),
+    ("linkerd", "Server", {**SERVER, "port": 9090}, SERVER, ["spec"]),
+    ("linkerd", "Server", SERVER, {**SERVER, "accessPolicy": "audit"}, []),
+    ("linkerd", "ServerAuthorization",
+     {"server": {"name": "x"}, "client": {"unauthenticated": True}}, None,
+     ["spec.client.unauthenticated"]),
+    ("linkerd", "ServerAuthorization",
+     {"server": {"name": "x"}, "client": {"meshTLS": {"unauthenticatedTLS": True}}}, None, []),
+    ("linkerd", "AuthorizationPolicy", AUTHORIZED, None, ["spec.requiredAuthenticationRefs"]),
+    ("linkerd", "AuthorizationPolicy",
+     {**AUTHORIZED, "requiredAuthenticationRefs": [{"kind": "MeshTLSAuthentication"}]}, None, []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("mesh", "kind", "spec", "old", "fields"), CASES)
+def test_what_opens_or_gives_up_a_closure_is_refused(
+    mesh: str, kind: str, spec: Json, old: Json | None, fields: list[str]
+) -> None:
+    verdict = judge(kind, spec, old, mesh=mesh)
+    assert [violation.field for violation in verdict.violations] == fields
+    assert verdict.outcome == ("denied" if fields else "admitted")
+    for violation in verdict.violations:
+        check = strictness.CHECKS[violation.check]
+        assert any(
+            violation.field.startswith(field) or field.startswith(violation.field)
+            for field in check.fields
+        )
+
+
+@pytest.mark.parametrize(
+    ("mode", "given", "outcome"),
+    [
+        ("enforce", STRICT, "denied"),
+        ("warn", STRICT, "warned"),
+        ("audit", STRICT, "audited"),
+        ("enforce", Settings(), "admitted"),
+        (
+            "enforce",
+            demanded(
+                exemptions=[
+                    {"checks": ["plaintext-accepted"], "namespaces": ["mendix"], "reason": "old"}
+                ]
+            ),
+            "exempt",
+        ),
+    ],
+)
+def test_level_mode_and_exemptions_decide_as_for_pods(
+    mode: Mode, given: Settings, outcome: str
+) -> None:
+    verdict = judge("PeerAuthentication", mtls("PERMISSIVE"), mode=mode, given=given)
+    assert verdict.outcome == outcome
+    assert bool(messages.warnings(verdict)) == (outcome in ("warned", "admitted"))
+
+
+def test_a_denial_names_the_object_the_field_and_the_way_out() -> None:
+    verdict = judge("PeerAuthentication", mtls("PERMISSIVE"))
+    assert messages.denial(verdict) == (
+        "peerauthentication x would weaken mutual TLS:\n"
+        "  plaintext-accepted  spec.mtls.mode  lets clients without mutual TLS in (PERMISSIVE); "
+        "set it to STRICT"
+    )
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "denied"),
+    [("all-authenticated", None, False), ("all-unauthenticated", None, True),
+     (None, "all-authenticated", True), ("deny", "all-authenticated", False),
+     ("all-unauthenticated", "all-unauthenticated", False), (None, None, False)],
+)  # fmt: skip
+def test_a_namespace_keeps_the_annotation_that_closes_it(
+    now: str | None, before: str | None, denied: bool
+) -> None:
+    def made(value: str | None) -> Any:
+        meta = {"name": "mendix", "annotations": {POLICY: value} if value else {}}
+        return msgspec.convert({"metadata": meta}, KINDS["linkerd"]["Namespace"].type)
+
+    change = Change("Namespace", "mendix", made(now), made(before))
+    verdict = review(change, "linkerd", "enforce", STRICT)
+    assert (verdict.outcome == "denied") == denied

@@ -1,0 +1,253 @@
+"""Who is cut off when a namespace refuses plaintext: callers that are known, and not in the mesh.
+
+Only what the API server knows: who really calls, only the traffic tells. The kubelet's probes pass:
+Linkerd authorizes them, Istio's injector sends them by its agent, and ztunnel lets them through;
+but for a pod that asks Istio not to rewrite them.
+"""
+
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from webhook.cluster.connection import Cluster, RefusedError, path
+from webhook.cluster.doctor.ingress_host_network import CONTROLLERS
+from webhook.cluster.enrolment import Enrolled
+from webhook.cluster.inventory import BadPod, Inventory, LivePod
+from webhook.cluster.judge import Judge, is_outside
+from webhook.policy.meshes.ambient import REDIRECTION
+
+#: Names by which Prometheus and its like are known, in the usual label.
+SCRAPERS = (
+    "prometheus", "prometheus-agent", "vmagent", "grafana-agent", "alloy",
+    "opentelemetry-collector",
+)  # fmt: skip
+_NAME = "app.kubernetes.io/name"
+_SCRAPE, _SCRAPE_PORT = "prometheus.io/scrape", "prometheus.io/port"
+#: Istio's agent serves merged metrics there, past the proxy (files/injection-template.yaml).
+_MERGED = "15020"
+_REWRITE = "sidecar.istio.io/rewriteAppHTTPProbers"
+_MONITORS = ("podmonitors", "servicemonitors")
+_RUNNING = "status.phase!=Succeeded,status.phase!=Failed"
+
+
+class Caller(msgspec.Struct, kw_only=True):
+    """Someone who would be cut off."""
+
+    who: str
+    #: How it is known that it calls, and why it would fail.
+    why: str
+    mend: str
+
+
+class CutOff(msgspec.Struct, kw_only=True):
+    """Who would be cut off from a namespace."""
+
+    callers: list[Caller] = []
+    #: What could not be looked for, and why.
+    unknown: list[str] = []
+
+    @property
+    def is_nobody(self) -> bool:
+        """Whether it is known that nobody would be."""
+        return not self.callers and not self.unknown
+
+
+class _Item(msgspec.Struct):
+    class Meta(msgspec.Struct):
+        """Its name."""
+
+        name: str = ""
+        namespace: str = ""
+
+    metadata: Meta
+
+
+class _Service(msgspec.Struct, rename="camel"):
+    class Spec(msgspec.Struct, rename="camel"):
+        """What makes it reachable from outside the cluster."""
+
+        type: str = "ClusterIP"
+        selector: dict[str, str] | None = None
+        external_ips: list[str] | None = msgspec.field(name="externalIPs", default=None)
+
+    metadata: _Item.Meta
+    spec: Spec
+
+
+def cut_off(cluster: Cluster, judge: Judge, namespace: str, mesh: str) -> CutOff:
+    """Look for callers of a namespace. Raises `ClusterError` where the cluster fails."""
+    return _Search(cluster, judge, namespace, mesh).found()
+
+
+class _Search:
+    """One look for the callers of a namespace."""
+
+    def __init__(self, cluster: Cluster, judge: Judge, namespace: str, mesh: str) -> None:
+        self._cluster = cluster
+        self._judge = judge
+        self._inventory = Inventory(cluster)
+        self._namespace = namespace
+        self._mesh = mesh
+        self._pods: list[LivePod] = []
+
+    def found(self) -> CutOff:
+        """Everyone who is found."""
+        result = CutOff(callers=[], unknown=[])
+        looks: tuple[tuple[str, Callable[[], Iterator[Caller]]], ...] = (
+            ("pods of the namespace", self._neighbours),
+            ("probes that the mesh does not rewrite", self._probes),
+            ("Services that are reached from outside the cluster", self._services),
+            ("ingress controllers", self._ingresses),
+            ("Prometheus", self._scrapers),
+            ("the Mendix operator in another namespace", self._operator),
+        )
+        for what, look in looks:
+            try:
+                result.callers += look()
+            except RefusedError as error:
+                if not error.is_forbidden:
+                    raise
+                result.unknown.append(f"{what}: {error}")
+        return result
+
+    def _neighbours(self) -> Iterator[Caller]:
+        self._pods = list(self._running(self._namespace))
+        names: dict[str, None] = {}
+        for pod in self._pods:
+            if self._is_outside(pod):
+                names.setdefault(_title(self._inventory, pod))
+        for name in names:
+            yield Caller(
+                who=name,
+                why="is in the namespace and not in the mesh: what it sends to the others is "
+                "refused",
+                mend=f"mendix-mesh restart -n {self._namespace}",
+            )
+
+    def _probes(self) -> Iterator[Caller]:
+        if self._mesh != "istio":
+            return
+        for pod in self._pods:
+            if (pod.metadata.annotations or {}).get(_REWRITE, "").lower() == "false":
+                yield Caller(
+                    who=f"the kubelet, for {_title(self._inventory, pod)}",
+                    why=f"annotation {_REWRITE} sends its probes to the app itself",
+                    mend="remove the annotation",
+                )
+
+    def _services(self) -> Iterator[Caller]:
+        for page in self._cluster.pages(path("v1", "services", self._namespace)):
+            for raw in page.items:
+                service = msgspec.json.decode(raw, type=_Service)
+                spec = service.spec
+                if not spec.selector:
+                    continue
+                if spec.type in ("LoadBalancer", "NodePort") or spec.external_ips:
+                    kind = spec.type if spec.type != "ClusterIP" else "with externalIPs"
+                    yield Caller(
+                        who=f"clients outside the cluster, by Service {service.metadata.name}",
+                        why=f"it is {kind}, and leads straight to pods",
+                        mend="let them come by an ingress controller that is in the mesh",
+                    )
+
+    def _ingresses(self) -> Iterator[Caller]:
+        if not self._any("networking.k8s.io/v1", "ingresses"):
+            return
+        found = list(self._labelled(CONTROLLERS))
+        for pod in found:
+            if self._is_outside(pod):
+                hosted = bool(pod.spec and pod.spec.host_network)
+                yield Caller(
+                    who=f"ingress controller {_title(self._inventory, pod)}",
+                    why="serves the namespace's Ingresses and is "
+                    + ("on the node's network" if hosted else "not in the mesh"),
+                    mend="run it without hostNetwork, and in the mesh: see docs/install.md"
+                    if hosted
+                    else "bring it into the mesh: see docs/install.md",
+                )
+        if not found:
+            yield Caller(
+                who="whoever serves the namespace's Ingresses",
+                why=f"no pod with label {_NAME} of a known controller was found",
+                mend="see that the controller is in the mesh",
+            )
+
+    def _scrapers(self) -> Iterator[Caller]:
+        marks = [pod.metadata.annotations or {} for pod in self._pods]
+        merged = _MERGED if self._mesh == "istio" else ""
+        asks = any(
+            one.get(_SCRAPE) == "true" and one.get(_SCRAPE_PORT, "") != merged for one in marks
+        )
+        if not asks and not any(self._any("monitoring.coreos.com/v1", kind) for kind in _MONITORS):
+            return
+        for pod in self._labelled(SCRAPERS):
+            if self._is_outside(pod):
+                yield Caller(
+                    who=f"{_title(self._inventory, pod)}",
+                    why="scrapes pods of the namespace and is not in the mesh",
+                    mend="bring it into the mesh, or leave it a port: see docs/strict.md",
+                )
+
+    def _operator(self) -> Iterator[Caller]:
+        if any(_is_operator(pod) for pod in self._pods):
+            return
+        where = path("apps/v1", "deployments")
+        homes = {
+            msgspec.json.decode(raw, type=_Item).metadata.namespace
+            for page in self._cluster.pages(where, fields="metadata.name=mendix-operator")
+            for raw in page.items
+        }
+        for home in sorted(homes - {self._namespace}):
+            for pod in self._running(home):
+                if _is_operator(pod) and self._is_outside(pod):
+                    yield Caller(
+                        who=_title(self._inventory, pod),
+                        why="manages the namespace from another one and is not in the mesh",
+                        mend=f"enrol {home}, then mendix-mesh restart -n {home}",
+                    )
+
+    def _running(self, namespace: str, labels: str = "") -> Iterator[LivePod]:
+        for pod in self._inventory.pods(namespace, labels=labels, fields=_RUNNING):
+            if not isinstance(pod, BadPod) and not pod.has_ended and not pod.is_leaving:
+                yield pod
+
+    def _labelled(self, names: tuple[str, ...]) -> Iterator[LivePod]:
+        """One pod a workload of those with such names, in other namespaces."""
+        seen = set()
+        for pod in self._running("", f"{_NAME} in ({','.join(names)})"):
+            title = _title(self._inventory, pod)
+            if pod.namespace != self._namespace and title not in seen:
+                seen.add(title)
+                yield pod
+
+    def _any(self, version: str, plural: str) -> bool:
+        """Whether the namespace has an object of a kind."""
+        try:
+            pages = self._cluster.pages(path(version, plural, self._namespace), size=1)
+            return any(page.items for page in pages)
+        except RefusedError as error:
+            if error.code == 404:
+                return False
+            raise
+
+    def _is_outside(self, pod: LivePod) -> bool:
+        """Whether a pod is in no mesh that the namespace's speaks mutual TLS with."""
+        if self._mesh == "linkerd":
+            return self._is_out_of(pod, "linkerd")
+        if (pod.metadata.annotations or {}).get(REDIRECTION) == "enabled":
+            return False
+        return self._is_out_of(pod, "istio") and self._is_out_of(pod, "ambient")
+
+    def _is_out_of(self, pod: LivePod, mesh: str) -> bool:
+        judged = self._judge.judge(pod, Enrolled(mesh, "enforce", ingress=True, since=None))
+        return is_outside(judged, self._judge.mesh(mesh))
+
+
+def _title(inventory: Inventory, pod: LivePod) -> str:
+    owner = inventory.workload(pod)
+    return f"{owner.kind} {owner.namespace}/{owner.name}"
+
+
+def _is_operator(pod: LivePod) -> bool:
+    owner = pod.metadata.controller
+    return (owner.name if owner else pod.name).startswith("mendix-operator")

@@ -1,0 +1,405 @@
+"""Whether plaintext gets into a namespace: the meshes' policy objects, held against its pods.
+
+Every kind is listed once, for all namespaces where that is allowed, else namespace by namespace.
+What must not be read leaves the answer unknown, with the reason.
+"""
+
+import datetime
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from webhook.cluster.connection import Cluster, RefusedError, path
+from webhook.cluster.currency import at, parsed
+from webhook.cluster.inventory import LivePod
+from webhook.policy.meshes.linkerd import INBOUND_POLICY
+from webhook.policy.objects import UndecodableError
+from webhook.policy.settings import Settings
+from webhook.policy.strictness import (
+    PLAINTEXT_ACCEPTED,
+    Accepts,
+    Opening,
+    Reading,
+    istio,
+    linkerd,
+    objects,
+    together,
+)
+from webhook.policy.strictness.objects import Kind
+
+#: Pods of a gap that are named.
+_EXAMPLES = 3
+NEW_PODS = "pods that are created now"
+
+
+class Gap(msgspec.Struct, kw_only=True):
+    """A way in for plaintext."""
+
+    #: As `all ports` or `port 8080`.
+    ports: str
+    because: str
+    #: How to end it.
+    fix: str
+    #: How many running pods have it, and the names of some; 0 for pods that are created now.
+    pods: int
+    examples: list[str] = []
+
+
+class Downgrade(msgspec.Struct, kw_only=True):
+    """A DestinationRule that makes clients in the mesh speak without its mutual TLS."""
+
+    rule: str
+    host: str
+    field: str
+    mode: str
+
+
+class Strictness(msgspec.Struct, kw_only=True):
+    """Whether a namespace accepts plaintext."""
+
+    accepts: Accepts
+    #: Why, a line each: what lets it in, else what keeps it out, else what could not be read.
+    because: list[str]
+    gaps: list[Gap]
+    #: None where DestinationRules could not be read.
+    downgrades: list[Downgrade] | None
+    #: What could not be read, and why.
+    unread: list[str] = []
+    #: What that it gets in counts as, by the settings; empty where it does not.
+    level: Literal["", "deny", "advise", "exempt"] = ""
+
+
+class Unread(Exception):  # noqa: N818 - it says what it is: something could not be read
+    """Policy that must not, or can't, be read; the text says which and why."""
+
+
+class Policies:
+    """The meshes' policy objects of a cluster. Raises `ClusterError` where the cluster fails."""
+
+    def __init__(self, cluster: Cluster, settings: Settings) -> None:
+        self._cluster = cluster
+        self._settings = settings
+        self._lists: dict[tuple[str, str], list[Any] | Unread] = {}
+        self._configs: dict[tuple[str, str], Mapping[str, str] | Unread] = {}
+        self._grouped: dict[str, dict[str, list[Any]]] = {}
+        self._peers: dict[str, istio.Peers] = {}
+
+    def of(
+        self, namespace: str, mesh: str, *, annotations: Mapping[str, str], enrolled: bool
+    ) -> "Assessment":
+        """The assessment of a namespace, which is to be told of its pods."""
+        assessment = Assessment(namespace, self._settings)
+        demanded = self._settings.linkerd.inbound_policy if enrolled else None
+        try:
+            if mesh == "linkerd":
+                assessment.judge = _ByLinkerd(self._linkerd(namespace), self._default_inbound(),
+                                              annotations, demanded)  # fmt: skip
+            elif mesh in ("istio", "ambient"):
+                peers = self.peers(namespace)
+                assessment.judge = _ByIstio(peers, namespace, ambient=mesh == "ambient")
+            else:
+                raise Unread(f"there is no mesh {mesh}")
+        except Unread as unread:
+            assessment.miss(str(unread))
+        if mesh in ("istio", "ambient"):
+            try:
+                assessment.downgrades = self._downgrades(namespace)
+            except Unread as unread:
+                assessment.downgrades = None
+                assessment.unread_rules.append(str(unread))
+        return assessment
+
+    def _root(self) -> tuple[str, Unread | None]:
+        """Istio's root namespace: the control plane's, where the mesh's configuration has none.
+
+        With it why the configuration could not be read, if so.
+        """
+        own = self._settings.istio
+        name = "istio" + (f"-{own.revision}" if own.revision else "")
+        try:
+            text = self._config(own.control_plane_namespace, name).get("mesh", "")
+        except Unread as unread:
+            return own.control_plane_namespace, unread
+        return str(at(parsed(text), "rootNamespace") or own.control_plane_namespace), None
+
+    def peers(self, namespace: str) -> istio.Peers:
+        """Istio's PeerAuthentications, as far as they concern a namespace. Raises `Unread`."""
+        whole = not isinstance(self._listed(objects.PEER_AUTHENTICATION, ""), Unread)
+        key = "" if whole else namespace
+        root, unread = self._root()
+        if key not in self._peers:
+            found = self._of_kind(objects.PEER_AUTHENTICATION, namespace, root)
+            self._peers[key] = istio.Peers(found, root)
+        known = self._peers[key]
+        # What a namespace inherits is the root's to say, and which that is was not to be read.
+        if unread and not known.has_own_mode(namespace):
+            raise unread
+        return known
+
+    def _linkerd(self, namespace: str) -> linkerd.Policies:
+        return linkerd.Policies(
+            self._own(objects.SERVER, namespace),
+            self._own(objects.SERVER_AUTHORIZATION, namespace),
+            self._own(objects.AUTHORIZATION_POLICY, namespace),
+            self._of_kind(objects.NETWORK_AUTHENTICATION, namespace),
+        )
+
+    def _default_inbound(self) -> str | Unread:
+        """The default inbound policy of the cluster, or why it is not known."""
+        where = self._settings.linkerd.control_plane_namespace
+        try:
+            values = parsed(self._config(where, "linkerd-config").get("values", ""))
+        except Unread as unread:
+            return unread
+        return str(at(values, "proxy", "defaultInboundPolicy") or linkerd.DEFAULT)
+
+    def _downgrades(self, namespace: str) -> list[Downgrade]:
+        domain = self._settings.ingress.cluster_domain
+        return [
+            Downgrade(
+                rule=f"{rule.metadata.namespace}/{rule.metadata.name}",
+                host=rule.spec.host,
+                field=spot.field,
+                mode=spot.values[0],
+            )
+            for rule in self._of_kind(objects.DESTINATION_RULE, namespace)
+            if istio.concerns(rule, namespace, domain)
+            for spot in istio.downgrades(rule, domain)
+        ]
+
+    def _of_kind(self, kind: Kind, *namespaces: str) -> list[Any]:
+        """The objects of a kind, of all namespaces, or of these where that alone is allowed."""
+        whole = self._listed(kind, "")
+        lists = [whole]
+        if isinstance(whole, Unread):
+            lists = [self._listed(kind, one) for one in dict.fromkeys(namespaces)]
+        found: list[Any] = []
+        for one in lists:
+            if isinstance(one, Unread):
+                raise one
+            found += one
+        return found
+
+    def _own(self, kind: Kind, namespace: str) -> list[Any]:
+        """The objects of a kind in one namespace."""
+        whole = self._listed(kind, "")
+        if isinstance(whole, Unread):
+            return self._of_kind(kind, namespace)
+        if kind.name not in self._grouped:
+            grouped = self._grouped[kind.name] = defaultdict(list)
+            for one in whole:
+                grouped[one.metadata.namespace].append(one)
+        return self._grouped[kind.name].get(namespace, [])
+
+    def _listed(self, kind: Kind, namespace: str) -> list[Any] | Unread:
+        key = (kind.name, namespace)
+        if key not in self._lists:
+            try:
+                self._lists[key] = list(self._read(kind, namespace))
+            except Unread as unread:
+                self._lists[key] = unread
+        return self._lists[key]
+
+    def _read(self, kind: Kind, namespace: str) -> Iterable[Any]:
+        """The objects, in the newest version that is served; none where there is no such kind."""
+        for version in kind.versions:
+            where = path(f"{kind.group}/{version}", kind.plural, namespace)
+            try:
+                return [
+                    objects.decode(raw, kind.type)
+                    for page in self._cluster.pages(where)
+                    for raw in page.items
+                ]
+            except RefusedError as error:
+                if error.is_forbidden:
+                    raise Unread(str(error)) from None
+                if error.code != 404:
+                    raise
+            except UndecodableError as error:
+                raise Unread(f"a {kind.name} can't be read: {error}") from None
+        return []
+
+    def _config(self, namespace: str, name: str) -> Mapping[str, str]:
+        key = (namespace, name)
+        if key not in self._configs:
+            try:
+                found = self._cluster.find(path("v1", "configmaps", namespace, name)) or {}
+                self._configs[key] = found.get("data") or {}
+            except RefusedError as error:
+                if not error.is_forbidden:
+                    raise
+                self._configs[key] = Unread(str(error))
+        data = self._configs[key]
+        if isinstance(data, Unread):
+            raise data
+        return data
+
+
+class _ByLinkerd:
+    """Reads pods by Linkerd's rules."""
+
+    def __init__(
+        self,
+        policies: linkerd.Policies,
+        default: str | Unread,
+        namespace: Mapping[str, str],
+        demanded: str | None,
+    ) -> None:
+        self._unread = default if isinstance(default, Unread) else None
+        known = linkerd.DEFAULT if isinstance(default, Unread) else default
+        self._inbound = linkerd.Inbound(policies, known)
+        self._namespace = namespace
+        self._demanded = demanded
+
+    def pod(self, pod: LivePod) -> Reading:
+        """The reading of a running pod. Raises `Unread`."""
+        annotations = pod.metadata.annotations or {}
+        if self._unread and annotations.get(INBOUND_POLICY) not in linkerd.POLICIES:
+            raise self._unread
+        named: dict[str, list[int]] = defaultdict(list)
+        for some in (pod.spec.init_containers, pod.spec.containers) if pod.spec else ():
+            for container in some or ():
+                for port in container.ports or ():
+                    if port.name and port.protocol in (None, "TCP"):
+                        named[port.name].append(port.container_port)
+        return self._inbound.of(linkerd.PodMarks(pod.metadata.labels or {}, annotations, named))
+
+    def new_pods(self) -> Reading:
+        """The reading of a pod that asks for nothing. Raises `Unread`."""
+        marked = self._demanded or self._namespace.get(INBOUND_POLICY)
+        if self._unread and marked not in linkerd.POLICIES:
+            raise self._unread
+        return self._inbound.new_pods(self._namespace, self._demanded)
+
+    def routes(self) -> Iterable[Opening]:
+        """What opens routes."""
+        return self._inbound.routes()
+
+
+class _ByIstio:
+    """Reads pods by Istio's rules."""
+
+    def __init__(self, peers: istio.Peers, namespace: str, *, ambient: bool) -> None:
+        self._peers = peers
+        self._namespace = namespace
+        self._ambient = ambient
+
+    def pod(self, pod: LivePod) -> Reading:
+        """The reading of a running pod."""
+        meta = pod.metadata
+        return self._peers.pod(
+            self._namespace, meta.labels or {}, meta.annotations or {}, ambient=self._ambient
+        )
+
+    def new_pods(self) -> Reading:
+        """The reading of a pod that no policy selects by its labels."""
+        return self._peers.of(self._namespace, {}, ambient=self._ambient)
+
+    def routes(self) -> Iterable[Opening]:
+        """Nothing: Istio's routes say nothing of who may use them."""
+        return ()
+
+
+_OUTSIDE = Opening("outside the mesh: anything gets in", "bring it into the mesh")
+
+
+class Assessment:
+    """A namespace while its pods are being read."""
+
+    def __init__(self, namespace: str, settings: Settings) -> None:
+        self.judge: _ByLinkerd | _ByIstio | None = None
+        self.downgrades: list[Downgrade] | None = []
+        self.unread: list[str] = []
+        self.unread_rules: list[str] = []
+        self._namespace = namespace
+        self._settings = settings
+        self._accepts: list[Accepts] = []
+        self._closed: dict[str, None] = {}
+        self._pods: dict[tuple[str, Opening], int] = {}
+        self._names: dict[tuple[str, Opening], list[str]] = {}
+
+    def read(self, pod: LivePod) -> Reading | None:
+        """What the mesh does with plaintext to a pod; None where that can't be told."""
+        try:
+            return self.judge.pod(pod) if self.judge else None
+        except Unread as unread:
+            self.miss(str(unread))
+            return None
+
+    def miss(self, why: str) -> None:
+        """Take up that something could not be read: what is not known to be open is unknown."""
+        self._accepts.append("unknown")
+        if why not in self.unread:
+            self.unread.append(why)
+
+    def add(self, name: str, reading: Reading | None, *, outside: bool) -> None:
+        """Take up a running pod by its reading; one outside the mesh takes in anything."""
+        self._add(Reading(_OUTSIDE, {}) if outside else reading, name)
+
+    def _add(self, reading: Reading | None, name: str) -> None:
+        if reading is None:
+            self._accepts.append("unknown")
+            return
+        self._accepts.append(reading.accepts)
+        if reading.closed:
+            self._closed.setdefault(reading.closed)
+        for key in reading.openings():
+            self._pods[key] = self._pods.get(key, 0) + (1 if name else 0)
+            names = self._names.setdefault(key, [])
+            if name and len(names) < _EXAMPLES:
+                names.append(name)
+
+    def finished(self) -> Strictness:
+        """The answer, when all pods have been told."""
+        self._new_pods()
+        gaps = [
+            Gap(ports=ports, because=one.because, fix=one.fix, pods=number,
+                examples=self._names[ports, one])
+            for (ports, one), number in self._pods.items()
+        ]  # fmt: skip
+        for one in self.judge.routes() if self.judge else ():
+            gaps.append(Gap(ports="a route", because=one.because, fix=one.fix, pods=0))
+            self._accepts.append("partly")
+        accepts = together(self._accepts)
+        because = [told(gap) for gap in gaps] or list(self._closed) or list(self.unread)
+        if accepts == "unknown":
+            because = list(self.unread) or because
+        return Strictness(
+            accepts=accepts,
+            because=because,
+            gaps=gaps,
+            downgrades=self.downgrades,
+            unread=self.unread + self.unread_rules,
+            level=self._level() if accepts in ("yes", "partly") else "",
+        )
+
+    def _new_pods(self) -> None:
+        if self.judge is None:
+            self._accepts.append("unknown")
+            return
+        try:
+            reading = self.judge.new_pods()
+        except Unread as unread:
+            self.miss(str(unread))
+            return
+        self._add(reading, "")
+
+    def _level(self) -> Literal["deny", "advise", "exempt"]:
+        settings, check = self._settings, PLAINTEXT_ACCEPTED
+        today = datetime.date.today()
+        if settings.exemption(check.id, self._namespace, {}, today):
+            return "exempt"
+        level = settings.level_of(check.id, check.level, self._namespace, {})
+        return "deny" if level == "deny" else "advise"
+
+
+def told(gap: Gap) -> str:
+    """A way in, in one line without its mend."""
+    if not gap.pods:
+        who = NEW_PODS if gap.ports != "a route" else "whoever serves it"
+    else:
+        more = f" and {gap.pods - len(gap.examples)} more" if gap.pods > len(gap.examples) else ""
+        who = f"{', '.join(gap.examples)}{more}"
+    return f"{gap.ports} of {who}: {gap.because}"

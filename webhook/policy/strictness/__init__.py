@@ -1,0 +1,107 @@
+"""Whether plaintext gets in: what the meshes' own policy objects say of a pod and its ports.
+
+Pure rules on decoded objects. A `Reading` says of one pod which of its ports take in clients that
+are not of the mesh, and why; `istio` and `linkerd` make it, each by the rules of its mesh.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Literal, NamedTuple
+
+from webhook.policy.checks import Check
+
+#: Whether plaintext gets in: to no port, to some, to all; or it can't be told.
+Accepts = Literal["no", "partly", "yes", "unknown"]
+
+#: The policy objects of a namespace, or an object that is reviewed, let plaintext in.
+PLAINTEXT_ACCEPTED = Check(
+    id="plaintext-accepted",
+    level="advise",
+    meshes=("linkerd", "istio", "ambient"),
+    fields=(
+        "spec.mtls.mode",
+        "spec.portLevelMtls",
+        "spec.accessPolicy",
+        "spec.client.unauthenticated",
+        "spec.requiredAuthenticationRefs",
+        "metadata.annotations[config.linkerd.io/default-inbound-policy]",
+    ),
+    reason="lets clients without mutual TLS in",
+    fix="demand mutual TLS: see docs/strict.md",
+    source="istio pilot/pkg/security/authn/policy_applier.go; "
+    "linkerd2 policy-controller/k8s/index/src/inbound/index.rs",
+)
+#: A DestinationRule makes clients in the mesh speak plaintext to others in it.
+CLIENT_PLAINTEXT = Check(
+    id="client-plaintext",
+    level="advise",
+    meshes=("istio", "ambient"),
+    fields=("spec.trafficPolicy", "spec.subsets"),
+    reason="makes clients in the mesh speak without its mutual TLS",
+    fix="remove the tls block, or set its mode to ISTIO_MUTUAL",
+    source="istio pilot/pkg/networking/core/cluster_tls.go buildUpstreamTLSSettings",
+)
+CHECKS: Mapping[str, Check] = {one.id: one for one in (PLAINTEXT_ACCEPTED, CLIENT_PLAINTEXT)}
+
+
+def ids() -> frozenset[str]:
+    """The ids of the checks of policy objects; settings may name them as those of pods."""
+    return frozenset(CHECKS)
+
+
+class Opening(NamedTuple):
+    """Why plaintext gets in somewhere, and how to end it."""
+
+    because: str
+    fix: str
+
+
+class Reading(NamedTuple):
+    """What the mesh does with plaintext to one pod.
+
+    `default` is about every port that is not in `ports`; None stands for: it is refused.
+    """
+
+    default: Opening | None
+    ports: Mapping[str, Opening | None]
+    #: Why it is refused where it is.
+    closed: str = ""
+
+    @property
+    def accepts(self) -> Accepts:
+        """Whether plaintext gets in: to all ports, to some, or to none."""
+        differ = any((one is None) != (self.default is None) for one in self.ports.values())
+        if differ:
+            return "partly"
+        return "no" if self.default is None else "yes"
+
+    def openings(self) -> list[tuple[str, Opening]]:
+        """Each way in with its ports, as `all ports`, `port 8080` or `all ports but 8080`."""
+        found: list[tuple[str, Opening]] = []
+        if self.default is not None:
+            shut = sorted((port for port, one in self.ports.items() if one is None), key=_order)
+            text = f"all ports but {', '.join(shut)}" if shut else "all ports"
+            found.append((text, self.default))
+        by_reason: dict[Opening, list[str]] = {}
+        for port, one in self.ports.items():
+            if one is not None and one != self.default:
+                by_reason.setdefault(one, []).append(port)
+        for one, ports in by_reason.items():
+            word = "port" if len(ports) == 1 else "ports"
+            found.append((f"{word} {', '.join(sorted(ports, key=_order))}", one))
+        return found
+
+
+def _order(port: str) -> tuple[int, str]:
+    """Numbers by their size, names behind them."""
+    return (int(port) if port.isdigit() else 1 << 16, port)
+
+
+def together(found: Iterable[Accepts]) -> Accepts:
+    """What holds of several: of pods, or of a namespace's running and future pods."""
+    kinds = set(found)
+    if not kinds:
+        return "unknown"
+    if len(kinds) == 1:
+        return kinds.pop()
+    # That something gets in is known, whatever else can't be told.
+    return "partly" if kinds & {"yes", "partly"} else "unknown"
