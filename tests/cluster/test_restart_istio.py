@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.cluster import command, istio
-from tests.cluster.api import Api, Json, Refused, wait_for
+from tests.cluster.api import Api, Json, Refused
 from tests.cluster.command import Command
 from tests.cluster.istio import IstioCluster
 from tests.cluster.mesh import MeshCluster
@@ -63,7 +63,7 @@ def tell(
         ready_pods(api, namespace, "shop", count=APP)
         for _, name, replicas, _, _ in OTHERS:
             ready_pods(api, namespace, name, count=replicas)
-        wait_for(lambda: _has_ended(api, namespace, "shop-build"), why="the build to end")
+        mendix.await_tasks(api, namespace, "shop")
         cluster.relabel(namespace, f"{mesh}.enforce", mesh=mesh, mode="enforce")
         generation = api.get("Deployment", "shop-master", namespace)["metadata"]["generation"]
         writes = operator.writes.total()
@@ -87,14 +87,6 @@ def tell(
         assert operator.refused == {}
     report = restart.audit("-n", namespace, codes=[0])
     assert report["namespaces"][0]["coverage"] == 100
-
-
-def _has_ended(api: Api, namespace: str, name: str) -> bool:
-    try:
-        found = api.get("Pod", name, namespace)
-    except Refused:
-        return False
-    return bool(found["status"].get("phase") == "Succeeded")
 
 
 def test_every_workload_gets_istiods_sidecar_and_no_budget_is_broken(

@@ -94,8 +94,8 @@ def tell(
         api.create(manifests.mendix_app("portal", namespace))
         for found in ready_pods(api, namespace, "portal"):
             assert is_meshed(found)
+        mendix.await_tasks(api, namespace, "portal")
         for task in ("portal-build", "portal-database", "portal-file"):
-            wait_for(lambda task=task: has_ended(cluster, namespace, task), why=f"{task} to end")  # type: ignore[misc]
             assert is_meshed(api.get("Pod", task, namespace))
         assert operator.refused == {}
         opted_out["metadata"]["namespace"] = namespace
@@ -117,18 +117,14 @@ def settle(cluster: MeshCluster, namespace: str) -> None:
     build = api.create(manifests.custom_resource("Build", "crm-build", namespace, {}))
     stays = {STAY_ANNOTATION: "true"}
     api.create(manifests.build_pod("crm", namespace, owner=build, annotations=stays))
+
+    def ready(name: str) -> int:
+        found = {one["metadata"]["name"]: one for one in api.list("Deployment", namespace)}
+        return int(found.get(name, {}).get("status", {}).get("readyReplicas", 0))
+
     for name, (_, count) in RESTARTED.items():
-        ready_pods(api, namespace, name.removesuffix("-master"), count=count)
-    for task in ("shop-build", "shop-database", "shop-file"):
-        wait_for(lambda task=task: has_ended(cluster, namespace, task), why=f"{task} to end")  # type: ignore[misc]
-
-
-def has_ended(cluster: MeshCluster, namespace: str, name: str) -> bool:
-    try:
-        found = cluster.api.get("Pod", name, namespace)
-    except Refused:
-        return False
-    return bool(found["status"].get("phase") == "Succeeded")
+        wait_for(lambda name=name, count=count: ready(name) == count, why=f"{name} to be ready")  # type: ignore[misc]
+    mendix.await_tasks(api, namespace, "shop")
 
 
 def account(cluster: MeshCluster, *roles: str) -> Command:
