@@ -290,6 +290,7 @@ def day_two(demo: Demo) -> None:
     api, plane = demo.cluster.plane.api, demo.cluster.plane
     where = plane.new_namespace("mendix-old")
     mendix.install(api, where)
+    api.create(manifests.custom_resource("StoragePlan", "postgres", where, {}))
     api.create(manifests.mendix_app(ENV, where, replicas=2))
     api.create(_deployment("reports", where))
     operator = mendix.MendixOperator(plane.user("operator", ["system:masters"]), where)

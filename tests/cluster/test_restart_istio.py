@@ -18,7 +18,7 @@ from tests.cluster.istio import IstioCluster
 from tests.cluster.mesh import MeshCluster
 from tests.cluster.plane import KUBELET_ANNOTATION, is_ready
 from tests.cluster.test_ambient import REDIRECTION, mode_of
-from tests.cluster.test_restart import Watch, budget
+from tests.cluster.test_restart import END, Watch, budget
 from tests.cluster.workloads import annotations_of, pods_of, ready_pods, workload
 from tests.standins import mendix
 from tests.standins import mendix_manifests as manifests
@@ -85,6 +85,7 @@ def tell(
         assert after == generation
         assert operator.writes.total() == writes
         assert operator.refused == {}
+    api.delete("Pod", END, namespace, grace=0)
     report = restart.audit("-n", namespace, codes=[0])
     assert report["namespaces"][0]["coverage"] == 100
 
