@@ -409,6 +409,8 @@ def test_a_failed_task_goes_when_that_is_asked_for_and_the_operator_tries_again(
         "shop", namespace, owner=build, annotations={STAY_ANNOTATION: "true"}
     )
     old = api.create(task)
+    # Its node would have the last word on a pod that has not begun.
+    wait_for(lambda: is_ready(api.get("Pod", "shop-build", namespace)), why="the task to run")
     api.patch("Pod", "shop-build", namespace, {"status": {"phase": "Failed"}}, subresource="status")
     mesh_cluster.relabel(namespace, "linkerd.enforce", mode="enforce")
     run = ("restart", "-n", namespace, "-o", "json", "--yes")
