@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from tests.cluster.api import Api, Json, Refused
+from tests.cluster.api import Api, Json, Refused, wait_for
 from tests.cluster.plane import ControlPlane
 
 RIGHTS = Path(__file__).parents[2] / "docs" / "rbac.yaml"
@@ -59,6 +59,11 @@ class Command:
         return report
 
 
+def rights() -> list[Json]:
+    """What docs/rbac.yaml lists."""
+    return list(yaml.safe_load_all(RIGHTS.read_text()))
+
+
 def as_admin(plane: ControlPlane) -> Command:
     """The command with all rights."""
     return Command(plane.kubeconfig)
@@ -71,7 +76,7 @@ def as_account(
 
     Its own account has the auditor's from there; `server` and `ca` say where else to call.
     """
-    documents = list(yaml.safe_load_all(RIGHTS.read_text()))
+    documents = rights()
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
     for obj in (namespace, *documents):
         _apply(plane.api, obj)
@@ -91,6 +96,8 @@ def as_account(
                 "subjects": [subject],
             },
         )  # fmt: skip
+    given = {*roles, *([ACCOUNT] if name == ACCOUNT else [])}
+    _await_rights(plane.api, name, [one for one in documents if one["metadata"]["name"] in given])
     token = plane.api.create_subresource(
         "ServiceAccount", name, NAMESPACE, "token",
         {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}},
@@ -111,6 +118,31 @@ def as_account(
     }  # fmt: skip
     (folder / "kubeconfig").write_text(json.dumps(content))
     return Command(folder / "kubeconfig")
+
+
+def _await_rights(api: Api, account: str, roles: Sequence[Json]) -> None:
+    """Wait until the API server goes by these ClusterRoles, which it learns of a moment later."""
+    for rule in (rule for role in roles for rule in role.get("rules", ())):
+        resource, _, part = rule["resources"][0].partition("/")
+        attributes = {
+            "group": rule["apiGroups"][0],
+            "resource": resource,
+            "subresource": part,
+            "verb": rule["verbs"][0],
+            "name": rule.get("resourceNames", [""])[0],
+        }
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SubjectAccessReview",
+            "metadata": {},
+            "spec": {"user": f"system:serviceaccount:{NAMESPACE}:{account}",
+                     "resourceAttributes": attributes},
+        }  # fmt: skip
+
+        def allowed(review: Json = review) -> bool:
+            return bool(api.create(review)["status"]["allowed"])
+
+        wait_for(allowed, why=f"{account} to have its rights")
 
 
 def _apply(api: Api, obj: Json) -> None:

@@ -133,6 +133,22 @@ class Demo:
             raise DemoError(f"expected {expected} of {name}")
         return said
 
+    def command(self, *arguments: str, code: int = 0) -> str:
+        """Show a command of mendix-mesh and what it prints; fails on another exit code."""
+        say(f"$ mendix-mesh {' '.join(arguments)}", "bold")
+        done = subprocess.run(
+            [sys.executable, "-m", "webhook", *arguments],
+            check=False,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "KUBECONFIG": str(self.cluster.plane.kubeconfig)},
+        )
+        answer(done.stdout.strip(), good=done.returncode == 0)
+        if done.returncode != code:
+            raise DemoError(f"{arguments[0]} ended with {done.returncode}, not {code}")
+        return done.stdout
+
     def pods(self, *, ready: int, namespace: str = "", contains: str = "") -> list[Json]:
         """The ready pods whose names contain something, once there are that many."""
         where = namespace or self.namespace
@@ -265,6 +281,31 @@ def modes(demo: Demo) -> None:
         demo.apply(_pod("shop-debug", where, hostNetwork=True))
 
 
+def day_two(demo: Demo) -> None:
+    """What already runs: a namespace full of plaintext pods is found, enrolled, restarted, proved.
+
+    mendix-mesh restarts what is outside, one at a time, within every budget; the operator's own
+    workloads by eviction, for it would undo a change of their template.
+    """
+    api, plane = demo.cluster.plane.api, demo.cluster.plane
+    where = plane.new_namespace("mendix-old")
+    mendix.install(api, where)
+    api.create(manifests.custom_resource("StoragePlan", "postgres", where, {}))
+    api.create(manifests.mendix_app(ENV, where, replicas=2))
+    api.create(_deployment("reports", where))
+    operator = mendix.MendixOperator(plane.user("operator", ["system:masters"]), where)
+    with operator.run():
+        demo.pods(ready=5, namespace=where)
+        demo.command("discover", "-n", where)
+        demo.command("discover", "--enrol", "--mesh", demo.mesh, "-n", where, "--yes")
+        demo.cluster.await_judge(where, f"{demo.mesh}.warn")
+        demo.command("audit", "-n", where, code=1)
+        demo.command("doctor", "-n", where)
+        demo.command("restart", "-n", where, "--yes")
+        if "100% of " not in demo.command("audit", "-n", where):
+            raise DemoError("not every pod is in the mesh after the restart")
+
+
 def untouched(demo: Demo) -> None:
     """A namespace that is not enrolled is untouched."""
     where = demo.cluster.plane.new_namespace("other")
@@ -334,8 +375,8 @@ def ambient(demo: Demo) -> None:
 Scene = Callable[[Demo], None]
 _JOINS: tuple[Scene, ...] = (operator_and_agent, mendix_app, plain_app)
 SCENES: dict[str, tuple[Scene, ...]] = {
-    "linkerd": (*_JOINS, refusals, injector_down, modes, untouched),
-    "istio": (*_JOINS, istio_refusals, unknown_revision, ambient, modes, untouched),
+    "linkerd": (*_JOINS, refusals, injector_down, modes, untouched, day_two),
+    "istio": (*_JOINS, istio_refusals, unknown_revision, ambient, modes, untouched, day_two),
 }
 
 
@@ -411,6 +452,7 @@ def _epilogue(seconds: float) -> None:
         "make demo KEEP=1               the cluster stays up for you to try things",
         "make demo MESH=istio           with the real istiod (the first time about 8 min more)",
         "mendix-mesh review -f DIR      what the webhook would do with your manifests",
+        "mendix-mesh discover           your Mendix namespaces, and what keeps them outside",
         f"kubectl label ns NAME {MESH_LABEL}=linkerd {MODE_LABEL}=warn",
         "                               after an install (README.md): start by watching",
     ):

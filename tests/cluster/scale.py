@@ -31,6 +31,8 @@ from tests.standins.linkerd import InjectorConfig, inject
 _HANDS = 4
 #: Seconds for which the auditor is looked at.
 _LOOK = 60
+#: Pods are put on them by hand: a scheduler would take as long as all else, and find them full.
+_NODES = [f"node-{number}" for number in range(4)]
 _CONSOLE = Console(highlight=False)
 
 
@@ -55,7 +57,7 @@ def main() -> None:
     each = max(1, given.pods // given.namespaces)
     with (
         tempfile.TemporaryDirectory(prefix="mendix-mesh-scale-") as folder,
-        ControlPlane(Path(folder), binaries, nodes=[f"node-{n}" for n in range(4)]) as plane,
+        ControlPlane(Path(folder), binaries, nodes=_NODES) as plane,
     ):
         started = time.monotonic()
         fill(plane, given.namespaces, each)
@@ -128,7 +130,7 @@ def fill(plane: ControlPlane, namespaces: int, pods: int) -> None:
                 }
             )
             plane.await_namespace(name)
-            plane.api.create(app(name, pods))
+            plane.api.create(app(name, pods, node=_NODES[number % len(_NODES)]))
             progress.update(task, advance=1)
 
         with ThreadPoolExecutor(_HANDS) as hands:
@@ -143,8 +145,8 @@ def fill(plane: ControlPlane, namespaces: int, pods: int) -> None:
         wait_for(all_run, seconds=3600, every=5, why="all pods to run")
 
 
-def app(namespace: str, pods: int) -> Json:
-    """A Mendix app whose template is injected already: no injector has to run."""
+def app(namespace: str, pods: int, *, node: str) -> Json:
+    """A Mendix app on a node whose template is injected already: no injector has to run."""
     deployment = manifests.app_deployment("shop", namespace, replicas=pods)
     template = deployment["spec"]["template"]
     template["metadata"].setdefault("annotations", {})["linkerd.io/inject"] = "enabled"
@@ -152,6 +154,7 @@ def app(namespace: str, pods: int) -> Json:
     marks = {"metadata": {"name": namespace}}
     done = inject(pod, namespace=marks, config=InjectorConfig())
     deployment["spec"]["template"] = {key: done.pod[key] for key in ("metadata", "spec")}
+    deployment["spec"]["template"]["spec"]["nodeName"] = node
     return deployment
 
 

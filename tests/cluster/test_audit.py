@@ -340,16 +340,16 @@ def test_a_namespace_that_is_forbidden_is_told_and_the_others_are_audited(
 @pytest.fixture
 def policy_reports(mesh_cluster: MeshCluster) -> Iterator[None]:
     """The Policy working group's CRD, as far as reports could break it."""
-    yield from _defined(mesh_cluster, "wgpolicyk8s.io", "v1alpha2", "PolicyReport")
+    yield from defined(mesh_cluster, "wgpolicyk8s.io", "v1alpha2", "PolicyReport")
 
 
 @pytest.fixture
 def open_reports(mesh_cluster: MeshCluster) -> Iterator[None]:
     """OpenReports' CRD, likewise."""
-    yield from _defined(mesh_cluster, "openreports.io", "v1alpha1", "Report")
+    yield from defined(mesh_cluster, "openreports.io", "v1alpha1", "Report")
 
 
-def _defined(cluster: MeshCluster, group: str, version: str, kind: str) -> Iterator[None]:
+def defined(cluster: MeshCluster, group: str, version: str, kind: str) -> Iterator[None]:
     text, number = {"type": "string"}, {"type": "integer"}
     resource = {"apiVersion": text, "kind": text, "namespace": text, "name": text}
     result = {

@@ -179,7 +179,8 @@ def story(mesh_cluster: MeshCluster, restart: Command) -> Iterator[Story]:
         for name, count in {**APPS, **{n: c for _, n, c in OTHERS if n != STUCK}}.items():
             ready_pods(api, namespace, name, count=count)
         api.patch("Deployment", "paused", namespace, {"spec": {"paused": True}})
-        wait_for(lambda: all(_tasks_done(api, namespace)), why="the operator's tasks to end")
+        for env in APPS:
+            mendix.await_tasks(api, namespace, env)
         mesh_cluster.relabel(namespace, "linkerd.enforce", mode="enforce")
         api.create(workload("Deployment", namespace, "young"))
         (young,) = ready_pods(api, namespace, "young")
@@ -199,12 +200,6 @@ def story(mesh_cluster: MeshCluster, restart: Command) -> Iterator[Story]:
             api, namespace, operator, watch, planned, stuck, done, generations,
             young["metadata"]["uid"], writes,
         )  # fmt: skip
-
-
-def _tasks_done(api: Api, namespace: str) -> Iterator[bool]:
-    for env in APPS:
-        for task in ("build", "database", "file"):
-            yield api.get("Pod", f"{env}-{task}", namespace)["status"].get("phase") == "Succeeded"
 
 
 def test_a_dry_run_changes_nothing_and_has_operator_and_agent_first(story: Story) -> None:
@@ -414,6 +409,8 @@ def test_a_failed_task_goes_when_that_is_asked_for_and_the_operator_tries_again(
         "shop", namespace, owner=build, annotations={STAY_ANNOTATION: "true"}
     )
     old = api.create(task)
+    # Its node would have the last word on a pod that has not begun.
+    wait_for(lambda: is_ready(api.get("Pod", "shop-build", namespace)), why="the task to run")
     api.patch("Pod", "shop-build", namespace, {"status": {"phase": "Failed"}}, subresource="status")
     mesh_cluster.relabel(namespace, "linkerd.enforce", mode="enforce")
     run = ("restart", "-n", namespace, "-o", "json", "--yes")

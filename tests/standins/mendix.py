@@ -54,6 +54,25 @@ def install(api: Api, namespace: str, **configuration: Any) -> None:
         _create_if_absent(api, obj)
 
 
+def await_tasks(api: Api, namespace: str, env: str) -> None:
+    """Wait until an app's task pods have ended well, and a running operator has noted that."""
+    tasks = [
+        ("Build", f"{env}-build"),
+        *(("StorageInstance", f"{env}-{what}") for what in _STORAGE),
+    ]
+
+    def are_done() -> bool:
+        try:
+            found = [api.get(kind, name, namespace) for kind, name in tasks]
+        except Refused as refused:
+            if refused.code == 404:
+                return False
+            raise
+        return all((one.get("status") or {}).get("phase") == "Done" for one in found)
+
+    wait_for(are_done, seconds=60, why=f"the tasks of {env} to end")
+
+
 class MendixOperator:
     """The operator of one namespace, driven by `reconcile`, or by a thread within `run`.
 

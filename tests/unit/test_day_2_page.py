@@ -10,6 +10,7 @@ import yaml
 
 from webhook.cli.audit import COMMAND as AUDIT
 from webhook.cli.discover import COMMAND as DISCOVER
+from webhook.cli.doctor import COMMAND as DOCTOR
 from webhook.cli.restart import COMMAND as RESTART
 from webhook.cli.restart import State
 from webhook.cluster import discover, evidence, reports
@@ -59,7 +60,7 @@ def test_every_state_is_there() -> None:
      (AUDIT, "--watch"), (AUDIT, "--interval"), (AUDIT, "--listen"), (AUDIT, "--tls-listen"),
      (AUDIT, "--events"), (AUDIT, "--write-reports"), (AUDIT, "--kubeconfig"), (AUDIT, "--context"),
      (RESTART, "--enrolled"), (RESTART, "--include-bare"), (RESTART, "--timeout"),
-     (RESTART, "--dry-run"), (RESTART, "--yes")],
+     (RESTART, "--dry-run"), (RESTART, "--yes"), (DOCTOR, "--context")],
 )  # fmt: skip
 def test_the_options_that_it_names_exist(command: click.Command, option: str) -> None:
     assert option in PAGE
@@ -69,10 +70,18 @@ def test_the_options_that_it_names_exist(command: click.Command, option: str) ->
 def test_the_rights_name_what_is_asked_for() -> None:
     rules = [rule for one in RIGHTS for rule in one.get("rules", ())]
     resources = {resource for rule in rules for resource in rule["resources"]}
+    readers = [one["metadata"]["name"] for one in RIGHTS for rule in one.get("rules", ())
+               if "secrets" in rule["resources"]]  # fmt: skip
     assert set(discover._MARKS) <= resources
     assert {kind.plural for kind in reports.KINDS} <= resources
-    assert "secrets" not in resources
+    assert readers == ["mendix-mesh-doctor"]
     assert not any("*" in rule["verbs"] + rule["resources"] for rule in rules)
+
+
+def test_every_role_that_is_listed_is_defined_and_every_other_way_round() -> None:
+    listed = {role.strip(" `") for cells in rows("command | ClusterRoles").values()
+              for role in cells[0].split(",")}  # fmt: skip
+    assert listed == {one["metadata"]["name"] for one in RIGHTS if one["kind"] == "ClusterRole"}
 
 
 def test_every_metric_of_the_auditor_is_there_with_its_labels() -> None:

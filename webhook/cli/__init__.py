@@ -9,7 +9,9 @@ from importlib import import_module
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
+from webhook.cli import _shells
 from webhook.version import VERSION
 
 
@@ -32,9 +34,16 @@ class _Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """The command that the arguments name; one that is none is told with those there are."""
         known = self.list_commands(ctx)
-        if args[0] not in known and not args[0].startswith("-"):
+        told = not ctx.resilient_parsing and not args[0].startswith("-")
+        if args[0] not in known and told:
             ctx.fail(f"there is no command {args[0]}; there are: {', '.join(known)}")
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """The commands, each with the first line of its module: none is loaded for that."""
+        names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        found = [CompletionItem(name, help=_summary(name)) for name in names]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; Ctrl-C ends it with the exit code that shells give it, 128 + SIGINT."""
@@ -50,8 +59,10 @@ class _Commands(click.Group):
         """
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="replace")
+        if _shells.VARIABLE in os.environ:
+            _shells.register()
         try:
-            return super().main(*args, **extra)
+            return super().main(*args, **{"complete_var": _shells.VARIABLE, **extra})
         except OSError as error:
             if error.filename is not None:
                 raise
@@ -63,10 +74,23 @@ class _Commands(click.Group):
             sys.exit(2)
 
 
+def _summary(name: str) -> str:
+    """What a module's first line says of its command, behind its name."""
+    source = pkgutil.get_data(__name__, f"{name}.py") or b""
+    return source.decode().partition("\n")[0].strip('"').partition("`: ")[2]
+
+
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(VERSION, prog_name="mendix-mesh")
 def main() -> None:
-    """Every pod in a Mendix namespace joins the service mesh, or does not start.
+    """Every pod in a Mendix namespace joins the service mesh, or does not start."""
 
-    Shell completion: eval "$(_MENDIX_MESH_COMPLETE=bash_source mendix-mesh)" (or zsh, fish).
-    """
+
+def kubectl() -> None:
+    """`kubectl-mendix_mesh`: the same, as kubectl calls it for `kubectl mendix-mesh`."""
+    main(prog_name="kubectl mendix-mesh")
+
+
+def kubectl_complete() -> None:
+    """`kubectl_complete-mendix_mesh`, which kubectl asks for the plugin's completions."""
+    click.echo(_shells.for_kubectl(main, sys.argv[1:]))

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from webhook.cli import _complete
 from webhook.cli._errors import BadInputError
 from webhook.cli._names import namespace_name
 from webhook.cli._settings import parse_settings
@@ -22,10 +23,13 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 def cluster_options(command: _F) -> _F:
     """Add --kubeconfig and --context, as kubectl has them."""
     for option in (
-        click.option("--context", metavar="NAME", help="Context of the kubeconfig to use."),
         click.option(
-            "--kubeconfig", metavar="FILE", help="Default: KUBECONFIG, then ~/.kube/config, then "
-            "the pod's own account.",
+            "--context", metavar="NAME", shell_complete=_complete.contexts,
+            help="Context of the kubeconfig to use.",
+        ),
+        click.option(
+            "--kubeconfig", metavar="FILE", shell_complete=_complete.files,
+            help="Default: KUBECONFIG, then ~/.kube/config, then the pod's own account.",
         ),
     ):  # fmt: skip
         command = option(command)
@@ -36,7 +40,7 @@ def namespaces_option(command: _F) -> _F:
     """Add -n, which can be given again; the command says what happens without."""
     return click.option(
         "-n", "--namespace", "namespaces", multiple=True, metavar="NAME", callback=_names,
-        help="This namespace; can be given again.",
+        shell_complete=_complete.namespaces, help="This namespace; can be given again.",
     )(command)  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from webhook.cli import _ci, _traffic
+from webhook.cli import _ci, _complete, _traffic
 from webhook.cli._cluster import (
     cluster_options,
     cluster_settings,
@@ -70,7 +70,7 @@ from webhook.policy.strictness import CLIENT_PLAINTEXT, Accepts
 )  # fmt: skip
 @click.option(
     "--release-namespace", default="mendix-mesh", show_default=True, metavar="NAME",
-    help="Where mendix-mesh is installed.",
+    shell_complete=_complete.namespaces, help="Where mendix-mesh is installed.",
 )  # fmt: skip
 @click.option(
     "--write-reports", "write", is_flag=True,
@@ -177,6 +177,8 @@ def _print(form: str, report: Report) -> None:
 
 #: What leaves a pod's state unknown.
 _REASONS = frozenset({PROXY_NOT_READY.id, REDIRECTION_PENDING.id})
+#: From so many namespaces on they are not named, but all that are enrolled are meant.
+_MOST_NAMED = 5
 _MARKS = {"meshed": "✔", "partly": "!", "unmeshed": "✘", "unknown": "?", "exempt": "○"}
 _STYLES: dict[State, str] = {
     "meshed": "green", "partly": "yellow", "unmeshed": "bold red", "unknown": "yellow",
@@ -213,6 +215,18 @@ def _show(printer: Printer, report: Report) -> None:
     whole = f"{_percent(report.coverage)} of {_pods(sum(report.pods.values()))} in the mesh"
     printer.parts()
     printer.parts((whole, "bold"), (f" ({counts})" if counts else "", ""))
+    if mend := _mend([one for one in report.namespaces if one.mend]):
+        printer.parts(("to bring in what was there before the enrolment: ", ""), (mend, "bold"))
+
+
+def _mend(namespaces: Sequence[Audited]) -> str:
+    """One command for all namespaces in which a restart helps; empty where there are none."""
+    if len(namespaces) == 1:
+        return namespaces[0].mend
+    if len(namespaces) > _MOST_NAMED:
+        return "mendix-mesh restart --enrolled"
+    names = " ".join(f"-n {one.name}" for one in namespaces)
+    return f"mendix-mesh restart {names}" if names else ""
 
 
 def _is_detail(finding: Finding) -> bool:

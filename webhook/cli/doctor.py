@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from webhook.cli import _complete
 from webhook.cli._cluster import (
     cluster_options,
     cluster_settings,
@@ -37,7 +38,7 @@ from webhook.cluster.look import Look, places
 )  # fmt: skip
 @click.option(
     "--release-namespace", default="mendix-mesh", show_default=True, metavar="NAME",
-    help="Where mendix-mesh is installed.",
+    shell_complete=_complete.namespaces, help="Where mendix-mesh is installed.",
 )  # fmt: skip
 @cluster_options
 @click.option("-o", "--output", type=click.Choice(FORMATS), default="table", show_default=True)

@@ -9,6 +9,7 @@ from typing import Literal
 import click
 import msgspec
 
+from webhook.cli import _complete
 from webhook.cli._cluster import (
     cluster_options,
     cluster_settings,
@@ -18,6 +19,7 @@ from webhook.cli._cluster import (
     told_in_one_line,
 )
 from webhook.cli._errors import BadInputError
+from webhook.cli._names import workload_names
 from webhook.cli._output import FORMATS, Printer, Styled
 from webhook.cli._progress import bar
 from webhook.cli._settings import read_settings
@@ -26,7 +28,7 @@ from webhook.cluster.connection import RefusedError
 from webhook.cluster.enrolment import Enrolment
 from webhook.cluster.inventory import Inventory
 from webhook.cluster.judge import Judge
-from webhook.cluster.plan import How, Planner, Step
+from webhook.cluster.plan import How, Name, Planner, Step
 from webhook.cluster.restart import Restarter, RestartError
 
 State = Literal["planned", "done", "failed", "interrupted", "not-done", "skipped", "left"]
@@ -70,11 +72,17 @@ class Report(msgspec.Struct, kw_only=True):
 
     mendix-mesh restart -n mendix-apps --dry-run
 
+    mendix-mesh restart -n mendix-apps deployment/reports
+
     mendix-mesh restart --enrolled --yes --timeout 900
 
     Exit codes: 0 all that can be restarted is in the mesh; 1 a workload failed, or was skipped
     because a restart would not help; 2 no connection, or a right is missing; 130 Ctrl-C.""",
 )
+@click.argument(
+    "workloads", nargs=-1, metavar="[KIND/NAME]...", callback=workload_names,
+    shell_complete=_complete.workloads,
+)  # fmt: skip
 @namespaces_option
 @click.option("--enrolled", is_flag=True, help="Every namespace that is enrolled.")
 @click.option(
@@ -96,11 +104,12 @@ class Report(msgspec.Struct, kw_only=True):
 )  # fmt: skip
 @click.option(
     "--release-namespace", default="mendix-mesh", show_default=True, metavar="NAME",
-    help="Where mendix-mesh is installed.",
+    shell_complete=_complete.namespaces, help="Where mendix-mesh is installed.",
 )  # fmt: skip
 @cluster_options
 @click.option("-o", "--output", type=click.Choice(FORMATS), default="table", show_default=True)
 def COMMAND(  # noqa: N802 - the name by which commands are found
+    workloads: frozenset[Name],
     namespaces: tuple[str, ...],
     enrolled: bool,
     labels: str,
@@ -116,6 +125,8 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
 ) -> None:
     """Restart the workloads whose pods are not in the mesh, one at a time, and no others.
 
+    With names, as deployment/shop, of these only those that are named.
+
     The operator first, then its agent, the apps, and ingress last; each must be ready and in the
     mesh before the next. It stops at the first that fails; run it again to go on.
     """
@@ -129,9 +140,11 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
         inventory, judge = Inventory(cluster), Judge(read)
         targets = _targets(inventory, Enrolment.read(cluster), namespaces)
         planner = Planner(cluster, inventory, judge)
-        steps = planner.plan(targets, labels=labels, include_bare=include_bare)
+        steps = planner.plan(targets, labels=labels, only=workloads, include_bare=include_bare)
         for note in planner.notes:
             click.echo(f"Warning: {note}", err=True)
+    if missing := sorted("/".join(name) for name in workloads - planner.found):
+        raise BadInputError(f"there is no pod of {', '.join(missing)} in {_all(targets)}")
     run = _Run(steps)
     if not dry_run and run.due:
         _ask(run.due, yes=yes)
@@ -159,7 +172,7 @@ def _targets(inventory: Inventory, enrolment: Enrolment, named: Sequence[str]) -
     if not named:
         every = (target(one, enrolment, "unknown") for one in inventory.namespaces())
         found = [one for one in every if one.enrolled]
-    missing = ", ".join(one.name for one in found if not one.enrolled)
+    missing = _all([one for one in found if not one.enrolled])
     if missing or not found:
         raise BadInputError(
             f"{missing or 'no namespace'} is not enrolled: a restart would bring no pod into a "
@@ -171,6 +184,10 @@ def _targets(inventory: Inventory, enrolment: Enrolment, named: Sequence[str]) -
                 f"{one.name} is enrolled in a mesh that there is not; see mendix-mesh discover"
             )
     return found
+
+
+def _all(targets: Sequence[Target]) -> str:
+    return ", ".join(one.name for one in targets)
 
 
 def _ask(due: Sequence[Step], *, yes: bool) -> None:

@@ -14,7 +14,7 @@ import msgspec
 
 from webhook.admission import wire
 from webhook.admission.review import request_of
-from webhook.cli import _manifests
+from webhook.cli import _complete, _manifests
 from webhook.cli._errors import BadInputError
 from webhook.cli._manifests import Document
 from webhook.cli._names import namespace_name
@@ -65,6 +65,7 @@ class Reviewed(msgspec.Struct):
 )
 @click.option(
     "-f", "--filename", "files", multiple=True, required=True, metavar="FILE|DIR|-",
+    shell_complete=_complete.files,
     help="Manifests: YAML or JSON, several documents, Lists, AdmissionReviews.",
 )  # fmt: skip
 @click.option(

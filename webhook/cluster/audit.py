@@ -20,6 +20,7 @@ from webhook.cluster.inventory import BadPod, Inventory, LivePod, Namespace, Wor
 from webhook.cluster.judge import STATES, Judge, Judged, Origin, State, is_outside
 from webhook.cluster.strictness import Assessment, Policies, Strictness
 from webhook.cluster.traffic import Traffic
+from webhook.policy import mendix
 from webhook.policy.checks import Violation
 
 #: Pods of a finding that are named.
@@ -28,6 +29,10 @@ _EXAMPLES = 3
 _MANY = 20
 #: Pods that have ended neither send nor take traffic.
 _RUNNING = "status.phase!=Succeeded,status.phase!=Failed"
+
+#: The ways out for pods without a proxy from before the enrolment.
+_RESTART, _ANEW = "restart it", "make it anew: nobody else does"
+_WAIT = "wait: it ends by itself, and the next one joins"
 
 Level = Literal["deny", "advise", "exempt"]
 
@@ -74,6 +79,9 @@ class Audited(msgspec.Struct, kw_only=True):
     coverage: int | None
     pods: dict[State, int]
     workloads: list[Row]
+    #: The command that brings those into the mesh that were there before the enrolment; empty
+    #: where there are none, or a restart would not help.
+    mend: str = ""
     #: Why its pods could not be read; empty where they could.
     error: str = ""
     #: Whether plaintext gets in; None where that was not looked for.
@@ -246,7 +254,7 @@ class _Namespace:
     def add(self, workload: Workload, name: str, judged: Judged, proxy: Proxy | None) -> None:
         row = self._rows.get(workload)
         if row is None:
-            row = self._rows[workload] = _Workload(judged.role)
+            row = self._rows[workload] = _Workload(judged.role, is_bare=workload.kind == "Pod")
         row.add(name, judged, proxy)
 
     def finished(self, currency: Currency) -> Audited:
@@ -256,6 +264,7 @@ class _Namespace:
         for row in rows:
             pods.update(row.pods)
         judged = self.target.judged
+        helps = any(one.fix == _RESTART and one.origin for row in rows for one in row.findings)
         return Audited(
             name=self.target.name,
             mesh=judged.mesh,
@@ -265,6 +274,7 @@ class _Namespace:
             coverage=coverage(pods),
             pods=_counts(pods),
             workloads=rows,
+            mend=f"mendix-mesh restart -n {self.target.name}" if helps else "",
             error=self.target.error,
             strictness=self.assessment.finished() if self.assessment else None,
         )
@@ -273,8 +283,9 @@ class _Namespace:
 class _Workload:
     """A workload while its pods are being read."""
 
-    def __init__(self, role: str) -> None:
+    def __init__(self, role: str, *, is_bare: bool) -> None:
         self._role = role
+        self._is_bare = is_bare
         self._states: Counter[State] = Counter()
         self._findings: dict[tuple[Violation, Level, Origin], list[str]] = {}
         self._numbers: Counter[tuple[Violation, Level, Origin]] = Counter()
@@ -287,7 +298,7 @@ class _Workload:
             origin = judged.origin if violation in judged.refused else ""
             if origin == "before-enrolment" and violation.check == "proxy-missing":
                 # Nothing failed: there was no webhook yet that could have asked for the proxy.
-                violation = msgspec.structs.replace(violation, fix="restart it")  # noqa: PLW2901
+                violation = msgspec.structs.replace(violation, fix=self._way_in(judged))  # noqa: PLW2901
             self._note((violation, violation.level, origin), name)
         for done in judged.exempted:
             excused = msgspec.structs.replace(done.violation, fix=done.exemption.reason)
@@ -295,6 +306,12 @@ class _Workload:
         if proxy:
             self._proxied[proxy] += 1
             _keep(self._proxies.setdefault(proxy, []), name)
+
+    def _way_in(self, judged: Judged) -> str:
+        """What is to be done about a pod that only came too early."""
+        if judged.pod is not None and mendix.is_task(judged.pod):
+            return _WAIT
+        return _ANEW if self._is_bare else _RESTART
 
     def _note(self, key: tuple[Violation, Level, Origin], name: str) -> None:
         self._numbers[key] += 1

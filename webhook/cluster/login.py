@@ -12,6 +12,7 @@ import yaml
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
+from kubernetes.config.kube_config import KubeConfigMerger
 
 from webhook.cluster.connection import ClusterError, Login
 
@@ -23,7 +24,7 @@ def log_in(kubeconfig: str | None, context: str | None) -> Login:
     """
     settings = client.Configuration()
     settings.retries = False  # the connection itself knows which calls may be tried again
-    files = kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
+    files = _files(kubeconfig)
     paths = [os.path.expanduser(part) for part in files.split(os.pathsep) if part]
     if not any(map(os.path.exists, paths)):
         if not kubeconfig and not context and "KUBERNETES_SERVICE_HOST" in os.environ:
@@ -47,17 +48,31 @@ def log_in(kubeconfig: str | None, context: str | None) -> Login:
     raise ClusterError(f"can't use the kubeconfig {files}: {' '.join(why.split())}")
 
 
+def contexts(kubeconfig: str | None) -> list[str]:
+    """The names of the kubeconfig's contexts. May raise anything that reading a file raises."""
+    return [str(one["name"]) for one in _contexts(_files(kubeconfig))]
+
+
+def _files(kubeconfig: str | None) -> str:
+    return kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
+
+
+def _contexts(files: str) -> list[Mapping[str, Any]]:
+    """The contexts of these files, which need not have a current one."""
+    return [one.value for one in KubeConfigMerger(files).config["contexts"]]
+
+
 def _chosen(files: str, name: str | None) -> Mapping[str, Any]:
     """The context of that name, or the current one, as the kubeconfig has it."""
-    contexts, current = config.list_kube_config_contexts(config_file=files)
     if not name:
-        found: Mapping[str, Any] = current
-        return found
-    for one in contexts:
+        _, found = config.list_kube_config_contexts(config_file=files)
+        current: Mapping[str, Any] = found
+        return current
+    known = _contexts(files)
+    for one in known:
         if one["name"] == name:
-            named: Mapping[str, Any] = one
-            return named
-    names = ", ".join(str(one["name"]) for one in contexts)
+            return one
+    names = ", ".join(str(one["name"]) for one in known)
     raise ConfigException(f"it has no context {name}, but {names or 'none at all'}")
 
 

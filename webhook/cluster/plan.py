@@ -4,7 +4,7 @@ Only what audit calls unmeshed or partly meshed is touched. Whether a restart wo
 out beforehand: the API server is asked, in a dry run, for the pod that the workload would get now.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -24,6 +24,8 @@ from webhook.policy.checks import Violation
 #: evicted, and made anew from the template as it is. delete: the same, but nobody may make them
 #: anew. leave: it is only told of. skip: a restart would not help.
 How = Literal["restart", "evict", "delete", "leave", "skip"]
+#: How somebody names a workload: its kind in lower case, and its name.
+Name = tuple[str, str]
 
 _BARE = "a bare pod: nobody makes it anew when it is gone; to delete it give --include-bare"
 _FAILED = "a failed task: nobody tries again before it is deleted; to delete it: --include-bare"
@@ -72,6 +74,12 @@ def reasons(violations: Sequence[Violation]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(lines))
 
 
+def _is_by_itself(pod: LivePod) -> bool:
+    """Whether no controller makes a pod anew: it is bare, a task of Mendix's, or its node's."""
+    owner = pod.metadata.controller
+    return owner is None or mendix.owns(owner) or owner.kind == "Node"
+
+
 class Planner:
     """Makes the plan. Raises `ClusterError`, also where a right is missing to look."""
 
@@ -81,20 +89,51 @@ class Planner:
         self._judge = judge
         #: What could not be found out beforehand, and why.
         self.notes: list[str] = []
+        #: Those that were asked for by name, and of which there are pods.
+        self.found: set[Name] = set()
         self._may_try = True
 
     def plan(
-        self, targets: Sequence[Target], *, labels: str = "", include_bare: bool = False
+        self,
+        targets: Sequence[Target],
+        *,
+        labels: str = "",
+        only: Collection[Name] = (),
+        include_bare: bool = False,
     ) -> list[Step]:
-        """The steps for these namespaces in their order: operator, agent, the others, ingress."""
+        """The steps for these namespaces in their order: operator, agent, the others, ingress.
+
+        Given names are all that is looked at.
+        """
         steps = [
-            step for one in targets for step in self._steps(one, labels, include_bare=include_bare)
+            step
+            for one in targets
+            for step in self._steps(one, self._pods(one, labels, only), include_bare=include_bare)
         ]
         return sorted(steps, key=_order)
 
-    def _steps(self, target: Target, labels: str, *, include_bare: bool) -> Iterator[Step]:
-        drafts: dict[Workload, _Draft] = {}
+    def _pods(
+        self, target: Target, labels: str, only: Collection[Name]
+    ) -> Iterator[LivePod | BadPod]:
         for pod in self._inventory.pods(target.name, labels=labels, fields=_NOT_DONE):
+            named = self._names(pod) & set(only)
+            self.found |= named
+            if named or not only:
+                yield pod
+
+    def _names(self, pod: LivePod | BadPod) -> set[Name]:
+        """By what names somebody may ask for the restart of a pod."""
+        if isinstance(pod, BadPod):
+            return {("pod", pod.name)}
+        owner = self._inventory.workload(pod)
+        names = {(owner.kind.lower(), owner.name)}
+        return names | {("pod", pod.name)} if _is_by_itself(pod) else names
+
+    def _steps(
+        self, target: Target, pods: Iterable[LivePod | BadPod], *, include_bare: bool
+    ) -> Iterator[Step]:
+        drafts: dict[Workload, _Draft] = {}
+        for pod in pods:
             if isinstance(pod, BadPod):
                 workload = Workload(pod.namespace, "v1", "Pod", pod.name)
                 drafts[workload] = _Draft(how="skip", role="", why=(pod.why,), pods=[pod.name])
@@ -124,7 +163,7 @@ class Planner:
         if judged.pod is None or not is_outside(judged):
             return
         owner, is_task = pod.metadata.controller, mendix.is_task(judged.pod)
-        itself = owner is None or mendix.owns(owner) or owner.kind == "Node"
+        itself = _is_by_itself(pod)
         how: How | None = None
         why = ""
         if pod.has_ended:

@@ -83,6 +83,26 @@ def test_the_output_is_as_it_was(tmp_path: Path, form: str, suffix: str) -> None
     assert output(form, tmp_path) == (GOLDEN / f"story.{suffix}").read_text()
 
 
+@pytest.mark.parametrize(
+    ("names", "command"),
+    [
+        (["a"], "mendix-mesh restart -n a"),
+        (["a", "b"], "mendix-mesh restart -n a -n b"),
+        (["a", "b", "c", "d", "e", "f"], "mendix-mesh restart --enrolled"),
+    ],
+)
+def test_one_command_brings_in_what_was_there_before(
+    tmp_path: Path, names: list[str], command: str
+) -> None:
+    world = World()
+    world.install()
+    for name in names:
+        world.namespace(name, "linkerd")
+        world.pod(name, "shop-0", owned(unmeshed(), "StatefulSet", "shop"), born=BEFORE)
+    last = run(world, tmp_path).stdout.splitlines()[-1]
+    assert last == f"to bring in what was there before the enrolment: {command}"
+
+
 def test_json_and_yaml_say_the_same(tmp_path: Path) -> None:
     assert json.loads(output("json", tmp_path)) == yaml.safe_load(output("yaml", tmp_path))
 

@@ -101,6 +101,42 @@ def test_a_selector_chooses_among_the_pods(world: RollingWorld, tmp_path: Path) 
     assert states(outcome) == {"crm": "planned"}
 
 
+# Names.
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["replicaset/crm", "deployment/mendix-operator"],
+         {"mendix-operator": "planned", "crm": "planned"}),
+        (["rs/crm", "ReplicaSets/shop"], {"crm": "planned", "shop": "planned"}),
+        (["pod/mendix-backup-restore"], {"mendix-backup-restore": "left"}),
+        (["replicaset/young"], {}),
+    ],
+)  # fmt: skip
+def test_names_choose_among_the_workloads(
+    world: RollingWorld, tmp_path: Path, names: list[str], expected: dict[str, str]
+) -> None:
+    given = ("-n", "mendix", "--dry-run", "-o", "json", *names)
+    assert states(run(world, tmp_path, *given)) == expected
+
+
+def test_a_name_of_nothing_is_told_and_nothing_is_done(world: RollingWorld, tmp_path: Path) -> None:
+    # A pod of a controller is no workload, and a ReplicaSet is no Deployment.
+    names = ("replicaset/crm", "deployment/shop", "pod/shop-0")
+    outcome = run(world, tmp_path, "-n", "mendix", "--yes", *names)
+    assert outcome.exit_code == 2
+    assert outcome.stderr == "Error: there is no pod of deployment/shop, pod/shop-0 in mendix\n"
+    assert world.done == []
+
+
+@pytest.mark.parametrize("name", ["shop", "deployment/", "/shop", "deployment/Shop", "a/b/c"])
+def test_what_is_no_name_is_told(world: RollingWorld, tmp_path: Path, name: str) -> None:
+    outcome = run(world, tmp_path, "-n", "mendix", "--dry-run", name)
+    assert outcome.exit_code == 2
+    assert "is no KIND/NAME, as deployment/shop is one" in outcome.stderr
+
+
 # Asking.
 
 

@@ -90,6 +90,29 @@ def test_each_finding_says_what_why_the_way_out_and_since_when(
     assert origins["crm/StatefulSet/crm"] == "let-in"
 
 
+def test_what_only_came_too_early_is_told_how_it_gets_in(tmp_path: Path) -> None:
+    """And the namespace by which command, where that would help anyone."""
+    world = World()
+    world.install()
+    for name in ("mendix", "bare"):
+        world.namespace(name, "linkerd")
+        world.pod(name, "mendix-backup-restore", unmeshed(), born=BEFORE)
+        world.pod(name, "shop-build", unmeshed(), born=BEFORE)
+    world.pod("mendix", "shop-0", owned(unmeshed(), "StatefulSet", "shop"), born=BEFORE)
+    report, _ = audit(world, tmp_path)
+    fixes = {name: one.fix for name, row in rows(report).items() for one in row.findings
+             if one.level == "deny"}  # fmt: skip
+    assert fixes == {
+        "bare/Pod/mendix-backup-restore": "make it anew: nobody else does",
+        "bare/Pod/shop-build": "wait: it ends by itself, and the next one joins",
+        "mendix/Pod/mendix-backup-restore": "make it anew: nobody else does",
+        "mendix/Pod/shop-build": "wait: it ends by itself, and the next one joins",
+        "mendix/StatefulSet/shop": "restart it",
+    }
+    mends = {one.name: one.mend for one in report.namespaces}
+    assert mends == {"mendix": "mendix-mesh restart -n mendix", "bare": ""}
+
+
 def test_coverage_is_told_by_namespace_and_of_all(world: World, tmp_path: Path) -> None:
     report, _ = audit(world, tmp_path)
     assert {one.name: one.coverage for one in report.namespaces} == {"crm": 0, "mendix": 33}

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import yaml
 
 from tests.unit.cluster.apiserver import Asked, Reply, Script, serving, status, write_kubeconfig
 from webhook.cluster.connection import Cluster, ClusterError, RefusedError, path
@@ -264,6 +265,14 @@ def test_the_context_and_its_namespace_are_those_that_were_asked_for(tmp_path: P
     assert (current.context, current.namespace) == ("here", "default")
     assert (other.context, other.namespace) == ("there", "mendix")
     assert current.server == "https://example.com"
+
+
+def test_a_context_that_is_named_needs_no_current_one(tmp_path: Path) -> None:
+    file = write_kubeconfig(tmp_path / "kubeconfig", "https://example.com")
+    content = yaml.safe_load(file.read_text())
+    del content["current-context"]
+    file.write_text(yaml.safe_dump(content))
+    assert Cluster.connect(str(file), "there").context == "there"
 
 
 def test_kubeconfig_files_are_merged_as_kubectl_does(

@@ -17,6 +17,15 @@ from click.testing import CliRunner
 from webhook.cli import main
 assert CliRunner().invoke(main, ["--help"]).exit_code == 0
 """
+_COMPLETION = """
+import os
+from contextlib import suppress
+from webhook.cli import main
+for line in ("mendix-mesh ", "mendix-mesh audit --", "mendix-mesh audit --mesh "):
+    os.environ |= {"_MENDIX_MESH_COMPLETE": "bash_complete", "COMP_WORDS": line}
+    with suppress(SystemExit):
+        main()
+"""
 _A_LOGIN = """
 from contextlib import suppress
 from webhook.cluster.connection import Cluster, ClusterError
@@ -27,8 +36,8 @@ with suppress(ClusterError):
 
 @pytest.mark.parametrize(
     ("code", "loaded"),
-    [(_WHOLE_SERVER, False), (_EVERY_COMMAND, False), (_A_LOGIN, True)],
-    ids=["the admission server", "the help of every command", "a login"],
+    [(_WHOLE_SERVER, False), (_EVERY_COMMAND, False), (_COMPLETION, False), (_A_LOGIN, True)],
+    ids=["the admission server", "the help of every command", "completed options", "a login"],
 )
 def test_the_client_is_loaded_by_a_login_alone(code: str, loaded: bool) -> None:
     done = subprocess.run([sys.executable, "-c", code + _CLIENT], check=False)

@@ -1,0 +1,191 @@
+"""restart in Istio's two modes: sidecars by the real istiod; ambient, whose agent is the tests'.
+
+What is the same in every mesh is in test_restart.py: here it is that every pod gets in, that the
+operator has nothing to undo, and that no budget is broken at any moment.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pytest
+
+from tests.cluster import command, istio
+from tests.cluster.api import Api, Json, Refused
+from tests.cluster.command import Command
+from tests.cluster.istio import IstioCluster
+from tests.cluster.mesh import MeshCluster
+from tests.cluster.plane import KUBELET_ANNOTATION, is_ready
+from tests.cluster.test_ambient import REDIRECTION, mode_of
+from tests.cluster.test_restart import END, Watch, budget
+from tests.cluster.workloads import annotations_of, pods_of, ready_pods, workload
+from tests.standins import mendix
+from tests.standins import mendix_manifests as manifests
+
+pytestmark = pytest.mark.timeout(300)
+
+#: Kind, name, replicas, the least that its budget asks for, and what restarts it.
+OTHERS = [
+    ("Deployment", "at-once", 3, 2, "evict"),
+    ("Deployment", "surging", 2, 1, "restart"),
+    ("StatefulSet", "store", 2, 1, "restart"),
+    ("ReplicaSet", "old-style", 2, 1, "evict"),
+]
+APP, APP_LEAST = 3, 2
+
+
+@pytest.fixture(scope="module")
+def restart(istio_cluster: IstioCluster) -> Command:
+    return command.as_account(istio_cluster.plane, "mendix-mesh-restarter")
+
+
+def tell(
+    cluster: MeshCluster,
+    restart: Command,
+    namespace: str,
+    mesh: str,
+    is_in: Callable[[Json], bool],
+    **template: Any,
+) -> None:
+    """An operator's app and others, with budgets, from before the enrolment to the mesh."""
+    api, plane = cluster.api, cluster.plane
+    api.create(manifests.mendix_app("shop", namespace, replicas=APP))
+    api.create(budget(namespace, "shop", APP_LEAST))
+    for kind, name, replicas, least, _ in OTHERS:
+        obj = workload(kind, namespace, name, replicas=replicas, **template)
+        if name == "at-once":
+            obj["spec"]["strategy"] = {"type": "Recreate"}
+        api.create(obj)
+        api.create(budget(namespace, name, least))
+    user = plane.user("mendix-operator", ["system:masters"])
+    with mendix.MendixOperator(user, namespace).run() as operator:
+        ready_pods(api, namespace, "shop", count=APP)
+        for _, name, replicas, _, _ in OTHERS:
+            ready_pods(api, namespace, name, count=replicas)
+        mendix.await_tasks(api, namespace, "shop")
+        cluster.relabel(namespace, f"{mesh}.enforce", mesh=mesh, mode="enforce")
+        generation = api.get("Deployment", "shop-master", namespace)["metadata"]["generation"]
+        writes = operator.writes.total()
+
+        with Watch(plane.user("watcher", ["system:masters"]), namespace).running() as watch:
+            done = restart("restart", "-n", namespace, "--yes", "-o", "json", "--timeout", "60")
+
+        how = {one["name"]: one["how"] for one in done.data["workloads"] if one["state"] == "done"}
+        expected = {name: way for _, name, _, _, way in OTHERS} | {"shop-master": "evict"}
+        assert {name: how.get(name) for name in expected} == expected
+        for name, count in [("shop", APP), *((name, count) for _, name, count, _, _ in OTHERS)]:
+            pods = pods_of(api, namespace, name)
+            assert len(pods) == count
+            assert all(is_ready(one) and is_in(one) for one in pods), name
+        for _, name, _, least, _ in OTHERS:
+            assert watch.least[name] >= least, name
+        assert watch.least["shop"] == APP_LEAST
+        after = api.get("Deployment", "shop-master", namespace)["metadata"]["generation"]
+        assert after == generation
+        assert operator.writes.total() == writes
+        assert operator.refused == {}
+    api.delete("Pod", END, namespace, grace=0)
+    report = restart.audit("-n", namespace, codes=[0])
+    assert report["namespaces"][0]["coverage"] == 100
+
+
+def test_every_workload_gets_istiods_sidecar_and_no_budget_is_broken(
+    istio_cluster: IstioCluster, restart: Command
+) -> None:
+    namespace = istio_cluster.plane.new_namespace("mendix")
+    mendix.install(istio_cluster.api, namespace)
+    tell(istio_cluster, restart, namespace, "istio", istio.is_meshed)
+
+
+class Node:
+    """The part of kubelet and of ambient's CNI agent: a pod is ready once it is redirected."""
+
+    def __init__(self, api: Api, namespace: str) -> None:
+        self.redirects = True
+        self._api, self._namespace = api, namespace
+
+    @contextmanager
+    def running(self) -> Iterator["Node"]:
+        ended = threading.Event()
+        failures: list[Exception] = []
+
+        def loop() -> None:
+            try:
+                while not ended.wait(0.1):
+                    for one in self._api.list("Pod", self._namespace):
+                        self._attend(one)
+            except Exception as error:  # handed over to the test's thread
+                failures.append(error)
+
+        thread = threading.Thread(target=loop, daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            ended.set()
+            thread.join()
+        if failures:
+            raise failures[0]
+
+    def _attend(self, one: Json) -> None:
+        if annotations_of(one).get(KUBELET_ANNOTATION) != "server":
+            return
+        name = one["metadata"]["name"]
+        try:
+            if "deletionTimestamp" in one["metadata"]:
+                self._api.delete("Pod", name, self._namespace, grace=0)
+            elif one["status"].get("phase") == "Running" and not is_ready(one):
+                self._start(name, one)
+        except Refused as refused:
+            if refused.code != 404:
+                raise
+
+    def _start(self, name: str, one: Json) -> None:
+        conditions = [{**condition, "status": "True"} for condition in one["status"]["conditions"]]
+        patch: Json = {"status": {"conditions": conditions}}
+        if mode_of(one) == "ambient" and self.redirects:
+            patch["metadata"] = {"annotations": {REDIRECTION: "enabled"}}
+        self._api.patch("Pod", name, self._namespace, patch, subresource="status")
+
+
+def is_redirected(one: Json) -> bool:
+    return mode_of(one) == "ambient" and annotations_of(one).get(REDIRECTION) == "enabled"
+
+
+SIMULATED = {KUBELET_ANNOTATION: "server"}
+
+
+def test_every_workload_is_redirected_to_ztunnel_and_no_budget_is_broken(
+    istio_cluster: IstioCluster, restart: Command
+) -> None:
+    plane = istio_cluster.plane
+    namespace = plane.new_namespace("mendix")
+    mendix.install_crds(istio_cluster.api)
+    for obj in manifests.service_accounts(namespace):
+        with suppress(Refused):
+            istio_cluster.api.create(obj)
+    settings = manifests.operator_configuration(
+        namespace, runtimeDeploymentPodAnnotations=SIMULATED
+    )
+    istio_cluster.api.create(settings)
+    with Node(plane.user("node", ["system:masters"]), namespace).running():
+        tell(istio_cluster, restart, namespace, "ambient", is_redirected, annotations=SIMULATED)
+
+
+def test_a_node_that_redirects_nothing_stops_the_run(
+    istio_cluster: IstioCluster, restart: Command
+) -> None:
+    api, plane = istio_cluster.api, istio_cluster.plane
+    namespace = plane.new_namespace("mendix")
+    for name in ("a-first", "b-second"):
+        api.create(workload("Deployment", namespace, name, annotations=SIMULATED))
+    with Node(plane.user("node", ["system:masters"]), namespace).running() as node:
+        for name in ("a-first", "b-second"):
+            ready_pods(api, namespace, name)
+        node.redirects = False
+        istio_cluster.relabel(namespace, "ambient.enforce", mesh="ambient", mode="enforce")
+        done = restart("restart", "-n", namespace, "--yes", "-o", "json", codes=[1])
+    first, second = done.data["workloads"]
+    assert (first["state"], second["state"]) == ("failed", "not-done")
+    assert "istio-cni-node and ztunnel" in first["why"][0]

@@ -1,0 +1,138 @@
+"""The whole story, as somebody lives it who finds a namespace full of Mendix pods in plaintext.
+
+Each step is a command with the rights that docs/day-2.md lists for it, on a real API server; the
+Mendix Operator and Linkerd's injector are stand-ins, istiod is real.
+"""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.cluster import command, istio, workloads
+from tests.cluster.api import Json, Refused, wait_for
+from tests.cluster.command import Command
+from tests.cluster.istio import IstioCluster
+from tests.cluster.mesh import MESH_LABEL, MODE_LABEL, MeshCluster
+from tests.cluster.plane import STAY_ANNOTATION
+from tests.cluster.workloads import pod, ready_pods, workload
+from tests.standins import mendix
+from tests.standins import mendix_manifests as manifests
+
+pytestmark = pytest.mark.timeout(300)
+
+#: By workload, what a restart does to each, and how many pods it has.
+RESTARTED = {"mendix-operator": ("restart", 1), "mendix-agent": ("restart", 1),
+             "shop-master": ("evict", 2), "shop-worker": ("restart", 2)}  # fmt: skip
+
+
+def test_a_namespace_is_found_meshed_and_guarded_with_linkerd(mesh_cluster: MeshCluster) -> None:
+    out = pod("", "shop-legacy", annotations={workloads.INJECT: "disabled"})
+    tell(mesh_cluster, "linkerd", out, workloads.is_meshed)
+
+
+def test_a_namespace_is_found_meshed_and_guarded_with_istio(istio_cluster: IstioCluster) -> None:
+    out = pod("", "shop-legacy", labels={istio.INJECT: "false"})
+    tell(istio_cluster, "istio", out, istio.is_meshed)
+
+
+def tell(
+    cluster: MeshCluster, mesh: str, opted_out: Json, is_meshed: Callable[[Json], bool]
+) -> None:
+    api = cluster.api
+    namespace = cluster.plane.new_namespace("mendix")
+    user = cluster.plane.user("mendix-operator", ["system:masters"])
+    with mendix.MendixOperator(user, namespace).run() as operator:
+        settle(cluster, namespace)
+
+        (found,) = account(cluster, "mendix-mesh-auditor")(
+            "discover", "-n", namespace, "-o", "json"
+        ).data["namespaces"]
+        assert (found["mesh"], found["operator"]) == ("", "2.25.0")
+        assert found["missing"] == ["it is not enrolled: mendix-mesh discover --enrol"]
+
+        enrol = account(cluster, "mendix-mesh-auditor", "mendix-mesh-enroller")
+        enrol("discover", "--enrol", "--mesh", mesh, "-n", namespace, "--yes")
+        labels = api.get("Namespace", namespace)["metadata"]["labels"]
+        assert (labels[MESH_LABEL], labels[MODE_LABEL]) == (mesh, "warn")
+        cluster.await_judge(namespace, f"{mesh}.warn")
+
+        auditor = account(cluster, "mendix-mesh-auditor")
+        (before,) = auditor.audit("-n", namespace, codes=[1])["namespaces"]
+        assert before["coverage"] == 0
+        assert {row["name"]: row["state"] for row in before["workloads"]} == dict.fromkeys(
+            [*RESTARTED, "crm-build"], "unmeshed"
+        )
+        denied = {
+            (finding["check"], finding["origin"])
+            for row in before["workloads"]
+            for finding in row["findings"]
+            if finding["level"] == "deny"
+        }
+        assert denied == {("proxy-missing", "before-enrolment")}
+        assert before["mend"] == f"mendix-mesh restart -n {namespace}"
+
+        (place,) = account(cluster, "mendix-mesh-doctor")(
+            "doctor", "-n", namespace, "-o", "json"
+        ).data["namespaces"]
+        assert place["meshed"] == "yes"
+
+        restart = account(cluster, "mendix-mesh-auditor", "mendix-mesh-restarter")
+        writes = operator.writes.total()
+        done = restart("restart", "-n", namespace, "--yes", "-o", "json").data
+        assert done["summary"] == {"done": len(RESTARTED), "left": 1}
+        how = {one["name"]: one["how"] for one in done["workloads"] if one["state"] == "done"}
+        assert how == {name: way for name, (way, _) in RESTARTED.items()}
+        assert operator.writes.total() == writes, "the operator had something to undo"
+
+        # The task that still ran is left alone, and ends.
+        ended = {"status": {"phase": "Succeeded"}}
+        api.patch("Pod", "crm-build", namespace, ended, subresource="status")
+        assert coverage(auditor, namespace) == 100
+
+        enrol("discover", "--enrol", "--mode", "enforce", "-n", namespace, "--yes")
+        cluster.await_judge(namespace, f"{mesh}.enforce")
+        api.create(manifests.mendix_app("portal", namespace))
+        for found in ready_pods(api, namespace, "portal"):
+            assert is_meshed(found)
+        mendix.await_tasks(api, namespace, "portal")
+        for task in ("portal-build", "portal-database", "portal-file"):
+            assert is_meshed(api.get("Pod", task, namespace))
+        assert operator.refused == {}
+        opted_out["metadata"]["namespace"] = namespace
+        with pytest.raises(Refused, match="opted-out"):
+            api.create(opted_out)
+        assert coverage(auditor, namespace) == 100
+
+
+def settle(cluster: MeshCluster, namespace: str) -> None:
+    """A namespace as Mendix's users have them: operator, agent, leader, workers, and a task."""
+    api = cluster.api
+    mendix.install(api, namespace)
+    api.create(manifests.custom_resource("StoragePlan", "postgres", namespace, {}))
+    api.create(manifests.mendix_app("shop", namespace, replicas=2))
+    worker = workload("Deployment", namespace, "shop-worker", replicas=2)
+    of_worker = worker["spec"]["template"]["metadata"]["labels"]
+    of_worker |= {"component": "mendix-app", "node-type": "worker"}
+    api.create(worker)
+    build = api.create(manifests.custom_resource("Build", "crm-build", namespace, {}))
+    stays = {STAY_ANNOTATION: "true"}
+    api.create(manifests.build_pod("crm", namespace, owner=build, annotations=stays))
+
+    def ready(name: str) -> int:
+        found = {one["metadata"]["name"]: one for one in api.list("Deployment", namespace)}
+        return int(found.get(name, {}).get("status", {}).get("readyReplicas", 0))
+
+    for name, (_, count) in RESTARTED.items():
+        wait_for(lambda name=name, count=count: ready(name) == count, why=f"{name} to be ready")  # type: ignore[misc]
+    mendix.await_tasks(api, namespace, "shop")
+
+
+def account(cluster: MeshCluster, *roles: str) -> Command:
+    """A ServiceAccount with these roles of docs/rbac.yaml, and no others."""
+    name = "-".join(["story", *(role.removeprefix("mendix-mesh-") for role in roles)])
+    return command.as_account(cluster.plane, *roles, name=name)
+
+
+def coverage(auditor: Command, namespace: str) -> int:
+    (found,) = auditor.audit("-n", namespace, codes=[0])["namespaces"]
+    return int(found["coverage"])
