@@ -32,7 +32,7 @@ from tests.cluster.workloads import is_meshed, pod
 ROOT = Path(__file__).parents[2]
 WHERE = "mendix-mesh"
 HOST = f"mendix-mesh.{WHERE}.svc"
-TLS, CA = "mendix-mesh-tls", "mendix-mesh-ca"
+TLS, CA, AUDITORS = "mendix-mesh-tls", "mendix-mesh-ca", "mendix-mesh-auditor-tls"
 CONFIGURATIONS = {
     "MutatingWebhookConfiguration": "00-mendix-mesh",
     "ValidatingWebhookConfiguration": "mendix-mesh",
@@ -63,7 +63,7 @@ class Installed:
     def uninstall(self, release: Release | None = None) -> None:
         """Remove a release, and what its uninstallation leaves: the Secrets."""
         (release or self.release).uninstall()
-        for name in (TLS, CA):
+        for name in (TLS, CA, AUDITORS):
             with contextlib.suppress(Refused):
                 self.api.delete("Secret", name, WHERE)
         labels = ",".join(f"{key}={value}" for key, value in self.release.labels.items())
@@ -270,7 +270,7 @@ def test_the_manifests_for_those_without_helm_change_nothing_either(installed: I
     done = installed.cluster.plane.kubectl(
         "apply", "--server-side", "--dry-run=server", "--force-conflicts", "--kustomize", folder
     )
-    assert len(done.stdout.splitlines()) == 4
+    assert len(done.stdout.splitlines()) == 5
     installed.cluster.plane.kubectl("diff", "--kustomize", folder)
 
 
@@ -395,7 +395,8 @@ def test_an_issuer_of_the_cluster_can_sign(installed: Installed) -> None:
         installed.await_served(leaf)
         assert is_meshed(installed.api.create(pod(installed.namespace), dry_run=True))
         # What only the chart's own CA needs is gone.
-        assert len(installed.api.list("Certificate", WHERE)) == 1
+        names = [one["metadata"]["name"] for one in installed.api.list("Certificate", WHERE)]
+        assert names == ["mendix-mesh", "mendix-mesh-auditor"]
         assert installed.api.list("Issuer", WHERE) == []
     finally:
         installed.release.upgrade(wait=False)
