@@ -1,6 +1,10 @@
 """Time passes at once where the connection waits; how long it wanted to is noted."""
 
+from collections.abc import Iterator, MutableMapping
+from typing import Any
+
 import pytest
+from structlog.testing import capture_logs
 
 
 @pytest.fixture
@@ -9,3 +13,10 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     noted: list[float] = []
     monkeypatch.setattr("webhook.cluster.connection.time.sleep", noted.append)
     return noted
+
+
+@pytest.fixture
+def logged() -> Iterator[list[MutableMapping[str, Any]]]:
+    """The lines of the log, each with its `event`."""
+    with capture_logs() as lines:
+        yield lines

@@ -3,7 +3,7 @@
 import itertools
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -107,7 +107,7 @@ def test_what_is_no_event_is_told(tmp_path: Path) -> None:
 
 
 def test_a_watcher_tries_again_and_tells_every_change(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, logged: list[MutableMapping[str, Any]]
 ) -> None:
     script = Script(
         status(403, "Forbidden", "may not watch"),
@@ -129,7 +129,8 @@ def test_a_watcher_tries_again_and_tells_every_change(
         watcher.join(10)
     assert not watcher.is_alive()
     assert told == [None, Change("shop", "a")]
-    assert capsys.readouterr().out.count("may not watch") == 1
+    assert [line.get("why") for line in logged[:2]] == ["may not watch", None]
+    assert logged[1]["event"] == "watches again"
 
 
 def _watcher(server: ScriptedServer, changed: Any) -> Watcher:
