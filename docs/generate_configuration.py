@@ -23,8 +23,8 @@ There are three places, each for its own kind of decision:
 
 | where | who decides | what |
 |---|---|---|
-| labels of a namespace | whoever may label it | \
-[its mesh and mode](install.md#enrol-a-namespace) |
+| labels of a namespace | whoever may label it; [leaving enforcement](#settingsleaveenforcement) \
+can be kept to some | [its mesh and mode](install.md#enrol-a-namespace) |
 | the chart's values | the platform's admins | \
 [how the server runs](../charts/mendix-mesh/README.md#values), namespaces enrolled by name |
 | `settings:` in those values | the same | how pods are judged: below |
@@ -56,6 +56,7 @@ _SECTIONS = {
     "LevelChange": "settings.levels[]",
     "Allow": "settings.allow[]",
     "Exemption": "settings.exemptions[]",
+    "LeaveEnforcement": "settings.leaveEnforcement",
 }
 
 _KINDS = {
@@ -126,7 +127,7 @@ def _kind(field: dict[str, Any]) -> str:
 
 
 def _anchor(structure: str) -> str:
-    return "#" + _SECTIONS[structure].replace(".", "").replace("[]", "")
+    return "#" + _SECTIONS[structure].replace(".", "").replace("[]", "").lower()
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from tests.bench import pods
 from tests.bench.results import Growth, InProcess
 from webhook.admission import logs, wire
 from webhook.admission.metrics import Metrics
-from webhook.admission.review import Reviewer, Route, request_of, respond
+from webhook.admission.review import AnyRoute, Reviewer, Route, request_of, respond
 from webhook.policy.mutate import mutate
 from webhook.policy.settings import Settings
 from webhook.policy.validate import validate
@@ -39,6 +39,7 @@ def measure(seconds: float) -> InProcess:
 
 def _validate_steps(reviewer: Reviewer, body: bytes, seconds: float) -> dict[str, float]:
     route, settings = reviewer.routes[VALIDATE], reviewer.settings
+    assert isinstance(route, Route)
     assert route.mode
     mode = route.mode
     asked, request = request_of(body)
@@ -54,6 +55,7 @@ def _validate_steps(reviewer: Reviewer, body: bytes, seconds: float) -> dict[str
 
 def _mutate_steps(reviewer: Reviewer, body: bytes, seconds: float) -> dict[str, float]:
     route, settings = reviewer.routes[MUTATE], reviewer.settings
+    assert isinstance(route, Route)
     asked, request = request_of(body)
     patch = mutate(request, route.mesh, settings)
     return _steps(
@@ -97,7 +99,9 @@ def _growth(reviewer: Reviewer, seconds: float) -> list[Growth]:
     ]
 
 
-def _in_turn(reviewer: Reviewer, route: Route, bodies: tuple[bytes, ...]) -> Callable[[], object]:
+def _in_turn(
+    reviewer: Reviewer, route: AnyRoute, bodies: tuple[bytes, ...]
+) -> Callable[[], object]:
     if len(bodies) == 1:
         return lambda: reviewer.answer(route, bodies[0])
     position = 0

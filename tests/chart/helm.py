@@ -59,6 +59,11 @@ def is_auditors(found: Object) -> bool:
     return labels.get("app.kubernetes.io/name") == "mendix-mesh-auditor"
 
 
+def for_pods(configuration: Object) -> list[Object]:
+    """The webhooks of a configuration that are for what is in namespaces, and not for these."""
+    return [one for one in configuration["webhooks"] if one["rules"][0]["scope"] == "Namespaced"]
+
+
 def render(
     values: Values | None = None,
     *,

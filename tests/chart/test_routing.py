@@ -61,10 +61,10 @@ def meets(labels: Mapping[str, str], expression: Mapping[str, Any]) -> bool:
 
 
 def matching(configuration: helm.Object, labels: Mapping[str, str]) -> list[helm.Object]:
-    """The entries whose namespaceSelector matches a namespace's labels."""
+    """The entries for its pods whose namespaceSelector matches a namespace's labels."""
     return [
         entry
-        for entry in configuration["webhooks"]
+        for entry in helm.for_pods(configuration)
         if all(meets(labels, want) for want in entry["namespaceSelector"]["matchExpressions"])
     ]
 
@@ -141,7 +141,7 @@ def test_every_entry_is_reached_by_some_namespace(values: dict[str, Any]) -> Non
         reached = {
             entry["name"] for labels in combinations for entry in matching(configuration, labels)
         }
-        assert reached == {entry["name"] for entry in configuration["webhooks"]}
+        assert reached == {entry["name"] for entry in helm.for_pods(configuration)}
 
 
 @pytest.mark.parametrize("values", VALUE_SETS.values(), ids=VALUE_SETS.keys())
@@ -150,7 +150,7 @@ def test_every_entry_excludes_the_namespaces_that_are_never_reviewed(
 ) -> None:
     rendered = helm.render(values)
     for kind in ("ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"):
-        for entry in rendered.one(kind)["webhooks"]:
+        for entry in helm.for_pods(rendered.one(kind)):
             (first, *_) = entry["namespaceSelector"]["matchExpressions"]
             assert (first["key"], first["operator"]) == ("kubernetes.io/metadata.name", "NotIn")
             assert set(EXCLUDED) <= set(first["values"])
@@ -178,7 +178,7 @@ def test_further_namespaces_can_be_excluded() -> None:
 
 
 def _names(values: dict[str, Any], kind: str) -> list[str]:
-    return [entry["name"] for entry in helm.render(values).one(kind)["webhooks"]]
+    return [entry["name"] for entry in helm.for_pods(helm.render(values).one(kind))]
 
 
 def test_the_names_of_the_default_entries_are_the_contract() -> None:

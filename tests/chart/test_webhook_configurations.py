@@ -46,8 +46,8 @@ CONTROLLERS = (
 
 
 def webhooks(kind: str, values: dict[str, Any] | None = None) -> list[helm.Object]:
-    found: list[helm.Object] = helm.render(FULL if values is None else values).one(kind)["webhooks"]
-    return found
+    """The entries for what is in namespaces; those for these themselves are in test_namespaces."""
+    return helm.for_pods(helm.render(FULL if values is None else values).one(kind))
 
 
 def test_pods_are_opted_in_at_birth_and_what_makes_them_also_on_update() -> None:

@@ -2,7 +2,7 @@
 
 import contextlib
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from tests.cluster.api import Api, Json, Refused, wait_for
@@ -10,6 +10,8 @@ from tests.cluster.helm import Release, Source, Values
 from tests.cluster.kubelet import ServerKubelet
 from tests.cluster.plane import ControlPlane
 from tests.standins.linkerd_server import LinkerdInjector
+from webhook.policy.labels import MESHES
+from webhook.policy.validate import MODES
 
 MESH_LABEL = "mendix-mesh.io/mesh"
 MODE_LABEL = "mendix-mesh.io/mode"
@@ -35,13 +37,46 @@ class MeshCluster:
     def enrol(self, mode: str = "", *, mesh: str = "linkerd") -> str:
         """Make a fresh namespace that is enrolled by its labels, and return its name."""
         labels = {MESH_LABEL: mesh} | ({MODE_LABEL: mode} if mode else {})
-        return self.plane.new_namespace("mendix", labels=labels)
+        with self.labelling(labels):
+            return self.plane.new_namespace("mendix", labels=labels)
 
     def relabel(self, namespace: str, judge: str, *, mesh: str = "linkerd", mode: str = "") -> None:
         """Enrol a namespace that exists, or change how, and wait until `judge` judges its pods."""
         labels = {MESH_LABEL: mesh, MODE_LABEL: mode or None}
-        self.api.patch("Namespace", namespace, None, {"metadata": {"labels": labels}})
+        with self.labelling(labels):
+            self.api.patch("Namespace", namespace, None, {"metadata": {"labels": labels}})
         self.await_judge(namespace, judge)
+
+    @contextlib.contextmanager
+    def labelling(self, labels: Mapping[str, str | None]) -> Iterator[None]:
+        """Let a namespace be labelled so, even with what is no mesh or mode.
+
+        Those are from before mendix-mesh was there: for that time it does not review namespaces.
+        """
+        mesh, mode = labels.get(MESH_LABEL), labels.get(MODE_LABEL)
+        if mesh in (None, *MESHES) and mode in (None, *MODES):
+            yield
+            return
+        kind = "ValidatingWebhookConfiguration"
+        before = self.api.get(kind, "mendix-mesh")
+        pods = [one for one in before["webhooks"] if not one["name"].startswith("namespaces.")]
+        self.api.replace({**before, "webhooks": pods})
+        try:
+            wait_for(lambda: not self._reviews_namespaces(), why="namespaces not to be reviewed")
+            yield
+        finally:
+            now = self.api.get(kind, "mendix-mesh")
+            self.api.replace({**now, "webhooks": before["webhooks"]})
+            wait_for(self._reviews_namespaces, why="namespaces to be reviewed")
+
+    def _reviews_namespaces(self) -> bool:
+        meta = {"name": f"probe-{secrets.token_hex(4)}", "labels": {MESH_LABEL: "none"}}
+        probe = {"apiVersion": "v1", "kind": "Namespace", "metadata": meta}
+        try:
+            self.api.create(probe, dry_run=True)
+        except Refused:
+            return True
+        return False
 
     def await_judge(self, namespace: str, judge: str) -> None:
         """Wait until the API server has pods of a namespace judged by `judge`, as in judge_of."""

@@ -238,9 +238,9 @@ def test_a_misspelt_mesh_is_unknown(mesh_cluster: MeshCluster, auditor: Command)
     namespace = mesh_cluster.plane.new_namespace("mendix")
     mesh_cluster.api.create(pod(namespace))
     await_running(mesh_cluster, namespace)
-    mesh_cluster.api.patch(
-        "Namespace", namespace, None, {"metadata": {"labels": {MESH_LABEL: "linkred"}}}
-    )
+    labels = {MESH_LABEL: "linkred"}
+    with mesh_cluster.labelling(labels):
+        mesh_cluster.api.patch("Namespace", namespace, None, {"metadata": {"labels": labels}})
     report = auditor.audit("-n", namespace, codes=[1])
     assert (only(report)["mesh"], states(report)) == ("unknown", {"Pod/shop": "unknown"})
     (found,) = auditor("discover", "-n", _with_plan(mesh_cluster, namespace), "-o", "json").data[

@@ -66,7 +66,9 @@ def strict(mesh_cluster: MeshCluster) -> dict[str, str]:
 
 
 def _namespace(cluster: MeshCluster, mesh: str, prefix: str = EXEMPT) -> str:
-    where = cluster.plane.new_namespace(prefix, labels={MESH_LABEL: LABELS[mesh], **HIDDEN})
+    labels = {MESH_LABEL: LABELS[mesh], **HIDDEN}
+    with cluster.labelling(labels):
+        where = cluster.plane.new_namespace(prefix, labels=labels)
     _create_account(cluster.api, where)
     cluster.await_judge(where, f"{'unknown-mesh' if mesh == 'unknown' else mesh}.enforce")
     return where

@@ -7,6 +7,7 @@ import pytest
 from webhook.admission import acceptor, health, protocol, review
 from webhook.admission.metrics import Metrics
 from webhook.cli.serve import COMMAND
+from webhook.policy.namespaces import Left, Standing
 
 PAGE = Path("docs/operations.md").read_text()
 
@@ -15,6 +16,7 @@ def test_every_metric_is_there_with_its_labels() -> None:
     metrics = Metrics("test")
     metrics.review("validate", "linkerd", "enforce", "Pod", "denied")
     metrics.violation("linkerd", "enforce", "host-network")
+    metrics.left_enforcement(Left(Standing("linkerd", "enforce"), None))
     for family in metrics.registry.collect():
         name = family.name + ("_total" if family.type == "counter" else "")
         row = next(line for line in PAGE.splitlines() if line.startswith(f"| `{name}` |"))

@@ -9,7 +9,7 @@ from werkzeug.exceptions import HTTPException, UnsupportedMediaType
 
 from webhook.admission.health import Health
 from webhook.admission.metrics import CONTENT_TYPE_LATEST
-from webhook.admission.review import BODY_LIMIT, Reviewer, Route
+from webhook.admission.review import BODY_LIMIT, AnyRoute, Reviewer
 from webhook.version import VERSION
 
 
@@ -43,7 +43,7 @@ def create_app(reviewer: Reviewer, health: Health, *, admits: bool = True) -> Fl
         text = REFUSALS.get(error.code or 0) or f"{error.code} {error.name}\n"
         return Response(text, error.code, error.get_headers(), content_type="text/plain")
 
-    def admit(route: Route) -> Response:
+    def admit(route: AnyRoute) -> Response:
         if not is_json(request.content_type):
             raise UnsupportedMediaType
         body = reviewer.answer(route, request.get_data(cache=False))

@@ -17,7 +17,7 @@ from flask import Flask
 from webhook.admission import deadline
 from webhook.admission.app import REFUSALS, is_json
 from webhook.admission.clients import Clients
-from webhook.admission.review import BODY_LIMIT, Reviewer, Route
+from webhook.admission.review import BODY_LIMIT, AnyRoute, Reviewer
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -38,7 +38,7 @@ log = structlog.get_logger(__name__)
 class Target(NamedTuple):
     """Where a review is sent, and the seconds that its sender waits."""
 
-    route: Route
+    route: AnyRoute
     seconds: float
 
 

@@ -5,12 +5,15 @@ from typing import Literal
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from webhook.policy.namespaces import Left
 from webhook.policy.strictness.review import KINDS as POLICIES
 from webhook.policy.workload import TEMPLATES
 
 __all__ = ["CONTENT_TYPE_LATEST", "Metrics"]
 
-_KINDS = frozenset({*TEMPLATES, "Ingress"}).union(*POLICIES.values())
+_KINDS = frozenset({*TEMPLATES, "Ingress", "Namespace"}).union(*POLICIES.values())
+#: The first parts of the paths that are served.
+WEBHOOKS = ("mutate", "validate", "namespace")
 _BUCKETS = (
     0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 2.5,
 )  # fmt: skip
@@ -57,6 +60,12 @@ class Metrics(CertificateMetrics):
             ("mesh", "mode", "check"),
             registry=self.registry,
         )
+        self._left = Counter(
+            "mendix_mesh_enforcement_left",
+            "Changes of a namespace's labels, not refused by us, that took it out of enforcement.",
+            ("mesh", "to"),
+            registry=self.registry,
+        )
         duration = Histogram(
             "mendix_mesh_review_duration_seconds",
             "Time from the whole body read to the answer ready.",
@@ -64,7 +73,7 @@ class Metrics(CertificateMetrics):
             buckets=_BUCKETS,
             registry=self.registry,
         )
-        self._durations = {name: duration.labels(name) for name in ("mutate", "validate")}
+        self._durations = {name: duration.labels(name) for name in WEBHOOKS}
         self.shed = Counter(
             "mendix_mesh_reviews_shed",
             "Reviews turned away because an answer would have come too late.",
@@ -90,6 +99,10 @@ class Metrics(CertificateMetrics):
         if child is None:
             child = self._violation_children[key] = self._violations.labels(*key)
         child.inc()
+
+    def left_enforcement(self, left: Left) -> None:
+        """Count a namespace that left enforcement; `to` is a mode, a mesh, or `none`."""
+        self._left.labels(left.was.mesh, left.to if left.will_be else "none").inc()
 
     def duration(self, webhook: str, seconds: float) -> None:
         """Record how long a review took."""

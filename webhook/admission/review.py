@@ -8,8 +8,9 @@ from typing import NamedTuple, get_args
 import msgspec
 import structlog
 
-from webhook.admission import wire
+from webhook.admission import namespaces, wire
 from webhook.admission.metrics import Metrics
+from webhook.admission.namespaces import NamespaceRoute
 from webhook.policy import meshes, messages, objects
 from webhook.policy.checks import Violation
 from webhook.policy.labels import MESHES
@@ -41,16 +42,21 @@ class Route(NamedTuple):
     mode: Mode | None
     ingress: bool
 
+    @property
+    def mesh_name(self) -> str:
+        """The mesh's name."""
+        return self.mesh.name
 
-def _is_judged(kind: str, route: Route) -> bool:
-    if route.mode is None:
-        return kind in TEMPLATES or kind == "Ingress"
-    return kind in TEMPLATES or _is_policy(kind, route)
+    def judges(self, kind: str) -> bool:
+        """Whether it is for objects of a kind."""
+        if self.mode is None:
+            return kind in TEMPLATES or kind == "Ingress"
+        # The mesh's own policy is only ever validated.
+        return kind in TEMPLATES or kind in strictness.KINDS.get(self.mesh.name, ())
 
 
-def _is_policy(kind: str, route: Route) -> bool:
-    """Whether it is an object of the mesh's own policy, which is only ever validated."""
-    return kind in strictness.KINDS.get(route.mesh.name, ())
+#: What a path that is served says.
+AnyRoute = Route | NamespaceRoute
 
 
 class Reviewer:
@@ -60,7 +66,7 @@ class Reviewer:
         self.settings = settings
         self.metrics = metrics
         #: Path -> route: every path that is served, and no other.
-        self.routes: dict[str, Route] = {}
+        self.routes: dict[str, AnyRoute] = dict(namespaces.routes())
         loaded = meshes.load(settings)
         # One that this version does not know is refused, not let in.
         for name in (*MESHES, "unknown"):
@@ -71,7 +77,7 @@ class Reviewer:
                     path = f"/validate/{name}/{mode}{end}"
                     self.routes[path] = Route("validate", mesh, mode, ingress)
 
-    def answer(self, route: Route, body: bytes) -> bytes:
+    def answer(self, route: AnyRoute, body: bytes) -> bytes:
         """The answer to a body, whatever it is; never raises.
 
         What can't be decoded or goes wrong is refused in enforce, and let in with a warning
@@ -83,15 +89,22 @@ class Reviewer:
         try:
             asked, request = request_of(body, ingress=route.ingress)
             uid, kind = asked.uid, asked.kind.kind
-            response, outcome = (
-                self._mutate(route, asked, request)
-                if route.mode is None
-                else self._validate(route, route.mode, asked, request, body)
-            )
+            if not route.judges(kind):
+                response, outcome = _IGNORED, "ignored"
+            elif isinstance(route, NamespaceRoute):
+                response, outcome = namespaces.respond(
+                    route, asked, request, body, self.settings, self.metrics
+                )
+            elif route.mode is None:
+                response, outcome = self._mutate(route, asked, request)
+            elif kind in TEMPLATES:
+                response, outcome = self._validate(route, route.mode, asked, request)
+            else:
+                response, outcome = self._policy(route, route.mode, asked, body)
         except wire.BadReviewError as error:
             uid = error.uid
             kind = error.kind if isinstance(error, wire.BadObjectError) else ""
-            if isinstance(error, wire.BadObjectError) and not _is_judged(kind, route):
+            if isinstance(error, wire.BadObjectError) and not route.judges(kind):
                 response, outcome = _IGNORED, "ignored"
             else:
                 response = self._cannot(route, uid, f"can't read the review: {error}")
@@ -101,7 +114,7 @@ class Reviewer:
             # No object may end a worker; the trace is for us, the answer for the user.
             log.exception("review failed", uid=uid, webhook=route.webhook)
             response = self._cannot(route, uid, "an error in mendix-mesh; see its log")
-        self.metrics.review(route.webhook, route.mesh.name, route.mode or "", kind, outcome)
+        self.metrics.review(route.webhook, route.mesh_name, route.mode or "", kind, outcome)
         self.metrics.duration(route.webhook, time.perf_counter() - start)
         return response.to(uid)
 
@@ -109,24 +122,17 @@ class Reviewer:
         self, route: Route, asked: wire.AdmissionRequest, request: Request
     ) -> tuple[wire.Response, str]:
         """The response, and what is counted of it."""
-        kind = asked.kind.kind
-        if not _is_judged(kind, route):
-            return _IGNORED, "ignored"
         patch = mutate(request, route.mesh, self.settings)
         if not patch:
             return _IGNORED, "unchanged"
         if _logger.isEnabledFor(logging.DEBUG):
-            log.debug("patched", uid=asked.uid, kind=kind, namespace=request.namespace)
+            log.debug("patched", uid=asked.uid, kind=asked.kind.kind, namespace=request.namespace)
         return wire.Response(allowed=True, patch=patch), "patched"
 
     def _validate(
-        self, route: Route, mode: Mode, asked: wire.AdmissionRequest, request: Request, body: bytes
+        self, route: Route, mode: Mode, asked: wire.AdmissionRequest, request: Request
     ) -> tuple[wire.Response, str]:
         """The response, and what is counted of it."""
-        if asked.kind.kind not in TEMPLATES:
-            if _is_policy(asked.kind.kind, route):
-                return self._policy(route, mode, asked, body)
-            return _IGNORED, "ignored"
         if request.object is None and request.operation in ("CREATE", "UPDATE"):
             raise objects.UndecodableError(f"{request.operation} without an object")
         return self._judged(
@@ -175,7 +181,7 @@ class Reviewer:
             checks=_checks(verdict),
         )
 
-    def _cannot(self, route: Route, uid: str, why: str) -> wire.Response:
+    def _cannot(self, route: AnyRoute, uid: str, why: str) -> wire.Response:
         log.warning("unanswerable review", uid=uid, webhook=route.webhook, why=why[:300])
         if route.mode == "enforce":
             return wire.Response(

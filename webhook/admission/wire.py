@@ -187,6 +187,36 @@ def policy_objects(body: bytes, kind: type[Any]) -> tuple[Any, Any]:
     return now, before
 
 
+class _User(msgspec.Struct, gc=False):
+    username: str = ""
+    groups: list[str] | None = None
+
+
+class Asker(msgspec.Struct, gc=False, rename="camel"):
+    """Who asks, and whether it is to be done at all."""
+
+    user_info: _User = msgspec.field(default_factory=_User)
+    dry_run: bool | None = None
+
+
+class _Asked(msgspec.Struct, gc=False):
+    request: Asker
+
+
+_askers = msgspec.json.Decoder(_Asked)
+
+
+def asker(body: bytes) -> Asker:
+    """Who asks by a review that has been decoded; pods are judged without, so it is not in that.
+
+    Raises `BadReviewError`.
+    """
+    try:
+        return _askers.decode(body).request
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise _diagnosed(body, str(error)) from None
+
+
 class Response:
     """An answer to a review but for the uid, encoded once and sent many times."""
 

@@ -11,7 +11,8 @@ import msgspec
 
 from webhook.cluster.connection import Cluster, ClusterError, RefusedError, path
 from webhook.cluster.inventory import Namespace
-from webhook.policy.labels import MESH_LABEL, MESHES, MODE_LABEL
+from webhook.policy.labels import MESH_LABEL
+from webhook.policy.namespaces import Values
 from webhook.policy.settings import Expression
 from webhook.policy.validate import MODES, Mode
 
@@ -114,13 +115,9 @@ class Enrolment:
 
     def of(self, namespace: Namespace) -> Enrolled | None:
         """How a namespace is enrolled; None where it is not."""
-        mesh, mode = namespace.labels.get(MESH_LABEL), namespace.labels.get(MODE_LABEL)
         if self.unread:
-            if mesh is None:
-                return None
-            named: Mode = next((known for known in MODES if known == mode), "enforce")
-            known = mesh if mesh in MESHES else "unknown"
-            return Enrolled(known, named, False, self._since(namespace))
+            told = Values("enforce").standing(namespace.labels)
+            return Enrolled(*told, False, self._since(namespace)) if told else None
         for route in self._routes:
             if route.takes(namespace):
                 return Enrolled(route.mesh, route.mode, route.ingress, self._since(namespace))

@@ -26,10 +26,16 @@ _SHOWN = 60
 def unknown(what: str, given: Any, path: str, known: Iterable[str]) -> str:
     """The words for a name that does not exist, with the nearest that does, and all of them."""
     names = sorted(known)
-    folded = {name.lower(): name for name in names}
-    near = difflib.get_close_matches(str(given).lower(), folded, n=1)
-    hint = f"did you mean `{folded[near[0]]}`? There are" if near else "there are"
+    near = nearest(str(given), names)
+    hint = f"did you mean `{near}`? There are" if near else "there are"
     return f"there is no {what} {_quoted(given)} - at `{path}`; {hint}: {', '.join(names)}"
+
+
+def nearest(given: str, known: Iterable[str]) -> str:
+    """The known name that a misspelt one is nearest to; empty where none is near."""
+    folded = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(given.lower(), folded, n=1)
+    return folded[near[0]] if near else ""
 
 
 def printable(text: str) -> str:

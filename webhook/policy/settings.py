@@ -6,7 +6,7 @@ thinks.
 """
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -257,6 +257,31 @@ class Ingress(_Strict, frozen=True, kw_only=True, rename="camel"):
     cluster_domain: Annotated[Text, Meta(description="The cluster's DNS domain.")] = "cluster.local"
 
 
+#: The group of those whom no rights bind (Kubernetes, RBAC): who is in it could remove the webhook.
+_MASTERS = "system:masters"
+
+
+class LeaveEnforcement(_Strict, frozen=True, kw_only=True, rename="camel"):
+    """Who may take a namespace out of enforcement, by its labels.
+
+    That is: to another mode, another mesh, or out of the mesh. Empty: whoever may change a
+    namespace's labels. system:masters always may, so that there is a way out; to let nobody else,
+    name that group.
+    """
+
+    groups: Annotated[list[Text], Meta(description="Groups, as the API server knows them.")] = []
+    users: Annotated[
+        list[Text],
+        Meta(description="Users; a ServiceAccount is system:serviceaccount:NAMESPACE:NAME."),
+    ] = []
+
+    def admits(self, user: str, groups: Collection[str]) -> bool:
+        """Whether someone may."""
+        if not self.groups and not self.users:
+            return True
+        return user in self.users or not {_MASTERS, *self.groups}.isdisjoint(groups)
+
+
 class Settings(_Strict, frozen=True, kw_only=True, rename="camel"):
     """Everything that an admin may set for policy."""
 
@@ -272,6 +297,7 @@ class Settings(_Strict, frozen=True, kw_only=True, rename="camel"):
         list[Allow], Meta(description="Traffic that some pods may lead past the mesh.")
     ] = []
     exemptions: Annotated[list[Exemption], Meta(description="Pods that may break a check.")] = []
+    leave_enforcement: LeaveEnforcement = LeaveEnforcement()
 
     def level_of(self, check: str, default: str, namespace: str, labels: Mapping[str, str]) -> str:
         """The level of a check for a pod: the last change that selects it, else the default."""

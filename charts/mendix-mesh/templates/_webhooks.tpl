@@ -120,6 +120,65 @@ A mode label that is none of the three counts as enforce, the strictest: so does
 {{- toJson $entries -}}
 {{- end }}
 
+{{/* "mendix-mesh.changesLabels": whether a write of a namespace that stays sets our labels, in CEL. */}}
+{{- define "mendix-mesh.changesLabels" -}}
+!has(object.metadata.deletionTimestamp) && ['mendix-mesh.io/mesh', 'mendix-mesh.io/mode'].exists(label, object.metadata.?labels[?label] != (request.operation == 'CREATE' ? optional.none() : oldObject.metadata.?labels[?label]))
+{{- end }}
+
+{{/*
+"mendix-mesh.namespaces": the entries for namespaces themselves, as a JSON list of name, path,
+failurePolicy, where, and conditions: expressions on the namespace before and after.
+
+The path says what the values say of a namespace. Nearly every write of a namespace meets no
+condition, and so never waits for the server. Of the rest, only a change of the labels of a namespace
+that is enforced needs an answer (Fail): were it let through while the server is lost, losing the
+server would be the way out of enforcement. All else may go on without (Ignore): what creates
+namespaces, or enrols them, does not depend on the server, and a bad value counts as the strictest.
+*/}}
+{{- define "mendix-mesh.namespaces" -}}
+{{- $root := . -}}
+{{- $name := "kubernetes.io/metadata.name" -}}
+{{- $excluded := include "mendix-mesh.excluded" . | fromJson | keys | sortAlpha -}}
+{{- $mesh := "oldObject.metadata.?labels[?'mendix-mesh.io/mesh']" -}}
+{{- $mode := "oldObject.metadata.?labels[?'mendix-mesh.io/mode']" -}}
+{{- $groups := list -}}
+{{- $names := list -}}
+{{- range $standing := include "mendix-mesh.meshes" . | fromJsonArray -}}
+  {{- range $strictness := include "mendix-mesh.modes" $root | fromJsonArray -}}
+    {{- $same := list -}}
+    {{- range $root.Values.namespaces -}}
+      {{- if and (eq .mesh $standing) (eq (.mode | default $root.Values.mode) $strictness) -}}
+        {{- $same = append $same .name | sortAlpha -}}
+      {{- end -}}
+    {{- end -}}
+    {{- if $same -}}
+      {{- $names = concat $names $same | sortAlpha -}}
+      {{- $groups = append $groups (dict "kind" (printf "named-%s-%s" $standing $strictness)
+            "path" (printf "/namespace/%s/%s/%s" $root.Values.mode $standing $strictness)
+            "where" (list (dict "key" $name "operator" "NotIn" "values" $excluded) (dict "key" $name "operator" "In" "values" $same))
+            "enforced" (printf "!(%s.orValue(%s.hasValue() ? '%s' : '%s') in ['warn', 'audit'])" $mode $mesh $root.Values.mode $strictness)) -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
+{{- $groups = prepend $groups (dict "kind" "" "path" (print "/namespace/" .Values.mode)
+      "where" (list (dict "key" $name "operator" "NotIn" "values" (concat $excluded $names)))
+      "enforced" (printf "%s.hasValue() && !(%s.orValue('%s') in ['warn', 'audit'])" $mesh $mode .Values.mode)) -}}
+{{- $entries := list -}}
+{{- range $group := $groups -}}
+  {{- $was := printf "request.operation == 'UPDATE' && %s" .enforced -}}
+  {{- range $policy := list "Fail" "Ignore" -}}
+    {{- $kind := eq $policy "Fail" | ternary "enforced" "" -}}
+    {{- $entries = append $entries (dict "failurePolicy" $policy "path" $group.path "where" $group.where
+          "name" (list "namespaces" $kind $group.kind "mendix-mesh.io" | compact | join ".")
+          "condition" (eq $policy "Fail" | ternary $was (printf "!(%s)" $was))) -}}
+  {{- end -}}
+{{- end -}}
+{{- $entries = append $entries (dict "failurePolicy" "Ignore" "path" "/namespace/excluded"
+      "where" (list (dict "key" $name "operator" "In" "values" $excluded))
+      "name" "namespaces.excluded.mendix-mesh.io" "condition" "") -}}
+{{- toJson $entries -}}
+{{- end }}
+
 {{/*
 "mendix-mesh.webhook": what every entry has besides its rules. Called with the root as `root` and
 the entry as `entry`. Defaults of the API server are written out, or GitOps tools see a difference.

@@ -55,7 +55,7 @@ class Client(abc.ABC):
         reply = self.send(path, body)
         assert reply.status == 200, reply
         assert reply.headers["content-type"] == "application/json"
-        return accepted(reply.body, uid, validating="/validate/" in path)
+        return accepted(reply.body, uid, validating="/mutate/" not in path)
 
 
 class FlaskClient(Client):

@@ -109,6 +109,24 @@ def review(
     }
 
 
+def namespace(**labels: str) -> Json:
+    """Return a namespace with these labels of ours, and the one that the API server sets."""
+    given = {f"mendix-mesh.io/{key}": value for key, value in labels.items()}
+    own = {"kubernetes.io/metadata.name": "shop", **given}
+    return {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": "shop", "labels": own},
+        "spec": {"finalizers": ["kubernetes"]},
+        "status": {"phase": "Active"},
+    }
+
+
+def changed(before: Json, after: Json, **more: Any) -> Json:
+    """Return the review of a change of a namespace."""
+    return review(after, operation="UPDATE", old=before, namespace="shop", **more)
+
+
 def accepted(body: bytes, uid: str, *, validating: bool) -> Json:
     """Return the response in an answer that the API server accepts.
 

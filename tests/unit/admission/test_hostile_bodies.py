@@ -141,7 +141,7 @@ def test_a_wrong_type_anywhere_in_an_object_breaks_nothing(client: Client) -> No
     for field in OBJECT_FIELDS:
         for text in WRONG_TYPES:
             asked = review(pod())
-            _put(asked["request"], ("object", *field), MARK)
+            put_at(asked["request"], ("object", *field), MARK)
             body = with_text(asked, text)
             client.answer(ENFORCE, body, UID)
             client.answer(MUTATE, body, UID)
@@ -449,14 +449,14 @@ class TestAnything:
     ) -> None:
         path = data.draw(st.sampled_from(sorted(reviewer.routes)))
         asked = review(data.draw(st.sampled_from([pod(), meshed(), controller("CronJob")])))
-        field = data.draw(st.sampled_from(sorted(_places(asked), key=str)))
-        _put(asked, field, data.draw(JSON_VALUES))
+        field = data.draw(st.sampled_from(sorted(places(asked), key=str)))
+        put_at(asked, field, data.draw(JSON_VALUES))
         body = json.dumps(asked).encode()
         with capture_logs() as logs:
             reply = flask.send(path, body)
         assert not [entry for entry in logs if entry["event"] == "review failed"]
         uid = json.loads(reply.body)["response"]["uid"]
-        accepted(reply.body, uid, validating=path.startswith("/validate"))
+        accepted(reply.body, uid, validating="/mutate/" not in path)
 
     @settings(deadline=None, max_examples=150)
     @given(cut=st.integers(0, len(GOOD)), put=st.binary(max_size=3), data=st.data())
@@ -469,22 +469,22 @@ class TestAnything:
             reply = flask.send(path, body)
         assert not [entry for entry in logs if entry["event"] == "review failed"]
         uid = json.loads(reply.body)["response"]["uid"]
-        accepted(reply.body, uid, validating=path.startswith("/validate"))
+        accepted(reply.body, uid, validating="/mutate/" not in path)
 
 
-def _places(value: object, here: Place = ()) -> set[Place]:
+def places(value: object, here: Place = ()) -> set[Place]:
     """Return the paths of everything in a document but the document itself."""
     found = {here} if here else set()
     if isinstance(value, dict):
         for key, inner in value.items():
-            found |= _places(inner, (*here, key))
+            found |= places(inner, (*here, key))
     elif isinstance(value, list):
         for index, inner in enumerate(value):
-            found |= _places(inner, (*here, index))
+            found |= places(inner, (*here, index))
     return found
 
 
-def _put(document: Json, place: Place, value: object) -> None:
+def put_at(document: Json, place: Place, value: object) -> None:
     """Put a value into a document; what leads to it is made where it is missing."""
     *way, last = place
     holder: Any = document

@@ -1,6 +1,7 @@
 """What an operator sees: probes, version, metrics and logs."""
 
 import copy
+import itertools
 import json
 import re
 from typing import Any
@@ -10,7 +11,16 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.unit.admission.clients import Client, FlaskClient, ServerClient
-from tests.unit.admission.reviews import KINDS, controller, ingress, meshed, pod, review
+from tests.unit.admission.reviews import (
+    KINDS,
+    changed,
+    controller,
+    ingress,
+    meshed,
+    namespace,
+    pod,
+    review,
+)
 from tests.unit.admission.server import Server
 from webhook.admission.app import create_app
 from webhook.admission.health import Health
@@ -22,6 +32,7 @@ from webhook.version import VERSION
 
 ENFORCE, WARN, AUDIT = (f"/validate/linkerd/{mode}" for mode in ("enforce", "warn", "audit"))
 MUTATE = "/mutate/linkerd"
+NAMESPACE = "/namespace/enforce"
 SECRET = "hunter2-of-the-database"
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -156,14 +167,18 @@ def test_nothing_from_outside_becomes_a_label(fresh: FlaskClient) -> None:
         fresh.review(MUTATE, asked)
         fresh.review(ENFORCE, review(pod(), namespace=f"ns-{i}", uid=f"uid-{i}"))
         fresh.send(f"/validate/mesh{i}/enforce", b"")
+    some = [namespace(mesh="mesh7"), namespace(mesh="linkerd"), namespace(mode="odd"), namespace()]
+    for old, new in itertools.product(some, some):
+        fresh.review(NAMESPACE, changed(old, new))
     for kind in KINDS:
         obj = {"Pod": pod(), "Ingress": ingress()}.get(kind) or controller(kind)
         fresh.review(MUTATE, review(obj))
     allowed = {
-        "kind": {*KINDS, "other"},
-        "mesh": {"linkerd", "istio", "ambient", "unknown"},
+        "kind": {*KINDS, "Namespace", "other"},
+        "mesh": {"linkerd", "istio", "ambient", "unknown", ""},
+        "to": {"linkerd", "istio", "ambient", "warn", "audit", "none"},
         "mode": {"", "enforce", "warn", "audit"},
-        "webhook": {"mutate", "validate"},
+        "webhook": {"mutate", "validate", "namespace"},
         "verdict": {
             *("admitted", "denied", "warned", "audited", "exempt", "ignored", "error"),
             *("patched", "unchanged"),

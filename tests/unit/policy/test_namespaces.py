@@ -1,0 +1,204 @@
+"""What may be done to a namespace's labels; tests/cluster/ asks a real API server the same."""
+
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from webhook.policy.labels import MESH_LABEL, MESHES, MODE_LABEL
+from webhook.policy.messages import LONGEST_WARNING
+from webhook.policy.namespaces import Change, Ruling, Standing, Values, nearest, rule
+from webhook.policy.settings import LeaveEnforcement, Settings
+from webhook.policy.validate import MODES
+
+Labels = dict[str, str]
+ENFORCE = Values("enforce")
+RESTRICTED = Settings(
+    leave_enforcement=LeaveEnforcement(
+        groups=["platform"], users=["system:serviceaccount:argocd:controller"]
+    )
+)
+
+
+def labels(mesh: str | None = None, mode: str | None = None) -> Labels:
+    given = {MESH_LABEL: mesh, MODE_LABEL: mode}
+    return {"team": "shop"} | {key: value for key, value in given.items() if value is not None}
+
+
+def ruled(
+    before: Mapping[str, str],
+    after: Mapping[str, str],
+    *,
+    values: Values = ENFORCE,
+    settings: Settings | None = None,
+    user: str = "alice",
+    groups: tuple[str, ...] = ("system:authenticated",),
+) -> Ruling:
+    return rule(Change(before, after, user, groups), values, settings or Settings())
+
+
+@pytest.mark.parametrize("mesh", MESHES)
+@pytest.mark.parametrize("mode", [None, *MODES])
+def test_every_mesh_and_mode_may_be_set(mesh: str, mode: str | None) -> None:
+    assert ruled(labels(), labels(mesh, mode)) == Ruling(warnings=[])
+
+
+@pytest.mark.parametrize(
+    ("label", "value", "words"),
+    [
+        ("mesh", "linkred", "there is no mesh `linkred` - at "
+         "`metadata.labels[mendix-mesh.io/mesh]`; did you mean `linkerd`? There are: ambient, "
+         "istio, linkerd"),
+        ("mesh", "Istio", "did you mean `istio`?"),
+        ("mesh", "kuma", "; there are: ambient, istio, linkerd"),
+        ("mesh", "", "there is no mesh ``"),
+        ("mode", "enforced", "did you mean `enforce`? There are: audit, enforce, warn"),
+        ("mode", "off", "; there are: audit, enforce, warn"),
+    ],
+)  # fmt: skip
+def test_a_value_that_is_none_is_refused_with_those_there_are(
+    label: str, value: str, words: str
+) -> None:
+    after = labels("linkerd") | {f"mendix-mesh.io/{label}": value}
+    assert words in ruled(labels(), after).denial
+
+
+def test_all_that_is_wrong_is_told_at_once() -> None:
+    denial = ruled(labels(), labels("linkred", "wran")).denial
+    assert "`linkerd`" in denial
+    assert "`warn`" in denial
+
+
+def test_what_was_wrong_before_does_not_keep_the_rest_from_being_mended() -> None:
+    found = ruled(labels("linkred", "wran"), labels("linkred", "warn"))
+    assert not found.denial
+    assert ruled(labels("linkred"), labels("linkerd")) == Ruling(warnings=[])
+
+
+def test_a_mesh_that_still_is_none_is_warned_of() -> None:
+    (warning,) = ruled(labels("linkred"), labels("linkred", "enforce")).warnings
+    assert "no pod can start here" in warning
+
+
+def test_a_mode_without_a_mesh_has_no_effect_and_says_so() -> None:
+    (warning,) = ruled(labels(), labels(mode="warn")).warnings
+    assert warning == (
+        "mendix-mesh.io/mode has no effect without mendix-mesh.io/mesh, "
+        "which is one of linkerd, istio, ambient"
+    )
+
+
+def test_where_a_namespace_is_enrolled_by_name_a_mode_alone_has_an_effect() -> None:
+    named = Values("enforce", Standing("linkerd", "warn"))
+    assert ruled(labels(), labels(mode="enforce"), values=named) == Ruling(warnings=[])
+
+
+LEAVING = [
+    (labels("linkerd"), labels(), "not enrolled"),
+    (labels("linkerd", "enforce"), labels(mode="enforce"), "not enrolled"),
+    (labels("linkerd", "enforce"), labels("linkerd", "warn"), "warn"),
+    (labels("linkerd"), labels("linkerd", "audit"), "audit"),
+    (labels("linkerd"), labels("istio"), "istio"),
+    (labels("linkerd", "wran"), labels("linkerd", "warn"), "warn"),
+]
+
+
+@pytest.mark.parametrize(("before", "after", "to"), LEAVING)
+def test_who_leaves_enforcement_is_told_and_it_is_noted(
+    before: Labels, after: Labels, to: str
+) -> None:
+    found = ruled(before, after)
+    assert found.left
+    assert found.left.was == Standing("linkerd", "enforce")
+    assert found.warnings[0] == f"pods outside the linkerd mesh are no longer refused: now {to}"
+
+
+@pytest.mark.parametrize(("before", "after", "to"), LEAVING)
+def test_leaving_can_be_kept_to_some(before: Labels, after: Labels, to: str) -> None:
+    found = ruled(before, after, settings=RESTRICTED)
+    assert found.left
+    assert f"(now linkerd, enforce; then {found.left.will_be or 'not enrolled'})" in found.denial
+    assert found.denial.endswith(
+        "settings.leaveEnforcement allows it to group platform, "
+        "user system:serviceaccount:argocd:controller"
+    )
+
+
+@pytest.mark.parametrize(
+    "who",
+    [
+        {"groups": ("platform", "system:authenticated")},
+        {"user": "system:serviceaccount:argocd:controller"},
+        {"groups": ("system:masters",)},
+    ],
+)
+def test_those_who_are_named_and_the_masters_may_leave(who: dict[str, str]) -> None:
+    found = ruled(labels("linkerd"), labels(), settings=RESTRICTED, **who)  # type: ignore[arg-type]
+    assert not found.denial
+    assert found.left
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (labels(), labels("linkerd")),
+        (labels("linkerd", "warn"), labels("linkerd", "audit")),
+        (labels("linkerd", "warn"), labels()),
+        (labels("linkerd"), labels("linkerd", "enforce")),
+        (labels("linkerd", "warn"), labels("linkerd", "enforce")),
+        (labels("linkred"), labels("linkerd")),
+        (labels("linkerd"), labels("linkerd") | {"team": "crm"}),
+    ],
+)
+def test_what_does_not_leave_enforcement_is_anybodys(before: Labels, after: Labels) -> None:
+    found = ruled(before, after, settings=RESTRICTED)
+    assert (found.denial, found.left) == ("", None)
+
+
+def test_the_charts_mode_decides_what_no_mode_means() -> None:
+    relaxed = Values("warn")
+    assert ruled(labels("linkerd"), labels(), values=relaxed).left is None
+    left = ruled(labels("linkerd", "enforce"), labels("linkerd"), values=relaxed).left
+    assert left
+    assert left.will_be == Standing("linkerd", "warn")
+
+
+def test_a_namespace_that_is_enrolled_by_name_falls_back_to_that() -> None:
+    named = Values("audit", Standing("istio", "enforce"))
+    assert ruled(labels("istio", "enforce"), labels(), values=named).left is None
+    assert ruled(labels(), labels(mode="warn"), values=named, settings=RESTRICTED).denial
+    # With a label for the mesh the labels alone govern, and the chart's mode.
+    left = ruled(labels(), labels("istio"), values=named).left
+    assert left
+    assert left.will_be == Standing("istio", "audit")
+
+
+def test_the_nearest_value_is_that_of_the_label() -> None:
+    assert nearest(MESH_LABEL, "linkred") == "linkerd"
+    assert nearest(MODE_LABEL, "Enforce") == "enforce"
+    assert nearest(MODE_LABEL, "enforce") == ""
+    assert nearest(MODE_LABEL, "linkerd") == ""
+
+
+ANY = st.dictionaries(
+    st.sampled_from([MESH_LABEL, MODE_LABEL, "team"]),
+    st.text(max_size=70) | st.sampled_from([*MESHES, *MODES]),
+)
+PLACES = st.builds(
+    Values,
+    st.sampled_from(MODES),
+    st.none() | st.builds(Standing, st.sampled_from(MESHES), st.sampled_from(MODES)),
+)
+
+
+@given(before=ANY, after=ANY, values=PLACES)
+def test_whatever_the_labels_enforcement_is_left_only_by_those_who_may(
+    before: Labels, after: Labels, values: Values
+) -> None:
+    found = ruled(before, after, values=values, settings=RESTRICTED)
+    was, now = values.standing(before), values.standing(after)
+    if was and was.mode == "enforce" and was.mesh != "unknown" and not found.denial:
+        assert now == was
+    assert all(len(text) <= LONGEST_WARNING and text.isprintable() for text in found.warnings)
+    assert found.denial.isprintable()

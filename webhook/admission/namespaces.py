@@ -1,0 +1,131 @@
+"""Reviews of namespaces: what their labels say, and whether they leave enforcement.
+
+The path says what the chart's values say of the namespace, for the server knows none of them:
+`/namespace/<mode>` for most, `/namespace/<mode>/<mesh>/<mode>` for one that is enrolled by name
+(its own mesh and mode come last), `/namespace/excluded` for one that is never reviewed.
+"""
+
+from collections.abc import Iterator, Mapping
+from itertools import product
+from typing import NamedTuple
+
+import structlog
+
+from webhook.admission import wire
+from webhook.admission.metrics import Metrics
+from webhook.policy import mistakes, namespaces, objects
+from webhook.policy.labels import MESH_LABEL, MESHES, MODE_LABEL
+from webhook.policy.namespaces import Change, Left, Standing, Values
+from webhook.policy.request import Request
+from webhook.policy.settings import Settings
+from webhook.policy.validate import MODES
+
+log = structlog.get_logger(__name__)
+
+_IGNORED = wire.Response(allowed=True)
+_ADMITTED = wire.Response(allowed=True, audit={"verdict": "admitted"})
+_EXCLUDED = wire.Response(
+    allowed=True,
+    warnings=["mendix-mesh never reviews this namespace: its mendix-mesh.io labels have no effect"],
+    audit={"verdict": "warned"},
+)
+
+
+class NamespaceRoute(NamedTuple):
+    """What a path for namespaces says."""
+
+    #: None for a namespace that is never reviewed.
+    values: Values | None
+
+    @property
+    def webhook(self) -> str:
+        """The first part of the path."""
+        return "namespace"
+
+    @property
+    def mesh_name(self) -> str:
+        """Of which mesh the path is: none's."""
+        return ""
+
+    @property
+    def ingress(self) -> bool:
+        """Whether it is for ingress controllers."""
+        return False
+
+    @property
+    def mode(self) -> str:
+        """How strict it is: what can't be read would be a way out of enforcement."""
+        return "enforce" if self.values else "audit"
+
+    def judges(self, kind: str) -> bool:
+        """Whether it is for objects of a kind."""
+        return kind == "Namespace"
+
+
+def routes() -> Iterator[tuple[str, NamespaceRoute]]:
+    """Every path for namespaces, and what it says."""
+    yield "/namespace/excluded", NamespaceRoute(None)
+    for default in MODES:
+        yield f"/namespace/{default}", NamespaceRoute(Values(default))
+        for mesh, mode in product(MESHES, MODES):
+            values = Values(default, Standing(mesh, mode))
+            yield f"/namespace/{default}/{mesh}/{mode}", NamespaceRoute(values)
+
+
+def respond(
+    route: NamespaceRoute,
+    asked: wire.AdmissionRequest,
+    request: Request,
+    body: bytes,
+    settings: Settings,
+    metrics: Metrics,
+) -> tuple[wire.Response, str]:
+    """The response to a review of a namespace, and what is counted of it.
+
+    Raises `BadReviewError` and `UndecodableError` where the API server would ask otherwise.
+    """
+    if request.operation not in ("CREATE", "UPDATE"):
+        return _IGNORED, "ignored"
+    if request.object is None or (request.operation == "UPDATE" and request.old is None):
+        raise objects.UndecodableError(f"{request.operation} without an object, or an old one")
+    before, after = _labels(request.old), _labels(request.object)
+    if route.values is None:
+        marked = MESH_LABEL in after or MODE_LABEL in after
+        return (_EXCLUDED, "warned") if marked else (_IGNORED, "ignored")
+    asker = wire.asker(body)
+    user = asker.user_info
+    change = Change(before, after, user.username, user.groups or ())
+    ruling = namespaces.rule(change, route.values, settings)
+    audit = {"verdict": "admitted"}
+    if ruling.left:
+        audit |= {"left": str(ruling.left.was), "for": str(ruling.left.will_be or ruling.left.to)}
+        _log(asked, asker, ruling.left, refused=bool(ruling.denial))
+    if ruling.denial:
+        name = mistakes.shown(asked.name or "without a name")
+        message = f"namespace {name}: {ruling.denial}"
+        status = {"status": "Failure", "code": 403, "reason": "Forbidden", "message": message}
+        return wire.Response(
+            allowed=False, status=status, audit={**audit, "verdict": "denied"}
+        ), "denied"
+    if ruling.left and not asker.dry_run:
+        metrics.left_enforcement(ruling.left)
+    if ruling.warnings:
+        audit["verdict"] = "warned"
+        return wire.Response(allowed=True, warnings=ruling.warnings, audit=audit), "warned"
+    return (wire.Response(allowed=True, audit=audit) if ruling.left else _ADMITTED), "admitted"
+
+
+def _labels(obj: objects.Object | None) -> Mapping[str, str]:
+    return (obj.metadata.labels if obj and obj.metadata else None) or {}
+
+
+def _log(asked: wire.AdmissionRequest, asker: wire.Asker, left: Left, *, refused: bool) -> None:
+    log.warning(
+        "refused to let a namespace leave enforcement" if refused else "left enforcement",
+        uid=asked.uid,
+        namespace=asked.name or "",
+        user=asker.user_info.username,
+        was=str(left.was),
+        will_be=str(left.will_be or left.to),
+        dry_run=bool(asker.dry_run),
+    )

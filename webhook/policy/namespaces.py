@@ -1,0 +1,146 @@
+"""What a namespace's labels may say, what they amount to, and who may take it out of enforcement.
+
+A change is judged by the labels before and after it, and by what the chart's values say of the
+namespace where its labels say nothing: which mesh it is in by name, and the mode.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from webhook.policy import mistakes
+from webhook.policy.labels import MESH_LABEL, MESHES, MODE_LABEL
+from webhook.policy.settings import LeaveEnforcement, Settings
+from webhook.policy.validate import MODES, Mode
+
+#: What has one of few values: which label, what it is in words, and the values.
+_VALUES: Sequence[tuple[str, str, Sequence[str]]] = (
+    (MESH_LABEL, "mesh", MESHES),
+    (MODE_LABEL, "mode", MODES),
+)
+#: So many of those who may leave enforcement are named in a refusal.
+_NAMED = 5
+
+
+class Standing(NamedTuple):
+    """In which mesh a namespace is, or `unknown` where its label names none, and how strictly."""
+
+    mesh: str
+    mode: Mode
+
+    def __str__(self) -> str:
+        return f"{self.mesh}, {self.mode}"
+
+
+class Values(NamedTuple):
+    """What the chart's values say of a namespace."""
+
+    #: The mode where nothing else says one.
+    mode: Mode
+    #: What it is where it has no label for the mesh; None where it is not enrolled by name.
+    named: Standing | None = None
+
+    def standing(self, labels: Mapping[str, str]) -> Standing | None:
+        """What a namespace with these labels is; None where it is not enrolled.
+
+        A mode that is none counts as the strictest.
+        """
+        mesh, mode = labels.get(MESH_LABEL), labels.get(MODE_LABEL)
+        found = self.named
+        if mesh is not None:
+            found = Standing(mesh if mesh in MESHES else "unknown", self.mode)
+        if found is None or mode is None:
+            return found
+        return found._replace(mode=next((one for one in MODES if one == mode), "enforce"))
+
+
+class Change(NamedTuple):
+    """A namespace that is created, or whose labels are changed, and by whom."""
+
+    before: Mapping[str, str]
+    after: Mapping[str, str]
+    user: str
+    groups: Sequence[str]
+
+
+class Left(NamedTuple):
+    """A namespace that leaves enforcement: what it was, and will be."""
+
+    was: Standing
+    will_be: Standing | None
+
+    @property
+    def to(self) -> str:
+        """What it is left for, in a word: another mode, another mesh, or out of the mesh."""
+        if self.will_be is None:
+            return "not enrolled"
+        return self.will_be.mesh if self.will_be.mode == "enforce" else self.will_be.mode
+
+
+class Ruling(NamedTuple):
+    """What is said of a change."""
+
+    #: Why it is refused, in words; empty where it is allowed.
+    denial: str = ""
+    warnings: Sequence[str] = ()
+    left: Left | None = None
+
+
+def rule(change: Change, values: Values, settings: Settings) -> Ruling:
+    """Judge a change: it may set no value that is none, and leave enforcement if settings agree.
+
+    A bad value that was there before stays: what is wrong elsewhere must not keep it from being
+    mended.
+    """
+    wrong = list(_wrong(change))
+    if wrong:
+        return Ruling("; ".join(wrong))
+    left = _left(change, values)
+    if left and not settings.leave_enforcement.admits(change.user, change.groups):
+        return Ruling(_refusal(left, settings.leave_enforcement), left=left)
+    return Ruling(warnings=list(_warnings(change, values, left)), left=left)
+
+
+def nearest(label: str, value: str) -> str:
+    """What a label that names no mesh or mode was meant to say; empty where that is not plain."""
+    known = next(values for key, _, values in _VALUES if key == label)
+    return "" if value in known else mistakes.nearest(value, known)
+
+
+def _wrong(change: Change) -> Iterator[str]:
+    """What is wrong with the values that the change sets."""
+    for label, what, known in _VALUES:
+        value = change.after.get(label)
+        if value is not None and value not in known and value != change.before.get(label):
+            yield mistakes.unknown(what, value, f"metadata.labels[{label}]", known)
+
+
+def _left(change: Change, values: Values) -> Left | None:
+    was, will_be = values.standing(change.before), values.standing(change.after)
+    if was is None or was.mode != "enforce":
+        return None
+    stays = will_be is not None and will_be.mode == "enforce"
+    # Whose label names no mesh is mended by one that does.
+    if stays and will_be and was.mesh in ("unknown", will_be.mesh):
+        return None
+    return Left(was, will_be)
+
+
+def _refusal(left: Left, may: LeaveEnforcement) -> str:
+    named = [*(f"group {name}" for name in may.groups), *(f"user {name}" for name in may.users)]
+    more = len(named) - _NAMED
+    who = ", ".join(named[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return (
+        f"the namespace would leave enforcement (now {left.was}; then "
+        f"{left.will_be or left.to}); settings.leaveEnforcement allows it to {who}"
+    )
+
+
+def _warnings(change: Change, values: Values, left: Left | None) -> Iterator[str]:
+    if left and left.was.mesh != "unknown":
+        yield f"pods outside the {left.was.mesh} mesh are no longer refused: now {left.to}"
+    if MODE_LABEL in change.after and values.standing(change.after) is None:
+        yield (
+            f"{MODE_LABEL} has no effect without {MESH_LABEL}, which is one of {', '.join(MESHES)}"
+        )
+    if values.standing(change.after) == Standing("unknown", "enforce"):
+        yield f"no pod can start here: {MESH_LABEL} names no mesh; set {', '.join(MESHES)}"
