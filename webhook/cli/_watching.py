@@ -19,6 +19,8 @@ from webhook.cli._watch_options import Server
 from webhook.cluster.app import create_app
 from webhook.cluster.audit import Audited, Report
 from webhook.cluster.connection import Cluster
+from webhook.cluster.judge import Judge
+from webhook.cluster.labelling import Labelling, blueprint
 from webhook.cluster.metrics import Metrics
 from webhook.cluster.recorder import Recorder
 from webhook.cluster.snapshot import Seen
@@ -43,6 +45,7 @@ def watch(cluster: Cluster, settings: Settings, options: Options, server: Server
                 )
                 # Another application: what the API server asks is for it alone.
                 secure = create_app(seen, metrics)
+                secure.register_blueprint(blueprint(Labelling(cluster, Judge(settings))))
                 listener = stack.enter_context(listen(server.tls_address))
                 ports.append(Port(listener, secure, rotation))
             logs.set_up(server.log_level)

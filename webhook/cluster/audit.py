@@ -28,7 +28,7 @@ _EXAMPLES = 3
 #: From so many namespaces on, which are more than half of all, the whole cluster is listed.
 _MANY = 20
 #: Pods that have ended neither send nor take traffic.
-_RUNNING = "status.phase!=Succeeded,status.phase!=Failed"
+RUNNING = "status.phase!=Succeeded,status.phase!=Failed"
 
 #: The ways out for pods without a proxy from before the enrolment.
 _RESTART, _ANEW = "restart it", "make it anew: nobody else does"
@@ -217,7 +217,7 @@ class Auditor:
         Of most namespaces together it is one list, where the cluster's may be read, else many.
         """
         if len(names) > _MANY and 2 * len(names) > total:
-            every = self._inventory.pods(labels=labels, fields=_RUNNING)
+            every = self._inventory.pods(labels=labels, fields=RUNNING)
             try:
                 first = next(every, None)
             except RefusedError as error:
@@ -227,7 +227,7 @@ class Auditor:
                 yield from _grouped(chain([first] if first else (), every), names)
                 return
         for name in names:
-            yield name, self._inventory.pods(name, labels=labels, fields=_RUNNING)
+            yield name, self._inventory.pods(name, labels=labels, fields=RUNNING)
 
 
 def _grouped(

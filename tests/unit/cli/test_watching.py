@@ -85,6 +85,7 @@ def test_a_changed_certificate_is_served(tmp_path: Path) -> None:
     with auditing(world(), tmp_path, "--tls-listen", "127.0.0.1:0", *files, *name) as running:
         assert _alive(running, first)
         assert not _alive(running, second)
+        assert httpx.post(f"{running.http}/labelled").status_code == 404
         cert.write_bytes(second.cert)
         key.write_bytes(second.key)
         end = time.monotonic() + PATIENCE

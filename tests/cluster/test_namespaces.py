@@ -1,0 +1,349 @@
+"""Namespaces' labels on a real API server: what is refused, who may leave, what waits for us."""
+
+import base64
+import contextlib
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.chart import helm
+from tests.cluster import auditor, command
+from tests.cluster.api import Api, Json, Refused, wait_for
+from tests.cluster.certificates import Authority
+from tests.cluster.mesh import MESH_LABEL, MODE_LABEL, MeshCluster, configured
+from tests.cluster.workloads import pod, ready_pods, workload
+from webhook.cluster.labelling import MOST_PODS
+
+ARGO = "system:serviceaccount:argocd:controller"
+OTHER = "system:serviceaccount:shop:deployer"
+LEAVE = {"settings": {"leaveEnforcement": {"groups": ["platform"], "users": [ARGO]}}}
+
+
+@pytest.fixture
+def api(mesh_cluster: MeshCluster) -> Api:
+    return mesh_cluster.api
+
+
+def relabel(api: Api, name: str, *, dry_run: bool = False, **labels: str | None) -> Json:
+    given = {f"mendix-mesh.io/{key}": value for key, value in labels.items()}
+    patch = {"metadata": {"labels": given}}
+    return api.patch("Namespace", name, None, patch, dry_run=dry_run)
+
+
+def left(cluster: MeshCluster, name: str) -> list[Json]:
+    """What the audit log has of changes of a namespace by which it left enforcement."""
+    found = []
+    for event in cluster.plane.audit(resource="namespaces", name=name):
+        notes = event.get("annotations", {})
+        mine = {k.rpartition("/")[2]: v for k, v in notes.items() if ".mendix-mesh.io/" in k}
+        if "left" in mine:
+            found.append({"user": event["user"]["username"], **mine})
+    return found
+
+
+def test_a_misspelt_mesh_is_refused_with_kubectl(mesh_cluster: MeshCluster) -> None:
+    where = mesh_cluster.plane.new_namespace()
+    done = mesh_cluster.plane.kubectl(
+        "label", "namespace", where, f"{MESH_LABEL}=linkred", check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        'Error from server (Forbidden): admission webhook "namespaces.mendix-mesh.io" denied the '
+        f"request: namespace {where}: there is no mesh `linkred` - at "
+        "`metadata.labels[mendix-mesh.io/mesh]`; did you mean `linkerd`? There are: ambient, "
+        "istio, linkerd\n"
+    )
+
+
+def test_a_misspelt_mode_is_refused_in_every_way_to_write_it(
+    mesh_cluster: MeshCluster, api: Api
+) -> None:
+    where = mesh_cluster.enrol("warn")
+    words = r"did you mean `enforce`\? There are: audit, enforce, warn"
+    with pytest.raises(Refused, match=words):
+        relabel(api, where, mode="enforced")
+    whole = api.get("Namespace", where)
+    whole["metadata"]["labels"][MODE_LABEL] = "enforced"
+    with pytest.raises(Refused, match=words):
+        api.replace(whole)
+    with pytest.raises(Refused, match=words):
+        api.replace(whole, subresource="status")
+    applied = {"apiVersion": "v1", "kind": "Namespace", "metadata": whole["metadata"]}
+    del applied["metadata"]["managedFields"]
+    with pytest.raises(Refused, match=words):
+        api.patch("Namespace", where, None, applied, how="apply")
+    meta = {"name": "new-one", "labels": {MESH_LABEL: "linkerd", MODE_LABEL: "enforced"}}
+    with pytest.raises(Refused, match=words):
+        api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": meta})
+
+
+def test_a_mode_alone_has_no_effect_and_kubectl_says_so(mesh_cluster: MeshCluster) -> None:
+    where = mesh_cluster.plane.new_namespace()
+    done = mesh_cluster.plane.kubectl("label", "namespace", where, f"{MODE_LABEL}=warn")
+    assert done.stderr.startswith(f"Warning: {MODE_LABEL} has no effect without {MESH_LABEL}")
+
+
+def test_labels_of_an_excluded_namespace_are_warned_of(api: Api) -> None:
+    relabel(api, "kube-system", dry_run=True, mesh="linkerd")
+    assert api.warnings == [
+        "mendix-mesh never reviews this namespace: its mendix-mesh.io labels have no effect"
+    ]
+
+
+def test_a_bad_value_from_before_us_can_be_mended(mesh_cluster: MeshCluster, api: Api) -> None:
+    where = mesh_cluster.enrol("wran", mesh="linkred")
+    relabel(api, where, mode="warn")
+    relabel(api, where, mesh="linkerd")
+    assert left(mesh_cluster, where)[0]["for"] == "unknown, warn"
+
+
+def test_who_leaves_enforcement_is_in_the_audit_log(mesh_cluster: MeshCluster, api: Api) -> None:
+    where = mesh_cluster.enrol()
+    relabel(api, where, mode="warn")
+    assert api.warnings == ["pods outside the linkerd mesh are no longer refused: now warn"]
+    relabel(api, where, mode="enforce")
+    relabel(api, where, mesh=None)
+    found = left(mesh_cluster, where)
+    assert [(one["left"], one["for"]) for one in found] == [
+        ("linkerd, enforce", "linkerd, warn"),
+        ("linkerd, enforce", "not enrolled"),
+    ]
+    assert all(one["user"] for one in found)
+
+
+@pytest.fixture(scope="module")
+def labellers(mesh_cluster: MeshCluster) -> dict[str, Api]:
+    """Users who may change namespaces, by name; one of them is of the platform's group."""
+    api, plane = mesh_cluster.api, mesh_cluster.plane
+    rules = [{"apiGroups": [""], "resources": ["namespaces", "namespaces/status"],
+              "verbs": ["get", "patch", "update"]}]  # fmt: skip
+    meta = {"name": "labeller"}
+    version = "rbac.authorization.k8s.io/v1"
+    api.create({"apiVersion": version, "kind": "ClusterRole", "metadata": meta, "rules": rules})
+    subjects = [{"kind": "User", "name": name} for name in (ARGO, OTHER, "carol")]
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "labeller"}
+    api.create({"apiVersion": version, "kind": "ClusterRoleBinding", "metadata": meta,
+                "subjects": subjects, "roleRef": reference})  # fmt: skip
+    return {
+        ARGO: plane.user(ARGO, ["system:serviceaccounts"]),
+        OTHER: plane.user(OTHER, ["system:serviceaccounts"]),
+        "carol": plane.user("carol", ["platform"]),
+    }
+
+
+def test_leaving_can_be_kept_to_named_groups_and_users(
+    mesh_cluster: MeshCluster, labellers: dict[str, Api]
+) -> None:
+    probe = mesh_cluster.enrol()
+
+    def is_kept() -> bool:
+        try:
+            relabel(labellers[OTHER], probe, dry_run=True, mode="warn")
+        except Refused:
+            return True
+        return False
+
+    with configured(mesh_cluster, LEAVE, is_kept):
+        where = mesh_cluster.enrol()
+        refused = (
+            rf"namespace {where}: the namespace would leave enforcement \(now linkerd, enforce; "
+            rf"then .*\); settings.leaveEnforcement allows it to group platform, user {ARGO}"
+        )
+        for key, value in (("mode", "warn"), ("mesh", None), ("mesh", "istio")):
+            with pytest.raises(Refused, match=refused):
+                relabel(labellers[OTHER], where, dry_run=False, **{key: value})
+        whole = labellers[OTHER].get("Namespace", where)
+        del whole["metadata"]["labels"][MESH_LABEL]
+        with pytest.raises(Refused, match=refused):
+            labellers[OTHER].replace(whole, subresource="status")
+        for user in (ARGO, "carol"):
+            relabel(labellers[user], where, mode="audit")
+            # Back in is everybody's.
+            relabel(labellers[OTHER], where, mode="enforce")
+        relabel(mesh_cluster.api, where, mode="warn")  # system:masters
+        found = [(one["user"], one["verdict"]) for one in left(mesh_cluster, where)]
+        assert found == [
+            *[(OTHER, "denied")] * 4,
+            (ARGO, "warned"),
+            ("carol", "warned"),
+            (found[-1][0], "warned"),
+        ]
+
+
+@pytest.fixture
+def outage(mesh_cluster: MeshCluster) -> Iterator[None]:
+    """No server of ours is there."""
+    mesh_cluster.kubelet.pause()
+    yield
+    mesh_cluster.kubelet.resume()
+
+
+def test_while_we_are_down_only_a_change_of_an_enforced_namespaces_labels_waits(
+    mesh_cluster: MeshCluster, api: Api
+) -> None:
+    enforced, watching = mesh_cluster.enrol(), mesh_cluster.enrol("warn")
+    plain, ending = mesh_cluster.plane.new_namespace(), mesh_cluster.enrol()
+    held = {"metadata": {"finalizers": ["example.com/held"]}}
+    api.patch("Namespace", ending, None, held)
+    mesh_cluster.kubelet.pause()
+    try:
+        with pytest.raises(Refused, match=r"failed calling webhook \"namespaces\.enforced\."):
+            relabel(api, enforced, mode="warn")
+        # All else goes on, also what we would have judged.
+        api.patch("Namespace", enforced, None, {"metadata": {"labels": {"team": "shop"}}})
+        annotated: Json = {"metadata": {"annotations": {"a": "b"}, "finalizers": ["example.com/x"]}}
+        api.patch("Namespace", enforced, None, annotated)
+        api.patch("Namespace", enforced, None, {"metadata": {"finalizers": None}})
+        relabel(api, watching, mode="enforce")
+        relabel(api, plain, mesh="linkerd")
+        mesh_cluster.plane.api.create(
+            {"apiVersion": "v1", "kind": "Namespace",
+             "metadata": {"name": "born-in-an-outage", "labels": {MESH_LABEL: "linkerd"}}}
+        )  # fmt: skip
+        api.delete("Namespace", ending)
+        # An end is nobody's business: not even these labels wait.
+        relabel(api, ending, mesh=None)
+        api.patch("Namespace", ending, None, {"metadata": {"finalizers": None}})
+        wait_for(lambda: _is_gone(api, ending), seconds=30, why="the namespace to be gone")
+    finally:
+        mesh_cluster.kubelet.resume()
+    relabel(api, enforced, mode="warn")
+
+
+def _is_gone(api: Api, name: str) -> bool:
+    try:
+        api.get("Namespace", name)
+    except Refused as refused:
+        return refused.code == 404
+    return False
+
+
+def test_in_an_emergency_the_line_of_the_notes_opens_this_gate_too(
+    mesh_cluster: MeshCluster, api: Api
+) -> None:
+    where = mesh_cluster.enrol()
+    mesh_cluster.kubelet.pause()
+    try:
+        kind = "ValidatingWebhookConfiguration"
+        before = api.get(kind, "mendix-mesh")
+        mesh_cluster.plane.kubectl("delete", kind.lower(), "mendix-mesh")
+        try:
+            wait_for(lambda: _can(api, where), why="labels to be free")
+        finally:
+            for field in ("uid", "resourceVersion", "creationTimestamp", "managedFields",
+                          "generation"):  # fmt: skip
+                before["metadata"].pop(field, None)
+            api.create(before)
+    finally:
+        mesh_cluster.kubelet.resume()
+
+
+def _can(api: Api, where: str) -> bool:
+    try:
+        relabel(api, where, mode="warn")
+    except Refused:
+        return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def labelled(mesh_cluster: MeshCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The auditor with the chart's rights, asked by the configuration that the chart has for it."""
+    plane, folder = mesh_cluster.plane, tmp_path_factory.mktemp("labelled")
+    kubeconfig = command.as_account(plane, name="mendix-mesh-watcher").kubeconfig
+    authority = Authority("auditor")
+    cert, key = authority.issue("auditor", hosts=["127.0.0.1"]).write(folder, "tls")
+    files: list[str | Path] = ["--tls-cert-file", cert, "--tls-private-key-file", key]
+    rendered = helm.render(
+        {"tls": {"source": "secret", "caBundle": helm.CA},
+         "auditor": {"tlsSecretName": "mendix-mesh-auditor-tls"}}
+    )  # fmt: skip
+    configuration = rendered.one("ValidatingWebhookConfiguration", auditor=True)
+    (webhook,) = configuration["webhooks"]
+    listen = ("--tls-listen", "127.0.0.1:0", "--interval", "3600")
+    with auditor.running(kubeconfig, folder / "log", *listen, *files) as running:
+        webhook["clientConfig"] = {
+            "url": f"{running.https}/labelled",
+            "caBundle": base64.b64encode(authority.pem).decode(),
+        }
+        plane.api.create(configuration)
+        probe = plane.new_namespace()
+        plane.api.create(pod(probe))
+        try:
+            wait_for(lambda: _is_told(plane.api, probe), why="the API server to ask the auditor")
+            yield
+        finally:
+            plane.api.delete("ValidatingWebhookConfiguration", "mendix-mesh-auditor")
+
+
+def _is_told(api: Api, where: str) -> bool:
+    relabel(api, where, dry_run=True, mesh="linkerd")
+    return any("outside the linkerd mesh" in text for text in api.warnings)
+
+
+def test_who_labels_a_namespace_is_shown_the_pods_that_lack_the_mesh(
+    mesh_cluster: MeshCluster, api: Api, labelled: None
+) -> None:
+    plane = mesh_cluster.plane
+    where = plane.new_namespace("mendix")
+    made = workload("Deployment", where)
+    made["spec"]["replicas"] = 3
+    api.create(made)
+    api.create(pod(where, "debug", hostNetwork=True))
+    names = sorted(one["metadata"]["name"] for one in ready_pods(api, where, count=3))
+    for arguments in (("--dry-run=server",), ()):
+        done = plane.kubectl("label", "namespace", where, f"{MESH_LABEL}=linkerd",
+                             f"{MODE_LABEL}=warn", *arguments)  # fmt: skip
+        assert done.stderr.splitlines() == [
+            f"Warning: 4 of 4 pods in {where} are outside the linkerd mesh; mendix-mesh restart "
+            f"-n {where}",
+            f"Warning: {names[0]} and 2 more: proxy-missing",
+            "Warning: debug: host-network",
+        ]
+        assert f"namespace/{where} labeled" in done.stdout
+    # From warn to enforce is stricter, and back again is not.
+    relabel(api, where, mode="enforce")
+    assert api.warnings[0].startswith("4 of 4 pods")
+    relabel(api, where, mode="warn")
+    assert not any("4 of 4 pods" in text for text in api.warnings)
+    relabel(api, where, mode="audit")
+    assert api.warnings == []
+
+
+@pytest.mark.timeout(400)
+def test_thousands_of_pods_are_bounded(mesh_cluster: MeshCluster, api: Api, labelled: None) -> None:
+    where = mesh_cluster.plane.new_namespace("mendix")
+    # Nobody schedules them: they stay as they are created.
+    made = pod(where, schedulerName="nobody")
+    made["metadata"] = {"generateName": "shop-", "namespace": where}
+    body = json.dumps(made)
+
+    def create(number: int) -> None:
+        connection = mesh_cluster.plane.connection(f"creator-{number}", ["system:masters"])
+        with contextlib.closing(connection):
+            for _ in range(MOST_PODS // 4 + 20):
+                connection.request("POST", f"/api/v1/namespaces/{where}/pods", body,
+                                   {"Content-Type": "application/json"})  # fmt: skip
+                answer = connection.getresponse()
+                assert answer.status == 201, answer.read()
+                answer.read()
+
+    with ThreadPoolExecutor(4) as creators:
+        list(creators.map(create, range(4)))
+    relabel(api, where, mesh="linkerd")
+    first, kind, last = api.warnings
+    assert api.get("Namespace", where)["metadata"]["labels"][MESH_LABEL] == "linkerd"
+    seen = int(first.split()[0])
+    assert 0 < seen <= MOST_PODS
+    assert first.startswith(f"{seen} of {seen} pods in {where} are outside the linkerd mesh")
+    assert kind.startswith("shop-")
+    assert kind.endswith(f" and {seen - 1} more: proxy-missing")
+    assert last == f"only {seen} pods were looked at in time; see mendix-mesh audit -n {where}"
+
+
+def test_the_auditor_is_asked_for_what_the_chart_reviews(labelled: None, api: Api) -> None:
+    relabel(api, "kube-system", dry_run=True, mesh="linkerd")
+    assert not any("outside the linkerd mesh" in text for text in api.warnings)
