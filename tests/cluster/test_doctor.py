@@ -20,13 +20,14 @@ from tests.cluster import command
 from tests.cluster.api import Api, Json, Refused, wait_for
 from tests.cluster.certificates import Authority, Pair
 from tests.cluster.istio import IstioCluster, sidecar_of
-from tests.cluster.istiod import Istiod
+from tests.cluster.istiod import TAG, Istiod
 from tests.cluster.mesh import MeshCluster, configured
 from tests.cluster.workloads import pod
 from tests.standins import mendix
 from tests.standins import mendix_manifests as manifests
 from tests.standins.linkerd import CONFIGURATION as LINKERD
 from webhook.cli import main
+from webhook.version import VERSION
 
 OURS = "00-mendix-mesh"
 MUTATING, VALIDATING = "MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"
@@ -440,6 +441,134 @@ def test_an_operator_that_asks_for_the_mesh_contradicts_nothing(
     await_exactly(diagnose, where, meshed_="yes")
 
 
+def test_a_mode_that_is_none(mesh_cluster: MeshCluster, diagnose: Diagnose) -> None:
+    where = mesh_cluster.enrol("wran")
+    found = await_exactly(diagnose, where, "mode-unknown", meshed_="yes")
+    assert evidence(found, "mode-unknown") == "its label mendix-mesh.io/mode=wran names no mode"
+
+
+@pytest.mark.parametrize("skewed", ["stable-2.12.6", "stable-2.15.0"])
+def test_proxies_that_the_control_plane_does_not_support(
+    mesh_cluster: MeshCluster, api: Api, diagnose: Diagnose, where: str, skewed: str
+) -> None:
+    injector = mesh_cluster.injector
+    image = "cr.l5d.io/linkerd/proxy:{}"
+    before = injector.config
+    try:
+        for name, tag in (("skewed", skewed), ("older", "stable-2.13.7")):
+            injector.config = replace(before, image=image.format(tag))
+            api.create(pod(where, name))
+        injector.config = replace(before, image=image.format("stable-2.14.10"))
+        found = await_exactly(diagnose, where, "proxy-skew", meshed_="yes")
+    finally:
+        injector.config = before
+    assert evidence(found, "proxy-skew") == (
+        f"pod {where}/skewed has a proxy of {skewed}; new pods get stable-2.14.10"
+    )
+
+
+def test_a_chart_whose_upgrade_stopped_half_way(api: Api, diagnose: Diagnose, where: str) -> None:
+    def change(configuration: Json) -> None:
+        configuration["metadata"]["labels"]["app.kubernetes.io/version"] = "0.0.9"
+
+    with changed(api, MUTATING, OURS, change):
+        found = await_exactly(diagnose, where, "versions-differ", meshed_="yes")
+    assert evidence(found, "versions-differ") == (
+        f"{OURS} is of 0.0.9, the Deployment of {VERSION}"
+    )
+
+
+def test_a_command_of_another_version(
+    diagnose: Diagnose, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webhook.cluster.doctor.versions_differ.VERSION", "9.9.9")
+    found = await_exactly(diagnose, where, "versions-differ", meshed_="yes")
+    assert evidence(found, "versions-differ") == f"the server is {VERSION}, this command 9.9.9"
+
+
+def test_an_api_server_older_than_what_is_needed(
+    api: Api, diagnose: Diagnose, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is but one API server here: what is needed is made to be newer than that."""
+    monkeypatch.setattr("webhook.cluster.doctor.kubernetes_old.NEEDED", (1, 999))
+    found = await_exactly(diagnose, where, "kubernetes-old", meshed_="yes")
+    version = json.loads(api.text("/version"))["gitVersion"]
+    assert evidence(found, "kubernetes-old") == f"the API server is {version}"
+
+
+Mend = Callable[..., Json]
+
+
+@pytest.fixture(scope="module")
+def mend(mesh_cluster: MeshCluster) -> Mend:
+    """Run `doctor --fix --yes` in a namespace; gives the diagnosis after it."""
+    plane = mesh_cluster.plane
+    admin = plane.write_kubeconfig(plane.workdir / "mender", "mender", ["system:masters"])
+
+    def run(where: str, *arguments: str) -> Json:
+        options = ["doctor", f"--kubeconfig={admin}", "-n", where, "-o", "json", "--fix"]
+        done = CliRunner().invoke(main, [*options, *(arguments or ("--yes",))])
+        assert done.exit_code in (0, 1), done.output
+        found: Json = json.loads(done.stdout)
+        return found
+
+    return run
+
+
+def test_misspelt_labels_are_mended(
+    mesh_cluster: MeshCluster, api: Api, diagnose: Diagnose, mend: Mend
+) -> None:
+    where = mesh_cluster.enrol("enforced", mesh="linkred")
+    await_exactly(diagnose, where, "not-enrolled", "mode-unknown", meshed_="no")
+    # By a dry run the API server, with our webhook, is asked; and nothing changes.
+    assert mend(where, "--dry-run")["mended"] == []
+    assert api.get("Namespace", where)["metadata"]["labels"]["mendix-mesh.io/mesh"] == "linkred"
+    assert mend(where)["mended"] == [
+        f"namespace {where}: label mendix-mesh.io/mode=enforced becomes enforce",
+        f"namespace {where}: label mendix-mesh.io/mesh=linkred becomes linkerd",
+    ]
+    await_exactly(diagnose, where, meshed_="yes")
+
+
+def test_marks_of_the_mesh_are_mended(api: Api, diagnose: Diagnose, mend: Mend, where: str) -> None:
+    mark(api, where, annotations={"linkerd.io/inject": "true"})
+    await_exactly(diagnose, where, "inject-annotation-invalid", "probe-unmeshed", meshed_="no")
+    assert len(mend(where)["mended"]) == 1
+    await_exactly(diagnose, where, meshed_="yes")
+    mark(
+        api, where, annotations={"linkerd.io/inject": None}, labels={"linkerd.io/inject": "enabled"}
+    )
+    await_exactly(diagnose, where, "label-not-annotation", meshed_="yes")
+    assert len(mend(where)["mended"]) == 1
+    await_exactly(diagnose, where, meshed_="yes")
+    assert api.get("Namespace", where)["metadata"]["annotations"]["linkerd.io/inject"] == "enabled"
+
+
+def test_our_ca_bundles_are_mended(
+    mesh_cluster: MeshCluster, api: Api, diagnose: Diagnose, mend: Mend, where: str
+) -> None:
+    authority = base64.b64encode(mesh_cluster.release.authority.pem).decode()
+
+    def with_authority(secret: Json) -> None:
+        secret["data"]["ca.crt"] = authority
+
+    def broken(configuration: Json) -> None:
+        for webhook in configuration["webhooks"]:
+            webhook["clientConfig"]["caBundle"] = base64.b64encode(Authority("x").pem).decode()
+
+    with (
+        changed(api, "Secret", "mendix-mesh-tls", with_authority, "mendix-mesh"),
+        changed(api, MUTATING, OURS, broken),
+        changed(api, VALIDATING, "mendix-mesh", broken),
+    ):
+        await_exactly(diagnose, where, "ca-bundle", "probe-unmeshed", meshed_="no")
+        assert len(mend(where)["mended"]) == 2
+        await_exactly(diagnose, where, meshed_="yes")
+        for kind, name in ((MUTATING, OURS), (VALIDATING, "mendix-mesh")):
+            webhooks = api.get(kind, name)["webhooks"]
+            assert {one["clientConfig"]["caBundle"] for one in webhooks} == {authority}
+
+
 def rules() -> list[Json]:
     """The rights that docs/rbac.yaml lists for the doctor."""
     roles = {one["metadata"]["name"]: one.get("rules", ()) for one in command.rights()
@@ -602,3 +731,26 @@ class TestIstio:
             with configured(cluster, values, is_classic):
                 found = await_exactly(diagnose, where, "task-never-ends", meshed_="yes")
             assert "istio-proxy of a task pod" in evidence(found, "task-never-ends")
+
+    def test_proxies_that_the_control_plane_does_not_support(
+        self, istio_cluster: IstioCluster, api: Api, diagnose: Diagnose, where: str
+    ) -> None:
+        major, minor, _ = TAG.split(".", 2)
+        old = f"{major}.{int(minor) - 2}.3"
+        mark(api, where, labels={"istio.io/rev": "canary"})
+        with Istiod(istio_cluster.plane, revision="canary", values={"global": {"tag": old}}):
+            api.create(pod(where, "old"))
+        with Istiod(istio_cluster.plane, revision="canary"):
+            found = await_exactly(diagnose, where, "proxy-skew", meshed_="yes")
+        assert evidence(found, "proxy-skew") == (
+            f"pod {where}/old has a proxy of {old}; new pods get {TAG}"
+        )
+
+    def test_an_opt_in_is_moved_to_the_labels(
+        self, api: Api, diagnose: Diagnose, mend: Mend, where: str
+    ) -> None:
+        mark(api, where, annotations={"istio-injection": "enabled"})
+        await_exactly(diagnose, where, "label-not-annotation", meshed_="yes")
+        assert len(mend(where)["mended"]) == 1
+        await_exactly(diagnose, where, meshed_="yes")
+        assert api.get("Namespace", where)["metadata"]["labels"]["istio-injection"] == "enabled"

@@ -92,3 +92,10 @@ def told_in_one_line() -> Iterator[None]:
 def interactive() -> bool:
     """Whether somebody can be asked."""
     return sys.stdin is not None and sys.stdin.isatty()
+
+
+def ask(question: str) -> None:
+    """Ask whether to go on; the command ends where the answer is no, or nobody is there."""
+    if not interactive():
+        raise BadInputError("nobody is there to be asked: give --yes, or --dry-run")
+    click.confirm(question, abort=True, err=True)

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import click
 
 from webhook.cli._cluster import (
+    ask,
     cluster_options,
     cluster_settings,
     connect,
-    interactive,
     namespaces_option,
     told_in_one_line,
 )
@@ -182,11 +182,9 @@ def _confirm(changes: Sequence[Change], steps: Sequence[Step], *, yes: bool, dry
     written = [step for step in steps if step.writes]
     if dry_run or yes or not (changes or written):
         return
-    if not interactive():
-        raise BadInputError("nobody is there to be asked: give --yes, or --dry-run")
     asked = [f"label {len(changes)} namespaces"] if changes else []
     asked += [f"make {len(written)} refuse plaintext"] if written else []
-    click.confirm(f"{' and '.join(asked).capitalize()}?", abort=True, err=True)
+    ask(f"{' and '.join(asked).capitalize()}?")
 
 
 def _enrol(cluster: Cluster, changes: Sequence[Change], *, dry_run: bool) -> None:

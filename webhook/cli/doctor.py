@@ -1,11 +1,13 @@
 """`mendix-mesh doctor`: would a pod that is created now be meshed, and if not, why."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from webhook.cli import _complete
 from webhook.cli._cluster import (
+    ask,
     cluster_options,
     cluster_settings,
     connect,
@@ -14,7 +16,8 @@ from webhook.cli._cluster import (
 )
 from webhook.cli._output import FORMATS, Printer
 from webhook.cli._settings import read_settings
-from webhook.cluster.doctor import Diagnosis, Examined, examine
+from webhook.cluster.connection import Cluster, RefusedError
+from webhook.cluster.doctor import Diagnosis, Examined, Fix, apply, examine, fixes
 from webhook.cluster.enrolment import Enrolment
 from webhook.cluster.inventory import Inventory
 from webhook.cluster.look import Look, places
@@ -28,6 +31,8 @@ from webhook.cluster.look import Look, places
 
     mendix-mesh doctor -n mendix-apps -o json
 
+    mendix-mesh doctor --fix --dry-run
+
     Exit codes: 0 nothing keeps pods out of the mesh; 1 something does; 2 no connection, or no
     namespace to look at.""",
 )
@@ -40,12 +45,18 @@ from webhook.cluster.look import Look, places
     "--release-namespace", default="mendix-mesh", show_default=True, metavar="NAME",
     shell_complete=_complete.namespaces, help="Where mendix-mesh is installed.",
 )  # fmt: skip
+@click.option("--fix", is_flag=True, help="Mend what is safe and ours, then look again.")
+@click.option("--dry-run", is_flag=True, help="With --fix: ask the API server, change nothing.")
+@click.option("-y", "--yes", is_flag=True, help="With --fix: do not ask.")
 @cluster_options
 @click.option("-o", "--output", type=click.Choice(FORMATS), default="table", show_default=True)
 def COMMAND(  # noqa: N802 - the name by which commands are found
     namespaces: tuple[str, ...],
     settings: Path | None,
     release_namespace: str,
+    fix: bool,
+    dry_run: bool,
+    yes: bool,
     kubeconfig: str | None,
     context: str | None,
     output: str,
@@ -53,16 +64,26 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
     """Tell what keeps pods that are created now out of the mesh; each with evidence and a mend.
 
     Without -n: in every namespace that is enrolled. The final proof is a pod that the API server is
-    asked for by a dry run. Nothing is changed; what you may not look at is told.
+    asked for by a dry run. Nothing is changed but by --fix; what you may not look at is told.
     """
+    if not fix and (dry_run or yes):
+        raise click.UsageError("--dry-run and --yes belong to --fix")
     cluster = connect(kubeconfig, context)
     with told_in_one_line():
         read = read_settings(settings) if settings else cluster_settings(cluster, release_namespace)
         enrolment = Enrolment.read(cluster)
         if enrolment.unread:
             click.echo(f"Warning: enrolment is told by labels alone: {enrolment.unread}", err=True)
-        found = places(Inventory(cluster), enrolment, read, namespaces)
+        inventory = Inventory(cluster)
+        found = places(inventory, enrolment, read, namespaces)
+        mended: list[str] = []
+        if fix:
+            mended = _mend(cluster, fixes(Look(cluster, read), found), yes=yes, dry_run=dry_run)
+        if mended:
+            # What was seen before holds no more.
+            found = places(inventory, enrolment, read, namespaces)
         diagnosis = examine(Look(cluster, read), found)
+        diagnosis.mended = mended
     printer = Printer(output)
     if printer.is_table:
         _show(printer, diagnosis)
@@ -70,6 +91,29 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
         printer.data(diagnosis)
     if not diagnosis.is_good:
         raise click.exceptions.Exit(1)
+
+
+def _mend(cluster: Cluster, found: Sequence[Fix], *, yes: bool, dry_run: bool) -> list[str]:
+    """Show the fixes, ask, and apply them; gives those that were. One that fails stops no other."""
+    if not found:
+        click.echo("there is nothing that --fix can mend", err=True)
+    for fix in found:
+        click.echo(f"{fix.id}: {fix.what}", err=True)
+    if found and not yes and not dry_run:
+        ask("Mend them?" if len(found) > 1 else "Mend it?")
+    done = []
+    for fix in found:
+        try:
+            warnings = apply(cluster, fix, dry_run=dry_run)
+        except RefusedError as error:
+            click.echo(f"not mended: {fix.what}: {error}", err=True)
+            continue
+        for warning in warnings:
+            click.echo(f"Warning: {warning}", err=True)
+        click.echo(f"{'would be mended' if dry_run else 'mended'}: {fix.what}", err=True)
+        if not dry_run:
+            done.append(fix.what)
+    return done
 
 
 _WOULD = {

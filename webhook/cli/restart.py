@@ -11,10 +11,10 @@ import msgspec
 
 from webhook.cli import _complete
 from webhook.cli._cluster import (
+    ask,
     cluster_options,
     cluster_settings,
     connect,
-    interactive,
     namespaces_option,
     told_in_one_line,
 )
@@ -194,13 +194,11 @@ def _ask(due: Sequence[Step], *, yes: bool) -> None:
     """Show what is to be done, and ask; with `yes` nothing."""
     if yes:
         return
-    if not interactive():
-        raise BadInputError("nobody is there to be asked: give --yes, or --dry-run")
     for step in due:
         one = step.workload
         count = f" ({len(step.pods)} pods outside)" if len(step.pods) > 1 else ""
         click.echo(f"{one.namespace}/{one.name}: {_DOES[step.how]}{count}", err=True)
-    click.confirm(f"Restart {_counted(len(due), 'workload')}?", abort=True, err=True)
+    ask(f"Restart {_counted(len(due), 'workload')}?")
 
 
 class _Run:

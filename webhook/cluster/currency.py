@@ -15,6 +15,7 @@ import yaml
 from webhook.cluster.connection import Cluster, RefusedError, path
 from webhook.cluster.evidence import PROXY_OUTDATED, TRUST_ANCHOR_CHANGED
 from webhook.cluster.inventory import LivePod
+from webhook.policy import images
 from webhook.policy.checks import Violation
 from webhook.policy.settings import Settings
 from webhook.policy.workload import Pod
@@ -39,7 +40,7 @@ def proxy_of(pod: Pod) -> Proxy | None:
     """The proxy of a pod; None where it has none, or one whose image has no tag."""
     if pod.proxy is None:
         return None
-    tag = _tag(pod.proxy.container.image or "")
+    tag = images.tag(pod.proxy.container.image or "")
     field = pod.proxy.field("image")
     if pod.proxy.name == "linkerd-proxy":
         # The annotation also counts where the image is named by its digest.
@@ -97,7 +98,7 @@ class Currency:
         text = self._data(f"istio-sidecar-injector{suffix}", where).get("values", "")
         values = parsed(text)
         image = str(at(values, "global", "proxy", "image") or "")
-        return _tag(image) if "/" in image else str(at(values, "global", "tag") or "")
+        return images.tag(image) if "/" in image else str(at(values, "global", "tag") or "")
 
     def _data(self, name: str, namespace: str) -> Mapping[str, str]:
         try:
@@ -115,12 +116,6 @@ def _digests(roots: str) -> frozenset[str]:
     """What the injector writes of these roots; how it trims them has changed over time."""
     spellings = (roots, roots.strip(), roots.strip() + "\n")
     return frozenset(hashlib.sha256(text.encode()).hexdigest() for text in spellings)
-
-
-def _tag(image: str) -> str:
-    """The tag of an image; empty where it has none."""
-    _, colon, tag = image.partition("@")[0].rpartition(":")
-    return tag if colon and "/" not in tag else ""
 
 
 def parsed(text: str) -> Mapping[str, Any]:

@@ -2,16 +2,18 @@
 
 import base64
 import binascii
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar, cast
 
 import msgspec
 from cryptography import x509
 
 from webhook.cluster import certificates, probe, webhooks
+from webhook.cluster.audit import RUNNING
 from webhook.cluster.connection import Cluster, Json, RefusedError, path
+from webhook.cluster.currency import Proxy, proxy_of
 from webhook.cluster.enrolment import Enrolled, Enrolment
-from webhook.cluster.inventory import BadPod, Inventory, Namespace
+from webhook.cluster.inventory import BadPod, Inventory, LivePod, Namespace
 from webhook.cluster.judge import Judge, is_outside
 from webhook.cluster.probe import Probe
 from webhook.cluster.scope import ScopeError, missing
@@ -20,7 +22,9 @@ from webhook.cluster.webhooks import INJECTORS, OURS, Entry, Service
 from webhook.policy import meshes
 from webhook.policy.meshes import Mesh
 from webhook.policy.objects import Object
+from webhook.policy.request import Request
 from webhook.policy.settings import Settings
+from webhook.policy.workload import pod_of
 
 _ADMISSION = "admissionregistration.k8s.io/v1"
 
@@ -119,13 +123,17 @@ class Look:
         """Every mutating webhook, in the order in which they are called."""
         return self._entries("mutatingwebhookconfigurations")
 
+    def ours_everywhere(self) -> list[Entry]:
+        """All our webhooks, for pods or not, of both kinds."""
+        both = self.mutating() + self._entries("validatingwebhookconfigurations")
+        return [entry for entry in both if entry.webhook.name.endswith(OURS)]
+
     def ours(self, place: Place) -> list[Entry]:
         """Our webhooks that are called for pods of a namespace: mutating, then validating ones."""
-        both = self.mutating() + self._entries("validatingwebhookconfigurations")
         labels = place.namespace.labels
         return [
-            entry for entry in both
-            if entry.webhook.name.endswith(OURS) and entry.webhook.takes(labels)
+            entry for entry in self.ours_everywhere()
+            if entry.webhook.is_ours_for_pods and entry.webhook.takes(labels)
         ]  # fmt: skip
 
     def injectors(self, mesh: str) -> list[Entry]:
@@ -163,9 +171,20 @@ class Look:
         title = f"ConfigMap {where}/{_ISTIO_ROOTS}"
         return Served(title, certificates.parse(pem.encode()), is_servers=False) if pem else None
 
+    def authority(self, entry: Entry) -> bytes:
+        """The authority beside the certificate of a server of ours, as PEM; empty without."""
+        service = entry.webhook.client_config.service
+        name = self._own_secret(service) if service else ""
+        found = self.get(path("v1", "secrets", service.namespace, name)) if service and name else {}
+        return _data(found or {}, "ca.crt")
+
+    def deployment(self, service: Service) -> Json | None:
+        """The Deployment behind a Service, which has its name in every mesh's chart and in ours."""
+        return self.get(path("apps/v1", "deployments", service.namespace, service.name))
+
     def _own_secret(self, service: Service) -> str:
         """The Secret that our Deployment mounts; empty where that is not there."""
-        found = self.get(path("apps/v1", "deployments", service.namespace, service.name)) or {}
+        found = self.deployment(service) or {}
         volumes = found.get("spec", {}).get("template", {}).get("spec", {}).get("volumes") or ()
         names = (volume["secret"].get("secretName") for volume in volumes if volume.get("secret"))
         return next(filter(None, names), "")
@@ -174,10 +193,7 @@ class Look:
         found = self.get(path("v1", "secrets", namespace, name)) if name else None
         if found is None:
             return None
-        try:
-            pem = base64.b64decode((found.get("data") or {}).get("tls.crt", ""))
-        except binascii.Error:
-            pem = b""
+        pem = _data(found, "tls.crt")
         return Served(f"Secret {namespace}/{name}", certificates.parse(pem), is_servers=True)
 
     def services(self, place: Place) -> list[tuple[str, Service]]:
@@ -225,6 +241,22 @@ class Look:
 
         return self._once(("strictness", place.name), read)
 
+    def proxies(self, place: Place) -> Mapping[Proxy, list[str]]:
+        """The proxies of a namespace's pods, each with the names of the pods that have it."""
+
+        def read() -> dict[Proxy, list[str]]:
+            found: dict[Proxy, list[str]] = {}
+            request = Request(namespace=place.name, stored=True)
+            for pod in Inventory(self._cluster).pods(place.name, fields=RUNNING):
+                if isinstance(pod, LivePod) and not pod.is_leaving:
+                    seen = pod_of(pod, place.mesh, request, final=True)
+                    proxy = proxy_of(seen) if seen else None
+                    if proxy:
+                        found.setdefault(proxy, []).append(pod.name)
+            return found
+
+        return self._once(("proxies", place.name), read)
+
     def control_plane(self, mesh: str) -> str:
         """The namespace of a mesh's control plane."""
         own = self.settings.linkerd if mesh == "linkerd" else self.settings.istio
@@ -233,7 +265,7 @@ class Look:
     def _entries(self, plural: str) -> list[Entry]:
         def read() -> list[Entry]:
             pages = self._cluster.pages(path(_ADMISSION, plural))
-            return webhooks.entries(raw for page in pages for raw in page.items)
+            return webhooks.entries((raw for page in pages for raw in page.items), plural)
 
         return self._once(plural, read)
 
@@ -247,3 +279,11 @@ class Look:
         if isinstance(seen, RefusedError):
             raise seen
         return cast("T", seen)
+
+
+def _data(secret: Json, key: str) -> bytes:
+    """What a Secret holds under a key; empty where that is nothing that can be read."""
+    try:
+        return base64.b64decode((secret.get("data") or {}).get(key, ""))
+    except binascii.Error:
+        return b""

@@ -52,6 +52,13 @@ class Webhook(msgspec.Struct, frozen=True, rename="camel"):
         )
 
     @property
+    def is_ours_for_pods(self) -> bool:
+        """Whether it is one of ours that is called for pods, and not for namespaces."""
+        return self.name.endswith(OURS) and any(
+            f"/{verb}/" in self.path for verb in ("mutate", "validate")
+        )
+
+    @property
     def path(self) -> str:
         """The path that it is called at; with a URL, that."""
         service = self.client_config.service
@@ -74,13 +81,16 @@ class Entry(NamedTuple):
     configuration: str
     labels: Mapping[str, str]
     webhook: Webhook
+    #: The plural name of the configuration's kind, and the webhook's place in it.
+    plural: str
+    number: int
 
 
-def entries(configurations: Iterable[msgspec.Raw]) -> list[Entry]:
+def entries(configurations: Iterable[msgspec.Raw], plural: str) -> list[Entry]:
     """The webhooks in the order in which they are called: that of their configurations' names."""
     decoded = [msgspec.json.decode(raw, type=_Configuration) for raw in configurations]
     return [
-        Entry(one.metadata.name, one.metadata.labels, webhook)
+        Entry(one.metadata.name, one.metadata.labels, webhook, plural, number)
         for one in sorted(decoded, key=lambda one: one.metadata.name)
-        for webhook in one.webhooks
+        for number, webhook in enumerate(one.webhooks)
     ]

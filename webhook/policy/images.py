@@ -13,3 +13,9 @@ def repository(image: str) -> str:
     name = image.partition("@")[0]
     head, colon, tag = name.rpartition(":")
     return head if colon and "/" not in tag else name
+
+
+def tag(image: str) -> str:
+    """The tag of an image; empty where it has none."""
+    _, colon, name = image.partition("@")[0].rpartition(":")
+    return name if colon and "/" not in name else ""

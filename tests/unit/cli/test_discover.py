@@ -235,7 +235,7 @@ def test_nobody_to_be_asked_is_an_error_and_changes_nothing(world: World, tmp_pa
 def test_somebody_is_asked(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, done: bool
 ) -> None:
-    monkeypatch.setattr("webhook.cli.discover.interactive", lambda: True)
+    monkeypatch.setattr("webhook.cli._cluster.interactive", lambda: True)
     outcome = run(world, tmp_path, "--enrol", "--mesh", "istio", stdin=answer)
     assert "Label 2 namespaces? [y/N]" in outcome.stderr
     assert outcome.exit_code == (0 if done else 1)

@@ -7,10 +7,13 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from tests.unit.cluster.apiserver import Reply, write_kubeconfig
+from tests.unit.cluster.apiserver import Asked, Reply, status, write_kubeconfig
 from tests.unit.cluster.hospital import Hospital
 from tests.unit.cluster.world import CONFIGURATION, unmeshed
 from webhook.cli import main
+from webhook.cluster.doctor import all_findings
+
+DAY_2 = Path(__file__).parents[3] / "docs" / "day-2.md"
 
 
 @pytest.fixture
@@ -111,3 +114,88 @@ def test_no_connection_is_exit_code_2(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["doctor", f"--kubeconfig={kubeconfig}"])
     assert done.exit_code == 2
     assert "does not answer" in done.stderr
+
+
+def ill(hospital: Hospital) -> None:
+    """Let an annotation mean yes, in a word that Linkerd does not know."""
+    meta = hospital.objects["/api/v1/namespaces/mendix"]["metadata"]
+    meta["annotations"] = {"linkerd.io/inject": "true"}
+
+
+WHAT = "namespace mendix: annotation linkerd.io/inject=true becomes enabled"
+
+
+def test_what_can_be_mended_is_and_then_it_looks_again(hospital: Hospital, tmp_path: Path) -> None:
+    ill(hospital)
+    done = run(hospital, tmp_path, "--fix", "--yes")
+    assert done.stderr == f"inject-annotation-invalid: {WHAT}\nmended: {WHAT}\n"
+    assert done.stdout.endswith("no errors, no warnings\n")
+    assert done.exit_code == 0
+
+
+def test_a_dry_run_of_the_mend_changes_nothing(hospital: Hospital, tmp_path: Path) -> None:
+    ill(hospital)
+    done = run(hospital, tmp_path, "--fix", "--dry-run", "-o", "json")
+    assert f"would be mended: {WHAT}" in done.stderr
+    found = json.loads(done.stdout)
+    assert found["mended"] == []
+    assert found["findings"][0]["id"] == "inject-annotation-invalid"
+    assert done.exit_code == 1
+
+
+@pytest.mark.parametrize(("answer", "left"), [("y\n", 0), ("n\n", 1)])
+def test_somebody_is_asked_before_anything_is_mended(
+    hospital: Hospital, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, left: int
+) -> None:
+    monkeypatch.setattr("webhook.cli._cluster.interactive", lambda: True)
+    ill(hospital)
+    with hospital.serving(tmp_path) as server:
+        options = ["doctor", f"--kubeconfig={server.kubeconfig}", "--fix"]
+        done = CliRunner().invoke(main, options, input=answer)
+    assert "Mend it?" in done.stderr
+    assert done.exit_code == left
+
+
+def test_where_nobody_can_be_asked_nothing_is_mended(hospital: Hospital, tmp_path: Path) -> None:
+    ill(hospital)
+    done = run(hospital, tmp_path, "--fix")
+    assert done.exit_code == 2
+    assert "give --yes, or --dry-run" in done.stderr
+
+
+def test_what_can_not_be_mended_stops_nothing_else(hospital: Hospital, tmp_path: Path) -> None:
+    ill(hospital)
+    hospital.namespace("crm", "linkerd", annotations={"linkerd.io/inject": "yes"})
+    answer = hospital.answer
+
+    def refusing(asked: Asked) -> Reply:
+        if asked.method == "PATCH" and "crm" in asked.target:
+            return status(403, "Forbidden", "crm is not yours")
+        return answer(asked)
+
+    hospital.answer = refusing  # type: ignore[method-assign]
+    done = run(hospital, tmp_path, "--fix", "--yes", "-o", "json")
+    assert (
+        "not mended: namespace crm: annotation linkerd.io/inject=yes becomes enabled: crm is"
+        in (done.stderr)
+    )
+    assert json.loads(done.stdout)["mended"] == [WHAT]
+    assert done.exit_code == 1
+
+
+def test_nothing_to_mend_is_said(hospital: Hospital, tmp_path: Path) -> None:
+    done = run(hospital, tmp_path, "--fix")
+    assert (done.exit_code, done.stderr) == (0, "there is nothing that --fix can mend\n")
+
+
+@pytest.mark.parametrize("option", ["--yes", "--dry-run"])
+def test_options_of_the_mend_need_it(hospital: Hospital, tmp_path: Path, option: str) -> None:
+    done = run(hospital, tmp_path, option)
+    assert done.exit_code == 2
+    assert "belong to --fix" in done.stderr
+
+
+def test_the_guide_lists_what_can_be_mended() -> None:
+    section = DAY_2.read_text().partition("\n## doctor\n")[2]
+    listed = [line.split("`")[1] for line in section.splitlines() if line.startswith("- `")]
+    assert listed == [name for name, entry in sorted(all_findings().items()) if entry.fix]

@@ -156,7 +156,7 @@ def test_who_is_there_is_asked(
     code: int,
     done: int,
 ) -> None:
-    monkeypatch.setattr("webhook.cli.restart.interactive", lambda: True)
+    monkeypatch.setattr("webhook.cli._cluster.interactive", lambda: True)
     outcome = run(world, tmp_path, "-n", "mendix", stdin=answer)
     assert outcome.stderr.splitlines()[:3] == [
         "mendix/mendix-operator: restart",

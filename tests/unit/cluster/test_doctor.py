@@ -1,23 +1,27 @@
 """What the doctor makes of what it sees; tests/cluster/ breaks a real cluster for each finding."""
 
+import base64
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.cluster.certificates import Authority
 from tests.unit.cluster import policies
 from tests.unit.cluster.apiserver import Reply, status
 from tests.unit.cluster.hospital import MUTATING, Hospital, bundle
-from tests.unit.cluster.world import meshed, unmeshed
-from webhook.cluster.connection import ClusterError
-from webhook.cluster.doctor import Diagnosis, all_findings, examine
+from tests.unit.cluster.world import CONFIGURATION, Json, meshed, unmeshed
+from webhook.cluster.connection import ClusterError, RefusedError
+from webhook.cluster.doctor import Diagnosis, Fix, all_findings, apply, examine, fixes
+from webhook.cluster.doctor.kubernetes_old import NEEDED
 from webhook.cluster.enrolment import Enrolment
 from webhook.cluster.inventory import Inventory
-from webhook.cluster.look import Look, Place
+from webhook.cluster.look import Look, Place, places
 from webhook.policy import meshes
 from webhook.policy.settings import Exemption, Istio, LevelChange, Settings
+from webhook.version import VERSION
 
 Examine = Callable[..., Diagnosis]
 DAY_2 = Path(__file__).parents[3] / "docs" / "day-2.md"
@@ -281,3 +285,277 @@ def test_policies_that_must_not_be_read_are_told(diagnose: Examine) -> None:
     hospital.forbidden = ["/apis/security.istio.io", "/apis/networking.istio.io"]
     unseen = {one.id for one in diagnose(hospital, "mendix").unseen}
     assert unseen == {"plaintext-accepted", "client-plaintext"}
+
+
+def deployment(version: str = VERSION, *, chart: str = "", mesh: str = "mendix-mesh") -> Json:
+    """Our server's Deployment, by the name of the Service in a hospital."""
+    container = {"name": mesh, "image": f"registry.example.com:5000/mendix-mesh:{version}"}
+    volume = {"name": "tls", "secret": {"secretName": "tls"}}
+    pod = {"containers": [container], "volumes": [volume]}
+    labels = {"app.kubernetes.io/version": chart or version}
+    return {"metadata": {"labels": labels}, "spec": {"template": {"spec": pod}}}
+
+
+OUR_DEPLOYMENT = "/apis/apps/v1/namespaces/mendix-mesh/deployments/mm"
+
+
+def label_configurations(hospital: Hospital, version: str) -> None:
+    for where in (CONFIGURATION, f"{MUTATING}/00-mendix-mesh"):
+        labels = {"app.kubernetes.io/version": version}
+        hospital.objects[where]["metadata"]["labels"] = labels
+
+
+def test_equal_versions_are_no_finding(diagnose: Examine) -> None:
+    hospital = Hospital()
+    hospital.add(OUR_DEPLOYMENT, deployment())
+    label_configurations(hospital, VERSION)
+    hospital.add("/version", {"gitVersion": "v1.29.0-gke.1"})
+    assert ids(diagnose(hospital, "mendix")) == []
+
+
+@pytest.mark.parametrize("tag", ["v{}", "{}"])
+def test_a_server_of_another_version_than_the_command(diagnose: Examine, tag: str) -> None:
+    hospital = Hospital()
+    hospital.add(OUR_DEPLOYMENT, deployment(tag.format("99.1.0"), chart="99.1.0"))
+    label_configurations(hospital, "99.1.0")
+    (found,) = diagnose(hospital, "mendix").findings
+    assert found.id == "versions-differ"
+    assert found.evidence == f"the server is 99.1.0, this command {VERSION}"
+
+
+def test_a_half_upgraded_chart(diagnose: Examine) -> None:
+    hospital = Hospital()
+    hospital.add(OUR_DEPLOYMENT, deployment(chart="99.1.0"))
+    label_configurations(hospital, "98.0.0")
+    told = {one.evidence for one in diagnose(hospital, "mendix").findings}
+    assert told == {
+        f"Deployment mendix-mesh/mm runs {VERSION}, of the chart of 99.1.0",
+        "00-mendix-mesh is of 98.0.0, the Deployment of 99.1.0",
+        "mendix-mesh is of 98.0.0, the Deployment of 99.1.0",
+    }
+
+
+def test_an_image_without_a_version_is_not_compared(diagnose: Examine) -> None:
+    hospital = Hospital()
+    hospital.add(OUR_DEPLOYMENT, deployment("latest", chart=VERSION))
+    assert ids(diagnose(hospital, "mendix")) == []
+
+
+def test_an_api_server_that_is_too_old(diagnose: Examine) -> None:
+    hospital = Hospital()
+    hospital.add("/version", {"gitVersion": "v1.28.15+k3s1"})
+    (found,) = diagnose(hospital, "mendix").findings
+    assert (found.id, found.severity) == ("kubernetes-old", "error")
+    assert found.evidence == "the API server is v1.28.15+k3s1"
+
+
+def test_what_kubernetes_is_needed_is_the_charts_word() -> None:
+    text = (DAY_2.parents[1] / "charts" / "mendix-mesh" / "Chart.yaml").read_text()
+    assert yaml.safe_load(text)["kubeVersion"] == f">={NEEDED[0]}.{NEEDED[1]}.0-0"
+
+
+def versioned(mesh: str, version: str) -> Json:
+    """A meshed pod whose proxy is of a version."""
+    made = meshed(mesh)
+    made["metadata"]["annotations"].pop("linkerd.io/proxy-version", None)
+    for one in made["spec"]["initContainers"] + made["spec"]["containers"]:
+        if one["name"] in ("linkerd-proxy", "istio-proxy"):
+            one["image"] = f"{one['image'].rpartition(':')[0]}:{version}"
+    return made
+
+
+@pytest.mark.parametrize(
+    ("mesh", "now", "has", "skewed"),
+    [
+        ("linkerd", "stable-2.14.10", "stable-2.13.1", False),
+        ("linkerd", "stable-2.14.10", "stable-2.12.6", True),
+        ("linkerd", "enterprise-2.19.1", "stable-2.14.10", True),
+        ("linkerd", "stable-2.13.1", "stable-2.14.0", True),
+        ("linkerd", "edge-26.8.3", "edge-24.1.1", False),
+        ("linkerd", "stable-2.14.10", "edge-24.1.1", False),
+        ("linkerd", "cafe", "stable-2.14.10", False),
+        ("istio", "1.27.1", "1.26.0-distroless", False),
+        ("istio", "1.27.1", "1.25.3", True),
+        ("istio", "1.27.1", "1.28.0", True),
+    ],
+)
+def test_proxies_that_do_not_go_with_the_control_plane(
+    diagnose: Examine, mesh: str, now: str, has: str, skewed: bool
+) -> None:
+    hospital = Hospital(mesh)
+    probe = versioned(mesh, now)
+    probe["metadata"]["namespace"] = "mendix"
+    hospital.probed = Reply(body=probe)
+    for name in ("a", "b"):
+        hospital.pod("mendix", name, versioned(mesh, has))
+    hospital.pod("mendix", "new", versioned(mesh, now))
+    told = [one for one in diagnose(hospital, "mendix").findings if one.id == "proxy-skew"]
+    assert bool(told) == skewed
+    if skewed:
+        assert told[0].evidence == (
+            f"pod mendix/a and 1 more has a proxy of {has}; new pods get {now}"
+        )
+
+
+def mends(hospital: Hospital, tmp_path: Path, *names: str) -> list[str]:
+    """What is mended; it is applied, and afterwards there is nothing left to mend."""
+    read = Settings()
+    with hospital.serving(tmp_path) as server:
+        enrolment = Enrolment.read(server.cluster)
+
+        def planned() -> list[Fix]:
+            found = places(Inventory(server.cluster), enrolment, read, names)
+            return fixes(Look(server.cluster, read), found)
+
+        first = planned()
+        for one in first:
+            apply(server.cluster, one, dry_run=True)
+        assert planned() == first
+        for one in first:
+            apply(server.cluster, one, dry_run=False)
+        assert planned() == []
+        return [one.what for one in first]
+
+
+def meta_of(hospital: Hospital, name: str = "mendix") -> Json:
+    found: Json = hospital.objects[f"/api/v1/namespaces/{name}"]["metadata"]
+    return found
+
+
+def test_a_misspelt_mesh_and_mode_are_mended(tmp_path: Path) -> None:
+    hospital = Hospital()
+    hospital.namespace("mendix", "linkred", "Enforce")
+    assert mends(hospital, tmp_path, "mendix") == [
+        "namespace mendix: label mendix-mesh.io/mode=Enforce becomes enforce",
+        "namespace mendix: label mendix-mesh.io/mesh=linkred becomes linkerd",
+    ]
+    assert meta_of(hospital)["labels"] == {
+        "mendix-mesh.io/mesh": "linkerd",
+        "mendix-mesh.io/mode": "enforce",
+    }
+
+
+@pytest.mark.parametrize(("mesh", "mode"), [("kuma", "enforce"), ("linkerd", "wran"), ("", "x")])
+def test_what_is_not_plain_or_would_be_less_strict_is_not_mended(
+    tmp_path: Path, mesh: str, mode: str
+) -> None:
+    hospital = Hospital()
+    hospital.namespace("mendix", mesh, mode)
+    assert mends(hospital, tmp_path, "mendix") == []
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [("true", "enabled"), ("Enabled", "enabled"), ("enable", "enabled"), ("disable", "disable"),
+     ("false", "false"), ("disabled", "disabled")],
+)  # fmt: skip
+def test_an_invalid_opt_in_is_mended_where_it_means_yes(
+    tmp_path: Path, value: str, wanted: str
+) -> None:
+    hospital = Hospital()
+    hospital.namespace("mendix", "linkerd", annotations={"linkerd.io/inject": value})
+    mends(hospital, tmp_path, "mendix")
+    assert meta_of(hospital)["annotations"]["linkerd.io/inject"] == wanted
+
+
+@pytest.mark.parametrize("annotations", [None, {"team": "shop"}])
+def test_an_opt_in_is_moved_to_where_it_counts(
+    tmp_path: Path, annotations: dict[str, str] | None
+) -> None:
+    hospital = Hospital()
+    hospital.namespace("mendix", "linkerd")
+    meta = meta_of(hospital)
+    meta["labels"]["linkerd.io/inject"] = "enabled"
+    if annotations:
+        meta["annotations"] = annotations
+    (what,) = mends(hospital, tmp_path, "mendix")
+    assert what == (
+        "namespace mendix: linkerd.io/inject=enabled moves from its labels to its annotations"
+    )
+    meta = meta_of(hospital)
+    assert "linkerd.io/inject" not in meta["labels"]
+    assert meta["annotations"] == {**(annotations or {}), "linkerd.io/inject": "enabled"}
+
+
+@pytest.mark.parametrize(
+    ("mesh", "key", "value"),
+    [("istio", "istio-injection", "enabled"), ("ambient", "istio.io/dataplane-mode", "ambient")],
+)
+def test_istios_opt_ins_become_labels(tmp_path: Path, mesh: str, key: str, value: str) -> None:
+    hospital = Hospital(mesh)
+    hospital.namespace("mendix", mesh, annotations={key: value})
+    mends(hospital, tmp_path, "mendix")
+    meta = meta_of(hospital)
+    assert meta["labels"][key] == value
+    assert meta["annotations"] == {}
+
+
+def test_a_mark_that_contradicts_another_is_not_moved(tmp_path: Path) -> None:
+    hospital = Hospital()
+    hospital.namespace("mendix", "linkerd", annotations={"linkerd.io/inject": "disabled"})
+    meta_of(hospital)["labels"]["linkerd.io/inject"] = "enabled"
+    assert mends(hospital, tmp_path, "mendix") == []
+    istio = Hospital("istio")
+    istio.namespace("mendix", "istio", annotations={"istio-injection": "enabled"})
+    meta_of(istio)["labels"]["istio.io/rev"] = "canary"
+    assert mends(istio, tmp_path, "mendix") == []
+
+
+def test_our_ca_bundle_is_mended_from_the_servers_secret(diagnose: Examine, tmp_path: Path) -> None:
+    hospital = Hospital()
+    hospital.namespace("mendix", "linkerd")
+    hospital.add(OUR_DEPLOYMENT, deployment())
+    label_configurations(hospital, VERSION)
+    other = Authority("other")
+    pair = other.issue("mendix-mesh", hosts=["mm"])
+    data = {"tls.crt": pair.cert, "ca.crt": other.pem}
+    encoded = {key: base64.b64encode(pem).decode() for key, pem in data.items()}
+    hospital.add("/api/v1/namespaces/mendix-mesh/secrets/tls", {"data": encoded})
+    assert ids(diagnose(hospital, "mendix")) == ["ca-bundle", "ca-bundle"]
+    assert mends(hospital, tmp_path, "mendix") == [
+        "00-mendix-mesh (mutatingwebhookconfigurations): caBundle becomes ca.crt of the server's "
+        "Secret",
+        "mendix-mesh (validatingwebhookconfigurations): caBundle becomes ca.crt of the server's "
+        "Secret",
+    ]
+    assert ids(diagnose(hospital, "mendix")) == []
+
+
+def test_our_ca_bundle_stays_where_the_secret_does_not_tell_a_better_one(tmp_path: Path) -> None:
+    hospital = Hospital()
+    hospital.namespace("mendix", "linkerd")
+    hospital.add(OUR_DEPLOYMENT, deployment())
+    pair = Authority("other").issue("mendix-mesh", hosts=["mm"])
+    data = {"tls.crt": pair.cert, "ca.crt": Authority("third").pem}
+    encoded = {key: base64.b64encode(pem).decode() for key, pem in data.items()}
+    hospital.add("/api/v1/namespaces/mendix-mesh/secrets/tls", {"data": encoded})
+    assert mends(hospital, tmp_path, "mendix") == []
+
+
+def test_what_may_not_be_looked_at_is_not_mended(tmp_path: Path) -> None:
+    hospital = Hospital()
+    hospital.namespace("mendix", "linkerd", annotations={"linkerd.io/inject": "true"})
+    hospital.forbidden.append("/apis/apps")
+    assert len(mends(hospital, tmp_path, "mendix")) == 1
+
+
+def test_what_has_changed_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+    hospital = Hospital()
+    hospital.namespace("mendix", "linkred")
+    read = Settings()
+    with hospital.serving(tmp_path) as server:
+        enrolment = Enrolment.read(server.cluster)
+        found = places(Inventory(server.cluster), enrolment, read, ["mendix"])
+        (fix,) = fixes(Look(server.cluster, read), found)
+        meta_of(hospital)["labels"]["mendix-mesh.io/mesh"] = "istio"
+        with pytest.raises(RefusedError):
+            apply(server.cluster, fix, dry_run=False)
+    assert meta_of(hospital)["labels"]["mendix-mesh.io/mesh"] == "istio"
+
+
+def test_a_mode_that_is_none_is_found_in_every_mesh(diagnose: Examine) -> None:
+    hospital = Hospital()
+    hospital.namespace("mendix", "linkerd", "wran")
+    (found,) = diagnose(hospital, "mendix").findings
+    assert (found.id, found.severity) == ("mode-unknown", "warning")
+    assert found.evidence == "its label mendix-mesh.io/mode=wran names no mode"

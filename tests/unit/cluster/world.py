@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import jsonpatch
 import yaml
 
 from tests.unit.cluster.apiserver import Asked, Reply, ScriptedServer, serving, status
@@ -120,11 +121,9 @@ class World:
         """What the API server says."""
         url = urlsplit(asked.target)
         query = {key: values[0] for key, values in parse_qs(url.query).items()}
-        if _is_below(url.path, self.failing):
-            return status(500, "InternalError", "etcd is gone")
-        if _is_below(url.path, self.forbidden):
-            message = f'User "someone" cannot {asked.method.lower()} {url.path}'
-            return status(403, "Forbidden", message)
+        refused = self._refused(asked.method, url.path)
+        if refused:
+            return refused
         if asked.method == "GET":
             return self._get(url.path, query)
         if asked.method == "DELETE":
@@ -138,7 +137,13 @@ class World:
             applied = "apply" in asked.headers["Content-Type"]
             if stored is None and not applied:
                 return status(404, "NotFound", f"{url.path} not found")
-            stored = body if applied else _merged(stored, body)
+            if "json-patch" in asked.headers["Content-Type"]:
+                try:
+                    stored = jsonpatch.apply_patch(stored, body)
+                except jsonpatch.JsonPatchException as error:
+                    return status(422, "Invalid", str(error))
+            else:
+                stored = body if applied else _merged(stored, body)
         assert stored is not None
         if "dryRun" not in query:
             self.add(url.path, stored)
@@ -151,6 +156,14 @@ class World:
         if "dryRun" not in query:
             self.add(path, body)
         return Reply(201, body)
+
+    def _refused(self, method: str, path: str) -> Reply | None:
+        if _is_below(path, self.failing):
+            return status(500, "InternalError", "etcd is gone")
+        if _is_below(path, self.forbidden):
+            message = f'User "someone" cannot {method.lower()} {path}'
+            return status(403, "Forbidden", message)
+        return None
 
     def _get(self, path: str, query: dict[str, str]) -> Reply:
         if path in self.objects:

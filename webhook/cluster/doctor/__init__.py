@@ -1,18 +1,20 @@
 """Would a pod that is created now be meshed, and if not, why: the findings, one file each.
 
 A module in this package is a finding: it has `SYMPTOM`, the data that output and docs are made of,
-and `find`, which yields its evidence in a namespace. Adding one is adding a file.
+and `find`, which yields its evidence in a namespace. Adding one is adding a file. Some have `fix`,
+which yields the changes that mend it: of our own labels and objects alone, and of marks of a
+namespace whose meaning is plain; never what would make a namespace less strict.
 """
 
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib import import_module
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from webhook.cluster.connection import RefusedError
+from webhook.cluster.connection import Cluster, RefusedError
 from webhook.cluster.look import Look, Place
 
 #: error: pods are not meshed, or not created at all. warning: some of them, or soon.
@@ -41,14 +43,27 @@ class Symptom(msgspec.Struct, frozen=True, kw_only=True):
     source: str
 
 
+class Fix(msgspec.Struct, frozen=True, kw_only=True):
+    """A change that mends a finding: safe, and of what is ours."""
+
+    id: str
+    #: What is changed, in words.
+    what: str
+    #: The API path of the object, and a JSON Patch of it, which begins by testing what was seen.
+    where: str
+    patch: list[dict[str, Any]]
+
+
 Find = Callable[[Look, Place], Iterator[Evidence]]
+Mend = Callable[[Look, Place], Iterator[Fix]]
 
 
 class Entry(NamedTuple):
-    """A finding's data, and the function that looks for it."""
+    """A finding's data, the function that looks for it, and the one that mends it, if any can."""
 
     symptom: Symptom
     find: Find
+    fix: Mend | None = None
 
 
 class Finding(msgspec.Struct, kw_only=True):
@@ -85,6 +100,8 @@ class Diagnosis(msgspec.Struct, kw_only=True):
     namespaces: list[Examined]
     findings: list[Finding]
     unseen: list[Unseen]
+    #: What has been mended before this was found, in words.
+    mended: list[str] = []
 
     @property
     def is_good(self) -> bool:
@@ -101,7 +118,7 @@ def all_findings() -> Mapping[str, Entry]:
         symptom: Symptom = loaded.SYMPTOM
         if symptom.id.replace("-", "_") != module.name:
             raise RuntimeError(f"{symptom.id} must live in {symptom.id.replace('-', '_')}.py")
-        entries[symptom.id] = Entry(symptom, loaded.find)
+        entries[symptom.id] = Entry(symptom, loaded.find, getattr(loaded, "fix", None))
     return entries
 
 
@@ -113,7 +130,7 @@ def examine(look: Look, places: Sequence[Place]) -> Diagnosis:
     findings: dict[tuple[str, str], Finding] = {}
     unseen: dict[tuple[str, str], Unseen] = {}
     for place in places:
-        for symptom, find in all_findings().values():
+        for symptom, find, _ in all_findings().values():
             if place.mesh.name not in symptom.meshes:
                 continue
             try:
@@ -130,6 +147,44 @@ def examine(look: Look, places: Sequence[Place]) -> Diagnosis:
         findings=sorted(findings.values(), key=lambda one: (one.severity, one.id)),
         unseen=list(unseen.values()),
     )
+
+
+def fixes(look: Look, places: Sequence[Place]) -> list[Fix]:
+    """What can be mended in these namespaces; what may not be looked at is left out.
+
+    Raises `ClusterError` where the cluster fails.
+    """
+    found: dict[str, Fix] = {}
+    for place in places:
+        for symptom, _, fix in all_findings().values():
+            if fix is None or place.mesh.name not in symptom.meshes:
+                continue
+            try:
+                found |= {one.what: one for one in fix(look, place)}
+            except RefusedError as error:
+                if error.code not in (403, 404):
+                    raise
+    return list(found.values())
+
+
+def apply(cluster: Cluster, fix: Fix, *, dry_run: bool) -> list[str]:
+    """Mend; gives the API server's warnings. Raises `ClusterError`, also where things changed."""
+    _, warnings = cluster.patch(fix.where, fix.patch, how="json", dry_run=dry_run)
+    return warnings
+
+
+def replaced(label: str, value: str, wanted: str, kind: str = "labels") -> list[dict[str, Any]]:
+    """The JSON Patch that gives a label, or an annotation, another value."""
+    where = pointer("metadata", kind, label)
+    return [
+        {"op": "test", "path": where, "value": value},
+        {"op": "replace", "path": where, "value": wanted},
+    ]
+
+
+def pointer(*keys: str | int) -> str:
+    """A JSON Pointer."""
+    return "".join(f"/{str(key).replace('~', '~0').replace('/', '~1')}" for key in keys)
 
 
 def _add(

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 
-from webhook.cluster.doctor import Evidence, Symptom
+from webhook.cluster.connection import path
+from webhook.cluster.doctor import Evidence, Fix, Symptom, replaced
 from webhook.cluster.look import Look, Place
+from webhook.policy import mistakes
 from webhook.policy.meshes.linkerd import INJECT
 
 SYMPTOM = Symptom(
@@ -15,6 +17,8 @@ SYMPTOM = Symptom(
     source="linkerd2 pkg/inject/report.go disabledByAnnotation",
 )
 _VALID = ("", "enabled", "disabled", "ingress")
+#: What other tools, and YAML, take for yes.
+_YES = ("true", "yes", "on", "y", "1")
 
 
 def find(look: Look, place: Place) -> Iterator[Evidence]:
@@ -22,3 +26,16 @@ def find(look: Look, place: Place) -> Iterator[Evidence]:
     value = place.namespace.annotations.get(INJECT, "")
     if value not in _VALID:
         yield Evidence(f"the namespace's annotation {INJECT} says {value}")
+
+
+def fix(look: Look, place: Place) -> Iterator[Fix]:
+    """Set what was meant as enabled to that; nothing else is plain."""
+    value = place.namespace.annotations.get(INJECT, "")
+    meant = value.lower() in _YES or mistakes.nearest(value, filter(None, _VALID)) == "enabled"
+    if value not in _VALID and meant:
+        yield Fix(
+            id=SYMPTOM.id,
+            what=f"namespace {place.name}: annotation {INJECT}={value} becomes enabled",
+            where=path("v1", "namespaces", name=place.name),
+            patch=replaced(INJECT, value, "enabled", "annotations"),
+        )

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
-from webhook.cluster.doctor import Evidence, Symptom
+from webhook.cluster.connection import path
+from webhook.cluster.doctor import Evidence, Fix, Symptom, pointer
 from webhook.cluster.look import Look, Place
 
 SYMPTOM = Symptom(
@@ -19,6 +20,12 @@ _ANNOTATIONS, _LABEL = (
 )
 #: What Istio reads from labels alone.
 _LABELS = ("istio-injection", "istio.io/rev", "istio.io/dataplane-mode")
+#: Opt-ins, by mesh: the only marks that are moved, for they ask for what enrolment does anyway.
+_OPT_INS: Mapping[str, tuple[str, str, str, str]] = {
+    "linkerd": ("labels", "annotations", "linkerd.io/inject", "enabled"),
+    "istio": ("annotations", "labels", "istio-injection", "enabled"),
+    "ambient": ("annotations", "labels", "istio.io/dataplane-mode", "ambient"),
+}
 
 
 def find(look: Look, place: Place) -> Iterator[Evidence]:
@@ -40,3 +47,28 @@ def _told(
             yield Evidence(
                 f"the namespace has {key}={marks[key]} as {has}; it counts as {wants} alone"
             )
+
+
+def fix(look: Look, place: Place) -> Iterator[Fix]:
+    """Move an opt-in to where it counts, unless something else is said there."""
+    has, wants, key, value = _OPT_INS[place.mesh.name]
+    meta = {"labels": place.namespace.labels, "annotations": place.namespace.annotations}
+    # Beside a revision istio-injection would win, and ask for another injector.
+    taken = key in meta[wants] or (wants == "labels" and "istio.io/rev" in meta[wants])
+    if meta[has].get(key) != value or taken:
+        return
+    where = pointer("metadata", has, key)
+    # A namespace always has labels.
+    empty = wants == "annotations" and not meta[wants]
+    made = [{"op": "add", "path": "/metadata/annotations", "value": {}}] if empty else []
+    yield Fix(
+        id=SYMPTOM.id,
+        what=f"namespace {place.name}: {key}={value} moves from its {has} to its {wants}",
+        where=path("v1", "namespaces", name=place.name),
+        patch=[
+            {"op": "test", "path": where, "value": value},
+            {"op": "remove", "path": where},
+            *made,
+            {"op": "add", "path": pointer("metadata", wants, key), "value": value},
+        ],
+    )

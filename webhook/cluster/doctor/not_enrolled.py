@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 
-from webhook.cluster.doctor import Evidence, Symptom
+from webhook.cluster.connection import path
+from webhook.cluster.doctor import Evidence, Fix, Symptom, replaced
 from webhook.cluster.look import Look, Place
 from webhook.policy.labels import MESH_LABEL, MESHES
+from webhook.policy.namespaces import nearest
 
 SYMPTOM = Symptom(
     id="not-enrolled",
@@ -26,3 +28,15 @@ def find(look: Look, place: Place) -> Iterator[Evidence]:
         yield Evidence(f"its label {MESH_LABEL}={value} has no effect: the webhooks leave it out")
     else:
         yield Evidence(f"its label {MESH_LABEL}={value} names no mesh")
+
+
+def fix(look: Look, place: Place) -> Iterator[Fix]:
+    """Correct a label that misspells a mesh."""
+    value = place.namespace.labels.get(MESH_LABEL, "")
+    if wanted := nearest(MESH_LABEL, value):
+        yield Fix(
+            id=SYMPTOM.id,
+            what=f"namespace {place.name}: label {MESH_LABEL}={value} becomes {wanted}",
+            where=path("v1", "namespaces", name=place.name),
+            patch=replaced(MESH_LABEL, value, wanted),
+        )

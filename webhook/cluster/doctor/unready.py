@@ -40,8 +40,8 @@ def _ready(look: Look, service: Service) -> int:
 
 
 def _state(look: Look, service: Service) -> str:
-    """How the Deployment does, which has the Service's name in every mesh's chart, and in ours."""
-    found = look.get(path("apps/v1", "deployments", service.namespace, service.name))
+    """How the Deployment does."""
+    found = look.deployment(service)
     if found is None:
         return "there is no Deployment of that name"
     wanted = found["spec"].get("replicas", 1)
