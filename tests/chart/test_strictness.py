@@ -34,7 +34,7 @@ def test_linkerd_s_way_is_told() -> None:
 @pytest.mark.parametrize("reviewed", [False, True])
 def test_policies_are_reviewed_only_where_that_is_asked_for(reviewed: bool) -> None:
     rendered = helm.render({**FULL, "reviewMeshPolicies": reviewed})
-    for entry in rendered.one("ValidatingWebhookConfiguration")["webhooks"]:
+    for entry in helm.for_pods(rendered.one("ValidatingWebhookConfiguration")):
         mesh = entry["clientConfig"]["service"]["path"].split("/")[2]
         wanted = {"linkerd": LINKERD, "unknown": {}}.get(mesh, ISTIO) if reviewed else {}
         found = {
