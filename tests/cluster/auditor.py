@@ -1,5 +1,6 @@
 """`mendix-mesh audit --watch` as a process of its own, on free ports of the loopback device."""
 
+import base64
 import json
 import os
 import re
@@ -13,7 +14,14 @@ from typing import Any
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.chart import helm
+from tests.cluster import command
+from tests.cluster.api import Api, wait_for
+from tests.cluster.certificates import Authority
+from tests.cluster.mesh import MESH_LABEL
+from tests.cluster.plane import ControlPlane
 from tests.cluster.process import Process
+from tests.cluster.workloads import pod
 
 #: Seconds in which it starts, sees what changed, and ends.
 PATIENCE = 30.0
@@ -81,3 +89,38 @@ def running(kubeconfig: Path, log: Path, *arguments: str | Path) -> Iterator[Aud
         yield Auditor(process, tls_too="--tls-listen" in arguments)
     finally:
         process.stop(grace=PATIENCE)
+
+
+@contextmanager
+def asked(plane: ControlPlane, folder: Path) -> Iterator[Auditor]:
+    """The auditor with the chart's rights, asked by the configuration that the chart has for it."""
+    kubeconfig = command.as_account(plane, name="mendix-mesh-watcher").kubeconfig
+    authority = Authority("auditor")
+    cert, key = authority.issue("auditor", hosts=["127.0.0.1"]).write(folder, "tls")
+    files: list[str | Path] = ["--tls-cert-file", cert, "--tls-private-key-file", key]
+    rendered = helm.render(
+        {"tls": {"source": "secret", "caBundle": helm.CA},
+         "auditor": {"tlsSecretName": "mendix-mesh-auditor-tls"}}
+    )  # fmt: skip
+    configuration = rendered.one("ValidatingWebhookConfiguration", auditor=True)
+    (webhook,) = configuration["webhooks"]
+    listen = ("--tls-listen", "127.0.0.1:0", "--interval", "3600")
+    with running(kubeconfig, folder / "log", *listen, *files) as process:
+        webhook["clientConfig"] = {
+            "url": f"{process.https}/labelled",
+            "caBundle": base64.b64encode(authority.pem).decode(),
+        }
+        plane.api.create(configuration)
+        probe = plane.new_namespace()
+        plane.api.create(pod(probe))
+        try:
+            wait_for(lambda: _is_told(plane.api, probe), why="the API server to ask the auditor")
+            yield process
+        finally:
+            plane.api.delete("ValidatingWebhookConfiguration", "mendix-mesh-auditor")
+
+
+def _is_told(api: Api, where: str) -> bool:
+    labels = {"metadata": {"labels": {MESH_LABEL: "linkerd"}}}
+    api.patch("Namespace", where, None, labels, dry_run=True)
+    return any("outside the linkerd mesh" in text for text in api.warnings)

@@ -1,18 +1,14 @@
 """Namespaces' labels on a real API server: what is refused, who may leave, what waits for us."""
 
-import base64
 import contextlib
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
-from tests.chart import helm
-from tests.cluster import auditor, command
+from tests.cluster import auditor
 from tests.cluster.api import Api, Json, Refused, wait_for
-from tests.cluster.certificates import Authority
 from tests.cluster.mesh import MESH_LABEL, MODE_LABEL, MeshCluster, configured
 from tests.cluster.workloads import pod, ready_pods, workload
 from webhook.cluster.labelling import MOST_PODS
@@ -251,37 +247,9 @@ def _can(api: Api, where: str) -> bool:
 
 @pytest.fixture(scope="module")
 def labelled(mesh_cluster: MeshCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The auditor with the chart's rights, asked by the configuration that the chart has for it."""
-    plane, folder = mesh_cluster.plane, tmp_path_factory.mktemp("labelled")
-    kubeconfig = command.as_account(plane, name="mendix-mesh-watcher").kubeconfig
-    authority = Authority("auditor")
-    cert, key = authority.issue("auditor", hosts=["127.0.0.1"]).write(folder, "tls")
-    files: list[str | Path] = ["--tls-cert-file", cert, "--tls-private-key-file", key]
-    rendered = helm.render(
-        {"tls": {"source": "secret", "caBundle": helm.CA},
-         "auditor": {"tlsSecretName": "mendix-mesh-auditor-tls"}}
-    )  # fmt: skip
-    configuration = rendered.one("ValidatingWebhookConfiguration", auditor=True)
-    (webhook,) = configuration["webhooks"]
-    listen = ("--tls-listen", "127.0.0.1:0", "--interval", "3600")
-    with auditor.running(kubeconfig, folder / "log", *listen, *files) as running:
-        webhook["clientConfig"] = {
-            "url": f"{running.https}/labelled",
-            "caBundle": base64.b64encode(authority.pem).decode(),
-        }
-        plane.api.create(configuration)
-        probe = plane.new_namespace()
-        plane.api.create(pod(probe))
-        try:
-            wait_for(lambda: _is_told(plane.api, probe), why="the API server to ask the auditor")
-            yield
-        finally:
-            plane.api.delete("ValidatingWebhookConfiguration", "mendix-mesh-auditor")
-
-
-def _is_told(api: Api, where: str) -> bool:
-    relabel(api, where, dry_run=True, mesh="linkerd")
-    return any("outside the linkerd mesh" in text for text in api.warnings)
+    """The auditor is asked when a namespace is labelled."""
+    with auditor.asked(mesh_cluster.plane, tmp_path_factory.mktemp("labelled")):
+        yield
 
 
 def test_who_labels_a_namespace_is_shown_the_pods_that_lack_the_mesh(

@@ -5,11 +5,13 @@ Mendix Operator and Linkerd's injector are stand-ins, istiod is real.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tests.cluster import command, istio, workloads
 from tests.cluster.api import Json, Refused, wait_for
+from tests.cluster.auditor import asked
 from tests.cluster.command import Command
 from tests.cluster.istio import IstioCluster
 from tests.cluster.mesh import MESH_LABEL, MODE_LABEL, MeshCluster
@@ -25,14 +27,20 @@ RESTARTED = {"mendix-operator": ("restart", 1), "mendix-agent": ("restart", 1),
              "shop-master": ("evict", 2), "shop-worker": ("restart", 2)}  # fmt: skip
 
 
-def test_a_namespace_is_found_meshed_and_guarded_with_linkerd(mesh_cluster: MeshCluster) -> None:
+def test_a_namespace_is_found_meshed_and_guarded_with_linkerd(
+    mesh_cluster: MeshCluster, tmp_path: Path
+) -> None:
     out = pod("", "shop-legacy", annotations={workloads.INJECT: "disabled"})
-    tell(mesh_cluster, "linkerd", out, workloads.is_meshed)
+    with asked(mesh_cluster.plane, tmp_path):
+        tell(mesh_cluster, "linkerd", out, workloads.is_meshed)
 
 
-def test_a_namespace_is_found_meshed_and_guarded_with_istio(istio_cluster: IstioCluster) -> None:
+def test_a_namespace_is_found_meshed_and_guarded_with_istio(
+    istio_cluster: IstioCluster, tmp_path: Path
+) -> None:
     out = pod("", "shop-legacy", labels={istio.INJECT: "false"})
-    tell(istio_cluster, "istio", out, istio.is_meshed)
+    with asked(istio_cluster.plane, tmp_path):
+        tell(istio_cluster, "istio", out, istio.is_meshed)
 
 
 def tell(
@@ -51,7 +59,10 @@ def tell(
         assert found["missing"] == ["it is not enrolled: mendix-mesh discover --enrol"]
 
         enrol = account(cluster, "mendix-mesh-auditor", "mendix-mesh-enroller")
-        enrol("discover", "--enrol", "--mesh", mesh, "-n", namespace, "--yes")
+        done = enrol("discover", "--enrol", "--mesh", mesh, "-n", namespace, "--yes")
+        warned = [line for line in done.err.splitlines() if "Warning: " in line]
+        assert f"7 of 7 pods in {namespace} are outside the {mesh} mesh" in warned[0]
+        assert warned[1].endswith(" and 6 more: proxy-missing")
         labels = api.get("Namespace", namespace)["metadata"]["labels"]
         assert (labels[MESH_LABEL], labels[MODE_LABEL]) == (mesh, "warn")
         cluster.await_judge(namespace, f"{mesh}.warn")
@@ -78,9 +89,9 @@ def tell(
 
         restart = account(cluster, "mendix-mesh-auditor", "mendix-mesh-restarter")
         writes = operator.writes.total()
-        done = restart("restart", "-n", namespace, "--yes", "-o", "json").data
-        assert done["summary"] == {"done": len(RESTARTED), "left": 1}
-        how = {one["name"]: one["how"] for one in done["workloads"] if one["state"] == "done"}
+        restarted = restart("restart", "-n", namespace, "--yes", "-o", "json").data
+        assert restarted["summary"] == {"done": len(RESTARTED), "left": 1}
+        how = {one["name"]: one["how"] for one in restarted["workloads"] if one["state"] == "done"}
         assert how == {name: way for name, (way, _) in RESTARTED.items()}
         assert operator.writes.total() == writes, "the operator had something to undo"
 
