@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo demo-install test unit fuzz check format lock docs golden tools image bench scale soak serve clean
+.PHONY: help demo demo-install test unit fuzz check format lock docs golden tools screenshots image bench scale soak serve clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -68,6 +68,9 @@ golden: $(READY) ## Write again what the chart renders to (tests/chart/golden), 
 
 tools: $(READY) ## Build the test cluster's programs into the cache (about 10 min on 2 cores)
 	@$(BIN)/python -m tests.cluster.build
+
+screenshots: $(READY) ## The dashboard's pictures in docs/img, anew, from a real API server (about 2 min)
+	@$(BIN)/python -m tests.cluster.screenshots
 
 image: $(READY) ## The image as a file tree and a tar, without a container engine (root; build/image)
 	@$(BIN)/python -m tests.image build/image

@@ -136,7 +136,7 @@ def _entrance(entry: Entry) -> Node:
     return Node("entrance", "Ingress controller", ", ".join(entry.namespaces), entry.state)
 
 
-_STORES = Node("stores", "Database, files", "the app's own TLS, if any", None)
+_STORES = Node("stores", "Database, files", "the app's own TLS", None)
 _REGISTRY = Node("registry", "Image registry", "what a build pushes to", None)
 _API = Node("api", "Kubernetes API", "TLS of its own", None)
 _PORTAL = Node("portal", "Mendix Portal", "HTTPS", None)

@@ -76,12 +76,17 @@ function isBusy() {
   return isPaused || document.hidden || writes || (selection && !selection.isCollapsed);
 }
 
+function nameOf(details) {
+  const article = details.closest("[aria-label]");
+  return `${article ? article.getAttribute("aria-label") : ""} ${details.querySelector("summary").textContent}`;
+}
+
 // What a new content must keep: what is open, how far it is scrolled, and what has the focus.
 function remember(main) {
   const active = document.activeElement;
   const focusable = [...main.querySelectorAll("a, button, summary, [tabindex]")];
   return {
-    open: [...main.querySelectorAll("details")].map((one) => one.open),
+    open: new Set([...main.querySelectorAll("details[open]")].map(nameOf)),
     scrolled: [...main.querySelectorAll(".scroller")].map((one) => one.scrollLeft),
     focus: main.contains(active) ? focusable.indexOf(active) : -1,
     text: active ? active.textContent : "",
@@ -89,8 +94,7 @@ function remember(main) {
 }
 
 function restore(main, kept) {
-  const details = main.querySelectorAll("details");
-  if (details.length === kept.open.length) details.forEach((one, i) => { one.open = kept.open[i]; });
+  for (const one of main.querySelectorAll("details")) one.open = kept.open.has(nameOf(one));
   main.querySelectorAll(".scroller").forEach((one, i) => { one.scrollLeft = kept.scrolled[i] || 0; });
   if (kept.focus < 0) return;
   const focusable = [...main.querySelectorAll("a, button, summary, [tabindex]")];
