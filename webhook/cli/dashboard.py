@@ -17,6 +17,7 @@ from webhook.cli._cluster import (
 )
 from webhook.cli._errors import BadInputError
 from webhook.cli._settings import read_settings
+from webhook.cli._traffic import prometheus_options, reach
 from webhook.policy.labels import MESHES
 
 _DEFAULT = "127.0.0.1:50760"
@@ -31,6 +32,8 @@ _LOOPBACK = ("127.", "[::1]", "localhost:")
     mendix-mesh dashboard
 
     mendix-mesh dashboard --mendix --no-open --listen 127.0.0.1:8080
+
+    mendix-mesh dashboard --prometheus http://localhost:9090
 
     Exit codes: 0 it was ended by Ctrl-C or SIGTERM; 2 no connection, or it can't listen.""",
 )
@@ -49,6 +52,7 @@ _LOOPBACK = ("127.", "[::1]", "localhost:")
     "--release-namespace", default="mendix-mesh", show_default=True, metavar="NAME",
     help="Where mendix-mesh is installed.",
 )  # fmt: skip
+@prometheus_options
 @click.option(
     "--interval", type=click.FloatRange(min=5), default=60.0, show_default=True, metavar="SECONDS",
     help="From one look at all namespaces to the next; what changes is looked at at once.",
@@ -74,6 +78,11 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
     mesh: str | None,
     settings: Path | None,
     release_namespace: str,
+    prometheus: str | None,
+    token_file: Path | None,
+    ca_file: Path | None,
+    patience: float,
+    window: int,
     interval: float,
     address: str | None,
     hosts: tuple[str, ...],
@@ -89,6 +98,7 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
     """
     if sum((bool(namespaces), everything, mendix)) > 1:
         raise click.UsageError("give one of -n, -A and --mendix")
+    metrics = reach(prometheus, token_file, ca_file, patience)
     cluster = connect(kubeconfig, context)
     with told_in_one_line():
         read = read_settings(settings) if settings else cluster_settings(cluster, release_namespace)
@@ -111,7 +121,9 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
         interval=interval,
         reviewer=Reviewer(cluster) if authenticate else None,
     )
-    options = Options(interval, namespaces, everything, mendix, mesh)
+    options = Options(
+        interval, namespaces, everything, mendix, mesh, prometheus=metrics, window=window
+    )
     with _listening(address) as listener:
         url = _url(listener)
         if not authenticate and address and not address.startswith(_LOOPBACK):

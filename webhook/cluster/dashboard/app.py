@@ -10,16 +10,16 @@ from werkzeug.exceptions import HTTPException, NotFound
 from webhook.cluster import evidence
 from webhook.cluster.audit import Audited, Row, together
 from webhook.cluster.connection import Cluster, ClusterError, RefusedError
-from webhook.cluster.dashboard import access, mends, overview, picture, pods, refusals, words
+from webhook.cluster.dashboard import access, mends, overview, picture, pods, refusals, wires, words
 from webhook.cluster.dashboard.access import Reviewer
 from webhook.cluster.dashboard.history import HEIGHT, WIDTH, history
 from webhook.cluster.dashboard.live import Live
 from webhook.cluster.dashboard.paging import paged
-from webhook.cluster.dashboard.wires import Wires, nowhere
 from webhook.cluster.doctor import all_findings
 from webhook.cluster.inventory import Workload
 from webhook.cluster.judge import ORIGINS, STATES, Judge
 from webhook.cluster.snapshot import Seen, Snapshot
+from webhook.cluster.traffic.findings import PLAINTEXT_TRAFFIC
 from webhook.policy import checks
 from webhook.policy.labels import MESHES
 from webhook.policy.mistakes import printable
@@ -31,7 +31,7 @@ _MISSED = 3
 _FEW = 3
 _EXPLAINED = {
     **{entry.check.id: entry.check for entry in checks.all_checks().values()},
-    **{check.id: check for check in evidence.CHECKS},
+    **{check.id: check for check in (*evidence.CHECKS, PLAINTEXT_TRAFFIC)},
 }
 
 
@@ -43,14 +43,12 @@ def create_app(
     hosts: Collection[str] = (),
     interval: float = 60.0,
     reviewer: Reviewer | None = None,
-    wires: Wires = nowhere,
     clock: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
 ) -> Flask:
     """Make the dashboard of what `seen` holds; `cluster` is what pages read beside.
 
     `hosts` are the names, beside the machine's own, by which it is reached; `interval` the seconds
-    from sweep to sweep; `reviewer` says who may read, if not whoever reaches it; `wires` are what
-    was seen of traffic.
+    from sweep to sweep; `reviewer` says who may read, if not whoever reaches it.
     """
     app = Flask("webhook.cluster.dashboard")
     # What the tests need not wait for: files of the package do not change while it runs.
@@ -58,7 +56,7 @@ def create_app(
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     words.install(app.jinja_env)
     access.guard(app, hosts, reviewer)
-    pages = _Pages(seen, cluster, judge, interval, wires, clock)
+    pages = _Pages(seen, cluster, judge, interval, clock)
     app.context_processor(pages.common)
     for where, page in (
         ("/", pages.show_overview),
@@ -97,14 +95,12 @@ class _Pages:
         cluster: Cluster,
         judge: Judge,
         interval: float,
-        wires: Wires,
         clock: Callable[[], datetime.datetime],
     ) -> None:
         self._seen = seen
         self._cluster = cluster
         self._judge = judge
         self._interval = interval
-        self._wires = wires
         self._clock = clock
         self._live = Live(cluster, judge)
 
@@ -184,7 +180,8 @@ class _Pages:
         """A namespace: the Mendix view, and its workloads."""
         last, audited = self._audited(name)
         entry = self._entry(name, audited.mesh)
-        scene = picture.scene(audited, entry, self._wires(name))
+        scene = picture.scene(audited, entry, wires.of(last.report, name))
+        traffic = wires.seen(last.report)
         asked = {key: self._asked(key) for key in ("text", "state")}
         rows = [row for row in audited.workloads if _is_asked(row, **asked)]
         rows.sort(key=_worst_first)
@@ -205,6 +202,8 @@ class _Pages:
             rows=paged(rows, self._asked("page")),
             asked=asked,
             is_filtered=any(asked.values()),
+            traffic=traffic,
+            took=traffic.namespaces.get(name) if traffic else None,
             would=examined[0].meshed if examined else None,
             findings=[
                 one

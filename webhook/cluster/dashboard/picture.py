@@ -183,7 +183,7 @@ def _incoming(
     arrived = [
         wire for wire in seen or ()
         if (wire.namespace, wire.workload) == (namespace, name)
-        and (not wire.source or wire.source_namespace in entry.namespaces)
+        and wire.source_namespace in ("", *entry.namespaces)
     ]  # fmt: skip
     how, because = wires.together(arrived)
     if how == "unknown":

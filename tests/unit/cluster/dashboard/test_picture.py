@@ -89,10 +89,12 @@ def test_without_traffic_both_ends_say_what_must_be(
     assert words in made.edges[0].because
 
 
-def wire(mutual: int = 0, plaintext: int = 0, unknown: int = 0, **more: str) -> Wire:
+def wire(
+    mutual: int = 0, plaintext: int = 0, unknown: int = 0, *, arrived: bool = True, **more: str
+) -> Wire:
     given = {"source_namespace": "ingress-nginx", "source": "ingress-nginx-controller",
              "namespace": "mendix", "workload": "shop-master", **more}  # fmt: skip
-    return Wire(**given, mutual=mutual, plaintext=plaintext, unknown=unknown)
+    return Wire(**given, mutual=mutual, plaintext=plaintext, unknown=unknown, arrived=arrived)
 
 
 @pytest.mark.parametrize(
@@ -104,6 +106,7 @@ def wire(mutual: int = 0, plaintext: int = 0, unknown: int = 0, **more: str) -> 
         ([wire(mutual=9, unknown=1)], "unknown"),
         ([], "unknown"),
         ([wire(mutual=9, source_namespace="elsewhere")], "unknown"),
+        ([wire(mutual=9), wire(plaintext=9, arrived=False)], "mtls"),
     ],
 )
 def test_what_was_seen_on_the_wire_counts_more(wires: list[Wire], how: str) -> None:
