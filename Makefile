@@ -20,8 +20,8 @@ $(READY): requirements/dev.txt pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: $(READY) ## A real API server meshing and refusing Mendix pods (KEEP=1, MESH=istio; first time ~10 min)
-	@$(BIN)/python -m tests.cluster.demo $(if $(KEEP),--keep) $(if $(MESH),--mesh $(MESH))
+demo: $(READY) ## A real API server meshing and refusing Mendix pods (KEEP=1, DASHBOARD=1, MESH=istio; first time ~10 min)
+	@$(BIN)/python -m tests.cluster.demo $(if $(KEEP),--keep) $(if $(DASHBOARD),--dashboard) $(if $(MESH),--mesh $(MESH))
 
 demo-install: $(READY) ## The guides' commands on a real API server: install, refuse, upgrade, uninstall
 	@$(BIN)/python -m tests.cluster.demo_install

@@ -4,7 +4,9 @@ import os
 import socket
 import sys
 import webbrowser
+from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,7 +20,12 @@ from webhook.cli._cluster import (
 from webhook.cli._errors import BadInputError
 from webhook.cli._settings import read_settings
 from webhook.cli._traffic import prometheus_options, reach
+from webhook.cluster.connection import Cluster
 from webhook.policy.labels import MESHES
+from webhook.policy.settings import Settings
+
+if TYPE_CHECKING:
+    from webhook.cluster.sweeper import Options
 
 _DEFAULT = "127.0.0.1:50760"
 #: Hosts to which nobody comes from elsewhere.
@@ -103,43 +110,59 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
     with told_in_one_line():
         read = read_settings(settings) if settings else cluster_settings(cluster, release_namespace)
     # A server costs as much time to load as an audit takes.
+    from webhook.cluster.sweeper import Options  # noqa: PLC0415
+
+    options = Options(
+        interval, namespaces, everything, mendix, mesh, prometheus=metrics, window=window
+    )
+    with _listening(address) as listener:
+        where = url(listener)
+        if not authenticate and address and not address.startswith(_LOOPBACK):
+            click.echo(
+                f"Warning: whoever reaches {where} sees this cluster's pods; see --authenticate",
+                err=True,
+            )
+        click.echo(f"{where}  (Ctrl-C ends)")
+        if not no_open and _has_screen():
+            webbrowser.open(where)
+        run(cluster, read, options, listener, hosts=hosts, authenticate=authenticate)
+
+
+def run(
+    cluster: Cluster,
+    settings: Settings,
+    options: "Options",
+    listener: socket.socket,
+    *,
+    hosts: Collection[str] = (),
+    authenticate: bool = False,
+) -> None:
+    """Look at the cluster, and serve what is seen, until SIGTERM or Ctrl-C."""
     from webhook.admission import logs  # noqa: PLC0415
     from webhook.cli._serving import Port, serve  # noqa: PLC0415
     from webhook.cluster.dashboard import Reviewer, create_app  # noqa: PLC0415
     from webhook.cluster.judge import Judge  # noqa: PLC0415
     from webhook.cluster.metrics import Metrics  # noqa: PLC0415
     from webhook.cluster.snapshot import Seen  # noqa: PLC0415
-    from webhook.cluster.sweeper import Options, Sweeper  # noqa: PLC0415
+    from webhook.cluster.sweeper import Sweeper  # noqa: PLC0415
 
+    # What goes wrong is on the pages.
     logs.set_up("error")
     seen = Seen()
     app = create_app(
         seen,
         cluster,
-        Judge(read),
+        Judge(settings),
         hosts=hosts,
-        interval=interval,
+        interval=options.interval,
         reviewer=Reviewer(cluster) if authenticate else None,
     )
-    options = Options(
-        interval, namespaces, everything, mendix, mesh, prometheus=metrics, window=window
-    )
-    with _listening(address) as listener:
-        url = _url(listener)
-        if not authenticate and address and not address.startswith(_LOOPBACK):
-            click.echo(
-                f"Warning: whoever reaches {url} sees this cluster's pods; see --authenticate",
-                err=True,
-            )
-        click.echo(f"{url}  (Ctrl-C ends)")
-        sweeper = Sweeper(cluster, read, seen, Metrics(seen), options)
-        sweeper.start()
-        if not no_open and _has_screen():
-            webbrowser.open(url)
-        try:
-            serve([Port(listener, app)])
-        finally:
-            sweeper.stop(seconds=1.0)
+    sweeper = Sweeper(cluster, settings, seen, Metrics(seen), options)
+    sweeper.start()
+    try:
+        serve([Port(listener, app)])
+    finally:
+        sweeper.stop(seconds=1.0)
 
 
 def _listening(address: str | None) -> socket.socket:
@@ -157,7 +180,8 @@ def _listening(address: str | None) -> socket.socket:
         raise BadInputError(str(error)) from None
 
 
-def _url(listener: socket.socket) -> str:
+def url(listener: socket.socket) -> str:
+    """Where a browser finds what is served on a socket."""
     host, port = listener.getsockname()[:2]
     if host in ("127.0.0.1", "0.0.0.0", "::", "::1"):  # noqa: S104 - only told, as what it is
         host = "localhost"
