@@ -65,6 +65,10 @@ def _take(url: str) -> None:
             reader = Reader(browser, url, dark=dark, size=size)
             for name, path in PAGES.items():
                 page = reader.open(path)
+                if name == "namespace" and size == SIZE:
+                    page.set_viewport_size({"width": SIZE[0], "height": 1060})
+                else:
+                    page.set_viewport_size({"width": size[0], "height": size[1]})
                 file = FOLDER / f"dashboard-{name}-{theme}.png"
                 file.write_bytes(smaller(page.screenshot()))
                 print(f"{file.name}: {file.stat().st_size:,} bytes")

@@ -65,11 +65,11 @@ def test_the_options_that_it_names_exist(command: click.Command, option: str) ->
 
 def test_the_rights_name_what_is_asked_for() -> None:
     rules = [rule for one in RIGHTS for rule in one.get("rules", ())]
-    resources = {resource for rule in rules for resource in rule["resources"]}
+    resources = {resource for rule in rules for resource in rule.get("resources", ())}
     assert set(discover._MARKS) <= resources
     assert {kind.plural for kind in reports.KINDS} <= resources
     assert "secrets" not in resources
-    assert not any("*" in rule["verbs"] + rule["resources"] for rule in rules)
+    assert not any("*" in rule["verbs"] + rule.get("resources", []) for rule in rules)
 
 
 def test_every_way_of_a_restart_is_there() -> None:

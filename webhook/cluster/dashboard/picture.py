@@ -121,7 +121,8 @@ def _order(row: Row) -> tuple[int, str]:
 def _node(row: Row) -> Node:
     total = sum(row.pods.values())
     counted = f"{row.pods.get('meshed', 0)} of {total}{' meshed' if _is_large(row) else ''}"
-    return Node(f"{row.kind}/{row.name}", row.role or row.kind, counted, row.state, row)
+    note = counted if row.role else f"{row.kind}, {counted}"
+    return Node(f"{row.kind}/{row.name}", row.role or row.name, note, row.state, row)
 
 
 def _is_large(row: Row) -> bool:
