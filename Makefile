@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo demo-install test unit fuzz check format lock docs golden tools image bench scale soak serve clean
+.PHONY: help demo demo-install test unit fuzz check format lock docs golden tools screenshots image bench scale soak serve clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -20,8 +20,8 @@ $(READY): requirements/dev.txt pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: $(READY) ## A real API server meshing and refusing Mendix pods (KEEP=1, MESH=istio; first time ~10 min)
-	@$(BIN)/python -m tests.cluster.demo $(if $(KEEP),--keep) $(if $(MESH),--mesh $(MESH))
+demo: $(READY) ## A real API server meshing and refusing Mendix pods (KEEP=1, DASHBOARD=1, MESH=istio; first time ~10 min)
+	@$(BIN)/python -m tests.cluster.demo $(if $(KEEP),--keep) $(if $(DASHBOARD),--dashboard) $(if $(MESH),--mesh $(MESH))
 
 demo-install: $(READY) ## The guides' commands on a real API server: install, refuse, upgrade, uninstall
 	@$(BIN)/python -m tests.cluster.demo_install
@@ -68,6 +68,9 @@ golden: $(READY) ## Write again what the chart renders to (tests/chart/golden), 
 
 tools: $(READY) ## Build the test cluster's programs into the cache (about 10 min on 2 cores)
 	@$(BIN)/python -m tests.cluster.build
+
+screenshots: $(READY) ## The dashboard's pictures in docs/img, anew, from a real API server (about 2 min)
+	@$(BIN)/python -m tests.cluster.screenshots
 
 image: $(READY) ## The image as a file tree and a tar, without a container engine (root; build/image)
 	@$(BIN)/python -m tests.image build/image

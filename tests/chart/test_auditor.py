@@ -35,6 +35,11 @@ FULL = {
 }
 
 
+NO_DASHBOARD = {"enabled": False}
+#: Neither Events nor dashboard.
+ALONE: dict[str, Any] = {"events": False, "dashboard": NO_DASHBOARD}
+
+
 def rights(rules: Iterable[dict[str, Any]]) -> set[Right]:
     """Every right that rules give; one for all objects includes those for some of them."""
     found = {
@@ -82,18 +87,72 @@ def container(auditor: dict[str, Any] | None = None, **values: Any) -> dict[str,
 def test_it_may_do_what_the_docs_list_for_audit_and_doctor_and_watch() -> None:
     listed = documented()
     both = rights([*listed["mendix-mesh-auditor"], *listed["mendix-mesh-doctor"]])
-    assert role(events=False) == (both | WATCHES) - FULL
-    assert role(events=False, fullDoctor=True) == both | WATCHES
+    assert role(**ALONE) == (both | WATCHES) - FULL
+    assert role(**ALONE, fullDoctor=True) == both | WATCHES
 
 
 def test_events_and_reports_are_rights_of_their_own() -> None:
-    assert role() - role(events=False) == {
-        right for right in EVENTS if right not in role(events=False)
+    assert role(dashboard=NO_DASHBOARD) - role(**ALONE) == {
+        right for right in EVENTS if right not in role(**ALONE)
     }
     reports = role("mendix-mesh-watcher-reports", reports=True)
     assert reports == rights(documented()["mendix-mesh-reporter"])
     names = {one["metadata"]["name"] for one in helm.render().of_kind("ClusterRole")}
     assert names == {"mendix-mesh-watcher"}
+
+
+def test_the_dashboard_takes_the_rights_that_the_docs_list_for_it() -> None:
+    listed = rights(documented()["mendix-mesh-dashboard"])
+    shown = role(events=False)
+    assert shown - role(**ALONE) <= listed
+    assert {right for right in listed if right not in shown} == set()
+
+
+def test_the_dashboard_is_for_port_forwards_alone_unless_it_is_exposed() -> None:
+    rendered = helm.render()
+    assert "--dashboard=127.0.0.1:8081" in container()["args"]
+    assert "dashboard" not in {port["name"] for port in container()["ports"]}
+    services = rendered.one("Service", auditor=True)["spec"]["ports"]
+    assert "dashboard" not in {port["name"] for port in services}
+    assert "auth-delegator" not in rendered.text
+    off = helm.render({"auditor": {"dashboard": NO_DASHBOARD}})
+    assert "dashboard" not in str(off.one("Deployment", auditor=True))
+
+
+def test_an_exposed_dashboard_knows_its_names_and_asks_who_reads() -> None:
+    values = {"auditor": {"dashboard": {"expose": True, "allowedHosts": ["mesh.example.com"]}},
+              "networkPolicy": {"enabled": True, "apiServerCIDRs": ["10.0.0.0/8"],
+                                "from": [{"podSelector": {}}]}}  # fmt: skip
+    rendered = helm.render(values, namespace="platform")
+    spec = rendered.one("Deployment", auditor=True)["spec"]["template"]["spec"]
+    (own,) = spec["containers"]
+    named = [arg.partition("=")[2] for arg in own["args"] if arg.startswith("--allowed-host")]
+    assert named == [
+        "mendix-mesh-auditor", "mendix-mesh-auditor.platform", "mendix-mesh-auditor.platform.svc",
+        "mesh.example.com",
+    ]  # fmt: skip
+    assert {"--dashboard=0.0.0.0:8081", "--authenticate"} <= set(own["args"])
+    port = {one["name"]: one for one in rendered.one("Service", auditor=True)["spec"]["ports"]}
+    assert (port["dashboard"]["port"], port["dashboard"]["targetPort"]) == (80, "dashboard")
+    policy = rendered.one("NetworkPolicy", auditor=True)["spec"]["ingress"]
+    assert {"protocol": "TCP", "port": 8081} in policy[0]["ports"]
+    roles = {one["metadata"]["name"]: one["roleRef"]["name"]
+             for one in rendered.of_kind("ClusterRoleBinding")}  # fmt: skip
+    assert roles["mendix-mesh-dashboard"] == "system:auth-delegator"
+    (viewer,) = (one for one in rendered.of_kind("ClusterRole")
+                 if one["metadata"]["name"] == "mendix-mesh-viewer")  # fmt: skip
+    assert viewer["rules"] == documented()["mendix-mesh-viewer"]
+
+
+def test_without_authentication_nothing_is_asked_of_the_api_server_for_it() -> None:
+    rendered = helm.render({"auditor": {"dashboard": {"expose": True, "authenticate": False}}})
+    assert "--authenticate" not in str(rendered.one("Deployment", auditor=True))
+    assert "auth-delegator" not in rendered.text
+
+
+@pytest.mark.parametrize("name", ["", "*", "a b", "http://x", "a,b", "-x", "x:80"])
+def test_a_host_that_is_no_name_is_refused(name: str) -> None:
+    assert "allowedHosts" in helm.refusal({"auditor": {"dashboard": {"allowedHosts": [name]}}})
 
 
 def test_by_default_it_reads_and_makes_events_and_no_more() -> None:
@@ -176,6 +235,7 @@ def test_the_command_knows_its_arguments() -> None:
         "--tls-server-name=mendix-mesh-auditor.mendix-mesh.svc",
         "--events",
         "--write-reports",
+        "--dashboard=127.0.0.1:8081",
         "--log-level=debug",
     ]
     # It takes them, and then misses the files.

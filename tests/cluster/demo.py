@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,10 @@ from tests.cluster.mesh import MESH_LABEL, MODE_LABEL, MeshCluster
 from tests.cluster.plane import ControlPlane, is_ready
 from tests.standins import mendix
 from tests.standins import mendix_manifests as manifests
+from webhook.cli import dashboard
+from webhook.cli._cluster import cluster_settings
+from webhook.cluster.connection import Cluster
+from webhook.cluster.sweeper import Options
 
 SAMPLES = Path(__file__).parents[1] / "fixtures" / "mendix"
 ENV = "shop"
@@ -48,6 +53,7 @@ def main() -> None:
     """Play the demo; exit code 1 where a promise is broken, 2 where it can't be played here."""
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave the cluster up afterwards")
+    parser.add_argument("--dashboard", action="store_true", help="serve the dashboard afterwards")
     parser.add_argument("--mesh", choices=("linkerd", "istio"), default="linkerd")
     options = parser.parse_args()
     istio = options.mesh == "istio"
@@ -56,6 +62,8 @@ def main() -> None:
     try:
         _review_offline(options.mesh)
         binaries = build.ensure([*build.CORE, build.ISTIOD] if istio else build.CORE, console)
+        # Made out here it can be reached from out here, though the cluster can't.
+        listener = socket.create_server(("127.0.0.1", 0)) if options.dashboard else None
         netns.enter()
     except (build.BuildError, netns.NetworkError) as error:
         console.print(str(error), style="red")
@@ -84,6 +92,8 @@ def main() -> None:
                 console.print(f"\nThe demo failed: {error}", style="bold red")
                 raise SystemExit(1) from None
             _epilogue(time.monotonic() - started)
+            if listener:
+                _show(plane, listener)
             if options.keep:
                 _keep(plane)
 
@@ -450,6 +460,7 @@ def _epilogue(seconds: float) -> None:
     for line in (
         "make test                      every test, on the same kind of cluster",
         "make demo KEEP=1               the cluster stays up for you to try things",
+        "make demo DASHBOARD=1          ends with the dashboard of its cluster in your browser",
         "make demo MESH=istio           with the real istiod (the first time about 8 min more)",
         "mendix-mesh review -f DIR      what the webhook would do with your manifests",
         "mendix-mesh discover           your Mendix namespaces, and what keeps them outside",
@@ -457,6 +468,15 @@ def _epilogue(seconds: float) -> None:
         "                               after an install (README.md): start by watching",
     ):
         say(line)
+
+
+def _show(plane: ControlPlane, listener: socket.socket) -> None:
+    """Serve the dashboard over the cluster, until Ctrl-C."""
+    heading(f"The dashboard of this cluster: {dashboard.url(listener)}")
+    say("End it, and the cluster, with Ctrl-C or SIGTERM.")
+    cluster = Cluster.connect(str(plane.kubeconfig))
+    settings = cluster_settings(cluster, "mendix-mesh")
+    dashboard.run(cluster, settings, Options(interval=15.0), listener)
 
 
 def _keep(plane: ControlPlane) -> None:

@@ -20,6 +20,7 @@ LISTED = {
 }
 EXTRA = {
     "discover --enrol": ["--mode", "warn", "--yes"],
+    "discover --enrol --strict": ["--mode", "warn", "--yes", "--cut-off-anyway"],
     "restart": ["--yes"],
     "restart --include-bare": ["--yes"],
 }
@@ -63,6 +64,12 @@ def is_relabelled(cluster: MeshCluster, namespace: str, done: Done) -> bool:
     return bool(labels[MODE_LABEL] == "warn")
 
 
+def is_strict(cluster: MeshCluster, namespace: str, done: Done) -> bool:
+    marks = cluster.api.get("Namespace", namespace)["metadata"]["annotations"]
+    closed = marks["config.linkerd.io/default-inbound-policy"] == "all-authenticated"
+    return closed and is_relabelled(cluster, namespace, done) and "could not look" not in done.err
+
+
 def is_audited(cluster: MeshCluster, namespace: str, done: Done) -> bool:
     (found,) = done.data["namespaces"]
     states = {row["name"]: row["state"] for row in found["workloads"]}
@@ -93,6 +100,7 @@ def is_cleared(cluster: MeshCluster, namespace: str, done: Done) -> bool:
 SUCCESS: dict[str, Callable[[MeshCluster, str, Done], bool]] = {
     "discover": is_found,
     "discover --enrol": is_relabelled,
+    "discover --enrol --strict": is_strict,
     "audit": is_audited,
     "audit --write-reports": is_reported,
     "doctor": is_healthy,
@@ -122,5 +130,7 @@ def test_none_of_them_is_too_much(
     """Without it the command does not do what it should, and says which right is missing."""
     kept = [one for one in LISTED[named] if one != role]
     code = 1 if "reporter" in role or named.startswith("audit") else 2
+    # Who would be cut off could not be looked for, which was told, and was to be gone over.
+    code = 0 if "strict" in role else code
     done = run(mesh_cluster, named, kept, namespace, code)
     assert "is forbidden: User" in done.err + done.out

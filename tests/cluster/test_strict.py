@@ -34,6 +34,17 @@ def linkerd_crds(plane: ControlPlane) -> None:
 
 @pytest.fixture(scope="module")
 def cluster(mesh_cluster: MeshCluster, istio_crds: None, linkerd_crds: None) -> MeshCluster:
+    """A cluster without the operators that other tests left: each may be a Global Operator."""
+    api = mesh_cluster.api
+
+    def left() -> list[Json]:
+        kinds = ("Deployment", "Pod")
+        return [one for kind in kinds for one in api.list(kind)
+                if one["metadata"]["name"].startswith("mendix-operator")]  # fmt: skip
+
+    for one in left():
+        api.delete("Deployment", "mendix-operator", one["metadata"]["namespace"])
+    wait_for(lambda: not left(), seconds=60, why="operators of other tests to be gone")
     return mesh_cluster
 
 

@@ -28,6 +28,14 @@ _OPTIONS = (
     click.option("--events/--no-events", default=None,
                  help="Tell workloads that get out of the mesh, or into it, by Kubernetes Events. "
                  "Default: not."),
+    click.option("--dashboard", metavar="HOST:PORT",
+                 help="Serve the dashboard here, over HTTP; off without it."),
+    click.option("--allowed-host", multiple=True, metavar="NAME",
+                 help="A name, beside localhost, by which the dashboard is reached; can be given "
+                 "again."),
+    click.option("--authenticate", is_flag=True,
+                 help="The dashboard is for the tokens of users that may get the nonResourceURL "
+                 "/mendix-mesh."),
     click.option("--log-level", type=click.Choice(LOG_LEVELS),
                  help="Least level that is logged. Default info; warning on a terminal."),
 )  # fmt: skip
@@ -43,6 +51,11 @@ class Server(NamedTuple):
     tls_files: tuple[Path, Path] | None
     tls_name: str
     events: bool
+    #: Where the dashboard is served, empty for nowhere; by which names; and whether to whoever
+    #: reaches it, or to users with the right alone.
+    dashboard: str
+    hosts: tuple[str, ...]
+    authenticate: bool
     log_level: str
 
 
@@ -57,7 +70,7 @@ def server_options(given: Mapping[str, Any]) -> Server | None:
     """What these options say; None without --watch, with which alone they may be given."""
     if not given["watch"]:
         for name, value in given.items():
-            if value not in (None, False):
+            if value not in (None, False, ()):
                 raise click.UsageError(f"--{name.replace('_', '-')} is for --watch alone")
         return None
     files = [given[name] for name in ("tls_cert_file", "tls_private_key_file") if given[name]]
@@ -65,6 +78,8 @@ def server_options(given: Mapping[str, Any]) -> Server | None:
         raise click.UsageError(
             "give --tls-listen, --tls-cert-file and --tls-private-key-file, or none of them"
         )
+    if not given["dashboard"] and (given["allowed_host"] or given["authenticate"]):
+        raise click.UsageError("--allowed-host and --authenticate are for --dashboard")
     return Server(
         interval=given["interval"] or 300.0,
         address=given["listen"] or "127.0.0.1:8080",
@@ -72,5 +87,8 @@ def server_options(given: Mapping[str, Any]) -> Server | None:
         tls_files=(files[0], files[1]) if files else None,
         tls_name=given["tls_server_name"] or "",
         events=bool(given["events"]),
+        dashboard=given["dashboard"] or "",
+        hosts=given["allowed_host"],
+        authenticate=given["authenticate"],
         log_level=given["log_level"] or ("warning" if sys.stdout.isatty() else "info"),
     )

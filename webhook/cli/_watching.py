@@ -16,6 +16,7 @@ from webhook.cli._errors import BadInputError
 from webhook.cli._output import Printer
 from webhook.cli._serving import Port, serve
 from webhook.cli._watch_options import Server
+from webhook.cluster import dashboard
 from webhook.cluster.app import create_app
 from webhook.cluster.audit import Audited, Report
 from webhook.cluster.connection import Cluster
@@ -48,6 +49,16 @@ def watch(cluster: Cluster, settings: Settings, options: Options, server: Server
                 secure.register_blueprint(blueprint(Labelling(cluster, Judge(settings))))
                 listener = stack.enter_context(listen(server.tls_address))
                 ports.append(Port(listener, secure, rotation))
+            if server.dashboard:
+                pages = dashboard.create_app(
+                    seen,
+                    cluster,
+                    Judge(settings),
+                    hosts=server.hosts,
+                    interval=options.interval,
+                    reviewer=dashboard.Reviewer(cluster) if server.authenticate else None,
+                )
+                ports.append(Port(stack.enter_context(listen(server.dashboard)), pages))
             logs.set_up(server.log_level)
             sweeper = Sweeper(
                 cluster,

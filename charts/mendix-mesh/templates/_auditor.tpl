@@ -17,6 +17,12 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 mendix-mesh-auditor.{{ .Release.Namespace }}.svc
 {{- end }}
 
+{{/* The names by which an exposed dashboard is reached: the Service's, and what the values add. */}}
+{{- define "mendix-mesh.dashboardHosts" -}}
+{{- $service := list "mendix-mesh-auditor" (printf "mendix-mesh-auditor.%s" .Release.Namespace) (include "mendix-mesh.auditorHost" .) -}}
+{{- concat $service .Values.auditor.dashboard.allowedHosts | uniq | toJson -}}
+{{- end }}
+
 {{/*
 The Secret with the certificate of its HTTPS port, another one than the server's: who gets into the
 auditor can't pass for the webhook. Empty where it serves no HTTPS: without a certificate of yours

@@ -110,4 +110,5 @@ def test_standard_input_that_can_not_be_read_is_told(tmp_path: Path) -> None:
 def test_a_command_that_is_none_is_told_with_those_that_there_are() -> None:
     outcome = CliRunner().invoke(main, ["reviw"])
     assert outcome.exit_code == 2
-    assert "Error: there is no command reviw; there are: audit, completion, " in outcome.stderr
+    told = "Error: there is no command reviw; there are: audit, completion, dashboard, "
+    assert told in outcome.stderr

@@ -154,3 +154,39 @@ def test_options_that_do_not_go_together_are_refused(arguments: list[str], words
     outcome = CliRunner().invoke(main, ["audit", *arguments])
     assert outcome.exit_code == 2
     assert words in outcome.output
+
+
+def test_it_serves_the_dashboard_where_it_is_asked_to(tmp_path: Path) -> None:
+    options = ("--dashboard", "127.0.0.1:0", "--allowed-host", "mesh.example.com")
+    with auditing(world(), tmp_path, *options) as running:
+        running.until("/readyz", 200)
+        addresses = [one["address"] for one in running.events("listens")]
+        (pages,) = [address for address in addresses if address != running.http]
+        for host in ("localhost", "mesh.example.com"):
+            found = httpx.get(pages, headers={"Host": host})
+            assert "1 of 2" in found.text
+        assert httpx.get(pages, headers={"Host": "10.1.2.3"}).status_code == 403
+        assert httpx.get(f"{pages}/metrics").status_code == 404
+
+
+def test_with_authenticate_it_shows_nothing_without_a_token(tmp_path: Path) -> None:
+    with auditing(world(), tmp_path, "--dashboard", "127.0.0.1:0", "--authenticate") as running:
+        running.until("/readyz", 200)
+        addresses = [one["address"] for one in running.events("listens")]
+        (pages,) = [address for address in addresses if address != running.http]
+        assert httpx.get(pages).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--watch", "--authenticate"), "are for --dashboard"),
+        (("--watch", "--allowed-host", "x"), "are for --dashboard"),
+        (("--dashboard", "127.0.0.1:0"), "--dashboard is for --watch alone"),
+        (("--allowed-host", "x"), "--allowed-host is for --watch alone"),
+    ],
+)
+def test_options_of_the_dashboard_need_it(options: tuple[str, ...], words: str) -> None:
+    done = CliRunner().invoke(main, ["audit", "--kubeconfig", "/nonexistent", *options])
+    assert done.exit_code == 2
+    assert words in done.stderr

@@ -7,6 +7,7 @@ tested in tests/cluster/.
 
 import copy
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -209,11 +210,12 @@ def _is_in(where: str, collection: str) -> bool:
 
 def _selected(obj: Json, query: dict[str, str]) -> bool:
     labels = obj["metadata"].get("labels") or {}
-    selector = query.get("labelSelector", "")
-    if " in (" in selector:
-        key, _, values = selector.rstrip(")").partition(" in (")
-        return labels.get(key) in values.split(",")
-    for part in filter(None, selector.split(",")):
+    for part in filter(None, re.split(r",(?![^(]*\))", query.get("labelSelector", ""))):
+        key, _, values = part.partition(" in (")
+        if values:
+            if labels.get(key) not in values.removesuffix(")").split(","):
+                return False
+            continue
         key, _, value = part.partition("=")
         if labels.get(key) != value:
             return False
@@ -221,8 +223,10 @@ def _selected(obj: Json, query: dict[str, str]) -> bool:
         if "!=" in part:
             if (obj.get("status") or {}).get("phase") == part.partition("!=")[2]:
                 return False
-        elif obj["metadata"]["name"] != part.partition("=")[2]:
-            return False
+        else:
+            key, _, value = part.partition("=")
+            if value != (obj["metadata"]["name"] if key == "metadata.name" else obj.get(key)):
+                return False
     return True
 
 

@@ -22,12 +22,13 @@ CONTROLLERS = (
     "traefik",
     "haproxy-ingress",
 )
+#: What their pods are labelled with.
+SELECTOR = f"app.kubernetes.io/name in ({','.join(CONTROLLERS)})"
 
 
 def find(look: Look, place: Place) -> Iterator[Evidence]:
     """Yield each namespace in which a controller's pods are on the nodes' network."""
-    names = ",".join(CONTROLLERS)
-    pods = look.objects(path("v1", "pods"), labels=f"app.kubernetes.io/name in ({names})")
+    pods = look.objects(path("v1", "pods"), labels=SELECTOR)
     hosted = [one["metadata"] for one in pods if one["spec"].get("hostNetwork")]
     for namespace in sorted({meta["namespace"] for meta in hosted}):
         found = sorted(meta["name"] for meta in hosted if meta["namespace"] == namespace)

@@ -1,0 +1,116 @@
+"""`mendix-mesh dashboard` as a process: it serves, warns, and ends."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from click.testing import CliRunner
+
+from tests.cluster.api import wait_for
+from tests.unit.cluster import mendix
+from tests.unit.cluster.hospital import Hospital
+from tests.unit.cluster.world import meshed, owned
+from webhook.cli import main
+
+
+@pytest.fixture
+def kubeconfig(tmp_path: Path) -> Iterator[Path]:
+    """A cluster with a namespace of Mendix's in which all is well."""
+    world = Hospital()
+    world.config_map("mendix-mesh", "mendix-mesh-settings", settings_yaml="{}")
+    mendix.define(world)
+    world.namespace("mendix", "linkerd")
+    mendix.resource(world, "StoragePlan", "mendix", "postgres")
+    world.pod("mendix", "shop-a", owned(meshed(), "Deployment", "shop"))
+    with world.serving(tmp_path) as server:
+        yield server.kubeconfig
+
+
+@contextmanager
+def running(kubeconfig: Path, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
+    command = [sys.executable, "-m", "webhook", "dashboard", "--no-open"]
+    with subprocess.Popen(
+        [*command, "--kubeconfig", str(kubeconfig), *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ},
+    ) as process:  # fmt: skip
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def address(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout is not None
+    told = re.match(r"(http://localhost:\d+/)  \(Ctrl-C ends\)", process.stdout.readline())
+    assert told, process.stderr and process.stderr.read()
+    return told[1]
+
+
+@pytest.mark.parametrize("ends", [signal.SIGINT, signal.SIGTERM])
+def test_it_serves_what_it_sees_until_a_signal(kubeconfig: Path, ends: signal.Signals) -> None:
+    with running(kubeconfig, "--listen", "127.0.0.1:0") as process:
+        url = address(process)
+        wait_for(
+            lambda: "pod in Mendix namespaces is in the mesh" in httpx.get(url).text,
+            why="the first look",
+        )
+        assert httpx.get(f"{url}static/dashboard.css").status_code == 200
+        assert httpx.get(url, headers={"Host": "evil.example"}).status_code == 403
+        assert httpx.post(url).status_code == 405
+        process.send_signal(ends)
+        out, err = process.communicate(timeout=20)
+    assert (process.returncode, out, err) == (0, "", "")
+
+
+def test_a_taken_default_port_is_no_trouble_but_one_that_was_asked_for_is(
+    kubeconfig: Path,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        asked = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = CliRunner().invoke(
+            main, ["dashboard", "--kubeconfig", str(kubeconfig), "--listen", asked]
+        )
+    assert done.exit_code == 2
+    assert done.stderr == f"Error: can't listen on {asked}: Address already in use\n"
+    with running(kubeconfig) as first, running(kubeconfig) as second:
+        assert address(first) != address(second)
+
+
+def test_whoever_opens_it_to_others_is_warned(kubeconfig: Path) -> None:
+    with running(kubeconfig, "--listen", "0.0.0.0:0") as process:
+        address(process)
+        process.terminate()
+        _, err = process.communicate(timeout=20)
+    assert "whoever reaches" in err
+    assert "--authenticate" in err
+    with running(kubeconfig, "--listen", "0.0.0.0:0", "--authenticate") as process:
+        assert httpx.get(address(process)).status_code == 401
+        process.terminate()
+        _, err = process.communicate(timeout=20)
+    assert err == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("-A", "--mendix"), "give one of -n, -A and --mendix"),
+        (("--interval", "1"), "not in the range x>=5"),
+        (("--listen", "nowhere"), "nowhere is not HOST:PORT"),
+        (("--kubeconfig", "/nonexistent"), "no cluster: there is no kubeconfig /nonexistent"),
+    ],
+)
+def test_what_can_not_be_used_is_one_line_and_exit_code_2(
+    kubeconfig: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    given = ["--kubeconfig", str(kubeconfig), *arguments]
+    done = CliRunner().invoke(main, ["dashboard", *given])
+    assert done.exit_code == 2
+    assert words in done.stderr

@@ -1,0 +1,365 @@
+"""What each page says, as a reader without JavaScript gets it."""
+
+import datetime
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from tests.unit.cluster.apiserver import ScriptedServer
+from tests.unit.cluster.dashboard.conftest import Open
+from tests.unit.cluster.dashboard.reports import NOW, finding, namespace, row, seen
+from tests.unit.cluster.dashboard.test_refusals import denial, event
+from tests.unit.cluster.hospital import Hospital
+from tests.unit.cluster.world import BEFORE, meshed, owned, unmeshed
+from webhook.cluster.doctor import Diagnosis, Examined, Finding, Unseen, all_findings
+from webhook.cluster.snapshot import Seen
+from webhook.cluster.strictness import Downgrade, Gap, Strictness
+from webhook.policy.strictness import Accepts
+
+SHOP = "/workload?namespace=mendix&kind=Deployment&name=shop"
+PAGES = ("/", "/namespaces/mendix", SHOP, "/refusals", "/health", "/checks", "/checks/host-network")
+
+
+class _Text(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts: list[str] = []
+        self.links: list[str] = []
+
+    def handle_data(self, data: str) -> None:
+        self.parts.append(data)
+
+    def handle_starttag(  # html.parser names its arguments
+        self,
+        tag: str,  # noqa: ARG002
+        attrs: list[tuple[str, str | None]],
+    ) -> None:
+        self.links += [value or "" for name, value in attrs if name == "href"]
+        self.parts += [value or "" for name, value in attrs if name == "aria-label"]
+
+
+def read(page: str) -> tuple[str, list[str]]:
+    """The text of a page, in one line, and its links."""
+    parser = _Text()
+    parser.feed(page)
+    return " ".join(" ".join(parser.parts).split()), parser.links
+
+
+def shop(world: Hospital) -> Seen:
+    world.pod("mendix", "shop-a", owned(meshed(), "Deployment", "shop"))
+    world.pod("mendix", "shop-b", owned(unmeshed(), "Deployment", "shop"), born=BEFORE)
+    found = finding(origin="before-enrolment", fix="restart it", examples=["shop-b"])
+    return seen(namespace("mendix", row(meshed=1, unmeshed=1, findings=[found])))
+
+
+def test_the_first_page_gives_the_answer_and_leads_to_what_is_outside(
+    open_on: Open, world: Hospital
+) -> None:
+    text, links = read(open_on(shop(world)).get("/").text)
+    assert "1 of 2 pods in Mendix namespaces are in the mesh" in text
+    assert "1 is not" in text
+    assert "1 Mendix namespace not enrolled, and not looked at" in text
+    assert "/?state=unmeshed&kind=mendix#namespaces" in links
+    assert "/namespaces/mendix" in links
+
+
+def test_all_in_the_mesh_is_said_plainly(open_on: Open, world: Hospital) -> None:
+    del world.objects[
+        "/apis/privatecloud.mendix.com/v1alpha1/namespaces/stray/storageplans/postgres"
+    ]
+    text, _ = read(open_on(seen(namespace("mendix", row(meshed=3)))).get("/").text)
+    assert "All 3 pods in Mendix namespaces are in the mesh" in text
+
+
+def test_before_the_first_look_the_page_says_so(open_on: Open) -> None:
+    waiting = Seen()
+    client = open_on(waiting)
+    assert "looked at for the first time" in client.get("/").text
+    waiting.failed("the API server does not answer")
+    text, _ = read(client.get("/").text)
+    assert "Nobody knows yet The cluster could not be looked at: the API server does not" in text
+    for page in ("/refusals", "/health", "/checks", "/checks/host-network"):
+        assert client.get(page).status_code == 200
+    assert client.get("/namespaces/mendix").status_code == 404
+
+
+def test_a_sweep_that_failed_and_one_that_is_old_are_told_on_every_page(
+    open_on: Open, world: Hospital
+) -> None:
+    known = shop(world)
+    later = NOW + datetime.timedelta(minutes=30)
+    for page in PAGES:
+        assert "This is old" not in open_on(known).get(page).text
+        text, _ = read(open_on(known, clock=lambda: later).get(page).text)
+        assert "This is old: nobody has looked at the cluster since 30 minutes ago" in text
+    known.failed("etcd is gone")
+    for page in PAGES:
+        text, _ = read(open_on(known).get(page).text)
+        assert "The last look at the cluster failed" in text
+        assert "etcd is gone" in text
+
+
+@pytest.mark.parametrize(
+    ("query", "shown"),
+    [
+        ("", ["crm", "mendix"]), ("text=cr", ["crm"]), ("mesh=istio", ["crm"]),
+        ("state=unmeshed", ["mendix"]), ("state=outside", ["mendix"]), ("kind=other", ["crm"]),
+        ("text=nothing", []), ("mesh=linkerd&state=meshed", ["mendix"]),
+        ("page=99", ["crm", "mendix"]), ("state=%00&text=%C3", []),
+    ],
+)  # fmt: skip
+def test_rows_are_filtered_by_the_query(open_on: Open, query: str, shown: list[str]) -> None:
+    known = seen(
+        namespace("mendix", row(meshed=1, unmeshed=1)), namespace("crm", row(), mesh="istio")
+    )
+    _, links = read(open_on(known).get(f"/?{query}").text)
+    found = {link.rpartition("/")[2] for link in links if link.startswith("/namespaces/")}
+    assert sorted(found) == shown
+
+
+def test_a_filter_that_was_asked_for_stays_chosen(open_on: Open) -> None:
+    page = open_on(seen(namespace("mendix", row()))).get("/?mesh=istio&text=%22x&state=partly").text
+    assert "<option selected>istio</option>" in page
+    assert '<option value="partly" selected>' in page
+    assert 'value="&#34;x"' in page
+
+
+def test_a_namespace_shows_its_workloads_with_the_mend_to_copy(
+    open_on: Open, world: Hospital
+) -> None:
+    page = open_on(shop(world)).get("/namespaces/mendix").text
+    text, links = read(page)
+    assert "50 % of 2 pods are in the mesh" in text
+    assert "has no linkerd-proxy container [ shop-b ]" in text
+    assert "Mend: restart it (created before the namespace was enrolled)" in text
+    assert "<code data-copy>mendix-mesh restart -n mendix</code>" in page
+    assert SHOP in links
+    assert "/checks/proxy-missing" in links
+
+
+def test_the_picture_and_its_table_say_the_same(open_on: Open) -> None:
+    rows = [
+        row("shop-master", role="app leader", unmeshed=1),
+        row("shop-worker", role="app worker"),
+        row("mendix-agent", role="agent"),
+    ]
+    text, links = read(open_on(seen(namespace("mendix", *rows))).get("/namespaces/mendix").text)
+    assert "Deployment shop-master, app leader: not in the mesh, 0 of 1 meshed" in text
+    assert "shop-master HTTP, 8080 plaintext shop-master is not in the mesh" in text
+    assert "mendix-agent Mendix Portal websocket, 443 leaves the mesh" in text
+    assert links.count("/workload?namespace=mendix&kind=Deployment&name=shop-master") == 2
+
+
+PLAIN = Strictness(
+    accepts="partly",
+    because=["port 8080 of shop-a: PeerAuthentication mendix/shop is PERMISSIVE for port 8080"],
+    gaps=[
+        Gap(ports="port 8080", because="PeerAuthentication mendix/shop is PERMISSIVE",
+            fix="set its mode to STRICT", pods=4, examples=["shop-a"]),
+        Gap(ports="all ports", because="nothing says STRICT", fix="add one", pods=0),
+    ],
+    downgrades=[Downgrade(rule="mendix/old", field="spec.trafficPolicy.tls.mode", mode="DISABLE",
+                          host="crm")],
+    level="advise",
+)  # fmt: skip
+
+
+def test_whether_plaintext_gets_in_is_said_with_each_way_and_its_mend(open_on: Open) -> None:
+    one = namespace("mendix", row())
+    one.strictness = PLAIN
+    text, _ = read(open_on(seen(one)).get("/namespaces/mendix").text)
+    assert "Does plaintext get in? Into some of it" in text
+    assert "PeerAuthentication mendix/shop is PERMISSIVE [ shop-a and 3 more]" in text
+    assert "Mend: set its mode to STRICT" in text
+    assert "nothing says STRICT [ pods that are created now" in text
+    assert "DestinationRule mendix/old says DISABLE for crm" in text
+
+
+@pytest.mark.parametrize(
+    ("accepts", "words"),
+    [("no", "No: it is refused"), ("unknown", "That could not be told"),
+     ("yes", "Yes: the mesh encrypts, but does not insist")],
+)  # fmt: skip
+def test_what_keeps_plaintext_out_or_hides_it_is_said(
+    open_on: Open, accepts: Accepts, words: str
+) -> None:
+    one = namespace("mendix", row())
+    one.strictness = Strictness(
+        accepts=accepts, because=["<b>all is</b>"], gaps=[], downgrades=None
+    )
+    page = open_on(seen(one)).get("/namespaces/mendix").text
+    assert f"Does plaintext get in? {words}" in read(page)[0]
+    assert ("&lt;b&gt;all is&lt;/b&gt;" in page) == (accepts != "yes")
+
+
+def test_a_namespace_that_could_not_be_read_says_why(open_on: Open) -> None:
+    text, _ = read(
+        open_on(seen(namespace("mendix", error="forbidden: no"))).get("/namespaces/mendix").text
+    )
+    assert "Its pods could not be read: forbidden: no" in text
+
+
+def test_whether_a_new_pod_would_join_is_on_the_pages(open_on: Open) -> None:
+    diagnosis = Diagnosis(
+        namespaces=[Examined(name="mendix", mesh="linkerd", mode="enforce", meshed="no")],
+        findings=[
+            Finding(id="unready", severity="error", namespaces=["mendix"], evidence="no endpoint",
+                    means="reviews can't be answered", mend="see its pods"),
+            Finding(id="order-late", severity="warning", namespaces=["mendix"], evidence="zz",
+                    means="m", mend="m"),
+        ],
+        unseen=[Unseen(id="ca-bundle", namespaces=["mendix"], why="secrets is forbidden")],
+    )  # fmt: skip
+    client = open_on(seen(namespace("mendix", row()), diagnosis=diagnosis))
+    text, _ = read(client.get("/").text)
+    assert "Not in mendix 1 error, 1 warning, 1 could not be looked for unready no endpoint" in text
+    text, _ = read(client.get("/namespaces/mendix").text)
+    assert "A pod that is created now would not join: 2 findings" in text
+    text, _ = read(client.get("/health").text)
+    assert "no endpoint reviews can't be answered Mend: see its pods" in text
+    assert "ca-bundle mendix secrets is forbidden" in text
+    assert "unready found" in text
+    assert "ca-bundle could not be looked for" in text
+    assert "pod-security not found" in text
+    assert all(finding in text for finding in all_findings())
+
+
+def test_a_workload_shows_each_pod_as_it_is_now(open_on: Open, world: Hospital) -> None:
+    page = open_on(shop(world)).get(SHOP).text
+    text, _ = read(page)
+    assert "In the mesh in part" in text
+    assert text.index("shop-b") < text.index("shop-a")
+    assert "Proxy bad: has no container linkerd-proxy" in text
+    assert "Proxy good: linkerd-proxy, native sidecar" in text
+    assert "<code data-copy>mendix-mesh restart -n mendix</code>" in page
+
+
+def test_a_pod_that_was_mended_since_the_last_look_is_shown_as_it_is(
+    open_on: Open, world: Hospital
+) -> None:
+    known = shop(world)
+    world.pod("mendix", "shop-b", owned(meshed(), "Deployment", "shop"))
+    text, _ = read(open_on(known).get(SHOP).text)
+    assert "Read from the API server just now: 2 pods" in text
+    assert "not in the mesh" not in text
+
+
+def test_what_can_not_be_read_now_is_told_with_what_was_found(
+    open_on: Open, world: Hospital
+) -> None:
+    known = shop(world)
+    world.forbidden.append("/api/v1/namespaces/mendix/pods")
+    answer = open_on(known).get(SHOP)
+    text, _ = read(answer.text)
+    assert answer.status_code == 200
+    assert "Its pods could not be read just now; below is what was found" in text
+    assert 'User "someone" cannot get' in text
+    assert "has no linkerd-proxy container" in text
+
+
+@pytest.mark.parametrize(
+    "page",
+    ["/namespaces/other", "/workload", "/workload?namespace=mendix&kind=Pod&name=shop",
+     "/workload?namespace=other&kind=Deployment&name=shop", "/checks/nothing", "/nothing",
+     "/namespaces/..%2f..", "/static/../app.py", "/static/..%2fapp.py"],
+)  # fmt: skip
+def test_what_is_not_there_is_told_on_a_page(open_on: Open, world: Hospital, page: str) -> None:
+    answer = open_on(shop(world)).get(page)
+    assert answer.status_code == 404
+    assert "Not here" in answer.text
+
+
+@pytest.fixture
+def refused(world: Hospital) -> Hospital:
+    """Events of what the webhook refused."""
+    events = "/api/v1/namespaces/mendix/events"
+    world.add(f"{events}/a", event(denial("host-network"), name="shop-7fd5"))
+    world.add(f"{events}/b", event(denial("proxy-uid"), name="gone-1", count=1))
+    world.add(f"{events}/c", {**event(denial("proxy-uid"), name="other"), "reason": "Scheduled"})
+    return world
+
+
+def test_refusals_lead_to_the_workload_and_the_check(refused: Hospital, open_on: Open) -> None:
+    client = open_on(shop(refused))
+    text, links = read(client.get("/refusals").text)
+    assert "3 times, last 5 seconds ago" in text
+    assert "host-network spec.hostNetwork shares the node's network" in text
+    assert SHOP in links
+    assert "/checks/host-network" in links
+    text, _ = read(client.get("/").text)
+    assert "Refused lately 4 times mendix/shop-7fd5 host-network" in text
+    text, _ = read(client.get("/refusals?text=proxy-uid").text)
+    assert "gone-1" in text
+    assert "shop-7fd5 " not in text
+
+
+def test_what_was_let_in_is_listed_too(open_on: Open) -> None:
+    let = row(unmeshed=1, findings=[finding("host-network", origin="let-in")])
+    text, _ = read(open_on(seen(namespace("mendix", let, mode="warn"))).get("/refusals").text)
+    assert "mendix/shop warn host-network" in text
+
+
+def test_events_that_must_not_be_read_are_told(open_on: Open, world: Hospital) -> None:
+    world.forbidden.append("/api/v1/events")
+    client = open_on(shop(world))
+    for page in ("/", "/refusals"):
+        text, _ = read(client.get(page).text)
+        assert "Events can't be read" in text
+        assert 'User "someone" cannot get' in text
+
+
+def test_without_mendixs_kinds_the_answer_is_about_all(open_on: Open, world: Hospital) -> None:
+    world.forbidden.append("/apis/privatecloud.mendix.com")
+    text, _ = read(open_on(shop(world)).get("/").text)
+    assert "1 of 2 pods in the namespaces looked at are in the mesh" in text
+    assert "Which namespaces are Mendix's is not known" in text
+
+
+def test_a_check_is_explained_by_its_own_data(open_on: Open) -> None:
+    found = finding("host-network", reason="shares the node's network")
+    client = open_on(seen(namespace("mendix", row(unmeshed=1, findings=[found]))))
+    text, links = read(client.get("/checks/host-network").text)
+    assert "remove hostNetwork: true" in text
+    assert "The rule comes from linkerd2" in text
+    assert SHOP in links
+    text, links = read(client.get("/checks").text)
+    assert "/checks/proxy-not-ready" in links
+    assert "host-network breaks a rule 1 shares" in text
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_page_carries_script_or_style_of_its_own_or_leads_elsewhere(
+    open_on: Open, world: Hospital, page: str
+) -> None:
+    text = open_on(shop(world)).get(page).text
+    assert not re.search(
+        r"<style|\sstyle=|\son[a-z]+=|javascript:|<script(?! src=\"/static/)", text
+    )
+    _, links = read(text)
+    assert [link for link in links if not re.match(r"/(?!/)|#", link)] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_head_request_has_the_head_of_the_page(open_on: Open, world: Hospital, page: str) -> None:
+    answer = open_on(shop(world)).head(page)
+    assert answer.status_code == 200
+    assert answer.data == b""
+
+
+def test_a_history_is_told_in_words_too(open_on: Open, world: Hospital) -> None:
+    known = shop(world)
+    assert known.last is not None
+    known.swept(known.last)
+    text, _ = read(open_on(known).get("/").text)
+    assert "Coverage of all pods over 2 looks: from 50 % to 50 %, at its lowest 50 %" in text
+
+
+def test_nothing_is_asked_of_the_cluster_but_reading(
+    open_on: Open, world: Hospital, server: ScriptedServer
+) -> None:
+    client = open_on(shop(world))
+    for page in PAGES:
+        client.get(page)
+    assert {asked.method for asked in server.asked} == {"GET"}
+    assert not any("secrets" in target for target in server.targets)

@@ -1,0 +1,162 @@
+"""Who may read the pages, and what browsers may do with them.
+
+Nothing can be changed through a page and none keeps a session, so that there is nothing to forge a
+request for. What is left is reading: by a page of somebody else's whose name leads to this server
+(DNS rebinding: the Host header tells), or which asks in the reader's name (Fetch metadata tell).
+"""
+
+import hashlib
+import ipaddress
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Collection
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, request
+from werkzeug.datastructures import WWWAuthenticate
+from werkzeug.exceptions import Forbidden, MethodNotAllowed, Unauthorized
+
+from webhook.cluster.connection import Cluster, Json, path
+
+#: Names by which the machine itself is called; with any port.
+LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_METHODS = ("GET", "HEAD")
+#: What a reader must be allowed to `get`, as a nonResourceURL.
+URL = "/mendix-mesh"
+#: Seconds for which the API server's word on a token counts, and tokens that are remembered.
+_COUNTS, _MOST = 30.0, 1_024
+
+HEADERS = {
+    "Content-Security-Policy": "; ".join(
+        (
+            "default-src 'none'",
+            "style-src 'self'",
+            "script-src 'self'",
+            "img-src 'self' data:",
+            "connect-src 'self'",
+            "form-action 'self'",
+            "frame-ancestors 'none'",
+            "base-uri 'none'",
+        )
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+
+
+def guard(app: Flask, hosts: Collection[str], reviewer: "Reviewer | None" = None) -> None:
+    """Let only reading requests through, for these hosts, and of those whom `reviewer` lets in."""
+    allowed = LOCAL | {host.lower() for host in hosts}
+
+    @app.before_request
+    def check() -> None:
+        if request.method not in _METHODS:
+            raise MethodNotAllowed(_METHODS, "nothing can be changed here: GET and HEAD alone")
+        if hostname(request.headers.get("Host", "")) not in allowed:
+            raise Forbidden(
+                "this server is not called that: to reach it by another name than localhost, "
+                "start it with --allowed-host NAME"
+            )
+        site = request.headers.get("Sec-Fetch-Site", "none")
+        mode = request.headers.get("Sec-Fetch-Mode", "navigate")
+        if site not in ("none", "same-origin") and mode != "navigate":
+            raise Forbidden("pages of other sites may link to this one, and no more")
+        if reviewer and request.endpoint != "static":
+            reviewer.admit(request.headers.get("Authorization", ""))
+
+    @app.after_request
+    def close(response: Response) -> Response:
+        response.headers.update(HEADERS)
+        if request.endpoint != "static":
+            response.headers["Cache-Control"] = "no-store"
+        return response
+
+
+def hostname(host: str) -> str:
+    """The name in a Host header, in lower case, without its port and the root's dot."""
+    try:
+        found = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+    try:
+        if ipaddress.ip_address(found).version == 6:
+            return f"[{found}]"
+    except ValueError:
+        pass
+    return found.removesuffix(".")
+
+
+class Reviewer:
+    """Asks the API server whose token it is, and whether that user may `get` /mendix-mesh.
+
+    It needs the rights of the ClusterRole system:auth-delegator.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._lock = threading.Lock()
+        self._known: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
+
+    def admit(self, header: str) -> None:
+        """Let the bearer of a token in, or raise 401 or 403. May raise `ClusterError`."""
+        kind, _, token = header.partition(" ")
+        token = token.strip()
+        if kind.lower() != "bearer" or not token:
+            raise _unknown("send the token of a user of this cluster, as Authorization: Bearer")
+        # The digest, for tokens are not to lie about in memory.
+        key = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+        now = time.monotonic()
+        with self._lock:
+            at, why = self._known.get(key, (0.0, ""))
+        if not at or now - at > _COUNTS:
+            why = self._review(token)
+            with self._lock:
+                self._known[key] = (now, why)
+                self._known.move_to_end(key)
+                if len(self._known) > _MOST:
+                    self._known.popitem(last=False)
+        if why == _UNKNOWN:
+            raise _unknown(why)
+        if why:
+            raise Forbidden(why)
+
+    def _review(self, token: str) -> str:
+        """Why a token's bearer is not let in; empty where they are."""
+        status = self._ask("authentication.k8s.io/v1", "TokenReview", {"token": token})
+        if not status.get("authenticated"):
+            return _UNKNOWN
+        user = status.get("user") or {}
+        spec = {
+            "user": user.get("username", ""),
+            "uid": user.get("uid", ""),
+            "groups": user.get("groups") or [],
+            "extra": user.get("extra") or {},
+            "nonResourceAttributes": {"path": URL, "verb": "get"},
+        }
+        status = self._ask("authorization.k8s.io/v1", "SubjectAccessReview", spec)
+        if status.get("allowed"):
+            return ""
+        return (
+            f"{spec['user']} may not get the nonResourceURL {URL}: "
+            "see the ClusterRole mendix-mesh-viewer"
+        )
+
+    def _ask(self, version: str, kind: str, spec: Json) -> Json:
+        where = path(version, f"{kind.lower()}s")
+        made, _ = self._cluster.create(
+            where, {"apiVersion": version, "kind": kind, "metadata": {}, "spec": spec}
+        )
+        status: Json = made.get("status") or {}
+        return status
+
+
+_UNKNOWN = "the API server does not know this token"
+
+
+def _unknown(why: str) -> Unauthorized:
+    return Unauthorized(why, www_authenticate=WWWAuthenticate("bearer", {"realm": "mendix-mesh"}))

@@ -1,0 +1,377 @@
+"""The pages, as a Flask application that only answers what is asked, and changes nothing."""
+
+import datetime
+from collections.abc import Callable, Collection
+from typing import Any, Literal
+
+from flask import Flask, Response, abort, render_template, request
+from werkzeug.exceptions import HTTPException, NotFound
+
+from webhook.cluster import evidence
+from webhook.cluster.audit import Audited, Row, together
+from webhook.cluster.connection import Cluster, ClusterError, RefusedError
+from webhook.cluster.dashboard import access, mends, overview, picture, pods, refusals, wires, words
+from webhook.cluster.dashboard.access import Reviewer
+from webhook.cluster.dashboard.history import HEIGHT, WIDTH, history
+from webhook.cluster.dashboard.live import Live
+from webhook.cluster.dashboard.paging import paged
+from webhook.cluster.doctor import all_findings
+from webhook.cluster.inventory import Workload
+from webhook.cluster.judge import ORIGINS, STATES, Judge
+from webhook.cluster.snapshot import Seen, Snapshot
+from webhook.cluster.traffic.findings import PLAINTEXT_TRAFFIC
+from webhook.policy import checks, strictness
+from webhook.policy.labels import MESHES
+from webhook.policy.mistakes import printable
+from webhook.version import VERSION
+
+#: Sweeps that may be missed before what is shown is called old.
+_MISSED = 3
+#: Things of which the first page names a few.
+_FEW = 3
+_EXPLAINED = {
+    **{entry.check.id: entry.check for entry in checks.all_checks().values()},
+    **{check.id: check for check in (*evidence.CHECKS, PLAINTEXT_TRAFFIC)},
+}
+
+
+def create_app(
+    seen: Seen,
+    cluster: Cluster,
+    judge: Judge,
+    *,
+    hosts: Collection[str] = (),
+    interval: float = 60.0,
+    reviewer: Reviewer | None = None,
+    clock: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
+) -> Flask:
+    """Make the dashboard of what `seen` holds; `cluster` is what pages read beside.
+
+    `hosts` are the names, beside the machine's own, by which it is reached; `interval` the seconds
+    from sweep to sweep; `reviewer` says who may read, if not whoever reaches it.
+    """
+    app = Flask("webhook.cluster.dashboard")
+    # What the tests need not wait for: files of the package do not change while it runs.
+    app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 300
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    words.install(app.jinja_env)
+    access.guard(app, hosts, reviewer)
+    pages = _Pages(seen, cluster, judge, interval, clock)
+    app.context_processor(pages.common)
+    for where, page in (
+        ("/", pages.show_overview),
+        ("/namespaces/<name>", pages.show_namespace),
+        ("/workload", pages.show_workload),
+        ("/refusals", pages.show_refusals),
+        ("/health", pages.show_health),
+        ("/checks", pages.show_checks),
+        ("/checks/<name>", pages.show_check),
+    ):
+        endpoint = page.__name__.removeprefix("show_")
+        app.add_url_rule(where, endpoint, page, provide_automatic_options=False)
+
+    @app.errorhandler(HTTPException)
+    def refuse(error: HTTPException) -> Response | tuple[str, int]:
+        if not isinstance(error, NotFound):
+            # Whoever is refused is not shown a page, with the cluster's name on it.
+            text = printable(f"{error.code} {error.name}: {error.description}") + "\n"
+            return Response(text, error.code, error.get_headers(), content_type="text/plain")
+        return render_template("missing.html", why=error.description), 404
+
+    @app.errorhandler(ClusterError)
+    def unavailable(error: ClusterError) -> Response:
+        text = printable(f"503 Service Unavailable: {error}") + "\n"
+        return Response(text, 503, content_type="text/plain")
+
+    return app
+
+
+class _Pages:
+    """Each method is a page: it puts together what its template shows."""
+
+    def __init__(
+        self,
+        seen: Seen,
+        cluster: Cluster,
+        judge: Judge,
+        interval: float,
+        clock: Callable[[], datetime.datetime],
+    ) -> None:
+        self._seen = seen
+        self._cluster = cluster
+        self._judge = judge
+        self._interval = interval
+        self._clock = clock
+        self._live = Live(cluster, judge)
+
+    def common(self) -> dict[str, Any]:
+        """What every page shows: of which cluster it is, and how old."""
+        now, last = self._clock(), self._seen.last
+        age = (now - last.at).total_seconds() if last else 0.0
+        return {
+            "now": now,
+            "version": VERSION,
+            "cluster": self._cluster.context or self._cluster.server,
+            "last": last,
+            "error": self._seen.error,
+            "is_old": age > _MISSED * self._interval,
+            "interval": self._interval,
+            "refresh": max(5, min(30, round(self._interval / 2))),
+            "states": STATES,
+            "origins": ORIGINS,
+            "explained": _EXPLAINED,
+            "seen_page": request.endpoint,
+        }
+
+    def _asked(self, name: str) -> str:
+        return request.args.get(name, "")[:253].strip()
+
+    def _mendix(self) -> tuple[Collection[str] | None, str]:
+        """Mendix's namespaces, or why nobody knows which they are."""
+        try:
+            return self._live.mendix(), ""
+        except ClusterError as error:
+            return None, str(error)
+
+    def show_overview(self) -> str:
+        """How many are in the mesh, and where they are not."""
+        last = self._seen.last
+        if last is None:
+            return render_template("waiting.html")
+        mendix, why = self._mendix()
+        every = overview.lines(last.report, mendix)
+        asked = {name: self._asked(name) for name in ("text", "mesh", "state", "kind")}
+        found = overview.matching(every, **asked)
+        lately, unread = self._refusals()
+        return render_template(
+            "overview.html",
+            answer=overview.answer(every),
+            history=history(self._seen.history),
+            size=(WIDTH, HEIGHT),
+            lines=paged(found, self._asked("page")),
+            every=len(every),
+            asked=asked,
+            is_filtered=any(asked.values()),
+            meshes=(*MESHES, "unknown"),
+            mendix_unknown=why,
+            diagnosis=last.diagnosis,
+            lately=lately.all[:_FEW] if lately else [],
+            refused=sum(one.times for one in lately.all) if lately else 0,
+            refusals_unknown=unread,
+            notes=last.report.notes,
+        )
+
+    def _refusals(self) -> tuple[refusals.Refusals | None, str]:
+        try:
+            return self._live.refusals(), ""
+        except ClusterError as error:
+            return None, str(error)
+
+    def _audited(self, name: str) -> tuple[Snapshot, Audited]:
+        last = self._seen.last
+        if last is None:
+            abort(404, "the cluster has not been looked at yet")
+        found = next((one for one in last.report.namespaces if one.name == name), None)
+        if found is None:
+            abort(404, f"namespace {name} is not among those that are looked at")
+        return last, found
+
+    def show_namespace(self, name: str) -> str:
+        """A namespace: the Mendix view, and its workloads."""
+        last, audited = self._audited(name)
+        entry = self._entry(name, audited.mesh)
+        scene = picture.scene(audited, entry, wires.of(last.report, name))
+        traffic = wires.seen(last.report)
+        asked = {key: self._asked(key) for key in ("text", "state")}
+        rows = [row for row in audited.workloads if _is_asked(row, **asked)]
+        rows.sort(key=_worst_first)
+        mendix, _ = self._mendix()
+        examined = [
+            one for one in (last.diagnosis.namespaces if last.diagnosis else ()) if one.name == name
+        ]
+        return render_template(
+            "namespace.html",
+            one=audited,
+            state=together([state for state in STATES if audited.pods.get(state)]),
+            is_mendix=mendix is not None and name in mendix,
+            history=history(self._seen.history, name),
+            size=(WIDTH, HEIGHT),
+            scene=scene,
+            drawing=picture.draw(scene),
+            picture=picture,
+            client_plaintext=strictness.CLIENT_PLAINTEXT,
+            rows=paged(rows, self._asked("page")),
+            asked=asked,
+            is_filtered=any(asked.values()),
+            traffic=traffic,
+            took=traffic.namespaces.get(name) if traffic else None,
+            would=examined[0].meshed if examined else None,
+            findings=[
+                one
+                for one in (last.diagnosis.findings if last.diagnosis else ())
+                if name in one.namespaces
+            ],
+            command=lambda row, finding: mends.command(
+                mends.Subject(
+                    name, audited.mesh, row.kind, row.name, row.role, (finding.examples or [""])[0]
+                ),
+                finding.check,
+                finding.level,
+                finding.origin,
+            ),
+        )
+
+    def _entry(self, namespace: str, mesh: str) -> picture.Entry:
+        """The way into a namespace, as far as one may look."""
+        ingresses: int | None = None
+        try:
+            ingresses = len(self._live.ingresses(namespace))
+            entrances = self._live.entrances(mesh)
+        except ClusterError:
+            return picture.Entry(ingresses, None, [])
+        states = [one.state for one in entrances]
+        places = sorted({one.namespace for one in entrances})
+        return picture.Entry(ingresses, together(states) if states else None, places)
+
+    def show_workload(self) -> str | tuple[str, int]:
+        """A workload: each of its pods, as it is now."""
+        where = {name: request.args.get(name, "")[:1000] for name in ("namespace", "kind", "name")}
+        last, audited = self._audited(where["namespace"])
+        row = next(
+            (
+                row
+                for row in audited.workloads
+                if (row.kind, row.name) == (where["kind"], where["name"])
+            ),
+            None,
+        )
+        if row is None:
+            abort(404, f"no pod of {where['kind']} {where['name']} ran at the last look")
+        workload = Workload(audited.name, row.api_version, row.kind, row.name)
+        why, views, cut = "", [], ""
+        enrolled = audited.enrolled
+        try:
+            found = self._live.pods(workload, audited.mesh)
+            views, cut = pods.views(found, workload, self._judge), found.cut
+            enrolled = found.is_enrolled
+        except RefusedError as error:
+            why = str(error)
+        except ClusterError as error:
+            why = str(error)
+        return render_template(
+            "workload.html",
+            one=audited,
+            row=row,
+            state=together([one.state for one in views]) if views else row.state,
+            views=paged(views, self._asked("page")),
+            ready=sum(one.is_ready for one in views),
+            unread=why,
+            cut=cut,
+            is_enrolled=enrolled,
+            stale=[
+                finding
+                for finding in row.findings
+                if finding.check in (evidence.PROXY_OUTDATED.id, evidence.TRUST_ANCHOR_CHANGED.id)
+            ],
+            at=last.at,
+        )
+
+    def show_refusals(self) -> str:
+        """What was refused lately, and what was let in although enforce would refuse it."""
+        last = self._seen.last
+        found, why = self._refusals()
+        text = self._asked("text")
+        shown = [
+            one
+            for one in (found.all if found else ())
+            if text.lower() in f"{one.namespace}/{one.name}".lower()
+            or text in {cause.check for cause in one.causes}
+        ]
+        let_in = [
+            (audited, row, finding)
+            for audited in (last.report.namespaces if last else ())
+            for row in audited.workloads
+            for finding in row.findings
+            if finding.origin == "let-in" and text.lower() in f"{audited.name}/{row.name}".lower()
+        ]
+        return render_template(
+            "refusals.html",
+            refusals=paged(shown, self._asked("page")),
+            every=len(found.all) if found else 0,
+            cut=found.cut if found else False,
+            most=refusals.MOST_EVENTS,
+            unread=why,
+            let_in=paged(let_in, self._asked("let-in")),
+            text=text,
+            owner=self._owner,
+        )
+
+    def _owner(self, refusal: refusals.Refusal) -> Row | None:
+        """The workload that was refused pods, if pods of it run: a ReplicaSet's is a Deployment."""
+        last = self._seen.last
+        for audited in last.report.namespaces if last else ():
+            if audited.name == refusal.namespace:
+                names = {(refusal.kind, refusal.name)}
+                if refusal.kind == "ReplicaSet":
+                    names.add(("Deployment", refusal.name.rpartition("-")[0]))
+                return next(
+                    (row for row in audited.workloads if (row.kind, row.name) in names), None
+                )
+        return None
+
+    def show_health(self) -> str:
+        """Injectors, webhooks and certificates: everything that the doctor looks for."""
+        last = self._seen.last
+        diagnosis = last.diagnosis if last else None
+        wrong = {one.id: one.severity for one in diagnosis.findings} if diagnosis else {}
+        blind = {one.id for one in diagnosis.unseen} if diagnosis else set()
+        looked = {one.mesh or "unknown" for one in diagnosis.namespaces} if diagnosis else set()
+        listed: list[tuple[Any, Literal["error", "warning", "unseen", "fine", "none"]]] = [
+            (
+                symptom,
+                wrong.get(symptom.id)
+                or ("unseen" if symptom.id in blind else None)
+                or ("fine" if looked & set(symptom.meshes) else "none"),
+            )
+            for symptom, *_ in all_findings().values()
+        ]
+        order = ("error", "warning", "unseen", "fine", "none")
+        listed.sort(key=lambda one: (order.index(one[1]), one[0].id))
+        return render_template("health.html", diagnosis=diagnosis, listed=listed)
+
+    def show_checks(self) -> str:
+        """Every check, and how many pods have it."""
+        last = self._seen.last
+        return render_template("checks.html", found=last.report.checks if last else {})
+
+    def show_check(self, name: str) -> str:
+        """What a check means, and who has it."""
+        check = _EXPLAINED.get(name)
+        if check is None:
+            abort(404, "there is no check of that name")
+        last = self._seen.last
+        having = [
+            (audited, row, finding)
+            for audited in (last.report.namespaces if last else ())
+            for row in audited.workloads
+            for finding in row.findings
+            if finding.check == name
+        ]
+        return render_template("check.html", check=check, having=paged(having, self._asked("page")))
+
+
+_WORST = {"unmeshed": 0, "partly": 1, "unknown": 2, "exempt": 3, "meshed": 4}
+
+
+def _worst_first(row: Row) -> tuple[int, bool, str]:
+    return _WORST[row.state], not any(one.level == "deny" for one in row.findings), row.name
+
+
+def _is_asked(row: Row, text: str, state: str) -> bool:
+    """Whether a row is among those that a reader asks for."""
+    has = text.lower() in f"{row.kind} {row.name} {row.role}".lower() or any(
+        text == finding.check for finding in row.findings
+    )
+    if state == "outside":
+        return has and row.state in ("unmeshed", "partly")
+    return has and state in ("", row.state)

@@ -1,0 +1,165 @@
+"""What pages read from the API server when they are asked for, with limits.
+
+Readers share what was read a moment ago, so that many of them cost the API server what one does;
+and none waits longer than a few seconds for it.
+"""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator
+from concurrent.futures import Future
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar, cast
+
+import msgspec
+
+from webhook.cluster import controllers
+from webhook.cluster.connection import Cluster, ClusterError, RefusedError, path
+from webhook.cluster.dashboard import refusals
+from webhook.cluster.dashboard.refusals import Refusals
+from webhook.cluster.discover import mendix_namespaces
+from webhook.cluster.doctor.ingress_host_network import SELECTOR as CONTROLLERS
+from webhook.cluster.enrolment import Enrolled, Enrolment
+from webhook.cluster.inventory import BadPod, Inventory, LivePod, Workload
+from webhook.cluster.judge import Judge, Judged, State
+
+#: Seconds for which what was read is good enough; of Mendix's namespaces, which come seldom.
+_FRESH, _FRESH_NAMESPACES = 5.0, 60.0
+#: Seconds that a page waits for the API server, which is asked on after that.
+PATIENCE = 10.0
+#: Answers that are kept; pods of a workload, pods that are looked through for them, and pods of
+#: ingress controllers.
+_MOST_ANSWERS, MOST_PODS, MOST_LOOKED_AT, _MOST_CONTROLLERS = 64, 500, 5_000, 200
+
+T = TypeVar("T")
+
+
+class Pods(NamedTuple):
+    """The pods of a workload, judged."""
+
+    #: How their namespace is enrolled, or would be judged.
+    enrolled: Enrolled
+    is_enrolled: bool
+    pods: list[tuple[LivePod | BadPod, Judged | None]]
+    #: Why these may not be all; empty where they are.
+    cut: str
+
+
+class Entrance(NamedTuple):
+    """An ingress controller's pod, by the mesh of a namespace that it serves."""
+
+    namespace: str
+    name: str
+    state: State
+
+
+class Live:
+    """Reads by the rights of whoever started the dashboard. All may raise `ClusterError`."""
+
+    def __init__(self, cluster: Cluster, judge: Judge, *, patience: float = PATIENCE) -> None:
+        self._cluster = cluster
+        self._judge = judge
+        self._patience = patience
+        self._lock = threading.Lock()
+        self._known: OrderedDict[Hashable, tuple[float, Future[Any]]] = OrderedDict()
+
+    def mendix(self) -> frozenset[str]:
+        """The names of Mendix's namespaces."""
+        return self._shared(
+            "mendix", lambda: frozenset(mendix_namespaces(self._cluster)), _FRESH_NAMESPACES
+        )
+
+    def refusals(self) -> Refusals:
+        """What the webhook refused lately, by the Events of those who asked for the pods."""
+        return self._shared("refusals", lambda: refusals.read(self._cluster))
+
+    def ingresses(self, namespace: str) -> list[str]:
+        """The names of a namespace's Ingresses."""
+
+        def read() -> list[str]:
+            where = path("networking.k8s.io/v1", "ingresses", namespace)
+            pages = self._cluster.pages(where, partial=True)
+            names = (msgspec.json.decode(raw)["metadata"]["name"] for p in pages for raw in p.items)
+            return list(islice(names, MOST_PODS))
+
+        return self._shared(("ingresses", namespace), read)
+
+    def entrances(self, mesh: str) -> list[Entrance]:
+        """The pods of known ingress controllers, as members of a mesh."""
+
+        def read() -> list[Entrance]:
+            enrolled = Enrolled(mesh, "enforce", ingress=True, since=None)
+            pods = Inventory(self._cluster).pods(labels=CONTROLLERS)
+            return [
+                Entrance(pod.namespace, pod.name, self._judge.judge(pod, enrolled).state)
+                for pod in islice(pods, _MOST_CONTROLLERS)
+                if isinstance(pod, LivePod) and not pod.has_ended
+            ]
+
+        return self._shared(("entrances", mesh), read)
+
+    def pods(self, workload: Workload, mesh: str) -> Pods:
+        """The pods of a workload; one that is not enrolled is judged by `mesh`, as if enforced."""
+        return self._shared(("pods", workload, mesh), lambda: self._pods(workload, mesh))
+
+    def _pods(self, workload: Workload, mesh: str) -> Pods:
+        inventory = Inventory(self._cluster)
+        found = Enrolment.read(self._cluster).of(inventory.namespace(workload.namespace))
+        enrolled = found or Enrolled(mesh, "enforce", ingress=False, since=None)
+        judged: list[tuple[LivePod | BadPod, Judged | None]] = []
+        cut = ""
+        for looked_at, pod in enumerate(self._candidates(inventory, workload)):
+            if looked_at == MOST_LOOKED_AT or len(judged) == MOST_PODS:
+                cut = f"the first {len(judged)}: no more of the namespace's pods were looked at"
+                break
+            if isinstance(pod, BadPod):
+                if (workload.kind, workload.name) == ("Pod", pod.name):
+                    judged.append((pod, None))
+            elif not pod.has_ended and inventory.workload(pod) == workload:
+                judged.append((pod, self._judge.judge(pod, enrolled)))
+        return Pods(enrolled, found is not None, judged, cut)
+
+    def _candidates(self, inventory: Inventory, workload: Workload) -> Iterator[LivePod | BadPod]:
+        """The pods among which a workload's are: as few as the rights at hand can tell."""
+        if workload.kind == "Pod":
+            return inventory.pods(workload.namespace, fields=f"metadata.name={workload.name}")
+        try:
+            controller = controllers.find(self._cluster, workload)
+        except RefusedError as error:
+            if not error.is_forbidden:
+                raise
+            controller = None
+        labels = controller.labels if controller else ""
+        return inventory.pods(workload.namespace, labels=labels)
+
+    def _shared(self, key: Hashable, read: Callable[[], T], fresh: float | None = None) -> T:
+        """What was read a moment ago, or is being read, or else is now."""
+        now, fresh = time.monotonic(), _FRESH if fresh is None else fresh
+        with self._lock:
+            known = self._known.get(key)
+            if known is None or (known[1].done() and now - known[0] > fresh):
+                known = self._known[key] = (now, _begun(read))
+                self._known.move_to_end(key)
+                if len(self._known) > _MOST_ANSWERS:
+                    self._known.popitem(last=False)
+        try:
+            return cast("T", known[1].result(self._patience))
+        except TimeoutError:
+            raise ClusterError(
+                f"{self._cluster.server} has not answered in {self._patience:.0f} s"
+            ) from None
+
+
+def _begun(read: Callable[[], T]) -> "Future[T]":
+    """Read in a thread of its own, which does not keep the process from ending."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(read())
+        except Exception as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True, name="dashboard-read").start()
+    return future

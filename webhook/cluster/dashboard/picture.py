@@ -1,0 +1,375 @@
+"""The Mendix view of a namespace: who talks to whom through what, and whether the mesh encrypts it.
+
+Who talks to whom is Mendix's architecture: requests come through an ingress controller (or gateway)
+to an environment's pods on port 8080; these call the database and the file storage, which are
+outside of any mesh; the operator works through the API server, and the agent calls the Portal.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from webhook.cluster.audit import Audited, Row
+from webhook.cluster.dashboard import wires
+from webhook.cluster.dashboard.wires import How, Wire
+from webhook.cluster.judge import State
+
+_SUFFIXES = {
+    "app leader": "-master", "app worker": "-worker", "build": "-build",
+    "database": "-database", "file": "-file",
+}  # fmt: skip
+_PLATFORM = ("operator", "agent")
+_BAD: dict[State, int] = {"unmeshed": 0, "partly": 1, "unknown": 2, "exempt": 3, "meshed": 4}
+#: Environments, and other workloads, that are drawn; the lists have all.
+MOST_APPS, MOST_OTHERS = 8, 6
+
+
+class Node(NamedTuple):
+    """Something that talks."""
+
+    id: str
+    title: str
+    note: str
+    #: None where the mesh does not reach.
+    state: State | None
+    #: What it stands for, where that has a page.
+    row: Row | None = None
+
+
+class Edge(NamedTuple):
+    """Who talks to whom, through what, and how."""
+
+    source: Node
+    target: Node
+    what: str
+    how: How
+    because: str
+
+
+class Group(NamedTuple):
+    """Nodes that belong together: an environment, or Mendix's own."""
+
+    title: str
+    nodes: list[Node]
+
+
+class Scene(NamedTuple):
+    """What is in the picture."""
+
+    entrance: Node | None
+    apps: list[Group]
+    platform: Group | None
+    others: Group | None
+    outside: list[Node]
+    edges: list[Edge]
+    #: Environments and others that are left out of the picture.
+    left_out: int
+
+
+class Entry(NamedTuple):
+    """The way in: whether there are Ingresses, and what the controllers' pods are."""
+
+    #: How many; None where they must not be read.
+    ingresses: int | None
+    #: The state of the controllers' pods together; None where none was found.
+    state: State | None
+    #: Where they are, as `ingress-nginx`.
+    namespaces: list[str]
+
+
+def scene(audited: Audited, entry: Entry, seen: Sequence[Wire] | None) -> Scene:
+    """Put the picture together; `seen` is the traffic, None where nobody looked."""
+    apps: dict[str, list[Row]] = {}
+    platform: list[Row] = []
+    others: list[Row] = []
+    for row in audited.workloads:
+        if row.role in _PLATFORM:
+            platform.append(row)
+        elif row.role:
+            suffix = _SUFFIXES.get(row.role, "")
+            apps.setdefault(row.name.removesuffix(suffix) if suffix else row.name, []).append(row)
+        else:
+            others.append(row)
+    ranked = sorted(apps.items(), key=lambda one: (_worst(one[1]), one[0]))
+    drawn = [
+        Group(name, [_node(row) for row in sorted(rows, key=_order)])
+        for name, rows in ranked[:MOST_APPS]
+    ]
+    others.sort(key=lambda row: (_BAD[row.state], row.name))
+    entrance = _entrance(entry) if drawn else None
+    left = max(0, len(ranked) - MOST_APPS) + max(0, len(others) - MOST_OTHERS)
+    edges, outside = _edges(audited.name, entrance, entry, drawn, platform, seen)
+    return Scene(
+        entrance=entrance,
+        apps=drawn,
+        platform=Group("Mendix", [_node(row) for row in platform]) if platform else None,
+        others=Group("Others", [_node(row) for row in others[:MOST_OTHERS]]) if others else None,
+        outside=outside,
+        edges=edges,
+        left_out=left,
+    )
+
+
+def _worst(rows: Sequence[Row]) -> int:
+    return min(_BAD[row.state] for row in rows)
+
+
+def _order(row: Row) -> tuple[int, str]:
+    roles = [*_SUFFIXES]
+    return roles.index(row.role) if row.role in roles else -1, row.name
+
+
+def _node(row: Row) -> Node:
+    total = sum(row.pods.values())
+    counted = f"{row.pods.get('meshed', 0)} of {total}{' meshed' if _is_large(row) else ''}"
+    note = counted if row.role else f"{row.kind}, {counted}"
+    return Node(f"{row.kind}/{row.name}", row.role or row.name, note, row.state, row)
+
+
+def _is_large(row: Row) -> bool:
+    """Whether it is drawn large: all but Mendix's task pods."""
+    return not row.role or row.role.startswith("app") or row.role in _PLATFORM
+
+
+def _entrance(entry: Entry) -> Node:
+    if entry.state is None:
+        note = "not found" if entry.ingresses is None or entry.ingresses else "no Ingress here"
+        return Node("entrance", "Ingress controller", note, "unknown")
+    return Node("entrance", "Ingress controller", ", ".join(entry.namespaces), entry.state)
+
+
+_STORES = Node("stores", "Database, files", "the app's own TLS", None)
+_REGISTRY = Node("registry", "Image registry", "what a build pushes to", None)
+_API = Node("api", "Kubernetes API", "TLS of its own", None)
+_PORTAL = Node("portal", "Mendix Portal", "HTTPS", None)
+
+
+def _edges(
+    namespace: str,
+    entrance: Node | None,
+    entry: Entry,
+    apps: Sequence[Group],
+    platform: Sequence[Row],
+    seen: Sequence[Wire] | None,
+) -> tuple[list[Edge], list[Node]]:
+    """All edges, and the nodes outside of the mesh that they lead to."""
+    made: list[Edge] = []
+    for group in apps:
+        for node in group.nodes:
+            assert node.row is not None  # noqa: S101 - groups are made of rows
+            if not _is_large(node.row):
+                target = _REGISTRY if node.row.role == "build" else _STORES
+                made.append(_leaving(node, target, "task"))
+                continue
+            if entrance:
+                made.append(_incoming(entrance, node, namespace, entry, seen))
+            made.append(_leaving(node, _STORES, "the app's own connections"))
+    for row in platform:
+        target = _API if row.role == "operator" else _PORTAL
+        what = "custom resources" if row.role == "operator" else "websocket, 443"
+        made.append(_leaving(_node(row), target, what))
+    made += _between(apps, namespace, seen)
+    used = {edge.target.id for edge in made}
+    return made, [node for node in (_STORES, _REGISTRY, _API, _PORTAL) if node.id in used]
+
+
+def _leaving(source: Node, target: Node, what: str) -> Edge:
+    return Edge(source, target, what, "leaves", "no mesh reaches there: TLS is the client's own")
+
+
+def _incoming(
+    entrance: Node, node: Node, namespace: str, entry: Entry, seen: Sequence[Wire] | None
+) -> Edge:
+    """From the ingress controller to an app: as seen, or else as both ends let one conclude."""
+    name = node.row.name if node.row else ""
+    arrived = [
+        wire for wire in seen or ()
+        if (wire.namespace, wire.workload) == (namespace, name)
+        and wire.source_namespace in ("", *entry.namespaces)
+    ]  # fmt: skip
+    how, because = wires.together(arrived)
+    if how == "unknown":
+        how, because = _concluded(entrance, node, looked=seen is not None)
+    return Edge(entrance, node, "HTTP, 8080", how, because)
+
+
+def _concluded(source: Node, target: Node, *, looked: bool) -> tuple[How, str]:
+    ends = [
+        (node.state, "the ingress controller" if node.row is None else node.row.name)
+        for node in (source, target)
+    ]
+    for state, name in ends:
+        if state == "unmeshed":
+            return "plaintext", f"{name} is not in the mesh"
+    for state, name in ends:
+        if state == "partly":
+            return "mixed", f"{name} is in the mesh only in part"
+    for state, name in ends:
+        if state != "meshed":
+            return "unknown", f"whether {name} is in the mesh is not known"
+    if looked:
+        return "unknown", "both ends are in the mesh; nothing was seen on the wire lately"
+    return "unknown", "both ends are in the mesh; nobody has looked at the wire"
+
+
+def _between(apps: Sequence[Group], namespace: str, seen: Sequence[Wire] | None) -> list[Edge]:
+    """From app to app, where that was seen."""
+    nodes = {
+        node.row.name: node
+        for group in apps for node in group.nodes
+        if node.row and node.row.role.startswith("app")
+    }  # fmt: skip
+    pairs: dict[tuple[str, str], list[Wire]] = {}
+    for wire in seen or ():
+        if wire.source_namespace == wire.namespace == namespace and wire.source != wire.workload:
+            pairs.setdefault((wire.source, wire.workload), []).append(wire)
+    return [
+        Edge(nodes[source], nodes[target], "app to app", *wires.together(found))
+        for (source, target), found in sorted(pairs.items())
+        if source in nodes and target in nodes
+    ]
+
+
+# Where everything stands, in units of the drawing: three columns, the namespace in the middle.
+
+WIDTH = 1000
+_LEFT, _MIDDLE, _RIGHT = 0, 290, 800
+_SIDE, _CENTRE = 190, 420
+_TOP, _GAP, _PAD, _HEAD = 34, 16, 12, 32
+_NODE, _CHIP = 52, 44
+
+
+class Box(NamedTuple):
+    """A node or a group, where it stands."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    title: str
+    node: Node | None
+
+    @property
+    def room(self) -> int:
+        """How many letters there is room for."""
+        return (self.width - (50 if self.node and self.node.state else 22)) * 10 // 75
+
+
+class Line(NamedTuple):
+    """An edge, as a curve with a mark on it, and a tip at its end."""
+
+    path: str
+    tip: str
+    x: float
+    y: float
+    edge: Edge
+
+
+class Drawing(NamedTuple):
+    """All shapes of a picture."""
+
+    height: int
+    groups: list[Box]
+    boxes: list[Box]
+    lines: list[Line]
+    #: The namespace's own frame.
+    frame: Box
+
+
+def draw(made: Scene) -> Drawing:
+    """Give everything its place."""
+    groups: list[Box] = []
+    boxes: list[Box] = []
+    y = _TOP
+    for group in [*made.apps, *filter(None, (made.platform, made.others))]:
+        height = _group(group, y, boxes)
+        groups.append(Box(_MIDDLE, y, _CENTRE, height, group.title, None))
+        y += height + _GAP
+    bottom = max(y, _TOP + 150)
+    app_boxes = groups[: len(made.apps)]
+    middle = _centre(app_boxes) if app_boxes else _TOP + 60
+    if made.entrance:
+        boxes.append(Box(_LEFT, round(middle) - 32, _SIDE, 64, "", made.entrance))
+    boxes += _outside(made, groups, middle)
+    bottom = max([bottom, *(box.y + box.height + 2 for box in boxes)])
+    frame = Box(_MIDDLE - 14, 0, _CENTRE + 28, bottom, "", None)
+    places = {box.node.id: box for box in boxes if box.node}
+    holders = {
+        node.id: box
+        for group, box in zip(
+            [*made.apps, *filter(None, (made.platform, made.others))], groups, strict=True
+        )
+        for node in group.nodes
+    }
+    lines = list(_lines(made, places, holders))
+    return Drawing(bottom, groups, boxes, lines, frame)
+
+
+def _centre(boxes: Sequence[Box]) -> float:
+    return (boxes[0].y + boxes[-1].y + boxes[-1].height) / 2
+
+
+def _group(group: Group, top: int, boxes: list[Box]) -> int:
+    """Place the nodes of a group, two in a row, tasks smaller and three; gives its height."""
+    inner = _CENTRE - 2 * _PAD
+    tasks = [node for node in group.nodes if node.row and not _is_large(node.row)]
+    large = [node for node in group.nodes if node not in tasks]
+    y = top + _HEAD
+    for nodes, columns, height in ((large, 2, _NODE), (tasks, 3, _CHIP)):
+        for start in range(0, len(nodes), columns):
+            row = nodes[start : start + columns]
+            across = columns if len(nodes) > 1 or nodes is tasks else 1
+            width = (inner - (across - 1) * _PAD) // across
+            for number, node in enumerate(row):
+                x = _MIDDLE + _PAD + number * (width + _PAD)
+                boxes.append(Box(x, y, width, height, "", node))
+            y += height + _PAD
+    return y - top
+
+
+def _outside(made: Scene, groups: Sequence[Box], middle: float) -> list[Box]:
+    """Place what is outside: beside the apps, and beside Mendix's own."""
+    found: list[Box] = []
+    beside = {"stores": middle - 60, "registry": middle + 20}
+    if made.platform:
+        own = groups[len(made.apps)]
+        beside |= {"api": own.y, "portal": own.y + _CHIP + 8}
+    lowest = 0.0
+    for node in made.outside:
+        y = max(beside.get(node.id, 0.0), lowest, float(_TOP))
+        found.append(Box(_RIGHT, round(y), _SIDE, _CHIP, "", node))
+        lowest = y + _CHIP + 8
+    return found
+
+
+def _lines(made: Scene, places: Mapping[str, Box], holders: Mapping[str, Box]) -> "list[Line]":
+    """One curve for all edges from or to a group that end in the same place: the worst of them."""
+    order: dict[How, int] = {"plaintext": 0, "mixed": 1, "unknown": 2, "mtls": 3, "leaves": 4}
+    merged: dict[tuple[str, str], Edge] = {}
+    ends: dict[tuple[str, str], tuple[Box, Box]] = {}
+    for edge in made.edges:
+        source = holders.get(edge.source.id) or places[edge.source.id]
+        target = holders.get(edge.target.id) or places[edge.target.id]
+        key = (f"{source.x}/{source.y}", f"{target.x}/{target.y}")
+        if key not in merged or order[edge.how] < order[merged[key].how]:
+            merged[key] = edge
+            ends[key] = (source, target)
+    return [_line(*ends[key], edge) for key, edge in merged.items()]
+
+
+def _line(source: Box, target: Box, edge: Edge) -> Line:
+    if source.x == target.x:
+        # From app to app: around the left edge.
+        x, start, end = source.x, source.y + source.height / 2, target.y + target.height / 2
+        path = f"M{x} {start:.0f} C{x - 40} {start:.0f} {x - 40} {end:.0f} {x} {end:.0f}"
+        return Line(path, "", x - 30, (start + end) / 2, edge)
+    x1, y1 = source.x + source.width, source.y + min(source.height / 2, 58)
+    x2, y2 = target.x, target.y + min(target.height / 2, 58)
+    bend = (x2 - x1) / 2
+    path = f"M{x1} {y1:.0f} C{x1 + bend:.0f} {y1:.0f} {x2 - bend:.0f} {y2:.0f} {x2} {y2:.0f}"
+    # Nearer to the end that fans out, where curves are apart.
+    t = 0.7
+    s = 1 - t
+    across = s**3 * x1 + 3 * s * s * t * (x1 + bend) + 3 * s * t * t * (x2 - bend) + t**3 * x2
+    down = s * s * (s + 3 * t) * y1 + t * t * (t + 3 * s) * y2
+    tip = f"m{x2} {y2:.0f}-8-4v8z"
+    return Line(path, tip, round(across, 1), round(down, 1), edge)

@@ -1,0 +1,134 @@
+"""A workload's pods, with what shows whether each is in the mesh."""
+
+import datetime
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from webhook.cluster import evidence
+from webhook.cluster.dashboard import mends
+from webhook.cluster.dashboard.live import Pods
+from webhook.cluster.inventory import BadPod, LivePod, Workload
+from webhook.cluster.judge import ORIGINS, Judge, Judged, Origin, State
+from webhook.policy import checks, mendix
+from webhook.policy.checks import Violation
+from webhook.policy.meshes import Mesh
+from webhook.policy.meshes.ambient import REDIRECTION
+from webhook.policy.workload import Pod
+
+
+class Fact(NamedTuple):
+    """One thing to be seen in a pod, and what it says of the mesh."""
+
+    name: str
+    value: str
+    #: meshed speaks for it, unmeshed against, unknown for neither.
+    state: State
+
+
+class Trouble(NamedTuple):
+    """Something that is wrong in a pod."""
+
+    violation: Violation
+    #: As in `audit`: deny, advise or exempt.
+    level: str
+    mend: str
+    command: str
+
+
+class View(NamedTuple):
+    """A pod."""
+
+    name: str
+    state: State
+    phase: str
+    is_ready: bool
+    created: datetime.datetime | None
+    #: Since when it is outside; empty where it is not.
+    origin: str
+    facts: list[Fact]
+    troubles: list[Trouble]
+    #: Checks that it passes, and all that apply to it.
+    passed: int
+    applied: int
+
+
+def views(found: Pods, workload: Workload, judge: Judge) -> list[View]:
+    """The pods, those that are outside first."""
+    order: dict[State, int] = {"unmeshed": 0, "partly": 1, "unknown": 2, "exempt": 3, "meshed": 4}
+    mesh = judge.mesh(found.enrolled.mesh)
+    made = [
+        _unreadable(pod) if isinstance(pod, BadPod) or judged is None
+        else _view(pod, judged, workload, mesh)
+        for pod, judged in found.pods
+    ]  # fmt: skip
+    return sorted(made, key=lambda one: (order[one.state], one.name))
+
+
+def _unreadable(pod: BadPod | LivePod) -> View:
+    why = pod.why if isinstance(pod, BadPod) else ""
+    violation = evidence.UNREADABLE.violation("", why)
+    trouble = Trouble(violation, violation.level, violation.fix, "")
+    return View(pod.name, "unknown", "", False, None, "", [], [trouble], 0, 0)
+
+
+def _view(pod: LivePod, judged: Judged, workload: Workload, mesh: Mesh) -> View:
+    seen = judged.pod
+    troubles = [_trouble(pod, judged, workload, mesh, violation) for violation in judged.violations]
+    troubles += [
+        Trouble(done.violation, "exempt", done.exemption.reason, "") for done in judged.exempted
+    ]
+    applied = {check.id for check, _ in checks.for_mesh(mesh.name)}
+    broken = {one.violation.check for one in troubles}
+    return View(
+        name=pod.name,
+        state=judged.state,
+        phase=pod.status.phase,
+        is_ready=pod.is_ready,
+        created=pod.metadata.creation_timestamp,
+        origin=ORIGINS.get(judged.origin, ""),
+        facts=list(_facts(pod, seen, mesh)) if seen else [],
+        troubles=sorted(troubles, key=lambda one: (one.level != "deny", one.violation.check)),
+        passed=len(applied - broken),
+        applied=len(applied),
+    )
+
+
+def _trouble(
+    pod: LivePod, judged: Judged, workload: Workload, mesh: Mesh, violation: Violation
+) -> Trouble:
+    origin: Origin = judged.origin if violation in judged.refused else ""
+    subject = mends.Subject(
+        workload.namespace, mesh.name, workload.kind, workload.name, judged.role, pod.name
+    )
+    mend = violation.fix
+    if origin == "before-enrolment" and violation.check == "proxy-missing":
+        mend = "restart it"
+    command = mends.command(subject, violation.check, violation.level, origin)
+    return Trouble(violation, violation.level, mend, command)
+
+
+def _facts(pod: LivePod, seen: Pod, mesh: Mesh) -> Iterator[Fact]:
+    """What a person would look for: the opt-in, the proxy, its image, and whether it works."""
+    if mesh.name == "unknown":
+        return
+    wants = [f"{want.key}: {want.value}" for want in mesh.opt_in(seen, task=mendix.is_task(seen))]
+    if out := [spot.field for spot in mesh.opt_outs(seen)]:
+        yield Fact("Opt-in", f"asks to stay outside: {', '.join(out)}", "unmeshed")
+    elif wants:
+        yield Fact("Opt-in", f"lacks {', '.join(wants)}", "unmeshed")
+    else:
+        yield Fact("Opt-in", "asks to join", "meshed")
+    if not mesh.proxy_name:
+        told = seen.annotations.get(REDIRECTION, "")
+        state: State = "meshed" if told == "enabled" else "unmeshed"
+        yield Fact("Redirection", told or "not noted by the node's agent", state)
+        return
+    if seen.proxy is None:
+        yield Fact("Proxy", f"has no container {mesh.proxy_name}", "unmeshed")
+        return
+    kind = "native sidecar" if seen.proxy.kind == "initContainers" else "container"
+    yield Fact("Proxy", f"{seen.proxy.name}, {kind}", "meshed")
+    yield Fact("Image", seen.proxy.container.image or "none", "unknown")
+    status = pod.container(seen.proxy.name)
+    ready = status is not None and status.ready
+    yield Fact("Proxy ready", "yes" if ready else "no", "meshed" if ready else "unmeshed")
