@@ -122,7 +122,7 @@ def _node(row: Row) -> Node:
     total = sum(row.pods.values())
     note = f"{row.pods.get('meshed', 0)} of {total}"
     if not row.role:
-        note = f"{row.kind}, {note}"
+        note = f"{row.kind} {note}"
     elif _is_large(row):
         note += " meshed"
     return Node(f"{row.kind}/{row.name}", row.role or row.name, note, row.state, row)
@@ -141,7 +141,7 @@ def _entrance(entry: Entry) -> Node:
 
 
 _STORES = Node("stores", "Database, files", "the app's own TLS", None)
-_REGISTRY = Node("registry", "Image registry", "what a build pushes to", None)
+_REGISTRY = Node("registry", "Image registry", "where builds push", None)
 _API = Node("api", "Kubernetes API", "TLS of its own", None)
 _PORTAL = Node("portal", "Mendix Portal", "HTTPS", None)
 
