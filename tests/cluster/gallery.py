@@ -6,6 +6,7 @@ Linkerd's injector and the Mendix Operator are the stand-ins.
 """
 
 import contextlib
+import time
 from collections.abc import Callable
 
 from tests.cluster.api import Json, Refused, wait_for
@@ -70,6 +71,8 @@ def populate(cluster: MeshCluster, pause: Callable[[], None] = lambda: None) -> 
     api.create(manifests.operator_deployment(CRM))
     api.create(manifests.agent_deployment(CRM))
     _app(cluster, CRM, "crm", replicas=2)
+    # What is made in the second of the enrolment counts as older.
+    time.sleep(1.1)
     api.create(pod(TEST, "shop-debug", hostNetwork=True))
     _await(cluster, CRM, 4)
     _await(cluster, TEST, 2)

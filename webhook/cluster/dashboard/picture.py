@@ -120,8 +120,11 @@ def _order(row: Row) -> tuple[int, str]:
 
 def _node(row: Row) -> Node:
     total = sum(row.pods.values())
-    counted = f"{row.pods.get('meshed', 0)} of {total}{' meshed' if _is_large(row) else ''}"
-    note = counted if row.role else f"{row.kind}, {counted}"
+    note = f"{row.pods.get('meshed', 0)} of {total}"
+    if not row.role:
+        note = f"{row.kind} {note}"
+    elif _is_large(row):
+        note += " meshed"
     return Node(f"{row.kind}/{row.name}", row.role or row.name, note, row.state, row)
 
 
@@ -138,7 +141,7 @@ def _entrance(entry: Entry) -> Node:
 
 
 _STORES = Node("stores", "Database, files", "the app's own TLS", None)
-_REGISTRY = Node("registry", "Image registry", "what a build pushes to", None)
+_REGISTRY = Node("registry", "Image registry", "where builds push", None)
 _API = Node("api", "Kubernetes API", "TLS of its own", None)
 _PORTAL = Node("portal", "Mendix Portal", "HTTPS", None)
 
@@ -233,7 +236,7 @@ def _between(apps: Sequence[Group], namespace: str, seen: Sequence[Wire] | None)
 
 WIDTH = 1000
 _LEFT, _MIDDLE, _RIGHT = 0, 290, 800
-_SIDE, _CENTRE = 190, 420
+_SIDE, _CENTRE = 200, 420
 _TOP, _GAP, _PAD, _HEAD = 34, 16, 12, 32
 _NODE, _CHIP = 52, 44
 
@@ -251,7 +254,7 @@ class Box(NamedTuple):
     @property
     def room(self) -> int:
         """How many letters there is room for."""
-        return (self.width - (50 if self.node and self.node.state else 22)) * 10 // 75
+        return (self.width - (50 if self.node and self.node.state else 22)) * 10 // 82
 
 
 class Line(NamedTuple):
