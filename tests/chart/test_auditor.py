@@ -169,7 +169,7 @@ def test_every_rule_says_what_it_is_for() -> None:
         assert explained == groups
 
 
-@pytest.mark.parametrize("only", ["", "events", "fullDoctor", "reports"])
+@pytest.mark.parametrize("only", ["", "dashboard", "events", "fullDoctor", "reports"])
 def test_the_docs_list_each_right_and_what_it_is_for(only: str) -> None:
     text = (DOCS / "day-2.md").read_text().partition("### What the auditor may do")[2]
     listed = set()
@@ -178,10 +178,11 @@ def test_the_docs_list_each_right_and_what_it_is_for(only: str) -> None:
         assert why
         if value == (f"auditor.{only}" if only else ""):
             listed |= {(where, verb) for verb in verbs.split(", ")}
-    off = dict.fromkeys(("events", "fullDoctor", "reports"), False)
+    off = dict.fromkeys(("dashboard", "events", "fullDoctor", "reports"), False)
 
     def given(values: dict[str, bool]) -> set[tuple[str, str]]:
-        roles = helm.render({"auditor": values}).of_kind("ClusterRole")
+        auditor = {**values, "dashboard": {"enabled": values["dashboard"]}}
+        roles = helm.render({"auditor": auditor}).of_kind("ClusterRole")
         return {
             (f"{resource}/{name}" if name else resource, verb)
             for role in roles

@@ -57,7 +57,7 @@ def cluster(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_commands_are_completed() -> None:
-    assert bash("mendix-mesh d") == ["discover", "doctor"]
+    assert bash("mendix-mesh d") == ["dashboard", "discover", "doctor"]
 
 
 def test_options_and_their_values_are_completed() -> None:
