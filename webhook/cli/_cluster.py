@@ -1,8 +1,10 @@
 """What the commands that talk to a cluster share: their options, and the connection."""
 
+import datetime
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -10,7 +12,7 @@ import click
 from webhook.cli import _complete
 from webhook.cli._errors import BadInputError
 from webhook.cli._names import namespace_name
-from webhook.cli._settings import parse_settings
+from webhook.cli._settings import parse_settings, read_settings
 from webhook.cluster.connection import Cluster, ClusterError, RefusedError, path
 from webhook.cluster.scope import ScopeError
 from webhook.policy.settings import Settings
@@ -44,15 +46,39 @@ def namespaces_option(command: _F) -> _F:
     )(command)  # fmt: skip
 
 
+def settings_options(command: _F) -> _F:
+    """Add --settings and --release-namespace; `cluster_settings` takes what they say."""
+    for option in (
+        click.option(
+            "--release-namespace", default="mendix-mesh", show_default=True, metavar="NAME",
+            shell_complete=_complete.namespaces, help="Where mendix-mesh is installed.",
+        ),
+        click.option(
+            "--settings", type=click.Path(dir_okay=False, path_type=Path),
+            help="Settings file; else those of the release.",
+        ),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
 def _names(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(namespace_name(ctx, param, name) for name in given))
 
 
-def cluster_settings(cluster: Cluster, namespace: str) -> Settings:
-    """The settings of the release in a namespace; with a warning the defaults where there is none.
+def cluster_settings(cluster: Cluster, namespace: str, given: Path | None = None) -> Settings:
+    """The settings in a given file, else of the release in a namespace, else the defaults.
 
-    Raises `ClusterError`; what can't be used ends the command with exit code 2.
+    Warns of the defaults, and of exemptions that ran out. Raises `ClusterError`; what can't be used
+    ends the command with exit code 2.
     """
+    found = read_settings(given) if given else _of_release(cluster, namespace)
+    for line in found.lapsed(datetime.date.today()):
+        click.echo(f"Warning: {line}", err=True)
+    return found
+
+
+def _of_release(cluster: Cluster, namespace: str) -> Settings:
     why = "there is none"
     try:
         found = cluster.find(path("v1", "configmaps", namespace, _CONFIG_MAP))

@@ -3,7 +3,6 @@
 With `--watch` it goes on for ever: that is the auditor (webhook.cli._watching).
 """
 
-import datetime
 import itertools
 from collections import Counter
 from collections.abc import Sequence
@@ -12,17 +11,17 @@ from typing import Any
 
 import click
 
-from webhook.cli import _ci, _complete, _traffic
+from webhook.cli import _ci, _traffic
 from webhook.cli._cluster import (
     cluster_options,
     cluster_settings,
     connect,
     namespaces_option,
+    settings_options,
     told_in_one_line,
 )
 from webhook.cli._output import FORMATS, Printer, Styled
 from webhook.cli._progress import bar
-from webhook.cli._settings import read_settings
 from webhook.cli._watch_options import server_options, watch_options
 from webhook.cluster import reports
 from webhook.cluster.audit import Audited, Auditor, Finding, Report, Row
@@ -64,14 +63,7 @@ from webhook.policy.strictness import CLIENT_PLAINTEXT, Accepts
     "--mesh", type=click.Choice(MESHES),
     help="What namespaces that are not enrolled are judged by; else their own marks, else linkerd.",
 )  # fmt: skip
-@click.option(
-    "--settings", type=click.Path(dir_okay=False, path_type=Path),
-    help="Settings file; else those of the release.",
-)  # fmt: skip
-@click.option(
-    "--release-namespace", default="mendix-mesh", show_default=True, metavar="NAME",
-    shell_complete=_complete.namespaces, help="Where mendix-mesh is installed.",
-)  # fmt: skip
+@settings_options
 @click.option(
     "--write-reports", "write", is_flag=True,
     help="Write a PolicyReport (or OpenReports' Report) in each namespace.",
@@ -117,9 +109,7 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
         raise click.UsageError("--watch has no -l and no -o")
     cluster = connect(kubeconfig, context)
     with told_in_one_line():
-        read = read_settings(settings) if settings else cluster_settings(cluster, release_namespace)
-        for line in read.lapsed(datetime.date.today()):
-            click.echo(f"Warning: {line}", err=True)
+        read = cluster_settings(cluster, release_namespace, settings)
         if server:
             # A server costs as much time to load as an audit takes.
             from webhook.cli._watching import watch  # noqa: PLC0415

@@ -15,10 +15,10 @@ from webhook.cli._cluster import (
     cluster_settings,
     connect,
     namespaces_option,
+    settings_options,
     told_in_one_line,
 )
 from webhook.cli._errors import BadInputError
-from webhook.cli._settings import read_settings
 from webhook.cli._traffic import prometheus_options, reach
 from webhook.cluster.connection import Cluster
 from webhook.policy.labels import MESHES
@@ -51,14 +51,7 @@ _LOOPBACK = ("127.", "[::1]", "localhost:")
     "--mesh", type=click.Choice(MESHES),
     help="What namespaces that are not enrolled are judged by; else their own marks, else linkerd.",
 )  # fmt: skip
-@click.option(
-    "--settings", type=click.Path(dir_okay=False, path_type=Path),
-    help="Settings file; else those of the release.",
-)  # fmt: skip
-@click.option(
-    "--release-namespace", default="mendix-mesh", show_default=True, metavar="NAME",
-    help="Where mendix-mesh is installed.",
-)  # fmt: skip
+@settings_options
 @prometheus_options
 @click.option(
     "--interval", type=click.FloatRange(min=5), default=60.0, show_default=True, metavar="SECONDS",
@@ -108,7 +101,7 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
     metrics = reach(prometheus, token_file, ca_file, patience)
     cluster = connect(kubeconfig, context)
     with told_in_one_line():
-        read = read_settings(settings) if settings else cluster_settings(cluster, release_namespace)
+        read = cluster_settings(cluster, release_namespace, settings)
     # A server costs as much time to load as an audit takes.
     from webhook.cluster.sweeper import Options  # noqa: PLC0415
 

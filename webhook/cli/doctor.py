@@ -5,17 +5,16 @@ from pathlib import Path
 
 import click
 
-from webhook.cli import _complete
 from webhook.cli._cluster import (
     ask,
     cluster_options,
     cluster_settings,
     connect,
     namespaces_option,
+    settings_options,
     told_in_one_line,
 )
 from webhook.cli._output import FORMATS, Printer
-from webhook.cli._settings import read_settings
 from webhook.cluster.connection import Cluster, RefusedError
 from webhook.cluster.doctor import Diagnosis, Examined, Fix, apply, examine, fixes
 from webhook.cluster.enrolment import Enrolment
@@ -37,14 +36,7 @@ from webhook.cluster.look import Look, places
     namespace to look at.""",
 )
 @namespaces_option
-@click.option(
-    "--settings", type=click.Path(dir_okay=False, path_type=Path),
-    help="Settings file; else those of the release.",
-)  # fmt: skip
-@click.option(
-    "--release-namespace", default="mendix-mesh", show_default=True, metavar="NAME",
-    shell_complete=_complete.namespaces, help="Where mendix-mesh is installed.",
-)  # fmt: skip
+@settings_options
 @click.option("--fix", is_flag=True, help="Mend what is safe and ours, then look again.")
 @click.option("--dry-run", is_flag=True, help="With --fix: ask the API server, change nothing.")
 @click.option("-y", "--yes", is_flag=True, help="With --fix: do not ask.")
@@ -70,7 +62,7 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
         raise click.UsageError("--dry-run and --yes belong to --fix")
     cluster = connect(kubeconfig, context)
     with told_in_one_line():
-        read = read_settings(settings) if settings else cluster_settings(cluster, release_namespace)
+        read = cluster_settings(cluster, release_namespace, settings)
         enrolment = Enrolment.read(cluster)
         if enrolment.unread:
             click.echo(f"Warning: enrolment is told by labels alone: {enrolment.unread}", err=True)

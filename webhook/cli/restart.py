@@ -1,6 +1,5 @@
 """`mendix-mesh restart`: rolls what is outside its mesh, and only that."""
 
-import datetime
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,13 +15,13 @@ from webhook.cli._cluster import (
     cluster_settings,
     connect,
     namespaces_option,
+    settings_options,
     told_in_one_line,
 )
 from webhook.cli._errors import BadInputError
 from webhook.cli._names import workload_names
 from webhook.cli._output import FORMATS, Printer, Styled
 from webhook.cli._progress import bar
-from webhook.cli._settings import read_settings
 from webhook.cluster.audit import Target, target
 from webhook.cluster.connection import RefusedError
 from webhook.cluster.enrolment import Enrolment
@@ -98,14 +97,7 @@ class Report(msgspec.Struct, kw_only=True):
 )  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Print the plan, change nothing.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-@click.option(
-    "--settings", type=click.Path(dir_okay=False, path_type=Path),
-    help="Settings file; else those of the release.",
-)  # fmt: skip
-@click.option(
-    "--release-namespace", default="mendix-mesh", show_default=True, metavar="NAME",
-    shell_complete=_complete.namespaces, help="Where mendix-mesh is installed.",
-)  # fmt: skip
+@settings_options
 @cluster_options
 @click.option("-o", "--output", type=click.Choice(FORMATS), default="table", show_default=True)
 def COMMAND(  # noqa: N802 - the name by which commands are found
@@ -134,9 +126,7 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
         raise click.UsageError("give -n, or --enrolled for every namespace that is enrolled")
     cluster = connect(kubeconfig, context)
     with told_in_one_line():
-        read = read_settings(settings) if settings else cluster_settings(cluster, release_namespace)
-        for line in read.lapsed(datetime.date.today()):
-            click.echo(f"Warning: {line}", err=True)
+        read = cluster_settings(cluster, release_namespace, settings)
         inventory, judge = Inventory(cluster), Judge(read)
         targets = _targets(inventory, Enrolment.read(cluster), namespaces)
         planner = Planner(cluster, inventory, judge)
