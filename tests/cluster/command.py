@@ -123,20 +123,24 @@ def as_account(
 def _await_rights(api: Api, account: str, roles: Sequence[Json]) -> None:
     """Wait until the API server goes by these ClusterRoles, which it learns of a moment later."""
     for rule in (rule for role in roles for rule in role.get("rules", ())):
-        resource, _, part = rule["resources"][0].partition("/")
-        attributes = {
-            "group": rule["apiGroups"][0],
-            "resource": resource,
-            "subresource": part,
-            "verb": rule["verbs"][0],
-            "name": rule.get("resourceNames", [""])[0],
-        }
+        if "nonResourceURLs" in rule:
+            asked = {"nonResourceAttributes": {"path": rule["nonResourceURLs"][0],
+                                               "verb": rule["verbs"][0]}}  # fmt: skip
+        else:
+            resource, _, part = rule["resources"][0].partition("/")
+            attributes = {
+                "group": rule["apiGroups"][0],
+                "resource": resource,
+                "subresource": part,
+                "verb": rule["verbs"][0],
+                "name": rule.get("resourceNames", [""])[0],
+            }
+            asked = {"resourceAttributes": attributes}
         review = {
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SubjectAccessReview",
             "metadata": {},
-            "spec": {"user": f"system:serviceaccount:{NAMESPACE}:{account}",
-                     "resourceAttributes": attributes},
+            "spec": {"user": f"system:serviceaccount:{NAMESPACE}:{account}", **asked},
         }  # fmt: skip
 
         def allowed(review: Json = review) -> bool:

@@ -1,0 +1,38 @@
+"""Every test, in two halves side by side: those of the cluster wait most of their time.
+
+What the second half says is held back, and follows when the first is done. The exit code is 1 where
+either failed.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+
+_PYTEST = (sys.executable, "-m", "pytest")
+_CLUSTER, _OTHERS = ("tests/cluster",), ("tests", "--ignore=tests/cluster")
+
+
+def main() -> int:
+    """Run both; gives the exit code."""
+    # Whoever ends us ends both, as Ctrl-C does: they clear up what they started.
+    signal.signal(signal.SIGTERM, lambda *_: os.killpg(0, signal.SIGINT))
+    with tempfile.TemporaryFile("w+", errors="replace") as held:
+        print("Half of them, on the cluster:", flush=True)
+        with subprocess.Popen([*_PYTEST, *_OTHERS], stdout=held, stderr=held) as others:
+            try:
+                first = subprocess.run([*_PYTEST, *_CLUSTER], check=False).returncode
+                print("And the other half, which ran beside it:", flush=True)
+                second = others.wait()
+            except KeyboardInterrupt:
+                # Both were told by the terminal; they say what they did until now.
+                first, second = 130, others.wait()
+        held.seek(0)
+        for line in held:
+            sys.stdout.write(line)
+    return int(bool(first or second))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
