@@ -21,6 +21,7 @@ from tests.cluster.browser import DESK, PHONE, Reader, chromium
 from tests.cluster.gallery import APPS, CRM, INGRESS, TEST
 from tests.cluster.mesh import MeshCluster
 from tests.cluster.workloads import pod
+from webhook.cluster.doctor.ingress_host_network import SELECTOR as CONTROLLERS
 
 SHOP = f"/workload?namespace={APPS}&kind=Deployment&name=shop-master"
 PAGES = (
@@ -33,10 +34,22 @@ NAMED = tuple(part for name in (APPS, TEST, CRM) for part in ("-n", name))
 
 @pytest.fixture(scope="module")
 def populated(mesh_cluster: MeshCluster) -> Iterator[MeshCluster]:
-    """The cluster with something of everything."""
+    """The cluster with something of everything, and one ingress controller."""
+    _without_other_controllers(mesh_cluster)
     gallery.populate(mesh_cluster)
     yield mesh_cluster
     gallery.unlabel(mesh_cluster)
+
+
+def _without_other_controllers(cluster: MeshCluster) -> None:
+    """Remove what other tests left: whatever may come in from outside is in the picture."""
+    api = cluster.api
+    for where in {one["metadata"]["namespace"] for one in api.list("Pod", labels=CONTROLLERS)}:
+        for kind in ("Deployment", "DaemonSet", "Pod"):
+            for one in api.list(kind, where):
+                api.delete(kind, one["metadata"]["name"], where, grace=0)
+    gone = "other ingress controllers to be gone"
+    wait_for(lambda: not api.list("Pod", labels=CONTROLLERS), seconds=60, why=gone)
 
 
 @pytest.fixture(scope="module")
