@@ -26,7 +26,7 @@ demo: $(READY) ## A real API server meshing and refusing Mendix pods (KEEP=1, DA
 demo-install: $(READY) ## The guides' commands on a real API server: install, refuse, upgrade, uninstall
 	@$(BIN)/python -m tests.cluster.demo_install
 
-test: $(READY) ## Every test, on a real API server and real nodes (about 17 min; first time some 18 more to build it)
+test: $(READY) ## Every test, on a real API server and real nodes (about 20 min; first time some 18 more to build it)
 	@echo "Running every test; the first run builds the test cluster's programs (about 18 minutes on 2 cores)."
 	@$(BIN)/python -m tests
 

@@ -3,6 +3,7 @@
 Istio's CRDs are its own; Linkerd's are a stand-in.
 """
 
+import contextlib
 from collections.abc import Iterator
 
 import pytest
@@ -37,14 +38,15 @@ def cluster(mesh_cluster: MeshCluster, istio_crds: None, linkerd_crds: None) -> 
     """A cluster without the operators that other tests left: each may be a Global Operator."""
     api = mesh_cluster.api
 
-    def left() -> list[Json]:
-        kinds = ("Deployment", "Pod")
-        return [one for kind in kinds for one in api.list(kind)
-                if one["metadata"]["name"].startswith("mendix-operator")]  # fmt: skip
+    def left(kind: str) -> list[Json]:
+        found = [one["metadata"] for one in api.list(kind)]
+        return [meta for meta in found if meta["name"].startswith("mendix-operator")]
 
-    for one in left():
-        api.delete("Deployment", "mendix-operator", one["metadata"]["namespace"])
-    wait_for(lambda: not left(), seconds=60, why="operators of other tests to be gone")
+    for kind in ("Deployment", "Pod"):
+        for meta in left(kind):
+            with contextlib.suppress(Refused):  # it may be gone with the other
+                api.delete(kind, meta["name"], meta["namespace"], grace=0)
+    wait_for(lambda: not left("Pod"), seconds=60, why="operators of other tests to be gone")
     return mesh_cluster
 
 
