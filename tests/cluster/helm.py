@@ -99,6 +99,9 @@ class Release:
         arguments += ["--values", str(base), "--values", "-"]
         if wait:
             arguments += ["--wait", "--timeout=60s"]
+        if verb == "upgrade":
+            # Tests break what is installed and put it back by hand, which makes it theirs.
+            arguments.append("--force-conflicts")
         self._plane.helm(*arguments, input=json.dumps(values or {}))
 
 
