@@ -9,11 +9,10 @@ import msgspec
 from cryptography import x509
 
 from webhook.cluster import certificates, probe, webhooks
-from webhook.cluster.audit import RUNNING
 from webhook.cluster.connection import Cluster, Json, RefusedError, path
 from webhook.cluster.currency import Proxy, proxy_of
 from webhook.cluster.enrolment import Enrolled, Enrolment
-from webhook.cluster.inventory import BadPod, Inventory, LivePod, Namespace
+from webhook.cluster.inventory import Inventory, LivePod, Namespace
 from webhook.cluster.judge import Judge, is_outside
 from webhook.cluster.probe import Probe
 from webhook.cluster.scope import ScopeError, missing
@@ -22,9 +21,7 @@ from webhook.cluster.webhooks import INJECTORS, OURS, Entry, Service
 from webhook.policy import meshes
 from webhook.policy.meshes import Mesh
 from webhook.policy.objects import Object
-from webhook.policy.request import Request
 from webhook.policy.settings import Settings
-from webhook.policy.workload import pod_of
 
 _ADMISSION = "admissionregistration.k8s.io/v1"
 
@@ -223,8 +220,16 @@ class Look:
 
     def strictness(self, place: Place) -> Strictness:
         """Whether plaintext gets into a namespace, by its policy objects and running pods."""
+        return self._running(place)[0]
 
-        def read() -> Strictness:
+    def proxies(self, place: Place) -> Mapping[Proxy, list[str]]:
+        """The proxies of a namespace's pods, each with the names of the pods that have it."""
+        return self._running(place)[1]
+
+    def _running(self, place: Place) -> tuple[Strictness, Mapping[Proxy, list[str]]]:
+        """What a namespace's running pods show; they are listed once."""
+
+        def read() -> tuple[Strictness, Mapping[Proxy, list[str]]]:
             enrolled = place.enrolled or Enrolled(place.mesh.name, "enforce", False, None)
             assessment = self._policies.of(
                 place.name,
@@ -232,30 +237,19 @@ class Look:
                 annotations=place.namespace.annotations,
                 enrolled=place.enrolled is not None,
             )
+            proxies: dict[Proxy, list[str]] = {}
             for pod in self._inventory.pods(place.name):
-                if not isinstance(pod, BadPod) and not pod.has_ended and not pod.is_leaving:
-                    judged = self._judge.judge(pod, enrolled)
-                    outside = is_outside(judged, place.mesh)
-                    assessment.add(pod.name, assessment.read(pod), outside=outside)
-            return assessment.finished()
+                if not isinstance(pod, LivePod) or pod.has_ended or pod.is_leaving:
+                    continue
+                judged = self._judge.judge(pod, enrolled)
+                outside = is_outside(judged, place.mesh)
+                assessment.add(pod.name, assessment.read(pod), outside=outside)
+                proxy = proxy_of(judged.pod) if judged.pod else None
+                if proxy:
+                    proxies.setdefault(proxy, []).append(pod.name)
+            return assessment.finished(), proxies
 
-        return self._once(("strictness", place.name), read)
-
-    def proxies(self, place: Place) -> Mapping[Proxy, list[str]]:
-        """The proxies of a namespace's pods, each with the names of the pods that have it."""
-
-        def read() -> dict[Proxy, list[str]]:
-            found: dict[Proxy, list[str]] = {}
-            request = Request(namespace=place.name, stored=True)
-            for pod in Inventory(self._cluster).pods(place.name, fields=RUNNING):
-                if isinstance(pod, LivePod) and not pod.is_leaving:
-                    seen = pod_of(pod, place.mesh, request, final=True)
-                    proxy = proxy_of(seen) if seen else None
-                    if proxy:
-                        found.setdefault(proxy, []).append(pod.name)
-            return found
-
-        return self._once(("proxies", place.name), read)
+        return self._once(("running", place.name), read)
 
     def control_plane(self, mesh: str) -> str:
         """The namespace of a mesh's control plane."""
