@@ -31,6 +31,9 @@ def main() -> int:
         held.seek(0)
         for line in held:
             sys.stdout.write(line)
+    # The first half's own words are far above.
+    said = ("passed" if not code else f"failed (exit code {code})" for code in (first, second))
+    print("On the cluster: {}. The other half: {}.".format(*said))
     return int(bool(first or second))
 
 

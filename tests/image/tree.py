@@ -1,7 +1,8 @@
 """Build the image's file tree by the Dockerfile's own steps, without a container engine.
 
-Needs root, for chroot. A stage whose inputs did not change is taken from the cache. `RUN` has no
-network: the wheels that the lock files name are fetched before, and pip is pointed at them.
+Needs root, for chroot. A stage whose inputs did not change, the stand-in for its base among them,
+is taken from the cache. `RUN` has no network: the wheels that the lock files name are fetched
+before, and pip is pointed at them.
 """
 
 import hashlib
@@ -109,10 +110,16 @@ def build(target: Path, *, cached: bool = True, name: str = "Dockerfile") -> Ima
     """Build the image into a folder that does not exist yet. Raises ImageError."""
     if os.geteuid():
         raise ImageError("building the image's tree needs root, for chroot")
-    builder = _Builder(target, wheels(), cached=cached)
+    fetched = wheels()
     stages = read(ROOT / name)
-    for stage in stages:
-        builder.build(stage, last=stage is stages[-1])
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".base-") as folder:
+        base = Path(folder) / "tree"
+        base.mkdir()
+        standin.make(base)
+        builder = _Builder(target, fetched, base, cached=cached)
+        for stage in stages:
+            builder.build(stage, last=stage is stages[-1])
     return Image(target, stages[-1])
 
 
@@ -120,9 +127,17 @@ def build(target: Path, *, cached: bool = True, name: str = "Dockerfile") -> Ima
 class _Builder:
     target: Path
     wheels: Path
+    base: Path  # what stands in for every image that a stage begins with
     cached: bool
     trees: dict[str, Path] = field(default_factory=dict)  # by the stage's name
     keys: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # Of all of it: this machine's programs and libraries change while its Python stays.
+        key = hashlib.sha256(Path(__file__).read_bytes())
+        for inner, found in sorted(contents(self.base).items()):
+            key.update(f"{inner} {found}\n".encode())
+        self._base_key = key.hexdigest()
 
     def build(self, stage: Stage, *, last: bool) -> None:
         key = self._key(stage)
@@ -151,7 +166,7 @@ class _Builder:
 
     def _key(self, stage: Stage) -> str:
         """Digest what the stage is made of: its base, its steps, and what they copy."""
-        key = hashlib.sha256(self.keys.get(stage.base, _standin_key(stage.base)).encode())
+        key = hashlib.sha256(self.keys.get(stage.base, self._base_key).encode())
         for step in stage.steps:
             key.update(repr(step).encode())
             if step.instruction == "COPY":
@@ -160,12 +175,10 @@ class _Builder:
         return key.hexdigest()
 
     def _begin(self, stage: Stage, tree: Path) -> None:
-        if stage.base in self.trees:
-            _cp(self.trees[stage.base], tree)
-            return
-        tree.mkdir()
-        if stage.base != "scratch":
-            standin.make(tree)
+        if stage.base == "scratch":
+            tree.mkdir()
+        else:
+            _cp(self.trees.get(stage.base, self.base), tree)
 
     def _run(self, tree: Path, step: Step) -> None:
         environment = {
@@ -230,6 +243,21 @@ def _context(source: str) -> Iterator[Path]:
             raise ImageError(f"COPY {source}: not in the build context; see .dockerignore")
 
 
+def contents(root: Path) -> dict[str, tuple[str, int, int, str]]:
+    """Return for each path below a folder its mode, owner, group, and its digest or target."""
+    found = {}
+    for path in root.rglob("*"):
+        status = path.lstat()
+        content = ""
+        if path.is_symlink():
+            content = str(path.readlink())
+        elif path.is_file():
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+        inner = str(path.relative_to(root))
+        found[inner] = (oct(status.st_mode), status.st_uid, status.st_gid, content)
+    return found
+
+
 def ignored(path: Path) -> bool:
     """Say whether .dockerignore keeps a path out of the build context: the last match decides."""
     out = False
@@ -258,12 +286,6 @@ def _digest(sources: list[str]) -> bytes:
         for file in _context(source):
             key.update(f"{file}\n".encode() + hashlib.sha256((ROOT / file).read_bytes()).digest())
     return key.digest()
-
-
-def _standin_key(base: str) -> str:
-    """Digest what the stand-in for the base image is made of: this Python, and its recipe."""
-    recipe = Path(standin.__file__).read_text() + Path(__file__).read_text()
-    return hashlib.sha256(f"{base} {sys.version} {sys.base_prefix} {recipe}".encode()).hexdigest()
 
 
 def _cp(source: Path, target: Path) -> None:
