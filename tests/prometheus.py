@@ -4,7 +4,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +30,21 @@ class Server(NamedTuple):
         assert answer["status"] == "success", f"{answer.get('error')}: {query}"
         return answer["data"]
 
+    def wait_for_scrapes(self, seconds: float) -> None:
+        """Wait until so much more has been scraped, however slow the machine is."""
+        query = 'count_over_time(up{job="proxies"}[1h])'
+
+        def number() -> float:
+            found = self.get("query", query=query)["result"]
+            return float(found[0]["value"][1]) if found else 0
+
+        wanted = number() + seconds / SCRAPE + 1
+        for _ in range(600):
+            if number() >= wanted:
+                return
+            time.sleep(0.1)
+        raise TimeoutError("prometheus does not scrape")
+
 
 def program(name: str) -> str:
     """Where a program of the package is; without it the test is not run."""
@@ -48,8 +63,8 @@ def promtool(*arguments: str | Path) -> str:
 
 
 @contextmanager
-def serving(folder: Path, *, scraped: str = "", recorded: str = "") -> Iterator[Server]:
-    """Run Prometheus until the block ends: scraping an address, or over recorded OpenMetrics."""
+def serving(folder: Path, *, scraped: Sequence[str] = (), recorded: str = "") -> Iterator[Server]:
+    """Run Prometheus until the block ends: scraping URLs, or over recorded OpenMetrics."""
     data = folder / "data"
     if recorded:
         (folder / "recorded.txt").write_text(recorded)
@@ -70,14 +85,18 @@ def serving(folder: Path, *, scraped: str = "", recorded: str = "") -> Iterator[
         process.stop()
 
 
-def _configuration(scraped: str) -> dict[str, Any]:
+def _configuration(scraped: Sequence[str]) -> dict[str, Any]:
+    parts = [one.partition("://") for one in scraped]
     job = {
         "job_name": "proxies",
         "scrape_interval": f"{int(SCRAPE * 1000)}ms",
         "scrape_timeout": f"{int(SCRAPE * 1000)}ms",
         # The series bring the labels that a mesh's scrape configuration gives them.
         "honor_labels": True,
-        "static_configs": [{"targets": [scraped]}],
+        "static_configs": [
+            {"targets": [address], "labels": {"__scheme__": scheme}} for scheme, _, address in parts
+        ],
+        "tls_config": {"insecure_skip_verify": True},
     }
     return {"scrape_configs": [job] if scraped else []}
 

@@ -1,5 +1,6 @@
 """`make screenshots`: the dashboard's pictures in docs/img, anew, from a real API server."""
 
+import contextlib
 import struct
 import sys
 import tempfile
@@ -10,11 +11,14 @@ from pathlib import Path
 import httpx
 from rich.console import Console
 
+from tests import prometheus
 from tests.cluster import build, dashboard, gallery, mesh, netns
 from tests.cluster.api import wait_for
 from tests.cluster.browser import PHONE, Reader, chromium
-from tests.cluster.gallery import APPS, CRM, TEST
+from tests.cluster.gallery import APPS, CRM, INGRESS, TEST
 from tests.cluster.plane import ControlPlane
+from tests.standins import mesh_metrics
+from tests.standins.mesh_metrics import Exporter, linkerd_identity, linkerd_inbound
 
 FOLDER = Path(__file__).parents[2] / "docs" / "img"
 PAGES = {
@@ -27,7 +31,7 @@ PAGES = {
 }
 #: Of each page, in pixels; and the most bytes of a picture.
 SIZE = (1120, 840)
-MOST = 150_000
+MOST = 160_000
 
 
 def main() -> None:
@@ -39,10 +43,16 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="mendix-mesh-screenshots-") as folder,
         ControlPlane(Path(folder), binaries) as plane,
         mesh.installed(plane) as cluster,
+        contextlib.ExitStack() as stack,
     ):
         named = [part for name in (APPS, TEST, CRM) for part in ("-n", name)]
         log = Path(folder) / "dashboard.log"
-        options = (*named, "--interval", "5")
+        exporter = stack.enter_context(mesh_metrics.serving(_traffic()))
+        servers = [f"https://{one}" for one in cluster.kubelet.addresses()]
+        metrics = stack.enter_context(
+            prometheus.serving(Path(folder), scraped=[exporter.url, *servers])
+        )
+        options = (*named, "--interval", "5", "--prometheus", metrics.url)
         with dashboard.running(plane.kubeconfig, log, *options, waits=False) as url:
             gallery.populate(cluster, lambda: time.sleep(12))  # for the history
             wait_for(
@@ -55,6 +65,18 @@ def main() -> None:
             )
             time.sleep(12)
             _take(url)
+
+
+def _traffic() -> Exporter:
+    """What the proxies would have counted: simulated nodes run none."""
+    exporter = Exporter()
+    controller = linkerd_identity(INGRESS, "ingress-nginx")
+    for namespace, app, client, number in (
+        (APPS, "orders-master", controller, 4180), (APPS, "shop-master", controller, 2950),
+        (APPS, "shop-master", "", 1214), (CRM, "crm-master", controller, 902),
+    ):  # fmt: skip
+        exporter.set("request_total", linkerd_inbound(namespace, app, client), number)
+    return exporter
 
 
 def _take(url: str) -> None:

@@ -15,8 +15,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
+from tests import prometheus
 from tests.cluster import command, dashboard, gallery
-from tests.cluster.api import wait_for
+from tests.cluster.api import Refused, wait_for
 from tests.cluster.browser import DESK, PHONE, Reader, chromium
 from tests.cluster.gallery import APPS, CRM, INGRESS, TEST
 from tests.cluster.mesh import MeshCluster
@@ -53,11 +54,26 @@ def _without_other_controllers(cluster: MeshCluster) -> None:
 
 
 @pytest.fixture(scope="module")
-def url(populated: MeshCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def metrics(
+    mesh_cluster: MeshCluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[prometheus.Server]:
+    """A Prometheus that scrapes the webhook's servers from before anything is refused."""
+    folder = tmp_path_factory.mktemp("prometheus")
+    servers = [f"https://{one}" for one in mesh_cluster.kubelet.addresses()]
+    with prometheus.serving(folder, scraped=servers) as running:
+        running.wait_for_scrapes(1)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def url(
+    metrics: prometheus.Server, populated: MeshCluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
     """The dashboard, by an administrator's rights."""
     log = tmp_path_factory.mktemp("dashboard") / "log"
     kubeconfig = populated.plane.kubeconfig
-    with dashboard.running(kubeconfig, log, *NAMED, "--interval", "5") as found:
+    options = ("--interval", "5", "--prometheus", metrics.url)
+    with dashboard.running(kubeconfig, log, *NAMED, *options) as found:
         # The doctor looks after the first sweep.
         wait_for(
             lambda: "has not looked yet" not in httpx.get(f"{found}health").text,
@@ -168,6 +184,26 @@ def test_what_was_refused_and_what_was_let_in_is_there_with_reasons(opens: Opens
     let_in = page.locator("tr", has_text="shop-debug").inner_text()
     assert "warn" in let_in
     assert "host-network" in let_in
+
+
+def test_what_kubectl_was_refused_is_in_the_webhooks_own_count(
+    opens: Opens, populated: MeshCluster
+) -> None:
+    reader = opens()
+
+    def refused() -> int:
+        found = reader.open("/refusals").locator("[aria-labelledby=counted] tbody tr")
+        cells = [row.locator("th, td").all_inner_texts() for row in found.all()]
+        numbers = [one[3] for one in cells if one[:3] == ["host-network", "linkerd", "enforce"]]
+        return int(numbers[0].split()[0].replace(",", "")) if numbers else 0
+
+    before = refused()
+    for _ in range(10):
+        with pytest.raises(Refused, match="host-network"):
+            populated.api.create(pod(CRM, "by-hand", hostNetwork=True))
+    wait_for(lambda: refused() >= before + 10, seconds=30, why="the dashboard to know")
+    text = reader.open("/").inner_text("[aria-labelledby=refused]")
+    assert "By the webhook's own count, in the last hour:" in text
 
 
 def test_filters_narrow_the_list_and_can_be_linked_to(opens: Opens) -> None:

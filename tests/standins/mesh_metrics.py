@@ -17,7 +17,7 @@ class Exporter:
     """Series, and how far each has counted."""
 
     def __init__(self) -> None:
-        self.address = ""
+        self.url = ""
         self._lock = threading.Lock()
         self._series: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
 
@@ -63,7 +63,7 @@ def serving(exporter: Exporter) -> Iterator[Exporter]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    exporter.address = f"127.0.0.1:{server.server_address[1]}"
+    exporter.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:

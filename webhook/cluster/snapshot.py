@@ -9,6 +9,7 @@ import msgspec
 
 from webhook.cluster.audit import Report
 from webhook.cluster.doctor import Diagnosis
+from webhook.cluster.reviews import Counts
 
 #: Points of the history: a day of sweeps every five minutes.
 _POINTS = 288
@@ -33,6 +34,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     report: Report
     #: None until the doctor has looked for the first time.
     diagnosis: Diagnosis | None = None
+    #: What the webhook answered by its own count; None where no Prometheus is asked.
+    counts: Counts | None = None
 
 
 class Seen:

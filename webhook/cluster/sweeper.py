@@ -15,7 +15,7 @@ from typing import NamedTuple
 import msgspec
 import structlog
 
-from webhook.cluster import reports
+from webhook.cluster import reports, reviews
 from webhook.cluster.audit import Audited, Auditor, Report, Target, summed
 from webhook.cluster.connection import Cluster, ClusterError, path
 from webhook.cluster.currency import Currency
@@ -60,7 +60,7 @@ class Options(NamedTuple):
     mesh: str | None = None
     #: Whether each full sweep writes reports.
     reports: bool = False
-    #: Which Prometheus each full sweep asks for the traffic, and how many seconds back.
+    #: Which Prometheus each full sweep asks for traffic and refusals, and how many seconds back.
     prometheus: Prometheus | None = None
     window: int = 3600
     debounce: float = DEBOUNCE
@@ -263,8 +263,10 @@ class Sweeper:
         report = auditor.audit(self._targets(scope), total=scope.total)
         if enrolment.unread:
             report.notes.append(f"enrolment is told by labels alone: {enrolment.unread}")
+        counts = None
         if options.prometheus:
             findings.see(report, options.prometheus, window=options.window)
+            counts = reviews.look(options.prometheus, window=options.window)
         self._sweep = _Sweep(scope, auditor, enrolment.uid)
         last = self._seen.last
         snapshot = Snapshot(
@@ -272,6 +274,7 @@ class Sweeper:
             seconds=round(time.monotonic() - begun, 3),
             report=report,
             diagnosis=last.diagnosis if last else None,
+            counts=counts,
         )
         self._seen.swept(snapshot)
         self._metrics.swept(snapshot.at.timestamp(), snapshot.seconds)

@@ -338,6 +338,8 @@ def test_what_a_sweep_saw_on_the_wire_stays_until_the_next_one(
     def script(asked: Asked) -> Reply:
         plaintext = b"request_total" in asked.body and b"inbound" in asked.body
         result = [{"metric": labels, "value": [1, "12"]}] if plaintext else []
+        if b"mendix_mesh_violations_total" in asked.body:
+            result = [{"metric": {"check": "host-network"}, "value": [1, "7"]}]
         return Reply(200, {"status": "success", "data": {"resultType": "vector", "result": result}})
 
     (tmp_path / "prometheus").mkdir()
@@ -354,6 +356,10 @@ def test_what_a_sweep_saw_on_the_wire_stays_until_the_next_one(
         assert snapshot.report.traffic
         assert snapshot.report.traffic.namespaces["crm"].verdict == "plaintext"
         assert snapshot.report.checks["plaintext-traffic"] == 1
+        assert snapshot.counts
+        assert [(one.check, one.times) for one in snapshot.counts.violations] == [
+            ("host-network", 7)
+        ]
     exposed = made.metrics.expose().decode()
     assert 'mendix_mesh_findings{check="plaintext-traffic",level="advise"} 1.0' in exposed
 
@@ -365,6 +371,8 @@ def test_a_prometheus_that_is_not_there_leaves_the_audit(world: Watched, tmp_pat
     assert made.coverage == {"crm": 100, "shop": 50}
     assert last.report.traffic
     assert "does not answer" in last.report.traffic.error
+    assert last.counts
+    assert "does not answer" in last.counts.error
 
 
 def test_changes_are_taken_once() -> None:

@@ -19,7 +19,7 @@ from webhook.cluster.doctor import all_findings
 from webhook.cluster.inventory import Workload
 from webhook.cluster.judge import ORIGINS, STATES, Judge
 from webhook.cluster.snapshot import Seen, Snapshot
-from webhook.cluster.traffic.findings import PLAINTEXT_TRAFFIC
+from webhook.cluster.traffic.findings import PLAINTEXT_TRAFFIC, span
 from webhook.policy import checks, strictness
 from webhook.policy.labels import MESHES
 from webhook.policy.mistakes import printable
@@ -119,6 +119,7 @@ class _Pages:
             "refresh": max(5, min(30, round(self._interval / 2))),
             "states": STATES,
             "origins": ORIGINS,
+            "span": span,
             "explained": _EXPLAINED,
             "seen_page": request.endpoint,
         }
@@ -158,6 +159,7 @@ class _Pages:
             lately=lately.all[:_FEW] if lately else [],
             refused=sum(one.times for one in lately.all) if lately else 0,
             refusals_unknown=unread,
+            counts=last.counts,
             notes=last.report.notes,
         )
 
@@ -287,6 +289,8 @@ class _Pages:
             if text.lower() in f"{one.namespace}/{one.name}".lower()
             or text in {cause.check for cause in one.causes}
         ]
+        counts = last.counts if last else None
+        violations = [one for one in (counts.violations if counts else ()) if text in one.check]
         let_in = [
             (audited, row, finding)
             for audited in (last.report.namespaces if last else ())
@@ -301,6 +305,9 @@ class _Pages:
             cut=found.cut if found else False,
             most=refusals.MOST_EVENTS,
             unread=why,
+            counts=counts,
+            answers=paged(counts.answers if counts else [], self._asked("answers")),
+            violations=paged(violations, self._asked("violations")),
             let_in=paged(let_in, self._asked("let-in")),
             text=text,
             owner=self._owner,

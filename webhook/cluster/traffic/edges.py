@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from webhook.cluster.traffic.prometheus import whole
 from webhook.cluster.traffic.queries import LINKERD_OWNERS, LINKERD_TARGETS, Family, Unit, View
 
 #: mtls: all of it is mutual TLS. mixed, plaintext: some is not, or none is. unknown: nothing is
@@ -109,11 +110,10 @@ class Edges:
 
 
 def _count(counts: Mapping[tuple[Unit, Security], float], unit: Unit) -> Count:
-    def whole(security: Security) -> int:
-        value = counts.get((unit, security), 0.0)
-        return max(1, round(value)) if value > 0.01 else 0
+    def number(security: Security) -> int:
+        return whole(counts.get((unit, security), 0.0))
 
-    return Count(mutual=whole("mutual"), plaintext=whole("plaintext"), unknown=whole("unknown"))
+    return Count(mutual=number("mutual"), plaintext=number("plaintext"), unknown=number("unknown"))
 
 
 def read(family: Family, view: View, labels: Mapping[str, str]) -> tuple[Key, Security]:

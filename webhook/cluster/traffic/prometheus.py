@@ -41,6 +41,11 @@ class Sample(NamedTuple):
     value: float
 
 
+def whole(value: float) -> int:
+    """A number of things: Prometheus reckons in fractions, and some is never none."""
+    return max(1, round(value)) if value > 0.01 else 0
+
+
 class _Series(msgspec.Struct):
     #: The time, and the number as text: it may be NaN or +Inf, which JSON has no words for.
     value: tuple[float, str]

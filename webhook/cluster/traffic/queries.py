@@ -35,7 +35,7 @@ class Query(NamedTuple):
         return named.replace("$window", f"{window}s")
 
 
-def _counted(metric: str, matchers: str, by: str) -> str:
+def counted(metric: str, matchers: str, by: str) -> str:
     """How far counters went in the window, summed.
 
     Of a counter that appeared within the window, `increase` does not see the first value, which
@@ -114,10 +114,10 @@ _ZTUNNEL = "istio/ztunnel src/proxy/metrics.rs, inbound_passthrough.rs"
 QUERIES: tuple[Query, ...] = (
     # The kubelet's probes never use TLS: the policy controller's default route tells them apart.
     Query("linkerd", "requests", "destination",
-          _counted("request_total", f'{_INBOUND}, route_name!="probe"', _TAKEN), _PROXY),
+          counted("request_total", f'{_INBOUND}, route_name!="probe"', _TAKEN), _PROXY),
     # Connections that are not HTTP alone: those that are would be probes, too, and can't be told.
     Query("linkerd", "connections", "destination",
-          _counted("inbound_tcp_authz_allow_total",
+          counted("inbound_tcp_authz_allow_total",
                    _INBOUND.removeprefix('direction="inbound", '), _TAKEN),
           "linkerd2-proxy linkerd/app/inbound/src/metrics/authz.rs, policy/tcp.rs"),
     # A probe is over in a moment: what stood all the time is none.
@@ -128,21 +128,21 @@ QUERIES: tuple[Query, ...] = (
         for matchers in (_TO_US, _FROM_US)
         for query in (
             Query("linkerd", "requests", "source",
-                  _counted("request_total", matchers, _SENT), _PROXY),
+                  counted("request_total", matchers, _SENT), _PROXY),
             Query("linkerd", "connections", "source",
-                  _counted("tcp_open_total", f'peer="dst", {matchers}', _SENT), _PROXY),
+                  counted("tcp_open_total", f'peer="dst", {matchers}', _SENT), _PROXY),
             Query("linkerd", "connections", "source",
                   _standing("tcp_open_connections", f'peer="dst", {matchers}', _SENT), _PROXY),
         )
     ),
     Query("istio", "requests", "destination",
-          _counted("istio_requests_total", _ARRIVED, _BETWEEN), _STATS),
+          counted("istio_requests_total", _ARRIVED, _BETWEEN), _STATS),
     Query("istio", "connections", "destination",
-          _counted("istio_tcp_connections_opened_total", _ARRIVED, _BETWEEN),
+          counted("istio_tcp_connections_opened_total", _ARRIVED, _BETWEEN),
           f"{_STATS}; {_ZTUNNEL}"),
     # ztunnel counts a connection as opened before it is refused, as plaintext is in STRICT mode.
     Query("istio", "connections", "destination",
-          _counted("istio_tcp_connections_closed_total", f'{_ARRIVED}, response_flags="DENY"',
+          counted("istio_tcp_connections_closed_total", f'{_ARRIVED}, response_flags="DENY"',
                    _BETWEEN), _ZTUNNEL, weight=-1),
     # Proxies forget both counters together, and a connection is closed where it was opened.
     Query("istio", "connections", "destination",
@@ -153,9 +153,9 @@ QUERIES: tuple[Query, ...] = (
         for matchers in (_COMING, _LEAVING)
         for query in (
             Query("istio", "requests", "source",
-                  _counted("istio_requests_total", matchers, _BETWEEN), _STATS),
+                  counted("istio_requests_total", matchers, _BETWEEN), _STATS),
             Query("istio", "connections", "source",
-                  _counted("istio_tcp_connections_opened_total", matchers, _BETWEEN),
+                  counted("istio_tcp_connections_opened_total", matchers, _BETWEEN),
                   f"{_STATS}; {_ZTUNNEL}"),
         )
     ),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from webhook.cluster.audit import Audited, Finding, Report, Row, coverage, summed, together
 from webhook.cluster.doctor import Diagnosis
 from webhook.cluster.judge import STATES, Origin, State
+from webhook.cluster.reviews import Counts
 from webhook.cluster.snapshot import Seen, Snapshot
 
 NOW = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
@@ -79,8 +80,11 @@ def report(*namespaces: Audited) -> Report:
 
 
 def seen(
-    *namespaces: Audited, at: datetime.datetime = NOW, diagnosis: Diagnosis | None = None
+    *namespaces: Audited,
+    at: datetime.datetime = NOW,
+    diagnosis: Diagnosis | None = None,
+    counts: Counts | None = None,
 ) -> Seen:
-    made = Seen()
-    made.swept(Snapshot(at=at, seconds=0.5, report=report(*namespaces), diagnosis=diagnosis))
+    made, found = Seen(), report(*namespaces)
+    made.swept(Snapshot(at=at, seconds=0.5, report=found, diagnosis=diagnosis, counts=counts))
     return made

@@ -12,6 +12,7 @@ from tests.unit.cluster.dashboard.test_refusals import DENIED, event
 from tests.unit.cluster.hospital import Hospital
 from tests.unit.cluster.world import unmeshed
 from webhook.cluster.doctor import Diagnosis, Examined, Finding, Unseen
+from webhook.cluster.reviews import Answered, Counts, Violated
 from webhook.cluster.snapshot import Seen
 
 EVIL = (
@@ -29,7 +30,7 @@ EVIL = (
 )
 
 
-def hostile(evil: str) -> Seen:
+def hostile(evil: str, *, error: str = "") -> Seen:
     """Evil in every field that anybody but us can write."""
     found = [
         finding(level=level, field=evil, reason=evil, fix=evil, examples=[evil])
@@ -44,7 +45,13 @@ def hostile(evil: str) -> Seen:
                           means=evil, mend=evil)],
         unseen=[Unseen(id=evil, namespaces=[evil], why=evil)],
     )  # fmt: skip
-    known = seen(one, broken, diagnosis=diagnosis)
+    counts = Counts(
+        window=3600,
+        answers=[Answered(verdict="denied", mesh=evil, kind=evil, times=3)] * 20,
+        violations=[Violated(check=evil, mesh=evil, mode=evil, times=1)] * 20,
+        error=error,
+    )
+    known = seen(one, broken, diagnosis=diagnosis, counts=counts)
     assert known.last is not None
     known.last.report.notes.append(evil)
     known.failed(evil)
@@ -79,6 +86,7 @@ def looks_safe(page: str) -> None:
 def test_evil_stays_text_on_every_page(open_on: Open, world: Hospital, evil: str) -> None:
     world.add("/api/v1/namespaces/mendix/events/a", event(f"{DENIED}{evil}:\n  {evil}  x  y"))
     client = open_on(hostile(evil))
+    looks_safe(open_on(hostile(evil, error=evil)).get("/refusals").text)
     for page in pages(evil):
         got = client.get(page)
         assert got.status_code in (200, 404), page

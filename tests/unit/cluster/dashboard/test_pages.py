@@ -13,6 +13,7 @@ from tests.unit.cluster.dashboard.test_refusals import denial, event
 from tests.unit.cluster.hospital import Hospital
 from tests.unit.cluster.world import BEFORE, meshed, owned, unmeshed
 from webhook.cluster.doctor import Diagnosis, Examined, Finding, Unseen, all_findings
+from webhook.cluster.reviews import Answered, Counts, Violated
 from webhook.cluster.snapshot import Seen
 from webhook.cluster.strictness import Downgrade, Gap, Strictness
 from webhook.policy.strictness import Accepts
@@ -298,6 +299,61 @@ def test_what_was_let_in_is_listed_too(open_on: Open) -> None:
     let = row(unmeshed=1, findings=[finding("host-network", origin="let-in")])
     text, _ = read(open_on(seen(namespace("mendix", let, mode="warn"))).get("/refusals").text)
     assert "mendix/shop warn host-network" in text
+
+
+COUNTS = Counts(
+    window=3600,
+    answers=[
+        Answered(verdict="denied", mesh="linkerd", kind="Pod", times=1200),
+        Answered(verdict="warned", mesh="istio", kind="Deployment", times=1),
+    ],
+    violations=[
+        Violated(check="host-network", mesh="linkerd", mode="enforce", times=1200),
+        Violated(check="opt-out", mesh="istio", mode="warn", times=1),
+    ],
+)
+
+
+def test_the_webhooks_own_count_is_there_with_who_left_no_event(open_on: Open) -> None:
+    client = open_on(seen(namespace("mendix", row(meshed=1)), counts=COUNTS))
+    page = client.get("/refusals").text
+    text, links = read(page)
+    assert "In the last hour and the whole cluster" in text
+    assert "1,200 refused 1 let in with a warning none let in, and only noted" in text
+    assert "denied Pod linkerd 1,200 times warned Deployment istio 1 time" in text
+    assert "host-network linkerd enforce 1,200 times opt-out istio warn 1 time" in text
+    assert "/checks/host-network" in links
+    text, _ = read(client.get("/refusals?text=opt").text)
+    assert "opt-out istio warn 1 time" in text
+    assert "host-network linkerd enforce" not in text
+    text, _ = read(client.get("/").text)
+    assert "Refused lately 1,200 times No Event tells of it" in text
+    assert "in the last hour: 1,200 refused, 1 let in although wrong" in text
+
+
+def test_what_events_and_the_count_say_is_not_added_up(refused: Hospital, open_on: Open) -> None:
+    shop(refused)
+    text, _ = read(open_on(seen(namespace("mendix", row()), counts=COUNTS)).get("/").text)
+    assert "Refused lately 4 times mendix/shop-7fd5 host-network" in text
+    assert "in the last hour: 1,200 refused" in text
+
+
+@pytest.mark.parametrize(
+    ("counts", "told", "briefly"),
+    [
+        (None, "No Prometheus is asked", "Nothing No Event tells"),
+        (Counts(window=60, error="http://p <b> is gone"), "It is not known. http://p <b> is gone",
+         "By the webhook's own count: not known"),
+        (Counts(window=1800), "none refused none let in with a warning", "in the last 30 min: none "
+         "refused, none let in although wrong"),
+    ],
+)  # fmt: skip
+def test_no_count_and_a_count_of_none_are_told_apart(
+    open_on: Open, counts: Counts | None, told: str, briefly: str
+) -> None:
+    client = open_on(seen(namespace("mendix", row(meshed=1)), counts=counts))
+    assert told in read(client.get("/refusals").text)[0]
+    assert briefly in read(client.get("/").text)[0]
 
 
 def test_events_that_must_not_be_read_are_told(open_on: Open, world: Hospital) -> None:

@@ -20,10 +20,10 @@ def edge(mutual: int = 0, plaintext: int = 0, *, arrived: bool = True) -> Edge:
     )  # fmt: skip
 
 
-def known(*edges: Edge, error: str = "") -> Seen:
+def known(*edges: Edge, error: str = "", connections: int = 5) -> Seen:
     took = NamespaceTraffic(
         namespace="mendix", mesh="linkerd", verdict="mixed", share=50,
-        requests=Count(mutual=3, plaintext=1), connections=Count(mutual=5),
+        requests=Count(mutual=3, plaintext=1), connections=Count(mutual=connections),
         workloads=[], edges=list(edges), leaving=[],
     )  # fmt: skip
     made = seen(namespace("mendix", row("shop-master", role="app leader")))
@@ -72,6 +72,10 @@ def test_what_both_sides_counted_is_the_same_traffic(
 def test_the_namespaces_page_tells_of_the_traffic(open_on: Open) -> None:
     text, _ = read(open_on(known(edge(3, 1))).get("/namespaces/mendix").text)
     assert "Some traffic was not mutual TLS: 3 of 4 requests, 5 of 5 connections" in text
+
+    text, _ = read(open_on(known(connections=0)).get("/namespaces/mendix").text)
+    assert "Some traffic was not mutual TLS: 3 of 4 requests " in text
+    assert "of 0" not in text
 
 
 def test_a_prometheus_that_does_not_answer_is_told(open_on: Open) -> None:

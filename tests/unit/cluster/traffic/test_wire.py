@@ -4,7 +4,6 @@ All stories are told at once, each in a namespace of its own: counters stand, th
 all of the window has been scraped.
 """
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -107,27 +106,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[prometheus.Serv
     folder = tmp_path_factory.mktemp("prometheus")
     with mesh_metrics.serving(Exporter()) as exporter:
         before(exporter)
-        with prometheus.serving(folder, scraped=exporter.address) as running:
-            wait_for_scrapes(running, WINDOW + 1)
+        with prometheus.serving(folder, scraped=[exporter.url]) as running:
+            running.wait_for_scrapes(WINDOW + 1)
             within(exporter)
-            wait_for_scrapes(running, 1)
+            running.wait_for_scrapes(1)
             yield running
-
-
-def wait_for_scrapes(running: prometheus.Server, seconds: float) -> None:
-    """Until so much more has been scraped, however slow the machine is."""
-    query = 'count_over_time(up{job="proxies"}[1h])'
-
-    def number() -> float:
-        found = running.get("query", query=query)["result"]
-        return float(found[0]["value"][1]) if found else 0
-
-    wanted = number() + seconds / prometheus.SCRAPE + 1
-    for _ in range(600):
-        if number() >= wanted:
-            return
-        time.sleep(0.1)
-    raise TimeoutError("prometheus does not scrape")
 
 
 @pytest.fixture(scope="module")
