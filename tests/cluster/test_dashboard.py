@@ -17,12 +17,12 @@ from playwright.sync_api import Browser, Page
 
 from tests import prometheus
 from tests.cluster import command, dashboard, gallery
-from tests.cluster.api import Refused, wait_for
+from tests.cluster.api import Json, Refused, wait_for
 from tests.cluster.browser import DESK, PHONE, Reader, chromium
 from tests.cluster.gallery import APPS, CRM, INGRESS, TEST
 from tests.cluster.mesh import MeshCluster
 from tests.cluster.workloads import pod
-from webhook.cluster.doctor.ingress_host_network import SELECTOR as CONTROLLERS
+from webhook.cluster.entrances import CONTROLLER, GATEWAYS
 
 SHOP = f"/workload?namespace={APPS}&kind=Deployment&name=shop-master"
 PAGES = (
@@ -45,12 +45,16 @@ def populated(mesh_cluster: MeshCluster) -> Iterator[MeshCluster]:
 def _without_other_controllers(cluster: MeshCluster) -> None:
     """Remove what other tests left: whatever may come in from outside is in the picture."""
     api = cluster.api
-    for where in {one["metadata"]["namespace"] for one in api.list("Pod", labels=CONTROLLERS)}:
+
+    def there() -> list[Json]:
+        return [one for labels in (CONTROLLER, *GATEWAYS) for one in api.list("Pod", labels=labels)]
+
+    for where in {one["metadata"]["namespace"] for one in there()}:
         for kind in ("Deployment", "DaemonSet", "Pod"):
             for one in api.list(kind, where):
                 api.delete(kind, one["metadata"]["name"], where, grace=0)
     gone = "other ingress controllers to be gone"
-    wait_for(lambda: not api.list("Pod", labels=CONTROLLERS), seconds=60, why=gone)
+    wait_for(lambda: not there(), seconds=60, why=gone)
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
+from webhook.cluster import entrances
 from webhook.cluster.connection import Cluster, RefusedError, path
-from webhook.cluster.doctor.ingress_host_network import CONTROLLERS
 from webhook.cluster.enrolment import Enrolled
 from webhook.cluster.inventory import BadPod, Inventory, LivePod
 from webhook.cluster.judge import Judge, is_outside
@@ -21,7 +21,8 @@ SCRAPERS = (
     "prometheus", "prometheus-agent", "vmagent", "grafana-agent", "alloy",
     "opentelemetry-collector",
 )  # fmt: skip
-_NAME = "app.kubernetes.io/name"
+#: What leads clients to a namespace's apps: their groups and names in the API.
+_ROUTES = (("networking.k8s.io/v1", "ingresses"), ("gateway.networking.k8s.io/v1", "httproutes"))
 _SCRAPE, _SCRAPE_PORT = "prometheus.io/scrape", "prometheus.io/port"
 #: Istio's agent serves merged metrics there, past the proxy (files/injection-template.yaml).
 _MERGED = "15020"
@@ -151,15 +152,17 @@ class _Search:
                     )
 
     def _ingresses(self) -> Iterator[Caller]:
-        if not self._any("networking.k8s.io/v1", "ingresses"):
+        # All are asked for, so that a right that lacks is told whatever the others say.
+        routes = [self._any(*kind) for kind in _ROUTES]
+        if not any(routes):
             return
-        found = list(self._labelled(CONTROLLERS))
+        found = list(self._elsewhere(entrances.pods(self._inventory, fields=_RUNNING)))
         for pod in found:
             if self._is_outside(pod):
                 hosted = bool(pod.spec and pod.spec.host_network)
                 yield Caller(
                     who=f"ingress controller {_title(self._inventory, pod)}",
-                    why="serves the namespace's Ingresses and is "
+                    why="leads clients to the namespace's apps and is "
                     + ("on the node's network" if hosted else "not in the mesh"),
                     mend="run it without hostNetwork, and in the mesh: see docs/install.md"
                     if hosted
@@ -167,8 +170,8 @@ class _Search:
                 )
         if not found:
             yield Caller(
-                who="whoever serves the namespace's Ingresses",
-                why=f"no pod with label {_NAME} of a known controller was found",
+                who="whoever serves the namespace's Ingresses or HTTPRoutes",
+                why="no pod with the labels of a known ingress controller or gateway was found",
                 mend="see that the controller is in the mesh",
             )
 
@@ -180,7 +183,8 @@ class _Search:
         )
         if not asks and not any(self._any("monitoring.coreos.com/v1", kind) for kind in _MONITORS):
             return
-        for pod in self._labelled(SCRAPERS):
+        labels = f"{entrances.NAME} in ({','.join(SCRAPERS)})"
+        for pod in self._elsewhere(self._inventory.pods(labels=labels, fields=_RUNNING)):
             if self._is_outside(pod):
                 yield Caller(
                     who=f"{_title(self._inventory, pod)}",
@@ -207,14 +211,12 @@ class _Search:
                     )
 
     def _running(self, namespace: str, labels: str = "") -> Iterator[LivePod]:
-        for pod in self._inventory.pods(namespace, labels=labels, fields=_RUNNING):
-            if not isinstance(pod, BadPod) and not pod.has_ended and not pod.is_leaving:
-                yield pod
+        yield from _that_run(self._inventory.pods(namespace, labels=labels, fields=_RUNNING))
 
-    def _labelled(self, names: tuple[str, ...]) -> Iterator[LivePod]:
-        """One pod a workload of those with such names, in other namespaces."""
+    def _elsewhere(self, pods: Iterator[LivePod | BadPod]) -> Iterator[LivePod]:
+        """One pod a workload of those that run in other namespaces."""
         seen = set()
-        for pod in self._running("", f"{_NAME} in ({','.join(names)})"):
+        for pod in _that_run(pods):
             title = _title(self._inventory, pod)
             if pod.namespace != self._namespace and title not in seen:
                 seen.add(title)
@@ -246,6 +248,12 @@ class _Search:
 def _title(inventory: Inventory, pod: LivePod) -> str:
     owner = inventory.workload(pod)
     return f"{owner.kind} {owner.namespace}/{owner.name}"
+
+
+def _that_run(pods: Iterator[LivePod | BadPod]) -> Iterator[LivePod]:
+    for pod in pods:
+        if not isinstance(pod, BadPod) and not pod.has_ended and not pod.is_leaving:
+            yield pod
 
 
 def _is_operator(pod: LivePod) -> bool:

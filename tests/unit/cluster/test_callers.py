@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 
 from tests.unit.cluster import mendix
-from tests.unit.cluster.world import Json, World, meshed, owned, unmeshed
+from tests.unit.cluster.world import Json, World, gateway, meshed, owned, unmeshed
 from webhook.cluster.callers import Caller, CutOff, cut_off
 from webhook.cluster.judge import Judge
 from webhook.policy.settings import Settings
 
 HERE = "mendix"
+GATEWAY_ROUTE = "gateway.networking.k8s.io/v1/httproutes"
 
 
 def world(mesh: str = "linkerd") -> World:
@@ -36,6 +37,11 @@ def callers(made: World, folder: Path, mesh: str = "linkerd") -> list[Caller]:
 
 def named(pod: Json, name: str) -> Json:
     pod["metadata"].setdefault("labels", {})["app.kubernetes.io/name"] = name
+    return pod
+
+
+def labelled(pod: Json, labels: dict[str, str]) -> Json:
+    pod["metadata"].setdefault("labels", {}).update(labels)
     return pod
 
 
@@ -67,7 +73,7 @@ def test_an_ingress_controller_outside_is_named_where_there_are_ingresses(tmp_pa
     ingress(made)
     (one,) = callers(made, tmp_path)
     assert one.who == "ingress controller Deployment edge/controller"
-    assert one.why == "serves the namespace's Ingresses and is not in the mesh"
+    assert one.why == "leads clients to the namespace's apps and is not in the mesh"
 
 
 def test_one_on_the_nodes_network_is_told_so(tmp_path: Path) -> None:
@@ -84,7 +90,29 @@ def test_ingresses_without_a_controller_that_is_known_are_told(tmp_path: Path) -
     made = world()
     ingress(made)
     (one,) = callers(made, tmp_path)
-    assert one.who == "whoever serves the namespace's Ingresses"
+    assert one.who == "whoever serves the namespace's Ingresses or HTTPRoutes"
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"istio": "ingressgateway"}, {"istio": "ingress"},
+        {"gateway.istio.io/managed": "istio.io-gateway-controller"},
+        {"istio": "ingress", "app.kubernetes.io/name": "traefik"},
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("route", ["networking.k8s.io/v1/ingresses", GATEWAY_ROUTE])
+def test_istios_gateways_are_known_and_in_the_mesh(
+    tmp_path: Path, labels: dict[str, str], route: str
+) -> None:
+    made = world("istio")
+    group, _, kind = route.rpartition("/")
+    made.add(f"/apis/{group}/namespaces/{HERE}/{kind}/shop", {})
+    made.pod("edge", "gateway", labelled(gateway(), labels))
+    assert callers(made, tmp_path, "istio") == []
+    made.pod("edge", "other", labelled(unmeshed("istio"), labels))
+    (one,) = callers(made, tmp_path, "istio")
+    assert one.who == "ingress controller Pod edge/other"
 
 
 @pytest.mark.parametrize(

@@ -266,6 +266,11 @@ def unmeshed(mesh: str = "linkerd") -> Json:
     return fixture("proxy-missing", name)
 
 
+def gateway() -> Json:
+    """A stored pod of Istio's own gateway."""
+    return fixture("proxy-brought", "istio-gateway", passing=True)
+
+
 def owned(pod: Json, kind: str, name: str, version: str = "apps/v1") -> Json:
     """The same pod, managed by a controller; of a Deployment it is by way of a ReplicaSet."""
     made = copy.deepcopy(pod)

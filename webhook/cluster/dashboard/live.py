@@ -14,15 +14,14 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 import msgspec
 
-from webhook.cluster import controllers
+from webhook.cluster import controllers, entrances
 from webhook.cluster.connection import Cluster, ClusterError, RefusedError, path
 from webhook.cluster.dashboard import refusals
 from webhook.cluster.dashboard.refusals import Refusals
 from webhook.cluster.discover import mendix_namespaces
-from webhook.cluster.doctor.ingress_host_network import SELECTOR as CONTROLLERS
 from webhook.cluster.enrolment import Enrolled, Enrolment
 from webhook.cluster.inventory import BadPod, Inventory, LivePod, Workload
-from webhook.cluster.judge import Judge, Judged, State
+from webhook.cluster.judge import STATES, Judge, Judged, State
 
 #: Seconds for which what was read is good enough; of Mendix's namespaces, which come seldom.
 _FRESH, _FRESH_NAMESPACES = 5.0, 60.0
@@ -86,13 +85,19 @@ class Live:
         return self._shared(("ingresses", namespace), read)
 
     def entrances(self, mesh: str) -> list[Entrance]:
-        """The pods of known ingress controllers, as members of a mesh."""
+        """The pods of known ingress controllers and gateways, as members of a mesh."""
 
         def read() -> list[Entrance]:
-            enrolled = Enrolled(mesh, "enforce", ingress=True, since=None)
-            pods = Inventory(self._cluster).pods(labels=CONTROLLERS)
+            # Sidecars, gateways and ztunnel speak mutual TLS with each other.
+            meshes = ("istio", "ambient") if mesh in ("istio", "ambient") else (mesh,)
+            ways = [Enrolled(one, "enforce", ingress=True, since=None) for one in meshes]
+            pods = entrances.pods(Inventory(self._cluster))
             return [
-                Entrance(pod.namespace, pod.name, self._judge.judge(pod, enrolled).state)
+                Entrance(
+                    pod.namespace,
+                    pod.name,
+                    min((self._judge.judge(pod, way).state for way in ways), key=STATES.index),
+                )
                 for pod in islice(pods, _MOST_CONTROLLERS)
                 if isinstance(pod, LivePod) and not pod.has_ended
             ]

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from webhook.cluster.connection import path
 from webhook.cluster.doctor import Evidence, Symptom
+from webhook.cluster.entrances import CONTROLLER
 from webhook.cluster.look import Look, Place
 
 SYMPTOM = Symptom(
@@ -14,21 +15,12 @@ SYMPTOM = Symptom(
     mend="run the controller without hostNetwork (RKE2 has it by default), and in the mesh",
     source="linkerd.io tasks/using-ingress; istio pkg/kube/inject/inject.go injectRequired",
 )
-#: Names of ingress controllers in the usual label.
-CONTROLLERS = (
-    "ingress-nginx",
-    "rke2-ingress-nginx",
-    "nginx-ingress",
-    "traefik",
-    "haproxy-ingress",
-)
-#: What their pods are labelled with.
-SELECTOR = f"app.kubernetes.io/name in ({','.join(CONTROLLERS)})"
 
 
 def find(look: Look, place: Place) -> Iterator[Evidence]:
     """Yield each namespace in which a controller's pods are on the nodes' network."""
-    pods = look.objects(path("v1", "pods"), labels=SELECTOR)
+    # Istio's gateways on the node's network speak mutual TLS to apps: they are the proxy.
+    pods = look.objects(path("v1", "pods"), labels=CONTROLLER)
     hosted = [one["metadata"] for one in pods if one["spec"].get("hostNetwork")]
     for namespace in sorted({meta["namespace"] for meta in hosted}):
         found = sorted(meta["name"] for meta in hosted if meta["namespace"] == namespace)

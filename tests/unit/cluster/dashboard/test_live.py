@@ -7,7 +7,7 @@ import pytest
 
 from tests.unit.cluster.apiserver import ScriptedServer
 from tests.unit.cluster.hospital import Hospital
-from tests.unit.cluster.world import meshed, owned, unmeshed
+from tests.unit.cluster.world import gateway, meshed, owned, unmeshed
 from webhook.cluster.connection import ClusterError, RefusedError
 from webhook.cluster.dashboard import live
 from webhook.cluster.dashboard.live import Live
@@ -133,3 +133,15 @@ def test_ingress_controllers_are_judged_by_the_mesh_they_serve(
     world.pod("ingress-nginx", "controller", pod)
     (found,) = (one for one in reader(server).entrances("linkerd") if one.name == "controller")
     assert (found.namespace, found.state) == ("ingress-nginx", "meshed")
+
+
+@pytest.mark.parametrize("mesh", ["istio", "ambient"])
+def test_istios_gateways_are_entrances_in_the_mesh(
+    world: Hospital, server: ScriptedServer, mesh: str
+) -> None:
+    world.namespace("istio-ingress")
+    pod = gateway()
+    pod["metadata"].setdefault("labels", {})["istio"] = "ingress"
+    world.pod("istio-ingress", "gateway", pod)
+    (found,) = (one for one in reader(server).entrances(mesh) if one.name == "gateway")
+    assert (found.namespace, found.state) == ("istio-ingress", "meshed")
