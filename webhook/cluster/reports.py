@@ -13,11 +13,15 @@ from webhook.cluster.audit import Audited, Finding, Report, Row
 from webhook.cluster.connection import Cluster, ClusterError, RefusedError, path
 from webhook.cluster.enrolment import CONFIGURATION
 from webhook.cluster.judge import ORIGINS
+from webhook.cluster.strictness import told
+from webhook.policy.strictness import PLAINTEXT_ACCEPTED
 
 NAME = "mendix-mesh"
 _LABELS = {"app.kubernetes.io/managed-by": NAME}
 #: Results of one report: some 600 bytes each, and an object has room for 1.5 MB.
 _MOST = 1000
+_OUTCOMES = {"deny": "fail", "advise": "warn", "exempt": "skip"}
+_SEVERITIES = {"deny": "high", "advise": "low", "exempt": "info"}
 
 
 class Kind(NamedTuple):
@@ -134,29 +138,45 @@ def document(kind: Kind, audited: Audited, owner: str) -> dict[str, Any]:
 
 
 def _results(audited: Audited) -> Iterator[dict[str, Any]]:
-    """What was found in each workload; of one in which nothing was, that it passes."""
+    """What was found in each workload; of one in which nothing was, that it passes.
+
+    Then each way in for plaintext, a result of the namespace's.
+    """
     for row in audited.workloads:
         if not row.findings:
             yield _result(audited, row, "pass", {"rule": "in-mesh", "message": "in the mesh"})
         for finding in row.findings:
+            outcome = _OUTCOMES[finding.level] if finding.check != "unreadable" else "error"
             where = {
                 "rule": finding.check,
-                "severity": {"deny": "high", "advise": "low", "exempt": "info"}[finding.level],
+                "severity": _SEVERITIES[finding.level],
                 "message": message(finding),
             }
-            outcome = {"deny": "fail", "advise": "warn", "exempt": "skip"}[finding.level]
-            if finding.check == "unreadable":
-                outcome = "error"
             yield _result(audited, row, outcome, where)
+    found = audited.strictness
+    if found is None or not found.level:
+        return
+    for gap in found.gaps:
+        where = {
+            "rule": PLAINTEXT_ACCEPTED.id,
+            "severity": _SEVERITIES[found.level],
+            "message": f"{told(gap)}; {gap.fix}",
+        }
+        yield _result(audited, None, _OUTCOMES[found.level], where)
 
 
-def _result(audited: Audited, row: Row, outcome: str, more: dict[str, Any]) -> dict[str, Any]:
-    resource = {
-        "apiVersion": row.api_version,
-        "kind": row.kind,
-        "namespace": audited.name,
-        "name": row.name,
-    }
+def _result(
+    audited: Audited, row: Row | None, outcome: str, more: dict[str, Any]
+) -> dict[str, Any]:
+    """A result for a workload; without one for the namespace itself."""
+    resource = {"apiVersion": "v1", "kind": "Namespace", "name": audited.name}
+    if row:
+        resource = {
+            "apiVersion": row.api_version,
+            "kind": row.kind,
+            "namespace": audited.name,
+            "name": row.name,
+        }
     return {
         "source": NAME,
         "policy": NAME,
@@ -164,7 +184,7 @@ def _result(audited: Audited, row: Row, outcome: str, more: dict[str, Any]) -> d
         "result": outcome,
         "scored": outcome in ("pass", "fail"),
         "resources": [resource],
-        "properties": {"mesh": audited.mesh, "state": row.state},
+        "properties": {"mesh": audited.mesh} | ({"state": row.state} if row else {}),
         **more,
     }
 

@@ -417,13 +417,6 @@ def test_a_report_says_the_same_when_nothing_has_changed(tmp_path: Path) -> None
     assert written[0] == written[1]
 
 
-if __name__ == "__main__":
-    GOLDEN.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as made:
-        for each, ending in FORMATS.items():
-            (GOLDEN / f"story.{ending}").write_text(output(each, Path(made)))
-
-
 def test_plaintext_that_the_settings_refuse_fails_in_every_format(tmp_path: Path) -> None:
     world = World()
     world.install()
@@ -437,6 +430,13 @@ def test_plaintext_that_the_settings_refuse_fails_in_every_format(tmp_path: Path
     assert (result["ruleId"], result["level"]) == ("plaintext-accepted", "error")
     junit = ElementTree.fromstring(run(world, tmp_path, "-o", "junit").stdout)
     assert junit.get("failures") == "1"
+    serve_reports(world, "openreports.io")
+    assert run(world, tmp_path, "--write-reports").exit_code == 1
+    report = world.objects["/apis/openreports.io/v1alpha1/namespaces/mendix/reports/mendix-mesh"]
+    (result,) = report["results"]
+    assert (result["rule"], result["result"]) == ("plaintext-accepted", "fail")
+    assert result["resources"] == [{"apiVersion": "v1", "kind": "Namespace", "name": "mendix"}]
+    assert report["summary"]["fail"] == 1
 
 
 def test_a_rule_that_makes_clients_speak_plaintext_is_shown(tmp_path: Path) -> None:
@@ -449,3 +449,10 @@ def test_a_rule_that_makes_clients_speak_plaintext_is_shown(tmp_path: Path) -> N
     assert outcome.exit_code == 0
     assert "! client-plaintext  DestinationRule mendix/shop" in outcome.stdout
     assert "plaintext gets" not in outcome.stdout
+
+
+if __name__ == "__main__":
+    GOLDEN.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as made:
+        for each, ending in FORMATS.items():
+            (GOLDEN / f"story.{ending}").write_text(output(each, Path(made)))
