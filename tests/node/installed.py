@@ -19,17 +19,14 @@ from tests.image.tree import Image
 from tests.node.node import Node, pause
 
 NAMESPACE = "mendix-mesh"
+AUDITOR = "mendix-mesh-auditor"
+"""The name of its Deployment and its Service, and of its pods by their label."""
 CERTIFICATE = "mendix-mesh"
 SECRET = "mendix-mesh-tls"
 _RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
-_ENROLLED = {"mendix-mesh.io/mesh": "ambient", "mendix-mesh.io/mode": "enforce"}
-# What the chart itself says: the tests on simulated nodes are in a greater hurry. Pods can't reach
-# the API server here, so that the auditor would never be ready.
-_VALUES = {
-    "image": {"pullPolicy": "Never"},
-    "preStopSleepSeconds": 10,
-    "auditor": {"enabled": False},
-}
+ENROLLED = {"mendix-mesh.io/mesh": "ambient", "mendix-mesh.io/mode": "enforce"}
+# What the chart itself says: the tests on simulated nodes are in a greater hurry.
+_VALUES = {"image": {"pullPolicy": "Never"}, "preStopSleepSeconds": 10}
 
 
 @dataclass(frozen=True)
@@ -68,13 +65,23 @@ class NodeCluster:
 
         return wait_for(settled, seconds=seconds, why="two pods that are ready and stay")
 
+    def await_auditor(self, seconds: float = 60) -> Json:
+        """Wait until the auditor's pod is ready and alone, and return it."""
+
+        def settled() -> Json | None:
+            found = self.api.list("Pod", NAMESPACE, labels=f"app.kubernetes.io/name={AUDITOR}")
+            staying = [one for one in found if "deletionTimestamp" not in one["metadata"]]
+            return found[0] if len(staying) == len(found) == 1 and is_ready(found[0]) else None
+
+        return wait_for(settled, seconds=seconds, why="the auditor's pod to be ready")
+
     def upgrade(self, values: Mapping[str, object]) -> None:
         """Upgrade the release to these values beside those of its installation."""
         self.release.upgrade({**_VALUES, **values})
 
-    def run_in(self, server: Json, *command: str) -> str:
-        """Run a command in a server's container, by `kubectl exec`, and return what it prints."""
-        exec_in = ["exec", "--namespace", NAMESPACE, server["metadata"]["name"], "--"]
+    def run_in(self, one: Json, *command: str) -> str:
+        """Run a command in a pod of the release, by `kubectl exec`, and return what it prints."""
+        exec_in = ["exec", "--namespace", NAMESPACE, one["metadata"]["name"], "--"]
         return self.plane.kubectl(*exec_in, *command).stdout
 
     def reviews(self) -> tuple[int, int]:
@@ -116,21 +123,20 @@ def installed(workdir: Path, binaries: Mapping[str, Path], image: Image) -> Iter
         metadata = {"name": NAMESPACE, "labels": _RESTRICTED}
         plane.api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
         release = Release(plane, source="certManager")
+        # First of all, so that it is in the auditor's first sweep, with which the doctor looks.
+        enrolled = plane.new_namespace("mendix", labels=ENROLLED)
         release.install(_VALUES, wait=False)
-        enrolled = plane.new_namespace("mendix", labels=_ENROLLED)
         cluster = NodeCluster(plane, nodes, release, cert_manager, enrolled)
         cluster.await_settled()
-        wait_for(
-            lambda: _is_reviewed(plane.api, enrolled), why="the API server to call the webhook"
-        )
+        wait_for(lambda: is_reviewed(plane.api, enrolled), why="the API server to call the webhook")
         yield cluster
         for node in nodes:
             node.check()
 
 
-def served_certificate(server: Json) -> str:
-    """Return the certificate that a pod's server shows on a new connection, as PEM."""
-    return ssl.get_server_certificate((server["status"]["podIP"], 10250))
+def served_certificate(one: Json) -> str:
+    """Return the certificate that a pod of the release shows on a new connection, as PEM."""
+    return ssl.get_server_certificate((one["status"]["podIP"], 10250))
 
 
 def joins(stored: Json) -> bool:
@@ -139,7 +145,8 @@ def joins(stored: Json) -> bool:
     return bool(labels.get("istio.io/dataplane-mode") == "ambient")
 
 
-def _is_reviewed(api: Api, namespace: str) -> bool:
+def is_reviewed(api: Api, namespace: str) -> bool:
+    """Say whether the webhook is called for the pods of a namespace in ambient mode."""
     try:
         return joins(api.create(pod(namespace), dry_run=True))
     except Refused:

@@ -23,7 +23,7 @@ def test_they_run_where_pod_security_is_restricted_one_on_each_node(nodes: NodeC
     assert where == {node.name for node in nodes.nodes}
 
 
-def test_they_hold_no_rights_no_token_and_no_file_that_they_could_change(
+def test_they_hold_no_rights_and_no_file_that_they_could_change_and_one_alone_a_token(
     nodes: NodeCluster,
 ) -> None:
     script = """
@@ -40,11 +40,12 @@ for place in ("/", "/etc/mendix-mesh/tls", "/opt/mendix-mesh", "/tmp"):
         continue
     print(place)
 """
-    for server in nodes.await_settled():
-        rights, user, token, *writable = nodes.run_in(server, "python", "-c", script).splitlines()
+    auditor = nodes.await_auditor()
+    for one in (*nodes.await_settled(), auditor):
+        rights, user, token, *writable = nodes.run_in(one, "python", "-c", script).splitlines()
         assert rights == "0000000000000000 0000000000000000 1 2"
         assert user == "65532 65532"
-        assert token == "False"
+        assert token == str(one is auditor)
         assert writable == ["/tmp"]
 
 
