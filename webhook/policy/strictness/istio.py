@@ -15,6 +15,7 @@ from webhook.policy.meshes.istio import INTERCEPTION, TRAFFIC
 from webhook.policy.strictness import Opening, Reading
 from webhook.policy.strictness.objects import (
     DestinationRule,
+    Labels,
     PeerAuthentication,
     Tls,
     TrafficPolicy,
@@ -219,6 +220,18 @@ def strengths(policy: PeerAuthentication) -> dict[str, str]:
         if _set(tls.mode if tls else None) == STRICT:
             found[f"spec.portLevelMtls[{port}].mode"] = who
     return found
+
+
+def selects_within(now: PeerAuthentication, before: PeerAuthentication) -> bool:
+    """Whether a changed PeerAuthentication is about no workload that it was not about before."""
+    return selects(before).items() <= selects(now).items()
+
+
+def rules_within(now: DestinationRule, before: DestinationRule) -> bool:
+    """Whether a changed DestinationRule is about no other host, and no further clients."""
+    clients = [one.spec.workload_selector or Labels() for one in (before, now)]
+    old, new = ((one.match_labels or {}).items() for one in clients)
+    return now.spec.host == before.spec.host and old <= new
 
 
 def downgrades(rule: DestinationRule, domain: str) -> Iterator[Spot]:
