@@ -65,10 +65,12 @@ levels:
     reason: our apps never need root
 ```
 
-Exempt the *reason* why a pod stays outside (`host-network`, `opted-out`, …): `proxy-missing` then \
-goes with it. Whoever may create pods in a namespace chooses their labels, so a selector keeps \
-honest people apart, not others. `levels` make a check stricter or only advice, for all pods or \
-for `namespaces` and a `selector`; the last one that fits holds.
+Exempt the *reason* why a pod stays outside (`host-network`, `opted-out`, `foreign-mesh`, \
+`injector-bypass-label`): `proxy-missing` then goes with it. An exemption from a check of what is \
+in the pod, as `proxy-brought` or `proxy-forged`, lets no pod in that has no proxy. Whoever may \
+create pods in a namespace chooses their labels, so a selector keeps honest people apart, not \
+others. `levels` make a check stricter or only advice, for all pods or for `namespaces` and a \
+`selector`; the last one that fits holds.
 
 ## What no check can see
 

@@ -1,13 +1,13 @@
 """Whether an object may be stored: every check, then levels, exemptions and the mode."""
 
 import datetime
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal
 
 import msgspec
 
 from webhook.policy import checks, mendix
-from webhook.policy.checks import Violation
+from webhook.policy.checks import Check, Violation
 from webhook.policy.meshes import Mesh
 from webhook.policy.objects import Meta
 from webhook.policy.request import Request
@@ -155,12 +155,15 @@ def weigh(
     levelled = [_at_level(violation, settings, namespace, labels) for violation in found]
     kept: list[Violation] = []
     exempted: list[Exempted] = []
-    for violation in _once(levelled):
+    for violation in levelled:
         exemption = settings.exemption(violation.check, namespace, labels, today)
         if exemption:
             exempted.append(Exempted(violation, exemption))
         else:
             kept.append(violation)
+    if _is_explained(kept, exempted):
+        kept = [violation for violation in kept if violation.check != _ABSENCE]
+        exempted = [done for done in exempted if done.violation.check != _ABSENCE]
     outcome: Outcome = "admitted"
     if any(violation.level == "deny" for violation in kept):
         outcome = _OUTCOMES[mode] if denies or mode == "audit" else "warned"
@@ -183,15 +186,24 @@ def _at_level(
     return msgspec.structs.replace(violation, level=level)
 
 
-def _once(found: list[Violation]) -> list[Violation]:
-    """Leave out "no proxy" where another violation, which stands, is the reason for it."""
+#: "No proxy", which is left out where another violation is the reason for it.
+_ABSENCE = "proxy-missing"
+
+
+def _is_explained(kept: Iterable[Violation], exempted: Iterable[Exempted]) -> bool:
+    """Whether what is refused says already why there is no proxy, or an exemption lets it be so."""
+    return any(one.explains_absence for one in _denying(kept)) or any(
+        one.excuses_absence for one in _denying(done.violation for done in exempted)
+    )
+
+
+def _denying(violations: Iterable[Violation]) -> Iterator[Check]:
+    """The checks of pods that are broken at the level deny."""
     entries = checks.all_checks()
-    if any(
-        v.level == "deny" and (entry := entries.get(v.check)) and entry.check.explains_absence
-        for v in found
-    ):
-        return [violation for violation in found if violation.check != "proxy-missing"]
-    return found
+    for violation in violations:
+        entry = entries.get(violation.check)
+        if entry and violation.level == "deny":
+            yield entry.check
 
 
 def _moved(violation: Violation, template: str) -> Violation:

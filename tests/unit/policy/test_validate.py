@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures.changes import APP, INIT, PROXY, annotation, changed, drop, label, put
-from tests.fixtures.meshes import linkerd
+from tests.fixtures.changes import APP, INIT, PROXY, Change, annotation, changed, drop, label, put
+from tests.fixtures.meshes import istio, linkerd
 from tests.standins import mendix_manifests as manifests
 from tests.unit.policy import strategies
 from tests.unit.policy.judge import Json, broken, judge, settings
+from webhook.policy.meshes import BROUGHT
 from webhook.policy.validate import IGNORED_SUBRESOURCES, Mode
 
 TODAY = datetime.date(2026, 11, 24)
@@ -175,6 +176,40 @@ def test_an_exemption_from_one_check_is_none_from_another() -> None:
     assert verdict.outcome == "denied"
     assert broken(verdict) == ["proxy-uid"]
     assert [done.violation.check for done in verdict.exempted] == ["host-network"]
+
+
+@pytest.mark.parametrize(
+    ("check", "change"),
+    [
+        ("proxy-brought", annotation(BROUGHT, "linkerd-proxy")),
+        ("proxy-forged", put(APP + "/image", "cr.l5d.io/linkerd/proxy:edge-26.8.3")),
+    ],
+)
+def test_an_exemption_for_what_is_in_a_pod_is_none_from_having_a_proxy(
+    check: str, change: Change
+) -> None:
+    pod = changed(linkerd.app(), change)
+    assert broken(judge(pod)) == [check]
+    verdict = judge(pod, given=settings(exemptions=[exempt(check)]))
+    assert verdict.outcome == "denied"
+    assert broken(verdict) == ["proxy-missing"]
+    both = settings(exemptions=[exempt(check), exempt("proxy-missing")])
+    assert judge(pod, given=both).outcome == "exempt"
+
+
+@pytest.mark.parametrize(
+    ("check", "change"),
+    [
+        ("proxy-brought", annotation(BROUGHT, "istio-proxy")),
+        ("proxy-forged", put(APP + "/name", "istio-init")),
+        ("status-forged", annotation(istio.STATUS, "{}")),
+    ],
+)
+def test_the_same_holds_of_a_sidecar_that_no_revision_injects(check: str, change: Change) -> None:
+    pod = changed(istio.app(), label("istio.io/rev", "not-installed"), change)
+    verdict = judge(pod, by="istio", given=settings(exemptions=[exempt(check)]))
+    assert verdict.outcome == "denied"
+    assert broken(verdict) == ["proxy-missing"]
 
 
 @pytest.mark.parametrize(("until", "outcome"), [("2026-11-24", "exempt"), ("2026-11-23", "denied")])

@@ -52,6 +52,9 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     evidence: bool = False
     #: A pod that breaks it can't have been injected, so that "no proxy" would say it twice.
     explains_absence: bool = False
+    #: It says that the pod is to stay outside: who is exempt from it needs no proxy. An exemption
+    #: from what finds fault with a proxy is none from having one.
+    excuses_absence: bool = False
 
     def violation(
         self,

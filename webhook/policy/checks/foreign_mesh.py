@@ -17,6 +17,7 @@ CHECK = Check(
     fix="remove it: one pod, one mesh",
     source="linkerd2 pkg/healthcheck/sidecar.go; istio.io ambient/usage/add-workloads",
     explains_absence=True,
+    excuses_absence=True,
 )
 
 

@@ -16,6 +16,7 @@ CHECK = Check(
     fix="remove hostNetwork: true",
     source="linkerd2 pkg/inject/report.go; istio pkg/kube/inject/inject.go injectRequired",
     explains_absence=True,
+    excuses_absence=True,
 )
 
 

@@ -19,6 +19,7 @@ CHECK = Check(
     fix="remove the label: it is for the mesh's own pods",
     source="linkerd2 charts/linkerd-control-plane/values.yaml proxyInjector.objectSelector",
     explains_absence=True,
+    excuses_absence=True,
 )
 
 

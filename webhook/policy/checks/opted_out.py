@@ -21,6 +21,7 @@ CHECK = Check(
     fix="remove it, or ask an admin for an exemption",
     source="linkerd2 pkg/inject/report.go disabledByAnnotation",
     explains_absence=True,
+    excuses_absence=True,
 )
 
 

@@ -12,7 +12,7 @@ from webhook.policy.workload import Pod
 CHECK = Check(
     id="root-capable",
     level="advise",
-    meshes=("linkerd", "istio"),
+    meshes=("linkerd", "istio", "ambient"),
     fields=(
         "spec.securityContext",
         "spec.containers[*].securityContext",
@@ -21,12 +21,16 @@ CHECK = Check(
     ),
     reason="may run as root, and then become the proxy's user or send raw packets",
     fix="set runAsNonRoot: true, or drop the capabilities SETUID and NET_RAW",
-    source="capabilities(7) CAP_SETUID, CAP_NET_RAW; packet(7)",
+    source="capabilities(7) CAP_SETUID, CAP_NET_RAW; packet(7); socket(7) SO_MARK; "
+    "istio cni/pkg/iptables/iptables.go inpodMark",
 )
 
 
 def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
     """Yield each such container."""
+    by_mark = mesh.name == "ambient"
+    risky = _RISKY_BY_MARK if by_mark else _RISKY
+    reason, fix = (_MARKS, _NO_MARKS) if by_mark else ("", "")
     whole = pod.spec.security_context or _NONE
     for placed in pod.workload_containers:
         own = placed.container.security_context or _NONE
@@ -36,9 +40,14 @@ def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
             continue
         listed = own.capabilities or Capabilities()
         dropped, added = capability_names(listed.drop), capability_names(listed.add)
-        if "ALL" in added or _RISKY & added or ("ALL" not in dropped and _RISKY - dropped):
-            yield CHECK.violation(placed.field("securityContext"), placed.name)
+        if "ALL" in added or risky & added or ("ALL" not in dropped and risky - dropped):
+            field = placed.field("securityContext")
+            yield CHECK.violation(field, placed.name, reason=reason, fix=fix)
 
 
 _NONE = SecurityContext()
 _RISKY = frozenset({"SETUID", "NET_RAW"})
+#: Ambient knows what ztunnel sends by its mark, and not by a user.
+_RISKY_BY_MARK = frozenset({"NET_RAW"})
+_MARKS = "may run as root, and then send packets with ztunnel's own mark"
+_NO_MARKS = "set runAsNonRoot: true, or drop the capability NET_RAW"

@@ -378,7 +378,11 @@ class Linkerd(Mesh):
 
     def overridden_env(self, pod: Pod) -> Iterator[Spot]:
         """Variables given by annotation, twice, or from elsewhere: the last one wins."""
-        guarded = sorted(_guarded(_additional(pod.annotations.get(ADDITIONAL_ENV, ""))))
+        named = _additional(pod.annotations.get(ADDITIONAL_ENV, ""))
+        if named is None:
+            yield Spot(annotation(ADDITIONAL_ENV), (), "can't be read, and may override anything",
+                       "write it as a plain JSON list of variables")  # fmt: skip
+        guarded = sorted(_guarded(named or ()))
         if guarded:
             yield Spot(annotation(ADDITIONAL_ENV), tuple(guarded))
         if pod.proxy is None:
@@ -497,21 +501,28 @@ def _only_waits(command: list[str]) -> bool:
     return bool(command) and command[0] in _SLEEP
 
 
-def _additional(text: str) -> Iterable[str]:
+class _Pairs(tuple[tuple[str, object], ...]):
+    """A JSON object, with every key as often as it was written."""
+
+
+def _additional(text: str) -> Iterable[str] | None:
     """Names in the JSON list of the annotation; Linkerd ignores what it can't read.
 
-    Go's decoder takes keys in any case, and so does this.
+    None where it nests deeper than can be read here. Go's decoder takes keys in any case and
+    numbers of any length, and a null leaves what the same key said before; and so does this.
     """
     if not text:
         return ()
     try:
-        listed = json.loads(text)
-    except (ValueError, RecursionError):
+        listed = json.loads(text, object_pairs_hook=_Pairs, parse_int=str)
+    except ValueError:
         return ()
+    except RecursionError:
+        return None
     if not isinstance(listed, list):
         return ()
-    entries = [entry for entry in listed if isinstance(entry, dict)]
-    return [str(v) for entry in entries for key, v in entry.items() if key.lower() == "name"]
+    pairs = (pair for entry in listed if isinstance(entry, _Pairs) for pair in entry)
+    return [name for key, name in pairs if key.lower() == "name" and isinstance(name, str)]
 
 
 def _guarded(names: Iterable[str]) -> set[str]:

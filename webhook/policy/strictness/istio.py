@@ -11,12 +11,19 @@ from typing import NamedTuple
 from webhook.policy import ports as lists
 from webhook.policy.meshes import Spot
 from webhook.policy.meshes.ambient import BYPASS
-from webhook.policy.meshes.istio import TRAFFIC
+from webhook.policy.meshes.istio import INTERCEPTION, TRAFFIC
 from webhook.policy.strictness import Opening, Reading
-from webhook.policy.strictness.objects import DestinationRule, PeerAuthentication, TrafficPolicy
+from webhook.policy.strictness.objects import (
+    DestinationRule,
+    Labels,
+    PeerAuthentication,
+    Tls,
+    TrafficPolicy,
+)
 
 STRICT, PERMISSIVE = "STRICT", "PERMISSIVE"
 _EXCLUDE_INBOUND = f"{TRAFFIC}excludeInboundPorts"
+_INCLUDE_INBOUND = f"{TRAFFIC}includeInboundPorts"
 #: Modes of a DestinationRule that put the mesh's mTLS out of use (cluster_tls.go
 #: buildUpstreamTLSSettings). MUTUAL is mutual TLS, if with one's own certificates.
 _DOWNGRADES = ("DISABLE", "SIMPLE")
@@ -111,6 +118,17 @@ class Peers:
                 return reading
             return Reading(Opening(f"annotation {BYPASS} leads all that comes in past ztunnel",
                                    "remove it"), {})  # fmt: skip
+        if annotations.get(INTERCEPTION) == "NONE":
+            return Reading(Opening(f"annotation {INTERCEPTION} leads all that comes in past the "
+                                   "proxy", "remove it"), {})  # fmt: skip
+        included = annotations.get(_INCLUDE_INBOUND, "*").strip()
+        if included != "*":
+            # What is not listed is not captured, whatever the policies say of it.
+            listed = {port: reading.ports.get(port, reading.default)
+                      for port in lists.shown(included)}  # fmt: skip
+            past_it = Opening(f"annotation {_INCLUDE_INBOUND} leads what it does not list past the "
+                              "proxy", "remove it")  # fmt: skip
+            reading = Reading(past_it, listed, reading.closed)
         past = {
             port: Opening(f"annotation {_EXCLUDE_INBOUND} leads port {port} past the proxy",
                           "take the port out of it")
@@ -204,6 +222,18 @@ def strengths(policy: PeerAuthentication) -> dict[str, str]:
     return found
 
 
+def selects_within(now: PeerAuthentication, before: PeerAuthentication) -> bool:
+    """Whether a changed PeerAuthentication is about no workload that it was not about before."""
+    return selects(before).items() <= selects(now).items()
+
+
+def rules_within(now: DestinationRule, before: DestinationRule) -> bool:
+    """Whether a changed DestinationRule is about no other host, and no further clients."""
+    clients = [one.spec.workload_selector or Labels() for one in (before, now)]
+    old, new = ((one.match_labels or {}).items() for one in clients)
+    return now.spec.host == before.spec.host and old <= new
+
+
 def downgrades(rule: DestinationRule, domain: str) -> Iterator[Spot]:
     """Where a DestinationRule takes the mesh's mTLS from what is sent to a host in the mesh.
 
@@ -219,11 +249,16 @@ def downgrades(rule: DestinationRule, domain: str) -> Iterator[Spot]:
 def _of_policy(policy: TrafficPolicy | None, field: str) -> Iterator[Spot]:
     if policy is None:
         return
-    if policy.tls and policy.tls.mode in _DOWNGRADES:
-        yield Spot(f"{field}.tls.mode", (policy.tls.mode,))
+    yield from _of_tls(policy.tls, f"{field}.tls.mode")
     for index, one in enumerate(policy.port_level_settings or ()):
-        if one.tls and one.tls.mode in _DOWNGRADES:
-            yield Spot(f"{field}.portLevelSettings[{index}].tls.mode", (one.tls.mode,))
+        yield from _of_tls(one.tls, f"{field}.portLevelSettings[{index}].tls.mode")
+
+
+def _of_tls(tls: Tls | None, field: str) -> Iterator[Spot]:
+    """A block without a mode is DISABLE, the first of its values (networking/v1alpha3)."""
+    mode = (tls.mode or "DISABLE") if tls else ""
+    if mode in _DOWNGRADES:
+        yield Spot(field, (mode,))
 
 
 def is_in_mesh(host: str, domain: str) -> bool:

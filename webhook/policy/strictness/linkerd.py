@@ -13,6 +13,7 @@ from webhook.policy.meshes.linkerd import CLOSED_POLICIES, CONFIG, INBOUND_POLIC
 from webhook.policy.strictness import Opening, Reading
 from webhook.policy.strictness.objects import (
     AuthorizationPolicy,
+    Labels,
     Namespace,
     NetworkAuthentication,
     Server,
@@ -222,6 +223,31 @@ def server_strengths(server: Server) -> dict[str, str]:
     who = sorted((selector.match_labels or {}).items())
     expressions = [repr(one) for one in selector.match_expressions or ()]
     return {"spec": f"port {server.spec.port} {who} {expressions}"}
+
+
+def serves_within(now: Server, before: Server) -> bool:
+    """Whether a changed Server is about no port or pod that it was not about before."""
+    old, new = before.spec, now.spec
+    return old.port == new.port and (
+        old.pod_selector == new.pod_selector or old.pod_selector == Labels()
+    )
+
+
+def grants_within(now: ServerAuthorization, before: ServerAuthorization) -> bool:
+    """Whether a changed ServerAuthorization is about no further Servers or clients."""
+    old, new = before.spec, now.spec
+    networks = {one.cidr for one in new.client.networks or ()}
+    allowed = {one.cidr for one in old.client.networks or ()}
+    return old.server == new.server and (not allowed or (bool(networks) and networks <= allowed))
+
+
+def authorizes_within(now: AuthorizationPolicy, before: AuthorizationPolicy) -> bool:
+    """Whether a changed AuthorizationPolicy is about nothing else, and asks for no less."""
+    old, new = before.spec, now.spec
+    asked = new.required_authentication_refs or ()
+    return (old.target_ref == new.target_ref or old.target_ref.kind == "Namespace") and all(
+        one in asked for one in old.required_authentication_refs or ()
+    )
 
 
 def namespace_strengths(namespace: Namespace) -> dict[str, str]:

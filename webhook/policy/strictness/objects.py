@@ -94,6 +94,8 @@ class RuleSpec(_Fields, frozen=True, rename="camel"):
     """spec of a DestinationRule."""
 
     host: str = ""
+    #: The clients that it is about; all where there is none.
+    workload_selector: Labels | None = None
     traffic_policy: TrafficPolicy | None = None
     subsets: list[Subset] | None = None
 
@@ -137,6 +139,8 @@ class Client(_Fields, frozen=True, rename="camel"):
     """Whom a ServerAuthorization lets in; its meshTLS is never plaintext."""
 
     unauthenticated: bool | None = None
+    #: Where they may call from; anywhere where there are none.
+    networks: list[Network] | None = None
 
 
 class ServerAuthorizationSpec(_Fields, frozen=True, rename="camel"):

@@ -25,6 +25,8 @@ class Look(NamedTuple):
     openings: Callable[[Any, Settings], Iterable[Spot]]
     #: Where it keeps plaintext out: field, and for whom; an empty text is everyone.
     closures: Callable[[Any], Mapping[str, str]] = lambda _: {}
+    #: Whether it, the first, is about nothing that its old self, the second, was not about.
+    is_within: Callable[[Any, Any], bool] = lambda _now, _before: True
 
 
 def _downgrades(rule: objects.DestinationRule, settings: Settings) -> Iterator[Spot]:
@@ -37,19 +39,35 @@ def _plain(find: Callable[[Any], Iterable[Spot]]) -> Callable[[Any, Settings], I
 
 _ISTIO: Mapping[str, Look] = {
     "PeerAuthentication": Look(
-        objects.PeerAuthentication, PLAINTEXT_ACCEPTED, _plain(istio.weaknesses), istio.strengths
+        objects.PeerAuthentication,
+        PLAINTEXT_ACCEPTED,
+        _plain(istio.weaknesses),
+        istio.strengths,
+        istio.selects_within,
     ),
-    "DestinationRule": Look(objects.DestinationRule, CLIENT_PLAINTEXT, _downgrades),
+    "DestinationRule": Look(
+        objects.DestinationRule, CLIENT_PLAINTEXT, _downgrades, is_within=istio.rules_within
+    ),
 }
 _LINKERD: Mapping[str, Look] = {
     "Server": Look(
-        objects.Server, PLAINTEXT_ACCEPTED, _plain(linkerd.of_server), linkerd.server_strengths
+        objects.Server,
+        PLAINTEXT_ACCEPTED,
+        _plain(linkerd.of_server),
+        linkerd.server_strengths,
+        linkerd.serves_within,
     ),
     "ServerAuthorization": Look(
-        objects.ServerAuthorization, PLAINTEXT_ACCEPTED, _plain(linkerd.of_server_authorization)
+        objects.ServerAuthorization,
+        PLAINTEXT_ACCEPTED,
+        _plain(linkerd.of_server_authorization),
+        is_within=linkerd.grants_within,
     ),
     "AuthorizationPolicy": Look(
-        objects.AuthorizationPolicy, PLAINTEXT_ACCEPTED, _plain(linkerd.of_authorization_policy)
+        objects.AuthorizationPolicy,
+        PLAINTEXT_ACCEPTED,
+        _plain(linkerd.of_authorization_policy),
+        is_within=linkerd.authorizes_within,
     ),
     "Namespace": Look(
         objects.Namespace,
@@ -82,13 +100,14 @@ def review(
 ) -> Verdict:
     """Judge a change, of a kind that KINDS has for the mesh.
 
-    An object that opened something before may keep it; what an update opens beyond that, or takes
-    back of what it closed, counts.
+    An object that opened something before may keep it, for those for whom it did; what an update
+    opens beyond that, or takes back of what it closed, counts.
     """
     look = KINDS[mesh][change.kind]
     found = _found(look, change.object, settings)
     if change.old is not None:
-        found = worse(found, _found(look, change.old, settings))
+        if look.is_within(change.object, change.old):
+            found = worse(found, _found(look, change.old, settings))
         found += _lost(look, change, {one.field for one in found})
     if not found:
         return Verdict("admitted", mesh, mode)

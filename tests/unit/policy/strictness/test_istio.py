@@ -98,6 +98,39 @@ def test_what_a_pod_s_annotations_lead_past_the_mesh_is_open() -> None:
     assert peers.pod(HERE, {}, bypass).accepts == "no"
 
 
+@pytest.mark.parametrize(
+    ("annotations", "openings"),
+    [
+        ({"includeInboundPorts": "*"}, []),
+        ({"includeInboundPorts": ""}, ["all ports"]),
+        ({"includeInboundPorts": "8080, 8443"}, ["all ports but 8080, 8443"]),
+        ({"includeInboundPorts": "8080", "excludeInboundPorts": "9000"},
+         ["all ports but 8080", "port 9000"]),
+    ],
+)  # fmt: skip
+def test_what_a_sidecar_does_not_capture_is_open(
+    annotations: dict[str, str], openings: list[str]
+) -> None:
+    given = {f"traffic.sidecar.istio.io/{key}": value for key, value in annotations.items()}
+    reading = Peers([peer("STRICT")], ROOT).pod(HERE, {}, given)
+    assert [ports for ports, _ in reading.openings()] == openings
+
+
+def test_a_captured_port_is_as_open_as_its_policy() -> None:
+    peers = Peers([peer("STRICT"), peer(app="shop", ports={"8080": "PERMISSIVE"})], ROOT)
+    given = {"traffic.sidecar.istio.io/includeInboundPorts": "8080,8443"}
+    reading = peers.pod(HERE, {"app": "shop"}, given)
+    assert [ports for ports, _ in reading.openings()] == ["all ports but 8443", "port 8080"]
+
+
+def test_without_interception_all_is_open() -> None:
+    peers = Peers([peer("STRICT")], ROOT)
+    off = {"sidecar.istio.io/interceptionMode": "NONE"}
+    assert peers.pod(HERE, {}, off).accepts == "yes"
+    assert peers.pod(HERE, {}, off, ambient=True).accepts == "no"
+    assert peers.pod(HERE, {}, {"sidecar.istio.io/interceptionMode": "TPROXY"}).accepts == "no"
+
+
 any_policy = st.builds(
     peer,
     st.sampled_from(MODES),
@@ -181,6 +214,9 @@ def tls(mode: str) -> dict[str, Any]:
         ({"trafficPolicy": tls("ISTIO_MUTUAL")}, []),
         ({"trafficPolicy": tls("MUTUAL")}, []),
         ({"trafficPolicy": {}}, []),
+        ({"trafficPolicy": {"tls": {}}}, ["spec.trafficPolicy.tls.mode"]),
+        ({"trafficPolicy": {"tls": {"sni": "shop"}}}, ["spec.trafficPolicy.tls.mode"]),
+        ({"trafficPolicy": {"tls": None}}, []),
         ({"trafficPolicy": {"portLevelSettings": [
             {"port": {"number": 80}, **tls("ISTIO_MUTUAL")},
             {"port": {"number": 8080}, **tls("DISABLE")}]}},

@@ -86,6 +86,67 @@ CASES: list[tuple[str, str, Json, Json | None, list[str]]] = [
 ]  # fmt: skip
 
 
+OF_SHOP = {"name": "shop"}
+LAN, WAN = {"cidr": "10.0.0.0/8"}, {"cidr": "0.0.0.0/0"}
+LAN_ONLY, OTHERS = ({"kind": "NetworkAuthentication", "name": name} for name in ("lan", "others"))
+
+
+def plain(host: str, **more: Any) -> Json:
+    return {"host": host, "trafficPolicy": {"tls": {"mode": "DISABLE"}}, **more}
+
+
+def open_to(server: Json, **more: Any) -> Json:
+    return {"server": server, "client": {"unauthenticated": True, **more}}
+
+
+def policy(kind: str, name: str, *refs: Json) -> Json:
+    return {"targetRef": {"kind": kind, "name": name}, "requiredAuthenticationRefs": list(refs)}
+
+
+#: What was open and stays open: for others too, or for no others than before.
+MOVED: list[tuple[str, str, Json, Json, bool]] = [
+    ("istio", "PeerAuthentication", mtls("PERMISSIVE"), mtls("PERMISSIVE", **SHOP), True),
+    ("istio", "PeerAuthentication", mtls("PERMISSIVE", **SHOP),
+     mtls("PERMISSIVE", selector={"matchLabels": {"app": "crm"}}), True),
+    ("istio", "PeerAuthentication", mtls("PERMISSIVE", **SHOP), mtls("PERMISSIVE"), False),
+    ("istio", "PeerAuthentication",
+     mtls("PERMISSIVE", selector={"matchLabels": {"app": "shop", "tier": "web"}}),
+     mtls("PERMISSIVE", **SHOP), False),
+    ("istio", "DestinationRule", plain("*.mendix.svc.cluster.local"), plain("shop"), True),
+    ("istio", "DestinationRule", plain("shop"),
+     plain("shop", workloadSelector={"matchLabels": {"app": "crm"}}), True),
+    ("istio", "DestinationRule", plain("shop", workloadSelector={"matchLabels": {"app": "crm"}}),
+     plain("shop"), False),
+    ("linkerd", "Server", {**SERVER, "accessPolicy": "audit"},
+     {**SERVER, "port": 9090, "accessPolicy": "audit"}, True),
+    ("linkerd", "Server", {**SERVER, "accessPolicy": "audit"},
+     {"podSelector": {"matchLabels": {"app": "shop"}}, "port": 8080, "accessPolicy": "audit"},
+     True),
+    ("linkerd", "Server",
+     {"podSelector": {"matchLabels": {"app": "shop"}}, "port": 8080, "accessPolicy": "audit"},
+     {**SERVER, "accessPolicy": "audit"}, False),
+    ("linkerd", "ServerAuthorization", open_to({"name": "crm"}), open_to(OF_SHOP), True),
+    ("linkerd", "ServerAuthorization", open_to(OF_SHOP), open_to(OF_SHOP, networks=[LAN]), True),
+    ("linkerd", "ServerAuthorization", open_to(OF_SHOP, networks=[LAN, WAN]),
+     open_to(OF_SHOP, networks=[LAN]), True),
+    ("linkerd", "ServerAuthorization", open_to(OF_SHOP, networks=[LAN]), open_to(OF_SHOP), False),
+    ("linkerd", "AuthorizationPolicy", policy("Namespace", "mendix", LAN_ONLY),
+     policy("Server", "shop", LAN_ONLY), True),
+    ("linkerd", "AuthorizationPolicy", policy("Server", "shop", OTHERS),
+     policy("Server", "shop", LAN_ONLY), True),
+    ("linkerd", "AuthorizationPolicy", policy("Server", "shop", LAN_ONLY, OTHERS),
+     policy("Namespace", "mendix", LAN_ONLY), False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("mesh", "kind", "spec", "old", "denied"), MOVED)
+def test_what_was_open_may_not_become_open_for_others(
+    mesh: str, kind: str, spec: Json, old: Json, *, denied: bool
+) -> None:
+    assert judge(kind, old, mesh=mesh).outcome == "denied"
+    assert judge(kind, spec, old, mesh=mesh).outcome == ("denied" if denied else "admitted")
+
+
 @pytest.mark.parametrize(("mesh", "kind", "spec", "old", "fields"), CASES)
 def test_what_opens_or_gives_up_a_closure_is_refused(
     mesh: str, kind: str, spec: Json, old: Json | None, fields: list[str]
