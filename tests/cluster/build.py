@@ -183,6 +183,15 @@ _MONITORING = Tool(
     ask=(),
     cold=0,
 )
+# The same of the Gateway API, in the version that istiod is built with.
+_GATEWAY_API = Tool(
+    "gateway-api",
+    folder="istio",
+    module="sigs.k8s.io/gateway-api",
+    package="",
+    ask=(),
+    cold=0,
+)
 POD_SECURITY = "pod-security-webhook"
 NODE = ("kubelet", "kube-proxy")
 """What only the tests on real nodes need."""
@@ -230,6 +239,7 @@ def ensure(names: Sequence[str] = (), console: Console | None = None) -> dict[st
     if ISTIOD in found:
         istio_chart(console)
         istio_crds(console)
+        gateway_api_crds(console)
     if CERT_MANAGER in found:
         cert_manager_crds(console)
     return {tool.name: found[tool.name] for tool in wanted}
@@ -265,6 +275,13 @@ def istio_crds(console: Console | None = None) -> Path:
     """Return the folder of Istio's own CRDs in the pinned version, copied likewise."""
     source = "manifests/charts/base/files"
     return _from_module(ALL[ISTIOD], "crds", source, ("crd-all.gen.yaml",), console)
+
+
+def gateway_api_crds(console: Console | None = None) -> Path:
+    """Return the folder of the Gateway API's own CRDs, those of its stable kinds, likewise."""
+    # Not its admission policy (vap), which guards upgrades of these.
+    crds = ("gateway.networking.k8s.io_[!v]*.yaml",)
+    return _from_module(_GATEWAY_API, "gateway-api-crds", "config/crd/standard", crds, console)
 
 
 def cert_manager_crds(console: Console | None = None) -> Path:

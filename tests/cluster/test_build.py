@@ -139,6 +139,24 @@ def test_cert_manager_comes_with_the_crds_of_its_module(
     assert [file.name for file in build.cert_manager_crds().iterdir()] == ["issuers.yaml"]
 
 
+def test_istiod_comes_with_its_chart_and_crds_and_those_of_the_gateway_api(
+    path: Path, script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    script(path / "go", GO)
+    module = tmp_path / "module"
+    monkeypatch.setenv("MODULE", str(module))
+    script(module / "manifests/charts/istio-control/istio-discovery/Chart.yaml", "name: istiod")
+    script(module / "manifests/charts/base/files/crd-all.gen.yaml", "kind: X")
+    kinds = [f"gateway.networking.k8s.io_{name}.yaml" for name in ("gateways", "httproutes")]
+    for name in (*kinds, "gateway.networking.k8s.io_vap_safeupgrades.yaml"):
+        script(module / "config/crd/standard" / name, "kind: X")
+    build.ensure([build.ISTIOD], Console(file=io.StringIO()))
+    (path / "go").unlink()
+    assert (build.istio_chart() / "Chart.yaml").exists()
+    assert (build.istio_crds() / "crd-all.gen.yaml").exists()
+    assert sorted(file.name for file in build.gateway_api_crds().iterdir()) == kinds
+
+
 def test_a_program_of_ours_is_never_taken_from_the_path(path: Path, script: Script) -> None:
     ours = build.ALL[build.CERT_MANAGER]
     script(path / ours.name, f"echo v{'.'.join(map(str, ours.version))}")

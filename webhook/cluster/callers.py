@@ -5,7 +5,7 @@ Linkerd authorizes them, Istio's injector sends them by its agent, and ztunnel l
 but for a pod that asks Istio not to rewrite them.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -141,7 +141,7 @@ class _Search:
             for raw in page.items:
                 service = msgspec.json.decode(raw, type=_Service)
                 spec = service.spec
-                if not spec.selector:
+                if not spec.selector or self._leads_to_gateways(spec.selector):
                     continue
                 if spec.type in ("LoadBalancer", "NodePort") or spec.external_ips:
                     kind = spec.type if spec.type != "ClusterIP" else "with externalIPs"
@@ -156,8 +156,8 @@ class _Search:
         routes = [self._any(*kind) for kind in _ROUTES]
         if not any(routes):
             return
-        found = list(self._elsewhere(entrances.pods(self._inventory, fields=_RUNNING)))
-        for pod in found:
+        found = list(_that_run(entrances.pods(self._inventory, fields=_RUNNING)))
+        for pod in self._elsewhere(found):
             if self._is_outside(pod):
                 hosted = bool(pod.spec and pod.spec.host_network)
                 yield Caller(
@@ -176,11 +176,7 @@ class _Search:
             )
 
     def _scrapers(self) -> Iterator[Caller]:
-        marks = [pod.metadata.annotations or {} for pod in self._pods]
-        merged = _MERGED if self._mesh == "istio" else ""
-        asks = any(
-            one.get(_SCRAPE) == "true" and one.get(_SCRAPE_PORT, "") != merged for one in marks
-        )
+        asks = any(self._asks_for_scrapes(pod) for pod in self._pods)
         if not asks and not any(self._any("monitoring.coreos.com/v1", kind) for kind in _MONITORS):
             return
         labels = f"{entrances.NAME} in ({','.join(SCRAPERS)})"
@@ -191,6 +187,14 @@ class _Search:
                     why="scrapes pods of the namespace and is not in the mesh",
                     mend="bring it into the mesh, or leave it a port: see docs/strict.md",
                 )
+
+    def _asks_for_scrapes(self, pod: LivePod) -> bool:
+        """Whether a pod asks to be scraped at a port where plaintext would be refused."""
+        marks = pod.metadata.annotations or {}
+        merged = _MERGED if self._mesh == "istio" else ""
+        if marks.get(_SCRAPE) != "true" or marks.get(_SCRAPE_PORT, "") == merged:
+            return False
+        return not self._is_gateway(pod)
 
     def _operator(self) -> Iterator[Caller]:
         if any(_is_operator(pod) for pod in self._pods):
@@ -213,7 +217,7 @@ class _Search:
     def _running(self, namespace: str, labels: str = "") -> Iterator[LivePod]:
         yield from _that_run(self._inventory.pods(namespace, labels=labels, fields=_RUNNING))
 
-    def _elsewhere(self, pods: Iterator[LivePod | BadPod]) -> Iterator[LivePod]:
+    def _elsewhere(self, pods: Iterable[LivePod | BadPod]) -> Iterator[LivePod]:
         """One pod a workload of those that run in other namespaces."""
         seen = set()
         for pod in _that_run(pods):
@@ -240,6 +244,23 @@ class _Search:
             return False
         return self._is_out_of(pod, "istio") and self._is_out_of(pod, "ambient")
 
+    def _leads_to_gateways(self, selector: Mapping[str, str]) -> bool:
+        """Whether a Service selects Istio's gateways alone: their clients may be anyone's.
+
+        PeerAuthentications rule what a sidecar or ztunnel lets in, and not what a gateway does
+        (pilot/pkg/networking/core/listener_inbound.go).
+        """
+        chosen = [
+            pod for pod in self._pods if selector.items() <= (pod.metadata.labels or {}).items()
+        ]
+        return bool(chosen) and all(map(self._is_gateway, chosen))
+
+    def _is_gateway(self, pod: LivePod) -> bool:
+        """Whether a pod of the namespace is its mesh's own gateway or waypoint."""
+        judged = self._judge.judge(pod, Enrolled(self._mesh, "enforce", ingress=True, since=None))
+        mesh = self._judge.mesh(self._mesh)
+        return judged.pod is not None and mesh.is_infrastructure(judged.pod)
+
     def _is_out_of(self, pod: LivePod, mesh: str) -> bool:
         judged = self._judge.judge(pod, Enrolled(mesh, "enforce", ingress=True, since=None))
         return is_outside(judged, self._judge.mesh(mesh))
@@ -250,7 +271,7 @@ def _title(inventory: Inventory, pod: LivePod) -> str:
     return f"{owner.kind} {owner.namespace}/{owner.name}"
 
 
-def _that_run(pods: Iterator[LivePod | BadPod]) -> Iterator[LivePod]:
+def _that_run(pods: Iterable[LivePod | BadPod]) -> Iterator[LivePod]:
     for pod in pods:
         if not isinstance(pod, BadPod) and not pod.has_ended and not pod.is_leaving:
             yield pod

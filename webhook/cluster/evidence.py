@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 from webhook.cluster.inventory import LivePod
 from webhook.policy.checks import Check, Violation
-from webhook.policy.meshes import Mesh, annotation
+from webhook.policy.meshes import annotation
 from webhook.policy.meshes.ambient import REDIRECTION
 
 PROXY_NOT_READY = Check(
     id="proxy-not-ready",
     level="advise",
-    meshes=("linkerd", "istio"),
+    meshes=("linkerd", "istio", "ambient"),
     fields=("status.initContainerStatuses", "status.containerStatuses"),
     reason="has a proxy that is not ready: what it captures goes nowhere",
     fix="see the proxy's log, and whether the control plane runs",
@@ -74,18 +74,19 @@ CHECKS = (
 )
 
 
-def live(pod: LivePod, mesh: Mesh, *, proxied: bool) -> Iterator[Violation]:
+def live(pod: LivePod, proxy: str, *, proxied: bool) -> Iterator[Violation]:
     """What a running pod shows of its mesh; nothing of one that has not started yet.
 
+    `proxy` names the container that is its proxy, and is empty where its node redirects it.
     `proxied` says that its spec has a genuine proxy, or in ambient mode the label.
     """
     if pod.status.phase != "Running" or not proxied:
         return
-    if mesh.proxy_name:
-        proxy = pod.container(mesh.proxy_name)
+    if proxy:
+        status = pod.container(proxy)
         # Of an init container that restarts, `ready` follows its readiness probe, too.
-        if proxy is None or not proxy.ready:
-            yield PROXY_NOT_READY.violation(f"status of {mesh.proxy_name}")
+        if status is None or not status.ready:
+            yield PROXY_NOT_READY.violation(f"status of {proxy}")
         return
     told = (pod.metadata.annotations or {}).get(REDIRECTION)
     if told == "pending":

@@ -81,7 +81,7 @@ class Judge:
         broken |= {done.violation.check for done in verdict.exempted}
         known = mesh.name != "unknown"
         proxied = known and _has_proxy(seen, mesh) and not broken & _absent()
-        shown = tuple(evidence.live(pod, mesh, proxied=proxied))
+        shown = tuple(evidence.live(pod, mesh.proxy_of(seen), proxied=proxied))
         violations = verdict.violations + shown
         exempt = verdict.outcome == "exempt"
         state = _state(proxied, violations, exempt=exempt) if known else "unknown"

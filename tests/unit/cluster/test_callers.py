@@ -115,6 +115,40 @@ def test_istios_gateways_are_known_and_in_the_mesh(
     assert one.who == "ingress controller Pod edge/other"
 
 
+def own_gateway(made: World) -> None:
+    """A Gateway of the namespace as istiod deploys it, with its Service."""
+    labels = {"gateway.istio.io/managed": "istio.io-gateway-controller",
+              "gateway.networking.k8s.io/gateway-name": "edge"}  # fmt: skip
+    pod = labelled(gateway(), labels)
+    asked = {"prometheus.io/scrape": "true", "prometheus.io/port": "15020"}
+    pod["metadata"].setdefault("annotations", {}).update(asked)
+    made.pod(HERE, "edge-1", owned(pod, "Deployment", "edge-istio"))
+    selector = {"gateway.networking.k8s.io/gateway-name": "edge"}
+    spec = {"type": "LoadBalancer", "selector": selector}
+    made.add(f"/api/v1/namespaces/{HERE}/services/edge-istio", {"spec": spec})
+
+
+@pytest.mark.parametrize("mesh", ["istio", "ambient"])
+def test_nobody_is_cut_off_from_a_gateway_of_the_namespace(tmp_path: Path, mesh: str) -> None:
+    made = world(mesh)
+    own_gateway(made)
+    group, _, kind = GATEWAY_ROUTE.rpartition("/")
+    made.add(f"/apis/{group}/namespaces/{HERE}/{kind}/shop", {})
+    prometheus = owned(named(unmeshed(mesh), "prometheus"), "StatefulSet", "prometheus")
+    made.pod("monitoring", "p", prometheus)
+    assert callers(made, tmp_path, mesh) == []
+
+
+@pytest.mark.parametrize("mesh", ["istio", "ambient"])
+def test_a_service_that_leads_to_apps_beside_a_gateway_is_told(tmp_path: Path, mesh: str) -> None:
+    made = world(mesh)
+    own_gateway(made)
+    shop = made.objects[f"/api/v1/namespaces/{HERE}/pods/shop-1"]["metadata"]
+    shop.setdefault("labels", {})["gateway.networking.k8s.io/gateway-name"] = "edge"
+    (one,) = callers(made, tmp_path, mesh)
+    assert one.who == "clients outside the cluster, by Service edge-istio"
+
+
 @pytest.mark.parametrize(
     ("spec", "cut"),
     [

@@ -106,6 +106,27 @@ def test_in_ambient_mode_the_nodes_agent_has_the_last_word(
     assert not check or check in found
 
 
+@pytest.mark.parametrize(
+    ("ready", "state", "advice"), [(True, "meshed", set()), (False, "unknown", {"proxy-not-ready"})]
+)
+def test_ambients_gateways_are_judged_by_their_own_proxy(
+    ready: bool, state: State, advice: set[str]
+) -> None:
+    """No node redirects them: they opt out of it, and speak mutual TLS themselves."""
+    pod = fixture("opted-out", "ambient-waypoint", passing=True)
+    pod["status"] = {"containerStatuses": [{"name": "istio-proxy", "ready": ready}]}
+    judged = judge(pod, "ambient")
+    assert (judged.state, checks(judged)) == (state, set())
+    assert checks(judged, "advise") & {"proxy-not-ready", "redirection-pending"} == advice
+
+
+def test_ambients_gateway_with_an_app_beside_it_is_none() -> None:
+    app = {"name": "app", "image": "registry.example.com/shop:1"}
+    pod = changed(fixture("opted-out", "ambient-waypoint", passing=True),
+                  put("/spec/containers/-", app))  # fmt: skip
+    assert judge(pod, "ambient").state == "unmeshed"
+
+
 def test_a_pod_that_no_agent_has_seen_yet_is_judged_by_its_label() -> None:
     pod = changed({**meshed("ambient"), "status": {"phase": "Pending"}},
                   drop("/metadata/annotations"), put("/metadata/annotations", {}))  # fmt: skip

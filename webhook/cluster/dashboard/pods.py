@@ -118,17 +118,20 @@ def _facts(pod: LivePod, seen: Pod, mesh: Mesh) -> Iterator[Fact]:
         yield Fact("Opt-in", f"lacks {', '.join(wants)}", "unmeshed")
     else:
         yield Fact("Opt-in", "asks to join", "meshed")
-    if not mesh.proxy_name:
+    name = mesh.proxy_of(seen)
+    if not name:
         told = seen.annotations.get(REDIRECTION, "")
         state: State = "meshed" if told == "enabled" else "unmeshed"
         yield Fact("Redirection", told or "not noted by the node's agent", state)
         return
-    if seen.proxy is None:
-        yield Fact("Proxy", f"has no container {mesh.proxy_name}", "unmeshed")
+    # Of ambient's gateways the pod knows no proxy: it is the only container.
+    proxy = seen.proxy or next((one for one in seen.containers if one.name == name), None)
+    if proxy is None:
+        yield Fact("Proxy", f"has no container {name}", "unmeshed")
         return
-    kind = "native sidecar" if seen.proxy.kind == "initContainers" else "container"
-    yield Fact("Proxy", f"{seen.proxy.name}, {kind}", "meshed")
-    yield Fact("Image", seen.proxy.container.image or "none", "unknown")
-    status = pod.container(seen.proxy.name)
+    kind = "native sidecar" if proxy.kind == "initContainers" else "container"
+    yield Fact("Proxy", f"{name}, {kind}", "meshed")
+    yield Fact("Image", proxy.container.image or "none", "unknown")
+    status = pod.container(name)
     ready = status is not None and status.ready
     yield Fact("Proxy ready", "yes" if ready else "no", "meshed" if ready else "unmeshed")

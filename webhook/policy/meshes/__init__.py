@@ -90,6 +90,10 @@ class Mesh:
         """Whether the pod is the mesh's own gateway: a proxy with no application beside it."""
         return False
 
+    def proxy_of(self, pod: Pod) -> str:
+        """Name of the container that is, or should be, the pod's proxy; empty without one."""
+        return self.proxy_name
+
     def brought(self, pod: Pod) -> list[Placed]:
         """The mesh's containers in a pod that no injector has seen: its author put them there.
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from webhook.policy.istio_containers import PROXY
 from webhook.policy.meshes import Mesh, Spot, Want, annotation, label
-from webhook.policy.meshes.istio import REROUTES, STATUS, Istio, leave_linkerd
+from webhook.policy.meshes.istio import REROUTES, STATUS, Istio, gateway_like, leave_linkerd
 from webhook.policy.settings import Settings
 from webhook.policy.workload import Placed, Pod
 
@@ -47,13 +47,17 @@ class Ambient(Mesh):
         if value in (None, "ambient") or self.is_infrastructure(pod):
             return
         if pod.final or (value == "none" and self.settings.opt_out == "deny"):
-            yield Spot(label(MODE), (str(value),))
+            yield Spot(label(MODE), (str(value),), *gateway_like(pod))
 
     def is_infrastructure(self, pod: Pod) -> bool:
         """A gateway or waypoint and nothing else, as Istio's sidecar mode knows them."""
         if len(pod.containers) != 1 or pod.containers[0].name != PROXY:
             return False
         return self._istio.is_infrastructure(Pod(pod.meta, pod.spec, self._istio, final=pod.final))
+
+    def proxy_of(self, pod: Pod) -> str:
+        """A gateway or waypoint speaks mTLS itself: no node redirects it to ztunnel."""
+        return PROXY if self.is_infrastructure(pod) else ""
 
     def missing(self, pod: Pod) -> Iterator[Spot]:
         """Without the label only a namespace's label could enrol the pod, and it may go."""

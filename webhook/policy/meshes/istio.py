@@ -22,6 +22,7 @@ TEMPLATES = "inject.istio.io/templates"
 INTERCEPTION = "sidecar.istio.io/interceptionMode"
 PROXY_IMAGE = "sidecar.istio.io/proxyImage"
 BOOTSTRAP = "sidecar.istio.io/bootstrapOverride"
+MANAGED = "gateway.istio.io/managed"
 DISCOVERY = "sidecar.istio.io/discoveryAddress"
 TRAFFIC = "traffic.sidecar.istio.io/"
 STATUS_PORT = "status.sidecar.istio.io/port"
@@ -96,7 +97,7 @@ class Istio(Mesh):
         if value is None or value == "true":
             return
         if pod.final or (value == "false" and self.settings.opt_out == "deny"):
-            yield Spot(where(INJECT), (value,))
+            yield Spot(where(INJECT), (value,), *gateway_like(pod))
 
     def is_infrastructure(self, pod: Pod) -> bool:
         """A gateway or waypoint and nothing else: one container, Istio's own proxy, as it is made.
@@ -391,6 +392,22 @@ def leave_linkerd(pod: Pod) -> Iterator[Want]:
     """
     if pod.annotations.get(_LINKERD_INJECT) in ("enabled", "ingress"):
         yield Want("annotations", _LINKERD_INJECT, "disabled")
+
+
+def gateway_like(pod: Pod) -> tuple[str, str]:
+    """Reason and fix for the opt-out of a gateway or waypoint that has more in it than its proxy.
+
+    istiod gives its own the opt-out and a label (files/kube-gateway.yaml, waypoint.yaml), and lays
+    over them what a Gateway's parametersRef says. Both are empty for other pods.
+    """
+    if MANAGED not in pod.labels:
+        return "", ""
+    return (
+        "asks to stay outside the mesh, as only a gateway may that is Istio's own proxy and "
+        "nothing else",
+        "leave the pod as istiod makes it, without what the Gateway's parametersRef adds (a "
+        "mirror of its image: settings.istio.proxyImages), or ask an admin for an exemption",
+    )
 
 
 def _reroutes(pod: Pod, inits: Collection[Rules]) -> Iterator[Spot]:

@@ -4,7 +4,7 @@ import datetime
 
 import msgspec
 
-from tests.unit.cluster.world import Json, meshed, owned, unmeshed
+from tests.unit.cluster.world import Json, fixture, meshed, owned, unmeshed
 from webhook.cluster.dashboard import pods
 from webhook.cluster.dashboard.live import Pods
 from webhook.cluster.enrolment import Enrolled
@@ -85,6 +85,17 @@ def test_in_ambient_mode_the_nodes_agent_tells() -> None:
     shown = [facts(view) for view in views(redirected, not_redirected, mesh="ambient")]
     assert {one["Redirection"][1] for one in shown} == {"meshed", "unmeshed"}
     assert all("Proxy" not in one for one in shown)
+
+
+def test_of_ambients_own_gateway_its_proxy_tells() -> None:
+    waypoint = fixture("opted-out", "ambient-waypoint", passing=True)
+    waypoint["status"] = {"containerStatuses": [{"name": "istio-proxy", "ready": True}]}
+    (view,) = views(waypoint, mesh="ambient")
+    assert view.state == "meshed"
+    shown = facts(view)
+    assert shown["Proxy"] == ("istio-proxy, container", "meshed")
+    assert shown["Proxy ready"] == ("yes", "meshed")
+    assert "Redirection" not in shown
 
 
 def test_of_an_unknown_mesh_nothing_is_claimed() -> None:

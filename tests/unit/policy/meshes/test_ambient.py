@@ -163,6 +163,21 @@ def test_what_only_looks_like_a_waypoint_is_refused(changes: list[Change]) -> No
     assert found(pod, old=waypoint())
 
 
+@pytest.mark.parametrize("by", ["ambient", "istio"])
+def test_of_a_gateway_with_more_in_it_the_opt_out_is_explained(by: str) -> None:
+    """istiod wrote it, and not the author, who is to take back what was added."""
+    beside = put("/spec/containers/-", {"name": "shop", "image": "shop:1"})
+
+    def reason(pod: Json) -> str:
+        told = judge(deployment(pod), by=by).violations
+        (one,) = [violation for violation in told if violation.check == "opted-out"]
+        return one.reason
+
+    assert "only a gateway may that is Istio's own proxy" in reason(changed(waypoint(), beside))
+    managed = drop("/metadata/labels/gateway.istio.io~1managed")
+    assert "gateway" not in reason(changed(waypoint(), beside, managed))
+
+
 @pytest.mark.parametrize("place", ["initContainers", "ephemeralContainers"])
 def test_a_waypoint_among_other_containers_than_the_main_ones_is_none(place: str) -> None:
     only = waypoint()["spec"]["containers"]

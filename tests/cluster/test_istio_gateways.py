@@ -1,0 +1,355 @@
+"""Istio's own gateways and waypoints, as the real istiod deploys them for Gateways of the API.
+
+Their pods run on simulated nodes, and on none of them Istio's CNI agent.
+"""
+
+import contextlib
+import copy
+import json
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import pytest
+
+from tests.cluster import build, command
+from tests.cluster.api import Api, Json, Refused, wait_for
+from tests.cluster.command import Command
+from tests.cluster.istio import INJECT, IstioCluster
+from tests.cluster.istiod import Istiod
+from tests.cluster.mesh import MeshCluster
+from tests.cluster.plane import ControlPlane, is_ready
+from tests.cluster.test_ambient import APP, MODE
+from tests.cluster.test_audit import findings, only, states
+from tests.cluster.workloads import pod, template_of
+from webhook.cluster import entrances
+from webhook.cluster.callers import cut_off
+from webhook.cluster.connection import Cluster
+from webhook.cluster.inventory import Inventory, LivePod
+from webhook.cluster.judge import Judge
+from webhook.policy.settings import Settings
+
+VERSION = "gateway.networking.k8s.io/v1"
+NAME_LABEL = "gateway.networking.k8s.io/gateway-name"
+MANAGED = "gateway.istio.io/managed"
+MESHES = ("ambient", "istio")
+
+
+class Class(NamedTuple):
+    """A class of Gateways: what istiod calls its Deployments, and how it labels their pods."""
+
+    name: str
+    deployment: str
+    managed: str
+    listener: Mapping[str, str | int]
+
+
+GATEWAY = Class("istio", "{}-istio", "istio.io-gateway-controller",
+                {"name": "http", "port": 80, "protocol": "HTTP"})  # fmt: skip
+#: As `istioctl waypoint generate` writes it.
+WAYPOINT = Class("istio-waypoint", "{}", "istio.io-mesh-controller",
+                 {"name": "mesh", "port": 15008, "protocol": "HBONE"})  # fmt: skip
+CLASSES = {"gateway": GATEWAY, "waypoint": WAYPOINT}
+
+
+def gateway(namespace: str, kind: str, name: str = "", *, parameters: str = "") -> Json:
+    """Return a Gateway of a class; `parameters` names a ConfigMap with what to make otherwise."""
+    of = CLASSES[kind]
+    spec: Json = {"gatewayClassName": of.name, "listeners": [of.listener]}
+    if parameters:
+        reference = {"group": "", "kind": "ConfigMap", "name": parameters}
+        spec["infrastructure"] = {"parametersRef": reference}
+    metadata = {"name": name or kind, "namespace": namespace}
+    return {"apiVersion": VERSION, "kind": "Gateway", "metadata": metadata, "spec": spec}
+
+
+@pytest.fixture(scope="module")
+def gateway_api(istio_plane: ControlPlane) -> Iterator[None]:
+    """The Gateway API's own CRDs for the time of this module: where they are, others look."""
+    folder = str(build.gateway_api_crds())
+    istio_plane.kubectl("apply", "--server-side", "--filename", folder)
+    istio_plane.kubectl("wait", "--for=condition=Established", "--filename", folder)
+    yield
+    istio_plane.kubectl("delete", "--filename", folder)
+
+
+@pytest.fixture(scope="module")
+def cluster(
+    mesh_cluster: MeshCluster, istio_plane: ControlPlane, gateway_api: None
+) -> Iterator[IstioCluster]:
+    with Istiod(istio_plane, environment={"PILOT_ENABLE_AMBIENT": "true"}) as istiod:
+        yield IstioCluster(**vars(mesh_cluster), istiod=istiod)
+
+
+@pytest.fixture(scope="module")
+def api(cluster: IstioCluster) -> Api:
+    return cluster.api
+
+
+@pytest.fixture(scope="module")
+def places(cluster: IstioCluster) -> Iterator[dict[str, str]]:
+    """By mesh, an enrolled namespace where a Gateway of each class is, and its pod is ready."""
+    api = cluster.api
+    made = {mesh: cluster.enrol("enforce", mesh=mesh) for mesh in MESHES}
+    for where in made.values():
+        for kind in CLASSES:
+            api.create(gateway(where, kind))
+    for where in made.values():
+        for kind in CLASSES:
+            ready_pod(api, where, kind)
+    yield made
+    # Other tests look for ways into the cluster.
+    for where in made.values():
+        api.delete("Namespace", where)
+    left = "gateways to be gone"
+    wait_for(lambda: not api.list("Pod", labels=MANAGED), seconds=60, why=left)
+
+
+@pytest.fixture(scope="module")
+def auditor(cluster: IstioCluster) -> Command:
+    return command.as_account(cluster.plane, "mendix-mesh-strict")
+
+
+def ready_pods(api: Api, where: str, name: str, count: int = 1) -> list[Json]:
+    """Wait until a Gateway has so many pods, and all are ready."""
+
+    def up() -> list[Json]:
+        found = api.list("Pod", where, labels=f"{NAME_LABEL}={name}")
+        return found if len(found) == count and all(map(is_ready, found)) else []
+
+    return wait_for(up, seconds=30, why=f"{count} pods of Gateway {where}/{name}")
+
+
+def ready_pod(api: Api, where: str, name: str) -> Json:
+    (found,) = ready_pods(api, where, name)
+    return found
+
+
+@pytest.fixture(params=MESHES)
+def mesh(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(params=CLASSES)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_what_istiod_makes_of_a_gateway_is_let_in_and_left_alone(
+    cluster: IstioCluster, places: dict[str, str], mesh: str, kind: str
+) -> None:
+    api, where = cluster.api, places[mesh]
+    name = CLASSES[kind].deployment.format(kind)
+    for made in ("Deployment", "ServiceAccount", "Service"):
+        (owner,) = api.get(made, name, where)["metadata"]["ownerReferences"]
+        assert (owner["kind"], owner["name"]) == ("Gateway", kind)
+    meta = ready_pod(api, where, kind)["metadata"]
+    assert [owner["kind"] for owner in meta["ownerReferences"]] == ["ReplicaSet"]
+    labels = meta["labels"]
+    expected = (CLASSES[kind].managed, "false", "none")
+    assert (labels[MANAGED], labels[INJECT], labels[MODE]) == expected
+    template = template_of(api.get("Deployment", name, where))
+    assert template["metadata"]["labels"].items() <= labels.items()
+    for resource, verb, by in (
+        ("deployments", "patch", "istiod-default"),
+        ("pods", "create", "system:serviceaccount:kube-system:replicaset-controller"),
+    ):
+        events = [
+            event["annotations"]
+            for event in cluster.plane.audit(namespace=where, resource=resource)
+            if event["verb"] == verb
+            and event["user"]["username"] == by
+            # A pod that is named by the API server has no name there.
+            and event["objectRef"].get("name", name) == name
+        ]
+        assert f"{mesh}.enforce.mendix-mesh.io/verdict" in events[0]
+        told = [json.loads(text) for one in events for key, text in one.items()
+                if key.startswith("mutation.webhook")]  # fmt: skip
+        ours = [one["mutated"] for one in told if one["configuration"] == "00-mendix-mesh"]
+        assert ours
+        assert not any(ours)
+
+
+def test_audit_calls_them_meshed(places: dict[str, str], auditor: Command, mesh: str) -> None:
+    report = auditor.audit("-n", places[mesh], codes=[0])
+    assert states(report) == {"Deployment/gateway-istio": "meshed", "Deployment/waypoint": "meshed"}
+    assert only(report)["coverage"] == 100
+    assert findings(report) == []
+
+
+def changed(api: Api, where: str, kind: str, *containers: Json, **spec: object) -> Json:
+    """Return istiod's own Deployment anew, with these containers for its only one."""
+    stored = api.get("Deployment", CLASSES[kind].deployment.format(kind), where)
+    made = copy.deepcopy({key: stored[key] for key in ("apiVersion", "kind", "spec")})
+    made["metadata"] = {"name": "copy", "namespace": where}
+    pod = template_of(made)["spec"]
+    pod |= {"containers": list(containers) or pod["containers"], **spec}
+    return made
+
+
+def test_what_only_looks_like_it_is_refused(
+    api: Api, places: dict[str, str], mesh: str, kind: str
+) -> None:
+    where = places[mesh]
+    honest = changed(api, where, kind)
+    assert api.create(honest, dry_run=True)
+    (real,) = template_of(honest)["spec"]["containers"]
+    env, mounts = real["env"], real["volumeMounts"]
+    mount = {"name": "istio-data", "mountPath": "/usr/local"}
+    for containers in (
+        [real, APP],
+        [{**real, "image": "evil.example/proxyv2:1"}],
+        [{**real, "command": ["sleep"]}],
+        [{**real, "args": ["proxy", "sidecar", *real["args"][2:]]}],
+        [{**real, "args": [*real["args"], "--templateFile=/data/x"]}],
+        [{**real, "lifecycle": {"postStart": {"exec": {"command": ["curl", "shop"]}}}}],
+        [{**real, "env": [*env, {"name": "ISTIO_BOOTSTRAP_OVERRIDE", "value": "/data/x"}]}],
+        [{**real, "env": [{"name": "CA_ADDR", "value": "evil.example:1"}]}],
+        [{**real, "volumeMounts": [*mounts, mount]}],
+        [APP],
+    ):
+        with pytest.raises(Refused, match="opted-out"):
+            api.create(changed(api, where, kind, *containers), dry_run=True)
+    on_host = changed(api, where, kind, hostNetwork=True, securityContext={})
+    with pytest.raises(Refused, match="host-network"):
+        api.create(on_host, dry_run=True)
+
+
+def laid_over(api: Api, where: str, name: str, overlay: Json) -> None:
+    """Make the ConfigMap by which istiod makes a Gateway's Deployment otherwise."""
+    data = {"deployment": json.dumps({"spec": overlay})}
+    metadata = {"name": name, "namespace": where}
+    api.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
+
+
+def refusal(cluster: IstioCluster, where: str, deployment: str) -> str:
+    """Wait until istiod was refused a Deployment, and return what it was told."""
+
+    def told() -> str:
+        events = cluster.plane.audit(namespace=where, resource="deployments", name=deployment)
+        refused = [one["responseStatus"] for one in events if one["responseStatus"]["code"] == 403]
+        return str(refused[-1]["message"]) if refused else ""
+
+    return wait_for(told, why=f"istiod to be refused Deployment {where}/{deployment}")
+
+
+BESIDE: Json = {"containers": [APP]}
+#: The API server allows no node's network beside the sysctl that a gateway has.
+ON_HOST: Json = {"hostNetwork": True, "securityContext": {"sysctls": None}}
+
+
+@pytest.mark.parametrize(("check", "spec"), [("opted-out", BESIDE), ("host-network", ON_HOST)])
+def test_a_gateway_with_more_than_istios_proxy_is_refused_and_told_why(
+    cluster: IstioCluster, places: dict[str, str], mesh: str, kind: str, check: str, spec: Json
+) -> None:
+    api, where, name = cluster.api, places[mesh], f"{kind}-{check}"
+    laid_over(api, where, name, {"template": {"spec": spec}})
+    api.create(gateway(where, kind, name, parameters=name))
+    deployment = CLASSES[kind].deployment.format(name)
+    first, *lines = refusal(cluster, where, deployment).splitlines()
+    assert first == (
+        f'admission webhook "{mesh}.enforce.mendix-mesh.io" denied the request: deployment '
+        f"{deployment} would run outside the {mesh} mesh:"
+    )
+    said = {line.split()[0]: line for line in lines}
+    assert check in said
+    assert "asks to stay outside the mesh, as only a gateway may that is" in said["opted-out"]
+    assert "what the Gateway's parametersRef adds" in said["opted-out"]
+    with pytest.raises(Refused, match="not found"):
+        api.get("Deployment", deployment, where)
+
+
+def remove(api: Api, where: str, kind: str, name: str) -> None:
+    """Delete a Gateway and what istiod made of it: garbage collection may not know Gateways yet."""
+    api.delete("Gateway", name, where)
+    for made in ("Deployment", "Service"):
+        with contextlib.suppress(Refused):  # it may be gone with the Gateway
+            api.delete(made, CLASSES[kind].deployment.format(name), where)
+
+
+def test_a_gateway_that_runs_is_not_made_to_run_more(
+    cluster: IstioCluster, places: dict[str, str], mesh: str, kind: str
+) -> None:
+    api, where, name = cluster.api, places[mesh], f"{kind}-later"
+    api.create(gateway(where, kind, name))
+    before = ready_pod(api, where, name)["metadata"]["uid"]
+    laid_over(api, where, name, {"template": {"spec": BESIDE}})
+    later = gateway(where, kind, name, parameters=name)["spec"]
+    api.patch("Gateway", name, where, {"spec": later})
+    assert "opted-out" in refusal(cluster, where, CLASSES[kind].deployment.format(name))
+    assert ready_pod(api, where, name)["metadata"]["uid"] == before
+    remove(api, where, kind, name)
+
+
+def test_a_gateway_that_is_only_tuned_is_let_in(
+    api: Api, places: dict[str, str], mesh: str, kind: str
+) -> None:
+    where, name = places[mesh], f"{kind}-tuned"
+    proxy = {"name": "istio-proxy", "resources": {"requests": {"cpu": "5m"}}}
+    spec = {"containers": [proxy], "terminationGracePeriodSeconds": 5}
+    template = {"metadata": {"annotations": {"team": "shop"}}, "spec": spec}
+    laid_over(api, where, name, {"replicas": 2, "template": template})
+    api.create(gateway(where, kind, name, parameters=name))
+    for found in ready_pods(api, where, name, count=2):
+        assert found["metadata"]["annotations"]["team"] == "shop"
+        assert found["spec"]["containers"][0]["resources"]["requests"]["cpu"] == "5m"
+    remove(api, where, kind, name)
+
+
+def test_gateways_are_ways_into_the_cluster_and_waypoints_are_not(
+    places: dict[str, str], auditor: Command
+) -> None:
+    inventory = Inventory(Cluster.connect(str(auditor.kubeconfig)))
+    found: dict[str, set[str]] = {where: set() for where in places.values()}
+    for one in entrances.pods(inventory):
+        if isinstance(one, LivePod) and one.namespace in found:
+            found[one.namespace].add((one.metadata.labels or {})[NAME_LABEL])
+    for names in found.values():
+        assert "gateway" in names
+        assert not [name for name in names if name.startswith("waypoint")]
+
+
+def callers(auditor: Command, where: str, mesh: str) -> list[str]:
+    found = cut_off(Cluster.connect(str(auditor.kubeconfig)), Judge(Settings()), where, mesh)
+    assert found.unknown == []
+    return [one.who for one in found.callers]
+
+
+def route(where: str, parent: str) -> Json:
+    reference = {"name": "gateway", "namespace": parent}
+    return {
+        "apiVersion": VERSION,
+        "kind": "HTTPRoute",
+        "metadata": {"name": "shop", "namespace": where},
+        "spec": {
+            "parentRefs": [reference],
+            "rules": [{"backendRefs": [{"name": "shop", "port": 8080}]}],
+        },
+    }
+
+
+def test_who_serves_an_httproute_is_looked_for(
+    cluster: IstioCluster, places: dict[str, str], auditor: Command, mesh: str
+) -> None:
+    api, where = cluster.api, cluster.enrol("enforce", mesh=mesh)
+    edge = cluster.plane.new_namespace("edge")
+    api.create(pod(edge, "controller", labels={"app.kubernetes.io/name": "traefik"}))
+    outside = f"ingress controller Pod {edge}/controller"
+    try:
+        assert outside not in callers(auditor, where, mesh)
+        api.create(route(where, places[mesh]))
+        found = callers(auditor, where, mesh)
+        assert outside in found
+        assert not [one for one in found if "gateway" in one]
+    finally:
+        api.delete("Pod", "controller", edge, grace=0)
+
+
+def test_nobody_is_cut_off_from_a_gateway_of_the_namespace(
+    cluster: IstioCluster, places: dict[str, str], auditor: Command, mesh: str
+) -> None:
+    """Its Service is a LoadBalancer, and it serves the namespace's own HTTPRoutes."""
+    api, where = cluster.api, places[mesh]
+    assert api.get("Service", "gateway-istio", where)["spec"]["type"] == "LoadBalancer"
+    api.create(route(where, where))
+    found = callers(auditor, where, mesh)
+    assert [one for one in found if "gateway" in one or "whoever serves" in one] == []
