@@ -330,6 +330,27 @@ def test_a_page_refreshes_itself_and_keeps_what_is_open(
     page.locator("article", has_text="stranger").wait_for(state="detached")
 
 
+def test_behind_a_proxy_whose_session_is_over_a_reader_is_led_to_its_login(
+    browser: Browser, url: str
+) -> None:
+    with dashboard.Gate(url) as gate:
+        reader = Reader(browser, gate.url)
+        page = reader.open("/")
+        # By the filter, which the policy on forms would keep from leaving this server.
+        page.get_by_role("searchbox", name="Name").fill(CRM)
+        gate.is_open = False
+        page.get_by_role("button", name="Show").click()
+        page.wait_for_url(f"**/?text={CRM}**")
+        assert page.locator("tbody a.name").all_inner_texts() == [CRM]
+        # By the page that refreshes itself.
+        with page.expect_navigation():
+            gate.is_open = False
+        assert page.locator("tbody a.name").all_inner_texts() == [CRM]
+        assert gate.is_open
+        assert reader.complaints == []
+        reader.close()
+
+
 def test_what_the_least_rights_do_not_show_is_told(
     populated: MeshCluster, browser: Browser, tmp_path: Path
 ) -> None:

@@ -155,7 +155,7 @@ class Reviewer:
         return status
 
 
-_UNKNOWN = "the API server does not know this token"
+_UNKNOWN = "the API server does not know this token, or it has expired"
 
 
 def _unknown(why: str) -> Unauthorized:

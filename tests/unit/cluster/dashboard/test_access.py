@@ -146,7 +146,7 @@ def test_whoever_sends_no_token_is_asked_for_one(guarded: Open, authority: Autho
 def test_a_token_that_the_api_server_does_not_know_is_refused(guarded: Open) -> None:
     answer = guarded().get("/", headers=bearer("made-up"))
     assert answer.status_code == 401
-    assert "does not know this token" in answer.text
+    assert "does not know this token, or it has expired" in answer.text
     assert "made-up" not in answer.text
 
 

@@ -113,7 +113,13 @@ async function refresh() {
   if (isBusy()) return;
   let text;
   try {
-    const answer = await fetch(location.href, { cache: "no-store", redirect: "error" });
+    const answer = await fetch(location.href, { cache: "no-store", redirect: "manual" });
+    // The server leads nowhere else: it is a proxy in front, whose session is over. A page may be
+    // led to its login, unlike what a page asks for.
+    if (answer.type === "opaqueredirect") {
+      location.reload();
+      return;
+    }
     if (!answer.ok) throw new Error(String(answer.status));
     text = await answer.text();
     page.classList.remove("is-cut");
@@ -139,7 +145,16 @@ async function refresh() {
   if (after && after !== before) say(after);
 }
 
+// A form would be kept from being led to such a login, by the policy that keeps it to this server.
+function addForms() {
+  document.addEventListener("submit", (event) => {
+    event.preventDefault();
+    location.assign(`${event.target.action}?${new URLSearchParams(new FormData(event.target))}`);
+  });
+}
+
 addTools();
 addCopies();
+addForms();
 setInterval(refresh, Number(page.dataset.refresh || 30) * 1000);
 document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
