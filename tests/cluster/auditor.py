@@ -54,19 +54,8 @@ class Auditor:
         return answer.text
 
     def samples(self, name: str, **labels: str) -> dict[tuple[str, ...], float]:
-        """The samples of a metric that have these labels: the other labels' values, and its own.
-
-        The labels are in the order of their names.
-        """
-        text = httpx.get(f"{self.http}/metrics").text
-        return {
-            tuple(
-                value for key, value in sorted(sample.labels.items()) if key not in labels
-            ): sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-            if sample.name == name and labels.items() <= sample.labels.items()
-        }
+        """The samples of a metric that have these labels: see `samples`."""
+        return samples(httpx.get(f"{self.http}/metrics").text, name, **labels)
 
     def _listens(self, scheme: str) -> str:
         pattern = rf"\"address\": \"({scheme}://[^\"]+)\""
@@ -76,6 +65,21 @@ class Auditor:
             assert time.monotonic() < end, self.process.tail()
             time.sleep(0.05)
         return found[1]
+
+
+def samples(metrics: str, name: str, **labels: str) -> dict[tuple[str, ...], float]:
+    """The samples of a metric that have these labels: the other labels' values, and its own.
+
+    The labels are in the order of their names.
+    """
+    return {
+        tuple(
+            value for key, value in sorted(sample.labels.items()) if key not in labels
+        ): sample.value
+        for family in text_string_to_metric_families(metrics)
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    }
 
 
 @contextmanager

@@ -61,6 +61,8 @@ _FOR_SIMULATED_NODES = {
     "authorization_mode": "RBAC",
     # Without kube-proxy a Service is called at its endpoints' own addresses.
     "enable_aggregator_routing": "true",
+    # It listens on the loopback device, where no pod could reach it.
+    "endpoint_reconciler_type": "none",
 }
 
 
@@ -91,7 +93,7 @@ class ControlPlane(Part):
 
         With `address` the API server listens there, for real nodes: they register by themselves,
         it authorizes them and reaches them, and it calls Services at their cluster IPs, which the
-        nodes' kube-proxy has to route.
+        nodes' kube-proxy has to route. Pods reach it so too, by the Service `kubernetes`.
         """
         self.workdir = workdir
         self.binaries = binaries
@@ -303,7 +305,6 @@ class ControlPlane(Part):
             bind_address=self._address or "127.0.0.1",
             secure_port=ports["api"],
             advertise_address=netns.HOST_IP,
-            endpoint_reconciler_type="none",
             service_cluster_ip_range=SERVICE_RANGE,
             tls_cert_file=cert,
             tls_private_key_file=key,
