@@ -57,7 +57,8 @@ def test_the_schema_knows_the_keys_of_the_values_and_no_others() -> None:
 
 def test_the_notes_show_the_next_step_and_the_way_out() -> None:
     notes = helm.notes()
-    assert "kubectl label namespace NAMESPACE mendix-mesh.io/mesh=linkerd" in notes
+    labels = "mendix-mesh.io/mesh=linkerd mendix-mesh.io/mode=warn"
+    assert f"kubectl label namespace NAMESPACE {labels}\n" in notes
     assert "kubectl delete validatingwebhookconfiguration mendix-mesh" in notes.splitlines()[-1]
     assert "The mode is enforce" in notes
     assert "WARNING" not in notes

@@ -287,6 +287,8 @@ def modes(demo: Demo) -> None:
     """Not yet ready to enforce: warn tells the author, audit only the audit log."""
     for mode in ("warn", "audit"):
         where = demo.enrol(mode)
+        # What was created in the second of the enrolment would count as from before.
+        time.sleep(1)
         say(f"In {where}, labelled {MODE_LABEL}={mode}:")
         demo.apply(_pod("shop-debug", where, hostNetwork=True))
 
@@ -462,8 +464,10 @@ def _epilogue(seconds: float) -> None:
         "make demo KEEP=1               the cluster stays up for you to try things",
         "make demo DASHBOARD=1          ends with the dashboard of its cluster in your browser",
         "make demo MESH=istio           with the real istiod (the first time about 8 min more)",
-        "mendix-mesh review -f DIR      what the webhook would do with your manifests",
-        "mendix-mesh discover           your Mendix namespaces, and what keeps them outside",
+        ".venv/bin/mendix-mesh review -f DIR",
+        "                               what the webhook would do with your manifests",
+        ".venv/bin/mendix-mesh discover",
+        "                               your Mendix namespaces, and what keeps them outside",
         f"kubectl label ns NAME {MESH_LABEL}=linkerd {MODE_LABEL}=warn",
         "                               after an install (README.md): start by watching",
     ):

@@ -119,7 +119,8 @@ def upgrade(story: Story) -> None:
         story.type(change.replace(keep, f"{keep} --set logLevel=warning"))
         story.type(back)
         load.await_total(load.total + 200)
-    answer(f"{load.total} pods created meanwhile: {dict(load.answers)}", good=True)
+    told = ", ".join(f"{what} {count}" for what, count in load.answers.items())
+    answer(f"{load.total} pods created meanwhile: {told}", good=True)
     if set(load.answers) != {JOINS}:
         raise DemoError("a pod was lost")
 

@@ -29,6 +29,12 @@ class _Commands(click.Group):
         command: click.Command = import_module(f"{__name__}.{cmd_name}").COMMAND
         return command
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The commands, each with the first line of its module, whole: none is loaded for that."""
+        with formatter.section("Commands"):
+            told = ((name, _summary(name)) for name in self.list_commands(ctx))
+            formatter.write_dl([(name, text[:1].upper() + text[1:]) for name, text in told])
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:

@@ -118,7 +118,15 @@ def parse(name: str, data: bytes) -> Iterator[tuple[int, Any]]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
-        raise BadInputError(f"{where}: not YAML: {error.problem or error.context}") from None
+        why = f"{where}: not YAML: {error.problem or error.context}"
+        if b"{{" in data:
+            why += "; a chart's templates are no YAML yet: give what `helm template` prints"
+        raise BadInputError(why) from None
+    except yaml.reader.ReaderError as error:
+        line = data.count(b"\n", 0, error.position) + 1
+        raise BadInputError(
+            f"{name}:{line}: not YAML: {error.reason}; is it text, saved as UTF-8?"
+        ) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise BadInputError(f"{name}: not YAML: {' '.join(str(error).split())}") from None
     finally:

@@ -202,7 +202,8 @@ def _show(printer: Printer, report: Report) -> None:
             ("      -o json says for which; docs/checks.md and docs/day-2.md what they mean", "dim")
         )
     counts = ", ".join(f"{number} {state}" for state, number in report.pods.items() if number)
-    whole = f"{_percent(report.coverage)} of {_pods(sum(report.pods.values()))} in the mesh"
+    total = sum(report.pods.values())
+    whole = f"{_percent(report.coverage)} of {_pods(total)} in the mesh" if total else "no pods"
     printer.parts()
     printer.parts((whole, "bold"), (f" ({counts})" if counts else "", ""))
     if mend := _mend([one for one in report.namespaces if one.mend]):

@@ -1,4 +1,4 @@
-"""`mendix-mesh completion`: the script by which a shell completes commands, options and names."""
+"""`mendix-mesh completion`: the script by which a shell completes commands and names."""
 
 import click
 

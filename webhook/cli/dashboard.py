@@ -54,7 +54,7 @@ _LOOPBACK = ("127.", "[::1]", "localhost:")
 @settings_options
 @prometheus_options
 @click.option(
-    "--interval", type=click.FloatRange(min=5), default=60.0, show_default=True, metavar="SECONDS",
+    "--interval", type=click.FloatRange(min=5), default=60, show_default=True, metavar="SECONDS",
     help="From one look at all namespaces to the next; what changes is looked at at once.",
 )  # fmt: skip
 @click.option(

@@ -21,7 +21,7 @@ from webhook.cluster.discover import Change, Discovery, Found
 from webhook.cluster.judge import Judge
 from webhook.cluster.strict import Step
 from webhook.cluster.strictness import Policies
-from webhook.policy.labels import MESH_LABEL, MESHES
+from webhook.policy.labels import MESH_LABEL, MESHES, MODE_LABEL
 from webhook.policy.validate import MODES
 
 
@@ -36,7 +36,7 @@ from webhook.policy.validate import MODES
     mendix-mesh discover --enrol --strict -n mendix-apps
 
     Exit codes: 0 done; 1 with --strict: somebody would be cut off, or a namespace can't be made
-    strict; 2 no connection, or a right is missing.""",
+    strict; 2 no connection, a right is missing, or -n names none of Mendix's with --enrol.""",
 )
 @namespaces_option
 @click.option("--enrol", is_flag=True, help="Label the namespaces, so that their pods join.")
@@ -92,7 +92,10 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
         found = discover.discover(cluster, namespaces)
         for note in found.notes:
             click.echo(f"Warning: {note}", err=True)
-        for name in sorted(set(namespaces) - {one.name for one in found.namespaces}):
+        others = sorted(set(namespaces) - {one.name for one in found.namespaces})
+        if others and enrol:
+            raise BadInputError(_not_mendixs(others))
+        for name in others:
             click.echo(f"Warning: {name} has no Mendix custom resource", err=True)
         if not enrol:
             _show(Printer(output), found)
@@ -118,6 +121,14 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
             Printer(output).data(data)
     if any(step.blocked for step in steps):
         raise click.exceptions.Exit(1)
+
+
+def _not_mendixs(names: list[str]) -> str:
+    return (
+        f"nothing is changed: {', '.join(names)}: no Mendix custom resource is there; mend the "
+        f"name, or enrol by hand: kubectl label namespace {' '.join(names)} {MESH_LABEL}=MESH "
+        f"{MODE_LABEL}=warn"
+    )
 
 
 def _show(printer: Printer, found: Discovery) -> None:

@@ -1,4 +1,4 @@
-"""`mendix-mesh restart`: rolls what is outside its mesh, and only that."""
+"""`mendix-mesh restart`: restarts what is outside its mesh, one workload at a time."""
 
 from collections import Counter
 from collections.abc import Sequence

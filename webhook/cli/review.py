@@ -1,4 +1,4 @@
-"""`mendix-mesh review`: the offline twin of the webhook, for manifests and stored pods."""
+"""`mendix-mesh review`: what the webhook would do with manifests, without a cluster."""
 
 import datetime
 import difflib

@@ -34,6 +34,7 @@ def log_in(kubeconfig: str | None, context: str | None) -> Login:
         )
     try:
         chosen = _chosen(files, context)
+        _demand_own_rights(files, chosen)
         config.load_kube_config(
             config_file=files, context=context or None, client_configuration=settings
         )
@@ -74,6 +75,21 @@ def _chosen(files: str, name: str | None) -> Mapping[str, Any]:
             return one
     names = ", ".join(str(one["name"]) for one in known)
     raise ConfigException(f"it has no context {name}, but {names or 'none at all'}")
+
+
+def _demand_own_rights(files: str, chosen: Mapping[str, Any]) -> None:
+    """Raise `ConfigException` where the context's user acts as another one.
+
+    The official client does not look at that, and would act with the rights of the first.
+    """
+    for one in KubeConfigMerger(files).config.safe_get("users") or ():
+        name, user = one.value["name"], one.value.get("user") or {}
+        keys = [key for key in user if key == "as" or key.startswith("as-")]
+        if name == chosen["context"].get("user") and keys:
+            raise ConfigException(
+                f"its user {name} acts as another one ({', '.join(keys)}), which "
+                "mendix-mesh can't do; give a context whose user has the rights itself"
+            )
 
 
 def _in_pod(settings: client.Configuration) -> Login:

@@ -112,3 +112,12 @@ def test_a_command_that_is_none_is_told_with_those_that_there_are() -> None:
     assert outcome.exit_code == 2
     told = "Error: there is no command reviw; there are: audit, completion, dashboard, "
     assert told in outcome.stderr
+
+
+def test_the_help_says_of_each_command_what_it_is_for() -> None:
+    shown = CliRunner().invoke(main, ["--help"]).stdout
+    assert "  audit       Which running pods are in the mesh, which are not, and why.\n" in shown
+    listed = shown.partition("Commands:\n")[2]
+    for name in main.list_commands(None):  # type: ignore[arg-type]
+        assert f"\n  {name} " in f"\n{listed}"
+    assert "..." not in listed

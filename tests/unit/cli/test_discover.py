@@ -185,6 +185,13 @@ def test_a_dry_run_changes_nothing_and_shows_what_the_api_server_warns_of(
     assert labels(world, "apps") == {}
 
 
+def test_a_namespace_that_is_not_mendixs_is_not_enrolled(world: World, tmp_path: Path) -> None:
+    outcome = run(world, tmp_path, "--enrol", "--mesh", "istio", "-n", "apps", "-n", "aps", "-y")
+    assert outcome.exit_code == 2
+    assert "Error: nothing is changed: aps: no Mendix custom resource is there" in outcome.stderr
+    assert labels(world, "apps") == {}
+
+
 def test_an_enrolled_namespace_changes_as_far_as_is_asked(world: World, tmp_path: Path) -> None:
     world.namespace("apps", "linkerd", "warn")
     outcome = run(world, tmp_path, "--enrol", "--mode", "enforce", "-n", "apps", "-y")

@@ -206,8 +206,9 @@ def test_settings_count(tmp_path: Path) -> None:
         ("just words\n", "it has no kind"),
         ("- kind: Pod\n", "it has no kind"),
         ("kind: [Pod]\n", "it has no kind"),
+        ("{{ if .Values.x }}\nkind: Pod\n{{ end }}\n", "give what `helm template` prints"),
         ("kind: Pod\nmetadata: &a {labels: *a}\n", "not "),
-        ("\x00", "not YAML"),
+        ("\x00", "-:1: not YAML: control characters are not allowed"),
     ],
 )
 def test_unusable_input_is_exit_code_2_and_one_line_that_says_where(text: str, words: str) -> None:

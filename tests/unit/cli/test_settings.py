@@ -104,7 +104,7 @@ def test_bytes_that_are_no_text_are_no_yaml(file: Path, data: bytes) -> None:
     file.write_bytes(data)
     with pytest.raises(BadInputError) as error:
         read_settings(file)
-    assert error.value.message.startswith(f"{file}: not YAML: ")
+    assert error.value.message.startswith(f"{file}:1: not YAML: ")
     assert error.value.message.isprintable()
 
 

@@ -310,6 +310,12 @@ def test_a_context_that_is_none_is_told_with_those_that_there_are(tmp_path: Path
         Cluster.connect(str(file), "prod")
 
 
+def test_a_user_that_acts_as_another_one_is_told_not_taken_for_itself(tmp_path: Path) -> None:
+    file = write_kubeconfig(tmp_path / "kubeconfig", "https://example.com", **{"as": "somebody"})
+    with pytest.raises(ClusterError, match=r"acts as another one \(as\)"):
+        Cluster.connect(str(file))
+
+
 def test_a_pod_without_an_account_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "missing"))
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")

@@ -358,7 +358,8 @@ class Linkerd(Mesh):
             context = pod.proxy.container.security_context
             uid = context.run_as_user if context else None
             if uid not in uids:
-                yield Spot(pod.proxy.field("securityContext.runAsUser"), (str(uid),),
+                shown = "unset" if uid is None else str(uid)
+                yield Spot(pod.proxy.field("securityContext.runAsUser"), (shown,),
                            f"is not {self.own.proxy_uid}, the user that is not captured",
                            "let Linkerd's injector make linkerd-proxy")  # fmt: skip
         yield from sidecars.clashes(pod, uids, gids)
@@ -372,7 +373,8 @@ class Linkerd(Mesh):
         variables = pod.proxy.env
         for name in _IDENTITY_ENV:
             if not variables.get(name):
-                yield Spot(pod.proxy.field(f"env[{name}]"), (), "is missing: no identity, no mTLS")
+                yield Spot(pod.proxy.field(f"env[{name}]"), (), "is missing: no identity, no mTLS",
+                           "let Linkerd's injector make linkerd-proxy")  # fmt: skip
         if "LINKERD2_PROXY_IDENTITY_DISABLED" in variables:
             yield Spot(pod.proxy.field("env[LINKERD2_PROXY_IDENTITY_DISABLED]"))
 

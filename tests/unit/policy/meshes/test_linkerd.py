@@ -210,6 +210,17 @@ def test_an_identity_is_switched_off_by_any_word_for_true(value: str) -> None:
     assert broken(judge(injected(config("disable-identity", value)))) == ["mtls-disabled"]
 
 
+def test_what_a_proxy_lacks_is_for_the_injector_to_add() -> None:
+    name = "LINKERD2_PROXY_IDENTITY_LOCAL_NAME"
+    assert words(judge(changed(injected(), variable(name, None))))[0] == (
+        f"spec.initContainers[1].env[{name}] is missing: no identity, no mTLS; "
+        "let Linkerd's injector make linkerd-proxy"
+    )
+    pod = injected()
+    pod["spec"]["initContainers"][1]["securityContext"] = None
+    assert any("(unset); let Linkerd's injector" in said for said in words(judge(pod)))
+
+
 # Evidence.
 
 
