@@ -13,7 +13,8 @@ from webhook.cli import _complete
 from webhook.cli._errors import BadInputError
 from webhook.cli._names import namespace_name
 from webhook.cli._settings import parse_settings, read_settings
-from webhook.cluster.connection import Cluster, ClusterError, RefusedError, path
+from webhook.cluster.connection import Cluster, path
+from webhook.cluster.errors import ClusterError, RefusedError
 from webhook.cluster.scope import ScopeError
 from webhook.policy.settings import Settings
 

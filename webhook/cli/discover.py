@@ -16,8 +16,9 @@ from webhook.cli._errors import BadInputError
 from webhook.cli._output import FORMATS, Printer, Styled
 from webhook.cluster import discover
 from webhook.cluster import strict as strict_
-from webhook.cluster.connection import Cluster, RefusedError
+from webhook.cluster.connection import Cluster
 from webhook.cluster.discover import Change, Discovery, Found
+from webhook.cluster.errors import RefusedError
 from webhook.cluster.judge import Judge
 from webhook.cluster.strict import Step
 from webhook.cluster.strictness import Policies

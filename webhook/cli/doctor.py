@@ -15,9 +15,10 @@ from webhook.cli._cluster import (
     told_in_one_line,
 )
 from webhook.cli._output import FORMATS, Printer
-from webhook.cluster.connection import Cluster, RefusedError
+from webhook.cluster.connection import Cluster
 from webhook.cluster.doctor import Diagnosis, Examined, Fix, apply, examine, fixes
 from webhook.cluster.enrolment import Enrolment
+from webhook.cluster.errors import RefusedError
 from webhook.cluster.inventory import Inventory
 from webhook.cluster.look import Look, places
 

@@ -23,8 +23,8 @@ from webhook.cli._names import workload_names
 from webhook.cli._output import FORMATS, Printer, Styled
 from webhook.cli._progress import bar
 from webhook.cluster.audit import Target, target
-from webhook.cluster.connection import RefusedError
 from webhook.cluster.enrolment import Enrolment
+from webhook.cluster.errors import RefusedError
 from webhook.cluster.inventory import Inventory
 from webhook.cluster.judge import Judge
 from webhook.cluster.plan import How, Name, Planner, Step

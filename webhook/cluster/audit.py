@@ -13,9 +13,9 @@ from typing import Literal
 import msgspec
 
 from webhook.cluster import evidence
-from webhook.cluster.connection import RefusedError
 from webhook.cluster.currency import Currency, Proxy, proxy_of
 from webhook.cluster.enrolment import Enrolled, Enrolment
+from webhook.cluster.errors import RefusedError
 from webhook.cluster.inventory import BadPod, Inventory, LivePod, Namespace, Workload
 from webhook.cluster.judge import STATES, Judge, Judged, Origin, State, is_outside
 from webhook.cluster.strictness import Assessment, Policies, Strictness

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import msgspec
 
 from webhook.cluster import entrances
-from webhook.cluster.connection import Cluster, RefusedError, path
+from webhook.cluster.connection import Cluster, path
 from webhook.cluster.enrolment import Enrolled
+from webhook.cluster.errors import RefusedError
 from webhook.cluster.inventory import BadPod, Inventory, LivePod
 from webhook.cluster.judge import Judge, is_outside
 from webhook.policy.meshes.ambient import REDIRECTION

@@ -8,14 +8,18 @@ cluster, and with which rights, is the official client's business: `cluster.logi
 import random
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, NamedTuple, Self
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 from urllib.parse import quote, urlencode
 
 import msgspec
 import urllib3
 
+from webhook.cluster.errors import ClusterError, RefusedError, failure, refusal
 from webhook.version import VERSION
+
+if TYPE_CHECKING:
+    from webhook.cluster.login import Login
 
 #: Objects of one page: of pods with a sidecar two megabytes, which cost seven while they are read.
 PAGE = 100
@@ -41,52 +45,6 @@ _PATCHES: Mapping[How, str] = {
     "strategic": "application/strategic-merge-patch+json",
     "apply": "application/apply-patch+yaml",
 }
-
-
-class ClusterError(Exception):
-    """No cluster, or one that does not answer; the text is one line: which, why, what to do."""
-
-
-class RefusedError(ClusterError):
-    """The API server said no; the text is its own, as `pods is forbidden: User "x" cannot …`."""
-
-    def __init__(
-        self,
-        code: int,
-        message: str,
-        reason: str = "",
-        causes: list[dict[str, str]] | None = None,
-        token: str = "",
-    ) -> None:
-        super().__init__(message)
-        self.code = code
-        #: The reason of metav1.Status, as `NotFound` or `TooManyRequests`.
-        self.reason = reason
-        #: details.causes of metav1.Status: each with reason, message and field.
-        self.causes = causes or []
-        #: Where a list that has expired can be gone on with, at the state of now.
-        self.token = token
-
-    @property
-    def is_forbidden(self) -> bool:
-        """Whether the user lacks the right: the text names verb, resource and namespace."""
-        return self.code == 403
-
-    @property
-    def is_budget(self) -> bool:
-        """Whether an eviction was refused by a PodDisruptionBudget."""
-        return any(cause.get("reason") == "DisruptionBudget" for cause in self.causes)
-
-
-class Login(NamedTuple):
-    """How to reach an API server."""
-
-    server: str
-    context: str
-    namespace: str
-    pool: urllib3.PoolManager
-    #: Gives the headers that say who asks; it renews a token that runs out.
-    headers: Callable[[], dict[str, str]]
 
 
 class Answer(NamedTuple):
@@ -123,20 +81,8 @@ class _Named(msgspec.Struct):
     metadata: Meta
 
 
-class _Details(msgspec.Struct):
-    causes: list[dict[str, str]] | None = None
-
-
-class _Status(msgspec.Struct):
-    message: str = ""
-    reason: str = ""
-    details: _Details | None = None
-    metadata: _ListMeta = msgspec.field(default_factory=_ListMeta)
-
-
 _lists = msgspec.json.Decoder(_List)
 _names = msgspec.json.Decoder(_Named)
-_statuses = msgspec.json.Decoder(_Status)
 
 
 def path(version: str, plural: str, namespace: str = "", name: str = "", sub: str = "") -> str:
@@ -158,7 +104,7 @@ class Cluster:
     or was cut off; what changes something only where that can't do it twice. Threads may share it.
     """
 
-    def __init__(self, login: Login) -> None:
+    def __init__(self, login: "Login") -> None:
         self._login = login
         self._answered = False
         #: Name of the kubeconfig's context; empty in a pod.
@@ -230,7 +176,7 @@ class Cluster:
             got = self._once("GET", where, query, None, "", accept, silence=silence)
             try:
                 if got.status >= 300:
-                    raise _refused(got, where)
+                    raise refusal(got, where)
                 self._answered = True
                 while chunk := got.read1(_CHUNK):
                     *whole, rest = (rest + chunk).split(b"\n")
@@ -315,7 +261,7 @@ class Cluster:
                 self._answered = True
                 if got.status < 300:
                     return Answer(got.data, _warnings(got.headers.getlist("Warning")))
-                refused = _refused(got, where)
+                refused = refusal(got, where)
                 again = got.status == 429 or (got.status in _FOR_NOW and twice)
                 if attempt == _TRIES or not again or refused.is_budget:
                     raise refused
@@ -395,21 +341,6 @@ def _never_sent(error: Exception) -> bool:
     )
 
 
-def _refused(got: urllib3.BaseHTTPResponse, where: str) -> RefusedError:
-    """What the API server, or a proxy before it, said."""
-    try:
-        status = _statuses.decode(got.data)
-    except msgspec.MsgspecError:
-        status = _Status()
-    message = status.message or f"HTTP {got.status} {got.reason or ''}".rstrip() + f" for {where}"
-    if got.status == 401:
-        message = "you are not logged in, or no longer: see the user in the kubeconfig"
-    causes = status.details.causes if status.details else None
-    return RefusedError(
-        got.status, _one_line(message), status.reason, causes, status.metadata.continue_
-    )
-
-
 def _warnings(headers: list[str]) -> list[str]:
     """The texts of Warning headers; one may carry several."""
     texts = [text for header in headers for text in _WARNING.findall(header)]
@@ -418,15 +349,3 @@ def _warnings(headers: list[str]) -> list[str]:
 
 def _seconds(header: str) -> float:
     return float(header) if header.isdigit() else 0.0
-
-
-def failure(error: Exception) -> str:
-    """The words of urllib3's errors, without its objects and what each of them says before."""
-    first = error.args[0] if error.args else error
-    text = re.sub(r"<[^<>]* object at 0x\w+>:? ?", "", _one_line(str(first)))
-    text = re.sub(r"^\w*Connection(Pool)?\([^)]*\): ", "", text)
-    return text.removeprefix("Failed to establish a new connection: ")
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from webhook.cluster.connection import Cluster, Json, RefusedError, path
+from webhook.cluster.connection import Cluster, Json, path
+from webhook.cluster.errors import RefusedError
 from webhook.cluster.inventory import Workload
 from webhook.policy import mendix, objects
 from webhook.policy.settings import Selector

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from webhook.cluster.connection import Cluster, RefusedError, path
+from webhook.cluster.connection import Cluster, path
+from webhook.cluster.errors import RefusedError
 from webhook.cluster.evidence import PROXY_OUTDATED, TRUST_ANCHOR_CHANGED
 from webhook.cluster.inventory import LivePod
 from webhook.policy import images

@@ -9,8 +9,9 @@ from typing import Any
 
 import msgspec
 
-from webhook.cluster.connection import Cluster, RefusedError, path
+from webhook.cluster.connection import Cluster, path
 from webhook.cluster.enrolment import ENROLLED_AT, Enrolment
+from webhook.cluster.errors import RefusedError
 from webhook.cluster.inventory import Inventory, Namespace
 from webhook.policy.labels import MESH_LABEL, MESHES, MODE_LABEL
 from webhook.policy.mendix import GROUP

@@ -9,7 +9,8 @@ from typing import Annotated, NamedTuple
 
 import msgspec
 
-from webhook.cluster.connection import Cluster, ClusterError, RefusedError, path
+from webhook.cluster.connection import Cluster, path
+from webhook.cluster.errors import ClusterError, RefusedError
 from webhook.cluster.inventory import Namespace
 from webhook.policy.labels import MESH_LABEL
 from webhook.policy.namespaces import Values

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from webhook.cluster.connection import PAGE, Cluster, Page, RefusedError, path
+from webhook.cluster.connection import PAGE, Cluster, Page, path
+from webhook.cluster.errors import RefusedError
 from webhook.policy import objects
 from webhook.policy.objects import UndecodableError
 

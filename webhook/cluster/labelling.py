@@ -17,8 +17,9 @@ import structlog
 from flask import Blueprint, Response, request
 
 from webhook.cluster.audit import RUNNING
-from webhook.cluster.connection import Cluster, ClusterError
+from webhook.cluster.connection import Cluster
 from webhook.cluster.enrolment import Enrolled, Enrolment
+from webhook.cluster.errors import ClusterError
 from webhook.cluster.inventory import BadPod, Inventory, LivePod, Namespace
 from webhook.cluster.judge import Judge
 from webhook.policy import checks

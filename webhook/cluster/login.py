@@ -5,16 +5,28 @@ does.
 """
 
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
+import urllib3
 import yaml
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
 from kubernetes.config.kube_config import KubeConfigMerger
 
-from webhook.cluster.connection import ClusterError, Login
+from webhook.cluster.errors import ClusterError
+
+
+class Login(NamedTuple):
+    """How to reach an API server."""
+
+    server: str
+    context: str
+    namespace: str
+    pool: urllib3.PoolManager
+    #: Gives the headers that say who asks; it renews a token that runs out.
+    headers: Callable[[], dict[str, str]]
 
 
 def log_in(kubeconfig: str | None, context: str | None) -> Login:

@@ -9,9 +9,10 @@ import msgspec
 from cryptography import x509
 
 from webhook.cluster import certificates, probe, webhooks
-from webhook.cluster.connection import Cluster, Json, RefusedError, path
+from webhook.cluster.connection import Cluster, Json, path
 from webhook.cluster.currency import Proxy, proxy_of
 from webhook.cluster.enrolment import Enrolled, Enrolment
+from webhook.cluster.errors import RefusedError
 from webhook.cluster.inventory import Inventory, LivePod, Namespace
 from webhook.cluster.judge import Judge, is_outside
 from webhook.cluster.probe import Probe

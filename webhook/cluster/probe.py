@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import jsonpatch
 import msgspec
 
-from webhook.cluster.connection import Cluster, RefusedError, path
+from webhook.cluster.connection import Cluster, path
+from webhook.cluster.errors import RefusedError
 from webhook.cluster.webhooks import OURS
 from webhook.policy import checks, objects
 from webhook.policy.meshes import Mesh

@@ -14,7 +14,8 @@ from typing import Any, Literal, NamedTuple
 import structlog
 
 from webhook.cluster.audit import Report, Row
-from webhook.cluster.connection import Cluster, ClusterError, RefusedError, path
+from webhook.cluster.connection import Cluster, path
+from webhook.cluster.errors import ClusterError, RefusedError
 from webhook.cluster.inventory import Workload
 from webhook.cluster.reports import message
 

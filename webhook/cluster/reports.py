@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from webhook.cluster.audit import Audited, Finding, Report, Row
-from webhook.cluster.connection import Cluster, ClusterError, RefusedError, path
+from webhook.cluster.connection import Cluster, path
 from webhook.cluster.enrolment import CONFIGURATION
+from webhook.cluster.errors import ClusterError, RefusedError
 from webhook.cluster.judge import ORIGINS
 from webhook.cluster.strictness import told
 from webhook.policy.strictness import PLAINTEXT_ACCEPTED

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from webhook.cluster import controllers
-from webhook.cluster.connection import Cluster, ClusterError, RefusedError, path
+from webhook.cluster.connection import Cluster, path
 from webhook.cluster.controllers import RESTARTED_AT, Controller
+from webhook.cluster.errors import ClusterError, RefusedError
 from webhook.cluster.inventory import BadPod, Inventory, LivePod
 from webhook.cluster.judge import Judge, Judged
 from webhook.cluster.plan import Step, is_outside, reasons

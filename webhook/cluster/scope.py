@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 from webhook.cluster.audit import Target, target
-from webhook.cluster.connection import Cluster, RefusedError
+from webhook.cluster.connection import Cluster
 from webhook.cluster.discover import guess_mesh, mendix_namespaces
 from webhook.cluster.enrolment import Enrolled, Enrolment
+from webhook.cluster.errors import RefusedError
 from webhook.cluster.inventory import Inventory, Namespace
 from webhook.policy.labels import MESHES
 

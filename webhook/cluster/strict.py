@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import msgspec
 
 from webhook.cluster.callers import CutOff, cut_off
-from webhook.cluster.connection import Cluster, RefusedError, path
+from webhook.cluster.connection import Cluster, path
+from webhook.cluster.errors import RefusedError
 from webhook.cluster.inventory import Inventory
 from webhook.cluster.judge import Judge
 from webhook.cluster.strictness import Policies, Unread

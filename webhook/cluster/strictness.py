@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from webhook.cluster.connection import Cluster, RefusedError, path
+from webhook.cluster.connection import Cluster, path
 from webhook.cluster.currency import at, parsed
+from webhook.cluster.errors import RefusedError
 from webhook.cluster.inventory import LivePod
 from webhook.policy.meshes.linkerd import INBOUND_POLICY
 from webhook.policy.objects import UndecodableError

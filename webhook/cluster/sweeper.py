@@ -17,10 +17,11 @@ import structlog
 
 from webhook.cluster import reports, reviews
 from webhook.cluster.audit import Audited, Auditor, Report, Target, summed
-from webhook.cluster.connection import Cluster, ClusterError, path
+from webhook.cluster.connection import Cluster, path
 from webhook.cluster.currency import Currency
 from webhook.cluster.doctor import examine
 from webhook.cluster.enrolment import Enrolment
+from webhook.cluster.errors import ClusterError
 from webhook.cluster.inventory import Inventory
 from webhook.cluster.judge import Judge
 from webhook.cluster.look import Look, places

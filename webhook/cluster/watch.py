@@ -14,7 +14,8 @@ from typing import NamedTuple
 import msgspec
 import structlog
 
-from webhook.cluster.connection import Cluster, ClusterError, RefusedError
+from webhook.cluster.connection import Cluster
+from webhook.cluster.errors import ClusterError, RefusedError
 
 log = structlog.get_logger(__name__)
 

@@ -9,9 +9,9 @@ import pytest
 from tests.fixtures.changes import annotation, changed
 from tests.unit.cluster.world import AFTER, BEFORE, Json, World, meshed, owned, unmeshed
 from webhook.cluster.audit import Auditor, Report, Row, Target, coverage, target, together
-from webhook.cluster.connection import ClusterError
 from webhook.cluster.currency import Currency
 from webhook.cluster.enrolment import Enrolment
+from webhook.cluster.errors import ClusterError
 from webhook.cluster.inventory import Inventory
 from webhook.cluster.judge import Judge, State
 from webhook.policy.settings import Settings

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from tests.unit.cluster.apiserver import Asked, Reply, Script, serving, status, write_kubeconfig
-from webhook.cluster.connection import Cluster, ClusterError, RefusedError, path
+from webhook.cluster.connection import Cluster, path
+from webhook.cluster.errors import ClusterError, RefusedError
 
 PODS = "/api/v1/pods"
 

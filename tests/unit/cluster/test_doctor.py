@@ -13,10 +13,10 @@ from tests.unit.cluster import policies
 from tests.unit.cluster.apiserver import Reply, status
 from tests.unit.cluster.hospital import MUTATING, Hospital, bundle
 from tests.unit.cluster.world import CONFIGURATION, Json, meshed, unmeshed
-from webhook.cluster.connection import ClusterError, RefusedError
 from webhook.cluster.doctor import Diagnosis, Fix, all_findings, apply, examine, fixes
 from webhook.cluster.doctor.kubernetes_old import NEEDED
 from webhook.cluster.enrolment import Enrolment
+from webhook.cluster.errors import ClusterError, RefusedError
 from webhook.cluster.inventory import Inventory
 from webhook.cluster.look import Look, Place, places
 from webhook.policy import meshes

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from tests.unit.cluster.apiserver import Reply, serving, status
-from webhook.cluster.connection import ClusterError
 from webhook.cluster.enrolment import ENROLLED_AT, Enrolment
+from webhook.cluster.errors import ClusterError
 from webhook.cluster.inventory import Namespace
 from webhook.policy.labels import MESH_LABEL, MODE_LABEL
 

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tests.unit.cluster.apiserver import Asked, Reply, ScriptedServer, serving, status
-from webhook.cluster.connection import ClusterError, RefusedError
+from webhook.cluster.errors import ClusterError, RefusedError
 from webhook.cluster.watch import Change, Watch, Watcher
 
 WHERE = "/api/v1/pods"

@@ -9,13 +9,14 @@ from werkzeug.exceptions import HTTPException, NotFound
 
 from webhook.cluster import evidence
 from webhook.cluster.audit import Audited, Row, together
-from webhook.cluster.connection import Cluster, ClusterError, RefusedError
+from webhook.cluster.connection import Cluster
 from webhook.cluster.dashboard import access, mends, overview, picture, pods, refusals, wires, words
 from webhook.cluster.dashboard.access import Reviewer
 from webhook.cluster.dashboard.history import HEIGHT, WIDTH, history
 from webhook.cluster.dashboard.live import Live
 from webhook.cluster.dashboard.paging import paged
 from webhook.cluster.doctor import all_findings
+from webhook.cluster.errors import ClusterError, RefusedError
 from webhook.cluster.inventory import Workload
 from webhook.cluster.judge import ORIGINS, STATES, Judge
 from webhook.cluster.snapshot import Seen, Snapshot

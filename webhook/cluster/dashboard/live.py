@@ -15,11 +15,12 @@ from typing import Any, NamedTuple, TypeVar, cast
 import msgspec
 
 from webhook.cluster import controllers, entrances
-from webhook.cluster.connection import Cluster, ClusterError, RefusedError, path
+from webhook.cluster.connection import Cluster, path
 from webhook.cluster.dashboard import refusals
 from webhook.cluster.dashboard.refusals import Refusals
 from webhook.cluster.discover import mendix_namespaces
 from webhook.cluster.enrolment import Enrolled, Enrolment
+from webhook.cluster.errors import ClusterError, RefusedError
 from webhook.cluster.inventory import BadPod, Inventory, LivePod, Workload
 from webhook.cluster.judge import STATES, Judge, Judged, State
 

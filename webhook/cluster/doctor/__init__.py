@@ -14,7 +14,8 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from webhook.cluster.connection import Cluster, RefusedError
+from webhook.cluster.connection import Cluster
+from webhook.cluster.errors import RefusedError
 from webhook.cluster.look import Look, Place
 
 #: error: pods are not meshed, or not created at all. warning: some of them, or soon.

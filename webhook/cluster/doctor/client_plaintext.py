@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from webhook.cluster.connection import RefusedError
 from webhook.cluster.doctor import Evidence, Symptom
+from webhook.cluster.errors import RefusedError
 from webhook.cluster.look import Look, Place
 
 SYMPTOM = Symptom(

@@ -1,0 +1,86 @@
+"""What a cluster says where it does not do as asked, and what is said where it does not answer."""
+
+import re
+
+import msgspec
+import urllib3
+
+
+class ClusterError(Exception):
+    """No cluster, or one that does not answer; the text is one line: which, why, what to do."""
+
+
+class RefusedError(ClusterError):
+    """The API server said no; the text is its own, as `pods is forbidden: User "x" cannot …`."""
+
+    def __init__(
+        self,
+        code: int,
+        message: str,
+        reason: str = "",
+        causes: list[dict[str, str]] | None = None,
+        token: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        #: The reason of metav1.Status, as `NotFound` or `TooManyRequests`.
+        self.reason = reason
+        #: details.causes of metav1.Status: each with reason, message and field.
+        self.causes = causes or []
+        #: Where a list that has expired can be gone on with, at the state of now.
+        self.token = token
+
+    @property
+    def is_forbidden(self) -> bool:
+        """Whether the user lacks the right: the text names verb, resource and namespace."""
+        return self.code == 403
+
+    @property
+    def is_budget(self) -> bool:
+        """Whether an eviction was refused by a PodDisruptionBudget."""
+        return any(cause.get("reason") == "DisruptionBudget" for cause in self.causes)
+
+
+class _Meta(msgspec.Struct):
+    continue_: str = msgspec.field(name="continue", default="")
+
+
+class _Details(msgspec.Struct):
+    causes: list[dict[str, str]] | None = None
+
+
+class _Status(msgspec.Struct):
+    message: str = ""
+    reason: str = ""
+    details: _Details | None = None
+    metadata: _Meta = msgspec.field(default_factory=_Meta)
+
+
+_statuses = msgspec.json.Decoder(_Status)
+
+
+def refusal(got: urllib3.BaseHTTPResponse, where: str) -> RefusedError:
+    """What the API server, or a proxy before it, said."""
+    try:
+        status = _statuses.decode(got.data)
+    except msgspec.MsgspecError:
+        status = _Status()
+    message = status.message or f"HTTP {got.status} {got.reason or ''}".rstrip() + f" for {where}"
+    if got.status == 401:
+        message = "you are not logged in, or no longer: see the user in the kubeconfig"
+    causes = status.details.causes if status.details else None
+    return RefusedError(
+        got.status, _one_line(message), status.reason, causes, status.metadata.continue_
+    )
+
+
+def failure(error: Exception) -> str:
+    """The words of urllib3's errors, without its objects and what each of them says before."""
+    first = error.args[0] if error.args else error
+    text = re.sub(r"<[^<>]* object at 0x\w+>:? ?", "", _one_line(str(first)))
+    text = re.sub(r"^\w*Connection(Pool)?\([^)]*\): ", "", text)
+    return text.removeprefix("Failed to establish a new connection: ")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
