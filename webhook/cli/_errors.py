@@ -2,7 +2,7 @@
 
 import click
 
-from webhook.policy.mistakes import printable
+from webhook.policy.words import printable
 
 
 class BadInputError(click.ClickException):

@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from webhook.policy.mistakes import printable
+from webhook.policy.words import printable
 
 FORMATS = ("table", "json", "yaml")
 

@@ -36,6 +36,7 @@ from webhook.cluster.strictness import Policies, told
 from webhook.cluster.traffic import findings
 from webhook.policy.labels import MESHES
 from webhook.policy.strictness import CLIENT_PLAINTEXT, Accepts
+from webhook.policy.words import counted, listed
 
 
 @click.command(
@@ -202,8 +203,9 @@ def _show(printer: Printer, report: Report) -> None:
             ("      -o json says for which; docs/checks.md and docs/day-2.md what they mean", "dim")
         )
     counts = ", ".join(f"{number} {state}" for state, number in report.pods.items() if number)
-    total = sum(report.pods.values())
-    whole = f"{_percent(report.coverage)} of {_pods(total)} in the mesh" if total else "no pods"
+    pods = sum(report.pods.values())
+    joined = f"{_percent(report.coverage)} of {counted(pods, 'pod')} in the mesh"
+    whole = joined if pods else "no pods"
     printer.parts()
     printer.parts((whole, "bold"), (f" ({counts})" if counts else "", ""))
     if mend := _mend([one for one in report.namespaces if one.mend]):
@@ -286,31 +288,25 @@ def _plaintext(printer: Printer, one: Audited) -> None:
         printer.parts((f"      {CLIENT_PLAINTEXT.fix}", "dim"))
 
 
-def _pods(number: int) -> str:
-    return "1 pod" if number == 1 else f"{number} pods"
-
-
 def _percent(coverage: int | None) -> str:
     return "-" if coverage is None else f"{coverage}%"
 
 
 def _details(printer: Printer, one: Audited, row: Row) -> None:
-    total = sum(row.pods.values())
+    pods = counted(sum(row.pods.values()), "pod")
     counts = ", ".join(f"{n} {state}" for state, n in row.pods.items() if n)
     printer.parts()
     printer.parts(
         (f"{_MARKS[row.state]} {row.state:<8}", _STYLES[row.state]),
         (f"  {row.kind} {one.name}/{row.name}", "bold"),
-        (f"  {f'Mendix {row.role}, ' if row.role else ''}{_pods(total)}: {counts}", "dim"),
+        (f"  {f'Mendix {row.role}, ' if row.role else ''}{pods}: {counts}", "dim"),
     )
     for finding in filter(_is_detail, row.findings):
         color = {"deny": "red", "advise": "yellow", "exempt": "dim"}[finding.level]
-        names = ", ".join(finding.examples)
-        more = f" and {finding.pods - len(finding.examples)} more"
         printer.parts(
             (f"    {finding.check}", color), (f"  {finding.field}", "cyan"),
             (f"  {finding.reason}", ""),
-            (f"  [{names}{more if finding.pods > len(finding.examples) else ''}]", "dim"),
+            (f"  [{listed(finding.examples, of=finding.pods)}]", "dim"),
         )  # fmt: skip
         mend = f"exempt: {finding.fix}" if finding.level == "exempt" else finding.fix
         since = f" ({ORIGINS[finding.origin]})" if finding.origin else ""

@@ -24,6 +24,7 @@ from webhook.cluster.strict import Step
 from webhook.cluster.strictness import Policies
 from webhook.policy.labels import MESH_LABEL, MESHES, MODE_LABEL
 from webhook.policy.validate import MODES
+from webhook.policy.words import counted
 
 
 @click.command(
@@ -194,7 +195,7 @@ def _confirm(changes: Sequence[Change], steps: Sequence[Step], *, yes: bool, dry
     written = [step for step in steps if step.writes]
     if dry_run or yes or not (changes or written):
         return
-    asked = [f"label {len(changes)} namespaces"] if changes else []
+    asked = [f"label {counted(len(changes), 'namespace')}"] if changes else []
     asked += [f"make {len(written)} refuse plaintext"] if written else []
     ask(f"{' and '.join(asked).capitalize()}?")
 

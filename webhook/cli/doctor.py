@@ -21,6 +21,7 @@ from webhook.cluster.enrolment import Enrolment
 from webhook.cluster.errors import RefusedError
 from webhook.cluster.inventory import Inventory
 from webhook.cluster.look import Look, places
+from webhook.policy.words import counted, listed
 
 
 @click.command(
@@ -115,8 +116,6 @@ _WOULD = {
     "unknown": ("?", "yellow", "whether a pod would be meshed could not be tried"),
 }
 _STYLES = {"error": ("✘", "bold red"), "warning": ("!", "yellow")}
-#: Namespaces of a finding that are named.
-_MOST = 5
 
 
 def _show(printer: Printer, diagnosis: Diagnosis) -> None:
@@ -127,13 +126,13 @@ def _show(printer: Printer, diagnosis: Diagnosis) -> None:
     for finding in diagnosis.findings:
         mark, style = _STYLES[finding.severity]
         printer.parts()
-        printer.parts((f"{mark} {finding.id}", style), (f"  {_names(finding.namespaces)}", "dim"))
+        printer.parts((f"{mark} {finding.id}", style), (f"  {listed(finding.namespaces)}", "dim"))
         printer.parts((f"    {finding.evidence}", ""))
         printer.parts((f"    {finding.means}", "dim"))
         printer.parts(("    mend: ", "green"), (finding.mend, ""))
     for unseen in diagnosis.unseen:
         printer.parts()
-        printer.parts((f"? {unseen.id}", "yellow"), (f"  {_names(unseen.namespaces)}", "dim"))
+        printer.parts((f"? {unseen.id}", "yellow"), (f"  {listed(unseen.namespaces)}", "dim"))
         printer.parts((f"    could not look: {unseen.why}", ""))
     severities = [finding.severity for finding in diagnosis.findings]
     counts = [
@@ -147,7 +146,7 @@ def _show(printer: Printer, diagnosis: Diagnosis) -> None:
 
 
 def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number or 'no'} {what}s"
+    return counted(number, what) if number else f"no {what}s"
 
 
 def _verdict(printer: Printer, one: Examined, width: int) -> None:
@@ -155,8 +154,3 @@ def _verdict(printer: Printer, one: Examined, width: int) -> None:
     enrolled = f"{one.mesh}, {one.mode}" if one.mesh else "not enrolled"
     printer.parts((f"{mark} ", style), (f"{one.name:<{width}}", "bold"),
                   (f"  {text}", style), (f"  ({enrolled})", "dim"))  # fmt: skip
-
-
-def _names(namespaces: list[str]) -> str:
-    shown = ", ".join(namespaces[:_MOST])
-    return shown + (f" and {len(namespaces) - _MOST} more" if len(namespaces) > _MOST else "")

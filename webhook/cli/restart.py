@@ -29,6 +29,7 @@ from webhook.cluster.inventory import Inventory
 from webhook.cluster.judge import Judge
 from webhook.cluster.plan import How, Name, Planner, Step
 from webhook.cluster.restart import Restarter, RestartError
+from webhook.policy.words import counted
 
 State = Literal["planned", "done", "failed", "interrupted", "not-done", "skipped", "left"]
 #: What is to be done about a step; all others are only told of.
@@ -188,7 +189,7 @@ def _ask(due: Sequence[Step], *, yes: bool) -> None:
         one = step.workload
         count = f" ({len(step.pods)} pods outside)" if len(step.pods) > 1 else ""
         click.echo(f"{one.namespace}/{one.name}: {_DOES[step.how]}{count}", err=True)
-    ask(f"Restart {_counted(len(due), 'workload')}?")
+    ask(f"Restart {counted(len(due), 'workload')}?")
 
 
 class _Run:
@@ -282,12 +283,8 @@ def _print(printer: Printer, report: Report) -> None:
             )
             printer.parts((f"    {why}", ""))
     counts = ", ".join(f"{number} {state}" for state, number in report.summary.items())
-    total = _counted(len(report.workloads), "workload")
+    total = counted(len(report.workloads), "workload")
     printer.parts()
     printer.parts((f"{total}: {counts}", "bold"))
     if report.interrupted:
         click.echo("interrupted: what is not done is untouched; run it again to go on", err=True)
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

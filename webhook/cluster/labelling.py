@@ -22,10 +22,10 @@ from webhook.cluster.enrolment import Enrolled, Enrolment
 from webhook.cluster.errors import ClusterError
 from webhook.cluster.inventory import BadPod, Inventory, LivePod, Namespace
 from webhook.cluster.judge import Judge
-from webhook.policy import checks
 from webhook.policy.labels import MESHES
 from webhook.policy.messages import LONGEST_WARNING
 from webhook.policy.validate import MODES
+from webhook.policy.words import masked, shortened
 
 log = structlog.get_logger(__name__)
 
@@ -191,7 +191,8 @@ class Tally:
         for broken, number in self._kinds.most_common(_MOST_KINDS):
             more = f" and {number - 1} more" if number > 1 else ""
             what = f"{more}: {', '.join(broken) or 'unmeshed'}"
-            yield _shortened(self._examples[broken], LONGEST_WARNING - len(what)) + what
+            room = max(LONGEST_WARNING - len(what), 21)
+            yield shortened(self._examples[broken], room) + what
 
     def _rest(self, *, ended: bool) -> Iterator[str]:
         """Why that is not all, in one line."""
@@ -237,13 +238,9 @@ def _audit(namespace: str) -> str:
     return f"mendix-mesh audit -n {namespace}"
 
 
-def _shortened(name: str, room: int) -> str:
-    return name if len(name) <= room else f"{name[: max(room - 1, 20)]}…"
-
-
 def _fitted(text: str) -> str:
     """A warning that clients show whole, with nothing in it that a terminal would obey."""
-    return _shortened(checks.printable(" ".join(text.split())), LONGEST_WARNING)
+    return shortened(masked(" ".join(text.split())), LONGEST_WARNING)
 
 
 def _response(uid: str, warnings: list[str]) -> bytes:

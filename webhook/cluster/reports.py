@@ -16,6 +16,7 @@ from webhook.cluster.errors import ClusterError, RefusedError
 from webhook.cluster.judge import ORIGINS
 from webhook.cluster.strictness import told
 from webhook.policy.strictness import PLAINTEXT_ACCEPTED
+from webhook.policy.words import listed
 
 NAME = "mendix-mesh"
 _LABELS = {"app.kubernetes.io/managed-by": NAME}
@@ -198,6 +199,4 @@ def message(finding: Finding) -> str:
         text += f" ({ORIGINS[finding.origin]})"
     if not finding.examples:
         return text
-    names = ", ".join(finding.examples)
-    more = finding.pods - len(finding.examples)
-    return f"{text} [{names}{f' and {more} more' if more else ''}]"
+    return f"{text} [{listed(finding.examples, of=finding.pods)}]"

@@ -29,6 +29,7 @@ from webhook.policy.strictness import (
     together,
 )
 from webhook.policy.strictness.objects import Kind
+from webhook.policy.words import listed
 
 #: Pods of a gap that are named.
 _EXAMPLES = 3
@@ -401,6 +402,5 @@ def told(gap: Gap) -> str:
     if not gap.pods:
         who = NEW_PODS if gap.ports != "a route" else "whoever serves it"
     else:
-        more = f" and {gap.pods - len(gap.examples)} more" if gap.pods > len(gap.examples) else ""
-        who = f"{', '.join(gap.examples)}{more}"
+        who = listed(gap.examples, of=gap.pods)
     return f"{gap.ports} of {who}: {gap.because}"

@@ -12,6 +12,8 @@ from typing import Any
 
 from msgspec import inspect
 
+from webhook.policy.words import printable, shortened
+
 #: Key of `Meta(extra=…)` under which a type with a pattern says in words what it wants.
 FORM = "form"
 
@@ -20,7 +22,7 @@ _PATH = re.compile(r" - at `(?P<key>key` in `)?\$(?P<path>[^`]*)`$")
 _STEP = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
 _EMPTY = "must not be empty"
 #: A value is shown no longer than this.
-_SHOWN = 60
+_SHOWN = 61
 
 
 def unknown(what: str, given: Any, path: str, known: Iterable[str]) -> str:
@@ -38,17 +40,9 @@ def nearest(given: str, known: Iterable[str]) -> str:
     return folded[near[0]] if near else ""
 
 
-def printable(text: str) -> str:
-    """The text on one line, with nothing in it that a terminal would obey."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
 def shown(value: Any) -> str:
     """A value, printable and not too long."""
-    text = str(value)
-    return printable(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
+    return printable(shortened(str(value), _SHOWN))
 
 
 def explain(message: str, document: Any, root: type, checks: Iterable[str]) -> str:

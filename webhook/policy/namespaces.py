@@ -11,14 +11,13 @@ from webhook.policy import mistakes
 from webhook.policy.labels import MESH_LABEL, MESHES, MODE_LABEL
 from webhook.policy.settings import LeaveEnforcement, Settings
 from webhook.policy.validate import MODES, Mode
+from webhook.policy.words import listed
 
 #: What has one of few values: which label, what it is in words, and the values.
 _VALUES: Sequence[tuple[str, str, Sequence[str]]] = (
     (MESH_LABEL, "mesh", MESHES),
     (MODE_LABEL, "mode", MODES),
 )
-#: So many of those who may leave enforcement are named in a refusal.
-_NAMED = 5
 
 
 class Standing(NamedTuple):
@@ -127,11 +126,9 @@ def _left(change: Change, values: Values) -> Left | None:
 
 def _refusal(left: Left, may: LeaveEnforcement) -> str:
     named = [*(f"group {name}" for name in may.groups), *(f"user {name}" for name in may.users)]
-    more = len(named) - _NAMED
-    who = ", ".join(named[:_NAMED]) + (f" and {more} more" if more > 0 else "")
     return (
         f"the namespace would leave enforcement (now {left.was}; then "
-        f"{left.will_be or left.to}); settings.leaveEnforcement allows it to {who}"
+        f"{left.will_be or left.to}); settings.leaveEnforcement allows it to {listed(named)}"
     )
 
 

@@ -12,6 +12,7 @@ from webhook.policy.meshes import Mesh
 from webhook.policy.objects import Meta
 from webhook.policy.request import Request
 from webhook.policy.settings import Exemption, Settings
+from webhook.policy.words import masked
 from webhook.policy.workload import Pod, pod_of
 
 Mode = Literal["enforce", "warn", "audit"]
@@ -220,7 +221,7 @@ def _subject(kind: str, meta: Meta | None, pod: Pod, *, created: bool) -> str:
         name = f"{prefix}*"
     role = mendix.role(pod)
     text = f"{kind.lower()} {name or 'without a name'}" + (f" (Mendix {role})" if role else "")
-    return checks.printable(text)
+    return masked(text)
 
 
 #: Characters that the API server appends to generateName.

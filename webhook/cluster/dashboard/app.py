@@ -23,7 +23,7 @@ from webhook.cluster.snapshot import Seen, Snapshot
 from webhook.cluster.traffic.findings import PLAINTEXT_TRAFFIC, span
 from webhook.policy import checks, strictness
 from webhook.policy.labels import MESHES
-from webhook.policy.mistakes import printable
+from webhook.policy.words import printable
 from webhook.version import VERSION
 
 #: Sweeps that may be missed before what is shown is called old.

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup
 
-from webhook.policy.mistakes import printable
+from webhook.policy.words import counted, listed, printable, shortened
 
 #: Characters of any one text that a page shows.
 LONGEST = 600
@@ -20,7 +20,7 @@ def install(environment: Environment) -> None:
     """Make a Jinja environment write texts so, and give it the filters below."""
     environment.finalize = shown
     environment.filters |= {
-        "count": count, "percent": percent, "ago": ago, "moment": moment, "listed": listed,
+        "count": counted, "percent": percent, "ago": ago, "moment": moment, "listed": listed,
         "seconds": seconds,
     }  # fmt: skip
 
@@ -30,13 +30,8 @@ def shown(value: Any) -> Any:
     if value is None:
         return ""
     if isinstance(value, str) and not isinstance(value, Markup):
-        return printable(value if len(value) <= LONGEST else f"{value[: LONGEST - 1]}…")
+        return printable(shortened(value, LONGEST))
     return value
-
-
-def count(number: int, what: str) -> str:
-    """A number of things, as `1 pod` or `2,000 pods`."""
-    return f"{number:,} {what if number == 1 else f'{what}s'}"
 
 
 def percent(coverage: int | None) -> str:
@@ -56,16 +51,10 @@ def ago(then: datetime.datetime | None, now: datetime.datetime) -> str:
     passed = max(0, int((now - then).total_seconds()))
     for unit, size in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
         if passed >= size:
-            return f"{count(passed // size, unit)} ago"
-    return f"{count(passed, 'second')} ago" if passed else "just now"
+            return f"{counted(passed // size, unit)} ago"
+    return f"{counted(passed, 'second')} ago" if passed else "just now"
 
 
 def moment(then: datetime.datetime | None) -> str:
     """A time, in UTC."""
     return f"{then.astimezone(datetime.UTC):%Y-%m-%d %H:%M:%S} UTC" if then else ""
-
-
-def listed(names: list[str], most: int = 5) -> str:
-    """The first of some names, and how many more there are."""
-    first = ", ".join(names[:most])
-    return first if len(names) <= most else f"{first} and {len(names) - most:,} more"

@@ -6,6 +6,7 @@ from webhook.cluster.connection import path
 from webhook.cluster.doctor import Evidence, Symptom
 from webhook.cluster.entrances import CONTROLLER
 from webhook.cluster.look import Look, Place
+from webhook.policy.words import listed
 
 SYMPTOM = Symptom(
     id="ingress-host-network",
@@ -24,5 +25,4 @@ def find(look: Look, place: Place) -> Iterator[Evidence]:
     hosted = [one["metadata"] for one in pods if one["spec"].get("hostNetwork")]
     for namespace in sorted({meta["namespace"] for meta in hosted}):
         found = sorted(meta["name"] for meta in hosted if meta["namespace"] == namespace)
-        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-        yield Evidence(f"pod {namespace}/{found[0]}{more} is on the node's network")
+        yield Evidence(f"pod {namespace}/{listed(found, 1)} is on the node's network")

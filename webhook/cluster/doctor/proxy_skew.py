@@ -7,6 +7,7 @@ from webhook.cluster.currency import proxy_of
 from webhook.cluster.doctor import Evidence, Symptom
 from webhook.cluster.look import Look, Place
 from webhook.policy.request import Request
+from webhook.policy.words import listed
 from webhook.policy.workload import pod_of
 
 SYMPTOM = Symptom(
@@ -38,9 +39,8 @@ def find(look: Look, place: Place) -> Iterator[Evidence]:
         if proxy.stream != now.stream or minor is None or minor[0] != current[0]:
             continue
         if not current[1] - 1 <= minor[1] <= current[1]:
-            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             yield Evidence(
-                f"pod {place.name}/{names[0]}{more} has a proxy of {proxy.version}; new pods get "
+                f"pod {place.name}/{listed(names, 1)} has a proxy of {proxy.version}; new pods get "
                 f"{now.version}"
             )
 

@@ -9,7 +9,8 @@ from webhook.cluster.traffic import (
     Traffic,
     look,
 )
-from webhook.policy.checks import Check, printable
+from webhook.policy.checks import Check
+from webhook.policy.words import listed, masked, shortened
 
 PLAINTEXT_TRAFFIC = Check(
     id="plaintext-traffic",
@@ -56,11 +57,10 @@ def add(report: Report, traffic: Traffic) -> None:
 def _finding(row: Row, seen: NamespaceTraffic, window: int) -> Finding:
     """Without numbers, which are the traffic's own: else a report would never be the same twice."""
     senders = sorted(map(sender_name, seen.senders(row.name, row.kind)))
-    more = f" and {len(senders) - _NAMED} more" if len(senders) > _NAMED else ""
     violation = PLAINTEXT_TRAFFIC.violation(
         "traffic",
         reason=f"took traffic without mutual TLS in the last {span(window)}, from "
-        f"{', '.join(senders[:_NAMED])}{more}",
+        f"{listed(senders, _NAMED)}",
     )
     return Finding(
         check=violation.check,
@@ -86,16 +86,13 @@ def amount(counted: Edge | Received) -> str:
 
 def senders(seen: NamespaceTraffic, workload: str, kind: str) -> str:
     """Who sent a workload plaintext, as `crm/gateway (12)`."""
-    found = seen.senders(workload, kind)
-    named = [f"{sender_name(sender)} ({number})" for sender, number in list(found.items())[:_NAMED]]
-    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-    return f"{', '.join(named)}{more}"
+    found = seen.senders(workload, kind).items()
+    return listed([f"{sender_name(sender)} ({number})" for sender, number in found], _NAMED)
 
 
 def sender_name(sender: str) -> str:
     """A sender for people: a name from metrics' labels, which may hold anything."""
-    text = printable(sender) or "clients that the mesh does not know"
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    return shortened(masked(sender) or "clients that the mesh does not know", _LONGEST)
 
 
 def span(seconds: int) -> str:

@@ -16,7 +16,7 @@ import urllib3
 from urllib3.util import parse_url
 
 from webhook.cluster.errors import failure
-from webhook.policy.mistakes import printable
+from webhook.policy.words import printable
 from webhook.version import VERSION
 
 #: Seconds in which a connection must be taken.

@@ -14,6 +14,7 @@ import msgspec
 
 from webhook.policy.meshes import Level, Mesh, Spot
 from webhook.policy.settings import Settings
+from webhook.policy.words import masked, shortened
 from webhook.policy.workload import Pod
 
 #: The longest value, in characters, and the most values that a message shows.
@@ -80,23 +81,15 @@ def _violation(
     check: str, field: str, values: tuple[str, ...], reason: str, fix: str, level: Level
 ) -> Violation:
     text = f"{reason} ({_shown(values)})" if values else reason
-    return Violation(check, printable(field), printable(text), fix, level, values)
+    return Violation(check, masked(field), masked(text), fix, level, values)
 
 
 #: Most pods that break a rule break the same one at the same place.
 _remembered = lru_cache(maxsize=512)(_violation)
 
 
-def printable(text: str) -> str:
-    """Text for a line of a message: an object's author may have put anything at all in it."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
-
-
 def _shown(values: Sequence[str]) -> str:
-    shown = [
-        value if len(value) <= _LONGEST_VALUE else value[: _LONGEST_VALUE - 1] + "…"
-        for value in values[:_MOST_VALUES]
-    ]
+    shown = [shortened(value, _LONGEST_VALUE) for value in values[:_MOST_VALUES]]
     if len(values) > _MOST_VALUES:
         shown.append(f"and {len(values) - _MOST_VALUES} more")
     return ", ".join(shown)

@@ -9,11 +9,12 @@ import datetime
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from webhook.policy.checks import Check, Violation, printable
+from webhook.policy.checks import Check, Violation
 from webhook.policy.meshes import Spot
 from webhook.policy.settings import Settings
 from webhook.policy.strictness import CLIENT_PLAINTEXT, PLAINTEXT_ACCEPTED, istio, linkerd, objects
 from webhook.policy.validate import Mode, Verdict, weigh, worse
+from webhook.policy.words import masked
 
 
 class Look(NamedTuple):
@@ -120,7 +121,7 @@ def review(
         mode,
         settings,
         denies=True,
-        subject=printable(f"{change.kind.lower()} {name}"),
+        subject=masked(f"{change.kind.lower()} {name}"),
         namespace=change.namespace,
     )
     return verdict.about("would weaken mutual TLS")

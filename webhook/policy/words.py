@@ -1,0 +1,35 @@
+"""Numbers, lists and other people's text in sentences: messages of every room are made with it."""
+
+from collections.abc import Sequence
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things, as `1 pod` or `2,000 pods`."""
+    return f"{number:,} {what if number == 1 else f'{what}s'}"
+
+
+def listed(names: Sequence[str], most: int = 5, *, of: int | None = None) -> str:
+    """The first of some names, and how many more there are, as `a, b and 3 more`.
+
+    `of` is how many there are in all, where the names are examples.
+    """
+    first = names[:most]
+    more = (len(names) if of is None else of) - len(first)
+    return ", ".join(first) + (f" and {more:,} more" if more > 0 else "")
+
+
+def shortened(text: str, most: int) -> str:
+    """The text in so many characters at most; what is cut off is marked."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def printable(text: str) -> str:
+    """The text on one line, with nothing in it that a terminal would obey: that is spelt out."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def masked(text: str) -> str:
+    """The same with a ? for each such character: it is as long as before."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
