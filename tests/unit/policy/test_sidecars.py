@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures.changes import APP, changed, put
+from tests.fixtures.changes import APP, PREPARE, changed, put
 from tests.fixtures.meshes import istio, linkerd
 from tests.unit.policy.judge import Json, mesh
 from webhook.policy import objects, sidecars
@@ -32,14 +32,14 @@ def context(**more: Any) -> Pod:
 
 
 def test_init_containers_before_a_native_proxy_are_early() -> None:
-    document = istio.injected(put("/spec/initContainers", [istio.PREPARE]))
+    document = istio.injected(put("/spec/initContainers", [PREPARE]))
     assert fields(sidecars.before_proxy(pod(document))) == []
-    early = changed(document, put("/spec/initContainers/1", {**istio.PREPARE, "name": "first"}))
+    early = changed(document, put("/spec/initContainers/1", {**PREPARE, "name": "first"}))
     assert fields(sidecars.before_proxy(pod(early))) == ["spec.initContainers[1]"]
 
 
 def test_all_init_containers_beside_a_classic_proxy_are_early() -> None:
-    prepare = put("/spec/initContainers", [istio.PREPARE, {**istio.PREPARE, "name": "then"}])
+    prepare = put("/spec/initContainers", [PREPARE, {**PREPARE, "name": "then"}])
     document = istio.injected(prepare, config=istio.CLASSIC)
     assert fields(sidecars.before_proxy(pod(document))) == [
         "spec.initContainers[0]",
@@ -48,7 +48,7 @@ def test_all_init_containers_beside_a_classic_proxy_are_early() -> None:
 
 
 def test_without_a_proxy_nothing_is_early_and_nothing_is_stolen() -> None:
-    document = changed(istio.app(), put("/spec/initContainers", [istio.PREPARE]))
+    document = changed(istio.app(), put("/spec/initContainers", [PREPARE]))
     mounts = put(APP + "/volumeMounts", [{"name": "istio-token", "mountPath": "/a"}])
     assert fields(sidecars.before_proxy(pod(document))) == []
     assert fields(sidecars.mounts(pod(changed(document, mounts)), ["istio-token"])) == []

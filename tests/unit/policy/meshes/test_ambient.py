@@ -5,8 +5,17 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures.changes import APP, Change, annotation, changed, drop, label, put
-from tests.fixtures.meshes import istio
+from tests.fixtures.changes import (
+    APP,
+    PREPARE,
+    QUIET,
+    Change,
+    annotation,
+    changed,
+    drop,
+    label,
+    put,
+)
 from tests.fixtures.meshes.ambient import BYPASS, KEY, MODE, REDIRECTION, app
 from tests.fixtures.meshes.istio import STATUS, gateway, waypoint
 from tests.unit.policy import strategies
@@ -152,8 +161,8 @@ def test_the_mesh_s_own_pods_are_left_alone(pod: Json) -> None:
         [put("/spec/volumes/-", {"name": "extra", "emptyDir": {}}),
          put(APP + "/volumeMounts/-", {"name": "extra", "mountPath": "/var/lib/istio/envoy"})],
         [put("/spec/containers/-", {"name": "shop", "image": "shop:1",
-                                    "securityContext": istio.QUIET})],
-        [put("/spec/initContainers", [istio.PREPARE])],
+                                    "securityContext": QUIET})],
+        [put("/spec/initContainers", [PREPARE])],
     ],
 )  # fmt: skip
 def test_what_only_looks_like_a_waypoint_is_refused(changes: list[Change]) -> None:

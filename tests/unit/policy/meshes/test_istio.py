@@ -9,6 +9,7 @@ from tests.fixtures.changes import (
     APP,
     INIT,
     LABELS,
+    PREPARE,
     PROXY,
     Change,
     annotation,
@@ -205,7 +206,7 @@ def test_a_gateway_is_known_before_it_is_injected() -> None:
     "change",
     [
         None,
-        put("/spec/initContainers", [istio.PREPARE]),
+        put("/spec/initContainers", [PREPARE]),
         annotation(NATIVE, "true"),
         annotation(NATIVE, "false"),
         annotation(istio.MODE, "TPROXY"),
