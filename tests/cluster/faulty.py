@@ -1,16 +1,15 @@
 """A proxy before the real API server that makes trouble: over TLS, with the client's own rights."""
 
 import ssl
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 
 import httpx
 
 from tests.cluster.certificates import Authority
 from tests.cluster.plane import ControlPlane
+from tests.servers import Handler, listening
 
 _HOP = frozenset({"connection", "transfer-encoding", "content-length", "content-encoding", "date"})
 
@@ -57,11 +56,9 @@ def in_front_of(plane: ControlPlane) -> Iterator[FaultyServer]:
     trusted = ssl.create_default_context(cafile=str(plane.workdir / "ca.crt"))
     upstream = httpx.Client(base_url=plane.server, verify=trusted, timeout=60, trust_env=False)
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
+    class Faulty(Handler):
         def answer(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            body = self.body()
             server.asked.append(f"{self.command} {self.path}")
             trouble = server.plan(self.command, self.path) or Trouble()
             server.troubles += trouble != Trouble()
@@ -77,32 +74,10 @@ def in_front_of(plane: ControlPlane) -> Iterator[FaultyServer]:
                 headers = {k: v for k, v in got.headers.items() if k.lower() not in _HOP}
                 status, content = got.status_code, got.content
             server.statuses.append(status)
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content[: trouble.cut])
-            if trouble.cut is not None:
-                self.close_connection = True
+            self.reply(status, content, headers, trouble.cut)
 
-        do_GET = do_POST = do_PATCH = do_DELETE = do_PUT = answer  # noqa: N815 - the library's
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            pass
-
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    http.daemon_threads = True
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)
-    http.socket = context.wrap_socket(http.socket, server_side=True)
-    server = FaultyServer(f"https://127.0.0.1:{http.server_address[1]}", authority.pem)
-    thread = threading.Thread(target=http.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
+    with upstream, listening(Faulty, context) as url:
+        server = FaultyServer(url, authority.pem)
         yield server
-    finally:
-        http.shutdown()
-        thread.join()
-        http.server_close()
-        upstream.close()

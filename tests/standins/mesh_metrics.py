@@ -8,7 +8,8 @@ and of ztunnel (src/proxy/metrics.rs), with those that the meshes' scrape config
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tests.servers import Handler, listening
 
 Labels = dict[str, str]
 
@@ -50,28 +51,13 @@ def _quoted(value: str) -> str:
 def serving(exporter: Exporter) -> Iterator[Exporter]:
     """Serve the exporter's /metrics until the block ends."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = exporter.text().encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    class Metrics(Handler):
+        def answer(self) -> None:
+            kind = "text/plain; version=0.0.4; charset=utf-8"
+            self.reply(200, exporter.text().encode(), {"Content-Type": kind})
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    exporter.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
+    with listening(Metrics) as exporter.url:
         yield exporter
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def _tls(peer: str) -> Labels:

@@ -1,14 +1,13 @@
 """An API server that answers by script: what a real one can't be made to say at will."""
 
 import json
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from tests.servers import Handler, listening
 from webhook.cluster.connection import Cluster
 
 
@@ -69,13 +68,9 @@ def write_kubeconfig(file: Path, url: str, **user: str) -> Path:
 def serving(script: Script, folder: Path) -> Iterator[ScriptedServer]:
     """Serve by a script, until the block ends."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        wbufsize = -1  # head and body in one packet: else each answer waits for an acknowledgement
-
+    class Scripted(Handler):
         def answer(self) -> None:
-            length = int(self.headers.get("Content-Length") or 0)
-            asked = Asked(self.command, self.path, dict(self.headers), self.rfile.read(length))
+            asked = Asked(self.command, self.path, dict(self.headers), self.body())
             server.asked.append(asked)
             try:
                 reply = script(asked)
@@ -87,32 +82,12 @@ def serving(script: Script, folder: Path) -> Iterator[ScriptedServer]:
                 if isinstance(reply.body, bytes)
                 else json.dumps(reply.body or {}).encode()
             )
-            self.send_response(reply.status)
-            for name, value in reply.headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body[: reply.cut])
-            if reply.cut is not None:
-                self.close_connection = True
-
-        do_GET = do_POST = do_PATCH = do_DELETE = answer  # noqa: N815 - the library's names
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            pass
+            self.reply(reply.status, body, reply.headers, reply.cut)
 
     failures: list[Exception] = []
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    http.daemon_threads = True
-    server = ScriptedServer(f"http://127.0.0.1:{http.server_address[1]}", folder / "kubeconfig")
-    thread = threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
+    with listening(Scripted) as url:
+        server = ScriptedServer(url, folder / "kubeconfig")
         yield server
-    finally:
-        http.shutdown()
-        thread.join()
-        http.server_close()
     if failures:
         raise failures[0]
 
