@@ -25,8 +25,6 @@ from tests.cluster.plane import ControlPlane
 from tests.cluster.workloads import pod, pods_of, ready_pods, sidecar_of, workload
 from tests.standins.linkerd_server import LinkerdInjector
 
-WHERE = "mendix-mesh"
-
 
 class Story:
     """The reader of the guides, what they type and what comes of it."""

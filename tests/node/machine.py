@@ -100,16 +100,6 @@ class Machine:
             raise ProcessError(f"{' '.join(command)} ended with {done.returncode}: {said}")
         return done.stdout
 
-    def spawn(self, *command: str | Path) -> subprocess.Popen[str]:
-        """Start a command inside that is to end by itself; its output is one stream."""
-        return subprocess.Popen(
-            self._enter(command),
-            env=_environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
     def start_program(
         self, name: str, argv: Sequence[str | Path], env: Mapping[str, str] | None = None
     ) -> Process:
