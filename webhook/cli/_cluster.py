@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from webhook.cli import _complete
-from webhook.cli._errors import BadInputError
+from webhook.cli._errors import BadInputError, warn
 from webhook.cli._names import namespace_name
 from webhook.cli._settings import parse_settings, read_settings
 from webhook.cluster.connection import Cluster, path
@@ -74,8 +74,7 @@ def cluster_settings(cluster: Cluster, namespace: str, given: Path | None = None
     ends the command with exit code 2.
     """
     found = read_settings(given) if given else _of_release(cluster, namespace)
-    for line in found.lapsed(datetime.date.today()):
-        click.echo(f"Warning: {line}", err=True)
+    warn(*found.lapsed(datetime.date.today()))
     return found
 
 
@@ -89,10 +88,9 @@ def _of_release(cluster: Cluster, namespace: str) -> Settings:
         found, why = None, str(error)
     text = ((found or {}).get("data") or {}).get(_KEY)
     if text is None:
-        click.echo(
-            f"Warning: default settings are gone by, not those of ConfigMap {namespace}/"
-            f"{_CONFIG_MAP}: {why}; give --settings, or --release-namespace",
-            err=True,
+        warn(
+            f"default settings are gone by, not those of ConfigMap {namespace}/{_CONFIG_MAP}: "
+            f"{why}; give --settings, or --release-namespace"
         )
         return Settings()
     return parse_settings(f"ConfigMap {namespace}/{_CONFIG_MAP}", str(text).encode())

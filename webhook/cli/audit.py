@@ -20,6 +20,7 @@ from webhook.cli._cluster import (
     settings_options,
     told_in_one_line,
 )
+from webhook.cli._errors import warn
 from webhook.cli._output import FORMATS, Printer, Styled
 from webhook.cli._progress import bar
 from webhook.cli._watch_options import server_options, watch_options
@@ -135,12 +136,10 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
                 total=scope.total,
                 progress=lambda name: told(next(number), f"audited {name}"),
             )
-        if enrolment.unread:
-            report.notes.append(f"enrolment is told by labels alone: {enrolment.unread}")
+        report.notes += enrolment.notes
         if metrics:
             findings.see(report, metrics, window=window)
-        for note in report.notes:
-            click.echo(f"Warning: {note}", err=True)
+        warn(*report.notes)
         _print(output, report)
         if write:
             _write(cluster, report, enrolment.uid, prune=not namespaces and not mendix)
@@ -150,8 +149,7 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
 
 def _write(cluster: Cluster, report: Report, owner: str, *, prune: bool) -> None:
     written = reports.write(cluster, report, owner, prune=prune)
-    for error in written.errors:
-        click.echo(f"Warning: no report was written: {error}", err=True)
+    warn(*(f"no report was written: {error}" for error in written.errors))
     click.echo(f"{written.written} reports written, {written.pruned} removed", err=True)
 
 

@@ -18,7 +18,7 @@ from webhook.cli._cluster import (
     settings_options,
     told_in_one_line,
 )
-from webhook.cli._errors import BadInputError
+from webhook.cli._errors import BadInputError, warn
 from webhook.cli._traffic import prometheus_options, reach
 from webhook.cluster.connection import Cluster
 from webhook.policy.labels import MESHES
@@ -111,10 +111,7 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
     with _listening(address) as listener:
         where = url(listener)
         if not authenticate and address and not address.startswith(_LOOPBACK):
-            click.echo(
-                f"Warning: whoever reaches {where} sees this cluster's pods; see --authenticate",
-                err=True,
-            )
+            warn(f"whoever reaches {where} sees this cluster's pods; see --authenticate")
         click.echo(f"{where}  (Ctrl-C ends)")
         if not no_open and _has_screen():
             webbrowser.open(where)

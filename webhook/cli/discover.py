@@ -12,7 +12,7 @@ from webhook.cli._cluster import (
     namespaces_option,
     told_in_one_line,
 )
-from webhook.cli._errors import BadInputError
+from webhook.cli._errors import BadInputError, warn
 from webhook.cli._output import FORMATS, Printer, Styled
 from webhook.cluster import discover
 from webhook.cluster import strict as strict_
@@ -92,13 +92,11 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
     cluster = connect(kubeconfig, context)
     with told_in_one_line():
         found = discover.discover(cluster, namespaces)
-        for note in found.notes:
-            click.echo(f"Warning: {note}", err=True)
+        warn(*found.notes)
         others = sorted(set(namespaces) - {one.name for one in found.namespaces})
         if others and enrol:
             raise BadInputError(_not_mendixs(others))
-        for name in others:
-            click.echo(f"Warning: {name} has no Mendix custom resource", err=True)
+        warn(*(f"{name} has no Mendix custom resource" for name in others))
         if not enrol:
             _show(Printer(output), found)
             return
@@ -211,8 +209,7 @@ def _enrol(cluster: Cluster, changes: Sequence[Change], *, dry_run: bool) -> Non
         except RefusedError as error:
             done = ", ".join(one.name for one in changes[:number]) or "none"
             raise BadInputError(f"{change.name}: {error}; labelled so far: {done}") from None
-        for warning in warnings:
-            click.echo(f"Warning: {warning}", err=True)
+        warn(*warnings)
         click.echo(f"{change.name} {'would be' if dry_run else 'is'} labelled", err=True)
     if not dry_run:
         click.echo("pods join when they are next created; see mendix-mesh audit", err=True)
@@ -227,8 +224,7 @@ def _make_strict(cluster: Cluster, steps: Sequence[Step], *, dry_run: bool) -> N
             warnings = strict_.write(cluster, step, dry_run=dry_run)
         except RefusedError as error:
             raise BadInputError(f"{step.name}: {error}") from None
-        for warning in warnings:
-            click.echo(f"Warning: {warning}", err=True)
+        warn(*warnings)
         done = "would refuse" if dry_run else "refuses"
         late = "; pods that run already when they are restarted" if step.mesh == "linkerd" else ""
         click.echo(f"{step.name} {done} plaintext{late}", err=True)

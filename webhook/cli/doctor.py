@@ -14,6 +14,7 @@ from webhook.cli._cluster import (
     settings_options,
     told_in_one_line,
 )
+from webhook.cli._errors import warn
 from webhook.cli._output import FORMATS, Printer
 from webhook.cluster.connection import Cluster
 from webhook.cluster.doctor import Diagnosis, Examined, Fix, apply, examine, fixes
@@ -66,8 +67,7 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
     with told_in_one_line():
         read = cluster_settings(cluster, release_namespace, settings)
         enrolment = Enrolment.read(cluster)
-        if enrolment.unread:
-            click.echo(f"Warning: enrolment is told by labels alone: {enrolment.unread}", err=True)
+        warn(*enrolment.notes)
         inventory = Inventory(cluster)
         found = places(inventory, enrolment, read, namespaces)
         mended: list[str] = []
@@ -102,8 +102,7 @@ def _mend(cluster: Cluster, found: Sequence[Fix], *, yes: bool, dry_run: bool) -
         except RefusedError as error:
             click.echo(f"not mended: {fix.what}: {error}", err=True)
             continue
-        for warning in warnings:
-            click.echo(f"Warning: {warning}", err=True)
+        warn(*warnings)
         click.echo(f"{'would be mended' if dry_run else 'mended'}: {fix.what}", err=True)
         if not dry_run:
             done.append(fix.what)

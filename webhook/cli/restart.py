@@ -18,7 +18,7 @@ from webhook.cli._cluster import (
     settings_options,
     told_in_one_line,
 )
-from webhook.cli._errors import BadInputError
+from webhook.cli._errors import BadInputError, warn
 from webhook.cli._names import workload_names
 from webhook.cli._output import FORMATS, Printer, Styled
 from webhook.cli._progress import bar
@@ -132,8 +132,7 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
         targets = _targets(inventory, Enrolment.read(cluster), namespaces)
         planner = Planner(cluster, inventory, judge)
         steps = planner.plan(targets, labels=labels, only=workloads, include_bare=include_bare)
-        for note in planner.notes:
-            click.echo(f"Warning: {note}", err=True)
+        warn(*planner.notes)
     if missing := sorted("/".join(name) for name in workloads - planner.found):
         raise BadInputError(f"there is no pod of {', '.join(missing)} in {_all(targets)}")
     run = _Run(steps)
@@ -150,8 +149,7 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
 
 def _targets(inventory: Inventory, enrolment: Enrolment, named: Sequence[str]) -> list[Target]:
     """The namespaces; one that is not enrolled ends the command, for no pod would join there."""
-    if enrolment.unread:
-        click.echo(f"Warning: enrolment is told by labels alone: {enrolment.unread}", err=True)
+    warn(*enrolment.notes)
     found = []
     for name in named:
         try:

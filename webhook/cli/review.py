@@ -15,7 +15,7 @@ import msgspec
 from webhook.admission import wire
 from webhook.admission.review import request_of
 from webhook.cli import _complete, _manifests
-from webhook.cli._errors import BadInputError
+from webhook.cli._errors import BadInputError, warn
 from webhook.cli._manifests import Document
 from webhook.cli._names import namespace_name
 from webhook.cli._output import FORMATS, Printer
@@ -105,8 +105,7 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
     AdmissionReviews, pods are judged as they are: is the mesh's proxy really in them?
     """
     read = read_settings(settings)
-    for line in read.lapsed(datetime.date.today()):
-        click.echo(f"Warning: {line}", err=True)
+    warn(*read.lapsed(datetime.date.today()))
     reviewer = _Reviewer(read, mesh, mode, namespace, final, ingress)
     documents = list(_manifests.read(files))
     if not documents:

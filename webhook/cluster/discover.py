@@ -115,9 +115,8 @@ def discover(cluster: Cluster, only: Sequence[str] = ()) -> Discovery:
     """Find Mendix's namespaces, and how they are enrolled. Raises `ClusterError`."""
     marked = mendix_namespaces(cluster, only)
     enrolment = Enrolment.read(cluster)
-    notes = [f"enrolment is told by labels alone: {enrolment.unread}"] if enrolment.unread else []
     operators, unseen = _operators(cluster, only)
-    notes += unseen
+    notes = [*enrolment.notes, *unseen]
     inventory = Inventory(cluster)
     found: list[Found] = []
     for name, resources in marked.items():

@@ -84,8 +84,8 @@ class Enrolment:
 
     def __init__(self, routes: list[_Route], why: str = "", meta: _Meta | None = None) -> None:
         self._routes = routes
-        #: Why the namespaces' labels alone are gone by; empty where the configuration was read.
-        self.unread = why
+        #: Why the namespaces' labels alone are gone by; none where the configuration was read.
+        self.notes = [f"enrolment is told by labels alone: {why}"] if why else []
         #: The uid of the webhook configuration; empty where there is none, or it can't be read.
         self.uid = meta.uid if meta else ""
         self._installed = meta.creation_timestamp if meta else None
@@ -116,7 +116,7 @@ class Enrolment:
 
     def of(self, namespace: Namespace) -> Enrolled | None:
         """How a namespace is enrolled; None where it is not."""
-        if self.unread:
+        if self.notes:
             told = Values("enforce").standing(namespace.labels)
             return Enrolled(*told, False, self._since(namespace)) if told else None
         for route in self._routes:

@@ -262,8 +262,7 @@ class Sweeper:
         policies = Policies(self._cluster, self._settings)
         auditor = Auditor(inventory, Judge(self._settings), currency, policies)
         report = auditor.audit(self._targets(scope), total=scope.total)
-        if enrolment.unread:
-            report.notes.append(f"enrolment is told by labels alone: {enrolment.unread}")
+        report.notes += enrolment.notes
         counts = None
         if options.prometheus:
             findings.see(report, options.prometheus, window=options.window)

@@ -52,7 +52,7 @@ def test_the_webhooks_path_says_mesh_mode_and_ingress(tmp_path: Path) -> None:
     assert found
     assert found[:3] == ("linkerd", "warn", True)
     assert enrolment.of(namespace()) is None
-    assert (enrolment.uid, enrolment.unread) == ("u1", "")
+    assert (enrolment.uid, enrolment.notes) == ("u1", [])
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_without_the_configuration_the_labels_count(
     enrolment = read(tmp_path, reply)
     found = enrolment.of(namespace(labels=labels))
     assert (found and found[:3]) == expected
-    assert enrolment.unread == why
+    assert enrolment.notes == [f"enrolment is told by labels alone: {why}"]
 
 
 @pytest.mark.parametrize("body", [b"{}", b'{"metadata": {}, "webhooks": []}', b"nonsense"])
