@@ -138,19 +138,18 @@ class _Search:
                 )
 
     def _services(self) -> Iterator[Caller]:
-        for page in self._cluster.pages(path("v1", "services", self._namespace)):
-            for raw in page.items:
-                service = msgspec.json.decode(raw, type=_Service)
-                spec = service.spec
-                if not spec.selector or self._leads_to_gateways(spec.selector):
-                    continue
-                if spec.type in ("LoadBalancer", "NodePort") or spec.external_ips:
-                    kind = spec.type if spec.type != "ClusterIP" else "with externalIPs"
-                    yield Caller(
-                        who=f"clients outside the cluster, by Service {service.metadata.name}",
-                        why=f"it is {kind}, and leads straight to pods",
-                        mend="let them come by an ingress controller that is in the mesh",
-                    )
+        for raw in self._cluster.items(path("v1", "services", self._namespace)):
+            service = msgspec.json.decode(raw, type=_Service)
+            spec = service.spec
+            if not spec.selector or self._leads_to_gateways(spec.selector):
+                continue
+            if spec.type in ("LoadBalancer", "NodePort") or spec.external_ips:
+                kind = spec.type if spec.type != "ClusterIP" else "with externalIPs"
+                yield Caller(
+                    who=f"clients outside the cluster, by Service {service.metadata.name}",
+                    why=f"it is {kind}, and leads straight to pods",
+                    mend="let them come by an ingress controller that is in the mesh",
+                )
 
     def _ingresses(self) -> Iterator[Caller]:
         # All are asked for, so that a right that lacks is told whatever the others say.
@@ -203,8 +202,7 @@ class _Search:
         where = path("apps/v1", "deployments")
         homes = {
             msgspec.json.decode(raw, type=_Item).metadata.namespace
-            for page in self._cluster.pages(where, fields="metadata.name=mendix-operator")
-            for raw in page.items
+            for raw in self._cluster.items(where, fields="metadata.name=mendix-operator")
         }
         for home in sorted(homes - {self._namespace}):
             for pod in self._running(home):
@@ -215,8 +213,8 @@ class _Search:
                         mend=f"enrol {home}, then mendix-mesh restart -n {home}",
                     )
 
-    def _running(self, namespace: str, labels: str = "") -> Iterator[LivePod]:
-        yield from _that_run(self._inventory.pods(namespace, labels=labels, fields=_RUNNING))
+    def _running(self, namespace: str) -> Iterator[LivePod]:
+        yield from _that_run(self._inventory.pods(namespace, fields=_RUNNING))
 
     def _elsewhere(self, pods: Iterable[LivePod | BadPod]) -> Iterator[LivePod]:
         """One pod a workload of those that run in other namespaces."""
@@ -230,8 +228,8 @@ class _Search:
     def _any(self, version: str, plural: str) -> bool:
         """Whether the namespace has an object of a kind."""
         try:
-            pages = self._cluster.pages(path(version, plural, self._namespace), size=1)
-            return any(page.items for page in pages)
+            found = self._cluster.items(path(version, plural, self._namespace), size=1)
+            return next(found, None) is not None
         except RefusedError as error:
             if error.code == 404:
                 return False

@@ -164,6 +164,19 @@ class Cluster:
             if not token:
                 return
 
+    def items(
+        self,
+        where: str,
+        *,
+        labels: str = "",
+        fields: str = "",
+        partial: bool = False,
+        size: int = PAGE,
+    ) -> Iterator[msgspec.Raw]:
+        """The objects of a list, each as its JSON: those of its `pages`."""
+        for page in self.pages(where, labels=labels, fields=fields, partial=partial, size=size):
+            yield from page.items
+
     def lines(self, where: str, *, query: Mapping[str, str], silence: float) -> Iterator[bytes]:
         """The lines of an answer that has no end, as they come; of objects metadata alone.
 

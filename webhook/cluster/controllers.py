@@ -216,8 +216,8 @@ class Budgets(NamedTuple):
     def read(cls, cluster: Cluster, namespace: str) -> "Budgets":
         """Read them. Raises `ClusterError`, but not where that is forbidden."""
         try:
-            pages = cluster.pages(path("policy/v1", "poddisruptionbudgets", namespace))
-            found = [msgspec.json.decode(raw, type=_Budget) for page in pages for raw in page.items]
+            stored = cluster.items(path("policy/v1", "poddisruptionbudgets", namespace))
+            found = [msgspec.json.decode(raw, type=_Budget) for raw in stored]
         except RefusedError as error:
             if not error.is_forbidden:
                 raise

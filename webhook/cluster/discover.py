@@ -102,9 +102,8 @@ def _listed(cluster: Cluster, version: str, plural: str, only: Sequence[str]) ->
     """The namespace of each object, some of them often."""
     for where in only or ("",):
         try:
-            for page in cluster.pages(path(version, plural, where), partial=True):
-                for raw in page.items:
-                    yield msgspec.json.decode(raw, type=_Marked).metadata.namespace
+            for raw in cluster.items(path(version, plural, where), partial=True):
+                yield msgspec.json.decode(raw, type=_Marked).metadata.namespace
         except RefusedError as error:
             # An older operator's CRDs lack some kinds.
             if error.code != 404:
@@ -142,13 +141,12 @@ def _operators(cluster: Cluster, only: Sequence[str]) -> tuple[dict[str, str], l
     found: dict[str, str] = {}
     try:
         for where in only or ("",):
-            pages = cluster.pages(
+            stored = cluster.items(
                 path("apps/v1", "deployments", where), fields=f"metadata.name={_OPERATOR}"
             )
-            for page in pages:
-                for raw in page.items:
-                    deployment = msgspec.json.decode(raw, type=_Deployment)
-                    found[deployment.metadata.namespace] = _version(deployment)
+            for raw in stored:
+                deployment = msgspec.json.decode(raw, type=_Deployment)
+                found[deployment.metadata.namespace] = _version(deployment)
     except RefusedError as error:
         if not error.is_forbidden:
             raise

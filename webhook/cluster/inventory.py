@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from webhook.cluster.connection import PAGE, Cluster, Page, path
+from webhook.cluster.connection import PAGE, Cluster, path
 from webhook.cluster.errors import RefusedError
 from webhook.policy import objects
 from webhook.policy.objects import UndecodableError
@@ -200,9 +200,8 @@ class Inventory:
 
     def namespaces(self, labels: str = "") -> Iterator[Namespace]:
         """Every namespace, or those that a label selector selects."""
-        for page in self._cluster.pages(path("v1", "namespaces"), labels=labels, size=self._page):
-            for raw in page.items:
-                yield _namespaces.decode(raw)
+        for raw in self._cluster.items(path("v1", "namespaces"), labels=labels, size=self._page):
+            yield _namespaces.decode(raw)
 
     def namespace(self, name: str) -> Namespace:
         """One namespace. Raises `RefusedError` 404 where there is none."""
@@ -213,13 +212,9 @@ class Inventory:
         self, namespace: str = "", *, labels: str = "", fields: str = ""
     ) -> Iterator[LivePod | BadPod]:
         """The pods of a namespace, or of all, ordered by namespace and name."""
-        for page in self.pages(namespace, labels=labels, fields=fields):
-            yield from pods_of(page)
-
-    def pages(self, namespace: str = "", *, labels: str = "", fields: str = "") -> Iterator[Page]:
-        """The same as pages: for who must know how many are left."""
         where = path("v1", "pods", namespace)
-        return self._cluster.pages(where, labels=labels, fields=fields, size=self._page)
+        stored = self._cluster.items(where, labels=labels, fields=fields, size=self._page)
+        return map(_pod, stored)
 
     def workload(self, pod: LivePod) -> Workload:
         """What owns a pod: its controller, that one's controller, and so on.
@@ -263,11 +258,10 @@ class Inventory:
         return self._top(Workload(found.namespace, owner.api_version, owner.kind, owner.name))
 
 
-def pods_of(page: Page) -> Iterator[LivePod | BadPod]:
-    """The pods of a page, decoded; what can't be is told, for it must not be overlooked."""
-    for raw in page.items:
-        try:
-            yield decode(raw)
-        except UndecodableError as error:
-            meta = msgspec.json.decode(raw).get("metadata") or {}
-            yield BadPod(str(meta.get("namespace", "")), str(meta.get("name", "")), str(error))
+def _pod(raw: msgspec.Raw) -> LivePod | BadPod:
+    """A pod, decoded; one that can't be is told, for it must not be overlooked."""
+    try:
+        return decode(raw)
+    except UndecodableError as error:
+        meta = msgspec.json.decode(raw).get("metadata") or {}
+        return BadPod(str(meta.get("namespace", "")), str(meta.get("name", "")), str(error))

@@ -108,8 +108,8 @@ class Look:
 
         def read() -> list[Json]:
             try:
-                pages = self._cluster.pages(where, labels=labels, fields=fields)
-                return [msgspec.json.decode(raw) for page in pages for raw in page.items]
+                found = self._cluster.items(where, labels=labels, fields=fields)
+                return [msgspec.json.decode(raw) for raw in found]
             except RefusedError as error:
                 if error.code == 404:
                     return []
@@ -259,8 +259,7 @@ class Look:
 
     def _entries(self, plural: str) -> list[Entry]:
         def read() -> list[Entry]:
-            pages = self._cluster.pages(path(_ADMISSION, plural))
-            return webhooks.entries((raw for page in pages for raw in page.items), plural)
+            return webhooks.entries(self._cluster.items(path(_ADMISSION, plural)), plural)
 
         return self._once(plural, read)
 

@@ -97,11 +97,10 @@ def write(cluster: Cluster, report: Report, owner: str, *, prune: bool) -> Writt
 
 def _prune(cluster: Cluster, kind: Kind, kept: Collection[str]) -> int:
     selector = ",".join(f"{key}={value}" for key, value in _LABELS.items())
-    pages = cluster.pages(path(kind.version, kind.plural), labels=selector, partial=True)
+    found = cluster.items(path(kind.version, kind.plural), labels=selector, partial=True)
     old = [
         stored
-        for page in pages
-        for raw in page.items
+        for raw in found
         if (stored := msgspec.json.decode(raw, type=_Stored).metadata).name == NAME
         and stored.namespace not in kept
     ]

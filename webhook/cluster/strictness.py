@@ -209,11 +209,7 @@ class Policies:
         for version in kind.versions:
             where = path(f"{kind.group}/{version}", kind.plural, namespace)
             try:
-                return [
-                    objects.decode(raw, kind.type)
-                    for page in self._cluster.pages(where)
-                    for raw in page.items
-                ]
+                return [objects.decode(raw, kind.type) for raw in self._cluster.items(where)]
             except RefusedError as error:
                 if error.is_forbidden:
                     raise Unread(str(error)) from None

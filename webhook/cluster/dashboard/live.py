@@ -79,8 +79,8 @@ class Live:
 
         def read() -> list[str]:
             where = path("networking.k8s.io/v1", "ingresses", namespace)
-            pages = self._cluster.pages(where, partial=True)
-            names = (msgspec.json.decode(raw)["metadata"]["name"] for p in pages for raw in p.items)
+            stored = self._cluster.items(where, partial=True)
+            names = (msgspec.json.decode(raw)["metadata"]["name"] for raw in stored)
             return list(islice(names, MOST_PODS))
 
         return self._shared(("ingresses", namespace), read)
