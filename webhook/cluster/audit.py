@@ -16,7 +16,7 @@ from webhook.cluster import evidence
 from webhook.cluster.currency import Currency, Proxy, proxy_of
 from webhook.cluster.enrolment import Enrolled, Enrolment
 from webhook.cluster.errors import RefusedError
-from webhook.cluster.inventory import BadPod, Inventory, LivePod, Namespace, Workload
+from webhook.cluster.inventory import RUNNING, BadPod, Inventory, LivePod, Namespace, Workload
 from webhook.cluster.judge import STATES, Judge, Judged, Origin, State, is_outside
 from webhook.cluster.strictness import Assessment, Policies, Strictness
 from webhook.cluster.traffic import Traffic
@@ -27,8 +27,6 @@ from webhook.policy.checks import Violation
 _EXAMPLES = 3
 #: From so many namespaces on, which are more than half of all, the whole cluster is listed.
 _MANY = 20
-#: Pods that have ended neither send nor take traffic.
-RUNNING = "status.phase!=Succeeded,status.phase!=Failed"
 
 #: The ways out for pods without a proxy from before the enrolment.
 _RESTART, _ANEW = "restart it", "make it anew: nobody else does"
@@ -197,7 +195,7 @@ class Auditor:
             workload = Workload(pod.namespace, "v1", "Pod", pod.name)
             violation = evidence.UNREADABLE.violation("", pod.why)
             draft.add(workload, pod.name, Judged("unknown", (violation,)), None)
-        elif not pod.has_ended and not pod.is_leaving:
+        elif pod.runs:
             reading = draft.assessment.read(pod) if draft.assessment else None
             refuses = reading is not None and reading.accepts == "no"
             judged = self._judge.judge(pod, draft.target.judged, refuses_plaintext=refuses)

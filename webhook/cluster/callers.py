@@ -13,7 +13,7 @@ from webhook.cluster import entrances
 from webhook.cluster.connection import Cluster, path
 from webhook.cluster.enrolment import Enrolled
 from webhook.cluster.errors import RefusedError
-from webhook.cluster.inventory import BadPod, Inventory, LivePod
+from webhook.cluster.inventory import RUNNING, BadPod, Inventory, LivePod
 from webhook.cluster.judge import Judge, is_outside
 from webhook.policy.meshes.ambient import REDIRECTION
 
@@ -29,7 +29,6 @@ _SCRAPE, _SCRAPE_PORT = "prometheus.io/scrape", "prometheus.io/port"
 _MERGED = "15020"
 _REWRITE = "sidecar.istio.io/rewriteAppHTTPProbers"
 _MONITORS = ("podmonitors", "servicemonitors")
-_RUNNING = "status.phase!=Succeeded,status.phase!=Failed"
 
 
 class Caller(msgspec.Struct, kw_only=True):
@@ -156,7 +155,7 @@ class _Search:
         routes = [self._any(*kind) for kind in _ROUTES]
         if not any(routes):
             return
-        found = list(_that_run(entrances.pods(self._inventory, fields=_RUNNING)))
+        found = list(_that_run(entrances.pods(self._inventory, fields=RUNNING)))
         for pod in self._elsewhere(found):
             if self._is_outside(pod):
                 hosted = bool(pod.spec and pod.spec.host_network)
@@ -180,7 +179,7 @@ class _Search:
         if not asks and not any(self._any("monitoring.coreos.com/v1", kind) for kind in _MONITORS):
             return
         labels = f"{entrances.NAME} in ({','.join(SCRAPERS)})"
-        for pod in self._elsewhere(self._inventory.pods(labels=labels, fields=_RUNNING)):
+        for pod in self._elsewhere(self._inventory.pods(labels=labels, fields=RUNNING)):
             if self._is_outside(pod):
                 yield Caller(
                     who=f"{_title(self._inventory, pod)}",
@@ -214,7 +213,7 @@ class _Search:
                     )
 
     def _running(self, namespace: str) -> Iterator[LivePod]:
-        yield from _that_run(self._inventory.pods(namespace, fields=_RUNNING))
+        yield from _that_run(self._inventory.pods(namespace, fields=RUNNING))
 
     def _elsewhere(self, pods: Iterable[LivePod | BadPod]) -> Iterator[LivePod]:
         """One pod a workload of those that run in other namespaces."""
@@ -272,7 +271,7 @@ def _title(inventory: Inventory, pod: LivePod) -> str:
 
 def _that_run(pods: Iterable[LivePod | BadPod]) -> Iterator[LivePod]:
     for pod in pods:
-        if not isinstance(pod, BadPod) and not pod.has_ended and not pod.is_leaving:
+        if not isinstance(pod, BadPod) and pod.runs:
             yield pod
 
 

@@ -21,6 +21,8 @@ _HASH = "pod-template-hash"
 _OF_CRON_JOB = re.compile(r".+-\d{8,}")
 #: Kinds that others may own, and their plural names; other controllers are at the top.
 _CHAINED = {"ReplicaSet": "replicasets", "Job": "jobs"}
+#: Selects pods by their fields: those that have ended neither send nor take traffic.
+RUNNING = "status.phase!=Succeeded,status.phase!=Failed"
 #: Owners that are remembered.
 _MOST_OWNERS = 10_000
 
@@ -89,6 +91,11 @@ class LivePod(objects.Object, frozen=True, gc=False, rename="camel"):
     def is_leaving(self) -> bool:
         """Whether it is being deleted."""
         return self.metadata.deletion_timestamp is not None
+
+    @property
+    def runs(self) -> bool:
+        """Whether it is there to stay: neither ended, nor being deleted."""
+        return not self.has_ended and not self.is_leaving
 
     @property
     def is_ready(self) -> bool:

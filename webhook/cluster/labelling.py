@@ -16,11 +16,10 @@ import msgspec
 import structlog
 from flask import Blueprint, Response, request
 
-from webhook.cluster.audit import RUNNING
 from webhook.cluster.connection import Cluster
 from webhook.cluster.enrolment import Enrolled, Enrolment
 from webhook.cluster.errors import ClusterError
-from webhook.cluster.inventory import BadPod, Inventory, LivePod, Namespace
+from webhook.cluster.inventory import RUNNING, BadPod, Inventory, LivePod, Namespace
 from webhook.cluster.judge import Judge
 from webhook.policy.labels import MESHES
 from webhook.policy.messages import LONGEST_WARNING
@@ -123,7 +122,7 @@ class Labelling:
                 return
             if isinstance(pod, BadPod):
                 tally.add(pod.name, "unknown", ("unreadable",))
-            elif not pod.has_ended and not pod.is_leaving:
+            elif pod.runs:
                 tally.add(pod.name, *self._found(pod, enrolled))
 
     def _found(self, pod: LivePod, enrolled: Enrolled) -> tuple[str, tuple[str, ...]]:

@@ -240,7 +240,7 @@ class Look:
             )
             proxies: dict[Proxy, list[str]] = {}
             for pod in self._inventory.pods(place.name):
-                if not isinstance(pod, LivePod) or pod.has_ended or pod.is_leaving:
+                if not isinstance(pod, LivePod) or not pod.runs:
                     continue
                 judged = self._judge.judge(pod, enrolled)
                 outside = is_outside(judged, place.mesh)

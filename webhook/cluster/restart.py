@@ -127,7 +127,7 @@ class Restarter:
                 workload.namespace, labels=found.labels if found else ""
             )
             if not isinstance(pod, BadPod)
-            and not (pod.is_leaving or pod.has_ended)
+            and pod.runs
             and self._inventory.workload(pod) == workload
         ]
         return _Seen(members, found, found.wanted if found else len(step.pods))
