@@ -1,6 +1,6 @@
 """Output: for people by rich, for machines as JSON or YAML."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import click
@@ -62,6 +62,16 @@ class Printer:
     def parts(self, *parts: tuple[str, str]) -> None:
         """Print one line of parts, each with its style."""
         self._console.print(Text.assemble(*((printable(text), style) for text, style in parts)))
+
+
+def percent(coverage: int | None) -> str:
+    """A coverage."""
+    return "-" if coverage is None else f"{coverage}%"
+
+
+def tally(numbers: Mapping[Any, int]) -> str:
+    """How many there are of each, as `3 meshed, 1 unmeshed`; what there is none of is left out."""
+    return ", ".join(f"{number} {what}" for what, number in numbers.items() if number)
 
 
 def _styled(cell: str | Styled) -> Styled:

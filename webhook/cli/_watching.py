@@ -13,7 +13,7 @@ from webhook.admission.metrics import CertificateMetrics
 from webhook.admission.rotation import Rotation
 from webhook.admission.server import ListenError, listen
 from webhook.cli._errors import BadInputError
-from webhook.cli._output import Printer
+from webhook.cli._output import Printer, percent, tally
 from webhook.cli._serving import Port, serve
 from webhook.cli._watch_options import Server
 from webhook.cluster import dashboard
@@ -116,15 +116,12 @@ def _live() -> Told:
 
     def told(before: Report | None, after: Report) -> None:
         for name, old, new in changes(before, after):
-            arrow = f"{_percent(old)} → {_percent(new)}" if before else _percent(new)
+            now = percent(new.coverage if new else None)
+            arrow = f"{percent(old.coverage if old else None)} → {now}" if before else now
             style = "green" if new and new.coverage == 100 else "red" if new else "dim"
             printer.parts((f"{name}  ", "bold"), (arrow, style), (f"  {_counts(new)}", "dim"))
 
     return told
-
-
-def _percent(one: Audited | None) -> str:
-    return "-" if one is None or one.coverage is None else f"{one.coverage}%"
 
 
 def _counts(one: Audited | None) -> str:
@@ -132,4 +129,4 @@ def _counts(one: Audited | None) -> str:
         return "no longer audited"
     if one.error:
         return one.error
-    return ", ".join(f"{number} {state}" for state, number in one.pods.items() if number) or "empty"
+    return tally(one.pods) or "empty"

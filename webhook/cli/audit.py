@@ -21,7 +21,7 @@ from webhook.cli._cluster import (
     told_in_one_line,
 )
 from webhook.cli._errors import warn
-from webhook.cli._output import FORMATS, Printer, Styled
+from webhook.cli._output import FORMATS, Printer, Styled, percent, tally
 from webhook.cli._progress import bar
 from webhook.cli._watch_options import server_options, watch_options
 from webhook.cluster import reports
@@ -200,9 +200,9 @@ def _show(printer: Printer, report: Report) -> None:
         printer.parts(
             ("      -o json says for which; docs/checks.md and docs/day-2.md what they mean", "dim")
         )
-    counts = ", ".join(f"{number} {state}" for state, number in report.pods.items() if number)
+    counts = tally(report.pods)
     pods = sum(report.pods.values())
-    joined = f"{_percent(report.coverage)} of {counted(pods, 'pod')} in the mesh"
+    joined = f"{percent(report.coverage)} of {counted(pods, 'pod')} in the mesh"
     whole = joined if pods else "no pods"
     printer.parts()
     printer.parts((whole, "bold"), (f" ({counts})" if counts else "", ""))
@@ -244,7 +244,7 @@ def _row(one: Audited, wire: Sequence[Styled]) -> list[str | Styled]:
     ]
     mode = one.mode or "not enrolled"
     total = str(sum(one.pods.values()))
-    return [Styled(one.name, "bold"), one.mesh, mode, Styled(_percent(one.coverage), style),
+    return [Styled(one.name, "bold"), one.mesh, mode, Styled(percent(one.coverage), style),
             *wire, total, *numbers, _accepts(one)]  # fmt: skip
 
 
@@ -286,13 +286,9 @@ def _plaintext(printer: Printer, one: Audited) -> None:
         printer.parts((f"      {CLIENT_PLAINTEXT.fix}", "dim"))
 
 
-def _percent(coverage: int | None) -> str:
-    return "-" if coverage is None else f"{coverage}%"
-
-
 def _details(printer: Printer, one: Audited, row: Row) -> None:
     pods = counted(sum(row.pods.values()), "pod")
-    counts = ", ".join(f"{n} {state}" for state, n in row.pods.items() if n)
+    counts = tally(row.pods)
     printer.parts()
     printer.parts(
         (f"{_MARKS[row.state]} {row.state:<8}", _STYLES[row.state]),

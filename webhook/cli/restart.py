@@ -20,7 +20,7 @@ from webhook.cli._cluster import (
 )
 from webhook.cli._errors import BadInputError, warn
 from webhook.cli._names import workload_names
-from webhook.cli._output import FORMATS, Printer, Styled
+from webhook.cli._output import FORMATS, Printer, Styled, tally
 from webhook.cli._progress import bar
 from webhook.cluster.audit import Target, target
 from webhook.cluster.enrolment import Enrolment
@@ -280,9 +280,8 @@ def _print(printer: Printer, report: Report) -> None:
                 (f"  {one.kind} {one.namespace}/{one.name}", "bold"),
             )
             printer.parts((f"    {why}", ""))
-    counts = ", ".join(f"{number} {state}" for state, number in report.summary.items())
     total = counted(len(report.workloads), "workload")
     printer.parts()
-    printer.parts((f"{total}: {counts}", "bold"))
+    printer.parts((f"{total}: {tally(report.summary)}", "bold"))
     if report.interrupted:
         click.echo("interrupted: what is not done is untouched; run it again to go on", err=True)

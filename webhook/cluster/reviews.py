@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from webhook.cluster.traffic.prometheus import Prometheus, PrometheusError, Sample, whole
-from webhook.cluster.traffic.queries import counted
+from webhook.cluster.traffic.queries import counted, within
 
 #: As `mendix_mesh_reviews_total` has it: `audited` and `warned` were let in.
 Verdict = Literal["denied", "warned", "audited"]
@@ -60,9 +60,9 @@ class Counts(msgspec.Struct, kw_only=True):
 def look(prometheus: Prometheus, *, window: int) -> Counts:
     """Ask for the answers of the last `window` seconds. Never raises: the error says why not."""
     try:
-        answers = list(_answers(prometheus.query(_within(_REVIEWS, window))))
-        violations = list(_violations(prometheus.query(_within(_VIOLATIONS, window))))
-        if not answers and not violations and not prometheus.query(_within(_SCRAPED, window)):
+        answers = list(_answers(prometheus.query(within(_REVIEWS, window))))
+        violations = list(_violations(prometheus.query(within(_VIOLATIONS, window))))
+        if not answers and not violations and not prometheus.query(within(_SCRAPED, window)):
             return Counts(
                 window=window,
                 error="Prometheus has no metrics of the webhook: does it scrape its pods? "
@@ -73,10 +73,6 @@ def look(prometheus: Prometheus, *, window: int) -> Counts:
     answers.sort(key=lambda one: (-one.times, one.kind, one.mesh, one.verdict))
     violations.sort(key=lambda one: (-one.times, one.check, one.mesh, one.mode))
     return Counts(window=window, answers=answers, violations=violations)
-
-
-def _within(promql: str, window: int) -> str:
-    return promql.replace("$window", f"{window}s")
 
 
 def _answers(samples: Iterable[Sample]) -> Iterable[Answered]:

@@ -12,7 +12,7 @@ import msgspec
 
 from webhook.cluster.traffic.edges import Count, Edge, Edges, Verdict, read, verdict
 from webhook.cluster.traffic.prometheus import Prometheus, PrometheusError
-from webhook.cluster.traffic.queries import FAMILIES, QUERIES, SCRAPED, Family
+from webhook.cluster.traffic.queries import FAMILIES, QUERIES, SCRAPED, Family, within
 
 __all__ = ["Count", "Edge", "Prometheus", "PrometheusError", "Traffic", "Verdict", "look"]
 
@@ -101,7 +101,7 @@ def look(prometheus: Prometheus, meshes: Mapping[str, str], *, window: int) -> T
     try:
         for family, names in wanted.items():
             if not _ask(prometheus, edges, family, names, window):
-                count = prometheus.query(SCRAPED[family].replace("$window", f"{window}s"))
+                count = prometheus.query(within(SCRAPED[family], window))
                 if not count:
                     notes.append(
                         f"Prometheus has no metrics of {family}'s proxies: is it the right one, "

@@ -32,7 +32,12 @@ class Query(NamedTuple):
         """The query for these namespaces, `window` seconds back from now."""
         # Names of namespaces have nothing in them that a regular expression would read as its own.
         named = self.promql.replace("$namespaces", "|".join(namespaces))
-        return named.replace("$window", f"{window}s")
+        return within(named, window)
+
+
+def within(promql: str, window: int) -> str:
+    """A query that looks `window` seconds back from now."""
+    return promql.replace("$window", f"{window}s")
 
 
 def counted(metric: str, matchers: str, by: str) -> str:
