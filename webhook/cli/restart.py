@@ -24,11 +24,11 @@ from webhook.cli._output import FORMATS, Printer, Styled, tally
 from webhook.cli._progress import bar
 from webhook.cluster.audit import Target, target
 from webhook.cluster.enrolment import Enrolment
-from webhook.cluster.errors import RefusedError
 from webhook.cluster.inventory import Inventory
 from webhook.cluster.judge import Judge
 from webhook.cluster.plan import How, Name, Planner, Step
 from webhook.cluster.restart import Restarter, RestartError
+from webhook.cluster.scope import existing
 from webhook.policy.words import counted
 
 State = Literal["planned", "done", "failed", "interrupted", "not-done", "skipped", "left"]
@@ -150,14 +150,7 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
 def _targets(inventory: Inventory, enrolment: Enrolment, named: Sequence[str]) -> list[Target]:
     """The namespaces; one that is not enrolled ends the command, for no pod would join there."""
     warn(*enrolment.notes)
-    found = []
-    for name in named:
-        try:
-            found.append(target(inventory.namespace(name), enrolment, "unknown"))
-        except RefusedError as error:
-            if error.code == 404:
-                raise BadInputError(f"there is no namespace {name}") from None
-            raise
+    found = [target(existing(inventory, name), enrolment, "unknown") for name in named]
     if not named:
         every = (target(one, enrolment, "unknown") for one in inventory.namespaces())
         found = [one for one in every if one.enrolled]

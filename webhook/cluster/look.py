@@ -16,7 +16,7 @@ from webhook.cluster.errors import RefusedError
 from webhook.cluster.inventory import Inventory, LivePod, Namespace
 from webhook.cluster.judge import Judge, is_outside
 from webhook.cluster.probe import Probe
-from webhook.cluster.scope import ScopeError, missing
+from webhook.cluster.scope import ScopeError, existing
 from webhook.cluster.strictness import Policies, Strictness
 from webhook.cluster.webhooks import INJECTORS, OURS, Entry, Service
 from webhook.policy import meshes
@@ -69,7 +69,7 @@ def places(
         return Place(namespace, enrolled, mesh)
 
     if named:
-        return [place(_namespace(inventory, name)) for name in named]
+        return [place(existing(inventory, name)) for name in named]
     found = [one for one in map(place, inventory.namespaces()) if one.enrolled]
     if not found:
         raise ScopeError(
@@ -77,15 +77,6 @@ def places(
             "name some with -n"
         )
     return found
-
-
-def _namespace(inventory: Inventory, name: str) -> Namespace:
-    try:
-        return inventory.namespace(name)
-    except RefusedError as error:
-        if error.code == 404:
-            raise missing(name) from None
-        raise
 
 
 class Look:

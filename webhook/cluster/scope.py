@@ -72,7 +72,7 @@ class Scope:
     def _there(self, name: str) -> Target:
         found = self.target(name)
         if found is None:
-            raise missing(name)
+            raise _missing(name)
         return found
 
     def _target(self, namespace: Namespace) -> Target:
@@ -80,6 +80,15 @@ class Scope:
         return target(namespace, self._enrolment, mesh)
 
 
-def missing(name: str) -> ScopeError:
-    """That there is no namespace of that name."""
+def existing(inventory: Inventory, name: str) -> Namespace:
+    """The namespace of that name. Raises `ScopeError` where there is none."""
+    try:
+        return inventory.namespace(name)
+    except RefusedError as error:
+        if error.code == 404:
+            raise _missing(name) from None
+        raise
+
+
+def _missing(name: str) -> ScopeError:
     return ScopeError(f"there is no namespace {name}")
