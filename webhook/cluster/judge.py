@@ -23,6 +23,8 @@ from webhook.policy.workload import Pod, pod_of
 #: exempt: an admin's exemption alone lets it be so.
 State = Literal["meshed", "partly", "unmeshed", "unknown", "exempt"]
 STATES: tuple[State, ...] = ("meshed", "partly", "unmeshed", "unknown", "exempt")
+#: The same as whoever looks for what is wrong wants them.
+WORST_FIRST: tuple[State, ...] = ("unmeshed", "partly", "unknown", "exempt", "meshed")
 
 #: How a pod that is not meshed came to be: before its namespace was enrolled; let in, for the mode
 #: refuses nothing; or in spite of enforce. Empty where that is not known, or does not apply.

@@ -16,9 +16,9 @@ from webhook.cluster.dashboard.history import HEIGHT, WIDTH, history
 from webhook.cluster.dashboard.live import Live
 from webhook.cluster.dashboard.paging import paged
 from webhook.cluster.doctor import all_findings
-from webhook.cluster.errors import ClusterError, RefusedError
+from webhook.cluster.errors import ClusterError
 from webhook.cluster.inventory import Workload
-from webhook.cluster.judge import ORIGINS, STATES, Judge
+from webhook.cluster.judge import ORIGINS, STATES, WORST_FIRST, Judge
 from webhook.cluster.snapshot import Seen, Snapshot
 from webhook.cluster.traffic.findings import PLAINTEXT_TRAFFIC, span
 from webhook.policy import checks, strictness
@@ -257,8 +257,6 @@ class _Pages:
             found = self._live.pods(workload, audited.mesh)
             views, cut = pods.views(found, workload, self._judge), found.cut
             enrolled = found.is_enrolled
-        except RefusedError as error:
-            why = str(error)
         except ClusterError as error:
             why = str(error)
         return render_template(
@@ -368,11 +366,9 @@ class _Pages:
         return render_template("check.html", check=check, having=paged(having, self._asked("page")))
 
 
-_WORST = {"unmeshed": 0, "partly": 1, "unknown": 2, "exempt": 3, "meshed": 4}
-
-
 def _worst_first(row: Row) -> tuple[int, bool, str]:
-    return _WORST[row.state], not any(one.level == "deny" for one in row.findings), row.name
+    denied = any(one.level == "deny" for one in row.findings)
+    return WORST_FIRST.index(row.state), not denied, row.name
 
 
 def _is_asked(row: Row, text: str, state: str) -> bool:

@@ -11,14 +11,13 @@ from typing import NamedTuple
 from webhook.cluster.audit import Audited, Row
 from webhook.cluster.dashboard import wires
 from webhook.cluster.dashboard.wires import How, Wire
-from webhook.cluster.judge import State
+from webhook.cluster.judge import WORST_FIRST, State
 
 _SUFFIXES = {
     "app leader": "-master", "app worker": "-worker", "build": "-build",
     "database": "-database", "file": "-file",
 }  # fmt: skip
 _PLATFORM = ("operator", "agent")
-_BAD: dict[State, int] = {"unmeshed": 0, "partly": 1, "unknown": 2, "exempt": 3, "meshed": 4}
 #: Environments, and other workloads, that are drawn; the lists have all.
 MOST_APPS, MOST_OTHERS = 8, 6
 
@@ -94,7 +93,7 @@ def scene(audited: Audited, entry: Entry, seen: Sequence[Wire] | None) -> Scene:
         Group(name, [_node(row) for row in sorted(rows, key=_order)])
         for name, rows in ranked[:MOST_APPS]
     ]
-    others.sort(key=lambda row: (_BAD[row.state], row.name))
+    others.sort(key=lambda row: (WORST_FIRST.index(row.state), row.name))
     entrance = _entrance(entry) if drawn else None
     left = max(0, len(ranked) - MOST_APPS) + max(0, len(others) - MOST_OTHERS)
     edges, outside = _edges(audited.name, entrance, entry, drawn, platform, seen)
@@ -110,7 +109,7 @@ def scene(audited: Audited, entry: Entry, seen: Sequence[Wire] | None) -> Scene:
 
 
 def _worst(rows: Sequence[Row]) -> int:
-    return min(_BAD[row.state] for row in rows)
+    return min(WORST_FIRST.index(row.state) for row in rows)
 
 
 def _order(row: Row) -> tuple[int, str]:

@@ -8,7 +8,7 @@ from webhook.cluster import evidence
 from webhook.cluster.dashboard import mends
 from webhook.cluster.dashboard.live import Pods
 from webhook.cluster.inventory import BadPod, LivePod, Workload
-from webhook.cluster.judge import ORIGINS, Judge, Judged, Origin, State
+from webhook.cluster.judge import ORIGINS, WORST_FIRST, Judge, Judged, Origin, State
 from webhook.policy import checks, mendix
 from webhook.policy.checks import Violation
 from webhook.policy.meshes import Mesh
@@ -54,14 +54,13 @@ class View(NamedTuple):
 
 def views(found: Pods, workload: Workload, judge: Judge) -> list[View]:
     """The pods, those that are outside first."""
-    order: dict[State, int] = {"unmeshed": 0, "partly": 1, "unknown": 2, "exempt": 3, "meshed": 4}
     mesh = judge.mesh(found.enrolled.mesh)
     made = [
         _unreadable(pod) if isinstance(pod, BadPod) or judged is None
         else _view(pod, judged, workload, mesh)
         for pod, judged in found.pods
     ]  # fmt: skip
-    return sorted(made, key=lambda one: (order[one.state], one.name))
+    return sorted(made, key=lambda one: (WORST_FIRST.index(one.state), one.name))
 
 
 def _unreadable(pod: BadPod | LivePod) -> View:
