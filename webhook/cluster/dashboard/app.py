@@ -12,6 +12,7 @@ from webhook.cluster.audit import Audited, Row, together
 from webhook.cluster.connection import Cluster
 from webhook.cluster.dashboard import access, mends, overview, picture, pods, refusals, wires, words
 from webhook.cluster.dashboard.access import Reviewer
+from webhook.cluster.dashboard.drawing import draw
 from webhook.cluster.dashboard.history import HEIGHT, WIDTH, history
 from webhook.cluster.dashboard.live import Live
 from webhook.cluster.dashboard.paging import paged
@@ -200,8 +201,7 @@ class _Pages:
             history=history(self._seen.history, name),
             size=(WIDTH, HEIGHT),
             scene=scene,
-            drawing=picture.draw(scene),
-            picture=picture,
+            drawing=draw(scene),
             client_plaintext=strictness.CLIENT_PLAINTEXT,
             rows=paged(rows, self._asked("page")),
             asked=asked,

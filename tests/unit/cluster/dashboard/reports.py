@@ -39,6 +39,22 @@ def row(
     )
 
 
+def app(name: str = "shop") -> list[Row]:
+    """The workloads of an environment."""
+    return [
+        row(f"{name}-master", role="app leader"),
+        row(f"{name}-worker", role="app worker"),
+        row(f"{name}-build", "Build", role="build"),
+        row(f"{name}-database", "StorageInstance", role="database"),
+        row(f"{name}-file", "StorageInstance", role="file"),
+    ]
+
+
+def platform() -> list[Row]:
+    """Mendix's own."""
+    return [row("mendix-operator", role="operator"), row("mendix-agent", role="agent")]
+
+
 def finding(
     check: str = "proxy-missing",
     *,

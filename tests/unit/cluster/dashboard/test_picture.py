@@ -1,31 +1,14 @@
-"""Who talks to whom: what is in the picture, and that everything in it has its place."""
-
-import itertools
+"""Who talks to whom: what is in the picture."""
 
 import pytest
 
-from tests.unit.cluster.dashboard.reports import namespace, row
-from webhook.cluster.audit import Row
+from tests.unit.cluster.dashboard.reports import app, namespace, platform, row
 from webhook.cluster.dashboard import picture
-from webhook.cluster.dashboard.picture import Box, Entry, Scene, draw, scene
+from webhook.cluster.dashboard.picture import Entry, Scene, scene
 from webhook.cluster.dashboard.wires import Wire
 from webhook.cluster.judge import State
 
 MESHED = Entry(1, "meshed", ["ingress-nginx"])
-
-
-def app(name: str = "shop") -> list[Row]:
-    return [
-        row(f"{name}-master", role="app leader"),
-        row(f"{name}-worker", role="app worker"),
-        row(f"{name}-build", "Build", role="build"),
-        row(f"{name}-database", "StorageInstance", role="database"),
-        row(f"{name}-file", "StorageInstance", role="file"),
-    ]
-
-
-def platform() -> list[Row]:
-    return [row("mendix-operator", role="operator"), row("mendix-agent", role="agent")]
 
 
 def edges(made: Scene) -> dict[tuple[str, str], str]:
@@ -134,34 +117,3 @@ def test_the_worst_environments_are_drawn_and_the_rest_is_counted() -> None:
 def test_where_no_app_runs_nobody_comes_in() -> None:
     made = scene(namespace("mendix", row("tool")), MESHED, None)
     assert (made.entrance, made.edges) == (None, [])
-
-
-@pytest.mark.parametrize("apps", [0, 1, 3, 12])
-def test_nothing_lies_on_anything_else_or_outside(apps: int) -> None:
-    rows = [one for number in range(apps) for one in app(f"env{number}")]
-    rows += [*platform(), *(row(f"tool{n}") for n in range(9))]
-    drawing = draw(scene(namespace("mendix", *rows), MESHED, None))
-    for box in (*drawing.boxes, *drawing.groups):
-        assert box.x >= 0
-        assert box.y >= 0
-        assert box.x + box.width <= picture.WIDTH
-        assert box.y + box.height <= drawing.height
-    for some in (drawing.boxes, drawing.groups):
-        assert not any(overlap(a, b) for a, b in itertools.combinations(some, 2))
-
-
-def overlap(a: Box, b: Box) -> bool:
-    return (
-        a.x < b.x + b.width and b.x < a.x + a.width
-        and a.y < b.y + b.height and b.y < a.y + a.height
-    )  # fmt: skip
-
-
-def test_a_bundle_of_edges_shows_the_worst_of_them() -> None:
-    rows = [
-        row("shop-master", role="app leader"),
-        row("shop-worker", role="app worker", unmeshed=1),
-    ]
-    drawing = draw(scene(namespace("mendix", *rows), MESHED, None))
-    hows = [line.edge.how for line in drawing.lines]
-    assert hows == ["plaintext", "leaves"]
