@@ -32,8 +32,9 @@ from webhook.cluster.enrolment import Enrolment
 from webhook.cluster.evidence import PROXY_NOT_READY, REDIRECTION_PENDING
 from webhook.cluster.inventory import Inventory
 from webhook.cluster.judge import ORIGINS, STATES, Judge, State
+from webhook.cluster.policies import Policies
 from webhook.cluster.scope import Scope
-from webhook.cluster.strictness import Policies, told
+from webhook.cluster.strictness import told
 from webhook.cluster.traffic import findings
 from webhook.policy.labels import MESHES
 from webhook.policy.strictness import CLIENT_PLAINTEXT, Accepts

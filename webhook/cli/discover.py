@@ -20,8 +20,8 @@ from webhook.cluster.connection import Cluster
 from webhook.cluster.discover import Change, Discovery, Found
 from webhook.cluster.errors import RefusedError
 from webhook.cluster.judge import Judge
+from webhook.cluster.policies import Policies
 from webhook.cluster.strict import Step
-from webhook.cluster.strictness import Policies
 from webhook.policy.labels import MESH_LABEL, MESHES, MODE_LABEL
 from webhook.policy.validate import MODES
 from webhook.policy.words import counted

@@ -18,7 +18,8 @@ from webhook.cluster.enrolment import Enrolled, Enrolment
 from webhook.cluster.errors import RefusedError
 from webhook.cluster.inventory import RUNNING, BadPod, Inventory, LivePod, Namespace, Workload
 from webhook.cluster.judge import STATES, Judge, Judged, Origin, State, is_outside
-from webhook.cluster.strictness import Assessment, Policies, Strictness
+from webhook.cluster.policies import Policies
+from webhook.cluster.strictness import Assessment, Strictness, assess
 from webhook.cluster.traffic import Traffic
 from webhook.policy import mendix
 from webhook.policy.checks import Violation
@@ -186,8 +187,12 @@ class Auditor:
     def _assess(self, one: Target) -> Assessment | None:
         if self._policies is None:
             return None
-        return self._policies.of(
-            one.name, one.judged.mesh, annotations=one.annotations, enrolled=one.enrolled
+        return assess(
+            self._policies,
+            one.name,
+            one.judged.mesh,
+            annotations=one.annotations,
+            enrolled=one.enrolled,
         )
 
     def _add(self, draft: "_Namespace", pod: LivePod | BadPod) -> None:

@@ -15,9 +15,10 @@ from webhook.cluster.enrolment import Enrolled, Enrolment
 from webhook.cluster.errors import RefusedError
 from webhook.cluster.inventory import Inventory, LivePod, Namespace
 from webhook.cluster.judge import Judge, is_outside
+from webhook.cluster.policies import Policies
 from webhook.cluster.probe import Probe
 from webhook.cluster.scope import ScopeError, existing
-from webhook.cluster.strictness import Policies, Strictness
+from webhook.cluster.strictness import Strictness, assess
 from webhook.cluster.webhooks import INJECTORS, OURS, Entry, Service
 from webhook.policy import meshes
 from webhook.policy.meshes import Mesh
@@ -223,7 +224,8 @@ class Look:
 
         def read() -> tuple[Strictness, Mapping[Proxy, list[str]]]:
             enrolled = place.enrolled or Enrolled(place.mesh.name, "enforce", False, None)
-            assessment = self._policies.of(
+            assessment = assess(
+                self._policies,
                 place.name,
                 place.mesh.name,
                 annotations=place.namespace.annotations,

@@ -13,7 +13,7 @@ from webhook.cluster.connection import Cluster, path
 from webhook.cluster.errors import RefusedError
 from webhook.cluster.inventory import Inventory
 from webhook.cluster.judge import Judge
-from webhook.cluster.strictness import Policies, Unread
+from webhook.cluster.policies import Policies, Unread
 from webhook.policy.meshes.linkerd import CLOSED_POLICIES, INBOUND_POLICY
 from webhook.policy.strictness import istio
 

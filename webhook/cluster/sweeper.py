@@ -26,10 +26,10 @@ from webhook.cluster.inventory import Inventory
 from webhook.cluster.judge import Judge
 from webhook.cluster.look import Look, places
 from webhook.cluster.metrics import Metrics
+from webhook.cluster.policies import Policies
 from webhook.cluster.recorder import Recorder
 from webhook.cluster.scope import Scope, ScopeError
 from webhook.cluster.snapshot import Seen, Snapshot
-from webhook.cluster.strictness import Policies
 from webhook.cluster.traffic import Prometheus, findings
 from webhook.cluster.watch import Change, Watcher
 from webhook.policy.settings import Settings

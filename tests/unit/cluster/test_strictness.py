@@ -12,7 +12,8 @@ from webhook.cluster.currency import Currency
 from webhook.cluster.enrolment import Enrolment
 from webhook.cluster.inventory import Inventory
 from webhook.cluster.judge import Judge
-from webhook.cluster.strictness import Policies, Strictness
+from webhook.cluster.policies import Policies
+from webhook.cluster.strictness import Strictness, assess
 from webhook.policy import settings as settings_of
 from webhook.policy import strictness
 from webhook.policy.settings import Settings
@@ -236,5 +237,5 @@ def test_every_kind_is_listed_once_however_many_namespaces_there_are(tmp_path: P
     with made.serving(tmp_path) as server:
         known = Policies(server.cluster, DEFAULTS)
         for number in range(20):
-            known.of(f"more-{number}", "istio", annotations={}, enrolled=True).finished()
+            assess(known, f"more-{number}", "istio", annotations={}, enrolled=True).finished()
         assert len(server.targets) == 3

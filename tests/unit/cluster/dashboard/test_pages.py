@@ -13,9 +13,10 @@ from tests.unit.cluster.dashboard.test_refusals import denial, event
 from tests.unit.cluster.hospital import Hospital
 from tests.unit.cluster.world import BEFORE, meshed, owned, unmeshed
 from webhook.cluster.doctor import Diagnosis, Examined, Finding, Unseen, all_findings
+from webhook.cluster.policies import Downgrade
 from webhook.cluster.reviews import Answered, Counts, Violated
 from webhook.cluster.snapshot import Seen
-from webhook.cluster.strictness import Downgrade, Gap, Strictness
+from webhook.cluster.strictness import Gap, Strictness
 from webhook.policy.strictness import Accepts
 
 SHOP = "/workload?namespace=mendix&kind=Deployment&name=shop"
