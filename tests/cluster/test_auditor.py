@@ -162,6 +162,7 @@ def _grant(
                       "roleRef": reference, "subjects": [subject]})  # fmt: skip
 
 
+@pytest.mark.timeout(300)
 def test_it_outlives_the_api_server_and_what_that_forgets(
     plane: ControlPlane, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -181,7 +182,7 @@ def test_it_outlives_the_api_server_and_what_that_forgets(
             second = pod(namespace)
             second["metadata"]["name"] = "second"
             own.api.create(second)
-            wait_for(lambda: states(running, namespace) == {"unmeshed": 2}, seconds=60, why="it")
+            wait_for(lambda: states(running, namespace) == {"unmeshed": 2}, seconds=150, why="it")
             running.until("/readyz")
             assert running.process.returncode is None
             assert running.events("can't watch")

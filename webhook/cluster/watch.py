@@ -25,8 +25,9 @@ _LONG = 240
 _SILENCE = 90.0
 #: Seconds that a watch lasts at least; one that ends sooner is not begun anew before.
 _SHORT = 1.0
-#: Seconds until the next try: the first, and the longest.
-_WAIT, _LONGEST_WAIT = 1.0, 60.0
+#: Seconds until the next try: the first, and the longest, which is that of Kubernetes' own watches
+#: (client-go tools/cache/reflector.go).
+_WAIT, _LONGEST_WAIT = 1.0, 30.0
 
 
 class Change(NamedTuple):
