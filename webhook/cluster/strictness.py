@@ -15,6 +15,7 @@ from webhook.cluster.policies import Downgrade, Policies, Unread
 from webhook.policy.meshes.linkerd import INBOUND_POLICY
 from webhook.policy.settings import Settings
 from webhook.policy.strictness import (
+    CLOSE,
     PLAINTEXT_ACCEPTED,
     Accepts,
     Opening,
@@ -176,7 +177,8 @@ class Assessment:
         """The answer, when all pods have been told."""
         self._new_pods()
         gaps = [
-            Gap(ports=ports, because=one.because, fix=one.fix, pods=number,
+            Gap(ports=ports, because=one.because, pods=number,
+                fix=one.fix.replace(CLOSE, f"{CLOSE} -n {self._namespace}"),
                 examples=self._names[ports, one])
             for (ports, one), number in self._pods.items()
         ]  # fmt: skip

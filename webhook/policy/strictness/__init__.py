@@ -40,6 +40,8 @@ CLIENT_PLAINTEXT = Check(
     fix="remove the tls block, or set its mode to ISTIO_MUTUAL",
     source="istio pilot/pkg/networking/core/cluster_tls.go buildUpstreamTLSSettings",
 )
+#: What closes a whole namespace; where its name is known, ` -n NAME` is put behind.
+CLOSE = "mendix-mesh discover --enrol --strict"
 CHECKS: Mapping[str, Check] = {one.id: one for one in (PLAINTEXT_ACCEPTED, CLIENT_PLAINTEXT)}
 
 

@@ -12,7 +12,7 @@ from webhook.policy import ports as lists
 from webhook.policy.meshes import Spot
 from webhook.policy.meshes.ambient import BYPASS
 from webhook.policy.meshes.istio import INTERCEPTION, TRAFFIC
-from webhook.policy.strictness import Opening, Reading
+from webhook.policy.strictness import CLOSE, Opening, Reading
 from webhook.policy.strictness.objects import (
     DestinationRule,
     Labels,
@@ -31,7 +31,7 @@ _NEVER = datetime.datetime.max.replace(tzinfo=datetime.UTC)
 _FIX = "set its mode to STRICT"
 _NONE = Opening(
     "no PeerAuthentication says STRICT, and Istio's default is PERMISSIVE",
-    "add one with mode STRICT: mendix-mesh discover --enrol --strict",
+    f"add one with mode STRICT: {CLOSE}",
 )
 
 

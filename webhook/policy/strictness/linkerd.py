@@ -10,7 +10,7 @@ from typing import NamedTuple
 from webhook.policy import ports
 from webhook.policy.meshes import Spot, annotation
 from webhook.policy.meshes.linkerd import CLOSED_POLICIES, CONFIG, INBOUND_POLICY
-from webhook.policy.strictness import Opening, Reading
+from webhook.policy.strictness import CLOSE, Opening, Reading
 from webhook.policy.strictness.objects import (
     AuthorizationPolicy,
     Labels,
@@ -29,7 +29,7 @@ _REQUIRE_IDENTITY = CONFIG + "proxy-require-identity-inbound-ports"
 _SKIP_INBOUND = CONFIG + "skip-inbound-ports"
 #: Kinds that only a client with a mesh identity meets.
 _IDENTITIES = ("MeshTLSAuthentication", "ServiceAccount")
-_NAMESPACE_FIX = "annotate the namespace: mendix-mesh discover --enrol --strict"
+_NAMESPACE_FIX = f"annotate the namespace: {CLOSE}"
 
 
 class Policies(NamedTuple):
