@@ -52,6 +52,8 @@ _SECTIONS = {
     "Settings": "settings",
     "Linkerd": "settings.linkerd",
     "Istio": "settings.istio",
+    "Ambient": "settings.ambient",
+    "Annotation": "settings.linkerd.annotations[]",
     "Ingress": "settings.ingress",
     "LevelChange": "settings.levels[]",
     "Allow": "settings.allow[]",

@@ -89,7 +89,7 @@ class Policies:
 
     def downgrades(self, namespace: str) -> list[Downgrade]:
         """The downgrades by DestinationRules that concern a namespace. Raises `Unread`."""
-        domain = self.settings.ingress.cluster_domain
+        domain = self.settings.cluster_domain
         return [
             Downgrade(
                 rule=f"{rule.metadata.namespace}/{rule.metadata.name}",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from webhook.policy.meshes import Want
 from webhook.policy.objects import Object, Spec
-from webhook.policy.settings import Ingress
+from webhook.policy.settings import Settings
 
 #: Controller -> the annotation that makes it dial the Service's own address.
 SERVICE_UPSTREAM = {
@@ -24,19 +24,19 @@ LEGACY_CLASS = "kubernetes.io/ingress.class"
 UPSTREAM_VHOST = "nginx.ingress.kubernetes.io/upstream-vhost"
 
 
-def wants(obj: Object, settings: Ingress, mesh: str, namespace: str) -> Iterator[Want]:
+def wants(obj: Object, settings: Settings, mesh: str, namespace: str) -> Iterator[Want]:
     """The annotations that an Ingress lacks; nothing where its author set one, to whatever value.
 
     `upstream-vhost` is one for the whole Ingress, so only an Ingress of a single Service gets it.
     """
     annotations = (obj.metadata.annotations if obj.metadata else None) or {}
     name = (obj.spec.ingress_class_name if obj.spec else None) or annotations.get(LEGACY_CLASS, "")
-    controller = settings.classes.get(name, "none")
+    controller = settings.ingress.classes.get(name, "none")
     key = SERVICE_UPSTREAM.get(controller)
     if key and key not in annotations:
         yield Want("annotations", key, "true")
     if (
-        settings.upstream_vhost
+        settings.ingress.upstream_vhost
         and (mesh, controller) == ("istio", "ingress-nginx")
         and UPSTREAM_VHOST not in annotations
     ):

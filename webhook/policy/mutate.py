@@ -38,7 +38,7 @@ def mutate(request: Request, mesh: Mesh, settings: Settings) -> list[Operation]:
         return []
     if obj.kind == "Ingress":
         return patch(
-            "", obj.metadata, ingress.wants(obj, settings.ingress, mesh.name, request.namespace)
+            "", obj.metadata, ingress.wants(obj, settings, mesh.name, request.namespace)
         )
     pod = pod_of(obj, mesh, request)
     if pod is None:

@@ -114,6 +114,19 @@ class LevelChange(_Selected, frozen=True, kw_only=True, rename="camel"):
     )
 
 
+class Annotation(_Strict, frozen=True, kw_only=True, rename="camel"):
+    """An annotation or label that pod authors may set, beside those that are known to be harmless.
+
+    It is checked no further: allow only what can't lead traffic past the mesh.
+    """
+
+    key: Annotated[Text, Meta(description="The whole key, as config.linkerd.io/proxy-version.")]
+    reason: Annotated[str, Meta(min_length=1, description="Why authors may set it.")]
+    values: Annotated[
+        list[str], Meta(description="The values that authors may choose; any value if empty.")
+    ] = []
+
+
 class Linkerd(_Strict, frozen=True, kw_only=True, rename="camel"):
     """How Linkerd is installed in the cluster, and what is demanded of it."""
 
@@ -134,6 +147,12 @@ class Linkerd(_Strict, frozen=True, kw_only=True, rename="camel"):
         Annotated[int, Meta(ge=1)] | None,
         Meta(description="The proxy's group id, if the mesh gives it one."),
     ] = None
+    inbound_port: Annotated[
+        int, Meta(ge=1, le=65535, description="Where the proxy, and the CNI plugin, take inbound.")
+    ] = 4143
+    outbound_port: Annotated[
+        int, Meta(ge=1, le=65535, description="Where they take outbound traffic.")
+    ] = 4140
     skip_inbound_ports: Annotated[
         PortList, Meta(description="Inbound ports that may bypass the proxy: the mesh's default.")
     ] = "4190,4191,4567,4568"
@@ -152,6 +171,9 @@ class Linkerd(_Strict, frozen=True, kw_only=True, rename="camel"):
         Meta(description="Added to pods as default-inbound-policy; all-authenticated takes in no "
              "plaintext."),
     ] = None  # fmt: skip
+    annotations: Annotated[
+        list[Annotation], Meta(description="Further annotations that pod authors may set.")
+    ] = []
 
 
 class Istio(_Strict, frozen=True, kw_only=True, rename="camel"):
@@ -202,6 +224,21 @@ class Istio(_Strict, frozen=True, kw_only=True, rename="camel"):
     ] = msgspec.field(name="excludeOutboundIPRanges", default_factory=list)
     templates: Annotated[
         list[Text], Meta(description="Injection templates beside sidecar that capture all.")
+    ] = []
+    annotations: Annotated[
+        list[Annotation], Meta(description="Further annotations that pod authors may set.")
+    ] = []
+
+
+class Ambient(_Strict, frozen=True, kw_only=True, rename="camel"):
+    """How Istio's ambient mode is installed, beside what `istio` says."""
+
+    runtime_classes: Annotated[
+        list[Text],
+        Meta(
+            description="Runtime classes whose pods the node agent can redirect. Sandboxes such as "
+            "gVisor or Kata have a network of their own, which it can't."
+        ),
     ] = []
 
 
@@ -254,7 +291,6 @@ class Ingress(_Strict, frozen=True, kw_only=True, rename="camel"):
             "upstream-vhost, so that the sidecar knows the Service; the app sees its name as Host."
         ),
     ] = False
-    cluster_domain: Annotated[Text, Meta(description="The cluster's DNS domain.")] = "cluster.local"
 
 
 #: The group of those whom no rights bind (Kubernetes, RBAC): who is in it could remove the webhook.
@@ -289,8 +325,10 @@ class Settings(_Strict, frozen=True, kw_only=True, rename="camel"):
         Literal["deny", "override"],
         Meta(description="A pod that opts out of the mesh is refused, or opted in all the same."),
     ] = "deny"
+    cluster_domain: Annotated[Text, Meta(description="The cluster's DNS domain.")] = "cluster.local"
     linkerd: Linkerd = Linkerd()
     istio: Istio = Istio()
+    ambient: Ambient = Ambient()
     ingress: Ingress = Ingress()
     levels: Annotated[list[LevelChange], Meta(description="Other levels for checks.")] = []
     allow: Annotated[

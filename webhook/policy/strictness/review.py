@@ -31,7 +31,7 @@ class Look(NamedTuple):
 
 
 def _downgrades(rule: objects.DestinationRule, settings: Settings) -> Iterator[Spot]:
-    return istio.downgrades(rule, settings.ingress.cluster_domain)
+    return istio.downgrades(rule, settings.cluster_domain)
 
 
 def _plain(find: Callable[[Any], Iterable[Spot]]) -> Callable[[Any, Settings], Iterable[Spot]]:
