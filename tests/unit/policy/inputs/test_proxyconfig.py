@@ -7,7 +7,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhook.policy.proxyconfig import HOLD, holding, parse
+from webhook.policy.inputs.proxyconfig import HOLD, holding, parse
 
 
 @pytest.mark.parametrize("text", [None, "", " \n", "# no more than a comment", "{}", "--- {}\n"])

@@ -1,7 +1,7 @@
 """Istio's `proxy.istio.io/config`: YAML or JSON in an annotation, read as Go's decoders read it.
 
-Scalars stay texts, for what they are is the field's to say. What two parsers may read differently,
-or what grows without bound, is refused: aliases, tags, merge keys, keys given twice, deep nesting.
+Scalars stay strings; the field decides their type. What two parsers may read differently, and what
+grows without bound, can't be read: aliases, tags, merge keys, keys given twice, deep nesting.
 """
 
 import functools
@@ -15,6 +15,9 @@ HOLD = "holdApplicationUntilProxyStarts"
 #: No proxy's configuration comes near these, in characters and levels; libyaml needs a time that is
 #: quadratic in the depth, and PyYAML's composer crashes on what is deep enough.
 _LONGEST, _DEEPEST = 32_768, 32
+
+#: Interception modes that redirect traffic, by name and number, and the texts of none at all.
+CAPTURING = ("REDIRECT", "TPROXY", "0", "1", "", "~", "null")
 
 Config = Mapping[str, Any]
 
