@@ -64,17 +64,13 @@ def candidate(pod: Pod) -> Placed | None:
     return only if tuple((only.container.args or ())[:2]) in _ROLES else None
 
 
-def strange(
-    pod: Pod, only: Placed, own: Istio, is_ours: Callable[[str], bool]
-) -> Iterator[Spot]:
+def strange(pod: Pod, only: Placed, own: Istio, is_ours: Callable[[str], bool]) -> Iterator[Spot]:
     """Yield what a gateway has beyond what istiod or the chart makes; nothing of a genuine one."""
     container = only.container
     if container.image != AUTO:
         if repository(container.image or "") not in own.proxy_images:
             yield Spot(only.field("image"), (container.image or "none",), "is not Istio's proxy")
-        _, odd = containers.flags(
-            (container.args or [])[2:], _FLAGS, istio_containers.SWITCHES
-        )
+        _, odd = containers.flags((container.args or [])[2:], _FLAGS, istio_containers.SWITCHES)
         if odd:
             yield Spot(only.field("args"), odd, "has arguments that can change what it is")
     yield from istio_containers.own_programs(only)

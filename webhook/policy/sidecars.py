@@ -17,30 +17,33 @@ _OTHER_WEBHOOK = (
 def before_proxy(pod: Pod, rules: str) -> Iterator[Spot]:
     """Yield init containers before a native proxy, or all of them beside a classic one.
 
-    `rules` is the name of the init container that sets the firewall's rules. What starts before it
-    and stays keeps its connections, which no rule catches any more.
+    Not those that `before_rules` yields.
     """
     proxy = pod.proxy
     if proxy is None:
         return
     native = proxy.kind == "initContainers"
-    first = next((one.index for one in pod.mesh_containers if one.name == rules), None)
+    lasting = {spot.field for spot in before_rules(pod, rules)}
+    fix = f"author, or the webhook that adds it: place it after {proxy.name}" if native else ""
     for placed in pod.workload_containers:
         if placed.kind != "initContainers" or (native and placed.index > proxy.index):
             continue
+        if placed.field() not in lasting:
+            yield Spot(placed.field(), (placed.name,), "", fix)
+
+
+def before_rules(pod: Pod, rules: str) -> Iterator[Spot]:
+    """Yield init containers that start before the firewall's rules are set, and stay.
+
+    `rules` is the name of the init container that sets them.
+    """
+    first = next((one.index for one in pod.mesh_containers if one.name == rules), -1)
+    for placed in pod.workload_containers:
         if (
-            first is not None
+            placed.kind == "initContainers"
             and placed.index < first
             and placed.container.restart_policy == "Always"
         ):
-            yield Spot(placed.field(), (placed.name,),
-                       f"starts before {rules} and stays, so its connections are never captured",
-                       f"author, or the webhook that adds it: place it after {rules}",
-                       "deny")  # fmt: skip
-        elif native:
-            yield Spot(placed.field(), (placed.name,),
-                       fix=f"author, or the webhook that adds it: place it after {proxy.name}")  # fmt: skip
-        else:
             yield Spot(placed.field(), (placed.name,))
 
 

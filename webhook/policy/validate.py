@@ -130,7 +130,7 @@ def find(pod: Pod, mesh: Mesh, settings: Settings) -> list[Violation]:
             # An input may be both: a mesh's, by what it says, and a check's, by what it does.
             broken = list({(one.field, one.values): one for one in reversed(broken)}.values())[::-1]
         found += broken
-    if inputs and found:
+    if any(violation.explains for violation in found):
         found = [_following(violation, pod) for violation in found]
     if pod.template and found:
         found = [_moved(violation, pod.template) for violation in found]

@@ -11,7 +11,7 @@ from tests.fixtures.meshes import istio, linkerd
 from tests.standins import mendix_manifests as manifests
 from tests.unit.policy import strategies
 from tests.unit.policy.judge import Json, broken, judge, settings
-from webhook.policy.meshes import BROUGHT
+from webhook.policy.meshes import RECORD
 from webhook.policy.validate import IGNORED_SUBRESOURCES, Mode
 
 TODAY = datetime.date(2026, 11, 24)
@@ -181,7 +181,7 @@ def test_an_exemption_from_one_check_is_none_from_another() -> None:
 @pytest.mark.parametrize(
     ("check", "change"),
     [
-        ("proxy-brought", annotation(BROUGHT, "linkerd-proxy")),
+        ("proxy-brought", annotation(RECORD, "linkerd-proxy")),
         ("proxy-forged", put(APP + "/image", "cr.l5d.io/linkerd/proxy:edge-26.8.3")),
     ],
 )
@@ -200,7 +200,7 @@ def test_an_exemption_for_what_is_in_a_pod_is_none_from_having_a_proxy(
 @pytest.mark.parametrize(
     ("check", "change"),
     [
-        ("proxy-brought", annotation(BROUGHT, "istio-proxy")),
+        ("proxy-brought", annotation(RECORD, "istio-proxy")),
         ("proxy-forged", put(APP + "/name", "istio-init")),
         ("status-forged", annotation(istio.STATUS, "{}")),
     ],

@@ -88,9 +88,7 @@ QUANTITY = Form(
     "a quantity, as 100m or 64Mi",
     r"[0-9]{1,18}(?:\.[0-9]{1,9})?(?:[numkMGTPE]|[KMGTPE]i|[eE][0-9]{1,2})?",
 )
-DURATION = Form(
-    "a duration, as 10s", r"(?:[0-9]{1,9}(?:\.[0-9]{1,9})?(?:ns|us|ms|s|m|h|d)){1,4}"
-)
+DURATION = Form("a duration, as 10s", r"(?:[0-9]{1,9}(?:\.[0-9]{1,9})?(?:ns|us|ms|s|m|h|d)){1,4}")
 NAME = Form("a name", r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?)?")
 NAMES = Form("names, separated by commas", _listed(r"[A-Za-z0-9_.-]{1,63}"), longest=4096)
 IMAGE = Form("an image", r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,500}", longest=500)

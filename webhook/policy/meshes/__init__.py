@@ -252,6 +252,10 @@ class Mesh:
         """Init containers that run before the proxy."""
         return _NOTHING
 
+    def lasting_before_rules(self, pod: Pod) -> Iterable[Spot]:
+        """Init containers that stay, and start before anything is redirected."""
+        return _NOTHING
+
     def plaintext_inbound(self, pod: Pod) -> Iterable[Spot]:
         """Where the pod takes in clients that are not of the mesh."""
         return _NOTHING

@@ -221,7 +221,9 @@ class Istio(Mesh):
 
     def untrusted_images(self, pod: Pod) -> Iterator[Spot]:
         """Images of Istio's containers from elsewhere, of another version, or changed."""
-        fix = "mesh's admin: use the mesh's image, or name your mirror in settings.istio.proxyImages"
+        fix = (
+            "mesh's admin: use the mesh's image, or name your mirror in settings.istio.proxyImages"
+        )
         for placed in pod.mesh_containers:
             if repository(placed.container.image or "") not in self.own.proxy_images:
                 yield Spot(placed.field("image"), (placed.container.image or "none",), fix=fix)
@@ -416,6 +418,10 @@ class Istio(Mesh):
     def late_proxy(self, pod: Pod) -> Iterator[Spot]:
         """Init containers before a native proxy, all of them beside a classic one."""
         return sidecars.before_proxy(pod, INIT)
+
+    def lasting_before_rules(self, pod: Pod) -> Iterator[Spot]:
+        """Init containers that stay, before the one that sets the rules."""
+        return sidecars.before_rules(pod, INIT)
 
     def _was_ours(self, pod: Pod) -> bool:
         return pod.old is not None and pod.old.labels.get(TLS_MODE) == "istio"

@@ -461,6 +461,10 @@ class Linkerd(Mesh):
         """Init containers before a native proxy, all of them beside a classic one."""
         return sidecars.before_proxy(pod, INIT)
 
+    def lasting_before_rules(self, pod: Pod) -> Iterator[Spot]:
+        """Init containers that stay, before the one that sets the rules."""
+        return sidecars.before_rules(pod, INIT)
+
     def plaintext_inbound(self, pod: Pod) -> Iterator[Spot]:
         """The annotation is read live and wins over what the proxy started with.
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.fixtures.changes import BROUGHT, PROXY, Change, annotation, brought, changed, drop, put
+from tests.fixtures.changes import RECORD, PROXY, Change, annotation, brought, changed, drop, put
 from tests.fixtures.meshes import istio, linkerd
 from tests.unit.policy import strategies
 from tests.unit.policy.judge import Json, broken, judge, patch_for, settings
@@ -50,7 +50,7 @@ def test_what_a_pod_brings_is_named_before_the_injector_runs(
     by: str, pod: Json, names: str
 ) -> None:
     assert mark_of(pod, by) == names
-    for presets in (annotation(BROUGHT, ""), annotation(BROUGHT, "mendix")):
+    for presets in (annotation(RECORD, ""), annotation(RECORD, "mendix")):
         assert mark_of(changed(pod, presets), by) == names
 
 
@@ -113,7 +113,7 @@ def test_a_template_that_had_its_proxy_before_is_refused_when_it_changes() -> No
 @pytest.mark.parametrize(
     "change",
     [
-        annotation(BROUGHT, "linkerd-proxy"),
+        annotation(RECORD, "linkerd-proxy"),
         put("/metadata/labels/team", "shop"),
         put(PROXY + "/image", "cr.l5d.io/linkerd/proxy:edge-26.8.4"),
     ],
@@ -128,7 +128,7 @@ def test_a_mark_that_is_written_later_says_nothing(change: Change) -> None:
 def test_a_mark_of_nothing_harms_its_author_alone() -> None:
     pod = changed(linkerd.app(), brought("linkerd-proxy"))
     assert patch_for(pod) == []
-    field = f"metadata.annotations[{BROUGHT}]"
+    field = f"metadata.annotations[{RECORD}]"
     assert places(judge(pod, final=False)) == [field]
     assert places(judge(deployment(pod))) == [f"spec.template.{field}"]
     (violation,) = judge(pod, final=False).violations
