@@ -9,6 +9,7 @@ import msgspec
 
 from webhook.policy import checks, mendix
 from webhook.policy.checks import Check, Violation
+from webhook.policy.inputs import CHECK as INPUT
 from webhook.policy.meshes import Mesh
 from webhook.policy.objects import Meta
 from webhook.policy.request import Request
@@ -130,6 +131,11 @@ def find(pod: Pod, mesh: Mesh, settings: Settings) -> list[Violation]:
             # An input may be both: a mesh's, by what it says, and a check's, by what it does.
             broken = list({(one.field, one.values): one for one in reversed(broken)}.values())[::-1]
         found += broken
+    if inputs:
+        # A record may name anything: what is no check of this mesh's is reported all the same.
+        known = {check.id for check, _ in checks.for_mesh(mesh.name)}
+        other = checks.all_checks()[INPUT].check
+        found += [other.violation(s) for check in inputs.keys() - known for s in inputs[check]]
     if any(violation.explains for violation in found):
         found = [_following(violation, pod) for violation in found]
     if pod.template and found:

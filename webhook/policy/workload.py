@@ -101,8 +101,8 @@ class Pod:
     """
 
     __slots__ = (
-        "annotations",
         "_volumes",
+        "annotations",
         "by_status",
         "containers",
         "controller",
@@ -201,10 +201,11 @@ class Pod:
     def volumes(self) -> Mapping[str, Volume]:
         """The volumes by their names."""
         if self._volumes is None:
-            self._volumes = {
-                str(msgspec.json.decode(volume.get("name", b'""'))): volume
-                for volume in self.spec.volumes or ()
-            }
+            self._volumes = {}
+            for volume in self.spec.volumes or ():
+                name = str(msgspec.json.decode(volume.get("name", b'""')))
+                # Of two with one name, which the API server does not store, all sources count.
+                self._volumes[name] = {**self._volumes.get(name, {}), **volume}
         return self._volumes
 
     def source(self, volume: str) -> tuple[str, Any] | None:

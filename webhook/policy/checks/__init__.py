@@ -88,7 +88,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 
 def _violation(
     check: str, field: str, values: tuple[str, ...], reason: str, fix: str, level: Level,
-    explains: bool,  # noqa: FBT001 - remembered by its place
+    explains: bool,
 ) -> Violation:  # fmt: skip
     text = f"{reason} ({_shown(values)})" if values else reason
     return Violation(check, masked(field), masked(text), fix, level, values, explains)

@@ -79,7 +79,7 @@ class Inputs:
             return self._problem(key, value, submitted)
         return self._remembered(key, value, submitted)
 
-    def _problem(self, key: str, value: str, submitted: bool) -> Problem | None:  # noqa: FBT001
+    def _problem(self, key: str, value: str, submitted: bool) -> Problem | None:
         allowed = self._allowed.get(key)
         if allowed is not None and (not allowed or value in allowed):
             return None

@@ -34,6 +34,8 @@ _LONGEST_ENV = 8192
 
 def _additional(text: str) -> Iterator[str]:
     """Judge the JSON list of further variables: names of the list above, with plain values."""
+    if not text:
+        return
     try:
         listed = json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError):
@@ -74,9 +76,10 @@ ANNOTATIONS: dict[str, Input] = {
     # Which values opt in, and which out, is another check's.
     "linkerd.io/inject": Input(f.TEXT),
     "linkerd.io/created-by": Input(f.TEXT),
-    "linkerd.io/proxy-version": Input(f.TEXT, "injector"),
-    "linkerd.io/trust-root-sha256": Input(f.TEXT, "injector"),
-    "linkerd.io/identity-mode": Input(f.TEXT, "injector"),
+    # The injector writes these over whatever the author wrote.
+    "linkerd.io/proxy-version": Input(f.TEXT),
+    "linkerd.io/trust-root-sha256": Input(f.TEXT),
+    "linkerd.io/identity-mode": Input(f.TEXT),
     _ALPHA + "proxy-wait-before-exit-seconds": Input(f.NUMBER),
     _ALPHA + "proxy-enable-native-sidecar": Input(f.BOOLEAN),
     _BETA + "proxy-enable-native-sidecar": Input(f.BOOLEAN),
@@ -153,9 +156,10 @@ LABELS: dict[str, Input] = {
     "linkerd.io/inject": Input(f.TEXT),
     "linkerd.io/control-plane-component": Input(f.TEXT),
     "linkerd.io/cni-resource": Input(f.TEXT),
-    "linkerd.io/control-plane-ns": Input(f.NAME, "injector"),
-    "linkerd.io/workload-ns": Input(f.NAME, "injector"),
-    **{f"linkerd.io/proxy-{kind}": Input(f.NAME, "injector") for kind in _OWNERS},
+    # The injector writes these over whatever the author wrote.
+    "linkerd.io/control-plane-ns": Input(f.NAME),
+    "linkerd.io/workload-ns": Input(f.NAME),
+    **{f"linkerd.io/proxy-{kind}": Input(f.NAME) for kind in _OWNERS},
 }
 
 

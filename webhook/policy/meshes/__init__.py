@@ -106,13 +106,21 @@ class Mesh:
                                           "has the name of a volume that only the injector adds",
                                           "author: rename the volume"))  # fmt: skip
         yield from self._keys(pod, submitted)
+        for placed in () if pod.final else pod.containers:
+            if self.fills_in(placed):
+                for reason in self.customised(placed):
+                    yield Found(INPUT, Spot(placed.field(), (), reason, explains=True))
         for owner in pod.meta.owner_references or ():
             if not _OWNER_NAME.fullmatch(owner.name):
                 yield Found(INPUT, Spot("metadata.ownerReferences", (owner.name[:80],),
                                         "has a name that no object has",
                                         "author: remove the owner reference"))  # fmt: skip
 
-    def _keys(self, pod: Pod, submitted: bool) -> Iterator[Found]:  # noqa: FBT001
+    def customised(self, placed: Placed) -> Iterable[str]:
+        """What an author may not set in a container that the injector fills in, as predicates."""
+        return ()
+
+    def _keys(self, pod: Pod, submitted: bool) -> Iterator[Found]:
         """Yield annotations and labels that the lists don't have."""
         assert self.annotations is not None  # noqa: S101 - asked by _said alone
         assert self.labels is not None  # noqa: S101

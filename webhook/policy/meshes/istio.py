@@ -5,6 +5,8 @@ Sources are paths in istio at 1.32-dev unless said otherwise.
 
 from collections.abc import Collection, Iterator
 
+import msgspec
+
 from webhook.policy import istio_containers, istio_gateways, ports, sidecars
 from webhook.policy.images import repository
 from webhook.policy.inputs import Inputs, forms, proxyconfig
@@ -130,12 +132,16 @@ class Istio(Mesh):
     def strange(self, pod: Pod, only: Placed) -> Iterator[Spot]:
         """What a would-be gateway has beyond a genuine one's."""
         yield from istio_gateways.strange(pod, only, self.own, self.is_istiod)
-        for found in super()._keys(pod, submitted=not pod.final):
+        for found in super()._keys(pod, submitted=False):
             # What the author wrote in its one container is judged as it is.
             if not found.spot.field.startswith((*_GATEWAY_KEYS, annotation(OVERRIDES))):
                 yield found.spot
 
-    def _keys(self, pod: Pod, submitted: bool) -> Iterator[Found]:  # noqa: FBT001
+    def customised(self, placed: Placed) -> Iterator[str]:
+        """What is not a harmless field: of the fields that policy reads; the rest is seen later."""
+        return listed.customised(msgspec.json.decode(msgspec.json.encode(placed.container)))
+
+    def _keys(self, pod: Pod, submitted: bool) -> Iterator[Found]:
         """Yield keys as for any mesh; those of a gateway that opts out are that check's."""
         opts_out = pod.labels.get(INJECT) == "false" or pod.labels.get(MODE) == "none"
         for found in super()._keys(pod, submitted):

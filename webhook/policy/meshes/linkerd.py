@@ -376,6 +376,12 @@ class Linkerd(Mesh):
             expected = "" if ours is None else str(ours)
             taken[who] = {n for text in (expected, passes) if text for n in number(text)}
             if pod.proxy is None:
+                # A template: linkerd-init and the proxy will get what the annotation says.
+                asked = number(pod.annotations.get(f"{CONFIG}proxy-{who}", "")) - taken[who]
+                taken[who] |= asked
+                for chosen in asked:
+                    setting = f"settings.linkerd.proxy{who.title()}"
+                    yield from sidecars.unproven(pod, key, chosen, setting)
                 continue
             let_out = passes if init.placed else _text(runs_as) or expected
             if init.placed and who == "uid" and let_out != _text(runs_as):
