@@ -12,6 +12,7 @@ from webhook.policy.strictness.istio import is_exported_within, is_in_mesh
 from webhook.policy.strictness.objects import (
     Egress,
     EnvoyFilter,
+    Meta,
     ServiceEntry,
     Sidecar,
     WorkloadEntry,
@@ -22,9 +23,12 @@ from webhook.policy.strictness.outside import is_outside
 
 TLS_MODE = "security.istio.io/tlsMode"
 _MUTUAL = "istio"
+TUNNEL = "networking.istio.io/tunnel"
+REDIRECTION = "ambient.istio.io/redirection"
 #: Where Istio itself places hosts that have no address (ISTIO_META_DNS_AUTO_ALLOCATE): never pods.
 _ALLOCATED = "240.240."
 _LOCAL = ("127.", "::1", "unix://")
+_SAY_TUNNEL = f"set its label {TUNNEL} to http if it speaks HBONE; {EXEMPT}"
 _SAY_MUTUAL = f"set its label {TLS_MODE} to istio if it speaks mutual TLS; {EXEMPT}"
 
 
@@ -129,7 +133,7 @@ def _knows_more(now: Egress, before: Egress) -> bool:
     )
 
 
-def leads_past(entry: ServiceEntry, domain: str) -> Iterator[Spot]:
+def leads_past(entry: ServiceEntry, domain: str, *, ambient: bool = False) -> Iterator[Spot]:
     """Where clients call what a ServiceEntry names in plaintext, and it may be in the cluster.
 
     cluster_tls.go: what is MESH_EXTERNAL, the default, is called in plaintext. Of the rest, an
@@ -137,11 +141,15 @@ def leads_past(entry: ServiceEntry, domain: str) -> Iterator[Spot]:
     is always (serviceentry/conversion.go).
     """
     spec = entry.spec
+    tunnelled = _is_tunnelled(entry.metadata.labels or {}, entry.metadata)
     external = spec.location != "MESH_INTERNAL"
     endpoints = [
-        one for one in spec.endpoints or ()
-        if external or not _is_mutual(one.labels or {}, one.service_account)
-    ]  # fmt: skip
+        one
+        for one in spec.endpoints or ()
+        if external
+        or (ambient and not tunnelled)
+        or not _is_mutual(one.labels or {}, one.service_account, ambient=ambient)
+    ]
     chosen = bool(spec.endpoints or spec.workload_selector)
 
     def inside(texts: Iterable[str]) -> tuple[str, ...]:
@@ -203,13 +211,24 @@ def entry_within(now: ServiceEntry, before: ServiceEntry) -> bool:
     )
 
 
-def _is_mutual(labels: Mapping[str, str], service_account: str | None) -> bool:
-    """Whether an endpoint is called in mutual TLS.
+def _is_mutual(
+    labels: Mapping[str, str], service_account: str | None, *, ambient: bool = False
+) -> bool:
+    """Whether an endpoint's label lets a sidecar call it in mutual TLS.
 
     serviceentry/conversion.go getTLSModeFromWorkloadEntry: by its label; without one, if it has a
-    ServiceAccount.
+    ServiceAccount. To ztunnel it is enough that no label says otherwise.
     """
-    return labels[TLS_MODE] == _MUTUAL if TLS_MODE in labels else bool(service_account)
+    return labels[TLS_MODE] == _MUTUAL if TLS_MODE in labels else ambient or bool(service_account)
+
+
+def _is_tunnelled(labels: Mapping[str, str], meta: Meta) -> bool:
+    """Whether ztunnel calls what an object names in mutual TLS.
+
+    serviceregistry/ambient/workloads.go setTunnelProtocol: of endpoints in a ServiceEntry too, its
+    own labels and annotations count.
+    """
+    return labels.get(TUNNEL) == "http" or (meta.annotations or {}).get(REDIRECTION) == "enabled"
 
 
 def _labels_of(entry: WorkloadEntry) -> dict[str, str]:
@@ -217,17 +236,24 @@ def _labels_of(entry: WorkloadEntry) -> dict[str, str]:
     return {**(entry.spec.labels or {}), **(entry.metadata.labels or {})}
 
 
-def is_called_plainly(entry: WorkloadEntry, domain: str) -> Iterator[Spot]:
+def is_called_plainly(
+    entry: WorkloadEntry, domain: str, *, ambient: bool = False
+) -> Iterator[Spot]:
     """Where a WorkloadEntry makes an address that may be in the cluster be called in plaintext."""
     spec = entry.spec
     labels = _labels_of(entry)
-    if _is_mutual(labels, spec.service_account) or is_outside(spec.address, domain):
+    if is_outside(spec.address, domain):
         return
-    field = "spec.address"
-    if TLS_MODE in labels:
-        field = label(TLS_MODE) if TLS_MODE in (entry.metadata.labels or {}) else _SPEC_LABEL
+    if not _is_mutual(labels, spec.service_account, ambient=ambient):
+        field, fix = "spec.address", _SAY_MUTUAL
+        if TLS_MODE in labels:
+            field = label(TLS_MODE) if TLS_MODE in (entry.metadata.labels or {}) else _SPEC_LABEL
+    elif ambient and not _is_tunnelled(labels, entry.metadata):
+        field, fix = "spec.address", _SAY_TUNNEL
+    else:
+        return
     yield Spot(field, (spec.address or "no address",),
-               _calls("an address that may be in the cluster"), _SAY_MUTUAL)  # fmt: skip
+               _calls("an address that may be in the cluster"), fix)  # fmt: skip
 
 
 _SPEC_LABEL = f"spec.labels[{TLS_MODE}]"

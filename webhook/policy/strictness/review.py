@@ -6,6 +6,7 @@ plaintext out. Levels, exemptions and the mode decide as they do for pods.
 
 import datetime
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from webhook.policy.checks import Check, Violation
@@ -51,8 +52,8 @@ def _sends_in(find: Callable[[Any, str], Iterable[Spot]]) -> tuple[Check, Find]:
     return CLIENT_PLAINTEXT, lambda obj, settings: find(obj, settings.cluster_domain)
 
 
-#: What sidecars and ztunnel both read.
-_AMBIENT: Mapping[str, Look] = {
+#: What is read alike for sidecars and for ztunnel.
+_EITHER: Mapping[str, Look] = {
     "PeerAuthentication": Look(
         objects.PeerAuthentication,
         (_accepts(istio.weaknesses),),
@@ -61,16 +62,6 @@ _AMBIENT: Mapping[str, Look] = {
     ),
     "DestinationRule": Look(
         objects.DestinationRule, (_sends_in(istio.downgrades),), is_within=istio.rules_within
-    ),
-    "ServiceEntry": Look(
-        objects.ServiceEntry,
-        (_sends_in(istio_destinations.leads_past),),
-        is_within=istio_destinations.entry_within,
-    ),
-    "WorkloadEntry": Look(
-        objects.WorkloadEntry,
-        (_sends_in(istio_destinations.is_called_plainly),),
-        is_within=istio_destinations.workload_within,
     ),
     "WorkloadGroup": Look(
         objects.WorkloadGroup, (_sends(istio_destinations.group_is_called_plainly),)
@@ -81,8 +72,28 @@ _AMBIENT: Mapping[str, Look] = {
         is_within=istio_destinations.filters_within,
     ),
 }
+
+
+def _destinations(*, ambient: bool) -> Mapping[str, Look]:
+    return {
+        "ServiceEntry": Look(
+            objects.ServiceEntry,
+            (_sends_in(partial(istio_destinations.leads_past, ambient=ambient)),),
+            is_within=istio_destinations.entry_within,
+        ),
+        "WorkloadEntry": Look(
+            objects.WorkloadEntry,
+            (_sends_in(partial(istio_destinations.is_called_plainly, ambient=ambient)),),
+            is_within=istio_destinations.workload_within,
+        ),
+    }
+
+
+#: ztunnel reads no Sidecar.
+_AMBIENT: Mapping[str, Look] = {**_EITHER, **_destinations(ambient=True)}
 _ISTIO: Mapping[str, Look] = {
-    **_AMBIENT,
+    **_EITHER,
+    **_destinations(ambient=False),
     "Sidecar": Look(
         objects.Sidecar,
         (_sends_in(istio_destinations.hides), _accepts(istio_destinations.takes_in)),
