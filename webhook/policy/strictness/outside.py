@@ -58,11 +58,12 @@ def _ranges(*networks: str) -> tuple[Range, ...]:
 #: Where clusters have their pods and Services (linkerd2 charts/linkerd-control-plane
 #: values.yaml clusterNetworks).
 CLUSTER = _ranges("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "fd00::/8")
-#: What is not public: also the node itself, what some providers give to pods (240.0.0.0/4), and
-#: IPv6 addresses that have one of IPv4 in them (::/8).
+#: What is not public (IANA's registries of special-purpose addresses): also the node itself, what
+#: some providers give to pods (240.0.0.0/4), and of IPv6 all but 2000::/3.
 PRIVATE = CLUSTER + _ranges(
-    "0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "192.0.0.0/24", "198.18.0.0/15", "224.0.0.0/3",
-    "::/8", "2002::/16", "fc00::/7", "fe80::/10", "ff00::/8",
+    "0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "192.0.0.0/24", "192.0.2.0/24", "198.18.0.0/15",
+    "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/3",
+    "::/3", "4000::/2", "8000::/1", "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20",
 )  # fmt: skip
 
 
