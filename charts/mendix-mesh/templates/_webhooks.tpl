@@ -243,7 +243,7 @@ are not among them: a namespace that goes takes its objects along, whether we an
 - operations: [CREATE, UPDATE]
   apiGroups: [networking.istio.io]
   apiVersions: ["*"]
-  # ztunnel reads no Sidecar.
+  {{- /* ztunnel reads no Sidecar. */}}
   resources: {{ eq . "ambient" | ternary "[" "[sidecars, " }}destinationrules, serviceentries, workloadentries, workloadgroups, envoyfilters]
   scope: Namespaced
 {{- end -}}
