@@ -15,11 +15,11 @@ from webhook.policy.objects import UndecodableError
 from webhook.policy.settings import Expression
 
 _T = TypeVar("_T")
-#: Lists of an object. The CRDs of Istio 1.31 allow 256 hosts, addresses and ports.
+#: The CRDs of Istio 1.31 allow 256 hosts, addresses and ports, and 4096 endpoints.
 _Some = Annotated[list[_T], msgspec.Meta(max_length=1024)]
-#: Lists within lists, and endpoints, of which those CRDs allow 4096.
-_Few = Annotated[list[_T], msgspec.Meta(max_length=64)]
 _Many = Annotated[list[_T], msgspec.Meta(max_length=4096)]
+#: Lists that have, or are in, further lists.
+_Few = Annotated[list[_T], msgspec.Meta(max_length=128)]
 
 
 class _Fields(msgspec.Struct, frozen=True, rename="camel"):
@@ -349,7 +349,7 @@ class EgressNetworkSpec(_Fields, frozen=True, rename="camel"):
     """spec of an EgressNetwork."""
 
     #: None: all but the networks of the cluster, as Linkerd's configuration has them.
-    networks: _Some[EgressNetworkRange] | None = None
+    networks: _Few[EgressNetworkRange] | None = None
     traffic_policy: str | None = None
 
 

@@ -5,7 +5,7 @@ may be a pod or a Service. To what address a public name resolves nobody can tel
 """
 
 import re
-from ipaddress import ip_network
+from socket import AF_INET, AF_INET6, inet_pton
 from typing import NamedTuple
 
 from webhook.policy.strictness.domains import TOP_LEVEL
@@ -44,11 +44,18 @@ def range_of(text: str) -> Range | None:
     # Cheap for names: the last label of a name is no number, and it has neither : nor /.
     if not text or len(text) > _LONGEST or not (text[-1].isdigit() or ":" in text):
         return None
+    address, slash, prefix = text.partition("/")
+    version, size = (6, 128) if ":" in address else (4, 32)
     try:
-        network = ip_network(text, strict=False)
-    except ValueError:
+        first = int.from_bytes(inet_pton(AF_INET6 if version == 6 else AF_INET, address))
+    except (OSError, ValueError):
         return None
-    return Range(network.version, int(network[0]), int(network[-1]))
+    rest = 0
+    if slash:
+        if not (prefix.isascii() and prefix.isdigit() and int(prefix) <= size):
+            return None
+        rest = (1 << (size - int(prefix))) - 1
+    return Range(version, first & ~rest, first | rest)
 
 
 def _ranges(*networks: str) -> tuple[Range, ...]:

@@ -74,6 +74,25 @@ def test_a_network_with_a_private_address_is_not_outside(one: Range, data: st.Da
     assert not is_outside(f"{address}/{prefix}", "cluster.local")
 
 
+@law
+@given(st.ip_addresses(), st.integers(0, 140))
+def test_a_range_is_that_of_the_network(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address, prefix: int
+) -> None:
+    found = range_of(f"{address}/{prefix}")
+    if prefix > address.max_prefixlen:
+        assert found is None
+    else:
+        network = ipaddress.ip_network((address, prefix), strict=False)
+        assert found == (address.version, int(network[0]), int(network[-1]))
+
+
+@pytest.mark.parametrize("text", ["10.1", "10.1.2.3/", "10.1.2.3/-1", "10.1.2.3/٣", "1::2::3",
+                                  "10.1.2.3/8/8", "x:1", "\0:1", "10.1.2.300"])  # fmt: skip
+def test_what_is_no_address_has_no_range(text: str) -> None:
+    assert range_of(text) is None
+
+
 def test_the_common_part_of_two_ranges_lies_within_both() -> None:
     whole, part = range_of("10.0.0.0/8"), range_of("10.1.0.0/16")
     assert whole

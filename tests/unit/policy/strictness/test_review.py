@@ -294,6 +294,14 @@ def test_fields_that_no_rule_reads_change_no_verdict(
     assert one == other
 
 
+def test_of_many_openings_some_are_told_and_none_passes_for_known() -> None:
+    subset = {"trafficPolicy": {"tls": {"mode": "DISABLE"}}}
+    few, many = ({"host": "shop", "subsets": [subset] * count} for count in (50, 5000))
+    assert judge("DestinationRule", few, few).outcome == "admitted"
+    verdict = judge("DestinationRule", many, many)
+    assert (verdict.outcome, len(verdict.violations)) == ("denied", 100)
+
+
 def test_by_default_calls_in_plaintext_are_denied_and_plaintext_taken_in_is_advice() -> None:
     assert judge("ServiceEntry", LEADS_PAST, given=Settings()).outcome == "denied"
     assert judge("PeerAuthentication", mtls("PERMISSIVE"), given=Settings()).outcome == "admitted"
