@@ -260,8 +260,8 @@ _SPEC_LABEL = f"spec.labels[{TLS_MODE}]"
 
 
 def workload_within(now: WorkloadEntry, before: WorkloadEntry) -> bool:
-    """Whether a changed WorkloadEntry is the same workload, which the same Services select."""
-    return now.spec.address == before.spec.address and _labels_of(now) == _labels_of(before)
+    """Whether the same Services select a changed WorkloadEntry."""
+    return _labels_of(now) == _labels_of(before)
 
 
 def group_is_called_plainly(group: WorkloadGroup) -> Iterator[Spot]:

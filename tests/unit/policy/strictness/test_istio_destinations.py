@@ -67,6 +67,8 @@ ENTRIES: list[tuple[Json, list[str]]] = [
     (entry("vm.internal", **(INTERNAL | {"endpoints": [at("10.2.0.7", serviceAccount="vm")]})), []),
     (entry("vm.internal", **(INTERNAL | {"workloadSelector": {"labels": {"app": "vm"}}})), []),
     (entry("vm.internal", **(INTERNAL | {"endpoints": [MESHED, POD]})), ["spec.endpoints"]),
+    (entry("crm.mendix.svc.cluster.local", addresses=["10.96.0.7"],
+           **(INTERNAL | {"endpoints": [MESHED]})), []),
     (entry("vm.internal", **(INTERNAL | {"resolution": "DNS"})), ["spec.hosts"]),
     # A DestinationRule for such a name would pass for one that is outside.
     (entry("vm.example.com", **(INTERNAL | {"endpoints": [MESHED]})), ["(spec.hosts)"]),
@@ -148,6 +150,7 @@ HIDES, HIDES_OTHERS = ["spec.egress"], ["(spec.egress)"]
         ([known("*/*.svc.cluster.local")], []),
         ([known("*/*.local", "./*")], []),
         ([known("./*", "istio-system/*")], HIDES_OTHERS),
+        ([known("*/*", "./*", "./shop.mendix.svc.cluster.local")], []),
         ([known("mendix/*.mendix.svc.cluster.local")], HIDES_OTHERS),
         ([known("~/*")], HIDES),
         ([known()], HIDES),

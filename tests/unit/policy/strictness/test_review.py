@@ -182,7 +182,8 @@ MOVED: list[tuple[str, str, Json, Json, bool]] = [
     ("istio", "ServiceEntry", LEADS_PAST | {"exportTo": ["*"]}, LEADS_PAST, True),
     ("istio", "ServiceEntry", LEADS_PAST | {"hosts": ["db.internal", "shop.internal"]}, LEADS_PAST,
      True),
-    ("istio", "ServiceEntry", LEADS_PAST | {"addresses": ["10.96.0.7"]}, LEADS_PAST, True),
+    ("istio", "ServiceEntry", LEADS_PAST | {"addresses": ["93.184.215.14"]}, LEADS_PAST, True),
+    ("istio", "ServiceEntry", LEADS_PAST, LEADS_PAST | {"location": "MESH_INTERNAL"}, True),
     ("istio", "ServiceEntry", LEADS_PAST | {"ports": [{"number": 81}]}, LEADS_PAST, True),
     ("istio", "ServiceEntry",
      LEADS_PAST | {"endpoints": [{"address": "10.2.0.7"}, {"address": "10.2.0.8"}]}, LEADS_PAST,
@@ -205,6 +206,7 @@ MOVED: list[tuple[str, str, Json, Json, bool]] = [
      {"configPatches": [{"applyTo": "CLUSTER", "patch": {"operation": "MERGE"}}]}, True),
     ("linkerd", "EgressNetwork", allowed(LAN, WAN), allowed(LAN), True),
     ("linkerd", "EgressNetwork", allowed(LAN), allowed(LAN, WAN), False),
+    ("linkerd", "EgressNetwork", allowed(LAN), allowed(LAN) | {"trafficPolicy": "Deny"}, True),
     ("linkerd", "EgressNetwork", allowed(LAN), allowed(LAN | {"except": ["10.2.0.0/16"]}), True),
     ("linkerd", "EgressNetwork", allowed(LAN | {"except": ["10.2.0.0/16"]}), allowed(LAN), False),
 ]  # fmt: skip
