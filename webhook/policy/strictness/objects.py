@@ -19,7 +19,7 @@ _T = TypeVar("_T")
 _Some = Annotated[list[_T], msgspec.Meta(max_length=1024)]
 _Many = Annotated[list[_T], msgspec.Meta(max_length=4096)]
 #: Lists that have, or are in, further lists.
-_Few = Annotated[list[_T], msgspec.Meta(max_length=128)]
+_Few = Annotated[list[_T], msgspec.Meta(max_length=64)]
 
 
 class _Fields(msgspec.Struct, frozen=True, rename="camel"):
