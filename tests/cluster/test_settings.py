@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from tests.cluster import command, guides
-from tests.cluster.api import Json, Refused
+from tests.cluster.api import Json, Refused, wait_for
 from tests.cluster.istio import IstioCluster
 from tests.cluster.istiod import TAG, Istiod
 from tests.cluster.mesh import MeshCluster, configured
@@ -151,7 +151,11 @@ def test_the_guides_commands_bring_the_settings_into_the_release(
         try:
             reader.run(block)
             cluster.kubelet.wait_ready(2)
-            assert found_by_doctor(cluster.plane, where)[1] == []
+            wait_for(
+                lambda: all(is_admitted(cluster, where) for _ in range(4)),
+                why="the settings to be in use",
+            )
+            assert found_by_doctor(cluster.plane, where) == ("yes", [])
             reviewed = subprocess.run(
                 [sys.executable, "-m", "webhook", "review", "--settings", str(file), "-f", "-"],
                 input=yaml.safe_dump({**pod(where), "metadata": {"name": "a", "namespace": where}}),
@@ -162,6 +166,10 @@ def test_the_guides_commands_bring_the_settings_into_the_release(
             file.unlink(missing_ok=True)
             cluster.release.upgrade()
             cluster.kubelet.wait_ready(2)
+            wait_for(
+                lambda: not any(is_admitted(cluster, where) for _ in range(4)),
+                why="the old settings to be in use",
+            )
 
 
 def test_defaults_of_istio_need_no_settings(istio_cluster: IstioCluster) -> None:
