@@ -115,8 +115,8 @@ def test_with_the_printed_settings_pods_of_linkerd_are_admitted_and_nothing_diff
         assert values == {"settings": settings}
         assert not is_admitted(cluster, where)
         _, said = found_by_doctor(plane, where)
-        keys = [f"settings.linkerd.{key} is " for key in settings["linkerd"]]
-        assert all(any(one.startswith(key) for one in said) for key in keys), said
+        assert all(f"settings.linkerd.{key} is " in said[0] for key in settings["linkerd"]), said
+        assert yaml.safe_load(said[0].rpartition("to match the mesh: ")[2]) == values
         with configured(cluster, values, lambda: is_admitted(cluster, where)):
             assert found_by_doctor(plane, where) == ("yes", [])
             assert is_meshed(cluster.api.create(pod(where), dry_run=True))
@@ -239,9 +239,8 @@ def test_with_the_printed_settings_pods_of_istio_are_admitted_and_nothing_differ
         assert values == {"settings": SETTINGS}
         assert not is_admitted(cluster, where)
         _, said = found_by_doctor(plane, where)
-        assert len([one for one in said if one.startswith("settings.istio.")]) == len(
-            SETTINGS["istio"]
-        )
+        texts = "\n".join(said)
+        assert all(f"settings.istio.{key} is " in texts for key in SETTINGS["istio"]), said
         with configured(cluster, values, lambda: is_admitted(cluster, where)):
             assert found_by_doctor(plane, where) == ("yes", [])
             again = printed(plane)

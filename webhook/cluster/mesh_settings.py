@@ -84,7 +84,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     #: What to set, which may keep some of what is set now.
     wanted: Any
     source: str
-    #: error: pods of the mesh are denied. warning: more is allowed than the mesh needs.
+    #: error: pods with the injector's proxy are denied. warning: no such pod is denied.
     severity: Literal["error", "warning"]
 
     @property
@@ -94,11 +94,6 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
             f"settings.{self.setting} is {_flow(self.ours)}, the mesh has {_flow(self.installed)} "
             f"({self.source})"
         )
-
-    @property
-    def line(self) -> str:
-        """A line of YAML that sets it, to be pasted into the chart's values."""
-        return f"settings: {_flow(document([self]))}"
 
 
 class Revision(NamedTuple):
@@ -234,6 +229,11 @@ def document(found: Iterable[Difference]) -> dict[str, Any]:
     return made
 
 
+def line(found: Iterable[Difference]) -> str:
+    """Return one line of YAML that sets all of them, to be pasted into the chart's values."""
+    return _flow({"settings": document(found)})[1:-1]
+
+
 def beside_defaults(installed: Sequence[Installed]) -> tuple[list[Difference], list[str]]:
     """Return what to set, once for each setting, and a line for each on which meshes disagree."""
     found: dict[str, Difference] = {}
@@ -350,7 +350,8 @@ def _differs(fact: Fact, own: Any) -> Literal["error", "warning"] | None:
         return "warning" if ports.beyond(own, theirs) else None
     if isinstance(mesh, list):
         if not set(mesh) <= set(own):
-            return "error"
+            # A default template is not asked for by a pod, so no pod is judged by it.
+            return "warning" if fact.setting == "istio.templates" else "error"
         is_more = fact.setting not in _OPEN_LISTS and set(own) - set(mesh)
         return "warning" if is_more else None
     if own == mesh or own in fact.others:

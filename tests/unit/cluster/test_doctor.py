@@ -143,20 +143,22 @@ def differing(hospital: Hospital, **change: Any) -> None:
 
 def test_settings_that_are_not_the_meshs_are_told_with_the_line_to_set(diagnose: Examine) -> None:
     hospital = Hospital()
-    differing(hospital, proxy_uid=3000, skip_outbound="")
+    differing(hospital, proxy_uid=3000, inbound_port=5143, skip_outbound="")
+    where = "ConfigMap linkerd/linkerd-config"
     found = diagnose(hospital, "mendix").findings
     assert {(one.id, one.severity, one.evidence) for one in found} == {
         (
             "settings-differ", "error",
-            "settings.linkerd.proxyUid is 2102, the mesh has 3000 (ConfigMap "
-            "linkerd/linkerd-config: proxy.uid); to match it: settings: {linkerd: {proxyUid: "
-            "3000}}",
+            f"settings.linkerd.proxyUid is 2102, the mesh has 3000 ({where}: proxy.uid); "
+            f"settings.linkerd.inboundPort is 4143, the mesh has 5143 ({where}: "
+            "proxy.ports.inbound); to match the mesh: settings: {linkerd: {proxyUid: 3000, "
+            "inboundPort: 5143}}",
         ),
         (
             "settings-differ", "warning",
-            "settings.linkerd.skipOutboundPorts is 4567,4568, the mesh has '' (ConfigMap "
-            "linkerd/linkerd-config: proxyInit.ignoreOutboundPorts); to match it: settings: "
-            "{linkerd: {skipOutboundPorts: ''}}",
+            f"settings.linkerd.skipOutboundPorts is 4567,4568, the mesh has '' ({where}: "
+            "proxyInit.ignoreOutboundPorts); to match the mesh: settings: {linkerd: "
+            "{skipOutboundPorts: ''}}",
         ),
     }  # fmt: skip
 
@@ -185,10 +187,10 @@ def test_ambient_is_compared_with_what_counts_for_it_alone(diagnose: Examine) ->
         )
     text = "global: {hub: r.example.com, proxy: {clusterDomain: corp.example}, platform: openshift}"
     hospital.config_map("istio-system", "istio-sidecar-injector", values=text)
-    found = diagnose(hospital, "mendix").findings
-    assert [one.evidence.partition(" is ")[0] for one in found] == [
-        "settings.clusterDomain", "settings.istio.proxyImages",
-    ]  # fmt: skip
+    (one,) = diagnose(hospital, "mendix").findings
+    assert one.evidence.endswith(
+        "settings: {clusterDomain: corp.example, istio: {proxyImages: [r.example.com/proxyv2]}}"
+    )
 
 
 def test_revisions_are_tags_too_but_not_what_a_tag_has_taken_over(diagnose: Examine) -> None:

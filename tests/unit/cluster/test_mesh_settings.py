@@ -328,7 +328,7 @@ def test_any_installed_revision_or_tag_fits() -> None:
     ]
     assert [differences(facts, one) for one in fitting] == [[], []]
     (one,) = differences(facts, Settings())
-    assert one.line == "settings: {istio: {revision: prod}}"
+    assert mesh_settings.line([one]) == "settings: {istio: {revision: prod}}"
 
 
 def test_one_of_several_revisions_must_be_chosen() -> None:
@@ -369,7 +369,8 @@ def test_more_than_the_mesh_needs_is_a_warning_and_less_an_error() -> None:
 
 def test_a_user_id_that_is_not_judged_is_a_warning() -> None:
     (one,) = differences(of_istio(revision()).facts, _istio(proxyUid=None))
-    assert (one.severity, one.line) == ("warning", "settings: {istio: {proxyUid: 1337}}")
+    assert one.severity == "warning"
+    assert mesh_settings.line([one]) == "settings: {istio: {proxyUid: 1337}}"
 
 
 def test_a_second_mirror_is_kept_beside_the_meshs() -> None:
@@ -389,13 +390,16 @@ def test_a_difference_names_both_sides_and_where_it_was_read() -> None:
     )
 
 
+def test_a_default_template_that_settings_lack_denies_no_pod() -> None:
+    facts = of_istio(revision(config={"defaultTemplates": ["sidecar", "audit"]})).facts
+    assert [one.severity for one in differences(facts, Settings())] == ["warning"]
+
+
 @given(configs())
-def test_the_lines_of_all_differences_together_remove_them(config: InjectorConfig) -> None:
+def test_the_line_of_all_differences_removes_them(config: InjectorConfig) -> None:
     facts = of_linkerd(config).facts
-    merged: dict[str, Any] = {}
-    for one in differences(facts, Settings()):
-        _merge(merged, yaml.safe_load(one.line)["settings"])
-    assert differences(facts, parse(merged, checks=frozenset())) == []
+    values = yaml.safe_load(mesh_settings.line(differences(facts, Settings())))
+    assert differences(facts, parse(values["settings"], checks=frozenset())) == []
 
 
 # Printing
@@ -434,14 +438,6 @@ def test_a_version_with_line_breaks_stays_in_its_comment() -> None:
 
 def _istio(**fields: Any) -> Settings:
     return parse({"istio": fields}, checks=frozenset())
-
-
-def _merge(into: dict[str, Any], more: dict[str, Any]) -> None:
-    for key, value in more.items():
-        if isinstance(value, dict):
-            _merge(into.setdefault(key, {}), value)
-        else:
-            into[key] = value
 
 
 def _paths(value: Any, above: str = "") -> Iterator[str]:
