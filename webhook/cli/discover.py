@@ -123,7 +123,7 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
         changes, unclear = discover.plan(cluster, found.namespaces, mesh, mode)
         if unclear:
             raise BadInputError("; ".join(unclear))
-        settings = cluster_settings(cluster, release_namespace)
+        settings = cluster_settings(cluster, release_namespace, options="--release-namespace")
         meshes = _meshes(found.namespaces, changes)
         warn(*_compared(cluster, settings, set(meshes.values())))
         steps = _steps(cluster, settings, meshes) if strict else []

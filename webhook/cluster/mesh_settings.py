@@ -142,7 +142,7 @@ def linkerd(values: Mapping[str, Any], title: str, namespace: str) -> Installed:
         ("initImages", "proxyInit.image.name", [init] if init and init != proxy else _MISSING),
         ("proxyUid", "proxy.uid", _number(at(values, "proxy", "uid"))),
         # -1 is Linkerd's way to say that there is none.
-        ("proxyGid", "proxy.gid", None if gid is not _MISSING and gid < 1 else gid),
+        ("proxyGid", "proxy.gid", None if gid is not _MISSING and gid < 0 else gid),
         ("inboundPort", "proxy.ports.inbound", _number(at(values, "proxy", "ports", "inbound"))),
         ("outboundPort", "proxy.ports.outbound", _number(at(values, "proxy", "ports", "outbound"))),
         ("skipInboundPorts", "proxy.ports and proxyInit.ignoreInboundPorts",

@@ -497,3 +497,10 @@ def test_enrolling_says_that_it_could_not_compare(world: World, tmp_path: Path) 
         "Warning: the settings are not compared with the whole mesh: ConfigMap "
         "linkerd/linkerd-config could not be read: User"
     )
+
+
+def test_without_a_release_enrolling_names_the_option_that_it_has(
+    world: World, tmp_path: Path
+) -> None:
+    outcome = run(world, tmp_path, "--enrol", "--mesh", "istio", "-n", "apps", "--yes")
+    assert outcome.stderr.splitlines()[0].endswith("there is none; give --release-namespace")

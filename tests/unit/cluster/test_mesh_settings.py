@@ -158,6 +158,7 @@ def test_whatever_an_admin_sets_in_linkerd_is_said_and_then_fits(config: Injecto
     settings = settings_for(installed)
     assert installed.notes == []
     assert differences(installed.facts, settings) == []
+    assert broken(config, settings) == set()
     assert settings.linkerd.proxy_uid == config.proxy_uid
     assert (settings.linkerd.inbound_port, settings.linkerd.outbound_port) == (
         config.inbound_port, config.outbound_port,
@@ -178,7 +179,13 @@ def test_an_init_container_with_an_image_of_its_own_is_said() -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("uid", 0), ("uid", 2**70), ("ports", {"inbound": 70000}), ("image", {"name": "x\ny"})],
+    [
+        ("uid", 0),
+        ("gid", 0),
+        ("uid", 2**70),
+        ("ports", {"inbound": 70000}),
+        ("image", {"name": "x\ny"}),
+    ],
 )
 def test_what_settings_cannot_say_is_a_note_with_its_place(key: str, value: Any) -> None:
     given = values(InjectorConfig())
