@@ -37,9 +37,7 @@ def mutate(request: Request, mesh: Mesh, settings: Settings) -> list[Operation]:
     if obj is None or request.subresource or request.operation not in ("CREATE", "UPDATE"):
         return []
     if obj.kind == "Ingress":
-        return patch(
-            "", obj.metadata, ingress.wants(obj, settings, mesh.name, request.namespace)
-        )
+        return patch("", obj.metadata, ingress.wants(obj, settings, mesh.name, request.namespace))
     pod = pod_of(obj, mesh, request)
     if pod is None:
         return []

@@ -11,6 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.standins import istio as istio_standin
 from tests.standins import linkerd as standin
 from tests.standins.linkerd_config import InjectorConfig
 from tests.standins.linkerd_values import values
@@ -360,6 +361,56 @@ def test_lists_of_several_revisions_are_taken_together() -> None:
     }
     (note,) = installed.notes
     assert "settings.istio.proxyUid can have only one of them" in note
+
+
+def istio_broken(config: istio_standin.InjectorConfig, settings: Settings) -> set[str]:
+    """The checks that deny a pod with the sidecar that Istio's stand-in adds."""
+    made = copy.deepcopy(POD)
+    made["metadata"] |= {"annotations": {}, "labels": {"sidecar.istio.io/inject": "true"}}
+    pod = istio_standin.inject(made, config)
+    request = Request(namespace="mendix", object=objects.convert(pod))
+    verdict = validate(request, meshes.load(settings)["istio"], "enforce", settings)
+    return {one.check for one in verdict.violations if one.level == "deny"}
+
+
+def configured_as(config: istio_standin.InjectorConfig) -> Revision:
+    """The revision of which the stand-in gets this configuration."""
+    return revision(
+        hub=config.hub,
+        proxy={
+            "excludeInboundPorts": config.exclude_inbound_ports,
+            "excludeOutboundPorts": config.exclude_outbound_ports,
+            "excludeIPRanges": config.exclude_ip_ranges,
+            "statusPort": int(config.status_port),
+        },
+    )
+
+
+@given(
+    st.builds(
+        istio_standin.InjectorConfig,
+        native=st.booleans(),
+        cni=st.booleans(),
+        hub=st.sampled_from(["docker.io/istio", HUB]),
+        exclude_inbound_ports=st.sampled_from(["", "9100", "9100,9200"]),
+        exclude_outbound_ports=st.sampled_from(["", "5432", "5432,6379"]),
+        exclude_ip_ranges=st.sampled_from(["", "10.1.0.0/16", "10.1.0.0/16,10.2.0.0/16"]),
+        status_port=st.sampled_from(["15020", "16020"]),
+    )
+)
+def test_istios_injected_pod_is_admitted_with_what_is_said(
+    config: istio_standin.InjectorConfig,
+) -> None:
+    assert istio_broken(config, settings_for(of_istio(configured_as(config)))) == set()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"hub": HUB}, {"exclude_inbound_ports": "9100"}, {"exclude_outbound_ports": "5432"},
+     {"exclude_ip_ranges": "10.1.0.0/16"}, {"status_port": "16020"}],
+)  # fmt: skip
+def test_with_the_defaults_the_same_pod_of_istio_is_denied(change: dict[str, Any]) -> None:
+    assert istio_broken(istio_standin.InjectorConfig(**change), Settings()) != set()
 
 
 # Comparing
