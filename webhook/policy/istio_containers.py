@@ -75,7 +75,7 @@ def hollow(of: Rules) -> Iterator[Spot]:
 
 
 def passing(of: Rules) -> tuple[set[int], list[str]]:
-    """Return the users and groups that its rules let out unproxied, and what is no number of one."""
+    """Return the users and groups that its rules let out unproxied, and what is no number."""
     numbers: set[int] = set()
     odd: list[str] = []
     for flag in ("-u", "-g"):

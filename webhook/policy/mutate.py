@@ -28,10 +28,10 @@ class Operation(msgspec.Struct, frozen=True):
 def mutate(request: Request, mesh: Mesh, settings: Settings) -> list[Operation]:
     """The patch that makes the reviewed object join the mesh; empty where nothing is missing.
 
-    Pods get it when they are created. Controllers' templates get it on CREATE, and on an update that
-    changes the template anyway; never if something owns the object, which would roll it back or,
-    as a Deployment does with its ReplicaSets, create another one. What the author of a pod may not
-    set is recorded in it: the injectors have not seen it yet.
+    Pods get it when they are created. Controllers' templates get it on CREATE, and on an update
+    that changes the template anyway; never if something owns the object, which would roll it back
+    or, as a Deployment does with its ReplicaSets, create another one. What the author of a pod may
+    not set is recorded in it: the injectors have not seen it yet.
     """
     obj = request.object
     if obj is None or request.subresource or request.operation not in ("CREATE", "UPDATE"):

@@ -125,7 +125,7 @@ class Pod:
         "workload_containers",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what is known of a pod
         self,
         meta: Meta | None,
         spec: PodSpec | None,

@@ -1,7 +1,7 @@
-"""A proxy, or a volume of its, that the pod's author brings instead of leaving it to the injector.
+"""A proxy, or a volume of the proxy, that the pod's author brings instead of the injector.
 
-It may have the mesh's image and rules and yet variables of the author's. Our mutating webhook, which
-runs before the injectors, records it; the mesh reads the record, and gives the spots by itself.
+It may have the mesh's image and rules and yet variables of the author's. Our mutating webhook runs
+before the injectors and records it. The mesh reads the record and gives the spots by itself.
 """
 
 from collections.abc import Iterator

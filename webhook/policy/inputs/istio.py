@@ -64,7 +64,7 @@ HARMLESS_KEYS: Mapping[str, Collection[str] | None] = {
 
 
 def config(is_ours: Callable[[str], bool]) -> Form:
-    """Return the form of `proxy.istio.io/config`; `is_ours` knows addresses of the mesh's istiod."""
+    """Return the form of `proxy.istio.io/config`; `is_ours` knows the mesh's istiod."""
 
     def judge(text: str) -> Iterator[str]:
         parsed = proxyconfig.parse(text)

@@ -11,7 +11,7 @@ from webhook.policy.containers import number
 from webhook.policy.images import repository
 from webhook.policy.inputs import Inputs, forms
 from webhook.policy.inputs import linkerd as listed
-from webhook.policy.inputs.linkerd import CONFIG as CONFIG
+from webhook.policy.inputs.linkerd import CONFIG
 from webhook.policy.meshes import Level, Mesh, Spot, Want, annotation, label
 from webhook.policy.settings import Settings
 from webhook.policy.workload import Placed, Pod

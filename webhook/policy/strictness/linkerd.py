@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from webhook.policy import ports
+from webhook.policy.inputs.linkerd import CONFIG
 from webhook.policy.meshes import Spot, annotation
-from webhook.policy.meshes.linkerd import CLOSED_POLICIES, CONFIG, INBOUND_POLICY
+from webhook.policy.meshes.linkerd import CLOSED_POLICIES, INBOUND_POLICY
 from webhook.policy.strictness import CLOSE, EXEMPT, Opening, Reading
 from webhook.policy.strictness.objects import (
     AuthorizationPolicy,
