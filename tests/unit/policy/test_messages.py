@@ -38,9 +38,9 @@ def test_a_denial_names_everything_at_once_and_aligned() -> None:
         "  capture-capability  spec.containers[mendix].securityContext.capabilities.add  "
         "may change the firewall that leads traffic into the proxy (NET_ADMIN); "
         "drop it: an application needs no network administration",
-        "  host-network        spec.hostNetwork                                     "
+        "  host-network        spec.hostNetwork                                          "
         "shares the node's network, which no mesh can capture; remove hostNetwork: true",
-        "  opted-out           metadata.annotations[linkerd.io/inject]              "
+        "  opted-out           metadata.annotations[linkerd.io/inject]                   "
         "asks to stay outside the mesh (disabled); remove it, or ask an admin for an exemption",
     ]
 
