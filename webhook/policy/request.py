@@ -1,5 +1,7 @@
 """What is reviewed: the parts of an admission request that decide."""
 
+from collections.abc import Mapping
+
 import msgspec
 
 from webhook.policy.objects import Object
@@ -21,3 +23,6 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     stored: bool = False
     #: The review is of an ingress controller's namespace.
     ingress: bool = False
+    #: Annotations and labels of the namespace; None if they are not known.
+    namespace_annotations: Mapping[str, str] | None = None
+    namespace_labels: Mapping[str, str] | None = None
