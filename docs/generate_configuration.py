@@ -30,8 +30,10 @@ can be kept to some | [its mesh and mode](install.md#enrol-a-namespace) |
 | `settings:` in those values | the same | how pods are judged: below |
 
 Nothing that a pod says of itself loosens anything. Helm refuses a setting that does not exist, as \
-does the server, and `mendix-mesh review --settings FILE` takes the same document, without the key \
-`settings:` around it. A change restarts the servers, one after the other.
+does the server, and `mendix-mesh review --settings FILE` takes the same document, with or without \
+the key `settings:` around it. `mendix-mesh discover --settings` prints what \
+[matches your mesh](day-2.md#settings-that-match-the-mesh). A change restarts the servers, one \
+after the other.
 
 ```yaml
 settings:

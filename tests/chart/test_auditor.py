@@ -91,6 +91,23 @@ def test_it_may_do_what_the_docs_list_for_audit_and_doctor_and_watch() -> None:
     assert role(**ALONE, fullDoctor=True) == both | WATCHES
 
 
+@pytest.mark.parametrize(
+    ("revision", "more"),
+    [
+        (None, set()),
+        ("default", set()),
+        ("1-31", {"istio-sidecar-injector-1-31", "istio-1-31"}),
+    ],
+)
+def test_it_may_read_the_configuration_of_the_revision_that_settings_name(
+    revision: str | None, more: set[str]
+) -> None:
+    found = helm.render({"settings": {"istio": {"revision": revision}}}).of_kind("ClusterRole")
+    (rules,) = (one["rules"] for one in found if one["metadata"]["name"] == "mendix-mesh-watcher")
+    added = rights(rules) - role()
+    assert added == {("", "configmaps", name, "get") for name in more}
+
+
 def test_events_and_reports_are_rights_of_their_own() -> None:
     assert role(dashboard=NO_DASHBOARD) - role(**ALONE) == {
         right for right in EVENTS if right not in role(**ALONE)

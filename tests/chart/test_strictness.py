@@ -6,9 +6,19 @@ from tests.chart import helm
 from tests.chart.test_webhook_configurations import FULL
 
 NAMED = {"name": "shop", "mesh": "istio", "strict": True}
-ISTIO = {"security.istio.io": ["peerauthentications"], "networking.istio.io": ["destinationrules"]}
+#: What sidecars and ztunnel both read.
+EITHER = ["destinationrules", "serviceentries", "workloadentries", "workloadgroups", "envoyfilters"]
+PEERS = {"security.istio.io": ["peerauthentications"]}
+ISTIO = {**PEERS, "networking.istio.io": ["sidecars", *EITHER]}
+AMBIENT = {**PEERS, "networking.istio.io": EITHER}
 LINKERD = {
-    "policy.linkerd.io": ["servers", "serverauthorizations", "authorizationpolicies"],
+    "policy.linkerd.io": [
+        "servers",
+        "serverauthorizations",
+        "authorizationpolicies",
+        "networkauthentications",
+        "egressnetworks",
+    ],
     "": ["namespaces"],
 }
 
@@ -36,7 +46,8 @@ def test_policies_are_reviewed_only_where_that_is_asked_for(reviewed: bool) -> N
     rendered = helm.render({**FULL, "reviewMeshPolicies": reviewed})
     for entry in helm.for_pods(rendered.one("ValidatingWebhookConfiguration")):
         mesh = entry["clientConfig"]["service"]["path"].split("/")[2]
-        wanted = {"linkerd": LINKERD, "unknown": {}}.get(mesh, ISTIO) if reviewed else {}
+        every = {"linkerd": LINKERD, "istio": ISTIO, "ambient": AMBIENT, "unknown": {}}
+        wanted = every[mesh] if reviewed else {}
         found = {
             group: rule["resources"]
             for rule in entry["rules"]

@@ -704,14 +704,17 @@ class TestIstio:
         with Istiod(istio_cluster.plane, revision="other", values=values):
             mark(api, where, labels={"istio.io/rev": "other"})
             found = await_exactly(
-                diagnose, where, "image-untrusted", "probe-unmeshed", meshed_="no"
-            )
+                diagnose, where, "image-untrusted", "settings-differ", "probe-unmeshed",
+                meshed_="no",
+            )  # fmt: skip
             assert f"{hub}/proxyv2" in evidence(found, "image-untrusted")
+            assert f"{hub}/proxyv2" in evidence(found, "settings-differ")
             watching = istio_cluster.enrol("warn")
             mark(api, watching, labels={"istio.io/rev": "other", ENFORCE: "baseline"})
             found = await_exactly(
-                diagnose, watching, "image-untrusted", "agents-missing", meshed_="no"
-            )
+                diagnose, watching, "image-untrusted", "settings-differ", "agents-missing",
+                meshed_="no",
+            )  # fmt: skip
             assert evidence(found, "agents-missing") == "there is no DaemonSet istio-cni-node"
 
     def test_task_pods_without_native_sidecars_never_end(

@@ -30,7 +30,7 @@ from tests.cluster.workloads import (
     template_of,
     workload,
 )
-from tests.fixtures.changes import BROUGHT
+from tests.fixtures.changes import RECORD
 
 APP = {"name": "app", "image": "registry.example.com/shop:1", "ports": [{"containerPort": 8080}]}
 TRAFFIC = "traffic.sidecar.istio.io/"
@@ -302,7 +302,7 @@ def test_a_pod_that_was_injected_before_is_injected_again_and_let_in_by_an_exemp
     enrolled, exempt = istio_cluster.enrol(), istio_cluster.enrol()
     exemption = {"checks": ["proxy-brought"], "namespaces": [exempt], "reason": "restored"}
     stored = [api.create(pod(where, "first")) for where in (enrolled, exempt)]
-    assert BROUGHT not in annotations_of(stored[0])
+    assert RECORD not in annotations_of(stored[0])
     with pytest.raises(Refused, match=r"proxy-brought +spec\.initContainers\[1\]"):
         api.create(copy_of(stored[0]))
 
@@ -315,7 +315,7 @@ def test_a_pod_that_was_injected_before_is_injected_again_and_let_in_by_an_exemp
     with configured(istio_cluster, {"settings": {"exemptions": [exemption]}}, works):
         again = api.create(copy_of(stored[1]))
     assert is_meshed(again)
-    assert annotations_of(again)[BROUGHT] == "istio-init,istio-proxy"
+    assert annotations_of(again)[RECORD] == "istio-init,istio-proxy"
     names = [[c["name"] for c in one["spec"]["initContainers"]] for one in (stored[1], again)]
     assert names[0] == names[1]
     # It came in so, and stays: nobody has to take it down when the exemption is over.
@@ -337,4 +337,4 @@ def test_a_gateway_that_is_only_istios_proxy_is_let_in(api: Api, enrolled: str) 
     (found,) = ready_pods(api, enrolled, "gateway")
     (only,) = found["spec"]["containers"]
     assert only["args"][:2] == ["proxy", "router"]
-    assert BROUGHT not in annotations_of(found)
+    assert RECORD not in annotations_of(found)

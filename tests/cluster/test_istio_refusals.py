@@ -31,7 +31,7 @@ from tests.cluster.workloads import (
     template_of,
     workload,
 )
-from tests.fixtures.changes import BROUGHT
+from tests.fixtures.changes import RECORD
 
 APP: Json = {
     "name": "app",
@@ -500,7 +500,7 @@ def test_a_proxy_that_a_pod_brings_is_refused_as_good_as_it_looks(
     api: Api, enrolled: str, cni: Istiod, revision: str, make: Callable[[Json], Json]
 ) -> None:
     stored = api.create(pod(enrolled, labels={REVISION: revision}), dry_run=True)
-    assert BROUGHT not in annotations_of(stored)
+    assert RECORD not in annotations_of(stored)
     made = make(stored)
     assert refused_for(api, made) == {"proxy-brought"}
     del made["metadata"]["annotations"][STATUS]

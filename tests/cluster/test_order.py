@@ -18,7 +18,7 @@ from tests.cluster.workloads import (
     sidecar_of,
     workload,
 )
-from tests.fixtures.changes import BROUGHT
+from tests.fixtures.changes import RECORD
 
 LATE = "mendix-mesh"  # sorts after linkerd-…, as most names of ours would
 
@@ -69,7 +69,7 @@ def test_called_after_the_injector_pods_are_opted_in_too_late_and_refused(
     api.create(workload("Deployment", where))
     found: list[Json] = ready_pods(api, where)
     assert all(map(is_meshed, found))
-    assert {annotations_of(one)[BROUGHT] for one in found} == {"linkerd-init,linkerd-proxy"}
+    assert {annotations_of(one)[RECORD] for one in found} == {"linkerd-init,linkerd-proxy"}
     where = late.enrol("enforce")
     api.create(workload("Deployment", where))
     message = wait_for(lambda: failed_create(api, where, "shop-"), why="the ReplicaSet's event")

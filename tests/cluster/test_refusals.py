@@ -21,7 +21,7 @@ from tests.cluster.workloads import (
     template_of,
     workload,
 )
-from tests.fixtures.changes import BROUGHT
+from tests.fixtures.changes import RECORD
 
 DENIED = 'admission webhook "linkerd.enforce.mendix-mesh.io" denied the request: '
 SKIP = "config.linkerd.io/skip-inbound-ports"
@@ -255,10 +255,10 @@ def test_a_proxy_that_a_pod_brings_is_refused_as_good_as_it_looks(
     """
     stored = api.create(pod(mesh_cluster.enrol()))
     assert is_meshed(stored)
-    assert BROUGHT not in stored["metadata"]["annotations"]
+    assert RECORD not in stored["metadata"]["annotations"]
     made = copy_of(stored)
     if preset is not None:
-        made["metadata"]["annotations"][BROUGHT] = preset
+        made["metadata"]["annotations"][RECORD] = preset
     proxy = made["spec"]["initContainers"][1]
     (networks,) = [one for one in proxy["env"] if one["name"].endswith("_PROFILE_NETWORKS")]
     assert networks["name"] == "LINKERD2_PROXY_DESTINATION_PROFILE_NETWORKS"
@@ -312,9 +312,9 @@ def test_the_mark_of_a_brought_proxy_says_nothing_on_a_running_pod(
     where = mesh_cluster.enrol()
     api.create(pod(where))
     for patch in (
-        {"annotations": {BROUGHT: "linkerd-proxy"}},
+        {"annotations": {RECORD: "linkerd-proxy"}},
         {"labels": {"team": "shop"}},
-        {"annotations": {BROUGHT: None}},
+        {"annotations": {RECORD: None}},
     ):
         api.patch("Pod", "shop", where, {"metadata": patch})
 

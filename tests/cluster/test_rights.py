@@ -8,6 +8,7 @@ from tests.cluster import command
 from tests.cluster.command import Done
 from tests.cluster.mesh import MODE_LABEL, MeshCluster
 from tests.cluster.test_audit import defined
+from tests.cluster.test_settings import configured_by
 from tests.cluster.workloads import is_meshed, pod, pods_of, ready_pods, workload
 from tests.standins import mendix
 from tests.standins import mendix_manifests as manifests
@@ -32,6 +33,13 @@ def reports(mesh_cluster: MeshCluster) -> Iterator[None]:
     yield from defined(mesh_cluster, "wgpolicyk8s.io", "v1alpha2", "PolicyReport")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def linkerd_config(mesh_cluster: MeshCluster) -> Iterator[None]:
+    """Linkerd's own configuration, as the stand-in has it."""
+    with configured_by(mesh_cluster, mesh_cluster.injector.config):
+        yield
+
+
 @pytest.fixture
 def namespace(mesh_cluster: MeshCluster) -> str:
     """A namespace that is enrolled, with a workload and a bare pod from before."""
@@ -51,12 +59,17 @@ def run(cluster: MeshCluster, named: str, roles: list[str], namespace: str, code
     account = "-".join(["rights", *(role.removeprefix("mendix-mesh-") for role in roles)])
     by = command.as_account(cluster.plane, *roles, name=account)
     form = [] if "--enrol" in named else ["-o", "json"]
-    given = [*named.split(), *EXTRA.get(named, []), "-n", namespace, *form]
+    where = [] if "--settings" in named else ["-n", namespace]
+    given = [*named.split(), *EXTRA.get(named, []), *where, *form]
     return by(*given, codes=[code])
 
 
 def is_found(cluster: MeshCluster, namespace: str, done: Done) -> bool:
     return bool(done.data["namespaces"][0]["mesh"] == "linkerd") and done.err == ""
+
+
+def is_read(cluster: MeshCluster, namespace: str, done: Done) -> bool:
+    return [one["name"] for one in done.data["meshes"]] == ["linkerd"] and done.err == ""
 
 
 def is_relabelled(cluster: MeshCluster, namespace: str, done: Done) -> bool:
@@ -99,6 +112,7 @@ def is_cleared(cluster: MeshCluster, namespace: str, done: Done) -> bool:
 
 SUCCESS: dict[str, Callable[[MeshCluster, str, Done], bool]] = {
     "discover": is_found,
+    "discover --settings": is_read,
     "discover --enrol": is_relabelled,
     "discover --enrol --strict": is_strict,
     "audit": is_audited,

@@ -47,6 +47,10 @@ def pod(where: str, name: str = "task", **spec: Any) -> Json:
     }
 
 
+def configured(annotations: dict[str, str]) -> dict[str, str]:
+    return {f"config.linkerd.io/{name}": value for name, value in annotations.items()}
+
+
 def names(obj: Json, field: str) -> list[str]:
     return [entry["name"] for entry in obj["spec"].get(field, ())]
 
@@ -127,6 +131,70 @@ def test_the_injector_denies_what_it_can_not_make(
     bad["metadata"]["annotations"]["config.linkerd.io/proxy-log-http-headers"] = "all"
     with pytest.raises(Refused, match=r"linkerd-proxy-injector\.linkerd\.io"):
         api.create(bad)
+
+
+ENV = 'env: [{"name": "LINKERD2_PROXY_LOG", "value": "evil"}]'
+
+
+@pytest.mark.parametrize(
+    ("own", "of_namespace"),
+    [
+        ({"proxy-version": 'edge"'}, {}),
+        ({"proxy-version": "edge\n" + ENV}, {}),
+        ({}, {"proxy-additional-env": '[{"name": "A", "value": "b"}]'}),
+    ],
+    ids=["quote", "line break", "variables of the namespace"],
+)
+def test_a_broken_patch_lets_the_pod_through_without_a_proxy(
+    api: Api,
+    namespace: Namespace,
+    injector: LinkerdInjector,
+    own: dict[str, str],
+    of_namespace: dict[str, str],
+) -> None:
+    where = namespace(annotations=configured(of_namespace))
+    asked = pod(where)
+    asked["metadata"]["annotations"] |= configured(own)
+    stored = api.create(asked)
+    assert injector.answered[-1].skipped == ()
+    assert not names(stored, "initContainers")
+    assert stored["metadata"]["annotations"] == asked["metadata"]["annotations"]
+
+
+@pytest.mark.parametrize(
+    "config", [InjectorConfig(), InjectorConfig(cni=True)], ids=["init", "cni"]
+)
+def test_a_line_break_in_the_pull_policy_writes_the_proxys_env(
+    api: Api, namespace: Namespace, injector: LinkerdInjector, config: InjectorConfig
+) -> None:
+    injector.config = config
+    asked = pod(namespace())
+    asked["metadata"]["annotations"] |= configured({"image-pull-policy": "Always\n" + ENV})
+    for container in api.create(asked)["spec"]["initContainers"]:
+        assert container["env"] == [{"name": "LINKERD2_PROXY_LOG", "value": "evil"}]
+        assert container["imagePullPolicy"] == "Always"
+
+
+def test_an_owners_name_can_add_operations_to_the_patch(
+    api: Api, namespace: Namespace, injector: LinkerdInjector
+) -> None:
+    asked = pod(namespace())
+    name = 'x"},{"op":"add","path":"/metadata/annotations/evil","value":"yes'
+    owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": name, "uid": "u-1"}
+    asked["metadata"]["ownerReferences"] = [owner]
+    stored = api.create(asked)
+    assert stored["metadata"]["annotations"]["evil"] == "yes"
+    assert "linkerd-proxy" in names(stored, "initContainers")
+
+
+@pytest.mark.parametrize("value", ["a: b", "Always\nnot a mapping"])
+def test_the_api_server_denies_what_yaml_does_not_parse(
+    api: Api, namespace: Namespace, injector: LinkerdInjector, value: str
+) -> None:
+    asked = pod(namespace())
+    asked["metadata"]["annotations"] |= configured({"image-pull-policy": value})
+    with pytest.raises(Refused, match=r"initContainers\[0\]\.name: Required value"):
+        api.create(asked)
 
 
 def test_owners_become_labels(api: Api, namespace: Namespace, injector: LinkerdInjector) -> None:

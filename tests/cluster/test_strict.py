@@ -22,7 +22,7 @@ from tests.standins import mendix_manifests as manifests
 ANNOTATION = "config.linkerd.io/default-inbound-policy"
 LEVELS = [
     {"check": check, "level": "deny", "reason": "no plaintext"}
-    for check in ("plaintext-accepted", "client-plaintext")
+    for check in ("plaintext-accepted", "envoy-filter")
 ]
 
 
@@ -164,7 +164,7 @@ def test_a_policy_that_lets_plaintext_in_is_refused(guarded: MeshCluster) -> Non
     with pytest.raises(Refused) as refused:
         api.create(policy(where, "loose", "PERMISSIVE"))
     assert (
-        "peerauthentication loose would weaken mutual TLS:\n"
+        f"PeerAuthentication {where}/loose would weaken mutual TLS:\n"
         "  plaintext-accepted  spec.mtls.mode  lets clients without mutual TLS in (PERMISSIVE); "
         "set it to STRICT"
     ) in str(refused.value)
@@ -172,14 +172,109 @@ def test_a_policy_that_lets_plaintext_in_is_refused(guarded: MeshCluster) -> Non
     with pytest.raises(Refused, match="no longer keeps plaintext out"):
         api.patch("PeerAuthentication", "all", where, {"spec": {"mtls": None}})
     api.delete("PeerAuthentication", "all", where)
-    rule = {
-        "apiVersion": "networking.istio.io/v1",
-        "kind": "DestinationRule",
-        "metadata": {"name": "shop", "namespace": where},
-        "spec": {"host": "shop", "trafficPolicy": {"tls": {"mode": "DISABLE"}}},
+
+
+TLS_MODE = "security.istio.io/tlsMode"
+PORTS = [{"number": 443, "name": "tls", "protocol": "TLS"}]
+#: Kind, what opens a way in plaintext, and the nearest object that opens none.
+OPENING: list[tuple[str, Json, Json]] = [
+    (
+        "DestinationRule",
+        {"host": "shop", "trafficPolicy": {"tls": {"mode": "DISABLE"}}},
+        {"host": "api.example.com", "trafficPolicy": {"tls": {"mode": "SIMPLE"}}},
+    ),
+    (
+        "ServiceEntry",
+        {
+            "hosts": ["db.internal"],
+            "ports": PORTS,
+            "location": "MESH_EXTERNAL",
+            "resolution": "STATIC",
+            "endpoints": [{"address": "10.244.7.7"}],
+        },
+        {
+            "hosts": ["api.example.com"],
+            "ports": PORTS,
+            "location": "MESH_EXTERNAL",
+            "resolution": "DNS",
+        },
+    ),
+    (
+        "WorkloadEntry",
+        {"address": "10.244.7.7", "labels": {"app": "shop", TLS_MODE: "disabled"}},
+        {"address": "10.244.7.7", "labels": {"app": "shop"}, "serviceAccount": "vm"},
+    ),
+    (
+        "WorkloadGroup",
+        {"template": {"labels": {TLS_MODE: "disabled"}}},
+        {"template": {"serviceAccount": "vm"}},
+    ),
+    (
+        "Sidecar",
+        {"egress": [{"hosts": ["istio-system/*"]}], "outboundTrafficPolicy": {"mode": "ALLOW_ANY"}},
+        {
+            "egress": [{"hosts": ["istio-system/*"]}],
+            "outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"},
+        },
+    ),
+]
+
+
+def networking(kind: str, namespace: str, name: str, spec: Json) -> Json:
+    version = "v1alpha3" if kind == "EnvoyFilter" else "v1"
+    return {
+        "apiVersion": f"networking.istio.io/{version}",
+        "kind": kind,
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": spec,
     }
-    with pytest.raises(Refused, match="client-plaintext"):
-        api.create(rule)
+
+
+@pytest.mark.parametrize(
+    ("kind", "opening", "legitimate"), OPENING, ids=[kind for kind, *_ in OPENING]
+)
+def test_what_makes_calls_in_the_cluster_plaintext_is_denied(
+    guarded: MeshCluster, kind: str, opening: Json, legitimate: Json
+) -> None:
+    api, where = guarded.api, guarded.enrol("enforce", mesh="istio")
+    with pytest.raises(Refused, match=rf"{kind} {where}/x would weaken [^\n]*\n *client-plaintext"):
+        api.create(networking(kind, where, "x", opening))
+    api.create(networking(kind, where, "x", legitimate))
+    assert api.warnings == []
+
+
+def test_an_envoy_filter_is_denied_where_settings_say_so(guarded: MeshCluster) -> None:
+    api, where = guarded.api, guarded.enrol("enforce", mesh="ambient")
+    patch = {"applyTo": "CLUSTER", "patch": {"operation": "REMOVE"}}
+    with pytest.raises(Refused, match="envoy-filter"):
+        api.create(networking("EnvoyFilter", where, "x", {"configPatches": [patch]}))
+
+
+def test_ztunnel_reads_no_sidecar_and_other_labels(guarded: MeshCluster) -> None:
+    api, where = guarded.api, guarded.enrol("enforce", mesh="ambient")
+    api.create(networking("Sidecar", where, "x", {"egress": [{"hosts": ["istio-system/*"]}]}))
+    with pytest.raises(Refused, match=r"networking\.istio\.io/tunnel"):
+        api.create(networking("WorkloadEntry", where, "x", OPENING[2][2]))
+
+
+def test_what_was_open_before_can_be_changed_otherwise(guarded: MeshCluster) -> None:
+    api, where = guarded.api, guarded.plane.new_namespace("late")
+    _, opening, _ = OPENING[1]
+    api.create(networking("ServiceEntry", where, "x", opening))
+    api.patch("Namespace", where, None, {"metadata": {"labels": {MESH_LABEL: "istio"}}})
+
+    def denied() -> bool:
+        try:
+            api.create(networking("ServiceEntry", where, "y", opening), dry_run=True)
+        except Refused:
+            return True
+        return False
+
+    wait_for(denied, why="the namespace to be enforced")
+    api.patch("ServiceEntry", "x", where, {"metadata": {"annotations": {"owner": "team"}}})
+    more = {"spec": {"endpoints": [*opening["endpoints"], {"address": "10.244.7.8"}]}}
+    with pytest.raises(Refused, match=r"spec\.endpoints"):
+        api.patch("ServiceEntry", "x", where, more)
 
 
 def test_in_warn_it_is_let_in_with_a_warning(guarded: MeshCluster) -> None:
@@ -197,6 +292,19 @@ def test_linkerd_s_policies_and_annotation_are_guarded(guarded: MeshCluster) -> 
     granted = {"server": {"name": "http"}, "client": {"unauthenticated": True}}
     with pytest.raises(Refused, match="without mutual TLS in"):
         api.create(linkerd_policy.policy("ServerAuthorization", where, "all", **granted))
+    reference, by_network = (
+        {"kind": kind, "name": "all"} for kind in ("Server", "NetworkAuthentication")
+    )
+    anyone = {"networks": [{"cidr": "0.0.0.0/0"}]}
+    with pytest.raises(Refused, match="is met by every client"):
+        api.create(linkerd_policy.policy("NetworkAuthentication", where, "all", **anyone))
+    wanted = {"targetRef": reference, "requiredAuthenticationRefs": [by_network]}
+    with pytest.raises(Refused, match="NetworkAuthentication"):
+        api.create(linkerd_policy.policy("AuthorizationPolicy", where, "all", **wanted))
+    egress = {"networks": [{"cidr": "10.0.0.0/8"}], "trafficPolicy": "Allow"}
+    with pytest.raises(Refused, match="client-plaintext"):
+        api.create(linkerd_policy.policy("EgressNetwork", where, "all", **egress))
+    api.create(linkerd_policy.policy("EgressNetwork", where, "all", trafficPolicy="Allow"))
     api.patch("Namespace", where, None, annotated("all-authenticated"))
     with pytest.raises(Refused, match="no longer keeps plaintext out"):
         api.patch("Namespace", where, None, annotated(None))

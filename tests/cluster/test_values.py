@@ -16,7 +16,7 @@ from tests.cluster.workloads import (
     sidecar_of,
     workload,
 )
-from tests.fixtures.changes import BROUGHT
+from tests.fixtures.changes import RECORD
 from tests.standins import mendix_manifests as manifests
 
 INBOUND_POLICY = "config.linkerd.io/default-inbound-policy"
@@ -189,7 +189,7 @@ def test_a_restored_pod_is_let_in_by_an_exemption_and_stays_so(configured: Confi
     labels = {**stored["metadata"]["labels"], RESTORED: "monday"}
     restored = configured.create(copy_of(stored, "restored", labels=labels))
     assert is_meshed(restored)
-    assert annotations_of(restored)[BROUGHT] == "linkerd-init,linkerd-proxy"
+    assert annotations_of(restored)[RECORD] == "linkerd-init,linkerd-proxy"
     recorded = configured.recorded(where, "restored")
     assert recorded["verdict"] == "exempt"
     assert recorded["exemptions"] == "proxy-brought: restored as it ran"

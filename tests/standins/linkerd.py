@@ -2,19 +2,23 @@
 
 Linkerd publishes no Go module that could be built here, so the tests of the whole use this. It
 follows linkerd2 at edge-26.8.3: pkg/inject/report.go for the decision, charts/patch for the order
-of the operations, charts/linkerd-control-plane for the webhook configuration. It is pure: reviews
-over HTTPS are served by tests.standins.linkerd_server.
+of the operations, charts/linkerd-control-plane for the webhook configuration. Like Linkerd, it
+renders a text template (tests.standins.linkerd_template), so an annotation can break the patch or
+write more than its own field. It is pure: tests.standins.linkerd_server serves reviews over HTTPS.
 """
 
+import contextlib
 import copy
 import hashlib
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import jsonpatch
+import jsonpointer
 
-from tests.standins import linkerd_containers as shapes
 from tests.standins.linkerd_config import (
     CONFIG,
     INHERITED,
@@ -24,6 +28,7 @@ from tests.standins.linkerd_config import (
     merged_env,
     overridden,
 )
+from tests.standins.linkerd_template import render
 
 __all__ = [
     "Injection",
@@ -50,6 +55,7 @@ INVALID_AT_WORKLOAD = "invalid_inject_annotation_at_workload"
 INVALID_AT_NAMESPACE = "invalid_inject_annotation_at_ns"
 AUTOMOUNT_DISABLED = "disabled_automount_service_account_token_account"
 
+_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 _OPT_IN = ("enabled", "ingress")
 _VALID = ("", *_OPT_IN, "disabled")
 
@@ -68,33 +74,53 @@ _LABELLED_OWNERS = {
 class Injection:
     """What the injector made of an object.
 
-    `pod` is the object after `patch`; `skipped` holds the reasons, in the injector's order, and is
-    empty if and only if the proxy was injected. A skipped object may still have got the annotation
-    of its opaque ports.
+    `text` is the patch as the injector sends it, empty if there is none. `skipped` holds the
+    reasons, in the injector's order, and is empty if and only if the injector sent a proxy. A
+    skipped object may still get the annotation of its opaque ports.
     """
 
-    pod: Json
-    patch: Patch
+    original: Json
+    text: str
     skipped: tuple[str, ...]
+
+    @cached_property
+    def patch(self) -> Patch:
+        """The operations; none if the text is not JSON, which an annotation can cause."""
+        with contextlib.suppress(ValueError):
+            patch: Patch = json.loads(self.text)
+            return patch
+        return []
+
+    @cached_property
+    def pod(self) -> Json:
+        """The object after the patch, under failure policy Ignore.
+
+        A patch that is not JSON leaves the object as it was. Raise InjectionError if an operation
+        does not apply: the API server then denies the object.
+        """
+        try:
+            patched: Json = jsonpatch.apply_patch(self.original, copy.deepcopy(self.patch))
+        except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException) as error:
+            raise InjectionError(str(error)) from error
+        return patched
 
 
 def inject(
     pod: Json, namespace: Json | None, config: InjectorConfig, *, owner: Json | None = None
 ) -> Injection:
-    """Do to a pod (or Service) what the injector does at its creation; the input stays as it is.
+    """Return what the injector does to a pod or Service on CREATE; the input stays as it is.
 
     `namespace` is the Namespace object, None one without annotations. `owner` is the controlling
     object as {"kind", "name"} after look-ups (a Deployment for a pod of its ReplicaSet); without
-    it, the pod's only owner reference stands as it is. Raises InjectionError where the injector
+    it, the pod's only owner reference stands as it is. Raise InjectionError where the injector
     fails and so denies the pod.
     """
     skipped = skip_reasons(pod, namespace, config)
     if skipped:
-        patch = list(_opaque_ports_operations(pod, namespace, config))
+        text = _opaque_ports_patch(pod, namespace, config)
     else:
-        patch = list(_injection_operations(pod, namespace, config, owner))
-    patched: Json = jsonpatch.apply_patch(pod, copy.deepcopy(patch))
-    return Injection(patched, patch, skipped)
+        text = _injection_patch(pod, namespace, config, owner)
+    return Injection(pod, text, skipped)
 
 
 def skip_reasons(pod: Json, namespace: Json | None, config: InjectorConfig) -> tuple[str, ...]:
@@ -199,13 +225,18 @@ def _has_sidecar(spec: Json) -> bool:
 
 def _has_token(spec: Json) -> bool:
     automount = spec.get("automountServiceAccountToken", True)
-    return bool(automount and shapes.account_mounts(_first_container(spec)))
+    return bool(automount and _account_mounts(_first_container(spec)))
 
 
-def _injection_operations(
+def _account_mounts(app: Json) -> list[Json]:
+    """Return the container's mount of its ServiceAccount token, which the proxy shares."""
+    mounts = app.get("volumeMounts") or ()
+    return [mount for mount in mounts if mount["mountPath"] == _ACCOUNT][:1]
+
+
+def _injection_patch(
     pod: Json, namespace: Json | None, config: InjectorConfig, owner: Json | None
-) -> Iterator[Json]:
-    """Yield the operations in the order of Linkerd's patch template."""
+) -> str:
     spec, own = pod["spec"], _annotations(pod)
     added = {
         "linkerd.io/created-by": f"linkerd/proxy-injector {config.version}",
@@ -219,52 +250,48 @@ def _injection_operations(
         overridden(config, {**own, **added}, named),
         additional_env=merged_env(config, _annotations(namespace), own),
     )
-    added["linkerd.io/proxy-version"] = effective.proxy_version
+    _refuse(effective)
     anchors = config.trust_anchors.encode()
+    added["linkerd.io/proxy-version"] = effective.proxy_version
     added["linkerd.io/trust-root-sha256"] = hashlib.sha256(anchors).hexdigest()
-
-    if not pod.get("metadata"):
-        yield _add("/metadata", {})
-    yield from _add_to_map("/metadata/annotations", own, added)
-    yield from _add_to_map("/metadata/labels", _labels(pod), _added_labels(pod, config, owner))
-    yield from _add_containers(spec, effective)
-
-
-def _add_containers(spec: Json, config: InjectorConfig) -> Iterator[Json]:
-    """Yield the part of the patch that concerns spec; `config` is this pod's."""
     app = _first_container(spec)
-    for field in ("volumes", "initContainers"):
-        if not spec.get(field):
-            yield _add(f"/spec/{field}", [])
-    if config.cni:
-        first = shapes.network_validator(config)
-    else:
-        first = shapes.proxy_init(config, app)
-        yield _add("/spec/volumes/-", shapes.volume(shapes.XTABLES_LOCK))
-    # A native proxy starts before the pod's own init containers, a classic one after them all.
-    yield _add(f"/spec/initContainers/{0 if config.native else '-'}", first)
-    if config.debug:
-        yield _add("/spec/containers/-", shapes.debug(config))
-    yield _add("/spec/volumes/-", shapes.volume(shapes.END_ENTITY))
-    if config.token_projection:
-        yield _add("/spec/volumes/-", shapes.volume(shapes.TOKEN))
-    if config.native:
-        place = "initContainers/1"
-    else:
-        place = "containers/0" if config.await_proxy else "containers/-"
-    yield _add(f"/spec/{place}", shapes.proxy(config, app, _inbound_ports(spec)))
+    return _patch(
+        pod,
+        annotations=added,
+        labels=_added_labels(pod, config, owner),
+        c=effective,
+        spec=spec,
+        capabilities=(app.get("securityContext") or {}).get("capabilities"),
+        mounts=_account_mounts(app),
+        inbound_ports=_inbound_ports(spec),
+    )
 
 
-def _opaque_ports_operations(
-    obj: Json, namespace: Json | None, config: InjectorConfig
-) -> Iterator[Json]:
-    """Yield the one change that an object which is not injected may get."""
-    name, own = CONFIG + "opaque-ports", _annotations(obj)
-    if name in own:
-        return
+def _patch(obj: Json, **values: Any) -> str:
+    """Return the patch as text, empty if it has no operation; see linkerd_patch.json.j2."""
+    values = {"annotations": {}, "labels": {}, "c": None, **values}
+    metadata = obj.get("metadata") or {}
+    text = render("linkerd_patch.json.j2", metadata=metadata, **values).strip()
+    return f"[{text.removesuffix(',')}]" if text else ""
+
+
+def _refuse(config: InjectorConfig) -> None:
+    """Raise InjectionError for the values on which Linkerd's template fails."""
+    if config.log_http_headers not in ("", "off", "insecure"):
+        message = f"HTTP headers are logged 'insecure' or 'off', not {config.log_http_headers!r}"
+        raise InjectionError(message)
+    if config.close_wait and not config.init_as_root and not config.cni:
+        message = "a close-wait timeout needs an init container that runs as root"
+        raise InjectionError(message)
+
+
+def _opaque_ports_patch(obj: Json, namespace: Json | None, config: InjectorConfig) -> str:
+    """Return the one change that an object which is not injected may get."""
+    name = CONFIG + "opaque-ports"
     value = _annotations(namespace).get(name, _opaque_ports_of(obj, config) or None)
-    if value is not None:
-        yield from _add_to_map("/metadata/annotations", own, {name: value})
+    if name in _annotations(obj) or value is None:
+        return ""
+    return _patch(obj, annotations={name: value})
 
 
 def _opaque_ports_of(obj: Json, config: InjectorConfig) -> str:
@@ -334,17 +361,6 @@ def _annotations(obj: Json | None) -> dict[str, str]:
 
 def _labels(obj: Json | None) -> dict[str, str]:
     return ((obj or {}).get("metadata") or {}).get("labels") or {}
-
-
-def _add(path: str, value: Any) -> Json:
-    return {"op": "add", "path": path, "value": value}
-
-
-def _add_to_map(path: str, present: Mapping[str, str], added: Mapping[str, str]) -> Iterator[Json]:
-    if not present:
-        yield _add(path, {})
-    for key in sorted(added):
-        yield _add(f"{path}/{key.replace('~', '~0').replace('/', '~1')}", added[key])
 
 
 def _expression(key: str, operator: str, *values: str) -> Json:

@@ -20,6 +20,7 @@ INJECT = "linkerd.io/inject"
 CONFIG = "config.linkerd.io/"
 ALPHA = "config.alpha.linkerd.io/"
 BETA = "config.beta.linkerd.io/"
+TRACE = "resource.opentelemetry.io/"
 
 INBOUND_POLICIES = (
     "all-unauthenticated",
@@ -98,11 +99,10 @@ class InjectorConfig:
     storage_request: str = ""
     storage_limit: str = ""
     additional_env: tuple[Json, ...] = ()
-
-    @property
-    def proxy_version(self) -> str:
-        """The tag of the proxy's image; without one, the control plane's version."""
-        return _split(self.image)[1] or self.version
+    tracing: bool = False
+    trace_attributes: tuple[tuple[str, str], ...] = ()
+    proxy_version: str = ""
+    """The tag of the proxy's image: `overridden` finds it."""
 
 
 def overridden(
@@ -127,6 +127,13 @@ def overridden(
         name = annotations.get(CONFIG + short, name)
         tag = annotations.get(CONFIG + _TAGS[short], tag) or config.version
         changes[field] = f"{name}:{tag}"
+        if field == "image":
+            changes["proxy_version"] = tag
+    changes["trace_attributes"] = sorted(
+        (name.removeprefix(TRACE), value)
+        for name, value in annotations.items()
+        if name.startswith(TRACE)
+    )
     if (opaque := annotations.get(CONFIG + "opaque-ports")) is not None:
         changes["opaque_ports"] = ",".join(_ports(opaque, named_ports))
     if "cpu_request" in changes:

@@ -15,6 +15,7 @@ KINDS = {
     "AuthorizationPolicy": ("authorizationpolicies", "v1alpha1"),
     "MeshTLSAuthentication": ("meshtlsauthentications", "v1alpha1"),
     "NetworkAuthentication": ("networkauthentications", "v1alpha1"),
+    "EgressNetwork": ("egressnetworks", "v1alpha1"),
 }
 
 

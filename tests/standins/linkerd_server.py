@@ -146,8 +146,8 @@ class LinkerdInjector(Part):
             return {"uid": request["uid"], "allowed": False, "status": {"message": str(error)}}
         self.answered.append(Answered(kind, where, name, skipped=injection.skipped))
         response: Json = {"uid": request["uid"], "allowed": True}
-        if injection.patch:
-            patch = base64.b64encode(json.dumps(injection.patch).encode()).decode()
+        if injection.text:  # whether it is JSON or not: Linkerd does not look
+            patch = base64.b64encode(injection.text.encode()).decode()
             response |= {"patchType": "JSONPatch", "patch": patch}
         return response
 

@@ -67,18 +67,24 @@ def _names(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -
     return tuple(dict.fromkeys(namespace_name(ctx, param, name) for name in given))
 
 
-def cluster_settings(cluster: Cluster, namespace: str, given: Path | None = None) -> Settings:
+def cluster_settings(
+    cluster: Cluster,
+    namespace: str,
+    given: Path | None = None,
+    *,
+    options: str = "--settings, or --release-namespace",
+) -> Settings:
     """The settings in a given file, else of the release in a namespace, else the defaults.
 
-    Warns of the defaults, and of exemptions that ran out. Raises `ClusterError`; what can't be used
-    ends the command with exit code 2.
+    Warns of the defaults, with the options that the command has against it, and of exemptions that
+    ran out. Raises `ClusterError`; what can't be used ends the command with exit code 2.
     """
-    found = read_settings(given) if given else _of_release(cluster, namespace)
+    found = read_settings(given) if given else _of_release(cluster, namespace, options)
     warn(*found.lapsed(datetime.date.today()))
     return found
 
 
-def _of_release(cluster: Cluster, namespace: str) -> Settings:
+def _of_release(cluster: Cluster, namespace: str, options: str) -> Settings:
     why = "there is none"
     try:
         found = cluster.find(path("v1", "configmaps", namespace, _CONFIG_MAP))
@@ -90,7 +96,7 @@ def _of_release(cluster: Cluster, namespace: str) -> Settings:
     if text is None:
         warn(
             f"default settings are gone by, not those of ConfigMap {namespace}/{_CONFIG_MAP}: "
-            f"{why}; give --settings, or --release-namespace"
+            f"{why}; give {options}"
         )
         return Settings()
     return parse_settings(f"ConfigMap {namespace}/{_CONFIG_MAP}", str(text).encode())

@@ -16,11 +16,17 @@ def read_settings(path: Path | None) -> Settings:
 
 
 def parse_settings(name: str, data: bytes) -> Settings:
-    """The settings in a YAML text of that name; what can't be used ends the command."""
+    """Return the settings in a YAML text of that name; what can't be used ends the command.
+
+    Values for the chart that have nothing but `settings:` are read as well.
+    """
     documents = [content for _, content in _manifests.parse(name, data)]
     if len(documents) > 1:
         raise BadInputError(f"{name}: settings are one YAML document, not {len(documents)}")
+    document = documents[0] if documents else None
+    if isinstance(document, dict) and document.keys() == {"settings"}:
+        document = document["settings"]
     try:
-        return parse(documents[0] if documents else None, checks=checks.ids() | strictness.ids())
+        return parse(document, checks=checks.ids() | strictness.ids())
     except SettingsError as error:
         raise BadInputError(f"{name}: {error}") from None

@@ -1,6 +1,6 @@
-"""`mendix-mesh discover`: which namespaces are Mendix's, and what keeps them out of the mesh."""
+"""`mendix-mesh discover`: Mendix's namespaces, enrolling them, and settings of installed meshes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import click
 
@@ -14,7 +14,7 @@ from webhook.cli._cluster import (
 )
 from webhook.cli._errors import BadInputError, warn
 from webhook.cli._output import FORMATS, Printer, Styled
-from webhook.cluster import discover
+from webhook.cluster import discover, mesh_reading, mesh_settings
 from webhook.cluster import strict as strict_
 from webhook.cluster.connection import Cluster
 from webhook.cluster.discover import Change, Discovery, Found
@@ -23,6 +23,7 @@ from webhook.cluster.judge import Judge
 from webhook.cluster.policies import Policies
 from webhook.cluster.strict import Step
 from webhook.policy.labels import MESH_LABEL, MESHES, MODE_LABEL
+from webhook.policy.settings import Settings
 from webhook.policy.validate import MODES
 from webhook.policy.words import counted
 
@@ -37,10 +38,18 @@ from webhook.policy.words import counted
 
     mendix-mesh discover --enrol --strict -n mendix-apps
 
+    mendix-mesh discover --settings > mesh-settings.yaml
+
     Exit codes: 0 done; 1 with --strict: somebody would be cut off, or a namespace can't be made
-    strict; 2 no connection, a right is missing, or -n names none of Mendix's with --enrol.""",
+    strict; with --settings: a part of the mesh's configuration could not be read; 2 no connection,
+    a right is missing, no mesh is found with --settings, or -n names none of Mendix's with
+    --enrol.""",
 )
 @namespaces_option
+@click.option(
+    "--settings", "settings_only", is_flag=True,
+    help="Print the settings that match the installed mesh, as values for the chart.",
+)  # fmt: skip
 @click.option("--enrol", is_flag=True, help="Label the namespaces, so that their pods join.")
 @click.option(
     "--mesh", type=click.Choice(MESHES),
@@ -62,12 +71,13 @@ from webhook.policy.words import counted
 @click.option("-y", "--yes", is_flag=True, help="With --enrol: do not ask.")
 @click.option(
     "--release-namespace", default="mendix-mesh", show_default=True, metavar="NAME",
-    help="With --strict: where mendix-mesh is installed, for its settings.",
+    help="With --enrol: where mendix-mesh is installed, for its settings.",
 )  # fmt: skip
 @cluster_options
 @click.option("-o", "--output", type=click.Choice(FORMATS), default="table", show_default=True)
 def COMMAND(  # noqa: N802 - the name by which commands are found
     namespaces: tuple[str, ...],
+    settings_only: bool,
     enrol: bool,
     mesh: str | None,
     mode: str | None,
@@ -84,12 +94,22 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
 
     With -n only those namespaces are looked at. With --enrol those that lack it are labelled; with
     --strict they refuse plaintext as well, after a look for callers that would be cut off.
+
+    With --settings, print what the chart's `settings:` must say about the mesh that is installed,
+    read from the mesh's own configuration. Settings for which the defaults fit are left out.
     """
+    if settings_only and (enrol or namespaces):
+        raise click.UsageError(
+            "--settings is about the whole cluster: it goes with neither --enrol nor -n"
+        )
     if not enrol and (mesh or mode or strict or dry_run or yes):
         raise click.UsageError("--mesh, --mode, --strict, --dry-run and --yes belong to --enrol")
     if cut_off_anyway and not strict:
         raise click.UsageError("--cut-off-anyway belongs to --strict")
     cluster = connect(kubeconfig, context)
+    if settings_only:
+        _print_settings(cluster, output)
+        return
     with told_in_one_line():
         found = discover.discover(cluster, namespaces)
         warn(*found.notes)
@@ -103,7 +123,10 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
         changes, unclear = discover.plan(cluster, found.namespaces, mesh, mode)
         if unclear:
             raise BadInputError("; ".join(unclear))
-        steps = _steps(cluster, release_namespace, found.namespaces, changes) if strict else []
+        settings = cluster_settings(cluster, release_namespace, options="--release-namespace")
+        meshes = _meshes(found.namespaces, changes)
+        warn(*_compared(cluster, settings, set(meshes.values())))
+        steps = _steps(cluster, settings, meshes) if strict else []
         _announce(changes, steps)
         if not cut_off_anyway and not all(step.is_safe for step in steps):
             click.echo(
@@ -157,13 +180,59 @@ def _rows(found: Found) -> list[Sequence[str | Styled]]:
     ]  # fmt: skip
 
 
-def _steps(
-    cluster: Cluster, release: str, found: Sequence[Found], changes: Sequence[Change]
-) -> list[Step]:
-    """What makes the namespaces strict, in the mesh that each has or is about to get."""
-    settings = cluster_settings(cluster, release)
+def _print_settings(cluster: Cluster, output: str) -> None:
+    """Print what settings must say of the installed meshes, and on stderr what is not known."""
+    with told_in_one_line():
+        readings = mesh_reading.everything(cluster, Settings(), ("linkerd", "istio"))
+    unread = [one for reading in readings for one in reading.unread]
+    installed = [reading.installed for reading in readings if reading.installed]
+    found, disagreements = mesh_settings.beside_defaults(installed)
+    warn(*map(str, unread))
+    if not installed:
+        raise BadInputError("no configuration of Linkerd or Istio is found in this cluster")
+    warn(*(note for one in installed for note in one.notes), *disagreements)
+    if output == "json":
+        sources = {one.setting: one.source for one in found}
+        meshes = [{"name": one.mesh, "version": one.version, "read": one.read} for one in installed]
+        document = mesh_settings.document(found)
+        Printer(output).data({"settings": document, "sources": sources, "meshes": meshes,
+                              "unread": [str(one) for one in unread]})  # fmt: skip
+    else:
+        click.echo(mesh_settings.yaml_text(installed).encode(), nl=False)
+    if unread:
+        raise click.exceptions.Exit(1)
+
+
+def _compared(cluster: Cluster, settings: Settings, meshes: set[str]) -> Iterator[str]:
+    """Yield a line for each mesh that is not as the settings say, or that could not be compared."""
+    known = sorted(meshes & mesh_reading.CONFIGURED_BY.keys())
+    readings = mesh_reading.everything(
+        cluster, settings, {mesh_reading.CONFIGURED_BY[mesh] for mesh in known}
+    )
+    by_mesh = {one.installed.mesh: one for one in readings if one.installed}
+    for mesh in known:
+        reading = by_mesh.get(mesh_reading.CONFIGURED_BY[mesh])
+        found = mesh_reading.differing(reading, mesh, settings) if reading else ()
+        if names := [one.text for one in found if one.severity == "error"]:
+            yield (
+                f"pods of {mesh} may be denied, because the settings do not describe the mesh: "
+                f"{'; '.join(names)}. To see what to set: mendix-mesh discover --settings"
+            )
+    refused = [str(one) for reading in readings for one in reading.unread if one.refused]
+    if refused:
+        yield f"the settings are not compared with the whole mesh: {'; '.join(refused)}"
+
+
+def _meshes(found: Sequence[Found], changes: Sequence[Change]) -> dict[str, str]:
+    """Return the mesh that each namespace has or is about to get."""
     meshes = {one.name: one.mesh for one in found}
-    meshes |= {one.name: one.labels[MESH_LABEL] for one in changes if MESH_LABEL in one.labels}
+    return meshes | {
+        one.name: one.labels[MESH_LABEL] for one in changes if MESH_LABEL in one.labels
+    }
+
+
+def _steps(cluster: Cluster, settings: Settings, meshes: dict[str, str]) -> list[Step]:
+    """What makes the namespaces strict, each in its mesh."""
     return strict_.plan(cluster, Judge(settings), Policies(cluster, settings), list(meshes.items()))
 
 

@@ -8,13 +8,15 @@ from typing import Any, NamedTuple, TypeVar, cast
 import msgspec
 from cryptography import x509
 
-from webhook.cluster import certificates, probe, webhooks
+from webhook.cluster import certificates, mesh_reading, probe, webhooks
 from webhook.cluster.connection import Cluster, Json, path
 from webhook.cluster.currency import Proxy, proxy_of
 from webhook.cluster.enrolment import Enrolled, Enrolment
 from webhook.cluster.errors import RefusedError
 from webhook.cluster.inventory import Inventory, LivePod, Namespace
 from webhook.cluster.judge import Judge, is_outside
+from webhook.cluster.mesh_reading import Mesh as Configured
+from webhook.cluster.mesh_reading import Reading
 from webhook.cluster.policies import Policies
 from webhook.cluster.probe import Probe
 from webhook.cluster.scope import ScopeError, existing
@@ -30,8 +32,6 @@ _ADMISSION = "admissionregistration.k8s.io/v1"
 #: Where Linkerd's chart puts the injector's certificate, and istiod its authority's.
 _LINKERD_SECRET = "linkerd-proxy-injector-k8s-tls"  # noqa: S105 - the name of a Secret
 _ISTIO_ROOTS, _ISTIO_KEY = "istio-ca-root-cert", "root-cert.pem"
-#: What istioctl makes of a configuration that a tag has taken over from (istioctl/pkg/tag).
-_DEACTIVATED = "istio.io/deactivated"
 
 T = TypeVar("T")
 
@@ -142,11 +142,15 @@ class Look:
 
     def revisions(self) -> Collection[str]:
         """The revisions and tags of Istio that are installed; the unnamed one is `default`."""
-        return {
-            entry.labels.get("istio.io/tag") or entry.labels.get("istio.io/rev") or "default"
-            for entry in self.injectors("istio")
-            if _DEACTIVATED not in entry.webhook.namespace_selector.match_labels
-        }
+        return mesh_reading.revisions(self.mutating()).keys()
+
+    def installed(self, mesh: Configured) -> Reading:
+        """Return what a mesh's own configuration says."""
+
+        def read() -> Reading:
+            return mesh_reading.read(mesh, self.get, self.mutating(), self.settings)
+
+        return self._once(("installed", mesh), read)
 
     def served(self, place: Place, entry: Entry) -> Served | None:
         """The certificate of a webhook's server; None where it is not stored where it should be."""

@@ -100,6 +100,8 @@ class Policies:
             for rule in self._of_kind(objects.DESTINATION_RULE, namespace)
             if istio.concerns(rule, namespace, domain)
             for spot in istio.downgrades(rule, domain)
+            # TLS of one's own to a host that may be outside is no plaintext.
+            if spot.level != "advise"
         ]
 
     def _of_kind(self, kind: Kind, *namespaces: str) -> list[Any]:

@@ -1,14 +1,12 @@
-"""What a container runs: its variables, flags, hooks, and volumes over its programs."""
+"""What a container runs: its flags, capabilities, references to variables, and mounts."""
 
 import posixpath
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from webhook.policy.memo import remembered
-from webhook.policy.objects import Container, Lifecycle
 
-#: A volume here could replace a program, or be loaded into it.
-_PROGRAM_PATHS = ("/bin", "/etc/ld.so", "/lib", "/sbin", "/usr")
 #: Variables that make a container run, or load, another program than its image's; the last three
 #: are those of iptables, which loads its extensions.
 LOADER_ENV = ("LD_", "PATH", "XTABLES_LIBDIR", "IPTABLES_LIB_DIR", "IP6TABLES_LIB_DIR")
@@ -70,20 +68,6 @@ def capability_names(capabilities: Collection[str] | None) -> set[str]:
     return {name.upper().removeprefix("CAP_") for name in capabilities or ()}
 
 
-def hooks(container: Container) -> Iterator[tuple[str, list[str]]]:
-    """The commands that are run in a container beside its own, with their fields."""
-    lifecycle = container.lifecycle or Lifecycle()
-    for field, handler in (
-        ("lifecycle.postStart", lifecycle.post_start),
-        ("lifecycle.preStop", lifecycle.pre_stop),
-        ("livenessProbe", container.liveness_probe),
-        ("readinessProbe", container.readiness_probe),
-        ("startupProbe", container.startup_probe),
-    ):
-        if handler and handler.exec:
-            yield f"{field}.exec", handler.exec.command or []
-
-
 @remembered
 def mount_path(written: str) -> str:
     """Where a volume is mounted, in one spelling: paths may be relative, /var/run may be a link."""
@@ -91,8 +75,28 @@ def mount_path(written: str) -> str:
     return f"/var{path}" if path == "/run" or path.startswith("/run/") else path
 
 
-@remembered
-def covers_programs(written: str) -> bool:
-    """Whether a volume that is mounted there hides programs or libraries of the image."""
+def covers(written: str, guarded: Iterable[str]) -> bool:
+    """Whether a volume that is mounted there is at, above or below one of the folders."""
     path = mount_path(written)
-    return path in ("/", "/etc") or path.startswith(_PROGRAM_PATHS)
+    return path == "/" or any(
+        path == folder or path.startswith(folder + "/") or folder.startswith(path + "/")
+        for folder in guarded
+    )
+
+
+#: A reference to another variable, which the kubelet expands; `$$(X)` is none, but may be one more.
+_REFERENCE = re.compile(r"\$\(([^)]*)\)?")
+
+
+def strange_references(texts: Iterable[str], known: Collection[str]) -> set[str]:
+    """Return the variables, other than known ones, that values or arguments refer to.
+
+    The kubelet expands `$(NAME)` after every webhook, so what the text becomes is not judged.
+    """
+    return {
+        name
+        for text in texts
+        if "$(" in text
+        for name in _REFERENCE.findall(text)
+        if name not in known
+    }

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from webhook.policy import ingress, mendix
-from webhook.policy.meshes import BROUGHT, Mesh, Want
+from webhook.policy.meshes import RECORD, Mesh, Want
 from webhook.policy.objects import Meta
 from webhook.policy.request import Request
 from webhook.policy.settings import Settings
@@ -28,25 +28,23 @@ class Operation(msgspec.Struct, frozen=True):
 def mutate(request: Request, mesh: Mesh, settings: Settings) -> list[Operation]:
     """The patch that makes the reviewed object join the mesh; empty where nothing is missing.
 
-    Pods get it as they are born. Controllers' templates get it on CREATE, and on an update that
-    changes the template anyway; never where something owns the object, which would roll it back or,
-    as a Deployment does with its ReplicaSets, make another one. A pod that brings a proxy is
-    marked: the injectors have not seen it yet.
+    Pods get it when they are created. Controllers' templates get it on CREATE, and on an update that
+    changes the template anyway; never if something owns the object, which would roll it back or,
+    as a Deployment does with its ReplicaSets, create another one. What the author of a pod may not
+    set is recorded in it: the injectors have not seen it yet.
     """
     obj = request.object
     if obj is None or request.subresource or request.operation not in ("CREATE", "UPDATE"):
         return []
     if obj.kind == "Ingress":
-        return patch(
-            "", obj.metadata, ingress.wants(obj, settings, mesh.name, request.namespace)
-        )
+        return patch("", obj.metadata, ingress.wants(obj, settings, mesh.name, request.namespace))
     pod = pod_of(obj, mesh, request)
     if pod is None:
         return []
     if not pod.template:
         if request.operation != "CREATE":
             return []
-        wants = (*mesh.opt_in(pod, task=mendix.is_task(pod)), *_mark(pod, mesh))
+        wants = (*mesh.opt_in(pod, task=mendix.is_task(pod)), *_record(pod, mesh))
         return patch("", obj.metadata, wants)
     if is_owned(obj) or mendix.is_operator_owned(obj) or not request.template_changed:
         return []
@@ -57,12 +55,11 @@ def mutate(request: Request, mesh: Mesh, settings: Settings) -> list[Operation]:
     return patch(pointer, meta, mesh.opt_in(pod, task=mendix.is_task(pod)))
 
 
-def _mark(pod: Pod, mesh: Mesh) -> Iterable[Want]:
-    """The mark of a pod that brings its proxy: nobody can tell it from the injector's later."""
-    if brought := mesh.brought(pod):
-        names = ",".join(sorted({placed.name for placed in brought}))
-        if pod.annotations.get(BROUGHT) != names:
-            yield Want("annotations", BROUGHT, names)
+def _record(pod: Pod, mesh: Mesh) -> Iterable[Want]:
+    """Yield the record of what the author set: nobody can tell it from the injector's later."""
+    record = mesh.record(pod)
+    if record is not None and pod.annotations.get(RECORD) != record:
+        yield Want("annotations", RECORD, record)
 
 
 def patch(pointer: str, meta: Meta | None, wants: Iterable[Want]) -> list[Operation]:

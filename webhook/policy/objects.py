@@ -82,25 +82,6 @@ class VolumeMount(_Fields, frozen=True, gc=False, rename="camel"):
     mount_path: str = ""
 
 
-class Exec(_Fields, frozen=True, gc=False, rename="camel"):
-    """A command that is run in a container."""
-
-    command: list[str] | None = None
-
-
-class Handler(_Fields, frozen=True, gc=False, rename="camel"):
-    """A probe or a lifecycle hook; of what it does only a command is read."""
-
-    exec: Exec | None = None
-
-
-class Lifecycle(_Fields, frozen=True, gc=False, rename="camel"):
-    """What is done after a container's start and before its end."""
-
-    post_start: Handler | None = None
-    pre_stop: Handler | None = None
-
-
 class ContainerPort(_Fields, frozen=True, gc=False, rename="camel"):
     """A port that a container declares; protocol defaults to TCP."""
 
@@ -125,40 +106,44 @@ class Container(_Fields, frozen=True, gc=False, rename="camel"):
     security_context: SecurityContext | None = None
     restart_policy: str | None = None
     volume_mounts: list[VolumeMount] | None = None
-    lifecycle: Lifecycle | None = None
-    liveness_probe: Handler | None = None
-    readiness_probe: Handler | None = None
-    startup_probe: Handler | None = None
+    #: Of an ephemeral container: whose processes it shares.
+    target_container_name: str | None = None
+    #: Hooks by their names; what they do is not read.
+    lifecycle: dict[str, msgspec.Raw] | None = None
 
 
 #: No pod has so many, and a hostile one must not keep the server busy for minutes.
 Containers = Annotated[list[Container], msgspec.Meta(max_length=500)]
 
 
-class EmptyDir(_Fields, frozen=True, gc=False, rename="camel"):
-    """An emptyDir volume."""
-
-    medium: str | None = None
+#: A volume's name and its one source, each by its field and left as text: few are looked at.
+Volume = dict[str, msgspec.Raw]
 
 
-class Csi(_Fields, frozen=True, gc=False, rename="camel"):
-    """A volume that a CSI driver makes for the pod."""
+class HostAlias(_Fields, frozen=True, gc=False, rename="camel"):
+    """Names that a pod finds in its own hosts file."""
 
-    driver: str = ""
+    hostnames: list[str] | None = None
 
 
-class Volume(_Fields, frozen=True, gc=False, rename="camel"):
-    """A volume; of its sources only these are read."""
+class OS(_Fields, frozen=True, gc=False, rename="camel"):
+    """The operating system that a pod is for."""
 
     name: str = ""
-    empty_dir: EmptyDir | None = None
-    csi: Csi | None = None
 
 
 class PodSpec(_Fields, frozen=True, gc=False, rename="camel"):
     """spec of a pod or of a pod template."""
 
     host_network: bool | None = None
+    host_pid: bool | None = msgspec.field(name="hostPID", default=None)
+    share_process_namespace: bool | None = None
+    runtime_class_name: str | None = None
+    os: OS | None = None
+    dns_policy: str | None = None
+    #: Only whether there is one is read.
+    dns_config: msgspec.Raw = NULL
+    host_aliases: list[HostAlias] | None = None
     restart_policy: str | None = None
     service_account_name: str | None = None
     security_context: SecurityContext | None = None

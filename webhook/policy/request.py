@@ -23,6 +23,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     stored: bool = False
     #: The review is of an ingress controller's namespace.
     ingress: bool = False
-    #: Annotations and labels of the namespace; None if they are not known.
+    #: Annotations and labels of the namespace, if they are known: what its pods have from there is
+    #: the admin's, not the author's. The webhook never knows them.
     namespace_annotations: Mapping[str, str] | None = None
     namespace_labels: Mapping[str, str] | None = None

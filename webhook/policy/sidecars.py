@@ -2,36 +2,61 @@
 
 from collections.abc import Collection, Iterator
 
-from webhook.policy.meshes import Spot
-from webhook.policy.workload import Pod
+from webhook.policy import images
+from webhook.policy.containers import LOADER_ENV, strange_references
+from webhook.policy.spots import Spot
+from webhook.policy.workload import Placed, Pod
 
 _JOINS = "makes containers members of the proxy's group, whose traffic is not captured"
+_OTHER_WEBHOOK = (
+    "the webhook that adds it (as those of Dynatrace and Datadog do): leave the mesh's containers "
+    "out"
+)
 
 
-def before_proxy(pod: Pod) -> Iterator[Spot]:
-    """Init containers before a native proxy, all of them beside a classic one."""
+def before_proxy(pod: Pod, rules: str) -> Iterator[Spot]:
+    """Yield init containers before a native proxy, or all of them beside a classic one.
+
+    Not those that `before_rules` yields.
+    """
     proxy = pod.proxy
     if proxy is None:
         return
+    native = proxy.kind == "initContainers"
+    lasting = {spot.field for spot in before_rules(pod, rules)}
+    fix = f"author, or the webhook that adds it: place it after {proxy.name}" if native else ""
     for placed in pod.workload_containers:
-        if placed.kind == "initContainers" and (
-            proxy.kind == "containers" or placed.index < proxy.index
+        if placed.kind != "initContainers" or (native and placed.index > proxy.index):
+            continue
+        if placed.field() not in lasting:
+            yield Spot(placed.field(), (placed.name,), "", fix)
+
+
+def before_rules(pod: Pod, rules: str) -> Iterator[Spot]:
+    """Yield init containers that start before the firewall's rules are set, and stay.
+
+    `rules` is the name of the init container that sets them.
+    """
+    first = next((one.index for one in pod.mesh_containers if one.name == rules), -1)
+    for placed in pod.workload_containers:
+        if (
+            placed.kind == "initContainers"
+            and placed.index < first
+            and placed.container.restart_policy == "Always"
         ):
             yield Spot(placed.field(), (placed.name,))
 
 
 def mounts(pod: Pod, volumes: Collection[str], reason: str = "") -> Iterator[Spot]:
-    """Workload containers that mount one of the proxy's own volumes."""
-    if pod.proxy is None:
-        return
+    """Yield mounts of the proxy's own volumes in workload containers."""
     for placed in pod.workload_containers:
-        for index, mount in enumerate(placed.container.volume_mounts or ()):
+        for mount in placed.container.volume_mounts or ():
             if mount.name in volumes:
-                yield Spot(placed.field(f"volumeMounts[{index}]"), (mount.name,), reason)
+                yield Spot(placed.field(f"volumeMounts[{mount.name}]"), (mount.name,), reason)
 
 
 def clashes(pod: Pod, uids: set[int], gids: set[int]) -> Iterator[Spot]:
-    """Workload containers that run as one of the users or groups which are not captured.
+    """Yield workload containers that run as one of the users or groups which are not captured.
 
     A member of a group can make a program of its own that runs as the group (chmod g+s).
     """
@@ -58,7 +83,96 @@ def clashes(pod: Pod, uids: set[int], gids: set[int]) -> Iterator[Spot]:
                 )  # fmt: skip
 
 
-def is_service_in(address: str, namespace: str) -> bool:
-    """Whether an address, as `istiod.istio-system.svc:15012`, is a Service of the namespace."""
-    parts = address.split(".")
-    return len(parts) > 2 and parts[1] == namespace and parts[2].split(":")[0] == "svc"
+def unproven(pod: Pod, key: str, number: int, setting: str) -> Iterator[Spot]:
+    """Yield containers that may run as the proxy's user or group, since nothing says otherwise.
+
+    `key` is runAsUser or runAsGroup. The proxy of this pod has a number of its own, as on
+    OpenShift: no image was made with that number in mind, but its author may have chosen both.
+    """
+    field = "run_as_user" if key == "runAsUser" else "run_as_group"
+    whole = pod.spec.security_context
+    if whole and getattr(whole, field) is not None:
+        return
+    for placed in pod.workload_containers:
+        own = placed.container.security_context
+        if own is None or getattr(own, field) is None:
+            yield Spot(placed.field(f"securityContext.{key}"), (),
+                       f"is unset, so the container may run as {number}, the proxy's {key} here",
+                       f"author: set it; mesh's admin: if {number} is the whole mesh's, set "
+                       f"{setting}")  # fmt: skip
+
+
+def strangers(placed: Placed, known: frozenset[str]) -> Iterator[Spot]:
+    """Yield what other webhooks, or values that are expanded later, change in a mesh's container.
+
+    `known` are the variables that the injector itself refers to.
+    """
+    container = placed.container
+    if container.env_from:
+        yield Spot(placed.field("envFrom"), fix=_OTHER_WEBHOOK)
+    if loads := placed.variables.starting(LOADER_ENV):
+        yield Spot(placed.field("env"), tuple(sorted(loads)),
+                   "makes the proxy load other programs than its own", _OTHER_WEBHOOK)  # fmt: skip
+    for field, names in (
+        ("env", placed.variables.strange(known)),
+        ("args", strange_references(container.args or (), known)),
+    ):
+        if names:
+            yield Spot(placed.field(field), tuple(f"$({name})" for name in sorted(names)),
+                       "refers to variables that are filled in after admission",
+                       "author: write no $( in what the injector copies")  # fmt: skip
+
+
+def several_versions(pod: Pod) -> Iterator[Spot]:
+    """Yield containers of the mesh with another tag than the proxy's, of the same repository."""
+    if pod.proxy is None:
+        return
+    image = pod.proxy.container.image or ""
+    tag = images.tag(image)
+    for placed in pod.mesh_containers:
+        other = placed.container.image or ""
+        if images.tag(other) not in ("", tag) and tag and (
+            images.repository(other) == images.repository(image)
+        ):  # fmt: skip
+            yield Spot(placed.field("image"), (other,), f"is not the proxy's version ({image})",
+                       "mesh's admin, or the webhook that changed it: use one version")  # fmt: skip
+
+
+def changed_images(pod: Pod) -> Iterator[Spot]:
+    """Yield containers of the mesh whose image an update changes."""
+    before = {one.name: one.container.image for one in pod.old.mesh_containers} if pod.old else {}
+    for placed in pod.mesh_containers:
+        image = placed.container.image
+        if placed.name in before and before[placed.name] != image:
+            yield Spot(placed.field("image"), (f"{before[placed.name]} -> {image}",),
+                       "replaces the mesh's program in a running pod",
+                       "who updates it: leave it; Tekton: use native sidecars, which it need not "
+                       "end")  # fmt: skip
+
+
+def moved_names(pod: Pod, hosts: Collection[str], namespace: str) -> Iterator[Spot]:
+    """Yield hosts entries and DNS settings that move the names of the control plane.
+
+    They are those of Services in its namespace, and further `hosts`.
+    """
+    for alias in pod.spec.host_aliases or ():
+        for written in alias.hostnames or ():
+            host = written.lower().rstrip(".")
+            parts = host.split(".", 3)
+            if (len(parts) > 1 and parts[1] == namespace) or host in hosts:
+                yield Spot("spec.hostAliases", (written,), "moves a name of the control plane",
+                           "author: remove it")  # fmt: skip
+    if pod.spec.dns_policy == "None":
+        yield Spot("spec.dnsPolicy", ("None",), "lets other servers name the control plane",
+                   "author: keep ClusterFirst, and add to it by dnsConfig", "advise")  # fmt: skip
+
+
+def is_service_in(address: str, namespace: str, domain: str) -> bool:
+    """Whether an address, as `istiod.istio-system.svc:15012`, is a Service of the namespace.
+
+    `domain` is the cluster's DNS domain; the address may have it, and end in a dot.
+    """
+    host, colon, port = address.rpartition(":")
+    name = (host if colon and port.isdigit() else address).lower().rstrip(".")
+    service, _, rest = name.removesuffix(f".{domain}").partition(".")
+    return bool(service) and rest == f"{namespace}.svc"

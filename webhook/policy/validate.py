@@ -2,12 +2,14 @@
 
 import datetime
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Literal
 
 import msgspec
 
 from webhook.policy import checks, mendix
 from webhook.policy.checks import Check, Violation
+from webhook.policy.inputs import CHECK as INPUT
 from webhook.policy.meshes import Mesh
 from webhook.policy.objects import Meta
 from webhook.policy.request import Request
@@ -24,6 +26,11 @@ Outcome = Literal["admitted", "denied", "warned", "audited", "exempt", "ignored"
 IGNORED_SUBRESOURCES = frozenset(
     {"attach", "binding", "eviction", "exec", "log", "portforward", "proxy", "scale"}
 )
+
+
+#: Violations that are built of one check. An exemption, or a level, is always for a whole check, so
+#: that none can hide another check's.
+MOST_OF_A_CHECK = 20
 
 
 class Exempted(msgspec.Struct, frozen=True):
@@ -113,11 +120,24 @@ def validate(
 
 
 def find(pod: Pod, mesh: Mesh, settings: Settings) -> list[Violation]:
-    """Everything that is wrong with a pod, whatever the mode."""
+    """Return what is wrong with a pod, whatever the mode: of each check, so many at most."""
     found: list[Violation] = []
     evident = pod.final or pod.proxy is not None
-    for look in checks.finders(mesh.name, evident=evident):
-        found += look(pod, mesh, settings)
+    inputs = mesh.inputs(pod)
+    for check, look in checks.finders(mesh.name, evident=evident):
+        broken = [check.violation(spot) for spot in inputs.get(check.id, ())[:MOST_OF_A_CHECK]]
+        broken += islice(look(pod, mesh, settings), MOST_OF_A_CHECK)
+        if len(broken) > 1:
+            # An input may be both: a mesh's, by what it says, and a check's, by what it does.
+            broken = list({(one.field, one.values): one for one in reversed(broken)}.values())[::-1]
+        found += broken
+    if inputs:
+        # A record may name anything: what is no check of this mesh's is reported all the same.
+        known = {check.id for check, _ in checks.for_mesh(mesh.name)}
+        other = checks.all_checks()[INPUT].check
+        found += [other.violation(s) for check in inputs.keys() - known for s in inputs[check]]
+    if any(violation.explains for violation in found):
+        found = [_following(violation, pod) for violation in found]
     if pod.template and found:
         found = [_moved(violation, pod.template) for violation in found]
     return found
@@ -165,6 +185,8 @@ def weigh(
     if _is_explained(kept, exempted):
         kept = [violation for violation in kept if violation.check != _ABSENCE]
         exempted = [done for done in exempted if done.violation.check != _ABSENCE]
+    if any(violation.explains and violation.level == "deny" for violation in kept):
+        kept = [violation for violation in kept if violation.explains or not violation.follows]
     outcome: Outcome = "admitted"
     if any(violation.level == "deny" for violation in kept):
         outcome = _OUTCOMES[mode] if denies or mode == "audit" else "warned"
@@ -196,6 +218,15 @@ def _is_explained(kept: Iterable[Violation], exempted: Iterable[Exempted]) -> bo
     return any(one.explains_absence for one in _denying(kept)) or any(
         one.excuses_absence for one in _denying(done.violation for done in exempted)
     )
+
+
+def _following(violation: Violation, pod: Pod) -> Violation:
+    """Mark a violation that an input may explain: of what the injector did, or did not do."""
+    entry = checks.all_checks()[violation.check]
+    injected = tuple(placed.field() for placed in pod.mesh_containers)
+    if violation.explains or not (entry.check.follows or violation.field.startswith(injected)):
+        return violation
+    return msgspec.structs.replace(violation, follows=True)
 
 
 def _denying(violations: Iterable[Violation]) -> Iterator[Check]:

@@ -9,10 +9,11 @@ from functools import lru_cache
 
 import msgspec
 
+from webhook.policy.containers import strange_references
 from webhook.policy.objects import Container, EnvVar, UndecodableError
 
-#: Entries, and bytes of one; a proxy's take 2 to 4 KiB.
-_MOST, _LONGEST = 256, 8192
+#: Entries, and bytes of one; a proxy's take 2 to 4 KiB. Far more is not read at all.
+_MOST, _LONGEST, _TOO_LONG = 256, 8192, 262_144
 
 _decoder = msgspec.json.Decoder(list[EnvVar] | None)
 
@@ -20,7 +21,7 @@ _decoder = msgspec.json.Decoder(list[EnvVar] | None)
 class Variables:
     """The variables of one container; nobody changes them."""
 
-    __slots__ = ("_starting", "listed", "values")
+    __slots__ = ("_starting", "_strange", "listed", "values")
 
     def __init__(self, listed: Sequence[EnvVar]) -> None:
         #: In their order.
@@ -28,6 +29,15 @@ class Variables:
         #: Of two with one name the last holds, and one from elsewhere is empty.
         self.values: Mapping[str, str] = {one.name: one.value or "" for one in listed}
         self._starting: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._strange: dict[frozenset[str], frozenset[str]] = {}
+
+    def strange(self, known: frozenset[str]) -> frozenset[str]:
+        """The names, other than known ones, that values refer to as `$(NAME)`."""
+        found = self._strange.get(known)
+        if found is None:
+            found = frozenset(strange_references(self.values.values(), known))
+            self._strange[known] = found
+        return found
 
     def starting(self, prefixes: tuple[str, ...]) -> tuple[str, ...]:
         """The names that start with one of the prefixes."""
@@ -39,7 +49,12 @@ class Variables:
 
 
 def variables(container: Container) -> Variables:
-    """The variables of a container. Raises `UndecodableError` where they are none."""
+    """Return the variables of a container.
+
+    Raises `UndecodableError` if they can't be read, or are larger than any mesh makes them.
+    """
+    if len(memoryview(container.env)) > _TOO_LONG:
+        raise UndecodableError(f"env of container {container.name[:63]} is over 256 KiB")
     text = bytes(container.env)
     try:
         return _remembered(text) if len(text) <= _LONGEST else _read(text)

@@ -1,8 +1,10 @@
 """Any pod-bearing object seen as its pod."""
 
 import datetime
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
 
 from webhook.policy.containers import Flags, flags
 from webhook.policy.objects import (
@@ -11,8 +13,11 @@ from webhook.policy.objects import (
     Object,
     OwnerReference,
     PodSpec,
+    UndecodableError,
+    Volume,
 )
 from webhook.policy.request import Request
+from webhook.policy.spots import Spot
 from webhook.policy.variables import Variables, variables
 
 #: kind -> field that leads to the pod template; empty for the pod itself.
@@ -27,6 +32,8 @@ TEMPLATES: Mapping[str, str] = {
 }
 
 _EMPTY: Mapping[str, str] = {}
+#: A pod has four of one mesh at most: in older releases a debug container, too.
+_MOST_MESH_CONTAINERS = 8
 #: Stands for metadata that is not there at all.
 NO_META = Meta()
 _NO_SPEC = PodSpec()
@@ -69,8 +76,8 @@ class Placed:
         return self._flags
 
     def field(self, inner: str = "") -> str:
-        """The path of the container in the pod, as `spec.containers[0]`, or of a field in it."""
-        path = f"spec.{self.kind}[{self.index}]"
+        """Return the container's path, as `spec.containers[shop]`, or that of a field in it."""
+        path = f"spec.{self.kind}[{self.name[:63]}]"
         return f"{path}.{inner}" if inner else path
 
 
@@ -94,21 +101,27 @@ class Pod:
     """
 
     __slots__ = (
+        "_volumes",
         "annotations",
+        "by_status",
         "containers",
         "controller",
         "final",
+        "infrastructure",
         "ingress",
+        "inputs",
         "labels",
         "mesh_containers",
         "meta",
         "namespace",
+        "namespace_annotations",
         "new",
         "old",
         "proxy",
         "spec",
         "template",
         "today",
+        "update",
         "workload_containers",
     )
 
@@ -124,6 +137,9 @@ class Pod:
         new: bool = False,
         namespace: str = "",
         controller: OwnerReference | None = None,
+        update: bool = False,
+        by_status: bool = False,
+        namespace_annotations: Mapping[str, str] | None = None,
     ) -> None:
         self.meta = meta or NO_META
         self.spec = spec or _NO_SPEC
@@ -134,6 +150,16 @@ class Pod:
         self.final = final
         #: It is being created now: nothing but its author and webhooks can have written it.
         self.new = new
+        #: It, or what it was before, is part of an update.
+        self.update = update
+        #: The update goes through pods/status, as those of nodes and their agents do.
+        self.by_status = by_status
+        #: Those of its namespace, if they are known.
+        self.namespace_annotations = namespace_annotations
+        #: What its mesh found once, and need not look for again.
+        self.inputs: Mapping[str, Sequence[Spot]] | None = None
+        self.infrastructure: bool | None = None
+        self._volumes: dict[str, Volume] | None = None
         #: The request's namespace: the object's own may be empty.
         self.namespace = namespace
         #: An ingress controller's pod: it must take in clients that are not of the mesh.
@@ -162,11 +188,38 @@ class Pod:
         self.proxy: Placed | None = None
         for placed in self.containers:
             if mesh.claims(placed):
+                # The API server admits one container of a name; more are not worth a look each.
+                if len(self.mesh_containers) == _MOST_MESH_CONTAINERS:
+                    raise UndecodableError("more containers with the mesh's names than it has")
                 self.mesh_containers.append(placed)
                 if self.proxy is None and placed.name == mesh.proxy_name:
                     self.proxy = placed
             elif final or not mesh.fills_in(placed):
                 self.workload_containers.append(placed)
+
+    @property
+    def volumes(self) -> Mapping[str, Volume]:
+        """The volumes by their names."""
+        if self._volumes is None:
+            self._volumes = {}
+            for volume in self.spec.volumes or ():
+                name = str(msgspec.json.decode(volume.get("name", b'""')))
+                # Of two with one name, which the API server does not store, all sources count.
+                self._volumes[name] = {**self._volumes.get(name, {}), **volume}
+        return self._volumes
+
+    def source(self, volume: str) -> tuple[str, Any] | None:
+        """Return the field and the content, as JSON, of a volume's source; None without a volume.
+
+        A volume that names no source is an emptyDir, as the API server has it.
+        """
+        found = self.volumes.get(volume)
+        if found is None:
+            return None
+        sources = [(field, raw) for field, raw in found.items() if field != "name"]
+        given = [(field, msgspec.json.decode(raw)) for field, raw in sources]
+        held = [(field, content) for field, content in given if content is not None]
+        return held[0] if len(held) == 1 else ("emptyDir", {}) if not held else ("several", held)
 
     @property
     def tasks_end(self) -> bool:
@@ -197,6 +250,9 @@ def pod_of(obj: Object, mesh: Claimant, request: Request, *, final: bool = False
             new=request.operation == "CREATE" and not request.stored,
             namespace=request.namespace,
             controller=controller,
+            update=request.operation == "UPDATE",
+            by_status=request.subresource == "status",
+            namespace_annotations=request.namespace_annotations,
         )
     owner = OwnerReference(obj.api_version, obj.kind, (meta.name if meta else "") or "", True)
     template = None
@@ -212,6 +268,7 @@ def pod_of(obj: Object, mesh: Claimant, request: Request, *, final: bool = False
         ingress=request.ingress,
         namespace=request.namespace,
         controller=owner,
+        namespace_annotations=request.namespace_annotations,
     )
 
 

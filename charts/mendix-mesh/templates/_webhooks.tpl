@@ -259,7 +259,7 @@ are not among them: a namespace that goes takes its objects along, whether we an
 - operations: [CREATE, UPDATE]
   apiGroups: [policy.linkerd.io]
   apiVersions: ["*"]
-  resources: [servers, serverauthorizations, authorizationpolicies]
+  resources: [servers, serverauthorizations, authorizationpolicies, networkauthentications, egressnetworks]
   scope: Namespaced
 - operations: [CREATE, UPDATE]
   apiGroups: [""]
@@ -275,7 +275,8 @@ are not among them: a namespace that goes takes its objects along, whether we an
 - operations: [CREATE, UPDATE]
   apiGroups: [networking.istio.io]
   apiVersions: ["*"]
-  resources: [destinationrules]
+  {{- /* ztunnel reads no Sidecar. */}}
+  resources: {{ eq . "ambient" | ternary "[" "[sidecars, " }}destinationrules, serviceentries, workloadentries, workloadgroups, envoyfilters]
   scope: Namespaced
 {{- end -}}
 {{- end }}

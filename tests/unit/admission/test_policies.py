@@ -86,4 +86,4 @@ def test_a_namespace_is_judged_by_its_own_name(strict: FlaskClient) -> None:
     obj = {"apiVersion": "v1", "kind": "Namespace",
            "metadata": {"name": "mendix", "annotations": annotations}}  # fmt: skip
     answer = strict.review("/validate/linkerd/enforce", review(obj, namespace=""))
-    assert answer["status"]["message"].startswith("namespace mendix would weaken mutual TLS:")
+    assert answer["status"]["message"].startswith("Namespace mendix would weaken mutual TLS:")

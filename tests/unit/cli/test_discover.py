@@ -5,9 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 
+from tests.standins.linkerd_config import InjectorConfig
+from tests.standins.linkerd_values import values
 from tests.unit.cluster import mendix, policies
+from tests.unit.cluster.hospital import MUTATING
 from tests.unit.cluster.world import LABELLED, MESH, MODE, Json, World, unmeshed
 from webhook.cli import main
 
@@ -376,3 +380,127 @@ def test_the_options_of_strict_need_what_they_belong_to(
     world: World, tmp_path: Path, option: str
 ) -> None:
     assert run(world, tmp_path, option).exit_code == 2
+
+
+def linkerd_config(world: World, **change: Any) -> None:
+    text = yaml.safe_dump(values(InjectorConfig(**change)))
+    world.config_map("linkerd", "linkerd-config", values=text)
+
+
+def test_the_settings_of_the_installed_mesh_are_printed_as_values_for_the_chart(
+    world: World, tmp_path: Path
+) -> None:
+    linkerd_config(world, proxy_uid=3000)
+    outcome = run(world, tmp_path, "--settings")
+    assert (outcome.exit_code, outcome.stderr) == (0, "")
+    assert outcome.stdout == (
+        "# linkerd edge-26.8.3, read from ConfigMap linkerd/linkerd-config\n"
+        "settings:\n"
+        "  linkerd:\n"
+        "    # ConfigMap linkerd/linkerd-config: proxy.uid\n"
+        "    proxyUid: 3000\n"
+    )
+    assert run(world, tmp_path, "--settings", "-o", "yaml").stdout == outcome.stdout
+
+
+def test_the_settings_come_as_json_too(world: World, tmp_path: Path) -> None:
+    linkerd_config(world, inbound_port=5143)
+    outcome = run(world, tmp_path, "--settings", "-o", "json")
+    assert json.loads(outcome.stdout) == {
+        "settings": {"linkerd": {"inboundPort": 5143}},
+        "sources": {
+            "linkerd.inboundPort": "ConfigMap linkerd/linkerd-config: proxy.ports.inbound"
+        },
+        "meshes": [
+            {"name": "linkerd", "version": "edge-26.8.3",
+             "read": ["ConfigMap linkerd/linkerd-config"]}
+        ],
+        "unread": [],
+    }  # fmt: skip
+
+
+def test_what_is_printed_is_a_settings_file(world: World, tmp_path: Path) -> None:
+    linkerd_config(world, proxy_uid=3000)
+    file = tmp_path / "settings.yaml"
+    file.write_text(run(world, tmp_path, "--settings").stdout)
+    pod = tmp_path / "pod.yaml"
+    pod.write_text("{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: []}}")
+    done = CliRunner().invoke(main, ["review", "--settings", str(file), "-f", str(pod),
+                                     "--mesh", "linkerd"])  # fmt: skip
+    assert "settings" not in done.stderr
+
+
+def test_a_part_that_cannot_be_read_is_said_and_the_rest_printed(
+    world: World, tmp_path: Path
+) -> None:
+    linkerd_config(world)
+    world.forbidden = [MUTATING]
+    outcome = run(world, tmp_path, "--settings")
+    assert outcome.exit_code == 1
+    assert outcome.stderr.startswith(
+        'Warning: MutatingWebhookConfigurations could not be read: User "someone" cannot get '
+    )
+    assert yaml.safe_load(outcome.stdout) == {"settings": {}}
+
+
+def test_a_cluster_without_a_mesh_has_no_settings(world: World, tmp_path: Path) -> None:
+    outcome = run(world, tmp_path, "--settings")
+    assert (outcome.exit_code, outcome.stdout) == (2, "")
+    assert outcome.stderr == (
+        "Error: no configuration of Linkerd or Istio is found in this cluster\n"
+    )
+
+
+@pytest.mark.parametrize("other", [["--enrol", "--mesh", "linkerd"], ["-n", "apps"]])
+def test_settings_are_the_whole_clusters(world: World, tmp_path: Path, other: list[str]) -> None:
+    outcome = run(world, tmp_path, "--settings", *other)
+    assert outcome.exit_code == 2
+    assert "--settings is about the whole cluster" in outcome.stderr
+
+
+def enrol(world: World, folder: Path, settings: str, mesh: str = "linkerd") -> Result:
+    world.config_map("mendix-mesh", "mendix-mesh-settings", settings_yaml=settings)
+    return run(world, folder, "--enrol", "--mesh", mesh, "-n", "apps", "--yes")
+
+
+def test_enrolling_warns_of_settings_that_differ_before_it_labels(
+    world: World, tmp_path: Path
+) -> None:
+    linkerd_config(world, proxy_uid=3000)
+    outcome = enrol(world, tmp_path, "{}")
+    assert outcome.exit_code == 0
+    assert outcome.stderr.splitlines()[0] == (
+        "Warning: pods of linkerd may be denied, because the settings do not describe the mesh: "
+        "settings.linkerd.proxyUid is 2102, the mesh has 3000 "
+        "(ConfigMap linkerd/linkerd-config: proxy.uid). "
+        "To see what to set: mendix-mesh discover --settings"
+    )
+    assert outcome.stderr.index("do not describe") < outcome.stderr.index("is labelled")
+    assert labels(world, "apps")[MESH] == "linkerd"
+
+
+def test_enrolling_says_nothing_of_settings_that_fit(world: World, tmp_path: Path) -> None:
+    linkerd_config(world, proxy_uid=3000)
+    assert "Warning" not in enrol(world, tmp_path, "linkerd: {proxyUid: 3000}").stderr
+
+
+def test_enrolling_in_one_mesh_says_nothing_of_another(world: World, tmp_path: Path) -> None:
+    linkerd_config(world, proxy_uid=3000)
+    assert "Warning" not in enrol(world, tmp_path, "{}", mesh="istio").stderr
+
+
+def test_enrolling_says_that_it_could_not_compare(world: World, tmp_path: Path) -> None:
+    world.forbidden = ["/api/v1/namespaces/linkerd/configmaps"]
+    outcome = enrol(world, tmp_path, "{}")
+    assert outcome.exit_code == 0
+    assert outcome.stderr.startswith(
+        "Warning: the settings are not compared with the whole mesh: ConfigMap "
+        "linkerd/linkerd-config could not be read: User"
+    )
+
+
+def test_without_a_release_enrolling_names_the_option_that_it_has(
+    world: World, tmp_path: Path
+) -> None:
+    outcome = run(world, tmp_path, "--enrol", "--mesh", "istio", "-n", "apps", "--yes")
+    assert outcome.stderr.splitlines()[0].endswith("there is none; give --release-namespace")

@@ -56,6 +56,17 @@ exemptions:
     assert read.exemptions[0].until == datetime.date(2027, 6, 30)
 
 
+def test_values_of_the_chart_that_are_only_settings_are_read(file: Path) -> None:
+    file.write_text("settings:\n  linkerd: {proxyUid: 3000}\n")
+    assert read_settings(file).linkerd.proxy_uid == 3000
+
+
+def test_beside_other_keys_settings_is_an_unknown_key(file: Path) -> None:
+    file.write_text("settings: {optOut: override}\noptOut: deny\n")
+    with pytest.raises(BadInputError, match="Is that a Helm values file"):
+        read_settings(file)
+
+
 def test_json_is_yaml(file: Path) -> None:
     file.write_text('{"optOut": "override"}')
     assert read_settings(file).opt_out == "override"

@@ -9,6 +9,8 @@ import pytest
 import yaml
 
 from tests.cluster.certificates import Authority
+from tests.standins.linkerd_config import InjectorConfig
+from tests.standins.linkerd_values import values
 from tests.unit.cluster import policies
 from tests.unit.cluster.apiserver import Reply, status
 from tests.unit.cluster.hospital import MUTATING, Hospital, bundle
@@ -20,7 +22,7 @@ from webhook.cluster.errors import ClusterError, RefusedError
 from webhook.cluster.inventory import Inventory
 from webhook.cluster.look import Look, Place, places
 from webhook.policy import meshes
-from webhook.policy.settings import Exemption, Istio, LevelChange, Settings
+from webhook.policy.settings import Exemption, Istio, LevelChange, Linkerd, Settings
 from webhook.version import VERSION
 
 Examine = Callable[..., Diagnosis]
@@ -141,6 +143,64 @@ def test_agents_that_are_ready_on_some_nodes_are_a_warning(
     found = diagnose(hospital, "mendix")
     assert {one.severity for one in found.findings} == ({severity} if severity else set())
     assert len(found.findings) == (2 if severity else 0)
+
+
+def differing(hospital: Hospital, **change: Any) -> None:
+    """Let Linkerd's own configuration say something."""
+    text = yaml.safe_dump(values(InjectorConfig(**change)))
+    hospital.config_map("linkerd", "linkerd-config", values=text)
+
+
+def test_settings_that_are_not_the_meshs_are_told_with_the_line_to_set(diagnose: Examine) -> None:
+    hospital = Hospital()
+    differing(hospital, proxy_uid=3000, inbound_port=5143, skip_outbound="")
+    where = "ConfigMap linkerd/linkerd-config"
+    found = diagnose(hospital, "mendix").findings
+    assert {(one.id, one.severity, one.evidence) for one in found} == {
+        (
+            "settings-differ", "error",
+            f"settings.linkerd.proxyUid is 2102, the mesh has 3000 ({where}: proxy.uid); "
+            f"settings.linkerd.inboundPort is 4143, the mesh has 5143 ({where}: "
+            "proxy.ports.inbound); to match the mesh: settings: {linkerd: {proxyUid: 3000, "
+            "inboundPort: 5143}}",
+        ),
+        (
+            "settings-differ", "warning",
+            f"settings.linkerd.skipOutboundPorts is 4567,4568, the mesh has '' ({where}: "
+            "proxyInit.ignoreOutboundPorts); to match the mesh: settings: {linkerd: "
+            "{skipOutboundPorts: ''}}",
+        ),
+    }  # fmt: skip
+
+
+def test_settings_that_are_the_meshs_are_no_finding(diagnose: Examine) -> None:
+    hospital = Hospital()
+    differing(hospital, skip_subnets="10.1.0.0/16")
+    settings = Settings(linkerd=Linkerd(skip_subnets=["10.1.0.0/16"]))
+    assert ids(diagnose(hospital, "mendix", settings=settings)) == []
+    assert ids(diagnose(hospital, "mendix")) == ["settings-differ"]
+
+
+def test_a_meshs_configuration_that_is_forbidden_is_told(diagnose: Examine) -> None:
+    hospital = Hospital()
+    hospital.forbidden.append("/api/v1/namespaces/linkerd/configmaps")
+    found = diagnose(hospital, "mendix")
+    assert "settings-differ" in {one.id for one in found.unseen}
+
+
+def test_ambient_is_compared_with_what_counts_for_it_alone(diagnose: Examine) -> None:
+    hospital = Hospital("ambient")
+    for name in ("istio-cni-node", "ztunnel"):
+        hospital.add(
+            f"/apis/apps/v1/namespaces/istio-system/daemonsets/{name}",
+            {"status": {"desiredNumberScheduled": 3, "numberReady": 3}},
+        )
+    text = "global: {hub: r.example.com, proxy: {clusterDomain: corp.example}, platform: openshift}"
+    hospital.config_map("istio-system", "istio-sidecar-injector", values=text)
+    (one,) = diagnose(hospital, "mendix").findings
+    assert one.evidence.endswith(
+        "settings: {clusterDomain: corp.example, istio: {proxyImages: [r.example.com/proxyv2]}}"
+    )
 
 
 def test_revisions_are_tags_too_but_not_what_a_tag_has_taken_over(diagnose: Examine) -> None:

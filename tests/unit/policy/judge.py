@@ -4,11 +4,12 @@ import datetime
 from typing import Any
 
 from webhook.policy import checks, meshes, objects
-from webhook.policy.meshes import Mesh
+from webhook.policy.meshes import RECORD, Mesh
 from webhook.policy.mutate import mutate
 from webhook.policy.request import Request
 from webhook.policy.settings import Settings, parse
 from webhook.policy.validate import Mode, Verdict, validate
+from webhook.policy.workload import pod_of
 
 Json = dict[str, Any]
 
@@ -60,6 +61,40 @@ def broken(verdict: Verdict, level: str = "deny") -> list[str]:
 def patch_for(
     obj: Any, old: Any = None, *, by: str = "linkerd", given: Settings = DEFAULTS, **more: Any
 ) -> list[Json]:
+    """The JSON Patch that mutation makes, as it goes over the wire, without the record."""
+    patch = whole_patch(obj, old, by=by, given=given, **more)
+    return [op for op in map(_unrecorded, patch) if op["value"] not in ({}, None)]
+
+
+def whole_patch(
+    obj: Any, old: Any = None, *, by: str = "linkerd", given: Settings = DEFAULTS, **more: Any
+) -> list[Json]:
     """The JSON Patch that mutation makes, as it goes over the wire."""
     operations = mutate(request(obj, old, **more), mesh(by, given), given)
     return [{"op": o.op, "path": o.path, "value": o.value} for o in operations]
+
+
+def recorded(pod: Any, *, by: str = "linkerd", given: Settings = DEFAULTS) -> str | None:
+    """What our mutating webhook records of a pod's inputs; None if it records nothing."""
+    of = mesh(by, given)
+    seen = pod_of(objects.convert(pod), of, request(pod))
+    return of.record(seen) if seen else None
+
+
+def _unrecorded(operation: Json) -> Json:
+    """An operation without what it says of the record."""
+    value = operation["value"]
+    if operation["path"].endswith(RECORD.replace("/", "~1")):
+        return {**operation, "value": None}
+    if isinstance(value, dict):
+        kept = {
+            key: inner
+            for key, inner in ((k, _without(v)) for k, v in value.items() if k != RECORD)
+            if inner != {}
+        }
+        return {**operation, "value": kept}
+    return operation
+
+
+def _without(value: Any) -> Any:
+    return {k: v for k, v in value.items() if k != RECORD} if isinstance(value, dict) else value

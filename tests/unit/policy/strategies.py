@@ -5,7 +5,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.fixtures.changes import BROUGHT
+from tests.fixtures.changes import RECORD
 from tests.fixtures.meshes import ambient, istio, linkerd
 from webhook.policy.workload import TEMPLATES
 
@@ -34,7 +34,7 @@ KEYS = (
         "excludeOutboundIPRanges", "kubevirtInterfaces",
     )),
     ambient.MODE, ambient.BYPASS, ambient.REDIRECTION, "privatecloud.mendix.com/component",
-    "node-type", "kubernetes.io/ingress.class", "a~b/c", "app", BROUGHT,
+    "node-type", "kubernetes.io/ingress.class", "a~b/c", "app", RECORD,
 )  # fmt: skip
 VALUES = (
     "enabled", "disabled", "ingress", "true", "", " ", "2102", "8080", "1-65535", "9" * 5000,

@@ -3,7 +3,7 @@
 import pytest
 
 from webhook.policy import containers
-from webhook.policy.objects import Container, Exec, Handler, Lifecycle
+from webhook.policy.inputs.istio import GUARDED_PATHS
 
 KNOWN = frozenset({"--port", "--uid", "--wait"})
 
@@ -40,46 +40,45 @@ def test_a_number_is_one_that_all_programs_read_alike(text: str, number: set[int
     assert containers.number(text) == number
 
 
-def test_hooks_are_the_commands_of_lifecycle_and_probes() -> None:
-    def handler(*command: str) -> Handler:
-        return Handler(Exec(list(command)))
-
-    container = Container(
-        lifecycle=Lifecycle(post_start=handler("a"), pre_stop=Handler()),
-        liveness_probe=handler("b", "c"),
-        readiness_probe=Handler(Exec()),
-        startup_probe=handler("d"),
-    )
-    assert dict(containers.hooks(container)) == {
-        "lifecycle.postStart.exec": ["a"],
-        "livenessProbe.exec": ["b", "c"],
-        "readinessProbe.exec": [],
-        "startupProbe.exec": ["d"],
-    }
-    assert dict(containers.hooks(Container())) == {}
-
-
 @pytest.mark.parametrize(
     ("path", "covers"),
     [
         ("/", True),
         ("", True),
-        ("/usr/lib/linkerd", True),
+        ("/usr", True),
         ("//usr/sbin/", True),
         ("usr/sbin", True),
-        ("/var/../usr/bin", True),
+        ("/var/../usr/bin/envoy", True),
         ("/lib64", True),
         ("/etc", True),
         ("/etc/ld.so.preload", True),
-        ("/etc/ssl/certs", False),
-        ("/var/run/linkerd/identity/end-entity", False),
-        ("var/run/linkerd/podinfo", False),
-        ("/run", False),
+        ("/run/secrets/istio", True),
+        ("/var/lib/istio/envoy", True),
+        ("/libs/wasm", False),
+        ("/usrdata/lua", False),
+        ("/binaries", False),
+        ("/usr/local/share/lua", False),
         ("/vault/secrets", False),
     ],
 )
-def test_a_volume_over_programs_or_libraries_is_noticed(path: str, covers: bool) -> None:
-    assert containers.covers_programs(path) is covers
+def test_a_mount_at_above_or_below_a_guarded_folder_is_noticed(path: str, covers: bool) -> None:
+    assert containers.covers(path, GUARDED_PATHS) is covers
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("$(POD_NAME).svc", set()),
+        ("$(APP)", {"APP"}),
+        ("a $(POD_NAME) $(APP) $(B)", {"APP", "B"}),
+        ("$$(APP)", {"APP"}),
+        ("$(", {""}),
+        ("$(POD_NAME", set()),
+        ("$APP ${APP}", set()),
+    ],
+)
+def test_references_that_the_kubelet_fills_in_are_found(text: str, names: set[str]) -> None:
+    assert containers.strange_references([text], {"POD_NAME"}) == names
 
 
 def test_capabilities_are_read_in_any_case_and_with_or_without_prefix() -> None:

@@ -14,7 +14,7 @@ from hypothesis import settings as configure
 from hypothesis import strategies as st
 
 from tests.fixtures import generate
-from tests.fixtures.changes import BROUGHT
+from tests.fixtures.changes import RECORD
 from tests.fixtures.fixture import Fixture, load
 from tests.fixtures.meshes import ambient, istio
 from tests.standins import istio as istiod
@@ -64,7 +64,7 @@ INSTALLED: dict[str, list[Any]] = {
 MESHES = list(INSTALLED)
 all_meshes = st.sampled_from([*MESHES, "unknown"])
 #: What mutation may set, whatever an author wrote there.
-OWN_KEYS = {"linkerd.io/inject", istio.INJECT, istio.CONFIG, ambient.MODE, BROUGHT}
+OWN_KEYS = {"linkerd.io/inject", istio.INJECT, istio.CONFIG, ambient.MODE, RECORD}
 operations = st.sampled_from(["CREATE", "UPDATE"])
 
 
@@ -193,7 +193,7 @@ def test_no_pod_with_a_container_of_the_mesh_s_own_is_stored_unmarked(
     else:
         before = (obj.get("metadata") or {}).get("annotations") or {}
         after = (patched.get("metadata") or {}).get("annotations") or {}
-        assert after.get(BROUGHT) == before.get(BROUGHT)
+        assert after.get(RECORD) == before.get(RECORD)
 
 
 @pytest.mark.parametrize(

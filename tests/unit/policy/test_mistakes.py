@@ -11,7 +11,7 @@ from webhook.policy import checks
 from webhook.policy.settings import SettingsError, parse
 
 IDS = ", ".join(sorted(checks.ids()))
-KEYS = "allow, exemptions, ingress, istio, leaveEnforcement, levels, linkerd, optOut"
+KEYS = "allow, ambient, clusterDomain, exemptions, ingress, istio, leaveEnforcement, levels, linkerd, optOut"
 HELM = ". Is that a Helm values file? Give only what stands under `settings:`"
 PORTS = 'write ports and ranges, separated by commas, as "80,8000-8100"'
 ENTRY = {"checks": ["host-network"], "namespaces": ["mendix"], "reason": "agreed"}

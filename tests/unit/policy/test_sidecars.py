@@ -11,7 +11,7 @@ from webhook.policy import objects, sidecars
 from webhook.policy.meshes import Spot
 from webhook.policy.workload import Pod
 
-USER = "spec.containers[0].securityContext.runAsUser"
+USER = "spec.containers[mendix].securityContext.runAsUser"
 
 
 def pod(document: Json, by: str = "istio") -> Pod:
@@ -33,25 +33,39 @@ def context(**more: Any) -> Pod:
 
 def test_init_containers_before_a_native_proxy_are_early() -> None:
     document = istio.injected(put("/spec/initContainers", [PREPARE]))
-    assert fields(sidecars.before_proxy(pod(document))) == []
+    assert fields(sidecars.before_proxy(pod(document), "istio-init")) == []
     early = changed(document, put("/spec/initContainers/1", {**PREPARE, "name": "first"}))
-    assert fields(sidecars.before_proxy(pod(early))) == ["spec.initContainers[1]"]
+    assert fields(sidecars.before_proxy(pod(early), "istio-init")) == ["spec.initContainers[first]"]
 
 
 def test_all_init_containers_beside_a_classic_proxy_are_early() -> None:
     prepare = put("/spec/initContainers", [PREPARE, {**PREPARE, "name": "then"}])
     document = istio.injected(prepare, config=istio.CLASSIC)
-    assert fields(sidecars.before_proxy(pod(document))) == [
-        "spec.initContainers[0]",
-        "spec.initContainers[1]",
+    assert fields(sidecars.before_proxy(pod(document), "istio-init")) == [
+        "spec.initContainers[prepare]",
+        "spec.initContainers[then]",
     ]
 
 
-def test_without_a_proxy_nothing_is_early_and_nothing_is_stolen() -> None:
+def test_an_init_container_that_stays_may_not_start_before_the_rules() -> None:
+    lasting = {**PREPARE, "name": "lasting", "restartPolicy": "Always"}
+    for config in (istio.CLASSIC, None):
+        document = changed(istio.injected(put("/spec/initContainers", [PREPARE]), config=config),
+                           put("/spec/initContainers/0", lasting))  # fmt: skip
+        found = pod(document)
+        assert fields(sidecars.before_rules(found, "istio-init")) == [
+            "spec.initContainers[lasting]"
+        ]
+        assert "spec.initContainers[lasting]" not in fields(
+            sidecars.before_proxy(found, "istio-init")
+        )
+    plugin = changed(istio.injected(config=istio.CNI), put("/spec/initContainers/0", lasting))
+    assert fields(sidecars.before_rules(pod(plugin), "istio-init")) == []
+
+
+def test_without_a_proxy_nothing_is_early() -> None:
     document = changed(istio.app(), put("/spec/initContainers", [PREPARE]))
-    mounts = put(APP + "/volumeMounts", [{"name": "istio-token", "mountPath": "/a"}])
-    assert fields(sidecars.before_proxy(pod(document))) == []
-    assert fields(sidecars.mounts(pod(changed(document, mounts)), ["istio-token"])) == []
+    assert fields(sidecars.before_proxy(pod(document), "istio-init")) == []
 
 
 @pytest.mark.parametrize("name", ["istio", "linkerd"])
@@ -60,7 +74,7 @@ def test_a_mount_of_the_proxy_s_volume_is_told_with_its_reason(name: str) -> Non
     mounts = [{"name": "own", "mountPath": "/a"}, {"name": "proxy-s", "mountPath": "/b"}]
     found = pod(changed(document, put(APP + "/volumeMounts", mounts)), name)
     assert list(sidecars.mounts(found, ["proxy-s"], "why")) == [
-        Spot("spec.containers[0].volumeMounts[1]", ("proxy-s",), "why")
+        Spot("spec.containers[mendix].volumeMounts[proxy-s]", ("proxy-s",), "why")
     ]
 
 
@@ -69,7 +83,7 @@ def test_a_mount_of_the_proxy_s_volume_is_told_with_its_reason(name: str) -> Non
     [
         ({}, []),
         ({"runAsUser": 1337}, [USER]),
-        ({"runAsGroup": 1338}, ["spec.containers[0].securityContext.runAsGroup"]),
+        ({"runAsGroup": 1338}, ["spec.containers[mendix].securityContext.runAsGroup"]),
         ({"runAsUser": 1338, "runAsGroup": 1337}, []),
         ({"pod": {"runAsUser": 1337}}, ["spec.securityContext.runAsUser"]),
         ({"pod": {"runAsUser": 1337}, "runAsUser": 1000}, []),
@@ -100,6 +114,8 @@ def test_where_nobody_is_let_past_nobody_clashes() -> None:
     ("address", "ours"),
     [
         ("dst.linkerd.svc.cluster.local.:8086", True),
+        ("dst.linkerd.svc.evil.example.com:8086", False),
+        ("dst.linkerd.svc.cluster.local.evil.example.com:8086", False),
         ("dst.linkerd.svc:8086", True),
         ("dst.linkerd.svc", True),
         ("dst.mesh.svc:8086", False),
@@ -110,4 +126,4 @@ def test_where_nobody_is_let_past_nobody_clashes() -> None:
     ],
 )
 def test_an_address_is_a_service_of_the_namespace_or_not(address: str, ours: bool) -> None:
-    assert sidecars.is_service_in(address, "linkerd") is ours
+    assert sidecars.is_service_in(address, "linkerd", "cluster.local") is ours

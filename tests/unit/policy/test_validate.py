@@ -11,7 +11,7 @@ from tests.fixtures.meshes import istio, linkerd
 from tests.standins import mendix_manifests as manifests
 from tests.unit.policy import strategies
 from tests.unit.policy.judge import Json, broken, judge, settings
-from webhook.policy.meshes import BROUGHT
+from webhook.policy.meshes import RECORD
 from webhook.policy.validate import IGNORED_SUBRESOURCES, Mode
 
 TODAY = datetime.date(2026, 11, 24)
@@ -62,7 +62,9 @@ def test_every_kind_is_refused_for_what_is_certain_to_fail(kind: str) -> None:
 
 def test_a_template_that_brings_its_own_proxy_is_judged_by_that_too() -> None:
     obj = strategies.workload("Deployment", {k: FORGED[k] for k in ("metadata", "spec")})
-    assert broken(judge(obj)) == ["proxy-brought", "proxy-forged"]
+    assert broken(judge(obj)) == ["proxy-brought"]
+    given = settings(exemptions=[exempt("proxy-brought")])
+    assert broken(judge(obj, given=given)) == ["proxy-forged"]
 
 
 # Updates.
@@ -181,7 +183,7 @@ def test_an_exemption_from_one_check_is_none_from_another() -> None:
 @pytest.mark.parametrize(
     ("check", "change"),
     [
-        ("proxy-brought", annotation(BROUGHT, "linkerd-proxy")),
+        ("proxy-brought", annotation(RECORD, "proxy-brought spec.containers[linkerd-proxy]")),
         ("proxy-forged", put(APP + "/image", "cr.l5d.io/linkerd/proxy:edge-26.8.3")),
     ],
 )
@@ -200,7 +202,7 @@ def test_an_exemption_for_what_is_in_a_pod_is_none_from_having_a_proxy(
 @pytest.mark.parametrize(
     ("check", "change"),
     [
-        ("proxy-brought", annotation(BROUGHT, "istio-proxy")),
+        ("proxy-brought", annotation(RECORD, "proxy-brought spec.containers[istio-proxy]")),
         ("proxy-forged", put(APP + "/name", "istio-init")),
         ("status-forged", annotation(istio.STATUS, "{}")),
     ],

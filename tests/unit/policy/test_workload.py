@@ -35,7 +35,7 @@ def test_every_kind_leads_to_the_same_pod(kind: str) -> None:
     found = pod(strategies.workload(kind, TEMPLATE))
     assert found.labels == {"app": "shop"}
     assert found.annotations == {"a": "b"}
-    assert [placed.field() for placed in found.containers] == ["spec.containers[0]"]
+    assert [placed.field() for placed in found.containers] == ["spec.containers[mendix]"]
     assert found.tasks_end
     assert found.template == {
         "Pod": "",
@@ -75,7 +75,7 @@ def test_containers_are_told_apart_by_who_put_them_there() -> None:
     assert [placed.name for placed in found.mesh_containers] == ["linkerd-init", "linkerd-proxy"]
     assert [placed.name for placed in found.workload_containers] == ["mendix"]
     assert found.proxy is not None
-    assert found.proxy.field("image") == "spec.initContainers[1].image"
+    assert found.proxy.field("image") == "spec.initContainers[linkerd-proxy].image"
 
 
 def test_without_a_mesh_s_container_all_are_the_workload_s() -> None:

@@ -118,6 +118,14 @@ def test_an_error_of_the_injector_denies_the_pod(client: httpx.Client) -> None:
     assert ask(client, review(annotations=bad))["allowed"] is False
 
 
+def test_a_broken_patch_is_sent_as_it_is(client: httpx.Client, injector: LinkerdInjector) -> None:
+    response = ask(client, review(annotations={"config.linkerd.io/proxy-version": 'edge"'}))
+    assert response["allowed"] is True
+    with pytest.raises(ValueError, match="delimiter"):
+        json.loads(base64.b64decode(response["patch"]))
+    assert injector.answered[-1].skipped == ()
+
+
 @pytest.mark.parametrize(
     ("name", "label"),
     [("shop-1", {"proxy-deployment": "shop"}), ("gone", {"proxy-replicaset": "gone"})],

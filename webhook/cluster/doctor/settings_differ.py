@@ -1,7 +1,8 @@
-"""The injector's proxy is not as our settings describe the mesh."""
+"""Our settings do not describe the mesh: by its own configuration, or by the injector's work."""
 
 from collections.abc import Iterator
 
+from webhook.cluster import mesh_reading, mesh_settings
 from webhook.cluster.doctor import Evidence, Symptom
 from webhook.cluster.look import Look, Place
 from webhook.cluster.probe import ABSENT
@@ -9,20 +10,34 @@ from webhook.cluster.probe import ABSENT
 SYMPTOM = Symptom(
     id="settings-differ",
     severity="error",
-    means="a pod that asks for nothing breaks a rule by what the mesh's own injector adds, and "
-    "so do all others",
-    mend="bring the settings of mendix-mesh and the mesh's together: versions, user id, skipped "
-    "ports, native sidecars",
-    source="policy/checks",
+    means="an error: pods get from the mesh's own injector what breaks a rule, so they are denied; "
+    "a warning: no pod is denied for it, but more may be allowed than the mesh needs",
+    mend="set what `mendix-mesh discover --settings` prints in the chart's values, or correct the "
+    "mesh",
+    source="policy/checks; linkerd2 templates/config.yaml; istio istiod-injector-configmap.yaml",
 )
 #: Told by findings of their own.
 _OTHERS = (ABSENT, "proxy-image-untrusted")
 
 
 def find(look: Look, place: Place) -> Iterator[Evidence]:
-    """Yield each check that the probe breaks, and where."""
+    """Yield the settings that differ from the mesh, and each check that the probe breaks.
+
+    Raises `RefusedError` if the mesh's configuration is forbidden.
+    """
+    mesh = place.mesh.name
+    reading = look.installed(mesh_reading.CONFIGURED_BY[mesh])
+    differences = list(mesh_reading.differing(reading, mesh, look.settings))
+    for severity in ("error", "warning"):
+        # Taken together: lines that were pasted one below the other would replace each other.
+        if found := [one for one in differences if one.severity == severity]:
+            told = "; ".join(one.text for one in found)
+            yield Evidence(f"{told}; to match the mesh: {mesh_settings.line(found)}", severity)
     broken = look.probe(place).broken
     if ABSENT not in broken:
         for check, text in broken.items():
             if check not in _OTHERS:
                 yield Evidence(f"{check}: {text}")
+    refused = [unread.refused for unread in reading.unread if unread.refused]
+    if refused:
+        raise refused[0]

@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from webhook.policy.meshes import Level, Mesh, Spot
+from webhook.policy.meshes import Mesh
 from webhook.policy.settings import Settings
+from webhook.policy.spots import Level, Spot
 from webhook.policy.words import masked, shortened
 from webhook.policy.workload import Pod
 
@@ -27,13 +28,17 @@ class Violation(msgspec.Struct, frozen=True):
     """One thing that is wrong, in one place of one object."""
 
     check: str
-    #: Path in the object, as `spec.containers[0].securityContext.runAsUser`.
+    #: Path in the object, as `spec.containers[shop].securityContext.runAsUser`.
     field: str
     reason: str
     fix: str
     level: Level
     #: The offending values, say ports: what an update may not add to.
     values: tuple[str, ...] = ()
+    #: It is the reason for what the injector did otherwise, or not at all.
+    explains: bool = False
+    #: It finds what the injector did, or not: left out if another violation explains that.
+    follows: bool = False
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +56,8 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     #: Judged only where the proxy is, or must be: on stored pods, not on what will become one.
     evidence: bool = False
+    #: It finds what an injector did not do, and is left out where a violation explains that.
+    follows: bool = False
     #: A pod that breaks it can't have been injected, so that "no proxy" would say it twice.
     explains_absence: bool = False
     #: It says that the pod is to stay outside: who is exempt from it needs no proxy. An exemption
@@ -66,22 +73,25 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
         level: Level | None = None,
     ) -> Violation:
         """A violation at a field, or at a spot that a mesh found, with its own words if any."""
+        explains = False
         if isinstance(spot, Spot):
-            field, values, reason, fix, level = spot
+            field, values, reason, fix, level, explains = spot
         else:
             field = spot
         # Each value counts for one more, or a million empty ones would be short.
         size = len(field) + len(reason) + len(values) + sum(map(len, values))
         return (_remembered if size <= _LONGEST_REMEMBERED else _violation)(
-            self.id, field, values, reason or self.reason, fix or self.fix, level or self.level
-        )
+            self.id, field, values, reason or self.reason, fix or self.fix, level or self.level,
+            explains,
+        )  # fmt: skip
 
 
 def _violation(
-    check: str, field: str, values: tuple[str, ...], reason: str, fix: str, level: Level
-) -> Violation:
+    check: str, field: str, values: tuple[str, ...], reason: str, fix: str, level: Level,
+    explains: bool,
+) -> Violation:  # fmt: skip
     text = f"{reason} ({_shown(values)})" if values else reason
-    return Violation(check, masked(field), masked(text), fix, level, values)
+    return Violation(check, masked(field), masked(text), fix, level, values, explains)
 
 
 #: Most pods that break a rule break the same one at the same place.
@@ -130,6 +140,6 @@ def for_mesh(mesh: str) -> tuple[Entry, ...]:
 
 
 @cache
-def finders(mesh: str, *, evident: bool) -> tuple[Find, ...]:
+def finders(mesh: str, *, evident: bool) -> tuple[Entry, ...]:
     """What looks for violations in a mesh's pods; those of evidence where there must be some."""
-    return tuple(find for check, find in for_mesh(mesh) if evident or not check.evidence)
+    return tuple(entry for entry in for_mesh(mesh) if evident or not entry.check.evidence)

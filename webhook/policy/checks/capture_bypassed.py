@@ -32,7 +32,8 @@ CHECK = Check(
         "spec.containers[*].env",
     ),
     reason="leads traffic past the proxy in plaintext",
-    fix="remove it from pod and namespace, or have an admin allow it in the settings",
+    fix="author: remove it; admin: allow it in settings.allow, or for all pods in the settings of "
+    "the mesh",
     source="linkerd2 pkg/k8s/labels.go, pkg/inject/inject.go, proxy-init flags",
 )
 

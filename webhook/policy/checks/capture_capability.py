@@ -22,23 +22,35 @@ CHECK = Check(
     ),
     reason="may change the firewall that leads traffic into the proxy",
     fix="drop it: an application needs no network administration",
-    source="capabilities(7) CAP_NET_ADMIN, CAP_NET_RAW; pod-security-admission capabilities",
+    source="capabilities(7); ptrace(2); pod-security-admission capabilities",
 )
 
 
 def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
-    """Yield each container that is privileged or adds such a capability."""
+    """Yield each container that is privileged or adds a capability that is not harmless."""
+    shares = bool(pod.spec.share_process_namespace or pod.spec.host_pid)
     for placed in pod.workload_containers:
         context = placed.container.security_context
         if context is None:
             continue
         if context.privileged:
             yield CHECK.violation(placed.field("securityContext.privileged"))
-        added = context.capabilities.add if context.capabilities else None
-        risky = [name for name in added or () if capability_names([name]) & _RISKY]
-        if risky:
+        added = (context.capabilities.add if context.capabilities else None) or ()
+        near = shares or bool(placed.container.target_container_name)
+        harmless = _HARMLESS if near else _HARMLESS_ALONE
+        risky = [name for name in added[:_MOST] if not capability_names([name]) <= harmless]
+        if risky or len(added) > _MOST:
             yield CHECK.violation(placed.field("securityContext.capabilities.add"), *risky)
 
 
-#: SYS_ADMIN can enter the node's network, SYS_MODULE is the node's kernel.
-_RISKY = frozenset({"ALL", "NET_ADMIN", "NET_RAW", "SYS_ADMIN", "SYS_MODULE"})
+#: Linux has 41 of them.
+_MOST = 100
+#: What neither the firewall, nor the node, nor another container's process is changed with.
+_HARMLESS = frozenset({
+    "AUDIT_READ", "AUDIT_WRITE", "BLOCK_SUSPEND", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID",
+    "IPC_LOCK", "IPC_OWNER", "KILL", "LEASE", "LINUX_IMMUTABLE", "MKNOD", "NET_BIND_SERVICE",
+    "NET_BROADCAST", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT", "SYS_NICE",
+    "SYS_PACCT", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "SYSLOG", "WAKE_ALARM",
+})  # fmt: skip
+#: A debugger of the container's own processes; with shared ones it could enter the proxy's.
+_HARMLESS_ALONE = _HARMLESS | {"SYS_PTRACE"}

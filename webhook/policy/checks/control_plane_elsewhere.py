@@ -17,6 +17,8 @@ CHECK = Check(
         "metadata.annotations[proxy.istio.io/config]",
         "metadata.annotations[sidecar.istio.io/discoveryAddress]",
         "spec.containers[*].env",
+        "spec.hostAliases",
+        "spec.dnsPolicy",
     ),
     reason="obeys another control plane than the cluster's",
     fix="let the injector set it, or name yours in settings.linkerd.controlPlaneNamespace",

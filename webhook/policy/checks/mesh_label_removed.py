@@ -16,6 +16,7 @@ CHECK = Check(
         "metadata.annotations[config.linkerd.io/default-inbound-policy]",
         "metadata.labels[security.istio.io/tlsMode]",
         "metadata.labels[istio.io/dataplane-mode]",
+        "metadata.annotations[ambient.istio.io/redirection]",
     ),
     reason="takes a running pod out of the mesh",
     fix="keep it as the injector set it",

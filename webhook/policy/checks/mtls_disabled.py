@@ -19,6 +19,7 @@ CHECK = Check(
     ),
     reason="switches the proxy's mutual TLS off",
     fix="remove it",
+    follows=True,
     source="linkerd2 charts/partials/templates/_proxy.tpl (identity environment)",
 )
 

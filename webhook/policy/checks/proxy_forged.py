@@ -20,7 +20,8 @@ CHECK = Check(
         "metadata.labels[security.istio.io/tlsMode]",
     ),
     reason="is not how the mesh's injector makes it",
-    fix="remove the container and let the injector add it",
+    fix="author: remove the container and let the injector add it",
+    follows=True,
     source="linkerd2 pkg/healthcheck/sidecar.go, charts/patch/templates/patch.json",
     explains_absence=True,
 )

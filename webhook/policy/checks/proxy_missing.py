@@ -18,6 +18,7 @@ CHECK = Check(
     ),
     reason="did not get the mesh's proxy",
     fix="see that the injector runs and the namespace does not switch it off, then try again",
+    follows=True,
     source="linkerd2 pkg/inject/report.go; proxy-injector-rbac.yaml (failurePolicy Ignore)",
     evidence=True,
 )

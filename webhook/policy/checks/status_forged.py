@@ -1,4 +1,4 @@
-"""Marks that only the mesh itself may set: they make it, or an auditor, take a pod for meshed."""
+"""A sidecar's status or an agent's mark that the author set, not the mesh."""
 
 from collections.abc import Iterator
 
@@ -16,13 +16,13 @@ CHECK = Check(
         "metadata.annotations[ambient.istio.io/redirection]",
     ),
     reason="is the injector's alone to set, and the pod has no proxy",
-    fix="remove the annotation",
+    fix="author: remove the annotation",
     source="istio cni/pkg/util/podutil.go podHasSidecar; pkg/kube/inject/inject.go",
     explains_absence=True,
 )
 
 
 def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
-    """Yield each forged mark."""
+    """Yield marks that no program of the mesh can have set; those at submission are inputs."""
     for spot in mesh.forged_status(pod):
         yield CHECK.violation(spot)

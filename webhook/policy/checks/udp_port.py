@@ -24,7 +24,7 @@ CHECK = Check(
 def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
     """Yield each such port of a workload container."""
     for placed in pod.workload_containers:
-        for index, port in enumerate(placed.container.ports or ()):
+        for port in placed.container.ports or ():
             if port.protocol not in (None, "", "TCP"):
                 shown = f"{port.container_port}/{port.protocol}"
-                yield CHECK.violation(placed.field(f"ports[{index}]"), shown)
+                yield CHECK.violation(placed.field(f"ports[{port.container_port}]"), shown)

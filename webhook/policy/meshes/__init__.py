@@ -1,33 +1,34 @@
-"""The meshes, one file each: how a pod opts in, what it promises, and what proves it joined.
+"""The meshes, one file each: how a pod opts in, what authors may say, and what proves it joined.
 
-A mesh tells facts about a pod as spots: a field, the offending values and, where the check's own
-words are too general, a reason and a fix. The checks turn spots into violations.
+A mesh tells facts about a pod as spots: a field, the offending values and, if the check's own words
+are too general, a reason and a fix. The checks turn spots into violations.
 """
 
 import pkgutil
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Literal, NamedTuple
 
+from webhook.policy.inputs import CHECK as INPUT
+from webhook.policy.inputs import Inputs
 from webhook.policy.settings import NOTHING, Allowed, Settings
+from webhook.policy.spots import Level, Spot, annotation, label
 from webhook.policy.workload import Placed, Pod
 
-Level = Literal["deny", "advise"]
+__all__ = ["Level", "Mesh", "Spot", "Want", "annotation", "label", "load"]
 
-#: What our mutating webhook writes on a pod that has containers of its mesh before any injector
-#: saw it: their names, sorted, with commas between them.
-BROUGHT = "mendix-mesh.io/brought-proxy"
-
-
-class Spot(NamedTuple):
-    """A place in a pod where a mesh found something."""
-
-    field: str
-    values: tuple[str, ...] = ()
-    reason: str = ""
-    fix: str = ""
-    #: Another level than the check's own, where the settings demand it.
-    level: Level | None = None
+#: What our mutating webhook writes on a pod before any injector sees it: `allowed`, or what its
+#: author may not set, as `check field, check field`. After the injector nobody could tell any more
+#: what the author wrote and what the mesh, or the namespace, added.
+RECORD = "mendix-mesh.io/inputs"
+ALLOWED = "allowed"
+#: So many are recorded. Behind more stands the sign that there were more: then all inputs count.
+_MOST_RECORDED, _MORE = 20, "more"
+#: The check for containers and volumes that only the injector adds.
+BROUGHT = "proxy-brought"
+#: What a controller may be called; Linkerd's injector pastes the name into its patch.
+_OWNER_NAME = re.compile(r"[A-Za-z0-9._:-]*", re.ASCII)
 
 
 class Want(NamedTuple):
@@ -38,14 +39,11 @@ class Want(NamedTuple):
     value: str
 
 
-def label(key: str) -> str:
-    """The field of a label in a pod."""
-    return f"metadata.labels[{key}]"
+class Found(NamedTuple):
+    """Something that an author may not say, and the check that reports it."""
 
-
-def annotation(key: str) -> str:
-    """The field of an annotation in a pod."""
-    return f"metadata.annotations[{key}]"
+    check: str
+    spot: Spot
 
 
 _NOTHING: tuple[Spot, ...] = ()
@@ -61,9 +59,108 @@ class Mesh:
     name: str
     #: Name of the container that is the proxy; empty for a mesh without sidecars.
     proxy_name: str = ""
+    #: Names of the volumes that only the injector adds.
+    volume_names: Collection[str] = frozenset()
+    #: The injector copies annotations of the namespace to the pod.
+    inherits: bool = False
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        #: What authors may say by annotations and labels.
+        self.annotations: Inputs | None = None
+        self.labels: Inputs | None = None
+
+    def inputs(self, pod: Pod) -> Mapping[str, Sequence[Spot]]:
+        """Return what the pod's author said that is not allowed, by the check that reports it.
+
+        Asked once for a pod. Of a new pod, the record of our mutating webhook tells what is the
+        author's; without a record everything is that the namespace does not explain.
+        """
+        if pod.inputs is None:
+            spots: dict[str, list[Spot]] = {}
+            for found in self._authors(pod, self._said(pod)):
+                spots.setdefault(found.check, []).append(found.spot)
+            pod.inputs = spots
+        return pod.inputs
+
+    def record(self, pod: Pod) -> str | None:
+        """Return the record for a pod that no injector has seen; None if it needs none."""
+        found = [f"{check} {spot.field}" for check, spot in self._said(pod)]
+        if not found and not self.inherits and RECORD not in pod.annotations:
+            return None
+        more = [_MORE] if len(found) > _MOST_RECORDED else []
+        return ", ".join([*dict.fromkeys(found[:_MOST_RECORDED]), *more]) or ALLOWED
+
+    def _said(self, pod: Pod) -> Iterator[Found]:
+        """Yield everything in the pod that the allow-lists don't have, whoever said it."""
+        if self.annotations is None or self.labels is None or self.is_infrastructure(pod):
+            return
+        brought = [] if pod.final else self.brought(pod)
+        for placed in brought:
+            yield Found(BROUGHT, Spot(placed.field(), (placed.name,), explains=True))
+        # One cause, one line: who brings the proxy brings its volumes and marks, too.
+        submitted = not pod.final and not brought
+        if submitted:
+            for name in self.volume_names & pod.volumes.keys() if pod.spec.volumes else ():
+                yield Found(BROUGHT, Spot(f"spec.volumes[{name}]", (name,),
+                                          "has the name of a volume that only the injector adds",
+                                          "author: rename the volume"))  # fmt: skip
+        yield from self._keys(pod, submitted)
+        for placed in () if pod.final else pod.containers:
+            if self.fills_in(placed):
+                for reason in self.customised(placed):
+                    yield Found(INPUT, Spot(placed.field(), (), reason, explains=True))
+        for owner in pod.meta.owner_references or ():
+            if not _OWNER_NAME.fullmatch(owner.name):
+                yield Found(INPUT, Spot("metadata.ownerReferences", (owner.name[:80],),
+                                        "has a name that no object has",
+                                        "author: remove the owner reference"))  # fmt: skip
+
+    def customised(self, placed: Placed) -> Iterable[str]:
+        """What an author may not set in a container that the injector fills in, as predicates."""
+        return ()
+
+    def _keys(self, pod: Pod, submitted: bool) -> Iterator[Found]:
+        """Yield annotations and labels that the lists don't have."""
+        assert self.annotations is not None  # noqa: S101 - asked by _said alone
+        assert self.labels is not None  # noqa: S101
+        for key, value in pod.annotations.items():
+            if problem := self.annotations.problem(key, value, submitted=submitted):
+                check, reason, fix = problem
+                spot = Spot(annotation(key), (value,), reason, fix, explains=True)
+                yield Found(check, spot)
+        for key, value in pod.labels.items():
+            if problem := self.labels.problem(key, value, submitted=submitted):
+                check, reason, fix = problem
+                yield Found(check, Spot(label(key), (value,), reason, fix, explains=True))
+
+    def _authors(self, pod: Pod, said: Iterator[Found]) -> Iterable[Found]:
+        """Keep what the author said, of all that is in the pod."""
+        if pod.update or not pod.final:
+            return said
+        record = pod.annotations.get(RECORD)
+        if record is None or record.endswith(_MORE):
+            return [found for found in said if not self._from_namespace(pod, found.spot.field)]
+        listed = dict.fromkeys(record.split(", ")) if record != ALLOWED else {}
+        kept = [found for found in said if f"{found.check} {found.spot.field}" in listed]
+        for check, spot in kept:
+            listed.pop(f"{check} {spot.field}", None)
+        return [*kept, *(_recorded(entry) for entry in listed)]
+
+    def _from_namespace(self, pod: Pod, field: str) -> bool:
+        """Whether the namespace, so its admin, gave the pod an annotation."""
+        if not self.inherits or not pod.namespace_annotations:
+            return False
+        key = field.removeprefix("metadata.annotations[").removesuffix("]")
+        value = pod.namespace_annotations.get(key)
+        return value is not None and value == pod.annotations.get(key)
+
+    def altered_record(self, pod: Pod) -> Iterable[Spot]:
+        """Where an update changes the record, which only our mutating webhook writes."""
+        if pod.old is not None and pod.old.annotations.get(RECORD) != pod.annotations.get(RECORD):
+            yield Spot(annotation(RECORD), (pod.annotations.get(RECORD, "removed"),),
+                       "is mendix-mesh's record of what the author set",
+                       "author: leave it as it is")  # fmt: skip
 
     def claims(self, placed: Placed) -> bool:
         """Whether a container, by its name and place, says that it is the mesh's own."""
@@ -155,8 +252,16 @@ class Mesh:
         """What an update takes from a running pod that the control plane reads live."""
         return _NOTHING
 
+    def unreachable_runtime(self, pod: Pod) -> Iterable[Spot]:
+        """Runtimes and systems whose traffic the mesh can't capture."""
+        return _NOTHING
+
     def late_proxy(self, pod: Pod) -> Iterable[Spot]:
         """Init containers that run before the proxy."""
+        return _NOTHING
+
+    def lasting_before_rules(self, pod: Pod) -> Iterable[Spot]:
+        """Init containers that stay, and start before anything is redirected."""
         return _NOTHING
 
     def plaintext_inbound(self, pod: Pod) -> Iterable[Spot]:
@@ -166,6 +271,15 @@ class Mesh:
     def ignored_labels(self, pod: Pod) -> Iterable[Spot]:
         """Labels that their author took for the mesh's annotations."""
         return _NOTHING
+
+
+def _recorded(entry: str) -> Found:
+    """Return what is recorded and can't be seen in the pod any more: the injector used it up."""
+    check, _, field = entry.partition(" ")
+    if check == BROUGHT:
+        return Found(check, Spot(field, explains=True))
+    return Found(check, Spot(field, reason="was not allowed as the author set it", explains=True,
+                             fix="author: remove it from the pod or its template"))  # fmt: skip
 
 
 def load(settings: Settings) -> dict[str, Mesh]:

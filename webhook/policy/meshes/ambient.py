@@ -1,4 +1,4 @@
-"""Istio's ambient mode: a label enrols a pod, the node's CNI agent redirects it to ztunnel.
+"""Istio's ambient mode: a label enrolls a pod, the node's CNI agent redirects it to ztunnel.
 
 Whether that happened can't be seen at admission; whether it will can: cni/pkg/util/
 enablement_selector.go. Sources are paths in istio at 1.32-dev.
@@ -6,9 +6,9 @@ enablement_selector.go. Sources are paths in istio at 1.32-dev.
 
 from collections.abc import Iterator
 
-from webhook.policy.istio_containers import PROXY
+from webhook.policy.inputs.istio import PROXY
 from webhook.policy.meshes import Mesh, Spot, Want, annotation, label
-from webhook.policy.meshes.istio import REROUTES, STATUS, Istio, gateway_like, leave_linkerd
+from webhook.policy.meshes.istio import REROUTES, STATUS, Istio, leave_linkerd
 from webhook.policy.settings import Settings
 from webhook.policy.workload import Placed, Pod
 
@@ -25,6 +25,7 @@ class Ambient(Mesh):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self._istio = Istio(settings)
+        self.annotations, self.labels = self._istio.annotations, self._istio.labels
 
     def claims(self, placed: Placed) -> bool:  # noqa: ARG002 - there is no sidecar
         """Nothing in the pod is the mesh's."""
@@ -47,13 +48,11 @@ class Ambient(Mesh):
         if value in (None, "ambient") or self.is_infrastructure(pod):
             return
         if pod.final or (value == "none" and self.settings.opt_out == "deny"):
-            yield Spot(label(MODE), (str(value),), *gateway_like(pod))
+            yield Spot(label(MODE), (str(value),), *self._istio.gateway_like(pod))
 
     def is_infrastructure(self, pod: Pod) -> bool:
         """A gateway or waypoint and nothing else, as Istio's sidecar mode knows them."""
-        if len(pod.containers) != 1 or pod.containers[0].name != PROXY:
-            return False
-        return self._istio.is_infrastructure(Pod(pod.meta, pod.spec, self._istio, final=pod.final))
+        return self._istio.is_infrastructure(pod)
 
     def proxy_of(self, pod: Pod) -> str:
         """A gateway or waypoint speaks mTLS itself: no node redirects it to ztunnel."""
@@ -75,16 +74,34 @@ class Ambient(Mesh):
 
     def forged_status(self, pod: Pod) -> Iterator[Spot]:
         """A sidecar's status keeps the CNI away; the agent's annotation is the agent's to set."""
-        if STATUS in pod.annotations and not self.is_infrastructure(pod):
+        if not pod.final or self.is_infrastructure(pod):
+            return
+        if STATUS in pod.annotations:
             yield Spot(annotation(STATUS), reason="keeps ambient's CNI agent from enrolling it")
         if REDIRECTION in pod.annotations and pod.new:
             yield Spot(annotation(REDIRECTION), reason="is the CNI agent's alone to set")
 
+    def unreachable_runtime(self, pod: Pod) -> Iterator[Spot]:
+        """Sandboxes and other systems have a network that the node agent can't redirect."""
+        runtime, system = pod.spec.runtime_class_name, pod.spec.os
+        if runtime and runtime not in self.settings.ambient.runtime_classes:
+            yield Spot("spec.runtimeClassName", (runtime,))
+        if system and system.name not in ("", "linux"):
+            yield Spot("spec.os.name", (system.name,), fix="author: use a Linux image")
+
     def forsaken(self, pod: Pod) -> Iterator[Spot]:
         """The label is read live: without it the agent takes a running pod out."""
         old = pod.old
-        if old is not None and old.labels.get(MODE) == "ambient" != pod.labels.get(MODE):
+        if old is None:
+            return
+        if old.labels.get(MODE) == "ambient" != pod.labels.get(MODE):
             yield Spot(label(MODE), (f"ambient -> {pod.labels.get(MODE) or 'removed'}",))
+        before, now = old.annotations.get(REDIRECTION), pod.annotations.get(REDIRECTION)
+        # The agent writes it through pods/status; peers send HBONE only while it is there.
+        if before != now and not pod.by_status:
+            yield Spot(annotation(REDIRECTION), (f"{before or 'unset'} -> {now or 'removed'}",),
+                       "tells peers whether the node captures the pod",
+                       "leave it to the CNI agent")  # fmt: skip
 
 
 MESH = Ambient

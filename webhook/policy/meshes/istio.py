@@ -1,33 +1,45 @@
-"""Istio's sidecar: opt in by label, evidence of the injected proxy, and the ways round it.
+"""Istio's sidecar: opt in by label, and evidence of the injected proxy.
 
 Sources are paths in istio at 1.32-dev unless said otherwise.
 """
 
 from collections.abc import Collection, Iterator
 
-from webhook.policy import istio_containers, ports, proxyconfig, sidecars
+import msgspec
+
+from webhook.policy import istio_containers, istio_gateways, ports, sidecars
 from webhook.policy.images import repository
-from webhook.policy.istio_containers import INIT, PROXY, VALIDATION, Rules
-from webhook.policy.meshes import Mesh, Spot, Want, annotation, label
+from webhook.policy.inputs import Inputs, forms, proxyconfig
+from webhook.policy.inputs import istio as listed
+from webhook.policy.inputs.istio import INIT, PROXY, VALIDATION
+from webhook.policy.istio_containers import Rules
+from webhook.policy.istio_gateways import AUTO, MANAGED, TEMPLATES
+from webhook.policy.meshes import Found, Mesh, Spot, Want, annotation, label
 from webhook.policy.settings import Settings
 from webhook.policy.workload import Placed, Pod
 
 INJECT = "sidecar.istio.io/inject"
+MODE = "istio.io/dataplane-mode"
 REVISION = "istio.io/rev"
 STATUS = "sidecar.istio.io/status"
 NATIVE = "sidecar.istio.io/nativeSidecar"
 TLS_MODE = "security.istio.io/tlsMode"
 CONFIG = "proxy.istio.io/config"
-TEMPLATES = "inject.istio.io/templates"
+OVERRIDES = "proxy.istio.io/overrides"
 INTERCEPTION = "sidecar.istio.io/interceptionMode"
-PROXY_IMAGE = "sidecar.istio.io/proxyImage"
-BOOTSTRAP = "sidecar.istio.io/bootstrapOverride"
-MANAGED = "gateway.istio.io/managed"
 DISCOVERY = "sidecar.istio.io/discoveryAddress"
 TRAFFIC = "traffic.sidecar.istio.io/"
 STATUS_PORT = "status.sidecar.istio.io/port"
 #: What comes in by such an interface passes as what the pod sends; the first name is the new one.
 REROUTES = ("istio.io/reroute-virtual-interfaces", f"{TRAFFIC}kubevirtInterfaces")
+#: The environment of a proxy that pilot-agent turns into the metrics endpoints that it asks.
+_PROMETHEUS = "ISTIO_PROMETHEUS_ANNOTATIONS"
+
+#: Of gateways: what istiod writes on its own, and the template of those from a chart.
+_GATEWAY_KEYS = (
+    "metadata.labels[gateway.istio.io/", "metadata.annotations[gateway.istio.io/",
+    annotation(TEMPLATES),
+)  # fmt: skip
 
 _LINKERD_INJECT = "linkerd.io/inject"
 _PLACES = {
@@ -35,16 +47,12 @@ _PLACES = {
     INIT: ("initContainers",),
     VALIDATION: ("initContainers",),
 }
-#: An image that the injector replaces: the author only customises the proxy.
-_AUTO = "auto"
 #: The injector's own ports, which it never captures (files/injection-template.yaml).
 _OWN_INBOUND = "15090,15021,15020"
 #: The proxy's key, token and the sockets that hand them out (files/injection-template.yaml).
 _IDENTITY_VOLUMES = ("istio-token", "workload-certs", "workload-socket", "credential-socket")
 #: Where the proxy's bootstrap and its agent's state lie.
 _STATE_VOLUMES = ("istio-envoy", "istio-data")
-#: The proxy's role in pods that are gateways or waypoints (files/waypoint.yaml, kube-gateway.yaml).
-_ROLES = ("router", "waypoint")
 
 
 class Istio(Mesh):
@@ -52,25 +60,37 @@ class Istio(Mesh):
 
     name = "istio"
     proxy_name = PROXY
+    volume_names = listed.VOLUMES
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self.own = settings.istio
         self._inbound = ports.parse(f"{_OWN_INBOUND},{self.own.exclude_inbound_ports}")[0]
         self._outbound = ports.parse(self.own.exclude_outbound_ports)[0]
+        hosts = forms.one_of(
+            *(f"{host}:{port}" for host in self.own.control_plane_hosts for port in (15010, 15012))
+        )
+        self.annotations = Inputs(
+            self.name, listed.ANNOTATIONS, listed.reads, prefixes=listed.PREFIXES,
+            own={CONFIG: listed.config(self.is_istiod), DISCOVERY: hosts},
+            allowed=self.own.annotations,
+        )  # fmt: skip
+        self.labels = Inputs(
+            self.name, listed.LABELS, listed.reads_label, allowed=self.own.annotations
+        )
 
     def claims(self, placed: Placed) -> bool:
         """Istio's containers are known by name; one with image `auto` is only a wish."""
-        return placed.kind in _PLACES.get(placed.name, ()) and placed.container.image != _AUTO
+        return placed.kind in _PLACES.get(placed.name, ()) and placed.container.image != AUTO
 
     def fills_in(self, placed: Placed) -> bool:
-        """A container with the proxy's name and image `auto` customises it (pkg/kube/inject)."""
-        return placed.name in _PLACES and placed.container.image == _AUTO
+        """A container with the proxy's name and image `auto` customizes it (pkg/kube/inject)."""
+        return placed.name in _PLACES and placed.container.image == AUTO
 
     def opt_in(self, pod: Pod, *, task: bool) -> Iterator[Want]:
         """The label, which works in any namespace; the annotation can't opt in (inject.go)."""
         value = pod.labels.get(INJECT, pod.annotations.get(INJECT))
-        if self.is_infrastructure(pod) or (value == "false" and self.settings.opt_out == "deny"):
+        if (value == "false" and self.settings.opt_out == "deny") or self.is_infrastructure(pod):
             return
         yield from leave_linkerd(pod)
         if pod.labels.get(INJECT) != "true":
@@ -88,7 +108,7 @@ class Istio(Mesh):
     def opt_outs(self, pod: Pod) -> Iterator[Spot]:
         """Label before annotation; what is no boolean is a default to one Istio, no to another.
 
-        A template's other values are mended when its pods are born.
+        A template's other values are fixed when its pods are created.
         """
         if self.is_infrastructure(pod):
             return
@@ -97,31 +117,60 @@ class Istio(Mesh):
         if value is None or value == "true":
             return
         if pod.final or (value == "false" and self.settings.opt_out == "deny"):
-            yield Spot(where(INJECT), (value,), *gateway_like(pod))
+            yield Spot(where(INJECT), (value,), *self.gateway_like(pod))
 
     def is_infrastructure(self, pod: Pod) -> bool:
         """A gateway or waypoint and nothing else: one container, Istio's own proxy, as it is made.
 
-        It is all mesh and has no application whose traffic could go past it. Before injection a
-        gateway has the placeholder image and asks for the gateway's template.
+        It is all mesh and has no application whose traffic could go past it.
         """
-        if len(pod.containers) != 1 or pod.spec.host_network:
-            return False
-        only = pod.containers[0]
-        container = only.container
-        if only.name != PROXY or only.kind != "containers":
-            return False
-        if any(istio_containers.own_programs(only)):
-            return False
-        if not pod.final and container.image == _AUTO:
-            return pod.annotations.get(TEMPLATES, "").strip() == "gateway"
-        args = tuple(container.args or ())[:2]
+        if pod.infrastructure is None:
+            only = istio_gateways.candidate(pod)
+            pod.infrastructure = only is not None and not any(self.strange(pod, only))
+        return pod.infrastructure
+
+    def strange(self, pod: Pod, only: Placed) -> Iterator[Spot]:
+        """What a would-be gateway has beyond a genuine one's."""
+        yield from istio_gateways.strange(pod, only, self.own, self.is_istiod)
+        for found in super()._keys(pod, submitted=False):
+            # What the author wrote in its one container is judged as it is.
+            if not found.spot.field.startswith((*_GATEWAY_KEYS, annotation(OVERRIDES))):
+                yield found.spot
+
+    def customised(self, placed: Placed) -> Iterator[str]:
+        """What is not a harmless field: of the fields that policy reads; the rest is seen later."""
+        return listed.customised(msgspec.json.decode(msgspec.json.encode(placed.container)))
+
+    def _keys(self, pod: Pod, submitted: bool) -> Iterator[Found]:
+        """Yield keys as for any mesh; those of a gateway that opts out are that check's."""
+        opts_out = pod.labels.get(INJECT) == "false" or pod.labels.get(MODE) == "none"
+        for found in super()._keys(pod, submitted):
+            if not (opts_out and found.spot.field.startswith(_GATEWAY_KEYS)):
+                yield found
+
+    def gateway_like(self, pod: Pod) -> tuple[str, str]:
+        """Reason and fix for the opt-out of a gateway that has more in it than its proxy.
+
+        istiod gives its own the opt-out and a label (files/kube-gateway.yaml, waypoint.yaml), and
+        lays over them what a Gateway's parametersRef says. Both are empty for other pods.
+        """
+        only = istio_gateways.candidate(pod)
+        if only is not None and (found := next(iter(self.strange(pod, only)), None)):
+            values = f" ({', '.join(value[:80] for value in found.values)})" if found.values else ""
+            return (
+                f"asks to stay outside the mesh, as only Istio's own gateways may; {found.field} "
+                f"{found.reason or 'is not what Istio makes'}{values}",
+                "leave the gateway as istiod makes it, without what its parametersRef adds; mesh's "
+                "admin: name a mirror of its image in settings.istio.proxyImages",
+            )
+        if MANAGED not in pod.labels or not pod.containers:
+            return "", ""
+        first = pod.containers[0].name
         return (
-            repository(container.image or "") in self.own.proxy_images
-            and args in {("proxy", role) for role in _ROLES}
-            and not any(istio_containers.filled_volumes(pod))
-            and not any(self.overridden_env(pod))
-            and not any(self.elsewhere(pod))
+            f"asks to stay outside the mesh, as only Istio's own gateways may; it runs {first} "
+            f"in {len(pod.containers)} containers, and mendix-mesh knows gateways that are "
+            f"{PROXY} alone",
+            "use the GatewayClass istio or istio-waypoint, or ask an admin for an exemption",
         )
 
     def missing(self, pod: Pod) -> Iterator[Spot]:
@@ -137,7 +186,7 @@ class Istio(Mesh):
                    "istio-injection or istio.io/rev of the namespace says otherwise")  # fmt: skip
         else:
             fix = ("see that the namespace has no label istio-injection=disabled, and none "
-                   "istio.io/rev of a revision that is not installed; where no revision is the "
+                   "istio.io/rev of a revision that is not installed; if no revision is the "
                    "default, name yours in settings.istio.revision")  # fmt: skip
         yield Spot("spec.initContainers", reason="has no istio-proxy container", fix=fix)
 
@@ -155,10 +204,11 @@ class Istio(Mesh):
             yield from istio_containers.own_programs(placed)
             if placed.name == PROXY and placed is not proxy:
                 yield Spot(placed.field("name"), (PROXY,), "is a second proxy")
-        yield from istio_containers.filled_volumes(pod)
-        role = tuple(proxy.container.args or ())[:2]
+        yield from istio_containers.odd_volumes(pod)
+        role = tuple((proxy.container.args or ())[:2])
         if role != ("proxy", "sidecar"):
-            yield Spot(proxy.field("args"), (" ".join(role) or "none",), "is not run as a sidecar")
+            yield Spot(proxy.field("args"), (" ".join(role)[:80] or "none",),
+                       "is not run as a sidecar")  # fmt: skip
         if proxy.kind == "initContainers" and proxy.container.restart_policy != "Always":
             yield Spot(
                 proxy.field("restartPolicy"), reason="is an init container, gone before the app"
@@ -176,30 +226,25 @@ class Istio(Mesh):
             yield Spot(label(TLS_MODE), reason="is missing, so peers speak plaintext to the pod")
 
     def untrusted_images(self, pod: Pod) -> Iterator[Spot]:
-        """Images of Istio's containers, or those asked for by annotation."""
-        fix = "use the mesh's image, or name your mirror in settings.istio.proxyImages"
+        """Images of Istio's containers from elsewhere, of another version, or changed."""
+        fix = (
+            "mesh's admin: use the mesh's image, or name your mirror in settings.istio.proxyImages"
+        )
         for placed in pod.mesh_containers:
             if repository(placed.container.image or "") not in self.own.proxy_images:
                 yield Spot(placed.field("image"), (placed.container.image or "none",), fix=fix)
-        asked = pod.annotations.get(PROXY_IMAGE)
-        if asked and pod.proxy is None and repository(asked) not in self.own.proxy_images:
-            yield Spot(annotation(PROXY_IMAGE), (asked,), fix=fix)
+        yield from sidecars.several_versions(pod)
+        yield from sidecars.changed_images(pod)
 
     def capture_bypasses(self, pod: Pod) -> Iterator[Spot]:
         """Interception off, ports and addresses left out, templates that capture nothing.
 
         The CNI plugin obeys the annotations, istio-init its arguments: both are judged. Of a new
-        pod, what an annotation explains is said once; updates are compared place by place.
+        pod, what an annotation explains is reported once; updates are compared place by place.
         """
         if self.is_infrastructure(pod):
             return
         yield from self._templates(pod)
-        mode = pod.annotations.get(INTERCEPTION)
-        if mode is not None and mode not in ("REDIRECT", "TPROXY"):
-            yield Spot(annotation(INTERCEPTION), (mode,))
-        config = proxyconfig.parse(pod.annotations.get(CONFIG)) or {}
-        if not istio_containers.captures(config):
-            yield Spot(annotation(CONFIG), (f"interceptionMode {config['interceptionMode']}",))
         inits = [
             istio_containers.rules(placed) for placed in pod.mesh_containers if placed.name != PROXY
         ]
@@ -208,6 +253,8 @@ class Istio(Mesh):
         yield from _reroutes(pod, inits)
         for init in inits:
             yield from istio_containers.hollow(init)
+        if pod.proxy and not (pod.new and self.inputs(pod)):
+            yield from istio_containers.idle_proxy(pod.proxy)
 
     def _templates(self, pod: Pod) -> Iterator[Spot]:
         """Only the sidecar template captures: gateway, grpc-* and a custom one need not (2.3)."""
@@ -217,9 +264,8 @@ class Istio(Mesh):
         allowed = {"sidecar", *self.own.templates, *self.allowed(pod).templates}
         if pod.ingress:
             allowed.add("gateway")
-        names = [name.strip() for name in asked.split(",") if name.strip()]
-        if other := [name for name in names if name not in allowed]:
-            yield Spot(annotation(TEMPLATES), tuple(other))
+        if other := ports.others(asked, allowed):
+            yield Spot(annotation(TEMPLATES), other, explains=True)
 
     def _includes(self, pod: Pod, inits: Collection[Rules]) -> Iterator[Spot]:
         reason = "captures only what it lists"
@@ -243,29 +289,40 @@ class Istio(Mesh):
             asked = ports.beyond(pod.annotations.get(TRAFFIC + key, ""), allowed)
             if asked:
                 yield Spot(annotation(TRAFFIC + key), asked)
-            for init in inits:
-                told = init.excluded_ports(flag, allowed)
-                if more := tuple(part for part in told if not (pod.new and part in asked)):
-                    yield Spot(init.placed.field("args"), more, f"leaves out ports by {flag}")
+            yield from self._more(pod, inits, flag, frozenset(asked), allowed)
         # Port 0 switches the agent's own port off.
         if port := ports.beyond(pod.annotations.get(STATUS_PORT, ""), ((0, 0), *self._inbound)):
             yield Spot(annotation(STATUS_PORT), port, "is left out of what comes in")
         subnets = {*self.own.exclude_outbound_ip_ranges, *allow.subnets}
         for key, flag in (("excludeOutboundIPRanges", "-x"), ("excludeInterfaces", "-c")):
-            asked = _beyond(pod.annotations.get(TRAFFIC + key, ""), subnets)
+            asked = ports.others(pod.annotations.get(TRAFFIC + key, ""), subnets)
             if asked:
                 yield Spot(annotation(TRAFFIC + key), asked)
+            known = {*subnets, *asked} if pod.new else subnets
             for init in inits:
-                known = {*subnets, *asked} if pod.new else subnets
-                if more := _beyond(init.flags.get(flag, ""), known):
+                if more := ports.others(init.flags.get(flag, ""), known):
                     yield Spot(init.placed.field("args"), more,
                                f"leaves out traffic by {flag}")  # fmt: skip
+
+    def _more(
+        self, pod: Pod, inits: Collection[Rules], flag: str, asked: frozenset[str],
+        allowed: ports.Ranges,
+    ) -> Iterator[Spot]:  # fmt: skip
+        """Yield the ports that a flag leaves out beyond those of the annotation, `asked`."""
+        for init in inits:
+            told = istio_containers.excluded(init, flag, allowed)
+            if more := tuple(part for part in told if not (pod.new and part in asked)):
+                which = "Inbound" if flag == "-d" else "Outbound"
+                yield Spot(init.placed.field("args"), more, f"leaves out ports by {flag}",
+                           "mesh's admin: name the mesh's own in "
+                           f"settings.istio.exclude{which}Ports")  # fmt: skip
 
     def identity_clashes(self, pod: Pod) -> Iterator[Spot]:
         """The firewall lets the proxy's user and group out unproxied (analyzer IST0144).
 
         A proxy that runs as root, for TPROXY or low ports, is let out by its group: no rule names
-        root (cni/pkg/plugin/sidecar_redirect.go).
+        root (cni/pkg/plugin/sidecar_redirect.go). A number of the pod's own, as each namespace of
+        OpenShift has, is fine if every other container says that it is another.
         """
         if self.is_infrastructure(pod):
             return
@@ -276,24 +333,24 @@ class Istio(Mesh):
             context = pod.proxy.container.security_context
             uid = context.run_as_user if context else None
             gid = context.run_as_group if context else None
-            users |= {uid} if uid else set()
-            groups |= {own for own in (uid, gid) if own}
-            for name, own, fine in (
-                ("runAsUser", uid, (ours, 0)),
-                ("runAsGroup", gid, (ours, 0, None)),
-            ):
-                if ours is not None and own not in fine:
-                    yield Spot(pod.proxy.field(f"securityContext.{name}"), (str(own or "unset"),),
-                               f"is not {ours}, which alone is not captured",
-                               "let Istio's injector make istio-proxy, or on OpenShift set "
-                               "settings.istio.proxyUid: null")  # fmt: skip
+            if ours is not None and uid is None:
+                yield Spot(pod.proxy.field("securityContext.runAsUser"), ("unset",),
+                           f"is not {ours}, the user that is not captured",
+                           "author: let Istio's injector add istio-proxy; on OpenShift, mesh's "
+                           "admin: set settings.istio.proxyUid: null")  # fmt: skip
+            for key, own, taken in (("runAsUser", uid, users), ("runAsGroup", gid, groups)):
+                if own and own != ours:
+                    if ours is not None:
+                        yield from sidecars.unproven(pod, key, own, "settings.istio.proxyUid")
+                    taken.add(own)
+            groups |= users - ({0} if uid == 0 else set())
         for placed in pod.mesh_containers:
             if placed.name != PROXY:
                 passing, odd = istio_containers.passing(istio_containers.rules(placed))
                 if others := [*map(str, sorted(passing - groups)), *odd]:
                     yield Spot(placed.field("args"), tuple(others),
                                "lets others past the proxy than the proxy",
-                               f"let Istio's injector make {placed.name}")  # fmt: skip
+                               f"author: let Istio's injector add {placed.name}")  # fmt: skip
                 users |= passing
                 groups |= passing
         yield from sidecars.clashes(pod, users, groups)
@@ -305,48 +362,43 @@ class Istio(Mesh):
             yield Spot(label(TLS_MODE), (mode,))
 
     def overridden_env(self, pod: Pod) -> Iterator[Spot]:
-        """Variables, programs and bootstraps that undo the proxy, by annotation or in place."""
-        fix = "remove it: the proxy's set-up is the injector's"
-        if BOOTSTRAP in pod.annotations:
-            yield Spot(annotation(BOOTSTRAP), (pod.annotations[BOOTSTRAP],), fix=fix)
-        config = proxyconfig.parse(pod.annotations.get(CONFIG))
-        said: set[str] = set()
-        if config is None:
-            yield Spot(annotation(CONFIG), (), "can't be read, and may override anything",
-                       "write it as one plain YAML or JSON mapping, without aliases")  # fmt: skip
-        else:
-            keys = istio_containers.guarded_config(config)
-            variables = istio_containers.guarded_metadata(config)
-            if keys or variables:
-                yield Spot(annotation(CONFIG), (*keys, *variables), fix=fix)
-            if pod.new:
-                odd = keys or variables or not istio_containers.captures(config)
-                said.update(variables, ["PROXY_CONFIG"] if odd else [])
-        for placed in pod.mesh_containers:
-            if placed.container.env_from:
-                yield Spot(placed.field("envFrom"), fix=fix)
-            undoing = istio_containers.undoing_env(placed)
-            if more := [name for name in undoing if name not in said]:
-                yield Spot(placed.field("env"), tuple(more), fix=fix)
+        """What other webhooks add to Istio's containers, or the kubelet fills in."""
+        if self.is_infrastructure(pod):
+            return
+        for placed in pod.mesh_containers if pod.proxy else ():
+            yield from sidecars.strangers(placed, istio_containers.REFERRED)
+        if pod.proxy and (told := pod.proxy.env.get(_PROMETHEUS)):
+            yield from self._metrics(pod.proxy, told)
+
+    def _metrics(self, proxy: Placed, told: str) -> Iterator[Spot]:
+        """The injector keeps the author's scrape annotations here, and replaces them in the pod."""
+        assert self.annotations is not None  # noqa: S101 - set above
+        for key, value in listed.prometheus(told).items():
+            problem = self.annotations.problem(f"prometheus.io/{key}", value, submitted=True)
+            if problem:
+                yield Spot(proxy.field(f"env[{_PROMETHEUS}]"), (value,),
+                           f"makes the agent, which is not captured, ask elsewhere: {key} "
+                           f"{problem.reason}",
+                           f"author: write prometheus.io/{key} plainly")  # fmt: skip
 
     def elsewhere(self, pod: Pod) -> Iterator[Spot]:
-        """Addresses of istiod that are not the cluster's; the agent reads annotations too."""
-        fix = "remove it, or name its host in settings.istio.controlPlaneHosts"
-        config = proxyconfig.parse(pod.annotations.get(CONFIG)) or {}
-        told = [
-            (annotation(DISCOVERY), pod.annotations.get(DISCOVERY)),
-            (annotation(CONFIG), config.get("discoveryAddress")),
-        ]
-        if pod.proxy:
-            env = pod.proxy.env
-            injected = proxyconfig.parse(env.get("PROXY_CONFIG")) or {}
-            address = injected.get("discoveryAddress")
-            if not (pod.new and address == config.get("discoveryAddress")):
-                told.append((pod.proxy.field("env[PROXY_CONFIG]"), address))
-            told.append((pod.proxy.field("env[CA_ADDR]"), env.get("CA_ADDR")))
-        for field, found in told:
-            if found is not None and not self._is_ours(str(found)):
-                yield Spot(field, (str(found),), fix=fix)
+        """Addresses of istiod that are not the cluster's."""
+        if self.is_infrastructure(pod):
+            return
+        yield from sidecars.moved_names(
+            pod, self.own.control_plane_hosts, self.own.control_plane_namespace
+        )
+        if pod.proxy is None:
+            return
+        env = pod.proxy.env
+        injected = proxyconfig.parse(env.get("PROXY_CONFIG")) or {}
+        for name, found in (
+            ("PROXY_CONFIG", injected.get("discoveryAddress")), ("CA_ADDR", env.get("CA_ADDR")),
+        ):  # fmt: skip
+            if found is not None and not self.is_istiod(str(found)):
+                yield Spot(pod.proxy.field(f"env[{name}]"), (str(found),), "",
+                           "author: remove it; mesh's admin: name its host in "
+                           "settings.istio.controlPlaneHosts")  # fmt: skip
 
     def exposed_identity(self, pod: Pod) -> Iterator[Spot]:
         """The token, key and sockets with which the proxy proves who it is; and its bootstrap."""
@@ -357,7 +409,7 @@ class Istio(Mesh):
 
     def forged_status(self, pod: Pod) -> Iterator[Spot]:
         """The injector's own status without its proxy."""
-        if STATUS in pod.annotations and pod.proxy is None:
+        if pod.final and STATUS in pod.annotations and pod.proxy is None:
             yield Spot(annotation(STATUS))
 
     def forsaken(self, pod: Pod) -> Iterator[Spot]:
@@ -371,43 +423,31 @@ class Istio(Mesh):
 
     def late_proxy(self, pod: Pod) -> Iterator[Spot]:
         """Init containers before a native proxy, all of them beside a classic one."""
-        return sidecars.before_proxy(pod)
+        return sidecars.before_proxy(pod, INIT)
+
+    def lasting_before_rules(self, pod: Pod) -> Iterator[Spot]:
+        """Init containers that stay, before the one that sets the rules."""
+        return sidecars.before_rules(pod, INIT)
 
     def _was_ours(self, pod: Pod) -> bool:
         return pod.old is not None and pod.old.labels.get(TLS_MODE) == "istio"
 
-    def _is_ours(self, address: str) -> bool:
-        """Whether it is istiod's; in a cluster domain of its own, settings must have the host."""
-        host = (address.rpartition(":")[0] or address).removesuffix(".cluster.local")
-        service, _, rest = host.partition(".")
-        ours = rest == f"{self.own.control_plane_namespace}.svc" and bool(service)
-        return ours or host in self.own.control_plane_hosts
+    def is_istiod(self, address: str) -> bool:
+        """Whether an address is that of the cluster's istiod, or a host of the settings'."""
+        host = address.rpartition(":")[0] or address
+        return host in self.own.control_plane_hosts or sidecars.is_service_in(
+            address, self.own.control_plane_namespace, self.settings.cluster_domain
+        )
 
 
 def leave_linkerd(pod: Pod) -> Iterator[Want]:
     """What keeps Linkerd's injector from a pod whose template is of days when that was its mesh.
 
     The namespace's label is an admin's and says where its pods belong. An opt-in by label is left
-    to be refused: a changed label may be one by which a controller counts its pods.
+    to be denied: a changed label may be one by which a controller counts its pods.
     """
     if pod.annotations.get(_LINKERD_INJECT) in ("enabled", "ingress"):
         yield Want("annotations", _LINKERD_INJECT, "disabled")
-
-
-def gateway_like(pod: Pod) -> tuple[str, str]:
-    """Reason and fix for the opt-out of a gateway or waypoint that has more in it than its proxy.
-
-    istiod gives its own the opt-out and a label (files/kube-gateway.yaml, waypoint.yaml), and lays
-    over them what a Gateway's parametersRef says. Both are empty for other pods.
-    """
-    if MANAGED not in pod.labels:
-        return "", ""
-    return (
-        "asks to stay outside the mesh, as only a gateway may that is Istio's own proxy and "
-        "nothing else",
-        "leave the pod as istiod makes it, without what the Gateway's parametersRef adds (a "
-        "mirror of its image: settings.istio.proxyImages), or ask an admin for an exemption",
-    )
 
 
 def _reroutes(pod: Pod, inits: Collection[Rules]) -> Iterator[Spot]:
@@ -419,11 +459,6 @@ def _reroutes(pod: Pod, inits: Collection[Rules]) -> Iterator[Spot]:
         told = init.flags.get("-k")
         if told and not (pod.new and told in asked.values()):
             yield Spot(init.placed.field("args"), (f"-k {told}",), reason)
-
-
-def _beyond(text: str, allowed: Collection[str]) -> tuple[str, ...]:
-    parts = [part.strip() for part in text.split(",")]
-    return tuple(part for part in parts if part and part not in allowed)
 
 
 MESH = Istio

@@ -1,32 +1,28 @@
-"""Linkerd: opt in by annotation, evidence of the injected proxy, and the ways round it.
+"""Linkerd: opt in by annotation, and evidence of the injected proxy.
 
 Sources are paths in linkerd2 at edge-26.8.3 unless said otherwise.
 """
 
-import json
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 from webhook.policy import ports, sidecars
-from webhook.policy.containers import LOADER_ENV, covers_programs, hooks, number
+from webhook.policy.containers import number
 from webhook.policy.images import repository
+from webhook.policy.inputs import Inputs, forms
+from webhook.policy.inputs import linkerd as listed
+from webhook.policy.inputs.linkerd import CONFIG as CONFIG
 from webhook.policy.meshes import Level, Mesh, Spot, Want, annotation, label
-from webhook.policy.objects import Container
 from webhook.policy.settings import Settings
 from webhook.policy.workload import Placed, Pod
 
 INJECT = "linkerd.io/inject"
 CONTROL_PLANE_NS = "linkerd.io/control-plane-ns"
-CONFIG = "config.linkerd.io/"
 NATIVE = CONFIG + "proxy-enable-native-sidecar"
 #: Oldest name of the above, still read by every version since 2.15; newer ones know both.
 NATIVE_ALPHA = "config.alpha.linkerd.io/proxy-enable-native-sidecar"
 NATIVE_BETA = "config.beta.linkerd.io/proxy-enable-native-sidecar"
 INBOUND_POLICY = CONFIG + "default-inbound-policy"
-SKIP_SUBNETS = CONFIG + "skip-subnets"
-PROXY_IMAGE = CONFIG + "proxy-image"
-ADDITIONAL_ENV = CONFIG + "proxy-additional-env"
-DISABLE_IDENTITY = CONFIG + "disable-identity"
 
 PROXY, INIT, VALIDATOR = "linkerd-proxy", "linkerd-init", "linkerd-network-validator"
 #: Where each of Linkerd's own containers may stand (charts/patch/templates/patch.json). The debug
@@ -50,13 +46,12 @@ _COMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {
     INIT: ((), ("/usr/lib/linkerd/linkerd2-proxy-init",)),
     VALIDATOR: (("/usr/lib/linkerd/linkerd2-network-validator",),),
 }
-#: The injector's own hooks wait, for the proxy or before its end; the former could do more.
-_AWAIT, _SLEEP = "/usr/lib/linkerd/linkerd-await", ("/bin/sleep", "sleep")
 #: Values of the inject annotation that opt in (pkg/inject/report.go); `disabled` opts out, and
 #: any other value makes the injector skip the pod without a word.
 _OPT_IN = ("enabled", "ingress")
 _IDENTITY_VOLUME = "linkerd-identity-end-entity"
 _TOKEN_VOLUME = "linkerd-identity-token"  # noqa: S105 - the name of a volume
+_XTABLES_LOCK, _PODINFO = "linkerd-proxy-init-xtables-lock", "linkerd-podinfo"
 
 #: Labels that the injector's objectSelector excludes, whatever their value (values.yaml).
 _INJECTOR_BYPASSES = ("linkerd.io/control-plane-component", "linkerd.io/cni-resource")
@@ -68,21 +63,12 @@ _CONTROL_PLANE_ENV = (
     "LINKERD2_PROXY_POLICY_SVC_ADDR",
     "LINKERD2_PROXY_IDENTITY_SVC_ADDR",
 )
-#: Variables of the proxy that change nothing about what is encrypted.
-_HARMLESS_ENV = (
-    "LINKERD2_PROXY_LOG",
-    "LINKERD2_PROXY_LOG_FORMAT",
-    "LINKERD2_PROXY_CORES",
-    "LINKERD2_PROXY_CORES_MIN",
-    "LINKERD2_PROXY_CORES_MAX",
-    "LINKERD2_PROXY_CORES_MAX_RATIO",
-    "LINKERD2_PROXY_ACCESS_LOG",
-    "LINKERD2_PROXY_SHUTDOWN_GRACE_PERIOD",
-)
-#: The proxy reads these; the rest of its environment is anyone's.
-_GUARDED_ENV = ("LINKERD2_PROXY_", "_pod_", "_l5d_", "LD_")
-#: Default inbound policies that take in no client without a mesh identity (cli/cmd/doc.go); an
-#: unknown one is ignored by the policy controller, so that the mesh's default holds.
+#: The variables that the injector refers to in others.
+_REFERRED = frozenset({
+    "_pod_ns", "_pod_name", "_pod_nodeName", "_pod_sa", "_pod_uid", "_pod_ip",
+    "_pod_containerName", "_l5d_ns", "_l5d_trustdomain",
+})  # fmt: skip
+#: Default inbound policies that take in no client without a mesh identity (cli/cmd/doc.go).
 CLOSED_POLICIES = ("all-authenticated", "cluster-authenticated", "deny")
 #: Annotations that end up in the ports that linkerd-init does not redirect: it leaves the proxy's
 #: own control and admin ports alone, and a proxy without tap serves nothing on the former.
@@ -90,6 +76,7 @@ _SKIP_ANNOTATIONS = {
     "inbound": (CONFIG + "skip-inbound-ports", CONFIG + "control-port", CONFIG + "admin-port"),
     "outbound": (CONFIG + "skip-outbound-ports",),
 }
+_SKIP_SUBNETS = CONFIG + "skip-subnets"
 #: All arguments that the injector gives linkerd-init (charts/partials/templates/_proxy-init.tpl).
 #: Others, --simulate, --ports-to-redirect or --help, make it redirect little or nothing.
 _INIT_FLAGS = frozenset({
@@ -107,12 +94,22 @@ _FIREWALLS = {
     "--firewall-bin-path": ("iptables", "iptables-legacy", "iptables-nft"),
     "--firewall-save-bin-path": ("iptables-save", "iptables-legacy-save", "iptables-nft-save"),
 }
-#: linkerd-init's flag -> the proxy's variable that must agree with it, and the proxy's default
-#: (linkerd2-proxy linkerd/app/src/env.rs).
-_PORTS = {
+#: linkerd-init's flag -> the proxy's variables that must agree with it, and the proxy's default
+#: (linkerd2-proxy linkerd/app/src/env.rs). The last one supersedes the others.
+_LISTENS = {
     "--incoming-proxy-port": ("LINKERD2_PROXY_INBOUND_LISTEN_ADDR", "0.0.0.0:4143"),
     "--outgoing-proxy-port": ("LINKERD2_PROXY_OUTBOUND_LISTEN_ADDR", "127.0.0.1:4140"),
 }
+_TO_INJECTOR = f"author: let Linkerd's injector add {INIT}"
+_NO_INIT: Mapping[str, str] = {}
+
+
+class _Init(NamedTuple):
+    """linkerd-init, its flags and its odd arguments; nothing of it with the CNI plugin."""
+
+    placed: Placed | None
+    given: Mapping[str, str]
+    odd: tuple[str, ...]
 
 
 class Linkerd(Mesh):
@@ -120,24 +117,34 @@ class Linkerd(Mesh):
 
     name = "linkerd"
     proxy_name = PROXY
+    inherits = True
+    volume_names = frozenset({_IDENTITY_VOLUME, _TOKEN_VOLUME, _XTABLES_LOCK, _PODINFO})
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self.own = settings.linkerd
+        images = forms.one_of(*self.own.proxy_images)
+        self.annotations = Inputs(
+            self.name, listed.ANNOTATIONS, listed.reads, prefixes=listed.PREFIXES,
+            own={CONFIG + "proxy-image": images}, allowed=self.own.annotations,
+        )  # fmt: skip
+        self.labels = Inputs(
+            self.name, listed.LABELS, listed.reads_label, allowed=self.own.annotations
+        )
         self._images = {
             PROXY: self.own.proxy_images,
             INIT: [*self.own.proxy_images, *self.own.init_images],
             VALIDATOR: [*self.own.proxy_images, *self.own.init_images],
         }
-        #: User and group: their annotation, linkerd-init's flag for them, and what they should be.
-        self._users = [
-            (who, f"{CONFIG}proxy-{who}", f"--proxy-{who}", None if ours is None else str(ours))
-            for who, ours in (("uid", self.own.proxy_uid), ("gid", self.own.proxy_gid))
-        ]
         #: Direction -> the ports that may be skipped.
         self._skips = {
             "inbound": ports.parse(self.own.skip_inbound_ports)[0],
             "outbound": ports.parse(self.own.skip_outbound_ports)[0],
+        }
+        #: linkerd-init's flag -> where the CNI plugin redirects to.
+        self._plugin = {
+            "--incoming-proxy-port": str(self.own.inbound_port),
+            "--outgoing-proxy-port": str(self.own.outbound_port),
         }
 
     def claims(self, placed: Placed) -> bool:
@@ -163,7 +170,7 @@ class Linkerd(Mesh):
     def opt_outs(self, pod: Pod) -> Iterator[Spot]:
         """`disabled`, and on a stored pod any value that the injector does not know.
 
-        A template's other values are mended when its pods are born.
+        A template's other values are fixed when its pods are created.
         """
         value = pod.annotations.get(INJECT)
         if not value or value in _OPT_IN:
@@ -189,9 +196,17 @@ class Linkerd(Mesh):
             yield from self._misleading(pod)
             return
         for placed in pod.mesh_containers:
-            yield from self._own_programs(placed)
+            if tuple(placed.container.command or ()) not in _COMMANDS[placed.name]:
+                yield Spot(placed.field("command"), reason="runs a command of its own")
+            if placed.name != PROXY and placed.container.restart_policy:
+                yield Spot(placed.field("restartPolicy"),
+                           reason="lets the pod start although the container fails")  # fmt: skip
         if proxy.container.args:
             yield Spot(proxy.field("args"), reason="gives the proxy arguments of its own")
+        context = proxy.container.security_context
+        if context and context.privileged:
+            yield Spot(proxy.field("securityContext.privileged"),
+                       reason="gives the proxy the rights of its node")  # fmt: skip
         if proxy.kind == "initContainers" and proxy.container.restart_policy != "Always":
             yield Spot(
                 proxy.field("restartPolicy"), reason="is an init container, gone before the app"
@@ -201,12 +216,22 @@ class Linkerd(Mesh):
                 "spec.initContainers",
                 reason="has no linkerd-init or linkerd-network-validator: nothing is redirected",
             )
-        if not self._has_identity_volume(pod, proxy):
-            yield Spot("spec.volumes", reason=f"has no {_IDENTITY_VOLUME} volume for the proxy")
+        yield from self._odd_volumes(pod, proxy)
         if CONTROL_PLANE_NS not in pod.labels and not self._was_ours(pod):
             yield Spot(
                 label(CONTROL_PLANE_NS), reason="is missing, so peers speak plaintext to the pod"
             )
+
+    def _odd_volumes(self, pod: Pod, proxy: Placed) -> Iterator[Spot]:
+        """The proxy's key is made in an empty volume; its token comes from Kubernetes alone."""
+        mounted = {mount.name for mount in proxy.container.volume_mounts or ()}
+        source = pod.source(_IDENTITY_VOLUME)
+        if _IDENTITY_VOLUME not in mounted or source is None or source[0] != "emptyDir":
+            yield Spot("spec.volumes", reason=f"has no {_IDENTITY_VOLUME} volume for the proxy")
+        token = pod.source(_TOKEN_VOLUME)
+        if token is not None and not _is_token(token):
+            yield Spot(f"spec.volumes[{_TOKEN_VOLUME}]", (token[0],),
+                       "is not the token that Kubernetes makes for the proxy")  # fmt: skip
 
     def _misleading(self, pod: Pod) -> Iterator[Spot]:
         """What makes the injector take a pod without a proxy for one that has it."""
@@ -218,30 +243,13 @@ class Linkerd(Mesh):
                 yield Spot(placed.field("image"), reason=f"is the mesh's own, {skips}",
                            fix="remove the container, or take the image from a mirror")  # fmt: skip
 
-    def _own_programs(self, placed: Placed) -> Iterator[Spot]:
-        """Ways to make a container of Linkerd's run something else than its program, or not end."""
-        container = placed.container
-        if tuple(container.command or ()) not in _COMMANDS[placed.name]:
-            yield Spot(placed.field("command"), reason="runs a command of its own")
-        if placed.name != PROXY and container.restart_policy:
-            yield Spot(placed.field("restartPolicy"),
-                       reason="lets the pod start although the container fails")  # fmt: skip
-        for field, command in hooks(container):
-            if not _only_waits(command):
-                yield Spot(placed.field(field), reason="runs a command of its own")
-        for index, mount in enumerate(container.volume_mounts or ()):
-            if covers_programs(mount.mount_path):
-                yield Spot(placed.field(f"volumeMounts[{index}]"), (mount.mount_path,),
-                           "puts a volume over the container's programs")  # fmt: skip
-
     def untrusted_images(self, pod: Pod) -> Iterator[Spot]:
-        """Images of Linkerd's containers, or those asked for by annotation."""
+        """Images of Linkerd's containers from elsewhere, of another version, or changed."""
         for placed in pod.mesh_containers:
-            if not self._trusts(placed.container):
+            if repository(placed.container.image or "") not in self._images[placed.name]:
                 yield Spot(placed.field("image"), (placed.container.image or "none",))
-        asked = pod.annotations.get(PROXY_IMAGE)
-        if asked and pod.proxy is None and repository(asked) not in self.own.proxy_images:
-            yield Spot(annotation(PROXY_IMAGE), (asked,))
+        yield from sidecars.several_versions(pod)
+        yield from sidecars.changed_images(pod)
 
     def capture_bypasses(self, pod: Pod) -> Iterator[Spot]:
         """Skipped ports and subnets, ingress mode, and a linkerd-init that does not do its work.
@@ -249,177 +257,195 @@ class Linkerd(Mesh):
         With the CNI plugin the annotations are all there is; else linkerd-init's arguments, which
         also show what a namespace's annotation or the mesh's settings add.
         """
-        init, given, odd = self._init(pod)
+        init = self._init(pod)
         allow = self.allowed(pod)
         for direction, ours in self._skips.items():
             allowed = ours + (allow.inbound if direction == "inbound" else allow.outbound)
-            flag, annotated = f"--{direction}-ports-to-ignore", False
-            for key in _SKIP_ANNOTATIONS[direction]:
-                text = pod.annotations.get(key)
-                if text and (past := ports.beyond(text, allowed)):
-                    annotated = True
-                    yield Spot(annotation(key), past)
-            text = given.get(flag)
-            if init and text and not annotated and (past := ports.beyond(text, allowed)):
-                yield Spot(
-                    init.field("args"),
-                    past,
-                    f"skips ports by {flag}",
-                    f"remove {CONFIG}skip-{direction}-ports from the namespace; if they are the "
-                    f"mesh's default, name them in settings.linkerd.skip{direction.title()}Ports",
-                )
-        subnets = pod.annotations.get(SKIP_SUBNETS)
-        told = given.get("--subnets-to-ignore")
-        if subnets and (past := self._foreign_subnets(subnets, allow.subnets)):
-            yield Spot(annotation(SKIP_SUBNETS), past)
-        elif init and told and (past := self._foreign_subnets(told, allow.subnets)):
-            yield Spot(init.field("args"), past, "skips subnets by --subnets-to-ignore")
+            yield from self._skipped(pod, init, direction, allowed)
+        yield from self._skipped_subnets(pod, init, {*self.own.skip_subnets, *allow.subnets})
         yield from self._ingress_mode(pod)
-        if init and pod.proxy:
-            yield from self._hollow_init(init, given, odd, pod.proxy)
+        if pod.proxy and init.placed:
+            yield from self._hollow_init(init, init.placed, pod.proxy)
         elif pod.proxy:
-            yield from self._blind_validator(pod)
+            yield from self._blind_validator(pod, pod.proxy)
+
+    def _skipped(
+        self, pod: Pod, init: _Init, direction: str, allowed: ports.Ranges
+    ) -> Iterator[Spot]:
+        annotated = False
+        for key in _SKIP_ANNOTATIONS[direction]:
+            text = pod.annotations.get(key)
+            if text and (past := ports.beyond(text, allowed)):
+                annotated = True
+                yield Spot(annotation(key), past)
+        flag = f"--{direction}-ports-to-ignore"
+        text = init.given.get(flag)
+        if init.placed and text and not annotated and (past := ports.beyond(text, allowed)):
+            yield Spot(
+                init.placed.field("args"), past, f"skips ports by {flag}",
+                f"namespace's owner: remove {CONFIG}skip-{direction}-ports from the namespace; "
+                "mesh's admin: name the mesh's default in "
+                f"settings.linkerd.skip{direction.title()}Ports",
+            )  # fmt: skip
+
+    def _skipped_subnets(self, pod: Pod, init: _Init, known: set[str]) -> Iterator[Spot]:
+        for field, text, reason in (
+            (annotation(_SKIP_SUBNETS), pod.annotations.get(_SKIP_SUBNETS), ""),
+            (
+                init.placed.field("args") if init.placed else "",
+                init.given.get("--subnets-to-ignore"),
+                "skips subnets by --subnets-to-ignore",
+            ),
+        ):
+            if past := ports.others(text or "", known):
+                yield Spot(field, past, reason)
+                return
 
     def _ingress_mode(self, pod: Pod) -> Iterator[Spot]:
         if pod.ingress:
             return
-        fix = f"set {INJECT}: enabled; ingress mode is for ingress controllers"
+        fix = f"author: set {INJECT}: enabled; ingress mode is for ingress controllers"
         reason = "routes by a header that the client sets (ingress mode)"
         if pod.annotations.get(INJECT) == "ingress":
             yield Spot(annotation(INJECT), (), reason, fix)
         elif pod.proxy and pod.proxy.env.get("LINKERD2_PROXY_INGRESS_MODE") == "true":
             yield Spot(pod.proxy.field("env[LINKERD2_PROXY_INGRESS_MODE]"), (), reason, fix)
 
-    def _init(self, pod: Pod) -> tuple[Placed | None, Mapping[str, str], tuple[str, ...]]:
-        """linkerd-init, where the pod has it, with its flags and its odd arguments."""
+    def _init(self, pod: Pod) -> _Init:
         init = next((placed for placed in pod.mesh_containers if placed.name == INIT), None)
-        return (init, *init.flags(_INIT_FLAGS)) if init else (None, {}, ())
+        return _Init(init, *init.flags(_INIT_FLAGS)) if init else _Init(None, _NO_INIT, ())
 
-    def _hollow_init(
-        self, init: Placed, given: Mapping[str, str], odd: tuple[str, ...], proxy: Placed
-    ) -> Iterator[Spot]:
-        fix = f"let Linkerd's injector make {INIT}"
-        if odd:
-            yield Spot(init.field("args"), odd,
-                       "has arguments that can keep it from redirecting", fix)  # fmt: skip
+    def _hollow_init(self, init: _Init, placed: Placed, proxy: Placed) -> Iterator[Spot]:
+        field = placed.field("args")
+        if init.odd:
+            yield Spot(field, init.odd, "has arguments that can keep it from redirecting",
+                       _TO_INJECTOR)  # fmt: skip
         for flag, programs in _FIREWALLS.items():
-            if flag in given and given[flag] not in programs:
-                yield Spot(init.field("args"), (f"{flag} {given[flag]}",),
-                           "sets no firewall rules", fix)  # fmt: skip
-        variables = proxy.env
-        for flag, (variable, default) in _PORTS.items():
-            port = given.get(flag)
-            listens = variables.get(variable, default).rpartition(":")[2]
-            if port is None or port != listens or not number(port):
-                yield Spot(init.field("args"), (f"{flag} {port or 'missing'}",),
-                           "redirects to another port than the proxy's", fix)  # fmt: skip
+            if flag in init.given and init.given[flag] not in programs:
+                yield Spot(field, (f"{flag} {init.given[flag]}",), "sets no firewall rules",
+                           _TO_INJECTOR)  # fmt: skip
+        for flag, where in _LISTENS.items():
+            port = init.given.get(flag)
+            if port is None or _ports(proxy, *where) != {port} or not number(port):
+                yield Spot(field, (f"{flag} {port or 'missing'}",),
+                           "redirects to another port than the proxy's", _TO_INJECTOR)  # fmt: skip
 
-    def _blind_validator(self, pod: Pod) -> Iterator[Spot]:
+    def _blind_validator(self, pod: Pod, proxy: Placed) -> Iterator[Spot]:
         """With the CNI plugin nothing in the pod redirects; the validator proves that it is done.
 
         It connects to a port on which nothing of its own listens, and hears itself only if that is
         redirected. The plugin's ports are the node's: it does not read the pod's annotations.
         """
-        for key in (CONFIG + "inbound-port", CONFIG + "outbound-port"):
-            if key in pod.annotations:
-                yield Spot(annotation(key), (pod.annotations[key],),
-                           "moves the proxy away from where the CNI plugin redirects to",
-                           "remove the annotation")  # fmt: skip
+        for flag, (variable, default) in _LISTENS.items():
+            listens = _ports(proxy, variable, default)
+            if listens != {self._plugin[flag]}:
+                way = "inbound" if "INBOUND" in variable else "outbound"
+                yield Spot(
+                    proxy.field(f"env[{variable}]"), tuple(sorted(listens)),
+                    f"is not {self._plugin[flag]}, where the CNI plugin redirects to",
+                    f"author: remove {CONFIG}{way}-port; mesh's admin: if the plugin has another "
+                    f"port, set settings.linkerd.{way}Port",
+                )  # fmt: skip
         for placed in pod.mesh_containers:
             if placed.name != VALIDATOR:
                 continue
             given, odd = placed.flags(_VALIDATOR_FLAGS)
-            connects, listens = (
+            connects, listens_on = (
                 given.get(flag, "").rpartition(":")[2]
                 for flag in ("--connect-addr", "--listen-addr")
             )
-            if odd or connects == listens:
+            if odd or connects == listens_on:
                 yield Spot(placed.field("args"), odd,
                            "can't tell whether traffic is redirected",
-                           f"let Linkerd's injector make {VALIDATOR}")  # fmt: skip
+                           f"author: let Linkerd's injector add {VALIDATOR}")  # fmt: skip
 
     def identity_clashes(self, pod: Pod) -> Iterator[Spot]:
-        """The firewall lets the proxy's own user out unproxied: nobody else may be that user."""
-        init, given, _ = self._init(pod)
-        taken: list[set[int]] = []
-        for who, key, flag, expected in self._users:
-            asked, passes = pod.annotations.get(key), given.get(flag)
-            if asked is not None and asked.strip() != expected:
-                yield Spot(annotation(key), (asked,), f"changes the {who} that is not captured",
-                           f"remove the annotation, or {_whole(who)}")  # fmt: skip
-            elif init and pod.proxy and passes != expected:
-                yield Spot(init.field("args"), (f"{flag} {passes or 'missing'}",),
-                           f"lets another {who} past the proxy than the mesh's",
-                           f"let Linkerd's injector make {INIT}, or {_whole(who)}")  # fmt: skip
-            numbers = (number(text) for text in (expected, asked, passes) if text)
-            taken.append(set().union(*numbers))
-        uids, gids = taken
-        if pod.proxy:
-            context = pod.proxy.container.security_context
-            uid = context.run_as_user if context else None
-            if uid not in uids:
-                shown = "unset" if uid is None else str(uid)
-                yield Spot(pod.proxy.field("securityContext.runAsUser"), (shown,),
-                           f"is not {self.own.proxy_uid}, the user that is not captured",
-                           "let Linkerd's injector make linkerd-proxy")  # fmt: skip
-        yield from sidecars.clashes(pod, uids, gids)
+        """The firewall lets the proxy's own user out unproxied: nobody else may be that user.
+
+        A number of the pod's own, as each namespace of OpenShift has, is fine if linkerd-init and
+        the proxy agree, and every other container says that it is another.
+        """
+        init = self._init(pod)
+        context = pod.proxy.container.security_context if pod.proxy else None
+        taken: dict[str, set[int]] = {}
+        for who, key, runs_as, ours in (
+            ("uid", "runAsUser", context.run_as_user if context else None, self.own.proxy_uid),
+            ("gid", "runAsGroup", context.run_as_group if context else None, self.own.proxy_gid),
+        ):
+            passes = init.given.get(f"--proxy-{who}")
+            expected = "" if ours is None else str(ours)
+            taken[who] = {n for text in (expected, passes) if text for n in number(text)}
+            if pod.proxy is None:
+                # A template: linkerd-init and the proxy will get what the annotation says.
+                asked = number(pod.annotations.get(f"{CONFIG}proxy-{who}", "")) - taken[who]
+                taken[who] |= asked
+                for chosen in asked:
+                    setting = f"settings.linkerd.proxy{who.title()}"
+                    yield from sidecars.unproven(pod, key, chosen, setting)
+                continue
+            let_out = passes if init.placed else _text(runs_as) or expected
+            if init.placed and who == "uid" and let_out != _text(runs_as):
+                yield Spot(init.placed.field("args"), (f"--proxy-uid {passes or 'missing'}",),
+                           f"lets another user past the proxy than {_text(runs_as) or 'unset'}, "
+                           "as which the proxy runs", _TO_INJECTOR)  # fmt: skip
+            elif who == "uid" and not runs_as:
+                yield Spot(pod.proxy.field(f"securityContext.{key}"), (_text(runs_as) or "unset",),
+                           f"is not {expected}, the user that is not captured",
+                           f"author: let Linkerd's injector add {PROXY}")  # fmt: skip
+            elif let_out and let_out != expected:
+                if not number(let_out):
+                    yield Spot(pod.proxy.field(f"securityContext.{key}"), (let_out,),
+                               f"is no {who} that can be compared", _TO_INJECTOR)  # fmt: skip
+                    continue
+                taken[who] |= number(let_out)
+                setting = f"settings.linkerd.proxy{who.title()}"
+                yield from sidecars.unproven(pod, key, int(let_out), setting)
+        yield from sidecars.clashes(pod, taken["uid"], taken["gid"])
 
     def mtls_disabled(self, pod: Pod) -> Iterator[Spot]:
         """A proxy without an identity has no mTLS (switch of Linkerd before 2.12 included)."""
-        if pod.annotations.get(DISABLE_IDENTITY, "").lower() in ("1", "t", "true"):
-            yield Spot(annotation(DISABLE_IDENTITY))
         if pod.proxy is None:
             return
         variables = pod.proxy.env
         for name in _IDENTITY_ENV:
             if not variables.get(name):
                 yield Spot(pod.proxy.field(f"env[{name}]"), (), "is missing: no identity, no mTLS",
-                           "let Linkerd's injector make linkerd-proxy")  # fmt: skip
+                           f"author: let Linkerd's injector add {PROXY}")  # fmt: skip
         if "LINKERD2_PROXY_IDENTITY_DISABLED" in variables:
             yield Spot(pod.proxy.field("env[LINKERD2_PROXY_IDENTITY_DISABLED]"))
 
     def overridden_env(self, pod: Pod) -> Iterator[Spot]:
-        """Variables given by annotation, twice, or from elsewhere: the last one wins."""
-        named = _additional(pod.annotations.get(ADDITIONAL_ENV, ""))
-        if named is None:
-            yield Spot(annotation(ADDITIONAL_ENV), (), "can't be read, and may override anything",
-                       "write it as a plain JSON list of variables")  # fmt: skip
-        guarded = sorted(_guarded(named or ()))
-        if guarded:
-            yield Spot(annotation(ADDITIONAL_ENV), tuple(guarded))
-        if pod.proxy is None:
-            return
-        for placed in pod.mesh_containers:
-            if placed.container.env_from:
-                yield Spot(placed.field("envFrom"))
-            if loads := placed.variables.starting(LOADER_ENV):
-                yield Spot(placed.field("env"), tuple(loads))
-        if len(pod.proxy.env) != len(pod.proxy.variables.listed):
-            names = [variable.name for variable in pod.proxy.variables.listed]
-            again = {name for name, count in Counter(names).items() if count > 1}
-            if twice := sorted(_guarded(again) - set(guarded)):
-                yield Spot(pod.proxy.field("env"), tuple(twice))
+        """What other webhooks add to Linkerd's containers, or the kubelet fills in."""
+        for placed in pod.mesh_containers if pod.proxy else ():
+            yield from sidecars.strangers(placed, _REFERRED)
 
     def elsewhere(self, pod: Pod) -> Iterator[Spot]:
         """Peers give TLS identities only to pods of their own control plane's label."""
+        ours = self.own.control_plane_namespace
+        yield from sidecars.moved_names(pod, (), ours)
         if pod.proxy is None:
             return  # the injector will set the label
-        ours = self.own.control_plane_namespace
         named = pod.labels.get(CONTROL_PLANE_NS)
         if named is not None and named != ours and not self._was_ours(pod):
             yield Spot(label(CONTROL_PLANE_NS), (named,))
         variables = pod.proxy.env
         for name in _CONTROL_PLANE_ENV:
             address = variables.get(name)
-            if address is not None and not sidecars.is_service_in(address, ours):
-                yield Spot(pod.proxy.field(f"env[{name}]"), (address,))
+            if address is not None and not sidecars.is_service_in(
+                address, ours, self.settings.cluster_domain
+            ):
+                yield Spot(
+                    pod.proxy.field(f"env[{name}]"), (address,), "",
+                    "author: let the injector set it; mesh's admin: name yours in "
+                    "settings.linkerd.controlPlaneNamespace and settings.clusterDomain",
+                )  # fmt: skip
 
     def exposed_identity(self, pod: Pod) -> Iterator[Spot]:
         """The private key and the token that the proxy proves its identity with."""
         return sidecars.mounts(pod, (_IDENTITY_VOLUME, _TOKEN_VOLUME))
 
     def forsaken(self, pod: Pod) -> Iterator[Spot]:
-        """The control plane's label, and the inbound policy where the admin demands one.
+        """The control plane's label, and the inbound policy if the admin demands one.
 
         Read live: controller/api/destination/endpoint_translator.go,
         policy-controller/k8s/index/src/inbound/workload.rs.
@@ -439,12 +465,16 @@ class Linkerd(Mesh):
 
     def late_proxy(self, pod: Pod) -> Iterator[Spot]:
         """Init containers before a native proxy, all of them beside a classic one."""
-        return sidecars.before_proxy(pod)
+        return sidecars.before_proxy(pod, INIT)
+
+    def lasting_before_rules(self, pod: Pod) -> Iterator[Spot]:
+        """Init containers that stay, before the one that sets the rules."""
+        return sidecars.before_rules(pod, INIT)
 
     def plaintext_inbound(self, pod: Pod) -> Iterator[Spot]:
         """The annotation is read live and wins over what the proxy started with.
 
-        Where the settings demand a policy that takes in no plaintext, an open one is refused.
+        If the settings demand a policy that takes in no plaintext, an open one is denied.
         """
         wanted = self.own.inbound_policy
         if pod.ingress or (
@@ -457,7 +487,8 @@ class Linkerd(Mesh):
             level, fix = "deny", f"set it to {wanted}, as settings.linkerd.inboundPolicy demands"
         policy = pod.annotations.get(INBOUND_POLICY)
         if policy is not None:
-            if policy not in CLOSED_POLICIES:
+            # A value that nobody knows is another check's.
+            if policy not in CLOSED_POLICIES and policy in listed.POLICIES:
                 yield Spot(annotation(INBOUND_POLICY), (policy,), "", fix, level)
         elif pod.proxy:
             name = "LINKERD2_PROXY_INBOUND_DEFAULT_POLICY"
@@ -471,64 +502,33 @@ class Linkerd(Mesh):
             if key == INJECT or key.startswith(CONFIG):
                 yield Spot(label(key))
 
-    def _trusts(self, container: Container) -> bool:
-        """Whether the image of one of Linkerd's containers comes from where it should."""
-        return repository(container.image or "") in self._images[container.name]
-
-    def _has_identity_volume(self, pod: Pod, proxy: Placed) -> bool:
-        mounted = any(m.name == _IDENTITY_VOLUME for m in proxy.container.volume_mounts or ())
-        return mounted and any(
-            volume.name == _IDENTITY_VOLUME and volume.empty_dir is not None
-            for volume in pod.spec.volumes or ()
-        )
-
     def _was_ours(self, pod: Pod) -> bool:
-        """Whether an update found our label on the pod: `forsaken` tells what became of it."""
+        """Whether an update found our label on the pod: `forsaken` reports what became of it."""
         before = pod.old.labels.get(CONTROL_PLANE_NS) if pod.old else None
         return before == self.own.control_plane_namespace
 
-    def _foreign_subnets(self, text: str, allowed: Collection[str]) -> tuple[str, ...]:
-        known = {*self.own.skip_subnets, *allowed}
-        parts = (part.strip() for part in text.split(","))
-        return tuple(part for part in parts if part and part not in known)
+
+def _ports(proxy: Placed, variable: str, default: str) -> set[str]:
+    """Return the ports of a listener: of its addresses in both variables, or the default's."""
+    env = proxy.env
+    texts = [env[name] for name in (variable, f"{variable}S") if name in env] or [default]
+    return {
+        address.strip().rpartition(":")[2] for text in texts for address in text[:512].split(",")
+    }
 
 
-def _whole(who: str) -> str:
-    return f"set settings.linkerd.proxy{who.title()} for the whole mesh"
+def _is_token(source: tuple[str, Any]) -> bool:
+    """Whether a volume is the token of the pod's ServiceAccount and nothing else."""
+    field, content = source
+    listed_sources = content.get("sources") if field == "projected" else None
+    if not isinstance(listed_sources, list) or len(listed_sources) != 1:
+        return False
+    only = listed_sources[0]
+    return isinstance(only, dict) and only.keys() == {"serviceAccountToken"}
 
 
-def _only_waits(command: list[str]) -> bool:
-    if command[:1] == [_AWAIT]:
-        return all(argument.startswith(("--timeout=", "--port=")) for argument in command[1:])
-    return bool(command) and command[0] in _SLEEP
-
-
-class _Pairs(tuple[tuple[str, object], ...]):
-    """A JSON object, with every key as often as it was written."""
-
-
-def _additional(text: str) -> Iterable[str] | None:
-    """Names in the JSON list of the annotation; Linkerd ignores what it can't read.
-
-    None where it nests deeper than can be read here. Go's decoder takes keys in any case and
-    numbers of any length, and a null leaves what the same key said before; and so does this.
-    """
-    if not text:
-        return ()
-    try:
-        listed = json.loads(text, object_pairs_hook=_Pairs, parse_int=str)
-    except ValueError:
-        return ()
-    except RecursionError:
-        return None
-    if not isinstance(listed, list):
-        return ()
-    pairs = (pair for entry in listed if isinstance(entry, _Pairs) for pair in entry)
-    return [name for key, name in pairs if key.lower() == "name" and isinstance(name, str)]
-
-
-def _guarded(names: Iterable[str]) -> set[str]:
-    return {n for n in names if n.startswith(_GUARDED_ENV) and n not in _HARMLESS_ENV}
+def _text(value: int | None) -> str:
+    return "" if value is None else str(value)
 
 
 MESH = Linkerd

@@ -20,9 +20,11 @@ PLAINTEXT_ACCEPTED = Check(
     fields=(
         "spec.mtls.mode",
         "spec.portLevelMtls",
+        "spec.ingress",
         "spec.accessPolicy",
         "spec.client.unauthenticated",
         "spec.requiredAuthenticationRefs",
+        "spec.networks",
         "metadata.annotations[config.linkerd.io/default-inbound-policy]",
     ),
     reason="lets clients without mutual TLS in",
@@ -30,19 +32,49 @@ PLAINTEXT_ACCEPTED = Check(
     source="istio pilot/pkg/security/authn/policy_applier.go; "
     "linkerd2 policy-controller/k8s/index/src/inbound/index.rs",
 )
-#: A DestinationRule makes clients in the mesh speak plaintext to others in it.
+#: An object makes clients in the mesh call others in the cluster without its mutual TLS.
 CLIENT_PLAINTEXT = Check(
     id="client-plaintext",
-    level="advise",
-    meshes=("istio", "ambient"),
-    fields=("spec.trafficPolicy", "spec.subsets"),
+    level="deny",
+    meshes=("linkerd", "istio", "ambient"),
+    fields=(
+        "spec.trafficPolicy",
+        "spec.subsets",
+        "spec.egress",
+        "spec.hosts",
+        "spec.addresses",
+        "spec.endpoints",
+        "spec.workloadSelector",
+        "spec.address",
+        "spec.labels[security.istio.io/tlsMode]",
+        "spec.template.labels[security.istio.io/tlsMode]",
+        "spec.metadata.labels[security.istio.io/tlsMode]",
+        "metadata.labels[security.istio.io/tlsMode]",
+        "spec.networks",
+    ),
     reason="makes clients in the mesh speak without its mutual TLS",
     fix="remove the tls block, or set its mode to ISTIO_MUTUAL",
-    source="istio pilot/pkg/networking/core/cluster_tls.go buildUpstreamTLSSettings",
+    source="istio pilot/pkg/networking/core/cluster_tls.go buildUpstreamTLSSettings, "
+    "pilot/pkg/model/sidecar.go, pilot/pkg/serviceregistry/serviceentry/conversion.go; "
+    "linkerd2 policy-controller/k8s/index/src/outbound/index/egress_network.rs",
+)
+#: An EnvoyFilter, whose effect on mutual TLS can't be told.
+ENVOY_FILTER = Check(
+    id="envoy-filter",
+    level="advise",
+    meshes=("istio", "ambient"),
+    fields=("spec.configPatches",),
+    reason="changes what istiod gives to proxies, and so may end mutual TLS unseen",
+    fix="use an API of Istio for it, or have the mesh's admin apply it in Istio's root namespace",
+    source="istio pilot/pkg/networking/core/envoyfilter",
 )
 #: What closes a whole namespace; where its name is known, ` -n NAME` is put behind.
 CLOSE = "mendix-mesh discover --enrol --strict"
-CHECKS: Mapping[str, Check] = {one.id: one for one in (PLAINTEXT_ACCEPTED, CLIENT_PLAINTEXT)}
+#: The end of a fix, where only the admin can know that a destination is outside the cluster.
+EXEMPT = "if it is outside the cluster, ask the admin of mendix-mesh for an exemption"
+CHECKS: Mapping[str, Check] = {
+    one.id: one for one in (PLAINTEXT_ACCEPTED, CLIENT_PLAINTEXT, ENVOY_FILTER)
+}
 
 
 def ids() -> frozenset[str]:

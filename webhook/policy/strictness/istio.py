@@ -5,14 +5,14 @@ tests/cluster/test_strictness_istio.py.
 """
 
 import datetime
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from webhook.policy import ports as lists
 from webhook.policy.meshes import Spot
 from webhook.policy.meshes.ambient import BYPASS
 from webhook.policy.meshes.istio import INTERCEPTION, TRAFFIC
-from webhook.policy.strictness import CLOSE, Opening, Reading
+from webhook.policy.strictness import CLOSE, EXEMPT, Opening, Reading
 from webhook.policy.strictness.objects import (
     DestinationRule,
     Labels,
@@ -20,6 +20,8 @@ from webhook.policy.strictness.objects import (
     Tls,
     TrafficPolicy,
 )
+from webhook.policy.strictness.outside import covers, is_outside
+from webhook.policy.words import shortened
 
 STRICT, PERMISSIVE = "STRICT", "PERMISSIVE"
 _EXCLUDE_INBOUND = f"{TRAFFIC}excludeInboundPorts"
@@ -231,34 +233,64 @@ def rules_within(now: DestinationRule, before: DestinationRule) -> bool:
     """Whether a changed DestinationRule is about no other host, and no further clients."""
     clients = [one.spec.workload_selector or Labels() for one in (before, now)]
     old, new = ((one.match_labels or {}).items() for one in clients)
-    return now.spec.host == before.spec.host and old <= new
+    return (
+        now.spec.host == before.spec.host
+        and old <= new
+        and is_exported_within(now.spec.export_to, before.spec.export_to)
+    )
+
+
+def is_exported_within(now: Sequence[str] | None, before: Sequence[str] | None) -> bool:
+    """Whether an object is known to no namespace that did not know it; without a list all do."""
+    return not before or "*" in before or bool(now and set(now) <= set(before))
 
 
 def downgrades(rule: DestinationRule, domain: str) -> Iterator[Spot]:
     """Where a DestinationRule takes the mesh's mTLS from what is sent to a host in the mesh.
 
-    Hosts outside the mesh (databases, mail) may well be spoken to otherwise.
+    Hosts that are clearly outside (databases, mail) may well be spoken to otherwise. Any other one
+    may be of a ServiceEntry, and that of pods: TLS of one's own may be right there.
     """
-    if not is_in_mesh(rule.spec.host, domain):
+    host = rule.spec.host
+    if not host or is_outside(host, domain, rule.metadata.namespace):
         return
-    yield from _of_policy(rule.spec.traffic_policy, "spec.trafficPolicy")
+    certain = is_in_mesh(host, domain)
+    yield from _of_policy(rule.spec.traffic_policy, "spec.trafficPolicy", host, certain=certain)
     for index, subset in enumerate(rule.spec.subsets or ()):
-        yield from _of_policy(subset.traffic_policy, f"spec.subsets[{index}].trafficPolicy")
+        field = f"spec.subsets[{index}].trafficPolicy"
+        yield from _of_policy(subset.traffic_policy, field, host, certain=certain)
 
 
-def _of_policy(policy: TrafficPolicy | None, field: str) -> Iterator[Spot]:
+def _of_policy(
+    policy: TrafficPolicy | None, field: str, host: str, *, certain: bool
+) -> Iterator[Spot]:
     if policy is None:
         return
-    yield from _of_tls(policy.tls, f"{field}.tls.mode")
+    places = [(policy.tls, f"{field}.tls.mode")]
     for index, one in enumerate(policy.port_level_settings or ()):
-        yield from _of_tls(one.tls, f"{field}.portLevelSettings[{index}].tls.mode")
+        places.append((one.tls, f"{field}.portLevelSettings[{index}].tls.mode"))
+    for tls, place in places:
+        mode = _downgrade(tls)
+        if mode and certain:
+            yield Spot(place, (mode,))
+        elif mode:
+            yield Spot(
+                place,
+                (mode,),
+                f"makes clients in the mesh speak without its mutual TLS to {shortened(host, 80)}, "
+                "which may be in the cluster",
+                f"remove the tls block, or set its mode to ISTIO_MUTUAL; {EXEMPT}",
+                None if mode == "DISABLE" else "advise",
+            )
 
 
-def _of_tls(tls: Tls | None, field: str) -> Iterator[Spot]:
-    """A block without a mode is DISABLE, the first of its values (networking/v1alpha3)."""
+def _downgrade(tls: Tls | None) -> str:
+    """The mode that ends the mesh's mTLS, if any.
+
+    A block without a mode is DISABLE, the first of its values (networking/v1alpha3).
+    """
     mode = (tls.mode or "DISABLE") if tls else ""
-    if mode in _DOWNGRADES:
-        yield Spot(field, (mode,))
+    return mode if mode in _DOWNGRADES else ""
 
 
 def is_in_mesh(host: str, domain: str) -> bool:
@@ -266,19 +298,11 @@ def is_in_mesh(host: str, domain: str) -> bool:
 
     pkg/config/model ResolveShortnameToFQDN: only a name without a dot is completed.
     """
-    return bool(host) and ("." not in host or _covers(host, f".svc.{domain}"))
-
-
-def _covers(host: str, services: str) -> bool:
-    """Whether a host, maybe a wildcard, ends as Services' names do, or has such ones among it."""
-    if not host.startswith("*"):
-        return host.endswith(services)
-    end = host[1:]
-    return not end or end.endswith(services) or services.endswith(end)
+    return bool(host) and ("." not in host or covers(host, f".svc.{domain}"))
 
 
 def concerns(rule: DestinationRule, namespace: str, domain: str) -> bool:
     """Whether a DestinationRule is about clients in a namespace, or about its Services."""
     if rule.metadata.namespace == namespace:
         return True
-    return _covers(rule.spec.host, f".{namespace}.svc.{domain}")
+    return covers(rule.spec.host, f".{namespace}.svc.{domain}")

@@ -1,7 +1,7 @@
-"""Linkerd's inbound policy, as its policy controller reads it for a pod.
+"""Linkerd's policy, as its policy controller reads it for a pod and its clients.
 
-Sources are paths in linkerd2 at edge-26.8.3, below policy-controller/k8s/index/src/inbound/. There
-is no Linkerd to hold this against here: it follows the code.
+Sources are paths in linkerd2 at edge-26.8.3, below policy-controller/k8s/index/src/inbound/ if not
+said otherwise. There is no Linkerd to hold this against here: it follows the code.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,15 +10,18 @@ from typing import NamedTuple
 from webhook.policy import ports
 from webhook.policy.meshes import Spot, annotation
 from webhook.policy.meshes.linkerd import CLOSED_POLICIES, CONFIG, INBOUND_POLICY
-from webhook.policy.strictness import CLOSE, Opening, Reading
+from webhook.policy.strictness import CLOSE, EXEMPT, Opening, Reading
 from webhook.policy.strictness.objects import (
     AuthorizationPolicy,
+    EgressNetwork,
+    EgressNetworkRange,
     Labels,
     Namespace,
     NetworkAuthentication,
     Server,
     ServerAuthorization,
 )
+from webhook.policy.strictness.outside import CLUSTER, range_of
 
 #: Every policy that there is (defaults.rs); another value is ignored, with a line in a log.
 POLICIES = (
@@ -206,6 +209,58 @@ def of_authorization_policy(policy: AuthorizationPolicy) -> Iterator[Spot]:
         kinds = tuple(dict.fromkeys(one.kind for one in wanted)) or ("nothing",)
         yield Spot("spec.requiredAuthenticationRefs", kinds, "",
                    "require a MeshTLSAuthentication or a ServiceAccount too")  # fmt: skip
+
+
+def of_networks(networks: NetworkAuthentication) -> Iterator[Spot]:
+    """Where a NetworkAuthentication is met by any client, so that it authenticates nobody."""
+    cidrs = [one.cidr for one in networks.spec.networks or ()]
+    anyone = tuple(cidr for cidr in cidrs if cidr.endswith("/0"))
+    if anyone:
+        yield Spot("spec.networks", anyone, "is met by every client, with or without mutual TLS",
+                   "name the networks of the clients, or use a MeshTLSAuthentication")  # fmt: skip
+
+
+def of_egress_network(egress: EgressNetwork) -> Iterator[Spot]:
+    """Where an EgressNetwork has addresses of the cluster, which are then called in plaintext.
+
+    outbound/index/egress_network.rs: without networks it has all but the cluster's. One that is
+    Deny closes them, but for the routes that are attached to it.
+    """
+    ours = tuple(one.cidr for one in egress.spec.networks or () if _has_cluster(one))
+    if ours:
+        yield Spot(
+            "spec.networks",
+            ours,
+            "makes pods call addresses that may be in the cluster as if they were outside the "
+            "mesh, in plaintext",
+            f"leave networks out, or put the cluster's into except; {EXEMPT}",
+            "advise" if egress.spec.traffic_policy == "Deny" else None,
+        )
+
+
+def _has_cluster(network: EgressNetworkRange) -> bool:
+    """Whether a network has addresses of the cluster that none of its exceptions takes away.
+
+    A network that can't be read counts as one that has.
+    """
+    whole = range_of(network.cidr)
+    if whole is None:
+        return True
+    taken = [one for text in network.but or () if (one := range_of(text))]
+    return any(
+        not any(whole.common(ours).within(one) for one in taken)
+        for ours in CLUSTER
+        if whole.meets(ours)
+    )
+
+
+def egress_within(now: EgressNetwork, before: EgressNetwork) -> bool:
+    """Whether a changed EgressNetwork takes nothing away from its exceptions."""
+    kept = {one.cidr: set(one.but or ()) for one in now.spec.networks or ()}
+    return now.spec.traffic_policy == before.spec.traffic_policy and all(
+        set(one.but or ()) <= kept.get(one.cidr, set(one.but or ()))
+        for one in before.spec.networks or ()
+    )
 
 
 def of_namespace(namespace: Namespace) -> Iterator[Spot]:

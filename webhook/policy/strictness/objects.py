@@ -1,17 +1,25 @@
 """The meshes' policy objects: the few fields that decide about plaintext.
 
 Null and missing are the same, as they are in Go. They are decoded apart from the kinds that bear
-pods: a pod's review must not pay for them.
+pods: a pod's review must not pay for them. Lists of hosts, addresses and ports have a longest
+length, so that the work on an object is bounded; a longer one can't be read.
 """
 
 import datetime
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
 from webhook.policy.objects import UndecodableError
 from webhook.policy.settings import Expression
+
+_T = TypeVar("_T")
+#: The CRDs of Istio 1.31 allow 256 hosts, addresses and ports, and 4096 endpoints.
+_Some = Annotated[list[_T], msgspec.Meta(max_length=1024)]
+_Many = Annotated[list[_T], msgspec.Meta(max_length=4096)]
+#: Lists that have, or are in, further lists.
+_Few = Annotated[list[_T], msgspec.Meta(max_length=64)]
 
 
 class _Fields(msgspec.Struct, frozen=True, rename="camel"):
@@ -96,6 +104,8 @@ class RuleSpec(_Fields, frozen=True, rename="camel"):
     host: str = ""
     #: The clients that it is about; all where there is none.
     workload_selector: Labels | None = None
+    #: The namespaces whose clients it is about; all where there is none.
+    export_to: _Some[str] | None = None
     traffic_policy: TrafficPolicy | None = None
     subsets: list[Subset] | None = None
 
@@ -105,6 +115,141 @@ class DestinationRule(_Fields, frozen=True, rename="camel"):
 
     metadata: Meta = Meta()
     spec: RuleSpec = RuleSpec()
+
+
+class Workloads(_Fields, frozen=True, rename="camel"):
+    """A selector of workloads, as Istio's networking kinds have it; an empty one selects all."""
+
+    labels: dict[str, str] | None = None
+
+
+class Ingress(_Fields, frozen=True, rename="camel"):
+    """A port on which a sidecar takes in."""
+
+    capture_mode: str | None = None
+    #: TLS of the workload's own, in place of the mesh's.
+    tls: Tls | None = None
+
+
+class Egress(_Fields, frozen=True, rename="camel"):
+    """A port on which a sidecar takes what its workload sends, and the hosts that it knows then."""
+
+    #: None: any port that no other entry has.
+    port: Port | None = None
+    bind: str | None = None
+    capture_mode: str | None = None
+    #: As NAMESPACE/NAME.
+    hosts: _Some[str] | None = None
+
+
+class OutboundTrafficPolicy(_Fields, frozen=True, rename="camel"):
+    """What becomes of calls to hosts that the sidecar does not know."""
+
+    mode: str | None = None
+
+
+class SidecarSpec(_Fields, frozen=True, rename="camel"):
+    """spec of a Sidecar."""
+
+    workload_selector: Workloads | None = None
+    ingress: _Some[Ingress] | None = None
+    egress: _Few[Egress] | None = None
+    outbound_traffic_policy: OutboundTrafficPolicy | None = None
+
+
+class Sidecar(_Fields, frozen=True, rename="camel"):
+    """networking.istio.io: what the sidecars of a namespace take in, and which hosts they know."""
+
+    metadata: Meta = Meta()
+    spec: SidecarSpec = SidecarSpec()
+
+
+class Endpoint(_Fields, frozen=True, rename="camel"):
+    """A workload that is no pod, by its address: of a ServiceEntry, or a WorkloadEntry."""
+
+    address: str = ""
+    labels: dict[str, str] | None = None
+    service_account: str | None = None
+
+
+class ServicePort(_Fields, frozen=True, rename="camel"):
+    """A port of a ServiceEntry."""
+
+    number: int = 0
+    protocol: str | None = None
+    target_port: int | None = None
+
+
+class ServiceEntrySpec(_Fields, frozen=True, rename="camel"):
+    """spec of a ServiceEntry."""
+
+    hosts: _Some[str] | None = None
+    addresses: _Some[str] | None = None
+    ports: _Some[ServicePort] | None = None
+    location: str | None = None
+    resolution: str | None = None
+    endpoints: _Many[Endpoint] | None = None
+    #: Pods and WorkloadEntries that are its endpoints.
+    workload_selector: Workloads | None = None
+    #: The namespaces that know it; all where there is none.
+    export_to: _Some[str] | None = None
+
+
+class ServiceEntry(_Fields, frozen=True, rename="camel"):
+    """networking.istio.io: a service that Kubernetes does not know."""
+
+    metadata: Meta = Meta()
+    spec: ServiceEntrySpec = ServiceEntrySpec()
+
+
+class WorkloadEntry(_Fields, frozen=True, rename="camel"):
+    """networking.istio.io: a workload that is no pod. Services may select it by its labels."""
+
+    metadata: Meta = Meta()
+    spec: Endpoint = Endpoint()
+
+
+class GroupMeta(_Fields, frozen=True, rename="camel"):
+    """Labels for the WorkloadEntries of a WorkloadGroup."""
+
+    labels: dict[str, str] | None = None
+
+
+class WorkloadGroupSpec(_Fields, frozen=True, rename="camel"):
+    """spec of a WorkloadGroup."""
+
+    metadata: GroupMeta | None = None
+    template: Endpoint | None = None
+
+
+class WorkloadGroup(_Fields, frozen=True, rename="camel"):
+    """networking.istio.io: what istiod makes WorkloadEntries of, when workloads register."""
+
+    metadata: Meta = Meta()
+    spec: WorkloadGroupSpec = WorkloadGroupSpec()
+
+
+class ConfigPatch(_Fields, frozen=True, rename="camel"):
+    """A change of a proxy's configuration; its content is only compared."""
+
+    apply_to: str = ""
+    match: msgspec.Raw = msgspec.Raw()
+    patch: msgspec.Raw = msgspec.Raw()
+
+
+class EnvoyFilterSpec(_Fields, frozen=True, rename="camel"):
+    """spec of an EnvoyFilter."""
+
+    workload_selector: Workloads | None = None
+    target_refs: msgspec.Raw = msgspec.Raw()
+    config_patches: _Some[ConfigPatch] | None = None
+
+
+class EnvoyFilter(_Fields, frozen=True, rename="camel"):
+    """networking.istio.io: changes of what istiod gives to proxies."""
+
+    metadata: Meta = Meta()
+    spec: EnvoyFilterSpec = EnvoyFilterSpec()
 
 
 class ServerSpec(_Fields, frozen=True, rename="camel"):
@@ -182,7 +327,7 @@ class AuthorizationPolicy(_Fields, frozen=True, rename="camel"):
 class NetworkAuthenticationSpec(_Fields, frozen=True, rename="camel"):
     """spec of a NetworkAuthentication."""
 
-    networks: list[Network] | None = None
+    networks: _Some[Network] | None = None
 
 
 class NetworkAuthentication(_Fields, frozen=True, rename="camel"):
@@ -190,6 +335,29 @@ class NetworkAuthentication(_Fields, frozen=True, rename="camel"):
 
     metadata: Meta = Meta()
     spec: NetworkAuthenticationSpec = NetworkAuthenticationSpec()
+
+
+class EgressNetworkRange(_Fields, frozen=True, rename="camel"):
+    """A network without some of its parts, as CIDRs."""
+
+    cidr: str = ""
+    # `except` is a word of Python.
+    but: _Few[str] | None = msgspec.field(default=None, name="except")
+
+
+class EgressNetworkSpec(_Fields, frozen=True, rename="camel"):
+    """spec of an EgressNetwork."""
+
+    #: None: all but the networks of the cluster, as Linkerd's configuration has them.
+    networks: _Few[EgressNetworkRange] | None = None
+    traffic_policy: str | None = None
+
+
+class EgressNetwork(_Fields, frozen=True, rename="camel"):
+    """policy.linkerd.io: addresses that are outside the mesh, to the pods of a namespace."""
+
+    metadata: Meta = Meta()
+    spec: EgressNetworkSpec = EgressNetworkSpec()
 
 
 class Namespace(_Fields, frozen=True, rename="camel"):

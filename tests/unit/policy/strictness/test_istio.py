@@ -241,15 +241,41 @@ def test_a_rule_that_takes_the_mesh_s_tls_away_is_found(
         ("*.local", True),
         ("*", True),
         ("*.cluster.local", True),
+        # Of a ServiceEntry, maybe.
+        ("shop.mendix", True),
+        ("db.internal", True),
+        ("10.1.2.3", True),
         ("db.example.com", False),
         ("*.example.com", False),
-        ("shop.mendix", False),
         ("", False),
     ],
 )
-def test_hosts_outside_the_mesh_may_be_spoken_to_otherwise(host: str, ours: bool) -> None:
+def test_hosts_that_are_clearly_outside_may_be_spoken_to_otherwise(host: str, ours: bool) -> None:
     found = list(istio.downgrades(rule(host, trafficPolicy=tls("DISABLE")), "cluster.local"))
     assert bool(found) == ours
+
+
+@pytest.mark.parametrize(
+    ("host", "mode", "level"),
+    [("shop", "SIMPLE", None), ("db.internal", "SIMPLE", "advise"),
+     ("db.internal", "DISABLE", None)],
+)  # fmt: skip
+def test_tls_of_one_s_own_to_a_host_that_may_be_outside_is_advice(
+    host: str, mode: str, level: str | None
+) -> None:
+    (found,) = istio.downgrades(rule(host, trafficPolicy=tls(mode)), "cluster.local")
+    assert found.level == level
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "within"),
+    [(None, None, True), (["."], None, True), (None, ["."], False), (["."], ["*"], True),
+     (["*"], ["."], False), ([".", "crm"], ["crm", "."], True), ([], ["."], False)],
+)  # fmt: skip
+def test_an_object_without_a_list_is_exported_to_all(
+    now: list[str] | None, before: list[str] | None, within: bool
+) -> None:
+    assert istio.is_exported_within(now, before) == within
 
 
 @pytest.mark.parametrize(

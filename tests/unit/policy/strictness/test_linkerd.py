@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import settings as configure
 from hypothesis import strategies as st
 
-from webhook.policy.strictness import Reading, objects
+from webhook.policy.strictness import Reading, linkerd, objects
 from webhook.policy.strictness.linkerd import Inbound, PodMarks, Policies
 
 POLICY = "config.linkerd.io/default-inbound-policy"
@@ -216,3 +216,45 @@ def test_a_stricter_default_never_opens_a_port(servers: list[Any], policies: lis
     assert {p for p, one in strict.ports.items() if one} == {
         p for p, one in loose.ports.items() if one
     }
+
+
+LAN = ["10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16"]
+
+
+@pytest.mark.parametrize(
+    ("networks", "inside"),
+    [
+        (None, []),
+        ([], []),
+        ([{"cidr": "93.184.215.0/24"}], []),
+        ([{"cidr": "10.0.0.0/8"}], ["10.0.0.0/8"]),
+        ([{"cidr": "93.184.215.0/24"}, {"cidr": "192.168.7.7"}], ["192.168.7.7"]),
+        ([{"cidr": "0.0.0.0/0"}], ["0.0.0.0/0"]),
+        # Linkerd's own default.
+        ([{"cidr": "0.0.0.0/0", "except": LAN}, {"cidr": "::/0", "except": ["fd00::/8"]}], []),
+        ([{"cidr": "0.0.0.0/0", "except": LAN[1:]}], ["0.0.0.0/0"]),
+        ([{"cidr": "10.0.0.0/8", "except": ["10.0.0.0/9"]}], ["10.0.0.0/8"]),
+        ([{"cidr": "10.1.0.0/16", "except": ["10.0.0.0/8"]}], []),
+        ([{"cidr": "::/0"}], ["::/0"]),
+        ([{"cidr": "nonsense"}], ["nonsense"]),
+    ],
+)
+def test_an_egress_network_may_not_have_addresses_of_the_cluster(
+    networks: list[Any] | None, inside: list[str]
+) -> None:
+    for policy_, level in (("Allow", None), (None, None), ("Deny", "advise")):
+        egress = made(objects.EgressNetwork, "e", networks=networks, trafficPolicy=policy_)
+        found = list(linkerd.of_egress_network(egress))
+        assert [value for one in found for value in one.values] == inside
+        assert [one.level for one in found] == ([level] if inside else [])
+
+
+@pytest.mark.parametrize(
+    ("cidr", "open_"),
+    [("0.0.0.0/0", True), ("::/0", True), ("10.0.0.0/8", False), ("10.1.2.3", False)],
+)
+def test_a_network_authentication_of_every_address_authenticates_nobody(
+    cidr: str, open_: bool
+) -> None:
+    networks = made(objects.NetworkAuthentication, "n", networks=[{"cidr": cidr}])
+    assert bool(list(linkerd.of_networks(networks))) == open_

@@ -4,9 +4,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given as drawn
+from hypothesis import settings as configure
+from hypothesis import strategies as st
 
 from webhook.policy import messages, strictness
 from webhook.policy.settings import Settings, parse
+from webhook.policy.strictness import objects
 from webhook.policy.strictness.review import KINDS, Change, review
 from webhook.policy.validate import Mode, Verdict
 
@@ -35,7 +39,8 @@ def judge(
     **meta: Any,
 ) -> Verdict:
     def made(one: Json) -> Any:
-        return msgspec.convert({"metadata": {"name": "x", **meta}, "spec": one}, look.type)
+        document = {"metadata": {"name": "x", "namespace": "mendix", **meta}, "spec": one}
+        return objects.decode(msgspec.json.encode(document), look.type)
 
     look = KINDS[mesh][kind]
     change = Change(kind, "mendix", made(spec), None if old is None else made(old))
@@ -49,6 +54,13 @@ def mtls(mode: str, **more: Any) -> Json:
 SHOP = {"selector": {"matchLabels": {"app": "shop"}}}
 SERVER = {"podSelector": {}, "port": 8080}
 AUTHORIZED = {"targetRef": {"kind": "Server", "name": "x"}}
+LEADS_PAST: Json = {
+    "hosts": ["db.internal"],
+    "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}],
+    "resolution": "STATIC",
+    "endpoints": [{"address": "10.2.0.7"}],
+    "exportTo": ["."],
+}
 CASES: list[tuple[str, str, Json, Json | None, list[str]]] = [
     ("istio", "PeerAuthentication", mtls("STRICT"), None, []),
     ("istio", "PeerAuthentication", mtls("UNSET"), None, []),
@@ -83,6 +95,31 @@ CASES: list[tuple[str, str, Json, Json | None, list[str]]] = [
     ("linkerd", "AuthorizationPolicy", AUTHORIZED, None, ["spec.requiredAuthenticationRefs"]),
     ("linkerd", "AuthorizationPolicy",
      {**AUTHORIZED, "requiredAuthenticationRefs": [{"kind": "MeshTLSAuthentication"}]}, None, []),
+    ("linkerd", "NetworkAuthentication", {"networks": [{"cidr": "0.0.0.0/0"}]}, None,
+     ["spec.networks"]),
+    ("linkerd", "NetworkAuthentication", {"networks": [{"cidr": "10.0.0.0/8"}]}, None, []),
+    ("linkerd", "EgressNetwork", {"networks": [{"cidr": "10.0.0.0/8"}], "trafficPolicy": "Allow"},
+     None, ["spec.networks"]),
+    ("linkerd", "EgressNetwork", {"trafficPolicy": "Allow"}, None, []),
+    ("istio", "DestinationRule",
+     {"host": "db.internal", "trafficPolicy": {"tls": {"mode": "DISABLE"}}}, None,
+     ["spec.trafficPolicy.tls.mode"]),
+    ("istio", "Sidecar", {"egress": [{"hosts": ["~/*"]}]}, None, ["spec.egress"]),
+    ("istio", "Sidecar", {"ingress": [{"captureMode": "NONE"}]}, None,
+     ["spec.ingress[0].captureMode"]),
+    ("istio", "Sidecar", {"egress": [{"hosts": ["*/*"]}]}, None, []),
+    ("istio", "ServiceEntry", LEADS_PAST, None, ["spec.endpoints"]),
+    ("ambient", "ServiceEntry", {"hosts": ["api.example.com"], "resolution": "DNS"}, None, []),
+    ("istio", "WorkloadEntry", {"address": "10.2.0.7"}, None, ["spec.address"]),
+    ("istio", "WorkloadEntry", {"address": "10.2.0.7", "serviceAccount": "vm"}, None, []),
+    ("ambient", "WorkloadEntry", {"address": "10.2.0.7", "serviceAccount": "vm"}, None,
+     ["spec.address"]),
+    ("istio", "WorkloadGroup",
+     {"template": {"labels": {"security.istio.io/tlsMode": "disabled"}}}, None,
+     ["spec.template.labels[security.istio.io/tlsMode]"]),
+    ("istio", "WorkloadGroup", {"template": {"serviceAccount": "vm"}}, None, []),
+    ("ambient", "EnvoyFilter", {"configPatches": [{"applyTo": "CLUSTER"}]}, None,
+     ["spec.configPatches"]),
 ]  # fmt: skip
 
 
@@ -101,6 +138,10 @@ def open_to(server: Json, **more: Any) -> Json:
 
 def policy(kind: str, name: str, *refs: Json) -> Json:
     return {"targetRef": {"kind": kind, "name": name}, "requiredAuthenticationRefs": list(refs)}
+
+
+def allowed(*networks: Json) -> Json:
+    return {"networks": list(networks), "trafficPolicy": "Allow"}
 
 
 #: What was open and stays open: for others too, or for no others than before.
@@ -136,6 +177,38 @@ MOVED: list[tuple[str, str, Json, Json, bool]] = [
      policy("Server", "shop", LAN_ONLY), True),
     ("linkerd", "AuthorizationPolicy", policy("Server", "shop", LAN_ONLY, OTHERS),
      policy("Namespace", "mendix", LAN_ONLY), False),
+    ("istio", "DestinationRule", plain("shop"), plain("shop", exportTo=["."]), True),
+    ("istio", "DestinationRule", plain("shop", exportTo=["."]), plain("shop"), False),
+    ("istio", "ServiceEntry", LEADS_PAST | {"exportTo": ["*"]}, LEADS_PAST, True),
+    ("istio", "ServiceEntry", LEADS_PAST | {"hosts": ["db.internal", "shop.internal"]}, LEADS_PAST,
+     True),
+    ("istio", "ServiceEntry", LEADS_PAST | {"addresses": ["93.184.215.14"]}, LEADS_PAST, True),
+    ("istio", "ServiceEntry", LEADS_PAST, LEADS_PAST | {"location": "MESH_INTERNAL"}, True),
+    ("istio", "ServiceEntry", LEADS_PAST | {"ports": [{"number": 81}]}, LEADS_PAST, True),
+    ("istio", "ServiceEntry",
+     LEADS_PAST | {"endpoints": [{"address": "10.2.0.7"}, {"address": "10.2.0.8"}]}, LEADS_PAST,
+     True),
+    ("istio", "ServiceEntry",
+     LEADS_PAST | {"endpoints": [{"address": "10.2.0.7"}, {"address": "93.184.215.14"}]},
+     LEADS_PAST, False),
+    ("istio", "Sidecar", {"egress": [{"hosts": ["~/*"]}]},
+     {"egress": [{"hosts": ["~/*"]}], "workloadSelector": {"labels": {"app": "shop"}}}, True),
+    ("istio", "Sidecar",
+     {"egress": [{"hosts": ["~/*"]}], "workloadSelector": {"labels": {"app": "shop"}}},
+     {"egress": [{"hosts": ["~/*"]}]}, False),
+    ("istio", "Sidecar", {"egress": [{"hosts": ["./crm"]}]}, {"egress": [{"hosts": ["./shop"]}]},
+     True),
+    ("istio", "WorkloadEntry", {"address": "10.2.0.8"}, {"address": "10.2.0.7"}, True),
+    ("istio", "WorkloadEntry", {"address": "10.2.0.7", "labels": {"app": "shop"}},
+     {"address": "10.2.0.7"}, True),
+    ("istio", "EnvoyFilter",
+     {"configPatches": [{"applyTo": "CLUSTER", "patch": {"operation": "REMOVE"}}]},
+     {"configPatches": [{"applyTo": "CLUSTER", "patch": {"operation": "MERGE"}}]}, True),
+    ("linkerd", "EgressNetwork", allowed(LAN, WAN), allowed(LAN), True),
+    ("linkerd", "EgressNetwork", allowed(LAN), allowed(LAN, WAN), False),
+    ("linkerd", "EgressNetwork", allowed(LAN), allowed(LAN) | {"trafficPolicy": "Deny"}, True),
+    ("linkerd", "EgressNetwork", allowed(LAN), allowed(LAN | {"except": ["10.2.0.0/16"]}), True),
+    ("linkerd", "EgressNetwork", allowed(LAN | {"except": ["10.2.0.0/16"]}), allowed(LAN), False),
 ]  # fmt: skip
 
 
@@ -191,9 +264,60 @@ def test_level_mode_and_exemptions_decide_as_for_pods(
 def test_a_denial_names_the_object_the_field_and_the_way_out() -> None:
     verdict = judge("PeerAuthentication", mtls("PERMISSIVE"))
     assert messages.denial(verdict) == (
-        "peerauthentication x would weaken mutual TLS:\n"
+        "PeerAuthentication mendix/x would weaken mutual TLS:\n"
         "  plaintext-accepted  spec.mtls.mode  lets clients without mutual TLS in (PERMISSIVE); "
         "set it to STRICT"
+    )
+
+
+law = configure(max_examples=200, deadline=None)
+any_case = st.sampled_from([(mesh, kind, spec) for mesh, kind, spec, _old, _fields in CASES])
+#: What an author may add, and no rule reads.
+harmless = st.dictionaries(st.sampled_from(["note", "owner", "zz"]), st.text(max_size=5))
+
+
+@law
+@drawn(any_case, harmless, harmless)
+def test_an_update_that_opens_nothing_more_is_admitted(
+    case: tuple[str, str, Json], spec: Json, annotations: Json
+) -> None:
+    mesh, kind, old = case
+    verdict = judge(kind, {**old, **spec}, old, mesh=mesh, annotations=annotations)
+    assert verdict.outcome == "admitted"
+
+
+@law
+@drawn(any_case, harmless)
+def test_fields_that_no_rule_reads_change_no_verdict(
+    case: tuple[str, str, Json], more: Json
+) -> None:
+    mesh, kind, spec = case
+    one, other = (judge(kind, made, mesh=mesh) for made in (spec, {**spec, **more}))
+    assert one == other
+
+
+def test_of_many_openings_some_are_told_and_none_passes_for_known() -> None:
+    subset = {"trafficPolicy": {"tls": {"mode": "DISABLE"}}}
+    few, many = ({"host": "shop", "subsets": [subset] * count} for count in (50, 5000))
+    assert judge("DestinationRule", few, few).outcome == "admitted"
+    verdict = judge("DestinationRule", many, many)
+    assert (verdict.outcome, len(verdict.violations)) == ("denied", 100)
+
+
+def test_by_default_calls_in_plaintext_are_denied_and_plaintext_taken_in_is_advice() -> None:
+    assert judge("ServiceEntry", LEADS_PAST, given=Settings()).outcome == "denied"
+    assert judge("PeerAuthentication", mtls("PERMISSIVE"), given=Settings()).outcome == "admitted"
+    patches = {"configPatches": [{"applyTo": "CLUSTER"}]}
+    assert judge("EnvoyFilter", patches, given=Settings()).outcome == "admitted"
+
+
+def test_a_denial_says_what_to_do_and_who_can_say_that_it_is_outside() -> None:
+    verdict = judge("ServiceEntry", LEADS_PAST, given=Settings())
+    assert messages.denial(verdict) == (
+        "ServiceEntry mendix/x would weaken mutual TLS:\n"
+        "  client-plaintext  spec.endpoints  makes clients in the mesh call addresses that may be "
+        "in the cluster in plaintext (10.2.0.7); remove these endpoints, and call the Service "
+        "instead; if it is outside the cluster, ask the admin of mendix-mesh for an exemption"
     )
 
 

@@ -1,0 +1,247 @@
+"""`mendix-mesh discover --settings`, and the doctor with what it prints, by the meshes' own values.
+
+Istio's are the real chart's, read by the real istiod; Linkerd's are made in the chart's shape for
+the stand-in.
+"""
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.cluster import command, guides
+from tests.cluster.api import Json, Refused, wait_for
+from tests.cluster.istio import IstioCluster
+from tests.cluster.istiod import TAG, Istiod
+from tests.cluster.mesh import MeshCluster, configured
+from tests.cluster.plane import ControlPlane
+from tests.cluster.workloads import is_meshed, pod
+from tests.standins import mendix
+from tests.standins import mendix_manifests as manifests
+from tests.standins.linkerd_config import InjectorConfig
+from tests.standins.linkerd_values import config_map
+from webhook.policy import checks, strictness
+from webhook.policy.settings import parse
+
+MIRROR = "registry.example.com:5000/mesh"
+
+
+@contextlib.contextmanager
+def configured_by(cluster: MeshCluster, config: InjectorConfig) -> Iterator[None]:
+    """Let Linkerd be installed with these values: its injector and its ConfigMap say them."""
+    made = config_map(config)
+    where, name = made["metadata"]["namespace"], made["metadata"]["name"]
+    with contextlib.suppress(Refused):
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": where}}
+        cluster.api.create(namespace)
+    cluster.plane.await_namespace(where)
+    cluster.api.patch("ConfigMap", name, where, made, how="apply")
+    before, cluster.injector.config = cluster.injector.config, config
+    try:
+        yield
+    finally:
+        cluster.injector.config = before
+        cluster.api.delete("ConfigMap", name, where)
+
+
+def printed(plane: ControlPlane, *arguments: str) -> Json:
+    """What `discover --settings` prints, read as the server reads it."""
+    done = command.as_admin(plane)("discover", "--settings", *arguments)
+    assert done.err == ""
+    values: Json = yaml.safe_load(done.out)
+    parse(values["settings"], checks=checks.ids() | strictness.ids())
+    return values
+
+
+def found_by_doctor(plane: ControlPlane, namespace: str) -> tuple[str, list[str]]:
+    """Whether a pod would be meshed, and what the doctor says of the settings."""
+    run = command.as_admin(plane)
+    report = run("doctor", "-n", namespace, "-o", "json", codes=(0, 1)).data
+    assert report["unseen"] == []
+    said = [one["evidence"] for one in report["findings"] if one["id"] == "settings-differ"]
+    return report["namespaces"][0]["meshed"], said
+
+
+def is_admitted(cluster: MeshCluster, namespace: str) -> bool:
+    """Whether an injected pod would be stored now."""
+    try:
+        cluster.api.create(pod(namespace), dry_run=True)
+    except Refused:
+        return False
+    return True
+
+
+def test_defaults_of_linkerd_need_no_settings(mesh_cluster: MeshCluster) -> None:
+    with configured_by(mesh_cluster, mesh_cluster.injector.config):
+        assert printed(mesh_cluster.plane) == {"settings": {}}
+
+
+@pytest.mark.parametrize(
+    ("change", "settings"),
+    [
+        (
+            {"image": f"{MIRROR}/proxy:edge-26.8.3"},
+            {"linkerd": {"proxyImages": [f"{MIRROR}/proxy"]}},
+        ),
+        (
+            {"proxy_uid": 3000, "proxy_gid": 3001},
+            {"linkerd": {"proxyUid": 3000, "proxyGid": 3001}},
+        ),
+        (
+            {"admin_port": 5191, "inbound_port": 5143, "skip_outbound": "5432"},
+            {
+                "linkerd": {
+                    "inboundPort": 5143,
+                    "skipInboundPorts": "4190,5191,4567,4568",
+                    "skipOutboundPorts": "5432",
+                }
+            },
+        ),
+    ],
+)
+def test_with_the_printed_settings_pods_of_linkerd_are_admitted_and_nothing_differs(
+    mesh_cluster: MeshCluster, change: dict[str, Any], settings: Json
+) -> None:
+    cluster, plane = mesh_cluster, mesh_cluster.plane
+    where = cluster.enrol("enforce")
+    with configured_by(cluster, replace(cluster.injector.config, **change)):
+        values = printed(plane)
+        assert values == {"settings": settings}
+        assert not is_admitted(cluster, where)
+        _, said = found_by_doctor(plane, where)
+        assert all(f"settings.linkerd.{key} is " in said[0] for key in settings["linkerd"]), said
+        assert yaml.safe_load(said[0].rpartition("to match the mesh: ")[2]) == values
+        with configured(cluster, values, lambda: is_admitted(cluster, where)):
+            assert found_by_doctor(plane, where) == ("yes", [])
+            assert is_meshed(cluster.api.create(pod(where), dry_run=True))
+
+
+def test_enrolling_warns_before_it_labels(mesh_cluster: MeshCluster) -> None:
+    cluster = mesh_cluster
+    mendix.install_crds(cluster.api)
+    where = cluster.plane.new_namespace("mendix")
+    cluster.api.create(manifests.custom_resource("StoragePlan", "postgres", where, {}))
+    with configured_by(cluster, replace(cluster.injector.config, proxy_uid=3000)):
+        run = command.as_admin(cluster.plane)
+        done = run("discover", "--enrol", "--mesh", "linkerd", "-n", where, "--yes")
+    first, *_ = done.err.splitlines()
+    assert first.startswith("Warning: pods of linkerd may be denied")
+    assert "settings.linkerd.proxyUid is 2102, the mesh has 3000" in first
+    assert first.endswith("mendix-mesh discover --settings")
+
+
+def test_the_guides_commands_bring_the_settings_into_the_release(
+    mesh_cluster: MeshCluster, tmp_path: Path
+) -> None:
+    cluster = mesh_cluster
+    (block,) = guides.commands("install.md", "Match your mesh")
+    reader = guides.Reader(cluster.plane, tmp_path, "mendix")
+    program = tmp_path / "mendix-mesh"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m webhook "$@"\n')
+    program.chmod(0o755)
+    file = guides.ROOT / "mesh-settings.yaml"
+    where = cluster.enrol("enforce")
+    with configured_by(cluster, replace(cluster.injector.config, proxy_uid=3000)):
+        try:
+            reader.run(block)
+            cluster.kubelet.wait_ready(2)
+            wait_for(
+                lambda: all(is_admitted(cluster, where) for _ in range(4)),
+                why="the settings to be in use",
+            )
+            assert found_by_doctor(cluster.plane, where) == ("yes", [])
+            reviewed = subprocess.run(
+                [sys.executable, "-m", "webhook", "review", "--settings", str(file), "-f", "-"],
+                input=yaml.safe_dump({**pod(where), "metadata": {"name": "a", "namespace": where}}),
+                check=False, capture_output=True, text=True,
+            )  # fmt: skip
+            assert reviewed.returncode in (0, 1), reviewed.stderr
+        finally:
+            file.unlink(missing_ok=True)
+            cluster.release.upgrade()
+            cluster.kubelet.wait_ready(2)
+            wait_for(
+                lambda: not any(is_admitted(cluster, where) for _ in range(4)),
+                why="the old settings to be in use",
+            )
+
+
+def test_defaults_of_istio_need_no_settings(istio_cluster: IstioCluster) -> None:
+    cluster = istio_cluster
+    with configured_by(cluster, cluster.injector.config):
+        done = command.as_admin(cluster.plane)("discover", "--settings")
+    assert done.out.splitlines() == [
+        "# linkerd edge-26.8.3, read from ConfigMap linkerd/linkerd-config",
+        f"# istio {TAG}, read from ConfigMap istio-system/istio-sidecar-injector, "
+        "ConfigMap istio-system/istio",
+        "# The defaults describe it.",
+        "settings: {}",
+    ]
+    assert done.err == ""
+
+
+def test_a_mesh_without_its_configuration_is_said_and_the_rest_printed(
+    istio_cluster: IstioCluster,
+) -> None:
+    done = command.as_admin(istio_cluster.plane)("discover", "--settings", codes=[1])
+    assert done.err == (
+        "Warning: ConfigMap linkerd/linkerd-config could not be read: it is missing or has no "
+        "values\n"
+    )
+    assert done.out.startswith(f"# istio {TAG}")
+
+
+VALUES: Json = {
+    "global": {
+        "hub": MIRROR,
+        "proxy": {
+            "excludeInboundPorts": "9100",
+            "excludeOutboundPorts": "5432,6379",
+            "excludeIPRanges": "10.1.0.0/16",
+            "statusPort": 16020,
+        },
+    },
+    "sidecarInjectorWebhook": {
+        "templates": {"audited": "metadata:\n  labels:\n    audited: 'yes'\n"},
+        "defaultTemplates": ["sidecar", "audited"],
+    },
+}
+SETTINGS: Json = {
+    "istio": {
+        "proxyImages": [f"{MIRROR}/proxyv2"],
+        "excludeInboundPorts": "16020,9100",
+        "excludeOutboundPorts": "5432,6379",
+        "excludeOutboundIPRanges": ["10.1.0.0/16"],
+        "templates": ["audited"],
+        "revision": "prod",
+    }
+}
+
+
+def test_with_the_printed_settings_pods_of_istio_are_admitted_and_nothing_differs(
+    istio_plane: ControlPlane, mesh_cluster: MeshCluster
+) -> None:
+    """The mesh has no default revision, another mirror, and ports and templates of its own."""
+    plane = istio_plane
+    with (
+        Istiod(plane, revision="1-31", tags=["prod"], values=VALUES) as istiod,
+        configured_by(mesh_cluster, mesh_cluster.injector.config),
+    ):
+        cluster = IstioCluster(**vars(mesh_cluster), istiod=istiod)
+        where = cluster.enrol("enforce")
+        values = printed(plane)
+        assert values == {"settings": SETTINGS}
+        assert not is_admitted(cluster, where)
+        _, said = found_by_doctor(plane, where)
+        texts = "\n".join(said)
+        assert all(f"settings.istio.{key} is " in texts for key in SETTINGS["istio"]), said
+        with configured(cluster, values, lambda: is_admitted(cluster, where)):
+            assert found_by_doctor(plane, where) == ("yes", [])
+            again = printed(plane)
+            assert again == values

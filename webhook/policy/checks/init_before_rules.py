@@ -1,0 +1,29 @@
+"""An init container that stays, and starts before the rules that capture traffic are set.
+
+No rule catches connections that are open already, so it can speak plaintext for as long as it runs.
+"""
+
+from collections.abc import Iterator
+
+from webhook.policy.checks import Check, Violation
+from webhook.policy.meshes import Mesh
+from webhook.policy.settings import Settings
+from webhook.policy.workload import Pod
+
+CHECK = Check(
+    id="init-before-rules",
+    level="deny",
+    meshes=("linkerd", "istio"),
+    fields=("spec.initContainers",),
+    reason="starts before traffic is captured and stays, so its connections never are",
+    fix="author, or the webhook that adds it: make it a container, or use native sidecars and "
+    "place it after the proxy",
+    source="kubernetes.io sidecar containers; conntrack: nat rules see only the first packet",
+    evidence=True,
+)
+
+
+def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
+    """Yield each such init container."""
+    for spot in mesh.lasting_before_rules(pod):
+        yield CHECK.violation(spot)

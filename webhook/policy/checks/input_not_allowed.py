@@ -1,0 +1,28 @@
+"""An annotation or label that a mesh reads and that authors may not set, or not to this value.
+
+The allow-lists are in webhook/policy/inputs; the mesh reads them, and gives the spots by itself.
+"""
+
+from collections.abc import Iterator
+
+from webhook.policy.checks import Check, Violation
+from webhook.policy.meshes import Mesh
+from webhook.policy.settings import Settings
+from webhook.policy.workload import Pod
+
+CHECK = Check(
+    id="input-not-allowed",
+    level="deny",
+    meshes=("linkerd", "istio", "ambient"),
+    fields=("metadata.annotations", "metadata.labels", "metadata.ownerReferences"),
+    reason="is not on the list of what authors may set",
+    fix="author: remove it; admin: add it to settings.linkerd.annotations or "
+    "settings.istio.annotations if it is harmless",
+    source="linkerd2 pkg/k8s/labels.go, charts/patch/templates/patch.json (pasted unquoted); istio "
+    "api annotation package",
+)
+
+
+def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
+    """Yield nothing: every spot is among the mesh's inputs."""
+    yield from ()

@@ -1,0 +1,118 @@
+"""What an author may say to a mesh: an allow-list of annotations and labels, with typed values.
+
+Injectors, CNI plugins, agents and control planes read a pod's annotations and labels. Each one that
+they read is listed here with the form of its values and with what it can do. A key in a domain that
+a mesh reads and that is not listed is not allowed: so the list is complete from the first day, also
+for what a mesh reads next year.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Literal, NamedTuple
+
+from webhook.policy.inputs.forms import Form
+from webhook.policy.settings import Annotation
+
+#: The check that reports an input, unless another one knows better what it does.
+CHECK = "input-not-allowed"
+
+#: harmless: any value of the form is admitted. bypass: it leads traffic past the proxy, and a check
+#: compares it with what the settings allow. admin: only the mesh's own value is admitted. injector:
+#: only the mesh's programs set it, after the author.
+May = Literal["harmless", "bypass", "admin", "injector"]
+
+
+class Input(NamedTuple):
+    """An annotation or label that a mesh reads."""
+
+    form: Form
+    may: May = "harmless"
+    check: str = CHECK
+
+
+class Problem(NamedTuple):
+    """What is wrong with an input, in words, and who has to act."""
+
+    check: str
+    reason: str
+    fix: str
+
+
+class Inputs:
+    """The annotations, or the labels, that authors of one mesh may set."""
+
+    def __init__(
+        self,
+        mesh: str,
+        listed: Mapping[str, Input],
+        reads: Callable[[str], bool],
+        *,
+        prefixes: Mapping[str, Input] | None = None,
+        own: Mapping[str, Form] | None = None,
+        allowed: Sequence[Annotation] = (),
+    ) -> None:
+        """Bind the list to a mesh's settings.
+
+        `reads` says whether the mesh reads keys like this one; `prefixes` are inputs whose keys
+        only start alike; `own` are the forms of the mesh's own values, where the settings tell
+        them; `allowed` are the keys that an admin adds.
+        """
+        self._setting = f"settings.{'linkerd' if mesh == 'linkerd' else 'istio'}.annotations"
+        self._mesh = mesh
+        self.listed = {**listed}
+        for key, form in (own or {}).items():
+            self.listed[key] = self.listed[key]._replace(form=form)
+        self.prefixes = prefixes or {}
+        self.reads = reads
+        self._allowed = {one.key: frozenset(one.values) for one in allowed}
+        self._remembered = lru_cache(maxsize=1024)(self._problem)
+
+    def problem(self, key: str, value: str, *, submitted: bool) -> Problem | None:
+        """Return what is wrong with a key and its value; None if nothing is, or nobody reads it.
+
+        `submitted` says that no program of the mesh has seen the pod yet.
+        """
+        # Most keys are nobody's; and a long value is not kept.
+        if key not in self.listed and not self.reads(key):
+            return None
+        if len(value) > _LONGEST_REMEMBERED:
+            return self._problem(key, value, submitted)
+        return self._remembered(key, value, submitted)
+
+    def _problem(self, key: str, value: str, submitted: bool) -> Problem | None:
+        allowed = self._allowed.get(key)
+        if allowed is not None and (not allowed or value in allowed):
+            return None
+        found = self.listed.get(key)
+        if found is None:
+            found = next(
+                (one for start, one in self.prefixes.items() if key.startswith(start)), None
+            )
+        if found is None:
+            return Problem(
+                CHECK,
+                f"is not known to mendix-mesh, and may change what {self._mesh} does",
+                f"author: remove it; admin: add it to {self._setting} if it is harmless",
+            )
+        if found.may == "injector" and submitted:
+            return Problem(
+                found.check, f"may only be set by {self._mesh} itself", "author: remove it"
+            )
+        wrong = found.form.wrong(value)
+        if not wrong:
+            return None
+        if found.may == "admin":
+            return Problem(
+                found.check,
+                f"may only be set by {self._mesh}'s admin, for the whole mesh",
+                f"author: remove it; admin: add it to {self._setting} if it is harmless",
+            )
+        return Problem(found.check, "; ".join(wrong[:_MOST_REASONS]), _fix(found.form))
+
+
+def _fix(form: Form) -> str:
+    return f"author: write {form.words}, or remove it"
+
+
+#: Characters of a value that is remembered, and reasons that one input may give.
+_LONGEST_REMEMBERED, _MOST_REASONS = 256, 3

@@ -1,0 +1,112 @@
+"""The forms of values: what an input's value must look like before anyone reads on.
+
+A form is a pattern in the syntax that Python's `re` and RE2 share, and matches whole values. None
+admits a line break, a control character, a quote or `$(`: injectors paste values into YAML, and the
+kubelet expands `$(VAR)` after admission. Structured values, say JSON, are parsed instead and judged
+key by key.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+
+#: What a judge of structured values yields: a sentence without its subject for each thing wrong.
+Judge = Callable[[str], Iterable[str]]
+
+
+class Form:
+    """What values look like: in words for a message, as a pattern, and how long they may be."""
+
+    __slots__ = ("_judge", "_match", "longest", "pattern", "words")
+
+    def __init__(
+        self, words: str, pattern: str = "", *, longest: int = 253, judge: Judge | None = None
+    ) -> None:
+        self.words = words
+        #: Empty for structured values, which `judge` reads.
+        self.pattern = pattern
+        #: In characters; a longer value is not read at all.
+        self.longest = longest
+        self._judge = judge
+        self._match = re.compile(pattern, re.ASCII).fullmatch
+
+    def wrong(self, value: str) -> list[str]:
+        """Return what is wrong with a value, as predicates; nothing if it has the form."""
+        if len(value) > self.longest:
+            return [f"is longer than {self.longest} characters"]
+        if self._judge is not None:
+            return list(self._judge(value))
+        return [] if self._match(value) else [f"is not {self.words}"]
+
+
+def one_of(*values: str) -> Form:
+    """Return the form of a few fixed values."""
+    named = ", ".join(value or '""' for value in values)
+    words = f"one of {named}" if len(values) > 1 else named or "a value that authors may set"
+    return Form(words, "|".join(re.escape(value) for value in values) if values else r"[^\s\S]")
+
+
+def structured(words: str, judge: Judge, *, longest: int) -> Form:
+    """Return the form of values that are parsed, and judged key by key."""
+    return Form(words, longest=longest, judge=judge)
+
+
+_PORT = (
+    r"(?:6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3}|0)"
+)
+_SPAN = rf"{_PORT}(?: *- *{_PORT})?"
+_CIDR = r"[0-9A-Fa-f:.]{2,45}(?:/[0-9]{1,3})?"
+
+
+def _listed(item: str) -> str:
+    """Return the pattern of a list, which may be empty, with commas and blanks between its items.
+
+    Each blank has one place in it alone, or a long value could keep Python's `re` busy for ever.
+    """
+    return rf" *(?:(?:{item}) *)?(?:, *(?:(?:{item}) *)?)*"
+
+
+#: Only an admin may set it: no value of an author's has this form.
+ADMIN_ONLY = one_of()
+BOOLEAN = Form("true or false", r"[Tt]rue|TRUE|[Ff]alse|FALSE|[tTfF01]")
+FALSE = Form("false", r"[Ff]alse|FALSE|[fF0]")
+SWITCH = one_of("enabled", "disabled")
+PORT = Form("a port", _PORT)
+PORTS = Form("ports and ranges, as 80,8000-8100", _listed(_SPAN), longest=4096)
+PORTS_OR_ALL = Form("ports, or *", rf"{_listed(_SPAN)}| *\* *", longest=4096)
+PORTS_OR_NAMES = Form(
+    "ports, ranges and names of ports", _listed(rf"{_SPAN}|[a-z0-9-]{{1,63}}"), longest=4096
+)
+CIDRS = Form("subnets, as 10.0.0.0/8", _listed(_CIDR), longest=4096)
+CIDRS_OR_ALL = Form("subnets, or *", rf"{_listed(_CIDR)}| *\* *", longest=4096)
+INTERFACES = Form(
+    "names of network interfaces", _listed(r"[A-Za-z0-9][A-Za-z0-9._-]{0,14}"), longest=1024
+)
+NUMBER = Form("a whole number", r"[0-9]{1,9}")
+USER = Form("the number of a user", r"[1-9][0-9]{0,9}")
+RATIO = Form("a ratio, as 0.5", r"[0-9](?:\.[0-9]{1,9})?")
+QUANTITY = Form(
+    "a quantity, as 100m or 64Mi",
+    r"[0-9]{1,18}(?:\.[0-9]{1,9})?(?:[numkMGTPE]|[KMGTPE]i|[eE][0-9]{1,2})?",
+)
+DURATION = Form("a duration, as 10s", r"(?:[0-9]{1,9}(?:\.[0-9]{1,9})?(?:ns|us|ms|s|m|h|d)){1,4}")
+NAME = Form("a name", r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?)?")
+NAMES = Form("names, separated by commas", _listed(r"[A-Za-z0-9_.-]{1,63}"), longest=4096)
+IMAGE = Form("an image", r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,500}", longest=500)
+PULL_POLICY = one_of("Always", "IfNotPresent", "Never")
+LOG_LEVEL = Form("a log level", r"[A-Za-z0-9_:,=.*/\[\]{} -]*", longest=1024)
+PATTERNS = Form("names or patterns of metrics", r"[A-Za-z0-9_.,:;|*+?()\[\]^/ -]*", longest=4096)
+_BUCKET = r'"[A-Za-z0-9_.*-]{1,200}" *: *\[[0-9., ]{0,500}\] *'
+BUCKETS = Form(
+    "a JSON object of numbers per metric",
+    rf" *\{{ *(?:{_BUCKET}(?:, *{_BUCKET})*)?\}} *",
+    longest=4096,
+)
+PATH = Form(
+    "the path of a URL, as /metrics",
+    r"(?:/[A-Za-z0-9_.~%/-]*(?:\?[A-Za-z0-9_.~%/&=,:\[\]-]*)?)?",
+    longest=1024,
+)
+#: What may be pasted into YAML without quotes, and stays one text.
+WORDS = Form("words", r"(?:[A-Za-z0-9](?:[A-Za-z0-9._/+ -]{0,251}[A-Za-z0-9._/+-])?)?")
+#: Read by no program: it only has to be printable.
+TEXT = Form("a printable text", r"[^\x00-\x1f\x7f]*", longest=4096)

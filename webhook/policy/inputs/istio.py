@@ -1,0 +1,374 @@
+"""What Istio's injector, CNI plugin, agent and control plane read of a pod, in 1.24 to 1.32.
+
+Sources: istio's api annotation and label packages, pkg/kube/inject, cni/pkg, pilot/cmd/pilot-agent.
+"""
+
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
+
+from webhook.policy.containers import covers, mount_path
+from webhook.policy.inputs import Input, proxyconfig
+from webhook.policy.inputs import forms as f
+from webhook.policy.inputs.forms import Form
+
+#: Names of the containers that the injector adds.
+PROXY, INIT, VALIDATION = "istio-proxy", "istio-init", "istio-validation"
+#: And of their volumes (files/injection-template.yaml, kube-gateway.yaml).
+VOLUMES = frozenset({
+    "workload-socket", "credential-socket", "workload-certs", "istio-envoy", "istio-data",
+    "istio-podinfo", "istio-token", "istiod-ca-cert", "istio-ca-crl", "gke-workload-certificate",
+})  # fmt: skip
+
+#: Not parsed beyond so many characters.
+_LONGEST = 32_768
+_PLAIN = Form("plain text", r"(?:[^\x00-\x1f\x7f\"'`$]|\$(?!\())*", longest=4096)
+
+#: Variables of the agent and the proxy that change nothing about what is captured or encrypted.
+HARMLESS_ENV: Mapping[str, Form] = {
+    "EXIT_ON_ZERO_ACTIVE_CONNECTIONS": f.BOOLEAN,
+    "GOMAXPROCS": f.NUMBER,
+    "GOMEMLIMIT": f.Form("an amount of memory", r"[0-9]{1,18}(?:[KMGT]?i?B)?"),
+    "ISTIO_DELTA_XDS": f.BOOLEAN,
+    # Without these two, IPv6 is not captured, and pods in ambient mode are spoken to in plaintext.
+    "ISTIO_DUAL_STACK": f.one_of("true"),
+    "ISTIO_META_ENABLE_HBONE": f.one_of("true"),
+    "ISTIO_META_DNS_AUTO_ALLOCATE": f.BOOLEAN,
+    "ISTIO_META_DNS_CAPTURE": f.BOOLEAN,
+    "ISTIO_META_HTTP10": f.one_of("", "0", "1"),
+    "ISTIO_META_IDLE_TIMEOUT": f.DURATION,
+    "MINIMUM_DRAIN_DURATION": f.DURATION,
+    "TZ": f.WORDS,
+}
+#: Keys of a proxy's configuration that change nothing about it either. A collection names the
+#: keys that an object may have in its turn (istio api mesh/v1alpha1/proxy.proto).
+HARMLESS_KEYS: Mapping[str, Collection[str] | None] = {
+    "availabilityZone": None,
+    "concurrency": None,
+    "drainDuration": None,
+    "extraStatTags": None,
+    "fileFlushInterval": None,
+    "fileFlushMinSizeKb": None,
+    proxyconfig.HOLD: None,
+    "parentShutdownDuration": None,
+    "proxyHeaders": ("server", "requestId", "attemptCount", "envoyDebugHeaders",
+                     "metadataExchangeHeaders", "setCurrentClientCertDetails"),
+    "proxyStatsMatcher": None,
+    "serviceCluster": None,
+    "statNameLength": None,
+    "statsCompression": None,
+    "terminationDrainDuration": None,
+    "tracing": ("sampling", "maxPathTagLength", "customTags"),
+    "tracingServiceName": None,
+}  # fmt: skip
+
+
+def config(is_ours: Callable[[str], bool]) -> Form:
+    """Return the form of `proxy.istio.io/config`; `is_ours` knows addresses of the mesh's istiod."""
+
+    def judge(text: str) -> Iterator[str]:
+        parsed = proxyconfig.parse(text)
+        if parsed is None:
+            yield "is not one plain YAML or JSON mapping without aliases"
+            return
+        for key, value in parsed.items():
+            if key == "interceptionMode":
+                if value not in proxyconfig.CAPTURING:
+                    yield f"captures nothing (interceptionMode {value})"
+            elif key == "discoveryAddress":
+                if not is_ours(str(value)):
+                    yield f"names another control plane ({value})"
+            elif key == "proxyMetadata":
+                yield from _variables(value)
+            elif key not in HARMLESS_KEYS:
+                yield f"may not set {key}"
+            else:
+                yield from _part(key, value, HARMLESS_KEYS[key])
+
+    return f.structured("a plain YAML mapping of harmless keys", judge, longest=_LONGEST)
+
+
+def _part(key: str, value: Any, known: Collection[str] | None) -> Iterator[str]:
+    if known is not None:
+        strange = [name for name in value if name not in known] if isinstance(value, dict) else [""]
+        if strange:
+            yield f"may not set {key}.{strange[0]}".rstrip(".")
+            return
+    if not all(map(_is_plain, _leaves(value))):
+        yield f"may not give {key} such a value"
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield key
+            yield from _leaves(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _leaves(inner)
+    else:
+        yield str(value)
+
+
+def _is_plain(text: str) -> bool:
+    return not _PLAIN.wrong(text)
+
+
+def _variables(found: Any) -> Iterator[str]:
+    if not isinstance(found, Mapping):
+        yield "gives proxyMetadata that is no mapping"
+        return
+    for name, value in found.items():
+        yield from _variable(name, value)
+
+
+def _variable(name: str, value: Any) -> Iterator[str]:
+    form = HARMLESS_ENV.get(name)
+    if form is None:
+        yield f"may not set {name}"
+    elif not isinstance(value, str) or form.wrong(value):
+        yield f"may set {name} only to {form.words}"
+
+
+#: Fields of a container with the proxy's name and the image `auto` that change nothing about it;
+#: the API server fills in the latter three.
+_HARMLESS_FIELDS = frozenset({
+    "name", "resources", "imagePullPolicy", "terminationMessagePath", "terminationMessagePolicy",
+})  # fmt: skip
+_PROBES = frozenset({"readinessProbe", "startupProbe", "livenessProbe"})
+_PROBE_FIELDS = frozenset({
+    "initialDelaySeconds", "periodSeconds", "timeoutSeconds", "failureThreshold",
+    "successThreshold", "terminationGracePeriodSeconds",
+})  # fmt: skip
+#: Where every container gets its ServiceAccount's token, before any webhook.
+_TOKEN_PATH, _TOKEN_NAME = "/var/run/secrets/kubernetes.io/serviceaccount", "kube-api-access-"
+
+
+def _overrides(text: str) -> Iterator[str]:
+    """Judge what the injector recorded of an author's containers with its names."""
+    found = _json(text)
+    if found is None:
+        yield "is not a JSON object"
+        return
+    for kind, members in found.items():
+        if kind not in ("containers", "initContainers") or not isinstance(members, list | None):
+            yield f"may not hold {kind}"
+            continue
+        for container in members or ():
+            if isinstance(container, dict):
+                yield from customised(container)
+            else:
+                yield "holds a container that is no object"
+
+
+def customised(container: Mapping[str, Any]) -> Iterator[str]:
+    """Judge a container, as JSON, by which an author customizes one of the injector's."""
+    for field, value in container.items():
+        if value in (None, "", [], {}) or field in _HARMLESS_FIELDS:
+            continue
+        if field == "image":
+            if value != "auto":
+                yield "may not choose the image"
+        elif field == "env":
+            yield from _env(value)
+        elif field == "volumeMounts":
+            yield from _mounts(value)
+        elif field not in _PROBES or not isinstance(value, dict) or value.keys() - _PROBE_FIELDS:
+            yield f"may not set {field}"
+
+
+def _env(listed: Any) -> Iterator[str]:
+    for entry in listed if isinstance(listed, list) else [None]:
+        if not isinstance(entry, dict) or entry.keys() - {"name", "value"}:
+            yield "may set variables to plain values alone"
+        else:
+            yield from _variable(str(entry.get("name"))[:63], entry.get("value", ""))
+
+
+def _mounts(listed: Any) -> Iterator[str]:
+    for mount in listed if isinstance(listed, list) else [None]:
+        name, path = (str(mount.get(key)) for key in ("name", "mountPath")) if isinstance(
+            mount, dict
+        ) else ("", "")  # fmt: skip
+        if not (name.startswith(_TOKEN_NAME) and path == _TOKEN_PATH):
+            yield f"may not mount {name[:63]}"
+
+
+def _json(text: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(text, object_pairs_hook=_once)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of pairs whose keys all differ: Go's decoder takes the last, in any case."""
+    if len({key.lower() for key, _ in pairs}) < len(pairs):
+        raise ValueError
+    return dict(pairs)
+
+
+def _user_volumes(text: str) -> Iterator[str]:
+    found = _json(text)
+    if found is None:
+        yield "is not a JSON object of volumes"
+        return
+    for name, volume in found.items():
+        if name in VOLUMES or not isinstance(volume, dict):
+            yield f"may not replace the proxy's volume {name[:63]}"
+        elif "hostPath" in volume:
+            yield f"may not give the proxy the node's files ({name[:63]})"
+
+
+def _user_mounts(text: str) -> Iterator[str]:
+    found = _json(text)
+    if found is None:
+        yield "is not a JSON object of volume mounts"
+        return
+    for name, mount in found.items():
+        if not isinstance(mount, dict) or mount.keys() - {"mountPath", "readOnly", "subPath"}:
+            yield f"may give mountPath, subPath and readOnly alone ({name[:63]})"
+        elif covers(str(mount.get("mountPath", "/")), GUARDED_PATHS):
+            path = mount_path(str(mount.get("mountPath", "/")))
+            yield f"may not mount over the proxy's own files ({path[:120]})"
+
+
+#: Where a volume could change what the proxy and its agent run, trust or prove themselves with.
+GUARDED_PATHS = (
+    "/bin", "/dev", "/etc/certs", "/etc/istio", "/etc/ld.so.cache", "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d", "/etc/ld.so.preload", "/etc/pki", "/etc/ssl", "/lib", "/lib32", "/lib64",
+    "/libx32", "/proc", "/sbin", "/sys", "/usr/bin", "/usr/lib", "/usr/lib32", "/usr/lib64",
+    "/usr/libx32", "/usr/libexec", "/usr/local/bin", "/usr/local/lib", "/usr/local/sbin",
+    "/usr/sbin", "/var/lib/istio", "/var/run/secrets",
+)  # fmt: skip
+
+_BYPASS = "capture-bypassed"
+_TRAFFIC = "traffic.sidecar.istio.io/"
+_SIDECAR = "sidecar.istio.io/"
+_READY = "readiness.status.sidecar.istio.io/"
+
+ANNOTATIONS: dict[str, Input] = {
+    # Which values opt in, and which out, is another check's.
+    _SIDECAR + "inject": Input(f.TEXT),
+    _SIDECAR + "status": Input(f.Form("the injector's own JSON", r"[^\x00-\x1f\x7f]*",
+                                      longest=_LONGEST), "injector", "status-forged"),
+    "proxy.istio.io/overrides": Input(
+        f.structured("a record of harmless fields", _overrides, longest=_LONGEST), "injector"
+    ),
+    _SIDECAR + "nativeSidecar": Input(f.BOOLEAN),
+    _SIDECAR + "rewriteAppHTTPProbers": Input(f.BOOLEAN),
+    _SIDECAR + "capNetBindService": Input(f.BOOLEAN),
+    _SIDECAR + "controlPlaneAuthPolicy": Input(f.one_of("MUTUAL_TLS"), "admin"),
+    _SIDECAR + "discoveryAddress": Input(f.ADMIN_ONLY, "admin", "control-plane-elsewhere"),
+    _SIDECAR + "proxyImage": Input(f.ADMIN_ONLY, "admin", "proxy-image-untrusted"),
+    _SIDECAR + "proxyImageType": Input(f.one_of("default", "debug", "distroless")),
+    _SIDECAR + "bootstrapOverride": Input(f.ADMIN_ONLY, "admin"),
+    _SIDECAR + "enableCoreDump": Input(f.FALSE, "admin"),
+    _SIDECAR + "proxyCPU": Input(f.QUANTITY),
+    _SIDECAR + "proxyCPULimit": Input(f.QUANTITY),
+    _SIDECAR + "proxyMemory": Input(f.QUANTITY),
+    _SIDECAR + "proxyMemoryLimit": Input(f.QUANTITY),
+    _SIDECAR + "interceptionMode": Input(f.one_of("REDIRECT", "TPROXY"), "bypass", _BYPASS),
+    _SIDECAR + "statsInclusionPrefixes": Input(f.PATTERNS),
+    _SIDECAR + "statsInclusionSuffixes": Input(f.PATTERNS),
+    _SIDECAR + "statsInclusionRegexps": Input(f.PATTERNS),
+    _SIDECAR + "statsHistogramBuckets": Input(f.BUCKETS),
+    _SIDECAR + "statsCompression": Input(f.BOOLEAN),
+    _SIDECAR + "statsEvictionInterval": Input(f.DURATION),
+    _SIDECAR + "extraStatTags": Input(f.NAMES),
+    _SIDECAR + "logLevel": Input(f.LOG_LEVEL),
+    _SIDECAR + "componentLogLevel": Input(f.LOG_LEVEL),
+    _SIDECAR + "agentLogLevel": Input(f.LOG_LEVEL),
+    _SIDECAR + "userVolume": Input(
+        f.structured("a JSON object of volumes", _user_volumes, longest=_LONGEST)
+    ),
+    _SIDECAR + "userVolumeMount": Input(
+        f.structured("a JSON object of volume mounts", _user_mounts, longest=_LONGEST)
+    ),
+    "status.sidecar.istio.io/port": Input(f.PORT, "bypass", _BYPASS),
+    _READY + "initialDelaySeconds": Input(f.NUMBER),
+    _READY + "periodSeconds": Input(f.NUMBER),
+    _READY + "failureThreshold": Input(f.NUMBER),
+    _READY + "applicationPorts": Input(f.PORTS),
+    _TRAFFIC + "includeInboundPorts": Input(f.PORTS_OR_ALL, "bypass", _BYPASS),
+    _TRAFFIC + "includeOutboundIPRanges": Input(f.CIDRS_OR_ALL, "bypass", _BYPASS),
+    _TRAFFIC + "includeOutboundPorts": Input(f.PORTS_OR_ALL),
+    _TRAFFIC + "excludeInboundPorts": Input(f.PORTS, "bypass", _BYPASS),
+    _TRAFFIC + "excludeOutboundPorts": Input(f.PORTS, "bypass", _BYPASS),
+    _TRAFFIC + "excludeOutboundIPRanges": Input(f.CIDRS, "bypass", _BYPASS),
+    _TRAFFIC + "excludeInterfaces": Input(f.INTERFACES, "bypass", _BYPASS),
+    _TRAFFIC + "kubevirtInterfaces": Input(f.INTERFACES, "bypass", _BYPASS),
+    "istio.io/reroute-virtual-interfaces": Input(f.INTERFACES, "bypass", _BYPASS),
+    "inject.istio.io/templates": Input(f.NAMES, "bypass", _BYPASS),
+    "proxy.istio.io/config": Input(f.ADMIN_ONLY),
+    "istio.io/rev": Input(f.NAME),
+    "prometheus.istio.io/merge-metrics": Input(f.BOOLEAN),
+    "galley.istio.io/analyze-suppress": Input(f.TEXT),
+    "install.operator.istio.io/chart-owner": Input(f.TEXT),
+    "install.operator.istio.io/owner-generation": Input(f.TEXT),
+    "install.operator.istio.io/version": Input(f.TEXT),
+    "operator.istio.io/component": Input(f.TEXT),
+    "operator.istio.io/managed": Input(f.TEXT),
+    "operator.istio.io/version": Input(f.TEXT),
+    "ambient.istio.io/dns-capture": Input(f.BOOLEAN),
+    "ambient.istio.io/bypass-inbound-capture": Input(f.BOOLEAN, "bypass", _BYPASS),
+    "ambient.istio.io/redirection": Input(f.one_of("enabled", "pending"), "injector",
+                                          "status-forged"),
+    # The agent, which is not captured, asks http://localhost:PORT + PATH.
+    "prometheus.io/scrape": Input(f.Form("true or false", r"[A-Za-z0-9]{0,8}")),
+    "prometheus.io/port": Input(f.Form("a port", rf"(?:{f.PORT.pattern})?")),
+    "prometheus.io/path": Input(f.PATH),
+    "prometheus.io/scheme": Input(f.one_of("http", "https", "")),
+    **dict.fromkeys(
+        ("prometheus.io/scrape-slow", "prometheus.io/scrape_slow", "prometheus.io/probe",
+         "prometheus.io/interval", "prometheus.io/timeout"), Input(f.WORDS)),
+}  # fmt: skip
+#: Parameters of a scrape, which Prometheus reads and no agent does.
+PREFIXES = {"prometheus.io/param": Input(f.TEXT)}
+
+LABELS: dict[str, Input] = {
+    # Which values opt in or out, and whether peers speak mutual TLS, is other checks'.
+    _SIDECAR + "inject": Input(f.TEXT),
+    "istio.io/dataplane-mode": Input(f.TEXT),
+    "security.istio.io/tlsMode": Input(f.TEXT),
+    "istio.io/rev": Input(f.NAME),
+    "istio.io/use-waypoint": Input(f.NAME),
+    "istio.io/use-waypoint-namespace": Input(f.NAME),
+    "istio.io/ingress-use-waypoint": Input(f.NAME),
+    "service.istio.io/canonical-name": Input(f.NAME),
+    "service.istio.io/canonical-revision": Input(f.NAME),
+    "service.istio.io/workload-name": Input(f.NAME),
+    "topology.istio.io/network": Input(f.NAME),
+    "topology.istio.io/cluster": Input(f.NAME),
+    "topology.istio.io/subzone": Input(f.NAME),
+    "networking.istio.io/tunnel": Input(f.one_of("http"), "injector"),
+    "cni.istio.io/uninitialized": Input(f.TEXT),
+    "operator.istio.io/component": Input(f.TEXT),
+    "operator.istio.io/managed": Input(f.TEXT),
+    "operator.istio.io/version": Input(f.TEXT),
+    "install.operator.istio.io/owning-resource": Input(f.TEXT),
+    "install.operator.istio.io/owning-resource-namespace": Input(f.TEXT),
+}
+
+
+def reads(key: str) -> bool:
+    """Whether Istio reads annotations like this one; its agent reads some of Prometheus'."""
+    return reads_label(key) or key.startswith("prometheus.io/")
+
+
+def reads_label(key: str) -> bool:
+    """Whether Istio reads labels like this one."""
+    domain, slash, _ = key.partition("/")
+    return bool(slash) and (domain == "istio.io" or domain.endswith(".istio.io"))
+
+
+def prometheus(text: str) -> Mapping[str, str]:
+    """Return the scrape annotations that the injector kept for the agent, by their short keys.
+
+    What can't be read is one value that no form admits.
+    """
+    found = _json(text) if len(text) <= _LONGEST else None
+    if found is None or not all(isinstance(value, str) for value in found.values()):
+        return {"path": "\n"}
+    return found

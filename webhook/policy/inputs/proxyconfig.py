@@ -1,0 +1,125 @@
+"""Istio's `proxy.istio.io/config`: YAML or JSON in an annotation, read as Go's decoders read it.
+
+Scalars stay strings; the field decides their type. What two parsers may read differently, and what
+grows without bound, can't be read: aliases, tags, merge keys, keys given twice, deep nesting.
+"""
+
+import functools
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import yaml
+
+HOLD = "holdApplicationUntilProxyStarts"
+#: No proxy's configuration comes near these, in characters and levels; libyaml needs a time that is
+#: quadratic in the depth, and PyYAML's composer crashes on what is deep enough.
+_LONGEST, _DEEPEST = 32_768, 32
+
+#: Interception modes that redirect traffic, by name and number, and the texts of none at all.
+CAPTURING = ("REDIRECT", "TPROXY", "0", "1", "", "~", "null")
+
+Config = Mapping[str, Any]
+
+
+class _OddError(ValueError):
+    """A text that is no plain mapping; half a surrogate pair raises the same kind of error."""
+
+
+def parse(text: str | None) -> Config | None:
+    """The fields by their JSON names; empty where the text is, and None where it can't be read.
+
+    A field may be written as `interceptionMode` or as `interception_mode`; both at once are odd.
+    """
+    text = text or ""
+    return (_remembered if len(text) <= _LONGEST else _parse)(text)
+
+
+def _parse(text: str) -> Config | None:
+    try:
+        return _read(text)[0]
+    except (ValueError, yaml.YAMLError):
+        return None
+
+
+_remembered = functools.lru_cache(maxsize=64)(_parse)
+
+
+def holding(text: str | None) -> str | None:
+    """The text with `holdApplicationUntilProxyStarts` added, and not a character of it changed.
+
+    None where there is nothing to do: it is set already, or the text can't be understood, which the
+    injector will say better.
+    """
+    text = text or ""
+    try:
+        config, root = _read(text)
+    except (ValueError, yaml.YAMLError):
+        return None
+    if HOLD in config:
+        return None
+    start = root.start_mark if root else None
+    if root is None or start is None:
+        return f"{HOLD}: true\n{text}".rstrip("\n")
+    if root.flow_style:
+        at = start.index + 1
+        added = f'"{HOLD}": true' + (", " if config else "")
+    else:
+        at = start.index
+        added = f"{HOLD}: true\n{' ' * start.column}"
+    merged = text[:at] + added + text[at:]
+    return merged if parse(merged) == {**config, HOLD: "true"} else None
+
+
+def _read(text: str) -> tuple[Config, yaml.MappingStartEvent | None]:
+    """The fields, and where their mapping starts: nowhere in an empty text."""
+    if not text.strip():
+        return {}, None
+    if len(text) > _LONGEST:
+        raise _OddError
+    events = yaml.parse(text, yaml.CBaseLoader)
+    next(events)  # the stream's start
+    document = next(events)
+    if isinstance(document, yaml.StreamEndEvent):
+        return {}, None
+    if not isinstance(document, yaml.DocumentStartEvent) or document.version or document.tags:
+        raise _OddError
+    root = next(events)
+    if not isinstance(root, yaml.MappingStartEvent):
+        raise _OddError
+    found = _value(root, events, 0)
+    next(events)  # the document's end
+    if not isinstance(next(events), yaml.StreamEndEvent):
+        raise _OddError
+    fields = {_json_name(key): value for key, value in found.items()}
+    if len(fields) < len(found):
+        raise _OddError
+    return fields, root
+
+
+def _value(event: yaml.Event, events: Iterator[yaml.Event], depth: int) -> Any:
+    if depth > _DEEPEST or not isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent):
+        raise _OddError
+    if event.anchor or event.tag:
+        raise _OddError
+    if isinstance(event, yaml.ScalarEvent):
+        return event.value
+    if isinstance(event, yaml.SequenceStartEvent):
+        return [_value(item, events, depth + 1) for item in _until(yaml.SequenceEndEvent, events)]
+    found: dict[str, Any] = {}
+    for key in _until(yaml.MappingEndEvent, events):
+        name = _value(key, events, depth + 1)
+        if not isinstance(name, str) or name in found or name == "<<":
+            raise _OddError
+        found[name] = _value(next(events), events, depth + 1)
+    return found
+
+
+def _until(end: type[yaml.Event], events: Iterator[yaml.Event]) -> Iterator[yaml.Event]:
+    while not isinstance(event := next(events), end):
+        yield event
+
+
+def _json_name(name: str) -> str:
+    """The JSON name of a protobuf field; what has no underscore is one already."""
+    return re.sub("_([a-z0-9])", lambda found: found[1].upper(), name)

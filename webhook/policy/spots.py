@@ -1,0 +1,29 @@
+"""Where in a pod something was found: what meshes tell and checks turn into violations."""
+
+from typing import Literal, NamedTuple
+
+Level = Literal["deny", "advise"]
+
+
+class Spot(NamedTuple):
+    """A place in a pod, and what is wrong there."""
+
+    field: str
+    values: tuple[str, ...] = ()
+    #: In words; the check's own if empty.
+    reason: str = ""
+    fix: str = ""
+    #: Another level than the check's own, where the settings demand it.
+    level: Level | None = None
+    #: The injector did other work because of it: what that work lacks needs no line of its own.
+    explains: bool = False
+
+
+def label(key: str) -> str:
+    """Return the field of a label in a pod."""
+    return f"metadata.labels[{key}]"
+
+
+def annotation(key: str) -> str:
+    """Return the field of an annotation in a pod."""
+    return f"metadata.annotations[{key}]"
