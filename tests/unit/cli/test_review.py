@@ -59,7 +59,7 @@ def test_the_json_is_that_of_the_design() -> None:
             {
                 "op": "add",
                 "path": "/metadata/annotations",
-                "value": {"linkerd.io/inject": "enabled"},
+                "value": {"linkerd.io/inject": "enabled", "mendix-mesh.io/inputs": "allowed"},
             }
         ],
     }
@@ -407,10 +407,13 @@ def test_a_manifest_that_brings_its_proxy_is_marked_and_refused() -> None:
     brought = json.dumps(inject(app, None, InjectorConfig()).pod)
     outcome = run("-f", "-", stdin=brought)
     assert outcome.exit_code == 1
-    mark = "annotation mendix-mesh.io/brought-proxy: linkerd-init,linkerd-proxy"
-    assert f"    + {mark}\n" in outcome.stdout
+    brings = [
+        f"proxy-brought spec.initContainers[{name}]" for name in ("linkerd-init", "linkerd-proxy")
+    ]
+    assert f"    + annotation mendix-mesh.io/inputs: {', '.join(brings)}\n" in outcome.stdout
     assert (
-        "proxy-brought  spec.initContainers[0]  brought the mesh's proxy itself" in outcome.stdout
+        "proxy-brought  spec.initContainers[linkerd-init]  brought the mesh's proxy itself"
+        in outcome.stdout
     )
     # As the pod that runs it is what the injector made, or came in marked.
     assert run("-f", "-", "--final", stdin=brought).exit_code == 0
