@@ -217,8 +217,8 @@ ROWS = (
         ),
         Panel(
             "Calls that failed, and open",
-            "No answer, and the API server went on: unjudged in warn and audit, not opted in by "
-            "mutate.",
+            "No answer, and the API server went on: pods were not judged or opted in (warn, "
+            "audit), controllers and Ingresses were not opted in (mutate).",
             (Query("sum by (name) (increase(apiserver_admission_webhook_fail_open_count"
                    f"{{{_OURS}}}[$__rate_interval]))", "{{name}}"),),
             width=12, steps=_NONE_IS_GOOD, nothing="none",

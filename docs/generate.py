@@ -79,8 +79,8 @@ its container sets `runAsUser`.
 - What the mesh itself leaves out: all but TCP, and IPv6 where Linkerd is installed without it.
 - What is done from the outside: `kubectl exec` into the proxy, or a node's administrator.
 - Whether every value in a proxy's environment is the cluster's own, where an author brings the \
-proxy and the call by which our mutating webhook would have marked the pod was lost; and where \
-Istio's injector merges what an author wrote for the proxy.
+proxy and our mutating webhook was not asked (in warn or audit, while no server answered); and \
+where Istio's injector merges what an author wrote for the proxy.
 - A container that is made root by a program of its image, or that traces the proxy's process \
 (`shareProcessNamespace` with `SYS_PTRACE`). Pod Security's levels `baseline` and `restricted` \
 complement these checks.

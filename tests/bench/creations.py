@@ -134,7 +134,7 @@ def _yes_configurations(plane: ControlPlane, url: str, home: Path) -> Iterator[J
     """Ours for ambient mode over again, with all that they ask for, but for where they lead."""
     ca = base64.b64encode((home / "ca.crt").read_bytes()).decode()
     for kind, name, webhook, path in (
-        ("MutatingWebhookConfiguration", "00-mendix-mesh", "ambient.mutate", "mutate"),
+        ("MutatingWebhookConfiguration", "00-mendix-mesh", "ambient.mutate-pods.enforce", "mutate"),
         ("ValidatingWebhookConfiguration", "mendix-mesh", "ambient.enforce", "validate"),
     ):
         ours = plane.api.get(kind, name)

@@ -73,12 +73,12 @@ CASES = (
     Case("MendixMeshFailedOpen", "the first call that ever failed",
          {f"{_OPEN}{{{LINKERD}}}": "_x20 1x30"}, 22,
          {_of(name="linkerd.enforce.mendix-mesh.io"): "1 calls of "
-          "linkerd.enforce.mendix-mesh.io failed in 15 minutes: what they were about was let in "
-          "unjudged (warn, audit) or not opted in (mutate)."}),
+          "linkerd.enforce.mendix-mesh.io failed in 15 minutes: the API server admitted objects "
+          "that were not judged (warn, audit) or not opted in (mutate)."}),
     Case("MendixMeshFailedOpen", "some more", {f"{_OPEN}{{{LINKERD}}}": "7x30 10x20"}, 32,
          {_of(name="linkerd.enforce.mendix-mesh.io"): "3 calls of "
-          "linkerd.enforce.mendix-mesh.io failed in 15 minutes: what they were about was let in "
-          "unjudged (warn, audit) or not opted in (mutate)."}),
+          "linkerd.enforce.mendix-mesh.io failed in 15 minutes: the API server admitted objects "
+          "that were not judged (warn, audit) or not opted in (mutate)."}),
     Case("MendixMeshFailedOpen", "some long ago", {f"{_OPEN}{{{LINKERD}}}": "7x60"}, 50),
     Case("MendixMeshFailedOpen", "another's", {f"{_OPEN}{{{FOREIGN}}}": "0+5x60"}, 50),
 

@@ -59,7 +59,8 @@ def test_the_notes_show_the_next_step_and_the_way_out() -> None:
     notes = helm.notes()
     labels = "mendix-mesh.io/mesh=linkerd mendix-mesh.io/mode=warn"
     assert f"kubectl label namespace NAMESPACE {labels}\n" in notes
-    assert "kubectl delete validatingwebhookconfiguration mendix-mesh" in notes.splitlines()[-1]
+    both = "validatingwebhookconfiguration/mendix-mesh mutatingwebhookconfiguration/00-mendix-mesh"
+    assert notes.splitlines()[-1] == f"  kubectl delete {both}"
     assert "The mode is enforce" in notes
     assert "WARNING" not in notes
     assert "Enrolled by name" not in notes

@@ -33,6 +33,8 @@ NAMED: list[dict[str, str]] = [
     for mesh, mode, place in itertools.product(MESHES, (None, *MODES), ("apps", "ingress"))
 ]
 INGRESS = ["ingress-nginx", *(entry["name"] for entry in NAMED if "ingress" in entry["name"])]
+#: Path and failure policy of an entry.
+Route = tuple[str, str]
 NAMES = (*EXCLUDED, "shop", "default", *INGRESS, *(entry["name"] for entry in NAMED))
 
 LISTS: dict[str, dict[str, Any]] = {
@@ -67,6 +69,19 @@ def matching(configuration: helm.Object, labels: Mapping[str, str]) -> list[helm
         for entry in helm.for_pods(configuration)
         if all(meets(labels, want) for want in entry["namespaceSelector"]["matchExpressions"])
     ]
+
+
+def routes(configuration: helm.Object, labels: Mapping[str, str]) -> dict[str, list[Route]]:
+    """Path and failure policy of each entry that matches, for pods and for anything else."""
+    found: dict[str, list[Route]] = {"pods": [], "others": []}
+    for entry in matching(configuration, labels):
+        route = entry["clientConfig"]["service"]["path"], entry["failurePolicy"]
+        resources = {name for rule in entry["rules"] for name in rule["resources"]}
+        if "pods" in resources:
+            found["pods"].append(route)
+        if resources - {"pods"}:
+            found["others"].append(route)
+    return found
 
 
 def labels_of(name: str, mesh: str | None, mode: str | None) -> dict[str, str]:
@@ -112,22 +127,20 @@ def test_every_namespace_reaches_exactly_the_path_of_its_mesh_and_mode(
     for name, mesh, mode in itertools.product(NAMES, MESH_LABELS, MODE_LABELS):
         labels = labels_of(name, mesh, mode)
         want = expected(name, mesh, mode, values)
-        judged = [
-            (entry["clientConfig"]["service"]["path"], entry["failurePolicy"])
-            for entry in matching(validating, labels)
-        ]
-        opted_in = [
-            (entry["clientConfig"]["service"]["path"], entry["failurePolicy"])
-            for entry in matching(mutating, labels)
-        ]
+        judged, opted_in = routes(validating, labels), routes(mutating, labels)
         if want is None:
-            assert (judged, opted_in) == ([], []), labels
+            assert judged == opted_in == {"pods": [], "others": []}, labels
             continue
         final_mesh, final_mode, tail = want
         policy = "Fail" if final_mode == "enforce" else "Ignore"
-        assert judged == [(f"/validate/{final_mesh}/{final_mode}{tail}", policy)], labels
-        mutated = [] if final_mesh == "unknown" else [(f"/mutate/{final_mesh}{tail}", "Ignore")]
-        assert opted_in == mutated, labels
+        route = f"/validate/{final_mesh}/{final_mode}{tail}", policy
+        assert judged == {"pods": [route], "others": [route]}, labels
+        path = f"/mutate/{final_mesh}{tail}"
+        assert opted_in == (
+            {"pods": [], "others": []}
+            if final_mesh == "unknown"
+            else {"pods": [(path, policy)], "others": [(path, "Ignore")]}
+        ), labels
 
 
 @pytest.mark.parametrize("values", VALUE_SETS.values(), ids=VALUE_SETS.keys())
@@ -183,7 +196,9 @@ def _names(values: dict[str, Any], kind: str) -> list[str]:
 
 def test_the_names_of_the_default_entries_are_the_contract() -> None:
     assert _names({}, "MutatingWebhookConfiguration") == [
-        f"{mesh}.mutate.mendix-mesh.io" for mesh in MESHES
+        f"{mesh}.{verb}.mendix-mesh.io"
+        for mesh in MESHES
+        for verb in ("mutate-pods.enforce", "mutate-pods.warn-audit", "mutate")
     ]
     assert _names({}, "ValidatingWebhookConfiguration") == [
         f"{mesh}.{mode}.mendix-mesh.io" for mesh in (*MESHES, "unknown-mesh") for mode in MODES
@@ -196,6 +211,10 @@ def test_a_lenient_chart_mode_adds_one_entry_for_namespaces_without_a_mode(mode:
         _names({}, "ValidatingWebhookConfiguration")
     )
     assert added == {f"{mesh}.{mode}-default.mendix-mesh.io" for mesh in (*MESHES, "unknown-mesh")}
+    mutating = set(_names({"mode": mode}, "MutatingWebhookConfiguration")) - set(
+        _names({}, "MutatingWebhookConfiguration")
+    )
+    assert mutating == {f"{mesh}.mutate-pods.warn-audit-default.mendix-mesh.io" for mesh in MESHES}
 
 
 def test_the_names_of_entries_for_named_and_ingress_namespaces_are_the_contract() -> None:
@@ -222,10 +241,17 @@ def test_the_names_of_entries_for_named_and_ingress_namespaces_are_the_contract(
     ]
     mutating = _names(values, "MutatingWebhookConfiguration")
     assert [name for name in mutating if name.startswith("linkerd.")] == [
-        "linkerd.mutate.mendix-mesh.io",
-        "linkerd.mutate.named.mendix-mesh.io",
-        "linkerd.mutate.ingress.mendix-mesh.io",
-        "linkerd.mutate.named-ingress.mendix-mesh.io",
+        f"linkerd.{name}.mendix-mesh.io"
+        for name in (
+            *("mutate-pods.enforce", "mutate-pods.warn-audit", "mutate"),
+            *("mutate-pods.enforce.named", "mutate-pods.enforce-labelled.named"),
+            *("mutate-pods.warn-audit.named", "mutate-pods.warn-audit-labelled.named"),
+            "mutate.named",
+            *("mutate-pods.enforce.ingress", "mutate-pods.warn-audit.ingress", "mutate.ingress"),
+            *("mutate-pods.enforce.named-ingress", "mutate-pods.enforce-labelled.named-ingress"),
+            "mutate-pods.warn-audit-labelled.named-ingress",
+            "mutate.named-ingress",
+        )
     ]
 
 

@@ -54,7 +54,8 @@ def test_pods_are_opted_in_at_birth_and_what_makes_them_also_on_update() -> None
     for entry in webhooks("MutatingWebhookConfiguration"):
         assert rules_of(entry) == (
             rules({"CREATE"}, "v1 pods")
-            | rules({"CREATE", "UPDATE"}, *CONTROLLERS, "networking.k8s.io/v1 ingresses")
+            if ".mutate-pods." in entry["name"]
+            else rules({"CREATE", "UPDATE"}, *CONTROLLERS, "networking.k8s.io/v1 ingresses")
         )
 
 
@@ -97,10 +98,27 @@ def test_every_entry_says_what_the_api_server_would_assume(kind: str) -> None:
         assert entry["timeoutSeconds"] == 5
 
 
-def test_the_mutating_side_is_called_once_and_never_stops_a_write() -> None:
+def test_the_mutating_side_is_called_once_and_stops_only_pods_in_enforce() -> None:
     for entry in webhooks("MutatingWebhookConfiguration"):
         assert entry["reinvocationPolicy"] == "Never"
-        assert entry["failurePolicy"] == "Ignore"
+        enforced = ".mutate-pods.enforce" in entry["name"]
+        assert entry["failurePolicy"] == ("Fail" if enforced else "Ignore")
+
+
+@pytest.mark.parametrize("values", [{}, FULL], ids=["default", "full"])
+def test_the_mutating_side_stops_no_pod_that_the_validating_side_would_not(
+    values: dict[str, Any],
+) -> None:
+    """An entry that fails has the selector of a validating entry that fails."""
+    failing = {
+        kind: [
+            entry["namespaceSelector"]
+            for entry in webhooks(kind, values)
+            if entry["failurePolicy"] == "Fail" and not entry["name"].startswith("unknown-mesh.")
+        ]
+        for kind in KINDS
+    }
+    assert failing["MutatingWebhookConfiguration"] == failing["ValidatingWebhookConfiguration"]
 
 
 def test_the_validating_side_has_no_field_of_the_mutating_one() -> None:

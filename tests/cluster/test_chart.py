@@ -229,12 +229,15 @@ def test_the_api_servers_metrics_that_alerts_and_dashboard_ask_for_exist(
     assert [
         line
         for line in rejections
-        if 'name="linkerd.enforce.mendix-mesh.io"' in line
+        if 'name="linkerd.mutate-pods.enforce.mendix-mesh.io"' in line
         and 'error_type="calling_webhook_error"' in line
     ]
     for metric, name in (
         ("apiserver_admission_webhook_fail_open_count", "linkerd.warn.mendix-mesh.io"),
-        ("apiserver_admission_webhook_fail_open_count", "linkerd.mutate.mendix-mesh.io"),
+        (
+            "apiserver_admission_webhook_fail_open_count",
+            "linkerd.mutate-pods.warn-audit.mendix-mesh.io",
+        ),
         (
             "apiserver_admission_webhook_admission_duration_seconds_bucket",
             "linkerd.enforce.mendix-mesh.io",

@@ -454,7 +454,7 @@ def test_while_istiod_is_down_istio_refuses_and_without_its_webhook_we_do(
 def test_while_we_are_down_nothing_starts(istio_cluster: IstioCluster, enrolled: str) -> None:
     istio_cluster.kubelet.pause()
     try:
-        with pytest.raises(Refused, match=r'failed calling webhook "istio\.enforce\.mendix-mesh'):
+        with pytest.raises(Refused, match=r'failed calling webhook "istio\.mutate-pods\.enforce\.'):
             istio_cluster.api.create(pod(enrolled))
     finally:
         istio_cluster.kubelet.resume()

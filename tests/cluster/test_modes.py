@@ -1,10 +1,16 @@
 """How strictly a namespace is judged: its labels decide, at once, and also when we are down."""
 
-from collections.abc import Iterator
+import contextlib
+import copy
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
 
 import pytest
 
-from tests.cluster.api import Api, Json, Refused
+from tests.cluster.api import Api, Json, Refused, wait_for
 from tests.cluster.mesh import MESH_LABEL, MODE_LABEL, MeshCluster
 from tests.cluster.workloads import (
     INJECT,
@@ -16,6 +22,7 @@ from tests.cluster.workloads import (
     template_of,
     workload,
 )
+from tests.standins import mendix_manifests
 
 
 @pytest.fixture
@@ -152,12 +159,103 @@ def test_while_we_are_down_enforce_refuses_and_recovers(
     with pytest.raises(Refused) as refused:
         api.create(pod(where))
     assert refused.value.code == 500
-    assert 'failed calling webhook "linkerd.enforce.mendix-mesh.io"' in refused.value.message
-    with pytest.raises(Refused, match=r"failed calling webhook"):
+    assert 'failed calling webhook "linkerd.mutate-pods.enforce.' in refused.value.message
+    # For a controller the mutating webhook is skipped, and the validating one denies.
+    with pytest.raises(Refused, match=r'failed calling webhook "linkerd\.enforce\.'):
         api.create(workload("Deployment", where))
+    made = api.create(mendix_manifests.app_ingress("shop", where))
+    assert "nginx.ingress.kubernetes.io/service-upstream" not in annotations_of(made)
     mesh_cluster.kubelet.resume()
     assert is_meshed(api.create(pod(where)))
     api.create(workload("Deployment", where))
+
+
+@contextlib.contextmanager
+def frozen(cluster: MeshCluster) -> Iterator[None]:
+    """Let servers take connections, and answer none: calls end by time-out."""
+    where = cluster.enrol("enforce")
+    masters = [process.pid for process in cluster.kubelet.processes.values()]
+    children = [child for master in masters for child in _children(master)]
+    for pid in masters + children:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in children + masters:
+            os.kill(pid, signal.SIGCONT)
+        # By then they may have failed their readiness probes.
+        wait_for(lambda: _can_create(cluster, where), why="the servers to be called again")
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _can_create(cluster: MeshCluster, namespace: str) -> bool:
+    try:
+        cluster.api.create(pod(namespace), dry_run=True)
+    except Refused:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def mutating_lost(cluster: MeshCluster) -> Iterator[None]:
+    """Let the mutating webhook lead to a Service without servers; the validating one works."""
+    kind = "MutatingWebhookConfiguration"
+    before = cluster.api.get(kind, "00-mendix-mesh")
+    away = copy.deepcopy(before)
+    for webhook in away["webhooks"]:
+        webhook["clientConfig"]["service"]["name"] = "nobody"
+    cluster.api.replace(away)
+    try:
+        probe = cluster.enrol("audit")
+        wait_for(
+            lambda: INJECT not in annotations_of(cluster.api.create(pod(probe), dry_run=True)),
+            why="mutating calls to fail",
+        )
+        yield
+    finally:
+        now = cluster.api.get(kind, "00-mendix-mesh")
+        cluster.api.replace({**now, "webhooks": before["webhooks"]})
+        wait_for(
+            lambda: INJECT in annotations_of(cluster.api.create(pod(probe), dry_run=True)),
+            why="mutating calls to be answered",
+        )
+
+
+@pytest.mark.parametrize(
+    ("outage", "why", "denies"),
+    [(frozen, "deadline exceeded", ["enforce"]),
+     (mutating_lost, 'service "nobody" not found', ["", "enforce", "odd"])],
+)  # fmt: skip
+def test_without_the_mutating_side_enforce_denies_pods_and_the_other_modes_admit_them(
+    mesh_cluster: MeshCluster,
+    outage: Callable[[MeshCluster], AbstractContextManager[None]],
+    why: str,
+    denies: list[str],
+) -> None:
+    """What an author wrote is never left unjudged in enforce."""
+    api = mesh_cluster.api
+    namespaces = {mode: mesh_cluster.enrol(mode) for mode in (*denies, "warn", "audit")}
+    with outage(mesh_cluster):
+        for mode in denies:
+            with pytest.raises(Refused, match=why) as refused:
+                api.create(pod(namespaces[mode]))
+            assert refused.value.code == 500
+            assert 'calling webhook "linkerd.mutate-pods.enforce.' in refused.value.message
+        for mode in ("warn", "audit"):
+            assert INJECT not in annotations_of(api.create(pod(namespaces[mode])))
+
+
+def test_without_the_mutating_side_alone_controllers_and_ingresses_are_created_in_enforce(
+    mesh_cluster: MeshCluster,
+) -> None:
+    api, where = mesh_cluster.api, mesh_cluster.enrol("enforce")
+    with mutating_lost(mesh_cluster):
+        made = api.create(workload("Deployment", where, replicas=0))
+        assert INJECT not in annotations_of(template_of(made))
+        api.create(mendix_manifests.app_ingress("shop", where))
 
 
 def test_while_we_are_down_pods_are_deleted_and_report_their_status(

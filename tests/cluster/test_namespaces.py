@@ -223,7 +223,11 @@ def test_in_an_emergency_the_line_of_the_notes_opens_this_gate_too(
     where = mesh_cluster.enrol()
     mesh_cluster.kubelet.pause()
     try:
-        mesh_cluster.plane.kubectl("delete", "validatingwebhookconfiguration", "mendix-mesh")
+        mesh_cluster.plane.kubectl(
+            "delete",
+            "validatingwebhookconfiguration/mendix-mesh",
+            "mutatingwebhookconfiguration/00-mendix-mesh",
+        )
         try:
             wait_for(lambda: _can(api, where), why="labels to be free")
         finally:

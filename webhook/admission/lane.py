@@ -18,6 +18,7 @@ from webhook.admission import deadline
 from webhook.admission.app import REFUSALS, is_json
 from webhook.admission.clients import Clients
 from webhook.admission.review import BODY_LIMIT, AnyRoute, Reviewer
+from webhook.admission.under_way import UnderWay
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -51,6 +52,8 @@ class Lane:
         self.clients = clients
         #: Runs once the event loop does.
         self.lag = deadline.Lag()
+        #: The worker's own, once there is one.
+        self.under_way = UnderWay()
         self.target = lru_cache(maxsize=256)(self._find)
         self._held = 0
         # a2wsgi types ASGI more narrowly than the specification does.
@@ -90,7 +93,10 @@ class Lane:
         """
         if self.lag.too_late(since, target.seconds):
             return self.shed(target.seconds)
-        return 200, b"application/json", self._reviewer.answer(target.route, body)
+        self.under_way.begin(body)
+        answer = self._reviewer.answer(target.route, body)
+        self.under_way.end()
+        return 200, b"application/json", answer
 
     def shed(self, limit: float) -> tuple[int, bytes, bytes]:
         """Status, content type and body for a review that would be answered too late."""

@@ -18,7 +18,7 @@ from webhook.admission.lane import Lane
 from webhook.admission.metrics import Metrics
 from webhook.admission.review import Reviewer
 from webhook.admission.rotation import Rotation
-from webhook.admission.worker import Service
+from webhook.admission.worker import Service, report
 from webhook.policy.settings import Settings
 from webhook.version import VERSION
 
@@ -124,6 +124,7 @@ class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
             "timeout": 30,
             "graceful_timeout": math.ceil(self._options.drain) + 10,
             "logconfig_dict": logs.config(self._options.log_level),
+            "child_exit": report,
             "control_socket_disable": True,
             "proc_name": "mendix-mesh",
         }

@@ -13,6 +13,7 @@ from webhook.admission.health import Health
 from webhook.admission.lane import Lane
 from webhook.admission.lifecycle import Draining
 from webhook.admission.rotation import Rotation
+from webhook.admission.under_way import UnderWay
 
 
 class Service(NamedTuple):
@@ -22,6 +23,11 @@ class Service(NamedTuple):
     rotation: Rotation
     health: Health
     drain: float
+
+
+def report(_: Arbiter, worker: "Worker") -> None:
+    """In the master, when a worker has ended: log the review that it was in, if any."""
+    worker.under_way.report(worker.pid)
 
 
 class Worker(UvicornWorker):  # type: ignore[misc] # uvicorn-worker has no types
@@ -43,6 +49,11 @@ class Worker(UvicornWorker):  # type: ignore[misc] # uvicorn-worker has no types
     #: gunicorn's name for the application.
     wsgi: Service
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        """Make, in the master and before the fork, what the two share."""
+        super().__init__(*arguments, **options)
+        self.under_way = UnderWay()
+
     def init_process(self) -> None:
         """Start, on plain sockets: gunicorn's wrappers would be closed a second time at the end."""
         self.sockets = [listener.sock for listener in self.sockets]
@@ -50,6 +61,7 @@ class Worker(UvicornWorker):  # type: ignore[misc] # uvicorn-worker has no types
 
     async def _serve(self) -> None:
         lane, rotation, health, drain = self.wsgi
+        lane.under_way = self.under_way
         self.config.app = lane
         self.config.ssl_context_factory = lambda *_: rotation.context
         server = Draining(self.config, lane, rotation, health, drain=drain)

@@ -3,8 +3,10 @@
 import difflib
 import json
 import os
+import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -38,14 +40,23 @@ class Document(NamedTuple):
         raise BadInputError(f"{self.source} (line {self.line}): not a valid {kind}: {why}")
 
 
-def read(paths: Iterable[str]) -> Iterator[Document]:
-    """Every object in files, folders (searched whole) and `-`, Lists taken apart.
+#: What is done with an error in one part of the input; the other parts are read all the same.
+Report = Callable[[BadInputError], None]
 
-    Raises `BadInputError` for what can't be read, is not YAML or JSON, or is no object.
+
+def read(paths: Iterable[str], report: Report) -> Iterator[Document]:
+    """Yield every object in files, folders (searched whole) and `-`, Lists taken apart.
+
+    What can't be read, is not YAML or JSON, or is no object is reported and left out.
     """
     for path in paths:
-        for file in ["-"] if path == "-" else _files(path):
-            yield from _documents(printable(str(file)), read_bytes(file))
+        for file in ["-"] if path == "-" else _files(path, report):
+            try:
+                data = read_bytes(file)
+            except BadInputError as error:
+                report(error)
+            else:
+                yield from _documents(printable(str(file)), data, report)
 
 
 def read_bytes(file: str | Path) -> bytes:
@@ -60,76 +71,110 @@ def read_bytes(file: str | Path) -> bytes:
         raise BadInputError(f"can't read {file}: {error.strerror or error}") from None
 
 
-def _files(path: str) -> list[Path]:
+def _files(path: str, report: Report) -> list[Path]:
     """The file itself, or every manifest in a folder, in order; links to folders are left out."""
     if not path:
-        raise BadInputError("-f wants a file, a folder, or - for standard input, not an empty name")
+        report(
+            BadInputError("-f wants a file, a folder, or - for standard input, not an empty name")
+        )
+        return []
     # Not Path.is_dir: it raises where the path may not be looked at, which read_bytes can tell.
     if not os.path.isdir(path):
         return [Path(path)]
+    unreadable: list[OSError] = []
     found = sorted(
         Path(folder, name)
-        for folder, _, names in os.walk(path, onerror=_unreadable)
+        for folder, _, names in os.walk(path, onerror=unreadable.append)
         for name in names
         if name.endswith(_SUFFIXES)
     )
-    if not found:
-        raise BadInputError(f"no {', '.join(_SUFFIXES)} file in {path}")
+    for error in unreadable:
+        report(BadInputError(f"can't read {error.filename}: {error.strerror}"))
+    if not found and not unreadable:
+        report(BadInputError(f"no {', '.join(_SUFFIXES)} file in {path}"))
     return found
 
 
-def _unreadable(error: OSError) -> NoReturn:
-    raise BadInputError(f"can't read {error.filename}: {error.strerror}")
-
-
-def _documents(name: str, data: bytes) -> Iterator[Document]:
-    for number, (line, content) in enumerate(parse(name, data)):
-        if content is not None:
-            yield from _objects(f"{name}#{number}", line, content)
+def _documents(name: str, data: bytes, report: Report) -> Iterator[Document]:
+    number = 0
+    for line, part in _parts(data):
+        try:
+            for start, content in _parsed(name, part, line):
+                if content is not None:
+                    yield from _objects(f"{name}#{number}", start, content, report)
+                number += 1
+        except BadInputError as error:
+            report(error)
+            number += 1
 
 
 def parse(name: str, data: bytes) -> Iterator[tuple[int, Any]]:
-    """The parsed documents of a file with the lines that they start on; raises `BadInputError`.
+    """Yield the parsed documents of a file with the lines that they start on.
 
     Dates stay text, as Kubernetes has it. A key that stands twice is an error: which of the two
-    holds differs from parser to parser.
+    holds differs from parser to parser. Raises `BadInputError`.
     """
+    for line, part in _parts(data):
+        yield from _parsed(name, part, line)
+
+
+#: The line between two documents of YAML. No text inside a document may begin a line with it.
+_BETWEEN = re.compile(rb"^---(?=\s|$)", re.MULTILINE)
+#: Directives, comments and empty lines: what may stand before the first document.
+_PREFACE = re.compile(rb"\A(?:\xef\xbb\xbf)?(?:[ \t\r]*(?:[%#][^\n]*)?\n)*\Z")
+
+
+def _parts(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield each document as text, with the lines before it, so that one can be bad by itself."""
+    starts = [0, *(match.start() for match in _BETWEEN.finditer(data))]
+    if len(starts) > 1 and _PREFACE.match(data[: starts[1]]):
+        del starts[1]
+    line = 0
+    for start, end in pairwise([*starts, len(data)]):
+        part = data[start:end]
+        yield line, part
+        line += part.count(b"\n")
+
+
+def _parsed(name: str, data: bytes, before: int) -> Iterator[tuple[int, Any]]:
+    """Yield the documents in a part of a file, of which `before` lines stand before the part."""
     if data.lstrip()[:1] == b"{":
         try:
-            yield 1, json.loads(data, object_pairs_hook=_once)
+            yield before + 1, json.loads(data, object_pairs_hook=_once)
             return
         except (ValueError, RecursionError) as error:
             if name.endswith(".json"):
-                line = getattr(error, "lineno", None)
-                where = f"{name}:{line}" if line else name
-                raise BadInputError(f"{where}: not JSON: {getattr(error, 'msg', error)}") from None
+                line = before + getattr(error, "lineno", 1)
+                why = getattr(error, "msg", error)
+                raise BadInputError(f"{name}:{line}: not JSON: {why}") from None
     stream = _Loader(data)
+    first = f"{name}:{before + 1}"
     try:
         if _depth(data) > _DEEPEST:
-            raise BadInputError(f"{name}: nests more than {_DEEPEST} deep")
+            raise BadInputError(f"{first}: nests more than {_DEEPEST} deep")
         while stream.check_node():
             node = stream.get_node()
             assert node is not None  # noqa: S101 - check_node said that there is one
             known: dict[int, int] = {}
             if _unfolded(node, known) > _MOST_UNFOLDED > len(known):
                 raise BadInputError(
-                    f"{name}: not YAML that can be used: its aliases unfold for ever"
+                    f"{first}: not YAML that can be used: its aliases unfold for ever"
                 )
-            yield node.start_mark.line + 1, stream.construct_document(node)
+            yield before + node.start_mark.line + 1, stream.construct_document(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
+        where = f"{name}:{before + mark.line + 1}:{mark.column + 1}" if mark else first
         why = f"{where}: not YAML: {error.problem or error.context}"
         if b"{{" in data:
             why += "; a chart's templates are no YAML yet: give what `helm template` prints"
         raise BadInputError(why) from None
     except yaml.reader.ReaderError as error:
-        line = data.count(b"\n", 0, error.position) + 1
+        line = before + data.count(b"\n", 0, error.position) + 1
         raise BadInputError(
             f"{name}:{line}: not YAML: {error.reason}; is it text, saved as UTF-8?"
         ) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise BadInputError(f"{name}: not YAML: {' '.join(str(error).split())}") from None
+        raise BadInputError(f"{first}: not YAML: {' '.join(str(error).split())}") from None
     finally:
         stream.dispose()
 
@@ -192,7 +237,21 @@ def _unfolded(node: yaml.Node, known: dict[int, int]) -> int:
     return known[id(node)]
 
 
-def _objects(source: str, line: int, content: Any) -> Iterator[Document]:
+def _objects(source: str, line: int, content: Any, report: Report) -> Iterator[Document]:
+    try:
+        document = _object(source, line, content)
+        items = _items(document)
+    except BadInputError as error:
+        report(error)
+        return
+    if items is None:
+        yield document
+        return
+    for index, item in enumerate(items):
+        yield from _objects(f"{source}[{index}]", line, item, report)
+
+
+def _object(source: str, line: int, content: Any) -> Document:
     if not isinstance(content, dict) or not isinstance(content.get("kind"), str):
         raise BadInputError(
             f"{source} (line {line}): not a Kubernetes object: it has no kind; "
@@ -202,14 +261,18 @@ def _objects(source: str, line: int, content: Any) -> Iterator[Document]:
     proper = _KINDS.get(content["kind"].lower(), content["kind"])
     if content["kind"] != proper:
         document.refuse(f"Kubernetes writes this kind {proper}")
-    if content["kind"] == "List" or (content["kind"].endswith("List") and "items" in content):
-        items = content.get("items") or []
-        if not isinstance(items, list):
-            document.refuse("its items are no list")
-        for index, item in enumerate(items):
-            yield from _objects(f"{source}[{index}]", line, item)
-    else:
-        yield document
+    return document
+
+
+def _items(document: Document) -> list[Any] | None:
+    """The items of a List; None for any other object."""
+    kind, content = document.content["kind"], document.content
+    if kind != "List" and not (kind.endswith("List") and "items" in content):
+        return None
+    items = content.get("items") or []
+    if not isinstance(items, list):
+        document.refuse("its items are no list")
+    return items
 
 
 def demand_containers(document: Document) -> None:

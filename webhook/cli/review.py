@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import jsonpatch
@@ -20,15 +20,15 @@ from webhook.cli._manifests import Document
 from webhook.cli._names import namespace_name
 from webhook.cli._output import FORMATS, Printer
 from webhook.cli._settings import read_settings
-from webhook.policy import meshes, objects
+from webhook.policy import injection, meshes, objects
 from webhook.policy.checks import Violation
 from webhook.policy.labels import MESH_LABEL, MESHES, MODE_LABEL
 from webhook.policy.meshes import Mesh
 from webhook.policy.mutate import Operation, mutate
 from webhook.policy.request import Request
 from webhook.policy.settings import Settings
-from webhook.policy.validate import MODES, Mode, validate
-from webhook.policy.workload import TEMPLATES
+from webhook.policy.validate import MODES, Mode, Verdict, validate, weigh
+from webhook.policy.workload import TEMPLATES, pod_of
 
 
 class Result(msgspec.Struct):
@@ -60,8 +60,10 @@ class Reviewed(msgspec.Struct):
 
     kubectl get pods -n mendix -o yaml | mendix-mesh review -f - --final
 
-    Exit codes: 0 nothing breaks a rule, 1 something does that enforce refuses (in any
-    mode), 2 unusable input.""",
+    kubectl get namespace,deployment -A -o yaml | mendix-mesh review -f -
+
+    Exit codes: 0 nothing breaks a rule, 1 something does that enforce denies (in any
+    mode), 2 a part of the input is unusable: it is reported on stderr, the rest is reviewed.""",
 )
 @click.option(
     "-f", "--filename", "files", multiple=True, required=True, metavar="FILE|DIR|-",
@@ -103,12 +105,15 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
 
     Plain manifests are judged by what they would become after mutation. With --final, and in
     AdmissionReviews, pods are judged as they are: is the mesh's proxy really in them?
+
+    Namespaces in the input give mesh, mode, labels and annotations to what lives in them. One that
+    keeps the injector from its pods is reported for each of them.
     """
     read = read_settings(settings)
     warn(*read.lapsed(datetime.date.today()))
     reviewer = _Reviewer(read, mesh, mode, namespace, final, ingress)
-    documents = list(_manifests.read(files))
-    if not documents:
+    documents = list(_manifests.read(files, reviewer.refuse))
+    if not documents and not reviewer.refused:
         raise BadInputError(f"nothing to review: {', '.join(files)} holds no Kubernetes object")
     reviewed = reviewer.review(documents)
     printer = Printer(output)
@@ -116,8 +121,17 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
         _show(printer, reviewed, reviewer.skipped)
     else:
         printer.data(reviewed)
+    if reviewer.refused:
+        raise click.exceptions.Exit(BadInputError.exit_code)
     if any(v.level == "deny" for result in reviewed.results for v in result.violations):
         raise click.exceptions.Exit(1)
+
+
+class _Namespace(NamedTuple):
+    """What a Namespace in the input says."""
+
+    labels: dict[str, str]
+    annotations: dict[str, str]
 
 
 class _Reviewer:
@@ -139,37 +153,50 @@ class _Reviewer:
         self._default = namespace
         self._final = final
         self._ingress = ingress
-        self._namespaces: dict[str, dict[str, str]] = {}
+        self._namespaces: dict[str, _Namespace] = {}
         #: Kinds that are not reviewed, and how many there were.
         self.skipped: Counter[str] = Counter()
+        #: How many parts of the input are unusable.
+        self.refused = 0
+
+    def refuse(self, error: BadInputError) -> None:
+        """Report a part of the input that is unusable."""
+        self.refused += 1
+        error.show()
 
     def review(self, documents: list[Document]) -> Reviewed:
-        """Review them in order; Namespaces count wherever they stand."""
-        for document in documents:
-            if document.content["kind"] == "Namespace":
-                meta = _converted(document).metadata or objects.Meta()
-                self._namespaces[meta.name or ""] = meta.labels or {}
-        results = [result for document in documents for result in self._one(document)]
+        """Review them in order; Namespaces count wherever they stand. Bad ones are reported."""
+        results: list[Result] = []
+        # Namespaces first.
+        for document in sorted(documents, key=lambda one: one.content["kind"] != "Namespace"):
+            try:
+                results += self._one(document)
+            except BadInputError as error:
+                self.refuse(error)
         counts = Counter(result.verdict for result in results)
         summary = {"admitted": 0, "denied": 0, **counts}
         if self.skipped:
             summary["skipped"] = self.skipped.total()
+        if self.refused:
+            summary["unusable"] = self.refused
         return Reviewed(results, summary)
 
     def _one(self, document: Document) -> Iterator[Result]:
         kind = document.content["kind"]
         try:
-            if kind == wire.KIND:
+            if kind == "Namespace":
+                meta = _converted(document).metadata or objects.Meta()
+                found = _Namespace(meta.labels or {}, meta.annotations or {})
+                self._namespaces[meta.name or ""] = found
+            elif kind == wire.KIND:
                 yield self._review(document)
-                return
-            if kind in TEMPLATES or kind == "Ingress":
+            elif kind in TEMPLATES or kind == "Ingress":
                 yield self._manifest(document)
-                return
+            else:
+                self.skipped[kind] += 1
         except objects.UndecodableError as error:
             # The variables of a mesh's container are read late.
             document.refuse(str(error))
-        if kind != "Namespace":
-            self.skipped[kind] += 1
 
     def _review(self, document: Document) -> Result:
         try:
@@ -177,15 +204,15 @@ class _Reviewer:
             _, request = request_of(body, ingress=self._ingress)
         except (wire.BadReviewError, TypeError, ValueError) as error:
             document.refuse(str(error))
-        return self._judged(document, request, [], True)
+        return self._judged(document, self._placed(request), [], True)
 
     def _manifest(self, document: Document) -> Result:
         obj = _converted(document)
         if obj.kind in TEMPLATES:
             _manifests.demand_containers(document)
         namespace = (obj.metadata.namespace if obj.metadata else None) or self._default
-        request = Request(
-            namespace=namespace, object=obj, ingress=self._ingress, stored=self._final
+        request = self._placed(
+            Request(namespace=namespace, object=obj, ingress=self._ingress, stored=self._final)
         )
         mesh, _ = self._where(namespace)
         patch: list[Operation] = []
@@ -204,6 +231,8 @@ class _Reviewer:
         verdict, violations = "ignored", []
         if mesh is not None:
             judged = validate(request, mesh, mode, self._settings, final=final)
+            if not final:
+                judged = self._as_injected(judged, request, mesh)
             verdict, violations = judged.outcome, list(judged.violations)
             if obj.kind == "Ingress":
                 verdict = "admitted"
@@ -220,16 +249,50 @@ class _Reviewer:
             violations=violations,
         )
 
+    def _placed(self, request: Request) -> Request:
+        """The request with what the input says about its namespace."""
+        found = self._namespaces.get(request.namespace or self._default)
+        if found is None:
+            return request
+        return msgspec.structs.replace(
+            request, namespace_labels=found.labels, namespace_annotations=found.annotations
+        )
+
+    def _as_injected(self, judged: Verdict, request: Request, mesh: Mesh) -> Verdict:
+        """The verdict, also on whether the namespace lets the injector add the proxy.
+
+        A template is stored all the same: its pods are what the webhook denies.
+        """
+        pod = pod_of(request.object, mesh, request) if request.object else None
+        labels, annotations = request.namespace_labels, request.namespace_annotations
+        if pod is None or labels is None or annotations is None:
+            return judged
+        missed = injection.missed(pod, mesh, labels, annotations)
+        if missed is None:
+            return judged
+        # Levels and exemptions again, of all: one violation may explain another.
+        return weigh(
+            [*judged.violations, *(one.violation for one in judged.exempted), missed],
+            pod.labels,
+            pod.today,
+            mesh.name,
+            judged.mode,
+            self._settings,
+            denies=not pod.template or judged.outcome == "denied",
+            subject=judged.subject,
+            namespace=request.namespace,
+        )
+
     def _where(self, namespace: str) -> tuple[Mesh | None, Mode]:
         """Mesh and mode of a namespace; no mesh where it is in the input and not enrolled."""
-        labels = self._namespaces.get(namespace)
+        found = self._namespaces.get(namespace)
         if self._mesh:
             mesh: str | None = self._mesh
-        elif labels is None:
+        elif found is None:
             mesh = "linkerd"
         else:
-            mesh = labels.get(MESH_LABEL)
-        named = self._mode or (labels or {}).get(MODE_LABEL, "enforce")
+            mesh = found.labels.get(MESH_LABEL)
+        named = self._mode or (found.labels if found else {}).get(MODE_LABEL, "enforce")
         mode: Mode = next((known for known in MODES if known == named), "enforce")
         if mesh is None:
             return None, mode

@@ -34,11 +34,19 @@ class ClientConfig(msgspec.Struct, frozen=True, rename="camel"):
     ca_bundle: bytes = b""
 
 
+class Rule(msgspec.Struct, frozen=True):
+    """Some of the requests that a webhook is called for."""
+
+    #: Plural names: `pods`, `pods/status`.
+    resources: tuple[str, ...] = ()
+
+
 class Webhook(msgspec.Struct, frozen=True, rename="camel"):
     """One webhook of a configuration."""
 
     name: str
     client_config: ClientConfig
+    rules: tuple[Rule, ...] = ()
     namespace_selector: Selector = Selector()
     object_selector: Selector = Selector()
 
@@ -53,10 +61,8 @@ class Webhook(msgspec.Struct, frozen=True, rename="camel"):
 
     @property
     def is_ours_for_pods(self) -> bool:
-        """Whether it is one of ours that is called for pods, and not for namespaces."""
-        return self.name.endswith(OURS) and any(
-            f"/{verb}/" in self.path for verb in ("mutate", "validate")
-        )
+        """Whether it is one of ours that is called for pods, not for other objects alone."""
+        return self.name.endswith(OURS) and any("pods" in rule.resources for rule in self.rules)
 
     @property
     def path(self) -> str:

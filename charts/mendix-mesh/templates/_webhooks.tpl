@@ -2,8 +2,8 @@
 Which namespaces go to which path. The labels of a namespace and its name are matched here, in
 namespaceSelectors, and reach the server as the path: /mutate/<mesh>, /validate/<mesh>/<mode>.
 
-For every namespace at most one entry of each configuration matches: by label and by name exclude
-each other (the label wins), so do ingress and other namespaces, and so do the modes.
+For every pod at most one entry of each configuration matches: by label and by name exclude each
+other (the label wins), so do ingress and other namespaces, and so do the modes.
 */}}
 
 {{/*
@@ -54,34 +54,86 @@ each other (the label wins), so do ingress and other namespaces, and so do the m
 {{- toJson $audiences -}}
 {{- end }}
 
-{{/* "mendix-mesh.mutating": the entries, as a JSON list of name, path, failurePolicy, where. */}}
+{{/*
+"mendix-mesh.slices": an audience by the mode of its namespaces, as a JSON list of
+  mode           enforce, warn or audit: the first one of the slice
+  title          part of the webhooks' names
+  failurePolicy  Fail in enforce, else Ignore
+  where          expressions of the namespaceSelector
+
+Called with the root as `root`, the audience as `audience`, and as `groups` lists of modes: each list
+is a slice, enforce is alone in its list and comes first, and each mode is in one list. For every
+namespace of the audience one slice matches. An unknown value of the mode label counts as enforce.
+*/}}
+{{- define "mendix-mesh.slices" -}}
+{{- $label := "mendix-mesh.io/mode" -}}
+{{- $audience := .audience -}}
+{{- $default := .root.Values.mode -}}
+{{- $present := dict "key" $label "operator" "Exists" -}}
+{{- $absent := dict "key" $label "operator" "DoesNotExist" -}}
+{{- $strict := dict "key" $label "operator" "NotIn" "values" (list "warn" "audit") -}}
+{{- $slices := list -}}
+{{- range $modes := .groups -}}
+  {{- $enforced := eq (first $modes) "enforce" -}}
+  {{- $labelled := ternary (list $present $strict) (list (dict "key" $label "operator" "In" "values" $modes)) $enforced -}}
+  {{- $parts := list -}}
+  {{- if $audience.names -}}
+    {{- $names := list -}}
+    {{- range $modes -}}
+      {{- with get $audience.byMode . -}}{{- $names = concat $names .values | sortAlpha -}}{{- end -}}
+    {{- end -}}
+    {{- with $names -}}
+      {{- $parts = append $parts (dict "end" "" "where" (list (dict "key" "kubernetes.io/metadata.name" "operator" "In" "values" .) $absent)) -}}
+    {{- end -}}
+    {{- $parts = append $parts (dict "end" "-labelled" "where" (prepend $labelled $audience.names)) -}}
+  {{- else if and $enforced (eq $default "enforce") -}}
+    {{- /* NotIn matches an absent label too: one entry serves both. */ -}}
+    {{- $parts = append $parts (dict "end" "" "where" (list $strict)) -}}
+  {{- else -}}
+    {{- $parts = append $parts (dict "end" "" "where" $labelled) -}}
+    {{- if has $default $modes -}}
+      {{- $parts = append $parts (dict "end" "-default" "where" (list $absent)) -}}
+    {{- end -}}
+  {{- end -}}
+  {{- range $parts -}}
+    {{- $slices = append $slices (dict "mode" (first $modes) "title" (printf "%s%s" (join "-" $modes) .end)
+          "failurePolicy" (ternary "Fail" "Ignore" $enforced) "where" (concat $audience.where .where)) -}}
+  {{- end -}}
+{{- end -}}
+{{- toJson $slices -}}
+{{- end }}
+
+{{/*
+"mendix-mesh.mutating": the entries, as a JSON list of pods, name, path, failurePolicy, where; `pods`
+says whether the entry is for pods, or for controllers and Ingresses.
+
+A pod in enforce fails with the call: its author's input must be judged before the injectors change
+the pod. The validating entry of the same namespaces fails with the same server, so no pod is denied
+by this that would have been admitted. A controller or an Ingress only misses its opt-in.
+*/}}
 {{- define "mendix-mesh.mutating" -}}
+{{- $root := . -}}
 {{- $entries := list -}}
-{{- range include "mendix-mesh.audiences" . | fromJsonArray -}}
-  {{- $entries = append $entries (dict "failurePolicy" "Ignore"
-        "where" (append .where .names | compact)
-        "name" (list .title "mutate" .kind "mendix-mesh.io" | compact | join ".")
-        "path" (printf "/mutate/%s%s" .mesh .tail)) -}}
+{{- range $audience := include "mendix-mesh.audiences" . | fromJsonArray -}}
+  {{- $path := printf "/mutate/%s%s" $audience.mesh $audience.tail -}}
+  {{- $groups := list (list "enforce") (list "warn" "audit") -}}
+  {{- range include "mendix-mesh.slices" (dict "root" $root "audience" $audience "groups" $groups) | fromJsonArray -}}
+    {{- $entries = append $entries (dict "pods" true "failurePolicy" .failurePolicy "where" .where "path" $path
+          "name" (list $audience.title "mutate-pods" .title $audience.kind "mendix-mesh.io" | compact | join ".")) -}}
+  {{- end -}}
+  {{- $entries = append $entries (dict "pods" false "failurePolicy" "Ignore" "path" $path
+        "where" (append $audience.where $audience.names | compact)
+        "name" (list $audience.title "mutate" $audience.kind "mendix-mesh.io" | compact | join ".")) -}}
 {{- end -}}
 {{- toJson $entries -}}
 {{- end }}
 
-{{/*
-"mendix-mesh.validating": the entries, as a JSON list of mesh, name, path, failurePolicy, where.
-A mode label that is none of the three counts as enforce, the strictest: so does a typo.
-*/}}
+{{/* "mendix-mesh.validating": the entries, as a JSON list of mesh, name, path, failurePolicy, where. */}}
 {{- define "mendix-mesh.validating" -}}
+{{- $root := . -}}
 {{- $name := "kubernetes.io/metadata.name" -}}
-{{- $label := "mendix-mesh.io/mode" -}}
-{{- $default := .Values.mode -}}
-{{- $modes := include "mendix-mesh.modes" . | fromJsonArray -}}
-{{- $present := dict "key" $label "operator" "Exists" -}}
-{{- $absent := dict "key" $label "operator" "DoesNotExist" -}}
-{{- $strict := dict "key" $label "operator" "NotIn" "values" (list "warn" "audit") -}}
-{{- $says := dict
-      "enforce" (list $present $strict)
-      "warn" (list (dict "key" $label "operator" "In" "values" (list "warn")))
-      "audit" (list (dict "key" $label "operator" "In" "values" (list "audit"))) -}}
+{{- $groups := list -}}
+{{- range include "mendix-mesh.modes" . | fromJsonArray -}}{{- $groups = append $groups (list .) -}}{{- end -}}
 
 {{- /* A value of the mesh label that is no mesh: refused, for it must not silently stay outside. */ -}}
 {{- $unknown := dict "title" "unknown-mesh" "mesh" "unknown" "kind" "" "tail" "" "where" (list
@@ -91,28 +143,8 @@ A mode label that is none of the three counts as enforce, the strictest: so does
 
 {{- $entries := list -}}
 {{- range $audience := append (include "mendix-mesh.audiences" . | fromJsonArray) $unknown -}}
-  {{- $slices := list -}}
-  {{- if .names -}}
-    {{- range $mode := $modes -}}
-      {{- with get $audience.byMode $mode -}}
-        {{- $slices = append $slices (dict "mode" $mode "title" $mode "where" (list . $absent)) -}}
-      {{- end -}}
-      {{- $slices = append $slices (dict "mode" $mode "title" (print $mode "-labelled") "where" (prepend (get $says $mode) $audience.names)) -}}
-    {{- end -}}
-  {{- else -}}
-    {{- range $mode := $modes -}}
-      {{- $slices = append $slices (dict "mode" $mode "title" $mode "where" (get $says $mode)) -}}
-    {{- end -}}
-    {{- if eq $default "enforce" -}}
-      {{- /* NotIn matches an absent label too: one entry serves both. */ -}}
-      {{- $_ := set (first $slices) "where" (list $strict) -}}
-    {{- else -}}
-      {{- $slices = append $slices (dict "mode" $default "title" (print $default "-default") "where" (list $absent)) -}}
-    {{- end -}}
-  {{- end -}}
-  {{- range $slices -}}
-    {{- $entries = append $entries (dict "mesh" $audience.mesh "where" (concat $audience.where .where)
-          "failurePolicy" (ternary "Fail" "Ignore" (eq .mode "enforce"))
+  {{- range include "mendix-mesh.slices" (dict "root" $root "audience" $audience "groups" $groups) | fromJsonArray -}}
+    {{- $entries = append $entries (dict "mesh" $audience.mesh "where" .where "failurePolicy" .failurePolicy
           "name" (list $audience.title .title $audience.kind "mendix-mesh.io" | compact | join ".")
           "path" (printf "/validate/%s/%s%s" $audience.mesh .mode $audience.tail)) -}}
   {{- end -}}

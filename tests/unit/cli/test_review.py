@@ -13,7 +13,9 @@ from click.testing import CliRunner, Result
 
 from tests.standins import mendix_manifests
 from tests.standins.linkerd import InjectorConfig, inject
-from webhook.cli import main
+from webhook.cli import main, review
+from webhook.policy.request import Request
+from webhook.policy.validate import validate as judge
 
 ENROLLED = """\
 apiVersion: v1
@@ -57,7 +59,7 @@ def test_the_json_is_that_of_the_design() -> None:
             {
                 "op": "add",
                 "path": "/metadata/annotations",
-                "value": {"linkerd.io/inject": "enabled"},
+                "value": {"linkerd.io/inject": "enabled", "mendix-mesh.io/inputs": "allowed"},
             }
         ],
     }
@@ -84,6 +86,253 @@ def test_namespaces_in_the_input_give_mesh_and_mode_wherever_they_stand() -> Non
     watched = ENROLLED.replace("linkerd}", "linkerd, mendix-mesh.io/mode: warn}")
     (result,) = results(stdin=f"{HOST_NETWORK}---\n{watched}")
     assert (result["mesh"], result["mode"], result["verdict"]) == ("linkerd", "warn", "warned")
+
+
+SKIPPED = {
+    "linkerd label": (
+        "linkerd", {"config.linkerd.io/admission-webhooks": "disabled"}, {},
+        "the namespace's label says config.linkerd.io/admission-webhooks=disabled",
+    ),
+    "linkerd annotation": (
+        "linkerd", {}, {"linkerd.io/inject": "true"},
+        "the namespace's annotation linkerd.io/inject has an invalid value, true",
+    ),
+    "istio disabled": (
+        "istio", {"istio-injection": "disabled"}, {},
+        "the namespace's label says istio-injection=disabled",
+    ),
+    "istio misspelt": (
+        "istio", {"istio-injection": "Enabled", "istio.io/rev": "default"}, {},
+        "the namespace's label says istio-injection=Enabled",
+    ),
+}  # fmt: skip
+DEPLOYMENT = """\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: shop, namespace: mendix}
+spec: {template: {spec: {containers: [{name: app, image: app}]}}}
+"""
+
+
+def namespace(mesh: str, labels: dict[str, str], annotations: dict[str, str] | None = None) -> str:
+    """A Namespace as a document of YAML, and the line after it."""
+    meta = {"name": "mendix", "labels": {"mendix-mesh.io/mesh": mesh, **labels}}
+    return yaml.safe_dump(
+        {"kind": "Namespace", "metadata": {**meta, "annotations": annotations or {}}}
+    ) + "---\n"  # fmt: skip
+
+
+def missing(result: dict[str, Any]) -> dict[str, Any]:
+    (found,) = (v for v in result["violations"] if v["check"] == "proxy-missing")
+    return dict(found)
+
+
+@pytest.mark.parametrize("case", SKIPPED)
+def test_a_namespace_that_keeps_the_injector_away_denies_its_pods(case: str) -> None:
+    mesh, labels, annotations, why = SKIPPED[case]
+    (pod, deployment) = results(
+        stdin=namespace(mesh, labels, annotations) + POD + "---\n" + DEPLOYMENT
+    )
+    for result in (pod, deployment):
+        found = missing(result)
+        assert found["reason"] == f"would not get the mesh's proxy: {why}"
+        assert (found["level"], found["field"]) == ("deny", "metadata.namespace")
+        assert "the owner of the namespace has to remove" in found["fix"]
+    # The Deployment is stored: its pods are what is denied.
+    assert (pod["verdict"], deployment["verdict"]) == ("denied", "warned")
+    assert run("-f", "-", stdin=namespace(mesh, labels, annotations) + DEPLOYMENT).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("mesh", "labels", "annotations"),
+    [
+        ("linkerd", {"config.linkerd.io/admission-webhooks": "enabled"}, {}),
+        ("linkerd", {}, {"linkerd.io/inject": "disabled"}),
+        ("istio", {}, {}),
+        ("istio", {"istio-injection": "enabled"}, {}),
+        ("istio", {"istio.io/rev": "default"}, {}),
+        ("ambient", {"istio-injection": "disabled"}, {"linkerd.io/inject": "true"}),
+    ],
+)
+def test_a_namespace_that_lets_the_injector_in_is_no_violation(
+    mesh: str, labels: dict[str, str], annotations: dict[str, str]
+) -> None:
+    both = namespace(mesh, labels, annotations) + POD + "---\n" + DEPLOYMENT
+    for result in results(stdin=both):
+        assert "proxy-missing" not in [v["check"] for v in result["violations"]]
+        assert result["verdict"] == "admitted"
+
+
+def test_a_revision_that_the_settings_do_not_name_is_a_warning(tmp_path: Path) -> None:
+    """Manifests do not show whether it is installed."""
+    text = namespace("istio", {"istio.io/rev": "prod"}) + POD
+    (result,) = results(stdin=text)
+    found = missing(result)
+    assert (result["verdict"], found["level"]) == ("admitted", "advise")
+    assert "the namespace's label says istio.io/rev=prod" in found["reason"]
+    assert "settings.istio.revision is default" in found["reason"]
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("istio: {revision: prod}")
+    (result,) = results("--settings", str(settings), stdin=text)
+    assert "proxy-missing" not in [v["check"] for v in result["violations"]]
+
+
+def test_an_operator_owned_template_is_judged_as_its_pods_are_opted_in() -> None:
+    """The mutating webhook leaves it alone, and opts in each of its pods."""
+    owner = "ownerReferences: [{apiVersion: v1, kind: X, name: x, controller: true}]"
+    owned = DEPLOYMENT.replace("name: shop,", f"name: shop, {owner},")
+    (result,) = results(stdin=namespace("istio", {}) + owned)
+    assert (result["verdict"], result["patch"]) == ("admitted", [])
+
+
+@pytest.mark.parametrize("spec", ["hostNetwork: true, ", ""])
+def test_one_cause_for_a_missing_proxy_is_named_once(spec: str) -> None:
+    pod = POD.replace("spec: {", f"spec: {{{spec}")
+    if not spec:
+        pod = pod.replace("name: shop,", 'name: shop, labels: {sidecar.istio.io/inject: "false"},')
+    (result,) = results(stdin=namespace("istio", {"istio-injection": "disabled"}) + pod)
+    assert result["verdict"] == "denied"
+    assert "proxy-missing" not in [v["check"] for v in result["violations"]]
+
+
+def test_an_exemption_covers_what_the_namespace_does(tmp_path: Path) -> None:
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(
+        "exemptions: [{checks: [proxy-missing], namespaces: [mendix], reason: a migration}]"
+    )
+    text = namespace("istio", {"istio-injection": "disabled"}) + POD
+    (result,) = results("--settings", str(settings), stdin=text)
+    assert result["verdict"] == "exempt"
+
+
+def test_stored_pods_are_judged_by_evidence_whatever_the_namespace_says() -> None:
+    app = mendix_manifests.app_pod("shop", "mendix", annotations={"linkerd.io/inject": "enabled"})
+    stored = json.dumps(inject(app, None, InjectorConfig()).pod)
+    label = {"config.linkerd.io/admission-webhooks": "disabled"}
+    (result,) = results("--final", stdin=namespace("linkerd", label) + stored)
+    assert result["verdict"] == "admitted"
+
+
+@pytest.mark.parametrize("as_review", [False, True])
+def test_policy_is_given_the_annotations_and_labels_of_the_namespace(
+    monkeypatch: pytest.MonkeyPatch, as_review: bool
+) -> None:
+    asked: list[Request] = []
+
+    def validate(request: Request, *rest: Any, **options: Any) -> Any:
+        asked.append(request)
+        return judge(request, *rest, **options)
+
+    monkeypatch.setattr(review, "validate", validate)
+    pod: dict[str, Any] = yaml.safe_load(POD)
+    if as_review:
+        kind = {"group": "", "version": "v1", "kind": "Pod"}
+        pod = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
+            "uid": "u", "kind": kind, "operation": "CREATE", "namespace": "mendix", "object": pod,
+        }}  # fmt: skip
+    elsewhere = POD.replace("namespace: mendix", "namespace: other")
+    results(stdin=f"{elsewhere}---\n{json.dumps(pod)}\n---\n"
+            + namespace("linkerd", {"team": "shop"}, {"linkerd.io/inject": "enabled"}))  # fmt: skip
+    unknown, known = asked
+    assert (unknown.namespace_labels, unknown.namespace_annotations) == (None, None)
+    assert known.namespace_labels == {"mendix-mesh.io/mesh": "linkerd", "team": "shop"}
+    assert known.namespace_annotations == {"linkerd.io/inject": "enabled"}
+
+
+def test_the_mutating_side_is_given_them_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Request] = []
+
+    def mutate(request: Request, *_: Any) -> list[Any]:
+        asked.append(request)
+        return []
+
+    monkeypatch.setattr(review, "mutate", mutate)
+    results(stdin=namespace("linkerd", {}, {"a": "b"}) + POD)
+    assert [request.namespace_annotations for request in asked] == [{"a": "b"}]
+
+
+BAD = {
+    "syntax": ("kind: [\n", "-:9:1: not YAML"),
+    "unclosed quote": ('kind: "Pod\n', "not YAML"),
+    "twice": ("kind: Pod\nkind: Pod\n", "not YAML: the key `kind` stands twice"),
+    "deep": ("[" * 400 + "\n", "nests more than 300 deep"),
+    "template": ("{{ if .Values.x }}\n", "give what `helm template` prints"),
+    "no object": ("just words\n", "it has no kind"),
+    "bad pod": ("kind: Pod\nspec: {containers: x}\n", "not a valid Pod"),
+    "empty pod": ("kind: Pod\n", "`spec` is missing or empty"),
+    "bad namespace": ("kind: Namespace\nmetadata: [a]\n", "not a valid Namespace"),
+    "bad review": ("kind: AdmissionReview\n", "not a valid AdmissionReview"),
+    "bad list": ("kind: List\nitems: 5\n", "its items are no list"),
+    "bad item": ("kind: List\nitems: [5]\n", "-#1[0] (line 8): not a Kubernetes object"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_document_does_not_stop_the_others(case: str) -> None:
+    text, words = BAD[case]
+    first, last = POD.replace("shop", "first"), HOST_NETWORK.replace("shop", "last")
+    outcome = run("-f", "-", "-o", "json", stdin=f"# preface\n---\n{first}---\n{text}---\n{last}")
+    reviewed = json.loads(outcome.stdout)
+    assert [(one["name"], one["verdict"]) for one in reviewed["results"]] == [
+        ("first", "admitted"), ("last", "denied")
+    ]  # fmt: skip
+    assert reviewed["summary"] == {"admitted": 1, "denied": 1, "unusable": 1}
+    assert words in outcome.stderr
+    assert outcome.stderr.count("\n") == 1
+    assert outcome.exit_code == 2, "2 wins over 1"
+
+
+def test_documents_after_a_bad_one_are_numbered_and_on_their_own_lines() -> None:
+    outcome = run("-f", "-", stdin=f"{POD}---\na: [\n---\nkind: Pod\nspec: {{containers: x}}\n")
+    first, second = outcome.stderr.splitlines()
+    assert first.startswith("Error: -:7:")
+    assert second.startswith("Error: -#2 (line 8): not a valid Pod")
+
+
+def test_a_bad_item_of_a_list_does_not_stop_the_others() -> None:
+    pod = yaml.safe_load(POD)
+    items = [pod, {"kind": "pod"}, {"kind": "Pod"}, 5, pod]
+    outcome = run("-f", "-", "-o", "json", stdin=json.dumps({"kind": "List", "items": items}))
+    assert [one["source"] for one in json.loads(outcome.stdout)["results"]] == [
+        "-#0[0]", "-#0[4]"
+    ]  # fmt: skip
+    assert [line.split()[1] for line in outcome.stderr.splitlines()] == [
+        "-#0[1]", "-#0[3]", "-#0[2]"
+    ]  # fmt: skip
+    assert outcome.exit_code == 2
+
+
+def test_a_bad_file_or_folder_entry_does_not_stop_the_others(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "a.yaml").symlink_to("nowhere")
+    (folder / "b.json").write_text("{")
+    (folder / "c.yaml").write_bytes(b"\xff\xfe\xff")
+    (folder / "d.yaml").write_text(POD)
+    outcome = run("-f", str(tmp_path / "none"), "-f", "", "-f", str(folder), "-o", "json")
+    assert [one["source"] for one in json.loads(outcome.stdout)["results"]] == [
+        f"{folder}/d.yaml#0"
+    ]  # fmt: skip
+    for words in ("none: No such file", "not an empty name", "a.yaml: No such",
+                  "b.json:1: not JSON", "c.yaml:1: not YAML"):  # fmt: skip
+        assert words in outcome.stderr
+    assert outcome.stderr.count("\n") == 5
+    assert outcome.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "text", [f"%YAML 1.1\n---\n{POD}", f"\ufeff# a\n\n---\n{POD}", f"---\n{POD}...\n",
+             f"---\r\n{POD}---\r\n", f"--- # a comment\n{POD}"]
+)  # fmt: skip
+def test_what_stands_around_a_document_is_no_document(text: str) -> None:
+    (result,) = results(stdin=text)
+    assert (result["source"], result["verdict"]) == ("-#0", "admitted")
+
+
+def test_dashes_within_a_text_separate_nothing() -> None:
+    text = POD.replace("name: shop", "name: shop, annotations: {a: '----'}")
+    text = text.replace("spec:", "x: |\n  ---\n  a\nspec:")
+    assert [one["verdict"] for one in results(stdin=text)] == ["admitted"]
 
 
 def test_what_lives_in_a_namespace_that_is_not_enrolled_is_ignored() -> None:
@@ -158,10 +407,13 @@ def test_a_manifest_that_brings_its_proxy_is_marked_and_refused() -> None:
     brought = json.dumps(inject(app, None, InjectorConfig()).pod)
     outcome = run("-f", "-", stdin=brought)
     assert outcome.exit_code == 1
-    mark = "annotation mendix-mesh.io/brought-proxy: linkerd-init,linkerd-proxy"
-    assert f"    + {mark}\n" in outcome.stdout
+    brings = [
+        f"proxy-brought spec.initContainers[{name}]" for name in ("linkerd-init", "linkerd-proxy")
+    ]
+    assert f"    + annotation mendix-mesh.io/inputs: {', '.join(brings)}\n" in outcome.stdout
     assert (
-        "proxy-brought  spec.initContainers[0]  brought the mesh's proxy itself" in outcome.stdout
+        "proxy-brought  spec.initContainers[linkerd-init]  brought the mesh's proxy itself"
+        in outcome.stdout
     )
     # As the pod that runs it is what the injector made, or came in marked.
     assert run("-f", "-", "--final", stdin=brought).exit_code == 0
@@ -260,8 +512,8 @@ def test_a_pod_without_containers_is_unusable_for_nothing_in_it_could_be_judged(
         ("kind: Pod\nkind: Pod\n", "-:2:1: not YAML: the key `kind` stands twice"),
         ('{"kind": "Pod", "kind": "Job"}', "-:1:17: not YAML: the key `kind` stands twice"),
         ("kind: Pod\nmetadata:\n\tname: a\n", "-:3:1: not YAML"),
-        ("[" * 200_000, "-: nests more than 300 deep"),
-        ("- " * 200_000, "-: nests more than 300 deep"),
+        ("[" * 200_000, "-:1: nests more than 300 deep"),
+        ("- " * 200_000, "-:1: nests more than 300 deep"),
     ],
 )
 def test_what_no_manifest_has_is_told_in_one_line(text: str, words: str) -> None:
@@ -275,7 +527,7 @@ def test_a_key_that_stands_twice_in_a_json_file_is_named(tmp_path: Path) -> None
     (tmp_path / "pod.json").write_text('{"kind": "Pod", "kind": "Job"}')
     outcome = run("-f", str(tmp_path))
     assert outcome.exit_code == 2
-    assert f"{tmp_path}/pod.json: not JSON: the key `kind` stands twice" in outcome.stderr
+    assert f"{tmp_path}/pod.json:1: not JSON: the key `kind` stands twice" in outcome.stderr
 
 
 def test_aliases_that_unfold_without_end_are_refused() -> None:

@@ -96,7 +96,7 @@ BAD = {
         "'tag:yaml.org,2002:python/object:os.system'"
     ),
     '{"optOut": "deny", "optOut": "override"}': ":1:20: not YAML: the key `optOut` stands twice",
-    "[" * 200_000: ": nests more than 300 deep",
+    "[" * 200_000: ":1: nests more than 300 deep",
     "optOut: deny\n---\noptOut: deny": ": settings are one YAML document, not 2",
 }
 

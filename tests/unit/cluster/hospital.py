@@ -20,6 +20,10 @@ def bundle(authority: Authority = ROOT) -> str:
     return base64.b64encode(authority.pem).decode()
 
 
+#: The rules of a webhook for pods.
+PODS: list[Json] = [{"operations": ["CREATE"], "resources": ["pods"]}]
+
+
 class Hospital(World):
     """Everything works: both halves of ours, an injector, and a probe that comes out meshed."""
 
@@ -31,9 +35,10 @@ class Hospital(World):
         for webhook in self.objects[CONFIGURATION]["webhooks"]:
             webhook["name"] = f"{webhook['name'].removesuffix('.mendix-mesh.io')}.mendix-mesh.io"
             webhook["clientConfig"]["caBundle"] = bundle()
+            webhook["rules"] = PODS
             webhook["clientConfig"]["service"] |= {"namespace": "mendix-mesh", "name": "mm"}
-        self.configuration("00-mendix-mesh", f"{mesh}.mutate.mendix-mesh.io",
-                           path=f"/mutate/{mesh}")  # fmt: skip
+        self.configuration("00-mendix-mesh", f"{mesh}.mutate-pods.enforce.mendix-mesh.io",
+                           path=f"/mutate/{mesh}", rules=PODS)  # fmt: skip
         if mesh in INJECTORS:
             labels = {"istio.io/rev": "default"} if mesh == "istio" else {}
             self.configuration("injector", INJECTORS[mesh], namespace=mesh, labels=labels)

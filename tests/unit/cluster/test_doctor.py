@@ -72,6 +72,16 @@ def test_nothing_is_found_where_all_is_well(diagnose: Examine, mesh: str) -> Non
     assert found.is_good
 
 
+def test_a_mutating_webhook_for_controllers_alone_is_none_for_pods(diagnose: Examine) -> None:
+    hospital = Hospital()
+    rules = [{"operations": ["CREATE"], "resources": ["deployments"]}]
+    hospital.configuration("00-mendix-mesh", "linkerd.mutate.mendix-mesh.io",
+                           path="/mutate/linkerd", rules=rules)  # fmt: skip
+    found = diagnose(hospital, "mendix")
+    (missing,) = (one for one in found.findings if one.id == "webhook-missing")
+    assert missing.evidence == "no mutating webhook of mendix-mesh is called for its pods"
+
+
 def test_a_finding_is_told_once_for_all_its_namespaces(diagnose: Examine) -> None:
     hospital = Hospital()
     hospital.probed = Reply(body=unmeshed())

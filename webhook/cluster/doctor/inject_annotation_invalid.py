@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from webhook.cluster.connection import path
 from webhook.cluster.doctor import Evidence, Fix, Symptom, replaced
 from webhook.cluster.look import Look, Place
-from webhook.policy import mistakes
+from webhook.policy import injection, mistakes
 from webhook.policy.meshes.linkerd import INJECT
 
 SYMPTOM = Symptom(
@@ -16,23 +16,21 @@ SYMPTOM = Symptom(
     mend=f"remove the namespace's annotation {INJECT}, or set it to enabled",
     source="linkerd2 pkg/inject/report.go disabledByAnnotation",
 )
-_VALID = ("", "enabled", "disabled", "ingress")
 #: What other tools, and YAML, take for yes.
 _YES = ("true", "yes", "on", "y", "1")
 
 
 def find(look: Look, place: Place) -> Iterator[Evidence]:
     """Yield the value."""
-    value = place.namespace.annotations.get(INJECT, "")
-    if value not in _VALID:
+    if value := injection.invalid_inject(place.namespace.annotations):
         yield Evidence(f"the namespace's annotation {INJECT} says {value}")
 
 
 def fix(look: Look, place: Place) -> Iterator[Fix]:
     """Set what was meant as enabled to that; nothing else is plain."""
-    value = place.namespace.annotations.get(INJECT, "")
-    meant = value.lower() in _YES or mistakes.nearest(value, filter(None, _VALID)) == "enabled"
-    if value not in _VALID and meant:
+    value = injection.invalid_inject(place.namespace.annotations)
+    meant = value.lower() in _YES or mistakes.nearest(value, injection.INJECT_VALUES) == "enabled"
+    if value and meant:
         yield Fix(
             id=SYMPTOM.id,
             what=f"namespace {place.name}: annotation {INJECT}={value} becomes enabled",
