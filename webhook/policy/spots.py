@@ -15,8 +15,6 @@ class Spot(NamedTuple):
     fix: str = ""
     #: Another level than the check's own, where the settings demand it.
     level: Level | None = None
-    #: The injector did other work because of it: what that work lacks needs no line of its own.
-    explains: bool = False
 
 
 def label(key: str) -> str:

@@ -28,9 +28,9 @@ IGNORED_SUBRESOURCES = frozenset(
 )
 
 
-#: Violations that are built of one check. An exemption, or a level, is always for a whole check, so
-#: that none can hide another check's.
-MOST_OF_A_CHECK = 20
+#: Violations that are built of one check: one more than a message shows, for it to say so. An
+#: exemption, or a level, is always for a whole check, so that none can hide another check's.
+MOST_OF_A_CHECK = 21
 
 
 class Exempted(msgspec.Struct, frozen=True):
@@ -121,26 +121,49 @@ def validate(
 
 def find(pod: Pod, mesh: Mesh, settings: Settings) -> list[Violation]:
     """Return what is wrong with a pod, whatever the mode: of each check, so many at most."""
-    found: list[Violation] = []
-    evident = pod.final or pod.proxy is not None
     inputs = mesh.inputs(pod)
-    for check, look in checks.finders(mesh.name, evident=evident):
-        broken = [check.violation(spot) for spot in inputs.get(check.id, ())[:MOST_OF_A_CHECK]]
-        broken += islice(look(pod, mesh, settings), MOST_OF_A_CHECK)
-        if len(broken) > 1:
-            # An input may be both: a mesh's, by what it says, and a check's, by what it does.
-            broken = list({(one.field, one.values): one for one in reversed(broken)}.values())[::-1]
-        found += broken
+    explained = bool(inputs) and _any_denies(inputs, pod, settings)
+    found: list[Violation] = []
+    for check, look in checks.finders(mesh.name, evident=pod.final or pod.proxy is not None):
+        seen: Iterable[Violation] = islice(look(pod, mesh, settings), MOST_OF_A_CHECK)
+        if explained:
+            seen = [] if check.follows else _apart(seen, pod)
+        if spots := inputs.get(check.id):
+            said = [check.violation(spot) for spot in spots[:MOST_OF_A_CHECK]]
+            # A check may say the same of an input by what it does.
+            known = {violation.field for violation in said}
+            seen = [*said, *(violation for violation in seen if violation.field not in known)]
+        found += seen
     if inputs:
         # A record may name anything: what is no check of this mesh's is reported all the same.
         known = {check.id for check, _ in checks.for_mesh(mesh.name)}
         other = checks.all_checks()[INPUT].check
-        found += [other.violation(s) for check in inputs.keys() - known for s in inputs[check]]
-    if any(violation.explains for violation in found):
-        found = [_following(violation, pod) for violation in found]
+        found += [other.violation(spot) for name in inputs.keys() - known for spot in inputs[name]]
     if pod.template and found:
         found = [_moved(violation, pod.template) for violation in found]
     return found
+
+
+def _any_denies(inputs: Iterable[str], pod: Pod, settings: Settings) -> bool:
+    """Whether an input denies the pod, by one of these checks, whatever else is found.
+
+    Then what the injector made of it is no news. If levels or exemptions let the input pass, it is.
+    """
+    entries = checks.all_checks()
+    for check in inputs:
+        default = entries[check if check in entries else INPUT].check.level
+        level = settings.level_of(check, default, pod.namespace, pod.labels)
+        if level == "deny" and not settings.exemption(
+            check, pod.namespace, pod.labels, pod.today
+        ):  # fmt: skip
+            return True
+    return False
+
+
+def _apart(found: Iterable[Violation], pod: Pod) -> list[Violation]:
+    """Return the violations that are not in the mesh's own containers."""
+    injected = tuple(placed.field() for placed in pod.mesh_containers)
+    return [violation for violation in found if not violation.field.startswith(injected)]
 
 
 def worse(found: list[Violation], before: list[Violation]) -> list[Violation]:
@@ -185,8 +208,6 @@ def weigh(
     if _is_explained(kept, exempted):
         kept = [violation for violation in kept if violation.check != _ABSENCE]
         exempted = [done for done in exempted if done.violation.check != _ABSENCE]
-    if any(violation.explains and violation.level == "deny" for violation in kept):
-        kept = [violation for violation in kept if violation.explains or not violation.follows]
     outcome: Outcome = "admitted"
     if any(violation.level == "deny" for violation in kept):
         outcome = _OUTCOMES[mode] if denies or mode == "audit" else "warned"
@@ -218,15 +239,6 @@ def _is_explained(kept: Iterable[Violation], exempted: Iterable[Exempted]) -> bo
     return any(one.explains_absence for one in _denying(kept)) or any(
         one.excuses_absence for one in _denying(done.violation for done in exempted)
     )
-
-
-def _following(violation: Violation, pod: Pod) -> Violation:
-    """Mark a violation that an input may explain: of what the injector did, or did not do."""
-    entry = checks.all_checks()[violation.check]
-    injected = tuple(placed.field() for placed in pod.mesh_containers)
-    if violation.explains or not (entry.check.follows or violation.field.startswith(injected)):
-        return violation
-    return msgspec.structs.replace(violation, follows=True)
 
 
 def _denying(violations: Iterable[Violation]) -> Iterator[Check]:

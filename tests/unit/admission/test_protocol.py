@@ -23,6 +23,7 @@ from webhook.policy.validate import IGNORED_SUBRESOURCES
 ENFORCE, WARN, AUDIT = (f"/validate/linkerd/{mode}" for mode in ("enforce", "warn", "audit"))
 MUTATE = "/mutate/linkerd"
 INJECT = "linkerd.io/inject"
+RECORD = "mendix-mesh.io/inputs"
 VALIDATING = [
     f"/validate/{mesh}/{mode}{end}"
     for mesh in ("linkerd", "istio", "ambient", "unknown")
@@ -129,7 +130,7 @@ def test_a_long_denial_is_cut_and_says_so(client: Client) -> None:
     ]
     status = client.review(ENFORCE, review(obj))["status"]
     assert len(status["details"]["causes"]) == 20
-    assert status["message"].endswith("  and 280 more")
+    assert status["message"].endswith("  and more")
 
 
 @pytest.mark.parametrize(
@@ -409,14 +410,23 @@ class TestMutation:
     def test_a_pod_gets_the_annotation(self, client: Client) -> None:
         answer = client.review(MUTATE, review(pod()))
         assert patch_of(answer) == [
-            {"op": "add", "path": "/metadata/annotations", "value": {INJECT: "enabled"}}
+            {
+                "op": "add",
+                "path": "/metadata/annotations",
+                "value": {INJECT: "enabled", RECORD: "allowed"},
+            }
         ]
 
     def test_an_annotation_is_added_to_others(self, client: Client) -> None:
         obj = pod()
         obj["metadata"]["annotations"] = {"team": "shop"}
         assert patch_of(client.review(MUTATE, review(obj))) == [
-            {"op": "add", "path": "/metadata/annotations/linkerd.io~1inject", "value": "enabled"}
+            {"op": "add", "path": "/metadata/annotations/linkerd.io~1inject", "value": "enabled"},
+            {
+                "op": "add",
+                "path": "/metadata/annotations/mendix-mesh.io~1inputs",
+                "value": "allowed",
+            },
         ]
 
     @pytest.mark.parametrize("kind", CONTROLLERS)

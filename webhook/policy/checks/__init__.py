@@ -35,10 +35,6 @@ class Violation(msgspec.Struct, frozen=True):
     level: Level
     #: The offending values, say ports: what an update may not add to.
     values: tuple[str, ...] = ()
-    #: It is the reason for what the injector did otherwise, or not at all.
-    explains: bool = False
-    #: It finds what the injector did, or not: left out if another violation explains that.
-    follows: bool = False
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +52,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     #: Judged only where the proxy is, or must be: on stored pods, not on what will become one.
     evidence: bool = False
-    #: It finds what an injector did not do, and is left out where a violation explains that.
+    #: It finds what an injector did not do, and is left out if a denied input explains that.
     follows: bool = False
     #: A pod that breaks it can't have been injected, so that "no proxy" would say it twice.
     explains_absence: bool = False
@@ -73,25 +69,22 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
         level: Level | None = None,
     ) -> Violation:
         """A violation at a field, or at a spot that a mesh found, with its own words if any."""
-        explains = False
         if isinstance(spot, Spot):
-            field, values, reason, fix, level, explains = spot
+            field, values, reason, fix, level = spot
         else:
             field = spot
         # Each value counts for one more, or a million empty ones would be short.
         size = len(field) + len(reason) + len(values) + sum(map(len, values))
         return (_remembered if size <= _LONGEST_REMEMBERED else _violation)(
-            self.id, field, values, reason or self.reason, fix or self.fix, level or self.level,
-            explains,
-        )  # fmt: skip
+            self.id, field, values, reason or self.reason, fix or self.fix, level or self.level
+        )
 
 
 def _violation(
     check: str, field: str, values: tuple[str, ...], reason: str, fix: str, level: Level,
-    explains: bool,
 ) -> Violation:  # fmt: skip
     text = f"{reason} ({_shown(values)})" if values else reason
-    return Violation(check, masked(field), masked(text), fix, level, values, explains)
+    return Violation(check, masked(field), masked(text), fix, level, values)
 
 
 #: Most pods that break a rule break the same one at the same place.

@@ -97,7 +97,7 @@ class Mesh:
             return
         brought = [] if pod.final else self.brought(pod)
         for placed in brought:
-            yield Found(BROUGHT, Spot(placed.field(), (placed.name,), explains=True))
+            yield Found(BROUGHT, Spot(placed.field(), (placed.name,)))
         # One cause, one line: who brings the proxy brings its volumes and marks, too.
         submitted = not pod.final and not brought
         if submitted:
@@ -109,7 +109,7 @@ class Mesh:
         for placed in () if pod.final else pod.containers:
             if self.fills_in(placed):
                 for reason in self.customised(placed):
-                    yield Found(INPUT, Spot(placed.field(), (), reason, explains=True))
+                    yield Found(INPUT, Spot(placed.field(), (), reason))
         for owner in pod.meta.owner_references or ():
             if not _OWNER_NAME.fullmatch(owner.name):
                 yield Found(INPUT, Spot("metadata.ownerReferences", (owner.name[:80],),
@@ -127,12 +127,12 @@ class Mesh:
         for key, value in pod.annotations.items():
             if problem := self.annotations.problem(key, value, submitted=submitted):
                 check, reason, fix = problem
-                spot = Spot(annotation(key), (value,), reason, fix, explains=True)
+                spot = Spot(annotation(key), (value,), reason, fix)
                 yield Found(check, spot)
         for key, value in pod.labels.items():
             if problem := self.labels.problem(key, value, submitted=submitted):
                 check, reason, fix = problem
-                yield Found(check, Spot(label(key), (value,), reason, fix, explains=True))
+                yield Found(check, Spot(label(key), (value,), reason, fix))
 
     def _authors(self, pod: Pod, said: Iterator[Found]) -> Iterable[Found]:
         """Keep what the author said, of all that is in the pod."""
@@ -277,8 +277,8 @@ def _recorded(entry: str) -> Found:
     """Return what is recorded and can't be seen in the pod any more: the injector used it up."""
     check, _, field = entry.partition(" ")
     if check == BROUGHT:
-        return Found(check, Spot(field, explains=True))
-    return Found(check, Spot(field, reason="was not allowed as the author set it", explains=True,
+        return Found(check, Spot(field))
+    return Found(check, Spot(field, reason="was not allowed as the author set it",
                              fix="author: remove it from the pod or its template"))  # fmt: skip
 
 

@@ -41,6 +41,7 @@ _GATEWAY_KEYS = (
     annotation(TEMPLATES),
 )  # fmt: skip
 
+BYPASSED = "capture-bypassed"
 _LINKERD_INJECT = "linkerd.io/inject"
 _PLACES = {
     PROXY: ("initContainers", "containers"),
@@ -244,7 +245,6 @@ class Istio(Mesh):
         """
         if self.is_infrastructure(pod):
             return
-        yield from self._templates(pod)
         inits = [
             istio_containers.rules(placed) for placed in pod.mesh_containers if placed.name != PROXY
         ]
@@ -256,6 +256,12 @@ class Istio(Mesh):
         if pod.proxy and not (pod.new and self.inputs(pod)):
             yield from istio_containers.idle_proxy(pod.proxy)
 
+    def _said(self, pod: Pod) -> Iterator[Found]:
+        """Yield, beside what holds for every mesh, templates of another kind of injection."""
+        yield from super()._said(pod)
+        if not self.is_infrastructure(pod):
+            yield from (Found(BYPASSED, spot) for spot in self._templates(pod))
+
     def _templates(self, pod: Pod) -> Iterator[Spot]:
         """Only the sidecar template captures: gateway, grpc-* and a custom one need not (2.3)."""
         asked = pod.annotations.get(TEMPLATES)
@@ -265,7 +271,7 @@ class Istio(Mesh):
         if pod.ingress:
             allowed.add("gateway")
         if other := ports.others(asked, allowed):
-            yield Spot(annotation(TEMPLATES), other, explains=True)
+            yield Spot(annotation(TEMPLATES), other)
 
     def _includes(self, pod: Pod, inits: Collection[Rules]) -> Iterator[Spot]:
         reason = "captures only what it lists"

@@ -98,7 +98,7 @@ def test_more_inputs_than_are_recorded_all_count() -> None:
     assert record.count(",") == 20
     stored = changed(pod, annotation(RECORD, record))
     fields = {v.field for v in judge(stored).violations}
-    assert len(fields) == 20
+    assert len(fields) == 21
     assert "metadata.annotations[config.linkerd.io/next-0]" in fields
 
 
