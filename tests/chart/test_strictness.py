@@ -9,7 +9,7 @@ NAMED = {"name": "shop", "mesh": "istio", "strict": True}
 #: What sidecars and ztunnel both read.
 EITHER = ["destinationrules", "serviceentries", "workloadentries", "workloadgroups", "envoyfilters"]
 PEERS = {"security.istio.io": ["peerauthentications"]}
-ISTIO = {**PEERS, "networking.istio.io": ["sidecars", *EITHER]}
+ISTIO = {**PEERS, "networking.istio.io": ["sidecars", "proxyconfigs", *EITHER]}
 AMBIENT = {**PEERS, "networking.istio.io": EITHER}
 LINKERD = {
     "policy.linkerd.io": [

@@ -243,6 +243,15 @@ def test_what_makes_calls_in_the_cluster_plaintext_is_denied(
     assert api.warnings == []
 
 
+def test_a_proxy_config_with_variables_that_undo_proxies_is_denied(guarded: MeshCluster) -> None:
+    api, where = guarded.api, guarded.enrol("enforce", mesh="istio")
+    made = networking("ProxyConfig", where, "x", {"environmentVariables": {"DRY_RUN": "true"}})
+    made["apiVersion"] = "networking.istio.io/v1beta1"
+    with pytest.raises(Refused, match="proxy-config"):
+        api.create(made)
+    api.create({**made, "spec": {"environmentVariables": {"TZ": "UTC"}, "concurrency": 2}})
+
+
 def test_an_envoy_filter_is_denied_where_settings_say_so(guarded: MeshCluster) -> None:
     api, where = guarded.api, guarded.enrol("enforce", mesh="ambient")
     patch = {"applyTo": "CLUSTER", "patch": {"operation": "REMOVE"}}

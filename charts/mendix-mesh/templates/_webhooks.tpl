@@ -275,8 +275,8 @@ are not among them: a namespace that goes takes its objects along, whether we an
 - operations: [CREATE, UPDATE]
   apiGroups: [networking.istio.io]
   apiVersions: ["*"]
-  {{- /* ztunnel reads no Sidecar. */}}
-  resources: {{ eq . "ambient" | ternary "[" "[sidecars, " }}destinationrules, serviceentries, workloadentries, workloadgroups, envoyfilters]
+  {{- /* ztunnel reads no Sidecar, and has no ProxyConfig. */}}
+  resources: {{ eq . "ambient" | ternary "[" "[sidecars, proxyconfigs, " }}destinationrules, serviceentries, workloadentries, workloadgroups, envoyfilters]
   scope: Namespaced
 {{- end -}}
 {{- end }}

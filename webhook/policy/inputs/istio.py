@@ -119,10 +119,11 @@ def _variables(found: Any) -> Iterator[str]:
         yield "gives proxyMetadata that is no mapping"
         return
     for name, value in found.items():
-        yield from _variable(name, value)
+        yield from variable(name, value)
 
 
-def _variable(name: str, value: Any) -> Iterator[str]:
+def variable(name: str, value: Any) -> Iterator[str]:
+    """Judge a variable that an author gives the proxy; yield what is wrong as a predicate."""
     form = HARMLESS_ENV.get(name)
     if form is None:
         yield f"may not set {name}"
@@ -182,7 +183,7 @@ def _env(listed: Any) -> Iterator[str]:
         if not isinstance(entry, dict) or entry.keys() - {"name", "value"}:
             yield "may set variables to plain values alone"
         else:
-            yield from _variable(str(entry.get("name"))[:63], entry.get("value", ""))
+            yield from variable(str(entry.get("name"))[:63], entry.get("value", ""))
 
 
 def _mounts(listed: Any) -> Iterator[str]:

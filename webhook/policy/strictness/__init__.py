@@ -68,12 +68,22 @@ ENVOY_FILTER = Check(
     fix="use an API of Istio for it, or have the mesh's admin apply it in Istio's root namespace",
     source="istio pilot/pkg/networking/core/envoyfilter",
 )
+#: A ProxyConfig with variables that an author may not give a proxy by annotation either.
+PROXY_CONFIG = Check(
+    id="proxy-config",
+    level="deny",
+    meshes=("istio",),
+    fields=("spec.environmentVariables",),
+    reason="gives the proxies of the namespace variables that may undo them",
+    fix="author: remove them; mesh's admin: set them in meshConfig.defaultConfig.proxyMetadata",
+    source="istio pilot/pkg/model/proxy_config.go; pkg/kube/inject/webhook.go",
+)
 #: What closes a whole namespace; where its name is known, ` -n NAME` is put behind.
 CLOSE = "mendix-mesh discover --enrol --strict"
 #: The end of a fix, where only the admin can know that a destination is outside the cluster.
 EXEMPT = "if it is outside the cluster, ask the admin of mendix-mesh for an exemption"
 CHECKS: Mapping[str, Check] = {
-    one.id: one for one in (PLAINTEXT_ACCEPTED, CLIENT_PLAINTEXT, ENVOY_FILTER)
+    one.id: one for one in (PLAINTEXT_ACCEPTED, CLIENT_PLAINTEXT, ENVOY_FILTER, PROXY_CONFIG)
 }
 
 

@@ -1,11 +1,12 @@
 """Istio's objects by which clients in the mesh call others in the cluster without mutual TLS.
 
-Sidecars, ServiceEntries, WorkloadEntries, WorkloadGroups and EnvoyFilters. Sources are paths in
+Sidecars, ServiceEntries, WorkloadEntries, WorkloadGroups, EnvoyFilters, ProxyConfigs. Sources are paths in
 istio at 1.31, below pilot/pkg/.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from webhook.policy.inputs.istio import variable
 from webhook.policy.meshes import Spot, label
 from webhook.policy.strictness import EXEMPT
 from webhook.policy.strictness.istio import is_exported_within, is_in_mesh
@@ -13,6 +14,7 @@ from webhook.policy.strictness.objects import (
     Egress,
     EnvoyFilter,
     Meta,
+    ProxyConfig,
     ServiceEntry,
     Sidecar,
     WorkloadEntry,
@@ -285,6 +287,13 @@ def patches(envoy_filter: EnvoyFilter) -> Iterator[Spot]:
     kinds = sorted({one.apply_to for one in envoy_filter.spec.config_patches or ()})
     if kinds:
         yield Spot("spec.configPatches", tuple(kinds))
+
+
+def variables(proxy_config: ProxyConfig) -> Iterator[Spot]:
+    """Where a ProxyConfig gives proxies what `proxyMetadata` of an author may not give them."""
+    for name, value in (proxy_config.spec.environment_variables or {}).items():
+        for problem in variable(name, value):
+            yield Spot(f"spec.environmentVariables[{name[:63]}]", (value,), problem)
 
 
 def filters_within(now: EnvoyFilter, before: EnvoyFilter) -> bool:

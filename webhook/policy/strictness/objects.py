@@ -252,6 +252,19 @@ class EnvoyFilter(_Fields, frozen=True, rename="camel"):
     spec: EnvoyFilterSpec = EnvoyFilterSpec()
 
 
+class ProxyConfigSpec(_Fields, frozen=True, rename="camel"):
+    """spec of a ProxyConfig; of it only the variables change what a proxy does."""
+
+    environment_variables: dict[str, str] | None = None
+
+
+class ProxyConfig(_Fields, frozen=True, rename="camel"):
+    """networking.istio.io: what the proxies of a namespace, or of some pods, start with."""
+
+    metadata: Meta = Meta()
+    spec: ProxyConfigSpec = ProxyConfigSpec()
+
+
 class ServerSpec(_Fields, frozen=True, rename="camel"):
     """spec of a Server; one with an externalWorkloadSelector selects no pods."""
 

@@ -17,6 +17,7 @@ from webhook.policy.strictness import (
     CLIENT_PLAINTEXT,
     ENVOY_FILTER,
     PLAINTEXT_ACCEPTED,
+    PROXY_CONFIG,
     istio,
     istio_destinations,
     linkerd,
@@ -90,7 +91,7 @@ def _destinations(*, ambient: bool) -> Mapping[str, Look]:
     }
 
 
-#: ztunnel reads no Sidecar.
+#: ztunnel reads no Sidecar, and has no ProxyConfig.
 _AMBIENT: Mapping[str, Look] = {**_EITHER, **_destinations(ambient=True)}
 _ISTIO: Mapping[str, Look] = {
     **_EITHER,
@@ -99,6 +100,10 @@ _ISTIO: Mapping[str, Look] = {
         objects.Sidecar,
         (_sends_in(istio_destinations.hides), _accepts(istio_destinations.takes_in)),
         is_within=istio_destinations.sidecar_within,
+    ),
+    "ProxyConfig": Look(
+        objects.ProxyConfig,
+        ((PROXY_CONFIG, lambda obj, _: istio_destinations.variables(obj)),),
     ),
 }
 _LINKERD: Mapping[str, Look] = {

@@ -204,6 +204,15 @@ def test_an_envoy_filter_is_named_by_what_it_changes() -> None:
     assert list(rules.patches(made(objects.EnvoyFilter, {}))) == []
 
 
+def test_a_proxy_config_may_give_harmless_variables_alone() -> None:
+    given = {"DRY_RUN": "true", "TZ": "UTC", "ISTIO_DUAL_STACK": "false", "TEAM": "shop"}
+    one = made(objects.ProxyConfig, {"environmentVariables": given, "concurrency": 2})
+    assert fields(rules.variables(one)) == [
+        f"spec.environmentVariables[{name}]" for name in ("DRY_RUN", "ISTIO_DUAL_STACK", "TEAM")
+    ]
+    assert list(rules.variables(made(objects.ProxyConfig, {}))) == []
+
+
 @pytest.mark.parametrize(
     ("now", "before", "within"),
     [

@@ -120,6 +120,9 @@ CASES: list[tuple[str, str, Json, Json | None, list[str]]] = [
     ("istio", "WorkloadGroup", {"template": {"serviceAccount": "vm"}}, None, []),
     ("ambient", "EnvoyFilter", {"configPatches": [{"applyTo": "CLUSTER"}]}, None,
      ["spec.configPatches"]),
+    ("istio", "ProxyConfig", {"environmentVariables": {"DISABLE_ENVOY": "true"}}, None,
+     ["spec.environmentVariables[DISABLE_ENVOY]"]),
+    ("istio", "ProxyConfig", {"environmentVariables": {"TZ": "UTC"}, "concurrency": 1}, None, []),
 ]  # fmt: skip
 
 
