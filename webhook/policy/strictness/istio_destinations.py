@@ -1,7 +1,7 @@
 """Istio's objects by which clients in the mesh call others in the cluster without mutual TLS.
 
-Sidecars, ServiceEntries, WorkloadEntries, WorkloadGroups, EnvoyFilters, ProxyConfigs. Sources are paths in
-istio at 1.31, below pilot/pkg/.
+Sidecars, ServiceEntries, WorkloadEntries, WorkloadGroups, EnvoyFilters and ProxyConfigs.
+Sources are paths in istio at 1.31, below pilot/pkg/.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
