@@ -5,6 +5,7 @@ The examples are the fixtures, and what is shown of a refusal is what policy say
 
 import dataclasses
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 from tests.fixtures import generate
@@ -140,7 +141,10 @@ def _section(entry: Entry, examples: list[Fixture]) -> Iterator[str]:
 
 def _summary(entry: Entry) -> str:
     """The first line of the check's file."""
-    module = entry.find.__globals__["__doc__"] or ""
+    module = (
+        import_module(f"webhook.policy.checks.{entry.check.id.replace(chr(45), chr(95))}").__doc__
+        or ""
+    )
     return str(module).strip().splitlines()[0]
 
 

@@ -1,9 +1,10 @@
 """What holds for every mesh that puts a proxy container into the pod."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Set
 
 from webhook.policy import images
 from webhook.policy.containers import LOADER_ENV, strange_references
+from webhook.policy.memo import remembered
 from webhook.policy.spots import Spot
 from webhook.policy.workload import Placed, Pod
 
@@ -20,7 +21,7 @@ def before_proxy(pod: Pod, rules: str) -> Iterator[Spot]:
     Not those that `before_rules` yields.
     """
     proxy = pod.proxy
-    if proxy is None:
+    if proxy is None or not pod.has_own_inits:
         return
     native = proxy.kind == "initContainers"
     lasting = {spot.field for spot in before_rules(pod, rules)}
@@ -37,6 +38,8 @@ def before_rules(pod: Pod, rules: str) -> Iterator[Spot]:
 
     `rules` is the name of the init container that sets them.
     """
+    if not pod.has_own_inits:
+        return
     first = next((one.index for one in pod.mesh_containers if one.name == rules), -1)
     for placed in pod.workload_containers:
         if (
@@ -55,15 +58,19 @@ def mounts(pod: Pod, volumes: Collection[str], reason: str = "") -> Iterator[Spo
                 yield Spot(placed.field(f"volumeMounts[{mount.name}]"), (mount.name,), reason)
 
 
-def clashes(pod: Pod, uids: set[int], gids: set[int]) -> Iterator[Spot]:
+def clashes(pod: Pod, uids: Set[int], gids: Set[int]) -> Iterator[Spot]:
     """Yield workload containers that run as one of the users or groups which are not captured.
 
     A member of a group can make a program of its own that runs as the group (chmod g+s).
     """
     whole = pod.spec.security_context
+    if whole is None:
+        contexts = [placed.container.security_context for placed in pod.workload_containers]
+        if not any(own and not (own.run_as_user is own.run_as_group is None) for own in contexts):
+            return  # the common case
     if whole and whole.fs_group in gids:
         yield Spot("spec.securityContext.fsGroup", (str(whole.fs_group),), _JOINS)
-    if whole and (joined := gids.intersection(whole.supplemental_groups or ())):
+    if whole and (joined := gids & set(whole.supplemental_groups or ())):
         yield Spot("spec.securityContext.supplementalGroups",
                    tuple(map(str, sorted(joined))), _JOINS)  # fmt: skip
     for placed in pod.workload_containers:
@@ -113,9 +120,10 @@ def strangers(placed: Placed, known: frozenset[str]) -> Iterator[Spot]:
     if loads := placed.variables.starting(LOADER_ENV):
         yield Spot(placed.field("env"), tuple(sorted(loads)),
                    "makes the proxy load other programs than its own", _OTHER_WEBHOOK)  # fmt: skip
+    args = container.args or ()
     for field, names in (
         ("env", placed.variables.strange(known)),
-        ("args", strange_references(container.args or (), known)),
+        ("args", strange_references(args, known) if "$(" in "".join(args) else ()),
     ):
         if names:
             yield Spot(placed.field(field), tuple(f"$({name})" for name in sorted(names)),
@@ -131,6 +139,8 @@ def several_versions(pod: Pod) -> Iterator[Spot]:
     tag = images.tag(image)
     for placed in pod.mesh_containers:
         other = placed.container.image or ""
+        if other == image:
+            continue
         if images.tag(other) not in ("", tag) and tag and (
             images.repository(other) == images.repository(image)
         ):  # fmt: skip
@@ -140,7 +150,9 @@ def several_versions(pod: Pod) -> Iterator[Spot]:
 
 def changed_images(pod: Pod) -> Iterator[Spot]:
     """Yield containers of the mesh whose image an update changes."""
-    before = {one.name: one.container.image for one in pod.old.mesh_containers} if pod.old else {}
+    if pod.old is None:
+        return
+    before = {one.name: one.container.image for one in pod.old.mesh_containers}
     for placed in pod.mesh_containers:
         image = placed.container.image
         if placed.name in before and before[placed.name] != image:
@@ -167,6 +179,7 @@ def moved_names(pod: Pod, hosts: Collection[str], namespace: str) -> Iterator[Sp
                    "author: keep ClusterFirst, and add to it by dnsConfig", "advise")  # fmt: skip
 
 
+@remembered
 def is_service_in(address: str, namespace: str, domain: str) -> bool:
     """Whether an address, as `istiod.istio-system.svc:15012`, is a Service of the namespace.
 

@@ -122,33 +122,48 @@ def validate(
 def find(pod: Pod, mesh: Mesh, settings: Settings) -> list[Violation]:
     """Return what is wrong with a pod, whatever the mode: of each check, so many at most."""
     inputs = mesh.inputs(pod)
-    explained = bool(inputs) and _any_denies(inputs, pod, settings)
+    evident, update = pod.final or pod.proxy is not None, pod.old is not None
     found: list[Violation] = []
-    for check, look in checks.finders(mesh.name, evident=pod.final or pod.proxy is not None):
-        seen: Iterable[Violation] = islice(look(pod, mesh, settings), MOST_OF_A_CHECK)
-        if explained:
-            seen = [] if check.follows else _apart(seen, pod)
-        if spots := inputs.get(check.id):
-            said = [check.violation(spot) for spot in spots[:MOST_OF_A_CHECK]]
-            # A check may say the same of an input by what it does.
-            known = {violation.field for violation in said}
-            seen = [*said, *(violation for violation in seen if violation.field not in known)]
-        found += seen
     if inputs:
-        # A record may name anything: what is no check of this mesh's is reported all the same.
-        known = {check.id for check, _ in checks.for_mesh(mesh.name)}
-        other = checks.all_checks()[INPUT].check
-        found += [other.violation(spot) for name in inputs.keys() - known for spot in inputs[name]]
+        found = _with_inputs(pod, mesh, settings, evident=evident)
+    else:
+        for look in checks.finders(mesh.name, evident=evident, update=update):
+            found += islice(look(pod, mesh, settings), MOST_OF_A_CHECK)
     if pod.template and found:
         found = [_moved(violation, pod.template) for violation in found]
     return found
 
 
-def _any_denies(inputs: Iterable[str], pod: Pod, settings: Settings) -> bool:
-    """Whether an input denies the pod, by one of these checks, whatever else is found.
+def _with_inputs(pod: Pod, mesh: Mesh, settings: Settings, *, evident: bool) -> list[Violation]:
+    """Return the same of a pod whose author said what is not allowed.
 
-    Then what the injector made of it is no news. If levels or exemptions let the input pass, it is.
+    If that denies the pod, whatever else is found, then what the injector made of it is no news.
     """
+    inputs = mesh.inputs(pod)
+    explained = _any_denies(inputs, pod, settings)
+    found: list[Violation] = []
+    left = dict(inputs)
+    for check, look in checks.for_mesh(mesh.name):
+        spots = left.pop(check.id, ())[:MOST_OF_A_CHECK]
+        said = [check.violation(spot) for spot in spots]
+        found += said
+        if look is None or (check.evidence and not evident) or (explained and check.follows):
+            continue
+        # A check may say the same of an input by what it does.
+        known = {violation.field for violation in said}
+        seen = islice(look(pod, mesh, settings), MOST_OF_A_CHECK)
+        found += [
+            violation
+            for violation in (_apart(seen, pod) if explained else seen)
+            if violation.field not in known
+        ]
+    # A record may name anything: what is no check of this mesh's is reported all the same.
+    other = checks.all_checks()[INPUT].check
+    return [*found, *(other.violation(spot) for spots in left.values() for spot in spots)]
+
+
+def _any_denies(inputs: Iterable[str], pod: Pod, settings: Settings) -> bool:
+    """Whether a check of inputs denies the pod: no level and no exemption lets it pass."""
     entries = checks.all_checks()
     for check in inputs:
         default = entries[check if check in entries else INPUT].check.level

@@ -2,12 +2,14 @@
 
 import datetime
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Protocol
 
 import msgspec
 
 from webhook.policy.containers import Flags, flags
 from webhook.policy.objects import (
+    NULL,
     Container,
     Meta,
     Object,
@@ -34,6 +36,9 @@ TEMPLATES: Mapping[str, str] = {
 _EMPTY: Mapping[str, str] = {}
 #: A pod has four of one mesh at most: in older releases a debug container, too.
 _MOST_MESH_CONTAINERS = 8
+#: Bytes of a volume's source that is remembered: the meshes' are the same in all pods.
+_LONGEST_SOURCE = 1024
+_content = lru_cache(maxsize=128)(msgspec.json.decode)
 #: Stands for metadata that is not there at all.
 NO_META = Meta()
 _NO_SPEC = PodSpec()
@@ -107,6 +112,7 @@ class Pod:
         "containers",
         "controller",
         "final",
+        "has_own_inits",
         "infrastructure",
         "ingress",
         "inputs",
@@ -196,6 +202,16 @@ class Pod:
                     self.proxy = placed
             elif final or not mesh.fills_in(placed):
                 self.workload_containers.append(placed)
+        inits = self.spec.init_containers
+        #: Whether it has init containers beside those of the mesh.
+        self.has_own_inits = bool(inits) and any(
+            placed.kind == "initContainers" for placed in self.workload_containers
+        )
+
+    @property
+    def recorded(self) -> bool:
+        """Whether our mutating webhook's record, if there is one, tells what is the author's."""
+        return self.final and not self.update
 
     @property
     def volumes(self) -> Mapping[str, Volume]:
@@ -203,23 +219,27 @@ class Pod:
         if self._volumes is None:
             self._volumes = {}
             for volume in self.spec.volumes or ():
-                name = str(msgspec.json.decode(volume.get("name", b'""')))
+                name = bytes(volume.get("name", b"")).decode().strip('"')
                 # Of two with one name, which the API server does not store, all sources count.
-                self._volumes[name] = {**self._volumes.get(name, {}), **volume}
+                known = self._volumes.get(name)
+                self._volumes[name] = volume if known is None else {**known, **volume}
         return self._volumes
 
     def source(self, volume: str) -> tuple[str, Any] | None:
         """Return the field and the content, as JSON, of a volume's source; None without a volume.
 
-        A volume that names no source is an emptyDir, as the API server has it.
+        A volume that names no source is an emptyDir, as the API server has it. Nobody changes the
+        content.
         """
         found = self.volumes.get(volume)
         if found is None:
             return None
-        sources = [(field, raw) for field, raw in found.items() if field != "name"]
-        given = [(field, msgspec.json.decode(raw)) for field, raw in sources]
-        held = [(field, content) for field, content in given if content is not None]
-        return held[0] if len(held) == 1 else ("emptyDir", {}) if not held else ("several", held)
+        held = [(field, raw) for field, raw in found.items() if field != "name" and raw != NULL]
+        if len(held) != 1:
+            return ("several", held) if held else ("emptyDir", {})
+        field, raw = held[0]
+        text = bytes(raw)
+        return field, (_content if len(text) <= _LONGEST_SOURCE else msgspec.json.decode)(text)
 
     @property
     def tasks_end(self) -> bool:

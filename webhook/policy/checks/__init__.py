@@ -1,7 +1,8 @@
 """The checks, one file each: what is wrong with a pod, why it matters and how to mend it.
 
 A module in this package is a check: it has `CHECK`, the data that messages and docs are made of,
-and `find`, which yields a violation for each place in the pod. Adding one is adding a file.
+and `find`, which yields a violation for each place in the pod; without `find` only the mesh's
+inputs break it. Adding one is adding a file.
 """
 
 import pkgutil
@@ -54,6 +55,8 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     evidence: bool = False
     #: It finds what an injector did not do, and is left out if a denied input explains that.
     follows: bool = False
+    #: Only an update can break it.
+    updates_alone: bool = False
     #: A pod that breaks it can't have been injected, so that "no proxy" would say it twice.
     explains_absence: bool = False
     #: It says that the pod is to stay outside: who is exempt from it needs no proxy. An exemption
@@ -102,10 +105,10 @@ Find = Callable[[Pod, Mesh, Settings], Iterator[Violation]]
 
 
 class Entry(NamedTuple):
-    """A check and the function that looks for it."""
+    """A check and the function that looks for it, unless inputs alone break it."""
 
     check: Check
-    find: Find
+    find: Find | None
 
 
 @cache
@@ -117,7 +120,7 @@ def all_checks() -> Mapping[str, Entry]:
         check: Check = loaded.CHECK
         if check.id.replace("-", "_") != module.name:
             raise RuntimeError(f"check {check.id} must live in {check.id.replace('-', '_')}.py")
-        entries[check.id] = Entry(check, loaded.find)
+        entries[check.id] = Entry(check, getattr(loaded, "find", None))
     return entries
 
 
@@ -133,6 +136,10 @@ def for_mesh(mesh: str) -> tuple[Entry, ...]:
 
 
 @cache
-def finders(mesh: str, *, evident: bool) -> tuple[Entry, ...]:
+def finders(mesh: str, *, evident: bool, update: bool) -> tuple[Find, ...]:
     """What looks for violations in a mesh's pods; those of evidence where there must be some."""
-    return tuple(entry for entry in for_mesh(mesh) if evident or not entry.check.evidence)
+    return tuple(
+        find
+        for check, find in for_mesh(mesh)
+        if find and (evident or not check.evidence) and (update or not check.updates_alone)
+    )

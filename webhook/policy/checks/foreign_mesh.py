@@ -42,19 +42,30 @@ _SIGNS = {
 }
 
 
+def _others_of(mesh: str) -> Signs:
+    """By what all meshes but one are known."""
+    others = [signs for name, signs in _SIGNS.items() if name != mesh]
+    return Signs(
+        frozenset(name for signs in others for name in signs.containers),
+        {key: values for signs in others for key, values in signs.labels.items()},
+        {key: values for signs in others for key, values in signs.annotations.items()},
+    )
+
+
+_OTHERS = {mesh: _others_of(mesh) for mesh in _SIGNS}
+
+
 def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
     """Yield each sign of another mesh."""
-    if mesh.is_infrastructure(pod):
-        return
-    for other, signs in _SIGNS.items():
-        if other == mesh.name:
-            continue
-        for placed in pod.workload_containers:
-            if placed.name in signs.containers:
-                yield CHECK.violation(placed.field("name"), placed.name)
-        for key, values in signs.labels.items():
-            if pod.labels.get(key) in values:
-                yield CHECK.violation(label(key), pod.labels[key])
-        for key, values in signs.annotations.items():
-            if pod.annotations.get(key) in values:
-                yield CHECK.violation(annotation(key), pod.annotations[key])
+    others = _OTHERS[mesh.name]
+    for placed in pod.workload_containers:
+        if placed.container.name in others.containers and not mesh.is_infrastructure(pod):
+            yield CHECK.violation(placed.field("name"), placed.name)
+    for where, found, signs in (
+        (label, pod.labels, others.labels),
+        (annotation, pod.annotations, others.annotations),
+    ):
+        for key, values in signs.items():
+            value = found.get(key)
+            if value is not None and value in values and not mesh.is_infrastructure(pod):
+                yield CHECK.violation(where(key), value)

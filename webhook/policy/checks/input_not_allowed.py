@@ -3,12 +3,7 @@
 The allow-lists are in webhook/policy/inputs; the mesh reads them, and gives the spots by itself.
 """
 
-from collections.abc import Iterator
-
-from webhook.policy.checks import Check, Violation
-from webhook.policy.meshes import Mesh
-from webhook.policy.settings import Settings
-from webhook.policy.workload import Pod
+from webhook.policy.checks import Check
 
 CHECK = Check(
     id="input-not-allowed",
@@ -21,8 +16,3 @@ CHECK = Check(
     source="linkerd2 pkg/k8s/labels.go, charts/patch/templates/patch.json (pasted unquoted); istio "
     "api annotation package",
 )
-
-
-def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
-    """Yield nothing: every spot is among the mesh's inputs."""
-    yield from ()

@@ -20,6 +20,7 @@ CHECK = Check(
     ),
     reason="takes a running pod out of the mesh",
     fix="keep it as the injector set it",
+    updates_alone=True,
     source="linkerd2 destination/endpoint_translator.go, policy-controller inbound/workload.rs",
 )
 

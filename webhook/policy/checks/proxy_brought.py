@@ -19,6 +19,7 @@ CHECK = Check(
     reason="brought the mesh's proxy itself instead of leaving it to the injector",
     fix="author: remove it, the injector adds it; debug by ephemeral container, not by a copy; "
     "admin: exempt restored pods",
+    updates_alone=True,
     source="webhook/policy/mutate.py, which sees a pod before the injectors do",
     explains_absence=True,
 )

@@ -38,11 +38,15 @@ def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
         non_root = whole.run_as_non_root if own.run_as_non_root is None else own.run_as_non_root
         if user or (user is None and non_root):
             continue
-        listed = own.capabilities or Capabilities()
-        dropped, added = capability_names(listed.drop), capability_names(listed.add)
-        if "ALL" in added or risky & added or ("ALL" not in dropped and risky - dropped):
+        listed = own.capabilities
+        if listed is None or _is_risky(listed, risky):
             field = placed.field("securityContext")
             yield CHECK.violation(field, placed.name, reason=reason, fix=fix)
+
+
+def _is_risky(listed: Capabilities, risky: frozenset[str]) -> bool:
+    dropped, added = capability_names(listed.drop), capability_names(listed.add)
+    return bool("ALL" in added or risky & added or ("ALL" not in dropped and risky - dropped))
 
 
 _NONE = SecurityContext()

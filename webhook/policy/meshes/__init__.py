@@ -78,8 +78,10 @@ class Mesh:
         """
         if pod.inputs is None:
             spots: dict[str, list[Spot]] = {}
-            for found in self._authors(pod, self._said(pod)):
-                spots.setdefault(found.check, []).append(found.spot)
+            # In the common case nothing has to be looked at again.
+            if not (pod.recorded and pod.annotations.get(RECORD) == ALLOWED):
+                for found in self._authors(pod, self._said(pod)):
+                    spots.setdefault(found.check, []).append(found.spot)
             pod.inputs = spots
         return pod.inputs
 
@@ -136,7 +138,7 @@ class Mesh:
 
     def _authors(self, pod: Pod, said: Iterator[Found]) -> Iterable[Found]:
         """Keep what the author said, of all that is in the pod."""
-        if pod.update or not pod.final:
+        if not pod.recorded:
             return said
         record = pod.annotations.get(RECORD)
         if record is None or record.endswith(_MORE):

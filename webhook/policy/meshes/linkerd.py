@@ -4,6 +4,7 @@ Sources are paths in linkerd2 at edge-26.8.3 unless said otherwise.
 """
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from webhook.policy import ports, sidecars
@@ -12,6 +13,7 @@ from webhook.policy.images import repository
 from webhook.policy.inputs import Inputs, forms
 from webhook.policy.inputs import linkerd as listed
 from webhook.policy.inputs.linkerd import CONFIG
+from webhook.policy.memo import remembered
 from webhook.policy.meshes import Level, Mesh, Spot, Want, annotation, label
 from webhook.policy.settings import Settings
 from webhook.policy.workload import Placed, Pod
@@ -56,6 +58,8 @@ _XTABLES_LOCK, _PODINFO = "linkerd-proxy-init-xtables-lock", "linkerd-podinfo"
 #: Labels that the injector's objectSelector excludes, whatever their value (values.yaml).
 _INJECTOR_BYPASSES = ("linkerd.io/control-plane-component", "linkerd.io/cni-resource")
 
+#: What labels begin with that were meant as annotations.
+_MISTAKEN = (INJECT, CONFIG)
 #: What the proxy needs to have an identity, and so mTLS at all (charts/partials/_proxy.tpl).
 _IDENTITY_ENV = ("LINKERD2_PROXY_IDENTITY_LOCAL_NAME", "LINKERD2_PROXY_IDENTITY_SVC_ADDR")
 _CONTROL_PLANE_ENV = (
@@ -100,6 +104,7 @@ _LISTENS = {
     "--incoming-proxy-port": ("LINKERD2_PROXY_INBOUND_LISTEN_ADDR", "0.0.0.0:4143"),
     "--outgoing-proxy-port": ("LINKERD2_PROXY_OUTBOUND_LISTEN_ADDR", "127.0.0.1:4140"),
 }
+_JUDGED_FLAGS = (*_FIREWALLS, *_LISTENS)
 _TO_INJECTOR = f"author: let Linkerd's injector add {INIT}"
 _NO_INIT: Mapping[str, str] = {}
 
@@ -136,11 +141,9 @@ class Linkerd(Mesh):
             INIT: [*self.own.proxy_images, *self.own.init_images],
             VALIDATOR: [*self.own.proxy_images, *self.own.init_images],
         }
-        #: Direction -> the ports that may be skipped.
-        self._skips = {
-            "inbound": ports.parse(self.own.skip_inbound_ports)[0],
-            "outbound": ports.parse(self.own.skip_outbound_ports)[0],
-        }
+        #: The ports that may be skipped.
+        self._skip_inbound = ports.parse(self.own.skip_inbound_ports)[0]
+        self._skip_outbound = ports.parse(self.own.skip_outbound_ports)[0]
         #: linkerd-init's flag -> where the CNI plugin redirects to.
         self._plugin = {
             "--incoming-proxy-port": str(self.own.inbound_port),
@@ -259,10 +262,13 @@ class Linkerd(Mesh):
         """
         init = self._init(pod)
         allow = self.allowed(pod)
-        for direction, ours in self._skips.items():
-            allowed = ours + (allow.inbound if direction == "inbound" else allow.outbound)
-            yield from self._skipped(pod, init, direction, allowed)
-        yield from self._skipped_subnets(pod, init, {*self.own.skip_subnets, *allow.subnets})
+        for direction, ours, more in (
+            ("inbound", self._skip_inbound, allow.inbound),
+            ("outbound", self._skip_outbound, allow.outbound),
+        ):
+            yield from self._skipped(pod, init, direction, ours + more if more else ours)
+        if _SKIP_SUBNETS in pod.annotations or "--subnets-to-ignore" in init.given:
+            yield from self._skipped_subnets(pod, init, {*self.own.skip_subnets, *allow.subnets})
         yield from self._ingress_mode(pod)
         if pod.proxy and init.placed:
             yield from self._hollow_init(init, init.placed, pod.proxy)
@@ -316,19 +322,11 @@ class Linkerd(Mesh):
         return _Init(init, *init.flags(_INIT_FLAGS)) if init else _Init(None, _NO_INIT, ())
 
     def _hollow_init(self, init: _Init, placed: Placed, proxy: Placed) -> Iterator[Spot]:
-        field = placed.field("args")
-        if init.odd:
-            yield Spot(field, init.odd, "has arguments that can keep it from redirecting",
-                       _TO_INJECTOR)  # fmt: skip
-        for flag, programs in _FIREWALLS.items():
-            if flag in init.given and init.given[flag] not in programs:
-                yield Spot(field, (f"{flag} {init.given[flag]}",), "sets no firewall rules",
-                           _TO_INJECTOR)  # fmt: skip
-        for flag, where in _LISTENS.items():
-            port = init.given.get(flag)
-            if port is None or _ports(proxy, *where) != {port} or not number(port):
-                yield Spot(field, (f"{flag} {port or 'missing'}",),
-                           "redirects to another port than the proxy's", _TO_INJECTOR)  # fmt: skip
+        ports_of = tuple(_ports(proxy, *where) for where in _LISTENS.values())
+        for values, reason in _hollow(
+            init.odd, tuple(map(init.given.get, _JUDGED_FLAGS)), ports_of
+        ):
+            yield Spot(placed.field("args"), values, reason, _TO_INJECTOR)
 
     def _blind_validator(self, pod: Pod, proxy: Placed) -> Iterator[Spot]:
         """With the CNI plugin nothing in the pod redirects; the validator proves that it is done.
@@ -367,40 +365,26 @@ class Linkerd(Mesh):
         """
         init = self._init(pod)
         context = pod.proxy.container.security_context if pod.proxy else None
-        taken: dict[str, set[int]] = {}
-        for who, key, runs_as, ours in (
-            ("uid", "runAsUser", context.run_as_user if context else None, self.own.proxy_uid),
-            ("gid", "runAsGroup", context.run_as_group if context else None, self.own.proxy_gid),
-        ):
-            passes = init.given.get(f"--proxy-{who}")
-            expected = "" if ours is None else str(ours)
-            taken[who] = {n for text in (expected, passes) if text for n in number(text)}
-            if pod.proxy is None:
-                # A template: linkerd-init and the proxy will get what the annotation says.
-                asked = number(pod.annotations.get(f"{CONFIG}proxy-{who}", "")) - taken[who]
-                taken[who] |= asked
-                for chosen in asked:
-                    setting = f"settings.linkerd.proxy{who.title()}"
-                    yield from sidecars.unproven(pod, key, chosen, setting)
-                continue
-            let_out = passes if init.placed else _text(runs_as) or expected
-            if init.placed and who == "uid" and let_out != _text(runs_as):
-                yield Spot(init.placed.field("args"), (f"--proxy-uid {passes or 'missing'}",),
-                           f"lets another user past the proxy than {_text(runs_as) or 'unset'}, "
-                           "as which the proxy runs", _TO_INJECTOR)  # fmt: skip
-            elif who == "uid" and not runs_as:
-                yield Spot(pod.proxy.field(f"securityContext.{key}"), (_text(runs_as) or "unset",),
-                           f"is not {expected}, the user that is not captured",
-                           f"author: let Linkerd's injector add {PROXY}")  # fmt: skip
-            elif let_out and let_out != expected:
-                if not number(let_out):
-                    yield Spot(pod.proxy.field(f"securityContext.{key}"), (let_out,),
-                               f"is no {who} that can be compared", _TO_INJECTOR)  # fmt: skip
-                    continue
-                taken[who] |= number(let_out)
-                setting = f"settings.linkerd.proxy{who.title()}"
-                yield from sidecars.unproven(pod, key, int(let_out), setting)
-        yield from sidecars.clashes(pod, taken["uid"], taken["gid"])
+        users = _Users(
+            (str(self.own.proxy_uid), _text(self.own.proxy_gid)),
+            (init.given.get("--proxy-uid"), init.given.get("--proxy-gid")),
+            (context.run_as_user if context else None, context.run_as_group if context else None),
+            init.placed is not None,
+        )
+        if pod.proxy is None:
+            # A template: linkerd-init and the proxy will get what the annotation says.
+            users = users._replace(asked=tuple(
+                pod.annotations.get(f"{CONFIG}proxy-{who}", "") for who in ("uid", "gid")
+            ))  # fmt: skip
+        taken, own, wrong = _taken(users)
+        if wrong and pod.proxy:
+            placed = init.placed or pod.proxy
+            field = "args" if init.placed else "securityContext.runAsUser"
+            yield Spot(placed.field(field), *wrong)
+        for key, number_of in own:
+            setting = f"settings.linkerd.proxy{'Uid' if key == 'runAsUser' else 'Gid'}"
+            yield from sidecars.unproven(pod, key, number_of, setting)
+        yield from sidecars.clashes(pod, *taken)
 
     def mtls_disabled(self, pod: Pod) -> Iterator[Spot]:
         """A proxy without an identity has no mTLS (switch of Linkerd before 2.12 included)."""
@@ -499,7 +483,7 @@ class Linkerd(Mesh):
     def ignored_labels(self, pod: Pod) -> Iterator[Spot]:
         """Linkerd reads annotations; Mendix's own guide shows them as labels."""
         for key in pod.labels:
-            if key == INJECT or key.startswith(CONFIG):
+            if key.startswith(_MISTAKEN) and (key == INJECT or key.startswith(CONFIG)):
                 yield Spot(label(key))
 
     def _was_ours(self, pod: Pod) -> bool:
@@ -508,13 +492,102 @@ class Linkerd(Mesh):
         return before == self.own.control_plane_namespace
 
 
-def _ports(proxy: Placed, variable: str, default: str) -> set[str]:
+class _Users(NamedTuple):
+    """User and group, in this order: the mesh's, those that are let past, the proxy's."""
+
+    expected: tuple[str, str]
+    passes: tuple[str | None, str | None]
+    runs_as: tuple[int | None, int | None]
+    has_init: bool
+    #: What a template asks for.
+    asked: tuple[str, ...] = ("", "")
+
+
+class _Taken(NamedTuple):
+    """Users and groups that nobody else may be; those of the pod's own; and what is wrong."""
+
+    numbers: tuple[frozenset[int], frozenset[int]]
+    own: tuple[tuple[str, int], ...]
+    #: Values, reason and fix.
+    wrong: tuple[tuple[str, ...], str, str] | None
+
+
+@lru_cache(maxsize=256)
+def _taken(users: _Users) -> _Taken:
+    numbers: list[frozenset[int]] = []
+    own: list[tuple[str, int]] = []
+    for key, expected, passes, runs_as, asked in zip(
+        ("runAsUser", "runAsGroup"), users.expected, users.passes, users.runs_as, users.asked,
+        strict=True,
+    ):  # fmt: skip
+        let_out = passes if users.has_init else _text(runs_as) or expected
+        found = number(expected)
+        for text in {passes, asked, let_out} - {None, "", expected}:
+            others = number(str(text)[:_LONGEST_NUMBER])
+            found |= others
+            own += [(key, other) for other in others]
+        numbers.append(found)
+    past, user = users.passes[0], _text(users.runs_as[0])
+    wrong: tuple[tuple[str, ...], str, str] | None = None
+    if users.has_init and (past != user or not number(user[:_LONGEST_NUMBER])):
+        wrong = ((f"--proxy-uid {past or 'missing'}",),
+                 f"lets another user past the proxy than {user or 'unset'}, as which the proxy "
+                 "runs", _TO_INJECTOR)  # fmt: skip
+    elif not users.has_init and not users.runs_as[0]:
+        wrong = ((user or "unset",),
+                 f"is not {users.expected[0]}, the user that is not captured",
+                 f"author: let Linkerd's injector add {PROXY}")  # fmt: skip
+    return _Taken((numbers[0], numbers[1]), tuple(own), wrong)
+
+
+#: Characters of a user's number that are read.
+_LONGEST_NUMBER = 64
+
+
+@lru_cache(maxsize=256)
+def _hollow(
+    odd: tuple[str, ...], given: tuple[str | None, ...], listens: tuple[frozenset[str], ...]
+) -> tuple[tuple[tuple[str, ...], str], ...]:
+    """Return what keeps linkerd-init from its work: values and reason, for each.
+
+    `given` are the values of `_JUDGED_FLAGS`, `listens` the ports of the proxy, in their order.
+    """
+    found: list[tuple[tuple[str, ...], str]] = []
+    if odd:
+        found.append((odd, "has arguments that can keep it from redirecting"))
+    values = dict(zip(_JUDGED_FLAGS, given, strict=True))
+    for flag, programs in _FIREWALLS.items():
+        program = values[flag]
+        if program is not None and program not in programs:
+            found.append(((f"{flag} {program}",), "sets no firewall rules"))
+    for flag, ports_of in zip(_LISTENS, listens, strict=True):
+        port = values[flag]
+        if port is None or not number(port) or ports_of != {port}:
+            why = "redirects to another port than the proxy's"
+            found.append(((f"{flag} {port or 'missing'}",), why))
+    return tuple(found)
+
+
+def _ports(proxy: Placed, variable: str, default: str) -> frozenset[str]:
     """Return the ports of a listener: of its addresses in both variables, or the default's."""
     env = proxy.env
-    texts = [env[name] for name in (variable, f"{variable}S") if name in env] or [default]
-    return {
-        address.strip().rpartition(":")[2] for text in texts for address in text[:512].split(",")
-    }
+    one, several = env.get(variable), env.get(f"{variable}S")
+    if one is None and several is None:
+        return _listed_ports(default)
+    if several is None or several == one:
+        return _listed_ports((one or "")[:_LONGEST_ADDRESSES])
+    return _listed_ports(several[:_LONGEST_ADDRESSES]) | (
+        frozenset() if one is None else _listed_ports(one[:_LONGEST_ADDRESSES])
+    )
+
+
+@remembered
+def _listed_ports(text: str) -> frozenset[str]:
+    return frozenset(address.strip().rpartition(":")[2] for address in text.split(","))
+
+
+#: Characters of a list of addresses that are read.
+_LONGEST_ADDRESSES = 256
 
 
 def _is_token(source: tuple[str, Any]) -> bool:

@@ -7,7 +7,8 @@ import pytest
 from tests.fixtures.changes import APP, PROXY, annotation, changed, label, put
 from tests.fixtures.meshes.linkerd import app, injected
 from tests.unit.policy.judge import broken, judge
-from webhook.policy import checks, objects
+from webhook.policy import objects
+from webhook.policy.checks import foreign_mesh
 from webhook.policy.meshes import Mesh
 from webhook.policy.request import Request
 from webhook.policy.settings import Settings
@@ -26,7 +27,7 @@ def foreign(name: str, document: dict[str, Any]) -> list[str]:
     mesh = Other(name)
     pod = pod_of(objects.convert(document), mesh, Request())
     assert pod is not None
-    found = checks.all_checks()["foreign-mesh"].find(pod, mesh, Settings())
+    found = foreign_mesh.find(pod, mesh, Settings())
     return sorted(violation.field for violation in found)
 
 
