@@ -18,7 +18,8 @@ NAMESPACE = "bench-mendix"
 UID = "705ab4f5-6393-11e8-b7cc-42010a800002"
 LARGE = 1024 * 1024
 #: Its opt-in at Linkerd, and at Istio, as our mutating webhook would have added them.
-LINKERD = {"linkerd.io/inject": "enabled"}
+#: What our mutating webhook leaves on the pod: the opt-in, and its record of the author's inputs.
+LINKERD = {"linkerd.io/inject": "enabled", "mendix-mesh.io/inputs": "allowed"}
 ISTIO = {"sidecar.istio.io/inject": "true"}
 
 _SIZES = ("small", "typical", "large")

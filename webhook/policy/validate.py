@@ -128,7 +128,11 @@ def find(pod: Pod, mesh: Mesh, settings: Settings) -> list[Violation]:
         found = _with_inputs(pod, mesh, settings, evident=evident)
     else:
         for look in checks.finders(mesh.name, evident=evident, update=update):
-            found += islice(look(pod, mesh, settings), MOST_OF_A_CHECK)
+            most = len(found) + MOST_OF_A_CHECK
+            for violation in look(pod, mesh, settings):
+                found.append(violation)
+                if len(found) == most:
+                    break
     if pod.template and found:
         found = [_moved(violation, pod.template) for violation in found]
     return found

@@ -118,6 +118,7 @@ class Pod:
         "inputs",
         "labels",
         "mesh_containers",
+        "mesh_named",
         "meta",
         "namespace",
         "namespace_annotations",
@@ -188,6 +189,8 @@ class Pod:
         ]
         #: The containers that the mesh put there, by name and place; checks tell the forged ones.
         self.mesh_containers: list[Placed] = []
+        #: The same by their names; the last of a name.
+        self.mesh_named: dict[str, Placed] = {}
         #: The others, but for those that the injector will have filled in.
         self.workload_containers: list[Placed] = []
         #: The mesh's proxy, where the pod has one.
@@ -198,7 +201,8 @@ class Pod:
                 if len(self.mesh_containers) == _MOST_MESH_CONTAINERS:
                     raise UndecodableError("more containers with the mesh's names than it has")
                 self.mesh_containers.append(placed)
-                if self.proxy is None and placed.name == mesh.proxy_name:
+                self.mesh_named[placed.container.name] = placed
+                if self.proxy is None and placed.container.name == mesh.proxy_name:
                     self.proxy = placed
             elif final or not mesh.fills_in(placed):
                 self.workload_containers.append(placed)

@@ -24,5 +24,4 @@ CHECK = Check(
 
 def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
     """Yield the policy in force, if it is open."""
-    for spot in mesh.plaintext_inbound(pod):
-        yield CHECK.violation(spot)
+    return map(CHECK.violation, mesh.plaintext_inbound(pod))

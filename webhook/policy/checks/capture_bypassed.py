@@ -40,5 +40,4 @@ CHECK = Check(
 
 def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
     """Yield each annotation, argument or variable that takes traffic past the proxy."""
-    for spot in mesh.capture_bypasses(pod):
-        yield CHECK.violation(spot)
+    return map(CHECK.violation, mesh.capture_bypasses(pod))

@@ -28,5 +28,4 @@ CHECK = Check(
 
 def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
     """Yield each sign of another control plane."""
-    for spot in mesh.elsewhere(pod):
-        yield CHECK.violation(spot)
+    return map(CHECK.violation, mesh.elsewhere(pod))

@@ -24,5 +24,4 @@ CHECK = Check(
 
 def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
     """Yield each such mount."""
-    for spot in mesh.exposed_identity(pod):
-        yield CHECK.violation(spot)
+    return map(CHECK.violation, mesh.exposed_identity(pod))

@@ -21,5 +21,4 @@ CHECK = Check(
 
 def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
     """Yield each early init container."""
-    for spot in mesh.late_proxy(pod):
-        yield CHECK.violation(spot)
+    return map(CHECK.violation, mesh.late_proxy(pod))

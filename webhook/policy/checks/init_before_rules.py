@@ -25,5 +25,4 @@ CHECK = Check(
 
 def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
     """Yield each such init container."""
-    for spot in mesh.lasting_before_rules(pod):
-        yield CHECK.violation(spot)
+    return map(CHECK.violation, mesh.lasting_before_rules(pod))

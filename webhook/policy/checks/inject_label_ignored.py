@@ -23,5 +23,4 @@ CHECK = Check(
 
 def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
     """Yield each such label."""
-    for spot in mesh.ignored_labels(pod):
-        yield CHECK.violation(spot)
+    return map(CHECK.violation, mesh.ignored_labels(pod))

@@ -25,5 +25,4 @@ CHECK = Check(
 
 def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
     """Yield each such label."""
-    for spot in mesh.injector_bypasses(pod):
-        yield CHECK.violation(spot)
+    return map(CHECK.violation, mesh.injector_bypasses(pod))

@@ -27,5 +27,4 @@ CHECK = Check(
 
 def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
     """Yield what this update takes away."""
-    for spot in mesh.forsaken(pod):
-        yield CHECK.violation(spot)
+    return map(CHECK.violation, mesh.forsaken(pod))

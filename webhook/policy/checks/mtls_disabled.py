@@ -26,5 +26,4 @@ CHECK = Check(
 
 def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
     """Yield each switch that turns mTLS off."""
-    for spot in mesh.mtls_disabled(pod):
-        yield CHECK.violation(spot)
+    return map(CHECK.violation, mesh.mtls_disabled(pod))

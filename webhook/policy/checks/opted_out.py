@@ -27,5 +27,4 @@ CHECK = Check(
 
 def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
     """Yield each label or annotation that opts out."""
-    for spot in mesh.opt_outs(pod):
-        yield CHECK.violation(spot)
+    return map(CHECK.violation, mesh.opt_outs(pod))

@@ -27,5 +27,4 @@ CHECK = Check(
 
 def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
     """Yield a change of the record; what was brought is among the mesh's inputs."""
-    for spot in mesh.altered_record(pod):
-        yield CHECK.violation(spot)
+    return map(CHECK.violation, mesh.altered_record(pod))

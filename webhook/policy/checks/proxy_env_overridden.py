@@ -28,5 +28,4 @@ CHECK = Check(
 
 def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
     """Yield each place that overrides what the injector set."""
-    for spot in mesh.overridden_env(pod):
-        yield CHECK.violation(spot)
+    return map(CHECK.violation, mesh.overridden_env(pod))

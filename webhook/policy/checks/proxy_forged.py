@@ -29,5 +29,4 @@ CHECK = Check(
 
 def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
     """Yield each sign of a forged or hollow proxy."""
-    for spot in mesh.forgeries(pod):
-        yield CHECK.violation(spot)
+    return map(CHECK.violation, mesh.forgeries(pod))

@@ -28,5 +28,4 @@ CHECK = Check(
 
 def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
     """Yield each image of the mesh's containers that is not trusted."""
-    for spot in mesh.untrusted_images(pod):
-        yield CHECK.violation(spot)
+    return map(CHECK.violation, mesh.untrusted_images(pod))

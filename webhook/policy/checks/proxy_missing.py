@@ -26,5 +26,4 @@ CHECK = Check(
 
 def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
     """Yield a violation if nothing shows that the pod joined."""
-    for spot in mesh.missing(pod):
-        yield CHECK.violation(spot)
+    return map(CHECK.violation, mesh.missing(pod))

@@ -34,5 +34,4 @@ CHECK = Check(
 
 def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
     """Yield each container, or setting, that makes someone else the proxy's user."""
-    for spot in mesh.identity_clashes(pod):
-        yield CHECK.violation(spot)
+    return map(CHECK.violation, mesh.identity_clashes(pod))

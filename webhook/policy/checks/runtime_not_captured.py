@@ -21,5 +21,4 @@ CHECK = Check(
 
 def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
     """Yield a runtime class that is not allowed, and a system other than Linux."""
-    for spot in mesh.unreachable_runtime(pod):
-        yield CHECK.violation(spot)
+    return map(CHECK.violation, mesh.unreachable_runtime(pod))

@@ -24,5 +24,4 @@ CHECK = Check(
 
 def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
     """Yield marks that no program of the mesh can have set; those at submission are inputs."""
-    for spot in mesh.forged_status(pod):
-        yield CHECK.violation(spot)
+    return map(CHECK.violation, mesh.forged_status(pod))

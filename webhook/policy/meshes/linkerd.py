@@ -152,7 +152,7 @@ class Linkerd(Mesh):
 
     def claims(self, placed: Placed) -> bool:
         """Linkerd's containers are known by name and place."""
-        return placed.kind in _PLACES.get(placed.name, ())
+        return placed.kind in _PLACES.get(placed.container.name, ())
 
     def opt_in(self, pod: Pod, *, task: bool) -> Iterator[Want]:
         """Annotations alone: inject, a native sidecar for what must end, the inbound policy."""
@@ -214,7 +214,7 @@ class Linkerd(Mesh):
             yield Spot(
                 proxy.field("restartPolicy"), reason="is an init container, gone before the app"
             )
-        if not any(placed.name in (INIT, VALIDATOR) for placed in pod.mesh_containers):
+        if INIT not in pod.mesh_named and VALIDATOR not in pod.mesh_named:
             yield Spot(
                 "spec.initContainers",
                 reason="has no linkerd-init or linkerd-network-validator: nothing is redirected",
@@ -318,7 +318,7 @@ class Linkerd(Mesh):
             yield Spot(pod.proxy.field("env[LINKERD2_PROXY_INGRESS_MODE]"), (), reason, fix)
 
     def _init(self, pod: Pod) -> _Init:
-        init = next((placed for placed in pod.mesh_containers if placed.name == INIT), None)
+        init = pod.mesh_named.get(INIT)
         return _Init(init, *init.flags(_INIT_FLAGS)) if init else _Init(None, _NO_INIT, ())
 
     def _hollow_init(self, init: _Init, placed: Placed, proxy: Placed) -> Iterator[Spot]:
@@ -344,9 +344,8 @@ class Linkerd(Mesh):
                     f"author: remove {CONFIG}{way}-port; mesh's admin: if the plugin has another "
                     f"port, set settings.linkerd.{way}Port",
                 )  # fmt: skip
-        for placed in pod.mesh_containers:
-            if placed.name != VALIDATOR:
-                continue
+        placed = pod.mesh_named.get(VALIDATOR)
+        if placed is not None:
             given, odd = placed.flags(_VALIDATOR_FLAGS)
             connects, listens_on = (
                 given.get(flag, "").rpartition(":")[2]
