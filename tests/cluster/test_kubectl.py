@@ -197,7 +197,7 @@ def test_debug_with_a_profile_that_can_undo_the_capture_is_refused(
     kubectl: Kubectl, running: str, profile: str
 ) -> None:
     said = kubectl("debug", running, "--image=busybox", f"--profile={profile}", fails=True)
-    assert "  capture-capability  spec.ephemeralContainers[0].securityContext." in said
+    assert "  capture-capability  spec.ephemeralContainers[debugger-" in said
 
 
 def test_what_is_edited_on_a_running_pod_is_refused_with_the_reason(

@@ -69,11 +69,14 @@ def test_called_after_the_injector_pods_are_opted_in_too_late_and_refused(
     api.create(workload("Deployment", where))
     found: list[Json] = ready_pods(api, where)
     assert all(map(is_meshed, found))
-    assert {annotations_of(one)[RECORD] for one in found} == {"linkerd-init,linkerd-proxy"}
+    assert {annotations_of(one)[RECORD] for one in found} == {
+        "proxy-brought spec.initContainers[linkerd-init], "
+        "proxy-brought spec.initContainers[linkerd-proxy]"
+    }
     where = late.enrol("enforce")
     api.create(workload("Deployment", where))
     message = wait_for(lambda: failed_create(api, where, "shop-"), why="the ReplicaSet's event")
-    assert "  proxy-brought  spec.initContainers[0]  " in message
+    assert "  proxy-brought  spec.initContainers[linkerd-init]  " in message
 
 
 def test_put_back_pods_join_again(mesh_cluster: MeshCluster) -> None:
