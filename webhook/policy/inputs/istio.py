@@ -23,7 +23,7 @@ VOLUMES = frozenset({
 
 #: Not parsed beyond so many characters.
 _LONGEST = 32_768
-_PLAIN = Form("plain text", r"(?:[^\x00-\x1f\x7f\"'`$]|\$(?!\())*", longest=4096)
+_PLAIN = Form("plain text", rf"(?:[^{f.UNPRINTABLE}\"'`$]|\$(?!\())*", longest=4096)
 
 #: Variables of the agent and the proxy that change nothing about what is captured or encrypted.
 HARMLESS_ENV: Mapping[str, Form] = {
@@ -290,7 +290,7 @@ _TRACES, _DATADOG = "resource.opentelemetry.io/", "apm.datadoghq.com/env"
 ANNOTATIONS: dict[str, Input] = {
     # Which values opt in, and which out, is another check's.
     _SIDECAR + "inject": Input(f.TEXT),
-    _SIDECAR + "status": Input(f.Form("the injector's own JSON", r"[^\x00-\x1f\x7f]*",
+    _SIDECAR + "status": Input(f.Form("the injector's own JSON", f.TEXT.pattern,
                                       longest=_LONGEST), "injector", "status-forged"),
     "proxy.istio.io/overrides": Input(
         f.structured("a record of harmless fields", _overrides, longest=_LONGEST), "injector"
