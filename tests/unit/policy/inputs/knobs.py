@@ -194,7 +194,7 @@ def lists(by: str) -> tuple[Inputs, Inputs]:
 
 
 @functools.lru_cache
-def _drawable(by: str, *, label: bool) -> Mapping[str, Texts]:
+def drawable(by: str, *, label: bool) -> Mapping[str, Texts]:
     """A strategy for each key that authors may set."""
     found: dict[str, Texts] = {}
     for key, one in lists(by)[label].listed.items():
@@ -211,15 +211,20 @@ def _drawable(by: str, *, label: bool) -> Mapping[str, Texts]:
     return found
 
 
+def keys(by: str) -> list[str]:
+    """The keys of annotations and labels that authors may set."""
+    return sorted({*drawable(by, label=False), *drawable(by, label=True)})
+
+
 @st.composite
-def asked(draw: st.DrawFn, by: str) -> tuple[dict[str, str], dict[str, str]]:
-    """Annotations and labels that authors may set, of any number."""
+def asked(draw: st.DrawFn, by: str, *always: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Annotations and labels that authors may set, of any number, and some in any case."""
     annotations, _ = lists(by)
     said = {}
     for label in (False, True):
-        drawable = _drawable(by, label=label)
-        keys = draw(st.lists(st.sampled_from(sorted(drawable)), max_size=8, unique=True))
-        said[label] = {key: draw(drawable[key]) for key in keys}
+        known = drawable(by, label=label)
+        more = draw(st.lists(st.sampled_from(sorted(known)), max_size=6, unique=True))
+        said[label] = {key: draw(known[key]) for key in (*more, *always) if key in known}
     for start, one in annotations.prefixes.items():
         if draw(st.booleans()):
             said[False][start + draw(_NAMES)] = draw(of_form(one.form))
