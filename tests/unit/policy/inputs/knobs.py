@@ -23,18 +23,18 @@ Json = dict[str, Any]
 Texts = st.SearchStrategy[str]
 
 #: What an admin lets pods lead past the mesh in these tests: values of `bypass` come from here.
-SETTINGS = settings(
-    linkerd={
-        "skipInboundPorts": "25,4190,4191,4567,4568",
-        "skipOutboundPorts": "4567,4568,8000-8100",
-        "skipSubnets": ["10.0.0.0/8"],
-    },
-    istio={
-        "excludeInboundPorts": "9901",
-        "excludeOutboundPorts": "5432,8000-8100",
-        "excludeOutboundIPRanges": ["10.0.0.0/8"],
-    },
-)
+LINKERD = {
+    "skipInboundPorts": "25,4190,4191,4567,4568",
+    "skipOutboundPorts": "4567,4568,8000-8100",
+    "skipSubnets": ["10.0.0.0/8"],
+}
+ISTIO = {
+    "excludeInboundPorts": "9901",
+    "excludeOutboundPorts": "5432,8000-8100",
+    "excludeOutboundIPRanges": ["10.0.0.0/8"],
+}
+SETTINGS = settings(linkerd=LINKERD, istio=ISTIO)
+
 _LABEL = forms.Form("a label's value", r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
 
 
