@@ -345,6 +345,8 @@ ANNOTATIONS: dict[str, Input] = {
     "proxy.istio.io/config": Input(f.ADMIN_ONLY),
     "istio.io/rev": Input(f.NAME),
     "prometheus.istio.io/merge-metrics": Input(f.BOOLEAN),
+    # Prometheus alone reads it; the injector sets it where the mesh has such a port.
+    "prometheus.istio.io/secure-port": Input(f.PORT),
     "galley.istio.io/analyze-suppress": Input(f.TEXT),
     "install.operator.istio.io/chart-owner": Input(f.TEXT),
     "install.operator.istio.io/owner-generation": Input(f.TEXT),

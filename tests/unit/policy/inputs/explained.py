@@ -41,6 +41,7 @@ _MAY_CHANGE: Mapping[str, tuple[str, ...]] = {
         *(f"istio-proxy.env.{name}" for name in (
             "PROXY_CONFIG", "ISTIO_META_INTERCEPTION_MODE", "ISTIO_PROMETHEUS_ANNOTATIONS",
             "ISTIO_KUBE_APP_PROBERS", "ISTIO_META_WORKLOAD_NAME", "ISTIO_META_OWNER",
+                "ISTIO_META_NETWORK",
         )),
         *(f"istio-proxy.args.{flag}" for flag in (
             "--proxyLogLevel", "--proxyComponentLogLevel", "--log_output_level", "--concurrency",

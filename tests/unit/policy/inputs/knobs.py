@@ -46,6 +46,7 @@ def of_form(form: Form) -> Texts:
 
 _DURATIONS = st.integers(0, 3600).map("{}s".format)
 _NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,10}", fullmatch=True)
+_WORDS = st.from_regex(r"[a-z][a-z0-9]{0,10}", fullmatch=True)
 _COUNTS = st.integers(0, 64)
 
 #: What each harmless key of `proxy.istio.io/config` holds, as Istio's API types it.
@@ -162,12 +163,19 @@ OWN: Mapping[str, Texts] = {
     linkerd.CONFIG + "skip-subnets": _ports("10.0.0.0/8"),
     "proxy.istio.io/config": configs(),
     "sidecar.istio.io/interceptionMode": st.sampled_from(("REDIRECT", "TPROXY")),
+    # A limit is not below its request.
+    "sidecar.istio.io/proxyCPU": st.sampled_from(("10m", "0.5", "1")),
+    "sidecar.istio.io/proxyCPULimit": st.sampled_from(("2", "2500m", "1e1")),
+    "sidecar.istio.io/proxyMemory": st.sampled_from(("64Mi", "128M", "0.5e9")),
+    "sidecar.istio.io/proxyMemoryLimit": st.sampled_from(("1Gi", "2G")),
     "sidecar.istio.io/statsHistogramBuckets": _BUCKETS,
+    # Neither none nor one of Istio's own.
+    "prometheus.io/port": _ports("1", "8080", "65535"),
     "status.sidecar.istio.io/port": st.sampled_from(("15020", "15021")),
     "traffic.sidecar.istio.io/includeInboundPorts": st.just("*"),
     "traffic.sidecar.istio.io/includeOutboundIPRanges": st.just("*"),
     "traffic.sidecar.istio.io/excludeInboundPorts": _ports("9901", "15020, 9901"),
-    "traffic.sidecar.istio.io/excludeOutboundPorts": _ports("5432", "8000-8100", "8001,5432"),
+    "traffic.sidecar.istio.io/excludeOutboundPorts": _ports("5432", "8001, 5432"),
     "traffic.sidecar.istio.io/excludeOutboundIPRanges": _ports("10.0.0.0/8"),
     "traffic.sidecar.istio.io/excludeInterfaces": _ports(),
     "traffic.sidecar.istio.io/kubevirtInterfaces": _ports(),
@@ -227,7 +235,7 @@ def asked(draw: st.DrawFn, by: str, *always: str) -> tuple[dict[str, str], dict[
         said[label] = {key: draw(known[key]) for key in (*more, *always) if key in known}
     for start, one in annotations.prefixes.items():
         if draw(st.booleans()):
-            said[False][start + draw(_NAMES)] = draw(of_form(one.form))
+            said[False][start + draw(_WORDS)] = draw(of_form(one.form))
     if VOLUME in annotations.listed and draw(st.booleans()):
         volumes = draw(st.dictionaries(_VOLUME_NAMES, _SOURCES, max_size=2))
         mounts = {name: draw(_MOUNTS) for name in volumes if draw(st.booleans())}
