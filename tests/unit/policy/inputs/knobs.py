@@ -131,7 +131,7 @@ _BUCKETS = st.dictionaries(
 ).map(json.dumps)
 
 VOLUME, MOUNT = "sidecar.istio.io/userVolume", "sidecar.istio.io/userVolumeMount"
-_DATADOG = "apm.datadoghq.com/env"
+DATADOG = "apm.datadoghq.com/env"
 
 
 def _ports(*listed: str) -> Texts:
@@ -182,7 +182,7 @@ OWN: Mapping[str, Texts] = {
     "istio.io/reroute-virtual-interfaces": _ports(),
     "inject.istio.io/templates": st.just("sidecar"),
     "ambient.istio.io/bypass-inbound-capture": st.sampled_from(("false", "0")),
-    _DATADOG: st.dictionaries(
+    DATADOG: st.dictionaries(
         st.sampled_from(("DD_ENV", "DD_SERVICE", "DD_VERSION", "DD_TAGS")), of_form(forms.NAME)
     ).map(json.dumps),
 }  # fmt: skip

@@ -260,6 +260,33 @@ def test_no_other_key_or_variable_is_set(name: str) -> None:
     assert is_denied("linkerd", linkerd.CONFIG + "proxy-additional-env", text)
 
 
+_VARIABLE = '{"name": "LINKERD2_PROXY_LOG", "value": "debug"}'
+
+
+@pytest.mark.parametrize(
+    ("by", "key", "text"),
+    [
+        *(("linkerd", linkerd.CONFIG + "proxy-additional-env", text) for text in (
+            "", "{", "null", "1", "{}", "[1]", "[null]", "[[]]", "[{}]", '[{"value": "1"}]',
+            _VARIABLE, f"[{_VARIABLE}, x]", '[{"Name": "LINKERD2_PROXY_LOG"}]',
+            '[{"name": "LINKERD2_PROXY_LOG", "Name": "LD_PRELOAD"}]', "[" * 8000,
+            '[{"name": "LINKERD2_PROXY_LOG", "name": "LD_PRELOAD"}]',
+            '[{"name": "LINKERD2_PROXY_LOG", "valueFrom": {}}]',
+        )),
+        *(("istio", key, text) for key in (knobs.VOLUME, knobs.MOUNT, knobs.DATADOG) for text in (
+            "", "{", "null", "[]", '{"x": 1}', "[" * 4000, '{"x": {}, "X": {}}',
+        )),
+        *(("istio", "proxy.istio.io/config", text) for text in (
+            "interception_mode: NONE", "interceptionMode: NONE", "a: &a b", "- concurrency: 2",
+            "discoveryAddress: evil.io:15012", "concurrency: 2\nconcurrency: 3", "{" * 30_000,
+            "proxyMetadata: [TZ]", "proxyMetadata: {TZ: [UTC]}", "concurrency: !!str 2",
+        )),
+    ],
+)  # fmt: skip
+def test_what_can_be_read_in_another_way_is_denied(by: str, key: str, text: str) -> None:
+    assert is_denied(by, key, text)
+
+
 @pytest.mark.parametrize(
     "volume",
     [
