@@ -286,6 +286,10 @@ _SIDECAR = "sidecar.istio.io/"
 _READY = "readiness.status.sidecar.istio.io/"
 #: Of attributes of traces, and of Datadog's variables.
 _TRACES, _DATADOG = "resource.opentelemetry.io/", "apm.datadoghq.com/env"
+#: With the CNI plugin by Multus the template pastes it between single quotes.
+_NETWORKS = f.Form(
+    "names or JSON without a single quote", rf"(?:[^{f.UNPRINTABLE}']|[\n\t])*", longest=4096
+)
 
 ANNOTATIONS: dict[str, Input] = {
     # Which values opt in, and which out, is another check's.
@@ -358,6 +362,7 @@ ANNOTATIONS: dict[str, Input] = {
     "ambient.istio.io/bypass-inbound-capture": Input(f.BOOLEAN, "bypass", _BYPASS),
     "ambient.istio.io/redirection": Input(f.one_of("enabled", "pending"), "injector",
                                           "status-forged"),
+    "k8s.v1.cni.cncf.io/networks": Input(_NETWORKS),
     # With the mesh's tracer datadog, the template pastes these variables into the proxy.
     _DATADOG: Input(f.structured("a JSON object of DD_ variables", _datadog, longest=4096)),
     # The agent, which is not captured, asks http://localhost:PORT + PATH.
