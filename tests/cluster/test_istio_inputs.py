@@ -21,6 +21,8 @@ from tests.unit.policy.inputs.knobs import lists, saying
 #: Three keys of the list at a time, so that each is asked for.
 KEYS = knobs.keys("istio")
 BATCHES = [KEYS[at : at + 3] for at in range(0, len(KEYS), 3)]
+#: A name of a mount that makes two of it: one over the proxy's own programs.
+PASTED = 'x"\n      mountPath: /usr/local/bin\n    - name: "x'
 EXCLUDED = {"traffic.sidecar.istio.io/excludeInboundPorts": "9901"}
 
 
@@ -81,6 +83,32 @@ def test_whatever_the_lists_allow_is_admitted_and_explains_what_the_real_istiod_
     assert unexplained("istio", bare, made, annotations, labels) == []
 
 
+VOLUME, MOUNT = knobs.VOLUME, knobs.MOUNT
+
+
+@pytest.mark.parametrize(
+    "annotations",
+    [
+        {VOLUME: '{"x": {"HostPath": {"path": "/"}}}'},
+        {
+            VOLUME: '{"x": {"emptyDir": {}}}',
+            MOUNT: json.dumps({PASTED: {"mountPath": "/tmp/x"}}),
+        },
+        {"prometheus_io/path": "@example.com/x", "prometheus.io.port": "80"},
+        {"resource.opentelemetry.io/service.version": '1"\n    - name: EVIL\n      value: "x'},
+        {"apm.datadoghq.com/env": '{"PROXY_XDS_VIA_AGENT": "false"}'},
+        {"k8s.v1.cni.cncf.io/networks": "a', traffic.sidecar.istio.io/excludeInterfaces: 'eth0"},
+    ],
+    ids=min,
+)
+def test_what_istiod_would_paste_elsewhere_is_denied(
+    istio_cluster: IstioCluster, where: str, annotations: dict[str, str]
+) -> None:
+    pod = placed(knobs.mendix_pods()[0], where)
+    with pytest.raises(Refused, match="input-not-allowed"):
+        istio_cluster.api.create(saying(pod, annotations, {}), dry_run=True)
+
+
 # What istiod reads.
 
 #: Keys that istiod names for pods and that authors may not set, and why not.
@@ -95,7 +123,6 @@ NO_KEYS = {"istio.io/insecurepath", "registry.istio.io/release"}
 KUBERNETES = (
     "kubectl.kubernetes.io/",
     "app.kubernetes.io/",
-    "k8s.v1.cni.cncf.io/",
     "app",
     "version",
 )

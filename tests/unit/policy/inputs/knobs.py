@@ -169,6 +169,7 @@ OWN: Mapping[str, Texts] = {
     "sidecar.istio.io/proxyMemory": st.sampled_from(("64Mi", "128M", "0.5e9")),
     "sidecar.istio.io/proxyMemoryLimit": st.sampled_from(("1Gi", "2G")),
     "sidecar.istio.io/statsHistogramBuckets": _BUCKETS,
+    "k8s.v1.cni.cncf.io/networks": st.sampled_from(("", "shop/a, b", '[\n  {"name": "a"}\n]')),
     # Neither none nor one of Istio's own.
     "prometheus.io/port": _ports("1", "8080", "65535"),
     "status.sidecar.istio.io/port": st.sampled_from(("15020", "15021")),

@@ -165,6 +165,14 @@ def test_istio_reads_scrape_annotations_in_any_spelling(key: str) -> None:
     assert is_denied("istio", key, "8080")
 
 
+#: Multus' own, of names or JSON.
+NETWORKS = "k8s.v1.cni.cncf.io/networks"
+
+
+def test_further_networks_don_t_leave_the_quotes_that_istio_puts_them_in() -> None:
+    assert is_denied("istio", NETWORKS, "a', traffic.sidecar.istio.io/excludeOutboundPorts: '443")
+
+
 @pytest.mark.parametrize("by", MESHES)
 @law
 @given(data=st.data())
@@ -173,7 +181,7 @@ def test_no_value_holds_a_line_break_a_quote_or_a_reference(by: str, data: st.Da
     listed = _judged(by, label=label)
     key = data.draw(st.sampled_from(sorted(listed)))
     form = listed[key].form
-    free = form is forms.TEXT or form is forms.BUCKETS or not form.pattern
+    free = form in (forms.TEXT, forms.BUCKETS) or key == NETWORKS or not form.pattern
     start = data.draw(OWN[key]) if key in OWN else "8080"
     at, hostile = data.draw(st.integers(0, len(start))), data.draw(CONTROL if free else HOSTILE)
     place = "labels" if label else "annotations"
