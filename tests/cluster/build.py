@@ -192,6 +192,15 @@ _GATEWAY_API = Tool(
     ask=(),
     cold=0,
 )
+# And Istio's own list of annotations and labels, likewise.
+_ISTIO_API = Tool(
+    "istio-api",
+    folder="istio",
+    module="istio.io/api",
+    package="",
+    ask=(),
+    cold=0,
+)
 POD_SECURITY = "pod-security-webhook"
 NODE = ("kubelet", "kube-proxy")
 """What only the tests on real nodes need."""
@@ -239,6 +248,8 @@ def ensure(names: Sequence[str] = (), console: Console | None = None) -> dict[st
     if ISTIOD in found:
         istio_chart(console)
         istio_crds(console)
+        istio_keys(console)
+        istio_injector(console)
         gateway_api_crds(console)
     if CERT_MANAGER in found:
         cert_manager_crds(console)
@@ -275,6 +286,19 @@ def istio_crds(console: Console | None = None) -> Path:
     """Return the folder of Istio's own CRDs in the pinned version, copied likewise."""
     source = "manifests/charts/base/files"
     return _from_module(ALL[ISTIOD], "crds", source, ("crd-all.gen.yaml",), console)
+
+
+def istio_keys(console: Console | None = None) -> Path:
+    """Return the folder of Istio's own lists of annotations and labels, in Go, likewise."""
+    files = ("annotation/annotations.gen.go", "label/labels.gen.go")
+    return _from_module(_ISTIO_API, "keys", ".", files, console)
+
+
+def istio_injector(console: Console | None = None) -> Path:
+    """Return the folder of the source of the injector, the agent and the bootstrap, likewise."""
+    folders = ("pkg/kube/inject", "pkg/istio-agent", "pkg/bootstrap", "pilot/cmd/pilot-agent")
+    files = tuple(f"{folder}/**/*.go" for folder in folders)
+    return _from_module(ALL[ISTIOD], "injector", ".", files, console)
 
 
 def gateway_api_crds(console: Console | None = None) -> Path:

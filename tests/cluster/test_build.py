@@ -139,7 +139,7 @@ def test_cert_manager_comes_with_the_crds_of_its_module(
     assert [file.name for file in build.cert_manager_crds().iterdir()] == ["issuers.yaml"]
 
 
-def test_istiod_comes_with_its_chart_and_crds_and_those_of_the_gateway_api(
+def test_istiod_comes_with_its_chart_its_source_and_crds_and_those_of_the_gateway_api(
     path: Path, script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     script(path / "go", GO)
@@ -147,6 +147,9 @@ def test_istiod_comes_with_its_chart_and_crds_and_those_of_the_gateway_api(
     monkeypatch.setenv("MODULE", str(module))
     script(module / "manifests/charts/istio-control/istio-discovery/Chart.yaml", "name: istiod")
     script(module / "manifests/charts/base/files/crd-all.gen.yaml", "kind: X")
+    sources = ("annotation/annotations.gen.go", "pkg/kube/inject/webhook.go")
+    for source in sources:
+        script(module / source, "package x")
     kinds = [f"gateway.networking.k8s.io_{name}.yaml" for name in ("gateways", "httproutes")]
     for name in (*kinds, "gateway.networking.k8s.io_vap_safeupgrades.yaml"):
         script(module / "config/crd/standard" / name, "kind: X")
@@ -154,6 +157,8 @@ def test_istiod_comes_with_its_chart_and_crds_and_those_of_the_gateway_api(
     (path / "go").unlink()
     assert (build.istio_chart() / "Chart.yaml").exists()
     assert (build.istio_crds() / "crd-all.gen.yaml").exists()
+    for folder, source in zip((build.istio_keys(), build.istio_injector()), sources, strict=True):
+        assert (folder / source).exists()
     assert sorted(file.name for file in build.gateway_api_crds().iterdir()) == kinds
 
 

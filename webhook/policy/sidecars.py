@@ -152,11 +152,13 @@ def changed_images(pod: Pod) -> Iterator[Spot]:
     """Yield containers of the mesh whose image an update changes."""
     if pod.old is None:
         return
-    before = {one.name: one.container.image for one in pod.old.mesh_containers}
+    # An update moves no container; two of one name are a mistake, and no change.
+    before = {(one.kind, one.index): one.container.image for one in pod.old.mesh_containers}
     for placed in pod.mesh_containers:
         image = placed.container.image
-        if placed.name in before and before[placed.name] != image:
-            yield Spot(placed.field("image"), (f"{before[placed.name]} -> {image}",),
+        was = before.get((placed.kind, placed.index), image)
+        if was != image:
+            yield Spot(placed.field("image"), (f"{was} -> {image}",),
                        "replaces the mesh's program in a running pod",
                        "who updates it: leave it; Tekton: use native sidecars, which it need not "
                        "end")  # fmt: skip

@@ -73,9 +73,8 @@ SWITCH = one_of("enabled", "disabled")
 PORT = Form("a port", _PORT)
 PORTS = Form("ports and ranges, as 80,8000-8100", _listed(_SPAN), longest=4096)
 PORTS_OR_ALL = Form("ports, or *", rf"{_listed(_SPAN)}| *\* *", longest=4096)
-PORTS_OR_NAMES = Form(
-    "ports, ranges and names of ports", _listed(rf"{_SPAN}|[a-z0-9-]{{1,63}}"), longest=4096
-)
+#: Ports and ranges look like names: alternatives that overlap would keep `re` busy for ever.
+PORTS_OR_NAMES = Form("ports, ranges and names of ports", _listed(r"[a-z0-9-]{1,63}"), longest=4096)
 CIDRS = Form("subnets, as 10.0.0.0/8", _listed(_CIDR), longest=4096)
 CIDRS_OR_ALL = Form("subnets, or *", rf"{_listed(_CIDR)}| *\* *", longest=4096)
 INTERFACES = Form(
@@ -108,5 +107,7 @@ PATH = Form(
 )
 #: What may be pasted into YAML without quotes, and stays one text.
 WORDS = Form("words", r"(?:[A-Za-z0-9](?:[A-Za-z0-9._/+ -]{0,251}[A-Za-z0-9._/+-])?)?")
+#: Control characters, and what YAML takes for the end of a line, for a class in a pattern.
+UNPRINTABLE = r"\x00-\x1f\x7f-\x9f" + "\u2028\u2029"
 #: Read by no program: it only has to be printable.
-TEXT = Form("a printable text", r"[^\x00-\x1f\x7f]*", longest=4096)
+TEXT = Form("a printable text", f"[^{UNPRINTABLE}]*", longest=4096)

@@ -4,6 +4,7 @@ Sources: istio's api annotation and label packages, pkg/kube/inject, cni/pkg, pi
 """
 
 import json
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
@@ -22,7 +23,7 @@ VOLUMES = frozenset({
 
 #: Not parsed beyond so many characters.
 _LONGEST = 32_768
-_PLAIN = Form("plain text", r"(?:[^\x00-\x1f\x7f\"'`$]|\$(?!\())*", longest=4096)
+_PLAIN = Form("plain text", rf"(?:[^{f.UNPRINTABLE}\"'`$]|\$(?!\())*", longest=4096)
 
 #: Variables of the agent and the proxy that change nothing about what is captured or encrypted.
 HARMLESS_ENV: Mapping[str, Form] = {
@@ -210,16 +211,50 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
+def _datadog(text: str) -> Iterator[str]:
+    found = _json(text)
+    if found is None:
+        yield "is not a JSON object of variables"
+        return
+    for name, value in found.items():
+        if not _IS_DATADOG(name):
+            yield f"may not set {name[:63] if _is_plain(name) else 'such a variable'}"
+        elif not isinstance(value, str) or _TAGS.wrong(value):
+            yield f"may set {name} only to {_TAGS.words}"
+
+
+_IS_DATADOG = re.compile(r"DD_(?:ENV|SERVICE|VERSION|TAGS)", re.ASCII).fullmatch
+_TAGS = f.Form("words and tags, as team:shop", r"[A-Za-z0-9 ._:,/@+-]*")
+
+#: The template pastes the names, and the injector reads keys in any case.
+_is_volume_name = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII).fullmatch
+_VOLUME_SOURCES = dict.fromkeys((
+    "configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim",
+    "projected", "secret",
+))  # fmt: skip
+#: Field of a mount -> its type.
+_MOUNT_FIELDS: Mapping[str, type] = {"mountPath": str, "readOnly": bool, "subPath": str}
+
+
+def _is_mount(mount: Any) -> bool:
+    return isinstance(mount, dict) and all(
+        isinstance(value, _MOUNT_FIELDS.get(field, ())) and _is_plain(str(value))
+        for field, value in mount.items()
+    )
+
+
 def _user_volumes(text: str) -> Iterator[str]:
     found = _json(text)
     if found is None:
         yield "is not a JSON object of volumes"
         return
     for name, volume in found.items():
-        if name in VOLUMES or not isinstance(volume, dict):
-            yield f"may not replace the proxy's volume {name[:63]}"
-        elif "hostPath" in volume:
-            yield f"may not give the proxy the node's files ({name[:63]})"
+        if name in VOLUMES:
+            yield f"may not replace the proxy's volume {name}"
+        elif not _is_volume_name(name):
+            yield "may not hold a volume whose name is no plain name"
+        elif not isinstance(volume, dict) or len(volume) != 1 or volume.keys() - _VOLUME_SOURCES:
+            yield f"may give volume {name} one of {', '.join(_VOLUME_SOURCES)} alone"
 
 
 def _user_mounts(text: str) -> Iterator[str]:
@@ -228,8 +263,10 @@ def _user_mounts(text: str) -> Iterator[str]:
         yield "is not a JSON object of volume mounts"
         return
     for name, mount in found.items():
-        if not isinstance(mount, dict) or mount.keys() - {"mountPath", "readOnly", "subPath"}:
-            yield f"may give mountPath, subPath and readOnly alone ({name[:63]})"
+        if not _is_volume_name(name):
+            yield "may not hold a mount whose name is no plain name"
+        elif not _is_mount(mount):
+            yield f"may give mountPath, subPath and readOnly alone ({name})"
         elif covers(str(mount.get("mountPath", "/")), GUARDED_PATHS):
             path = mount_path(str(mount.get("mountPath", "/")))
             yield f"may not mount over the proxy's own files ({path[:120]})"
@@ -248,11 +285,17 @@ _BYPASS = "capture-bypassed"
 _TRAFFIC = "traffic.sidecar.istio.io/"
 _SIDECAR = "sidecar.istio.io/"
 _READY = "readiness.status.sidecar.istio.io/"
+#: Of attributes of traces, and of Datadog's variables.
+_TRACES, _DATADOG = "resource.opentelemetry.io/", "apm.datadoghq.com/env"
+#: With the CNI plugin by Multus the template pastes it between single quotes.
+_NETWORKS = f.Form(
+    "names or JSON without a single quote", rf"(?:[^{f.UNPRINTABLE}']|[\n\t])*", longest=4096
+)
 
 ANNOTATIONS: dict[str, Input] = {
     # Which values opt in, and which out, is another check's.
     _SIDECAR + "inject": Input(f.TEXT),
-    _SIDECAR + "status": Input(f.Form("the injector's own JSON", r"[^\x00-\x1f\x7f]*",
+    _SIDECAR + "status": Input(f.Form("the injector's own JSON", f.TEXT.pattern,
                                       longest=_LONGEST), "injector", "status-forged"),
     "proxy.istio.io/overrides": Input(
         f.structured("a record of harmless fields", _overrides, longest=_LONGEST), "injector"
@@ -277,6 +320,8 @@ ANNOTATIONS: dict[str, Input] = {
     _SIDECAR + "statsHistogramBuckets": Input(f.BUCKETS),
     _SIDECAR + "statsCompression": Input(f.BOOLEAN),
     _SIDECAR + "statsEvictionInterval": Input(f.DURATION),
+    _SIDECAR + "statsFlushInterval": Input(f.DURATION),
+    _SIDECAR + "statsHistogramBins": Input(f.NUMBER),
     _SIDECAR + "extraStatTags": Input(f.NAMES),
     _SIDECAR + "logLevel": Input(f.LOG_LEVEL),
     _SIDECAR + "componentLogLevel": Input(f.LOG_LEVEL),
@@ -305,6 +350,8 @@ ANNOTATIONS: dict[str, Input] = {
     "proxy.istio.io/config": Input(f.ADMIN_ONLY),
     "istio.io/rev": Input(f.NAME),
     "prometheus.istio.io/merge-metrics": Input(f.BOOLEAN),
+    # Prometheus alone reads it; the injector sets it where the mesh has such a port.
+    "prometheus.istio.io/secure-port": Input(f.PORT),
     "galley.istio.io/analyze-suppress": Input(f.TEXT),
     "install.operator.istio.io/chart-owner": Input(f.TEXT),
     "install.operator.istio.io/owner-generation": Input(f.TEXT),
@@ -316,6 +363,9 @@ ANNOTATIONS: dict[str, Input] = {
     "ambient.istio.io/bypass-inbound-capture": Input(f.BOOLEAN, "bypass", _BYPASS),
     "ambient.istio.io/redirection": Input(f.one_of("enabled", "pending"), "injector",
                                           "status-forged"),
+    "k8s.v1.cni.cncf.io/networks": Input(_NETWORKS),
+    # With the mesh's tracer datadog, the template pastes these variables into the proxy.
+    _DATADOG: Input(f.structured("a JSON object of DD_ variables", _datadog, longest=4096)),
     # The agent, which is not captured, asks http://localhost:PORT + PATH.
     "prometheus.io/scrape": Input(f.Form("true or false", r"[A-Za-z0-9]{0,8}")),
     "prometheus.io/port": Input(f.Form("a port", rf"(?:{f.PORT.pattern})?")),
@@ -325,8 +375,12 @@ ANNOTATIONS: dict[str, Input] = {
         ("prometheus.io/scrape-slow", "prometheus.io/scrape_slow", "prometheus.io/probe",
          "prometheus.io/interval", "prometheus.io/timeout"), Input(f.WORDS)),
 }  # fmt: skip
-#: Parameters of a scrape, which Prometheus reads and no agent does.
-PREFIXES = {"prometheus.io/param": Input(f.TEXT)}
+PREFIXES = {
+    # Parameters of a scrape, which Prometheus reads and no agent does.
+    "prometheus.io/param": Input(f.TEXT),
+    # Pasted into a variable of the proxy (pkg/kube/inject/template.go otelResourceAttributes).
+    _TRACES: Input(f.WORDS),
+}
 
 LABELS: dict[str, Input] = {
     # Which values opt in or out, and whether peers speak mutual TLS, is other checks'.
@@ -343,6 +397,7 @@ LABELS: dict[str, Input] = {
     "topology.istio.io/network": Input(f.NAME),
     "topology.istio.io/cluster": Input(f.NAME),
     "topology.istio.io/subzone": Input(f.NAME),
+    "topology.istio.io/locality": Input(f.NAME),
     "networking.istio.io/tunnel": Input(f.one_of("http"), "injector"),
     "cni.istio.io/uninitialized": Input(f.TEXT),
     "operator.istio.io/component": Input(f.TEXT),
@@ -354,8 +409,17 @@ LABELS: dict[str, Input] = {
 
 
 def reads(key: str) -> bool:
-    """Whether Istio reads annotations like this one; its agent reads some of Prometheus'."""
-    return reads_label(key) or key.startswith("prometheus.io/")
+    """Whether Istio reads annotations like this one; its agent reads some of Prometheus'.
+
+    The injector takes every character but letters and digits of those for the same one
+    (pkg/kube/inject/webhook.go getPrometheusScrapeConfiguration).
+    """
+    if key.startswith("prometheus"):
+        return _SAME.sub("_", key).startswith(("prometheus_io_", "prometheus_istio_io_"))
+    return reads_label(key) or key.startswith(_TRACES)
+
+
+_SAME = re.compile(r"[^A-Za-z0-9]")
 
 
 def reads_label(key: str) -> bool:

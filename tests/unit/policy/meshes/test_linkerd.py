@@ -128,14 +128,9 @@ def test_an_opt_out_that_is_overridden_is_no_reason_to_refuse_a_template() -> No
         (config("control-port", "8080"), "capture-bypassed"),
         (config("skip-subnets", "0.0.0.0/0"), "capture-bypassed"),
         (annotation(INJECT, "ingress"), "capture-bypassed"),
-        (config("proxy-image", "evil.io/proxy"), "proxy-image-untrusted"),
         (config("proxy-uid", "1000"), "proxy-uid"),
         (config("proxy-gid", "1000"), "proxy-uid"),
-        (config("proxy-version", "stable-2.14.10"), "proxy-image-untrusted"),
-        (config("image-pull-policy", "Always\nenv: []"), "input-not-allowed"),
         (put("/spec/volumes", [{"name": "linkerd-podinfo", "emptyDir": {}}]), "proxy-brought"),
-        (config("disable-identity", "1"), "mtls-disabled"),
-        (config("proxy-additional-env", '[{"name": "LD_PRELOAD"}]'), "proxy-env-overridden"),
         (label("linkerd.io/cni-resource", "x"), "injector-bypass-label"),
         (put("/spec/initContainers", [{"name": "linkerd-init", "image": "x"}]), "proxy-brought"),
     ],
@@ -154,63 +149,12 @@ def test_a_label_that_the_injector_will_overwrite_is_no_reason_to_refuse_a_templ
 # The proxy's environment.
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        "{", "null", "1", '"x"', "{}", "[1, null, []]", '[{"value": "1"}]', '[{"name": null}]',
-        "9" * 5000,
-    ],
-)  # fmt: skip
-def test_additional_variables_that_are_no_plain_list_are_denied(value: str) -> None:
-    obj = deployment(changed(linkerd.app(), config("proxy-additional-env", value)))
-    assert broken(judge(obj)) == ["proxy-env-overridden"]
-
-
-@pytest.mark.parametrize("value", ["", "[]", '[{"name": "LINKERD2_PROXY_LOG"}]'])
-def test_additional_variables_that_say_nothing_are_admitted(value: str) -> None:
-    obj = deployment(changed(linkerd.app(), config("proxy-additional-env", value)))
-    assert broken(judge(obj)) == []
-
-
-@pytest.mark.parametrize("key", ["name", "Name", "NAME"])
-@pytest.mark.parametrize(
-    "name", ["LINKERD2_PROXY_INBOUND_PORTS", "_pod_ns", "_l5d_ns", "LD_PRELOAD"]
-)
-def test_guarded_variables_are_found_however_the_key_is_written(key: str, name: str) -> None:
-    value = json.dumps([{"name": "TEAM", "value": "shop"}, {key: name, "value": "x"}])
-    obj = deployment(changed(linkerd.app(), config("proxy-additional-env", value)))
-    assert broken(judge(obj)) == ["proxy-env-overridden"]
-
-
-@pytest.mark.parametrize(
-    "more",
-    [
-        f'"x": {"1" * 5000}', f'"x": -{"1" * 5000}.5', f'"x": {"[" * 5000}{"]" * 5000}',
-        '"name": null', '"Name": "TEAM"',
-    ],
-)  # fmt: skip
-def test_guarded_variables_are_found_by_whatever_they_are_followed(more: str) -> None:
-    value = f'[{{"name": "LINKERD2_PROXY_INBOUND_PORTS", "value": "x", {more}}}]'
-    obj = deployment(changed(linkerd.app(), config("proxy-additional-env", value)))
-    assert broken(judge(obj)) == ["proxy-env-overridden"]
-
-
-def test_additional_variables_that_nest_too_deep_to_be_read_are_refused() -> None:
-    obj = deployment(changed(linkerd.app(), config("proxy-additional-env", "[" * 100_000)))
-    assert broken(judge(obj)) == ["proxy-env-overridden"]
-
-
 def test_a_variable_that_is_there_twice_by_annotation_is_told_once() -> None:
     value = json.dumps([{"name": "LINKERD2_PROXY_POLICY_SVC_ADDR", "value": "x.linkerd.svc:1"}])
     verdict = judge(injected(config("proxy-additional-env", value)))
     assert [v.field for v in verdict.violations] == [
         "metadata.annotations[config.linkerd.io/proxy-additional-env]"
     ]
-
-
-@pytest.mark.parametrize("value", ["TRUE", "1", "t"])
-def test_an_identity_is_switched_off_by_any_word_for_true(value: str) -> None:
-    assert broken(judge(injected(config("disable-identity", value)))) == ["mtls-disabled"]
 
 
 def test_what_a_proxy_lacks_is_for_the_injector_to_add() -> None:

@@ -1,0 +1,175 @@
+"""The allow-lists beside the real istiod: what it reads, and what it makes of what they admit."""
+
+import copy
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+from hypothesis import HealthCheck, Phase, given
+from hypothesis import settings as configure
+from hypothesis import strategies as st
+
+from tests.cluster import build
+from tests.cluster.api import Json, Refused
+from tests.cluster.istio import IstioCluster, is_meshed
+from tests.cluster.mesh import configured
+from tests.unit.policy.inputs import knobs
+from tests.unit.policy.inputs.explained import unexplained
+from tests.unit.policy.inputs.knobs import lists, saying
+
+#: Three keys of the list at a time, so that each is asked for.
+KEYS = knobs.keys("istio")
+BATCHES = [KEYS[at : at + 3] for at in range(0, len(KEYS), 3)]
+#: A name of a mount that makes two of it: one over the proxy's own programs.
+PASTED = 'x"\n      mountPath: /usr/local/bin\n    - name: "x'
+EXCLUDED = {"traffic.sidecar.istio.io/excludeInboundPorts": "9901"}
+
+
+@pytest.fixture(scope="module")
+def where(istio_cluster: IstioCluster) -> Iterator[str]:
+    """A namespace for dry runs of Mendix's pods, with the settings by which values are drawn."""
+    where = istio_cluster.enrol_for_trials()
+    accounts = {pod["spec"].get("serviceAccountName", "default") for pod in knobs.mendix_pods()}
+    for name in sorted(accounts - {"default"}):
+        meta = {"name": name, "namespace": where}
+        istio_cluster.api.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta})
+    probe = saying(placed(knobs.mendix_pods()[0], where), EXCLUDED, {})
+
+    def works() -> bool:
+        try:
+            istio_cluster.api.create(probe, dry_run=True)
+        except Refused:
+            return False
+        return True
+
+    with configured(istio_cluster, {"settings": {"istio": knobs.ISTIO}}, works):
+        yield where
+
+
+def placed(pod: Json, where: str) -> Json:
+    """The pod in another namespace."""
+    moved = copy.deepcopy(pod)
+    moved["metadata"]["namespace"] = where
+    return moved
+
+
+def stored(cluster: IstioCluster, pod: Json) -> Json:
+    """The pod as the API server would store it, with one name for the volume of its token."""
+    text = json.dumps(cluster.api.create(pod, dry_run=True))
+    renamed: Json = json.loads(re.sub(r"kube-api-access-\w{5}", "kube-api-access", text))
+    return renamed
+
+
+@pytest.mark.parametrize("batch", BATCHES, ids=lambda batch: batch[0])
+@configure(
+    max_examples=2,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+    phases=(Phase.generate,),
+)
+@given(data=st.data())
+def test_whatever_the_lists_allow_is_admitted_and_explains_what_the_real_istiod_does(
+    istio_cluster: IstioCluster, where: str, batch: Sequence[str], data: st.DataObject
+) -> None:
+    pod = placed(data.draw(st.sampled_from(knobs.mendix_pods())), where)
+    annotations, labels = data.draw(knobs.asked("istio", *batch))
+    labels.pop("istio.io/rev", None)  # there is one revision; another's injector is not there
+    made = stored(istio_cluster, saying(pod, annotations, labels))
+    assert is_meshed(made)
+    bare = stored(istio_cluster, pod)
+    assert unexplained("istio", bare, made, annotations, labels) == []
+
+
+VOLUME, MOUNT = knobs.VOLUME, knobs.MOUNT
+
+
+@pytest.mark.parametrize(
+    "annotations",
+    [
+        {VOLUME: '{"x": {"HostPath": {"path": "/"}}}'},
+        {
+            VOLUME: '{"x": {"emptyDir": {}}}',
+            MOUNT: json.dumps({PASTED: {"mountPath": "/tmp/x"}}),
+        },
+        {"prometheus_io/path": "@example.com/x", "prometheus.io.port": "80"},
+        {"resource.opentelemetry.io/service.version": '1"\n    - name: EVIL\n      value: "x'},
+        {"apm.datadoghq.com/env": '{"PROXY_XDS_VIA_AGENT": "false"}'},
+        {"k8s.v1.cni.cncf.io/networks": "a', traffic.sidecar.istio.io/excludeInterfaces: 'eth0"},
+    ],
+    ids=min,
+)
+def test_what_istiod_would_paste_elsewhere_is_denied(
+    istio_cluster: IstioCluster, where: str, annotations: dict[str, str]
+) -> None:
+    pod = placed(knobs.mendix_pods()[0], where)
+    with pytest.raises(Refused, match="input-not-allowed"):
+        istio_cluster.api.create(saying(pod, annotations, {}), dry_run=True)
+
+
+# What istiod reads.
+
+#: Keys that istiod names for pods and that authors may not set, and why not.
+UNKNOWN = {
+    "gateway.istio.io/agentgatewayImage": "the image of another proxy",
+    "gateway.istio.io/controller-version": "istiod's mark on Gateways",
+    "prometheus_istio_io_scrape_targets": "further pages that the agent, not captured, asks for",
+}
+#: What looks like a key in its code, and is none of a pod's.
+NO_KEYS = {"istio.io/insecurepath", "registry.istio.io/release"}
+#: Kubernetes' own keys, which any author may set and no proxy changes by.
+KUBERNETES = (
+    "kubectl.kubernetes.io/",
+    "app.kubernetes.io/",
+    "app",
+    "version",
+)
+
+
+def declared() -> Iterator[str]:
+    """Yield the names in Istio's own list that pods, or any object, may have."""
+    entry = r'= Instance \{\s*Name:\s*"([^"]+)".*?Resources: \[\]ResourceTypes\{(.*?)\}'
+    for file in sorted(build.istio_keys().rglob("*.go")):
+        for name, resources in re.findall(entry, file.read_text(), re.DOTALL):
+            if re.search(r"\b(?:Pod|Any)\b", resources):
+                yield name
+
+
+def templated() -> Iterator[str]:
+    """Yield the keys that the injection templates look up in a pod."""
+    for file in sorted((build.istio_chart() / "files").glob("*inject*.yaml")):
+        yield from re.findall(r"ObjectMeta(?:\.[A-Z]\w+)? `([^`]+)`", file.read_text())
+
+
+def coded() -> Iterator[str]:
+    """Yield the keys that injector, agent and bootstrap name in their code, some with _ alone."""
+    dotted = r"(?:[a-z0-9]+\.)*(?:istio|prometheus|opentelemetry)\.io/[A-Za-z0-9._-]+"
+    key = rf'"({dotted}|prometheus_[a-z_]+)"'
+    for file in sorted(build.istio_injector().rglob("*.go")):
+        if not file.name.endswith("_test.go"):
+            yield from re.findall(key, file.read_text())
+
+
+@pytest.mark.parametrize("find", [declared, templated, coded])
+def test_every_key_that_istiod_reads_is_listed_or_denied(find: Callable[[], Iterator[str]]) -> None:
+    found = {key for key in find() if key not in NO_KEYS and not key.startswith(KUBERNETES)}
+    assert len(found) > 10
+    unlisted = {key for key in found if not is_listed(key)}
+    assert unlisted <= UNKNOWN.keys()
+    for key in unlisted:
+        problems = [one.problem(key, "x", submitted=True) for one in lists("istio")]
+        assert any(problem and "is not known" in problem.reason for problem in problems), key
+
+
+def is_listed(key: str) -> bool:
+    """Whether the key, or its beginning, is that of an input."""
+    annotations, labels = lists("istio")
+    known = {*annotations.listed, *labels.listed}
+    known |= {re.sub(r"[^A-Za-z0-9]", "_", one) for one in known if one.startswith("prometheus")}
+    return key in known or key.startswith(tuple(annotations.prefixes))
+
+
+def test_every_key_that_is_denied_as_unknown_is_one_that_istiod_reads() -> None:
+    assert {*declared(), *templated(), *coded()} >= UNKNOWN.keys()
