@@ -79,7 +79,6 @@ VARIATIONS: dict[str, Json] = {
     "TPROXY by configuration": {"annotations": config(interceptionMode="TPROXY")},
     "TPROXY by number": {"annotations": {CONFIG: "interception_mode: 1"}},
     "low ports": {"annotations": {"sidecar.istio.io/capNetBindService": "true"}},
-    "traced rules": {"annotations": config(proxyMetadata={"IPTABLES_TRACE_LOGGING": "true"})},
     "waits for the proxy": {"annotations": config(holdApplicationUntilProxyStarts=True)},
     "drains": {
         "annotations": config(
@@ -124,18 +123,12 @@ VARIATIONS: dict[str, Json] = {
     "another network": {"labels": {"topology.istio.io/network": "network2"}},
     "out of ambient": {"labels": {"istio.io/dataplane-mode": "none"}},
     "another opt-in by label": {"labels": {INJECT: "yes"}},
-    "customised": customised(resources={"requests": {"cpu": "5m"}}, env=[{"name": "A"}]),
-    "sleeps before its end": customised(
-        lifecycle={"preStop": {"exec": {"command": ["sleep", "15"]}}}
-    ),
-    "a status of another day": {
-        "annotations": {"sidecar.istio.io/status": '{"containers": ["istio-proxy"]}'}
-    },
+    "customised": customised(resources={"requests": {"cpu": "5m"}}, env=[{"name": "TZ"}]),
     "no token": {"automountServiceAccountToken": False},
     "init containers and sidecars": {
         "initContainers": [
             {"name": "setup", "image": "setup"},
-            {"name": "log-shipper", "image": "fluent-bit", "restartPolicy": "Always"},
+            {"name": "check", "image": "check"},
         ],
         "containers": [APP, {"name": "exporter", "image": "exporter"}],
     },

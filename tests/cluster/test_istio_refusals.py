@@ -117,13 +117,13 @@ ROWS: dict[str, Row] = {
     # What it captures.
     "no interception": Row("capture-bypassed", note("sidecar.istio.io/interceptionMode", "NONE"),
                            note("sidecar.istio.io/interceptionMode", "REDIRECT")),
-    "no interception by configuration": Row("capture-bypassed", config(interceptionMode="NONE"),
+    "no interception by configuration": Row("input-not-allowed", config(interceptionMode="NONE"),
                                             config(interceptionMode="REDIRECT")),
-    "no interception in other letters": Row("capture-bypassed", config(interception_mode="NONE"),
+    "no interception in other letters": Row("input-not-allowed", config(interception_mode="NONE"),
                                             config(interception_mode="TPROXY")),
-    "no interception by number": Row("capture-bypassed", config(interceptionMode=2),
+    "no interception by number": Row("input-not-allowed", config(interceptionMode=2),
                                      config(interceptionMode=0)),
-    "no interception in YAML": Row("capture-bypassed", note(CONFIG, "interceptionMode: NONE\n"),
+    "no interception in YAML": Row("input-not-allowed", note(CONFIG, "interceptionMode: NONE\n"),
                                    note(CONFIG, "interceptionMode: REDIRECT\n")),
     "no inbound port": Row("capture-bypassed", annotated(traffic_includeInboundPorts=""),
                            annotated(traffic_includeInboundPorts="*")),
@@ -159,7 +159,7 @@ ROWS: dict[str, Row] = {
                                        note("inject.istio.io/templates", "grpc-agent")),
     # What istio-init is told, by its environment and by a container of its name.
     **{
-        f"{name} in the environment": Row("proxy-env-overridden", metadata(**{name: value}),
+        f"{name} in the environment": Row("input-not-allowed", metadata(**{name: value}),
                                           config(proxyMetadata=BOTH_META))
         for name, value in {
             "SKIP_RULE_APPLY": "true", "DRY_RUN": "true", "CLEANUP_ONLY": "true",
@@ -169,99 +169,100 @@ ROWS: dict[str, Row] = {
             "XTABLES_LIBDIR": "/data", "LD_PRELOAD": "/data/x.so", "CA_ADDR": "evil.example:1",
         }.items()
     },
-    "variables in other letters": Row("proxy-env-overridden",
+    "variables in other letters": Row("input-not-allowed",
                                       config(proxy_metadata={"DISABLE_ENVOY": "true"}),
                                       config(proxy_metadata=BOTH_META)),
     "variables behind an alias": Row(
-        "proxy-env-overridden",
+        "input-not-allowed",
         note(CONFIG, "proxyMetadata: {A: &on 'true', DISABLE_ENVOY: *on}"),
-        note(CONFIG, "proxyMetadata: {A: 'true', B: 'true'}"),
+        note(CONFIG, "proxyMetadata: {TZ: 'UTC'}"),
     ),
     # Brought at all, it is refused for that: what is nearest and let in has none.
-    "an own istio-init that captures nothing": Row("capture-bypassed", init(b=None, i=None)),
+    "an own istio-init that captures nothing": Row("proxy-brought", init(b=None, i=None)),
     "an own istio-init behind an annotation": Row(
-        "capture-bypassed", {**init(b=""), **annotated(traffic_includeInboundPorts="*")},
+        "proxy-brought", {**init(b=""), **annotated(traffic_includeInboundPorts="*")},
         annotated(traffic_includeInboundPorts="*")),
     "an own istio-init that leaves out": Row(
-        "capture-bypassed",
+        "proxy-brought",
         {**init(x="0.0.0.0/0"), **annotated(traffic_excludeOutboundIPRanges="")},
         annotated(traffic_excludeOutboundIPRanges="")),
-    "an own istio-init for two users": Row("proxy-uid", init(u="1337,1000")),
-    "an own istio-init of another group": Row("proxy-uid", init(g="1000")),
-    "an own istio-init from elsewhere": Row("proxy-image-untrusted", init(image="evil/proxyv2:1")),
-    "an own istio-init that may fail": Row("proxy-forged", {
+    "an own istio-init for two users": Row("proxy-brought", init(u="1337,1000")),
+    "an own istio-init of another group": Row("proxy-brought", init(g="1000")),
+    "an own istio-init from elsewhere": Row("proxy-brought", init(image="evil/proxyv2:1")),
+    "an own istio-init that may fail": Row("proxy-brought", {
         "initContainers": [{**init()["initContainers"][0], "command": ["true"]}]}),
     "an own istio-init that does all it should": Row("proxy-brought", init()),
-    "a validation of nothing": Row("capture-bypassed", {"initContainers": [{
+    "a validation of nothing": Row("proxy-brought", {"initContainers": [{
         "name": "istio-validation", "image": "docker.io/istio/proxyv2:1.31.0",
         "args": ["istio-iptables", "-b", "*", "-i", "*", "--run-validation=false"]}]}),
     # What runs as the proxy.
-    "an own proxy": Row("proxy-image-untrusted",
+    "an own proxy": Row("proxy-brought",
                         {"containers": [APP, {"name": "istio-proxy", "image": "sleep"}]}, proxy()),
-    "an own proxy by Istio's note": Row("proxy-image-untrusted", note(
+    "an own proxy by Istio's note": Row("input-not-allowed", note(
         "proxy.istio.io/overrides",
         '{"initContainers": [{"name": "istio-proxy", "image": "evil.example/proxyv2"}]}')),
-    "an own proxy behind a status": Row("proxy-forged", {
-        **proxy(command=["sleep"]), **note(STATUS, '{"containers": []}')}, {
-        **proxy(), **note(STATUS, '{"containers": []}')}),
-    "a proxy's image from elsewhere": Row("proxy-image-untrusted", note(IMAGE, "evil.io/proxyv2:1"),
-                                          note(IMAGE, "docker.io/istio/proxyv2:1.30.3")),
+    "an own proxy behind a status": Row("input-not-allowed", {
+        **proxy(command=["sleep"]), **note(STATUS, '{"containers": []}')}, proxy()),
+    "a proxy's image from elsewhere": Row("proxy-image-untrusted",
+        note(IMAGE, "evil.io/proxyv2:1")),
+    "an older version": Row("proxy-image-untrusted", note(IMAGE, "docker.io/istio/proxyv2:1.20.0"),
+                            note("sidecar.istio.io/proxyImageType", "distroless")),
     "a look-alike in the path": Row("proxy-image-untrusted",
-                                    note(IMAGE, "evil.io/docker.io/istio/proxyv2:1"),
-                                    note(IMAGE, "gcr.io/istio-release/proxyv2@sha256:" + "0" * 64)),
+                                    note(IMAGE, "evil.io/docker.io/istio/proxyv2:1")),
     "a look-alike at the end": Row("proxy-image-untrusted",
-                                   note(IMAGE, "docker.io/istio/proxyv2x:1"),
-                                   note(IMAGE, "docker.io/istio/proxyv2:1-distroless")),
+                                   note(IMAGE, "docker.io/istio/proxyv2x:1")),
     "a look-alike with a port": Row("proxy-image-untrusted",
                                     note(IMAGE, "docker.io:5000/istio/proxyv2:1")),
-    "an own command": Row("proxy-forged", proxy(command=["sleep"]), proxy(resources={})),
-    "an own bootstrap by argument": Row("proxy-forged", proxy(
-        args=["proxy", "sidecar", "--templateFile=/data/bootstrap.json"]), proxy(
-        args=["proxy", "sidecar", "--concurrency", "2"])),
-    "an own mesh by argument": Row("proxy-forged", proxy(
+    "an own command": Row("input-not-allowed", proxy(command=["sleep"]), proxy(resources={})),
+    "an own bootstrap by argument": Row("input-not-allowed", proxy(
+        args=["proxy", "sidecar", "--templateFile=/data/bootstrap.json"])),
+    "an own mesh by argument": Row("input-not-allowed", proxy(
         args=["proxy", "sidecar", "--meshConfig", "/data/mesh"])),
-    "not a sidecar": Row("proxy-forged", proxy(args=["proxy", "router"])),
-    "an own hook": Row("proxy-forged", proxy(
-        lifecycle={"postStart": {"exec": {"command": ["curl", "http://shop"]}}}), proxy(
-        lifecycle={"postStart": {"exec": {"command": ["pilot-agent", "wait"]}}})),
-    "a hook that undoes the rules": Row("proxy-forged", proxy(livenessProbe={
+    "not a sidecar": Row("input-not-allowed", proxy(args=["proxy", "router"])),
+    "an own hook": Row("input-not-allowed", proxy(
+        lifecycle={"postStart": {"exec": {"command": ["curl", "http://shop"]}}})),
+    "a hook that undoes the rules": Row("input-not-allowed", proxy(livenessProbe={
         "exec": {"command": ["pilot-agent", "istio-iptables", "--cleanup-only"]}}), proxy(
-        livenessProbe={"httpGet": {"path": "/healthz/ready", "port": 15021}})),
-    "another working directory": Row("proxy-forged", proxy(workingDir="/data"),
-                                     proxy(workingDir="/")),
-    "a volume over the bootstrap": Row("proxy-forged", mounted("data", "/etc/istio/proxy"),
-                                       mounted("data", "/var/local/data")),
-    "a volume for a mesh of its own": Row("proxy-forged", mounted("data", "/etc/istio/config"),
-                                          mounted("data", "/etc/istio-data")),
-    "a volume over the program": Row("proxy-forged", mounted("data", "/usr/local/bin")),
-    "variables from elsewhere": Row("proxy-env-overridden", proxy(
-        envFrom=[{"configMapRef": {"name": "shop"}}]), proxy(env=[{"name": "A", "value": "b"}])),
-    "an own bootstrap": Row("proxy-env-overridden",
+        readinessProbe={"initialDelaySeconds": 5})),
+    "another working directory": Row("input-not-allowed", proxy(workingDir="/data")),
+    "a volume over the bootstrap": Row("input-not-allowed", mounted("data", "/etc/istio/proxy")),
+    "a volume for a mesh of its own": Row("input-not-allowed",
+        mounted("data", "/etc/istio/config")),
+    "a volume over the program": Row("input-not-allowed", mounted("data", "/usr/local/bin")),
+    "variables from elsewhere": Row("input-not-allowed", proxy(
+        envFrom=[{"configMapRef": {"name": "shop"}}]), proxy(env=[{"name": "TZ", "value": "UTC"}])),
+    "an own bootstrap": Row("input-not-allowed",
                             note("sidecar.istio.io/bootstrapOverride", "mine")),
-    "an own bootstrap by variable": Row("proxy-env-overridden", proxy(
+    "a later Istio's annotation": Row("input-not-allowed", note("sidecar.istio.io/next", "x")),
+    "metrics from elsewhere": Row("input-not-allowed", note("prometheus.io/path", "@10.9.9.9:1/x"),
+                                  note("prometheus.io/path", "/metrics?full=1")),
+    "a variable that is filled in later": Row("input-not-allowed", proxy(env=[
+        {"name": "APP", "value": "x"},
+        {"name": "PROXY_CONFIG", "value": '{"serviceCluster":"$(APP)"}'}])),
+    "an own bootstrap by variable": Row("input-not-allowed", proxy(
         env=[{"name": "ISTIO_BOOTSTRAP_OVERRIDE", "value": "/data/x"}])),
-    "an own program": Row("proxy-env-overridden", config(binaryPath="/bin/sleep"),
+    "an own program": Row("input-not-allowed", config(binaryPath="/bin/sleep"),
                           config(concurrency=1)),
-    "an own configuration": Row("proxy-env-overridden", config(customConfigFile="/data/x")),
-    "an own template": Row("proxy-env-overridden", config(proxyBootstrapTemplatePath="/data/x")),
-    "an own folder": Row("proxy-env-overridden", config(configPath="/data")),
+    "an own configuration": Row("input-not-allowed", config(customConfigFile="/data/x")),
+    "an own template": Row("input-not-allowed", config(proxyBootstrapTemplatePath="/data/x")),
+    "an own folder": Row("input-not-allowed", config(configPath="/data")),
     # Whom it obeys, and who it is.
-    "another istiod": Row("control-plane-elsewhere", config(discoveryAddress="evil.example:15012"),
+    "another istiod": Row("input-not-allowed", config(discoveryAddress="evil.example:15012"),
                           config(discoveryAddress="istiod.istio-system.svc:15012")),
-    "another istiod in other letters": Row("control-plane-elsewhere",
+    "another istiod in other letters": Row("input-not-allowed",
                                            config(discovery_address="evil.example:15012")),
     "another istiod that looks like it": Row(
-        "control-plane-elsewhere",
+        "input-not-allowed",
         config(discoveryAddress="istiod.istio-system.svc.evil.example:15012"),
         config(discoveryAddress="istiod.istio-system.svc.cluster.local:15012")),
     "another istiod by the old annotation": Row(
         "control-plane-elsewhere", note("sidecar.istio.io/discoveryAddress", "evil.example:15012"),
         note("sidecar.istio.io/discoveryAddress", "istiod.istio-system.svc:15012")),
-    "another istiod by variable": Row("control-plane-elsewhere", proxy(
+    "another istiod by variable": Row("input-not-allowed", proxy(
         env=[{"name": "PROXY_CONFIG", "value": '{"discovery_address": "evil.example:1"}'}])),
-    "another authority": Row("control-plane-elsewhere", proxy(
+    "another authority": Row("input-not-allowed", proxy(
         env=[{"name": "CA_ADDR", "value": "evil.example:15012"}])),
-    "plaintext to istiod": Row("proxy-env-overridden", config(controlPlaneAuthPolicy="NONE")),
+    "plaintext to istiod": Row("input-not-allowed", config(controlPlaneAuthPolicy="NONE")),
     "the pod as the proxy's user": Row("proxy-uid", {"securityContext": {"runAsUser": 1337}},
                                        {"securityContext": {"runAsUser": 1338}}),
     "the app as the proxy's user": Row("proxy-uid", app(runAsUser=1337), app(runAsUser=1338)),
@@ -273,10 +274,10 @@ ROWS: dict[str, Row] = {
         {"securityContext": {"supplementalGroups": [1000, 1338]}}),
     "an init container as the proxy": Row("proxy-uid", {"initContainers": [
         {"name": "setup", "image": "setup", "securityContext": {"runAsUser": 1337}}]}),
-    "the proxy as the app's user": Row("proxy-uid", proxy(securityContext={"runAsUser": 1000}),
-                                       proxy(securityContext={"runAsUser": 1337})),
-    "the proxy in the app's group": Row("proxy-uid", proxy(securityContext={"runAsGroup": 1000}),
-                                        proxy(securityContext={"runAsGroup": 1337})),
+    "the proxy as the app's user": Row("input-not-allowed",
+        proxy(securityContext={"runAsUser": 1000})),
+    "the proxy in the app's group": Row("input-not-allowed",
+        proxy(securityContext={"runAsGroup": 1000})),
     "no mTLS": Row("mtls-disabled", {"labels": {TLS_MODE: "disabled"}},
                    {"labels": {TLS_MODE: "istio"}}),
     "the proxy's key": Row("identity-exposed", exposed("workload-certs"), OWN_VOLUME),
@@ -287,6 +288,12 @@ ROWS: dict[str, Row] = {
     # Another mesh beside it.
     "Linkerd's proxy": Row("foreign-mesh", {"containers": [
         APP, {"name": "linkerd-proxy", "image": "cr.l5d.io/linkerd/proxy:1"}]}),
+    "a name of istiod's": Row("control-plane-elsewhere", {"hostAliases": [
+        {"ip": "10.9.9.9", "hostnames": ["istiod.istio-system.svc"]}]}, {"hostAliases": [
+        {"ip": "10.9.9.9", "hostnames": ["erp.example.com"]}]}),
+    "own roots": Row("proxy-brought", {"volumes": [{"name": "istiod-ca-cert", "configMap": {
+        "name": "istio-ca-root-cert",
+        "items": [{"key": "mine.pem", "path": "root-cert.pem"}]}}]}, OWN_VOLUME),
     "ambient": Row("foreign-mesh", {"labels": {"istio.io/dataplane-mode": "ambient"}},
                    {"labels": {"istio.io/dataplane-mode": "none"}}),
 }  # fmt: skip

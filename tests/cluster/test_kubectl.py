@@ -154,27 +154,18 @@ def running(kubectl: Kubectl) -> str:
     return "shop"
 
 
-def test_debug_by_a_copy_of_a_pod_is_refused_because_it_leaves_the_mesh(
-    kubectl: Kubectl, running: str
+@pytest.mark.parametrize("more", [["--", "sh"], ["--keep-labels"]])
+def test_debug_by_a_copy_of_a_pod_is_refused_because_it_brings_the_proxy(
+    kubectl: Kubectl, running: str, more: list[str]
 ) -> None:
-    """The copy has the proxy, so that the injector skips it, but none of the pod's labels."""
-    said = kubectl(
-        "debug", running, "--copy-to=shop-debug", "--image=busybox", "--", "sh", fails=True
-    )
-    assert DENIED.format("pod shop-debug") in said
-    found = {tuple(line.split()[:2]) for line in said.splitlines()[1:]}
-    assert ("proxy-forged", "metadata.labels[linkerd.io/control-plane-ns]") in found
+    """Nobody compares the copy's proxy with the pod's. An ephemeral container is the fix.
 
-
-def test_debug_by_a_copy_that_keeps_its_labels_is_refused_because_it_brings_the_proxy(
-    kubectl: Kubectl, running: str
-) -> None:
-    """Nobody compares the copy's proxy with the pod's. The way out is an ephemeral container."""
-    said = kubectl("debug", running, "--copy-to=shop-debug", "--image=busybox", "--keep-labels",
-                   fails=True)  # fmt: skip
+    kubectl gives the copy's debugger the capability SYS_PTRACE and shares its processes.
+    """
+    said = kubectl("debug", running, "--copy-to=shop-debug", "--image=busybox", *more, fails=True)
     assert DENIED.format("pod shop-debug") in said
     found = {line.split()[0] for line in said.splitlines()[1:]}
-    assert found == {"proxy-brought"}
+    assert found == {"proxy-brought", "capture-capability"}
     assert "debug by ephemeral container, not by a copy" in said
 
 

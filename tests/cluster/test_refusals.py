@@ -112,8 +112,15 @@ def test_a_refusal_names_every_violation_at_once_one_aligned_line_each(
             },
             {},
         ),
-        ("proxy-forged", {}, {"containers": [APP, {"name": "linkerd-proxy", "image": "sleep"}]}),
-        ("proxy-forged", {}, {"initContainers": [{"name": "linkerd-init", "image": "true"}]}),
+        ("proxy-brought", {}, {"containers": [APP, {"name": "linkerd-proxy", "image": "sleep"}]}),
+        ("proxy-brought", {}, {"initContainers": [{"name": "linkerd-init", "image": "true"}]}),
+        ("proxy-brought", {}, {"volumes": [{"name": "linkerd-identity-token", "emptyDir": {}}]}),
+        ("input-not-allowed", {"config.linkerd.io/image-pull-policy":
+            'IfNotPresent\nenv: [{"name": "LINKERD2_PROXY_INBOUND_PORTS", "value": ""}]'}, {}),
+        ("input-not-allowed", {"config.linkerd.io/next": "x"}, {}),
+        ("proxy-image-untrusted", {"config.linkerd.io/proxy-version": "stable-2.14.10"}, {}),
+        ("control-plane-elsewhere", {}, {"hostAliases": [
+            {"ip": "10.9.9.9", "hostnames": ["linkerd-policy.linkerd.svc.cluster.local"]}]}),
         ("foreign-mesh", {}, {"containers": [APP, {"name": "istio-proxy", "image": "sleep"}]}),
         ("capture-capability", {},
          {"containers": [{**APP, "securityContext": {"privileged": True}}]}),
@@ -144,7 +151,8 @@ def test_a_label_that_hides_the_pod_from_the_injector_is_refused(
         ("proxy-image-untrusted",
          {"annotations": {"config.linkerd.io/proxy-image": "evil.example/proxy"}}),
         ("proxy-uid", {"annotations": {"config.linkerd.io/proxy-uid": "1000"}}),
-        ("proxy-env-overridden", {"annotations": {"config.linkerd.io/proxy-additional-env":
+        # JSON in it makes the injector's patch invalid, and the pod stays bare.
+        ("proxy-missing", {"annotations": {"config.linkerd.io/proxy-additional-env":
             '[{"name": "LINKERD2_PROXY_INBOUND_LISTEN_ADDR", "value": "0.0.0.0:1"}]'}}),
     ],
 )  # fmt: skip
@@ -334,7 +342,7 @@ def test_advice_reaches_the_client_as_short_warnings(api: Api, mesh_cluster: Mes
     warnings = api.warnings
     assert {text.split(":")[0] for text in warnings} >= {"shared-identity", "accepts-plaintext"}
     assert all(len(text) < 120 for text in warnings)
-    shown = mesh_cluster.plane.kubectl("run", "other", "--image=shop", "-n", where).stderr
+    shown = mesh_cluster.plane.kubectl("run", "app", "--image=shop", "-n", where).stderr
     assert [f"Warning: {text}" for text in warnings] == shown.splitlines()
     # Beside a refusal nothing else is said.
     refusal(api, pod(where, "third", hostNetwork=True))

@@ -91,7 +91,7 @@ def test_audit_says_whether_plaintext_gets_in(cluster: MeshCluster, auditor: Com
     cluster.api.create(pod(where, "shop", labels={"app": "shop"}))
     # As the node's agent does.
     redirected = {"metadata": {"annotations": {"ambient.istio.io/redirection": "enabled"}}}
-    cluster.api.patch("Pod", "shop", where, redirected)
+    cluster.api.patch("Pod", "shop", where, redirected, subresource="status")
     found = strictness(auditor, where)
     assert (found["accepts"], found["unread"]) == ("yes", [])
     cluster.api.create(policy(where, "all", "STRICT"))

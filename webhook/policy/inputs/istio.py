@@ -49,6 +49,7 @@ HARMLESS_KEYS: Mapping[str, Collection[str] | None] = {
     "drainDuration": None,
     "extraStatTags": None,
     "fileFlushInterval": None,
+    "image": ("imageType",),
     "fileFlushMinSizeKb": None,
     proxyconfig.HOLD: None,
     "parentShutdownDuration": None,

@@ -68,12 +68,14 @@ class Istio(Mesh):
         self.own = settings.istio
         self._inbound = ports.parse(f"{_OWN_INBOUND},{self.own.exclude_inbound_ports}")[0]
         self._outbound = ports.parse(self.own.exclude_outbound_ports)[0]
-        hosts = forms.one_of(
-            *(f"{host}:{port}" for host in self.own.control_plane_hosts for port in (15010, 15012))
+        istiod = forms.structured(
+            "the mesh's own istiod",
+            lambda text: () if self.is_istiod(text) else ("is another control plane",),
+            longest=253,
         )
         self.annotations = Inputs(
             self.name, listed.ANNOTATIONS, listed.reads, prefixes=listed.PREFIXES,
-            own={CONFIG: listed.config(self.is_istiod), DISCOVERY: hosts},
+            own={CONFIG: listed.config(self.is_istiod), DISCOVERY: istiod},
             allowed=self.own.annotations,
         )  # fmt: skip
         self.labels = Inputs(
