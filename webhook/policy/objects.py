@@ -228,14 +228,32 @@ class UndecodableError(ValueError):
     """
 
 
+#: Bytes of JSON whose values need not be counted, and values in a larger object. Each may take 200
+#: bytes of memory; a pod of Mendix has a few hundred.
+_SMALL, _MOST_VALUES = 131_072, 50_000
+
 _decoder = msgspec.json.Decoder(Object)
+
+
+def check_size(data: bytes | memoryview | msgspec.Raw) -> None:
+    """Raise `UndecodableError` if the JSON of an object has more values than any real one.
+
+    What is decoded of an object takes far more memory than its text if its values are short.
+    """
+    if len(memoryview(data)) <= _SMALL:
+        return
+    text = bytes(data)
+    if text.count(b",") + text.count(b"{") + text.count(b"[") > _MOST_VALUES:
+        raise UndecodableError(f"the object has more than {_MOST_VALUES} values")
 
 
 def decode(data: bytes | memoryview | msgspec.Raw) -> Object:
     """Decode the JSON of one object of a reviewed kind.
 
-    Raises `UndecodableError` on anything that is not one: bad JSON, wrong types, hostile nesting.
+    Raises `UndecodableError` on anything that is not one: bad JSON, wrong types, hostile nesting,
+    very many values.
     """
+    check_size(data)
     try:
         return _decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
