@@ -292,4 +292,20 @@ def body(now: Json, old: Json | None = None, *, kind: str = "Pod") -> bytes:
             "oldObject": old,
         },
     }
-    return json.dumps(review, separators=(",", ":"), ensure_ascii=False).encode()
+    return encoded(review)
+
+
+def encoded(document: Json) -> bytes:
+    """Return a document as JSON, as short as it can be."""
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def deployment(template: Json) -> Json:
+    """Return a Deployment of such pods."""
+    made = {key: template[key] for key in ("metadata", "spec")}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "shop", "namespace": "mendix"},
+        "spec": {"template": made},
+    }
