@@ -112,6 +112,67 @@ def loaded(container: Json) -> Iterator[str]:
             yield f"{name} has a volume over its programs, at {mount['mountPath']}"
 
 
+def renamed(pod: Pod, namespace: str) -> Iterator[str]:
+    """Names of the control plane that the pod finds somewhere else."""
+    for alias in pod.spec.get("hostAliases") or ():
+        for host in alias.get("hostnames") or ():
+            if host.lower().split(".")[1:2] == [namespace]:
+                yield f"{host} is who the pod's author says it is"
+
+
+def lasting(pod: Pod, rules: tuple[str, ...]) -> Iterator[str]:
+    """Containers that stay, and connect before anything is redirected."""
+    names = [container["name"] for container in pod.inits]
+    first = next((names.index(name) for name in rules if name in names), 0)
+    for container in pod.inits[:first]:
+        if container.get("restartPolicy") == "Always" and container["name"] not in rules:
+            if not container["name"].endswith("-proxy"):
+                yield f"{container['name']} connects before the rules are set, and stays"
+
+
+def unexplained(
+    container: Json, untouched: Json, harmless: set[str], mounts: bool = True
+) -> Iterator[str]:
+    """What a container of the mesh has beyond what the injector makes of itself.
+
+    `harmless` variables may differ, but only by plain values.
+    """
+    name = container["name"]
+    known = {entry["name"]: entry for entry in untouched.get("env") or ()}
+    for entry in container.get("env") or ():
+        before = known.get(entry["name"])
+        if entry == before:
+            continue
+        if entry["name"] not in harmless:
+            yield f"{name} is told {entry['name']} by the author"
+        elif entry.get("valueFrom") and entry.get("valueFrom") != (before or {}).get("valueFrom"):
+            yield f"{name} is told {entry['name']} by somebody"
+        elif "$(" in (entry.get("value") or "") and "$(" not in ((before or {}).get("value") or ""):
+            yield f"{name} is told {entry['name']}, which is filled in later"
+    for field in ("command", "envFrom", "lifecycle", "workingDir"):
+        if container.get(field) and container.get(field) != untouched.get(field):
+            yield f"{name} has another {field} than the injector gives it"
+    if (container.get("securityContext") or {}).get("privileged"):
+        yield f"{name} has the rights of its node"
+    if mounts:
+        places = [(m["name"], m["mountPath"]) for m in untouched.get("volumeMounts") or ()]
+        for mount in container.get("volumeMounts") or ():
+            if (mount["name"], mount["mountPath"]) not in places:
+                yield f"{name} sees {mount['name']} at {mount['mountPath']}"
+
+
+def refilled(pod: Pod, untouched: Pod, names: set[str]) -> Iterator[str]:
+    """Volumes of the mesh's that have another source than the injector gives them."""
+    known = {volume["name"]: volume for volume in untouched.spec.get("volumes") or ()}
+    for volume in pod.spec.get("volumes") or ():
+        before = known.get(volume["name"])
+        if volume["name"] in names and before is not None and before != volume:
+            if before.get("emptyDir") is None or volume.get("emptyDir", {}) is None or (
+                set(volume) - {"name"} not in (set(), {"emptyDir"})
+            ):  # fmt: skip
+                yield f"the volume {volume['name']} is filled by the author"
+
+
 def place(path: str) -> list[str]:
     """The folders of a path, from the root down."""
     folders: list[str] = []

@@ -88,7 +88,18 @@ SECRETS = {
 }  # fmt: skip
 
 
-def complaints(document: Json) -> Iterator[str]:
+#: Variables that differ from pod to pod, or that the author may set.
+KNOBS = {
+    "PROXY_CONFIG", "ISTIO_META_POD_PORTS", "ISTIO_META_APP_CONTAINERS", "ISTIO_META_WORKLOAD_NAME",
+    "ISTIO_META_OWNER", "ISTIO_META_INTERCEPTION_MODE", "ISTIO_KUBE_APP_PROBERS",
+    "ISTIO_PROMETHEUS_ANNOTATIONS", "ISTIO_META_DNS_CAPTURE", "ISTIO_META_DNS_AUTO_ALLOCATE",
+    "ISTIO_META_HTTP10", "ISTIO_META_IDLE_TIMEOUT", "ISTIO_META_ENABLE_HBONE", "ISTIO_DUAL_STACK",
+    "ISTIO_DELTA_XDS", "EXIT_ON_ZERO_ACTIVE_CONNECTIONS", "MINIMUM_DRAIN_DURATION", "GOMEMLIMIT",
+    "GOMAXPROCS", "TZ",
+}  # fmt: skip
+
+
+def complaints(document: Json, untouched: Json | None = None) -> Iterator[str]:
     """Why traffic of a stored pod could go past Istio, one sentence each; nothing if it can't."""
     pod = Pod(document)
     yield from common.node(pod)
@@ -108,6 +119,13 @@ def complaints(document: Json) -> Iterator[str]:
         yield "the proxy is no sidecar"
     yield from agent(pod, proxy)
     yield from uncaptured(pod, proxy)
+    yield from common.renamed(pod, "istio-system")
+    yield from common.lasting(pod, ("istio-init",))
+    if untouched is not None:
+        genuine_pod = Pod(untouched)
+        own = genuine_pod.named("istio-proxy")[0]
+        yield from common.unexplained(proxy, own, KNOBS, mounts=False)
+        yield from common.refilled(pod, genuine_pod, set(PLACES))
     if pod.labels.get("security.istio.io/tlsMode") != "istio":
         yield "peers speak plaintext to it"
     firewall = Firewall(pod, proxy)

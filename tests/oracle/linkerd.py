@@ -36,7 +36,26 @@ VALIDATOR_FLAGS = {
 }  # fmt: skip
 
 
-def complaints(document: Json) -> Iterator[str]:
+#: Variables that annotations of the author's may change, none of which leads traffic elsewhere:
+#: ports and users are compared with the rules.
+KNOBS = {
+    "LINKERD2_PROXY_" + name
+    for name in (
+        "LOG", "LOG_FORMAT", "ACCESS_LOG", "CORES", "CORES_MIN", "CORES_MAX", "CORES_MAX_RATIO",
+        "SHUTDOWN_GRACE_PERIOD", "SHUTDOWN_ENDPOINT_ENABLED", "INBOUND_DEFAULT_POLICY",
+        "INBOUND_CONNECT_TIMEOUT", "OUTBOUND_CONNECT_TIMEOUT", "OUTBOUND_DISCOVERY_IDLE_TIMEOUT",
+        "INBOUND_DISCOVERY_IDLE_TIMEOUT", "CONTROL_LISTEN_ADDR", "ADMIN_LISTEN_ADDR",
+        "OUTBOUND_LISTEN_ADDR", "OUTBOUND_LISTEN_ADDRS", "INBOUND_LISTEN_ADDR", "INBOUND_PORTS",
+        "DESTINATION_PROFILE_SUFFIXES", "OUTBOUND_METRICS_HOSTNAME_LABELS",
+        "INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION", "INBOUND_PORTS_REQUIRE_IDENTITY",
+        "INBOUND_PORTS_REQUIRE_TLS", "INBOUND_DETECT_TIMEOUT", "OUTBOUND_DETECT_TIMEOUT",
+        "INBOUND_ACCEPT_KEEPALIVE", "OUTBOUND_CONNECT_KEEPALIVE", "OUTBOUND_ACCEPT_KEEPALIVE",
+        "INBOUND_CONNECT_KEEPALIVE", "INBOUND_GATEWAY_SUFFIXES", "INGRESS_MODE",
+    )
+} | {"RUST_BACKTRACE", "TZ"}  # fmt: skip
+
+
+def complaints(document: Json, untouched: Json | None = None) -> Iterator[str]:
     """Why traffic of a stored pod could go past Linkerd, one sentence each; nothing if it can't."""
     pod = Pod(document)
     yield from common.node(pod)
@@ -49,6 +68,12 @@ def complaints(document: Json) -> Iterator[str]:
     others = [c for c in pod.everything if c is not proxy and not any(c is i for i in inits)]
     yield from genuine(proxy)
     yield from identity(pod, proxy)
+    yield from common.renamed(pod, "linkerd")
+    yield from common.lasting(pod, ("linkerd-init",))
+    if untouched is not None:
+        genuine_pod = Pod(untouched)
+        yield from common.unexplained(proxy, genuine_pod.named("linkerd-proxy")[0], KNOBS)
+        yield from common.refilled(pod, genuine_pod, {VOLUME, TOKEN})
     for init in inits:
         yield from genuine(init)
     if not inits:
@@ -58,7 +83,9 @@ def complaints(document: Json) -> Iterator[str]:
         if init["name"] == "linkerd-init":
             yield from redirects(init, proxy, users, groups)
         else:
-            yield from plugin(pod, init)
+            yield from plugin(pod, proxy, init)
+            users |= numbers(pod.annotations.get(CONFIG + "proxy-uid", ""))
+            groups |= numbers(pod.annotations.get(CONFIG + "proxy-gid", ""))
     if common.user(proxy, "runAsUser") != 2102:
         yield "the proxy is captured itself"
     yield from common.impostors(pod, others, users, groups)
@@ -157,16 +184,27 @@ def redirects(init: Json, proxy: Json, users: set[int], groups: set[int]) -> Ite
     groups |= {int(line.told("proxy-gid"))} if line.told("proxy-gid").isdecimal() else set()
 
 
-def plugin(pod: Pod, validator: Json) -> Iterator[str]:
+def numbers(text: str) -> set[int]:
+    """The number in a text, if it is one."""
+    return {int(text)} if text.isdecimal() else set()
+
+
+def plugin(pod: Pod, proxy: Json, validator: Json) -> Iterator[str]:
     """What the CNI plugin leaves out: it reads annotations. The validator must see its work."""
     own = pod.annotations
     yield from skipped(own.get(CONFIG + "skip-inbound-ports", ""), "in")
     yield from skipped(own.get(CONFIG + "skip-outbound-ports", ""), "out")
     if listed(own.get(CONFIG + "skip-subnets", "")):
         yield "the CNI plugin leaves subnets out"
-    for key in ("proxy-uid", "inbound-port", "outbound-port"):
-        if own.get(CONFIG + key, "2102" if key == "proxy-uid" else None) not in ("2102", None):
-            yield f"the proxy is not where the CNI plugin believes ({key})"
+    users = own.get(CONFIG + "proxy-uid", "2102"), own.get(CONFIG + "proxy-gid", "-1")
+    if users[0] != str(common.user(proxy, "runAsUser")) or (
+        users[1] not in ("-1", str(common.user(proxy, "runAsGroup")))
+    ):
+        yield f"the CNI plugin lets the user and group {users} past"
+    for variable, port in ((INBOUND, "4143"), (OUTBOUND, "4140")):
+        if any((env(proxy).get(name) or port).split(":")[-1] != port
+               for name in (variable, f"{variable}S")):  # fmt: skip
+            yield f"the proxy is not where the CNI plugin redirects to ({variable})"
     line = Line(validator.get("args") or [], VALIDATOR_FLAGS, {})
     ports = [line.told(flag).split(":")[-1] for flag in ("connect-addr", "listen-addr")]
     shows = line.helps or "--version" in (validator.get("args") or ())

@@ -110,6 +110,10 @@ class Container(_Fields, frozen=True, gc=False, rename="camel"):
     target_container_name: str | None = None
     #: Hooks by their names; what they do is not read.
     lifecycle: dict[str, msgspec.Raw] | None = None
+    #: Probes, which may run a command; only those of gateways are read.
+    liveness_probe: msgspec.Raw = NULL
+    readiness_probe: msgspec.Raw = NULL
+    startup_probe: msgspec.Raw = NULL
 
 
 #: No pod has so many, and a hostile one must not keep the server busy for minutes.
