@@ -49,7 +49,7 @@ def _many(size: int, each: int) -> range:
 
 def _mesh_containers(pod: Json) -> Iterator[Json]:
     for container in (*pod["spec"].get("initContainers", ()), *pod["spec"]["containers"]):
-        if container["name"].startswith(("istio-", "linkerd-")):
+        if container.get("name", "").startswith(("istio-", "linkerd-")):
             yield container
 
 
@@ -189,7 +189,7 @@ def _volumes(pod: Json, size: int) -> None:
 
 def _podinfo(pod: Json, size: int) -> None:
     items = [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]
-    volumes = [v for v in pod["spec"].get("volumes", ()) if v["name"] != "istio-podinfo"]
+    volumes = [v for v in pod["spec"].get("volumes", ()) if v.get("name") != "istio-podinfo"]
     source = {"items": items * (size // 80)}
     pod["spec"]["volumes"] = [*volumes, {"name": "istio-podinfo", "downwardAPI": source}]
 
@@ -309,3 +309,11 @@ def deployment(template: Json) -> Json:
         "metadata": {"name": "shop", "namespace": "mendix"},
         "spec": {"template": made},
     }
+
+
+def mixed(mesh: str, recipe: list[tuple[str, int]], *, submitted: bool = False) -> Json:
+    """Return a pod of a mesh with much of several things."""
+    made = app(mesh) if submitted else injected(mesh)
+    for case, size in recipe:
+        _ITEMS[case](made, size)
+    return made

@@ -149,7 +149,7 @@ def unexplained(
             yield f"{name} is told {entry['name']} by somebody"
         elif "$(" in (entry.get("value") or "") and "$(" not in ((before or {}).get("value") or ""):
             yield f"{name} is told {entry['name']}, which is filled in later"
-    for field in ("command", "envFrom", "lifecycle", "workingDir"):
+    for field in ("command", "envFrom", "workingDir"):
         if container.get(field) and container.get(field) != untouched.get(field):
             yield f"{name} has another {field} than the injector gives it"
     if (container.get("securityContext") or {}).get("privileged"):

@@ -144,7 +144,10 @@ def is_gateway(pod: Pod) -> bool:
     (only,) = pod.mains
     args = only.get("args") or []
     serves = args[:2] in (["proxy", "router"], ["proxy", "waypoint"])
-    return serves and not [*genuine(only), *agent(pod, only), *common.node(pod)]
+    # What runs when it is stopped is the admin's: no traffic of an application passes it by then.
+    starts = {k: v for k, v in (only.get("lifecycle") or {}).items() if k != "preStop"}
+    serving = {**only, "lifecycle": starts}
+    return serves and not [*genuine(serving), *agent(pod, only), *common.node(pod)]
 
 
 def genuine(container: Json) -> Iterator[str]:

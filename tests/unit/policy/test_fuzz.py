@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from tests.fixtures import generate
 from tests.fixtures.fixture import Fixture
-from tests.fuzz import edits
-from tests.fuzz.law import ORACLES, complaints, holds
+from tests.fuzz import admins, costly, edits
+from tests.fuzz.law import ORACLES, admits, complaints, holds
 from tests.unit.policy.judge import mesh
 from webhook.policy import checks
 
@@ -65,8 +65,26 @@ def test_every_exception_is_still_one() -> None:
 @configure(max_examples=1_500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_whatever_is_admitted_satisfies_the_oracle(by: str, data: st.DataObject) -> None:
-    before, after = data.draw(edits.pods(by))
-    holds(by, before, after)
+    holds(by, data.draw(edits.lives(by)))
+
+
+@pytest.mark.parametrize("by", edits.MESHES)
+@configure(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_what_an_admin_configured_is_admitted(by: str, data: st.DataObject) -> None:
+    admits(by, data.draw(admins.pods(by)))
+
+
+@pytest.mark.parametrize("by", edits.MESHES)
+@configure(max_examples=15, deadline=None, database=None, derandomize=True,
+           phases=[Phase.generate], suppress_health_check=list(HealthCheck))  # fmt: skip
+@given(recipe=costly.recipes())
+def test_the_search_for_the_longest_review_measures_one(
+    by: str, recipe: list[tuple[str, int]]
+) -> None:
+    cost = costly.cost(by, recipe)
+    assert cost.seconds > 0
+    assert all(name in str(cost) for name, _ in recipe)
 
 
 @pytest.mark.parametrize(
@@ -89,9 +107,9 @@ def test_a_policy_that_looks_away_is_caught(
 
     @configure(max_examples=1_000, derandomize=True, database=None, phases=[Phase.generate],
                deadline=None, suppress_health_check=list(HealthCheck))  # fmt: skip
-    @given(edits.pods(by))
-    def law(pair: tuple[Json, Json]) -> None:
-        holds(by, *pair)
+    @given(edits.lives(by))
+    def law(life: edits.Life) -> None:
+        holds(by, life)
 
     with pytest.raises(AssertionError, match="of which the oracle says"):
         law()
