@@ -17,6 +17,8 @@ SKIPPED = {"in": {4190, 4191, 4567, 4568}, "out": {4567, 4568}}
 #: Where a cluster's addresses lie by default; the proxy looks up no others.
 NETWORKS = {"10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "fd00::/8"}
 VOLUME, TOKEN = "linkerd-identity-end-entity", "linkerd-identity-token"
+#: Variables that the injector refers to.
+REFERRED = {"_pod_ns", "_pod_name", "_pod_nodeName", "_pod_sa", "_l5d_ns", "_l5d_trustdomain"}
 
 FLAGS = {
     "incoming-proxy-port": "text", "outgoing-proxy-port": "text", "proxy-uid": "text",
@@ -86,10 +88,10 @@ def complaints(document: Json, untouched: Json | None = None) -> Iterator[str]:
             yield from plugin(pod, proxy, init)
             users |= numbers(pod.annotations.get(CONFIG + "proxy-uid", ""))
             groups |= numbers(pod.annotations.get(CONFIG + "proxy-gid", ""))
-    if common.user(proxy, "runAsUser") != 2102:
-        yield "the proxy is captured itself"
+    yield from common.unnumbered(pod, others, "runAsUser", users - {2102})
+    yield from common.unnumbered(pod, others, "runAsGroup", groups)
     yield from common.impostors(pod, others, users, groups)
-    yield from common.meddlers(others)
+    yield from common.meddlers(pod, others)
     yield from common.thieves(others, {VOLUME, TOKEN})
     if pod.named("istio-proxy") or pod.labels.get("istio.io/dataplane-mode") == "ambient":
         yield "another mesh takes part"
@@ -109,10 +111,7 @@ def genuine(container: Json) -> Iterator[str]:
                                      [BIN + "linkerd2-network-validator"]):  # fmt: skip
         yield f"{name} runs {command}"
     yield from common.loaded(container)
-    for hook in common.hooks(container):
-        waits = hook[:1] == [BIN + "linkerd-await"] and "--" not in hook
-        if not waits and hook[:1] not in (["sleep"], ["/bin/sleep"]):
-            yield f"{name} runs {' '.join(hook)}"
+    yield from common.expanded(container, REFERRED)
 
 
 def identity(pod: Pod, proxy: Json) -> Iterator[str]:
@@ -127,6 +126,8 @@ def identity(pod: Pod, proxy: Json) -> Iterator[str]:
     for volume in pod.spec.get("volumes") or ():
         if volume["name"] == VOLUME and volume.get("emptyDir") is None:
             yield "others know the proxy's key"
+        if volume["name"] == TOKEN and not common.projected(volume, "serviceAccountToken"):
+            yield "the proxy's token is another's"
 
 
 def told(proxy: Json) -> Iterator[str]:
@@ -139,7 +140,8 @@ def told(proxy: Json) -> Iterator[str]:
         yield "the proxy is told to do without an identity"
     for name in ("DESTINATION", "POLICY", "IDENTITY"):
         address = variables.get(f"LINKERD2_PROXY_{name}_SVC_ADDR", "of.linkerd.svc")
-        if (address or "").split(":")[0].split(".")[1:3] != ["linkerd", "svc"]:
+        parts = (address or "").split(":")[0].removesuffix(".").split(".")[1:]
+        if parts not in (["linkerd", "svc"], ["linkerd", "svc", "cluster", "local"]):
             yield f"the proxy asks {address}"
     networks = variables.get("LINKERD2_PROXY_DESTINATION_PROFILE_NETWORKS")
     if networks is None or NETWORKS - set(listed(networks)):
@@ -176,9 +178,9 @@ def redirects(init: Json, proxy: Json, users: set[int], groups: set[int]) -> Ite
         yield from skipped(line.told(flag), direction)
     if listed(line.told("subnets-to-ignore")):
         yield f"linkerd-init leaves {line.told('subnets-to-ignore')} out"
-    if line.told("proxy-uid") != "2102":
+    if line.told("proxy-uid") != str(common.user(proxy, "runAsUser")):
         yield f"linkerd-init lets the user {line.told('proxy-uid')} past"
-    if line.told("proxy-gid"):
+    if line.told("proxy-gid") not in ("", str(common.user(proxy, "runAsGroup"))):
         yield f"linkerd-init lets the group {line.told('proxy-gid')} past"
     users |= {int(line.told("proxy-uid"))} if line.told("proxy-uid").isdecimal() else set()
     groups |= {int(line.told("proxy-gid"))} if line.told("proxy-gid").isdecimal() else set()

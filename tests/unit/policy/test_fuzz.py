@@ -26,22 +26,34 @@ CAUTIOUS = {
     "status-forged/ambient-pending-redirection": "misleads people, not the agent",
     "capture-bypassed/istio-own-template": "who knows what an own template does",
     "opted-out/istio-unknown-value-empty": "means yes to some releases, no to others",
-    "proxy-env-overridden/istio-metadata-iptables-probe-port": "undoes istio-validation alone",
-    "proxy-env-overridden/istio-config-runtimevalues": "undoes what an operator relies on",
-    "proxy-env-overridden/istio-config-alias": "parsers may differ",
-    "proxy-env-overridden/istio-config-merge-key": "parsers may differ",
-    "proxy-env-overridden/istio-config-key-twice": "parsers may differ",
-    "proxy-env-overridden/istio-config-binary": "parsers may differ",
-    "proxy-env-overridden/istio-config-two-documents": "parsers may differ",
-    "proxy-env-overridden/istio-config-text": "parsers may differ",
-    "proxy-env-overridden/istio-twice": "which of the two holds is the runtime's affair",
     "proxy-uid/istio-proxy-user": "the proxy would capture itself, and nothing go through",
     "proxy-brought/linkerd-copied": "that it is a true copy nobody can see",
-    "proxy-brought/linkerd-preset-mark": "misleads us alone",
     "proxy-brought/istio-by-hand": "that one of many variables matters nobody can see",
     "proxy-brought/istio-cni-by-hand": "that it is a true copy nobody can see",
     "proxy-brought/istio-init-by-hand": "that it is a true copy nobody can see",
     "mtls-disabled/linkerd-disable-identity": "a switch of Linkerd before 2.12",
+}
+CAUTIOUS |= {
+    f"input-not-allowed/{name}": "what it does depends on the mesh's release, or on parsers"
+    for name in (
+        "istio-config-alias", "istio-config-binary", "istio-config-key-twice",
+        "istio-config-merge-key", "istio-config-text", "istio-config-two-documents",
+        "istio-metadata-dual-stack", "istio-unknown", "linkerd-line-break",
+        "linkerd-misspelt-policy", "linkerd-no-quantity", "linkerd-owner",
+        "linkerd-trace-attribute", "linkerd-unknown",
+    )
+}  # fmt: skip
+CAUTIOUS |= {
+    f"proxy-image-untrusted/{name}": "it is the mesh's own program, if another one"
+    for name in ("istio-mixed-versions", "istio-other-version", "linkerd-mixed-versions",
+                 "linkerd-other-version")
+}  # fmt: skip
+CAUTIOUS |= {
+    "input-not-allowed/istio-customised-hook": "whose hook it is, only an untouched pod shows",
+    "mesh-label-removed/ambient-redirection-removed": "only what was there before shows it",
+    "proxy-brought/istio-volume": "the injector gives the volume its own source",
+    "proxy-brought/linkerd-changed-record": "misleads us alone",
+    "proxy-brought/linkerd-preset-record": "misleads us alone",
 }
 FIXTURES = [fixture for fixture in generate.fixtures() if fixture.mesh in ORACLES]
 
