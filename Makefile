@@ -33,7 +33,7 @@ test: $(READY) ## Every test, on a real API server and real nodes (about 20 min;
 unit: $(READY) ## The tests that need no cluster (under 2 min)
 	@$(BIN)/python -m pytest tests/unit
 
-fuzz: $(READY) ## Look for pods that policy lets past the mesh, for 10 minutes (MINUTES=N, MESH=istio)
+fuzz: $(READY) ## Look for pods that get past policy or cost much, for 10 minutes (MINUTES=N, MESH=istio)
 	@$(BIN)/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(MESH),--mesh $(MESH))
 
 check: $(READY) ## Format, lint, types, import contracts

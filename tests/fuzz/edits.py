@@ -1,18 +1,25 @@
-"""Random changes to pods, in the vocabulary of the ways round a mesh, for hypothesis.
+"""Random changes to pods, in the vocabulary of the ways past a mesh, for hypothesis.
 
-A pod is changed twice: as its author could, before the mesh's injector sees it, and as only one
-could who makes the injected pod by hand, or updates it.
+An author changes a pod before our mutating webhook and the mesh's injector see it: an ordinary one,
+or one that was made by hand to look as if it were injected. Of a stored pod an author changes what
+the API server lets anyone change: labels, annotations, images, and ephemeral containers.
 """
 
 import copy
+import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
+import jsonpatch
 from hypothesis import strategies as st
 
+from tests.fixtures.changes import RECORD
 from tests.fixtures.meshes import ambient, istio, linkerd
 from tests.standins import istio as istiod
 from tests.standins import linkerd as injector
+from tests.unit.policy.judge import patch_for
+from webhook.policy.inputs import istio as istio_inputs
+from webhook.policy.inputs import linkerd as linkerd_inputs
 
 Json = dict[str, Any]
 Draw = st.DrawFn
@@ -91,6 +98,41 @@ LABELS: dict[str, tuple[str, ...]] = {
     ambient.MODE: ("ambient", "none", "Ambient", ""),
 }
 
+#: Values that are of no type, or of one that another annotation has.
+ILL = (
+    "", " ", "true", "0", "1", "-1", "99999999999", "100m", "10s", "debug", "none", "enabled", "a,b",
+    "[]", "{}", "null", "~", "*", "&a b", "# x", "x: y", "- x", "$(EVIL)", "$$(EVIL)", "a$(POD_NAME)",
+    'a"b', "a'b", "a\\", "a\nb", "a\tb", "a\u2028b", "\x7f", "all-unauthenticated", "/../x",
+    '", "op": "add', 'x"}, {"op": "remove", "path": "/spec/initContainers/0"}, {"x": "',
+    "IfNotPresent\nenv: []", "IfNotPresent\nsecurityContext: {privileged: true}",
+    'x\nenv: [{"name": "LINKERD2_PROXY_INBOUND_LISTEN_ADDR", "value": "0.0.0.0:1"}]',
+    "x\ncommand: [sleep, infinity]", "x\n- name: linkerd-proxy",
+)  # fmt: skip
+#: Every key that policy knows, and kin of theirs that it does not.
+KEYS = (
+    *linkerd_inputs.ANNOTATIONS, *istio_inputs.ANNOTATIONS,
+    CONFIG + "x", "config.beta.linkerd.io/x", "linkerd.io/x", "resource.opentelemetry.io/x",
+    "sidecar.istio.io/x", "x.istio.io/y", "istio.io/x", "prometheus.io/x", "prometheus.io/param_x",
+)  # fmt: skip
+LABEL_KEYS = (
+    *linkerd_inputs.LABELS, *istio_inputs.LABELS, "linkerd.io/x", "x.istio.io/y",
+    "gateway.networking.k8s.io/gateway-name",
+)  # fmt: skip
+CUSTOMISED: tuple[Json, ...] = (
+    {"resources": {"limits": {"cpu": "1"}}}, {"readinessProbe": {"periodSeconds": 3}},
+    {"env": [{"name": "ISTIO_META_DNS_CAPTURE", "value": "true"}]},
+    {"env": [{"name": "DISABLE_ENVOY", "value": "true"}]},
+    {"env": [{"name": "ISTIO_META_DNS_CAPTURE", "value": "$(EVIL)"}]},
+    {"env": [{"name": "TZ", "valueFrom": {"configMapKeyRef": {"name": "shop", "key": "x"}}}]},
+    {"env": [{"name": "ISTIO_BOOTSTRAP", "value": "/extra/x"}]}, {"command": ["sleep", "5"]},
+    {"args": ["proxy", "router"]}, {"volumeMounts": [{"name": "extra", "mountPath": "/etc/istio"}]},
+    {"securityContext": {"privileged": True}}, {"envFrom": [{"configMapRef": {"name": "shop"}}]},
+    {"lifecycle": {"postStart": {"exec": {"command": ["curl", "evil.io"]}}}},
+    {"restartPolicy": "Always"}, {"workingDir": "/extra"}, {"livenessProbe": {"exec": {}}},
+)  # fmt: skip
+HOSTS = ("shop.local", "istiod.istio-system.svc", "linkerd-dst-headless.linkerd.svc.cluster.local",
+         "linkerd-policy.linkerd.svc.cluster.local.", "ISTIOD.istio-system.svc")  # fmt: skip
+
 NAMES = ("mendix", "helper", "linkerd-proxy", "linkerd-init", "linkerd-network-validator",
          "istio-proxy", "istio-init", "istio-validation")  # fmt: skip
 IMAGES = (
@@ -146,11 +188,16 @@ VARIABLES: dict[str, tuple[str, ...]] = {
     "TEAM": ("shop",),
 }  # fmt: skip
 SOURCES: tuple[Json, ...] = (
+    {}, {"hostPath": {"path": "/"}}, {"downwardAPI": {"items": [
+        {"path": "annotations", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
+    {"projected": {"sources": [{"secret": {"name": "shop"}}]}},
+    {"configMap": {"name": "istio-ca-root-cert", "items": [{"key": "x", "path": "root-cert.pem"}]}},
     {"emptyDir": {}}, {"secret": {"secretName": "shop"}}, {"configMap": {"name": "shop"}},
     {"csi": {"driver": "csi.spiffe.io"}},
 )  # fmt: skip
 VOLUMES = ("extra", "workload-certs", "workload-socket", "istio-envoy", "istio-data", "istio-token",
-           "istio-certs", "gke-workload-certificate", "istiod-ca-cert",
+           "istio-certs", "gke-workload-certificate", "istiod-ca-cert", "istio-podinfo",
+           "istio-ca-crl", "credential-socket", "linkerd-proxy-init-xtables-lock",
            "linkerd-identity-end-entity", "linkerd-identity-token")  # fmt: skip
 PATHS = ("/extra", "/", "/usr/local/bin", "usr/../usr/sbin", "/var/lib", "/var/lib/istio/envoy",
          "/run/secrets", "/var/run/secrets/istio/root-cert.pem", "/etc/certs", "/etc/istio/proxy",
@@ -184,6 +231,55 @@ def _containers(pod: Json) -> list[Json]:
 def _annotate(draw: Draw, pod: Json) -> None:
     key = _pick(draw, ANNOTATIONS)
     pod["metadata"].setdefault("annotations", {})[key] = _pick(draw, ANNOTATIONS[key])
+
+
+def _annotate_ill(draw: Draw, pod: Json) -> None:
+    pod["metadata"].setdefault("annotations", {})[_pick(draw, KEYS)] = _pick(draw, ILL)
+
+
+def _label_ill(draw: Draw, pod: Json) -> None:
+    values = ("true", "false", "x", "", "istio", "linkerd", "none", "ambient")
+    pod["metadata"].setdefault("labels", {})[_pick(draw, LABEL_KEYS)] = _pick(draw, values)
+
+
+def _user_volume(draw: Draw, pod: Json) -> None:
+    """Volumes, and mounts in the proxy, by Istio's annotations."""
+    name = _pick(draw, VOLUMES)
+    annotations = pod["metadata"].setdefault("annotations", {})
+    made = json.dumps({name: _pick(draw, SOURCES)})
+    annotations["sidecar.istio.io/userVolume"] = made
+    mount = json.dumps({name: {"mountPath": _pick(draw, PATHS)}})
+    annotations["sidecar.istio.io/userVolumeMount"] = mount
+
+
+def _customise(draw: Draw, pod: Json) -> None:
+    """A container with the name of one of Istio's and the image `auto`."""
+    name = _pick(draw, ("istio-proxy", "istio-proxy", "istio-init", "istio-validation"))
+    made = {"name": name, "image": "auto", **_pick(draw, CUSTOMISED)}
+    pod["spec"].setdefault(_pick(draw, LISTS[:2]), []).append(made)
+
+
+def _rename_host(draw: Draw, pod: Json) -> None:
+    pod["spec"]["hostAliases"] = [{"ip": "203.0.113.1", "hostnames": [_pick(draw, HOSTS)]}]
+
+
+def _stay(draw: Draw, pod: Json) -> None:
+    """An init container that stays."""
+    made = {"name": _pick(draw, NAMES), "image": "shop:1", "restartPolicy": "Always"}
+    members = pod["spec"].setdefault("initContainers", [])
+    members.insert(draw(st.integers(0, len(members))), made)
+
+
+def _debug(draw: Draw, pod: Json) -> None:
+    """An ephemeral container, which may be added to a running pod."""
+    made: Json = {"name": _pick(draw, (*NAMES, "debugger")), "image": _pick(draw, IMAGES)}
+    for edit in draw(st.lists(st.sampled_from((_secure, _mount, _vary)), max_size=2)):
+        edit(draw, made)
+    pod["spec"].setdefault("ephemeralContainers", []).append(made)
+
+
+def _replace_image(draw: Draw, container: Json) -> None:
+    container["image"] = _pick(draw, IMAGES)
 
 
 def _label(draw: Draw, pod: Json) -> None:
@@ -304,15 +400,21 @@ def _move(draw: Draw, pod: Json) -> None:
         pod["spec"].setdefault(_pick(draw, LISTS), []).append(moved)
 
 
-#: What an author can do before the injector sees the pod.
+#: What an author can do to an ordinary pod.
 AUTHOR: tuple[Edit, ...] = (
-    _annotate, _annotate, _annotate, _label, _whole, _volume, _add,
+    _annotate, _annotate, _annotate, _annotate_ill, _annotate_ill, _label, _label_ill, _whole,
+    _volume, _add, _user_volume, _customise, _rename_host, _stay, _unmark,
     _on_container(_secure), _on_container(_mount), _on_container(_vary), _on_container(_rename),
+    _on_container(_restart),
 )  # fmt: skip
-#: And what only one can do who brings the injected pod, or updates it.
+#: And to one that is made by hand as the injector would make it.
 FORGER: tuple[Edit, ...] = (
-    *AUTHOR, _unmark, _move, _on_container(_argue), _on_container(_argue), _on_container(_rerun),
-    _on_container(_restart), _on_container(_import),
+    *AUTHOR, _move, _on_container(_argue), _on_container(_argue), _on_container(_rerun),
+    _on_container(_import),
+)  # fmt: skip
+#: What anyone can change of a pod that runs.
+UPDATER: tuple[Edit, ...] = (
+    _annotate, _annotate_ill, _label, _label_ill, _unmark, _debug, _on_container(_replace_image),
 )  # fmt: skip
 
 
@@ -340,49 +442,81 @@ def _valid(pod: Json) -> Json:
     return pod
 
 
-def _linkerd(draw: Draw, most: int) -> Json:
-    pod = _edited(draw, linkerd.app(), AUTHOR, most)
-    config = injector.InjectorConfig(native=draw(st.booleans()), cni=draw(st.booleans()))
+class Life(NamedTuple):
+    """A pod from its author on: as it is submitted, stored and updated.
+
+    `untouched` is what the same injector makes of the pod that the author did not change. `stored`
+    and `updated` are None where the injector, and so the API server, denies the pod.
+    """
+
+    submitted: Json
+    untouched: Json
+    stored: Json | None
+    updated: Json | None
+
+
+APPS = {"linkerd": linkerd.app, "istio": istio.app, "ambient": ambient.app}
+MESHES = tuple(APPS)
+
+
+def created(by: str, pod: Json, config: Any) -> Json | None:
+    """Return what the API server would store of a pod: our webhook first, then the injector."""
+    recorded: Json = jsonpatch.apply_patch(pod, patch_for(pod, by=by))
     try:
-        return _valid(injector.inject(pod, None, config).pod)
-    except injector.InjectionError:
-        return pod
+        if by == "linkerd":
+            if not injector.selected(recorded, None):
+                return recorded
+            return _named(injector.inject(recorded, None, config).pod)
+        return _named(istiod.inject(recorded, config)) if by == "istio" else recorded
+    except (injector.InjectionError, istiod.InjectionError, ValueError, TypeError, KeyError,
+            AttributeError):  # fmt: skip
+        return None  # the stand-ins stumble over what the real ones deny
 
 
-def _istio(draw: Draw, most: int) -> Json:
-    if draw(st.integers(0, 7)) == 0:
-        return istio.waypoint()
-    pod = _edited(draw, istio.app(), AUTHOR, most)
-    config = istiod.InjectorConfig(native=draw(st.booleans()), cni=draw(st.booleans()))
-    try:
-        return istiod.inject(pod, config)
-    except istiod.InjectionError:
-        return pod
+def _named(pod: Json) -> Json | None:
+    """Return the pod if the API server takes it for valid, as far as that matters here."""
+    for key, values in (("name", _containers(pod)), ("name", pod["spec"].get("volumes") or [])):
+        named = [one.get(key) if isinstance(one, dict) else None for one in values]
+        if None in named or len(set(named)) < len(named):
+            return None
+    return pod
 
 
-def _ambient(draw: Draw, most: int) -> Json:
-    return istio.waypoint() if draw(st.integers(0, 7)) == 0 else ambient.app()
+def configured(draw: Draw, by: str) -> Any:
+    """Draw how the mesh is installed."""
+    native, cni = draw(st.booleans()), draw(st.booleans())
+    if by == "linkerd":
+        return injector.InjectorConfig(native=native, cni=cni)
+    return istiod.InjectorConfig(native=native, cni=cni) if by == "istio" else None
 
 
-_APPS = {"linkerd": linkerd.app, "istio": istio.app, "ambient": ambient.app}
+def _start(draw: Draw, by: str, config: Any) -> tuple[Json, tuple[Edit, ...]]:
+    """Draw a pod that its author starts from, and what can be done to it."""
+    how = draw(st.integers(0, 7))
+    if how == 0 and by != "linkerd":
+        return copy.deepcopy(draw(st.sampled_from((istio.waypoint, istio.gateway))))(), FORGER
+    if how == 1:
+        made = created(by, APPS[by](), config)
+        assert made is not None
+        made["metadata"]["annotations"].pop(RECORD, None)
+        return made, FORGER
+    return APPS[by](), AUTHOR
 
 
 @st.composite
 def wishes(draw: Draw, by: str) -> Json:
     """A pod as its author writes it, before any injector has seen it."""
-    return _edited(draw, _APPS[by](), AUTHOR, 4)
-
-
-_MADE: dict[str, Callable[[Draw, int], Json]] = {
-    "linkerd": _linkerd,
-    "istio": _istio,
-    "ambient": _ambient,
-}
-MESHES = tuple(_MADE)
+    return _edited(draw, APPS[by](), AUTHOR, 4)
 
 
 @st.composite
-def pods(draw: Draw, by: str) -> tuple[Json, Json]:
-    """A pod as its mesh's injector makes it of what an author wrote, and the same after changes."""
-    pod = _MADE[by](draw, draw(st.integers(0, 2)))
-    return pod, _edited(draw, pod, FORGER, 3)
+def lives(draw: Draw, by: str) -> Life:
+    """Draw a pod's life."""
+    config = configured(draw, by)
+    untouched = created(by, APPS[by](), config)
+    assert untouched is not None
+    start, edits = _start(draw, by, config)
+    submitted = _edited(draw, start, edits, 4)
+    stored = created(by, submitted, config)
+    updated = None if stored is None else _edited(draw, stored, UPDATER, 3)
+    return Life(submitted, untouched, stored, updated)

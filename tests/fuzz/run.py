@@ -3,6 +3,7 @@
 What is fuzzed is imported late, for atheris to instrument it.
 """
 
+import logging
 import sys
 import tempfile
 import time
@@ -24,9 +25,9 @@ def _law(by: str, examples: int) -> Any:
     meshes.load(settings.Settings())
 
     @configure(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(edits.pods(by))
-    def law(pair: tuple[Any, Any]) -> None:
-        holds(by, *pair)
+    @given(edits.lives(by))
+    def law(life: edits.Life) -> None:
+        holds(by, life)
 
     return law
 
@@ -53,3 +54,55 @@ def tried(by: str, seconds: float) -> None:
         _law(by, 1_000)()
         rounds += 1
     click.echo(f"{by}: {rounds},000 pods, and every one that was admitted satisfies the oracle")
+
+
+def admitted(by: str, seconds: float) -> None:
+    """Try meshes that an admin configured in many ways until the time is up: no pod is denied."""
+    from hypothesis import HealthCheck, given  # noqa: PLC0415
+    from hypothesis import settings as configure  # noqa: PLC0415
+
+    from tests.fuzz import admins  # noqa: PLC0415
+    from tests.fuzz.law import admits  # noqa: PLC0415
+
+    @configure(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(admins.pods(by))
+    def law(pod: Any) -> None:
+        admits(by, pod)
+
+    end, rounds = time.monotonic() + seconds, 0
+    while rounds == 0 or time.monotonic() < end:
+        law()
+        rounds += 1
+    click.echo(f"{by}: {rounds * 500:,} meshes, and no pod denied for what their admin configured")
+
+
+def costly(by: str, seconds: float) -> None:
+    """Look for the pod whose review takes longest; fail if it takes too long."""
+    import structlog  # noqa: PLC0415
+    from hypothesis import HealthCheck, Phase, given, target  # noqa: PLC0415
+    from hypothesis import settings as configure  # noqa: PLC0415
+
+    from tests.fuzz import costly as search  # noqa: PLC0415
+
+    # Each review would log why it is denied.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    found: list[search.Cost] = []
+    end = time.monotonic() + seconds
+
+    @configure(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck),
+               phases=[Phase.generate, Phase.target], database=None)  # fmt: skip
+    @given(search.recipes())
+    def look(recipe: list[tuple[str, int]]) -> None:
+        if found and time.monotonic() > end:
+            return
+        cost = search.cost(by, recipe)
+        target(cost.seconds)
+        found.append(cost)
+
+    while not found or time.monotonic() < end:
+        look()
+    worst = max(found)
+    again = min(search.cost(by, list(worst.what)) for _ in range(3))
+    click.echo(f"{by}: the longest review of {len(found):,} pods took {worst}; again {again}")
+    if again.seconds > search.limit():
+        raise SystemExit(f"A review may take {search.MOST} s.")

@@ -6,7 +6,7 @@ from tests.oracle import common, istio
 from tests.oracle.common import Json, Pod
 
 
-def complaints(document: Json) -> Iterator[str]:
+def complaints(document: Json, untouched: Json | None = None) -> Iterator[str]:  # noqa: ARG001
     """Why traffic of a stored pod could go past ztunnel, one sentence each; nothing if it can't.
 
     That the node's agent works is taken for granted: nobody can see it in the pod.
@@ -23,6 +23,8 @@ def complaints(document: Json) -> Iterator[str]:
         yield "clients reach it directly"
     if common.listed(pod.annotations.get("istio.io/reroute-virtual-interfaces", "")):
         yield "what comes in there is not asked who it is"
-    yield from common.meddlers(pod.everything)
+    yield from common.meddlers(pod, pod.everything)
+    if pod.spec.get("runtimeClassName") or (pod.spec.get("os") or {}).get("name") == "windows":
+        yield "its network is one that the agent can't redirect"
     if pod.named("istio-proxy", "linkerd-proxy"):
         yield "another mesh takes part"

@@ -65,14 +65,34 @@ def node(pod: Pod) -> Iterator[str]:
         yield "it is on the node's network"
 
 
-def meddlers(others: list[Json]) -> Iterator[str]:
+def _waits(command: list[str]) -> bool:
+    """Whether a hook waits for the proxy, or lets it finish, and does nothing else."""
+    if command[:1] == ["/usr/lib/linkerd/linkerd-await"]:
+        return "--" not in command
+    return (
+        command[:1] in (["sleep"], ["/bin/sleep"])
+        or command[:2] == ["pilot-agent", "wait"]
+        or (command[:2] == ["pilot-agent", "request"] and command[-1:] == ["drain"])
+    )
+
+
+def projected(source: Json, kind: str) -> bool:
+    """Whether a volume is projected from one source of a kind, and from nothing else."""
+    sources = (source.get("projected") or {}).get("sources") or []
+    return len(sources) == 1 and set(sources[0]) == {kind}
+
+
+def meddlers(pod: Pod, others: list[Json]) -> Iterator[str]:
     """Containers that are not the mesh's, with rights to undo it."""
+    shared = pod.spec.get("shareProcessNamespace") or pod.spec.get("hostPID")
     for container in others:
         context = container.get("securityContext") or {}
         added = (context.get("capabilities") or {}).get("add") or ()
         rights = {right.upper().removeprefix("CAP_") for right in added}
         if context.get("privileged") or rights & RIGHTS:
             yield f"{container['name']} may undo the firewall"
+        if "SYS_PTRACE" in rights and (shared or container.get("targetContainerName")):
+            yield f"{container['name']} may enter the proxy"
 
 
 def impostors(pod: Pod, others: list[Json], users: set[int], groups: set[int]) -> Iterator[str]:
@@ -88,6 +108,14 @@ def impostors(pod: Pod, others: list[Json], users: set[int], groups: set[int]) -
             yield f"any container can pass for the proxy by its group {number}"
 
 
+def unnumbered(pod: Pod, others: list[Json], field: str, passing: set[int]) -> Iterator[str]:
+    """Containers that may be built to run as who passes, since nothing says otherwise."""
+    whole = (pod.spec.get("securityContext") or {}).get(field)
+    for container in others:
+        if passing and whole is None and user(container, field) is None:
+            yield f"{container['name']} may run as {sorted(passing)} by its {field}"
+
+
 def thieves(others: list[Json], volumes: set[str]) -> Iterator[str]:
     """Containers that see the proxy's own volumes."""
     for container in others:
@@ -96,9 +124,20 @@ def thieves(others: list[Json], volumes: set[str]) -> Iterator[str]:
                 yield f"{container['name']} sees the proxy's {mount['name']}"
 
 
+def expanded(container: Json, referred: set[str]) -> Iterator[str]:
+    """Values and arguments that are filled in after admission, by other variables than usual."""
+    texts = [entry.get("value") or "" for entry in container.get("env") or ()]
+    for text in (*texts, *(container.get("args") or ())):
+        for reference in text.split("$(")[1:]:
+            if reference.split(")")[0] not in referred:
+                yield f"{container['name']} refers to {reference.split(')')[0]}"
+
+
 def loaded(container: Json) -> Iterator[str]:
-    """Ways to make a container load another program than its image's."""
+    """Ways to make a container load another program than its image's, or leave its bounds."""
     name = container["name"]
+    if (container.get("securityContext") or {}).get("privileged"):
+        yield f"{name} has the rights of its node"
     for variable in env(container):
         if variable == "PATH" or variable.startswith("LD_") or variable == "XTABLES_LIBDIR":
             yield f"{name} is told by {variable} to load something else"
@@ -110,6 +149,68 @@ def loaded(container: Json) -> Iterator[str]:
             "etc"
         ]:
             yield f"{name} has a volume over its programs, at {mount['mountPath']}"
+
+
+def renamed(pod: Pod, namespace: str) -> Iterator[str]:
+    """Names of the control plane that the pod finds somewhere else."""
+    for alias in pod.spec.get("hostAliases") or ():
+        for host in alias.get("hostnames") or ():
+            if host.lower().split(".")[1:2] == [namespace]:
+                yield f"{host} is who the pod's author says it is"
+
+
+def lasting(pod: Pod, rules: tuple[str, ...]) -> Iterator[str]:
+    """Containers that stay, and connect before anything is redirected."""
+    names = [container["name"] for container in pod.inits]
+    first = next((names.index(name) for name in rules if name in names), 0)
+    for container in pod.inits[:first]:
+        if container.get("restartPolicy") == "Always" and container["name"] not in rules:
+            if not container["name"].endswith("-proxy"):
+                yield f"{container['name']} connects before the rules are set, and stays"
+
+
+def unexplained(
+    container: Json, untouched: Json, harmless: set[str], mounts: bool = True
+) -> Iterator[str]:
+    """What a container of the mesh has beyond what the injector makes of itself.
+
+    `harmless` variables may differ, but only by plain values.
+    """
+    name = container["name"]
+    known = {entry["name"]: entry for entry in untouched.get("env") or ()}
+    for entry in container.get("env") or ():
+        before = known.get(entry["name"])
+        if entry == before:
+            continue
+        if entry["name"] not in harmless:
+            yield f"{name} is told {entry['name']} by the author"
+        elif entry.get("valueFrom") and entry.get("valueFrom") != (before or {}).get("valueFrom"):
+            yield f"{name} is told {entry['name']} by somebody"
+        elif "$(" in (entry.get("value") or "") and "$(" not in ((before or {}).get("value") or ""):
+            yield f"{name} is told {entry['name']}, which is filled in later"
+    for field in ("command", "envFrom", "workingDir"):
+        if container.get(field) and container.get(field) != untouched.get(field):
+            yield f"{name} has another {field} than the injector gives it"
+    for command in hooks(container):
+        if command not in hooks(untouched) and not _waits(command):
+            yield f"{name} runs {' '.join(command)}"
+    if mounts:
+        places = [(m["name"], m["mountPath"]) for m in untouched.get("volumeMounts") or ()]
+        for mount in container.get("volumeMounts") or ():
+            if (mount["name"], mount["mountPath"]) not in places:
+                yield f"{name} sees {mount['name']} at {mount['mountPath']}"
+
+
+def refilled(pod: Pod, untouched: Pod, names: set[str]) -> Iterator[str]:
+    """Volumes of the mesh's that have another source than the injector gives them."""
+    known = {volume["name"]: volume for volume in untouched.spec.get("volumes") or ()}
+    for volume in pod.spec.get("volumes") or ():
+        before = known.get(volume["name"])
+        if volume["name"] in names and before is not None and before != volume:
+            if before.get("emptyDir") is None or volume.get("emptyDir", {}) is None or (
+                set(volume) - {"name"} not in (set(), {"emptyDir"})
+            ):  # fmt: skip
+                yield f"the volume {volume['name']} is filled by the author"
 
 
 def place(path: str) -> list[str]:

@@ -3,6 +3,7 @@
 tools/istio-iptables/pkg/cmd/root.go; cni/pkg/plugin; pilot/cmd/pilot-agent; the injection template.
 """
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -48,7 +49,7 @@ LETTERS = {
 #: Variables that give the agent another Envoy, another bootstrap, or keys from elsewhere.
 WRONG_VARIABLES = (
     "DISABLE_ENVOY", "ENVOY_PATH", "ISTIO_BOOTSTRAP", "ISTIO_BOOTSTRAP_OVERRIDE",
-    "FILE_MOUNTED_CERTS", "OUTPUT_CERTS", "XDS_ROOT_CA", "CA_ROOT_CA", "PROV_CERT",
+    "FILE_MOUNTED_CERTS", "OUTPUT_CERTS", "PROV_CERT",
     "XDS_AUTH_PLAINTEXT", "ISTIOD_SAN", "WORKLOAD_IDENTITY_SOCKET_FILE",
 )  # fmt: skip
 #: Fields of its configuration that do the same.
@@ -82,13 +83,49 @@ DRIVERS = {
     "workload-socket": "csi.spiffe.io",
     "gke-workload-certificate": "workloadcertificates.security.cloud.google.com",
 }
+#: Variables that the injector refers to.
+REFERRED = {"POD_NAME", "POD_NAMESPACE", "INSTANCE_IP", "HOST_IP", "SERVICE_ACCOUNT"}
+
+
+def _tells_labels(volume: Json) -> bool:
+    items = (volume.get("downwardAPI") or {}).get("items") or []
+    return "downwardAPI" in volume and all(
+        (item.get("fieldRef") or {}).get("fieldPath") == f"metadata.{item.get('path')}"
+        or (str(item.get("path")).startswith("cpu-") and "resourceFieldRef" in item)
+        for item in items
+    )  # fmt: skip
+
+
+def _is_root(volume: Json) -> bool:
+    config = volume.get("configMap") or {}
+    known = config.get("name") == "istio-ca-root-cert" and not config.get("items")
+    return known or common.projected(volume, "clusterTrustBundle")
+
+
+#: What the rest of its volumes must come from.
+SOURCES = {
+    "istio-podinfo": _tells_labels,
+    "istiod-ca-cert": _is_root,
+    "istio-token": lambda volume: common.projected(volume, "serviceAccountToken"),
+}
 SECRETS = {
     "istio-token", "workload-certs", "workload-socket", "credential-socket", "istio-envoy",
     "istio-data",
 }  # fmt: skip
 
 
-def complaints(document: Json) -> Iterator[str]:
+#: Variables that differ from pod to pod, or that the author may set.
+KNOBS = {
+    "PROXY_CONFIG", "ISTIO_META_POD_PORTS", "ISTIO_META_APP_CONTAINERS", "ISTIO_META_WORKLOAD_NAME",
+    "ISTIO_META_OWNER", "ISTIO_META_INTERCEPTION_MODE", "ISTIO_KUBE_APP_PROBERS",
+    "ISTIO_PROMETHEUS_ANNOTATIONS", "ISTIO_META_DNS_CAPTURE", "ISTIO_META_DNS_AUTO_ALLOCATE",
+    "ISTIO_META_HTTP10", "ISTIO_META_IDLE_TIMEOUT", "ISTIO_META_ENABLE_HBONE", "ISTIO_DUAL_STACK",
+    "ISTIO_DELTA_XDS", "EXIT_ON_ZERO_ACTIVE_CONNECTIONS", "MINIMUM_DRAIN_DURATION", "GOMEMLIMIT",
+    "GOMAXPROCS", "TZ",
+}  # fmt: skip
+
+
+def complaints(document: Json, untouched: Json | None = None) -> Iterator[str]:
     """Why traffic of a stored pod could go past Istio, one sentence each; nothing if it can't."""
     pod = Pod(document)
     yield from common.node(pod)
@@ -108,12 +145,19 @@ def complaints(document: Json) -> Iterator[str]:
         yield "the proxy is no sidecar"
     yield from agent(pod, proxy)
     yield from uncaptured(pod, proxy)
+    yield from common.renamed(pod, "istio-system")
+    yield from common.lasting(pod, ("istio-init",))
+    if untouched is not None:
+        genuine_pod = Pod(untouched)
+        own = genuine_pod.named("istio-proxy")[0]
+        yield from common.unexplained(proxy, own, KNOBS, mounts=False)
+        yield from common.refilled(pod, genuine_pod, set(PLACES))
     if pod.labels.get("security.istio.io/tlsMode") != "istio":
         yield "peers speak plaintext to it"
     firewall = Firewall(pod, proxy)
     yield from firewall.complaints()
     yield from common.impostors(pod, others, firewall.users, firewall.groups)
-    yield from common.meddlers(others)
+    yield from common.meddlers(pod, others)
     yield from common.thieves(others, SECRETS)
     if pod.labels.get("istio.io/dataplane-mode") == "ambient" or pod.named("linkerd-proxy"):
         yield "another mesh takes part"
@@ -126,7 +170,11 @@ def is_gateway(pod: Pod) -> bool:
     (only,) = pod.mains
     args = only.get("args") or []
     serves = args[:2] in (["proxy", "router"], ["proxy", "waypoint"])
-    return serves and not [*genuine(only), *agent(pod, only), *common.node(pod)]
+    # What runs when it is stopped is the admin's: no traffic of an application passes it by then.
+    starts = {k: v for k, v in (only.get("lifecycle") or {}).items() if k != "preStop"}
+    serving = {**only, "lifecycle": starts}
+    runs = [command for command in common.hooks(serving) if command[:1] != ["sleep"]]
+    return serves and not [*genuine(only), *runs, *agent(pod, only), *common.node(pod)]
 
 
 def genuine(container: Json) -> Iterator[str]:
@@ -144,11 +192,7 @@ def genuine(container: Json) -> Iterator[str]:
             yield f"nobody waits for {name}"
     elif any(word.startswith(("--templateFile", "--meshConfig")) for word in args):
         yield "the proxy is told another bootstrap"
-    for command in common.hooks(container):
-        waits = command[:2] == ["pilot-agent", "wait"] or command[:1] in (["sleep"], ["/bin/sleep"])
-        drains = command[:2] == ["pilot-agent", "request"] and command[-1:] == ["drain"]
-        if not waits and not drains:
-            yield f"{name} runs {' '.join(command)}"
+    yield from common.expanded(container, REFERRED)
 
 
 def agent(pod: Pod, proxy: Json) -> Iterator[str]:
@@ -164,6 +208,7 @@ def agent(pod: Pod, proxy: Json) -> Iterator[str]:
     for config in parsed(pod.annotations.get("proxy.istio.io/config")):
         if any(said(config, ROOTS)):
             yield "the pod trusts whom its author trusts"
+    yield from scraped(variables.get("ISTIO_PROMETHEUS_ANNOTATIONS") or "{}")
     addresses = [variables.get("CA_ADDR", "istiod.istio-system.svc:15012")]
     addresses += [pod.annotations.get("sidecar.istio.io/discoveryAddress", addresses[0])]
     if not all(is_istiod(address) for address in addresses):
@@ -171,6 +216,14 @@ def agent(pod: Pod, proxy: Json) -> Iterator[str]:
     if "sidecar.istio.io/bootstrapOverride" in pod.annotations:
         yield "its bootstrap is overridden"
     yield from files(pod, proxy)
+
+
+def scraped(text: str) -> Iterator[str]:
+    """Where the agent, which is not captured, asks for metrics: http://localhost:PORT + PATH."""
+    told = json.loads(text)
+    path, port = str(told.get("path", "")), str(told.get("port", ""))
+    if (path and not path.startswith("/")) or (port and not port.isdecimal()):
+        yield f"the agent asks localhost:{port}{path}"
 
 
 def files(pod: Pod, proxy: Json) -> Iterator[str]:
@@ -185,6 +238,8 @@ def files(pod: Pod, proxy: Json) -> Iterator[str]:
     for volume in pod.spec.get("volumes") or ():
         filled = volume.get("emptyDir") is None
         if volume["name"] in ("workload-certs", "istio-envoy", "istio-data") and filled:
+            yield f"others fill the proxy's {volume['name']}"
+        if volume["name"] in SOURCES and not SOURCES[volume["name"]](volume):
             yield f"others fill the proxy's {volume['name']}"
         driver = (volume.get("csi") or {}).get("driver")
         if filled and DRIVERS.get(volume["name"], driver) != driver:

@@ -17,6 +17,8 @@ SKIPPED = {"in": {4190, 4191, 4567, 4568}, "out": {4567, 4568}}
 #: Where a cluster's addresses lie by default; the proxy looks up no others.
 NETWORKS = {"10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "fd00::/8"}
 VOLUME, TOKEN = "linkerd-identity-end-entity", "linkerd-identity-token"
+#: Variables that the injector refers to.
+REFERRED = {"_pod_ns", "_pod_name", "_pod_nodeName", "_pod_sa", "_l5d_ns", "_l5d_trustdomain"}
 
 FLAGS = {
     "incoming-proxy-port": "text", "outgoing-proxy-port": "text", "proxy-uid": "text",
@@ -36,7 +38,26 @@ VALIDATOR_FLAGS = {
 }  # fmt: skip
 
 
-def complaints(document: Json) -> Iterator[str]:
+#: Variables that annotations of the author's may change, none of which leads traffic elsewhere:
+#: ports and users are compared with the rules.
+KNOBS = {
+    "LINKERD2_PROXY_" + name
+    for name in (
+        "LOG", "LOG_FORMAT", "ACCESS_LOG", "CORES", "CORES_MIN", "CORES_MAX", "CORES_MAX_RATIO",
+        "SHUTDOWN_GRACE_PERIOD", "SHUTDOWN_ENDPOINT_ENABLED", "INBOUND_DEFAULT_POLICY",
+        "INBOUND_CONNECT_TIMEOUT", "OUTBOUND_CONNECT_TIMEOUT", "OUTBOUND_DISCOVERY_IDLE_TIMEOUT",
+        "INBOUND_DISCOVERY_IDLE_TIMEOUT", "CONTROL_LISTEN_ADDR", "ADMIN_LISTEN_ADDR",
+        "OUTBOUND_LISTEN_ADDR", "OUTBOUND_LISTEN_ADDRS", "INBOUND_LISTEN_ADDR", "INBOUND_PORTS",
+        "DESTINATION_PROFILE_SUFFIXES", "OUTBOUND_METRICS_HOSTNAME_LABELS",
+        "INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION", "INBOUND_PORTS_REQUIRE_IDENTITY",
+        "INBOUND_PORTS_REQUIRE_TLS", "INBOUND_DETECT_TIMEOUT", "OUTBOUND_DETECT_TIMEOUT",
+        "INBOUND_ACCEPT_KEEPALIVE", "OUTBOUND_CONNECT_KEEPALIVE", "OUTBOUND_ACCEPT_KEEPALIVE",
+        "INBOUND_CONNECT_KEEPALIVE", "INBOUND_GATEWAY_SUFFIXES", "INGRESS_MODE",
+    )
+} | {"RUST_BACKTRACE", "TZ"}  # fmt: skip
+
+
+def complaints(document: Json, untouched: Json | None = None) -> Iterator[str]:
     """Why traffic of a stored pod could go past Linkerd, one sentence each; nothing if it can't."""
     pod = Pod(document)
     yield from common.node(pod)
@@ -49,6 +70,12 @@ def complaints(document: Json) -> Iterator[str]:
     others = [c for c in pod.everything if c is not proxy and not any(c is i for i in inits)]
     yield from genuine(proxy)
     yield from identity(pod, proxy)
+    yield from common.renamed(pod, "linkerd")
+    yield from common.lasting(pod, ("linkerd-init",))
+    if untouched is not None:
+        genuine_pod = Pod(untouched)
+        yield from common.unexplained(proxy, genuine_pod.named("linkerd-proxy")[0], KNOBS)
+        yield from common.refilled(pod, genuine_pod, {VOLUME, TOKEN})
     for init in inits:
         yield from genuine(init)
     if not inits:
@@ -58,11 +85,13 @@ def complaints(document: Json) -> Iterator[str]:
         if init["name"] == "linkerd-init":
             yield from redirects(init, proxy, users, groups)
         else:
-            yield from plugin(pod, init)
-    if common.user(proxy, "runAsUser") != 2102:
-        yield "the proxy is captured itself"
+            yield from plugin(pod, proxy, init)
+            users |= numbers(pod.annotations.get(CONFIG + "proxy-uid", ""))
+            groups |= numbers(pod.annotations.get(CONFIG + "proxy-gid", ""))
+    yield from common.unnumbered(pod, others, "runAsUser", users - {2102})
+    yield from common.unnumbered(pod, others, "runAsGroup", groups)
     yield from common.impostors(pod, others, users, groups)
-    yield from common.meddlers(others)
+    yield from common.meddlers(pod, others)
     yield from common.thieves(others, {VOLUME, TOKEN})
     if pod.named("istio-proxy") or pod.labels.get("istio.io/dataplane-mode") == "ambient":
         yield "another mesh takes part"
@@ -82,10 +111,7 @@ def genuine(container: Json) -> Iterator[str]:
                                      [BIN + "linkerd2-network-validator"]):  # fmt: skip
         yield f"{name} runs {command}"
     yield from common.loaded(container)
-    for hook in common.hooks(container):
-        waits = hook[:1] == [BIN + "linkerd-await"] and "--" not in hook
-        if not waits and hook[:1] not in (["sleep"], ["/bin/sleep"]):
-            yield f"{name} runs {' '.join(hook)}"
+    yield from common.expanded(container, REFERRED)
 
 
 def identity(pod: Pod, proxy: Json) -> Iterator[str]:
@@ -100,6 +126,8 @@ def identity(pod: Pod, proxy: Json) -> Iterator[str]:
     for volume in pod.spec.get("volumes") or ():
         if volume["name"] == VOLUME and volume.get("emptyDir") is None:
             yield "others know the proxy's key"
+        if volume["name"] == TOKEN and not common.projected(volume, "serviceAccountToken"):
+            yield "the proxy's token is another's"
 
 
 def told(proxy: Json) -> Iterator[str]:
@@ -112,7 +140,8 @@ def told(proxy: Json) -> Iterator[str]:
         yield "the proxy is told to do without an identity"
     for name in ("DESTINATION", "POLICY", "IDENTITY"):
         address = variables.get(f"LINKERD2_PROXY_{name}_SVC_ADDR", "of.linkerd.svc")
-        if (address or "").split(":")[0].split(".")[1:3] != ["linkerd", "svc"]:
+        parts = (address or "").split(":")[0].removesuffix(".").split(".")[1:]
+        if parts not in (["linkerd", "svc"], ["linkerd", "svc", "cluster", "local"]):
             yield f"the proxy asks {address}"
     networks = variables.get("LINKERD2_PROXY_DESTINATION_PROFILE_NETWORKS")
     if networks is None or NETWORKS - set(listed(networks)):
@@ -149,24 +178,35 @@ def redirects(init: Json, proxy: Json, users: set[int], groups: set[int]) -> Ite
         yield from skipped(line.told(flag), direction)
     if listed(line.told("subnets-to-ignore")):
         yield f"linkerd-init leaves {line.told('subnets-to-ignore')} out"
-    if line.told("proxy-uid") != "2102":
+    if line.told("proxy-uid") != str(common.user(proxy, "runAsUser")):
         yield f"linkerd-init lets the user {line.told('proxy-uid')} past"
-    if line.told("proxy-gid"):
+    if line.told("proxy-gid") not in ("", str(common.user(proxy, "runAsGroup"))):
         yield f"linkerd-init lets the group {line.told('proxy-gid')} past"
     users |= {int(line.told("proxy-uid"))} if line.told("proxy-uid").isdecimal() else set()
     groups |= {int(line.told("proxy-gid"))} if line.told("proxy-gid").isdecimal() else set()
 
 
-def plugin(pod: Pod, validator: Json) -> Iterator[str]:
+def numbers(text: str) -> set[int]:
+    """The number in a text, if it is one."""
+    return {int(text)} if text.isdecimal() else set()
+
+
+def plugin(pod: Pod, proxy: Json, validator: Json) -> Iterator[str]:
     """What the CNI plugin leaves out: it reads annotations. The validator must see its work."""
     own = pod.annotations
     yield from skipped(own.get(CONFIG + "skip-inbound-ports", ""), "in")
     yield from skipped(own.get(CONFIG + "skip-outbound-ports", ""), "out")
     if listed(own.get(CONFIG + "skip-subnets", "")):
         yield "the CNI plugin leaves subnets out"
-    for key in ("proxy-uid", "inbound-port", "outbound-port"):
-        if own.get(CONFIG + key, "2102" if key == "proxy-uid" else None) not in ("2102", None):
-            yield f"the proxy is not where the CNI plugin believes ({key})"
+    users = own.get(CONFIG + "proxy-uid", "2102"), own.get(CONFIG + "proxy-gid", "-1")
+    if users[0] != str(common.user(proxy, "runAsUser")) or (
+        users[1] not in ("-1", str(common.user(proxy, "runAsGroup")))
+    ):
+        yield f"the CNI plugin lets the user and group {users} past"
+    for variable, port in ((INBOUND, "4143"), (OUTBOUND, "4140")):
+        if any((env(proxy).get(name) or port).split(":")[-1] != port
+               for name in (variable, f"{variable}S")):  # fmt: skip
+            yield f"the proxy is not where the CNI plugin redirects to ({variable})"
     line = Line(validator.get("args") or [], VALIDATOR_FLAGS, {})
     ports = [line.told(flag).split(":")[-1] for flag in ("connect-addr", "listen-addr")]
     shows = line.helps or "--version" in (validator.get("args") or ())

@@ -59,6 +59,17 @@ class _BareReview(msgspec.Struct, gc=False):
     request: _BareRequest
 
 
+class _Raws(_BareRequest, gc=False, rename="camel"):
+    """A request, its objects left as text."""
+
+    object: msgspec.Raw = NULL
+    old_object: msgspec.Raw = NULL
+
+
+class _RawReview(msgspec.Struct, gc=False):
+    request: _Raws
+
+
 class BadReviewError(ValueError):
     """A body that is no admission review of ours; `uid` is the request's where it can be told."""
 
@@ -79,6 +90,9 @@ _OPERATIONS = frozenset({"CREATE", "UPDATE", "DELETE", "CONNECT"})
 
 _decoder = msgspec.json.Decoder(_Review)
 _bare_decoder = msgspec.json.Decoder(_BareReview)
+_raws = msgspec.json.Decoder(_RawReview)
+#: Bytes of a body whose objects need not be looked at before they are decoded.
+_LARGE = 131_072
 _encode = msgspec.json.Encoder().encode
 _START = b'{"apiVersion":"%s","kind":"%s","response":{"uid":' % (
     API_VERSION.encode(),
@@ -89,6 +103,8 @@ _START = b'{"apiVersion":"%s","kind":"%s","response":{"uid":' % (
 def decode(body: bytes) -> AdmissionRequest:
     """The request in a body. Raises `BadReviewError` on anything else, whatever it is."""
     try:
+        if len(body) > _LARGE:
+            _check_objects(body)
         review = _decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _diagnosed(body, str(error)) from None
@@ -102,6 +118,16 @@ def decode(body: bytes) -> AdmissionRequest:
         # To ignore what is not understood would let it in.
         raise BadReviewError("a request without a kind or one of the four operations", uid)
     return review.request
+
+
+def _check_objects(body: bytes) -> None:
+    """Raise `BadObjectError` if an object has more values than any real one."""
+    asked = _raws.decode(body).request
+    try:
+        for raw in (asked.object, asked.old_object):
+            objects.check_size(raw)
+    except objects.UndecodableError as error:
+        raise BadObjectError(str(error), asked.uid, asked.kind.kind) from None
 
 
 def _diagnosed(body: bytes, why: str) -> BadReviewError:
@@ -162,24 +188,12 @@ def template_changed(body: bytes) -> bool:
         raise objects.UndecodableError(str(error)) from None
 
 
-class _Raws(msgspec.Struct, gc=False, rename="camel"):
-    object: msgspec.Raw = NULL
-    old_object: msgspec.Raw = NULL
-
-
-class _Policies(msgspec.Struct, gc=False):
-    request: _Raws
-
-
-_policies = msgspec.json.Decoder(_Policies)
-
-
 def policy_objects(body: bytes, kind: type[Any]) -> tuple[Any, Any]:
     """A policy object of a request, and its old self; None each where there is none.
 
     Decoded apart from pods, whose reviews must not pay for it. Raises `UndecodableError`.
     """
-    asked = _policies.decode(body).request
+    asked = _raws.decode(body).request
     now, before = (
         None if raw == NULL else strictness.decode(raw, kind)
         for raw in (asked.object, asked.old_object)

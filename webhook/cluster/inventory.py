@@ -185,12 +185,25 @@ class Namespace(_Read, frozen=True, rename="camel"):
         return min(times, default=None)
 
 
+class _BareMeta(msgspec.Struct):
+    namespace: str = ""
+    name: str = ""
+
+
+class _Bare(msgspec.Struct):
+    """What is read of a pod that can't be decoded."""
+
+    metadata: _BareMeta
+
+
 _pods = msgspec.json.Decoder(LivePod)
+_bare = msgspec.json.Decoder(_Bare)
 _namespaces = msgspec.json.Decoder(Namespace)
 
 
 def decode(raw: msgspec.Raw | bytes) -> LivePod:
     """Decode one pod. Raises `UndecodableError`, as `policy.objects.decode` does."""
+    objects.check_size(raw)
     try:
         return _pods.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -270,5 +283,5 @@ def _pod(raw: msgspec.Raw) -> LivePod | BadPod:
     try:
         return decode(raw)
     except UndecodableError as error:
-        meta = msgspec.json.decode(raw).get("metadata") or {}
-        return BadPod(str(meta.get("namespace", "")), str(meta.get("name", "")), str(error))
+        meta = _bare.decode(raw).metadata
+        return BadPod(meta.namespace, meta.name, str(error))

@@ -13,6 +13,7 @@ from webhook.policy import checks, mendix, meshes
 from webhook.policy.checks import Violation
 from webhook.policy.checks.accepts_plaintext import CHECK as ACCEPTS_PLAINTEXT
 from webhook.policy.meshes import Mesh
+from webhook.policy.objects import UndecodableError
 from webhook.policy.request import Request
 from webhook.policy.settings import Settings
 from webhook.policy.validate import Exempted, Verdict, validate
@@ -68,8 +69,14 @@ class Judge:
         """Judge a pod by the mesh and mode of its namespace.
 
         Where the mesh's policy is known to refuse plaintext to it, what the pod alone suggests of
-        that does not count.
+        that does not count. Of a pod that has more of something than is read, nothing is known.
         """
+        try:
+            return self._judge(pod, enrolled, refuses_plaintext=refuses_plaintext)
+        except UndecodableError as error:
+            return Judged("unknown", (evidence.UNREADABLE.violation("", str(error)),))
+
+    def _judge(self, pod: LivePod, enrolled: Enrolled, *, refuses_plaintext: bool) -> Judged:
         mesh = self.mesh(enrolled.mesh)
         request = Request(
             namespace=pod.namespace, object=pod, ingress=enrolled.ingress, stored=True

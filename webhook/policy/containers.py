@@ -17,6 +17,10 @@ Flags = tuple[Mapping[str, str], tuple[str, ...]]
 _NONE: frozenset[str] = frozenset()
 #: Arguments that are remembered: how many of them, and their characters in all.
 _MOST, _LONGEST = 256, 2048
+#: And so many that are read at all; no injector gives nearly as many.
+_MOST_READ, _LONGEST_READ = 500, 65_536
+#: References that are looked at, and strange ones that are named.
+_MOST_REFERENCES, _MOST_STRANGE = 1_000, 20
 
 
 def flags(args: Sequence[str], known: frozenset[str], switches: frozenset[str] = _NONE) -> Flags:
@@ -26,9 +30,13 @@ def flags(args: Sequence[str], known: frozenset[str], switches: frozenset[str] =
     flag that is unknown, given twice or has no value is among the latter: programs differ in what
     they make of those.
     """
+    if len(args) > _MOST_READ:
+        return {}, (f"{len(args)} arguments",)
     # Each counts for one more, or a million empty ones would be short.
-    short = len(args) + sum(map(len, args)) <= _LONGEST
-    return (_remembered if short else _flags)(tuple(args), known, switches)
+    size = len(args) + sum(map(len, args))
+    if size > _LONGEST_READ:
+        return {}, (f"arguments of {size} characters",)
+    return (_remembered if size <= _LONGEST else _flags)(tuple(args), known, switches)
 
 
 def _flags(args: tuple[str, ...], known: frozenset[str], switches: frozenset[str]) -> Flags:
@@ -84,6 +92,8 @@ def covers(written: str, guarded: Iterable[str]) -> bool:
     )
 
 
+#: Characters of a variable's name that are shown.
+_LONGEST_NAME = 253
 #: A reference to another variable, which the kubelet expands; `$$(X)` is none, but may be one more.
 _REFERENCE = re.compile(r"\$\(([^)]*)\)?")
 
@@ -91,12 +101,16 @@ _REFERENCE = re.compile(r"\$\(([^)]*)\)?")
 def strange_references(texts: Iterable[str], known: Collection[str]) -> set[str]:
     """Return the variables, other than known ones, that values or arguments refer to.
 
-    The kubelet expands `$(NAME)` after every webhook, so what the text becomes is not judged.
+    The kubelet expands `$(NAME)` after every webhook, so what the text becomes is not judged. Of
+    very many references, some strange ones are named; too many known ones are strange themselves.
     """
-    return {
-        name
-        for text in texts
-        if "$(" in text
-        for name in _REFERENCE.findall(text)
-        if name not in known
-    }
+    references = (found[1] for text in texts if "$(" in text for found in _REFERENCE.finditer(text))
+    strange: set[str] = set()
+    for count, name in enumerate(references, 1):
+        if name not in known:
+            strange.add(name[:_LONGEST_NAME])
+        if count == _MOST_REFERENCES:
+            strange.add("...")
+        if count == _MOST_REFERENCES or len(strange) == _MOST_STRANGE:
+            break
+    return strange

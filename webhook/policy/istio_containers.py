@@ -33,8 +33,6 @@ _RULE_ENV = (
 _NO_PROXY_ENV = ("DISABLE_ENVOY",)
 #: The variables that the injector refers to in others.
 REFERRED = frozenset({"POD_NAME", "POD_NAMESPACE", "INSTANCE_IP", "HOST_IP", "SERVICE_ACCOUNT"})
-#: Arguments that are read; no injector gives nearly as many.
-_MOST_ARGS = 500
 
 
 class Rules(NamedTuple):
@@ -48,8 +46,6 @@ class Rules(NamedTuple):
 def rules(placed: Placed) -> Rules:
     """Read the arguments after the name of the program, `istio-iptables`."""
     args = placed.container.args or []
-    if len(args) > _MOST_ARGS:
-        return Rules(placed, {}, (f"{len(args)} arguments",))
     return Rules(placed, *containers.flags(args[1:], _RULE_FLAGS, SWITCHES))
 
 

@@ -6,6 +6,8 @@ Their author writes the whole pod, so nothing in it may go beyond what istiod ma
 
 from collections.abc import Callable, Iterator
 
+import msgspec
+
 from webhook.policy import containers, istio_containers, sidecars
 from webhook.policy.images import repository
 from webhook.policy.inputs import proxyconfig
@@ -78,6 +80,13 @@ def strange(pod: Pod, only: Placed, own: Istio, is_ours: Callable[[str], bool]) 
         yield Spot(only.field("workingDir"), reason="looks for its files in another folder")
     if "postStart" in (container.lifecycle or {}):
         yield Spot(only.field("lifecycle.postStart"), reason="runs a command of its own")
+    for name, probe in (
+        ("livenessProbe", container.liveness_probe),
+        ("readinessProbe", container.readiness_probe),
+        ("startupProbe", container.startup_probe),
+    ):
+        if (msgspec.json.decode(probe) or {}).get("exec"):
+            yield Spot(only.field(f"{name}.exec"), reason="runs a command of its own")
     yield from sidecars.strangers(only, istio_containers.REFERRED)
     yield from istio_containers.idle_proxy(only)
     env = only.env

@@ -110,6 +110,10 @@ class Container(_Fields, frozen=True, gc=False, rename="camel"):
     target_container_name: str | None = None
     #: Hooks by their names; what they do is not read.
     lifecycle: dict[str, msgspec.Raw] | None = None
+    #: Probes, which may run a command; only those of gateways are read.
+    liveness_probe: msgspec.Raw = NULL
+    readiness_probe: msgspec.Raw = NULL
+    startup_probe: msgspec.Raw = NULL
 
 
 #: No pod has so many, and a hostile one must not keep the server busy for minutes.
@@ -228,14 +232,32 @@ class UndecodableError(ValueError):
     """
 
 
+#: Bytes of JSON whose values need not be counted, and values in a larger object. Each may take 200
+#: bytes of memory; a pod of Mendix has a few hundred.
+_SMALL, _MOST_VALUES = 131_072, 50_000
+
 _decoder = msgspec.json.Decoder(Object)
+
+
+def check_size(data: bytes | memoryview | msgspec.Raw) -> None:
+    """Raise `UndecodableError` if the JSON of an object has more values than any real one.
+
+    What is decoded of an object takes far more memory than its text if its values are short.
+    """
+    if len(memoryview(data)) <= _SMALL:
+        return
+    text = bytes(data)
+    if text.count(b",") + text.count(b"{") + text.count(b"[") > _MOST_VALUES:
+        raise UndecodableError(f"the object has more than {_MOST_VALUES} values")
 
 
 def decode(data: bytes | memoryview | msgspec.Raw) -> Object:
     """Decode the JSON of one object of a reviewed kind.
 
-    Raises `UndecodableError` on anything that is not one: bad JSON, wrong types, hostile nesting.
+    Raises `UndecodableError` on anything that is not one: bad JSON, wrong types, hostile nesting,
+    very many values.
     """
+    check_size(data)
     try:
         return _decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

@@ -14,7 +14,7 @@ from webhook.policy.meshes import Mesh
 from webhook.policy.objects import Meta
 from webhook.policy.request import Request
 from webhook.policy.settings import Exemption, Settings
-from webhook.policy.words import masked
+from webhook.policy.words import masked, shortened
 from webhook.policy.workload import Pod, pod_of
 
 Mode = Literal["enforce", "warn", "audit"]
@@ -283,8 +283,10 @@ def _subject(kind: str, meta: Meta | None, pod: Pod, *, created: bool) -> str:
         name = f"{prefix}*"
     role = mendix.role(pod)
     text = f"{kind.lower()} {name or 'without a name'}" + (f" (Mendix {role})" if role else "")
-    return masked(text)
+    return masked(shortened(text, _LONGEST_SUBJECT))
 
 
+#: Characters of a subject; names of objects have 253 at most.
+_LONGEST_SUBJECT = 300
 #: Characters that the API server appends to generateName.
 _GENERATED = 5

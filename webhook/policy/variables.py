@@ -12,8 +12,8 @@ import msgspec
 from webhook.policy.containers import strange_references
 from webhook.policy.objects import Container, EnvVar, UndecodableError
 
-#: Entries, and bytes of one; a proxy's take 2 to 4 KiB. Far more is not read at all.
-_MOST, _LONGEST, _TOO_LONG = 256, 8192, 262_144
+#: Entries, and bytes and braces of one; a proxy's take 2 to 4 KiB. Far more is not read at all.
+_MOST, _LONGEST, _MOST_BRACES, _TOO_LONG = 256, 8192, 200, 65_536
 
 _decoder = msgspec.json.Decoder(list[EnvVar] | None)
 
@@ -54,10 +54,12 @@ def variables(container: Container) -> Variables:
     Raises `UndecodableError` if they can't be read, or are larger than any mesh makes them.
     """
     if len(memoryview(container.env)) > _TOO_LONG:
-        raise UndecodableError(f"env of container {container.name[:63]} is over 256 KiB")
+        raise UndecodableError(f"env of container {container.name[:63]} is over 64 KiB")
     text = bytes(container.env)
     try:
-        return _remembered(text) if len(text) <= _LONGEST else _read(text)
+        # Many short ones take far more memory than their text.
+        short = len(text) <= _LONGEST and text.count(b"{") <= _MOST_BRACES
+        return _remembered(text) if short else _read(text)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise UndecodableError(f"{error} (env of container {container.name[:63]})") from None
 

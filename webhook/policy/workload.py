@@ -39,6 +39,8 @@ _MOST_MESH_CONTAINERS = 8
 #: Bytes of a volume's source that is remembered: the meshes' are the same in all pods.
 _LONGEST_SOURCE = 1024
 _content = lru_cache(maxsize=128)(msgspec.json.decode)
+#: Labels, or annotations, of a pod; and characters of all annotations, as the API server has it.
+_MOST_KEYS, _MOST_ANNOTATED = 1_000, 262_144
 #: Stands for metadata that is not there at all.
 NO_META = Meta()
 _NO_SPEC = PodSpec()
@@ -152,6 +154,10 @@ class Pod:
         self.spec = spec or _NO_SPEC
         self.labels: Mapping[str, str] = self.meta.labels or _EMPTY
         self.annotations: Mapping[str, str] = self.meta.annotations or _EMPTY
+        if len(self.labels) > _MOST_KEYS or len(self.annotations) > _MOST_KEYS:
+            raise UndecodableError(f"more than {_MOST_KEYS} labels or annotations")
+        if sum(map(len, self.annotations.values())) > _MOST_ANNOTATED:
+            raise UndecodableError("annotations of more than 256 KiB")
         #: Path of the template in its object, as `spec.template`; empty for a pod.
         self.template = template
         self.final = final

@@ -278,9 +278,10 @@ def test_templates_nested_just_not_too_deep_are_compared(flask: FlaskClient, kin
 def large(size: int) -> bytes:
     """Return a good review of so many bytes."""
     asked = review(meshed())
-    asked["request"]["object"]["metadata"]["annotations"]["filler"] = ""
+    main = asked["request"]["object"]["spec"]["containers"][0]
+    main["workingDir"] = ""
     missing = size - len(json.dumps(asked).encode())
-    asked["request"]["object"]["metadata"]["annotations"]["filler"] = "x" * missing
+    main["workingDir"] = "x" * missing
     body = json.dumps(asked).encode()
     assert len(body) == size
     return body

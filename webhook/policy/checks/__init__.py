@@ -21,6 +21,8 @@ from webhook.policy.workload import Pod
 
 #: The longest value, in characters, and the most values that a message shows.
 _LONGEST_VALUE, _MOST_VALUES = 80, 8
+#: Characters of a field, with room for the longest key of an annotation.
+_LONGEST_FIELD = 512
 #: Characters, from outside, of a violation that is remembered.
 _LONGEST_REMEMBERED = 512
 
@@ -87,7 +89,8 @@ def _violation(
     check: str, field: str, values: tuple[str, ...], reason: str, fix: str, level: Level,
 ) -> Violation:  # fmt: skip
     text = f"{reason} ({_shown(values)})" if values else reason
-    return Violation(check, masked(field), masked(text), fix, level, values)
+    shown = masked(shortened(field, _LONGEST_FIELD))
+    return Violation(check, shown, masked(text), fix, level, values)
 
 
 #: Most pods that break a rule break the same one at the same place.

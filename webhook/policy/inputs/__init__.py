@@ -75,7 +75,7 @@ class Inputs:
         # Most keys are nobody's; and a long value is not kept.
         if key not in self.listed and not self.reads(key):
             return None
-        if len(value) > _LONGEST_REMEMBERED:
+        if len(key) + len(value) > _LONGEST_REMEMBERED:
             return self._problem(key, value, submitted)
         return self._remembered(key, value, submitted)
 
@@ -114,5 +114,5 @@ def _fix(form: Form) -> str:
     return f"author: write {form.words}, or remove it"
 
 
-#: Characters of a value that is remembered, and reasons that one input may give.
-_LONGEST_REMEMBERED, _MOST_REASONS = 256, 3
+#: Characters of a key and value that are remembered, and reasons that one input may give.
+_LONGEST_REMEMBERED, _MOST_REASONS = 384, 3

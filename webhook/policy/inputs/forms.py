@@ -73,7 +73,7 @@ SWITCH = one_of("enabled", "disabled")
 PORT = Form("a port", _PORT)
 PORTS = Form("ports and ranges, as 80,8000-8100", _listed(_SPAN), longest=4096)
 PORTS_OR_ALL = Form("ports, or *", rf"{_listed(_SPAN)}| *\* *", longest=4096)
-#: Ports and ranges look like names: alternatives that overlap would keep `re` busy for ever.
+#: One pattern for all three: if an item could be read in two ways, a list could be in 2^n.
 PORTS_OR_NAMES = Form("ports, ranges and names of ports", _listed(r"[a-z0-9-]{1,63}"), longest=4096)
 CIDRS = Form("subnets, as 10.0.0.0/8", _listed(_CIDR), longest=4096)
 CIDRS_OR_ALL = Form("subnets, or *", rf"{_listed(_CIDR)}| *\* *", longest=4096)

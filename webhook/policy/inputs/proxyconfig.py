@@ -15,6 +15,8 @@ HOLD = "holdApplicationUntilProxyStarts"
 #: No proxy's configuration comes near these, in characters and levels; libyaml needs a time that is
 #: quadratic in the depth, and PyYAML's composer crashes on what is deep enough.
 _LONGEST, _DEEPEST = 32_768, 32
+#: Characters of what is kept for long: what is read takes many times as much memory.
+_LONGEST_REMEMBERED = 4_096
 
 #: Interception modes that redirect traffic, by name and number, and the texts of none at all.
 CAPTURING = ("REDIRECT", "TPROXY", "0", "1", "", "~", "null")
@@ -32,7 +34,7 @@ def parse(text: str | None) -> Config | None:
     A field may be written as `interceptionMode` or as `interception_mode`; both at once are odd.
     """
     text = text or ""
-    return (_remembered if len(text) <= _LONGEST else _parse)(text)
+    return (_remembered if len(text) <= _LONGEST_REMEMBERED else _latest)(text)
 
 
 def _parse(text: str) -> Config | None:
@@ -43,6 +45,8 @@ def _parse(text: str) -> Config | None:
 
 
 _remembered = functools.lru_cache(maxsize=64)(_parse)
+#: Long ones are remembered for as long as one review asks for them: annotation and variable.
+_latest = functools.lru_cache(maxsize=4)(_parse)
 
 
 def holding(text: str | None) -> str | None:

@@ -8,6 +8,7 @@ import pkgutil
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
+from itertools import islice
 from typing import Literal, NamedTuple
 
 from webhook.policy.inputs import CHECK as INPUT
@@ -25,6 +26,10 @@ RECORD = "mendix-mesh.io/inputs"
 ALLOWED = "allowed"
 #: So many are recorded. Behind more stands the sign that there were more: then all inputs count.
 _MOST_RECORDED, _MORE = 20, "more"
+#: Characters of a record, with room for the longest keys; a longer one is none of ours.
+_LONGEST_RECORD = 16_384
+#: Characters of a field in it: the API server has no keys that are longer.
+_LONGEST_KEY = 512
 #: The check for containers and volumes that only the injector adds.
 BROUGHT = "proxy-brought"
 #: What a controller may be called; Linkerd's injector pastes the name into its patch.
@@ -87,7 +92,8 @@ class Mesh:
 
     def record(self, pod: Pod) -> str | None:
         """Return the record for a pod that no injector has seen; None if it needs none."""
-        found = [f"{check} {spot.field}" for check, spot in self._said(pod)]
+        said = islice(self._said(pod), _MOST_RECORDED + 1)
+        found = [f"{check} {spot.field[:_LONGEST_KEY]}" for check, spot in said]
         if not found and not self.inherits and RECORD not in pod.annotations:
             return None
         more = [_MORE] if len(found) > _MOST_RECORDED else []
@@ -117,6 +123,7 @@ class Mesh:
                 yield Found(INPUT, Spot("metadata.ownerReferences", (owner.name[:80],),
                                         "has a name that no object has",
                                         "author: remove the owner reference"))  # fmt: skip
+                break  # one says it all, and there may be very many
 
     def customised(self, placed: Placed) -> Iterable[str]:
         """What an author may not set in a container that the injector fills in, as predicates."""
@@ -141,7 +148,7 @@ class Mesh:
         if not pod.recorded:
             return said
         record = pod.annotations.get(RECORD)
-        if record is None or record.endswith(_MORE):
+        if record is None or record.endswith(_MORE) or len(record) > _LONGEST_RECORD:
             return [found for found in said if not self._from_namespace(pod, found.spot.field)]
         listed = dict.fromkeys(record.split(", ")) if record != ALLOWED else {}
         kept = [found for found in said if f"{found.check} {found.spot.field}" in listed]

@@ -81,6 +81,7 @@ _SKIP_ANNOTATIONS = {
     "outbound": (CONFIG + "skip-outbound-ports",),
 }
 _SKIP_SUBNETS = CONFIG + "skip-subnets"
+_USER_ANNOTATIONS = (CONFIG + "proxy-uid", CONFIG + "proxy-gid")
 #: All arguments that the injector gives linkerd-init (charts/partials/templates/_proxy-init.tpl).
 #: Others, --simulate, --ports-to-redirect or --help, make it redirect little or nothing.
 _INIT_FLAGS = frozenset({
@@ -362,6 +363,7 @@ class Linkerd(Mesh):
         A number of the pod's own, as each namespace of OpenShift has, is fine if linkerd-init and
         the proxy agree, and every other container says that it is another.
         """
+        yield from self._moved_user(pod)
         init = self._init(pod)
         context = pod.proxy.container.security_context if pod.proxy else None
         users = _Users(
@@ -384,6 +386,15 @@ class Linkerd(Mesh):
             setting = f"settings.linkerd.proxy{'Uid' if key == 'runAsUser' else 'Gid'}"
             yield from sidecars.unproven(pod, key, number_of, setting)
         yield from sidecars.clashes(pod, *taken)
+
+    def _moved_user(self, pod: Pod) -> Iterator[Spot]:
+        """The CNI plugin reads these when the pod starts, which may be after an update."""
+        for key in _USER_ANNOTATIONS if pod.old else ():
+            before, now = (one and one.annotations.get(key) for one in (pod.old, pod))
+            if before != now:
+                yield Spot(annotation(key), (f"{before or 'unset'} -> {now or 'removed'}",),
+                           "changes whom the CNI plugin lets past the proxy",
+                           "who updates it: leave it; author: set it in the template")  # fmt: skip
 
     def mtls_disabled(self, pod: Pod) -> Iterator[Spot]:
         """A proxy without an identity has no mTLS (switch of Linkerd before 2.12 included)."""
