@@ -241,7 +241,7 @@ def _metrics(pod: Json, size: int) -> None:
 
 
 def _user_volumes(pod: Json, size: int) -> None:
-    made = {f"v{number}": {"hostPath": {}} for number in _many(min(size, 32_000), 26)}
+    made: Json = {f"v{number}": {"hostPath": {}} for number in _many(min(size, 32_000), 26)}
     _annotations(pod)["sidecar.istio.io/userVolume"] = json.dumps(made)
     mounts = {f"v{number}": {"mountPath": f"/etc/{number}"} for number in _many(32_000, 38)}
     _annotations(pod)["sidecar.istio.io/userVolumeMount"] = json.dumps(mounts)
