@@ -200,7 +200,7 @@ def test_whatever_an_author_asks_the_real_istiod_for_is_captured_or_refused(
         made = inject(asked)
     except (Refused, InjectionError):
         return
-    law.holds("istio", stored, stored)
+    law.holds("istio", edits.Life(asked, stored, stored, None))
     assert judge(stored, by="istio").allowed == judge(made, by="istio").allowed
 
 

@@ -28,7 +28,7 @@ MESHES = ("linkerd", "istio", "ambient")
     help="Which mesh; all if not given.",
 )
 def main(minutes: float, meshes: tuple[str, ...]) -> None:
-    """Look for pods that policy admits though their traffic goes past the mesh, or that cost much."""
+    """Look for pods that policy admits though they get past the mesh, or that cost much."""
     chosen = meshes or MESHES
     with_atheris = importlib.util.find_spec("atheris") is not None
     leader = "atheris" if with_atheris else "hypothesis alone"

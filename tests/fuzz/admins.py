@@ -8,8 +8,6 @@ from hypothesis import strategies as st
 
 from tests.fuzz import edits
 from tests.fuzz.edits import Draw, Json
-from tests.standins import istio as istiod
-from tests.standins import linkerd as injector
 
 #: Values of Linkerd's chart, each with some that an admin may have.
 _LINKERD: dict[str, tuple[Any, ...]] = {
@@ -31,7 +29,8 @@ _ISTIO: dict[str, tuple[Any, ...]] = {
                  {"CA_CRT": "x", "ISTIO_META_X": "y"}),
 }  # fmt: skip
 _VARIABLES = ("TEAM", "OTEL_RESOURCE_ATTRIBUTES", "HTTP_PROXY", "SSL_CERT_DIR", "ENVOY_X",
-              "ISTIO_META_LAME_DUCK", "CA_ROOT", "LINKERD2_PROXY_TRACE_COLLECTOR_SVC_ADDR")  # fmt: skip
+              "ISTIO_META_LAME_DUCK", "CA_ROOT",
+              "LINKERD2_PROXY_TRACE_COLLECTOR_SVC_ADDR")  # fmt: skip
 
 
 @st.composite
@@ -62,7 +61,9 @@ def _template(draw: Draw, pod: Json) -> None:
             entry = {"name": draw(st.sampled_from(_VARIABLES)), "value": "x"}
             container["env"] = [*copy.deepcopy(container["env"]), entry]
         if draw(st.booleans()):
-            pod["spec"].setdefault("volumes", []).append({"name": "ca", "configMap": {"name": "ca"}})
+            pod["spec"].setdefault("volumes", []).append(
+                {"name": "ca", "configMap": {"name": "ca"}}
+            )
             path = draw(st.sampled_from(("/etc/ssl/certs", "/etc/pki", "/ca")))
             mounts = container.setdefault("volumeMounts", [])
             container["volumeMounts"] = [*mounts, {"name": "ca", "mountPath": path}]

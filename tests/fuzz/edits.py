@@ -100,8 +100,9 @@ LABELS: dict[str, tuple[str, ...]] = {
 
 #: Values that are of no type, or of one that another annotation has.
 ILL = (
-    "", " ", "true", "0", "1", "-1", "99999999999", "100m", "10s", "debug", "none", "enabled", "a,b",
-    "[]", "{}", "null", "~", "*", "&a b", "# x", "x: y", "- x", "$(EVIL)", "$$(EVIL)", "a$(POD_NAME)",
+    "", " ", "true", "0", "1", "-1", "99999999999", "100m", "10s", "debug", "none", "enabled",
+    "a,b", "[]", "{}", "null", "~", "*", "&a b", "# x", "x: y", "- x", "$(EVIL)", "$$(EVIL)",
+    "a$(POD_NAME)",
     'a"b', "a'b", "a\\", "a\nb", "a\tb", "a\u2028b", "\x7f", "all-unauthenticated", "/../x",
     '", "op": "add', 'x"}, {"op": "remove", "path": "/spec/initContainers/0"}, {"x": "',
     "IfNotPresent\nenv: []", "IfNotPresent\nsecurityContext: {privileged: true}",
@@ -426,7 +427,7 @@ def _edited(draw: Draw, pod: Json, edits: tuple[Edit, ...], most: int) -> Json:
 
 
 def _valid(pod: Json) -> Json:
-    """The pod without what the API server takes for invalid: two things of one name."""
+    """The pod without two things of one name, and with sources, as the API server has it."""
     spec, seen = pod["spec"], set[str]()
     for place in LISTS:
         members = {c["name"]: c for c in spec.get(place) or () if c["name"] not in seen}
@@ -439,6 +440,9 @@ def _valid(pod: Json) -> Json:
     ):
         if holder.get(field):
             holder[field] = list({entry[key]: entry for entry in holder[field]}.values())
+    for volume in spec.get("volumes") or ():
+        if volume.keys() == {"name"}:
+            volume["emptyDir"] = {}
     return pod
 
 

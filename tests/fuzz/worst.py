@@ -6,7 +6,7 @@ looks for worse ones.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from tests.fixtures.meshes import ambient, istio, linkerd
@@ -47,10 +47,11 @@ def _many(size: int, each: int) -> range:
     return range(size // each)
 
 
-def _mesh_containers(pod: Json) -> Iterator[Json]:
-    for container in (*pod["spec"].get("initContainers", ()), *pod["spec"]["containers"]):
-        if container.get("name", "").startswith(("istio-", "linkerd-")):
-            yield container
+def _mesh_containers(pod: Json) -> list[Json]:
+    """Return the mesh's containers: the first ones, or what grows would grow very many times."""
+    everything = (*pod["spec"].get("initContainers", ()), *pod["spec"]["containers"])
+    named = [one for one in everything if one.get("name", "").startswith(("istio-", "linkerd-"))]
+    return named[:3]
 
 
 def _annotations(pod: Json) -> dict[str, str]:
@@ -157,10 +158,10 @@ def _flag(*names: str, text: Callable[[int], str]) -> Grow:
     def grow(pod: Json, size: int) -> None:
         for container in _mesh_containers(pod):
             if container["name"].endswith("-init"):
-                args = container["args"]
+                args = container["args"] = [*container.get("args", ())]
                 for name in names:
                     value = text(size // len(names))
-                    if name in args:
+                    if name in args[:-1]:
                         args[args.index(name) + 1] = value
                     else:
                         args += [name, value]
@@ -240,7 +241,7 @@ def _metrics(pod: Json, size: int) -> None:
 
 
 def _user_volumes(pod: Json, size: int) -> None:
-    made = {f"v{number}": {"hostPath": {}} for number in _many(min(size, 32_000), 26)}
+    made: Json = {f"v{number}": {"hostPath": {}} for number in _many(min(size, 32_000), 26)}
     _annotations(pod)["sidecar.istio.io/userVolume"] = json.dumps(made)
     mounts = {f"v{number}": {"mountPath": f"/etc/{number}"} for number in _many(32_000, 38)}
     _annotations(pod)["sidecar.istio.io/userVolumeMount"] = json.dumps(mounts)

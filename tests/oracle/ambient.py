@@ -6,7 +6,7 @@ from tests.oracle import common, istio
 from tests.oracle.common import Json, Pod
 
 
-def complaints(document: Json, untouched: Json | None = None) -> Iterator[str]:  # noqa: ARG001
+def complaints(document: Json, untouched: Json | None = None) -> Iterator[str]:
     """Why traffic of a stored pod could go past ztunnel, one sentence each; nothing if it can't.
 
     That the node's agent works is taken for granted: nobody can see it in the pod.

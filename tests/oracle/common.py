@@ -164,13 +164,14 @@ def lasting(pod: Pod, rules: tuple[str, ...]) -> Iterator[str]:
     names = [container["name"] for container in pod.inits]
     first = next((names.index(name) for name in rules if name in names), 0)
     for container in pod.inits[:first]:
-        if container.get("restartPolicy") == "Always" and container["name"] not in rules:
-            if not container["name"].endswith("-proxy"):
-                yield f"{container['name']} connects before the rules are set, and stays"
+        name = container["name"]
+        own = name in rules or name.endswith("-proxy")
+        if container.get("restartPolicy") == "Always" and not own:
+            yield f"{name} connects before the rules are set, and stays"
 
 
-def unexplained(
-    container: Json, untouched: Json, harmless: set[str], mounts: bool = True
+def unexplained(  # noqa: C901 - one thing after another
+    container: Json, untouched: Json, harmless: set[str], *, mounts: bool = True
 ) -> Iterator[str]:
     """What a container of the mesh has beyond what the injector makes of itself.
 
@@ -206,11 +207,10 @@ def refilled(pod: Pod, untouched: Pod, names: set[str]) -> Iterator[str]:
     known = {volume["name"]: volume for volume in untouched.spec.get("volumes") or ()}
     for volume in pod.spec.get("volumes") or ():
         before = known.get(volume["name"])
-        if volume["name"] in names and before is not None and before != volume:
-            if before.get("emptyDir") is None or volume.get("emptyDir", {}) is None or (
-                set(volume) - {"name"} not in (set(), {"emptyDir"})
-            ):  # fmt: skip
-                yield f"the volume {volume['name']} is filled by the author"
+        if volume["name"] not in names or before in (None, volume):
+            continue
+        if before.get("emptyDir") is None or volume.get("emptyDir") is None:
+            yield f"the volume {volume['name']} is filled by the author"
 
 
 def place(path: str) -> list[str]:

@@ -180,8 +180,10 @@ def patterns() -> Iterator[tuple[str, Form]]:
 
 
 #: What items of lists look like, which may be read in several ways.
-ITEMS = ("80,", "80-90,", "80 - 90 ,", "80, ", "a,", "a-a,", "10.0.0.0/8,", "::/8 ,", " ", "1", "a",
-         "0.", "/", "1s", "1ms", '"a": [1], ', "a.", "-", "$", "? ", "[1],", "6553", "*,")  # fmt: skip
+ITEMS = ("80,", "80-90,", "80 - 90 ,", "80, ", "a,", "a-a,", "10.0.0.0/8,", "::/8 ,", " ", "1",
+         "a",
+         "0.", "/", "1s", "1ms", '"a": [1], ', "a.", "-", "$", "? ", "[1],",
+         "6553", "*,")  # fmt: skip
 
 
 @pytest.mark.parametrize("form", [pytest.param(form, id=name) for name, form in patterns()])
