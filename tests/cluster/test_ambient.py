@@ -109,7 +109,7 @@ def test_a_mendix_app_and_its_task_pods_join_and_nobody_fights(cluster: AmbientC
         ("status-forged", {"annotations": {STATUS: ""}}, {}),
         *(
             ("capture-bypassed", {"annotations": {BYPASS: value}}, {"annotations": {BYPASS: no}})
-            for value, no in (("true", "false"), ("1", "0"), ("T", "F"), ("TRUE", "yes"))
+            for value, no in (("true", "false"), ("1", "0"), ("T", "F"), ("TRUE", "FALSE"))
         ),
         ("capture-bypassed", {"annotations": {"istio.io/reroute-virtual-interfaces": "eth0"}},
          {"annotations": {"istio.io/reroute-virtual-interfaces": ""}}),

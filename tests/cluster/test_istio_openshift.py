@@ -77,7 +77,7 @@ def test_on_openshift_the_proxy_has_a_user_of_the_namespace(
 
 def test_on_openshift_an_app_may_not_run_as_that_user(openshift: OpenShift) -> None:
     context = {"runAsUser": openshift.proxy_user}
-    with pytest.raises(Refused, match=r"proxy-uid +spec\.containers\[0\]"):
+    with pytest.raises(Refused, match=r"proxy-uid +spec\.containers\[app\]"):
         openshift.tried(containers=[{**APP, "securityContext": context}])
 
 

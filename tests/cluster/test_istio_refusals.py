@@ -379,7 +379,7 @@ def test_a_namespace_that_keeps_istio_out_is_told_how_to_let_it_in(
             "pod shop would run outside the istio mesh:\n"
             "  proxy-missing  spec.initContainers  has no istio-proxy container; see that the "
             "namespace has no label istio-injection=disabled, and none istio.io/rev of a revision "
-            "that is not installed; where no revision is the default, name yours in "
+            "that is not installed; if no revision is the default, name yours in "
             "settings.istio.revision"
         )
 
@@ -482,7 +482,7 @@ def test_a_pod_that_was_injected_by_hand_without_a_status_is_refused_where_a_plu
     by_hand = copy_of(stored)
     assert refused_for(api, by_hand) == {"proxy-brought"}
     del by_hand["metadata"]["annotations"][STATUS]
-    assert refused_for(api, by_hand) == {"proxy-brought", "proxy-forged"}
+    assert refused_for(api, by_hand) == {"proxy-brought"}
 
 
 def refused_for(api: Api, obj: Json) -> set[str]:

@@ -124,8 +124,8 @@ def test_without_the_setting_no_webhook_would_match(classic: Set) -> None:
     [
         (None, {}),
         ('{"concurrency": 2}', {"concurrency": 2}),
-        ("concurrency: 2\nproxyMetadata:\n  A: b # why\n",
-         {"concurrency": 2, "proxyMetadata": {"A": "b"}}),
+        ("concurrency: 2\nproxyMetadata:\n  ISTIO_META_DNS_CAPTURE: 'true' # why\n",
+         {"concurrency": 2, "proxyMetadata": {"ISTIO_META_DNS_CAPTURE": "true"}}),
         ("drain_duration: 5s", {"drain_duration": "5s"}),
     ],
 )  # fmt: skip

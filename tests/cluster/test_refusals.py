@@ -114,7 +114,6 @@ def test_a_refusal_names_every_violation_at_once_one_aligned_line_each(
         ),
         ("proxy-brought", {}, {"containers": [APP, {"name": "linkerd-proxy", "image": "sleep"}]}),
         ("proxy-brought", {}, {"initContainers": [{"name": "linkerd-init", "image": "true"}]}),
-        ("proxy-brought", {}, {"volumes": [{"name": "linkerd-identity-token", "emptyDir": {}}]}),
         ("input-not-allowed", {"config.linkerd.io/image-pull-policy":
             'IfNotPresent\nenv: [{"name": "LINKERD2_PROXY_INBOUND_PORTS", "value": ""}]'}, {}),
         ("input-not-allowed", {"config.linkerd.io/next": "x"}, {}),

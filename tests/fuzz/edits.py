@@ -17,7 +17,7 @@ from tests.fixtures.changes import RECORD
 from tests.fixtures.meshes import ambient, istio, linkerd
 from tests.standins import istio as istiod
 from tests.standins import linkerd as injector
-from tests.unit.policy.judge import patch_for
+from tests.unit.policy.judge import whole_patch
 from webhook.policy.inputs import istio as istio_inputs
 from webhook.policy.inputs import linkerd as linkerd_inputs
 
@@ -465,7 +465,7 @@ MESHES = tuple(APPS)
 
 def created(by: str, pod: Json, config: Any) -> Json | None:
     """Return what the API server would store of a pod: our webhook first, then the injector."""
-    recorded: Json = jsonpatch.apply_patch(pod, patch_for(pod, by=by))
+    recorded: Json = jsonpatch.apply_patch(pod, whole_patch(pod, by=by))
     try:
         if by == "linkerd":
             if not injector.selected(recorded, None):

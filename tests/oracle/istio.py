@@ -4,7 +4,7 @@ tools/istio-iptables/pkg/cmd/root.go; cni/pkg/plugin; pilot/cmd/pilot-agent; the
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import yaml
@@ -103,7 +103,7 @@ def _is_root(volume: Json) -> bool:
 
 
 #: What the rest of its volumes must come from.
-SOURCES = {
+SOURCES: dict[str, Callable[[Json], bool]] = {
     "istio-podinfo": _tells_labels,
     "istiod-ca-cert": _is_root,
     "istio-token": lambda volume: common.projected(volume, "serviceAccountToken"),
@@ -239,7 +239,8 @@ def files(pod: Pod, proxy: Json) -> Iterator[str]:
         filled = volume.get("emptyDir") is None
         if volume["name"] in ("workload-certs", "istio-envoy", "istio-data") and filled:
             yield f"others fill the proxy's {volume['name']}"
-        if volume["name"] in SOURCES and not SOURCES[volume["name"]](volume):
+        is_real = SOURCES.get(volume["name"])
+        if is_real and not is_real(volume):
             yield f"others fill the proxy's {volume['name']}"
         driver = (volume.get("csi") or {}).get("driver")
         if filled and DRIVERS.get(volume["name"], driver) != driver:

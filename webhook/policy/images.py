@@ -19,3 +19,8 @@ def tag(image: str) -> str:
     """The tag of an image; empty where it has none."""
     _, colon, name = image.partition("@")[0].rpartition(":")
     return name if colon and "/" not in name else ""
+
+
+def version(image: str) -> str:
+    """The tag of an image, without the variant that Istio appends to it; empty if it has none."""
+    return tag(image).removesuffix("-distroless").removesuffix("-debug")

@@ -37,6 +37,8 @@ _GUARDED_KEYS = frozenset({
     "binaryPath", "configPath", "customConfigFile", "proxyBootstrapTemplatePath",
     "controlPlaneAuthPolicy",
 })  # fmt: skip
+#: A waypoint has two that nothing mounts (files/waypoint.yaml).
+_VOLUMES = VOLUMES | {"go-proxy-envoy", "go-proxy-data"}
 _TOKEN_VOLUME = "kube-api-access-"  # noqa: S105 - start of the names of volumes
 #: Where the proxy's volumes are mounted.
 _FOLDERS = {
@@ -107,7 +109,7 @@ def strange(pod: Pod, only: Placed, own: Istio, is_ours: Callable[[str], bool]) 
 def _files(pod: Pod, only: Placed) -> Iterator[Spot]:
     yield from istio_containers.odd_volumes(pod)
     for name in pod.volumes:
-        if name not in VOLUMES and not name.startswith(_TOKEN_VOLUME):
+        if name not in _VOLUMES and not name.startswith(_TOKEN_VOLUME):
             yield Spot(f"spec.volumes[{name}]", (name,), "is no volume that Istio gives a gateway")
     for mount in only.container.volume_mounts or ():
         expected = _FOLDERS.get(mount.name)

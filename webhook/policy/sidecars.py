@@ -1,6 +1,6 @@
 """What holds for every mesh that puts a proxy container into the pod."""
 
-from collections.abc import Collection, Iterator, Set
+from collections.abc import Callable, Collection, Iterator, Set
 
 from webhook.policy import images
 from webhook.policy.containers import LOADER_ENV, strange_references
@@ -131,37 +131,32 @@ def strangers(placed: Placed, known: frozenset[str]) -> Iterator[Spot]:
                        "author: write no $( in what the injector copies")  # fmt: skip
 
 
-def several_versions(pod: Pod) -> Iterator[Spot]:
-    """Yield containers of the mesh with another tag than the proxy's, of the same repository."""
-    if pod.proxy is None:
-        return
-    image = pod.proxy.container.image or ""
-    tag = images.tag(image)
-    for placed in pod.mesh_containers:
-        other = placed.container.image or ""
-        if other == image:
-            continue
-        if images.tag(other) not in ("", tag) and tag and (
-            images.repository(other) == images.repository(image)
-        ):  # fmt: skip
-            yield Spot(placed.field("image"), (other,), f"is not the proxy's version ({image})",
-                       "mesh's admin, or the webhook that changed it: use one version")  # fmt: skip
+def strange_images(pod: Pod, is_ours: Callable[[Placed], bool], fix: str = "") -> Iterator[Spot]:
+    """Yield containers of the mesh whose image an update changes, or is from elsewhere.
 
-
-def changed_images(pod: Pod) -> Iterator[Spot]:
-    """Yield containers of the mesh whose image an update changes."""
-    if pod.old is None:
-        return
+    Or has another tag than the proxy's, of the same repository. `fix` is for those from elsewhere.
+    """
     # An update moves no container; two of one name are a mistake, and no change.
-    before = {(one.kind, one.index): one.container.image for one in pod.old.mesh_containers}
+    old = pod.old.mesh_containers if pod.old else ()
+    before = {(one.kind, one.index): one.container.image or "" for one in old}
+    proxy = (pod.proxy and pod.proxy.container.image) or ""
+    version = images.version(proxy)
     for placed in pod.mesh_containers:
-        image = placed.container.image
+        image = placed.container.image or ""
         was = before.get((placed.kind, placed.index), image)
         if was != image:
             yield Spot(placed.field("image"), (f"{was} -> {image}",),
                        "replaces the mesh's program in a running pod",
                        "who updates it: leave it; Tekton: use native sidecars, which it need not "
                        "end")  # fmt: skip
+        elif not is_ours(placed):
+            yield Spot(placed.field("image"), (image or "none",), fix=fix)
+        elif image != proxy and not before and version and (
+            images.repository(image) == images.repository(proxy)
+            and images.version(image) not in ("", version)
+        ):  # fmt: skip
+            yield Spot(placed.field("image"), (image,), f"is not the proxy's version ({proxy})",
+                       "mesh's admin, or the webhook that changed it: use one version")  # fmt: skip
 
 
 def moved_names(pod: Pod, hosts: Collection[str], namespace: str) -> Iterator[Spot]:

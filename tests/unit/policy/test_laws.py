@@ -22,8 +22,7 @@ from tests.standins import istio as istiod
 from tests.standins import linkerd as injector
 from tests.standins.linkerd import InjectorConfig
 from tests.unit.policy import strategies
-from tests.unit.policy.judge import DEFAULTS, broken, judge, mesh, settings
-from tests.unit.policy.judge import whole_patch as patch_for
+from tests.unit.policy.judge import DEFAULTS, broken, judge, mesh, settings, whole_patch
 from webhook.policy import checks, messages, objects, workload
 from webhook.policy.mutate import mutate
 from webhook.policy.request import Request
@@ -112,8 +111,8 @@ def test_mutating_twice_is_mutating_once(
     obj: Json, by: str, given: Settings, operation: str, ingress: bool
 ) -> None:
     more: Json = {"by": by, "operation": operation, "ingress": ingress, "given": given}
-    once = applied(obj, patch_for(obj, **more))
-    assert patch_for(once, **more) == []
+    once = applied(obj, whole_patch(obj, **more))
+    assert whole_patch(once, **more) == []
 
 
 @law
@@ -121,7 +120,7 @@ def test_mutating_twice_is_mutating_once(
 def test_mutating_touches_labels_and_annotations_alone(
     obj: Json, by: str, given: Settings, operation: str
 ) -> None:
-    patched = applied(obj, patch_for(obj, by=by, operation=operation, given=given))
+    patched = applied(obj, whole_patch(obj, by=by, operation=operation, given=given))
     assert rest(patched) == rest(obj)
 
 
@@ -130,7 +129,7 @@ def test_mutating_touches_labels_and_annotations_alone(
 def test_mutating_removes_and_changes_nothing_but_the_mesh_s_own_keys(
     obj: Json, by: str, given: Settings
 ) -> None:
-    patched = applied(obj, patch_for(obj, by=by, given=given))
+    patched = applied(obj, whole_patch(obj, by=by, given=given))
     for before, after in ((obj, patched), (_template(obj), _template(patched))):
         for place in ("labels", "annotations"):
             old = ((before or {}).get("metadata") or {}).get(place) or {}
@@ -146,10 +145,10 @@ def test_a_workload_that_is_mutated_and_injected_is_admitted(
     kind: str, by: str, data: st.DataObject, given: Settings
 ) -> None:
     obj = strategies.workload(kind, data.draw(strategies.sound_templates(by)))
-    obj = applied(obj, patch_for(obj, by=by, given=given))
+    obj = applied(obj, whole_patch(obj, by=by, given=given))
     assert broken(judge(obj, by=by, given=given, final=False)) == []
     pod = strategies.pod_of(obj)
-    pod = applied(pod, patch_for(pod, by=by, given=given))
+    pod = applied(pod, whole_patch(pod, by=by, given=given))
     pod = injected(by, pod, data.draw(st.sampled_from(INSTALLED[by])))
     assert broken(judge(pod, by=by, given=given)) == []
 
@@ -162,11 +161,11 @@ def test_what_the_injector_made_is_refused_where_anyone_else_brings_it(
     kind: str, by: str, data: st.DataObject, given: Settings
 ) -> None:
     pod = strategies.pod_of(strategies.workload("Pod", data.draw(strategies.sound_templates(by))))
-    pod = applied(pod, patch_for(pod, by=by, given=given))
+    pod = applied(pod, whole_patch(pod, by=by, given=given))
     pod = injected(by, pod, data.draw(st.sampled_from(INSTALLED[by])))
     template = {place: pod[place] for place in ("metadata", "spec")}
     brought = strategies.workload(kind, copy.deepcopy(template))
-    brought = applied(brought, patch_for(brought, by=by, given=given))
+    brought = applied(brought, whole_patch(brought, by=by, given=given))
     for final in (True, False):
         verdict = judge(brought, by=by, given=given, final=final)
         assert broken(verdict) == ["proxy-brought"]
@@ -182,7 +181,7 @@ def test_no_pod_with_a_container_of_the_mesh_s_own_is_stored_unmarked(
     obj: Json, by: str, given: Settings
 ) -> None:
     """But for what the injector fills in, and gateways: no opt-out or odd value hides it."""
-    patched = applied(obj, patch_for(obj, by=by, given=given))
+    patched = applied(obj, whole_patch(obj, by=by, given=given))
     pod = workload.pod_of(objects.convert(obj), mesh(by, given), Request())
     assert pod is not None
     own = [placed for placed in pod.mesh_containers if not mesh(by, given).fills_in(placed)]
@@ -214,7 +213,7 @@ def test_a_pod_that_must_end_gets_a_proxy_that_ends(
     template = data.draw(strategies.sound_templates(by))
     template["spec"]["restartPolicy"] = "Never"
     obj = strategies.workload(kind, template)
-    pod = strategies.pod_of(applied(obj, patch_for(obj, by=by)))
+    pod = strategies.pod_of(applied(obj, whole_patch(obj, by=by)))
     pod = injected(by, pod, config)
     names = [container["name"] for container in pod["spec"]["initContainers"]]
     assert f"{by}-proxy" in names
@@ -227,7 +226,7 @@ def test_or_where_that_is_not_to_be_had_the_task_waits_for_its_proxy(template: J
     given = settings(istio={"nativeSidecars": False})
     template["spec"]["restartPolicy"] = "Never"
     pod = strategies.pod_of(strategies.workload("Pod", template))
-    pod = applied(pod, patch_for(pod, by="istio", given=given))
+    pod = applied(pod, whole_patch(pod, by="istio", given=given))
     pod = injected("istio", pod, istiod.InjectorConfig(native=False))
     first = pod["spec"]["containers"][0]
     assert first["name"] == "istio-proxy"

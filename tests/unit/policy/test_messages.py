@@ -70,9 +70,9 @@ def test_a_long_denial_is_cut_by_whole_violations() -> None:
 
 def test_values_of_an_author_stay_on_their_line_and_short() -> None:
     evil = "x\n  all is well\x1b[0m" + "y" * 1000
-    subnets = ",".join([evil, *(f"10.0.{n}.0/24" for n in range(200))])
+    subnets = ["--subnets-to-ignore", ",".join([evil, *(f"10.0.{n}.0/24" for n in range(200))])]
     pod = linkerd.injected()
-    pod["metadata"]["annotations"]["config.linkerd.io/skip-subnets"] = subnets
+    pod["spec"]["initContainers"][0]["args"] += subnets
     lines = messages.denial(judge(pod)).splitlines()[1:]
     assert all("x?  all is well?[0m" in line for line in lines)
     assert any("and 193 more" in line for line in lines)

@@ -233,11 +233,9 @@ class Istio(Mesh):
         fix = (
             "mesh's admin: use the mesh's image, or name your mirror in settings.istio.proxyImages"
         )
-        for placed in pod.mesh_containers:
-            if repository(placed.container.image or "") not in self.own.proxy_images:
-                yield Spot(placed.field("image"), (placed.container.image or "none",), fix=fix)
-        yield from sidecars.several_versions(pod)
-        yield from sidecars.changed_images(pod)
+        return sidecars.strange_images(
+            pod, lambda one: repository(one.container.image or "") in self.own.proxy_images, fix
+        )
 
     def capture_bypasses(self, pod: Pod) -> Iterator[Spot]:
         """Interception off, ports and addresses left out, templates that capture nothing.

@@ -249,11 +249,9 @@ class Linkerd(Mesh):
 
     def untrusted_images(self, pod: Pod) -> Iterator[Spot]:
         """Images of Linkerd's containers from elsewhere, of another version, or changed."""
-        for placed in pod.mesh_containers:
-            if repository(placed.container.image or "") not in self._images[placed.name]:
-                yield Spot(placed.field("image"), (placed.container.image or "none",))
-        yield from sidecars.several_versions(pod)
-        yield from sidecars.changed_images(pod)
+        return sidecars.strange_images(
+            pod, lambda one: repository(one.container.image or "") in self._images[one.name]
+        )
 
     def capture_bypasses(self, pod: Pod) -> Iterator[Spot]:
         """Skipped ports and subnets, ingress mode, and a linkerd-init that does not do its work.

@@ -28,7 +28,7 @@ def test_a_check_carries_all_that_anyone_will_ask(name: str, entry: Entry) -> No
     assert check.fields
     assert all(check.fields)
     assert check.source
-    assert entry.find.__doc__
+    assert entry.find is None or entry.find.__doc__
 
 
 @pytest.mark.parametrize(("name", "entry"), ENTRIES, ids=[name for name, _ in ENTRIES])

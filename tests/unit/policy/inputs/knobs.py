@@ -58,6 +58,7 @@ CONFIG_KEYS: Mapping[str, st.SearchStrategy[Any]] = {
     "fileFlushInterval": _DURATIONS,
     "fileFlushMinSizeKb": _COUNTS,
     proxyconfig.HOLD: st.booleans(),
+    "image": st.sampled_from(("distroless", "debug")).map(lambda kind: {"imageType": kind}),
     "parentShutdownDuration": st.integers(61, 120).map("{}s".format),
     "proxyHeaders": st.fixed_dictionaries({}, optional={
         "server": st.fixed_dictionaries({}, optional={"disabled": st.booleans(), "value": _NAMES}),

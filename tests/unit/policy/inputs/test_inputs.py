@@ -17,7 +17,7 @@ from tests.unit.policy import strategies
 from tests.unit.policy.inputs import knobs
 from tests.unit.policy.inputs.explained import unexplained
 from tests.unit.policy.inputs.knobs import CONFIG_KEYS, OWN, SETTINGS, lists, saying
-from tests.unit.policy.judge import broken, judge, mesh, patch_for, settings
+from tests.unit.policy.judge import broken, judge, mesh, settings, whole_patch
 from tests.unit.policy.test_laws import applied
 from webhook.policy import checks, inputs
 from webhook.policy.inputs import Input, forms, istio, linkerd
@@ -47,7 +47,7 @@ POD = knobs.mendix_pods()[0]
 
 def injected(by: str, pod: Json, shape: str = "native") -> Json:
     """What the mesh's stand-in makes of a pod after our mutation; ambient has none."""
-    pod = applied(pod, patch_for(pod, by=by, given=SETTINGS))
+    pod = applied(pod, whole_patch(pod, by=by, given=SETTINGS))
     if by == "istio":
         return istiod.inject(pod, ISTIOS[shape])
     return injector.inject(pod, None, LINKERDS[shape]).pod if by == "linkerd" else pod
@@ -136,7 +136,7 @@ def is_denied(by: str, key: str, value: str, place: str = "annotations") -> bool
     without = saying(injected(by, POD), **said)
     without = saying(without, {RECORD: ""}, {})
     del without["metadata"]["annotations"][RECORD]
-    recorded = applied(asking, patch_for(asking, by=by, given=SETTINGS))
+    recorded = applied(asking, whole_patch(asking, by=by, given=SETTINGS))
     record = recorded["metadata"]["annotations"][RECORD]
     used_up = saying(injected(by, POD), {RECORD: record}, {})
     field = f"metadata.{place}[{key}]"
@@ -379,7 +379,7 @@ _VERSION = linkerd.CONFIG + "proxy-version"
 
 def test_what_a_pod_has_from_its_namespace_is_the_admin_s() -> None:
     namespace = {"metadata": {"name": "mendix", "annotations": {_VERSION: "edge-26.8.4"}}}
-    marked = applied(POD, patch_for(POD))
+    marked = applied(POD, whole_patch(POD))
     assert marked["metadata"]["annotations"][RECORD] == ALLOWED
     made = injector.inject(marked, namespace, LINKERDS["native"]).pod
     assert made["metadata"]["annotations"][_VERSION] == "edge-26.8.4"
@@ -393,6 +393,6 @@ def test_what_a_pod_has_from_its_namespace_is_the_admin_s() -> None:
 
 def test_what_the_author_says_is_not_the_namespace_s() -> None:
     asking = saying(POD, {_VERSION: "edge-26.8.4"}, {})
-    marked = applied(asking, patch_for(asking))
+    marked = applied(asking, whole_patch(asking))
     made = injector.inject(marked, None, LINKERDS["native"]).pod
     assert broken(judge(made)) == ["proxy-image-untrusted"]
