@@ -43,10 +43,10 @@ check: $(READY) ## Format, lint, types, import contracts
 	@$(BIN)/lint-imports
 	@$(BIN)/hadolint Dockerfile
 
-format: $(READY) ## Format the code and mend what ruff can mend
+format: $(READY) ## Format the code, and fix what ruff can fix
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
 
-lock: $(READY) ## Pin all dependencies anew, with hashes
+lock: $(READY) ## Pin all dependencies again, with hashes
 	@$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
 		--extra dev pyproject.toml -o requirements/dev.txt
 	@$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \

@@ -177,7 +177,7 @@ def test_audit_calls_them_meshed(places: dict[str, str], auditor: Command, mesh:
 
 
 def changed(api: Api, where: str, kind: str, *containers: Json, **spec: object) -> Json:
-    """Return istiod's own Deployment anew, with these containers for its only one."""
+    """Return istiod's own Deployment again, with these containers for its only one."""
     stored = api.get("Deployment", CLASSES[kind].deployment.format(kind), where)
     made = copy.deepcopy({key: stored[key] for key in ("apiVersion", "kind", "spec")})
     made["metadata"] = {"name": "copy", "namespace": where}
@@ -252,8 +252,10 @@ def test_a_gateway_with_more_than_istios_proxy_is_refused_and_told_why(
     )
     said = {line.split()[0]: line for line in lines}
     assert check in said
-    assert "asks to stay outside the mesh, as only a gateway may that is" in said["opted-out"]
-    assert "what the Gateway's parametersRef adds" in said["opted-out"]
+    assert "asks to stay outside the mesh, as only Istio's own gateways may" in said["opted-out"]
+    thing = {"opted-out": "containers[app] is beside the proxy", "host-network": "the network of"}
+    assert thing[check] in said["opted-out"]
+    assert "what its parametersRef adds" in said["opted-out"]
     with pytest.raises(Refused, match="not found"):
         api.get("Deployment", deployment, where)
 

@@ -90,7 +90,9 @@ def _leaf(form: str, node: inspect.Type, value: Any) -> tuple[str, str]:
     if isinstance(node, inspect.ListType) and isinstance(value, list):
         return _EMPTY, "give one at least"
     if isinstance(node, inspect.IntType) and type(value) is int:
-        return f"{value} is too small", f"{node.ge} is the least"
+        if node.ge is not None and value < node.ge:
+            return f"{value} is too small", f"{node.ge} is the least"
+        return f"{value} is too large", f"{node.le} is the most"
     return f"must be {_NAMES[type(node)]}, not {_kind(value)}", _mend(form, node, value)
 
 

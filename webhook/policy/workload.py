@@ -249,7 +249,9 @@ class Pod:
             return ("several", held) if held else ("emptyDir", {})
         field, raw = held[0]
         text = bytes(raw)
-        return field, (_content if len(text) <= _LONGEST_SOURCE else msgspec.json.decode)(text)
+        content = (_content if len(text) <= _LONGEST_SOURCE else msgspec.json.decode)(text)
+        # A file may hold anything; in a cluster it is always an object.
+        return (field, content) if isinstance(content, dict) else ("several", held)
 
     @property
     def tasks_end(self) -> bool:

@@ -114,10 +114,11 @@ def test_the_shortest_bucket_is_50_microseconds(fresh: FlaskClient) -> None:
 
 
 def opted_in() -> dict[str, Any]:
-    """Return a pod that says itself that it joins."""
+    """Return a pod that says itself that it joins, as it is after the mutating webhook."""
     made = pod()
     annotations = made["metadata"].get("annotations", {})
-    made["metadata"]["annotations"] = {**annotations, "linkerd.io/inject": "enabled"}
+    own = {"linkerd.io/inject": "enabled", "mendix-mesh.io/inputs": "allowed"}
+    made["metadata"]["annotations"] = annotations | own
     return made
 
 

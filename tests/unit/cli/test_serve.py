@@ -94,8 +94,9 @@ class TestRefusals:
             result,
             f"{tmp_path / 'settings.yaml'}: there is no setting `proxyUID` - at "
             "`settings.linkerd`; did you mean `proxyUid`? There are: "
-            "controlPlaneNamespace, inboundPolicy, initImages, proxyGid, proxyImages, proxyUid, "
-            "skipInboundPorts, skipOutboundPorts, skipSubnets",
+            "annotations, controlPlaneNamespace, inboundPolicy, inboundPort, initImages, "
+            "outboundPort, proxyGid, proxyImages, proxyUid, skipInboundPorts, skipOutboundPorts, "
+            "skipSubnets",
         )
 
     def test_a_name_that_can_be_in_no_certificate(self) -> None:

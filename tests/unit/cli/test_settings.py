@@ -76,7 +76,8 @@ EXEMPTION = "reason: x, namespaces: [a], checks: [host-network]"
 BAD = {
     "optout: deny": (
         ": there is no setting `optout` - at `settings`; did you mean `optOut`? "
-        "There are: allow, exemptions, ingress, istio, leaveEnforcement, levels, linkerd, optOut"
+        "There are: allow, ambient, clusterDomain, exemptions, ingress, istio, leaveEnforcement, "
+        "levels, linkerd, optOut"
     ),
     f"exemptions: [{{{EXEMPTION}, until: 2026-02-30}}]": (
         ": `2026-02-30` is no date - at `settings.exemptions[0].until`; write it as 2027-01-31"

@@ -126,6 +126,8 @@ def test_a_list_of_ports_that_is_none_is_told_in_words(document: Any, message: s
          "must not be empty - at `settings.exemptions[1]`; fill it in, or leave it out"),
         ({"linkerd": {"proxyUid": 0}},
          "0 is too small - at `settings.linkerd.proxyUid`; 1 is the least"),
+        ({"linkerd": {"inboundPort": 70000}},
+         "70000 is too large - at `settings.linkerd.inboundPort`; 65535 is the most"),
         ({"linkerd": {"proxyGid": "5"}},
          "must be a whole number, not text - at `settings.linkerd.proxyGid`; "
          "write it without quotes"),

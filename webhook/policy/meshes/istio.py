@@ -157,24 +157,28 @@ class Istio(Mesh):
         istiod gives its own the opt-out and a label (files/kube-gateway.yaml, waypoint.yaml), and
         lays over them what a Gateway's parametersRef says. Both are empty for other pods.
         """
+        asks = "asks to stay outside the mesh, as only Istio's own gateways may"
+        fix = (
+            "leave the gateway as istiod makes it, without what its parametersRef adds; mesh's "
+            "admin: name a mirror of its image in settings.istio.proxyImages"
+        )
         only = istio_gateways.candidate(pod)
         if only is not None and (found := next(iter(self.strange(pod, only)), None)):
             values = f" ({', '.join(value[:80] for value in found.values)})" if found.values else ""
-            return (
-                f"asks to stay outside the mesh, as only Istio's own gateways may; {found.field} "
-                f"{found.reason or 'is not what Istio makes'}{values}",
-                "leave the gateway as istiod makes it, without what its parametersRef adds; mesh's "
-                "admin: name a mirror of its image in settings.istio.proxyImages",
-            )
+            reason = found.reason or "is not what Istio makes"
+            return f"{asks}; {found.field} {reason}{values}", fix
         if MANAGED not in pod.labels or not pod.containers:
             return "", ""
-        first = pod.containers[0].name
-        return (
-            f"asks to stay outside the mesh, as only Istio's own gateways may; it runs {first} "
-            f"in {len(pod.containers)} containers, and mendix-mesh knows gateways that are "
-            f"{PROXY} alone",
-            "use the GatewayClass istio or istio-waypoint, or ask an admin for an exemption",
-        )
+        others = [one for one in pod.containers if one.name != PROXY]
+        if len(others) == len(pod.containers):
+            return (
+                f"{asks}; it runs {others[0].name}, and mendix-mesh knows gateways that are "
+                f"{PROXY} alone",
+                "use the GatewayClass istio or istio-waypoint, or ask an admin for an exemption",
+            )
+        if others:
+            return f"{asks}; {others[0].field()} is beside the proxy", fix
+        return f"{asks}; it is in the network of the node, or not as Istio runs its proxy", fix
 
     def missing(self, pod: Pod) -> Iterator[Spot]:
         """No container is the proxy, in either list: the injector skips without a word."""
