@@ -100,7 +100,9 @@ def strange(pod: Pod, only: Placed, own: Istio, is_ours: Callable[[str], bool]) 
     for name, address in (
         ("PROXY_CONFIG", config.get("discoveryAddress")), ("CA_ADDR", env.get("CA_ADDR")),
     ):  # fmt: skip
-        if address is not None and not is_ours(str(address)):
+        if env.get(name) == "":
+            yield Spot(only.field(f"env[{name}]"), reason="is filled in after admission")
+        elif address is not None and not is_ours(str(address)):
             yield Spot(only.field(f"env[{name}]"), (str(address),), "names another control plane")
     yield from _files(pod, only)
     yield from _whole(pod, own)
