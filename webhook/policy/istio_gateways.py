@@ -91,6 +91,12 @@ def strange(pod: Pod, only: Placed, own: Istio, is_ours: Callable[[str], bool]) 
             yield Spot(only.field(f"{name}.exec"), reason="runs a command of its own")
     yield from sidecars.strangers(only, istio_containers.REFERRED)
     yield from istio_containers.idle_proxy(only)
+    yield from _told(only, is_ours)
+    yield from _files(pod, only)
+    yield from _whole(pod, own)
+
+
+def _told(only: Placed, is_ours: Callable[[str], bool]) -> Iterator[Spot]:
     env = only.env
     if names := only.variables.starting(_GUARDED_ENV):
         yield Spot(only.field("env"), tuple(sorted(names)), "changes what the agent runs or trusts")
@@ -104,8 +110,6 @@ def strange(pod: Pod, only: Placed, own: Istio, is_ours: Callable[[str], bool]) 
             yield Spot(only.field(f"env[{name}]"), reason="is filled in after admission")
         elif address is not None and not is_ours(str(address)):
             yield Spot(only.field(f"env[{name}]"), (str(address),), "names another control plane")
-    yield from _files(pod, only)
-    yield from _whole(pod, own)
 
 
 def _files(pod: Pod, only: Placed) -> Iterator[Spot]:
