@@ -56,8 +56,10 @@ class Istiod(Part):
     def _end(self) -> None:
         self.stop()
         for obj in self._installed:
-            if obj["kind"] == "MutatingWebhookConfiguration":
-                self._plane.api.delete(obj["kind"], obj["metadata"]["name"])
+            # Who looks for Istio finds it by these.
+            if obj["kind"] in ("MutatingWebhookConfiguration", "ConfigMap"):
+                meta = obj["metadata"]
+                self._plane.api.delete(obj["kind"], meta["name"], meta.get("namespace"))
 
     @property
     def url(self) -> str:

@@ -241,9 +241,10 @@ def test_the_certificate_is_for_the_service_and_signed_by_a_ca_of_its_own(
 def test_every_entry_of_both_configurations_trusts_that_ca_alone(installed: Installed) -> None:
     trusted = installed.trusted()
     assert set(trusted) == {installed.secret(CA)["tls.crt"]}
-    # Three meshes to opt in; three modes of each to judge, and of misspelt ones; and namespaces:
-    # those that are enforced, all others, and those that are never reviewed.
-    assert len(trusted) == 3 + 3 * (3 + 1) + 3
+    # Three meshes to opt in: enforced pods, other pods, and what makes pods. Three modes of
+    # each mesh to judge, and of misspelt ones. And namespaces: those that are enforced, all others,
+    # and those that are never reviewed.
+    assert len(trusted) == 3 * 3 + 3 * (3 + 1) + 3
 
 
 def test_gitops_finds_nothing_to_change(installed: Installed) -> None:

@@ -5,6 +5,7 @@ webhook is the real one.
 """
 
 import base64
+import contextlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -52,7 +53,8 @@ def _without_other_controllers(cluster: MeshCluster) -> None:
     for where in {one["metadata"]["namespace"] for one in there()}:
         for kind in ("Deployment", "DaemonSet", "Pod"):
             for one in api.list(kind, where):
-                api.delete(kind, one["metadata"]["name"], where, grace=0)
+                with contextlib.suppress(Refused):  # gone with its owner
+                    api.delete(kind, one["metadata"]["name"], where, grace=0)
     gone = "other ingress controllers to be gone"
     wait_for(lambda: not there(), seconds=60, why=gone)
 

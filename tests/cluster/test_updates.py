@@ -22,6 +22,7 @@ from tests.cluster.workloads import (
     template_of,
     workload,
 )
+from tests.fixtures.changes import RECORD
 
 FINALIZER = "tests.mendix-mesh.io/held"
 SKIP = "config.linkerd.io/skip-inbound-ports"
@@ -104,6 +105,14 @@ def test_a_pod_of_before_may_not_become_worse(old: Old) -> None:
     with pytest.raises(Refused, match="capture-bypassed") as refused:
         old.patch("Pod", "bare", {"metadata": {"annotations": {SKIP: "8080"}}})
     assert "host-network" not in refused.value.message
+
+
+def test_what_is_recorded_of_a_pod_s_inputs_stays(mesh_cluster: MeshCluster) -> None:
+    api, where = mesh_cluster.api, mesh_cluster.enrol()
+    api.create(pod(where, "shop"))
+    for record in ("", None):
+        with pytest.raises(Refused, match=r"proxy-brought +metadata\.annotations"):
+            api.patch("Pod", "shop", where, {"metadata": {"annotations": {RECORD: record}}})
 
 
 @pytest.mark.parametrize("name", ["plain", "out"])

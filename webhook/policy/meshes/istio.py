@@ -257,7 +257,7 @@ class Istio(Mesh):
         yield from _reroutes(pod, inits)
         for init in inits:
             yield from istio_containers.hollow(init)
-        if pod.proxy and not (pod.new and self.inputs(pod)):
+        if pod.proxy:
             yield from istio_containers.idle_proxy(pod.proxy)
 
     def _said(self, pod: Pod) -> Iterator[Found]:
