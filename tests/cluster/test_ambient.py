@@ -225,4 +225,6 @@ def test_what_the_cni_agent_writes_is_not_reviewed_and_troubles_nobody_later(
         assert changed["metadata"]["annotations"][REDIRECTION] == "enabled"
     with pytest.raises(Refused, match="mesh-label-removed"):
         change(api, running, {"metadata": {"labels": {MODE: None}}})
+    with pytest.raises(Refused, match="mesh-label-removed"):
+        change(api, running, {"metadata": {"annotations": {REDIRECTION: None}}})
     api.delete("Pod", "shop", where)

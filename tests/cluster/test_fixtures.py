@@ -25,7 +25,7 @@ HIDDEN = {"config.linkerd.io/admission-webhooks": "disabled"}
 #: before anything else can be seen of it. In namespaces of this name it is not.
 EXEMPT = "injected"
 EXEMPTION = {
-    "checks": ["proxy-brought", "status-forged"],
+    "checks": ["proxy-brought"],
     "namespaces": [f"{EXEMPT}-*"],
     "reason": "fixtures are pods as stored: the injector's work is in them",
 }
@@ -34,9 +34,15 @@ FILES = sorted(path for path in CHECKS.glob("*/*/*.yaml") if path.name.split("-"
 MENDED = [path for path in FILES if STORED in path.read_text()]
 #: Those that are mended by the stand-in for Linkerd's injector, which is there.
 LINKERD_S = [path for path in MENDED if path.name.startswith("linkerd-")]
-#: An update of a pod of one's own needs no exemption: tests.cluster.test_updates has it.
-RECORDED = CHECKS / "proxy-brought" / "fail" / "linkerd-changed-record.yaml"
-FAILING = [path for path in FILES if path.parent.name == "fail" and path not in (*MENDED, RECORDED)]
+#: Updates of what only our own webhook or Istio's agent writes, so that no pod can be created with
+#: it: tests.cluster.test_updates and test_ambient have them.
+WRITTEN_LATER = [
+    CHECKS / "proxy-brought" / "fail" / "linkerd-changed-record.yaml",
+    CHECKS / "mesh-label-removed" / "fail" / "ambient-redirection-removed.yaml",
+]
+FAILING = [
+    path for path in FILES if path.parent.name == "fail" and path not in (*MENDED, *WRITTEN_LATER)
+]
 PASSING = [path for path in FILES if path.parent.name == "pass"]
 
 
