@@ -21,6 +21,12 @@ def tag(image: str) -> str:
     return name if colon and "/" not in name else ""
 
 
-def version(image: str) -> str:
-    """The tag of an image, without the variant that Istio appends to it; empty if it has none."""
-    return tag(image).removesuffix("-distroless").removesuffix("-debug")
+def differ(one: str, other: str) -> bool:
+    """Whether two images of one repository have tags of different versions.
+
+    Istio appends its variant to the tag, as `1.31.0-distroless`.
+    """
+    if repository(one) != repository(other):
+        return False
+    tags = {tag(image).removesuffix("-distroless").removesuffix("-debug") for image in (one, other)}
+    return "" not in tags and len(tags) == 2

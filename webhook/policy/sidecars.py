@@ -140,7 +140,6 @@ def strange_images(pod: Pod, is_ours: Callable[[Placed], bool], fix: str = "") -
     old = pod.old.mesh_containers if pod.old else ()
     before = {(one.kind, one.index): one.container.image or "" for one in old}
     proxy = (pod.proxy and pod.proxy.container.image) or ""
-    version = images.version(proxy)
     for placed in pod.mesh_containers:
         image = placed.container.image or ""
         was = before.get((placed.kind, placed.index), image)
@@ -151,10 +150,7 @@ def strange_images(pod: Pod, is_ours: Callable[[Placed], bool], fix: str = "") -
                        "end")  # fmt: skip
         elif not is_ours(placed):
             yield Spot(placed.field("image"), (image or "none",), fix=fix)
-        elif image != proxy and not before and version and (
-            images.repository(image) == images.repository(proxy)
-            and images.version(image) not in ("", version)
-        ):  # fmt: skip
+        elif image != proxy and not before and images.differ(image, proxy):
             yield Spot(placed.field("image"), (image,), f"is not the proxy's version ({proxy})",
                        "mesh's admin, or the webhook that changed it: use one version")  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from webhook.policy.images import repository
+from webhook.policy.images import differ, repository
 
 DIGEST = "sha256:" + "a" * 64
 
@@ -24,3 +24,19 @@ DIGEST = "sha256:" + "a" * 64
 )
 def test_the_repository_is_what_is_before_tag_and_digest(image: str, name: str) -> None:
     assert repository(image) == name
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "are_different"),
+    [
+        ("cr.l5d.io/linkerd/proxy:edge-26.8.3", "cr.l5d.io/linkerd/proxy:edge-26.7.1", True),
+        ("docker.io/istio/proxyv2:1.31.0-distroless", "docker.io/istio/proxyv2:1.31.0", False),
+        ("docker.io/istio/proxyv2:1.31.0-debug", "docker.io/istio/proxyv2:1.30.0", True),
+        ("docker.io/istio/proxyv2@sha256:aa", "docker.io/istio/proxyv2:1.30.0", False),
+        ("cr.l5d.io/linkerd/proxy-init:v2", "cr.l5d.io/linkerd/proxy:edge-26.8.3", False),
+    ],
+)
+def test_versions_are_compared_without_variants_and_in_one_repository(
+    one: str, other: str, are_different: bool
+) -> None:
+    assert differ(one, other) == differ(other, one) == are_different
