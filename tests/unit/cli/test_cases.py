@@ -1,0 +1,44 @@
+"""Pods and policy objects with the verdict that each must get, each for its kind.
+
+They are what people who tried to get past the policy, or whose pods were denied wrongly, sent in:
+`deny` and `admit` hold pods as stored or as submitted, `policy-objects` whole admission reviews.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.cli.test_review import run
+from webhook.admission.metrics import Metrics
+from webhook.admission.review import Reviewer
+from webhook.policy.settings import Settings
+
+CASES = Path(__file__).parents[2] / "fixtures" / "cases"
+PODS: list[dict[str, str]] = json.loads((CASES / "cases.json").read_text())
+POLICY_OBJECTS = sorted((CASES / "policy-objects").glob("*.json"))
+
+
+def test_every_file_is_a_case() -> None:
+    files = {path.relative_to(CASES).as_posix() for path in CASES.glob("[ad]*/*")}
+    assert {case["file"] for case in PODS} == {one for one in files if ".settings." not in one}
+    assert POLICY_OBJECTS
+
+
+@pytest.mark.parametrize("case", PODS, ids=lambda case: case["file"])
+def test_a_pod_gets_its_verdict(case: dict[str, str]) -> None:
+    flags = [str(CASES / f) if f.endswith(".yaml") else f for f in case["flags"].split()]
+    found = run("-f", str(CASES / case["file"]), "--mesh", case["mesh"], *flags)
+    assert found.exit_code == {"admit": 0, "deny": 1}[case["want"]], found.output
+
+
+@pytest.mark.parametrize("path", POLICY_OBJECTS, ids=lambda path: path.stem)
+def test_an_object_that_opens_a_way_past_the_mesh_is_denied(path: Path) -> None:
+    body = path.read_bytes()
+    group = json.loads(body)["request"]["kind"]["group"]
+    mesh = "linkerd" if group.endswith("linkerd.io") else "istio"
+    reviewer = Reviewer(Settings(), Metrics("0"))
+    answer: Any = json.loads(reviewer.answer(reviewer.routes[f"/validate/{mesh}/enforce"], body))
+    assert answer["response"]["allowed"] is False
+    assert "would weaken mutual TLS" in answer["response"]["status"]["message"]
