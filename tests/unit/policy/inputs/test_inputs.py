@@ -275,7 +275,7 @@ _VARIABLE = '{"name": "LINKERD2_PROXY_LOG", "value": "debug"}'
     ("by", "key", "text"),
     [
         *(("linkerd", linkerd.CONFIG + "proxy-additional-env", text) for text in (
-            "", "{", "null", "1", "{}", "[1]", "[null]", "[[]]", "[{}]", '[{"value": "1"}]',
+            "{", "null", "1", "{}", "[1]", "[null]", "[[]]", "[{}]", '[{"value": "1"}]',
             _VARIABLE, f"[{_VARIABLE}, x]", '[{"Name": "LINKERD2_PROXY_LOG"}]',
             '[{"name": "LINKERD2_PROXY_LOG", "Name": "LD_PRELOAD"}]', "[" * 8000,
             '[{"name": "LINKERD2_PROXY_LOG", "name": "LD_PRELOAD"}]',

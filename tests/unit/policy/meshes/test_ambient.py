@@ -191,7 +191,7 @@ def test_of_a_gateway_with_more_in_it_the_opt_out_is_explained(by: str) -> None:
     text = reason(changed(waypoint(), hook))
     assert "spec.containers[istio-proxy].lifecycle.postStart runs a command of its own" in text
     agent = put(APP + "/name", "agentgateway")
-    assert "it runs agentgateway in 1 containers" in reason(changed(waypoint(), agent))
+    assert "it runs agentgateway, and mendix-mesh knows" in reason(changed(waypoint(), agent))
     managed = drop("/metadata/labels/gateway.istio.io~1managed")
     assert "gateway" not in reason(changed(waypoint(), beside, managed))
 
