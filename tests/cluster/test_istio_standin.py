@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jsonpatch
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as configure
@@ -14,7 +15,7 @@ from tests.cluster.istiod import Istiod
 from tests.cluster.plane import ControlPlane
 from tests.fuzz import edits, law
 from tests.standins.istio import INJECT, InjectionError, InjectorConfig, inject
-from tests.unit.policy.judge import judge
+from tests.unit.policy.judge import judge, whole_patch
 
 Namespace = Callable[..., str]
 
@@ -192,9 +193,10 @@ def test_whatever_an_author_asks_the_real_istiod_for_is_captured_or_refused(
 ) -> None:
     """The fuzzer's law, of pods as the real injector makes them; both injectors' are judged alike.
 
-    Its own webhooks are not asked here: what is stored is judged afterwards.
+    Our mutating webhook's patch is applied first. What is stored is judged afterwards.
     """
     asked["metadata"]["namespace"] = enabled
+    asked = jsonpatch.apply_patch(asked, whole_patch(asked, by="istio"))
     try:
         stored = plane.api.create(asked, dry_run=True)
         made = inject(asked)

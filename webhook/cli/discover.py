@@ -99,9 +99,7 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
     read from the mesh's own configuration. Settings for which the defaults fit are left out.
     """
     if settings_only and (enrol or namespaces):
-        raise click.UsageError(
-            "--settings is about the whole cluster: it goes with neither --enrol nor -n"
-        )
+        raise click.UsageError("--settings covers the whole cluster; remove --enrol and -n")
     if not enrol and (mesh or mode or strict or dry_run or yes):
         raise click.UsageError("--mesh, --mode, --strict, --dry-run and --yes belong to --enrol")
     if cut_off_anyway and not strict:

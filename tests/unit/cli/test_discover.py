@@ -455,7 +455,7 @@ def test_a_cluster_without_a_mesh_has_no_settings(world: World, tmp_path: Path) 
 def test_settings_are_the_whole_clusters(world: World, tmp_path: Path, other: list[str]) -> None:
     outcome = run(world, tmp_path, "--settings", *other)
     assert outcome.exit_code == 2
-    assert "--settings is about the whole cluster" in outcome.stderr
+    assert "--settings covers the whole cluster; remove --enrol and -n" in outcome.stderr
 
 
 def enrol(world: World, folder: Path, settings: str, mesh: str = "linkerd") -> Result:

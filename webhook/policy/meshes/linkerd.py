@@ -391,7 +391,7 @@ class Linkerd(Mesh):
             before, now = (one and one.annotations.get(key) for one in (pod.old, pod))
             if before != now:
                 yield Spot(annotation(key), (f"{before or 'unset'} -> {now or 'removed'}",),
-                           "changes whom the CNI plugin lets past the proxy",
+                           "changes which user's traffic the CNI plugin leaves alone",
                            "who updates it: leave it; author: set it in the template")  # fmt: skip
 
     def mtls_disabled(self, pod: Pod) -> Iterator[Spot]:
