@@ -17,7 +17,7 @@ import yaml
 
 from tests.cluster import command, guides
 from tests.cluster.api import Json, Refused, wait_for
-from tests.cluster.istio import IstioCluster
+from tests.cluster.istio import REVISION, IstioCluster
 from tests.cluster.istiod import TAG, Istiod
 from tests.cluster.mesh import MeshCluster, configured
 from tests.cluster.plane import ControlPlane
@@ -234,6 +234,8 @@ def test_with_the_printed_settings_pods_of_istio_are_admitted_and_nothing_differ
     ):
         cluster = IstioCluster(**vars(mesh_cluster), istiod=istiod)
         where = cluster.enrol("enforce")
+        # An istiod of the default revision may be there, too: it must not inject here.
+        cluster.api.patch("Namespace", where, None, {"metadata": {"labels": {REVISION: "prod"}}})
         values = printed(plane)
         # Another test's istiod may be there, too, with images of its own.
         images = values["settings"]["istio"].pop("proxyImages")

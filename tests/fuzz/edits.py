@@ -57,11 +57,7 @@ ANNOTATIONS: dict[str, tuple[str, ...]] = {
     CONFIG + "skip-subnets": RANGES,
     **dict.fromkeys((CONFIG + "proxy-uid", CONFIG + "proxy-gid"), ("2102", "1000", "02102", "")),
     CONFIG + "proxy-image": ("cr.l5d.io/linkerd/proxy", "evil.io/linkerd/proxy"),
-    CONFIG + "proxy-additional-env": (
-        "[]", '[{"name": "LINKERD2_PROXY_LOG", "value": "debug"}]',
-        '[{"name": "LINKERD2_PROXY_INBOUND_LISTEN_ADDR", "value": "0.0.0.0:1"}]',
-        '[{"Name": "LD_PRELOAD", "value": "/extra/x.so"}]', "[{",
-    ),
+    CONFIG + "proxy-additional-env": ("[]", '[{"Name": "LD_PRELOAD", "value": "/x.so"}]', "[{"),
     CONFIG + "default-inbound-policy": ("all-authenticated", "all-unauthenticated", "none"),
     CONFIG + "disable-identity": SWITCHES,
     istio.INJECT: SWITCHES,
@@ -260,6 +256,13 @@ def _customise(draw: Draw, pod: Json) -> None:
     pod["spec"].setdefault(_pick(draw, LISTS[:2]), []).append(made)
 
 
+def _vary_by_annotation(draw: Draw, pod: Json) -> None:
+    """A variable of the proxy's, by Linkerd's annotation."""
+    name = _pick(draw, VARIABLES)
+    said = json.dumps([{"name": name, "value": _pick(draw, VARIABLES[name])}])
+    pod["metadata"].setdefault("annotations", {})[CONFIG + "proxy-additional-env"] = said
+
+
 def _rename_host(draw: Draw, pod: Json) -> None:
     pod["spec"]["hostAliases"] = [{"ip": "203.0.113.1", "hostnames": [_pick(draw, HOSTS)]}]
 
@@ -404,7 +407,8 @@ def _move(draw: Draw, pod: Json) -> None:
 #: What an author can do to an ordinary pod.
 AUTHOR: tuple[Edit, ...] = (
     _annotate, _annotate, _annotate, _annotate_ill, _annotate_ill, _label, _label_ill, _whole,
-    _volume, _add, _user_volume, _customise, _rename_host, _stay, _unmark,
+    _volume, _add, _user_volume, _customise, _vary_by_annotation, _rename_host,
+    _stay, _unmark,
     _on_container(_secure), _on_container(_mount), _on_container(_vary), _on_container(_rename),
     _on_container(_restart),
 )  # fmt: skip
