@@ -118,16 +118,16 @@ class Demo:
     namespace: str = ""
 
     def __post_init__(self) -> None:
-        self.namespace = self.enrol()
+        self.namespace = self.enroll()
         mendix.install_crds(self.cluster.plane.api)
         plane = self.cluster.plane
         self.operator = mendix.MendixOperator(
             plane.user("mendix-operator", ["system:masters"]), self.namespace
         )
 
-    def enrol(self, mode: str = "") -> str:
+    def enroll(self, mode: str = "") -> str:
         """A fresh namespace, enrolled in the mesh of this demo."""
-        return self.cluster.enrol(mode, mesh=self.mesh)
+        return self.cluster.enroll(mode, mesh=self.mesh)
 
     def apply(self, obj: Json, *, refused: str = "") -> str:
         """Show `kubectl apply` of an object and its answer; `refused` names the check expected."""
@@ -286,8 +286,8 @@ def injector_down(demo: Demo) -> None:
 def modes(demo: Demo) -> None:
     """Not yet ready to enforce: warn tells the author, audit only the audit log."""
     for mode in ("warn", "audit"):
-        where = demo.enrol(mode)
-        # What was created in the second of the enrolment would count as from before.
+        where = demo.enroll(mode)
+        # What was created in the second of the enrollment would count as from before.
         time.sleep(1)
         say(f"In {where}, labelled {MODE_LABEL}={mode}:")
         demo.apply(_pod("shop-debug", where, hostNetwork=True))
@@ -309,7 +309,7 @@ def day_two(demo: Demo) -> None:
     with operator.run():
         demo.pods(ready=5, namespace=where)
         demo.command("discover", "-n", where)
-        demo.command("discover", "--enrol", "--mesh", demo.mesh, "-n", where, "--yes")
+        demo.command("discover", "--enroll", "--mesh", demo.mesh, "-n", where, "--yes")
         demo.cluster.await_judge(where, f"{demo.mesh}.warn")
         demo.command("audit", "-n", where, code=1)
         demo.command("doctor", "-n", where)
@@ -371,8 +371,8 @@ def unknown_revision(demo: Demo) -> None:
 
 
 def ambient(demo: Demo) -> None:
-    """Ambient mode: no sidecar; a label enrols the pod, and may not be taken away again."""
-    where = demo.cluster.enrol(mesh="ambient")
+    """Ambient mode: no sidecar; a label enrolls the pod, and may not be taken away again."""
+    where = demo.cluster.enroll(mesh="ambient")
     demo.apply(_pod("orders", where))
     labels = demo.cluster.plane.api.get("Pod", "orders", where)["metadata"]["labels"]
     answer(f"orders is labelled istio.io/dataplane-mode={labels[DATAPLANE]}", good=True)

@@ -108,7 +108,7 @@ def first_refusal(story: Story) -> None:
 
 def upgrade(story: Story) -> None:
     """Upgrade and roll back, while four clients create pods without pause."""
-    where = story.cluster.enrol("enforce", mesh="ambient")
+    where = story.cluster.enroll("enforce", mesh="ambient")
     story.cluster.await_judge(where, "ambient.enforce")
     change, back = commands("upgrade.md", "Upgrade")
     keep = "--reset-then-reuse-values"

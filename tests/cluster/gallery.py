@@ -1,6 +1,6 @@
 """A cluster with something of everything that the dashboard shows.
 
-Apps in the mesh, an app and a platform that are older than the enrolment, a namespace that only
+Apps in the mesh, an app and a platform that are older than the enrollment, a namespace that only
 warns, one that nobody enrolled, an ingress controller, and a controller whose pods are refused.
 Linkerd's injector and the Mendix Operator are the stand-ins.
 """
@@ -34,7 +34,7 @@ def populate(cluster: MeshCluster, pause: Callable[[], None] = lambda: None) -> 
     for account in manifests.service_accounts(APPS):
         _quietly(cluster, account)
 
-    # What is older than the enrolment.
+    # What is older than the enrollment.
     api.create(manifests.operator_configuration(APPS))
     api.create(manifests.operator_deployment(APPS))
     _app(cluster, APPS, "shop", replicas=2)
@@ -71,7 +71,7 @@ def populate(cluster: MeshCluster, pause: Callable[[], None] = lambda: None) -> 
     api.create(manifests.operator_deployment(CRM))
     api.create(manifests.agent_deployment(CRM))
     _app(cluster, CRM, "crm", replicas=2)
-    # What is made in the second of the enrolment counts as older.
+    # What is made in the second of the enrollment counts as older.
     time.sleep(1.1)
     api.create(pod(TEST, "shop-debug", hostNetwork=True))
     _await(cluster, CRM, 4)
@@ -138,5 +138,5 @@ def unlabel_one(cluster: MeshCluster, name: str) -> None:
 
 
 def label_one(cluster: MeshCluster, name: str) -> None:
-    """Enrol it again."""
+    """Enroll it again."""
     cluster.relabel(name, "linkerd.enforce", mode="enforce")

@@ -26,11 +26,11 @@ class IstioCluster(MeshCluster):
 
     istiod: Istiod
 
-    def enrol(self, mode: str = "", *, mesh: str = "istio") -> str:
+    def enroll(self, mode: str = "", *, mesh: str = "istio") -> str:
         """Make a fresh namespace that is enrolled by its labels, and return its name."""
-        return super().enrol(mode, mesh=mesh)
+        return super().enroll(mode, mesh=mesh)
 
-    def enrol_for_trials(self) -> str:
+    def enroll_for_trials(self) -> str:
         """Make a fresh enrolled namespace for many dry runs."""
         return self.plane.new_namespace("mendix", labels={MESH_LABEL: "istio", **HIDDEN})
 

@@ -34,14 +34,14 @@ class MeshCluster:
         """The tests' own client, as cluster administrator."""
         return self.plane.api
 
-    def enrol(self, mode: str = "", *, mesh: str = "linkerd") -> str:
+    def enroll(self, mode: str = "", *, mesh: str = "linkerd") -> str:
         """Make a fresh namespace that is enrolled by its labels, and return its name."""
         labels = {MESH_LABEL: mesh} | ({MODE_LABEL: mode} if mode else {})
         with self.labelling(labels):
             return self.plane.new_namespace("mendix", labels=labels)
 
     def relabel(self, namespace: str, judge: str, *, mesh: str = "linkerd", mode: str = "") -> None:
-        """Enrol a namespace that exists, or change how, and wait until `judge` judges its pods."""
+        """Enroll a namespace that exists, or change how, and wait until `judge` judges its pods."""
         labels = {MESH_LABEL: mesh, MODE_LABEL: mode or None}
         with self.labelling(labels):
             self.api.patch("Namespace", namespace, None, {"metadata": {"labels": labels}})
@@ -117,7 +117,7 @@ def installed(
         release.install(values, wait=False)
         kubelet.wait_ready()
         cluster = MeshCluster(plane, release, kubelet, injector)
-        probe = cluster.enrol("enforce")
+        probe = cluster.enroll("enforce")
         wait_for(
             lambda: _is_meshed(plane, probe) and _is_judged(plane, probe),
             why="the API server to call mendix-mesh",

@@ -1,4 +1,4 @@
-"""Ambient mode: a label enrols a pod, live; what would undo or fake that is refused.
+"""Ambient mode: a label enrolls a pod, live; what would undo or fake that is refused.
 
 No istiod takes part: the CNI agent acts on the node, and its part here is one write.
 """
@@ -26,8 +26,8 @@ FINALIZER = "tests.mendix-mesh.io/held"
 class AmbientCluster(MeshCluster):
     """A cluster on which mendix-mesh is installed; what is enrolled here is enrolled in ambient."""
 
-    def enrol(self, mode: str = "", *, mesh: str = "ambient") -> str:
-        return super().enrol(mode, mesh=mesh)
+    def enroll(self, mode: str = "", *, mesh: str = "ambient") -> str:
+        return super().enroll(mode, mesh=mesh)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def api(cluster: AmbientCluster) -> Api:
 @pytest.fixture(scope="module")
 def enrolled(cluster: AmbientCluster) -> str:
     """A namespace for pods that are only tried."""
-    return cluster.enrol("enforce")
+    return cluster.enroll("enforce")
 
 
 def mode_of(obj: Json) -> str:
@@ -64,7 +64,7 @@ def would_be_captured(obj: Json) -> bool:
 def test_a_workload_that_asks_for_nothing_joins_and_ends_if_it_must(
     cluster: AmbientCluster, kind: str
 ) -> None:
-    where = cluster.enrol()
+    where = cluster.enroll()
     make(cluster.api, kind, where)
     (found,) = ready_pods(cluster.api, where)
     assert would_be_captured(found)
@@ -155,7 +155,7 @@ def test_a_template_that_is_certain_to_fail_is_refused_at_once(
 @pytest.fixture(scope="module")
 def running(cluster: AmbientCluster) -> Json:
     """An enrolled pod. No test may really take it out of the mesh."""
-    return cluster.api.create(pod(cluster.enrol("enforce")))
+    return cluster.api.create(pod(cluster.enroll("enforce")))
 
 
 def change(api: Api, running: Json, patch: Patch, **how: Any) -> Json:
@@ -202,7 +202,7 @@ def test_a_running_pod_may_change_otherwise(api: Api, running: Json, patch: Patc
 def test_what_the_cni_agent_writes_is_not_reviewed_and_troubles_nobody_later(
     cluster: AmbientCluster,
 ) -> None:
-    api, where = cluster.api, cluster.enrol("enforce")
+    api, where = cluster.api, cluster.enroll("enforce")
     running = api.create(pod(where))
     # The agent writes metadata through the status: it has no other right to pods.
     agent = cluster.plane.user("istio-cni", ["istio-cni"])

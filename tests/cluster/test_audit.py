@@ -93,13 +93,13 @@ def test_a_mendix_namespace_is_found_enrolled_and_brought_into_the_mesh(
     (found,) = auditor("discover", "-n", namespace, "-o", "json").data["namespaces"]
     assert (found["mesh"], found["operator"]) == ("", "2.25.0")
     assert found["resources"] == {"operatorconfigurations": 1, "storageplans": 1}
-    assert found["missing"] == ["it is not enrolled: mendix-mesh discover --enrol"]
+    assert found["missing"] == ["it is not enrolled: mendix-mesh discover --enroll"]
 
-    enrol = ("discover", "--enrol", "--mesh", "linkerd", "--mode", "enforce", "-n", namespace)
-    auditor(*enrol, "--dry-run")
+    enroll = ("discover", "--enroll", "--mesh", "linkerd", "--mode", "enforce", "-n", namespace)
+    auditor(*enroll, "--dry-run")
     assert MESH_LABEL not in api.get("Namespace", namespace)["metadata"]["labels"]
-    assert "nobody is there to be asked" in auditor(*enrol, codes=[2]).err
-    auditor(*enrol, "--yes")
+    assert "nobody is there to be asked" in auditor(*enroll, codes=[2]).err
+    auditor(*enroll, "--yes")
     meta = api.get("Namespace", namespace)["metadata"]
     assert (meta["labels"][MESH_LABEL], meta["labels"][MODE_LABEL]) == ("linkerd", "enforce")
     noted = datetime.datetime.fromisoformat(meta["annotations"][ENROLLED_AT])
@@ -109,7 +109,7 @@ def test_a_mendix_namespace_is_found_enrolled_and_brought_into_the_mesh(
     report = auditor.audit("-n", namespace, codes=[1])
     assert only(report)["coverage"] == 0
     shop = [finding for finding in findings(report) if finding[0] == "shop"]
-    assert shop == [("shop", "proxy-missing", "before-enrolment")]
+    assert shop == [("shop", "proxy-missing", "before-enrollment")]
     assert states(report) == {
         "Deployment/mendix-agent": "unmeshed",
         "Deployment/mendix-operator": "unmeshed",
@@ -150,7 +150,7 @@ def test_a_workload_in_the_middle_of_a_rollout_is_there_in_part(
 def test_pods_that_were_let_in_and_pods_that_escaped_are_told_apart(
     mesh_cluster: MeshCluster, auditor: Command
 ) -> None:
-    namespace = mesh_cluster.enrol("warn")
+    namespace = mesh_cluster.enroll("warn")
     created = mesh_cluster.api.get("Namespace", namespace)["metadata"]["creationTimestamp"]
     second = datetime.datetime.fromisoformat(created) + datetime.timedelta(seconds=1)
     wait_for(lambda: datetime.datetime.now(datetime.UTC) > second, why="the second to be over")
@@ -176,7 +176,7 @@ def await_running(cluster: MeshCluster, namespace: str, name: str = "shop") -> N
 def test_a_proxy_of_another_version_and_other_roots_are_told(
     mesh_cluster: MeshCluster, auditor: Command, linkerd_config: None
 ) -> None:
-    namespace = mesh_cluster.enrol()
+    namespace = mesh_cluster.enroll()
     mesh_cluster.api.create(workload("Deployment", namespace))
     ready_pods(mesh_cluster.api, namespace)
     assert "proxy-outdated" not in [check for _, check, _ in findings(
@@ -222,7 +222,7 @@ def test_in_ambient_mode_the_annotation_of_the_nodes_agent_counts(
     mesh_cluster: MeshCluster, auditor: Command
 ) -> None:
     """The agent's part is the tests': it writes the annotation by way of the pod's status."""
-    namespace = mesh_cluster.enrol(mesh="ambient")
+    namespace = mesh_cluster.enroll(mesh="ambient")
     mesh_cluster.api.create(workload("Deployment", namespace))
     (found,) = ready_pods(mesh_cluster.api, namespace)
     name = found["metadata"]["name"]
@@ -304,7 +304,7 @@ def test_a_namespace_that_is_forbidden_is_told_and_the_others_are_audited(
 ) -> None:
     """A user with rights in one namespace alone."""
     plane = mesh_cluster.plane
-    mine, others = mesh_cluster.enrol(), mesh_cluster.enrol()
+    mine, others = mesh_cluster.enroll(), mesh_cluster.enroll()
     guest = command.as_account(plane, name=f"guest-{mine}")
     rules = [
         {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get"]},
@@ -403,7 +403,7 @@ def _is_served(cluster: MeshCluster, kind: str) -> bool:
 def test_one_report_a_namespace_is_written_owned_and_removed(
     mesh_cluster: MeshCluster, auditor: Command, policy_reports: None
 ) -> None:
-    good, bad = mesh_cluster.enrol(), mesh_cluster.plane.new_namespace("mendix")
+    good, bad = mesh_cluster.enroll(), mesh_cluster.plane.new_namespace("mendix")
     mesh_cluster.api.create(workload("Deployment", good))
     mesh_cluster.api.create(workload("Deployment", bad))
     for namespace in (good, bad):
@@ -437,7 +437,7 @@ def test_one_report_a_namespace_is_written_owned_and_removed(
 def test_open_reports_are_written_where_they_are_known(
     mesh_cluster: MeshCluster, auditor: Command, policy_reports: None, open_reports: None
 ) -> None:
-    namespace = mesh_cluster.enrol()
+    namespace = mesh_cluster.enroll()
     auditor("audit", "--write-reports", "-n", namespace)
     report = mesh_cluster.api.get("Report", "mendix-mesh", namespace)
     assert report["scope"]["name"] == namespace

@@ -27,7 +27,7 @@ PODS = 7
 @pytest.fixture(scope="module")
 def namespace(mesh_cluster: MeshCluster) -> str:
     """An enrolled namespace with some pods, which is Mendix's."""
-    name = mesh_cluster.enrol()
+    name = mesh_cluster.enroll()
     mendix.install_crds(mesh_cluster.api)
     mesh_cluster.api.create(manifests.custom_resource("StoragePlan", "postgres", name, {}))
     mesh_cluster.api.create(workload("Deployment", name, replicas=PODS))
@@ -111,7 +111,7 @@ def test_a_cut_while_labelling_labels_all_the_same(
     mesh_cluster.api.create(manifests.custom_resource("StoragePlan", "postgres", new, {}))
     cuts = each_path_once(Trouble(cut=0))
     server.plan = lambda method, path: cuts(method, path) if method == "PATCH" else None
-    auditor("discover", "--enrol", "--mesh", "istio", "-n", new, "--yes")
+    auditor("discover", "--enroll", "--mesh", "istio", "-n", new, "--yes")
     assert server.troubles == 1
     meta = mesh_cluster.api.get("Namespace", new)["metadata"]
     assert meta["labels"][MESH_LABEL] == "istio"

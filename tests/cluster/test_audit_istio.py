@@ -18,7 +18,7 @@ def auditor(istio_cluster: IstioCluster) -> Command:
 def test_a_pod_that_istiod_injected_is_meshed_and_of_today(
     istio_cluster: IstioCluster, auditor: Command
 ) -> None:
-    namespace = istio_cluster.enrol()
+    namespace = istio_cluster.enroll()
     istio_cluster.api.create(workload("Deployment", namespace, replicas=2))
     ready_pods(istio_cluster.api, namespace, count=2)
     done = auditor("audit", "-n", namespace, "-o", "json")
@@ -32,7 +32,7 @@ def test_a_pod_that_istiod_injected_is_meshed_and_of_today(
 def test_an_injector_of_another_version_is_told(
     istio_cluster: IstioCluster, auditor: Command
 ) -> None:
-    namespace = istio_cluster.enrol()
+    namespace = istio_cluster.enroll()
     istio_cluster.api.create(workload("Deployment", namespace))
     ready_pods(istio_cluster.api, namespace)
     name, where = "istio-sidecar-injector", "istio-system"
@@ -50,7 +50,7 @@ def test_an_injector_of_another_version_is_told(
     assert reasons[0].endswith("(1.31.0, now 1.99.0)")
 
 
-def test_a_pod_from_before_the_enrolment_is_told(
+def test_a_pod_from_before_the_enrollment_is_told(
     istio_cluster: IstioCluster, auditor: Command
 ) -> None:
     namespace = istio_cluster.plane.new_namespace("mendix")
@@ -61,4 +61,4 @@ def test_a_pod_from_before_the_enrolment_is_told(
     )
     report = auditor.audit("-n", namespace, codes=[1])
     assert states(report) == {"StatefulSet/shop": "unmeshed"}
-    assert findings(report)[0][1:] == ("proxy-missing", "before-enrolment")
+    assert findings(report)[0][1:] == ("proxy-missing", "before-enrollment")

@@ -78,7 +78,7 @@ def test_metrics_and_events_follow_a_workload_out_of_the_mesh_and_into_it(
 def test_a_pod_that_appears_outside_is_seen_and_told_once(
     mesh_cluster: MeshCluster, watching: Auditor
 ) -> None:
-    namespace = mesh_cluster.enrol("warn")
+    namespace = mesh_cluster.enroll("warn")
     mesh_cluster.api.create(pod(namespace, hostNetwork=True))
     wait_for(lambda: states(watching, namespace) == {"unmeshed": 1}, seconds=PATIENCE, why="it")
     found = watching.samples("mendix_mesh_findings", check="host-network", level="deny")
@@ -98,7 +98,7 @@ def test_a_pod_that_appears_outside_is_seen_and_told_once(
 
 
 def test_the_series_of_a_namespace_go_with_it(mesh_cluster: MeshCluster, watching: Auditor) -> None:
-    gone, left = mesh_cluster.enrol("warn"), mesh_cluster.enrol("warn")
+    gone, left = mesh_cluster.enroll("warn"), mesh_cluster.enroll("warn")
     for namespace in (gone, left):
         mesh_cluster.api.create(pod(namespace, hostNetwork=True))
         wait_for(lambda n=namespace: states(watching, n), seconds=PATIENCE, why=namespace)  # type: ignore[misc]
@@ -126,7 +126,7 @@ def test_what_is_forbidden_is_told_and_the_rest_is_seen(
     mesh_cluster: MeshCluster, tmp_path: Path
 ) -> None:
     plane = mesh_cluster.plane
-    mine, others = mesh_cluster.enrol(), mesh_cluster.enrol()
+    mine, others = mesh_cluster.enroll(), mesh_cluster.enroll()
     mesh_cluster.api.create(workload("Deployment", mine))
     ready_pods(mesh_cluster.api, mine)
     name = f"watcher-{mine}"
@@ -166,7 +166,7 @@ def _grant(
 def test_it_outlives_the_api_server_and_what_that_forgets(
     plane: ControlPlane, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """On a cluster of its own, without the webhook: enrolment is told by labels alone."""
+    """On a cluster of its own, without the webhook: enrollment is told by labels alone."""
     with ControlPlane(tmp_path_factory.mktemp("restarted"), plane.binaries) as own:
         namespace = own.new_namespace("mendix", labels={MESH_LABEL: "linkerd"})
         own.api.create(pod(namespace))

@@ -31,7 +31,7 @@ class Aws:
     def __init__(self, cluster: MeshCluster, mode: str, *, mesh: str = "linkerd") -> None:
         self.cluster = cluster
         self.api = cluster.api
-        self.namespace = cluster.enrol(mode, mesh=mesh)
+        self.namespace = cluster.enroll(mode, mesh=mesh)
         # The installer is the first pod there is: it makes all the others.
         mendix.install_crds(self.api)
         for account in manifests.service_accounts(self.namespace):
@@ -201,7 +201,7 @@ def test_what_the_module_installs_beside_mendix_is_untouched(
 def test_with_istio_a_solver_pod_opts_out_until_its_issuer_says_otherwise(
     istio_cluster: IstioCluster,
 ) -> None:
-    where = istio_cluster.enrol("enforce", mesh="istio")
+    where = istio_cluster.enroll("enforce", mesh="istio")
     with pytest.raises(Refused, match="opted-out"):
         istio_cluster.api.create(aws.solver_pod(where))
     joining = {"sidecar.istio.io/inject": "true"}
@@ -216,7 +216,7 @@ def test_with_istio_a_solver_pod_may_be_exempted_as_the_guide_says(
     page = (Path(__file__).parents[2] / "docs" / "aws.md").read_text()
     *_, example = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
     settings = yaml.safe_load(example)["settings"]
-    where = istio_cluster.enrol("enforce", mesh="istio")
+    where = istio_cluster.enroll("enforce", mesh="istio")
     (exemption,) = settings["exemptions"]
     exemption["namespaces"] = [where]
     istio_cluster.release.upgrade({"settings": settings})

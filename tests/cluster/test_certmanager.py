@@ -48,7 +48,7 @@ class Installed:
         self.api = cluster.api
         self.kubelet = cluster.kubelet
         self.release = Release(cluster.plane, source="certManager")
-        self.namespace = cluster.enrol("enforce")
+        self.namespace = cluster.enroll("enforce")
 
     def install(self) -> None:
         """Install, and wait until the webhook is in force by what cert-manager made."""

@@ -188,13 +188,13 @@ def closed(mesh_cluster: MeshCluster) -> Iterator[dict[str, Any]]:
     finally:
         mesh_cluster.release.upgrade()
         mesh_cluster.kubelet.wait_ready(2)
-        mesh_cluster.await_judge(mesh_cluster.enrol("enforce"), "linkerd.enforce")
+        mesh_cluster.await_judge(mesh_cluster.enroll("enforce"), "linkerd.enforce")
 
 
 def test_with_client_certificates_only_an_api_server_that_shows_one_is_answered(
     mesh_cluster: MeshCluster, closed: dict[str, Any], tmp_path: Path
 ) -> None:
-    where = mesh_cluster.enrol("enforce")
+    where = mesh_cluster.enroll("enforce")
 
     def said() -> str:
         try:
@@ -213,7 +213,7 @@ def test_with_client_certificates_only_an_api_server_that_shows_one_is_answered(
 def test_the_api_servers_metrics_that_alerts_and_dashboard_ask_for_exist(
     mesh_cluster: MeshCluster,
 ) -> None:
-    enforced, watched = mesh_cluster.enrol("enforce"), mesh_cluster.enrol("warn")
+    enforced, watched = mesh_cluster.enroll("enforce"), mesh_cluster.enroll("warn")
     mesh_cluster.kubelet.pause()
     try:
         with pytest.raises(Refused):

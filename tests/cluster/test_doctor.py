@@ -94,10 +94,10 @@ def await_exactly(diagnose: Diagnose, where: str, *expected: str, meshed_: str) 
 @pytest.fixture
 def where(mesh_cluster: MeshCluster, diagnose: Diagnose) -> Iterator[str]:
     """An enrolled namespace of a cluster that is healthy before a test, and again after it."""
-    name = mesh_cluster.enrol("enforce")
+    name = mesh_cluster.enroll("enforce")
     await_exactly(diagnose, name, meshed_="yes")
     yield name
-    await_exactly(diagnose, mesh_cluster.enrol("enforce"), meshed_="yes")
+    await_exactly(diagnose, mesh_cluster.enroll("enforce"), meshed_="yes")
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def test_a_namespace_that_is_not_enrolled(mesh_cluster: MeshCluster, diagnose: D
 
 
 def test_a_misspelt_mesh(mesh_cluster: MeshCluster, diagnose: Diagnose) -> None:
-    where = mesh_cluster.enrol(mesh="linkred")
+    where = mesh_cluster.enroll(mesh="linkred")
     found = await_exactly(diagnose, where, "not-enrolled", meshed_="no")
     assert "mendix-mesh.io/mesh=linkred names no mesh" in evidence(found, "not-enrolled")
 
@@ -286,7 +286,7 @@ def test_the_injector_is_down(mesh_cluster: MeshCluster, diagnose: Diagnose, whe
 def test_where_nothing_is_refused_the_probe_shows_that_it_is_not_meshed(
     mesh_cluster: MeshCluster, diagnose: Diagnose, where: str
 ) -> None:
-    watching = mesh_cluster.enrol("warn")
+    watching = mesh_cluster.enroll("warn")
     mesh_cluster.injector.stop()
     try:
         found = await_exactly(diagnose, watching, "probe-unmeshed", meshed_="no")
@@ -385,7 +385,7 @@ def test_ambient_without_its_agents(
     mesh_cluster: MeshCluster, api: Api, diagnose: Diagnose
 ) -> None:
     ensure_namespace(mesh_cluster, "istio-system")
-    where = mesh_cluster.enrol("enforce", mesh="ambient")
+    where = mesh_cluster.enroll("enforce", mesh="ambient")
     found = await_exactly(diagnose, where, "agents-missing", meshed_="yes")
     assert evidence(found, "agents-missing") == (
         "there is no DaemonSet istio-cni-node\nthere is no DaemonSet ztunnel"
@@ -442,7 +442,7 @@ def test_an_operator_that_asks_for_the_mesh_contradicts_nothing(
 
 
 def test_a_mode_that_is_none(mesh_cluster: MeshCluster, diagnose: Diagnose) -> None:
-    where = mesh_cluster.enrol("wran")
+    where = mesh_cluster.enroll("wran")
     found = await_exactly(diagnose, where, "mode-unknown", meshed_="yes")
     assert evidence(found, "mode-unknown") == "its label mendix-mesh.io/mode=wran names no mode"
 
@@ -518,7 +518,7 @@ def mend(mesh_cluster: MeshCluster) -> Mend:
 def test_misspelt_labels_are_mended(
     mesh_cluster: MeshCluster, api: Api, diagnose: Diagnose, mend: Mend
 ) -> None:
-    where = mesh_cluster.enrol("enforced", mesh="linkred")
+    where = mesh_cluster.enroll("enforced", mesh="linkred")
     await_exactly(diagnose, where, "not-enrolled", "mode-unknown", meshed_="no")
     # By a dry run the API server, with our webhook, is asked; and nothing changes.
     assert mend(where, "--dry-run")["mended"] == []
@@ -623,10 +623,10 @@ class TestIstio:
 
     @pytest.fixture
     def where(self, istio_cluster: IstioCluster, diagnose: Diagnose) -> Iterator[str]:
-        name = istio_cluster.enrol("enforce")
+        name = istio_cluster.enroll("enforce")
         await_exactly(diagnose, name, meshed_="yes")
         yield name
-        await_exactly(diagnose, istio_cluster.enrol("enforce"), meshed_="yes")
+        await_exactly(diagnose, istio_cluster.enroll("enforce"), meshed_="yes")
 
     def test_a_revision_that_is_not_installed(
         self, api: Api, diagnose: Diagnose, where: str
@@ -709,7 +709,7 @@ class TestIstio:
             )  # fmt: skip
             assert f"{hub}/proxyv2" in evidence(found, "image-untrusted")
             assert f"{hub}/proxyv2" in evidence(found, "settings-differ")
-            watching = istio_cluster.enrol("warn")
+            watching = istio_cluster.enroll("warn")
             mark(api, watching, labels={"istio.io/rev": "other", ENFORCE: "baseline"})
             found = await_exactly(
                 diagnose, watching, "image-untrusted", "settings-differ", "agents-missing",

@@ -153,7 +153,7 @@ def test_a_passing_fixture_is_stored_without_a_word_of_its_check(
 def test_a_fixture_that_the_webhooks_would_mend_joins(
     mesh_cluster: MeshCluster, path: Path
 ) -> None:
-    where = mesh_cluster.enrol()
+    where = mesh_cluster.enroll()
     _create_account(mesh_cluster.api, where)
     (pod,) = load(path)
     assert is_meshed(mesh_cluster.api.create(_in_namespace(pod, where)))

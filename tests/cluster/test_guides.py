@@ -39,7 +39,7 @@ def cluster(mesh_cluster: MeshCluster, cert_manager: CertManager) -> Iterator[Me
         _clear(mesh_cluster)
         mesh_cluster.release.install()
         mesh_cluster.kubelet.wait_ready(2)
-        mesh_cluster.await_judge(mesh_cluster.enrol("enforce"), "linkerd.enforce")
+        mesh_cluster.await_judge(mesh_cluster.enroll("enforce"), "linkerd.enforce")
 
 
 def _clear(cluster: MeshCluster) -> None:

@@ -89,7 +89,7 @@ def api(cluster: IstioCluster) -> Api:
 def places(cluster: IstioCluster) -> Iterator[dict[str, str]]:
     """By mesh, an enrolled namespace where a Gateway of each class is, and its pod is ready."""
     api = cluster.api
-    made = {mesh: cluster.enrol("enforce", mesh=mesh) for mesh in MESHES}
+    made = {mesh: cluster.enroll("enforce", mesh=mesh) for mesh in MESHES}
     for where in made.values():
         for kind in CLASSES:
             api.create(gateway(where, kind))
@@ -332,7 +332,7 @@ def route(where: str, parent: str) -> Json:
 def test_who_serves_an_httproute_is_looked_for(
     cluster: IstioCluster, places: dict[str, str], auditor: Command, mesh: str
 ) -> None:
-    api, where = cluster.api, cluster.enrol("enforce", mesh=mesh)
+    api, where = cluster.api, cluster.enroll("enforce", mesh=mesh)
     edge = cluster.plane.new_namespace("edge")
     api.create(pod(edge, "controller", labels={"app.kubernetes.io/name": "traefik"}))
     outside = f"ingress controller Pod {edge}/controller"

@@ -29,7 +29,7 @@ EXCLUDED = {"traffic.sidecar.istio.io/excludeInboundPorts": "9901"}
 @pytest.fixture(scope="module")
 def where(istio_cluster: IstioCluster) -> Iterator[str]:
     """A namespace for dry runs of Mendix's pods, with the settings by which values are drawn."""
-    where = istio_cluster.enrol_for_trials()
+    where = istio_cluster.enroll_for_trials()
     accounts = {pod["spec"].get("serviceAccountName", "default") for pod in knobs.mendix_pods()}
     for name in sorted(accounts - {"default"}):
         meta = {"name": name, "namespace": where}

@@ -162,12 +162,12 @@ def installs(istio_cluster: IstioCluster) -> Iterator[list[str]]:
 @pytest.fixture(scope="module")
 def enrolled(istio_cluster: IstioCluster) -> str:
     """A namespace for pods that are only tried."""
-    return istio_cluster.enrol_for_trials()
+    return istio_cluster.enroll_for_trials()
 
 
 @pytest.mark.parametrize("kind", VERSIONS)
 def test_a_workload_that_asks_for_nothing_joins(istio_cluster: IstioCluster, kind: str) -> None:
-    where = istio_cluster.enrol()
+    where = istio_cluster.enroll()
     make(istio_cluster.api, kind, where)
     (found,) = ready_pods(istio_cluster.api, where)
     assert sidecar_of(found) == "native"
@@ -232,7 +232,7 @@ def test_the_installs_do_differ(
 def test_a_namespace_that_asks_for_injection_itself_is_no_obstacle(
     istio_cluster: IstioCluster, labels: Json
 ) -> None:
-    where = istio_cluster.enrol()
+    where = istio_cluster.enroll()
     istio_cluster.api.patch("Namespace", where, None, {"metadata": {"labels": labels}})
     istio_cluster.await_judge(where, "istio.enforce")
     assert is_meshed(istio_cluster.api.create(pod(where), dry_run=True))
@@ -251,7 +251,7 @@ def test_probes_are_rewritten_to_go_through_the_agent(api: Api, enrolled: str) -
 def test_what_must_end_ends_even_where_the_mesh_injects_classic_sidecars(
     istio_cluster: IstioCluster, installs: list[str], kind: str
 ) -> None:
-    api, where = istio_cluster.api, istio_cluster.enrol()
+    api, where = istio_cluster.api, istio_cluster.enroll()
     labels = {"metadata": {"labels": {REVISION: "other"}}}
     api.patch("Namespace", where, None, labels)
     istio_cluster.await_judge(where, "istio.enforce")
@@ -292,7 +292,7 @@ def test_a_pod_that_was_injected_before_is_injected_again_and_let_in_by_an_exemp
     istio_cluster: IstioCluster,
 ) -> None:
     api = istio_cluster.api
-    enrolled, exempt = istio_cluster.enrol(), istio_cluster.enrol()
+    enrolled, exempt = istio_cluster.enroll(), istio_cluster.enroll()
     exemption = {"checks": ["proxy-brought"], "namespaces": [exempt], "reason": "restored"}
     stored = [api.create(pod(where, "first")) for where in (enrolled, exempt)]
     assert RECORD not in annotations_of(stored[0])

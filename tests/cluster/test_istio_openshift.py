@@ -43,7 +43,7 @@ def openshift(istio_plane: ControlPlane, mesh_cluster: MeshCluster) -> Iterator[
     environment = {"PLATFORM": "openshift"}
     with Istiod(istio_plane, revision="ossm", values=values, environment=environment) as istiod:
         cluster = IstioCluster(**vars(mesh_cluster), istiod=istiod)
-        where = cluster.enrol("enforce")
+        where = cluster.enroll("enforce")
         ranges = {"uid-range": "1000650000/10000", "supplemental-groups": "1000650000/10000"}
         annotations = {f"openshift.io/sa.scc.{name}": value for name, value in ranges.items()}
         cluster.api.patch("Namespace", where, None, {"metadata": {"annotations": annotations}})

@@ -307,7 +307,7 @@ def api(istio_cluster: IstioCluster) -> Api:
 @pytest.fixture(scope="module")
 def enrolled(istio_cluster: IstioCluster) -> str:
     """A namespace for pods that are only tried."""
-    return istio_cluster.enrol_for_trials()
+    return istio_cluster.enroll_for_trials()
 
 
 @pytest.fixture(scope="module")
@@ -370,7 +370,7 @@ def test_a_namespace_that_keeps_istio_out_is_told_how_to_let_it_in(
         {"istio-injection": "off"},
         {REVISION: "nowhere"},
     ):
-        where = istio_cluster.enrol()
+        where = istio_cluster.enroll()
         api.patch("Namespace", where, None, {"metadata": {"labels": labels}})
         istio_cluster.await_judge(where, "istio.enforce")
         with pytest.raises(Refused) as refused:
@@ -387,7 +387,7 @@ def test_a_namespace_that_keeps_istio_out_is_told_how_to_let_it_in(
 def test_a_replica_set_says_why_it_has_no_pods_and_recovers_with_its_namespace(
     istio_cluster: IstioCluster,
 ) -> None:
-    api, where = istio_cluster.api, istio_cluster.enrol()
+    api, where = istio_cluster.api, istio_cluster.enroll()
     labels: Json = {"metadata": {"labels": {"istio-injection": "disabled"}}}
     api.patch("Namespace", where, None, labels)
     istio_cluster.await_judge(where, "istio.enforce")
@@ -429,14 +429,14 @@ def test_a_cluster_side_opt_out_does_not_reach_enrolled_pods(istio_cluster: Isti
     with Istiod(plane, revision="never", values=values):
         labels = {"app": "shop", REVISION: "never"}
         assert not sidecar_of(api.create(pod(plane.new_namespace(), labels=labels)))
-        assert is_meshed(api.create(pod(istio_cluster.enrol(), labels=labels)))
+        assert is_meshed(api.create(pod(istio_cluster.enroll(), labels=labels)))
 
 
 def test_while_istiod_is_down_istio_refuses_and_without_its_webhook_we_do(
     istio_cluster: IstioCluster,
 ) -> None:
     """Istio's own webhook fails closed; what opens the gate is that webhook's absence."""
-    api, plane, where = istio_cluster.api, istio_cluster.plane, istio_cluster.enrol()
+    api, plane, where = istio_cluster.api, istio_cluster.plane, istio_cluster.enroll()
     labels = {REVISION: "fading"}
     with Istiod(plane, revision="fading") as fading:
         assert is_meshed(api.create(pod(where, "first", labels=labels)))
@@ -474,7 +474,7 @@ def test_a_pod_that_was_injected_by_hand_without_a_status_is_refused_where_a_plu
 
     The injector would write a new status: it is kept out by the namespace here.
     """
-    api, where = istio_cluster.api, istio_cluster.enrol()
+    api, where = istio_cluster.api, istio_cluster.enroll()
     stored = api.create(pod(where, labels={REVISION: "cni"}), dry_run=True)
     keep_out = {"metadata": {"labels": {"istio-injection": "disabled"}}}
     api.patch("Namespace", where, None, keep_out)
@@ -539,7 +539,7 @@ def test_a_template_that_brings_its_proxy_is_refused_at_once(api: Api, enrolled:
 
 
 def test_a_status_alone_is_no_proof(istio_cluster: IstioCluster) -> None:
-    api, where = istio_cluster.api, istio_cluster.enrol()
+    api, where = istio_cluster.api, istio_cluster.enroll()
     keep_out = {"metadata": {"labels": {"istio-injection": "disabled"}}}
     api.patch("Namespace", where, None, keep_out)
     istio_cluster.await_judge(where, "istio.enforce")

@@ -31,7 +31,7 @@ def api(istio_cluster: IstioCluster) -> Api:
 @pytest.fixture(scope="module")
 def running(istio_cluster: IstioCluster) -> dict[str, Json]:
     """Meshed pods, by what redirects their traffic. No test may really take one out of the mesh."""
-    api, where = istio_cluster.api, istio_cluster.enrol("enforce")
+    api, where = istio_cluster.api, istio_cluster.enroll("enforce")
     values: Json = {"pilot": {"cni": {"enabled": True}}}
     with Istiod(istio_cluster.plane, revision="cni", values=values):
         plugin = api.create(pod(where, "plugin", labels={REVISION: "cni"}))
@@ -155,7 +155,7 @@ def test_an_ephemeral_container_with_a_user_of_its_own_is_let_in(
     assert [c["name"] for c in changed["spec"]["ephemeralContainers"]] == ["debugger"]
 
 
-def test_a_pod_of_before_the_enrolment_may_change_in_what_it_does_not_break(
+def test_a_pod_of_before_the_enrollment_may_change_in_what_it_does_not_break(
     istio_cluster: IstioCluster,
 ) -> None:
     api, where = istio_cluster.api, istio_cluster.plane.new_namespace("old")

@@ -59,10 +59,10 @@ def classic(istio_plane: ControlPlane, mesh_cluster: MeshCluster) -> Iterator[Se
         cluster = IstioCluster(**vars(mesh_cluster), istiod=istiod)
         made = Set(
             cluster,
-            enrolled=cluster.enrol("enforce"),
-            other=cluster.enrol("enforce"),
-            ingress=cluster.enrol("enforce"),
-            ambient_ingress=cluster.enrol("enforce", mesh="ambient"),
+            enrolled=cluster.enroll("enforce"),
+            other=cluster.enroll("enforce"),
+            ingress=cluster.enroll("enforce"),
+            ambient_ingress=cluster.enroll("enforce", mesh="ambient"),
         )
         allow: Json = {
             "reason": REASON,
@@ -96,7 +96,7 @@ def classic(istio_plane: ControlPlane, mesh_cluster: MeshCluster) -> Iterator[Se
 
 @pytest.mark.parametrize("kind", VERSIONS)
 def test_pods_ask_for_the_revision_of_the_settings(classic: Set, kind: str) -> None:
-    api, where = classic.cluster.api, classic.cluster.enrol()
+    api, where = classic.cluster.api, classic.cluster.enroll()
     stored = api.create(workload(kind, where))
     made = stored if kind == "Pod" else template_of(stored)
     assert labels_of(made)[REVISION] == "prod"
@@ -133,7 +133,7 @@ def test_without_the_setting_no_webhook_would_match(classic: Set) -> None:
 def test_a_task_waits_for_its_proxy_where_that_is_classic(
     classic: Set, before: str | None, others: Json, owner: str
 ) -> None:
-    api, where = classic.cluster.api, classic.cluster.enrol()
+    api, where = classic.cluster.api, classic.cluster.enroll()
     annotations = {CONFIG: before} if before else {}
     api.create(workload(owner, where, annotations=annotations, restartPolicy="Never"))
     (found,) = wait_for(lambda: api.list("Pod", where), why="the task's pod")
@@ -231,4 +231,4 @@ def test_in_ambient_an_ingress_controller_may_take_in_what_is_not_of_the_mesh(
     stored = classic.tried(pod(classic.ambient_ingress, annotations=annotations))
     assert labels_of(stored)["istio.io/dataplane-mode"] == "ambient"
     with pytest.raises(Refused, match="capture-bypassed"):
-        classic.tried(pod(classic.cluster.enrol(mesh="ambient"), annotations=annotations))
+        classic.tried(pod(classic.cluster.enroll(mesh="ambient"), annotations=annotations))

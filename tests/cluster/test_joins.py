@@ -64,7 +64,7 @@ def make(api: Api, kind: str, namespace: str, **arguments: Any) -> Json:
 
 @pytest.mark.parametrize("kind", VERSIONS)
 def test_a_workload_that_asks_for_nothing_joins(mesh_cluster: MeshCluster, kind: str) -> None:
-    where = mesh_cluster.enrol()
+    where = mesh_cluster.enroll()
     make(mesh_cluster.api, kind, where)
     (found,) = ready_pods(mesh_cluster.api, where)
     assert sidecar_of(found) == "native"
@@ -75,7 +75,7 @@ def test_a_workload_that_asks_for_nothing_joins(mesh_cluster: MeshCluster, kind:
 def test_a_template_is_opted_in_when_it_is_created(
     api: Api, mesh_cluster: MeshCluster, kind: str
 ) -> None:
-    stored = api.create(workload(kind, mesh_cluster.enrol()))
+    stored = api.create(workload(kind, mesh_cluster.enroll()))
     assert annotations_of(template_of(stored))[INJECT] == "enabled"
     assert INJECT not in annotations_of(stored)
     assert stored["metadata"]["generation"] == 1
@@ -85,7 +85,7 @@ def test_a_template_is_opted_in_when_it_is_created(
 def test_every_shape_that_the_injector_gives_a_pod_is_let_in(
     mesh_cluster: MeshCluster, shape: InjectorConfig
 ) -> None:
-    where = mesh_cluster.enrol()
+    where = mesh_cluster.enroll()
     mesh_cluster.api.create(workload("Deployment", where))
     (found,) = ready_pods(mesh_cluster.api, where)
     assert sidecar_of(found) == ("native" if shape.native else "classic")
@@ -96,7 +96,7 @@ def test_every_shape_that_the_injector_gives_a_pod_is_let_in(
 def test_what_must_end_ends_even_where_the_mesh_injects_classic_sidecars(
     mesh_cluster: MeshCluster, shape: InjectorConfig, kind: str
 ) -> None:
-    api, where = mesh_cluster.api, mesh_cluster.enrol()
+    api, where = mesh_cluster.api, mesh_cluster.enroll()
     # What would happen to it without us, in a namespace that only Linkerd watches. It goes first,
     # so that it has had longer when the other has ended.
     alone = mesh_cluster.plane.new_namespace()
@@ -116,7 +116,7 @@ def test_what_must_end_ends_even_where_the_mesh_injects_classic_sidecars(
 
 
 def test_a_job_completes(api: Api, mesh_cluster: MeshCluster) -> None:
-    where = mesh_cluster.enrol()
+    where = mesh_cluster.enroll()
     api.create(workload("Job", where))
     done = wait_for(
         lambda: (found := api.get("Job", "shop", where))["status"].get("succeeded") and found,
@@ -129,7 +129,7 @@ def test_a_job_completes(api: Api, mesh_cluster: MeshCluster) -> None:
 
 
 def test_a_pod_whose_name_is_generated_joins(api: Api, mesh_cluster: MeshCluster) -> None:
-    made = pod(mesh_cluster.enrol())
+    made = pod(mesh_cluster.enroll())
     del made["metadata"]["name"]
     made["metadata"]["generateName"] = "shop-"
     stored = api.create(made)
@@ -138,7 +138,7 @@ def test_a_pod_whose_name_is_generated_joins(api: Api, mesh_cluster: MeshCluster
 
 
 def test_a_pod_without_a_namespace_in_its_manifest_joins(mesh_cluster: MeshCluster) -> None:
-    where = mesh_cluster.enrol()
+    where = mesh_cluster.enroll()
     made = pod(where)
     del made["metadata"]["namespace"]
     mesh_cluster.plane.kubectl("create", "-n", where, "-f", "-", input=json.dumps(made))
@@ -148,17 +148,17 @@ def test_a_pod_without_a_namespace_in_its_manifest_joins(mesh_cluster: MeshClust
 def test_a_value_that_the_injector_does_not_know_is_mended(
     api: Api, mesh_cluster: MeshCluster
 ) -> None:
-    where = mesh_cluster.enrol()
+    where = mesh_cluster.enroll()
     stored = api.create(pod(where, annotations={INJECT: "true", "kept": "yes"}))
     assert is_meshed(stored)
     assert annotations_of(stored)[INJECT] == "enabled"
     assert annotations_of(stored)["kept"] == "yes"
 
 
-def test_a_namespace_that_says_disabled_to_linkerd_is_overruled_by_its_enrolment(
+def test_a_namespace_that_says_disabled_to_linkerd_is_overruled_by_its_enrollment(
     mesh_cluster: MeshCluster,
 ) -> None:
-    where = mesh_cluster.enrol()
+    where = mesh_cluster.enroll()
     annotation = {"metadata": {"annotations": {INJECT: "disabled"}}}
     mesh_cluster.api.patch("Namespace", where, None, annotation)
     assert is_meshed(mesh_cluster.api.create(pod(where)))
@@ -168,7 +168,7 @@ def test_a_namespace_that_says_disabled_to_linkerd_is_overruled_by_its_enrolment
 def test_a_dry_run_is_answered_alike_and_stores_nothing(
     mesh_cluster: MeshCluster, kind: str
 ) -> None:
-    api, where = mesh_cluster.api, mesh_cluster.enrol()
+    api, where = mesh_cluster.api, mesh_cluster.enroll()
     tried = api.create(workload(kind, where), dry_run=True)
     real = api.create(workload(kind, where, "real"))
     if kind == "Pod":

@@ -31,7 +31,7 @@ class Kubectl(Protocol):
 
 @pytest.fixture
 def namespace(mesh_cluster: MeshCluster) -> str:
-    return mesh_cluster.enrol()
+    return mesh_cluster.enroll()
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_create_deployment_scale_and_restart(
 def test_a_restart_brings_a_deployment_of_before_into_the_mesh(
     mesh_cluster: MeshCluster,
 ) -> None:
-    """The way in that the documentation names: enrol, then restart."""
+    """The way in that the documentation names: enroll, then restart."""
     where = mesh_cluster.plane.new_namespace("old")
     mesh_cluster.api.create(workload("Deployment", where))
     ready_pods(mesh_cluster.api, where)

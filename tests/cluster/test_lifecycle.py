@@ -51,7 +51,7 @@ def cluster(mesh_cluster: MeshCluster) -> Iterator[MeshCluster]:
     finally:
         mesh_cluster.release.install()
         mesh_cluster.kubelet.wait_ready(2)
-        mesh_cluster.await_judge(mesh_cluster.enrol("enforce"), "linkerd.enforce")
+        mesh_cluster.await_judge(mesh_cluster.enroll("enforce"), "linkerd.enforce")
 
 
 @contextlib.contextmanager
@@ -64,7 +64,7 @@ def installed(cluster: MeshCluster, *, chart: Path = CHART, tag: str = "") -> It
     release.install({"image": {"tag": tag}})
     try:
         cluster.kubelet.wait_ready(2)
-        cluster.await_judge(cluster.enrol("enforce", mesh="ambient"), "ambient.enforce")
+        cluster.await_judge(cluster.enroll("enforce", mesh="ambient"), "ambient.enforce")
         yield release
     finally:
         if "mendix-mesh" in cluster.plane.helm("list", "--short", f"--namespace={WHERE}").stdout:
@@ -92,7 +92,7 @@ def test_an_upgrade_from_the_previous_version_and_back_loses_no_review(
     chart = tmp_path / "previous" / "charts" / "mendix-mesh"
     with installed(cluster, chart=chart, tag="previous") as release:
         assert trees(cluster) == {"previous"}
-        where = cluster.enrol("enforce", mesh="ambient")
+        where = cluster.enroll("enforce", mesh="ambient")
         wait_for(lambda: opted_in(cluster, where), why="pods to be opted in")
         with Load(cluster.plane, where).running() as load:
             load.await_total(500)
@@ -123,7 +123,7 @@ def test_an_uninstallation_blocks_nothing_and_leaves_nothing_behind(
         )
         if "helm.sh/hook" not in obj["metadata"].get("annotations", {})
     ]
-    where = cluster.enrol("enforce", mesh="ambient")
+    where = cluster.enroll("enforce", mesh="ambient")
     with installed(cluster) as release:
         wait_for(lambda: opted_in(cluster, where), why="pods to be opted in")
         with Load(cluster.plane, where).running() as load:
@@ -188,8 +188,8 @@ def test_with_every_replica_down_only_enforced_namespaces_wait_and_all_comes_bac
     cluster: MeshCluster,
 ) -> None:
     api = cluster.api
-    enforced = cluster.enrol("enforce")
-    watched = cluster.enrol("warn")
+    enforced = cluster.enroll("enforce")
+    watched = cluster.enroll("warn")
     outside = cluster.plane.new_namespace("outside")
     # Labels that nobody should set: these namespaces are never reviewed all the same.
     ours = ("kube-system", WHERE)
@@ -265,7 +265,7 @@ def test_a_gitops_tool_installs_without_helm_and_applying_again_changes_nothing(
     plane.kubectl("apply", *options, "--validate=strict", input=text)
     try:
         cluster.kubelet.wait_ready(2)
-        cluster.await_judge(cluster.enrol("enforce"), "linkerd.enforce")
+        cluster.await_judge(cluster.enroll("enforce"), "linkerd.enforce")
         first = versions()
         plane.kubectl("apply", *options, "--validate=strict", input=text)
         assert versions() == first

@@ -23,7 +23,7 @@ def failed_open(cluster: MeshCluster, namespace: str) -> set[str]:
 
 
 def test_two_hundred_replicas_at_once_all_join(mesh_cluster: MeshCluster) -> None:
-    api, where = mesh_cluster.api, mesh_cluster.enrol("enforce")
+    api, where = mesh_cluster.api, mesh_cluster.enroll("enforce")
     api.create(workload("Deployment", where, replicas=MANY))
     pods = ready_pods(api, where, count=MANY, seconds=90)
     assert Counter(map(is_meshed, pods)) == {True: MANY}
@@ -36,7 +36,7 @@ def test_two_hundred_replicas_at_once_all_join(mesh_cluster: MeshCluster) -> Non
 
 
 def test_two_hundred_pods_by_many_clients_at_once_all_join(mesh_cluster: MeshCluster) -> None:
-    where = mesh_cluster.enrol("enforce")
+    where = mesh_cluster.enroll("enforce")
     clients = threading.local()
 
     def create(number: int) -> Json:

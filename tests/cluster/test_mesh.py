@@ -23,7 +23,7 @@ def _deployment(namespace: str) -> Json:
 
 
 def test_a_deployment_that_asks_for_nothing_runs_in_the_mesh(mesh_cluster: MeshCluster) -> None:
-    where = mesh_cluster.enrol()
+    where = mesh_cluster.enroll()
     api = mesh_cluster.plane.api
     api.create(_deployment(where))
     pods = wait_for(
@@ -34,7 +34,7 @@ def test_a_deployment_that_asks_for_nothing_runs_in_the_mesh(mesh_cluster: MeshC
 
 
 def test_a_pod_that_did_not_join_does_not_start(mesh_cluster: MeshCluster) -> None:
-    where = mesh_cluster.enrol()
+    where = mesh_cluster.enroll()
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",

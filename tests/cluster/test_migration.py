@@ -57,7 +57,7 @@ def moved(cluster: IstioCluster, namespace: str, mesh: str, name: str = "shop") 
 
 @pytest.mark.parametrize("mesh", ["istio", "ambient"])
 def test_a_namespace_moves_from_linkerd(istio_cluster: IstioCluster, mesh: str) -> None:
-    api, where = istio_cluster.api, istio_cluster.enrol("enforce", mesh="linkerd")
+    api, where = istio_cluster.api, istio_cluster.enroll("enforce", mesh="linkerd")
     api.create(workload("Deployment", where, replicas=2))
     api.create(pod(where, "bare"))
     old = ready_pods(api, where, count=2)
@@ -97,7 +97,7 @@ def test_a_namespace_moves_from_linkerd(istio_cluster: IstioCluster, mesh: str) 
 def test_a_running_pod_of_the_old_mesh_may_not_be_weakened_in_the_new_ones_name(
     istio_cluster: IstioCluster,
 ) -> None:
-    api, where = istio_cluster.api, istio_cluster.enrol("enforce", mesh="linkerd")
+    api, where = istio_cluster.api, istio_cluster.enroll("enforce", mesh="linkerd")
     api.create(pod(where))
     istio_cluster.relabel(where, "istio.enforce", mesh="istio", mode="enforce")
     refused: list[Json] = [
@@ -129,7 +129,7 @@ def test_mendix_apps_move_as_their_pods_are_made_anew(
 
 def test_every_mesh_has_its_namespaces_at_the_same_time(istio_cluster: IstioCluster) -> None:
     api = istio_cluster.api
-    namespaces = {mesh: istio_cluster.enrol("enforce", mesh=mesh)
+    namespaces = {mesh: istio_cluster.enroll("enforce", mesh=mesh)
                   for mesh in ("linkerd", "istio", "ambient")}  # fmt: skip
     for where in namespaces.values():
         for kind in ("Deployment", "StatefulSet", "Job"):
@@ -145,7 +145,7 @@ def test_every_mesh_has_its_namespaces_at_the_same_time(istio_cluster: IstioClus
 
 def test_an_outage_of_one_mesh_does_not_reach_the_others(istio_cluster: IstioCluster) -> None:
     api = istio_cluster.api
-    namespaces = {mesh: istio_cluster.enrol("enforce", mesh=mesh)
+    namespaces = {mesh: istio_cluster.enroll("enforce", mesh=mesh)
                   for mesh in ("linkerd", "istio", "ambient")}  # fmt: skip
     istio_cluster.istiod.stop()
     try:
@@ -170,4 +170,4 @@ def test_a_pod_that_asks_for_another_mesh_by_label_is_told_where_it_is(
     }
     for mesh, labels in asked.items():
         with pytest.raises(Refused, match=r"foreign-mesh +metadata\.labels\["):
-            api.create(pod(istio_cluster.enrol("enforce", mesh=mesh), labels=labels))
+            api.create(pod(istio_cluster.enroll("enforce", mesh=mesh), labels=labels))

@@ -45,7 +45,7 @@ def verdict(cluster: MeshCluster, obj: Json) -> Json:
 
 
 def test_enforce_refuses_and_the_audit_log_says_so(mesh_cluster: MeshCluster) -> None:
-    made = pod(mesh_cluster.enrol("enforce"), hostNetwork=True)
+    made = pod(mesh_cluster.enroll("enforce"), hostNetwork=True)
     with pytest.raises(Refused, match=r"host-network +spec.hostNetwork"):
         mesh_cluster.api.create(made)
     found = verdict(mesh_cluster, made)
@@ -57,7 +57,7 @@ def test_warn_lets_in_warns_and_leaves_a_trace_in_the_audit_log(
     mesh_cluster: MeshCluster,
 ) -> None:
     api = mesh_cluster.api
-    made = pod(mesh_cluster.enrol("warn"), hostNetwork=True)
+    made = pod(mesh_cluster.enroll("warn"), hostNetwork=True)
     assert not sidecar_of(api.create(made))
     assert "host-network: spec.hostNetwork" in " ".join(api.warnings)
     assert all(len(text) < 120 for text in api.warnings)
@@ -68,7 +68,7 @@ def test_warn_lets_in_warns_and_leaves_a_trace_in_the_audit_log(
 
 def test_audit_lets_in_and_only_the_audit_log_says_why(mesh_cluster: MeshCluster) -> None:
     api = mesh_cluster.api
-    made = pod(mesh_cluster.enrol("audit"), hostNetwork=True)
+    made = pod(mesh_cluster.enroll("audit"), hostNetwork=True)
     assert not sidecar_of(api.create(made))
     # Advice is given in every mode; of what enforce would refuse, audit says nothing.
     assert "host-network" not in " ".join(api.warnings)
@@ -79,13 +79,13 @@ def test_audit_lets_in_and_only_the_audit_log_says_why(mesh_cluster: MeshCluster
 
 @pytest.mark.parametrize("mode", ["", "enforce", "warn", "audit"])
 def test_a_pod_joins_in_every_mode(mesh_cluster: MeshCluster, mode: str) -> None:
-    made = pod(mesh_cluster.enrol(mode))
+    made = pod(mesh_cluster.enroll(mode))
     assert is_meshed(mesh_cluster.api.create(made))
     assert verdict(mesh_cluster, made)["verdict"] == "admitted"
 
 
 def test_a_new_mode_label_takes_effect(mesh_cluster: MeshCluster) -> None:
-    api, where = mesh_cluster.api, mesh_cluster.enrol("warn")
+    api, where = mesh_cluster.api, mesh_cluster.enroll("warn")
     api.create(pod(where, "first", hostNetwork=True))
     mesh_cluster.relabel(where, "linkerd.enforce", mode="enforce")
     with pytest.raises(Refused, match="host-network"):
@@ -98,7 +98,7 @@ def test_a_new_mode_label_takes_effect(mesh_cluster: MeshCluster) -> None:
 
 
 def test_a_namespace_that_leaves_is_left_alone(mesh_cluster: MeshCluster) -> None:
-    api, where = mesh_cluster.api, mesh_cluster.enrol()
+    api, where = mesh_cluster.api, mesh_cluster.enroll()
     labels = {MESH_LABEL: None, MODE_LABEL: None}
     api.patch("Namespace", where, None, {"metadata": {"labels": labels}})
     mesh_cluster.await_judge(where, "")
@@ -108,11 +108,11 @@ def test_a_namespace_that_leaves_is_left_alone(mesh_cluster: MeshCluster) -> Non
 @pytest.mark.parametrize("mode", ["enforced", "Warn", "off"])
 def test_a_misspelt_mode_counts_as_the_strictest(mesh_cluster: MeshCluster, mode: str) -> None:
     with pytest.raises(Refused, match=r"linkerd\.enforce\.mendix-mesh\.io.*denied"):
-        mesh_cluster.api.create(pod(mesh_cluster.enrol(mode), hostNetwork=True))
+        mesh_cluster.api.create(pod(mesh_cluster.enroll(mode), hostNetwork=True))
 
 
 def test_a_misspelt_mesh_is_refused_with_the_way_out(mesh_cluster: MeshCluster) -> None:
-    api, where = mesh_cluster.api, mesh_cluster.enrol(mesh="linkrd")
+    api, where = mesh_cluster.api, mesh_cluster.enroll(mesh="linkrd")
     with pytest.raises(Refused) as refused:
         api.create(pod(where))
     assert 'admission webhook "unknown-mesh.enforce.mendix-mesh.io" denied' in refused.value.message
@@ -127,7 +127,7 @@ def test_a_misspelt_mesh_is_refused_with_the_way_out(mesh_cluster: MeshCluster) 
 
 
 def test_a_misspelt_mesh_warns_where_the_mode_says_so(mesh_cluster: MeshCluster) -> None:
-    api, where = mesh_cluster.api, mesh_cluster.enrol("warn", mesh="linkrd")
+    api, where = mesh_cluster.api, mesh_cluster.enroll("warn", mesh="linkrd")
     api.create(pod(where))
     assert any(text.startswith("unknown-mesh: ") for text in api.warnings)
 
@@ -155,7 +155,7 @@ def outage(mesh_cluster: MeshCluster) -> Iterator[None]:
 def test_while_we_are_down_enforce_refuses_and_recovers(
     mesh_cluster: MeshCluster, outage: None
 ) -> None:
-    api, where = mesh_cluster.api, mesh_cluster.enrol("enforce")
+    api, where = mesh_cluster.api, mesh_cluster.enroll("enforce")
     with pytest.raises(Refused) as refused:
         api.create(pod(where))
     assert refused.value.code == 500
@@ -173,7 +173,7 @@ def test_while_we_are_down_enforce_refuses_and_recovers(
 @contextlib.contextmanager
 def frozen(cluster: MeshCluster) -> Iterator[None]:
     """Let servers take connections, and answer none: calls end by time-out."""
-    where = cluster.enrol("enforce")
+    where = cluster.enroll("enforce")
     masters = [process.pid for process in cluster.kubelet.processes.values()]
     children = [child for master in masters for child in _children(master)]
     for pid in masters + children:
@@ -209,7 +209,7 @@ def mutating_lost(cluster: MeshCluster) -> Iterator[None]:
         webhook["clientConfig"]["service"]["name"] = "nobody"
     cluster.api.replace(away)
     try:
-        probe = cluster.enrol("audit")
+        probe = cluster.enroll("audit")
         wait_for(
             lambda: INJECT not in annotations_of(cluster.api.create(pod(probe), dry_run=True)),
             why="mutating calls to fail",
@@ -237,7 +237,7 @@ def test_without_the_mutating_side_enforce_denies_pods_and_the_other_modes_admit
 ) -> None:
     """What an author wrote is never left unjudged in enforce."""
     api = mesh_cluster.api
-    namespaces = {mode: mesh_cluster.enrol(mode) for mode in (*denies, "warn", "audit")}
+    namespaces = {mode: mesh_cluster.enroll(mode) for mode in (*denies, "warn", "audit")}
     with outage(mesh_cluster):
         for mode in denies:
             with pytest.raises(Refused, match=why) as refused:
@@ -251,7 +251,7 @@ def test_without_the_mutating_side_enforce_denies_pods_and_the_other_modes_admit
 def test_without_the_mutating_side_alone_controllers_and_ingresses_are_created_in_enforce(
     mesh_cluster: MeshCluster,
 ) -> None:
-    api, where = mesh_cluster.api, mesh_cluster.enrol("enforce")
+    api, where = mesh_cluster.api, mesh_cluster.enroll("enforce")
     with mutating_lost(mesh_cluster):
         made = api.create(workload("Deployment", where, replicas=0))
         assert INJECT not in annotations_of(template_of(made))
@@ -262,7 +262,7 @@ def test_while_we_are_down_pods_are_deleted_and_report_their_status(
     mesh_cluster: MeshCluster,
 ) -> None:
     """What kubelets and clean-ups do is not reviewed, so that an outage does not reach it."""
-    api, where = mesh_cluster.api, mesh_cluster.enrol("enforce")
+    api, where = mesh_cluster.api, mesh_cluster.enroll("enforce")
     api.create(workload("Deployment", where))
     (running,) = ready_pods(api, where)
     name = running["metadata"]["name"]
@@ -285,7 +285,7 @@ def test_while_we_are_down_the_other_modes_let_in(
     mesh_cluster: MeshCluster, outage: None, mode: str
 ) -> None:
     """Neither opted in nor judged: a gate that only watches must not be in the way."""
-    api, where = mesh_cluster.api, mesh_cluster.enrol(mode)
+    api, where = mesh_cluster.api, mesh_cluster.enroll(mode)
     stored = api.create(pod(where))
     assert not sidecar_of(stored)
     assert INJECT not in annotations_of(stored)
@@ -297,7 +297,7 @@ def test_while_we_are_down_the_other_modes_let_in(
 def test_a_deployment_made_before_an_outage_recovers_by_itself_after_it(
     mesh_cluster: MeshCluster,
 ) -> None:
-    api, where = mesh_cluster.api, mesh_cluster.enrol("enforce")
+    api, where = mesh_cluster.api, mesh_cluster.enroll("enforce")
     api.create(workload("Deployment", where))
     ready_pods(api, where)
     mesh_cluster.kubelet.pause()

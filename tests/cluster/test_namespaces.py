@@ -57,7 +57,7 @@ def test_a_misspelt_mesh_is_refused_with_kubectl(mesh_cluster: MeshCluster) -> N
 def test_a_misspelt_mode_is_refused_in_every_way_to_write_it(
     mesh_cluster: MeshCluster, api: Api
 ) -> None:
-    where = mesh_cluster.enrol("warn")
+    where = mesh_cluster.enroll("warn")
     words = r"did you mean `enforce`\? There are: audit, enforce, warn"
     with pytest.raises(Refused, match=words):
         relabel(api, where, mode="enforced")
@@ -90,14 +90,14 @@ def test_labels_of_an_excluded_namespace_are_warned_of(api: Api) -> None:
 
 
 def test_a_bad_value_from_before_us_can_be_mended(mesh_cluster: MeshCluster, api: Api) -> None:
-    where = mesh_cluster.enrol("wran", mesh="linkred")
+    where = mesh_cluster.enroll("wran", mesh="linkred")
     relabel(api, where, mode="warn")
     relabel(api, where, mesh="linkerd")
     assert left(mesh_cluster, where)[0]["for"] == "unknown, warn"
 
 
 def test_who_leaves_enforcement_is_in_the_audit_log(mesh_cluster: MeshCluster, api: Api) -> None:
-    where = mesh_cluster.enrol()
+    where = mesh_cluster.enroll()
     relabel(api, where, mode="warn")
     assert api.warnings == ["pods outside the linkerd mesh are no longer refused: now warn"]
     relabel(api, where, mode="enforce")
@@ -133,7 +133,7 @@ def labellers(mesh_cluster: MeshCluster) -> dict[str, Api]:
 def test_leaving_can_be_kept_to_named_groups_and_users(
     mesh_cluster: MeshCluster, labellers: dict[str, Api]
 ) -> None:
-    probe = mesh_cluster.enrol()
+    probe = mesh_cluster.enroll()
 
     def is_kept() -> bool:
         try:
@@ -143,7 +143,7 @@ def test_leaving_can_be_kept_to_named_groups_and_users(
         return False
 
     with configured(mesh_cluster, LEAVE, is_kept):
-        where = mesh_cluster.enrol()
+        where = mesh_cluster.enroll()
         refused = (
             rf"namespace {where}: the namespace would leave enforcement \(now linkerd, enforce; "
             rf"then .*\); settings.leaveEnforcement allows it to group platform, user {ARGO}"
@@ -180,8 +180,8 @@ def outage(mesh_cluster: MeshCluster) -> Iterator[None]:
 def test_while_we_are_down_only_a_change_of_an_enforced_namespaces_labels_waits(
     mesh_cluster: MeshCluster, api: Api
 ) -> None:
-    enforced, watching = mesh_cluster.enrol(), mesh_cluster.enrol("warn")
-    plain, ending = mesh_cluster.plane.new_namespace(), mesh_cluster.enrol()
+    enforced, watching = mesh_cluster.enroll(), mesh_cluster.enroll("warn")
+    plain, ending = mesh_cluster.plane.new_namespace(), mesh_cluster.enroll()
     held = {"metadata": {"finalizers": ["example.com/held"]}}
     api.patch("Namespace", ending, None, held)
     mesh_cluster.kubelet.pause()
@@ -220,7 +220,7 @@ def _is_gone(api: Api, name: str) -> bool:
 def test_in_an_emergency_the_line_of_the_notes_opens_this_gate_too(
     mesh_cluster: MeshCluster, api: Api
 ) -> None:
-    where = mesh_cluster.enrol()
+    where = mesh_cluster.enroll()
     mesh_cluster.kubelet.pause()
     try:
         mesh_cluster.plane.kubectl(

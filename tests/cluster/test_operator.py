@@ -33,7 +33,7 @@ class Installation:
 
     def __init__(self, cluster: MeshCluster) -> None:
         self.api = cluster.api
-        self.namespace = cluster.enrol("enforce")
+        self.namespace = cluster.enroll("enforce")
         mendix.install_crds(self.api)
         for obj in (
             *manifests.service_accounts(self.namespace),
@@ -179,7 +179,7 @@ def test_the_ingress_dials_the_service_and_the_operator_keeps_it(
 def test_an_ingress_of_either_kind_of_class_dials_the_service(
     api: Api, mesh_cluster: MeshCluster, as_annotation: bool
 ) -> None:
-    made = manifests.app_ingress(ENV, mesh_cluster.enrol(), class_as_annotation=as_annotation)
+    made = manifests.app_ingress(ENV, mesh_cluster.enroll(), class_as_annotation=as_annotation)
     stored = api.create(made)
     assert annotations_of(stored)[SERVICE_UPSTREAM] == "true"
     assert stored["spec"] == {**made["spec"], "rules": stored["spec"]["rules"]}
@@ -188,7 +188,7 @@ def test_an_ingress_of_either_kind_of_class_dials_the_service(
 def test_an_ingress_of_another_class_or_with_a_will_of_its_own_is_left_alone(
     api: Api, mesh_cluster: MeshCluster
 ) -> None:
-    where = mesh_cluster.enrol()
+    where = mesh_cluster.enroll()
     other = api.create(manifests.app_ingress("other", where, class_name="traefik"))
     assert SERVICE_UPSTREAM not in annotations_of(other)
     own = {SERVICE_UPSTREAM: "false"}
@@ -199,7 +199,7 @@ def test_an_ingress_of_another_class_or_with_a_will_of_its_own_is_left_alone(
 
 
 def test_operator_and_agent_join_when_they_are_applied(mesh_cluster: MeshCluster) -> None:
-    api, where = mesh_cluster.api, mesh_cluster.enrol()
+    api, where = mesh_cluster.api, mesh_cluster.enroll()
     for obj in manifests.service_accounts(where):
         api.create(obj)
     deployments = [manifests.operator_deployment(where), manifests.agent_deployment(where)]
@@ -234,7 +234,7 @@ def test_task_pods_end_also_where_the_mesh_injects_classic_sidecars(classic: Mes
 
 
 def test_the_other_pods_that_mendix_documents_join(api: Api, mesh_cluster: MeshCluster) -> None:
-    where = mesh_cluster.enrol()
+    where = mesh_cluster.enroll()
     for obj in manifests.service_accounts(where):
         api.create(obj)
     assert is_meshed(api.create(manifests.backup_pod(where)))

@@ -26,7 +26,7 @@ LATE = "mendix-mesh"  # sorts after linkerd-…, as most names of ours would
 @pytest.fixture
 def late(mesh_cluster: MeshCluster) -> Iterator[MeshCluster]:
     """The cluster with our configuration called after the injector's."""
-    watching = mesh_cluster.enrol("warn")
+    watching = mesh_cluster.enroll("warn")
 
     def is_in_time() -> bool:
         return bool(sidecar_of(mesh_cluster.api.create(pod(watching), dry_run=True)))
@@ -49,7 +49,7 @@ def test_by_default_the_configuration_sorts_before_the_injectors(
     mesh_cluster: MeshCluster,
 ) -> None:
     assert names(mesh_cluster) == ["00-mendix-mesh", "linkerd-proxy-injector-webhook-config"]
-    assert is_meshed(mesh_cluster.api.create(pod(mesh_cluster.enrol())))
+    assert is_meshed(mesh_cluster.api.create(pod(mesh_cluster.enroll())))
 
 
 def test_called_after_the_injector_pods_are_opted_in_too_late_and_refused(
@@ -58,14 +58,14 @@ def test_called_after_the_injector_pods_are_opted_in_too_late_and_refused(
     assert names(late) == ["linkerd-proxy-injector-webhook-config", LATE]
     api = late.api
     # Let in where we only watch, the pod shows what went wrong: the promise without the proxy.
-    stored = api.create(pod(late.enrol("warn")))
+    stored = api.create(pod(late.enroll("warn")))
     assert annotations_of(stored)[INJECT] == "enabled"
     assert not sidecar_of(stored)
     with pytest.raises(Refused, match=r"proxy-missing +spec\.initContainers"):
-        api.create(pod(late.enrol("enforce")))
+        api.create(pod(late.enroll("enforce")))
     # A template is opted in long before its pods meet the injector, but what the injector has added
     # by our turn we must take for its author's.
-    where = late.enrol("warn")
+    where = late.enroll("warn")
     api.create(workload("Deployment", where))
     found: list[Json] = ready_pods(api, where)
     assert all(map(is_meshed, found))
@@ -73,7 +73,7 @@ def test_called_after_the_injector_pods_are_opted_in_too_late_and_refused(
         "proxy-brought spec.initContainers[linkerd-init], "
         "proxy-brought spec.initContainers[linkerd-proxy]"
     }
-    where = late.enrol("enforce")
+    where = late.enroll("enforce")
     api.create(workload("Deployment", where))
     message = wait_for(lambda: failed_create(api, where, "shop-"), why="the ReplicaSet's event")
     assert "  proxy-brought  spec.initContainers[linkerd-init]  " in message
@@ -81,4 +81,4 @@ def test_called_after_the_injector_pods_are_opted_in_too_late_and_refused(
 
 def test_put_back_pods_join_again(mesh_cluster: MeshCluster) -> None:
     assert names(mesh_cluster) == ["00-mendix-mesh", "linkerd-proxy-injector-webhook-config"]
-    assert is_meshed(mesh_cluster.api.create(pod(mesh_cluster.enrol("enforce"))))
+    assert is_meshed(mesh_cluster.api.create(pod(mesh_cluster.enroll("enforce"))))

@@ -56,7 +56,7 @@ def refusal(api: Api, obj: Json) -> Refused:
 def test_a_refusal_names_the_pod_the_check_the_field_the_reason_and_the_way_out(
     api: Api, mesh_cluster: MeshCluster
 ) -> None:
-    refused = refusal(api, pod(mesh_cluster.enrol(), "shop-debug", hostNetwork=True))
+    refused = refusal(api, pod(mesh_cluster.enroll(), "shop-debug", hostNetwork=True))
     assert refused.message == DENIED + (
         "pod shop-debug would run outside the linkerd mesh:\n"
         "  host-network  spec.hostNetwork  shares the node's network, which no mesh can capture; "
@@ -68,7 +68,7 @@ def test_a_refusal_names_every_violation_at_once_one_aligned_line_each(
     api: Api, mesh_cluster: MeshCluster
 ) -> None:
     made = pod(
-        mesh_cluster.enrol(),
+        mesh_cluster.enroll(),
         "shop-debug",
         annotations={INJECT: "disabled", SKIP: "8080,9000-9010"},
         hostNetwork=True,
@@ -128,7 +128,7 @@ def test_a_refusal_names_every_violation_at_once_one_aligned_line_each(
 def test_a_way_round_the_proxy_is_refused(
     api: Api, mesh_cluster: MeshCluster, check: str, annotations: Json, spec: Json
 ) -> None:
-    refused = refusal(api, pod(mesh_cluster.enrol(), annotations=annotations, **spec))
+    refused = refusal(api, pod(mesh_cluster.enroll(), annotations=annotations, **spec))
     assert f"  {check}  " in refused.message
 
 
@@ -136,7 +136,7 @@ def test_a_way_round_the_proxy_is_refused(
 def test_a_label_that_hides_the_pod_from_the_injector_is_refused(
     api: Api, mesh_cluster: MeshCluster, name: str
 ) -> None:
-    refused = refusal(api, pod(mesh_cluster.enrol(), labels={name: "x"}))
+    refused = refusal(api, pod(mesh_cluster.enroll(), labels={name: "x"}))
     assert f"  injector-bypass-label  metadata.labels[{name}]" in refused.message
     assert "proxy-missing" not in refused.message
 
@@ -159,7 +159,7 @@ def test_a_namespace_that_leads_its_pods_round_the_proxy_gains_nothing(
     mesh_cluster: MeshCluster, check: str, metadata: Json
 ) -> None:
     """The injector reads these from the namespace, which is not reviewed: its pods are."""
-    api, where = mesh_cluster.api, mesh_cluster.enrol()
+    api, where = mesh_cluster.api, mesh_cluster.enroll()
     api.patch("Namespace", where, None, {"metadata": metadata})
 
     def refused() -> str:
@@ -178,7 +178,7 @@ def test_a_namespace_that_leads_its_pods_round_the_proxy_gains_nothing(
 def test_a_template_that_is_certain_to_fail_is_refused_at_once(
     api: Api, mesh_cluster: MeshCluster, kind: str
 ) -> None:
-    refused = refusal(api, workload(kind, mesh_cluster.enrol(), hostNetwork=True))
+    refused = refusal(api, workload(kind, mesh_cluster.enroll(), hostNetwork=True))
     path = "spec.jobTemplate.spec.template" if kind == "CronJob" else "spec.template"
     assert f"{DENIED}{kind.lower()} shop would run outside the linkerd mesh:" in refused.message
     assert f"  host-network  {path}.spec.hostNetwork  " in refused.message
@@ -189,7 +189,7 @@ def test_a_pod_of_a_generated_name_is_named_by_its_pattern(
     api: Api, mesh_cluster: MeshCluster
 ) -> None:
     """The name itself dies with the refusal, and would make each retry's message another one."""
-    made = pod(mesh_cluster.enrol(), hostNetwork=True)
+    made = pod(mesh_cluster.enroll(), hostNetwork=True)
     del made["metadata"]["name"]
     made["metadata"]["generateName"] = "shop-"
     with pytest.raises(Refused, match=r"denied the request: pod shop-\* would run outside"):
@@ -199,7 +199,7 @@ def test_a_pod_of_a_generated_name_is_named_by_its_pattern(
 def test_a_replica_set_says_why_it_has_no_pods_and_recovers_when_the_injector_is_back(
     mesh_cluster: MeshCluster, outage: None
 ) -> None:
-    api, where = mesh_cluster.api, mesh_cluster.enrol()
+    api, where = mesh_cluster.api, mesh_cluster.enroll()
     api.create(workload("Deployment", where, replicas=2))
     message = wait_for(lambda: failed_create(api, where, "shop-"), why="the ReplicaSet's event")
     (replica_set,) = api.list("ReplicaSet", where)
@@ -223,7 +223,7 @@ def test_a_replica_set_says_why_it_has_no_pods_and_recovers_when_the_injector_is
 
 
 def test_a_statefulset_and_a_job_recover_too(mesh_cluster: MeshCluster, outage: None) -> None:
-    api, where = mesh_cluster.api, mesh_cluster.enrol()
+    api, where = mesh_cluster.api, mesh_cluster.enroll()
     for kind in ("StatefulSet", "DaemonSet", "Job"):
         api.create(workload(kind, where, kind.lower()))
     for kind in ("StatefulSet", "DaemonSet", "Job"):
@@ -242,7 +242,7 @@ def test_without_us_the_same_outage_lets_a_pod_start_in_plaintext(
 
 
 def test_a_refused_dry_run_says_the_same(api: Api, mesh_cluster: MeshCluster) -> None:
-    where = mesh_cluster.enrol()
+    where = mesh_cluster.enroll()
     messages = []
     for dry_run in (True, False):
         with pytest.raises(Refused) as refused:
@@ -260,7 +260,7 @@ def test_a_proxy_that_a_pod_brings_is_refused_as_good_as_it_looks(
 
     We record it before the injector's turn: the injector's own work is not recorded.
     """
-    stored = api.create(pod(mesh_cluster.enrol()))
+    stored = api.create(pod(mesh_cluster.enroll()))
     assert is_meshed(stored)
     assert stored["metadata"]["annotations"][RECORD] == "allowed"
     made = copy_of(stored)
@@ -281,13 +281,13 @@ def test_a_proxy_that_a_pod_brings_is_refused_as_good_as_it_looks(
 def test_a_copy_of_a_meshed_pod_has_one_fault_whatever_it_lacks(
     api: Api, mesh_cluster: MeshCluster
 ) -> None:
-    refused = refusal(api, copy_of(api.create(pod(mesh_cluster.enrol())), labels={}))
+    refused = refusal(api, copy_of(api.create(pod(mesh_cluster.enroll())), labels={}))
     found = {line.split()[0] for line in refused.message.splitlines()[1:]}
     assert found == {"proxy-brought"}
 
 
 def test_a_proxy_that_was_brought_hides_in_no_opt_out(api: Api, mesh_cluster: MeshCluster) -> None:
-    made = copy_of(api.create(pod(mesh_cluster.enrol())))
+    made = copy_of(api.create(pod(mesh_cluster.enroll())))
     made["metadata"]["annotations"][INJECT] = "disabled"
     found = {line.split()[0] for line in refusal(api, made).message.splitlines()[1:]}
     assert found == {"opted-out", "proxy-brought"}
@@ -298,7 +298,7 @@ def test_a_template_that_brings_its_proxy_is_refused_at_once(
     api: Api, mesh_cluster: MeshCluster, kind: str
 ) -> None:
     """As `linkerd inject --manual` writes it."""
-    where = mesh_cluster.enrol()
+    where = mesh_cluster.enroll()
     stored = copy_of(api.create(pod(where), dry_run=True))
     made = workload(kind, where, annotations=stored["metadata"]["annotations"], **stored["spec"])
     template = template_of(made)
@@ -316,7 +316,7 @@ def test_a_template_that_brings_its_proxy_is_refused_at_once(
 def test_the_record_of_a_running_pod_may_not_be_changed(
     api: Api, mesh_cluster: MeshCluster
 ) -> None:
-    where = mesh_cluster.enrol()
+    where = mesh_cluster.enroll()
     api.create(pod(where))
     for value in ("", None):
         with pytest.raises(Refused, match="proxy-brought"):
@@ -329,14 +329,14 @@ def test_the_mesh_of_another_control_plane_is_refused(api: Api, mesh_cluster: Me
     before = injector.config
     injector.config = dataclasses.replace(before, control_plane_namespace="linkerd-two")
     try:
-        refused = refusal(api, pod(mesh_cluster.enrol()))
+        refused = refusal(api, pod(mesh_cluster.enroll()))
     finally:
         injector.config = before
     assert "  control-plane-elsewhere  " in refused.message
 
 
 def test_advice_reaches_the_client_as_short_warnings(api: Api, mesh_cluster: MeshCluster) -> None:
-    where = mesh_cluster.enrol()
+    where = mesh_cluster.enroll()
     api.create(pod(where))
     warnings = api.warnings
     assert {text.split(":")[0] for text in warnings} >= {"shared-identity", "accepts-plaintext"}
@@ -360,7 +360,7 @@ def test_every_field_of_a_pod_that_nobody_here_reads_survives(
         "schedulingGates": [{"name": "tests.mendix-mesh.io/wait"}],
     }  # fmt: skip
     outside = api.create(pod(mesh_cluster.plane.new_namespace(), **spec))["spec"]
-    inside = api.create(pod(mesh_cluster.enrol(), **spec))["spec"]
+    inside = api.create(pod(mesh_cluster.enroll(), **spec))["spec"]
     for volume_mount in (outside["containers"][0], inside["containers"][0]):
         del volume_mount["volumeMounts"]  # the token's volume has a name of its own
     for field in spec:

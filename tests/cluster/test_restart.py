@@ -1,7 +1,7 @@
 """restart on the real API server, as the ServiceAccount of docs/rbac.yaml, in a Mendix namespace.
 
 Controllers, evictions and budgets are real; pods run on simulated nodes, the operator and Linkerd's
-injector are stand-ins. All pods are older than the enrolment of their namespace.
+injector are stand-ins. All pods are older than the enrollment of their namespace.
 """
 
 import json

@@ -48,7 +48,7 @@ def tell(
     is_in: Callable[[Json], bool],
     **template: Any,
 ) -> None:
-    """An operator's app and others, with budgets, from before the enrolment to the mesh."""
+    """An operator's app and others, with budgets, from before the enrollment to the mesh."""
     api, plane = cluster.api, cluster.plane
     api.create(manifests.mendix_app("shop", namespace, replicas=APP))
     api.create(budget(namespace, "shop", APP_LEAST))

@@ -20,8 +20,8 @@ LISTED = {
     for name, cells in rows("command | ClusterRoles").items()
 }
 EXTRA = {
-    "discover --enrol": ["--mode", "warn", "--yes"],
-    "discover --enrol --strict": ["--mode", "warn", "--yes", "--cut-off-anyway"],
+    "discover --enroll": ["--mode", "warn", "--yes"],
+    "discover --enroll --strict": ["--mode", "warn", "--yes", "--cut-off-anyway"],
     "restart": ["--yes"],
     "restart --include-bare": ["--yes"],
 }
@@ -58,7 +58,7 @@ def run(cluster: MeshCluster, named: str, roles: list[str], namespace: str, code
     """Run a command as an account of these roles alone."""
     account = "-".join(["rights", *(role.removeprefix("mendix-mesh-") for role in roles)])
     by = command.as_account(cluster.plane, *roles, name=account)
-    form = [] if "--enrol" in named else ["-o", "json"]
+    form = [] if "--enroll" in named else ["-o", "json"]
     where = [] if "--settings" in named else ["-n", namespace]
     given = [*named.split(), *EXTRA.get(named, []), *where, *form]
     return by(*given, codes=[code])
@@ -114,8 +114,8 @@ def is_cleared(cluster: MeshCluster, namespace: str, done: Done) -> bool:
 SUCCESS: dict[str, Callable[[MeshCluster, str, Done], bool]] = {
     "discover": is_found,
     "discover --settings": is_read,
-    "discover --enrol": is_relabelled,
-    "discover --enrol --strict": is_strict,
+    "discover --enroll": is_relabelled,
+    "discover --enroll --strict": is_strict,
     "audit": is_audited,
     "audit --write-reports": is_reported,
     "doctor": is_healthy,

@@ -109,7 +109,7 @@ def test_with_the_printed_settings_pods_of_linkerd_are_admitted_and_nothing_diff
     mesh_cluster: MeshCluster, change: dict[str, Any], settings: Json
 ) -> None:
     cluster, plane = mesh_cluster, mesh_cluster.plane
-    where = cluster.enrol("enforce")
+    where = cluster.enroll("enforce")
     with configured_by(cluster, replace(cluster.injector.config, **change)):
         values = printed(plane)
         assert values == {"settings": settings}
@@ -129,7 +129,7 @@ def test_enrolling_warns_before_it_labels(mesh_cluster: MeshCluster) -> None:
     cluster.api.create(manifests.custom_resource("StoragePlan", "postgres", where, {}))
     with configured_by(cluster, replace(cluster.injector.config, proxy_uid=3000)):
         run = command.as_admin(cluster.plane)
-        done = run("discover", "--enrol", "--mesh", "linkerd", "-n", where, "--yes")
+        done = run("discover", "--enroll", "--mesh", "linkerd", "-n", where, "--yes")
     first, *_ = done.err.splitlines()
     assert first.startswith("Warning: pods of linkerd may be denied")
     assert "settings.linkerd.proxyUid is 2102, the mesh has 3000" in first
@@ -146,7 +146,7 @@ def test_the_guides_commands_bring_the_settings_into_the_release(
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m webhook "$@"\n')
     program.chmod(0o755)
     file = guides.ROOT / "mesh-settings.yaml"
-    where = cluster.enrol("enforce")
+    where = cluster.enroll("enforce")
     with configured_by(cluster, replace(cluster.injector.config, proxy_uid=3000)):
         try:
             reader.run(block)
@@ -233,7 +233,7 @@ def test_with_the_printed_settings_pods_of_istio_are_admitted_and_nothing_differ
         configured_by(mesh_cluster, mesh_cluster.injector.config),
     ):
         cluster = IstioCluster(**vars(mesh_cluster), istiod=istiod)
-        where = cluster.enrol("enforce")
+        where = cluster.enroll("enforce")
         # An istiod of the default revision may be there, too: it must not inject here.
         cluster.api.patch("Namespace", where, None, {"metadata": {"labels": {REVISION: "prod"}}})
         values = printed(plane)

@@ -56,10 +56,10 @@ def tell(
             "discover", "-n", namespace, "-o", "json"
         ).data["namespaces"]
         assert (found["mesh"], found["operator"]) == ("", "2.25.0")
-        assert found["missing"] == ["it is not enrolled: mendix-mesh discover --enrol"]
+        assert found["missing"] == ["it is not enrolled: mendix-mesh discover --enroll"]
 
-        enrol = account(cluster, "mendix-mesh-auditor", "mendix-mesh-enroller")
-        done = enrol("discover", "--enrol", "--mesh", mesh, "-n", namespace, "--yes")
+        enroll = account(cluster, "mendix-mesh-auditor", "mendix-mesh-enroller")
+        done = enroll("discover", "--enroll", "--mesh", mesh, "-n", namespace, "--yes")
         warned = [line for line in done.err.splitlines() if "Warning: " in line]
         assert f"7 of 7 pods in {namespace} are outside the {mesh} mesh" in warned[0]
         assert warned[1].endswith(" and 6 more: proxy-missing")
@@ -79,7 +79,7 @@ def tell(
             for finding in row["findings"]
             if finding["level"] == "deny"
         }
-        assert denied == {("proxy-missing", "before-enrolment")}
+        assert denied == {("proxy-missing", "before-enrollment")}
         assert before["mend"] == f"mendix-mesh restart -n {namespace}"
 
         (place,) = account(cluster, "mendix-mesh-doctor")(
@@ -100,7 +100,7 @@ def tell(
         api.patch("Pod", "crm-build", namespace, ended, subresource="status")
         assert coverage(auditor, namespace) == 100
 
-        enrol("discover", "--enrol", "--mode", "enforce", "-n", namespace, "--yes")
+        enroll("discover", "--enroll", "--mode", "enforce", "-n", namespace, "--yes")
         cluster.await_judge(namespace, f"{mesh}.enforce")
         api.create(manifests.mendix_app("portal", namespace))
         for found in ready_pods(api, namespace, "portal"):

@@ -1,4 +1,4 @@
-"""Refusing plaintext, on the real API server: audit, discover --enrol --strict, chart, webhook.
+"""Refusing plaintext, on the real API server: audit, discover --enroll --strict, chart, webhook.
 
 Istio's CRDs are its own; Linkerd's are a stand-in.
 """
@@ -61,7 +61,7 @@ def guarded(cluster: MeshCluster) -> Iterator[MeshCluster]:
     """The release as it is where nothing may let plaintext in, with a namespace made strict."""
     api = cluster.api
     named = cluster.plane.new_namespace("named")
-    probe = cluster.enrol("enforce", mesh="istio")
+    probe = cluster.enroll("enforce", mesh="istio")
 
     def refuses() -> bool:
         try:
@@ -87,7 +87,7 @@ def strictness(auditor: Command, namespace: str) -> Json:
 
 
 def test_audit_says_whether_plaintext_gets_in(cluster: MeshCluster, auditor: Command) -> None:
-    where = cluster.enrol("enforce", mesh="ambient")
+    where = cluster.enroll("enforce", mesh="ambient")
     cluster.api.create(pod(where, "shop", labels={"app": "shop"}))
     # As the node's agent does.
     redirected = {"metadata": {"annotations": {"ambient.istio.io/redirection": "enabled"}}}
@@ -109,7 +109,7 @@ def test_audit_says_whether_plaintext_gets_in(cluster: MeshCluster, auditor: Com
 
 
 def test_audit_reads_linkerd_s_policies(cluster: MeshCluster, auditor: Command) -> None:
-    where = cluster.enrol("enforce")
+    where = cluster.enroll("enforce")
     cluster.api.create(pod(where, "shop", annotations={ANNOTATION: "all-authenticated"}))
     server = {"podSelector": {}, "port": 8080}
     cluster.api.create(linkerd_policy.policy("Server", where, "http", **server))
@@ -125,12 +125,12 @@ def test_audit_reads_linkerd_s_policies(cluster: MeshCluster, auditor: Command) 
     )
 
 
-def test_strict_enrols_when_nobody_is_cut_off(cluster: MeshCluster, auditor: Command) -> None:
+def test_strict_enrolls_when_nobody_is_cut_off(cluster: MeshCluster, auditor: Command) -> None:
     mendix.install_crds(cluster.api)
     where = cluster.plane.new_namespace("mendix")
     cluster.api.create(manifests.operator_configuration(where))
     cluster.api.create(pod(where, "old"))
-    arguments = ("discover", "--enrol", "--strict", "--mesh", "istio", "-n", where, "--yes")
+    arguments = ("discover", "--enroll", "--strict", "--mesh", "istio", "-n", where, "--yes")
     refused = auditor(*arguments, codes=(1,))
     assert f"cut off: Pod {where}/old" in refused.err
     assert MESH_LABEL not in cluster.api.get("Namespace", where)["metadata"]["labels"]
@@ -146,7 +146,7 @@ def test_strict_annotates_a_namespace_of_linkerd(cluster: MeshCluster, auditor: 
     mendix.install_crds(cluster.api)
     where = cluster.plane.new_namespace("mendix")
     cluster.api.create(manifests.operator_configuration(where))
-    auditor("discover", "--enrol", "--strict", "--mesh", "linkerd", "-n", where, "--yes")
+    auditor("discover", "--enroll", "--strict", "--mesh", "linkerd", "-n", where, "--yes")
     made = cluster.api.create(pod(where, "shop"))
     # The injector copies it to every new pod.
     assert made["metadata"]["annotations"][ANNOTATION] == "all-authenticated"
@@ -154,13 +154,13 @@ def test_strict_annotates_a_namespace_of_linkerd(cluster: MeshCluster, auditor: 
 
 
 def test_unless_asked_for_the_webhook_leaves_policies_alone(cluster: MeshCluster) -> None:
-    where = cluster.enrol("enforce", mesh="istio")
+    where = cluster.enroll("enforce", mesh="istio")
     cluster.api.create(policy(where, "loose", "PERMISSIVE"))
     assert cluster.api.warnings == []
 
 
 def test_a_policy_that_lets_plaintext_in_is_refused(guarded: MeshCluster) -> None:
-    api, where = guarded.api, guarded.enrol("enforce", mesh="istio")
+    api, where = guarded.api, guarded.enroll("enforce", mesh="istio")
     with pytest.raises(Refused) as refused:
         api.create(policy(where, "loose", "PERMISSIVE"))
     assert (
@@ -236,7 +236,7 @@ def networking(kind: str, namespace: str, name: str, spec: Json) -> Json:
 def test_what_makes_calls_in_the_cluster_plaintext_is_denied(
     guarded: MeshCluster, kind: str, opening: Json, legitimate: Json
 ) -> None:
-    api, where = guarded.api, guarded.enrol("enforce", mesh="istio")
+    api, where = guarded.api, guarded.enroll("enforce", mesh="istio")
     with pytest.raises(Refused, match=rf"{kind} {where}/x would weaken [^\n]*\n *client-plaintext"):
         api.create(networking(kind, where, "x", opening))
     api.create(networking(kind, where, "x", legitimate))
@@ -244,7 +244,7 @@ def test_what_makes_calls_in_the_cluster_plaintext_is_denied(
 
 
 def test_a_proxy_config_with_variables_that_undo_proxies_is_denied(guarded: MeshCluster) -> None:
-    api, where = guarded.api, guarded.enrol("enforce", mesh="istio")
+    api, where = guarded.api, guarded.enroll("enforce", mesh="istio")
     made = networking("ProxyConfig", where, "x", {"environmentVariables": {"DRY_RUN": "true"}})
     made["apiVersion"] = "networking.istio.io/v1beta1"
     with pytest.raises(Refused, match="proxy-config"):
@@ -253,14 +253,14 @@ def test_a_proxy_config_with_variables_that_undo_proxies_is_denied(guarded: Mesh
 
 
 def test_an_envoy_filter_is_denied_where_settings_say_so(guarded: MeshCluster) -> None:
-    api, where = guarded.api, guarded.enrol("enforce", mesh="ambient")
+    api, where = guarded.api, guarded.enroll("enforce", mesh="ambient")
     patch = {"applyTo": "CLUSTER", "patch": {"operation": "REMOVE"}}
     with pytest.raises(Refused, match="envoy-filter"):
         api.create(networking("EnvoyFilter", where, "x", {"configPatches": [patch]}))
 
 
 def test_ztunnel_reads_no_sidecar_and_other_labels(guarded: MeshCluster) -> None:
-    api, where = guarded.api, guarded.enrol("enforce", mesh="ambient")
+    api, where = guarded.api, guarded.enroll("enforce", mesh="ambient")
     api.create(networking("Sidecar", where, "x", {"egress": [{"hosts": ["istio-system/*"]}]}))
     with pytest.raises(Refused, match=r"networking\.istio\.io/tunnel"):
         api.create(networking("WorkloadEntry", where, "x", OPENING[2][2]))
@@ -287,14 +287,14 @@ def test_what_was_open_before_can_be_changed_otherwise(guarded: MeshCluster) -> 
 
 
 def test_in_warn_it_is_let_in_with_a_warning(guarded: MeshCluster) -> None:
-    where = guarded.enrol("warn", mesh="ambient")
+    where = guarded.enroll("warn", mesh="ambient")
     guarded.api.create(policy(where, "loose", "DISABLE"))
     (warning,) = guarded.api.warnings
     assert "plaintext-accepted" in warning
 
 
 def test_linkerd_s_policies_and_annotation_are_guarded(guarded: MeshCluster) -> None:
-    api, where = guarded.api, guarded.enrol("enforce")
+    api, where = guarded.api, guarded.enroll("enforce")
     with pytest.raises(Refused, match="accessPolicy"):
         api.create(linkerd_policy.policy("Server", where, "http", podSelector={}, port=8080,
                                          accessPolicy="all-unauthenticated"))  # fmt: skip
@@ -337,7 +337,7 @@ def loosened(cluster: MeshCluster, where: str) -> bool:
 
 
 def test_a_namespace_with_guarded_policies_can_be_deleted(guarded: MeshCluster) -> None:
-    where = guarded.enrol("enforce", mesh="istio")
+    where = guarded.enroll("enforce", mesh="istio")
     guarded.api.create(policy(where, "all", "STRICT"))
     guarded.api.delete("Namespace", where)
 

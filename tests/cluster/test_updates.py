@@ -35,7 +35,7 @@ def api(mesh_cluster: MeshCluster) -> Api:
 
 
 class Old:
-    """A namespace with pods of before its enrolment: they break the rules, and are left running."""
+    """A namespace with pods of before its enrollment: they break the rules and are left running."""
 
     def __init__(self, cluster: MeshCluster) -> None:
         self.api = cluster.api
@@ -108,7 +108,7 @@ def test_a_pod_of_before_may_not_become_worse(old: Old) -> None:
 
 
 def test_what_is_recorded_of_a_pod_s_inputs_stays(mesh_cluster: MeshCluster) -> None:
-    api, where = mesh_cluster.api, mesh_cluster.enrol()
+    api, where = mesh_cluster.api, mesh_cluster.enroll()
     api.create(pod(where, "shop"))
     for record in ("", None):
         with pytest.raises(Refused, match=r"proxy-brought +metadata\.annotations"):
@@ -196,7 +196,7 @@ def test_what_was_there_before_can_be_deleted(mesh_cluster: MeshCluster) -> None
 
 
 def test_namespaces_can_be_deleted_with_all_that_is_in_them(mesh_cluster: MeshCluster) -> None:
-    api, violating, meshed = mesh_cluster.api, Old(mesh_cluster), mesh_cluster.enrol()
+    api, violating, meshed = mesh_cluster.api, Old(mesh_cluster), mesh_cluster.enroll()
     violating.patch("Pod", "bare", {"metadata": {"finalizers": None}})
     for kind in ("Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob"):
         api.create(workload(kind, meshed, kind.lower()))
@@ -211,7 +211,7 @@ def test_namespaces_can_be_deleted_with_all_that_is_in_them(mesh_cluster: MeshCl
 def test_a_meshed_deployment_is_scaled_and_labelled_without_a_rollout(
     api: Api, mesh_cluster: MeshCluster
 ) -> None:
-    where = mesh_cluster.enrol()
+    where = mesh_cluster.enroll()
     before = api.create(workload("Deployment", where))
     ready_pods(api, where)
     api.patch("Deployment", "shop", where, {"metadata": {"labels": {"team": "shop"}}})
@@ -232,7 +232,7 @@ def test_what_is_put_back_whole_gets_its_opt_in_again_without_a_rollout(
     api: Api, mesh_cluster: MeshCluster
 ) -> None:
     """As `kubectl replace`, and tools that do not merge, do it: the stored opt-in is not sent."""
-    where = mesh_cluster.enrol()
+    where = mesh_cluster.enroll()
     manifest = workload("Deployment", where)
     before = api.create(manifest)
     after = api.replace(manifest)
@@ -242,7 +242,7 @@ def test_what_is_put_back_whole_gets_its_opt_in_again_without_a_rollout(
 
 
 def test_applying_twice_on_the_server_changes_nothing(api: Api, mesh_cluster: MeshCluster) -> None:
-    where = mesh_cluster.enrol()
+    where = mesh_cluster.enroll()
     manifest = workload("Deployment", where)
     first = api.patch("Deployment", "shop", where, manifest, how="apply")
     assert annotations_of(template_of(first))[INJECT] == "enabled"
@@ -256,7 +256,7 @@ def test_applying_twice_on_the_server_changes_nothing(api: Api, mesh_cluster: Me
 
 @pytest.mark.parametrize("how", ["--server-side", ""], ids=["server side", "client side"])
 def test_kubectl_apply_twice_changes_nothing(mesh_cluster: MeshCluster, how: str) -> None:
-    where = mesh_cluster.enrol()
+    where = mesh_cluster.enroll()
     manifest = json.dumps(workload("Deployment", where))
     apply = ["apply", "-f", "-", *([how] if how else [])]
     mesh_cluster.plane.kubectl(*apply, input=manifest)
@@ -270,7 +270,7 @@ def test_kubectl_apply_twice_changes_nothing(mesh_cluster: MeshCluster, how: str
 @pytest.fixture(scope="module")
 def running(mesh_cluster: MeshCluster) -> Json:
     """A meshed pod with a native proxy; no test may really change what keeps it in the mesh."""
-    where = mesh_cluster.enrol()
+    where = mesh_cluster.enroll()
     stored = mesh_cluster.api.create(pod(where, annotations={"note": "old"}))
     assert sidecar_of(stored) == "native"
     return stored
@@ -362,7 +362,7 @@ def test_an_ephemeral_container_with_a_user_of_its_own_is_let_in(api: Api, runni
 
 
 def test_a_running_pod_is_evicted(api: Api, mesh_cluster: MeshCluster) -> None:
-    where = mesh_cluster.enrol()
+    where = mesh_cluster.enroll()
     api.create(pod(where))
     eviction = {
         "apiVersion": "policy/v1",

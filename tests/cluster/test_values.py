@@ -56,10 +56,10 @@ def configured(mesh_cluster: MeshCluster) -> Iterator[Configured]:
         mesh_cluster,
         named=plane.new_namespace("named"),
         strict=plane.new_namespace("strict"),
-        ingress=mesh_cluster.enrol("enforce"),
-        exempt=mesh_cluster.enrol("enforce"),
+        ingress=mesh_cluster.enroll("enforce"),
+        exempt=mesh_cluster.enroll("enforce"),
     )
-    probe = mesh_cluster.enrol()
+    probe = mesh_cluster.enroll()
     exemption = {"checks": ["host-network"], "namespaces": [made.exempt], "reason": REASON}
     late = {**exemption, "checks": ["opted-out"], "until": "2020-12-31"}
     restored = {"matchExpressions": [{"key": RESTORED, "operator": "Exists"}]}
@@ -115,10 +115,10 @@ def _has_policy(cluster: MeshCluster, namespace: str) -> bool:
 
 
 def test_the_charts_mode_is_that_of_namespaces_without_one(configured: Configured) -> None:
-    where = configured.cluster.enrol()
+    where = configured.cluster.enroll()
     configured.create(pod(where, hostNetwork=True))
     assert "host-network: spec.hostNetwork" in configured.warnings
-    strict = configured.cluster.enrol("enforce")
+    strict = configured.cluster.enroll("enforce")
     with pytest.raises(Refused, match="host-network"):
         configured.create(pod(strict, hostNetwork=True))
 
@@ -224,7 +224,7 @@ def test_a_check_that_advises_can_be_made_to_deny(configured: Configured) -> Non
 def test_the_inbound_policy_is_added_and_may_not_be_loosened_on_a_running_pod(
     configured: Configured,
 ) -> None:
-    where = configured.cluster.enrol("enforce")
+    where = configured.cluster.enroll("enforce")
     stored = configured.create(pod(where))
     assert annotations_of(stored)[INBOUND_POLICY] == "all-authenticated"
     assert "accepts-plaintext" not in configured.warnings
@@ -235,7 +235,7 @@ def test_the_inbound_policy_is_added_and_may_not_be_loosened_on_a_running_pod(
 
 
 def test_a_port_that_the_settings_allow_may_be_skipped(configured: Configured) -> None:
-    where = configured.cluster.enrol("enforce")
+    where = configured.cluster.enroll("enforce")
     allowed = {"config.linkerd.io/skip-inbound-ports": "25"}
     assert is_meshed(configured.create(pod(where, annotations=allowed)))
     more = {"config.linkerd.io/skip-inbound-ports": "25,8080"}
@@ -246,6 +246,6 @@ def test_a_port_that_the_settings_allow_may_be_skipped(configured: Configured) -
 def test_an_ingress_class_of_the_settings_decides_on_the_annotation(
     configured: Configured,
 ) -> None:
-    where = configured.cluster.enrol()
+    where = configured.cluster.enroll()
     stored = configured.create(manifests.app_ingress("shop", where, class_name="nginx-f5"))
     assert annotations_of(stored)["nginx.org/use-cluster-ip"] == "true"

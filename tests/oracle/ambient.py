@@ -16,7 +16,7 @@ def complaints(document: Json, untouched: Json | None = None) -> Iterator[str]:
     if istio.is_gateway(pod):
         return
     if pod.labels.get("istio.io/dataplane-mode") != "ambient":
-        yield "the agent does not enrol it"
+        yield "the agent does not enroll it"
     if "sidecar.istio.io/status" in pod.annotations:
         yield "the agent believes that it has a sidecar"
     if common.is_true(pod.annotations.get("ambient.istio.io/bypass-inbound-capture")):

@@ -55,7 +55,7 @@ def test_every_state_is_there() -> None:
 
 @pytest.mark.parametrize(
     ("command", "option"),
-    [(DISCOVER, "--enrol"), (DISCOVER, "--dry-run"), (DISCOVER, "--yes"), (DISCOVER, "--mode"),
+    [(DISCOVER, "--enroll"), (DISCOVER, "--dry-run"), (DISCOVER, "--yes"), (DISCOVER, "--mode"),
      (AUDIT, "--mendix"), (AUDIT, "--settings"), (AUDIT, "--release-namespace"),
      (AUDIT, "--watch"), (AUDIT, "--interval"), (AUDIT, "--listen"), (AUDIT, "--tls-listen"),
      (AUDIT, "--events"), (AUDIT, "--write-reports"), (AUDIT, "--kubeconfig"), (AUDIT, "--context"),

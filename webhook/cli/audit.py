@@ -28,7 +28,7 @@ from webhook.cluster import reports
 from webhook.cluster.audit import Audited, Auditor, Finding, Report, Row
 from webhook.cluster.connection import Cluster
 from webhook.cluster.currency import Currency
-from webhook.cluster.enrolment import Enrolment
+from webhook.cluster.enrollment import Enrollment
 from webhook.cluster.evidence import PROXY_NOT_READY, REDIRECTION_PENDING
 from webhook.cluster.inventory import Inventory
 from webhook.cluster.judge import ORIGINS, STATES, Judge, State
@@ -124,9 +124,9 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
             )  # fmt: skip
             watch(cluster, read, what, server)
             return
-        enrolment = Enrolment.read(cluster)
+        enrollment = Enrollment.read(cluster)
         inventory = Inventory(cluster)
-        scope = Scope(cluster, inventory, enrolment, mesh)
+        scope = Scope(cluster, inventory, enrollment, mesh)
         targets = scope.targets(namespaces, everything=everything, mendix=mendix)
         auditor = Auditor(inventory, Judge(read), Currency(cluster, read), Policies(cluster, read))
         with bar("auditing", len(targets)) as told:
@@ -137,13 +137,13 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
                 total=scope.total,
                 progress=lambda name: told(next(number), f"audited {name}"),
             )
-        report.notes += enrolment.notes
+        report.notes += enrollment.notes
         if metrics:
             findings.see(report, metrics, window=window)
         warn(*report.notes)
         _print(output, report)
         if write:
-            _write(cluster, report, enrolment.uid, prune=not namespaces and not mendix)
+            _write(cluster, report, enrollment.uid, prune=not namespaces and not mendix)
     if not report.is_good:
         raise click.exceptions.Exit(1)
 
@@ -208,7 +208,7 @@ def _show(printer: Printer, report: Report) -> None:
     printer.parts()
     printer.parts((whole, "bold"), (f" ({counts})" if counts else "", ""))
     if mend := _mend([one for one in report.namespaces if one.mend]):
-        printer.parts(("to bring in what was there before the enrolment: ", ""), (mend, "bold"))
+        printer.parts(("to bring in what was there before the enrollment: ", ""), (mend, "bold"))
 
 
 def _mend(namespaces: Sequence[Audited]) -> str:

@@ -34,51 +34,51 @@ from webhook.policy.words import counted
 
     mendix-mesh discover
 
-    mendix-mesh discover --enrol --mesh linkerd -n mendix-apps --dry-run
+    mendix-mesh discover --enroll --mesh linkerd -n mendix-apps --dry-run
 
-    mendix-mesh discover --enrol --strict -n mendix-apps
+    mendix-mesh discover --enroll --strict -n mendix-apps
 
     mendix-mesh discover --settings > mesh-settings.yaml
 
     Exit codes: 0 done; 1 with --strict: somebody would be cut off, or a namespace can't be made
     strict; with --settings: a part of the mesh's configuration could not be read; 2 no connection,
     a right is missing, no mesh is found with --settings, or -n names none of Mendix's with
-    --enrol.""",
+    --enroll.""",
 )
 @namespaces_option
 @click.option(
     "--settings", "settings_only", is_flag=True,
     help="Print the settings that match the installed mesh, as values for the chart.",
 )  # fmt: skip
-@click.option("--enrol", is_flag=True, help="Label the namespaces, so that their pods join.")
+@click.option("--enroll", is_flag=True, help="Label the namespaces, so that their pods join.")
 @click.option(
     "--mesh", type=click.Choice(MESHES),
-    help="With --enrol: which mesh; else the one that the namespace's marks name.",
+    help="With --enroll: which mesh; else the one that the namespace's marks name.",
 )  # fmt: skip
 @click.option(
     "--mode", type=click.Choice(MODES),
-    help="With --enrol: how strict; else warn where a namespace is new.",
+    help="With --enroll: how strict; else warn where a namespace is new.",
 )  # fmt: skip
 @click.option(
     "--strict", is_flag=True,
-    help="With --enrol: let them refuse plaintext too, if nobody is cut off by it.",
+    help="With --enroll: let them refuse plaintext too, if nobody is cut off by it.",
 )  # fmt: skip
 @click.option(
     "--cut-off-anyway", is_flag=True,
     help="With --strict: also where known callers would be cut off.",
 )  # fmt: skip
-@click.option("--dry-run", is_flag=True, help="With --enrol: ask the API server, change nothing.")
-@click.option("-y", "--yes", is_flag=True, help="With --enrol: do not ask.")
+@click.option("--dry-run", is_flag=True, help="With --enroll: ask the API server, change nothing.")
+@click.option("-y", "--yes", is_flag=True, help="With --enroll: do not ask.")
 @click.option(
     "--release-namespace", default="mendix-mesh", show_default=True, metavar="NAME",
-    help="With --enrol: where mendix-mesh is installed, for its settings.",
+    help="With --enroll: where mendix-mesh is installed, for its settings.",
 )  # fmt: skip
 @cluster_options
 @click.option("-o", "--output", type=click.Choice(FORMATS), default="table", show_default=True)
 def COMMAND(  # noqa: N802 - the name by which commands are found
     namespaces: tuple[str, ...],
     settings_only: bool,
-    enrol: bool,
+    enroll: bool,
     mesh: str | None,
     mode: str | None,
     strict: bool,
@@ -92,16 +92,16 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
 ) -> None:
     """Find Mendix's namespaces by their custom resources, and tell which are in the mesh.
 
-    With -n only those namespaces are looked at. With --enrol those that lack it are labelled; with
+    With -n only those namespaces are looked at. With --enroll those that lack it are labelled; with
     --strict they refuse plaintext as well, after a look for callers that would be cut off.
 
     With --settings, print what the chart's `settings:` must say about the mesh that is installed,
     read from the mesh's own configuration. Settings for which the defaults fit are left out.
     """
-    if settings_only and (enrol or namespaces):
-        raise click.UsageError("--settings covers the whole cluster; remove --enrol and -n")
-    if not enrol and (mesh or mode or strict or dry_run or yes):
-        raise click.UsageError("--mesh, --mode, --strict, --dry-run and --yes belong to --enrol")
+    if settings_only and (enroll or namespaces):
+        raise click.UsageError("--settings covers the whole cluster; remove --enroll and -n")
+    if not enroll and (mesh or mode or strict or dry_run or yes):
+        raise click.UsageError("--mesh, --mode, --strict, --dry-run and --yes belong to --enroll")
     if cut_off_anyway and not strict:
         raise click.UsageError("--cut-off-anyway belongs to --strict")
     cluster = connect(kubeconfig, context)
@@ -112,10 +112,10 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
         found = discover.discover(cluster, namespaces)
         warn(*found.notes)
         others = sorted(set(namespaces) - {one.name for one in found.namespaces})
-        if others and enrol:
+        if others and enroll:
             raise BadInputError(_not_mendixs(others))
         warn(*(f"{name} has no Mendix custom resource" for name in others))
-        if not enrol:
+        if not enroll:
             _show(Printer(output), found)
             return
         changes, unclear = discover.plan(cluster, found.namespaces, mesh, mode)
@@ -135,7 +135,7 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
             raise click.exceptions.Exit(1)
         _confirm(changes, steps, yes=yes, dry_run=dry_run)
         if changes or not steps:
-            _enrol(cluster, changes, dry_run=dry_run)
+            _enroll(cluster, changes, dry_run=dry_run)
         _make_strict(cluster, steps, dry_run=dry_run)
         if output != "table":
             data = {"changes": changes, "dryRun": dry_run} | ({"strict": steps} if strict else {})
@@ -147,7 +147,7 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
 def _not_mendixs(names: list[str]) -> str:
     return (
         f"nothing is changed: {', '.join(names)}: no Mendix custom resource is there; mend the "
-        f"name, or enrol by hand: kubectl label namespace {' '.join(names)} {MESH_LABEL}=MESH "
+        f"name, or enroll by hand: kubectl label namespace {' '.join(names)} {MESH_LABEL}=MESH "
         f"{MODE_LABEL}=warn"
     )
 
@@ -265,14 +265,14 @@ def _confirm(changes: Sequence[Change], steps: Sequence[Step], *, yes: bool, dry
     ask(f"{' and '.join(asked).capitalize()}?")
 
 
-def _enrol(cluster: Cluster, changes: Sequence[Change], *, dry_run: bool) -> None:
+def _enroll(cluster: Cluster, changes: Sequence[Change], *, dry_run: bool) -> None:
     """Label the namespaces; stops at the first refusal."""
     if not changes:
         click.echo("nothing to do: every namespace is enrolled as asked", err=True)
         return
     for number, change in enumerate(changes):
         try:
-            warnings = discover.enrol(cluster, change, dry_run=dry_run)
+            warnings = discover.enroll(cluster, change, dry_run=dry_run)
         except RefusedError as error:
             done = ", ".join(one.name for one in changes[:number]) or "none"
             raise BadInputError(f"{change.name}: {error}; labelled so far: {done}") from None

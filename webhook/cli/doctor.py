@@ -18,7 +18,7 @@ from webhook.cli._errors import warn
 from webhook.cli._output import FORMATS, Printer
 from webhook.cluster.connection import Cluster
 from webhook.cluster.doctor import Diagnosis, Examined, Fix, apply, examine, fixes
-from webhook.cluster.enrolment import Enrolment
+from webhook.cluster.enrollment import Enrollment
 from webhook.cluster.errors import RefusedError
 from webhook.cluster.inventory import Inventory
 from webhook.cluster.look import Look, places
@@ -66,16 +66,16 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
     cluster = connect(kubeconfig, context)
     with told_in_one_line():
         read = cluster_settings(cluster, release_namespace, settings)
-        enrolment = Enrolment.read(cluster)
-        warn(*enrolment.notes)
+        enrollment = Enrollment.read(cluster)
+        warn(*enrollment.notes)
         inventory = Inventory(cluster)
-        found = places(inventory, enrolment, read, namespaces)
+        found = places(inventory, enrollment, read, namespaces)
         mended: list[str] = []
         if fix:
             mended = _mend(cluster, fixes(Look(cluster, read), found), yes=yes, dry_run=dry_run)
         if mended:
             # What was seen before holds no more.
-            found = places(inventory, enrolment, read, namespaces)
+            found = places(inventory, enrollment, read, namespaces)
         diagnosis = examine(Look(cluster, read), found)
         diagnosis.mended = mended
     printer = Printer(output)

@@ -23,7 +23,7 @@ from webhook.cli._names import workload_names
 from webhook.cli._output import FORMATS, Printer, Styled, tally
 from webhook.cli._progress import bar
 from webhook.cluster.audit import Target, target
-from webhook.cluster.enrolment import Enrolment
+from webhook.cluster.enrollment import Enrollment
 from webhook.cluster.inventory import Inventory
 from webhook.cluster.judge import Judge
 from webhook.cluster.plan import How, Name, Planner, Step
@@ -129,7 +129,7 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
     with told_in_one_line():
         read = cluster_settings(cluster, release_namespace, settings)
         inventory, judge = Inventory(cluster), Judge(read)
-        targets = _targets(inventory, Enrolment.read(cluster), namespaces)
+        targets = _targets(inventory, Enrollment.read(cluster), namespaces)
         planner = Planner(cluster, inventory, judge)
         steps = planner.plan(targets, labels=labels, only=workloads, include_bare=include_bare)
         warn(*planner.notes)
@@ -147,18 +147,18 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
         raise click.exceptions.Exit(1)
 
 
-def _targets(inventory: Inventory, enrolment: Enrolment, named: Sequence[str]) -> list[Target]:
+def _targets(inventory: Inventory, enrollment: Enrollment, named: Sequence[str]) -> list[Target]:
     """The namespaces; one that is not enrolled ends the command, for no pod would join there."""
-    warn(*enrolment.notes)
-    found = [target(existing(inventory, name), enrolment, "unknown") for name in named]
+    warn(*enrollment.notes)
+    found = [target(existing(inventory, name), enrollment, "unknown") for name in named]
     if not named:
-        every = (target(one, enrolment, "unknown") for one in inventory.namespaces())
+        every = (target(one, enrollment, "unknown") for one in inventory.namespaces())
         found = [one for one in every if one.enrolled]
     missing = _all([one for one in found if not one.enrolled])
     if missing or not found:
         raise BadInputError(
             f"{missing or 'no namespace'} is not enrolled: a restart would bring no pod into a "
-            "mesh; see mendix-mesh discover --enrol"
+            "mesh; see mendix-mesh discover --enroll"
         )
     for one in found:
         if one.judged.mesh == "unknown":

@@ -14,7 +14,7 @@ import msgspec
 
 from webhook.cluster import evidence
 from webhook.cluster.currency import Currency, Proxy, proxy_of
-from webhook.cluster.enrolment import Enrolled, Enrolment
+from webhook.cluster.enrollment import Enrolled, Enrollment
 from webhook.cluster.errors import RefusedError
 from webhook.cluster.inventory import RUNNING, BadPod, Inventory, LivePod, Namespace, Workload
 from webhook.cluster.judge import STATES, Judge, Judged, Origin, State, is_outside
@@ -29,7 +29,7 @@ _EXAMPLES = 3
 #: From so many namespaces on, which are more than half of all, the whole cluster is listed.
 _MANY = 20
 
-#: The ways out for pods without a proxy from before the enrolment.
+#: The ways out for pods without a proxy from before the enrollment.
 _RESTART, _ANEW = "restart it", "make it anew: nobody else does"
 _WAIT = "wait: it ends by itself, and the next one joins"
 
@@ -78,7 +78,7 @@ class Audited(msgspec.Struct, kw_only=True):
     coverage: int | None
     pods: dict[State, int]
     workloads: list[Row]
-    #: The command that brings those into the mesh that were there before the enrolment; empty
+    #: The command that brings those into the mesh that were there before the enrollment; empty
     #: where there are none, or a restart would not help.
     mend: str = ""
     #: Why its pods could not be read; empty where they could.
@@ -127,9 +127,9 @@ class Target(msgspec.Struct, kw_only=True):
     annotations: Mapping[str, str] = {}
 
 
-def target(namespace: Namespace, enrolment: Enrolment, mesh: str) -> Target:
+def target(namespace: Namespace, enrollment: Enrollment, mesh: str) -> Target:
     """How a namespace is to be judged: as it is enrolled, else by `mesh`, as if enforced."""
-    enrolled = enrolment.of(namespace)
+    enrolled = enrollment.of(namespace)
     judged = enrolled or Enrolled(mesh, "enforce", ingress=False, since=None)
     return Target(
         name=namespace.name,
@@ -299,7 +299,7 @@ class _Workload:
         self._states[judged.state] += 1
         for violation in judged.violations:
             origin = judged.origin if violation in judged.refused else ""
-            if origin == "before-enrolment" and violation.check == "proxy-missing":
+            if origin == "before-enrollment" and violation.check == "proxy-missing":
                 # Nothing failed: there was no webhook yet that could have asked for the proxy.
                 violation = msgspec.structs.replace(violation, fix=self._way_in(judged))  # noqa: PLW2901
             self._note((violation, violation.level, origin), name)

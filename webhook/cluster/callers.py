@@ -11,7 +11,7 @@ import msgspec
 
 from webhook.cluster import entrances
 from webhook.cluster.connection import Cluster, path
-from webhook.cluster.enrolment import Enrolled
+from webhook.cluster.enrollment import Enrolled
 from webhook.cluster.errors import RefusedError
 from webhook.cluster.inventory import RUNNING, BadPod, Inventory, LivePod
 from webhook.cluster.judge import Judge, is_outside
@@ -209,7 +209,7 @@ class _Search:
                     yield Caller(
                         who=_title(self._inventory, pod),
                         why="manages the namespace from another one and is not in the mesh",
-                        mend=f"enrol {home}, then mendix-mesh restart -n {home}",
+                        mend=f"enroll {home}, then mendix-mesh restart -n {home}",
                     )
 
     def _running(self, namespace: str) -> Iterator[LivePod]:

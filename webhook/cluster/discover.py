@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from webhook.cluster.connection import Cluster, path
-from webhook.cluster.enrolment import ENROLLED_AT, Enrolment
+from webhook.cluster.enrollment import ENROLLED_AT, Enrollment
 from webhook.cluster.errors import RefusedError
 from webhook.cluster.inventory import Inventory, Namespace
 from webhook.policy.labels import MESH_LABEL, MESHES, MODE_LABEL
@@ -113,9 +113,9 @@ def _listed(cluster: Cluster, version: str, plural: str, only: Sequence[str]) ->
 def discover(cluster: Cluster, only: Sequence[str] = ()) -> Discovery:
     """Find Mendix's namespaces, and how they are enrolled. Raises `ClusterError`."""
     marked = mendix_namespaces(cluster, only)
-    enrolment = Enrolment.read(cluster)
+    enrollment = Enrollment.read(cluster)
     operators, unseen = _operators(cluster, only)
-    notes = [*enrolment.notes, *unseen]
+    notes = [*enrollment.notes, *unseen]
     inventory = Inventory(cluster)
     found: list[Found] = []
     for name, resources in marked.items():
@@ -128,7 +128,7 @@ def discover(cluster: Cluster, only: Sequence[str] = ()) -> Discovery:
             continue
         version = operators.get(name, "unknown" if unseen else "elsewhere")
         one = Found(name=name, operator=version, resources=resources)
-        enrolled = enrolment.of(namespace)
+        enrolled = enrollment.of(namespace)
         if enrolled:
             one.mesh, one.mode, one.since = enrolled.mesh, enrolled.mode, enrolled.since
         one.missing = list(_missing(one, namespace, others=bool(operators) or bool(unseen)))
@@ -167,7 +167,7 @@ def _missing(found: Found, namespace: Namespace, *, others: bool) -> Iterator[st
     label = namespace.labels.get(MESH_LABEL)
     if not found.mesh:
         if label is None:
-            yield "it is not enrolled: mendix-mesh discover --enrol"
+            yield "it is not enrolled: mendix-mesh discover --enroll"
         else:
             yield f"its label {MESH_LABEL} has no effect: the webhook leaves this namespace out"
     elif found.mesh not in MESHES:
@@ -225,7 +225,7 @@ def plan(
     return changes, unclear
 
 
-def enrol(cluster: Cluster, change: Change, *, dry_run: bool) -> list[str]:
+def enroll(cluster: Cluster, change: Change, *, dry_run: bool) -> list[str]:
     """Label a namespace; gives the API server's warnings.
 
     When it was enrolled is noted beside, by the API server's clock, for it is lost in managedFields

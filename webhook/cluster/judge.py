@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from webhook.cluster import evidence
-from webhook.cluster.enrolment import Enrolled
+from webhook.cluster.enrollment import Enrolled
 from webhook.cluster.inventory import LivePod
 from webhook.policy import checks, mendix, meshes
 from webhook.policy.checks import Violation
@@ -29,9 +29,9 @@ WORST_FIRST: tuple[State, ...] = ("unmeshed", "partly", "unknown", "exempt", "me
 
 #: How a pod that is not meshed came to be: before its namespace was enrolled; let in, for the mode
 #: refuses nothing; or in spite of enforce. Empty where that is not known, or does not apply.
-Origin = Literal["", "before-enrolment", "let-in", "escaped"]
+Origin = Literal["", "before-enrollment", "let-in", "escaped"]
 ORIGINS: dict[Origin, str] = {
-    "before-enrolment": "created before the namespace was enrolled",
+    "before-enrollment": "created before the namespace was enrolled",
     "let-in": "let in, for the namespace's mode refuses nothing: once it is mended, set enforce",
     "escaped": "created while enforce should have refused it: see that the webhook runs, and "
     "whether it fails open; then restart it",
@@ -155,5 +155,5 @@ def _origin(pod: LivePod, enrolled: Enrolled) -> Origin:
         return ""
     # Both are whole seconds: of the same second the pod is given the benefit of the doubt.
     if born <= enrolled.since:
-        return "before-enrolment"
+        return "before-enrollment"
     return "escaped" if enrolled.mode == "enforce" else "let-in"

@@ -17,7 +17,7 @@ import structlog
 from flask import Blueprint, Response, request
 
 from webhook.cluster.connection import Cluster
-from webhook.cluster.enrolment import Enrolled, Enrolment
+from webhook.cluster.enrollment import Enrolled, Enrollment
 from webhook.cluster.errors import ClusterError
 from webhook.cluster.inventory import RUNNING, BadPod, Inventory, LivePod, Namespace
 from webhook.cluster.judge import Judge
@@ -61,12 +61,12 @@ class Labelling:
     """Answers reviews of namespaces. Threads may share it; it never raises."""
 
     def __init__(
-        self, cluster: Cluster, judge: Judge, enrolment: Callable[[], Enrolment] | None = None
+        self, cluster: Cluster, judge: Judge, enrollment: Callable[[], Enrollment] | None = None
     ) -> None:
-        """`enrolment` tells how namespaces are enrolled now; without, it is read each time."""
+        """`enrollment` tells how namespaces are enrolled now; without, it is read each time."""
         self._inventory = Inventory(cluster)
         self._judge = judge
-        self._enrolment = enrolment or (lambda: Enrolment.read(cluster))
+        self._enrollment = enrollment or (lambda: Enrollment.read(cluster))
         self._slots = threading.Semaphore(_AT_ONCE)
 
     def answer(self, body: bytes, timeout: str = "") -> bytes:
@@ -103,9 +103,9 @@ class Labelling:
         self, namespace: Namespace, old: Namespace | None, tally: "Tally", until: float
     ) -> None:
         try:
-            enrolment = self._enrolment()
-            enrolled = enrolment.of(namespace)
-            if enrolled and _gets_stricter(enrolment.of(old) if old else None, enrolled):
+            enrollment = self._enrollment()
+            enrolled = enrollment.of(namespace)
+            if enrolled and _gets_stricter(enrollment.of(old) if old else None, enrolled):
                 tally.begin(enrolled)
                 self._count(enrolled, tally, until)
         except ClusterError as error:

@@ -11,7 +11,7 @@ from cryptography import x509
 from webhook.cluster import certificates, mesh_reading, probe, webhooks
 from webhook.cluster.connection import Cluster, Json, path
 from webhook.cluster.currency import Proxy, proxy_of
-from webhook.cluster.enrolment import Enrolled, Enrolment
+from webhook.cluster.enrollment import Enrolled, Enrollment
 from webhook.cluster.errors import RefusedError
 from webhook.cluster.inventory import Inventory, LivePod, Namespace
 from webhook.cluster.judge import Judge, is_outside
@@ -59,13 +59,13 @@ class Place(NamedTuple):
 
 
 def places(
-    inventory: Inventory, enrolment: Enrolment, settings: Settings, named: Sequence[str] = ()
+    inventory: Inventory, enrollment: Enrollment, settings: Settings, named: Sequence[str] = ()
 ) -> list[Place]:
     """What the doctor is to look at. Raises `ScopeError` where that is nothing."""
     known = meshes.load(settings)
 
     def place(namespace: Namespace) -> Place:
-        enrolled = enrolment.of(namespace)
+        enrolled = enrollment.of(namespace)
         mesh = known.get(enrolled.mesh if enrolled else "", known["unknown"])
         return Place(namespace, enrolled, mesh)
 
@@ -74,7 +74,7 @@ def places(
     found = [one for one in map(place, inventory.namespaces()) if one.enrolled]
     if not found:
         raise ScopeError(
-            "no namespace is enrolled: nothing to look at; see mendix-mesh discover --enrol, or "
+            "no namespace is enrolled: nothing to look at; see mendix-mesh discover --enroll, or "
             "name some with -n"
         )
     return found

@@ -14,7 +14,7 @@ from webhook.cluster import controllers, inventory
 from webhook.cluster.audit import Target
 from webhook.cluster.connection import Cluster, path
 from webhook.cluster.controllers import Budgets, Controller
-from webhook.cluster.enrolment import Enrolled
+from webhook.cluster.enrollment import Enrolled
 from webhook.cluster.errors import RefusedError
 from webhook.cluster.inventory import BadPod, Inventory, LivePod, Workload
 from webhook.cluster.judge import Judge, Judged

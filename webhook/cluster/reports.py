@@ -11,7 +11,7 @@ import msgspec
 
 from webhook.cluster.audit import Audited, Finding, Report, Row
 from webhook.cluster.connection import Cluster, path
-from webhook.cluster.enrolment import CONFIGURATION
+from webhook.cluster.enrollment import CONFIGURATION
 from webhook.cluster.errors import ClusterError, RefusedError
 from webhook.cluster.judge import ORIGINS
 from webhook.cluster.strictness import told

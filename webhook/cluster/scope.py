@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from webhook.cluster.audit import Target, target
 from webhook.cluster.connection import Cluster
 from webhook.cluster.discover import guess_mesh, mendix_namespaces
-from webhook.cluster.enrolment import Enrolled, Enrolment
+from webhook.cluster.enrollment import Enrolled, Enrollment
 from webhook.cluster.errors import RefusedError
 from webhook.cluster.inventory import Inventory, Namespace
 from webhook.policy.labels import MESHES
@@ -22,13 +22,13 @@ class Scope:
         self,
         cluster: Cluster,
         inventory: Inventory,
-        enrolment: Enrolment,
+        enrollment: Enrollment,
         mesh: str | None = None,
     ) -> None:
         """`mesh` is what those are judged by that are not enrolled; None: by their own marks."""
         self._cluster = cluster
         self._inventory = inventory
-        self._enrolment = enrolment
+        self._enrollment = enrollment
         self._mesh = mesh
         #: Namespaces in the cluster; 0 where they were not counted.
         self.total = 0
@@ -52,7 +52,7 @@ class Scope:
                 found.append(one)
         if not found:
             raise ScopeError(
-                "no namespace is enrolled: nothing to audit; see mendix-mesh discover --enrol, or "
+                "no namespace is enrolled: nothing to audit; see mendix-mesh discover --enroll, or "
                 "name some with -n, -A or --mendix"
             )
         return found
@@ -77,7 +77,7 @@ class Scope:
 
     def _target(self, namespace: Namespace) -> Target:
         mesh = self._mesh or guess_mesh(namespace) or MESHES[0]
-        return target(namespace, self._enrolment, mesh)
+        return target(namespace, self._enrollment, mesh)
 
 
 def existing(inventory: Inventory, name: str) -> Namespace:

@@ -20,7 +20,7 @@ from webhook.cluster.audit import Audited, Auditor, Report, Target, summed
 from webhook.cluster.connection import Cluster, path
 from webhook.cluster.currency import Currency
 from webhook.cluster.doctor import examine
-from webhook.cluster.enrolment import Enrolment
+from webhook.cluster.enrollment import Enrollment
 from webhook.cluster.errors import ClusterError
 from webhook.cluster.inventory import Inventory
 from webhook.cluster.judge import Judge
@@ -255,19 +255,19 @@ class Sweeper:
     def _all(self, begun: float) -> None:
         """Sweep every namespace; then let the doctor look, and write reports."""
         options = self._options
-        enrolment = Enrolment.read(self._cluster)
+        enrollment = Enrollment.read(self._cluster)
         inventory = Inventory(self._cluster)
-        scope = Scope(self._cluster, inventory, enrolment, options.mesh)
+        scope = Scope(self._cluster, inventory, enrollment, options.mesh)
         currency = Currency(self._cluster, self._settings)
         policies = Policies(self._cluster, self._settings)
         auditor = Auditor(inventory, Judge(self._settings), currency, policies)
         report = auditor.audit(self._targets(scope), total=scope.total)
-        report.notes += enrolment.notes
+        report.notes += enrollment.notes
         counts = None
         if options.prometheus:
             findings.see(report, options.prometheus, window=options.window)
             counts = reviews.look(options.prometheus, window=options.window)
-        self._sweep = _Sweep(scope, auditor, enrolment.uid)
+        self._sweep = _Sweep(scope, auditor, enrollment.uid)
         last = self._seen.last
         snapshot = Snapshot(
             at=_now(),
@@ -280,9 +280,9 @@ class Sweeper:
         self._metrics.swept(snapshot.at.timestamp(), snapshot.seconds)
         self._tell(last.report if last else None, report, None)
         self._refusals(report)
-        self._examine(inventory, enrolment, snapshot)
+        self._examine(inventory, enrollment, snapshot)
         if options.reports:
-            self._write(report, enrolment.uid)
+            self._write(report, enrollment.uid)
 
     def _some(self, names: list[str]) -> None:
         """Look at some namespaces anew, and put them into the last report."""
@@ -342,10 +342,10 @@ class Sweeper:
             log.warning("could not be read", what=why)
         self._refused = refused
 
-    def _examine(self, inventory: Inventory, enrolment: Enrolment, snapshot: Snapshot) -> None:
+    def _examine(self, inventory: Inventory, enrollment: Enrollment, snapshot: Snapshot) -> None:
         try:
             try:
-                found = places(inventory, enrolment, self._settings, self._options.named)
+                found = places(inventory, enrollment, self._settings, self._options.named)
             except ScopeError:
                 found = []
             diagnosis = examine(Look(self._cluster, self._settings), found)

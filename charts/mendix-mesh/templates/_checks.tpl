@@ -23,7 +23,7 @@ it were skipped. Every problem is named at once, each with its way out.
     {{- $problems = append $problems (printf "namespaces: %s has the mesh %q; set it to one of %s" .name .mesh (join ", " $meshes)) -}}
   {{- end -}}
   {{- if and .strict (eq .mesh "linkerd") -}}
-    {{- $problems = append $problems (printf "namespaces: %s is strict, for which Linkerd has no object; set settings.linkerd.inboundPolicy: all-authenticated, or run mendix-mesh discover --enrol --strict -n %s" .name .name) -}}
+    {{- $problems = append $problems (printf "namespaces: %s is strict, for which Linkerd has no object; set settings.linkerd.inboundPolicy: all-authenticated, or run mendix-mesh discover --enroll --strict -n %s" .name .name) -}}
   {{- end -}}
   {{- if not (has (.mode | default $values.mode) $modes) -}}
     {{- $problems = append $problems (printf "namespaces: %s has the mode %q; set it to one of %s, or leave it out" .name .mode (join ", " $modes)) -}}

@@ -165,7 +165,7 @@ The path says what the values say of a namespace. Nearly every write of a namesp
 condition, and so never waits for the server. Of the rest, only a change of the labels of a namespace
 that is enforced needs an answer (Fail): were it let through while the server is lost, losing the
 server would be the way out of enforcement. All else may go on without (Ignore): what creates
-namespaces, or enrols them, does not depend on the server, and a bad value counts as the strictest.
+namespaces, or enrolls them, does not depend on the server, and a bad value counts as the strictest.
 */}}
 {{- define "mendix-mesh.namespaces" -}}
 {{- $root := . -}}

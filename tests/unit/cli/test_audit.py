@@ -100,7 +100,7 @@ def test_one_command_brings_in_what_was_there_before(
         world.namespace(name, "linkerd")
         world.pod(name, "shop-0", owned(unmeshed(), "StatefulSet", "shop"), born=BEFORE)
     last = run(world, tmp_path).stdout.splitlines()[-1]
-    assert last == f"to bring in what was there before the enrolment: {command}"
+    assert last == f"to bring in what was there before the enrollment: {command}"
 
 
 def test_json_and_yaml_say_the_same(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_a_namespace_that_is_not_enrolled_is_judged_by_what_fits_it(
     [
         (("-n", "missing"), "there is no namespace missing"),
         (("--mendix",), "no namespace has a Mendix custom resource: nothing to audit"),
-        ((), "no namespace is enrolled: nothing to audit; see mendix-mesh discover --enrol, or "
+        ((), "no namespace is enrolled: nothing to audit; see mendix-mesh discover --enroll, or "
          "name some with -n, -A or --mendix"),
     ],
 )  # fmt: skip

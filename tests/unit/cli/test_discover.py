@@ -62,7 +62,7 @@ def test_namespaces_are_found_by_their_custom_resources(world: World, tmp_path: 
     assert (namespaces["apps"]["operator"], namespaces["managed"]["operator"]) == (
         "2.25.0", "elsewhere",
     )  # fmt: skip
-    missing = ["it is not enrolled: mendix-mesh discover --enrol"]
+    missing = ["it is not enrolled: mendix-mesh discover --enroll"]
     assert [one["missing"] for one in namespaces.values()] == [missing, missing]
 
 
@@ -72,7 +72,7 @@ def test_the_table_names_what_is_missing(world: World, tmp_path: Path) -> None:
     assert outcome.stdout.splitlines() == [
         "NAMESPACE  MESH     MODE     OPERATOR   APPS  MISSING",
         "apps       -        -        2.25.0     2     "
-        "it is not enrolled: mendix-mesh discover --enrol",
+        "it is not enrolled: mendix-mesh discover --enroll",
         "managed    linkerd  enforce  elsewhere  0     -",
     ]
     assert outcome.stderr == ""
@@ -86,7 +86,7 @@ def test_the_table_names_what_is_missing(world: World, tmp_path: Path) -> None:
          "ambient"),
     ],
 )  # fmt: skip
-def test_an_enrolment_that_is_not_whole_is_told(
+def test_an_enrollment_that_is_not_whole_is_told(
     world: World, tmp_path: Path, given: tuple[str, str], missing: str
 ) -> None:
     world.namespace("apps", *given)
@@ -149,7 +149,7 @@ def test_what_must_not_be_seen_is_told(world: World, tmp_path: Path) -> None:
     outcome = run(world, tmp_path)
     assert outcome.exit_code == 0
     assert [line.split(":")[1].strip() for line in outcome.stderr.splitlines()] == [
-        "enrolment is told by labels alone", "the operators' versions are not known", "managed",
+        "enrollment is told by labels alone", "the operators' versions are not known", "managed",
     ]  # fmt: skip
     assert "unknown" in outcome.stdout
 
@@ -169,7 +169,7 @@ def test_enrolling_labels_what_is_not_enrolled_and_notes_when(world: World, tmp_
     # The API server notes it; this one does not.
     fields: Json = {"f:metadata": {"f:labels": {f"f:{MESH}": {}}}}
     world.namespace("apps", managedFields=[{"time": LABELLED, "fieldsV1": fields}])
-    outcome = run(world, tmp_path, "--enrol", "--mesh", "linkerd", "--yes")
+    outcome = run(world, tmp_path, "--enroll", "--mesh", "linkerd", "--yes")
     assert outcome.exit_code == 0, outcome.output
     assert labels(world, "apps") == {MESH: "linkerd", MODE: "warn", AT: LABELLED}
     assert labels(world, "managed") == {MESH: "linkerd", MODE: "audit"}
@@ -182,7 +182,7 @@ def test_a_dry_run_changes_nothing_and_shows_what_the_api_server_warns_of(
     world: World, tmp_path: Path
 ) -> None:
     world.warnings["/api/v1/namespaces/apps"] = "3 pods would be refused"
-    outcome = run(world, tmp_path, "--enrol", "--mesh", "istio", "--dry-run", "-n", "apps")
+    outcome = run(world, tmp_path, "--enroll", "--mesh", "istio", "--dry-run", "-n", "apps")
     assert outcome.exit_code == 0
     assert "Warning: 3 pods would be refused" in outcome.stderr
     assert "apps would be labelled" in outcome.stderr
@@ -190,7 +190,7 @@ def test_a_dry_run_changes_nothing_and_shows_what_the_api_server_warns_of(
 
 
 def test_a_namespace_that_is_not_mendixs_is_not_enrolled(world: World, tmp_path: Path) -> None:
-    outcome = run(world, tmp_path, "--enrol", "--mesh", "istio", "-n", "apps", "-n", "aps", "-y")
+    outcome = run(world, tmp_path, "--enroll", "--mesh", "istio", "-n", "apps", "-n", "aps", "-y")
     assert outcome.exit_code == 2
     assert "Error: nothing is changed: aps: no Mendix custom resource is there" in outcome.stderr
     assert labels(world, "apps") == {}
@@ -198,10 +198,10 @@ def test_a_namespace_that_is_not_mendixs_is_not_enrolled(world: World, tmp_path:
 
 def test_an_enrolled_namespace_changes_as_far_as_is_asked(world: World, tmp_path: Path) -> None:
     world.namespace("apps", "linkerd", "warn")
-    outcome = run(world, tmp_path, "--enrol", "--mode", "enforce", "-n", "apps", "-y")
+    outcome = run(world, tmp_path, "--enroll", "--mode", "enforce", "-n", "apps", "-y")
     assert "(now mendix-mesh.io/mesh=linkerd, mendix-mesh.io/mode=warn)" in outcome.stderr
     assert labels(world, "apps") == {MESH: "linkerd", MODE: "enforce"}
-    again = run(world, tmp_path, "--enrol", "--mode", "enforce", "-n", "apps", "-y")
+    again = run(world, tmp_path, "--enroll", "--mode", "enforce", "-n", "apps", "-y")
     assert "nothing to do" in again.stderr
 
 
@@ -221,7 +221,7 @@ def test_the_mesh_is_guessed_by_the_namespaces_own_marks(
 ) -> None:
     world.namespace("managed", "istio")
     world.namespace("apps", **meta)
-    outcome = run(world, tmp_path, "--enrol", "--yes")
+    outcome = run(world, tmp_path, "--enroll", "--yes")
     assert outcome.exit_code == 0, outcome.output
     assert labels(world, "apps")[MESH] == mesh
 
@@ -230,13 +230,13 @@ def test_a_mesh_that_nothing_tells_must_be_given(world: World, tmp_path: Path) -
     both: Json = {"annotations": {"linkerd.io/inject": "enabled"},
             "labels": {"istio-injection": "enabled"}}  # fmt: skip
     world.namespace("apps", **both)
-    outcome = run(world, tmp_path, "--enrol", "--yes", "-n", "apps")
+    outcome = run(world, tmp_path, "--enroll", "--yes", "-n", "apps")
     assert outcome.exit_code == 2
     assert outcome.stderr == ("Error: apps: nothing tells which mesh it is to join; give --mesh\n")
 
 
 def test_nobody_to_be_asked_is_an_error_and_changes_nothing(world: World, tmp_path: Path) -> None:
-    outcome = run(world, tmp_path, "--enrol", "--mesh", "istio")
+    outcome = run(world, tmp_path, "--enroll", "--mesh", "istio")
     assert outcome.exit_code == 2
     assert outcome.stderr.endswith("nobody is there to be asked: give --yes, or --dry-run\n")
     assert labels(world, "apps") == {}
@@ -247,14 +247,14 @@ def test_somebody_is_asked(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, done: bool
 ) -> None:
     monkeypatch.setattr("webhook.cli._cluster.interactive", lambda: True)
-    outcome = run(world, tmp_path, "--enrol", "--mesh", "istio", stdin=answer)
+    outcome = run(world, tmp_path, "--enroll", "--mesh", "istio", stdin=answer)
     assert "Label 2 namespaces? [y/N]" in outcome.stderr
     assert outcome.exit_code == (0 if done else 1)
     assert bool(labels(world, "apps")) is done
 
 
 def test_a_refusal_tells_what_was_done(world: World, tmp_path: Path) -> None:
-    arguments = ("--enrol", "--mesh", "istio", "--yes")
+    arguments = ("--enroll", "--mesh", "istio", "--yes")
     plain = world.answer
 
     def refusing(asked: Any) -> Any:
@@ -271,11 +271,11 @@ def test_a_refusal_tells_what_was_done(world: World, tmp_path: Path) -> None:
 def test_options_of_enrolling_belong_to_it(world: World, tmp_path: Path) -> None:
     outcome = run(world, tmp_path, "--mesh", "istio")
     assert outcome.exit_code == 2
-    assert "belong to --enrol" in outcome.stderr
+    assert "belong to --enroll" in outcome.stderr
 
 
 def test_what_is_to_be_done_comes_as_json_too(world: World, tmp_path: Path) -> None:
-    outcome = run(world, tmp_path, "--enrol", "--mesh", "istio", "--dry-run", "-n", "apps",
+    outcome = run(world, tmp_path, "--enroll", "--mesh", "istio", "--dry-run", "-n", "apps",
                   "-o", "json")  # fmt: skip
     assert json.loads(outcome.stdout) == {
         "changes": [{"name": "apps", "labels": {MESH: "istio", MODE: "warn"}, "before": {}}],
@@ -288,7 +288,7 @@ PEER = f"{policies.ISTIO}/v1/namespaces/apps/peerauthentications/default"
 
 
 def strict(world: World, folder: Path, *arguments: str, mesh: str = "istio") -> Result:
-    given = ("--enrol", "--strict", "--mesh", mesh, "-n", "apps", *arguments)
+    given = ("--enroll", "--strict", "--mesh", mesh, "-n", "apps", *arguments)
     return run(world, folder, *given)
 
 
@@ -451,23 +451,23 @@ def test_a_cluster_without_a_mesh_has_no_settings(world: World, tmp_path: Path) 
     )
 
 
-@pytest.mark.parametrize("other", [["--enrol", "--mesh", "linkerd"], ["-n", "apps"]])
+@pytest.mark.parametrize("other", [["--enroll", "--mesh", "linkerd"], ["-n", "apps"]])
 def test_settings_are_the_whole_clusters(world: World, tmp_path: Path, other: list[str]) -> None:
     outcome = run(world, tmp_path, "--settings", *other)
     assert outcome.exit_code == 2
-    assert "--settings covers the whole cluster; remove --enrol and -n" in outcome.stderr
+    assert "--settings covers the whole cluster; remove --enroll and -n" in outcome.stderr
 
 
-def enrol(world: World, folder: Path, settings: str, mesh: str = "linkerd") -> Result:
+def enroll(world: World, folder: Path, settings: str, mesh: str = "linkerd") -> Result:
     world.config_map("mendix-mesh", "mendix-mesh-settings", settings_yaml=settings)
-    return run(world, folder, "--enrol", "--mesh", mesh, "-n", "apps", "--yes")
+    return run(world, folder, "--enroll", "--mesh", mesh, "-n", "apps", "--yes")
 
 
 def test_enrolling_warns_of_settings_that_differ_before_it_labels(
     world: World, tmp_path: Path
 ) -> None:
     linkerd_config(world, proxy_uid=3000)
-    outcome = enrol(world, tmp_path, "{}")
+    outcome = enroll(world, tmp_path, "{}")
     assert outcome.exit_code == 0
     assert outcome.stderr.splitlines()[0] == (
         "Warning: pods of linkerd may be denied, because the settings do not describe the mesh: "
@@ -481,17 +481,17 @@ def test_enrolling_warns_of_settings_that_differ_before_it_labels(
 
 def test_enrolling_says_nothing_of_settings_that_fit(world: World, tmp_path: Path) -> None:
     linkerd_config(world, proxy_uid=3000)
-    assert "Warning" not in enrol(world, tmp_path, "linkerd: {proxyUid: 3000}").stderr
+    assert "Warning" not in enroll(world, tmp_path, "linkerd: {proxyUid: 3000}").stderr
 
 
 def test_enrolling_in_one_mesh_says_nothing_of_another(world: World, tmp_path: Path) -> None:
     linkerd_config(world, proxy_uid=3000)
-    assert "Warning" not in enrol(world, tmp_path, "{}", mesh="istio").stderr
+    assert "Warning" not in enroll(world, tmp_path, "{}", mesh="istio").stderr
 
 
 def test_enrolling_says_that_it_could_not_compare(world: World, tmp_path: Path) -> None:
     world.forbidden = ["/api/v1/namespaces/linkerd/configmaps"]
-    outcome = enrol(world, tmp_path, "{}")
+    outcome = enroll(world, tmp_path, "{}")
     assert outcome.exit_code == 0
     assert outcome.stderr.startswith(
         "Warning: the settings are not compared with the whole mesh: ConfigMap "
@@ -502,5 +502,5 @@ def test_enrolling_says_that_it_could_not_compare(world: World, tmp_path: Path) 
 def test_without_a_release_enrolling_names_the_option_that_it_has(
     world: World, tmp_path: Path
 ) -> None:
-    outcome = run(world, tmp_path, "--enrol", "--mesh", "istio", "-n", "apps", "--yes")
+    outcome = run(world, tmp_path, "--enroll", "--mesh", "istio", "-n", "apps", "--yes")
     assert outcome.stderr.splitlines()[0].endswith("there is none; give --release-namespace")

@@ -97,13 +97,13 @@ def test_nothing_to_look_at_is_exit_code_2(
     assert said in done.stderr
 
 
-def test_enrolment_that_is_told_by_labels_alone_is_told_as_such(
+def test_enrollment_that_is_told_by_labels_alone_is_told_as_such(
     hospital: Hospital, tmp_path: Path
 ) -> None:
     del hospital.objects[CONFIGURATION]
     done = run(hospital, tmp_path)
     assert done.stderr == (
-        "Warning: enrolment is told by labels alone: mendix-mesh is not installed\n"
+        "Warning: enrollment is told by labels alone: mendix-mesh is not installed\n"
     )
     assert "webhook-missing" in done.stdout
     assert done.exit_code == 1

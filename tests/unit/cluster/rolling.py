@@ -41,7 +41,7 @@ class RollingWorld(World):
         pod: Json | None = None,
         **more: Json,
     ) -> Json:
-        """Add a controller and its pods, unmeshed from before the enrolment unless said else."""
+        """Add a controller and its pods, unmeshed from before the enrollment unless said else."""
         spec = {
             "replicas": pods,
             "selector": {"matchLabels": {"app": name}},

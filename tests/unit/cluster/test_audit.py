@@ -10,7 +10,7 @@ from tests.fixtures.changes import annotation, changed
 from tests.unit.cluster.world import AFTER, BEFORE, Json, World, meshed, owned, unmeshed
 from webhook.cluster.audit import Auditor, Report, Row, Target, coverage, target, together
 from webhook.cluster.currency import Currency
-from webhook.cluster.enrolment import Enrolment
+from webhook.cluster.enrollment import Enrollment
 from webhook.cluster.errors import ClusterError
 from webhook.cluster.inventory import Inventory
 from webhook.cluster.judge import Judge, State
@@ -43,10 +43,10 @@ def audit(
     done: list[str] = []
     with world.serving(folder) as server:
         inventory = Inventory(server.cluster)
-        enrolment = Enrolment.read(server.cluster)
+        enrollment = Enrollment.read(server.cluster)
         targets: list[Target] = []
         for namespace in inventory.namespaces():
-            one = target(namespace, enrolment, "linkerd")
+            one = target(namespace, enrollment, "linkerd")
             if namespace.name in names or (not names and one.enrolled):
                 targets.append(one)
         auditor = Auditor(inventory, Judge(SETTINGS), Currency(server.cluster, SETTINGS))
@@ -81,7 +81,7 @@ def test_each_finding_says_what_why_the_way_out_and_since_when(
     (finding,) = [one for one in rows(report)["mendix/Deployment/shop"].findings
                   if one.level == "deny"]  # fmt: skip
     assert (finding.check, finding.origin, finding.pods, finding.examples) == (
-        "proxy-missing", "before-enrolment", 1, ["shop-b"],
+        "proxy-missing", "before-enrollment", 1, ["shop-b"],
     )  # fmt: skip
     assert finding.reason
     assert finding.fix

@@ -17,7 +17,7 @@ from tests.unit.cluster.hospital import MUTATING, Hospital, bundle
 from tests.unit.cluster.world import CONFIGURATION, Json, meshed, unmeshed
 from webhook.cluster.doctor import Diagnosis, Fix, all_findings, apply, examine, fixes
 from webhook.cluster.doctor.kubernetes_old import NEEDED
-from webhook.cluster.enrolment import Enrolment
+from webhook.cluster.enrollment import Enrollment
 from webhook.cluster.errors import ClusterError, RefusedError
 from webhook.cluster.inventory import Inventory
 from webhook.cluster.look import Look, Place, places
@@ -40,12 +40,12 @@ def diagnose(tmp_path: Path) -> Examine:
             if f"/api/v1/namespaces/{name}" not in hospital.objects:
                 hospital.namespace(name, hospital.mesh)
         with hospital.serving(tmp_path) as server:
-            enrolment = Enrolment.read(server.cluster)
+            enrollment = Enrollment.read(server.cluster)
             inventory = Inventory(server.cluster)
             places = []
             for name in names:
                 namespace = inventory.namespace(name)
-                enrolled = enrolment.of(namespace)
+                enrolled = enrollment.of(namespace)
                 places.append(
                     Place(namespace, enrolled, known[enrolled.mesh if enrolled else "unknown"])
                 )
@@ -471,10 +471,10 @@ def mends(hospital: Hospital, tmp_path: Path, *names: str) -> list[str]:
     """What is mended; it is applied, and afterwards there is nothing left to mend."""
     read = Settings()
     with hospital.serving(tmp_path) as server:
-        enrolment = Enrolment.read(server.cluster)
+        enrollment = Enrollment.read(server.cluster)
 
         def planned() -> list[Fix]:
-            found = places(Inventory(server.cluster), enrolment, read, names)
+            found = places(Inventory(server.cluster), enrollment, read, names)
             return fixes(Look(server.cluster, read), found)
 
         first = planned()
@@ -614,8 +614,8 @@ def test_what_has_changed_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
     hospital.namespace("mendix", "linkred")
     read = Settings()
     with hospital.serving(tmp_path) as server:
-        enrolment = Enrolment.read(server.cluster)
-        found = places(Inventory(server.cluster), enrolment, read, ["mendix"])
+        enrollment = Enrollment.read(server.cluster)
+        found = places(Inventory(server.cluster), enrollment, read, ["mendix"])
         (fix,) = fixes(Look(server.cluster, read), found)
         meta_of(hospital)["labels"]["mendix-mesh.io/mesh"] = "istio"
         with pytest.raises(RefusedError):

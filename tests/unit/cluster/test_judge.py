@@ -9,7 +9,7 @@ import pytest
 from tests.fixtures.changes import annotation, changed, drop, put
 from tests.unit.cluster.world import AFTER, BEFORE, LABELLED, Json, World, fixture, meshed, unmeshed
 from tests.unit.policy.judge import settings
-from webhook.cluster.enrolment import Enrolled
+from webhook.cluster.enrollment import Enrolled
 from webhook.cluster.inventory import decode
 from webhook.cluster.judge import Judge, Judged, Origin, State
 from webhook.policy.settings import Settings
@@ -160,14 +160,14 @@ def test_in_a_mesh_that_is_none_it_can_not_be_told() -> None:
 @pytest.mark.parametrize(
     ("born", "mode", "since", "origin"),
     [
-        (BEFORE, "enforce", SINCE, "before-enrolment"),
-        (LABELLED, "enforce", SINCE, "before-enrolment"),
+        (BEFORE, "enforce", SINCE, "before-enrollment"),
+        (LABELLED, "enforce", SINCE, "before-enrollment"),
         (AFTER, "enforce", SINCE, "escaped"),
         (AFTER, "warn", SINCE, "let-in"),
         (AFTER, "enforce", None, ""),
     ],
 )
-def test_pods_from_before_the_enrolment_are_told_from_those_that_escaped(
+def test_pods_from_before_the_enrollment_are_told_from_those_that_escaped(
     born: str, mode: Mode, since: datetime.datetime | None, origin: Origin
 ) -> None:
     assert judge(unmeshed(), mode=mode, born=born, since=since).origin == origin

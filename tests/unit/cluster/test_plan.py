@@ -10,7 +10,7 @@ from tests.unit.cluster.apiserver import status
 from tests.unit.cluster.rolling import RollingWorld
 from tests.unit.cluster.world import BEFORE, Json, fixture, meshed, owned, unmeshed
 from webhook.cluster.audit import target
-from webhook.cluster.enrolment import Enrolment
+from webhook.cluster.enrollment import Enrollment
 from webhook.cluster.inventory import Inventory
 from webhook.cluster.judge import Judge
 from webhook.cluster.plan import Planner, Step
@@ -31,10 +31,10 @@ def plan(
     world: RollingWorld, folder: Path, *names: str, notes: Sequence[str] = (), **options: Any
 ) -> list[Step]:
     with world.serving(folder) as server:
-        inventory, enrolment = Inventory(server.cluster), Enrolment.read(server.cluster)
+        inventory, enrollment = Inventory(server.cluster), Enrollment.read(server.cluster)
         planner = Planner(server.cluster, inventory, Judge(Settings()))
         targets = [
-            target(inventory.namespace(name), enrolment, "unknown") for name in names or ["mendix"]
+            target(inventory.namespace(name), enrollment, "unknown") for name in names or ["mendix"]
         ]
         steps = planner.plan(targets, **options)
         assert len(planner.notes) == len(notes)

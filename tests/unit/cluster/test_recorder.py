@@ -12,7 +12,7 @@ from webhook.cluster import recorder
 from webhook.cluster.audit import Auditor, Report
 from webhook.cluster.connection import Cluster
 from webhook.cluster.currency import Currency
-from webhook.cluster.enrolment import Enrolment
+from webhook.cluster.enrollment import Enrollment
 from webhook.cluster.inventory import Inventory
 from webhook.cluster.judge import Judge
 from webhook.cluster.recorder import Recorder
@@ -41,7 +41,7 @@ class Case:
 
     def report(self) -> Report:
         inventory = Inventory(self.cluster)
-        targets = Scope(self.cluster, inventory, Enrolment.read(self.cluster)).targets()
+        targets = Scope(self.cluster, inventory, Enrollment.read(self.cluster)).targets()
         currency = Currency(self.cluster, Settings())
         return Auditor(inventory, Judge(Settings()), currency).audit(targets)
 
@@ -125,7 +125,7 @@ def test_a_proxy_that_is_not_ready_is_neither(case: Case) -> None:
 
 def test_a_namespace_that_is_not_enrolled_has_no_events(case: Case) -> None:
     case.world.namespace("mendix")
-    targets = Scope(case.cluster, Inventory(case.cluster), Enrolment.read(case.cluster)).targets(
+    targets = Scope(case.cluster, Inventory(case.cluster), Enrollment.read(case.cluster)).targets(
         everything=True
     )
     auditor = Auditor(

@@ -8,7 +8,7 @@ from tests.unit.cluster.apiserver import ScriptedServer
 from tests.unit.cluster.rolling import RollingWorld
 from tests.unit.cluster.world import meshed, unmeshed
 from webhook.cluster.audit import target
-from webhook.cluster.enrolment import Enrolment
+from webhook.cluster.enrollment import Enrollment
 from webhook.cluster.inventory import Inventory
 from webhook.cluster.judge import Judge
 from webhook.cluster.plan import Planner
@@ -34,9 +34,9 @@ def restart(
 
 def _restarted(server: ScriptedServer, include_bare: bool, timeout: float) -> list[int]:
     inventory, judge = Inventory(server.cluster), Judge(Settings())
-    namespace, enrolment = inventory.namespace("mendix"), Enrolment.read(server.cluster)
+    namespace, enrollment = inventory.namespace("mendix"), Enrollment.read(server.cluster)
     (step, *_) = Planner(server.cluster, inventory, judge).plan(
-        [target(namespace, enrolment, "unknown")], include_bare=include_bare
+        [target(namespace, enrollment, "unknown")], include_bare=include_bare
     )
     told: list[int] = []
     restarter = Restarter(server.cluster, inventory, judge, timeout=timeout, every=0.001)

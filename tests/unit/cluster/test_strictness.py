@@ -9,7 +9,7 @@ from tests.unit.cluster.world import World, meshed, owned, unmeshed
 from tests.unit.policy.judge import settings
 from webhook.cluster.audit import Audited, Auditor, Report, target
 from webhook.cluster.currency import Currency
-from webhook.cluster.enrolment import Enrolment
+from webhook.cluster.enrollment import Enrollment
 from webhook.cluster.inventory import Inventory
 from webhook.cluster.judge import Judge
 from webhook.cluster.policies import Policies
@@ -34,8 +34,8 @@ def world(mesh: str, *, pods: int = 1) -> World:
 def report(made: World, folder: Path, given: Settings = DEFAULTS) -> Report:
     with made.serving(folder) as server:
         inventory = Inventory(server.cluster)
-        enrolment = Enrolment.read(server.cluster)
-        chosen = [target(one, enrolment, "linkerd") for one in inventory.namespaces()]
+        enrollment = Enrollment.read(server.cluster)
+        chosen = [target(one, enrollment, "linkerd") for one in inventory.namespaces()]
         auditor = Auditor(inventory, Judge(given), Currency(server.cluster, given),
                           Policies(server.cluster, given))  # fmt: skip
         return auditor.audit(chosen)

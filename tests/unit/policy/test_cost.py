@@ -14,7 +14,7 @@ import pytest
 from tests.fuzz import worst
 from webhook.admission.metrics import Metrics
 from webhook.admission.review import BODY_LIMIT, Reviewer
-from webhook.cluster.enrolment import Enrolled
+from webhook.cluster.enrollment import Enrolled
 from webhook.cluster.inventory import decode
 from webhook.cluster.judge import Judge
 from webhook.policy import objects

@@ -19,7 +19,7 @@ from webhook.cluster.connection import Cluster, path
 from webhook.cluster.dashboard import refusals
 from webhook.cluster.dashboard.refusals import Refusals
 from webhook.cluster.discover import mendix_namespaces
-from webhook.cluster.enrolment import Enrolled, Enrolment
+from webhook.cluster.enrollment import Enrolled, Enrollment
 from webhook.cluster.errors import ClusterError, RefusedError
 from webhook.cluster.inventory import BadPod, Inventory, LivePod, Workload
 from webhook.cluster.judge import STATES, Judge, Judged, State
@@ -111,7 +111,7 @@ class Live:
 
     def _pods(self, workload: Workload, mesh: str) -> Pods:
         inventory = Inventory(self._cluster)
-        found = Enrolment.read(self._cluster).of(inventory.namespace(workload.namespace))
+        found = Enrollment.read(self._cluster).of(inventory.namespace(workload.namespace))
         enrolled = found or Enrolled(mesh, "enforce", ingress=False, since=None)
         judged: list[tuple[LivePod | BadPod, Judged | None]] = []
         cut = ""

@@ -30,7 +30,7 @@ def command(subject: Subject, check: str, level: str, origin: Origin) -> str:
     where = f"-n {shlex.quote(subject.namespace)}"
     if level == "exempt":
         return ""
-    if check in _RESTARTS or (check == "proxy-missing" and origin == "before-enrolment"):
+    if check in _RESTARTS or (check == "proxy-missing" and origin == "before-enrollment"):
         return f"mendix-mesh restart {where}"
     if check == "proxy-missing":
         return f"mendix-mesh doctor {where}"

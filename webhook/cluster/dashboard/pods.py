@@ -100,7 +100,7 @@ def _trouble(
         workload.namespace, mesh.name, workload.kind, workload.name, judged.role, pod.name
     )
     mend = violation.fix
-    if origin == "before-enrolment" and violation.check == "proxy-missing":
+    if origin == "before-enrollment" and violation.check == "proxy-missing":
         mend = "restart it"
     command = mends.command(subject, violation.check, violation.level, origin)
     return Trouble(violation, violation.level, mend, command)

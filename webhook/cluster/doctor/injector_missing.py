@@ -11,7 +11,7 @@ SYMPTOM = Symptom(
     severity="error",
     meshes=("linkerd", "istio"),
     means="nothing adds the mesh's proxy to pods",
-    mend="install the mesh's control plane, or enrol the namespace in the mesh that is there",
+    mend="install the mesh's control plane, or enroll the namespace in the mesh that is there",
     source="linkerd2 proxy-injector-rbac.yaml; istio istio-discovery, mutatingwebhook.yaml",
 )
 

@@ -20,7 +20,7 @@ _ANNOTATIONS, _LABEL = (
 )
 #: What Istio reads from labels alone.
 _LABELS = ("istio-injection", "istio.io/rev", "istio.io/dataplane-mode")
-#: Opt-ins, by mesh: the only marks that are moved, for they ask for what enrolment does anyway.
+#: Opt-ins, by mesh: the only marks that are moved, for they ask for what enrollment does anyway.
 _OPT_INS: Mapping[str, tuple[str, str, str, str]] = {
     "linkerd": ("labels", "annotations", "linkerd.io/inject", "enabled"),
     "istio": ("annotations", "labels", "istio-injection", "enabled"),

@@ -13,7 +13,7 @@ SYMPTOM = Symptom(
     severity="error",
     meshes=("unknown",),
     means="nothing puts its pods into a mesh, and nothing refuses those outside",
-    mend=f"mendix-mesh discover --enrol, or set its label {MESH_LABEL} to {', '.join(MESHES)}; "
+    mend=f"mendix-mesh discover --enroll, or set its label {MESH_LABEL} to {', '.join(MESHES)}; "
     "excluded namespaces, as the mesh's own, can't be enrolled",
     source="charts/mendix-mesh/templates/_webhooks.tpl",
 )

@@ -12,7 +12,7 @@ SYMPTOM = Symptom(
     severity="warning",
     means="who is not in the mesh reaches these pods all the same, unencrypted and unnamed: the "
     "mesh encrypts, and refuses nobody",
-    mend="see docs/strict.md: mendix-mesh discover --enrol --strict tells first who would be cut "
+    mend="see docs/strict.md: mendix-mesh discover --enroll --strict tells first who would be cut "
     "off",
     source="policy/strictness",
 )

@@ -59,7 +59,7 @@ class Ambient(Mesh):
         return PROXY if self.is_infrastructure(pod) else ""
 
     def missing(self, pod: Pod) -> Iterator[Spot]:
-        """Without the label only a namespace's label could enrol the pod, and it may go."""
+        """Without the label only a namespace's label could enroll the pod, and it may go."""
         if pod.labels.get(MODE) != "ambient" and not self.is_infrastructure(pod):
             yield Spot(label(MODE), reason="is not ambient: nothing captures the pod",
                        fix="let mendix-mesh set it: see that it runs, and try again")  # fmt: skip

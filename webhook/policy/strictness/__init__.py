@@ -79,7 +79,7 @@ PROXY_CONFIG = Check(
     source="istio pilot/pkg/model/proxy_config.go; pkg/kube/inject/webhook.go",
 )
 #: What closes a whole namespace; where its name is known, ` -n NAME` is put behind.
-CLOSE = "mendix-mesh discover --enrol --strict"
+CLOSE = "mendix-mesh discover --enroll --strict"
 #: The end of a fix, where only the admin can know that a destination is outside the cluster.
 EXEMPT = "if it is outside the cluster, ask the admin of mendix-mesh for an exemption"
 CHECKS: Mapping[str, Check] = {

@@ -15,7 +15,7 @@ def subject(kind: str = "Deployment", role: str = "", name: str = "shop") -> Sub
 @pytest.mark.parametrize(
     ("check", "level", "origin", "typed"),
     [
-        ("proxy-missing", "deny", "before-enrolment", "mendix-mesh restart -n mendix"),
+        ("proxy-missing", "deny", "before-enrollment", "mendix-mesh restart -n mendix"),
         ("proxy-missing", "deny", "escaped", "mendix-mesh doctor -n mendix"),
         ("proxy-outdated", "advise", "", "mendix-mesh restart -n mendix"),
         ("proxy-not-ready", "advise", "", "kubectl -n mendix logs shop-1 -c linkerd-proxy"),

@@ -51,7 +51,7 @@ def read(page: str) -> tuple[str, list[str]]:
 def shop(world: Hospital) -> Seen:
     world.pod("mendix", "shop-a", owned(meshed(), "Deployment", "shop"))
     world.pod("mendix", "shop-b", owned(unmeshed(), "Deployment", "shop"), born=BEFORE)
-    found = finding(origin="before-enrolment", fix="restart it", examples=["shop-b"])
+    found = finding(origin="before-enrollment", fix="restart it", examples=["shop-b"])
     return seen(namespace("mendix", row(meshed=1, unmeshed=1, findings=[found])))
 
 

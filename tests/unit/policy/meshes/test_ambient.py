@@ -71,7 +71,7 @@ def test_a_pod_that_must_end_needs_nothing_more() -> None:
         ("", ["opted-out"], []),
     ],
 )
-def test_only_the_label_s_own_value_enrols(
+def test_only_the_label_s_own_value_enrolls(
     value: str | None, stored: list[str], template: list[str]
 ) -> None:
     assert found(marked(value)) == stored

@@ -17,7 +17,7 @@ from webhook.policy.namespaces import Values
 from webhook.policy.settings import Expression
 from webhook.policy.validate import MODES, Mode
 
-#: Written beside the labels by `discover --enrol`: RFC 3339.
+#: Written beside the labels by `discover --enroll`: RFC 3339.
 ENROLLED_AT = "mendix-mesh.io/enrolled-at"
 CONFIGURATION = "mendix-mesh"
 _VERSION, _PLURAL = "admissionregistration.k8s.io/v1", "validatingwebhookconfigurations"
@@ -79,19 +79,19 @@ class _Route(NamedTuple):
         ) and all(one.matches(labels) for one in self.selector.match_expressions)
 
 
-class Enrolment:
+class Enrollment:
     """Tells how namespaces are enrolled."""
 
     def __init__(self, routes: list[_Route], why: str = "", meta: _Meta | None = None) -> None:
         self._routes = routes
         #: Why the namespaces' labels alone are gone by; none where the configuration was read.
-        self.notes = [f"enrolment is told by labels alone: {why}"] if why else []
+        self.notes = [f"enrollment is told by labels alone: {why}"] if why else []
         #: The uid of the webhook configuration; empty where there is none, or it can't be read.
         self.uid = meta.uid if meta else ""
         self._installed = meta.creation_timestamp if meta else None
 
     @classmethod
-    def read(cls, cluster: Cluster) -> "Enrolment":
+    def read(cls, cluster: Cluster) -> "Enrollment":
         """Read the webhook configuration. Raises `ClusterError` where the cluster is not there."""
         where = path(_VERSION, _PLURAL, name=CONFIGURATION)
         try:
@@ -108,7 +108,7 @@ class Enrolment:
             raise ClusterError(f"{where} is not what mendix-mesh installs: {error}") from None
 
     @classmethod
-    def parse(cls, body: bytes) -> "Enrolment":
+    def parse(cls, body: bytes) -> "Enrollment":
         """Take the webhook configuration from its JSON. Raises `MsgspecError`."""
         read = msgspec.json.decode(body, type=_Configuration)
         routes = [route for webhook in read.webhooks if (route := _route(webhook))]
@@ -127,7 +127,7 @@ class Enrolment:
     def _since(self, namespace: Namespace) -> datetime.datetime | None:
         """Since when a namespace is enrolled; pods that are older had no chance to join.
 
-        By our annotation, which `discover --enrol` writes; else by when the mesh label's manager
+        By our annotation, which `discover --enroll` writes; else by when the mesh label's manager
         last wrote, which may be later than the label; else, enrolled by its name in the chart's
         values, since the webhook is installed. Never before the namespace was created.
         """

@@ -16,17 +16,17 @@ from tests.chart.test_routing import (
     expected,
     labels_of,
 )
-from webhook.cluster.enrolment import Enrolment
+from webhook.cluster.enrollment import Enrollment
 from webhook.cluster.inventory import Namespace
 
 
 @pytest.mark.parametrize("values", VALUE_SETS.values(), ids=VALUE_SETS.keys())
 def test_every_namespace_is_told_as_it_is_routed(values: dict[str, Any]) -> None:
     configuration = helm.render(values).one("ValidatingWebhookConfiguration")
-    enrolment = Enrolment.parse(json.dumps(configuration).encode())
+    enrollment = Enrollment.parse(json.dumps(configuration).encode())
     for name, mesh, mode in itertools.product(NAMES, MESH_LABELS, MODE_LABELS):
         labels = labels_of(name, mesh, mode)
-        found = enrolment.of(
+        found = enrollment.of(
             msgspec.convert({"metadata": {"name": name, "labels": labels}}, Namespace)
         )
         told = found and (found.mesh, found.mode, "/ingress" if found.ingress else "")

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from tests.unit.cluster.apiserver import Reply, serving, status
-from webhook.cluster.enrolment import ENROLLED_AT, Enrolment
+from webhook.cluster.enrollment import ENROLLED_AT, Enrollment
 from webhook.cluster.errors import ClusterError
 from webhook.cluster.inventory import Namespace
 from webhook.policy.labels import MESH_LABEL, MODE_LABEL
@@ -41,18 +41,18 @@ def namespace(name: str = "mendix", **meta: Any) -> Namespace:
     return msgspec.json.decode(json.dumps({"metadata": meta}).encode(), type=Namespace)
 
 
-def read(tmp_path: Path, reply: Reply) -> Enrolment:
+def read(tmp_path: Path, reply: Reply) -> Enrollment:
     with serving(lambda _: reply, tmp_path) as server:
-        return Enrolment.read(server.cluster)
+        return Enrollment.read(server.cluster)
 
 
 def test_the_webhooks_path_says_mesh_mode_and_ingress(tmp_path: Path) -> None:
-    enrolment = read(tmp_path, Reply(body=configuration()))
-    found = enrolment.of(namespace(labels={MESH_LABEL: "linkerd", MODE_LABEL: "nonsense"}))
+    enrollment = read(tmp_path, Reply(body=configuration()))
+    found = enrollment.of(namespace(labels={MESH_LABEL: "linkerd", MODE_LABEL: "nonsense"}))
     assert found
     assert found[:3] == ("linkerd", "warn", True)
-    assert enrolment.of(namespace()) is None
-    assert (enrolment.uid, enrolment.notes) == ("u1", [])
+    assert enrollment.of(namespace()) is None
+    assert (enrollment.uid, enrollment.notes) == ("u1", [])
 
 
 @pytest.mark.parametrize(
@@ -74,10 +74,10 @@ def test_the_webhooks_path_says_mesh_mode_and_ingress(tmp_path: Path) -> None:
 def test_without_the_configuration_the_labels_count(
     tmp_path: Path, reply: Reply, why: str, labels: dict[str, str], expected: object
 ) -> None:
-    enrolment = read(tmp_path, reply)
-    found = enrolment.of(namespace(labels=labels))
+    enrollment = read(tmp_path, reply)
+    found = enrollment.of(namespace(labels=labels))
     assert (found and found[:3]) == expected
-    assert enrolment.notes == [f"enrolment is told by labels alone: {why}"]
+    assert enrollment.notes == [f"enrollment is told by labels alone: {why}"]
 
 
 @pytest.mark.parametrize("body", [b"{}", b'{"metadata": {}, "webhooks": []}', b"nonsense"])
@@ -111,7 +111,7 @@ MANAGED = [
 def test_since_when_a_namespace_is_enrolled(
     tmp_path: Path, name: str, meta: dict[str, Any], since: str | None
 ) -> None:
-    enrolment = read(tmp_path, Reply(body=configuration()))
-    found = enrolment.of(namespace(name, **{"labels": {MESH_LABEL: "linkerd"}, **meta}))
+    enrollment = read(tmp_path, Reply(body=configuration()))
+    found = enrollment.of(namespace(name, **{"labels": {MESH_LABEL: "linkerd"}, **meta}))
     assert found
     assert found.since == (since and datetime.datetime.fromisoformat(since))
