@@ -23,6 +23,7 @@ from webhook.cluster.strictness import Assessment, Strictness, assess
 from webhook.cluster.traffic import Traffic
 from webhook.policy import mendix
 from webhook.policy.checks import Violation
+from webhook.policy.spots import Spot
 
 #: Pods of a finding that are named.
 _EXAMPLES = 3
@@ -198,7 +199,7 @@ class Auditor:
     def _add(self, draft: "_Namespace", pod: LivePod | BadPod) -> None:
         if isinstance(pod, BadPod):
             workload = Workload(pod.namespace, "v1", "Pod", pod.name)
-            violation = evidence.UNREADABLE.violation("", pod.why)
+            violation = evidence.UNREADABLE.violation(Spot("", (pod.why,)))
             draft.add(workload, pod.name, Judged("unknown", (violation,)), None)
         elif pod.runs:
             reading = draft.assessment.read(pod) if draft.assessment else None

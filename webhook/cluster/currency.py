@@ -19,6 +19,7 @@ from webhook.cluster.inventory import LivePod
 from webhook.policy import images
 from webhook.policy.checks import Violation
 from webhook.policy.settings import Settings
+from webhook.policy.spots import Spot, annotation
 from webhook.policy.workload import Pod
 
 _ANCHORS = "linkerd.io/trust-root-sha256"
@@ -82,9 +83,9 @@ class Currency:
         """What is out of date in a proxy; to be asked when all pods have been seen."""
         now = self.current(proxy.stream)
         if now and proxy.version and proxy.version != now:
-            yield PROXY_OUTDATED.violation(proxy.field, f"{proxy.version}, now {now}")
+            yield PROXY_OUTDATED.violation(Spot(proxy.field, (f"{proxy.version}, now {now}",)))
         if proxy.anchors and self._anchors and proxy.anchors not in self._anchors:
-            yield TRUST_ANCHOR_CHANGED.violation(f"metadata.annotations[{_ANCHORS}]")
+            yield TRUST_ANCHOR_CHANGED.violation(Spot(annotation(_ANCHORS)))
 
     def _declares(self, stream: str) -> str:
         mesh, _, revision = stream.partition("/")

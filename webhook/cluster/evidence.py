@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from webhook.cluster.inventory import LivePod
 from webhook.policy.checks import Check, Violation
-from webhook.policy.meshes import annotation
+from webhook.policy.meshes import Spot, annotation
 from webhook.policy.meshes.ambient import REDIRECTION
 
 PROXY_NOT_READY = Check(
@@ -86,10 +86,10 @@ def live(pod: LivePod, proxy: str, *, proxied: bool) -> Iterator[Violation]:
         status = pod.container(proxy)
         # Of an init container that restarts, `ready` follows its readiness probe, too.
         if status is None or not status.ready:
-            yield PROXY_NOT_READY.violation(f"status of {proxy}")
+            yield PROXY_NOT_READY.violation(Spot(f"status of {proxy}"))
         return
     told = (pod.metadata.annotations or {}).get(REDIRECTION)
     if told == "pending":
-        yield REDIRECTION_PENDING.violation(annotation(REDIRECTION), "pending")
+        yield REDIRECTION_PENDING.violation(Spot(annotation(REDIRECTION), ("pending",)))
     elif told != "enabled":
-        yield NOT_REDIRECTED.violation(annotation(REDIRECTION))
+        yield NOT_REDIRECTED.violation(Spot(annotation(REDIRECTION)))

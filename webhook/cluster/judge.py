@@ -12,7 +12,7 @@ from webhook.cluster.inventory import LivePod
 from webhook.policy import checks, mendix, meshes
 from webhook.policy.checks import Violation
 from webhook.policy.checks.accepts_plaintext import CHECK as ACCEPTS_PLAINTEXT
-from webhook.policy.meshes import Mesh
+from webhook.policy.meshes import Mesh, Spot
 from webhook.policy.objects import UndecodableError
 from webhook.policy.request import Request
 from webhook.policy.settings import Settings
@@ -74,7 +74,7 @@ class Judge:
         try:
             return self._judge(pod, enrolled, refuses_plaintext=refuses_plaintext)
         except UndecodableError as error:
-            return Judged("unknown", (evidence.UNREADABLE.violation("", str(error)),))
+            return Judged("unknown", (evidence.UNREADABLE.violation(Spot("", (str(error),))),))
 
     def _judge(self, pod: LivePod, enrolled: Enrolled, *, refuses_plaintext: bool) -> Judged:
         mesh = self.mesh(enrolled.mesh)

@@ -3,7 +3,6 @@
 import posixpath
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import lru_cache
 
 from webhook.policy.memo import remembered
 
@@ -15,9 +14,7 @@ LOADER_ENV = ("LD_", "PATH", "XTABLES_LIBDIR", "IPTABLES_LIB_DIR", "IP6TABLES_LI
 #: Flags with their values, and the arguments that are no such flags.
 Flags = tuple[Mapping[str, str], tuple[str, ...]]
 _NONE: frozenset[str] = frozenset()
-#: Arguments that are remembered: how many of them, and their characters in all.
-_MOST, _LONGEST = 256, 2048
-#: And so many that are read at all; no injector gives nearly as many.
+#: So many arguments, and characters of them in all, are read; no injector gives nearly as many.
 _MOST_READ, _LONGEST_READ = 500, 65_536
 #: References that are looked at, and strange ones that are named.
 _MOST_REFERENCES, _MOST_STRANGE = 1_000, 20
@@ -36,10 +33,6 @@ def flags(args: Sequence[str], known: frozenset[str], switches: frozenset[str] =
     size = len(args) + sum(map(len, args))
     if size > _LONGEST_READ:
         return {}, (f"arguments of {size} characters",)
-    return (_remembered if size <= _LONGEST else _flags)(tuple(args), known, switches)
-
-
-def _flags(args: tuple[str, ...], known: frozenset[str], switches: frozenset[str]) -> Flags:
     found: dict[str, str] = {}
     odd: list[str] = []
     last = ""
@@ -58,9 +51,6 @@ def _flags(args: tuple[str, ...], known: frozenset[str], switches: frozenset[str
         else:
             last = name
     return found, (*odd, last) if last else tuple(odd)
-
-
-_remembered = lru_cache(maxsize=_MOST)(_flags)
 
 
 @remembered

@@ -13,6 +13,7 @@ from webhook.policy.meshes.istio import REVISION
 from webhook.policy.meshes.linkerd import INJECT
 from webhook.policy.objects import Meta
 from webhook.policy.settings import Expression, Selector, Settings
+from webhook.policy.spots import Spot
 from webhook.policy.workload import Pod
 
 #: The label by which a namespace is left out of all of Linkerd's webhooks.
@@ -77,12 +78,13 @@ def _by_istio(pod: Pod, labels: Mapping[str, str], settings: Settings) -> Violat
     if elsewhere.injected:
         # It may be installed; only a cluster can show it.
         return proxy_missing.CHECK.violation(
-            _FIELD,
-            reason=f"gets the mesh's proxy only if that revision is installed: {elsewhere.reason}, "
+            Spot(
+            _FIELD, (),
+            f"gets the mesh's proxy only if that revision is installed: {elsewhere.reason}, "
             f"while settings.istio.revision is {known}",
-            fix="see in the cluster, with mendix-mesh doctor, that an injector answers to it",
-            level="advise",
-        )
+            "see in the cluster, with mendix-mesh doctor, that an injector answers to it",
+            "advise",
+        ))  # fmt: skip
     return _absent(
         decision.reason,
         f"the owner of the namespace has to remove its label {INJECTION}"
@@ -93,7 +95,7 @@ def _by_istio(pod: Pod, labels: Mapping[str, str], settings: Settings) -> Violat
 
 def _absent(why: str, fix: str) -> Violation:
     return proxy_missing.CHECK.violation(
-        _FIELD, reason=f"would not get the mesh's proxy: {why}", fix=fix
+        Spot(_FIELD, (), f"would not get the mesh's proxy: {why}", fix)
     )
 
 

@@ -4,13 +4,13 @@ Sources are paths in istio at 1.31, unless said otherwise.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from webhook.policy import containers, ports
 from webhook.policy.inputs import proxyconfig
 from webhook.policy.inputs.istio import INIT, PROXY, VALIDATION, VOLUMES
 from webhook.policy.spots import Spot
-from webhook.policy.workload import Placed, Pod
+from webhook.policy.workload import Placed, Pod, Source
 
 #: All flags that the injector gives istio-init and istio-validation (istio-iptables/pkg/cmd).
 _RULE_FLAGS = frozenset({
@@ -45,8 +45,7 @@ class Rules(NamedTuple):
 
 def rules(placed: Placed) -> Rules:
     """Read the arguments after the name of the program, `istio-iptables`."""
-    args = placed.container.args or []
-    return Rules(placed, *containers.flags(args[1:], _RULE_FLAGS, SWITCHES))
+    return Rules(placed, *placed.flags(_RULE_FLAGS, SWITCHES, skip=1))
 
 
 def hollow(of: Rules) -> Iterator[Spot]:
@@ -130,60 +129,57 @@ def odd_volumes(pod: Pod) -> Iterator[Spot]:
     """Yield volumes of the proxy's that others fill: they hold its identity, trust and metadata."""
     for name in VOLUMES & pod.volumes.keys():
         source = pod.source(name)
-        if source is not None and not _SOURCES[name](*source):
-            yield Spot(f"spec.volumes[{name}]", (source[0],),
+        if source is not None and not _SOURCES[name](source):
+            yield Spot(f"spec.volumes[{name}]", (source.field,),
                        "is the proxy's, and not for others to fill",
                        "author: remove the volume, the injector adds it")  # fmt: skip
 
 
-def _is_empty(field: str, content: Any) -> bool:  # noqa: ARG001 - one signature for all
-    return field == "emptyDir"
+def _is_empty(source: Source) -> bool:
+    return source.field == "emptyDir"
 
 
-def _is_socket(field: str, content: Any) -> bool:
+def _is_socket(source: Source) -> bool:
     """Whether it is empty, or SPIRE's (istio.io ops/integrations/spire)."""
-    return field == "emptyDir" or (field == "csi" and content.get("driver") == "csi.spiffe.io")
+    return _is_empty(source) or (source.field == "csi" and source.content.driver == "csi.spiffe.io")
 
 
-def _is_google(field: str, content: Any) -> bool:
+def _is_google(source: Source) -> bool:
     driver = "workloadcertificates.security.cloud.google.com"
-    return field == "csi" and content.get("driver") == driver
+    return source.field == "csi" and bool(source.content.driver == driver)
 
 
-def _is_root(field: str, content: Any) -> bool:
+def _is_all_of(source: Source, name: str) -> bool:
+    content = source.content
+    return source.field == "configMap" and content.name == name and not content.items
+
+
+def _is_root(source: Source) -> bool:
     """Whether it is all of istiod's root certificates, by ConfigMap or by ClusterTrustBundle."""
-    if field == "configMap":
-        return content.get("name") == "istio-ca-root-cert" and not content.get("items")
-    return _sources(field, content) == [{"clusterTrustBundle"}]
+    return _is_all_of(source, "istio-ca-root-cert") or _is_projected(source, "clusterTrustBundle")
 
 
-def _is_crl(field: str, content: Any) -> bool:
-    return field == "configMap" and content.get("name") == "istio-ca-crl" and not content.get(
-        "items"
-    )  # fmt: skip
+def _is_crl(source: Source) -> bool:
+    return _is_all_of(source, "istio-ca-crl")
 
 
-def _is_token(field: str, content: Any) -> bool:
-    return _sources(field, content) == [{"serviceAccountToken"}]
+def _is_token(source: Source) -> bool:
+    return _is_projected(source, "serviceAccountToken")
 
 
-def _sources(field: str, content: Any) -> list[set[str]]:
-    """Return the kinds of a projected volume's sources."""
-    found = content.get("sources") if field == "projected" else None
-    return [set(one) for one in found] if isinstance(found, list) else []
+def _is_projected(source: Source, kind: str) -> bool:
+    return source.field == "projected" and bool(source.content.kinds == [{kind}])
 
 
-def _is_podinfo(field: str, content: Any) -> bool:
+def _is_podinfo(source: Source) -> bool:
     """Whether the pod's labels and annotations are what they are called, and nothing else is."""
-    if field != "downwardAPI":
+    if source.field != "downwardAPI":
         return False
-    for item in content.get("items") or ():
-        told = (item.get("fieldRef") or {}).get("fieldPath")
-        path = item.get("path")
-        if path in ("labels", "annotations"):
-            if told != f"metadata.{path}":
+    for item in source.content.items or ():
+        if item.path in ("labels", "annotations"):
+            if item.field_ref is None or item.field_ref.field_path != f"metadata.{item.path}":
                 return False
-        elif path not in ("cpu-limit", "cpu-request") or not item.get("resourceFieldRef"):
+        elif item.path not in ("cpu-limit", "cpu-request") or not item.resource_field_ref:
             return False
     return True
 

@@ -124,6 +124,56 @@ Containers = Annotated[list[Container], msgspec.Meta(max_length=500)]
 Volume = dict[str, msgspec.Raw]
 
 
+class Csi(_Fields, frozen=True, gc=False, rename="camel"):
+    """A volume of a CSI driver's."""
+
+    driver: str = ""
+
+
+class ConfigMap(_Fields, frozen=True, gc=False, rename="camel"):
+    """A volume of a ConfigMap's keys: of all, or of those that are listed."""
+
+    name: str = ""
+    items: list[Any] | None = None
+
+
+class FieldRef(_Fields, frozen=True, gc=False, rename="camel"):
+    """A field of the pod."""
+
+    field_path: str = ""
+
+
+class DownwardItem(_Fields, frozen=True, gc=False, rename="camel"):
+    """A file that says what a field of the pod, or a resource of a container, is."""
+
+    path: str = ""
+    field_ref: FieldRef | None = None
+    resource_field_ref: dict[str, Any] | None = None
+
+
+class Downward(_Fields, frozen=True, gc=False, rename="camel"):
+    """A volume of such files."""
+
+    items: list[DownwardItem] | None = None
+
+
+class Projected(_Fields, frozen=True, gc=False, rename="camel"):
+    """A volume of several sources, each under the name of its kind."""
+
+    sources: list[dict[str, msgspec.Raw]] | None = None
+
+    @property
+    def kinds(self) -> list[set[str]]:
+        """The kinds of its sources; each entry has one."""
+        return [set(source) for source in self.sources or ()]
+
+
+#: The sources of volumes of which more is read than that they are there, by their fields.
+SOURCES: dict[str, type] = {
+    "csi": Csi, "configMap": ConfigMap, "downwardAPI": Downward, "projected": Projected,
+}  # fmt: skip
+
+
 class HostAlias(_Fields, frozen=True, gc=False, rename="camel"):
     """Names that a pod finds in its own hosts file."""
 

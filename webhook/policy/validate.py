@@ -127,11 +127,12 @@ def find(pod: Pod, mesh: Mesh, settings: Settings) -> list[Violation]:
     if inputs:
         found = _with_inputs(pod, mesh, settings, evident=evident)
     else:
-        for look in checks.finders(mesh.name, evident=evident, update=update):
-            most = len(found) + MOST_OF_A_CHECK
-            for violation in look(pod, mesh, settings):
-                found.append(violation)
-                if len(found) == most:
+        for violation, look in checks.finders(mesh, evident=evident, update=update):
+            left = MOST_OF_A_CHECK
+            for spot in look(pod):
+                found.append(violation(spot))
+                left -= 1
+                if not left:
                     break
     if pod.template and found:
         found = [_moved(violation, pod.template) for violation in found]
@@ -147,7 +148,7 @@ def _with_inputs(pod: Pod, mesh: Mesh, settings: Settings, *, evident: bool) -> 
     explained = _any_denies(inputs, pod, settings)
     found: list[Violation] = []
     left = dict(inputs)
-    for check, look in checks.for_mesh(mesh.name):
+    for check, look in checks.looks(mesh):
         spots = left.pop(check.id, ())[:MOST_OF_A_CHECK]
         said = [check.violation(spot) for spot in spots]
         found += said
@@ -155,7 +156,7 @@ def _with_inputs(pod: Pod, mesh: Mesh, settings: Settings, *, evident: bool) -> 
             continue
         # A check may say the same of an input by what it does.
         known = {violation.field for violation in said}
-        seen = islice(look(pod, mesh, settings), MOST_OF_A_CHECK)
+        seen = map(check.violation, islice(look(pod), MOST_OF_A_CHECK))
         found += [
             violation
             for violation in (_apart(seen, pod) if explained else seen)
@@ -215,15 +216,17 @@ def weigh(
     `labels` are those of what is judged, by which settings select; `denies` says whether enforce
     may refuse it, and not only warn.
     """
-    levelled = [_at_level(violation, settings, namespace, labels) for violation in found]
     kept: list[Violation] = []
     exempted: list[Exempted] = []
-    for violation in levelled:
+    for violation in found:
+        levelled = _at_level(violation, settings, namespace, labels)
         exemption = settings.exemption(violation.check, namespace, labels, today)
         if exemption:
-            exempted.append(Exempted(violation, exemption))
+            exempted.append(Exempted(levelled, exemption))
         else:
-            kept.append(violation)
+            kept.append(levelled)
+    if not exempted and all(violation.level != "deny" for violation in kept):
+        return Verdict("admitted", mesh, mode, subject, tuple(kept))
     if _is_explained(kept, exempted):
         kept = [violation for violation in kept if violation.check != _ABSENCE]
         exempted = [done for done in exempted if done.violation.check != _ABSENCE]

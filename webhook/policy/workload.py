@@ -3,13 +3,14 @@
 import datetime
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from webhook.policy.containers import Flags, flags
 from webhook.policy.objects import (
     NULL,
+    SOURCES,
     Container,
     Meta,
     Object,
@@ -34,16 +35,33 @@ TEMPLATES: Mapping[str, str] = {
 }
 
 _EMPTY: Mapping[str, str] = {}
+_NO_SWITCHES: frozenset[str] = frozenset()
 #: A pod has four of one mesh at most: in older releases a debug container, too.
 _MOST_MESH_CONTAINERS = 8
 #: Bytes of a volume's source that is remembered: the meshes' are the same in all pods.
 _LONGEST_SOURCE = 1024
-_content = lru_cache(maxsize=128)(msgspec.json.decode)
 #: Labels, or annotations, of a pod; and characters of all annotations, as the API server has it.
 _MOST_KEYS, _MOST_ANNOTATED = 1_000, 262_144
 #: Stands for metadata that is not there at all.
 NO_META = Meta()
 _NO_SPEC = PodSpec()
+
+
+class Source(NamedTuple):
+    """Where a volume is from: the field, and its content if it is of `SOURCES`."""
+
+    field: str
+    content: Any
+
+
+def _source(field: str, text: bytes) -> Source:
+    try:
+        return Source(field, msgspec.json.decode(text, type=SOURCES[field]))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return Source("unreadable", None)  # a file may hold anything; in a cluster none is
+
+
+_remembered_source = lru_cache(maxsize=128)(_source)
 
 
 class Placed:
@@ -76,10 +94,15 @@ class Placed:
         """The values of the variables."""
         return self.variables.values
 
-    def flags(self, known: frozenset[str]) -> Flags:
-        """Its arguments as `containers.flags` reads them; it knows but one set of flags."""
+    def flags(
+        self, known: frozenset[str], switches: frozenset[str] = _NO_SWITCHES, *, skip: int = 0
+    ) -> Flags:
+        """Its arguments, but for the first, as `containers.flags` reads them.
+
+        Nobody changes them; a container knows but one set of flags.
+        """
         if self._flags is None:
-            self._flags = flags(self.container.args or (), known)
+            self._flags = flags((self.container.args or ())[skip:], known, switches)
         return self._flags
 
     def field(self, inner: str = "") -> str:
@@ -108,6 +131,7 @@ class Pod:
     """
 
     __slots__ = (
+        "_today",
         "_volumes",
         "annotations",
         "by_status",
@@ -126,11 +150,12 @@ class Pod:
         "namespace_annotations",
         "new",
         "old",
+        "proof",
         "proxy",
         "spec",
         "template",
-        "today",
         "update",
+        "wishes",
         "workload_containers",
     )
 
@@ -172,6 +197,7 @@ class Pod:
         #: What its mesh found once, and need not look for again.
         self.inputs: Mapping[str, Sequence[Spot]] | None = None
         self.infrastructure: bool | None = None
+        self.proof: Proof | None = None
         self._volumes: dict[str, Volume] | None = None
         #: The request's namespace: the object's own may be empty.
         self.namespace = namespace
@@ -179,8 +205,7 @@ class Pod:
         self.ingress = ingress
         #: What manages the pod; for a template, the object that has it.
         self.controller = controller
-        #: The day by which exemptions and allowances run out.
-        self.today = datetime.date.today()
+        self._today: datetime.date | None = None
         #: The pod before this update, where there was one.
         self.old: Pod | None = None
         self.containers = [
@@ -197,7 +222,9 @@ class Pod:
         self.mesh_containers: list[Placed] = []
         #: The same by their names; the last of a name.
         self.mesh_named: dict[str, Placed] = {}
-        #: The others, but for those that the injector will have filled in.
+        #: Those that the injector will make its own: what their author wishes for them.
+        self.wishes: list[Placed] = []
+        #: The others.
         self.workload_containers: list[Placed] = []
         #: The mesh's proxy, where the pod has one.
         self.proxy: Placed | None = None
@@ -210,13 +237,26 @@ class Pod:
                 self.mesh_named[placed.container.name] = placed
                 if self.proxy is None and placed.container.name == mesh.proxy_name:
                     self.proxy = placed
-            elif final or not mesh.fills_in(placed):
+            elif not final and mesh.fills_in(placed):
+                self.wishes.append(placed)
+            else:
                 self.workload_containers.append(placed)
         inits = self.spec.init_containers
         #: Whether it has init containers beside those of the mesh.
         self.has_own_inits = bool(inits) and any(
             placed.kind == "initContainers" for placed in self.workload_containers
         )
+
+    @property
+    def today(self) -> datetime.date:
+        """The day by which exemptions and allowances run out."""
+        if self._today is None:
+            self._today = datetime.date.today()
+        return self._today
+
+    @today.setter
+    def today(self, day: datetime.date) -> None:
+        self._today = day
 
     @property
     def recorded(self) -> bool:
@@ -235,23 +275,24 @@ class Pod:
                 self._volumes[name] = volume if known is None else {**known, **volume}
         return self._volumes
 
-    def source(self, volume: str) -> tuple[str, Any] | None:
-        """Return the field and the content, as JSON, of a volume's source; None without a volume.
+    def source(self, volume: str) -> Source | None:
+        """Return a volume's source; None without a volume.
 
-        A volume that names no source is an emptyDir, as the API server has it. Nobody changes the
-        content.
+        A volume that names no source is an emptyDir, as the API server has it. Of one that names
+        several, or that can't be read, the field is none that Kubernetes has.
         """
         found = self.volumes.get(volume)
         if found is None:
             return None
         held = [(field, raw) for field, raw in found.items() if field != "name" and raw != NULL]
         if len(held) != 1:
-            return ("several", held) if held else ("emptyDir", {})
+            return Source("several" if held else "emptyDir", None)
         field, raw = held[0]
+        kind = SOURCES.get(field)
+        if kind is None:
+            return Source(field, None)
         text = bytes(raw)
-        content = (_content if len(text) <= _LONGEST_SOURCE else msgspec.json.decode)(text)
-        # A file may hold anything; in a cluster it is always an object.
-        return (field, content) if isinstance(content, dict) else ("several", held)
+        return (_remembered_source if len(text) <= _LONGEST_SOURCE else _source)(field, text)
 
     @property
     def tasks_end(self) -> bool:
@@ -260,6 +301,29 @@ class Pod:
         Jobs demand one of these restart policies, and Mendix's build and storage pods have one.
         """
         return self.spec.restart_policy in ("Never", "OnFailure")
+
+
+class Users(NamedTuple):
+    """Users and groups whose traffic the mesh does not capture."""
+
+    uids: frozenset[int]
+    gids: frozenset[int]
+    #: Those of the pod's own, each with its key, runAsUser or runAsGroup: no image was made with
+    #: them in mind.
+    own: tuple[tuple[str, int], ...] = ()
+
+
+NOBODY = Users(frozenset(), frozenset())
+
+
+class Proof(NamedTuple):
+    """What the mesh's containers show by themselves, whatever pod they are in."""
+
+    #: A pod of these containers alone, with what was read of them.
+    pod: Pod
+    #: What is wrong with them, by the check that reports it.
+    spots: Mapping[str, Sequence[Spot]]
+    users: Users
 
 
 def pod_of(obj: Object, mesh: Claimant, request: Request, *, final: bool = False) -> Pod | None:

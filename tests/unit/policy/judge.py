@@ -14,6 +14,7 @@ from webhook.policy.workload import pod_of
 Json = dict[str, Any]
 
 DEFAULTS = Settings()
+_BY_DEFAULT = meshes.load(DEFAULTS)
 
 
 def settings(**document: Any) -> Settings:
@@ -22,7 +23,7 @@ def settings(**document: Any) -> Settings:
 
 
 def mesh(name: str = "linkerd", given: Settings = DEFAULTS) -> Mesh:
-    return meshes.load(given)[name]
+    return (_BY_DEFAULT if given is DEFAULTS else meshes.load(given))[name]
 
 
 def request(obj: Any, old: Any = None, **more: Any) -> Request:

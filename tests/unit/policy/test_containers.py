@@ -85,12 +85,3 @@ def test_capabilities_are_read_in_any_case_and_with_or_without_prefix() -> None:
     names = containers.capability_names(["cap_net_admin", "NET_RAW", "Cap_All"])
     assert names == {"NET_ADMIN", "NET_RAW", "ALL"}
     assert containers.capability_names(None) == set()
-
-
-def test_neither_long_nor_many_arguments_are_remembered() -> None:
-    before = containers._remembered.cache_info().currsize
-    for args in ([""] * 5000, ["x" * 5000], ["xy"] * 1500):
-        containers.flags(args, KNOWN)
-    assert containers._remembered.cache_info().currsize == before
-    containers.flags(["--port", "a port of this test alone"], KNOWN)
-    assert containers._remembered.cache_info().currsize in (before + 1, containers._MOST)

@@ -1,5 +1,6 @@
 """A short run of the fuzzer (`make fuzz` runs for longer), and its oracle held to the fixtures."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -100,6 +101,15 @@ def test_the_search_for_the_longest_review_measures_one(
     assert all(name in str(cost) for name, _ in recipe)
 
 
+@pytest.fixture
+def unbound() -> Iterator[None]:
+    """Let the checks ask the meshes' methods as they are in this test."""
+    yield
+    checks.looks.cache_clear()
+    checks.finders.cache_clear()
+
+
+@pytest.mark.usefixtures("unbound")
 @pytest.mark.parametrize(
     ("by", "blinded"),
     [
@@ -116,6 +126,8 @@ def test_a_policy_that_looks_away_is_caught(
     monkeypatch: pytest.MonkeyPatch, by: str, blinded: str
 ) -> None:
     monkeypatch.setattr(type(mesh(by)), blinded, lambda self, pod: {})  # noqa: ARG005
+    checks.looks.cache_clear()
+    checks.finders.cache_clear()
 
     @configure(max_examples=1_000, derandomize=True, database=None, phases=[Phase.generate],
                deadline=None, suppress_health_check=list(HealthCheck))  # fmt: skip

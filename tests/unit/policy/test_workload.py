@@ -94,3 +94,26 @@ def test_an_object_is_owned_if_a_controller_says_so() -> None:
         obj = {"kind": "ReplicaSet", "metadata": {"ownerReferences": references}}
         assert is_owned(objects.convert(obj)) is owned
     assert not is_owned(objects.Object())
+
+
+@pytest.mark.parametrize(
+    ("volume", "field"),
+    [
+        ({}, "emptyDir"),
+        ({"emptyDir": None}, "emptyDir"),
+        ({"secret": {"secretName": "x"}}, "secret"),
+        ({"projected": {"sources": [{"secret": {}}]}}, "projected"),
+        ({"projected": {"sources": [None]}}, "unreadable"),
+        ({"downwardAPI": {"items": ["enabled"]}}, "unreadable"),
+        ({"configMap": 1}, "unreadable"),
+        ({"emptyDir": {}, "secret": {}}, "several"),
+    ],
+)
+def test_a_volume_s_source_has_the_field_and_a_content_that_can_be_relied_on(
+    volume: dict[str, Any], field: str
+) -> None:
+    found = pod({"kind": "Pod", "spec": {"volumes": [{"name": "x", **volume}]}})
+    source = found.source("x")
+    assert source is not None
+    assert source.field == field
+    assert found.source("y") is None

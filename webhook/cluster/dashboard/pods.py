@@ -11,7 +11,7 @@ from webhook.cluster.inventory import BadPod, LivePod, Workload
 from webhook.cluster.judge import ORIGINS, WORST_FIRST, Judge, Judged, Origin, State
 from webhook.policy import checks, mendix
 from webhook.policy.checks import Violation
-from webhook.policy.meshes import Mesh
+from webhook.policy.meshes import Mesh, Spot
 from webhook.policy.meshes.ambient import REDIRECTION
 from webhook.policy.workload import Pod
 
@@ -65,7 +65,7 @@ def views(found: Pods, workload: Workload, judge: Judge) -> list[View]:
 
 def _unreadable(pod: BadPod | LivePod) -> View:
     why = pod.why if isinstance(pod, BadPod) else ""
-    violation = evidence.UNREADABLE.violation("", why)
+    violation = evidence.UNREADABLE.violation(Spot("", (why,)))
     trouble = Trouble(violation, violation.level, violation.fix, "")
     return View(pod.name, "unknown", "", False, None, "", [], [trouble], 0, 0)
 

@@ -10,6 +10,7 @@ from webhook.cluster.traffic import (
     look,
 )
 from webhook.policy.checks import Check
+from webhook.policy.spots import Spot
 from webhook.policy.words import listed, masked, shortened
 
 PLAINTEXT_TRAFFIC = Check(
@@ -58,9 +59,12 @@ def _finding(row: Row, seen: NamespaceTraffic, window: int) -> Finding:
     """Without numbers, which are the traffic's own: else a report would never be the same twice."""
     senders = sorted(map(sender_name, seen.senders(row.name, row.kind)))
     violation = PLAINTEXT_TRAFFIC.violation(
-        "traffic",
-        reason=f"took traffic without mutual TLS in the last {span(window)}, from "
-        f"{listed(senders, _NAMED)}",
+        Spot(
+            "traffic",
+            (),
+            f"took traffic without mutual TLS in the last {span(window)}, from "
+            f"{listed(senders, _NAMED)}",
+        )
     )
     return Finding(
         check=violation.check,

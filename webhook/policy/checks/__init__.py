@@ -1,20 +1,20 @@
 """The checks, one file each: what is wrong with a pod, why it matters and how to mend it.
 
-A module in this package is a check: it has `CHECK`, the data that messages and docs are made of,
-and `find`, which yields a violation for each place in the pod; without `find` only the mesh's
-inputs break it. Adding one is adding a file.
+A module in this package is a check: it has `CHECK`, the data that messages and docs are made of.
+`CHECK.asks` names the method of `Mesh` that tells what breaks it; a check that is the same for all
+meshes has a function `find` instead, which yields a spot for each place in the pod. Without
+either only the mesh's inputs break it. Adding one is adding a file.
 """
 
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache, lru_cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, lru_cache, partial
 from importlib import import_module
 from typing import NamedTuple
 
 import msgspec
 
 from webhook.policy.meshes import Mesh
-from webhook.policy.settings import Settings
 from webhook.policy.spots import Level, Spot
 from webhook.policy.words import masked, shortened
 from webhook.policy.workload import Pod
@@ -53,6 +53,8 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     fix: str
     #: Where the rule comes from: the code or documents of the mesh or of Kubernetes.
     source: str
+    #: The method of `Mesh` that finds what breaks it; empty if its module has a `find`.
+    asks: str = ""
     #: Judged only where the proxy is, or must be: on stored pods, not on what will become one.
     evidence: bool = False
     #: It finds what an injector did not do, and is left out if a denied input explains that.
@@ -65,21 +67,11 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     #: from what finds fault with a proxy is none from having one.
     excuses_absence: bool = False
 
-    def violation(
-        self,
-        spot: str | Spot,
-        *values: str,
-        reason: str = "",
-        fix: str = "",
-        level: Level | None = None,
-    ) -> Violation:
-        """A violation at a field, or at a spot that a mesh found, with its own words if any."""
-        if isinstance(spot, Spot):
-            field, values, reason, fix, level = spot
-        else:
-            field = spot
+    def violation(self, spot: Spot) -> Violation:
+        """A violation at a spot, in the spot's own words if it has any."""
+        field, values, reason, fix, level = spot
         # Each value counts for one more, or a million empty ones would be short.
-        size = len(field) + len(reason) + len(values) + sum(map(len, values))
+        size = len(field) + len(reason) + (len(values) + sum(map(len, values)) if values else 0)
         return (_remembered if size <= _LONGEST_REMEMBERED else _violation)(
             self.id, field, values, reason or self.reason, fix or self.fix, level or self.level
         )
@@ -104,14 +96,15 @@ def _shown(values: Sequence[str]) -> str:
     return ", ".join(shown)
 
 
-Find = Callable[[Pod, Mesh, Settings], Iterator[Violation]]
+#: What looks for a check's violations in a pod.
+Look = Callable[[Pod], Iterable[Spot]]
 
 
 class Entry(NamedTuple):
-    """A check and the function that looks for it, unless inputs alone break it."""
+    """A check, and the function of its module that looks for it in a pod of a mesh, if any."""
 
     check: Check
-    find: Find | None
+    find: Callable[[Mesh, Pod], Iterable[Spot]] | None
 
 
 @cache
@@ -138,11 +131,25 @@ def for_mesh(mesh: str) -> tuple[Entry, ...]:
     return tuple(entry for entry in all_checks().values() if mesh in entry.check.meshes)
 
 
-@cache
-def finders(mesh: str, *, evident: bool, update: bool) -> tuple[Find, ...]:
-    """What looks for violations in a mesh's pods; those of evidence where there must be some."""
+@lru_cache(maxsize=64)
+def looks(mesh: Mesh) -> tuple[tuple[Check, Look | None], ...]:
+    """What looks for each check of a mesh; None for one that only inputs break."""
     return tuple(
-        find
-        for check, find in for_mesh(mesh)
-        if find and (evident or not check.evidence) and (update or not check.updates_alone)
+        (check, partial(find, mesh) if find else getattr(mesh, check.asks or "", None))
+        for check, find in for_mesh(mesh.name)
+    )
+
+
+@lru_cache(maxsize=256)
+def finders(
+    mesh: Mesh, *, evident: bool, update: bool
+) -> tuple[tuple[Callable[[Spot], Violation], Look], ...]:
+    """What makes the violations of a check, and what looks for them, for each that applies.
+
+    Those of evidence apply where there must be some.
+    """
+    return tuple(
+        (check.violation, look)
+        for check, look in looks(mesh)
+        if look and (evident or not check.evidence) and (update or not check.updates_alone)
     )

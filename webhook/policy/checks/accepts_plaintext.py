@@ -1,11 +1,6 @@
 """A pod that takes in clients that are not of the mesh."""
 
-from collections.abc import Iterator
-
-from webhook.policy.checks import Check, Violation
-from webhook.policy.meshes import Mesh
-from webhook.policy.settings import Settings
-from webhook.policy.workload import Pod
+from webhook.policy.checks import Check
 
 CHECK = Check(
     id="accepts-plaintext",
@@ -19,9 +14,5 @@ CHECK = Check(
     reason="lets clients without mutual TLS in",
     fix="set settings.linkerd.inboundPolicy: all-authenticated",
     source="linkerd2 cli/cmd/doc.go; policy-controller/k8s/index/src/inbound/workload.rs",
+    asks="plaintext_inbound",
 )
-
-
-def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
-    """Yield the policy in force, if it is open."""
-    return map(CHECK.violation, mesh.plaintext_inbound(pod))

@@ -1,11 +1,6 @@
 """A pod with the proxy in it whose traffic is led past it."""
 
-from collections.abc import Iterator
-
-from webhook.policy.checks import Check, Violation
-from webhook.policy.meshes import Mesh
-from webhook.policy.settings import Settings
-from webhook.policy.workload import Pod
+from webhook.policy.checks import Check
 
 CHECK = Check(
     id="capture-bypassed",
@@ -35,9 +30,5 @@ CHECK = Check(
     fix="author: remove it; admin: allow it in settings.allow, or for all pods in the settings of "
     "the mesh",
     source="linkerd2 pkg/k8s/labels.go, pkg/inject/inject.go, proxy-init flags",
+    asks="capture_bypasses",
 )
-
-
-def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
-    """Yield each annotation, argument or variable that takes traffic past the proxy."""
-    return map(CHECK.violation, mesh.capture_bypasses(pod))

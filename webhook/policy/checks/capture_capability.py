@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from webhook.policy.checks import Check, Violation
+from webhook.policy.checks import Check
 from webhook.policy.containers import capability_names
 from webhook.policy.meshes import Mesh
-from webhook.policy.settings import Settings
+from webhook.policy.spots import Spot
 from webhook.policy.workload import Pod
 
 CHECK = Check(
@@ -26,7 +26,7 @@ CHECK = Check(
 )
 
 
-def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
+def find(mesh: Mesh, pod: Pod) -> Iterator[Spot]:
     """Yield each container that is privileged or adds a capability that is not harmless."""
     shares = bool(pod.spec.share_process_namespace or pod.spec.host_pid)
     for placed in pod.workload_containers:
@@ -34,13 +34,15 @@ def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
         if context is None:
             continue
         if context.privileged:
-            yield CHECK.violation(placed.field("securityContext.privileged"))
-        added = (context.capabilities.add if context.capabilities else None) or ()
+            yield Spot(placed.field("securityContext.privileged"))
+        added = context.capabilities.add if context.capabilities else None
+        if not added:
+            continue
         near = shares or bool(placed.container.target_container_name)
         harmless = _HARMLESS if near else _HARMLESS_ALONE
         risky = [name for name in added[:_MOST] if not capability_names([name]) <= harmless]
         if risky or len(added) > _MOST:
-            yield CHECK.violation(placed.field("securityContext.capabilities.add"), *risky)
+            yield Spot(placed.field("securityContext.capabilities.add"), tuple(risky))
 
 
 #: Linux has 41 of them.

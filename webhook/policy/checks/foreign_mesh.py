@@ -3,9 +3,9 @@
 from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
-from webhook.policy.checks import Check, Violation
+from webhook.policy.checks import Check
 from webhook.policy.meshes import Mesh, annotation, label
-from webhook.policy.settings import Settings
+from webhook.policy.spots import Spot
 from webhook.policy.workload import Pod
 
 CHECK = Check(
@@ -55,12 +55,12 @@ def _others_of(mesh: str) -> Signs:
 _OTHERS = {mesh: _others_of(mesh) for mesh in _SIGNS}
 
 
-def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
+def find(mesh: Mesh, pod: Pod) -> Iterator[Spot]:
     """Yield each sign of another mesh."""
     others = _OTHERS[mesh.name]
     for placed in pod.workload_containers:
         if placed.container.name in others.containers and not mesh.is_infrastructure(pod):
-            yield CHECK.violation(placed.field("name"), placed.name)
+            yield Spot(placed.field("name"), (placed.name,))
     for where, found, signs in (
         (label, pod.labels, others.labels),
         (annotation, pod.annotations, others.annotations),
@@ -68,4 +68,4 @@ def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
         for key, values in signs.items():
             value = found.get(key)
             if value is not None and value in values and not mesh.is_infrastructure(pod):
-                yield CHECK.violation(where(key), value)
+                yield Spot(where(key), (value,))

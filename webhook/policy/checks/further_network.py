@@ -1,10 +1,10 @@
 """A pod with further networks, say by Multus: no mesh captures their traffic."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
-from webhook.policy.checks import Check, Violation
+from webhook.policy.checks import Check
 from webhook.policy.meshes import Mesh, annotation
-from webhook.policy.settings import Settings
+from webhook.policy.spots import Spot
 from webhook.policy.workload import Pod
 
 NETWORKS = "k8s.v1.cni.cncf.io/networks"
@@ -20,7 +20,7 @@ CHECK = Check(
 )
 
 
-def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
-    """Yield the annotation, if it names any network."""
-    if named := pod.annotations.get(NETWORKS, "").strip():
-        yield CHECK.violation(annotation(NETWORKS), named)
+def find(mesh: Mesh, pod: Pod) -> Sequence[Spot]:
+    """Return the annotation, if it names any network."""
+    named = pod.annotations.get(NETWORKS, "").strip()
+    return (Spot(annotation(NETWORKS), (named,)),) if named else ()

@@ -1,10 +1,10 @@
 """A pod on the node's network: no sidecar can capture it, no injector will try."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
-from webhook.policy.checks import Check, Violation
+from webhook.policy.checks import Check
 from webhook.policy.meshes import Mesh
-from webhook.policy.settings import Settings
+from webhook.policy.spots import Spot
 from webhook.policy.workload import Pod
 
 CHECK = Check(
@@ -20,7 +20,6 @@ CHECK = Check(
 )
 
 
-def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
-    """Yield the field, if it is set."""
-    if pod.spec.host_network:
-        yield CHECK.violation("spec.hostNetwork")
+def find(mesh: Mesh, pod: Pod) -> Sequence[Spot]:
+    """Return the field, if it is set."""
+    return (Spot("spec.hostNetwork"),) if pod.spec.host_network else ()

@@ -1,11 +1,6 @@
 """A workload container that can read the key with which the proxy proves who it is."""
 
-from collections.abc import Iterator
-
-from webhook.policy.checks import Check, Violation
-from webhook.policy.meshes import Mesh
-from webhook.policy.settings import Settings
-from webhook.policy.workload import Pod
+from webhook.policy.checks import Check
 
 CHECK = Check(
     id="identity-exposed",
@@ -19,9 +14,5 @@ CHECK = Check(
     reason="lets the container read the proxy's key or token",
     fix="remove the mount: the volume is the proxy's alone",
     source="linkerd2 charts/partials/templates/_proxy.tpl volumeMounts",
+    asks="exposed_identity",
 )
-
-
-def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
-    """Yield each such mount."""
-    return map(CHECK.violation, mesh.exposed_identity(pod))

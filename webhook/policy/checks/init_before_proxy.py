@@ -1,11 +1,6 @@
 """Init containers that run before the proxy: they speak outside the mesh."""
 
-from collections.abc import Iterator
-
-from webhook.policy.checks import Check, Violation
-from webhook.policy.meshes import Mesh
-from webhook.policy.settings import Settings
-from webhook.policy.workload import Pod
+from webhook.policy.checks import Check
 
 CHECK = Check(
     id="init-before-proxy",
@@ -16,9 +11,5 @@ CHECK = Check(
     fix="use native sidecars (Kubernetes 1.29 or later)",
     source="linkerd2 charts/patch/templates/patch.json; kubernetes.io sidecar containers",
     evidence=True,
+    asks="late_proxy",
 )
-
-
-def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
-    """Yield each early init container."""
-    return map(CHECK.violation, mesh.late_proxy(pod))

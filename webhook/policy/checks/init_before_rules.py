@@ -3,12 +3,7 @@
 No rule catches connections that are open already, so it can speak plaintext for as long as it runs.
 """
 
-from collections.abc import Iterator
-
-from webhook.policy.checks import Check, Violation
-from webhook.policy.meshes import Mesh
-from webhook.policy.settings import Settings
-from webhook.policy.workload import Pod
+from webhook.policy.checks import Check
 
 CHECK = Check(
     id="init-before-rules",
@@ -20,9 +15,5 @@ CHECK = Check(
     "place it after the proxy",
     source="kubernetes.io sidecar containers; conntrack: nat rules see only the first packet",
     evidence=True,
+    asks="lasting_before_rules",
 )
-
-
-def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
-    """Yield each such init container."""
-    return map(CHECK.violation, mesh.lasting_before_rules(pod))

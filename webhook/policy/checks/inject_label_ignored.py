@@ -1,11 +1,6 @@
 """The mesh's annotation written as a label, which the mesh ignores."""
 
-from collections.abc import Iterator
-
-from webhook.policy.checks import Check, Violation
-from webhook.policy.meshes import Mesh
-from webhook.policy.settings import Settings
-from webhook.policy.workload import Pod
+from webhook.policy.checks import Check
 
 CHECK = Check(
     id="inject-label-ignored",
@@ -18,9 +13,5 @@ CHECK = Check(
     reason="is read as an annotation alone: as a label it does nothing",
     fix="make it an annotation, or remove it",
     source="linkerd2 pkg/k8s/labels.go",
+    asks="ignored_labels",
 )
-
-
-def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
-    """Yield each such label."""
-    return map(CHECK.violation, mesh.ignored_labels(pod))

@@ -1,11 +1,6 @@
 """A pod with a label that keeps the API server from asking the injector."""
 
-from collections.abc import Iterator
-
-from webhook.policy.checks import Check, Violation
-from webhook.policy.meshes import Mesh
-from webhook.policy.settings import Settings
-from webhook.policy.workload import Pod
+from webhook.policy.checks import Check
 
 CHECK = Check(
     id="injector-bypass-label",
@@ -20,9 +15,5 @@ CHECK = Check(
     source="linkerd2 charts/linkerd-control-plane/values.yaml proxyInjector.objectSelector",
     explains_absence=True,
     excuses_absence=True,
+    asks="injector_bypasses",
 )
-
-
-def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
-    """Yield each such label."""
-    return map(CHECK.violation, mesh.injector_bypasses(pod))

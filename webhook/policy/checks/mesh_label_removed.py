@@ -1,11 +1,6 @@
 """An update that takes a running pod out of the mesh: control planes read these live."""
 
-from collections.abc import Iterator
-
-from webhook.policy.checks import Check, Violation
-from webhook.policy.meshes import Mesh
-from webhook.policy.settings import Settings
-from webhook.policy.workload import Pod
+from webhook.policy.checks import Check
 
 CHECK = Check(
     id="mesh-label-removed",
@@ -22,9 +17,5 @@ CHECK = Check(
     fix="keep it as the injector set it",
     updates_alone=True,
     source="linkerd2 destination/endpoint_translator.go, policy-controller inbound/workload.rs",
+    asks="forsaken",
 )
-
-
-def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
-    """Yield what this update takes away."""
-    return map(CHECK.violation, mesh.forsaken(pod))

@@ -1,11 +1,6 @@
 """A proxy that is told not to speak mutual TLS."""
 
-from collections.abc import Iterator
-
-from webhook.policy.checks import Check, Violation
-from webhook.policy.meshes import Mesh
-from webhook.policy.settings import Settings
-from webhook.policy.workload import Pod
+from webhook.policy.checks import Check
 
 CHECK = Check(
     id="mtls-disabled",
@@ -21,9 +16,5 @@ CHECK = Check(
     fix="remove it",
     follows=True,
     source="linkerd2 charts/partials/templates/_proxy.tpl (identity environment)",
+    asks="mtls_disabled",
 )
-
-
-def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
-    """Yield each switch that turns mTLS off."""
-    return map(CHECK.violation, mesh.mtls_disabled(pod))

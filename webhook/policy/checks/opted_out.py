@@ -1,11 +1,6 @@
 """A pod whose author asks the mesh to leave it out."""
 
-from collections.abc import Iterator
-
-from webhook.policy.checks import Check, Violation
-from webhook.policy.meshes import Mesh
-from webhook.policy.settings import Settings
-from webhook.policy.workload import Pod
+from webhook.policy.checks import Check
 
 CHECK = Check(
     id="opted-out",
@@ -22,9 +17,5 @@ CHECK = Check(
     source="linkerd2 pkg/inject/report.go disabledByAnnotation",
     explains_absence=True,
     excuses_absence=True,
+    asks="opt_outs",
 )
-
-
-def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
-    """Yield each label or annotation that opts out."""
-    return map(CHECK.violation, mesh.opt_outs(pod))

@@ -4,12 +4,8 @@ It may have the mesh's image and rules and yet variables of the author's. Our mu
 before the injectors and records it. The mesh reads the record and gives the spots by itself.
 """
 
-from collections.abc import Iterator
-
-from webhook.policy.checks import Check, Violation
-from webhook.policy.meshes import RECORD, Mesh, annotation
-from webhook.policy.settings import Settings
-from webhook.policy.workload import Pod
+from webhook.policy.checks import Check
+from webhook.policy.meshes import RECORD, annotation
 
 CHECK = Check(
     id="proxy-brought",
@@ -22,9 +18,5 @@ CHECK = Check(
     updates_alone=True,
     source="webhook/policy/mutate.py, which sees a pod before the injectors do",
     explains_absence=True,
+    asks="altered_record",
 )
-
-
-def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
-    """Yield a change of the record; what was brought is among the mesh's inputs."""
-    return map(CHECK.violation, mesh.altered_record(pod))

@@ -1,11 +1,6 @@
 """Variables that change the proxy behind the injector's back."""
 
-from collections.abc import Iterator
-
-from webhook.policy.checks import Check, Violation
-from webhook.policy.meshes import Mesh
-from webhook.policy.settings import Settings
-from webhook.policy.workload import Pod
+from webhook.policy.checks import Check
 
 CHECK = Check(
     id="proxy-env-overridden",
@@ -23,9 +18,5 @@ CHECK = Check(
     reason="overrides the proxy's own environment",
     fix="remove the variables that start with LINKERD2_PROXY_, _pod_, _l5d_ or LD_, and PATH",
     source="linkerd2 pkg/inject/inject.go (additional env is merged last)",
+    asks="overridden_env",
 )
-
-
-def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
-    """Yield each place that overrides what the injector set."""
-    return map(CHECK.violation, mesh.overridden_env(pod))

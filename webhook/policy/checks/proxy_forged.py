@@ -1,11 +1,6 @@
 """A container with the proxy's name that is not the proxy, or can't work as it."""
 
-from collections.abc import Iterator
-
-from webhook.policy.checks import Check, Violation
-from webhook.policy.meshes import Mesh
-from webhook.policy.settings import Settings
-from webhook.policy.workload import Pod
+from webhook.policy.checks import Check
 
 CHECK = Check(
     id="proxy-forged",
@@ -24,9 +19,5 @@ CHECK = Check(
     follows=True,
     source="linkerd2 pkg/healthcheck/sidecar.go, charts/patch/templates/patch.json",
     explains_absence=True,
+    asks="forgeries",
 )
-
-
-def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
-    """Yield each sign of a forged or hollow proxy."""
-    return map(CHECK.violation, mesh.forgeries(pod))

@@ -1,11 +1,6 @@
 """A proxy or init container from a registry that is not the mesh's."""
 
-from collections.abc import Iterator
-
-from webhook.policy.checks import Check, Violation
-from webhook.policy.meshes import Mesh
-from webhook.policy.settings import Settings
-from webhook.policy.workload import Pod
+from webhook.policy.checks import Check
 
 CHECK = Check(
     id="proxy-image-untrusted",
@@ -23,9 +18,5 @@ CHECK = Check(
     reason="is not an image of the mesh",
     fix="use the mesh's image, or name your mirror in settings.linkerd.proxyImages",
     source="linkerd2 pkg/healthcheck/sidecar.go (a name is enough for the injector to skip)",
+    asks="untrusted_images",
 )
-
-
-def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
-    """Yield each image of the mesh's containers that is not trusted."""
-    return map(CHECK.violation, mesh.untrusted_images(pod))

@@ -1,11 +1,6 @@
 """A stored pod without the mesh's proxy: the injector did not run, or skipped it."""
 
-from collections.abc import Iterator
-
-from webhook.policy.checks import Check, Violation
-from webhook.policy.meshes import Mesh
-from webhook.policy.settings import Settings
-from webhook.policy.workload import Pod
+from webhook.policy.checks import Check
 
 CHECK = Check(
     id="proxy-missing",
@@ -21,9 +16,5 @@ CHECK = Check(
     follows=True,
     source="linkerd2 pkg/inject/report.go; proxy-injector-rbac.yaml (failurePolicy Ignore)",
     evidence=True,
+    asks="missing",
 )
-
-
-def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
-    """Yield a violation if nothing shows that the pod joined."""
-    return map(CHECK.violation, mesh.missing(pod))

@@ -1,11 +1,6 @@
 """A container that runs as the proxy's user, which the firewall lets out unproxied."""
 
-from collections.abc import Iterator
-
-from webhook.policy.checks import Check, Violation
-from webhook.policy.meshes import Mesh
-from webhook.policy.settings import Settings
-from webhook.policy.workload import Pod
+from webhook.policy.checks import Check
 
 CHECK = Check(
     id="proxy-uid",
@@ -29,9 +24,5 @@ CHECK = Check(
     reason="runs as the proxy's own user or group, whose traffic is not captured",
     fix="run it as another user or group",
     source="linkerd2 proxy-init --proxy-uid; istio analyzers IST0144",
+    asks="identity_clashes",
 )
-
-
-def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
-    """Yield each container, or setting, that makes someone else the proxy's user."""
-    return map(CHECK.violation, mesh.identity_clashes(pod))

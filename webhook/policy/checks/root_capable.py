@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from webhook.policy.checks import Check, Violation
+from webhook.policy.checks import Check
 from webhook.policy.containers import capability_names
 from webhook.policy.meshes import Mesh
 from webhook.policy.objects import Capabilities, SecurityContext
-from webhook.policy.settings import Settings
+from webhook.policy.spots import Spot
 from webhook.policy.workload import Pod
 
 CHECK = Check(
@@ -26,7 +26,7 @@ CHECK = Check(
 )
 
 
-def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
+def find(mesh: Mesh, pod: Pod) -> Iterator[Spot]:
     """Yield each such container."""
     by_mark = mesh.name == "ambient"
     risky = _RISKY_BY_MARK if by_mark else _RISKY
@@ -41,7 +41,7 @@ def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
         listed = own.capabilities
         if listed is None or _is_risky(listed, risky):
             field = placed.field("securityContext")
-            yield CHECK.violation(field, placed.name, reason=reason, fix=fix)
+            yield Spot(field, (placed.name,), reason, fix)
 
 
 def _is_risky(listed: Capabilities, risky: frozenset[str]) -> bool:

@@ -1,10 +1,10 @@
 """A pod as ServiceAccount default: all such pods of a namespace are one to the mesh."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
-from webhook.policy.checks import Check, Violation
+from webhook.policy.checks import Check
 from webhook.policy.meshes import Mesh
-from webhook.policy.settings import Settings
+from webhook.policy.spots import Spot
 from webhook.policy.workload import Pod
 
 CHECK = Check(
@@ -18,7 +18,7 @@ CHECK = Check(
 )
 
 
-def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
-    """Yield the field, if it is unset or default."""
-    if pod.spec.service_account_name in (None, "", "default"):
-        yield CHECK.violation("spec.serviceAccountName")
+def find(mesh: Mesh, pod: Pod) -> Sequence[Spot]:
+    """Return the field, if it is unset or default."""
+    shared = pod.spec.service_account_name in (None, "", "default")
+    return (Spot("spec.serviceAccountName"),) if shared else ()

@@ -1,11 +1,6 @@
 """A sidecar's status or an agent's mark that the author set, not the mesh."""
 
-from collections.abc import Iterator
-
-from webhook.policy.checks import Check, Violation
-from webhook.policy.meshes import Mesh
-from webhook.policy.settings import Settings
-from webhook.policy.workload import Pod
+from webhook.policy.checks import Check
 
 CHECK = Check(
     id="status-forged",
@@ -19,9 +14,5 @@ CHECK = Check(
     fix="author: remove the annotation",
     source="istio cni/pkg/util/podutil.go podHasSidecar; pkg/kube/inject/inject.go",
     explains_absence=True,
+    asks="forged_status",
 )
-
-
-def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
-    """Yield marks that no program of the mesh can have set; those at submission are inputs."""
-    return map(CHECK.violation, mesh.forged_status(pod))

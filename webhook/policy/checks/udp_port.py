@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from webhook.policy.checks import Check, Violation
+from webhook.policy.checks import Check
 from webhook.policy.meshes import Mesh
-from webhook.policy.settings import Settings
+from webhook.policy.spots import Spot
 from webhook.policy.workload import Pod
 
 CHECK = Check(
@@ -21,10 +21,10 @@ CHECK = Check(
 )
 
 
-def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
+def find(mesh: Mesh, pod: Pod) -> Iterator[Spot]:
     """Yield each such port of a workload container."""
     for placed in pod.workload_containers:
         for port in placed.container.ports or ():
             if port.protocol not in (None, "", "TCP"):
                 shown = f"{port.container_port}/{port.protocol}"
-                yield CHECK.violation(placed.field(f"ports[{port.container_port}]"), shown)
+                yield Spot(placed.field(f"ports[{port.container_port}]"), (shown,))

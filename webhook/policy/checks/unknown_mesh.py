@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from webhook.policy.checks import Check, Violation
+from webhook.policy.checks import Check
 from webhook.policy.meshes import Mesh
-from webhook.policy.settings import Settings
+from webhook.policy.spots import Spot
 from webhook.policy.workload import Pod
 
 CHECK = Check(
@@ -18,6 +18,6 @@ CHECK = Check(
 )
 
 
-def find(pod: Pod, mesh: Mesh, settings: Settings) -> Iterator[Violation]:
+def find(mesh: Mesh, pod: Pod) -> Iterator[Spot]:
     """Yield one violation, always."""
-    yield CHECK.violation("metadata.namespace")
+    yield Spot("metadata.namespace")

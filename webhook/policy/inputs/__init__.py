@@ -72,7 +72,7 @@ class Inputs:
 
         `submitted` says that no program of the mesh has seen the pod yet.
         """
-        # Most keys are nobody's; and a long value is not kept.
+        # A long value is not kept.
         if key not in self.listed and not self.reads(key):
             return None
         if len(key) + len(value) > _LONGEST_REMEMBERED:

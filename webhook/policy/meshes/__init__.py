@@ -13,9 +13,10 @@ from typing import Literal, NamedTuple
 
 from webhook.policy.inputs import CHECK as INPUT
 from webhook.policy.inputs import Inputs
+from webhook.policy.proofs import Proofs
 from webhook.policy.settings import NOTHING, Allowed, Settings
 from webhook.policy.spots import Level, Spot, annotation, label
-from webhook.policy.workload import Placed, Pod
+from webhook.policy.workload import NOBODY, Placed, Pod, Users
 
 __all__ = ["Level", "Mesh", "Spot", "Want", "annotation", "label", "load"]
 
@@ -32,6 +33,10 @@ _LONGEST_RECORD = 16_384
 _LONGEST_KEY = 512
 #: The check for containers and volumes that only the injector adds.
 BROUGHT = "proxy-brought"
+#: The checks of what the mesh's containers show by themselves.
+BYPASSED, FORGED, IMAGE = "capture-bypassed", "proxy-forged", "proxy-image-untrusted"
+OVERRIDDEN, ELSEWHERE = "proxy-env-overridden", "control-plane-elsewhere"
+DISABLED, OPEN, USER = "mtls-disabled", "accepts-plaintext", "proxy-uid"
 #: What a controller may be called; Linkerd's injector pastes the name into its patch.
 _OWNER_NAME = re.compile(r"[A-Za-z0-9._:-]*", re.ASCII)
 
@@ -74,6 +79,19 @@ class Mesh:
         #: What authors may say by annotations and labels.
         self.annotations: Inputs | None = None
         self.labels: Inputs | None = None
+        self.proofs = Proofs(self)
+
+    def prove(self, pod: Pod) -> Iterator[Found]:
+        """Yield what is wrong with the mesh's containers; `pod` has no others, and nothing else."""
+        return iter(())
+
+    def proven(self, pod: Pod, check: str) -> Sequence[Spot]:
+        """Return what `prove` found for a check in the containers of a pod."""
+        return (pod.proof or self.proofs.of(pod)).spots.get(check, _NOTHING)
+
+    def users(self, pod: Pod) -> Users:
+        """Users and groups whose traffic is not captured, by what the mesh's containers show."""
+        return NOBODY
 
     def inputs(self, pod: Pod) -> Mapping[str, Sequence[Spot]]:
         """Return what the pod's author said that is not allowed, by the check that reports it.
@@ -114,10 +132,9 @@ class Mesh:
                                           "has the name of a volume that only the injector adds",
                                           "author: rename the volume"))  # fmt: skip
         yield from self._keys(pod, submitted)
-        for placed in () if pod.final else pod.containers:
-            if self.fills_in(placed):
-                for reason in self.customised(placed):
-                    yield Found(INPUT, Spot(placed.field(), (), reason))
+        for placed in pod.wishes:
+            for reason in self.customised(placed):
+                yield Found(INPUT, Spot(placed.field(), (), reason))
         for owner in pod.meta.owner_references or ():
             if not _OWNER_NAME.fullmatch(owner.name):
                 yield Found(INPUT, Spot("metadata.ownerReferences", (owner.name[:80],),
@@ -133,15 +150,16 @@ class Mesh:
         """Yield annotations and labels that the lists don't have."""
         assert self.annotations is not None  # noqa: S101 - asked by _said alone
         assert self.labels is not None  # noqa: S101
-        for key, value in pod.annotations.items():
-            if problem := self.annotations.problem(key, value, submitted=submitted):
-                check, reason, fix = problem
-                spot = Spot(annotation(key), (value,), reason, fix)
-                yield Found(check, spot)
-        for key, value in pod.labels.items():
-            if problem := self.labels.problem(key, value, submitted=submitted):
-                check, reason, fix = problem
-                yield Found(check, Spot(label(key), (value,), reason, fix))
+        for where, inputs, pairs in (
+            (annotation, self.annotations, pod.annotations), (label, self.labels, pod.labels),
+        ):  # fmt: skip
+            for key, value in pairs.items():
+                # Most keys are nobody's.
+                if (key in inputs.listed or inputs.reads(key)) and (
+                    problem := inputs.problem(key, value, submitted=submitted)
+                ):
+                    check, reason, fix = problem
+                    yield Found(check, Spot(where(key), (value,), reason, fix))
 
     def _authors(self, pod: Pod, said: Iterator[Found]) -> Iterable[Found]:
         """Keep what the author said, of all that is in the pod."""
@@ -207,7 +225,7 @@ class Mesh:
         """
         if not pod.mesh_containers or self.is_infrastructure(pod):
             return []
-        return [placed for placed in pod.mesh_containers if not self.fills_in(placed)]
+        return pod.mesh_containers
 
     def opt_outs(self, pod: Pod) -> Iterable[Spot]:
         """Where the author asks to stay outside."""

@@ -3,7 +3,8 @@
 Sources are paths in istio at 1.32-dev unless said otherwise.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import chain
 
 import msgspec
 
@@ -14,9 +15,22 @@ from webhook.policy.inputs import istio as listed
 from webhook.policy.inputs.istio import INIT, PROXY, VALIDATION
 from webhook.policy.istio_containers import Rules
 from webhook.policy.istio_gateways import AUTO, MANAGED, TEMPLATES
-from webhook.policy.meshes import Found, Mesh, Spot, Want, annotation, label
+from webhook.policy.meshes import (
+    BYPASSED,
+    ELSEWHERE,
+    FORGED,
+    IMAGE,
+    OVERRIDDEN,
+    USER,
+    Found,
+    Mesh,
+    Spot,
+    Want,
+    annotation,
+    label,
+)
 from webhook.policy.settings import Settings
-from webhook.policy.workload import Placed, Pod
+from webhook.policy.workload import Placed, Pod, Users
 
 INJECT = "sidecar.istio.io/inject"
 MODE = "istio.io/dataplane-mode"
@@ -41,7 +55,6 @@ _GATEWAY_KEYS = (
     annotation(TEMPLATES),
 )  # fmt: skip
 
-BYPASSED = "capture-bypassed"
 _LINKERD_INJECT = "linkerd.io/inject"
 _PLACES = {
     PROXY: ("initContainers", "containers"),
@@ -207,33 +220,39 @@ class Istio(Mesh):
         proxy = pod.proxy
         if proxy is None or self.is_infrastructure(pod):
             return
-        for placed in pod.mesh_containers:
-            yield from istio_containers.own_programs(placed)
-            if placed.name == PROXY and placed is not proxy:
-                yield Spot(placed.field("name"), (PROXY,), "is a second proxy")
+        yield from self.proven(pod, FORGED)
         yield from istio_containers.odd_volumes(pod)
-        role = tuple((proxy.container.args or ())[:2])
-        if role != ("proxy", "sidecar"):
-            yield Spot(proxy.field("args"), (" ".join(role)[:80] or "none",),
-                       "is not run as a sidecar")  # fmt: skip
-        if proxy.kind == "initContainers" and proxy.container.restart_policy != "Always":
-            yield Spot(
-                proxy.field("restartPolicy"), reason="is an init container, gone before the app"
-            )
-        names = {placed.name for placed in pod.mesh_containers}
-        if not names & {INIT, VALIDATION}:
-            yield Spot(
-                "spec.initContainers",
-                reason=f"has no {INIT} or {VALIDATION}: nothing is redirected",
-            )
-        elif INIT not in names and STATUS not in pod.annotations:
+        if pod.mesh_named.keys() == {PROXY, VALIDATION} and STATUS not in pod.annotations:
             # cni/pkg/plugin/plugin.go; kube-injected CronJobs lose theirs.
             yield Spot(annotation(STATUS), reason="is missing, so Istio's CNI redirects nothing")
         if TLS_MODE not in pod.labels and not self._was_ours(pod):
             yield Spot(label(TLS_MODE), reason="is missing, so peers speak plaintext to the pod")
 
-    def untrusted_images(self, pod: Pod) -> Iterator[Spot]:
+    def prove(self, pod: Pod) -> Iterator[Found]:
+        """Yield what is wrong with Istio's containers, whatever pod they are in."""
+        yield from (Found(IMAGE, spot) for spot in self._images_of(pod))
+        hollow = map(istio_containers.hollow, _rules(pod))
+        yield from (Found(BYPASSED, spot) for spot in chain.from_iterable(hollow))
+        yield from (Found(USER, spot) for spot in self._users(pod)[1])
+        proxy = pod.proxy
+        if proxy is None:
+            return
+        strangers = (
+            sidecars.strangers(placed, istio_containers.REFERRED) for placed in pod.mesh_containers
+        )
+        for check, spots in (
+            (FORGED, _forged(pod, proxy)),
+            (BYPASSED, istio_containers.idle_proxy(proxy)),
+            (OVERRIDDEN, chain(*strangers, self._metrics(proxy))),
+            (ELSEWHERE, self._asked_elsewhere(proxy)),
+        ):
+            yield from (Found(check, spot) for spot in spots)
+
+    def untrusted_images(self, pod: Pod) -> Iterable[Spot]:
         """Images of Istio's containers from elsewhere, of another version, or changed."""
+        return self._images_of(pod) if pod.old else self.proven(pod, IMAGE)
+
+    def _images_of(self, pod: Pod) -> Iterator[Spot]:
         fix = (
             "mesh's admin: use the mesh's image, or name your mirror in settings.istio.proxyImages"
         )
@@ -249,16 +268,11 @@ class Istio(Mesh):
         """
         if self.is_infrastructure(pod):
             return
-        inits = [
-            istio_containers.rules(placed) for placed in pod.mesh_containers if placed.name != PROXY
-        ]
+        inits = _rules((pod.proof or self.proofs.of(pod)).pod)
         yield from self._includes(pod, inits)
         yield from self._excludes(pod, inits)
         yield from _reroutes(pod, inits)
-        for init in inits:
-            yield from istio_containers.hollow(init)
-        if pod.proxy:
-            yield from istio_containers.idle_proxy(pod.proxy)
+        yield from self.proven(pod, BYPASSED)
 
     def _said(self, pod: Pod) -> Iterator[Found]:
         """Yield, beside what holds for every mesh, templates of another kind of injection."""
@@ -336,34 +350,51 @@ class Istio(Mesh):
         """
         if self.is_infrastructure(pod):
             return
+        yield from self.proven(pod, USER)
+        users = (pod.proof or self.proofs.of(pod)).users
+        for key, number in users.own:
+            yield from sidecars.unproven(pod, key, number, "settings.istio.proxyUid")
+        yield from sidecars.clashes(pod, users.uids, users.gids)
+
+    def users(self, pod: Pod) -> Users:
+        """The mesh's user, the proxy's, and those that istio-init lets out."""
+        return self._users(pod)[0]
+
+    def _users(self, pod: Pod) -> tuple[Users, list[Spot]]:
+        """Return them, and what is wrong with them."""
         ours = self.own.proxy_uid
         users = set() if ours is None else {ours}
         groups = set(users)  # istio-init takes the user's number for the group's, too
+        own: list[tuple[str, int]] = []
+        wrong: list[Spot] = []
         if pod.proxy:
             context = pod.proxy.container.security_context
             uid = context.run_as_user if context else None
             gid = context.run_as_group if context else None
             if ours is not None and uid is None:
-                yield Spot(pod.proxy.field("securityContext.runAsUser"), ("unset",),
-                           f"is not {ours}, the user that is not captured",
-                           "author: let Istio's injector add istio-proxy; on OpenShift, mesh's "
-                           "admin: set settings.istio.proxyUid: null")  # fmt: skip
-            for key, own, taken in (("runAsUser", uid, users), ("runAsGroup", gid, groups)):
-                if own and own != ours:
+                wrong.append(Spot(
+                    pod.proxy.field("securityContext.runAsUser"), ("unset",),
+                    f"is not {ours}, the user that is not captured",
+                    "author: let Istio's injector add istio-proxy; on OpenShift, mesh's admin: set "
+                    "settings.istio.proxyUid: null",
+                ))  # fmt: skip
+            for key, number, taken in (("runAsUser", uid, users), ("runAsGroup", gid, groups)):
+                if number and number != ours:
+                    taken.add(number)
                     if ours is not None:
-                        yield from sidecars.unproven(pod, key, own, "settings.istio.proxyUid")
-                    taken.add(own)
+                        own.append((key, number))
             groups |= users - ({0} if uid == 0 else set())
-        for placed in pod.mesh_containers:
-            if placed.name != PROXY:
-                passing, odd = istio_containers.passing(istio_containers.rules(placed))
-                if others := [*map(str, sorted(passing - groups)), *odd]:
-                    yield Spot(placed.field("args"), tuple(others),
-                               "lets others past the proxy than the proxy",
-                               f"author: let Istio's injector add {placed.name}")  # fmt: skip
-                users |= passing
-                groups |= passing
-        yield from sidecars.clashes(pod, users, groups)
+        for rules in _rules(pod):
+            passing, odd = istio_containers.passing(rules)
+            if others := [*map(str, sorted(passing - groups)), *odd]:
+                wrong.append(Spot(
+                    rules.placed.field("args"), tuple(others),
+                    "lets others past the proxy than the proxy",
+                    f"author: let Istio's injector add {rules.placed.name}",
+                ))  # fmt: skip
+            users |= passing
+            groups |= passing
+        return Users(frozenset(users), frozenset(groups), tuple(own)), wrong
 
     def mtls_disabled(self, pod: Pod) -> Iterator[Spot]:
         """The label by which peers know that the pod speaks mTLS (service.go)."""
@@ -371,18 +402,14 @@ class Istio(Mesh):
         if mode is not None and mode != "istio" and not self._was_ours(pod):
             yield Spot(label(TLS_MODE), (mode,))
 
-    def overridden_env(self, pod: Pod) -> Iterator[Spot]:
+    def overridden_env(self, pod: Pod) -> Sequence[Spot]:
         """What other webhooks add to Istio's containers, or the kubelet fills in."""
-        if self.is_infrastructure(pod):
-            return
-        for placed in pod.mesh_containers if pod.proxy else ():
-            yield from sidecars.strangers(placed, istio_containers.REFERRED)
-        if pod.proxy and (told := pod.proxy.env.get(_PROMETHEUS)):
-            yield from self._metrics(pod.proxy, told)
+        return () if self.is_infrastructure(pod) else self.proven(pod, OVERRIDDEN)
 
-    def _metrics(self, proxy: Placed, told: str) -> Iterator[Spot]:
+    def _metrics(self, proxy: Placed) -> Iterator[Spot]:
         """The injector keeps the author's scrape annotations here, and replaces them in the pod."""
         assert self.annotations is not None  # noqa: S101 - set above
+        told = proxy.env.get(_PROMETHEUS) or "{}"
         for key, value in listed.prometheus(told).items():
             problem = self.annotations.problem(f"prometheus.io/{key}", value, submitted=True)
             if problem:
@@ -398,15 +425,16 @@ class Istio(Mesh):
         yield from sidecars.moved_names(
             pod, self.own.control_plane_hosts, self.own.control_plane_namespace
         )
-        if pod.proxy is None:
-            return
-        env = pod.proxy.env
+        yield from self.proven(pod, ELSEWHERE)
+
+    def _asked_elsewhere(self, proxy: Placed) -> Iterator[Spot]:
+        env = proxy.env
         injected = proxyconfig.parse(env.get("PROXY_CONFIG")) or {}
         for name, found in (
             ("PROXY_CONFIG", injected.get("discoveryAddress")), ("CA_ADDR", env.get("CA_ADDR")),
         ):  # fmt: skip
             if found is not None and not self.is_istiod(str(found)):
-                yield Spot(pod.proxy.field(f"env[{name}]"), (str(found),), "",
+                yield Spot(proxy.field(f"env[{name}]"), (str(found),), "",
                            "author: remove it; mesh's admin: name its host in "
                            "settings.istio.controlPlaneHosts")  # fmt: skip
 
@@ -458,6 +486,28 @@ def leave_linkerd(pod: Pod) -> Iterator[Want]:
     """
     if pod.annotations.get(_LINKERD_INJECT) in ("enabled", "ingress"):
         yield Want("annotations", _LINKERD_INJECT, "disabled")
+
+
+def _rules(pod: Pod) -> list[Rules]:
+    """What the mesh's init containers are told about the rules."""
+    return [istio_containers.rules(one) for one in pod.mesh_containers if one.name != PROXY]
+
+
+def _forged(pod: Pod, proxy: Placed) -> Iterator[Spot]:
+    for placed in pod.mesh_containers:
+        yield from istio_containers.own_programs(placed)
+        if placed.name == PROXY and placed is not proxy:
+            yield Spot(placed.field("name"), (PROXY,), "is a second proxy")
+    role = tuple((proxy.container.args or ())[:2])
+    if role != ("proxy", "sidecar"):
+        yield Spot(proxy.field("args"), (" ".join(role)[:80] or "none",),
+                   "is not run as a sidecar")  # fmt: skip
+    if proxy.kind == "initContainers" and proxy.container.restart_policy != "Always":
+        yield Spot(proxy.field("restartPolicy"), reason="is an init container, gone before the app")
+    if pod.mesh_named.keys() == {PROXY}:
+        yield Spot(
+            "spec.initContainers", reason=f"has no {INIT} or {VALIDATION}: nothing is redirected"
+        )
 
 
 def _reroutes(pod: Pod, inits: Collection[Rules]) -> Iterator[Spot]:

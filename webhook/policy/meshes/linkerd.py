@@ -3,9 +3,9 @@
 Sources are paths in linkerd2 at edge-26.8.3 unless said otherwise.
 """
 
-from collections.abc import Iterator, Mapping
-from functools import lru_cache
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import NamedTuple
 
 from webhook.policy import ports, sidecars
 from webhook.policy.containers import number
@@ -13,10 +13,24 @@ from webhook.policy.images import repository
 from webhook.policy.inputs import Inputs, forms
 from webhook.policy.inputs import linkerd as listed
 from webhook.policy.inputs.linkerd import CONFIG
-from webhook.policy.memo import remembered
-from webhook.policy.meshes import Level, Mesh, Spot, Want, annotation, label
+from webhook.policy.meshes import (
+    BYPASSED,
+    DISABLED,
+    ELSEWHERE,
+    FORGED,
+    IMAGE,
+    OPEN,
+    OVERRIDDEN,
+    USER,
+    Found,
+    Mesh,
+    Spot,
+    Want,
+    annotation,
+    label,
+)
 from webhook.policy.settings import Settings
-from webhook.policy.workload import Placed, Pod
+from webhook.policy.workload import Placed, Pod, Source, Users
 
 INJECT = "linkerd.io/inject"
 CONTROL_PLANE_NS = "linkerd.io/control-plane-ns"
@@ -105,7 +119,6 @@ _LISTENS = {
     "--incoming-proxy-port": ("LINKERD2_PROXY_INBOUND_LISTEN_ADDR", "0.0.0.0:4143"),
     "--outgoing-proxy-port": ("LINKERD2_PROXY_OUTBOUND_LISTEN_ADDR", "127.0.0.1:4140"),
 }
-_JUDGED_FLAGS = (*_FIREWALLS, *_LISTENS)
 _TO_INJECTOR = f"author: let Linkerd's injector add {INIT}"
 _NO_INIT: Mapping[str, str] = {}
 
@@ -137,7 +150,7 @@ class Linkerd(Mesh):
         self.labels = Inputs(
             self.name, listed.LABELS, listed.reads_label, allowed=self.own.annotations
         )
-        self._images = {
+        self._trusted = {
             PROXY: self.own.proxy_images,
             INIT: [*self.own.proxy_images, *self.own.init_images],
             VALIDATOR: [*self.own.proxy_images, *self.own.init_images],
@@ -193,12 +206,40 @@ class Linkerd(Mesh):
         if pod.proxy is None:
             yield Spot("spec.initContainers", reason="has no linkerd-proxy container")
 
-    def forgeries(self, pod: Pod) -> Iterator[Spot]:
-        """The name linkerd-proxy without what makes it one; the injector skips on the name."""
+    def prove(self, pod: Pod) -> Iterator[Found]:
+        """Yield what is wrong with Linkerd's containers, whatever pod they are in."""
         proxy = pod.proxy
+        yield from (Found(IMAGE, spot) for spot in self._images_of(pod))
         if proxy is None:
-            yield from self._misleading(pod)
             return
+        init = self._init(pod)
+        captures = (
+            self._hollow_init(init, init.placed, proxy)
+            if init.placed
+            else self._blind_validator(pod, proxy)
+        )
+        strangers = (sidecars.strangers(placed, _REFERRED) for placed in pod.mesh_containers)
+        for check, spots in (
+            (FORGED, self._forged(pod, proxy)),
+            (BYPASSED, captures),
+            (USER, self._wrong_user(pod, proxy)),
+            (OPEN, self._opened(proxy)),
+            (OVERRIDDEN, chain.from_iterable(strangers)),
+            (DISABLED, _without_identity(proxy)),
+            (ELSEWHERE, self._asked_elsewhere(proxy)),
+        ):
+            yield from (Found(check, spot) for spot in spots)
+
+    def untrusted_images(self, pod: Pod) -> Iterable[Spot]:
+        """Images of Linkerd's containers from elsewhere, of another version, or changed."""
+        return self._images_of(pod) if pod.old else self.proven(pod, IMAGE)
+
+    def _images_of(self, pod: Pod) -> Iterator[Spot]:
+        return sidecars.strange_images(
+            pod, lambda one: repository(one.container.image or "") in self._trusted[one.name]
+        )
+
+    def _forged(self, pod: Pod, proxy: Placed) -> Iterator[Spot]:
         for placed in pod.mesh_containers:
             if tuple(placed.container.command or ()) not in _COMMANDS[placed.name]:
                 yield Spot(placed.field("command"), reason="runs a command of its own")
@@ -220,22 +261,42 @@ class Linkerd(Mesh):
                 "spec.initContainers",
                 reason="has no linkerd-init or linkerd-network-validator: nothing is redirected",
             )
-        yield from self._odd_volumes(pod, proxy)
+
+    def _asked_elsewhere(self, proxy: Placed) -> Iterator[Spot]:
+        ours = self.own.control_plane_namespace
+        for name in _CONTROL_PLANE_ENV:
+            address = proxy.env.get(name)
+            if address is not None and not sidecars.is_service_in(
+                address, ours, self.settings.cluster_domain
+            ):
+                yield Spot(
+                    proxy.field(f"env[{name}]"), (address,), "",
+                    "author: let the injector set it; mesh's admin: name yours in "
+                    "settings.linkerd.controlPlaneNamespace and settings.clusterDomain",
+                )  # fmt: skip
+
+    def forgeries(self, pod: Pod) -> Iterator[Spot]:
+        """The name linkerd-proxy without what makes it one; the injector skips on the name."""
+        proxy = pod.proxy
+        if proxy is None:
+            yield from self._misleading(pod)
+            return
+        yield from self.proven(pod, FORGED)
+        # The proxy's key is made in an empty volume; its token comes from Kubernetes alone.
+        source = pod.source(_IDENTITY_VOLUME)
+        mounts = proxy.container.volume_mounts or ()
+        if source is None or source.field != "emptyDir" or not any(
+            mount.name == _IDENTITY_VOLUME for mount in mounts
+        ):  # fmt: skip
+            yield Spot("spec.volumes", reason=f"has no {_IDENTITY_VOLUME} volume for the proxy")
+        token = pod.source(_TOKEN_VOLUME)
+        if token is not None and not _is_token(token):
+            yield Spot(f"spec.volumes[{_TOKEN_VOLUME}]", (token.field,),
+                       "is not the token that Kubernetes makes for the proxy")  # fmt: skip
         if CONTROL_PLANE_NS not in pod.labels and not self._was_ours(pod):
             yield Spot(
                 label(CONTROL_PLANE_NS), reason="is missing, so peers speak plaintext to the pod"
             )
-
-    def _odd_volumes(self, pod: Pod, proxy: Placed) -> Iterator[Spot]:
-        """The proxy's key is made in an empty volume; its token comes from Kubernetes alone."""
-        mounted = {mount.name for mount in proxy.container.volume_mounts or ()}
-        source = pod.source(_IDENTITY_VOLUME)
-        if _IDENTITY_VOLUME not in mounted or source is None or source[0] != "emptyDir":
-            yield Spot("spec.volumes", reason=f"has no {_IDENTITY_VOLUME} volume for the proxy")
-        token = pod.source(_TOKEN_VOLUME)
-        if token is not None and not _is_token(token):
-            yield Spot(f"spec.volumes[{_TOKEN_VOLUME}]", (token[0],),
-                       "is not the token that Kubernetes makes for the proxy")  # fmt: skip
 
     def _misleading(self, pod: Pod) -> Iterator[Spot]:
         """What makes the injector take a pod without a proxy for one that has it."""
@@ -247,19 +308,13 @@ class Linkerd(Mesh):
                 yield Spot(placed.field("image"), reason=f"is the mesh's own, {skips}",
                            fix="remove the container, or take the image from a mirror")  # fmt: skip
 
-    def untrusted_images(self, pod: Pod) -> Iterator[Spot]:
-        """Images of Linkerd's containers from elsewhere, of another version, or changed."""
-        return sidecars.strange_images(
-            pod, lambda one: repository(one.container.image or "") in self._images[one.name]
-        )
-
     def capture_bypasses(self, pod: Pod) -> Iterator[Spot]:
         """Skipped ports and subnets, ingress mode, and a linkerd-init that does not do its work.
 
         With the CNI plugin the annotations are all there is; else linkerd-init's arguments, which
         also show what a namespace's annotation or the mesh's settings add.
         """
-        init = self._init(pod)
+        init = self._init((pod.proof or self.proofs.of(pod)).pod)
         allow = self.allowed(pod)
         for direction, ours, more in (
             ("inbound", self._skip_inbound, allow.inbound),
@@ -269,10 +324,7 @@ class Linkerd(Mesh):
         if _SKIP_SUBNETS in pod.annotations or "--subnets-to-ignore" in init.given:
             yield from self._skipped_subnets(pod, init, {*self.own.skip_subnets, *allow.subnets})
         yield from self._ingress_mode(pod)
-        if pod.proxy and init.placed:
-            yield from self._hollow_init(init, init.placed, pod.proxy)
-        elif pod.proxy:
-            yield from self._blind_validator(pod, pod.proxy)
+        yield from self.proven(pod, BYPASSED)
 
     def _skipped(
         self, pod: Pod, init: _Init, direction: str, allowed: ports.Ranges
@@ -313,18 +365,17 @@ class Linkerd(Mesh):
         reason = "routes by a header that the client sets (ingress mode)"
         if pod.annotations.get(INJECT) == "ingress":
             yield Spot(annotation(INJECT), (), reason, fix)
-        elif pod.proxy and pod.proxy.env.get("LINKERD2_PROXY_INGRESS_MODE") == "true":
-            yield Spot(pod.proxy.field("env[LINKERD2_PROXY_INGRESS_MODE]"), (), reason, fix)
+            return
+        proxy = (pod.proof or self.proofs.of(pod)).pod.proxy
+        if proxy and proxy.env.get("LINKERD2_PROXY_INGRESS_MODE") == "true":
+            yield Spot(proxy.field("env[LINKERD2_PROXY_INGRESS_MODE]"), (), reason, fix)
 
     def _init(self, pod: Pod) -> _Init:
         init = pod.mesh_named.get(INIT)
         return _Init(init, *init.flags(_INIT_FLAGS)) if init else _Init(None, _NO_INIT, ())
 
     def _hollow_init(self, init: _Init, placed: Placed, proxy: Placed) -> Iterator[Spot]:
-        ports_of = tuple(_ports(proxy, *where) for where in _LISTENS.values())
-        for values, reason in _hollow(
-            init.odd, tuple(map(init.given.get, _JUDGED_FLAGS)), ports_of
-        ):
+        for values, reason in _hollow(init, proxy):
             yield Spot(placed.field("args"), values, reason, _TO_INJECTOR)
 
     def _blind_validator(self, pod: Pod, proxy: Placed) -> Iterator[Spot]:
@@ -362,28 +413,56 @@ class Linkerd(Mesh):
         the proxy agree, and every other container says that it is another.
         """
         yield from self._moved_user(pod)
-        init = self._init(pod)
-        context = pod.proxy.container.security_context if pod.proxy else None
-        users = _Users(
-            (str(self.own.proxy_uid), _text(self.own.proxy_gid)),
-            (init.given.get("--proxy-uid"), init.given.get("--proxy-gid")),
-            (context.run_as_user if context else None, context.run_as_group if context else None),
-            init.placed is not None,
-        )
-        if pod.proxy is None:
-            # A template: linkerd-init and the proxy will get what the annotation says.
-            users = users._replace(asked=tuple(
-                pod.annotations.get(f"{CONFIG}proxy-{who}", "") for who in ("uid", "gid")
-            ))  # fmt: skip
-        taken, own, wrong = _taken(users)
-        if wrong and pod.proxy:
-            placed = init.placed or pod.proxy
-            field = "args" if init.placed else "securityContext.runAsUser"
-            yield Spot(placed.field(field), *wrong)
-        for key, number_of in own:
+        yield from self.proven(pod, USER)
+        # Of a template, linkerd-init and the proxy will get what the annotation says.
+        users = (pod.proof or self.proofs.of(pod)).users if pod.proxy else self.users(pod)
+        for key, number_of in users.own:
             setting = f"settings.linkerd.proxy{'Uid' if key == 'runAsUser' else 'Gid'}"
             yield from sidecars.unproven(pod, key, number_of, setting)
-        yield from sidecars.clashes(pod, *taken)
+        yield from sidecars.clashes(pod, users.uids, users.gids)
+
+    def users(self, pod: Pod) -> Users:
+        """Users and groups that the firewall lets out: the mesh's, and those of this pod's own."""
+        init = self._init(pod)
+        context = pod.proxy.container.security_context if pod.proxy else None
+        numbers: list[frozenset[int]] = []
+        own: list[tuple[str, int]] = []
+        for key, short, expected, runs_as in (
+            (
+                "runAsUser",
+                "proxy-uid",
+                self.own.proxy_uid,
+                context.run_as_user if context else None,
+            ),
+            (
+                "runAsGroup",
+                "proxy-gid",
+                self.own.proxy_gid,
+                context.run_as_group if context else None,
+            ),
+        ):
+            asked = "" if pod.proxy else pod.annotations.get(CONFIG + short)
+            let_out = init.given.get(f"--{short}") if init.placed else _text(runs_as)
+            found = number(_text(expected))
+            for text in {asked, let_out} - {None, "", _text(expected)}:
+                others = number(str(text)[:_LONGEST_NUMBER])
+                found |= others
+                own += [(key, other) for other in others]
+            numbers.append(found)
+        return Users(numbers[0], numbers[1], tuple(own))
+
+    def _wrong_user(self, pod: Pod, proxy: Placed) -> Iterator[Spot]:
+        init, context = self._init(pod), proxy.container.security_context
+        user = _text(context.run_as_user if context else None)
+        past = init.given.get("--proxy-uid")
+        if init.placed and (past != user or not number(user[:_LONGEST_NUMBER])):
+            yield Spot(init.placed.field("args"), (f"--proxy-uid {past or 'missing'}",),
+                       f"lets another user past the proxy than {user or 'unset'}, as which the "
+                       "proxy runs", _TO_INJECTOR)  # fmt: skip
+        elif not init.placed and user in ("", "0"):
+            yield Spot(proxy.field("securityContext.runAsUser"), (user or "unset",),
+                       f"is not {self.own.proxy_uid}, the user that is not captured",
+                       f"author: let Linkerd's injector add {PROXY}")  # fmt: skip
 
     def _moved_user(self, pod: Pod) -> Iterator[Spot]:
         """The CNI plugin reads these when the pod starts, which may be after an update."""
@@ -394,22 +473,13 @@ class Linkerd(Mesh):
                            "changes which user's traffic the CNI plugin leaves alone",
                            "who updates it: leave it; author: set it in the template")  # fmt: skip
 
-    def mtls_disabled(self, pod: Pod) -> Iterator[Spot]:
-        """A proxy without an identity has no mTLS (switch of Linkerd before 2.12 included)."""
-        if pod.proxy is None:
-            return
-        variables = pod.proxy.env
-        for name in _IDENTITY_ENV:
-            if not variables.get(name):
-                yield Spot(pod.proxy.field(f"env[{name}]"), (), "is missing: no identity, no mTLS",
-                           f"author: let Linkerd's injector add {PROXY}")  # fmt: skip
-        if "LINKERD2_PROXY_IDENTITY_DISABLED" in variables:
-            yield Spot(pod.proxy.field("env[LINKERD2_PROXY_IDENTITY_DISABLED]"))
+    def mtls_disabled(self, pod: Pod) -> Sequence[Spot]:
+        """A proxy without an identity."""
+        return self.proven(pod, DISABLED)
 
-    def overridden_env(self, pod: Pod) -> Iterator[Spot]:
+    def overridden_env(self, pod: Pod) -> Sequence[Spot]:
         """What other webhooks add to Linkerd's containers, or the kubelet fills in."""
-        for placed in pod.mesh_containers if pod.proxy else ():
-            yield from sidecars.strangers(placed, _REFERRED)
+        return self.proven(pod, OVERRIDDEN)
 
     def elsewhere(self, pod: Pod) -> Iterator[Spot]:
         """Peers give TLS identities only to pods of their own control plane's label."""
@@ -420,17 +490,7 @@ class Linkerd(Mesh):
         named = pod.labels.get(CONTROL_PLANE_NS)
         if named is not None and named != ours and not self._was_ours(pod):
             yield Spot(label(CONTROL_PLANE_NS), (named,))
-        variables = pod.proxy.env
-        for name in _CONTROL_PLANE_ENV:
-            address = variables.get(name)
-            if address is not None and not sidecars.is_service_in(
-                address, ours, self.settings.cluster_domain
-            ):
-                yield Spot(
-                    pod.proxy.field(f"env[{name}]"), (address,), "",
-                    "author: let the injector set it; mesh's admin: name yours in "
-                    "settings.linkerd.controlPlaneNamespace and settings.clusterDomain",
-                )  # fmt: skip
+        yield from self.proven(pod, ELSEWHERE)
 
     def exposed_identity(self, pod: Pod) -> Iterator[Spot]:
         """The private key and the token that the proxy proves its identity with."""
@@ -473,20 +533,26 @@ class Linkerd(Mesh):
             wanted and pod.old and pod.old.annotations.get(INBOUND_POLICY) == wanted
         ):
             return  # an update that loosens it is `forsaken`
-        level: Level | None = None
-        fix = ""
-        if wanted in CLOSED_POLICIES:
-            level, fix = "deny", f"set it to {wanted}, as settings.linkerd.inboundPolicy demands"
         policy = pod.annotations.get(INBOUND_POLICY)
         if policy is not None:
             # A value that nobody knows is another check's.
             if policy not in CLOSED_POLICIES and policy in listed.POLICIES:
-                yield Spot(annotation(INBOUND_POLICY), (policy,), "", fix, level)
-        elif pod.proxy:
-            name = "LINKERD2_PROXY_INBOUND_DEFAULT_POLICY"
-            policy = pod.proxy.env.get(name, "")
-            if policy not in CLOSED_POLICIES:
-                yield Spot(pod.proxy.field(f"env[{name}]"), (policy,), "", fix, level)
+                yield self._open(annotation(INBOUND_POLICY), policy)
+        else:
+            yield from self.proven(pod, OPEN)
+
+    def _open(self, field: str, policy: str) -> Spot:
+        wanted = self.own.inbound_policy
+        if wanted not in CLOSED_POLICIES:
+            return Spot(field, (policy,))
+        fix = f"set it to {wanted}, as settings.linkerd.inboundPolicy demands"
+        return Spot(field, (policy,), "", fix, "deny")
+
+    def _opened(self, proxy: Placed) -> Iterator[Spot]:
+        name = "LINKERD2_PROXY_INBOUND_DEFAULT_POLICY"
+        policy = proxy.env.get(name, "")
+        if policy not in CLOSED_POLICIES:
+            yield self._open(proxy.field(f"env[{name}]"), policy)
 
     def ignored_labels(self, pod: Pod) -> Iterator[Spot]:
         """Linkerd reads annotations; Mendix's own guide shows them as labels."""
@@ -500,80 +566,22 @@ class Linkerd(Mesh):
         return before == self.own.control_plane_namespace
 
 
-class _Users(NamedTuple):
-    """User and group, in this order: the mesh's, those that are let past, the proxy's."""
-
-    expected: tuple[str, str]
-    passes: tuple[str | None, str | None]
-    runs_as: tuple[int | None, int | None]
-    has_init: bool
-    #: What a template asks for.
-    asked: tuple[str, ...] = ("", "")
-
-
-class _Taken(NamedTuple):
-    """Users and groups that nobody else may be; those of the pod's own; and what is wrong."""
-
-    numbers: tuple[frozenset[int], frozenset[int]]
-    own: tuple[tuple[str, int], ...]
-    #: Values, reason and fix.
-    wrong: tuple[tuple[str, ...], str, str] | None
-
-
-@lru_cache(maxsize=256)
-def _taken(users: _Users) -> _Taken:
-    numbers: list[frozenset[int]] = []
-    own: list[tuple[str, int]] = []
-    for key, expected, passes, runs_as, asked in zip(
-        ("runAsUser", "runAsGroup"), users.expected, users.passes, users.runs_as, users.asked,
-        strict=True,
-    ):  # fmt: skip
-        let_out = passes if users.has_init else _text(runs_as) or expected
-        found = number(expected)
-        for text in {passes, asked, let_out} - {None, "", expected}:
-            others = number(str(text)[:_LONGEST_NUMBER])
-            found |= others
-            own += [(key, other) for other in others]
-        numbers.append(found)
-    past, user = users.passes[0], _text(users.runs_as[0])
-    wrong: tuple[tuple[str, ...], str, str] | None = None
-    if users.has_init and (past != user or not number(user[:_LONGEST_NUMBER])):
-        wrong = ((f"--proxy-uid {past or 'missing'}",),
-                 f"lets another user past the proxy than {user or 'unset'}, as which the proxy "
-                 "runs", _TO_INJECTOR)  # fmt: skip
-    elif not users.has_init and not users.runs_as[0]:
-        wrong = ((user or "unset",),
-                 f"is not {users.expected[0]}, the user that is not captured",
-                 f"author: let Linkerd's injector add {PROXY}")  # fmt: skip
-    return _Taken((numbers[0], numbers[1]), tuple(own), wrong)
-
-
 #: Characters of a user's number that are read.
 _LONGEST_NUMBER = 64
 
 
-@lru_cache(maxsize=256)
-def _hollow(
-    odd: tuple[str, ...], given: tuple[str | None, ...], listens: tuple[frozenset[str], ...]
-) -> tuple[tuple[tuple[str, ...], str], ...]:
-    """Return what keeps linkerd-init from its work: values and reason, for each.
-
-    `given` are the values of `_JUDGED_FLAGS`, `listens` the ports of the proxy, in their order.
-    """
-    found: list[tuple[tuple[str, ...], str]] = []
-    if odd:
-        found.append((odd, "has arguments that can keep it from redirecting"))
-    values = dict(zip(_JUDGED_FLAGS, given, strict=True))
+def _hollow(init: _Init, proxy: Placed) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield what keeps linkerd-init from its work: values and reason, for each."""
+    if init.odd:
+        yield init.odd, "has arguments that can keep it from redirecting"
     for flag, programs in _FIREWALLS.items():
-        program = values[flag]
+        program = init.given.get(flag)
         if program is not None and program not in programs:
-            found.append(((f"{flag} {program}",), "sets no firewall rules"))
-    for flag, ports_of in zip(_LISTENS, listens, strict=True):
-        port = values[flag]
-        if port is None or not number(port) or ports_of != {port}:
-            why = "redirects to another port than the proxy's"
-            found.append(((f"{flag} {port or 'missing'}",), why))
-    return tuple(found)
+            yield (f"{flag} {program}",), "sets no firewall rules"
+    for flag, where in _LISTENS.items():
+        port = init.given.get(flag)
+        if port is None or not number(port) or _ports(proxy, *where) != {port}:
+            yield (f"{flag} {port or 'missing'}",), "redirects to another port than the proxy's"
 
 
 def _ports(proxy: Placed, variable: str, default: str) -> frozenset[str]:
@@ -589,7 +597,6 @@ def _ports(proxy: Placed, variable: str, default: str) -> frozenset[str]:
     )
 
 
-@remembered
 def _listed_ports(text: str) -> frozenset[str]:
     return frozenset(address.strip().rpartition(":")[2] for address in text.split(","))
 
@@ -598,14 +605,19 @@ def _listed_ports(text: str) -> frozenset[str]:
 _LONGEST_ADDRESSES = 256
 
 
-def _is_token(source: tuple[str, Any]) -> bool:
+def _without_identity(proxy: Placed) -> Iterator[Spot]:
+    """A proxy without an identity has no mTLS (switch of Linkerd before 2.12 included)."""
+    for name in _IDENTITY_ENV:
+        if not proxy.env.get(name):
+            yield Spot(proxy.field(f"env[{name}]"), (), "is missing: no identity, no mTLS",
+                       f"author: let Linkerd's injector add {PROXY}")  # fmt: skip
+    if "LINKERD2_PROXY_IDENTITY_DISABLED" in proxy.env:
+        yield Spot(proxy.field("env[LINKERD2_PROXY_IDENTITY_DISABLED]"))
+
+
+def _is_token(source: Source) -> bool:
     """Whether a volume is the token of the pod's ServiceAccount and nothing else."""
-    field, content = source
-    listed_sources = content.get("sources") if field == "projected" else None
-    if not isinstance(listed_sources, list) or len(listed_sources) != 1:
-        return False
-    only = listed_sources[0]
-    return isinstance(only, dict) and only.keys() == {"serviceAccountToken"}
+    return source.field == "projected" and bool(source.content.kinds == [{"serviceAccountToken"}])
 
 
 def _text(value: int | None) -> str:

@@ -205,4 +205,4 @@ def _lost(look: Look, change: Change, told: set[str]) -> Iterator[Violation]:
         kept = now.get(field)
         if kept in ("", who) or field in told:
             continue
-        yield PLAINTEXT_ACCEPTED.violation(field, reason=_LOST, fix="leave it as it was")
+        yield PLAINTEXT_ACCEPTED.violation(Spot(field, (), _LOST, "leave it as it was"))

@@ -10,6 +10,7 @@ from tests.unit.cluster.apiserver import Asked, Reply, serving
 from webhook.cluster.dashboard import refusals
 from webhook.policy import messages
 from webhook.policy.checks import all_checks
+from webhook.policy.spots import Spot
 from webhook.policy.validate import Verdict
 
 DENIED = 'Error creating: admission webhook "linkerd.enforce.mendix-mesh.io" denied the request: '
@@ -31,7 +32,8 @@ def parse(obj: dict[str, Any]) -> refusals.Refusal | None:
 def denial(*checks: str) -> str:
     """The message as the webhook itself writes it."""
     known = all_checks()
-    violations = tuple(known[one].check.violation(known[one].check.fields[0]) for one in checks)
+    made = (known[one].check for one in checks)
+    violations = tuple(check.violation(Spot(check.fields[0])) for check in made)
     verdict = Verdict(
         "denied", mode="enforce", subject="pod shop-7fd5-x", mesh="linkerd", violations=violations
     )

@@ -27,8 +27,8 @@ def foreign(name: str, document: dict[str, Any]) -> list[str]:
     mesh = Other(name)
     pod = pod_of(objects.convert(document), mesh, Request())
     assert pod is not None
-    found = foreign_mesh.find(pod, mesh, Settings())
-    return sorted(violation.field for violation in found)
+    found = foreign_mesh.find(mesh, pod)
+    return sorted(spot.field for spot in found)
 
 
 def test_every_other_mesh_is_foreign_and_one_s_own_is_not() -> None:
