@@ -285,9 +285,11 @@ def _status(answer: httpx.Response) -> Json:
 
 
 def wait_for(
-    what: Callable[[], T | None], *, seconds: float = 15.0, every: float = 0.05, why: str
+    what: Callable[[], T | None], *, seconds: float = 60.0, every: float = 0.05, why: str
 ) -> T:
     """Call `what` until it returns something true, and return that.
+
+    A busy machine may need many times as long as an idle one, hence so many `seconds`.
 
     An object that does not exist yet (Refused 404) counts as not true; every other exception goes
     through. Raises TimeoutError with `why` and the last thing seen when `seconds` have passed.

@@ -91,7 +91,7 @@ class ServerKubelet(Part):
         """Return IP:PORT of each running server."""
         return [pod.address for pod in self._running()]
 
-    def wait_ready(self, replicas: int = 1, *, seconds: float = 30.0) -> None:
+    def wait_ready(self, replicas: int = 1, *, seconds: float = 60.0) -> None:
         """Wait until every pod that is to stay, and at least `replicas`, answers GET /livez by TLS.
 
         Raises ProcessError, with the end of its log, if a server has crashed meanwhile.
@@ -120,7 +120,7 @@ class ServerKubelet(Part):
         self._paused.set()
         wait_for(lambda: not self._running(), seconds=60, why="the servers to stop")
 
-    def resume(self, *, seconds: float = 30.0) -> None:
+    def resume(self, *, seconds: float = 60.0) -> None:
         """Start the processes again after `pause`, and wait until they answer."""
         self._paused.clear()
         self.wait_ready(seconds=seconds)

@@ -47,10 +47,12 @@ class Aws:
         """Let the operator work until all is up and there is nothing left to do."""
 
         def quiet() -> bool:
-            writes = self.operator.reconcile()
-            return not writes and all(self.ended(task) for task in TASKS) and self.app_is_up()
+            self.operator.reconcile()
+            done = all(self.ended(task) for task in TASKS) and self.app_is_up()
+            # Only a pass that begins when all is done has nothing left to note.
+            return done and not self.operator.reconcile()
 
-        wait_for(quiet, seconds=30, why="the operator to have nothing more to do")
+        wait_for(quiet, why="the operator to have nothing more to do")
 
     def app_is_up(self) -> bool:
         status = self.api.get("Deployment", f"{ENV}-master", self.namespace).get("status", {})
@@ -76,7 +78,7 @@ class Aws:
             }
             return found if len(found) == len(names) else {}
 
-        return wait_for(all_there, seconds=30, why=f"{', '.join(names)} to be there")
+        return wait_for(all_there, why=f"{', '.join(names)} to be there")
 
     def refusals(self) -> dict[str, str]:
         """What the events say of pods that controllers could not make, by the controller's name."""
@@ -138,7 +140,7 @@ def test_without_a_mesh_enforce_lets_nothing_start_whatever_the_annotations_prom
                 for name in expected
             )
 
-        wait_for(all_refused, seconds=30, why="every controller to be refused")
+        wait_for(all_refused, why="every controller to be refused")
         assert made.api.list("Pod", made.namespace) == []
         # The task pods, whose refusal the operator itself gets.
         assert {f"Pod/{task}" for task in TASKS} <= made.operator.refused.keys()

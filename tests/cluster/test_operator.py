@@ -48,13 +48,15 @@ class Installation:
         """Let the operator work until there is nothing left to do."""
 
         def quiet() -> bool:
-            writes = self.operator.reconcile()
+            self.operator.reconcile()
             done = all(self.get("Pod", task)["status"].get("phase") == "Succeeded"
                        for task in TASKS)  # fmt: skip
             status = self.get("Deployment", f"{ENV}-master").get("status", {})
-            return done and not writes and status.get("availableReplicas") == 2
+            up = status.get("availableReplicas") == 2
+            # Only a pass that begins when all is done has nothing left to note.
+            return done and up and not self.operator.reconcile()
 
-        wait_for(quiet, seconds=30, why="the operator to have nothing more to do")
+        wait_for(quiet, why="the operator to have nothing more to do")
 
     def get(self, kind: str, name: str) -> Json:
         return self.api.get(kind, name, self.namespace)

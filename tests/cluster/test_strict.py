@@ -4,7 +4,9 @@ Istio's CRDs are its own; Linkerd's are a stand-in.
 """
 
 import contextlib
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +20,7 @@ from tests.cluster.test_strictness_istio import policy
 from tests.cluster.workloads import pod
 from tests.standins import linkerd_policy, mendix
 from tests.standins import mendix_manifests as manifests
+from tests.unit.cli.test_cases import POLICY_OBJECTS
 
 ANNOTATION = "config.linkerd.io/default-inbound-policy"
 LEVELS = [
@@ -241,6 +244,15 @@ def test_what_makes_calls_in_the_cluster_plaintext_is_denied(
         api.create(networking(kind, where, "x", opening))
     api.create(networking(kind, where, "x", legitimate))
     assert api.warnings == []
+
+
+@pytest.mark.parametrize("path", POLICY_OBJECTS, ids=lambda path: path.stem)
+def test_a_policy_object_with_a_verdict_gets_it_here(guarded: MeshCluster, path: Path) -> None:
+    made: Json = json.loads(path.read_bytes())["request"]["object"]
+    mesh = "linkerd" if made["apiVersion"].startswith("policy.linkerd.io/") else "istio"
+    made["metadata"]["namespace"] = guarded.enroll("enforce", mesh=mesh)
+    with pytest.raises(Refused, match=f"{made['kind']} .* would weaken mutual TLS"):
+        guarded.api.create(made)
 
 
 def test_a_proxy_config_with_variables_that_undo_proxies_is_denied(guarded: MeshCluster) -> None:

@@ -121,7 +121,7 @@ def pods_of(api: Api, namespace: str, name: str = "shop") -> list[Json]:
 
 
 def ready_pods(
-    api: Api, namespace: str, name: str = "shop", *, count: int = 1, seconds: float = 30.0
+    api: Api, namespace: str, name: str = "shop", *, count: int = 1, seconds: float = 60.0
 ) -> list[Json]:
     """Wait until all pods of a workload are ready or have ended well, and there are `count`."""
 

@@ -70,24 +70,27 @@ def metrics(nodes: NodeCluster, name: str, **labels: str) -> dict[tuple[str, ...
     return samples(at_its_service(nodes, 8080, "/metrics").text, name, **labels)
 
 
-def troubles(nodes: NodeCluster, auditor: Json) -> list[dict[str, Any]]:
+def troubles(logged: str) -> list[dict[str, Any]]:
     """Return what a pod of it has logged beyond news; fails on a line that is no JSON object."""
-    said = nodes.plane.kubectl("logs", f"--namespace={NAMESPACE}", auditor["metadata"]["name"])
-    lines = [json.loads(line) for line in said.stdout.splitlines()]
+    lines = [json.loads(line) for line in logged.splitlines()]
     assert "listens" in {line["event"] for line in lines}
     return [line for line in lines if line["level"] != "info"]
+
+
+def start_kubectl(nodes: NodeCluster, folder: Path, *arguments: str) -> Process:
+    """Start kubectl in the release's namespace, to run beside the test."""
+    return Process(
+        "kubectl",
+        [nodes.plane.binaries["kubectl"], "-n", NAMESPACE, *arguments],
+        log=folder / "kubectl.log",
+        env={"HOME": str(folder), "KUBECONFIG": str(nodes.plane.kubeconfig)},
+    )
 
 
 @contextlib.contextmanager
 def forwarded(nodes: NodeCluster, folder: Path) -> Iterator[None]:
     """Have the dashboard at FORWARDED, by the command of docs/dashboard.md."""
-    process = Process(
-        "port-forward",
-        [nodes.plane.binaries["kubectl"], "-n", "mendix-mesh", "port-forward",
-         "deployment/mendix-mesh-auditor", "8081"],
-        log=folder / "port-forward.log",
-        env={"HOME": str(folder), "KUBECONFIG": str(nodes.plane.kubeconfig)},
-    )  # fmt: skip
+    process = start_kubectl(nodes, folder, "port-forward", "deployment/mendix-mesh-auditor", "8081")
 
     def listens() -> bool:
         process.check()
@@ -165,12 +168,16 @@ def test_a_renewed_certificate_is_served_without_a_restart(nodes: NodeCluster) -
     assert container["restartCount"] == 0
 
 
-def test_it_ends_in_order_and_another_takes_its_place(nodes: NodeCluster) -> None:
+def test_it_ends_in_order_and_another_takes_its_place(nodes: NodeCluster, tmp_path: Path) -> None:
     auditor, api = nodes.await_auditor(), nodes.api
     name = auditor["metadata"]["name"]
-    sweeps = metrics(nodes, "mendix_mesh_sweeps_total")
-    assert sweeps[("ok",)] >= 1
-    assert sweeps[("failed",)] == 0
+    sweeps = "mendix_mesh_sweeps_total"
+    # It is ready before it has swept for the first time.
+    wait_for(lambda: metrics(nodes, sweeps).get(("ok",)), why="a first sweep")
+    assert metrics(nodes, sweeps)[("failed",)] == 0
+    # The kubelet removes the log of a deleted pod soon after its end.
+    follower = start_kubectl(nodes, tmp_path, "logs", "--follow", name)
+    wait_for(follower.log.read_text, why="its log")
     # So that it is there to be asked when it has ended.
     api.patch("Pod", name, NAMESPACE, {"metadata": {"finalizers": [FINALIZER]}})
     api.delete("Pod", name, NAMESPACE)
@@ -184,8 +191,10 @@ def test_it_ends_in_order_and_another_takes_its_place(nodes: NodeCluster) -> Non
         end = wait_for(ended, seconds=60, why="it to end")
         # It would be 137 if the kubelet had lost its patience.
         assert end["exitCode"] == 0
-        assert troubles(nodes, auditor) == []
+        wait_for(lambda: follower.returncode is not None, why="its log to end")
+        assert troubles(follower.log.read_text()) == []
     finally:
+        follower.stop()
         api.patch("Pod", name, NAMESPACE, {"metadata": {"finalizers": None}})
     assert nodes.await_auditor()["metadata"]["uid"] != auditor["metadata"]["uid"]
 
@@ -244,4 +253,5 @@ def test_the_doctor_with_all_rights_looks_for_everything(nodes: NodeCluster, exp
     health = at_its_service(nodes, 80, "/health", **seen).text
     assert "a pod that is created now is meshed" in health
     assert BLIND not in health
-    assert troubles(nodes, exposed) == []
+    logs = nodes.plane.kubectl("logs", f"--namespace={NAMESPACE}", exposed["metadata"]["name"])
+    assert troubles(logs.stdout) == []

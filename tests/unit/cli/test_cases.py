@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import Result
 
 from tests.unit.cli.test_review import run
 from webhook.admission.metrics import Metrics
@@ -26,11 +27,22 @@ def test_every_file_is_a_case() -> None:
     assert POLICY_OBJECTS
 
 
+def review(case: dict[str, str], *more: str) -> Result:
+    """Review the pods of a case."""
+    flags = [str(CASES / f) if f.endswith(".yaml") else f for f in case["flags"].split()]
+    return run("-f", str(CASES / case["file"]), "--mesh", case["mesh"], *flags, *more)
+
+
 @pytest.mark.parametrize("case", PODS, ids=lambda case: case["file"])
 def test_a_pod_gets_its_verdict(case: dict[str, str]) -> None:
-    flags = [str(CASES / f) if f.endswith(".yaml") else f for f in case["flags"].split()]
-    found = run("-f", str(CASES / case["file"]), "--mesh", case["mesh"], *flags)
+    found = review(case)
     assert found.exit_code == {"admit": 0, "deny": 1}[case["want"]], found.output
+
+
+def denials(case: dict[str, str]) -> list[set[str]]:
+    """The checks for which each pod of a case is denied."""
+    results = json.loads(review(case, "-o", "json").stdout)["results"]
+    return [{v["check"] for v in one["violations"] if v["level"] == "deny"} for one in results]
 
 
 @pytest.mark.parametrize("path", POLICY_OBJECTS, ids=lambda path: path.stem)

@@ -1,0 +1,113 @@
+"""The pods with verdicts that `review` is tested with, on a real API server: they get the same.
+
+One is as submitted; the others are as stored, in namespaces like those of
+`tests.cluster.test_fixtures`. The policy objects are in `tests.cluster.test_strict`.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jsonpatch
+import pytest
+import yaml
+
+from tests.cluster.api import Api, Json, Refused
+from tests.cluster.mesh import MESH_LABEL, MeshCluster, configured
+from tests.cluster.test_fixtures import EXEMPT, EXEMPTION, HIDDEN
+from tests.unit.cli.test_cases import CASES, PODS, denials
+
+REDIRECTION = "ambient.istio.io/redirection"
+#: A pod that is admitted only in namespaces with the exemption.
+INJECTED = CASES / "admit" / "linkerd-proxy-gid-minus-1.yaml"
+
+Make = Callable[[str], str]
+
+
+class Request(NamedTuple):
+    """A pod's creation or, from `old`, its update."""
+
+    pod: Json
+    old: Json | None = None
+    subresource: str = ""
+
+
+def requests(path: Path, namespace: str) -> Iterator[Request]:
+    """What a file asks of the API server, in another namespace than the file's."""
+    for document in yaml.safe_load_all(path.read_text()):
+        asked = document.get("request", {"object": document})
+        pod, old = asked["object"], asked.get("oldObject")
+        for one in (pod, old) if old else (pod,):
+            one["metadata"]["namespace"] = namespace
+            if old:  # the garbage collector deletes stored pods whose owner does not exist
+                one["metadata"].pop("ownerReferences", None)
+        yield Request(pod, old, asked.get("subResource", ""))
+
+
+def submit(api: Api, asked: Request) -> None:
+    """Ask the API server. Raises Refused."""
+    pod, old, subresource = asked
+    name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
+    account = {"name": pod["spec"].get("serviceAccountName", "default"), "namespace": namespace}
+    with contextlib.suppress(Refused):  # it exists
+        api.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account})
+    if old is None:
+        api.create(pod, dry_run=True)
+        return
+    # Only the agent of the mesh writes this, into the status of a pod that exists.
+    redirected = old["metadata"]["annotations"].pop(REDIRECTION, None)
+    api.create(old)
+    if redirected:
+        old["metadata"]["annotations"][REDIRECTION] = redirected
+        status = {"metadata": {"annotations": {REDIRECTION: redirected}}}
+        api.patch("Pod", name, namespace, status, subresource="status")
+    changes = jsonpatch.make_patch(old, pod).patch
+    api.patch("Pod", name, namespace, changes, how="json", subresource=subresource)
+
+
+def denied_by(api: Api, asked: Request) -> set[str]:
+    """The checks for which our webhook denies it. Raises Refused if something else does."""
+    try:
+        submit(api, asked)
+    except Refused as refused:
+        first, *lines = refused.message.splitlines()
+        if 'mendix-mesh.io" denied the request' not in first:
+            raise
+        return {line.split()[0] for line in lines}
+    return set()
+
+
+@pytest.fixture(scope="module")
+def new_namespace(mesh_cluster: MeshCluster) -> Iterator[Make]:
+    """Make a namespace for pods as stored. The settings are those of all cases together."""
+    api = mesh_cluster.api
+
+    def make(mesh: str) -> str:
+        where = mesh_cluster.plane.new_namespace(EXEMPT, labels={MESH_LABEL: mesh, **HIDDEN})
+        mesh_cluster.await_judge(where, f"{mesh}.enforce")
+        return where
+
+    istio: dict[str, Any] = {}
+    for path in CASES.glob("*/*.settings.yaml"):
+        istio |= yaml.safe_load(path.read_text())["istio"]
+    (probe,) = requests(INJECTED, make("linkerd"))
+    # Without it the API server itself denies a pod that names it.
+    sandbox = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "handler": "runsc"}
+    api.create({**sandbox, "metadata": {"name": "gvisor"}})
+    settings = {"exemptions": [EXEMPTION], "istio": istio}
+    with configured(mesh_cluster, {"settings": settings}, lambda: not denied_by(api, probe)):
+        yield make
+    api.delete("RuntimeClass", "gvisor")
+
+
+@pytest.mark.parametrize("case", PODS, ids=lambda case: case["file"])
+def test_a_pod_gets_the_verdict_of_review(
+    mesh_cluster: MeshCluster, new_namespace: Make, case: dict[str, str]
+) -> None:
+    stored = "--final" in case["flags"].split()
+    make = new_namespace if stored else lambda mesh: mesh_cluster.enroll(mesh=mesh)
+    asked = requests(CASES / case["file"], make(case["mesh"]))
+    found = [denied_by(mesh_cluster.api, one) for one in asked]
+    assert {bool(checks) for checks in found} == {case["want"] == "deny"}
+    assert found == denials(case)
