@@ -10,9 +10,10 @@ from pathlib import Path
 
 from tests.fixtures import generate
 from tests.fixtures.fixture import Fixture
-from webhook.policy import checks, meshes, messages, objects
+from webhook.policy import checks, meshes, messages
 from webhook.policy.checks import Entry
-from webhook.policy.request import Request
+from webhook.policy.pod import objects
+from webhook.policy.pod.request import Request
 from webhook.policy.settings import Settings
 from webhook.policy.validate import Verdict, validate
 

@@ -33,8 +33,8 @@ from tests.standins import mendix
 from tests.standins import mendix_manifests as manifests
 from webhook.cli import dashboard
 from webhook.cli._cluster import cluster_settings
-from webhook.cluster.connection import Cluster
-from webhook.cluster.sweeper import Options
+from webhook.cluster.api.connection import Cluster
+from webhook.cluster.auditor.scan import Options
 
 SAMPLES = Path(__file__).parents[1] / "fixtures" / "mendix"
 ENV = "shop"

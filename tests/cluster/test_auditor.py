@@ -11,9 +11,9 @@ from tests.cluster.auditor import PATIENCE, Auditor
 from tests.cluster.mesh import MESH_LABEL, MODE_LABEL, MeshCluster
 from tests.cluster.plane import ControlPlane
 from tests.cluster.workloads import pod, ready_pods, workload
-from webhook.cluster.connection import Cluster
-from webhook.cluster.errors import RefusedError
-from webhook.cluster.watch import Change, Watch
+from webhook.cluster.api.connection import Cluster
+from webhook.cluster.api.errors import RefusedError
+from webhook.cluster.api.watch import Change, Watch
 
 ACCOUNT = "mendix-mesh-watcher"
 

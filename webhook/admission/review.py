@@ -11,16 +11,17 @@ import structlog
 from webhook.admission import namespaces, wire
 from webhook.admission.metrics import Metrics
 from webhook.admission.namespaces import NamespaceRoute
-from webhook.policy import meshes, messages, objects
+from webhook.policy import meshes, messages
 from webhook.policy.checks import Violation
 from webhook.policy.labels import MESHES
-from webhook.policy.meshes import Mesh
+from webhook.policy.mesh import Mesh
 from webhook.policy.mutate import mutate
-from webhook.policy.request import Request
+from webhook.policy.plaintext import review as strictness
+from webhook.policy.pod import objects
+from webhook.policy.pod.request import Request
+from webhook.policy.pod.workload import TEMPLATES
 from webhook.policy.settings import Settings
-from webhook.policy.strictness import review as strictness
 from webhook.policy.validate import Mode, Verdict, validate
-from webhook.policy.workload import TEMPLATES
 
 log = structlog.get_logger(__name__)
 #: Asked first whether debugging is on: in the common case it is off, and structlog finds that out

@@ -17,15 +17,15 @@ from webhook.cli._output import Printer, percent, tally
 from webhook.cli._serving import Port, serve
 from webhook.cli._watch_options import Server
 from webhook.cluster import dashboard
-from webhook.cluster.app import create_app
+from webhook.cluster.api.connection import Cluster
 from webhook.cluster.audit import Audited, Report
-from webhook.cluster.connection import Cluster
+from webhook.cluster.auditor.app import create_app
+from webhook.cluster.auditor.events import Recorder
+from webhook.cluster.auditor.history import Seen
+from webhook.cluster.auditor.labels import Labelling, blueprint
+from webhook.cluster.auditor.metrics import Metrics
+from webhook.cluster.auditor.scan import Options, Sweeper, Told, changes
 from webhook.cluster.judge import Judge
-from webhook.cluster.labelling import Labelling, blueprint
-from webhook.cluster.metrics import Metrics
-from webhook.cluster.recorder import Recorder
-from webhook.cluster.snapshot import Seen
-from webhook.cluster.sweeper import Options, Sweeper, Told, changes
 from webhook.policy.settings import Settings
 
 log = structlog.get_logger(__name__)

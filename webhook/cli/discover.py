@@ -14,14 +14,15 @@ from webhook.cli._cluster import (
 )
 from webhook.cli._errors import BadInputError, warn
 from webhook.cli._output import FORMATS, Printer, Styled
-from webhook.cluster import discover, mesh_reading, mesh_settings
-from webhook.cluster import strict as strict_
-from webhook.cluster.connection import Cluster
-from webhook.cluster.discover import Change, Discovery, Found
-from webhook.cluster.errors import RefusedError
+from webhook.cluster.api.connection import Cluster
+from webhook.cluster.api.errors import RefusedError
+from webhook.cluster.doctor import mesh_reading, mesh_settings
 from webhook.cluster.judge import Judge
-from webhook.cluster.policies import Policies
-from webhook.cluster.strict import Step
+from webhook.cluster.namespaces import discovery
+from webhook.cluster.namespaces.discovery import Change, Discovery, Found
+from webhook.cluster.plaintext import closing as strict_
+from webhook.cluster.plaintext.closing import Step
+from webhook.cluster.plaintext.policies import Policies
 from webhook.policy.labels import MESH_LABEL, MESHES, MODE_LABEL
 from webhook.policy.settings import Settings
 from webhook.policy.validate import MODES
@@ -109,7 +110,7 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
         _print_settings(cluster, output)
         return
     with told_in_one_line():
-        found = discover.discover(cluster, namespaces)
+        found = discovery.discover(cluster, namespaces)
         warn(*found.notes)
         others = sorted(set(namespaces) - {one.name for one in found.namespaces})
         if others and enroll:
@@ -118,7 +119,7 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
         if not enroll:
             _show(Printer(output), found)
             return
-        changes, unclear = discover.plan(cluster, found.namespaces, mesh, mode)
+        changes, unclear = discovery.plan(cluster, found.namespaces, mesh, mode)
         if unclear:
             raise BadInputError("; ".join(unclear))
         settings = cluster_settings(cluster, release_namespace, options="--release-namespace")
@@ -272,7 +273,7 @@ def _enroll(cluster: Cluster, changes: Sequence[Change], *, dry_run: bool) -> No
         return
     for number, change in enumerate(changes):
         try:
-            warnings = discover.enroll(cluster, change, dry_run=dry_run)
+            warnings = discovery.enroll(cluster, change, dry_run=dry_run)
         except RefusedError as error:
             done = ", ".join(one.name for one in changes[:number]) or "none"
             raise BadInputError(f"{change.name}: {error}; labelled so far: {done}") from None

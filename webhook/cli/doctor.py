@@ -16,12 +16,12 @@ from webhook.cli._cluster import (
 )
 from webhook.cli._errors import warn
 from webhook.cli._output import FORMATS, Printer
-from webhook.cluster.connection import Cluster
+from webhook.cluster.api.connection import Cluster
+from webhook.cluster.api.errors import RefusedError
 from webhook.cluster.doctor import Diagnosis, Examined, Fix, apply, examine, fixes
-from webhook.cluster.enrollment import Enrollment
-from webhook.cluster.errors import RefusedError
-from webhook.cluster.inventory import Inventory
-from webhook.cluster.look import Look, places
+from webhook.cluster.doctor.facts import Look, places
+from webhook.cluster.kinds.inventory import Inventory
+from webhook.cluster.namespaces.enrollment import Enrollment
 from webhook.policy.words import counted, listed
 
 

@@ -22,13 +22,12 @@ from webhook.cli._errors import BadInputError, warn
 from webhook.cli._names import workload_names
 from webhook.cli._output import FORMATS, Printer, Styled, tally
 from webhook.cli._progress import bar
-from webhook.cluster.audit import Target, target
-from webhook.cluster.enrollment import Enrollment
-from webhook.cluster.inventory import Inventory
 from webhook.cluster.judge import Judge
-from webhook.cluster.plan import How, Name, Planner, Step
+from webhook.cluster.kinds.inventory import Inventory
+from webhook.cluster.namespaces.enrollment import Enrollment
+from webhook.cluster.namespaces.scope import Target, existing, target
 from webhook.cluster.restart import Restarter, RestartError
-from webhook.cluster.scope import existing
+from webhook.cluster.restart.plan import How, Name, Planner, Step
 from webhook.policy.words import counted
 
 State = Literal["planned", "done", "failed", "interrupted", "not-done", "skipped", "left"]

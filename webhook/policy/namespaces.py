@@ -7,9 +7,8 @@ namespace where its labels say nothing: which mesh it is in by name, and the mod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from webhook.policy import mistakes
 from webhook.policy.labels import MESH_LABEL, MESHES, MODE_LABEL
-from webhook.policy.settings import LeaveEnforcement, Settings
+from webhook.policy.settings import LeaveEnforcement, Settings, mistakes
 from webhook.policy.validate import MODES, Mode
 from webhook.policy.words import listed
 

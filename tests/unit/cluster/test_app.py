@@ -2,10 +2,10 @@
 
 import datetime
 
-from webhook.cluster.app import create_app
 from webhook.cluster.audit import summed
-from webhook.cluster.metrics import Metrics
-from webhook.cluster.snapshot import Seen, Snapshot
+from webhook.cluster.auditor.app import create_app
+from webhook.cluster.auditor.history import Seen, Snapshot
+from webhook.cluster.auditor.metrics import Metrics
 from webhook.version import VERSION
 
 

@@ -8,12 +8,13 @@ import pytest
 
 from tests.fixtures.changes import annotation, changed
 from tests.unit.cluster.world import AFTER, BEFORE, Json, World, meshed, owned, unmeshed
-from webhook.cluster.audit import Auditor, Report, Row, Target, coverage, target, together
-from webhook.cluster.currency import Currency
-from webhook.cluster.enrollment import Enrollment
-from webhook.cluster.errors import ClusterError
-from webhook.cluster.inventory import Inventory
+from webhook.cluster.api.errors import ClusterError
+from webhook.cluster.audit import Auditor, Report, Row, coverage, together
 from webhook.cluster.judge import Judge, State
+from webhook.cluster.judge.outdated import Currency
+from webhook.cluster.kinds.inventory import Inventory
+from webhook.cluster.namespaces.enrollment import Enrollment
+from webhook.cluster.namespaces.scope import Target, target
 from webhook.policy.settings import Settings
 
 ROOTS = "-----BEGIN CERTIFICATE-----\nabc\n-----END CERTIFICATE-----\n"

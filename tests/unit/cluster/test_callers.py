@@ -7,8 +7,8 @@ import pytest
 
 from tests.unit.cluster import mendix
 from tests.unit.cluster.world import Json, World, gateway, meshed, owned, unmeshed
-from webhook.cluster.callers import Caller, CutOff, cut_off
 from webhook.cluster.judge import Judge
+from webhook.cluster.plaintext.callers import Caller, CutOff, cut_off
 from webhook.policy.settings import Settings
 
 HERE = "mendix"

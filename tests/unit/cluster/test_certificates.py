@@ -3,7 +3,7 @@
 import pytest
 
 from tests.cluster.certificates import Authority
-from webhook.cluster import certificates
+from webhook.cluster.kinds import certificates
 
 AUTHORITY, OTHER = Authority("authority"), Authority("authority")
 SERVING = AUTHORITY.issue("server", hosts=["server.example.com"]).cert

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from tests.unit.cluster.apiserver import Asked, Reply, Script, serving, status, write_kubeconfig
-from webhook.cluster.connection import Cluster, path
-from webhook.cluster.errors import ClusterError, RefusedError
+from webhook.cluster.api.connection import Cluster, path
+from webhook.cluster.api.errors import ClusterError, RefusedError
 
 PODS = "/api/v1/pods"
 

@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from webhook.cluster.controllers import Budgets, Controller, _Budget, place
-from webhook.cluster.inventory import Workload
+from webhook.cluster.kinds.controllers import Budgets, Controller, _Budget, place
+from webhook.cluster.kinds.inventory import Workload
 
 
 def controller(kind: str, *, replicas: int = 4, **spec: Any) -> Controller:

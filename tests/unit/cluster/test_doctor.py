@@ -15,12 +15,12 @@ from tests.unit.cluster import policies
 from tests.unit.cluster.apiserver import Reply, status
 from tests.unit.cluster.hospital import MUTATING, Hospital, bundle
 from tests.unit.cluster.world import CONFIGURATION, Json, meshed, unmeshed
+from webhook.cluster.api.errors import ClusterError, RefusedError
 from webhook.cluster.doctor import Diagnosis, Fix, all_findings, apply, examine, fixes
-from webhook.cluster.doctor.kubernetes_old import NEEDED
-from webhook.cluster.enrollment import Enrollment
-from webhook.cluster.errors import ClusterError, RefusedError
-from webhook.cluster.inventory import Inventory
-from webhook.cluster.look import Look, Place, places
+from webhook.cluster.doctor.facts import Look, Place, places
+from webhook.cluster.doctor.findings.kubernetes_old import NEEDED
+from webhook.cluster.kinds.inventory import Inventory
+from webhook.cluster.namespaces.enrollment import Enrollment
 from webhook.policy import meshes
 from webhook.policy.settings import Exemption, Istio, LevelChange, Linkerd, Settings
 from webhook.version import VERSION

@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from tests.unit.cluster.apiserver import Reply, serving, status
-from webhook.cluster.enrollment import ENROLLED_AT, Enrollment
-from webhook.cluster.errors import ClusterError
-from webhook.cluster.inventory import Namespace
+from webhook.cluster.api.errors import ClusterError
+from webhook.cluster.kinds.inventory import Namespace
+from webhook.cluster.namespaces.enrollment import ENROLLED_AT, Enrollment
 from webhook.policy.labels import MESH_LABEL, MODE_LABEL
 
 INSTALLED = "2026-02-01T00:00:00Z"

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from tests.unit.cluster.apiserver import Asked, Reply, serving, status
-from webhook.cluster.inventory import BadPod, Inventory, LivePod, Namespace, Workload, decode
+from webhook.cluster.kinds.inventory import BadPod, Inventory, LivePod, Namespace, Workload, decode
 
 NOON = datetime.datetime(2026, 3, 1, 12, tzinfo=datetime.UTC)
 

@@ -9,9 +9,9 @@ import pytest
 from tests.fixtures.changes import annotation, changed, drop, put
 from tests.unit.cluster.world import AFTER, BEFORE, LABELLED, Json, World, fixture, meshed, unmeshed
 from tests.unit.policy.judge import settings
-from webhook.cluster.enrollment import Enrolled
-from webhook.cluster.inventory import decode
 from webhook.cluster.judge import Judge, Judged, Origin, State
+from webhook.cluster.kinds.inventory import decode
+from webhook.cluster.namespaces.enrollment import Enrolled
 from webhook.policy.settings import Settings
 from webhook.policy.validate import Mode
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from tests.unit.cluster.apiserver import Asked, Reply, ScriptedServer
 from tests.unit.cluster.world import Json, World, meshed, unmeshed
-from webhook.cluster import labelling
+from webhook.cluster.auditor import labels
+from webhook.cluster.auditor.labels import Labelling, blueprint, seconds
 from webhook.cluster.judge import Judge
-from webhook.cluster.labelling import Labelling, blueprint, seconds
 from webhook.policy.settings import Settings
 
 MESH, MODE = "mendix-mesh.io/mesh", "mendix-mesh.io/mode"
@@ -146,7 +146,7 @@ def test_a_pod_that_can_not_be_read_counts(world: World, server: ScriptedServer)
 def test_only_so_many_kinds_are_listed(
     world: World, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(labelling, "_MOST_KINDS", 3)
+    monkeypatch.setattr(labels, "_MOST_KINDS", 3)
     for number in range(10):
         made = hosted()
         made["metadata"].setdefault("annotations", {})
@@ -182,7 +182,7 @@ def test_a_long_name_takes_a_line_of_its_own(world: World, server: ScriptedServe
 def test_only_so_many_pods_are_looked_at(
     world: World, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(labelling, "MOST_PODS", 2)
+    monkeypatch.setattr(labels, "MOST_PODS", 2)
     for number in range(3):
         world.pod("mendix", f"shop-{number}", unmeshed())
     found = asked(server, review())
@@ -230,7 +230,7 @@ def test_a_fault_of_our_own_is_told_without_its_words(
 def test_so_many_at_once_are_looked_at_and_no_more(
     world: World, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(labelling, "_AT_ONCE", 0)
+    monkeypatch.setattr(labels, "_AT_ONCE", 0)
     assert asked(server, review()) == [
         "mendix-mesh is too busy to look; see mendix-mesh audit -n mendix"
     ]
@@ -239,7 +239,7 @@ def test_so_many_at_once_are_looked_at_and_no_more(
 def test_whoever_asked_before_leaves_the_place_to_the_next(
     world: World, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(labelling, "_AT_ONCE", 1)
+    monkeypatch.setattr(labels, "_AT_ONCE", 1)
     world.pod("mendix", "shop", unmeshed())
     one = Labelling(server.cluster, Judge(Settings()))
     for _ in range(3):

@@ -10,9 +10,9 @@ import yaml
 from tests.standins.linkerd_config import InjectorConfig
 from tests.standins.linkerd_values import values
 from tests.unit.cluster.hospital import INJECTORS, MUTATING, Hospital
-from webhook.cluster.errors import ClusterError
-from webhook.cluster.mesh_reading import Reading, everything
-from webhook.cluster.mesh_settings import document, yaml_text
+from webhook.cluster.api.errors import ClusterError
+from webhook.cluster.doctor.mesh_reading import Reading, everything
+from webhook.cluster.doctor.mesh_settings import document, yaml_text
 from webhook.policy.settings import Istio, Linkerd, Settings
 
 NEVER = {"matchLabels": {"istio.io/deactivated": "never-match"}}
@@ -111,7 +111,7 @@ def test_what_is_forbidden_is_said_and_the_rest_is_read(tmp_path: Path) -> None:
 
 
 def test_a_cluster_that_fails_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("webhook.cluster.connection._WAIT", 0.001)
+    monkeypatch.setattr("webhook.cluster.api.connection._WAIT", 0.001)
     hospital = Hospital("linkerd")
     hospital.failing = ["/api/v1/namespaces/linkerd/configmaps"]
     with pytest.raises(ClusterError):

@@ -15,10 +15,11 @@ from tests.standins import istio as istio_standin
 from tests.standins import linkerd as standin
 from tests.standins.linkerd_config import InjectorConfig
 from tests.standins.linkerd_values import values
-from webhook.cluster import mesh_settings
-from webhook.cluster.mesh_settings import Installed, Revision, beside_defaults, differences
-from webhook.policy import meshes, objects
-from webhook.policy.request import Request
+from webhook.cluster.doctor import mesh_settings
+from webhook.cluster.doctor.mesh_settings import Installed, Revision, beside_defaults, differences
+from webhook.policy import meshes
+from webhook.policy.pod import objects
+from webhook.policy.pod.request import Request
 from webhook.policy.settings import Settings, parse
 from webhook.policy.validate import validate
 

@@ -4,11 +4,11 @@ import datetime
 
 from webhook.cluster.audit import Audited, Finding, Row, summed
 from webhook.cluster.audit import Level as FindingLevel
+from webhook.cluster.auditor.history import Seen, Snapshot
+from webhook.cluster.auditor.metrics import Metrics
 from webhook.cluster.doctor import Diagnosis
 from webhook.cluster.doctor import Finding as Symptom
 from webhook.cluster.judge import STATES, State
-from webhook.cluster.metrics import Metrics
-from webhook.cluster.snapshot import Seen, Snapshot
 
 
 def namespace(name: str, *findings: Finding, error: str = "", **pods: int) -> Audited:

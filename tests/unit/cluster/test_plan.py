@@ -9,11 +9,11 @@ import pytest
 from tests.unit.cluster.apiserver import status
 from tests.unit.cluster.rolling import RollingWorld
 from tests.unit.cluster.world import BEFORE, Json, fixture, meshed, owned, unmeshed
-from webhook.cluster.audit import target
-from webhook.cluster.enrollment import Enrollment
-from webhook.cluster.inventory import Inventory
 from webhook.cluster.judge import Judge
-from webhook.cluster.plan import Planner, Step
+from webhook.cluster.kinds.inventory import Inventory
+from webhook.cluster.namespaces.enrollment import Enrollment
+from webhook.cluster.namespaces.scope import target
+from webhook.cluster.restart.plan import Planner, Step
 from webhook.policy.settings import Settings
 
 MENDIX = "privatecloud.mendix.com/v1alpha1"

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from tests.unit.cluster.world import Json, World, meshed, owned, unmeshed
-from webhook.cluster import recorder
+from webhook.cluster.api.connection import Cluster
 from webhook.cluster.audit import Auditor, Report
-from webhook.cluster.connection import Cluster
-from webhook.cluster.currency import Currency
-from webhook.cluster.enrollment import Enrollment
-from webhook.cluster.inventory import Inventory
+from webhook.cluster.auditor import events
+from webhook.cluster.auditor.events import Recorder
 from webhook.cluster.judge import Judge
-from webhook.cluster.recorder import Recorder
-from webhook.cluster.scope import Scope
+from webhook.cluster.judge.outdated import Currency
+from webhook.cluster.kinds.inventory import Inventory
+from webhook.cluster.namespaces.enrollment import Enrollment
+from webhook.cluster.namespaces.scope import Scope
 from webhook.policy.settings import Settings
 
 EVENTS = "/api/v1/namespaces/mendix/events/"
@@ -138,7 +138,7 @@ def test_a_namespace_that_is_not_enrolled_has_no_events(case: Case) -> None:
 def test_one_sweep_tells_so_many_and_the_next_the_others(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recorder, "_MOST", 2)
+    monkeypatch.setattr(events, "_MOST", 2)
     for name in ("a", "b", "c", "d"):
         case.set(name)
     assert [case.tell(), case.tell(), case.tell(), case.tell()] == [2, 2, 1, 0]

@@ -7,12 +7,12 @@ import pytest
 from tests.unit.cluster.apiserver import ScriptedServer
 from tests.unit.cluster.rolling import RollingWorld
 from tests.unit.cluster.world import meshed, unmeshed
-from webhook.cluster.audit import target
-from webhook.cluster.enrollment import Enrollment
-from webhook.cluster.inventory import Inventory
 from webhook.cluster.judge import Judge
-from webhook.cluster.plan import Planner
+from webhook.cluster.kinds.inventory import Inventory
+from webhook.cluster.namespaces.enrollment import Enrollment
+from webhook.cluster.namespaces.scope import target
 from webhook.cluster.restart import Restarter, RestartError
+from webhook.cluster.restart.plan import Planner
 from webhook.policy.settings import Settings
 
 

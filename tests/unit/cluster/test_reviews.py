@@ -10,8 +10,8 @@ from tests.standins import mesh_metrics
 from tests.standins.mesh_metrics import Exporter
 from tests.unit.cluster.apiserver import Asked, Reply, serving
 from webhook.admission.metrics import Metrics
-from webhook.cluster.reviews import Counts, look
 from webhook.cluster.traffic import Prometheus
+from webhook.cluster.traffic.reviews import Counts, look
 
 #: Seconds that are looked back over.
 WINDOW = 3

@@ -3,7 +3,7 @@
 import datetime
 
 from webhook.cluster.audit import Audited, Report
-from webhook.cluster.snapshot import Seen, Snapshot
+from webhook.cluster.auditor.history import Seen, Snapshot
 
 NOW = datetime.datetime(2026, 1, 2, 3, 4, tzinfo=datetime.UTC)
 

@@ -7,15 +7,16 @@ import pytest
 from tests.unit.cluster import policies
 from tests.unit.cluster.world import World, meshed, owned, unmeshed
 from tests.unit.policy.judge import settings
-from webhook.cluster.audit import Audited, Auditor, Report, target
-from webhook.cluster.currency import Currency
-from webhook.cluster.enrollment import Enrollment
-from webhook.cluster.inventory import Inventory
+from webhook.cluster.audit import Audited, Auditor, Report
 from webhook.cluster.judge import Judge
-from webhook.cluster.policies import Policies
-from webhook.cluster.strictness import Strictness, assess
+from webhook.cluster.judge.outdated import Currency
+from webhook.cluster.kinds.inventory import Inventory
+from webhook.cluster.namespaces.enrollment import Enrollment
+from webhook.cluster.namespaces.scope import target
+from webhook.cluster.plaintext.acceptance import Strictness, assess
+from webhook.cluster.plaintext.policies import Policies
+from webhook.policy import plaintext
 from webhook.policy import settings as settings_of
-from webhook.policy import strictness
 from webhook.policy.settings import Settings
 
 DEFAULTS = Settings()
@@ -218,13 +219,13 @@ def test_rules_that_make_clients_speak_plaintext_are_told_apart(tmp_path: Path) 
 def test_the_settings_say_what_it_counts_as(tmp_path: Path) -> None:
     made = world("istio")
     level = {"check": "plaintext-accepted", "level": "deny", "reason": "x"}
-    demanded = settings_of.parse({"levels": [level]}, checks=strictness.ids())
+    demanded = settings_of.parse({"levels": [level]}, checks=plaintext.ids())
     assert found(made, tmp_path, demanded).level == "deny"
     assert not report(made, tmp_path, demanded).is_good
     assert report(made, tmp_path).is_good
     exemption = {"checks": ["plaintext-accepted"], "namespaces": [HERE], "reason": "x"}
     exempt = settings_of.parse(
-        {"levels": [level], "exemptions": [exemption]}, checks=strictness.ids()
+        {"levels": [level], "exemptions": [exemption]}, checks=plaintext.ids()
     )
     assert found(made, tmp_path, exempt).level == "exempt"
     assert report(made, tmp_path, exempt).is_good

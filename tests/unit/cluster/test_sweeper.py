@@ -13,14 +13,14 @@ import pytest
 
 from tests.unit.cluster.apiserver import Asked, Reply, ScriptedServer, serving
 from tests.unit.cluster.world import World, meshed, owned, unmeshed
-from webhook.cluster import sweeper
+from webhook.cluster.api.watch import Change
 from webhook.cluster.audit import Report
-from webhook.cluster.metrics import Metrics
-from webhook.cluster.recorder import Recorder
-from webhook.cluster.snapshot import Seen, Snapshot
-from webhook.cluster.sweeper import Changes, Options, Sweeper
+from webhook.cluster.auditor import scan
+from webhook.cluster.auditor.events import Recorder
+from webhook.cluster.auditor.history import Seen, Snapshot
+from webhook.cluster.auditor.metrics import Metrics
+from webhook.cluster.auditor.scan import Changes, Options, Sweeper
 from webhook.cluster.traffic import Prometheus
-from webhook.cluster.watch import Change
 from webhook.policy.settings import Settings
 
 PODS, NAMESPACES = "/api/v1/pods", "/api/v1/namespaces"
@@ -111,11 +111,11 @@ class Running:
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the waits that are for clusters."""
-    monkeypatch.setattr("webhook.cluster.connection._WAIT", 0.001)
-    monkeypatch.setattr("webhook.cluster.watch._WAIT", 0.01)
-    monkeypatch.setattr("webhook.cluster.watch._SHORT", 0.0)
-    monkeypatch.setattr(sweeper, "_WAIT", 0.01)
-    monkeypatch.setattr(sweeper, "_REST", 0)
+    monkeypatch.setattr("webhook.cluster.api.connection._WAIT", 0.001)
+    monkeypatch.setattr("webhook.cluster.api.watch._WAIT", 0.01)
+    monkeypatch.setattr("webhook.cluster.api.watch._SHORT", 0.0)
+    monkeypatch.setattr(scan, "_WAIT", 0.01)
+    monkeypatch.setattr(scan, "_REST", 0)
 
 
 @contextmanager
@@ -285,7 +285,7 @@ def test_a_surprise_ends_nothing(
 
     with running(world, tmp_path) as made:
         with monkeypatch.context() as patched:
-            patched.setattr(sweeper, "Currency", surprising)
+            patched.setattr(scan, "Currency", surprising)
             made.sweeper.start()
             made.until_error("ZeroDivisionError: nobody thought of it")
         made.until(lambda last: last.diagnosis is not None)

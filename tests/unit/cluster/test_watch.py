@@ -11,8 +11,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tests.unit.cluster.apiserver import Asked, Reply, ScriptedServer, serving, status
-from webhook.cluster.errors import ClusterError, RefusedError
-from webhook.cluster.watch import Change, Watch, Watcher
+from webhook.cluster.api.errors import ClusterError, RefusedError
+from webhook.cluster.api.watch import Change, Watch, Watcher
 
 WHERE = "/api/v1/pods"
 
@@ -25,8 +25,8 @@ def event(kind: str, version: int, name: str = "", **more: Any) -> bytes:
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the waits that are for clusters."""
-    monkeypatch.setattr("webhook.cluster.watch._SHORT", 0.0)
-    monkeypatch.setattr("webhook.cluster.watch._WAIT", 0.01)
+    monkeypatch.setattr("webhook.cluster.api.watch._SHORT", 0.0)
+    monkeypatch.setattr("webhook.cluster.api.watch._WAIT", 0.01)
 
 
 EXPIRED = event("ERROR", 0, code=410, message="too old resource version", reason="Expired")

@@ -2,8 +2,8 @@
 
 import pytest
 
-from webhook.policy import containers
 from webhook.policy.inputs.istio import GUARDED_PATHS
+from webhook.policy.pod import containers
 
 KNOWN = frozenset({"--port", "--uid", "--wait"})
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from webhook.policy.images import differ, repository
+from webhook.policy.pod.images import differ, repository
 
 DIGEST = "sha256:" + "a" * 64
 

@@ -1,6 +1,6 @@
 """What is remembered of texts that come again."""
 
-from webhook.policy.memo import remembered
+from webhook.policy.pod.memo import remembered
 
 
 def test_a_text_is_looked_at_once_for_each_rest() -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from webhook.policy import objects
-from webhook.policy.objects import Meta, OwnerReference
+from webhook.policy.pod import objects
+from webhook.policy.pod.objects import Meta, OwnerReference
 
 
 def test_unknown_fields_are_skipped_and_null_is_missing() -> None:

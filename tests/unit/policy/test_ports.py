@@ -2,7 +2,7 @@
 
 import pytest
 
-from webhook.policy import ports
+from webhook.policy.pod import ports
 
 ALLOWED = ((4567, 4568), (4190, 4191), (4192, 4200))
 

@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from webhook.policy.objects import Container, UndecodableError
-from webhook.policy.variables import Variables, variables
+from webhook.policy.pod.objects import Container, UndecodableError
+from webhook.policy.pod.variables import Variables, variables
 
 
 def read(listed: object) -> Variables:

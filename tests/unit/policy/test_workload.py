@@ -7,9 +7,9 @@ import pytest
 from tests.fixtures.meshes import linkerd
 from tests.unit.policy import strategies
 from tests.unit.policy.judge import mesh
-from webhook.policy import objects
-from webhook.policy.request import Request
-from webhook.policy.workload import Pod, is_owned, pod_of
+from webhook.policy.pod import objects
+from webhook.policy.pod.request import Request
+from webhook.policy.pod.workload import Pod, is_owned, pod_of
 
 TEMPLATE = {
     "metadata": {"labels": {"app": "shop"}, "annotations": {"a": "b"}},

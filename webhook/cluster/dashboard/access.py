@@ -17,7 +17,7 @@ from flask import Flask, Response, request
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import Forbidden, MethodNotAllowed, Unauthorized
 
-from webhook.cluster.connection import Cluster, Json, path
+from webhook.cluster.api.connection import Cluster, Json, path
 
 #: Names by which the machine itself is called; with any port.
 LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})

@@ -14,9 +14,9 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from webhook.cluster.connection import Cluster
-from webhook.cluster.errors import RefusedError
-from webhook.cluster.look import Look, Place
+from webhook.cluster.api.connection import Cluster
+from webhook.cluster.api.errors import RefusedError
+from webhook.cluster.doctor.facts import Look, Place
 
 #: error: pods are not meshed, or not created at all. warning: some of them, or soon.
 Severity = Literal["error", "warning"]

@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from webhook.policy.meshes import Mesh
+from webhook.policy.mesh import Mesh
+from webhook.policy.pod.workload import Pod
 from webhook.policy.spots import Level, Spot
 from webhook.policy.words import masked, shortened
-from webhook.policy.workload import Pod
 
 #: The longest value, in characters, and the most values that a message shows.
 _LONGEST_VALUE, _MOST_VALUES = 80, 8

@@ -5,10 +5,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from webhook.cluster.audit import Audited, Finding, Report, Row, coverage, summed, together
+from webhook.cluster.auditor.history import Seen, Snapshot
 from webhook.cluster.doctor import Diagnosis
 from webhook.cluster.judge import STATES, Origin, State
-from webhook.cluster.reviews import Counts
-from webhook.cluster.snapshot import Seen, Snapshot
+from webhook.cluster.traffic.reviews import Counts
 
 NOW = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
 

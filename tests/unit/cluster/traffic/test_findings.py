@@ -3,8 +3,8 @@
 import pytest
 
 from tests.unit.cluster.traffic.test_edges import KEY
+from webhook.cluster.audit.traffic import amount, sender_name, span
 from webhook.cluster.traffic import Count, Edge
-from webhook.cluster.traffic.findings import amount, sender_name, span
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import settings as configure
 from hypothesis import strategies as st
 
-from webhook.policy.strictness import istio, objects
-from webhook.policy.strictness.istio import Peers
-from webhook.policy.strictness.objects import PeerAuthentication
+from webhook.policy.plaintext import istio, objects
+from webhook.policy.plaintext.istio import Peers
+from webhook.policy.plaintext.objects import PeerAuthentication
 
 ROOT, HERE = "istio-system", "mendix"
 MODES = (None, "UNSET", "STRICT", "PERMISSIVE", "DISABLE")

@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from webhook.policy.meshes import Spot
-from webhook.policy.strictness import istio_destinations as rules
-from webhook.policy.strictness import objects
+from webhook.policy.mesh import Spot
+from webhook.policy.plaintext import istio_destinations as rules
+from webhook.policy.plaintext import objects
 
 Json = dict[str, Any]
 DOMAIN = "cluster.local"

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import settings as configure
 from hypothesis import strategies as st
 
-from webhook.policy.strictness import Reading, linkerd, objects
-from webhook.policy.strictness.linkerd import Inbound, PodMarks, Policies
+from webhook.policy.plaintext import Reading, linkerd, objects
+from webhook.policy.plaintext.linkerd import Inbound, PodMarks, Policies
 
 POLICY = "config.linkerd.io/default-inbound-policy"
 CLOSED = "all-authenticated"

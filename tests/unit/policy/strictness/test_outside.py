@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import settings as configure
 from hypothesis import strategies as st
 
-from webhook.policy.strictness.domains import TOP_LEVEL
-from webhook.policy.strictness.outside import CLUSTER, PRIVATE, Range, is_outside, range_of
+from webhook.policy.plaintext.domains import TOP_LEVEL
+from webhook.policy.plaintext.outside import CLUSTER, PRIVATE, Range, is_outside, range_of
 
 law = configure(max_examples=200, deadline=None)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from webhook.policy.strictness import Accepts, Opening, Reading, together
+from webhook.policy.plaintext import Accepts, Opening, Reading, together
 
 OPEN, OTHER = Opening("it is open", "close it"), Opening("so is this", "close it too")
 

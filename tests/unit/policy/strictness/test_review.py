@@ -8,10 +8,10 @@ from hypothesis import given as drawn
 from hypothesis import settings as configure
 from hypothesis import strategies as st
 
-from webhook.policy import messages, strictness
+from webhook.policy import messages, plaintext
+from webhook.policy.plaintext import objects
+from webhook.policy.plaintext.review import KINDS, Change, review
 from webhook.policy.settings import Settings, parse
-from webhook.policy.strictness import objects
-from webhook.policy.strictness.review import KINDS, Change, review
 from webhook.policy.validate import Mode, Verdict
 
 POLICY = "config.linkerd.io/default-inbound-policy"
@@ -20,9 +20,9 @@ Json = dict[str, Any]
 
 def demanded(**more: Any) -> Settings:
     levels = [
-        {"check": check, "level": "deny", "reason": "no plaintext"} for check in strictness.CHECKS
+        {"check": check, "level": "deny", "reason": "no plaintext"} for check in plaintext.CHECKS
     ]
-    return parse({"levels": levels, **more}, checks=strictness.ids())
+    return parse({"levels": levels, **more}, checks=plaintext.ids())
 
 
 STRICT = demanded()
@@ -231,7 +231,7 @@ def test_what_opens_or_gives_up_a_closure_is_refused(
     assert [violation.field for violation in verdict.violations] == fields
     assert verdict.outcome == ("denied" if fields else "admitted")
     for violation in verdict.violations:
-        check = strictness.CHECKS[violation.check]
+        check = plaintext.CHECKS[violation.check]
         assert any(
             violation.field.startswith(field) or field.startswith(violation.field)
             for field in check.fields

@@ -1,0 +1,1 @@
+"""What can keep a pod out of its mesh, one file each."""
