@@ -15,7 +15,7 @@ from webhook.cli.restart import COMMAND as RESTART
 from webhook.cli.restart import State
 from webhook.cluster.audit import reports
 from webhook.cluster.auditor.history import Seen
-from webhook.cluster.auditor.metrics import Metrics
+from webhook.cluster.auditor.metrics import AuditorMetrics
 from webhook.cluster.judge import STATES, live
 from webhook.cluster.namespaces import discovery
 from webhook.cluster.restart.plan import How
@@ -91,7 +91,7 @@ def test_every_role_that_is_listed_is_defined_and_every_other_way_round() -> Non
 
 def test_every_metric_of_the_auditor_is_there_with_its_labels() -> None:
     known = {}
-    for family in Metrics(Seen()).registry.collect():
+    for family in AuditorMetrics(Seen()).registry.collect():
         name = family.name + ("_total" if family.type == "counter" else "")
         labels = getattr(family, "_labelnames", None) or (
             tuple(family.samples[0].labels) if family.samples else ()

@@ -149,7 +149,7 @@ class Reviewer:
         if now is None or asked.operation not in ("CREATE", "UPDATE") or asked.sub_resource:
             return _IGNORED, "ignored"
         where = asked.namespace or (now.metadata.name if kind == "Namespace" else "")
-        change = strictness.Change(
+        change = strictness.PolicyChange(
             kind, where, now, before if asked.operation == "UPDATE" else None
         )
         verdict = strictness.review(change, route.mesh.name, mode, self.settings)

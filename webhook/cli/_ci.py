@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 from xml.etree import ElementTree
 
-from webhook.cluster.audit import Audited, Finding, Report, Row
+from webhook.cluster.audit import Audited, AuditFinding, Report, Row
 from webhook.cluster.audit.reports import message
 from webhook.cluster.audit.traffic import PLAINTEXT_TRAFFIC
 from webhook.cluster.judge import live
@@ -61,7 +61,7 @@ def _rule(check: Check) -> dict[str, Any]:
     }
 
 
-def _sarif_result(audited: Audited, row: Row, finding: Finding) -> dict[str, Any]:
+def _sarif_result(audited: Audited, row: Row, finding: AuditFinding) -> dict[str, Any]:
     name = f"{audited.name}/{row.kind}/{row.name}"
     result = _result(name, finding.check, finding.level, message(finding), finding.field)
     if finding.level == "exempt":

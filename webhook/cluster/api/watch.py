@@ -30,7 +30,7 @@ _SHORT = 1.0
 _WAIT, _LONGEST_WAIT = 1.0, 30.0
 
 
-class Change(NamedTuple):
+class WatchEvent(NamedTuple):
     """An object was created, changed or deleted."""
 
     namespace: str
@@ -75,7 +75,7 @@ class Watch:
         self._stopping = stopping or threading.Event()
         self._version = ""
 
-    def changes(self) -> Iterator[Change | None]:
+    def changes(self) -> Iterator[WatchEvent | None]:
         """Each change; None where some may have been missed, as before the first.
 
         Raises `ClusterError`; called again it goes on where it was.
@@ -88,7 +88,7 @@ class Watch:
             yield from self._once()
             self._stopping.wait(max(0.0, begun + _SHORT - time.monotonic()))
 
-    def _once(self) -> Iterator[Change]:
+    def _once(self) -> Iterator[WatchEvent]:
         query = {
             "watch": "1",
             "allowWatchBookmarks": "true",
@@ -103,7 +103,7 @@ class Watch:
                 meta = event.object.metadata
                 self._version = meta.resource_version
                 if event.type != "BOOKMARK":
-                    yield Change(meta.namespace, meta.name)
+                    yield WatchEvent(meta.namespace, meta.name)
         except msgspec.MsgspecError as error:
             raise ClusterError(f"{self._cluster.server}{self._where}: no watch: {error}") from None
         except RefusedError as error:
@@ -127,7 +127,7 @@ class Watcher(threading.Thread):
     """
 
     def __init__(
-        self, cluster: Cluster, where: str, changed: Callable[[Change | None], None]
+        self, cluster: Cluster, where: str, changed: Callable[[WatchEvent | None], None]
     ) -> None:
         super().__init__(name=f"watch {where}", daemon=True)
         self._stopping = threading.Event()

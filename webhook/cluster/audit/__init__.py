@@ -18,7 +18,7 @@ from webhook.cluster.judge.outdated import Currency, Proxy, proxy_of
 from webhook.cluster.kinds.inventory import RUNNING, BadPod, Inventory, LivePod, Workload
 from webhook.cluster.namespaces.scope import Target
 from webhook.cluster.plaintext.acceptance import Assessment, Strictness, assess
-from webhook.cluster.plaintext.policies import Policies
+from webhook.cluster.plaintext.policies import PolicyObjects
 from webhook.cluster.traffic import Traffic
 from webhook.policy import mendix
 from webhook.policy.checks import Violation
@@ -36,7 +36,7 @@ _WAIT = "wait: it ends by itself, and the next one joins"
 Level = Literal["deny", "advise", "exempt"]
 
 
-class Finding(msgspec.Struct, kw_only=True):
+class AuditFinding(msgspec.Struct, kw_only=True):
     """One thing that is wrong in pods of a workload."""
 
     check: str
@@ -62,7 +62,7 @@ class Row(msgspec.Struct, kw_only=True):
     state: State
     #: How many of its pods are in each state.
     pods: dict[State, int]
-    findings: list[Finding]
+    findings: list[AuditFinding]
 
 
 class Audited(msgspec.Struct, kw_only=True):
@@ -122,7 +122,7 @@ class Auditor:
         inventory: Inventory,
         judge: Judge,
         currency: Currency,
-        policies: Policies | None = None,
+        policies: PolicyObjects | None = None,
     ) -> None:
         """Without `policies` it is not asked whether plaintext gets in."""
         self._inventory = inventory
@@ -325,8 +325,8 @@ def _keep(names: list[str], name: str) -> None:
 
 def _finding(
     violation: Violation, level: Level, origin: Origin, pods: int, names: list[str]
-) -> Finding:
-    return Finding(
+) -> AuditFinding:
+    return AuditFinding(
         check=violation.check,
         level=level,
         field=violation.field,

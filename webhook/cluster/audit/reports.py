@@ -11,7 +11,7 @@ import msgspec
 
 from webhook.cluster.api.connection import Cluster, path
 from webhook.cluster.api.errors import ClusterError, RefusedError
-from webhook.cluster.audit import Audited, Finding, Report, Row
+from webhook.cluster.audit import Audited, AuditFinding, Report, Row
 from webhook.cluster.judge import ORIGINS
 from webhook.cluster.namespaces.enrollment import CONFIGURATION
 from webhook.cluster.plaintext.acceptance import told
@@ -26,7 +26,7 @@ _OUTCOMES = {"deny": "fail", "advise": "warn", "exempt": "skip"}
 _SEVERITIES = {"deny": "high", "advise": "low", "exempt": "info"}
 
 
-class Kind(NamedTuple):
+class ReportKind(NamedTuple):
     """A kind of report."""
 
     version: str
@@ -36,8 +36,8 @@ class Kind(NamedTuple):
 
 #: OpenReports is the heir of the Policy working group's reports.
 KINDS = (
-    Kind("openreports.io/v1alpha1", "Report", "reports"),
-    Kind("wgpolicyk8s.io/v1alpha2", "PolicyReport", "policyreports"),
+    ReportKind("openreports.io/v1alpha1", "Report", "reports"),
+    ReportKind("wgpolicyk8s.io/v1alpha2", "PolicyReport", "policyreports"),
 )
 
 
@@ -51,7 +51,7 @@ class _Stored(msgspec.Struct):
     metadata: _Meta
 
 
-def served(cluster: Cluster) -> Kind:
+def served(cluster: Cluster) -> ReportKind:
     """The kind of report that the cluster has. Raises `ClusterError` where it has none."""
     for kind in KINDS:
         group = cluster.find(f"/apis/{kind.version}")
@@ -95,7 +95,7 @@ def write(cluster: Cluster, report: Report, owner: str, *, prune: bool) -> Writt
     return Written(written, pruned, errors)
 
 
-def _prune(cluster: Cluster, kind: Kind, kept: Collection[str]) -> int:
+def _prune(cluster: Cluster, kind: ReportKind, kept: Collection[str]) -> int:
     selector = ",".join(f"{key}={value}" for key, value in _LABELS.items())
     found = cluster.items(path(kind.version, kind.plural), labels=selector, partial=True)
     old = [
@@ -110,7 +110,7 @@ def _prune(cluster: Cluster, kind: Kind, kept: Collection[str]) -> int:
     )
 
 
-def document(kind: Kind, audited: Audited, owner: str) -> dict[str, Any]:
+def document(kind: ReportKind, audited: Audited, owner: str) -> dict[str, Any]:
     """The report of a namespace, as an object."""
     metadata: dict[str, Any] = {"name": NAME, "namespace": audited.name, "labels": _LABELS}
     if owner:
@@ -190,7 +190,7 @@ def _result(
     }
 
 
-def message(finding: Finding) -> str:
+def message(finding: AuditFinding) -> str:
     """A finding in one line: field, reason, way out, how many pods and since when."""
     text = f"{finding.field}: {finding.reason}" if finding.field else finding.reason
     text += f"; {'exempt: ' if finding.level == 'exempt' else ''}{finding.fix}"

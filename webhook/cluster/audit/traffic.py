@@ -1,6 +1,6 @@
 """Traffic in an audit: which workloads took plaintext, and from whom."""
 
-from webhook.cluster.audit import Finding, Report, Row
+from webhook.cluster.audit import AuditFinding, Report, Row
 from webhook.cluster.traffic import (
     Edge,
     NamespaceTraffic,
@@ -55,7 +55,7 @@ def add(report: Report, traffic: Traffic) -> None:
     report.checks = dict(sorted(report.checks.items()))
 
 
-def _finding(row: Row, seen: NamespaceTraffic, window: int) -> Finding:
+def _finding(row: Row, seen: NamespaceTraffic, window: int) -> AuditFinding:
     """Without numbers, which are the traffic's own: else a report would never be the same twice."""
     senders = sorted(map(sender_name, seen.senders(row.name, row.kind)))
     violation = PLAINTEXT_TRAFFIC.violation(
@@ -66,7 +66,7 @@ def _finding(row: Row, seen: NamespaceTraffic, window: int) -> Finding:
             f"{listed(senders, _NAMED)}",
         )
     )
-    return Finding(
+    return AuditFinding(
         check=violation.check,
         level="advise",
         field=violation.field,

@@ -6,11 +6,11 @@ The dashboard and the namespace webhook are applications beside it; the command 
 from flask import Flask, Response
 
 from webhook.cluster.auditor.history import Seen
-from webhook.cluster.auditor.metrics import CONTENT_TYPE_LATEST, Metrics
+from webhook.cluster.auditor.metrics import CONTENT_TYPE_LATEST, AuditorMetrics
 from webhook.version import VERSION
 
 
-def create_app(seen: Seen, metrics: Metrics) -> Flask:
+def create_app(seen: Seen, metrics: AuditorMetrics) -> Flask:
     """Make the Flask application around what the sweeper tells."""
     app = Flask("mendix-mesh-auditor", static_folder=None)
 

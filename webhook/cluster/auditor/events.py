@@ -50,7 +50,7 @@ class _Told(NamedTuple):
     about: tuple[str, ...]
 
 
-class Recorder:
+class EventRecorder:
     """Remembers which workloads it told of. It never raises: an Event is no more than a hint."""
 
     def __init__(self, cluster: Cluster, *, instance: str = "") -> None:

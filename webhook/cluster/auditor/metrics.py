@@ -17,10 +17,10 @@ from webhook.cluster.auditor.history import Seen
 from webhook.cluster.doctor import Diagnosis
 from webhook.version import VERSION
 
-__all__ = ["CONTENT_TYPE_LATEST", "Metrics"]
+__all__ = ["CONTENT_TYPE_LATEST", "AuditorMetrics"]
 
 
-class Metrics:
+class AuditorMetrics:
     """The auditor's metrics, in a registry of their own."""
 
     def __init__(self, seen: Seen) -> None:

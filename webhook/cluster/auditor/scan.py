@@ -17,20 +17,20 @@ import structlog
 
 from webhook.cluster.api.connection import Cluster, path
 from webhook.cluster.api.errors import ClusterError
-from webhook.cluster.api.watch import Change, Watcher
+from webhook.cluster.api.watch import Watcher, WatchEvent
 from webhook.cluster.audit import Audited, Auditor, Report, reports, summed
 from webhook.cluster.audit import traffic as wire
-from webhook.cluster.auditor.events import Recorder
+from webhook.cluster.auditor.events import EventRecorder
 from webhook.cluster.auditor.history import Seen, Snapshot
-from webhook.cluster.auditor.metrics import Metrics
+from webhook.cluster.auditor.metrics import AuditorMetrics
 from webhook.cluster.doctor import examine
-from webhook.cluster.doctor.facts import Look, places
+from webhook.cluster.doctor.facts import Facts, places
 from webhook.cluster.judge import Judge
 from webhook.cluster.judge.outdated import Currency
 from webhook.cluster.kinds.inventory import Inventory
 from webhook.cluster.namespaces.enrollment import Enrollment
 from webhook.cluster.namespaces.scope import Scope, ScopeError, Target
-from webhook.cluster.plaintext.policies import Policies
+from webhook.cluster.plaintext.policies import PolicyObjects
 from webhook.cluster.traffic import Prometheus, reviews
 from webhook.policy.settings import Settings
 
@@ -48,7 +48,7 @@ _BEGIN = 5.0
 _FEW = 10
 
 
-class Options(NamedTuple):
+class ScanOptions(NamedTuple):
     """What the auditor looks at, how often, and what it does beside telling."""
 
     #: Seconds from the beginning of one sweep of all namespaces to that of the next.
@@ -83,7 +83,7 @@ class Changes:
         #: The namespaces whose pods count; None before they are known: then all do.
         self._watched: frozenset[str] | None = None
 
-    def namespace(self, change: Change | None) -> None:
+    def namespace(self, change: WatchEvent | None) -> None:
         """Take up a change of a namespace; None: some may have been missed."""
         with self._condition:
             if change is None:
@@ -92,7 +92,7 @@ class Changes:
                 self._changed.add(change.name)
             self._condition.notify()
 
-    def pod(self, change: Change | None) -> None:
+    def pod(self, change: WatchEvent | None) -> None:
         """Take up a change of a pod; None: some may have been missed."""
         with self._condition:
             if change is None:
@@ -147,7 +147,7 @@ class _Sweep(NamedTuple):
     uid: str
 
 
-class Sweeper:
+class Scanner:
     """Sweeps in a thread of its own, and tells `seen`, the metrics, the Events and `told`."""
 
     def __init__(
@@ -155,10 +155,10 @@ class Sweeper:
         cluster: Cluster,
         settings: Settings,
         seen: Seen,
-        metrics: Metrics,
-        options: Options,
+        metrics: AuditorMetrics,
+        options: ScanOptions,
         *,
-        recorder: Recorder | None = None,
+        recorder: EventRecorder | None = None,
         told: Told = lambda _before, _after: None,
     ) -> None:
         self._cluster = cluster
@@ -259,7 +259,7 @@ class Sweeper:
         inventory = Inventory(self._cluster)
         scope = Scope(self._cluster, inventory, enrollment, options.mesh)
         currency = Currency(self._cluster, self._settings)
-        policies = Policies(self._cluster, self._settings)
+        policies = PolicyObjects(self._cluster, self._settings)
         auditor = Auditor(inventory, Judge(self._settings), currency, policies)
         report = auditor.audit(self._targets(scope), total=scope.total)
         report.notes += enrollment.notes
@@ -348,7 +348,7 @@ class Sweeper:
                 found = places(inventory, enrollment, self._settings, self._options.named)
             except ScopeError:
                 found = []
-            diagnosis = examine(Look(self._cluster, self._settings), found)
+            diagnosis = examine(Facts(self._cluster, self._settings), found)
         except Exception as error:  # it reads what others wrote: the audit stands without it
             why = str(error) if isinstance(error, ClusterError) else repr(error)
             log.warning("the doctor could not look", why=why)

@@ -13,12 +13,12 @@ from webhook.cluster.audit import Audited, Row, together
 from webhook.cluster.audit.traffic import PLAINTEXT_TRAFFIC, span
 from webhook.cluster.auditor.history import Seen, Snapshot
 from webhook.cluster.dashboard import access, mends, overview, picture, pods, refusals, wires, words
-from webhook.cluster.dashboard.access import Reviewer
+from webhook.cluster.dashboard.access import TokenReviewer
 from webhook.cluster.dashboard.drawing import draw
 from webhook.cluster.dashboard.history import HEIGHT, WIDTH, history
 from webhook.cluster.dashboard.live import Live
 from webhook.cluster.dashboard.paging import paged
-from webhook.cluster.doctor import all_findings
+from webhook.cluster.doctor.findings import all_findings
 from webhook.cluster.judge import ORIGINS, STATES, WORST_FIRST, Judge, live
 from webhook.cluster.kinds.inventory import Workload
 from webhook.policy import checks, plaintext
@@ -43,7 +43,7 @@ def create_app(
     *,
     hosts: Collection[str] = (),
     interval: float = 60.0,
-    reviewer: Reviewer | None = None,
+    reviewer: TokenReviewer | None = None,
     clock: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
 ) -> Flask:
     """Make the dashboard of what `seen` holds; `cluster` is what pages read beside.

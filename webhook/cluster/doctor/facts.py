@@ -18,11 +18,11 @@ from webhook.cluster.judge import Judge, is_outside
 from webhook.cluster.judge.outdated import Proxy, proxy_of
 from webhook.cluster.kinds import certificates, webhooks
 from webhook.cluster.kinds.inventory import Inventory, LivePod, Namespace
-from webhook.cluster.kinds.webhooks import INJECTORS, OURS, Entry, Service
+from webhook.cluster.kinds.webhooks import INJECTORS, OURS, Service, WebhookEntry
 from webhook.cluster.namespaces.enrollment import Enrolled, Enrollment
 from webhook.cluster.namespaces.scope import ScopeError, existing
 from webhook.cluster.plaintext.acceptance import Strictness, assess
-from webhook.cluster.plaintext.policies import Policies
+from webhook.cluster.plaintext.policies import PolicyObjects
 from webhook.policy import meshes
 from webhook.policy.mesh import Mesh
 from webhook.policy.pod.objects import Object
@@ -81,7 +81,7 @@ def places(
     return found
 
 
-class Look:
+class Facts:
     """The cluster as one user sees it. What is forbidden raises `RefusedError` each time."""
 
     def __init__(self, cluster: Cluster, settings: Settings) -> None:
@@ -89,7 +89,7 @@ class Look:
         self.settings = settings
         self._seen: dict[Any, Any] = {}
         self._inventory = Inventory(cluster)
-        self._policies = Policies(cluster, settings)
+        self._policies = PolicyObjects(cluster, settings)
         self._judge = Judge(settings)
 
     def get(self, where: str) -> Json | None:
@@ -110,16 +110,16 @@ class Look:
 
         return self._once((where, labels, fields), read)
 
-    def mutating(self) -> list[Entry]:
+    def mutating(self) -> list[WebhookEntry]:
         """Every mutating webhook, in the order in which they are called."""
         return self._entries("mutatingwebhookconfigurations")
 
-    def ours_everywhere(self) -> list[Entry]:
+    def ours_everywhere(self) -> list[WebhookEntry]:
         """All our webhooks, for pods or not, of both kinds."""
         both = self.mutating() + self._entries("validatingwebhookconfigurations")
         return [entry for entry in both if entry.webhook.name.endswith(OURS)]
 
-    def ours(self, place: Place) -> list[Entry]:
+    def ours(self, place: Place) -> list[WebhookEntry]:
         """Our webhooks that are called for pods of a namespace: mutating, then validating ones."""
         labels = place.namespace.labels
         return [
@@ -127,12 +127,12 @@ class Look:
             if entry.webhook.is_ours_for_pods and entry.webhook.takes(labels)
         ]  # fmt: skip
 
-    def injectors(self, mesh: str) -> list[Entry]:
+    def injectors(self, mesh: str) -> list[WebhookEntry]:
         """The webhooks of a mesh's injectors; none for a mesh without sidecars."""
         end = INJECTORS.get(mesh)
         return [entry for entry in self.mutating() if end and entry.webhook.name.endswith(end)]
 
-    def callers(self, place: Place) -> list[Entry]:
+    def callers(self, place: Place) -> list[WebhookEntry]:
         """The injectors' webhooks that are called for a pod of a namespace, as we mark it."""
         meta = self.promised(place).metadata
         pod = (meta.labels if meta else None) or {}
@@ -153,7 +153,7 @@ class Look:
 
         return self._once(("installed", mesh), read)
 
-    def served(self, place: Place, entry: Entry) -> Served | None:
+    def served(self, place: Place, entry: WebhookEntry) -> Served | None:
         """The certificate of a webhook's server; None where it is not stored where it should be."""
         service = entry.webhook.client_config.service
         if entry.webhook.name.endswith(OURS):
@@ -166,7 +166,7 @@ class Look:
         title = f"ConfigMap {where}/{_ISTIO_ROOTS}"
         return Served(title, certificates.parse(pem.encode()), is_servers=False) if pem else None
 
-    def authority(self, entry: Entry) -> bytes:
+    def authority(self, entry: WebhookEntry) -> bytes:
         """The authority beside the certificate of a server of ours, as PEM; empty without."""
         service = entry.webhook.client_config.service
         name = self._own_secret(service) if service else ""
@@ -255,8 +255,8 @@ class Look:
         own = self.settings.linkerd if mesh == "linkerd" else self.settings.istio
         return own.control_plane_namespace
 
-    def _entries(self, plural: str) -> list[Entry]:
-        def read() -> list[Entry]:
+    def _entries(self, plural: str) -> list[WebhookEntry]:
+        def read() -> list[WebhookEntry]:
             return webhooks.entries(self._cluster.items(path(_ADMISSION, plural)), plural)
 
         return self._once(plural, read)

@@ -9,7 +9,7 @@ from webhook.cluster.doctor import mesh_settings
 from webhook.cluster.doctor.mesh_settings import Installed, Revision
 from webhook.cluster.judge.outdated import parsed
 from webhook.cluster.kinds import webhooks
-from webhook.cluster.kinds.webhooks import INJECTORS, Entry
+from webhook.cluster.kinds.webhooks import INJECTORS, WebhookEntry
 from webhook.policy.settings import Settings
 
 #: What istioctl makes of a configuration that a tag has taken over from (istioctl/pkg/tag).
@@ -43,7 +43,7 @@ class Reading(NamedTuple):
     unread: list[Unread]
 
 
-def active(entries: Sequence[Entry], mesh: str) -> list[Entry]:
+def active(entries: Sequence[WebhookEntry], mesh: str) -> list[WebhookEntry]:
     """Return the webhooks of a mesh's injectors, without those that a tag has taken over from."""
     end = INJECTORS.get(mesh)
     return [
@@ -55,7 +55,7 @@ def active(entries: Sequence[Entry], mesh: str) -> list[Entry]:
     ]
 
 
-def revisions(entries: Sequence[Entry]) -> dict[str, str]:
+def revisions(entries: Sequence[WebhookEntry]) -> dict[str, str]:
     """Return the revisions and tags that pods can ask for, each with the revision behind it.
 
     The unnamed one is `default`.
@@ -85,7 +85,7 @@ def everything(cluster: Cluster, settings: Settings, meshes: Iterable[Mesh]) -> 
     return [Reading(None, unread), *(read(m, cluster.find, entries, settings) for m in meshes)]
 
 
-def read(mesh: Mesh, find: Find, entries: Sequence[Entry], settings: Settings) -> Reading:
+def read(mesh: Mesh, find: Find, entries: Sequence[WebhookEntry], settings: Settings) -> Reading:
     """Read the configuration of a mesh; `entries` are the cluster's mutating webhooks.
 
     What is forbidden is in `unread`. Raises `ClusterError` if the cluster fails.
@@ -97,7 +97,7 @@ def read(mesh: Mesh, find: Find, entries: Sequence[Entry], settings: Settings) -
     return _istio(reader, own, settings)
 
 
-def _linkerd(reader: "_Reader", own: Sequence[Entry], settings: Settings) -> Reading:
+def _linkerd(reader: "_Reader", own: Sequence[WebhookEntry], settings: Settings) -> Reading:
     where = _namespace(own) or settings.linkerd.control_plane_namespace
     title = f"ConfigMap {where}/linkerd-config"
     data = reader.data(where, "linkerd-config", required=bool(own))
@@ -109,7 +109,7 @@ def _linkerd(reader: "_Reader", own: Sequence[Entry], settings: Settings) -> Rea
     return Reading(mesh_settings.linkerd(values, title, where), reader.unread)
 
 
-def _istio(reader: "_Reader", own: Sequence[Entry], settings: Settings) -> Reading:
+def _istio(reader: "_Reader", own: Sequence[WebhookEntry], settings: Settings) -> Reading:
     names = revisions(own)
     first = names.get(settings.istio.revision or "default") or next(iter(names.values()), "")
     found = []
@@ -141,7 +141,7 @@ def _revision(reader: "_Reader", name: str, where: str, required: bool) -> Revis
     )
 
 
-def _namespace(entries: Sequence[Entry]) -> str:
+def _namespace(entries: Sequence[WebhookEntry]) -> str:
     """Return where the injectors run; empty if they are called by a URL."""
     services = (entry.webhook.client_config.service for entry in entries)
     return next((service.namespace for service in services if service), "")

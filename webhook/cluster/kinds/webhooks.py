@@ -81,7 +81,7 @@ class _Configuration(msgspec.Struct, frozen=True):
     webhooks: list[Webhook] = []
 
 
-class Entry(NamedTuple):
+class WebhookEntry(NamedTuple):
     """A webhook, and the name and labels of the configuration that it is in."""
 
     configuration: str
@@ -92,11 +92,11 @@ class Entry(NamedTuple):
     number: int
 
 
-def entries(configurations: Iterable[msgspec.Raw], plural: str) -> list[Entry]:
+def entries(configurations: Iterable[msgspec.Raw], plural: str) -> list[WebhookEntry]:
     """The webhooks in the order in which they are called: that of their configurations' names."""
     decoded = [msgspec.json.decode(raw, type=_Configuration) for raw in configurations]
     return [
-        Entry(one.metadata.name, one.metadata.labels, webhook, plural, number)
+        WebhookEntry(one.metadata.name, one.metadata.labels, webhook, plural, number)
         for one in sorted(decoded, key=lambda one: one.metadata.name)
         for number, webhook in enumerate(one.webhooks)
     ]

@@ -189,7 +189,7 @@ def guess_mesh(namespace: Namespace) -> str:
     return named.pop() if len(named) == 1 else ""
 
 
-class Change(msgspec.Struct, kw_only=True):
+class LabelChange(msgspec.Struct, kw_only=True):
     """What enrolling writes on a namespace."""
 
     name: str
@@ -200,7 +200,7 @@ class Change(msgspec.Struct, kw_only=True):
 
 def plan(
     cluster: Cluster, found: Sequence[Found], mesh: str | None, mode: str | None
-) -> tuple[list[Change], list[str]]:
+) -> tuple[list[LabelChange], list[str]]:
     """What is to be written so that the namespaces are enrolled, and why some can't be.
 
     A namespace that is enrolled keeps what is not given; a new one gets the mesh that its own marks
@@ -221,11 +221,11 @@ def plan(
         strictness = mode or (None if known else old.get(MODE_LABEL, "warn"))
         wanted |= {MODE_LABEL: strictness} if strictness else {}
         if any(old.get(key) != value for key, value in wanted.items()):
-            changes.append(Change(name=one.name, labels=wanted, before=old))
+            changes.append(LabelChange(name=one.name, labels=wanted, before=old))
     return changes, unclear
 
 
-def enroll(cluster: Cluster, change: Change, *, dry_run: bool) -> list[str]:
+def enroll(cluster: Cluster, change: LabelChange, *, dry_run: bool) -> list[str]:
     """Label a namespace; gives the API server's warnings.
 
     When it was enrolled is noted beside, by the API server's clock, for it is lost in managedFields

@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 from webhook.cluster.kinds.inventory import LivePod
-from webhook.cluster.plaintext.policies import Downgrade, Policies, Unread
+from webhook.cluster.plaintext.policies import Downgrade, PolicyObjects, Unread
 from webhook.policy.meshes.linkerd import INBOUND_POLICY
 from webhook.policy.plaintext import (
     CLOSE,
@@ -64,7 +64,7 @@ class _ByLinkerd:
 
     def __init__(
         self,
-        policies: linkerd.Policies,
+        policies: linkerd.LinkerdPolicies,
         default: str | Unread,
         namespace: Mapping[str, str],
         demanded: str | None,
@@ -219,7 +219,12 @@ class Assessment:
 
 
 def assess(
-    policies: Policies, namespace: str, mesh: str, *, annotations: Mapping[str, str], enrolled: bool
+    policies: PolicyObjects,
+    namespace: str,
+    mesh: str,
+    *,
+    annotations: Mapping[str, str],
+    enrolled: bool,
 ) -> Assessment:
     """The assessment of a namespace, which is to be told of its pods."""
     assessment = Assessment(namespace, policies.settings)

@@ -13,7 +13,7 @@ from webhook.cluster.api.errors import RefusedError
 from webhook.cluster.judge import Judge
 from webhook.cluster.kinds.inventory import Inventory
 from webhook.cluster.plaintext.callers import CutOff, cut_off
-from webhook.cluster.plaintext.policies import Policies, Unread
+from webhook.cluster.plaintext.policies import PolicyObjects, Unread
 from webhook.policy.meshes.linkerd import CLOSED_POLICIES, INBOUND_POLICY
 from webhook.policy.plaintext import istio
 
@@ -24,7 +24,7 @@ NAME = "default"
 _GROUP, _PLURAL = "security.istio.io", "peerauthentications"
 
 
-class Step(msgspec.Struct, kw_only=True):
+class ClosingStep(msgspec.Struct, kw_only=True):
     """What makes one namespace strict."""
 
     name: str
@@ -44,15 +44,17 @@ class Step(msgspec.Struct, kw_only=True):
 
 
 def plan(
-    cluster: Cluster, judge: Judge, policies: Policies, namespaces: Sequence[tuple[str, str]]
-) -> list[Step]:
+    cluster: Cluster, judge: Judge, policies: PolicyObjects, namespaces: Sequence[tuple[str, str]]
+) -> list[ClosingStep]:
     """What is to be written, for each name of a namespace and its mesh. Raises `ClusterError`."""
     steps = []
     for name, mesh in namespaces:
         try:
             step = _linkerd(cluster, name) if mesh == "linkerd" else _istio(cluster, policies, name)
         except Unread as unread:
-            step = Step(name=name, mesh=mesh, blocked=f"its policies can't be read: {unread}")
+            step = ClosingStep(
+                name=name, mesh=mesh, blocked=f"its policies can't be read: {unread}"
+            )
         step.mesh = mesh
         if step.writes:
             step.cut_off = cut_off(cluster, judge, name, mesh)
@@ -60,9 +62,9 @@ def plan(
     return steps
 
 
-def _linkerd(cluster: Cluster, name: str) -> Step:
+def _linkerd(cluster: Cluster, name: str) -> ClosingStep:
     now = Inventory(cluster).namespace(name).annotations.get(INBOUND_POLICY)
-    step = Step(name=name, mesh="linkerd")
+    step = ClosingStep(name=name, mesh="linkerd")
     if now not in CLOSED_POLICIES:
         before = f" (now {now})" if now else ""
         step.writes = f"annotation {INBOUND_POLICY}={POLICY}{before}"
@@ -70,8 +72,8 @@ def _linkerd(cluster: Cluster, name: str) -> Step:
     return step
 
 
-def _istio(cluster: Cluster, policies: Policies, name: str) -> Step:
-    step = Step(name=name, mesh="istio")
+def _istio(cluster: Cluster, policies: PolicyObjects, name: str) -> ClosingStep:
+    step = ClosingStep(name=name, mesh="istio")
     peers = policies.peers(name)
     for policy in peers.narrow(name):
         for spot in istio.weaknesses(policy):
@@ -99,7 +101,7 @@ def _version(cluster: Cluster) -> str | None:
     return str(group["preferredVersion"]["groupVersion"]) if group else None
 
 
-def write(cluster: Cluster, step: Step, *, dry_run: bool) -> list[str]:
+def write(cluster: Cluster, step: ClosingStep, *, dry_run: bool) -> list[str]:
     """Do a step; gives the API server's warnings. Raises `RefusedError`."""
     if step.mesh == "linkerd":
         change = {"metadata": {"annotations": {INBOUND_POLICY: POLICY}}}

@@ -13,7 +13,7 @@ from webhook.cluster.api.connection import Cluster, path
 from webhook.cluster.api.errors import RefusedError
 from webhook.cluster.judge.outdated import at, parsed
 from webhook.policy.plaintext import istio, linkerd, objects
-from webhook.policy.plaintext.objects import Kind
+from webhook.policy.plaintext.objects import PolicyKind
 from webhook.policy.pod.objects import UndecodableError
 from webhook.policy.settings import Settings
 
@@ -31,7 +31,7 @@ class Unread(Exception):  # noqa: N818 - it says what it is: something could not
     """Policy that must not, or can't, be read; the text says which and why."""
 
 
-class Policies:
+class PolicyObjects:
     """The meshes' policy objects of a cluster. Raises `ClusterError` where the cluster fails."""
 
     def __init__(self, cluster: Cluster, settings: Settings) -> None:
@@ -69,9 +69,9 @@ class Policies:
             raise unread
         return known
 
-    def authorizations(self, namespace: str) -> linkerd.Policies:
+    def authorizations(self, namespace: str) -> linkerd.LinkerdPolicies:
         """Linkerd's Servers of a namespace, and who may be their clients. Raises `Unread`."""
-        return linkerd.Policies(
+        return linkerd.LinkerdPolicies(
             self._own(objects.SERVER, namespace),
             self._own(objects.SERVER_AUTHORIZATION, namespace),
             self._own(objects.AUTHORIZATION_POLICY, namespace),
@@ -104,7 +104,7 @@ class Policies:
             if spot.level != "advise"
         ]
 
-    def _of_kind(self, kind: Kind, *namespaces: str) -> list[Any]:
+    def _of_kind(self, kind: PolicyKind, *namespaces: str) -> list[Any]:
         """The objects of a kind, of all namespaces, or of these where that alone is allowed."""
         whole = self._listed(kind, "")
         lists = [whole]
@@ -117,7 +117,7 @@ class Policies:
             found += one
         return found
 
-    def _own(self, kind: Kind, namespace: str) -> list[Any]:
+    def _own(self, kind: PolicyKind, namespace: str) -> list[Any]:
         """The objects of a kind in one namespace."""
         whole = self._listed(kind, "")
         if isinstance(whole, Unread):
@@ -128,7 +128,7 @@ class Policies:
                 grouped[one.metadata.namespace].append(one)
         return self._grouped[kind.name].get(namespace, [])
 
-    def _listed(self, kind: Kind, namespace: str) -> list[Any] | Unread:
+    def _listed(self, kind: PolicyKind, namespace: str) -> list[Any] | Unread:
         key = (kind.name, namespace)
         if key not in self._lists:
             try:
@@ -137,7 +137,7 @@ class Policies:
                 self._lists[key] = unread
         return self._lists[key]
 
-    def _read(self, kind: Kind, namespace: str) -> Iterable[Any]:
+    def _read(self, kind: PolicyKind, namespace: str) -> Iterable[Any]:
         """The objects, in the newest version that is served; none where there is no such kind."""
         for version in kind.versions:
             where = path(f"{kind.group}/{version}", kind.plural, namespace)

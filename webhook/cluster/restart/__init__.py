@@ -15,7 +15,7 @@ from webhook.cluster.judge import Judge, Judged
 from webhook.cluster.kinds import controllers
 from webhook.cluster.kinds.controllers import RESTARTED_AT, Controller
 from webhook.cluster.kinds.inventory import BadPod, Inventory, LivePod
-from webhook.cluster.restart.plan import Step, is_outside, reasons
+from webhook.cluster.restart.plan import RestartStep, is_outside, reasons
 
 #: Seconds between two looks at a workload that is being restarted.
 _LOOK = 0.5
@@ -73,7 +73,7 @@ class Restarter:
         self._timeout = timeout
         self._every = every
 
-    def restart(self, step: Step, progress: Callable[[int], None] = lambda _: None) -> None:
+    def restart(self, step: RestartStep, progress: Callable[[int], None] = lambda _: None) -> None:
         """Carry out a step; `progress` is told how many of its pods have been replaced.
 
         Raises `RestartError` where the workload did not get into the mesh.
@@ -89,7 +89,7 @@ class Restarter:
         except ClusterError as error:
             raise RestartError(str(error)) from None
 
-    def _roll(self, step: Step, run: "_Run", progress: Callable[[int], None]) -> None:
+    def _roll(self, step: RestartStep, run: "_Run", progress: Callable[[int], None]) -> None:
         old = {one.pod.metadata.uid for one in self._look(step).members}
         if step.how == "restart":
             run.annotate()
@@ -107,7 +107,7 @@ class Restarter:
                     continue
             time.sleep(self._every)
 
-    def _refuse_new(self, step: Step, left: list[_Member], old: set[str]) -> None:
+    def _refuse_new(self, step: RestartStep, left: list[_Member], old: set[str]) -> None:
         """Raise where a pod was made anew and is outside again: more restarts would not help."""
         for one in left:
             # In ambient mode nothing of the spec tells: the node may be about to redirect it.
@@ -116,7 +116,7 @@ class Restarter:
                 why = " ".join(reasons(one.judged.violations))
                 raise RestartError(f"{one.pod.name} was made anew, and is outside again: {why}")
 
-    def _look(self, step: Step) -> _Seen:
+    def _look(self, step: RestartStep) -> _Seen:
         workload = step.workload
         found = controllers.find(self._cluster, workload)
         if found is None and controllers.place(workload):
@@ -136,7 +136,7 @@ class Restarter:
 class _Run:
     """One workload's restart: what it does to the cluster, and how long it has patience."""
 
-    def __init__(self, cluster: Cluster, step: Step, timeout: float, every: float) -> None:
+    def __init__(self, cluster: Cluster, step: RestartStep, timeout: float, every: float) -> None:
         self._cluster = cluster
         self._step = step
         self._timeout = timeout
@@ -214,7 +214,7 @@ class _Run:
         )
 
 
-def _is_rolled_out(step: Step, seen: _Seen) -> bool:
+def _is_rolled_out(step: RestartStep, seen: _Seen) -> bool:
     return step.how != "restart" or seen.controller is None or seen.controller.is_rolled_out
 
 

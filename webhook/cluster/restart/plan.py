@@ -38,7 +38,7 @@ _RANKS = {"operator": 0, "agent": 1}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class RestartStep:
     """A workload that has pods outside its mesh, and what is to be done about it."""
 
     workload: Workload
@@ -101,7 +101,7 @@ class Planner:
         labels: str = "",
         only: Collection[Name] = (),
         include_bare: bool = False,
-    ) -> list[Step]:
+    ) -> list[RestartStep]:
         """The steps for these namespaces in their order: operator, agent, the others, ingress.
 
         Given names are all that is looked at.
@@ -132,7 +132,7 @@ class Planner:
 
     def _steps(
         self, target: Target, pods: Iterable[LivePod | BadPod], *, include_bare: bool
-    ) -> Iterator[Step]:
+    ) -> Iterator[RestartStep]:
         drafts: dict[Workload, _Draft] = {}
         for pod in pods:
             if isinstance(pod, BadPod):
@@ -148,7 +148,7 @@ class Planner:
                 if decided is None:
                     continue
                 how, why = decided
-            yield Step(
+            yield RestartStep(
                 workload=workload,
                 enrolled=target.judged,
                 role=draft.role,
@@ -240,7 +240,7 @@ def _foreseen(violations: Sequence[Violation]) -> tuple[str, ...]:
     )
 
 
-def _order(step: Step) -> tuple[int, Workload]:
+def _order(step: RestartStep) -> tuple[int, Workload]:
     """The operator first, for it makes the others; ingress last, when what it leads to is in."""
     rank = 3 if step.enrolled.ingress else _RANKS.get(step.role, 2)
     return rank, step.workload

@@ -19,7 +19,7 @@ from webhook.policy.plaintext.objects import (
     Tls,
     TrafficPolicy,
 )
-from webhook.policy.plaintext.outside import covers, is_outside
+from webhook.policy.plaintext.outside import covers, is_external
 from webhook.policy.pod import ports as lists
 from webhook.policy.words import shortened
 
@@ -252,7 +252,7 @@ def downgrades(rule: DestinationRule, domain: str) -> Iterator[Spot]:
     may be of a ServiceEntry, and that of pods: TLS of one's own may be right there.
     """
     host = rule.spec.host
-    if not host or is_outside(host, domain, rule.metadata.namespace):
+    if not host or is_external(host, domain, rule.metadata.namespace):
         return
     certain = is_in_mesh(host, domain)
     yield from _of_policy(rule.spec.traffic_policy, "spec.trafficPolicy", host, certain=certain)

@@ -21,7 +21,7 @@ from webhook.policy.plaintext.objects import (
     WorkloadGroup,
     Workloads,
 )
-from webhook.policy.plaintext.outside import is_outside
+from webhook.policy.plaintext.outside import is_external
 
 TLS_MODE = "security.istio.io/tlsMode"
 _MUTUAL = "istio"
@@ -155,7 +155,7 @@ def leads_past(entry: ServiceEntry, domain: str, *, ambient: bool = False) -> It
     chosen = bool(spec.endpoints or spec.workload_selector)
 
     def inside(texts: Iterable[str]) -> tuple[str, ...]:
-        found = (text for text in texts if not is_outside(text, domain, entry.metadata.namespace))
+        found = (text for text in texts if not is_external(text, domain, entry.metadata.namespace))
         return tuple(dict.fromkeys(found))
 
     if spec.workload_selector and external:
@@ -178,7 +178,7 @@ def leads_past(entry: ServiceEntry, domain: str, *, ambient: bool = False) -> It
             yield Spot("spec.addresses", captured, _calls("addresses that may be in the cluster"),
                        _remove("these addresses"), None if goes_there else "advise")  # fmt: skip
     if not external and chosen:
-        public = [host for host in spec.hosts or () if is_outside(host, domain)]
+        public = [host for host in spec.hosts or () if is_external(host, domain)]
         if public:
             yield Spot("spec.hosts", tuple(public), "gives workloads of the mesh a public name, by "
                        "which a DestinationRule can end mutual TLS unseen",
@@ -244,7 +244,7 @@ def is_called_plainly(
     """Where a WorkloadEntry makes an address that may be in the cluster be called in plaintext."""
     spec = entry.spec
     labels = _labels_of(entry)
-    if is_outside(spec.address, domain):
+    if is_external(spec.address, domain):
         return
     if not _is_mutual(labels, spec.service_account, ambient=ambient):
         field, fix = "spec.address", _SAY_MUTUAL

@@ -16,7 +16,7 @@ from webhook.policy.plaintext.objects import (
     EgressNetwork,
     EgressNetworkRange,
     Labels,
-    Namespace,
+    NamespaceObject,
     NetworkAuthentication,
     Server,
     ServerAuthorization,
@@ -36,7 +36,7 @@ _IDENTITIES = ("MeshTLSAuthentication", "ServiceAccount")
 _NAMESPACE_FIX = f"annotate the namespace: {CLOSE}"
 
 
-class Policies(NamedTuple):
+class LinkerdPolicies(NamedTuple):
     """The policy objects of one namespace."""
 
     servers: Iterable[Server] = ()
@@ -58,7 +58,7 @@ class PodMarks(NamedTuple):
 class Inbound:
     """What Linkerd does with plaintext to the pods of a namespace."""
 
-    def __init__(self, policies: Policies, default: str = DEFAULT) -> None:
+    def __init__(self, policies: LinkerdPolicies, default: str = DEFAULT) -> None:
         """`default` is the cluster's, as in the ConfigMap linkerd-config."""
         self._default = default if default in POLICIES else DEFAULT
         self._policies = policies
@@ -137,7 +137,7 @@ class Inbound:
                                    f"without mutual TLS use {title}", spot.fix)  # fmt: skip
         for policy in self._policies.authorization_policies:
             target = policy.spec.target_ref
-            if target.kind == "Namespace" or (
+            if target.kind == "NamespaceObject" or (
                 target.kind == "Server" and target.name == server.metadata.name
             ):
                 for spot in of_authorization_policy(policy):
@@ -264,7 +264,7 @@ def egress_within(now: EgressNetwork, before: EgressNetwork) -> bool:
     )
 
 
-def of_namespace(namespace: Namespace) -> Iterator[Spot]:
+def of_namespace(namespace: NamespaceObject) -> Iterator[Spot]:
     """Where a namespace's annotation opens the pods that are created in it."""
     policy = (namespace.metadata.annotations or {}).get(INBOUND_POLICY)
     if policy is not None and policy not in CLOSED_POLICIES:
@@ -301,12 +301,12 @@ def authorizes_within(now: AuthorizationPolicy, before: AuthorizationPolicy) -> 
     """Whether a changed AuthorizationPolicy is about nothing else, and asks for no less."""
     old, new = before.spec, now.spec
     asked = new.required_authentication_refs or ()
-    return (old.target_ref == new.target_ref or old.target_ref.kind == "Namespace") and all(
+    return (old.target_ref == new.target_ref or old.target_ref.kind == "NamespaceObject") and all(
         one in asked for one in old.required_authentication_refs or ()
     )
 
 
-def namespace_strengths(namespace: Namespace) -> dict[str, str]:
+def namespace_strengths(namespace: NamespaceObject) -> dict[str, str]:
     """The annotation of a namespace that closes its new pods."""
     policy = (namespace.metadata.annotations or {}).get(INBOUND_POLICY)
     return {annotation(INBOUND_POLICY): ""} if policy in CLOSED_POLICIES else {}

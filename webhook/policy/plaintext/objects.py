@@ -373,13 +373,13 @@ class EgressNetwork(_Fields, frozen=True, rename="camel"):
     spec: EgressNetworkSpec = EgressNetworkSpec()
 
 
-class Namespace(_Fields, frozen=True, rename="camel"):
+class NamespaceObject(_Fields, frozen=True, rename="camel"):
     """A namespace: its annotations are what the injectors copy to new pods."""
 
     metadata: Meta = Meta()
 
 
-class Kind(msgspec.Struct, frozen=True):
+class PolicyKind(msgspec.Struct, frozen=True):
     """Where the API server has a kind: its group, the versions that may have it, newest first."""
 
     type: type[Any]
@@ -394,20 +394,20 @@ class Kind(msgspec.Struct, frozen=True):
 
 
 #: MeshTLSAuthentication is not among them: what requires it lets no plaintext in, whoever it names.
-PEER_AUTHENTICATION = Kind(
+PEER_AUTHENTICATION = PolicyKind(
     PeerAuthentication, "security.istio.io", "peerauthentications", ("v1", "v1beta1")
 )
-DESTINATION_RULE = Kind(
+DESTINATION_RULE = PolicyKind(
     DestinationRule, "networking.istio.io", "destinationrules", ("v1", "v1beta1", "v1alpha3")
 )
-SERVER = Kind(Server, "policy.linkerd.io", "servers", ("v1beta3", "v1beta2", "v1beta1"))
-SERVER_AUTHORIZATION = Kind(
+SERVER = PolicyKind(Server, "policy.linkerd.io", "servers", ("v1beta3", "v1beta2", "v1beta1"))
+SERVER_AUTHORIZATION = PolicyKind(
     ServerAuthorization, "policy.linkerd.io", "serverauthorizations", ("v1beta1",)
 )
-AUTHORIZATION_POLICY = Kind(
+AUTHORIZATION_POLICY = PolicyKind(
     AuthorizationPolicy, "policy.linkerd.io", "authorizationpolicies", ("v1alpha1",)
 )
-NETWORK_AUTHENTICATION = Kind(
+NETWORK_AUTHENTICATION = PolicyKind(
     NetworkAuthentication, "policy.linkerd.io", "networkauthentications", ("v1alpha1",)
 )
 

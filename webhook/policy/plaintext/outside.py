@@ -74,7 +74,7 @@ PRIVATE = CLUSTER + _ranges(
 )  # fmt: skip
 
 
-def is_outside(text: str, domain: str, namespace: str = "") -> bool:
+def is_external(text: str, domain: str, namespace: str = "") -> bool:
     """Whether a host, maybe a wildcard, an address or a CIDR is clearly outside the cluster.
 
     `domain` is the cluster's. A name that ends in `namespace`, as `shop.mendix` does, is a Service

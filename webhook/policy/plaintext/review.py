@@ -30,7 +30,7 @@ from webhook.policy.words import masked
 Find = Callable[[Any, Settings], Iterable[Spot]]
 
 
-class Look(NamedTuple):
+class PolicyRule(NamedTuple):
     """How a kind is judged."""
 
     type: type[Any]
@@ -55,20 +55,20 @@ def _sends_in(find: Callable[[Any, str], Iterable[Spot]]) -> tuple[Check, Find]:
 
 
 #: What is read alike for sidecars and for ztunnel.
-_EITHER: Mapping[str, Look] = {
-    "PeerAuthentication": Look(
+_EITHER: Mapping[str, PolicyRule] = {
+    "PeerAuthentication": PolicyRule(
         objects.PeerAuthentication,
         (_accepts(istio.weaknesses),),
         istio.strengths,
         istio.selects_within,
     ),
-    "DestinationRule": Look(
+    "DestinationRule": PolicyRule(
         objects.DestinationRule, (_sends_in(istio.downgrades),), is_within=istio.rules_within
     ),
-    "WorkloadGroup": Look(
+    "WorkloadGroup": PolicyRule(
         objects.WorkloadGroup, (_sends(istio_destinations.group_is_called_plainly),)
     ),
-    "EnvoyFilter": Look(
+    "EnvoyFilter": PolicyRule(
         objects.EnvoyFilter,
         ((ENVOY_FILTER, lambda obj, _: istio_destinations.patches(obj)),),
         is_within=istio_destinations.filters_within,
@@ -76,14 +76,14 @@ _EITHER: Mapping[str, Look] = {
 }
 
 
-def _destinations(*, ambient: bool) -> Mapping[str, Look]:
+def _destinations(*, ambient: bool) -> Mapping[str, PolicyRule]:
     return {
-        "ServiceEntry": Look(
+        "ServiceEntry": PolicyRule(
             objects.ServiceEntry,
             (_sends_in(partial(istio_destinations.leads_past, ambient=ambient)),),
             is_within=istio_destinations.entry_within,
         ),
-        "WorkloadEntry": Look(
+        "WorkloadEntry": PolicyRule(
             objects.WorkloadEntry,
             (_sends_in(partial(istio_destinations.is_called_plainly, ambient=ambient)),),
             is_within=istio_destinations.workload_within,
@@ -92,51 +92,53 @@ def _destinations(*, ambient: bool) -> Mapping[str, Look]:
 
 
 #: ztunnel reads no Sidecar, and has no ProxyConfig.
-_AMBIENT: Mapping[str, Look] = {**_EITHER, **_destinations(ambient=True)}
-_ISTIO: Mapping[str, Look] = {
+_AMBIENT: Mapping[str, PolicyRule] = {**_EITHER, **_destinations(ambient=True)}
+_ISTIO: Mapping[str, PolicyRule] = {
     **_EITHER,
     **_destinations(ambient=False),
-    "Sidecar": Look(
+    "Sidecar": PolicyRule(
         objects.Sidecar,
         (_sends_in(istio_destinations.hides), _accepts(istio_destinations.takes_in)),
         is_within=istio_destinations.sidecar_within,
     ),
-    "ProxyConfig": Look(
+    "ProxyConfig": PolicyRule(
         objects.ProxyConfig,
         ((PROXY_CONFIG, lambda obj, _: istio_destinations.variables(obj)),),
     ),
 }
-_LINKERD: Mapping[str, Look] = {
-    "Server": Look(
+_LINKERD: Mapping[str, PolicyRule] = {
+    "Server": PolicyRule(
         objects.Server,
         (_accepts(linkerd.of_server),),
         linkerd.server_strengths,
         linkerd.serves_within,
     ),
-    "ServerAuthorization": Look(
+    "ServerAuthorization": PolicyRule(
         objects.ServerAuthorization,
         (_accepts(linkerd.of_server_authorization),),
         is_within=linkerd.grants_within,
     ),
-    "AuthorizationPolicy": Look(
+    "AuthorizationPolicy": PolicyRule(
         objects.AuthorizationPolicy,
         (_accepts(linkerd.of_authorization_policy),),
         is_within=linkerd.authorizes_within,
     ),
-    "NetworkAuthentication": Look(objects.NetworkAuthentication, (_accepts(linkerd.of_networks),)),
-    "EgressNetwork": Look(
+    "NetworkAuthentication": PolicyRule(
+        objects.NetworkAuthentication, (_accepts(linkerd.of_networks),)
+    ),
+    "EgressNetwork": PolicyRule(
         objects.EgressNetwork,
         (_sends(linkerd.of_egress_network),),
         is_within=linkerd.egress_within,
     ),
-    "Namespace": Look(
-        objects.Namespace,
+    "Namespace": PolicyRule(
+        objects.NamespaceObject,
         (_accepts(linkerd.of_namespace),),
         linkerd.namespace_strengths,
     ),
 }
 #: Mesh -> kind -> how it is judged. The chart sends no others.
-KINDS: Mapping[str, Mapping[str, Look]] = {
+KINDS: Mapping[str, Mapping[str, PolicyRule]] = {
     "istio": _ISTIO,
     "ambient": _AMBIENT,
     "linkerd": _LINKERD,
@@ -146,7 +148,7 @@ _MOST = 100
 _LOST = "no longer keeps plaintext out"
 
 
-class Change(NamedTuple):
+class PolicyChange(NamedTuple):
     """One change of a policy object; `old` is None where it is new."""
 
     kind: str
@@ -156,7 +158,7 @@ class Change(NamedTuple):
 
 
 def review(
-    change: Change,
+    change: PolicyChange,
     mesh: str,
     mode: Mode,
     settings: Settings,
@@ -193,12 +195,12 @@ def review(
     return verdict.about("would weaken mutual TLS")
 
 
-def _found(look: Look, obj: Any, settings: Settings) -> list[Violation]:
+def _found(look: PolicyRule, obj: Any, settings: Settings) -> list[Violation]:
     spots = ((check, spot) for check, find in look.rules for spot in find(obj, settings))
     return [check.violation(spot) for check, spot in islice(spots, _MOST)]
 
 
-def _lost(look: Look, change: Change, told: set[str]) -> Iterator[Violation]:
+def _lost(look: PolicyRule, change: PolicyChange, told: set[str]) -> Iterator[Violation]:
     """What kept plaintext out before this update, and does so no longer."""
     now = look.closures(change.object)
     for field, who in look.closures(change.old).items():

@@ -13,7 +13,8 @@ from tests.unit.cluster.dashboard.test_refusals import denial, event
 from tests.unit.cluster.hospital import Hospital
 from tests.unit.cluster.world import BEFORE, meshed, owned, unmeshed
 from webhook.cluster.auditor.history import Seen
-from webhook.cluster.doctor import Diagnosis, Examined, Finding, Unseen, all_findings
+from webhook.cluster.doctor import Diagnosis, Examined, Finding, Unseen
+from webhook.cluster.doctor.findings import all_findings
 from webhook.cluster.plaintext.acceptance import Gap, Strictness
 from webhook.cluster.plaintext.policies import Downgrade
 from webhook.cluster.traffic.reviews import Answered, Counts, Violated

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from webhook.policy import checks, mesh, meshes
-from webhook.policy.checks import Check, Entry
+from webhook.policy.checks import Check, CheckEntry
 from webhook.policy.settings import Settings
 
 ENTRIES = sorted(checks.all_checks().items())
@@ -19,7 +19,7 @@ def test_every_module_is_a_check() -> None:
 
 
 @pytest.mark.parametrize(("name", "entry"), ENTRIES, ids=[name for name, _ in ENTRIES])
-def test_a_check_carries_all_that_anyone_will_ask(name: str, entry: Entry) -> None:
+def test_a_check_carries_all_that_anyone_will_ask(name: str, entry: CheckEntry) -> None:
     check = entry.check
     assert check.id == name
     assert re.fullmatch(r"[a-z]+(-[a-z]+)*", check.id)
@@ -34,7 +34,7 @@ def test_a_check_carries_all_that_anyone_will_ask(name: str, entry: Entry) -> No
 
 
 @pytest.mark.parametrize(("name", "entry"), ENTRIES, ids=[name for name, _ in ENTRIES])
-def test_reason_and_fix_read_as_the_halves_of_a_sentence(name: str, entry: Entry) -> None:
+def test_reason_and_fix_read_as_the_halves_of_a_sentence(name: str, entry: CheckEntry) -> None:
     for text in (entry.check.reason, entry.check.fix):
         assert text == text.strip()
         assert text[0].islower()

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping
 
 from webhook.cluster.api.connection import path
-from webhook.cluster.doctor import Evidence, Symptom
-from webhook.cluster.doctor.facts import Look, Place
+from webhook.cluster.doctor.facts import Facts, Place
+from webhook.cluster.doctor.findings import FindingRule, Occurrence
 
-SYMPTOM = Symptom(
+FINDING = FindingRule(
     id="agents-missing",
     severity="error",
     means="nothing redirects the pods' traffic on these nodes: in ambient mode they are outside "
@@ -21,7 +21,7 @@ _COUNTED_ON: Mapping[str, str] = {
 }
 
 
-def find(look: Look, place: Place) -> Iterator[Evidence]:
+def find(look: Facts, place: Place) -> Iterator[Occurrence]:
     """Yield each DaemonSet that is missing, or not ready on some nodes."""
     if place.mesh.name == "ambient":
         needed = ["istio-cni-node", "ztunnel"]
@@ -31,13 +31,13 @@ def find(look: Look, place: Place) -> Iterator[Evidence]:
     for name in needed:
         found = look.objects(path("apps/v1", "daemonsets"), fields=f"metadata.name={name}")
         if not found:
-            yield Evidence(f"there is no DaemonSet {name}")
+            yield Occurrence(f"there is no DaemonSet {name}")
         for one in found:
             status = one.get("status") or {}
             wanted, ready = status.get("desiredNumberScheduled", 0), status.get("numberReady", 0)
             if not wanted or ready < wanted:
                 where = f"{one['metadata']['namespace']}/{name}"
-                yield Evidence(
+                yield Occurrence(
                     f"DaemonSet {where} is ready on {ready} of {wanted} nodes",
                     "warning" if ready else "error",
                 )

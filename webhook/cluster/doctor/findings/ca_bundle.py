@@ -7,12 +7,12 @@ from typing import Any
 from cryptography import x509
 
 from webhook.cluster.api.connection import path
-from webhook.cluster.doctor import Evidence, Fix, Symptom, pointer
-from webhook.cluster.doctor.facts import Look, Place
+from webhook.cluster.doctor.facts import Facts, Place
+from webhook.cluster.doctor.findings import FindingRule, Fix, Occurrence, pointer
 from webhook.cluster.kinds import certificates
-from webhook.cluster.kinds.webhooks import Entry
+from webhook.cluster.kinds.webhooks import WebhookEntry
 
-SYMPTOM = Symptom(
+FINDING = FindingRule(
     id="ca-bundle",
     severity="error",
     means="the API server does not trust the server, and so never reaches it",
@@ -22,13 +22,13 @@ SYMPTOM = Symptom(
 )
 
 
-def find(look: Look, place: Place) -> Iterator[Evidence]:
+def find(look: Facts, place: Place) -> Iterator[Occurrence]:
     """Yield each configuration whose caBundle is empty, or has not issued the certificate."""
     called = [
         *(("mendix-mesh", entry) for entry in look.ours(place)),
         *(("the injector", entry) for entry in look.callers(place)),
     ]
-    trusting: list[tuple[str, Entry, list[x509.Certificate]]] = []
+    trusting: list[tuple[str, WebhookEntry, list[x509.Certificate]]] = []
     for title, entry in called:
         bundle = entry.webhook.client_config.ca_bundle
         roots = certificates.parse(bundle)
@@ -36,18 +36,18 @@ def find(look: Look, place: Place) -> Iterator[Evidence]:
             trusting.append((title, entry, roots))
         else:
             what = "holds no certificate" if bundle else "is empty"
-            yield Evidence(f"caBundle of {title} in {entry.configuration} {what}")
+            yield Occurrence(f"caBundle of {title} in {entry.configuration} {what}")
     # Last, for Secrets may not be everyone's to see.
     for title, entry, roots in trusting:
         served = look.served(place, entry)
         if served and served.chain and not certificates.is_trusted(served.chain, roots):
-            yield Evidence(
+            yield Occurrence(
                 f"caBundle of {title} in {entry.configuration} has not issued the certificate in "
                 f"{served.where}"
             )
 
 
-def fix(look: Look, place: Place) -> Iterator[Fix]:
+def fix(look: Facts, place: Place) -> Iterator[Fix]:
     """Give our configurations the authority in the Secret, where that has issued the certificate.
 
     Whoever may write that Secret is the server to the API server in any case.
@@ -77,13 +77,13 @@ def fix(look: Look, place: Place) -> Iterator[Fix]:
             )
     for (plural, name), patch in patches.items():
         yield Fix(
-            id=SYMPTOM.id,
+            id=FINDING.id,
             what=f"{name} ({plural}): caBundle becomes ca.crt of the server's Secret",
             where=path("admissionregistration.k8s.io/v1", plural, name=name),
             patch=patch,
         )
 
 
-def _server(entry: Entry) -> tuple[str, str] | None:
+def _server(entry: WebhookEntry) -> tuple[str, str] | None:
     service = entry.webhook.client_config.service
     return (service.namespace, service.name) if service else None

@@ -3,10 +3,10 @@
 import datetime
 from collections.abc import Iterator
 
-from webhook.cluster.doctor import Evidence, Symptom
-from webhook.cluster.doctor.facts import Look, Place
+from webhook.cluster.doctor.facts import Facts, Place
+from webhook.cluster.doctor.findings import FindingRule, Occurrence
 
-SYMPTOM = Symptom(
+FINDING = FindingRule(
     id="certificate-expiring",
     severity="warning",
     means="from its last day on the API server does not reach the webhook",
@@ -18,7 +18,7 @@ SYMPTOM = Symptom(
 _LEFT = 10
 
 
-def find(look: Look, place: Place) -> Iterator[Evidence]:
+def find(look: Facts, place: Place) -> Iterator[Occurrence]:
     """Yield each certificate that has less than a tenth of its life left."""
     now = datetime.datetime.now(datetime.UTC)
     for entry in [*look.ours(place), *look.callers(place)]:
@@ -29,6 +29,6 @@ def find(look: Look, place: Place) -> Iterator[Evidence]:
         start, end = served.chain[0].not_valid_before_utc, served.chain[0].not_valid_after_utc
         when = f"{end:%Y-%m-%d %H:%M}Z"
         if now >= end:
-            yield Evidence(f"the certificate in {served.where} expired on {when}", "error")
+            yield Occurrence(f"the certificate in {served.where} expired on {when}", "error")
         elif (end - now) * _LEFT < end - start:
-            yield Evidence(f"the certificate in {served.where} expires on {when}")
+            yield Occurrence(f"the certificate in {served.where} expires on {when}")

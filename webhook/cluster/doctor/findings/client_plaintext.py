@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 from webhook.cluster.api.errors import RefusedError
-from webhook.cluster.doctor import Evidence, Symptom
-from webhook.cluster.doctor.facts import Look, Place
+from webhook.cluster.doctor.facts import Facts, Place
+from webhook.cluster.doctor.findings import FindingRule, Occurrence
 
-SYMPTOM = Symptom(
+FINDING = FindingRule(
     id="client-plaintext",
     severity="warning",
     meshes=("istio", "ambient"),
@@ -17,10 +17,12 @@ SYMPTOM = Symptom(
 )
 
 
-def find(look: Look, place: Place) -> Iterator[Evidence]:
+def find(look: Facts, place: Place) -> Iterator[Occurrence]:
     """Yield each place of each DestinationRule that concerns the namespace."""
     found = look.strictness(place)
     if found.downgrades is None:
         raise RefusedError(403, "; ".join(found.unread))
     for rule in found.downgrades:
-        yield Evidence(f"DestinationRule {rule.rule}: {rule.field} is {rule.mode} for {rule.host}")
+        yield Occurrence(
+            f"DestinationRule {rule.rule}: {rule.field} is {rule.mode} for {rule.host}"
+        )

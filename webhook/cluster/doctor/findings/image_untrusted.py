@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from webhook.cluster.doctor import Evidence, Symptom
-from webhook.cluster.doctor.facts import Look, Place
+from webhook.cluster.doctor.facts import Facts, Place
+from webhook.cluster.doctor.findings import FindingRule, Occurrence
 
-SYMPTOM = Symptom(
+FINDING = FindingRule(
     id="image-untrusted",
     severity="error",
     meshes=("linkerd", "istio"),
@@ -15,8 +15,8 @@ SYMPTOM = Symptom(
 )
 
 
-def find(look: Look, place: Place) -> Iterator[Evidence]:
+def find(look: Facts, place: Place) -> Iterator[Occurrence]:
     """Yield what the check says of the probe."""
     text = look.probe(place).broken.get("proxy-image-untrusted")
     if text:
-        yield Evidence(text)
+        yield Occurrence(text)

@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 
 from webhook.cluster.api.connection import path
-from webhook.cluster.doctor import Evidence, Fix, Symptom, replaced
-from webhook.cluster.doctor.facts import Look, Place
+from webhook.cluster.doctor.facts import Facts, Place
+from webhook.cluster.doctor.findings import FindingRule, Fix, Occurrence, replaced
 from webhook.policy import injection
 from webhook.policy.meshes.linkerd import INJECT
 from webhook.policy.settings import mistakes
 
-SYMPTOM = Symptom(
+FINDING = FindingRule(
     id="inject-annotation-invalid",
     severity="error",
     meshes=("linkerd",),
@@ -21,19 +21,19 @@ SYMPTOM = Symptom(
 _YES = ("true", "yes", "on", "y", "1")
 
 
-def find(look: Look, place: Place) -> Iterator[Evidence]:
+def find(look: Facts, place: Place) -> Iterator[Occurrence]:
     """Yield the value."""
     if value := injection.invalid_inject(place.namespace.annotations):
-        yield Evidence(f"the namespace's annotation {INJECT} says {value}")
+        yield Occurrence(f"the namespace's annotation {INJECT} says {value}")
 
 
-def fix(look: Look, place: Place) -> Iterator[Fix]:
+def fix(look: Facts, place: Place) -> Iterator[Fix]:
     """Set what was meant as enabled to that; nothing else is plain."""
     value = injection.invalid_inject(place.namespace.annotations)
     meant = value.lower() in _YES or mistakes.nearest(value, injection.INJECT_VALUES) == "enabled"
     if value and meant:
         yield Fix(
-            id=SYMPTOM.id,
+            id=FINDING.id,
             what=f"namespace {place.name}: annotation {INJECT}={value} becomes enabled",
             where=path("v1", "namespaces", name=place.name),
             patch=replaced(INJECT, value, "enabled", "annotations"),

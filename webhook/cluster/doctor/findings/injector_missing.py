@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from webhook.cluster.doctor import Evidence, Symptom
-from webhook.cluster.doctor.facts import Look, Place
+from webhook.cluster.doctor.facts import Facts, Place
+from webhook.cluster.doctor.findings import FindingRule, Occurrence
 from webhook.cluster.kinds.webhooks import INJECTORS
 
-SYMPTOM = Symptom(
+FINDING = FindingRule(
     id="injector-missing",
     severity="error",
     meshes=("linkerd", "istio"),
@@ -16,7 +16,7 @@ SYMPTOM = Symptom(
 )
 
 
-def find(look: Look, place: Place) -> Iterator[Evidence]:
+def find(look: Facts, place: Place) -> Iterator[Occurrence]:
     """Yield the name that no webhook has."""
     if not look.injectors(place.mesh.name):
-        yield Evidence(f"no mutating webhook is called {INJECTORS[place.mesh.name]}")
+        yield Occurrence(f"no mutating webhook is called {INJECTORS[place.mesh.name]}")

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 
-from webhook.cluster.doctor import Evidence, Symptom
-from webhook.cluster.doctor.facts import Look, Place
+from webhook.cluster.doctor.facts import Facts, Place
+from webhook.cluster.doctor.findings import FindingRule, Occurrence
 from webhook.policy.meshes.istio.injection import would_inject
 from webhook.policy.pod.request import Request
 from webhook.policy.pod.workload import pod_of
 
-SYMPTOM = Symptom(
+FINDING = FindingRule(
     id="injector-skips",
     severity="error",
     meshes=("linkerd", "istio"),
@@ -19,7 +19,7 @@ SYMPTOM = Symptom(
 )
 
 
-def find(look: Look, place: Place) -> Iterator[Evidence]:
+def find(look: Facts, place: Place) -> Iterator[Occurrence]:
     """Yield why a pod that we marked would not be taken."""
     injectors = look.injectors(place.mesh.name)
     if not injectors:
@@ -30,8 +30,8 @@ def find(look: Look, place: Place) -> Iterator[Evidence]:
         assert pod is not None  # noqa: S101 - a pod has a pod
         decision = would_inject(pod, place.namespace.labels, look.revisions())
         if not decision.injected:
-            yield Evidence(decision.reason)
+            yield Occurrence(decision.reason)
             return
     if not look.callers(place):
         names = sorted({entry.configuration for entry in injectors})
-        yield Evidence(f"the selectors of {', '.join(names)} exclude the namespace, or its pods")
+        yield Occurrence(f"the selectors of {', '.join(names)} exclude the namespace, or its pods")

@@ -3,13 +3,13 @@
 import re
 from collections.abc import Iterator
 
-from webhook.cluster.doctor import Evidence, Symptom
-from webhook.cluster.doctor.facts import Look, Place
+from webhook.cluster.doctor.facts import Facts, Place
+from webhook.cluster.doctor.findings import FindingRule, Occurrence
 
 #: Major and minor version; the chart's kubeVersion.
 NEEDED = (1, 29)
 
-SYMPTOM = Symptom(
+FINDING = FindingRule(
     id="kubernetes-old",
     severity="error",
     meshes=("linkerd", "istio", "ambient", "unknown"),
@@ -20,9 +20,9 @@ SYMPTOM = Symptom(
 )
 
 
-def find(look: Look, place: Place) -> Iterator[Evidence]:
+def find(look: Facts, place: Place) -> Iterator[Occurrence]:
     """Yield its version."""
     told = (look.get("/version") or {}).get("gitVersion", "")
     found = re.match(r"v(\d+)\.(\d+)", told)
     if found and (int(found[1]), int(found[2])) < NEEDED:
-        yield Evidence(f"the API server is {told}")
+        yield Occurrence(f"the API server is {told}")

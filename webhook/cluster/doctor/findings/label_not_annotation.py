@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping
 
 from webhook.cluster.api.connection import path
-from webhook.cluster.doctor import Evidence, Fix, Symptom, pointer
-from webhook.cluster.doctor.facts import Look, Place
+from webhook.cluster.doctor.facts import Facts, Place
+from webhook.cluster.doctor.findings import FindingRule, Fix, Occurrence, pointer
 
-SYMPTOM = Symptom(
+FINDING = FindingRule(
     id="label-not-annotation",
     severity="warning",
     means="the mesh does not see it: whoever set it thinks that it does something",
@@ -28,7 +28,7 @@ _OPT_INS: Mapping[str, tuple[str, str, str, str]] = {
 }
 
 
-def find(look: Look, place: Place) -> Iterator[Evidence]:
+def find(look: Facts, place: Place) -> Iterator[Occurrence]:
     """Yield each mark of the namespace that is in the wrong place."""
     labels, annotations = place.namespace.labels, place.namespace.annotations
     if place.mesh.name == "linkerd":
@@ -41,15 +41,15 @@ def find(look: Look, place: Place) -> Iterator[Evidence]:
 
 def _told(
     has: str, wants: str, keys: list[str] | tuple[str, ...], marks: Mapping[str, str]
-) -> Iterator[Evidence]:
+) -> Iterator[Occurrence]:
     for key in keys:
         if key in marks:
-            yield Evidence(
+            yield Occurrence(
                 f"the namespace has {key}={marks[key]} as {has}; it counts as {wants} alone"
             )
 
 
-def fix(look: Look, place: Place) -> Iterator[Fix]:
+def fix(look: Facts, place: Place) -> Iterator[Fix]:
     """Move an opt-in to where it counts, unless something else is said there."""
     has, wants, key, value = _OPT_INS[place.mesh.name]
     meta = {"labels": place.namespace.labels, "annotations": place.namespace.annotations}
@@ -62,7 +62,7 @@ def fix(look: Look, place: Place) -> Iterator[Fix]:
     empty = wants == "annotations" and not meta[wants]
     made = [{"op": "add", "path": "/metadata/annotations", "value": {}}] if empty else []
     yield Fix(
-        id=SYMPTOM.id,
+        id=FINDING.id,
         what=f"namespace {place.name}: {key}={value} moves from its {has} to its {wants}",
         where=path("v1", "namespaces", name=place.name),
         patch=[

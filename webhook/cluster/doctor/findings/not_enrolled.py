@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 
 from webhook.cluster.api.connection import path
-from webhook.cluster.doctor import Evidence, Fix, Symptom, replaced
-from webhook.cluster.doctor.facts import Look, Place
+from webhook.cluster.doctor.facts import Facts, Place
+from webhook.cluster.doctor.findings import FindingRule, Fix, Occurrence, replaced
 from webhook.policy.labels import MESH_LABEL, MESHES
 from webhook.policy.namespaces import nearest
 
-SYMPTOM = Symptom(
+FINDING = FindingRule(
     id="not-enrolled",
     severity="error",
     meshes=("unknown",),
@@ -19,23 +19,23 @@ SYMPTOM = Symptom(
 )
 
 
-def find(look: Look, place: Place) -> Iterator[Evidence]:
+def find(look: Facts, place: Place) -> Iterator[Occurrence]:
     """Yield what its label says."""
     value = place.namespace.labels.get(MESH_LABEL)
     if value is None:
-        yield Evidence(f"it has no label {MESH_LABEL}, and no webhook of ours names it")
+        yield Occurrence(f"it has no label {MESH_LABEL}, and no webhook of ours names it")
     elif value in MESHES:
-        yield Evidence(f"its label {MESH_LABEL}={value} has no effect: the webhooks leave it out")
+        yield Occurrence(f"its label {MESH_LABEL}={value} has no effect: the webhooks leave it out")
     else:
-        yield Evidence(f"its label {MESH_LABEL}={value} names no mesh")
+        yield Occurrence(f"its label {MESH_LABEL}={value} names no mesh")
 
 
-def fix(look: Look, place: Place) -> Iterator[Fix]:
+def fix(look: Facts, place: Place) -> Iterator[Fix]:
     """Correct a label that misspells a mesh."""
     value = place.namespace.labels.get(MESH_LABEL, "")
     if wanted := nearest(MESH_LABEL, value):
         yield Fix(
-            id=SYMPTOM.id,
+            id=FINDING.id,
             what=f"namespace {place.name}: label {MESH_LABEL}={value} becomes {wanted}",
             where=path("v1", "namespaces", name=place.name),
             patch=replaced(MESH_LABEL, value, wanted),

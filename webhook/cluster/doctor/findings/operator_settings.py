@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from webhook.cluster.api.connection import path
-from webhook.cluster.doctor import Evidence, Symptom
-from webhook.cluster.doctor.facts import Look, Place
+from webhook.cluster.doctor.facts import Facts, Place
+from webhook.cluster.doctor.findings import FindingRule, Occurrence
 from webhook.policy.mendix import GROUP
 from webhook.policy.pod.request import Request
 from webhook.policy.validate import validate
 
-SYMPTOM = Symptom(
+FINDING = FindingRule(
     id="operator-settings",
     severity="error",
     means="the operator puts these marks on the pods that it makes, which then break a rule",
@@ -26,7 +26,7 @@ _FIELDS = (
 )
 
 
-def find(look: Look, place: Place) -> Iterator[Evidence]:
+def find(look: Facts, place: Place) -> Iterator[Occurrence]:
     """Yield each field by which pods break a rule."""
     group = look.get(f"/apis/{GROUP}")
     if group is None:
@@ -47,14 +47,14 @@ def _at(value: Any, field: str) -> Any:
 
 
 def _broken(
-    look: Look, place: Place, field: str, kind: str, marks: dict[str, str]
-) -> Iterator[Evidence]:
+    look: Facts, place: Place, field: str, kind: str, marks: dict[str, str]
+) -> Iterator[Occurrence]:
     """What policy says of a pod with these marks, after our mutation."""
     request = Request(namespace=place.name, object=look.promised(place, **{kind: marks}))
     verdict = validate(request, place.mesh, "enforce", look.settings, final=False)
     for violation in verdict.violations:
         if violation.level == "deny":
-            yield Evidence(
+            yield Occurrence(
                 f"OperatorConfiguration {field}: {violation.field} {violation.reason}; "
                 f"{violation.check} refuses it"
             )

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from webhook.cluster.doctor import Evidence, Symptom
-from webhook.cluster.doctor.facts import Look, Place
+from webhook.cluster.doctor.facts import Facts, Place
+from webhook.cluster.doctor.findings import FindingRule, Occurrence
 
-SYMPTOM = Symptom(
+FINDING = FindingRule(
     id="order-late",
     severity="error",
     means="the injector sees pods before we ask it to inject them, and is never called again",
@@ -15,11 +15,11 @@ SYMPTOM = Symptom(
 )
 
 
-def find(look: Look, place: Place) -> Iterator[Evidence]:
+def find(look: Facts, place: Place) -> Iterator[Occurrence]:
     """Yield each configuration of ours that sorts after an injector's."""
     injectors = {entry.configuration for entry in look.injectors(place.mesh.name)}
     ours = {entry.configuration for entry in look.ours(place) if "/mutate/" in entry.webhook.path}
     for own in sorted(ours):
         early = sorted(name for name in injectors if name < own)
         if early:
-            yield Evidence(f"{own} is called after {', '.join(early)}")
+            yield Occurrence(f"{own} is called after {', '.join(early)}")

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 
 from webhook.cluster.api.errors import RefusedError
-from webhook.cluster.doctor import Evidence, Symptom
-from webhook.cluster.doctor.facts import Look, Place
+from webhook.cluster.doctor.facts import Facts, Place
+from webhook.cluster.doctor.findings import FindingRule, Occurrence
 from webhook.cluster.plaintext.acceptance import told
 
-SYMPTOM = Symptom(
+FINDING = FindingRule(
     id="plaintext-accepted",
     severity="warning",
     means="who is not in the mesh reaches these pods all the same, unencrypted and unnamed: the "
@@ -18,7 +18,7 @@ SYMPTOM = Symptom(
 )
 
 
-def find(look: Look, place: Place) -> Iterator[Evidence]:
+def find(look: Facts, place: Place) -> Iterator[Occurrence]:
     """Yield each way in; an error where the settings make it one.
 
     A namespace that takes in plaintext everywhere, as the meshes do unasked, is no sick one, unless
@@ -29,4 +29,4 @@ def find(look: Look, place: Place) -> Iterator[Evidence]:
         raise RefusedError(403, "; ".join(found.because))
     if found.level == "deny" or (found.level == "advise" and found.accepts == "partly"):
         for gap in found.gaps:
-            yield Evidence(told(gap), "error" if found.level == "deny" else None)
+            yield Occurrence(told(gap), "error" if found.level == "deny" else None)

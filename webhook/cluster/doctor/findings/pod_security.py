@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from webhook.cluster.doctor import Evidence, Symptom
-from webhook.cluster.doctor.facts import Look, Place
+from webhook.cluster.doctor.facts import Facts, Place
+from webhook.cluster.doctor.findings import FindingRule, Occurrence
 
-SYMPTOM = Symptom(
+FINDING = FindingRule(
     id="pod-security",
     severity="error",
     meshes=("linkerd", "istio"),
@@ -18,8 +18,8 @@ SYMPTOM = Symptom(
 )
 
 
-def find(look: Look, place: Place) -> Iterator[Evidence]:
+def find(look: Facts, place: Place) -> Iterator[Occurrence]:
     """Yield Pod Security's refusal of a pod that by itself meets every level."""
     refusal = look.probe(place).refusal
     if "violates PodSecurity" in refusal:
-        yield Evidence(refusal)
+        yield Occurrence(refusal)

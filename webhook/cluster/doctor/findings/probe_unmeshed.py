@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from webhook.cluster.doctor import Evidence, Symptom
-from webhook.cluster.doctor.facts import Look, Place
+from webhook.cluster.doctor.facts import Facts, Place
+from webhook.cluster.doctor.findings import FindingRule, Occurrence
 from webhook.cluster.doctor.probe import ABSENT
 
-SYMPTOM = Symptom(
+FINDING = FindingRule(
     id="probe-unmeshed",
     severity="error",
     means="a pod that is created now would not be in the mesh, or would not be created at all",
@@ -15,10 +15,10 @@ SYMPTOM = Symptom(
 )
 
 
-def find(look: Look, place: Place) -> Iterator[Evidence]:
+def find(look: Facts, place: Place) -> Iterator[Occurrence]:
     """Yield why the probe was refused, or what it lacks."""
     probe = look.probe(place)
     if probe.refusal:
-        yield Evidence(f"it was refused: {probe.refusal}")
+        yield Occurrence(f"it was refused: {probe.refusal}")
     elif ABSENT in probe.broken:
-        yield Evidence(f"it was let in without the mesh: {probe.broken[ABSENT]}")
+        yield Occurrence(f"it was let in without the mesh: {probe.broken[ABSENT]}")

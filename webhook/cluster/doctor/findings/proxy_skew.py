@@ -3,14 +3,14 @@
 import re
 from collections.abc import Iterator
 
-from webhook.cluster.doctor import Evidence, Symptom
-from webhook.cluster.doctor.facts import Look, Place
+from webhook.cluster.doctor.facts import Facts, Place
+from webhook.cluster.doctor.findings import FindingRule, Occurrence
 from webhook.cluster.judge.outdated import proxy_of
 from webhook.policy.pod.request import Request
 from webhook.policy.pod.workload import pod_of
 from webhook.policy.words import listed
 
-SYMPTOM = Symptom(
+FINDING = FindingRule(
     id="proxy-skew",
     severity="warning",
     meshes=("linkerd", "istio"),
@@ -23,7 +23,7 @@ SYMPTOM = Symptom(
 )
 
 
-def find(look: Look, place: Place) -> Iterator[Evidence]:
+def find(look: Facts, place: Place) -> Iterator[Occurrence]:
     """Yield each version that pods have and that does not go with what pods get now.
 
     That is told by the probe. Edge releases of Linkerd have no minor versions, and are not judged.
@@ -39,7 +39,7 @@ def find(look: Look, place: Place) -> Iterator[Evidence]:
         if proxy.stream != now.stream or minor is None or minor[0] != current[0]:
             continue
         if not current[1] - 1 <= minor[1] <= current[1]:
-            yield Evidence(
+            yield Occurrence(
                 f"pod {place.name}/{listed(names, 1)} has a proxy of {proxy.version}; new pods get "
                 f"{now.version}"
             )

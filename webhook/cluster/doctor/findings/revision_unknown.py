@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-from webhook.cluster.doctor import Evidence, Symptom
-from webhook.cluster.doctor.facts import Look, Place
+from webhook.cluster.doctor.facts import Facts, Place
+from webhook.cluster.doctor.findings import FindingRule, Occurrence
 from webhook.policy.meshes.istio import REVISION
 from webhook.policy.meshes.istio.injection import INJECTION
 
-SYMPTOM = Symptom(
+FINDING = FindingRule(
     id="revision-unknown",
     severity="error",
     meshes=("istio",),
@@ -18,7 +18,7 @@ SYMPTOM = Symptom(
 )
 
 
-def find(look: Look, place: Place) -> Iterator[Evidence]:
+def find(look: Facts, place: Place) -> Iterator[Occurrence]:
     """Yield who asks for which revision, and those there are."""
     installed = look.revisions()
     labels = place.namespace.labels
@@ -28,4 +28,4 @@ def find(look: Look, place: Place) -> Iterator[Evidence]:
     if asked is None:
         asked, who = look.settings.istio.revision, "settings.istio.revision"
     if asked and asked not in installed:
-        yield Evidence(f"{who} says {asked}; there are {', '.join(sorted(installed))}")
+        yield Occurrence(f"{who} says {asked}; there are {', '.join(sorted(installed))}")

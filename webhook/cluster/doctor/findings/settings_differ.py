@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 
-from webhook.cluster.doctor import Evidence, Symptom, mesh_reading, mesh_settings
-from webhook.cluster.doctor.facts import Look, Place
+from webhook.cluster.doctor import mesh_reading, mesh_settings
+from webhook.cluster.doctor.facts import Facts, Place
+from webhook.cluster.doctor.findings import FindingRule, Occurrence
 from webhook.cluster.doctor.probe import ABSENT
 
-SYMPTOM = Symptom(
+FINDING = FindingRule(
     id="settings-differ",
     severity="error",
     means="an error: pods get from the mesh's own injector what breaks a rule, so they are denied; "
@@ -19,7 +20,7 @@ SYMPTOM = Symptom(
 _OTHERS = (ABSENT, "proxy-image-untrusted")
 
 
-def find(look: Look, place: Place) -> Iterator[Evidence]:
+def find(look: Facts, place: Place) -> Iterator[Occurrence]:
     """Yield the settings that differ from the mesh, and each check that the probe breaks.
 
     Raises `RefusedError` if the mesh's configuration is forbidden.
@@ -31,12 +32,12 @@ def find(look: Look, place: Place) -> Iterator[Evidence]:
         # Taken together: lines that were pasted one below the other would replace each other.
         if found := [one for one in differences if one.severity == severity]:
             told = "; ".join(one.text for one in found)
-            yield Evidence(f"{told}; to match the mesh: {mesh_settings.line(found)}", severity)
+            yield Occurrence(f"{told}; to match the mesh: {mesh_settings.line(found)}", severity)
     broken = look.probe(place).broken
     if ABSENT not in broken:
         for check, text in broken.items():
             if check not in _OTHERS:
-                yield Evidence(f"{check}: {text}")
+                yield Occurrence(f"{check}: {text}")
     refused = [unread.refused for unread in reading.unread if unread.refused]
     if refused:
         raise refused[0]

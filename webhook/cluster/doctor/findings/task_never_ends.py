@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from webhook.cluster.doctor import Evidence, Symptom
-from webhook.cluster.doctor.facts import Look, Place
+from webhook.cluster.doctor.facts import Facts, Place
+from webhook.cluster.doctor.findings import FindingRule, Occurrence
 
-SYMPTOM = Symptom(
+FINDING = FindingRule(
     id="task-never-ends",
     severity="error",
     meshes=("linkerd", "istio"),
@@ -17,7 +17,7 @@ SYMPTOM = Symptom(
 )
 
 
-def find(look: Look, place: Place) -> Iterator[Evidence]:
+def find(look: Facts, place: Place) -> Iterator[Occurrence]:
     """Yield the proxy's place in a task pod that is asked for by a dry run."""
     if place.mesh.proxy_name in look.probe(place, task=True).containers:
-        yield Evidence(f"{place.mesh.proxy_name} of a task pod is in spec.containers")
+        yield Occurrence(f"{place.mesh.proxy_name} of a task pod is in spec.containers")

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 
 from webhook.cluster.api.connection import path
-from webhook.cluster.doctor import Evidence, Symptom
-from webhook.cluster.doctor.facts import Look, Place
+from webhook.cluster.doctor.facts import Facts, Place
+from webhook.cluster.doctor.findings import FindingRule, Occurrence
 from webhook.cluster.kinds.webhooks import Service
 
-SYMPTOM = Symptom(
+FINDING = FindingRule(
     id="unready",
     severity="error",
     means="reviews can't be answered: pods are refused, or come to be without the proxy",
@@ -16,17 +16,17 @@ SYMPTOM = Symptom(
 )
 
 
-def find(look: Look, place: Place) -> Iterator[Evidence]:
+def find(look: Facts, place: Place) -> Iterator[Occurrence]:
     """Yield each Service that has no endpoint that is ready, and what its Deployment says."""
     for title, service in look.services(place):
         if not _ready(look, service):
             name = f"{service.namespace}/{service.name}"
-            yield Evidence(
+            yield Occurrence(
                 f"Service {name} of {title} has no endpoint that is ready; {_state(look, service)}"
             )
 
 
-def _ready(look: Look, service: Service) -> int:
+def _ready(look: Facts, service: Service) -> int:
     slices = look.objects(
         path("discovery.k8s.io/v1", "endpointslices", service.namespace),
         labels=f"kubernetes.io/service-name={service.name}",
@@ -39,7 +39,7 @@ def _ready(look: Look, service: Service) -> int:
     )
 
 
-def _state(look: Look, service: Service) -> str:
+def _state(look: Facts, service: Service) -> str:
     """How the Deployment does."""
     found = look.deployment(service)
     if found is None:

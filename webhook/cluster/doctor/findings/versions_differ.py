@@ -4,12 +4,12 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from webhook.cluster.doctor import Evidence, Symptom
-from webhook.cluster.doctor.facts import Look, Place
+from webhook.cluster.doctor.facts import Facts, Place
+from webhook.cluster.doctor.findings import FindingRule, Occurrence
 from webhook.policy.pod import images
 from webhook.version import VERSION
 
-SYMPTOM = Symptom(
+FINDING = FindingRule(
     id="versions-differ",
     severity="warning",
     means="webhook configurations, server and command were made for each other: what this command "
@@ -21,7 +21,7 @@ _LABEL = "app.kubernetes.io/version"
 _VERSION = re.compile(r"v?(\d+\.\d+\.\d+\S*)")
 
 
-def find(look: Look, place: Place) -> Iterator[Evidence]:
+def find(look: Facts, place: Place) -> Iterator[Occurrence]:
     """Yield each difference from what the Deployment is labelled with."""
     entries = look.ours(place)
     service = next((e.webhook.client_config.service for e in entries), None)
@@ -31,14 +31,14 @@ def find(look: Look, place: Place) -> Iterator[Evidence]:
     chart = (found["metadata"].get("labels") or {}).get(_LABEL, "")
     server = _image_version(found) or chart
     if chart and server != chart:
-        yield Evidence(f"Deployment {service.namespace}/{service.name} runs {server}, of the "
+        yield Occurrence(f"Deployment {service.namespace}/{service.name} runs {server}, of the "
                        f"chart of {chart}")  # fmt: skip
     for entry in {entry.configuration: entry for entry in entries}.values():
         labelled = entry.labels.get(_LABEL, "")
         if chart and labelled and labelled != chart:
-            yield Evidence(f"{entry.configuration} is of {labelled}, the Deployment of {chart}")
+            yield Occurrence(f"{entry.configuration} is of {labelled}, the Deployment of {chart}")
     if server and server != VERSION:
-        yield Evidence(f"the server is {server}, this command {VERSION}")
+        yield Occurrence(f"the server is {server}, this command {VERSION}")
 
 
 def _image_version(deployment: dict[str, Any]) -> str:

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from webhook.cluster.doctor import Evidence, Symptom
-from webhook.cluster.doctor.facts import Look, Place
+from webhook.cluster.doctor.facts import Facts, Place
+from webhook.cluster.doctor.findings import FindingRule, Occurrence
 
-SYMPTOM = Symptom(
+FINDING = FindingRule(
     id="webhook-missing",
     severity="error",
     means="without the mutating webhook pods don't ask for the mesh; without the validating one "
@@ -16,9 +16,9 @@ SYMPTOM = Symptom(
 )
 
 
-def find(look: Look, place: Place) -> Iterator[Evidence]:
+def find(look: Facts, place: Place) -> Iterator[Occurrence]:
     """Yield each half of which no webhook is called for the namespace."""
     paths = [entry.webhook.path for entry in look.ours(place)]
     for verb, kind in (("mutate", "mutating"), ("validate", "validating")):
         if not any(f"/{verb}/{place.mesh.name}" in path for path in paths):
-            yield Evidence(f"no {kind} webhook of mendix-mesh is called for its pods")
+            yield Occurrence(f"no {kind} webhook of mendix-mesh is called for its pods")

@@ -13,13 +13,13 @@ import pytest
 
 from tests.unit.cluster.apiserver import Asked, Reply, ScriptedServer, serving
 from tests.unit.cluster.world import World, meshed, owned, unmeshed
-from webhook.cluster.api.watch import Change
+from webhook.cluster.api.watch import WatchEvent
 from webhook.cluster.audit import Report
 from webhook.cluster.auditor import scan
-from webhook.cluster.auditor.events import Recorder
+from webhook.cluster.auditor.events import EventRecorder
 from webhook.cluster.auditor.history import Seen, Snapshot
-from webhook.cluster.auditor.metrics import Metrics
-from webhook.cluster.auditor.scan import Changes, Options, Sweeper
+from webhook.cluster.auditor.metrics import AuditorMetrics
+from webhook.cluster.auditor.scan import Changes, Scanner, ScanOptions
 from webhook.cluster.traffic import Prometheus
 from webhook.policy.settings import Settings
 
@@ -65,15 +65,15 @@ class Running:
         self.world = world
         self.server = server
         self.seen = Seen()
-        self.metrics = Metrics(self.seen)
+        self.metrics = AuditorMetrics(self.seen)
         self.told: list[tuple[Report | None, Report]] = []
-        self.sweeper = Sweeper(
+        self.sweeper = Scanner(
             server.cluster,
             Settings(),
             self.seen,
             self.metrics,
-            Options(**{"interval": 3600.0, "debounce": 0.01, **options}),
-            recorder=Recorder(server.cluster),
+            ScanOptions(**{"interval": 3600.0, "debounce": 0.01, **options}),
+            recorder=EventRecorder(server.cluster),
             told=lambda before, after: self.told.append((before, after)),
         )
 
@@ -377,11 +377,11 @@ def test_a_prometheus_that_is_not_there_leaves_the_audit(world: Watched, tmp_pat
 
 def test_changes_are_taken_once() -> None:
     changes = Changes()
-    changes.pod(Change("shop", "a"))
-    changes.pod(Change("other", "a"))
+    changes.pod(WatchEvent("shop", "a"))
+    changes.pod(WatchEvent("other", "a"))
     changes.watch(["shop", "crm"])
-    changes.pod(Change("other", "b"))
-    changes.namespace(Change("", "new"))
+    changes.pod(WatchEvent("other", "b"))
+    changes.namespace(WatchEvent("", "new"))
     assert changes.take() == (["new", "shop"], False)
     assert not changes.are_there
     changes.pod(None)

@@ -5,13 +5,13 @@ import datetime
 from webhook.cluster.audit import summed
 from webhook.cluster.auditor.app import create_app
 from webhook.cluster.auditor.history import Seen, Snapshot
-from webhook.cluster.auditor.metrics import Metrics
+from webhook.cluster.auditor.metrics import AuditorMetrics
 from webhook.version import VERSION
 
 
 def test_it_is_ready_from_the_first_sweep_on_whatever_fails_later() -> None:
     seen = Seen()
-    client = create_app(seen, Metrics(seen)).test_client()
+    client = create_app(seen, AuditorMetrics(seen)).test_client()
     assert client.get("/livez").status_code == 200
     assert client.get("/readyz").status_code == 503
     seen.failed("etcd is gone")
@@ -25,6 +25,6 @@ def test_it_is_ready_from_the_first_sweep_on_whatever_fails_later() -> None:
 
 def test_metrics_and_version() -> None:
     seen = Seen()
-    client = create_app(seen, Metrics(seen)).test_client()
+    client = create_app(seen, AuditorMetrics(seen)).test_client()
     assert "mendix_mesh_sweeps_total" in client.get("/metrics").text
     assert client.get("/version").json == {"name": "mendix-mesh", "version": VERSION}

@@ -14,7 +14,7 @@ from webhook.cluster.kinds.inventory import Inventory
 from webhook.cluster.namespaces.enrollment import Enrollment
 from webhook.cluster.namespaces.scope import target
 from webhook.cluster.plaintext.acceptance import Strictness, assess
-from webhook.cluster.plaintext.policies import Policies
+from webhook.cluster.plaintext.policies import PolicyObjects
 from webhook.policy import plaintext
 from webhook.policy import settings as settings_of
 from webhook.policy.settings import Settings
@@ -38,7 +38,7 @@ def report(made: World, folder: Path, given: Settings = DEFAULTS) -> Report:
         enrollment = Enrollment.read(server.cluster)
         chosen = [target(one, enrollment, "linkerd") for one in inventory.namespaces()]
         auditor = Auditor(inventory, Judge(given), Currency(server.cluster, given),
-                          Policies(server.cluster, given))  # fmt: skip
+                          PolicyObjects(server.cluster, given))  # fmt: skip
         return auditor.audit(chosen)
 
 
@@ -236,7 +236,7 @@ def test_every_kind_is_listed_once_however_many_namespaces_there_are(tmp_path: P
     for number in range(20):
         made.namespace(f"more-{number}", "istio")
     with made.serving(tmp_path) as server:
-        known = Policies(server.cluster, DEFAULTS)
+        known = PolicyObjects(server.cluster, DEFAULTS)
         for number in range(20):
             assess(known, f"more-{number}", "istio", annotations={}, enrolled=True).finished()
         assert len(server.targets) == 3

@@ -11,7 +11,7 @@ from tests.unit.cluster.world import Json, World, meshed, owned, unmeshed
 from webhook.cluster.api.connection import Cluster
 from webhook.cluster.audit import Auditor, Report
 from webhook.cluster.auditor import events
-from webhook.cluster.auditor.events import Recorder
+from webhook.cluster.auditor.events import EventRecorder
 from webhook.cluster.judge import Judge
 from webhook.cluster.judge.outdated import Currency
 from webhook.cluster.kinds.inventory import Inventory
@@ -29,7 +29,7 @@ class Case:
     def __init__(self, world: World, cluster: Cluster) -> None:
         self.world = world
         self.cluster = cluster
-        self.recorder = Recorder(cluster, instance="auditor-0")
+        self.recorder = EventRecorder(cluster, instance="auditor-0")
         world.install()
         world.namespace("mendix", "linkerd")
         world.add(SHOP, {"kind": "Deployment"})
@@ -100,7 +100,7 @@ def test_what_is_mended_is_told_and_told_again_when_it_comes_back(case: Case) ->
 
 def test_another_auditor_tells_nothing_that_is_told_already(case: Case) -> None:
     case.tell()
-    case.recorder = Recorder(case.cluster)
+    case.recorder = EventRecorder(case.cluster)
     case.tell()
     assert case.told == [("shop", "NotMeshed", 1)]
     case.set("shop", joined=True)

@@ -12,7 +12,7 @@ import pytest
 
 from tests.unit.cluster.apiserver import Asked, Reply, ScriptedServer, serving, status
 from webhook.cluster.api.errors import ClusterError, RefusedError
-from webhook.cluster.api.watch import Change, Watch, Watcher
+from webhook.cluster.api.watch import Watch, Watcher, WatchEvent
 
 WHERE = "/api/v1/pods"
 
@@ -53,7 +53,7 @@ class Script:
         return next(self.replies, status(403, "Forbidden", "enough"))
 
 
-def seen(script: Script, folder: Path) -> Iterator[Change | None]:
+def seen(script: Script, folder: Path) -> Iterator[WatchEvent | None]:
     """All changes until the script's end, each call after the other as a watcher makes them."""
     with serving(script, folder) as server:
         watch = Watch(server.cluster, WHERE)
@@ -74,7 +74,7 @@ def test_it_goes_on_from_the_last_event_or_bookmark(tmp_path: Path) -> None:
         Reply(body=b""),
     )
     assert list(seen(script, tmp_path)) == [
-        None, Change("shop", "a"), Change("shop", "b"), Change("shop", "a")
+        None, WatchEvent("shop", "a"), WatchEvent("shop", "b"), WatchEvent("shop", "a")
     ]  # fmt: skip
     assert script.watched_from == ["10", "12", "20", "20"]
 
@@ -86,7 +86,12 @@ def test_what_is_too_old_is_begun_anew_and_said_to_have_missed_something(
     tmp_path: Path, gone: Reply
 ) -> None:
     script = Script(Reply(body=event("ADDED", 11, "a")), gone, Reply(body=event("ADDED", 21, "b")))
-    assert list(seen(script, tmp_path)) == [None, Change("shop", "a"), None, Change("shop", "b")]
+    assert list(seen(script, tmp_path)) == [
+        None,
+        WatchEvent("shop", "a"),
+        None,
+        WatchEvent("shop", "b"),
+    ]
     assert script.watched_from == ["10", "11", "20", "21"]
 
 
@@ -94,7 +99,7 @@ def test_a_cut_watch_goes_on_where_it_was(tmp_path: Path) -> None:
     body = event("ADDED", 11, "a") + event("ADDED", 12, "b")
     script = Script(Reply(body=body, cut=len(body) - 5), Reply(body=event("ADDED", 12, "b")))
     changes = list(seen(script, tmp_path))
-    assert changes == [None, Change("shop", "a"), Change("shop", "b")]
+    assert changes == [None, WatchEvent("shop", "a"), WatchEvent("shop", "b")]
     assert script.watched_from == ["10", "11", "12"]
 
 
@@ -114,10 +119,10 @@ def test_a_watcher_tries_again_and_tells_every_change(
         status(403, "Forbidden", "may not watch"),
         Reply(body=event("ADDED", 11, "a")),
     )
-    told: list[Change | None] = []
+    told: list[WatchEvent | None] = []
     done = threading.Event()
 
-    def changed(change: Change | None) -> None:
+    def changed(change: WatchEvent | None) -> None:
         told.append(change)
         if change:
             done.set()
@@ -128,7 +133,7 @@ def test_a_watcher_tries_again_and_tells_every_change(
         watcher.stop()
         watcher.join(10)
     assert not watcher.is_alive()
-    assert told == [None, Change("shop", "a")]
+    assert told == [None, WatchEvent("shop", "a")]
     assert [line.get("why") for line in logged[:2]] == ["may not watch", None]
     assert logged[1]["event"] == "watches again"
 

@@ -9,7 +9,7 @@ from hypothesis import settings as configure
 from hypothesis import strategies as st
 
 from webhook.policy.plaintext import Reading, linkerd, objects
-from webhook.policy.plaintext.linkerd import Inbound, PodMarks, Policies
+from webhook.policy.plaintext.linkerd import Inbound, LinkerdPolicies, PodMarks
 
 POLICY = "config.linkerd.io/default-inbound-policy"
 CLOSED = "all-authenticated"
@@ -44,7 +44,7 @@ def read(
     *servers: objects.Server, default: str = CLOSED, annotations: dict[str, str] | None = None,
     labels: dict[str, str] | None = None, **more: Any,
 ) -> Reading:  # fmt: skip
-    given_ = Policies(servers=servers, networks=[NETWORK], **more)
+    given_ = LinkerdPolicies(servers=servers, networks=[NETWORK], **more)
     marks = PodMarks(labels or {"app": "shop"}, annotations or {}, {"web": [80, 81]})
     return Inbound(given_, default).of(marks)
 
@@ -165,7 +165,7 @@ def test_ports_that_demand_an_identity_are_closed_and_skipped_ones_are_open() ->
 
 
 def test_a_policy_for_a_route_is_told_apart() -> None:
-    policies = Policies(authorization_policies=[policy(target="HTTPRoute", name="r")])
+    policies = LinkerdPolicies(authorization_policies=[policy(target="HTTPRoute", name="r")])
     (opening,) = Inbound(policies).routes()
     assert opening.because == "AuthorizationPolicy ap lets any client use HTTPRoute r"
 
@@ -178,7 +178,7 @@ def test_a_policy_for_a_route_is_told_apart() -> None:
 def test_a_new_pod_gets_what_the_settings_add_else_the_namespace_s(
     namespace: dict[str, str], settings: str | None, accepts: str
 ) -> None:
-    assert Inbound(Policies()).new_pods(namespace, settings).accepts == accepts
+    assert Inbound(LinkerdPolicies()).new_pods(namespace, settings).accepts == accepts
 
 
 any_server = st.builds(

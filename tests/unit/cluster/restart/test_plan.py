@@ -13,7 +13,7 @@ from webhook.cluster.judge import Judge
 from webhook.cluster.kinds.inventory import Inventory
 from webhook.cluster.namespaces.enrollment import Enrollment
 from webhook.cluster.namespaces.scope import target
-from webhook.cluster.restart.plan import Planner, Step
+from webhook.cluster.restart.plan import Planner, RestartStep
 from webhook.policy.settings import Settings
 
 MENDIX = "privatecloud.mendix.com/v1alpha1"
@@ -29,7 +29,7 @@ def world() -> RollingWorld:
 
 def plan(
     world: RollingWorld, folder: Path, *names: str, notes: Sequence[str] = (), **options: Any
-) -> list[Step]:
+) -> list[RestartStep]:
     with world.serving(folder) as server:
         inventory, enrollment = Inventory(server.cluster), Enrollment.read(server.cluster)
         planner = Planner(server.cluster, inventory, Judge(Settings()))
@@ -43,7 +43,7 @@ def plan(
         return steps
 
 
-def hows(steps: list[Step]) -> dict[str, str]:
+def hows(steps: list[RestartStep]) -> dict[str, str]:
     return {step.workload.name: step.how for step in steps}
 
 

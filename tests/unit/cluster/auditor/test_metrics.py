@@ -2,16 +2,15 @@
 
 import datetime
 
-from webhook.cluster.audit import Audited, Finding, Row, summed
+from webhook.cluster.audit import Audited, AuditFinding, Row, summed
 from webhook.cluster.audit import Level as FindingLevel
 from webhook.cluster.auditor.history import Seen, Snapshot
-from webhook.cluster.auditor.metrics import Metrics
-from webhook.cluster.doctor import Diagnosis
-from webhook.cluster.doctor import Finding as Symptom
+from webhook.cluster.auditor.metrics import AuditorMetrics
+from webhook.cluster.doctor import Diagnosis, Finding
 from webhook.cluster.judge import STATES, State
 
 
-def namespace(name: str, *findings: Finding, error: str = "", **pods: int) -> Audited:
+def namespace(name: str, *findings: AuditFinding, error: str = "", **pods: int) -> Audited:
     counts: dict[State, int] = {state: pods.get(state, 0) for state in STATES}
     row = Row(kind="Pod", name="a", api_version="v1", role="", state="meshed", pods=counts,
               findings=list(findings))  # fmt: skip
@@ -19,8 +18,8 @@ def namespace(name: str, *findings: Finding, error: str = "", **pods: int) -> Au
                    coverage=None, pods=counts, workloads=[row], error=error)  # fmt: skip
 
 
-def finding(check: str, level: FindingLevel, pods: int) -> Finding:
-    return Finding(check=check, level=level, field="", reason="", fix="", origin="", pods=pods,
+def finding(check: str, level: FindingLevel, pods: int) -> AuditFinding:
+    return AuditFinding(check=check, level=level, field="", reason="", fix="", origin="", pods=pods,
                    examples=[])  # fmt: skip
 
 
@@ -30,7 +29,7 @@ def show(seen: Seen, *namespaces: Audited, diagnosis: Diagnosis | None = None) -
     seen.swept(Snapshot(at=now, seconds=1.0, report=report, diagnosis=diagnosis))
 
 
-def samples(metrics: Metrics, name: str) -> dict[tuple[str, ...], float]:
+def samples(metrics: AuditorMetrics, name: str) -> dict[tuple[str, ...], float]:
     return {
         tuple(sample.labels.values()): sample.value
         for family in metrics.registry.collect()
@@ -40,7 +39,7 @@ def samples(metrics: Metrics, name: str) -> dict[tuple[str, ...], float]:
 
 
 def test_before_the_first_sweep_there_are_no_namespaces() -> None:
-    metrics = Metrics(Seen())
+    metrics = AuditorMetrics(Seen())
     assert samples(metrics, "mendix_mesh_pods") == {}
     assert samples(metrics, "mendix_mesh_last_sweep_timestamp_seconds") == {(): 0}
     assert samples(metrics, "mendix_mesh_sweeps_total") == {("ok",): 0, ("failed",): 0}
@@ -48,7 +47,7 @@ def test_before_the_first_sweep_there_are_no_namespaces() -> None:
 
 def test_pods_and_coverage_by_namespace() -> None:
     seen = Seen()
-    metrics = Metrics(seen)
+    metrics = AuditorMetrics(seen)
     show(seen, namespace("a", meshed=2, unmeshed=1, exempt=5), namespace("b"))
     pods = samples(metrics, "mendix_mesh_pods")
     assert {key[2]: value for key, value in pods.items() if key[0] == "a"} == {
@@ -62,7 +61,7 @@ def test_pods_and_coverage_by_namespace() -> None:
 
 def test_the_series_of_a_namespace_go_with_it() -> None:
     seen = Seen()
-    metrics = Metrics(seen)
+    metrics = AuditorMetrics(seen)
     show(seen, namespace("a", meshed=1), namespace("b", meshed=1))
     show(seen, namespace("b", meshed=1))
     assert b'"a"' not in metrics.expose()
@@ -71,7 +70,7 @@ def test_the_series_of_a_namespace_go_with_it() -> None:
 
 def test_what_could_not_be_read_has_no_numbers() -> None:
     seen = Seen()
-    metrics = Metrics(seen)
+    metrics = AuditorMetrics(seen)
     show(seen, namespace("a", error="forbidden"))
     assert samples(metrics, "mendix_mesh_pods") == {}
     assert samples(metrics, "mendix_mesh_namespace_info") == {("a", "linkerd", "enforce"): 1}
@@ -79,7 +78,7 @@ def test_what_could_not_be_read_has_no_numbers() -> None:
 
 def test_findings_count_pods_over_all_namespaces() -> None:
     seen = Seen()
-    metrics = Metrics(seen)
+    metrics = AuditorMetrics(seen)
     show(
         seen,
         namespace("a", finding("proxy-missing", "deny", 2), finding("root-capable", "advise", 1)),
@@ -92,9 +91,9 @@ def test_findings_count_pods_over_all_namespaces() -> None:
 
 def test_the_doctors_findings_count_namespaces() -> None:
     seen = Seen()
-    metrics = Metrics(seen)
+    metrics = AuditorMetrics(seen)
     found = [
-        Symptom(id="unready", severity="error", namespaces=list(names), evidence=names, means="",
+        Finding(id="unready", severity="error", namespaces=list(names), evidence=names, means="",
                 mend="")
         for names in ("ab", "bc")
     ]  # fmt: skip
@@ -103,7 +102,7 @@ def test_the_doctors_findings_count_namespaces() -> None:
 
 
 def test_sweeps_are_counted() -> None:
-    metrics = Metrics(Seen())
+    metrics = AuditorMetrics(Seen())
     metrics.swept(1700000000, 2.5)
     metrics.failed()
     assert samples(metrics, "mendix_mesh_last_sweep_timestamp_seconds") == {(): 1700000000}

@@ -10,7 +10,7 @@ from hypothesis import settings as configure
 from hypothesis import strategies as st
 
 from webhook.policy.plaintext.domains import TOP_LEVEL
-from webhook.policy.plaintext.outside import CLUSTER, PRIVATE, Range, is_outside, range_of
+from webhook.policy.plaintext.outside import CLUSTER, PRIVATE, Range, is_external, range_of
 
 law = configure(max_examples=200, deadline=None)
 
@@ -22,7 +22,7 @@ law = configure(max_examples=200, deadline=None)
      "2606:2800::1", "*.com"],
 )  # fmt: skip
 def test_public_names_and_addresses_are_outside(text: str) -> None:
-    assert is_outside(text, "cluster.local", "mendix")
+    assert is_external(text, "cluster.local", "mendix")
 
 
 @pytest.mark.parametrize(
@@ -35,18 +35,18 @@ def test_public_names_and_addresses_are_outside(text: str) -> None:
      "a..com", f"{'a' * 300}.com"],
 )  # fmt: skip
 def test_what_may_be_in_the_cluster_is_not_outside(text: str) -> None:
-    assert not is_outside(text, "cluster.local", "mendix")
+    assert not is_external(text, "cluster.local", "mendix")
 
 
 def test_a_cluster_s_domain_may_be_a_public_one() -> None:
-    assert not is_outside("shop.mendix.svc.k8s.example.com", "k8s.example.com")
-    assert not is_outside("*.example.com", "k8s.example.com")
-    assert is_outside("shop.example.com", "k8s.example.com")
+    assert not is_external("shop.mendix.svc.k8s.example.com", "k8s.example.com")
+    assert not is_external("*.example.com", "k8s.example.com")
+    assert is_external("shop.example.com", "k8s.example.com")
 
 
 def test_a_namespace_that_is_named_as_a_public_domain_is_not_outside_itself() -> None:
-    assert not is_outside("shop.dev", "cluster.local", "dev")
-    assert is_outside("shop.dev", "cluster.local", "mendix")
+    assert not is_external("shop.dev", "cluster.local", "dev")
+    assert is_external("shop.dev", "cluster.local", "mendix")
 
 
 def test_every_public_domain_is_known_and_no_private_one() -> None:
@@ -62,7 +62,7 @@ def test_no_private_address_is_outside(
     address: ipaddress.IPv4Address | ipaddress.IPv6Address,
 ) -> None:
     if not address.is_global:
-        assert not is_outside(str(address), "cluster.local")
+        assert not is_external(str(address), "cluster.local")
 
 
 @law
@@ -71,7 +71,7 @@ def test_a_network_with_a_private_address_is_not_outside(one: Range, data: st.Da
     number = data.draw(st.integers(one.first, one.last))
     address = ipaddress.IPv4Address(number) if one.version == 4 else ipaddress.IPv6Address(number)
     prefix = data.draw(st.integers(0, address.max_prefixlen))
-    assert not is_outside(f"{address}/{prefix}", "cluster.local")
+    assert not is_external(f"{address}/{prefix}", "cluster.local")
 
 
 @law

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from webhook.policy import messages, plaintext
 from webhook.policy.plaintext import objects
-from webhook.policy.plaintext.review import KINDS, Change, review
+from webhook.policy.plaintext.review import KINDS, PolicyChange, review
 from webhook.policy.settings import Settings, parse
 from webhook.policy.validate import Mode, Verdict
 
@@ -43,7 +43,7 @@ def judge(
         return objects.decode(msgspec.json.encode(document), look.type)
 
     look = KINDS[mesh][kind]
-    change = Change(kind, "mendix", made(spec), None if old is None else made(old))
+    change = PolicyChange(kind, "mendix", made(spec), None if old is None else made(old))
     return review(change, mesh, mode, given)
 
 
@@ -337,6 +337,6 @@ def test_a_namespace_keeps_the_annotation_that_closes_it(
         meta = {"name": "mendix", "annotations": {POLICY: value} if value else {}}
         return msgspec.convert({"metadata": meta}, KINDS["linkerd"]["Namespace"].type)
 
-    change = Change("Namespace", "mendix", made(now), made(before))
+    change = PolicyChange("Namespace", "mendix", made(now), made(before))
     verdict = review(change, "linkerd", "enforce", STRICT)
     assert (verdict.outcome == "denied") == denied

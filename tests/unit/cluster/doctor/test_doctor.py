@@ -16,8 +16,9 @@ from tests.unit.cluster.apiserver import Reply, status
 from tests.unit.cluster.hospital import MUTATING, Hospital, bundle
 from tests.unit.cluster.world import CONFIGURATION, Json, meshed, unmeshed
 from webhook.cluster.api.errors import ClusterError, RefusedError
-from webhook.cluster.doctor import Diagnosis, Fix, all_findings, apply, examine, fixes
-from webhook.cluster.doctor.facts import Look, Place, places
+from webhook.cluster.doctor import Diagnosis, apply, examine, fixes
+from webhook.cluster.doctor.facts import Facts, Place, places
+from webhook.cluster.doctor.findings import Fix, all_findings
 from webhook.cluster.doctor.findings.kubernetes_old import NEEDED
 from webhook.cluster.kinds.inventory import Inventory
 from webhook.cluster.namespaces.enrollment import Enrollment
@@ -26,7 +27,7 @@ from webhook.policy.settings import Exemption, Istio, LevelChange, Linkerd, Sett
 from webhook.version import VERSION
 
 Examine = Callable[..., Diagnosis]
-DAY_2 = Path(__file__).parents[3] / "docs" / "day-2.md"
+DAY_2 = Path(__file__).parents[4] / "docs" / "day-2.md"
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def diagnose(tmp_path: Path) -> Examine:
                 places.append(
                     Place(namespace, enrolled, known[enrolled.mesh if enrolled else "unknown"])
                 )
-            return examine(Look(server.cluster, read), places)
+            return examine(Facts(server.cluster, read), places)
 
     return run
 
@@ -475,7 +476,7 @@ def mends(hospital: Hospital, tmp_path: Path, *names: str) -> list[str]:
 
         def planned() -> list[Fix]:
             found = places(Inventory(server.cluster), enrollment, read, names)
-            return fixes(Look(server.cluster, read), found)
+            return fixes(Facts(server.cluster, read), found)
 
         first = planned()
         for one in first:
@@ -616,7 +617,7 @@ def test_what_has_changed_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
     with hospital.serving(tmp_path) as server:
         enrollment = Enrollment.read(server.cluster)
         found = places(Inventory(server.cluster), enrollment, read, ["mendix"])
-        (fix,) = fixes(Look(server.cluster, read), found)
+        (fix,) = fixes(Facts(server.cluster, read), found)
         meta_of(hospital)["labels"]["mendix-mesh.io/mesh"] = "istio"
         with pytest.raises(RefusedError):
             apply(server.cluster, fix, dry_run=False)
