@@ -137,7 +137,7 @@ class Inbound:
                                    f"without mutual TLS use {title}", spot.fix)  # fmt: skip
         for policy in self._policies.authorization_policies:
             target = policy.spec.target_ref
-            if target.kind == "NamespaceObject" or (
+            if target.kind == "Namespace" or (
                 target.kind == "Server" and target.name == server.metadata.name
             ):
                 for spot in of_authorization_policy(policy):
@@ -301,7 +301,7 @@ def authorizes_within(now: AuthorizationPolicy, before: AuthorizationPolicy) -> 
     """Whether a changed AuthorizationPolicy is about nothing else, and asks for no less."""
     old, new = before.spec, now.spec
     asked = new.required_authentication_refs or ()
-    return (old.target_ref == new.target_ref or old.target_ref.kind == "NamespaceObject") and all(
+    return (old.target_ref == new.target_ref or old.target_ref.kind == "Namespace") and all(
         one in asked for one in old.required_authentication_refs or ()
     )
 
