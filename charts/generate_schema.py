@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from webhook.policy import checks, settings, strictness
+from webhook.policy import checks, plaintext, settings
 
 SCHEMA = Path(__file__).parent / "mendix-mesh" / "values.schema.json"
 
@@ -24,7 +24,7 @@ def generated(old: str) -> str:
 
 def _named(definition: dict[str, Any]) -> dict[str, Any]:
     """Name the checks that there are, wherever one is asked for."""
-    known = {"enum": sorted(checks.ids() | strictness.ids())}
+    known = {"enum": sorted(checks.ids() | plaintext.ids())}
     properties = definition.get("properties", {})
     if "checks" in properties:
         properties["checks"]["items"] = known

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from tests.fixtures import generate
 from tests.fixtures.fixture import Fixture
-from webhook.policy import checks, meshes, messages, objects
-from webhook.policy.checks import Entry
-from webhook.policy.request import Request
+from webhook.policy import checks, meshes, messages
+from webhook.policy.checks import CheckEntry
+from webhook.policy.pod import objects
+from webhook.policy.pod.request import Request
 from webhook.policy.settings import Settings
 from webhook.policy.validate import Verdict, validate
 
@@ -106,7 +107,7 @@ def page() -> str:
     return _HEAD.format(denial=denial) + "\n".join(rows) + "\n\n" + "\n\n".join(sections) + "\n"
 
 
-def _section(entry: Entry, examples: list[Fixture]) -> Iterator[str]:
+def _section(entry: CheckEntry, examples: list[Fixture]) -> Iterator[str]:
     check = entry.check
     yield f"### {check.id}"
     yield ""
@@ -139,7 +140,7 @@ def _section(entry: Entry, examples: list[Fixture]) -> Iterator[str]:
     yield "```"
 
 
-def _summary(entry: Entry) -> str:
+def _summary(entry: CheckEntry) -> str:
     """The first line of the check's file."""
     module = (
         import_module(f"webhook.policy.checks.{entry.check.id.replace(chr(45), chr(95))}").__doc__
@@ -148,7 +149,7 @@ def _summary(entry: Entry) -> str:
     return str(module).strip().splitlines()[0]
 
 
-def _meshes(entry: Entry) -> str:
+def _meshes(entry: CheckEntry) -> str:
     return ", ".join(entry.check.meshes)
 
 

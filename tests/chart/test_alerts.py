@@ -10,8 +10,8 @@ import yaml
 from tests import prometheus
 from tests.chart import helm, series
 from webhook.admission.metrics import Metrics
-from webhook.cluster.metrics import Metrics as AuditorMetrics
-from webhook.cluster.snapshot import Seen
+from webhook.cluster.auditor.history import Seen
+from webhook.cluster.auditor.metrics import AuditorMetrics
 
 RUNBOOKS = Path(__file__).parents[2] / "docs" / "alerts.md"
 

@@ -16,8 +16,8 @@ from tests.chart.test_routing import (
     expected,
     labels_of,
 )
-from webhook.cluster.enrollment import Enrollment
-from webhook.cluster.inventory import Namespace
+from webhook.cluster.kinds.inventory import Namespace
+from webhook.cluster.namespaces.enrollment import Enrollment
 
 
 @pytest.mark.parametrize("values", VALUE_SETS.values(), ids=VALUE_SETS.keys())

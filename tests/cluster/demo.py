@@ -33,8 +33,8 @@ from tests.standins import mendix
 from tests.standins import mendix_manifests as manifests
 from webhook.cli import dashboard
 from webhook.cli._cluster import cluster_settings
-from webhook.cluster.connection import Cluster
-from webhook.cluster.sweeper import Options
+from webhook.cluster.api.connection import Cluster
+from webhook.cluster.auditor.scan import ScanOptions
 
 SAMPLES = Path(__file__).parents[1] / "fixtures" / "mendix"
 ENV = "shop"
@@ -480,7 +480,7 @@ def _show(plane: ControlPlane, listener: socket.socket) -> None:
     say("End it, and the cluster, with Ctrl-C or SIGTERM.")
     cluster = Cluster.connect(str(plane.kubeconfig))
     settings = cluster_settings(cluster, "mendix-mesh")
-    dashboard.run(cluster, settings, Options(interval=15.0), listener)
+    dashboard.run(cluster, settings, ScanOptions(interval=15.0), listener)
 
 
 def _keep(plane: ControlPlane) -> None:

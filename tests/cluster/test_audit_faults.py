@@ -17,9 +17,9 @@ from tests.cluster.test_audit import only
 from tests.cluster.workloads import ready_pods, workload
 from tests.standins import mendix
 from tests.standins import mendix_manifests as manifests
-from webhook.cluster.connection import Cluster
-from webhook.cluster.connection import path as api_path
-from webhook.cluster.inventory import Inventory, LivePod
+from webhook.cluster.api.connection import Cluster
+from webhook.cluster.api.connection import path as api_path
+from webhook.cluster.kinds.inventory import Inventory, LivePod
 
 PODS = 7
 

@@ -11,9 +11,9 @@ from tests.cluster.auditor import PATIENCE, Auditor
 from tests.cluster.mesh import MESH_LABEL, MODE_LABEL, MeshCluster
 from tests.cluster.plane import ControlPlane
 from tests.cluster.workloads import pod, ready_pods, workload
-from webhook.cluster.connection import Cluster
-from webhook.cluster.errors import RefusedError
-from webhook.cluster.watch import Change, Watch
+from webhook.cluster.api.connection import Cluster
+from webhook.cluster.api.errors import RefusedError
+from webhook.cluster.api.watch import Watch, WatchEvent
 
 ACCOUNT = "mendix-mesh-watcher"
 
@@ -197,4 +197,4 @@ def test_it_outlives_the_api_server_and_what_that_forgets(
         assert next(changes) is None
         labels = {"metadata": {"labels": {"changed": "yes"}}}
         own.api.patch("Pod", "shop", namespace, labels)
-        wait_for(lambda: next(changes) == Change(namespace, "shop"), why="the change")
+        wait_for(lambda: next(changes) == WatchEvent(namespace, "shop"), why="the change")

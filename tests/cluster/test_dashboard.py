@@ -23,7 +23,7 @@ from tests.cluster.browser import DESK, PHONE, Reader, chromium
 from tests.cluster.gallery import APPS, CRM, INGRESS, TEST
 from tests.cluster.mesh import MeshCluster
 from tests.cluster.workloads import pod
-from webhook.cluster.entrances import CONTROLLER, GATEWAYS
+from webhook.cluster.kinds.entrances import CONTROLLER, GATEWAYS
 
 SHOP = f"/workload?namespace={APPS}&kind=Deployment&name=shop-master"
 PAGES = (

@@ -481,7 +481,7 @@ def test_a_chart_whose_upgrade_stopped_half_way(api: Api, diagnose: Diagnose, wh
 def test_a_command_of_another_version(
     diagnose: Diagnose, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("webhook.cluster.doctor.versions_differ.VERSION", "9.9.9")
+    monkeypatch.setattr("webhook.cluster.doctor.findings.versions_differ.VERSION", "9.9.9")
     found = await_exactly(diagnose, where, "versions-differ", meshed_="yes")
     assert evidence(found, "versions-differ") == f"the server is {VERSION}, this command 9.9.9"
 
@@ -490,7 +490,7 @@ def test_an_api_server_older_than_what_is_needed(
     api: Api, diagnose: Diagnose, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There is but one API server here: what is needed is made to be newer than that."""
-    monkeypatch.setattr("webhook.cluster.doctor.kubernetes_old.NEEDED", (1, 999))
+    monkeypatch.setattr("webhook.cluster.doctor.findings.kubernetes_old.NEEDED", (1, 999))
     found = await_exactly(diagnose, where, "kubernetes-old", meshed_="yes")
     version = json.loads(api.text("/version"))["gitVersion"]
     assert evidence(found, "kubernetes-old") == f"the API server is {version}"

@@ -21,11 +21,11 @@ from tests.cluster.plane import ControlPlane, is_ready
 from tests.cluster.test_ambient import APP, MODE
 from tests.cluster.test_audit import findings, only, states
 from tests.cluster.workloads import pod, template_of
-from webhook.cluster import entrances
-from webhook.cluster.callers import cut_off
-from webhook.cluster.connection import Cluster
-from webhook.cluster.inventory import Inventory, LivePod
+from webhook.cluster.api.connection import Cluster
 from webhook.cluster.judge import Judge
+from webhook.cluster.kinds import entrances
+from webhook.cluster.kinds.inventory import Inventory, LivePod
+from webhook.cluster.plaintext.callers import cut_off
 from webhook.policy.settings import Settings
 
 VERSION = "gateway.networking.k8s.io/v1"

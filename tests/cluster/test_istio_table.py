@@ -11,12 +11,12 @@ from tests.cluster.istio import HIDDEN, INJECT, REVISION, sidecar_of
 from tests.cluster.istiod import Istiod
 from tests.cluster.plane import ControlPlane
 from tests.cluster.workloads import pod
-from webhook.policy.istio_injection import would_inject
 from webhook.policy.meshes.istio import MESH
-from webhook.policy.objects import convert
-from webhook.policy.request import Request
+from webhook.policy.meshes.istio.injection import would_inject
+from webhook.policy.pod.objects import convert
+from webhook.policy.pod.request import Request
+from webhook.policy.pod.workload import pod_of
 from webhook.policy.settings import Settings
-from webhook.policy.workload import pod_of
 
 INJECTION = (None, "enabled", "disabled", "other")
 LABEL = (None, "true", "false", "yes")

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from tests.cluster.api import Api, Json
 from tests.cluster.mesh import MeshCluster
 from tests.cluster.workloads import is_meshed, pod, ready_pods, workload
-from webhook.cluster.webhooks import OURS
+from webhook.cluster.kinds.webhooks import OURS
 
 MANY = 200
 

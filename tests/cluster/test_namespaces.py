@@ -11,7 +11,7 @@ from tests.cluster import auditor
 from tests.cluster.api import Api, Json, Refused, wait_for
 from tests.cluster.mesh import MESH_LABEL, MODE_LABEL, MeshCluster, configured
 from tests.cluster.workloads import pod, ready_pods, workload
-from webhook.cluster.labelling import MOST_PODS
+from webhook.cluster.auditor.labels import MOST_PODS
 
 ARGO = "system:serviceaccount:argocd:controller"
 OTHER = "system:serviceaccount:shop:deployer"

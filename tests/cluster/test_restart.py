@@ -35,7 +35,7 @@ from tests.cluster.workloads import (
 )
 from tests.standins import mendix
 from tests.standins import mendix_manifests as manifests
-from webhook.cluster.controllers import RESTARTED_AT
+from webhook.cluster.kinds.controllers import RESTARTED_AT
 
 pytestmark = pytest.mark.timeout(400)
 

@@ -26,7 +26,7 @@ from tests.standins import mendix
 from tests.standins import mendix_manifests as manifests
 from tests.standins.linkerd_config import InjectorConfig
 from tests.standins.linkerd_values import config_map
-from webhook.policy import checks, strictness
+from webhook.policy import checks, plaintext
 from webhook.policy.settings import parse
 
 MIRROR = "registry.example.com:5000/mesh"
@@ -55,7 +55,7 @@ def printed(plane: ControlPlane, *arguments: str) -> Json:
     done = command.as_admin(plane)("discover", "--settings", *arguments)
     assert done.err == ""
     values: Json = yaml.safe_load(done.out)
-    parse(values["settings"], checks=checks.ids() | strictness.ids())
+    parse(values["settings"], checks=checks.ids() | plaintext.ids())
     return values
 
 

@@ -18,7 +18,7 @@ from tests.cluster.istiod import Istiod
 from tests.cluster.plane import ControlPlane
 from tests.cluster.workloads import pod
 from tests.cluster.xds import Proxy
-from webhook.policy.strictness import istio, objects
+from webhook.policy.plaintext import istio, objects
 
 NAMESPACE_MODES = (None, "UNSET", "STRICT", "PERMISSIVE", "DISABLE")
 MODES = ("UNSET", "STRICT", "PERMISSIVE", "DISABLE")

@@ -13,11 +13,12 @@ from webhook.cli.discover import COMMAND as DISCOVER
 from webhook.cli.doctor import COMMAND as DOCTOR
 from webhook.cli.restart import COMMAND as RESTART
 from webhook.cli.restart import State
-from webhook.cluster import discover, evidence, reports
-from webhook.cluster.judge import STATES
-from webhook.cluster.metrics import Metrics
-from webhook.cluster.plan import How
-from webhook.cluster.snapshot import Seen
+from webhook.cluster.audit import reports
+from webhook.cluster.auditor.history import Seen
+from webhook.cluster.auditor.metrics import AuditorMetrics
+from webhook.cluster.judge import STATES, live
+from webhook.cluster.namespaces import discovery
+from webhook.cluster.restart.plan import How
 from webhook.policy import checks
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -41,12 +42,12 @@ def rows(first: str) -> dict[str, list[str]]:
 
 def test_every_live_check_is_there_with_its_level() -> None:
     assert {name: cells[0] for name, cells in rows("check").items()} == {
-        check.id: check.level for check in evidence.CHECKS
+        check.id: check.level for check in live.CHECKS
     }
 
 
 def test_a_live_check_has_no_name_of_policys() -> None:
-    assert not {check.id for check in evidence.CHECKS} & checks.ids()
+    assert not {check.id for check in live.CHECKS} & checks.ids()
 
 
 def test_every_state_is_there() -> None:
@@ -72,7 +73,7 @@ def test_the_rights_name_what_is_asked_for() -> None:
     resources = {resource for rule in rules for resource in rule.get("resources", ())}
     readers = [one["metadata"]["name"] for one in RIGHTS for rule in one.get("rules", ())
                if "secrets" in rule.get("resources", ())]  # fmt: skip
-    assert set(discover._MARKS) <= resources
+    assert set(discovery._MARKS) <= resources
     assert {kind.plural for kind in reports.KINDS} <= resources
     assert readers == ["mendix-mesh-doctor"]
     assert not any("*" in rule["verbs"] + rule.get("resources", []) for rule in rules)
@@ -90,7 +91,7 @@ def test_every_role_that_is_listed_is_defined_and_every_other_way_round() -> Non
 
 def test_every_metric_of_the_auditor_is_there_with_its_labels() -> None:
     known = {}
-    for family in Metrics(Seen()).registry.collect():
+    for family in AuditorMetrics(Seen()).registry.collect():
         name = family.name + ("_total" if family.type == "counter" else "")
         labels = getattr(family, "_labelnames", None) or (
             tuple(family.samples[0].labels) if family.samples else ()

@@ -6,8 +6,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from webhook.policy.namespaces import Left
-from webhook.policy.strictness.review import KINDS as POLICIES
-from webhook.policy.workload import TEMPLATES
+from webhook.policy.plaintext.review import KINDS as POLICIES
+from webhook.policy.pod.workload import TEMPLATES
 
 __all__ = ["CONTENT_TYPE_LATEST", "Metrics"]
 

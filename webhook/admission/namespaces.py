@@ -13,11 +13,12 @@ import structlog
 
 from webhook.admission import wire
 from webhook.admission.metrics import Metrics
-from webhook.policy import mistakes, namespaces, objects
+from webhook.policy import namespaces
 from webhook.policy.labels import MESH_LABEL, MESHES, MODE_LABEL
-from webhook.policy.namespaces import Change, Left, Standing, Values
-from webhook.policy.request import Request
-from webhook.policy.settings import Settings
+from webhook.policy.namespaces import Left, NamespaceChange, Standing, Values
+from webhook.policy.pod import objects
+from webhook.policy.pod.request import Request
+from webhook.policy.settings import Settings, mistakes
 from webhook.policy.validate import MODES
 
 log = structlog.get_logger(__name__)
@@ -94,7 +95,7 @@ def respond(
         return (_EXCLUDED, "warned") if marked else (_IGNORED, "ignored")
     asker = wire.asker(body)
     user = asker.user_info
-    change = Change(before, after, user.username, user.groups or ())
+    change = NamespaceChange(before, after, user.username, user.groups or ())
     ruling = namespaces.rule(change, route.values, settings)
     audit = {"verdict": "admitted"}
     if ruling.left:

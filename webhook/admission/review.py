@@ -11,16 +11,17 @@ import structlog
 from webhook.admission import namespaces, wire
 from webhook.admission.metrics import Metrics
 from webhook.admission.namespaces import NamespaceRoute
-from webhook.policy import meshes, messages, objects
+from webhook.policy import meshes, messages
 from webhook.policy.checks import Violation
 from webhook.policy.labels import MESHES
-from webhook.policy.meshes import Mesh
+from webhook.policy.mesh import Mesh
 from webhook.policy.mutate import mutate
-from webhook.policy.request import Request
+from webhook.policy.plaintext import review as strictness
+from webhook.policy.pod import objects
+from webhook.policy.pod.request import Request
+from webhook.policy.pod.workload import TEMPLATES
 from webhook.policy.settings import Settings
-from webhook.policy.strictness import review as strictness
 from webhook.policy.validate import Mode, Verdict, validate
-from webhook.policy.workload import TEMPLATES
 
 log = structlog.get_logger(__name__)
 #: Asked first whether debugging is on: in the common case it is off, and structlog finds that out
@@ -148,7 +149,7 @@ class Reviewer:
         if now is None or asked.operation not in ("CREATE", "UPDATE") or asked.sub_resource:
             return _IGNORED, "ignored"
         where = asked.namespace or (now.metadata.name if kind == "Namespace" else "")
-        change = strictness.Change(
+        change = strictness.PolicyChange(
             kind, where, now, before if asked.operation == "UPDATE" else None
         )
         verdict = strictness.review(change, route.mesh.name, mode, self.settings)

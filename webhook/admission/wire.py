@@ -10,10 +10,10 @@ from typing import Any
 
 import msgspec
 
-from webhook.policy import objects
 from webhook.policy.mutate import Operation
-from webhook.policy.objects import NULL, Object
-from webhook.policy.strictness import objects as strictness
+from webhook.policy.plaintext import objects as strictness
+from webhook.policy.pod import objects
+from webhook.policy.pod.objects import NULL, Object
 
 API_VERSION = "admission.k8s.io/v1"
 KIND = "AdmissionReview"

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from typing import Any
 from xml.etree import ElementTree
 
-from webhook.cluster import evidence
-from webhook.cluster.audit import Audited, Finding, Report, Row
-from webhook.cluster.reports import message
-from webhook.cluster.strictness import told
-from webhook.cluster.traffic.findings import PLAINTEXT_TRAFFIC
-from webhook.policy import checks, strictness
+from webhook.cluster.audit import Audited, AuditFinding, Report, Row
+from webhook.cluster.audit.reports import message
+from webhook.cluster.audit.traffic import PLAINTEXT_TRAFFIC
+from webhook.cluster.judge import live
+from webhook.cluster.plaintext.acceptance import told
+from webhook.policy import checks, plaintext
 from webhook.policy.checks import Check
-from webhook.policy.strictness import PLAINTEXT_ACCEPTED
+from webhook.policy.plaintext import PLAINTEXT_ACCEPTED
 from webhook.version import VERSION
 
 _LEVELS = {"deny": "error", "advise": "warning", "exempt": "note"}
@@ -31,7 +31,7 @@ def sarif(report: Report) -> dict[str, Any]:
     unread = [_notification(audited) for audited in report.namespaces if audited.error]
     used = {result["ruleId"] for result in results}
     known = [entry.check for entry in checks.all_checks().values()]
-    known += [*evidence.CHECKS, PLAINTEXT_TRAFFIC, *strictness.CHECKS.values()]
+    known += [*live.CHECKS, PLAINTEXT_TRAFFIC, *plaintext.CHECKS.values()]
     driver = {
         "name": "mendix-mesh",
         "version": VERSION,
@@ -61,7 +61,7 @@ def _rule(check: Check) -> dict[str, Any]:
     }
 
 
-def _sarif_result(audited: Audited, row: Row, finding: Finding) -> dict[str, Any]:
+def _sarif_result(audited: Audited, row: Row, finding: AuditFinding) -> dict[str, Any]:
     name = f"{audited.name}/{row.kind}/{row.name}"
     result = _result(name, finding.check, finding.level, message(finding), finding.field)
     if finding.level == "exempt":

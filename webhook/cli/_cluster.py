@@ -13,9 +13,9 @@ from webhook.cli import _complete
 from webhook.cli._errors import BadInputError, warn
 from webhook.cli._names import namespace_name
 from webhook.cli._settings import parse_settings, read_settings
-from webhook.cluster.connection import Cluster, path
-from webhook.cluster.errors import ClusterError, RefusedError
-from webhook.cluster.scope import ScopeError
+from webhook.cluster.api.connection import Cluster, path
+from webhook.cluster.api.errors import ClusterError, RefusedError
+from webhook.cluster.namespaces.scope import ScopeError
 from webhook.policy.settings import Settings
 
 _CONFIG_MAP, _KEY = "mendix-mesh-settings", "settings.yaml"

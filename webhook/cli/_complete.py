@@ -14,7 +14,7 @@ import click
 from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
-    from webhook.cluster.inventory import Inventory
+    from webhook.cluster.kinds.inventory import Inventory
 
 Items = list[CompletionItem[str]]
 Complete = Callable[[click.Context, click.Parameter, str], Items]
@@ -35,7 +35,7 @@ def _names(ask: Callable[[click.Context], Iterable[str]]) -> Complete:
 
     def complete(ctx: click.Context, _param: click.Parameter, incomplete: str) -> Items:
         # What it costs to load the official client is not the cluster's fault.
-        import webhook.cluster.login  # noqa: F401, PLC0415
+        import webhook.cluster.api.login  # noqa: F401, PLC0415
 
         found: list[str] = []
 
@@ -63,8 +63,8 @@ def _patience() -> float:
 
 def _inventory(ctx: click.Context) -> "Inventory":
     """The cluster that the options before name. Not every command that completes needs it."""
-    from webhook.cluster.connection import Cluster  # noqa: PLC0415
-    from webhook.cluster.inventory import Inventory  # noqa: PLC0415
+    from webhook.cluster.api.connection import Cluster  # noqa: PLC0415
+    from webhook.cluster.kinds.inventory import Inventory  # noqa: PLC0415
 
     cluster = Cluster.connect(ctx.params.get("kubeconfig"), ctx.params.get("context"))
     return Inventory(cluster, page=_PAGE)
@@ -73,7 +73,7 @@ def _inventory(ctx: click.Context) -> "Inventory":
 @_names
 def contexts(ctx: click.Context) -> Iterable[str]:
     """The contexts of the kubeconfig."""
-    from webhook.cluster.login import contexts as found  # noqa: PLC0415
+    from webhook.cluster.api.login import contexts as found  # noqa: PLC0415
 
     return found(ctx.params.get("kubeconfig"))
 
@@ -87,7 +87,7 @@ def namespaces(ctx: click.Context) -> Iterable[str]:
 @_names
 def workloads(ctx: click.Context) -> Iterable[str]:
     """What owns the pods of the namespaces that are typed already, as deployment/shop."""
-    from webhook.cluster.inventory import LivePod  # noqa: PLC0415
+    from webhook.cluster.kinds.inventory import LivePod  # noqa: PLC0415
 
     inventory = _inventory(ctx)
     names = ctx.params.get("namespaces") or ()

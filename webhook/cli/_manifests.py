@@ -13,9 +13,9 @@ from typing import Any, NamedTuple, NoReturn
 import yaml
 
 from webhook.cli._errors import BadInputError
-from webhook.policy.mistakes import shown
+from webhook.policy.pod.workload import TEMPLATES
+from webhook.policy.settings.mistakes import shown
 from webhook.policy.words import printable
-from webhook.policy.workload import TEMPLATES
 
 _KINDS = {kind.lower(): kind for kind in (*TEMPLATES, "Ingress", "Namespace", "List")}
 _SUFFIXES = (".yaml", ".yml", ".json")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from webhook.cli import _manifests
 from webhook.cli._errors import BadInputError
-from webhook.policy import checks, strictness
+from webhook.policy import checks, plaintext
 from webhook.policy.settings import Settings, SettingsError, parse
 
 
@@ -27,6 +27,6 @@ def parse_settings(name: str, data: bytes) -> Settings:
     if isinstance(document, dict) and document.keys() == {"settings"}:
         document = document["settings"]
     try:
-        return parse(document, checks=checks.ids() | strictness.ids())
+        return parse(document, checks=checks.ids() | plaintext.ids())
     except SettingsError as error:
         raise BadInputError(f"{name}: {error}") from None

@@ -9,6 +9,7 @@ import click
 
 from webhook.cli._errors import BadInputError
 from webhook.cli._output import Printer, Styled
+from webhook.cluster.audit.traffic import amount, senders, span
 from webhook.cluster.traffic import (
     NamespaceTraffic,
     Prometheus,
@@ -16,7 +17,6 @@ from webhook.cluster.traffic import (
     Traffic,
     Verdict,
 )
-from webhook.cluster.traffic.findings import amount, senders, span
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}

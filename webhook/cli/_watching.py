@@ -17,24 +17,24 @@ from webhook.cli._output import Printer, percent, tally
 from webhook.cli._serving import Port, serve
 from webhook.cli._watch_options import Server
 from webhook.cluster import dashboard
-from webhook.cluster.app import create_app
+from webhook.cluster.api.connection import Cluster
 from webhook.cluster.audit import Audited, Report
-from webhook.cluster.connection import Cluster
+from webhook.cluster.auditor.app import create_app
+from webhook.cluster.auditor.events import EventRecorder
+from webhook.cluster.auditor.history import Seen
+from webhook.cluster.auditor.labels import Labelling, blueprint
+from webhook.cluster.auditor.metrics import AuditorMetrics
+from webhook.cluster.auditor.scan import Scanner, ScanOptions, Told, changes
 from webhook.cluster.judge import Judge
-from webhook.cluster.labelling import Labelling, blueprint
-from webhook.cluster.metrics import Metrics
-from webhook.cluster.recorder import Recorder
-from webhook.cluster.snapshot import Seen
-from webhook.cluster.sweeper import Options, Sweeper, Told, changes
 from webhook.policy.settings import Settings
 
 log = structlog.get_logger(__name__)
 
 
-def watch(cluster: Cluster, settings: Settings, options: Options, server: Server) -> None:
+def watch(cluster: Cluster, settings: Settings, options: ScanOptions, server: Server) -> None:
     """Sweep and serve until a signal; what can't be served ends the command with exit code 2."""
     seen = Seen()
-    metrics = Metrics(seen)
+    metrics = AuditorMetrics(seen)
     app = create_app(seen, metrics)
     try:
         with ExitStack() as stack:
@@ -56,17 +56,17 @@ def watch(cluster: Cluster, settings: Settings, options: Options, server: Server
                     Judge(settings),
                     hosts=server.hosts,
                     interval=options.interval,
-                    reviewer=dashboard.Reviewer(cluster) if server.authenticate else None,
+                    reviewer=dashboard.TokenReviewer(cluster) if server.authenticate else None,
                 )
                 ports.append(Port(stack.enter_context(listen(server.dashboard)), pages))
             logs.set_up(server.log_level)
-            sweeper = Sweeper(
+            sweeper = Scanner(
                 cluster,
                 settings,
                 seen,
                 metrics,
                 options,
-                recorder=Recorder(cluster, instance=os.environ.get("HOSTNAME", ""))
+                recorder=EventRecorder(cluster, instance=os.environ.get("HOSTNAME", ""))
                 if server.events
                 else None,
                 told=_live() if sys.stdout.isatty() else _logged,

@@ -24,20 +24,18 @@ from webhook.cli._errors import warn
 from webhook.cli._output import FORMATS, Printer, Styled, percent, tally
 from webhook.cli._progress import bar
 from webhook.cli._watch_options import server_options, watch_options
-from webhook.cluster import reports
-from webhook.cluster.audit import Audited, Auditor, Finding, Report, Row
-from webhook.cluster.connection import Cluster
-from webhook.cluster.currency import Currency
-from webhook.cluster.enrollment import Enrollment
-from webhook.cluster.evidence import PROXY_NOT_READY, REDIRECTION_PENDING
-from webhook.cluster.inventory import Inventory
+from webhook.cluster.api.connection import Cluster
+from webhook.cluster.audit import Audited, AuditFinding, Auditor, Report, Row, reports, traffic
 from webhook.cluster.judge import ORIGINS, STATES, Judge, State
-from webhook.cluster.policies import Policies
-from webhook.cluster.scope import Scope
-from webhook.cluster.strictness import told
-from webhook.cluster.traffic import findings
+from webhook.cluster.judge.live import PROXY_NOT_READY, REDIRECTION_PENDING
+from webhook.cluster.judge.outdated import Currency
+from webhook.cluster.kinds.inventory import Inventory
+from webhook.cluster.namespaces.enrollment import Enrollment
+from webhook.cluster.namespaces.scope import Scope
+from webhook.cluster.plaintext.acceptance import told
+from webhook.cluster.plaintext.policies import PolicyObjects
 from webhook.policy.labels import MESHES
-from webhook.policy.strictness import CLIENT_PLAINTEXT, Accepts
+from webhook.policy.plaintext import CLIENT_PLAINTEXT, Accepts
 from webhook.policy.words import counted, listed
 
 
@@ -116,9 +114,9 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
         if server:
             # A server costs as much time to load as an audit takes.
             from webhook.cli._watching import watch  # noqa: PLC0415
-            from webhook.cluster.sweeper import Options  # noqa: PLC0415
+            from webhook.cluster.auditor.scan import ScanOptions  # noqa: PLC0415
 
-            what = Options(
+            what = ScanOptions(
                 server.interval, namespaces, everything, mendix, mesh, reports=write,
                 prometheus=metrics, window=window,
             )  # fmt: skip
@@ -128,7 +126,9 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
         inventory = Inventory(cluster)
         scope = Scope(cluster, inventory, enrollment, mesh)
         targets = scope.targets(namespaces, everything=everything, mendix=mendix)
-        auditor = Auditor(inventory, Judge(read), Currency(cluster, read), Policies(cluster, read))
+        auditor = Auditor(
+            inventory, Judge(read), Currency(cluster, read), PolicyObjects(cluster, read)
+        )
         with bar("auditing", len(targets)) as told:
             number = itertools.count(1)
             report = auditor.audit(
@@ -139,7 +139,7 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
             )
         report.notes += enrollment.notes
         if metrics:
-            findings.see(report, metrics, window=window)
+            traffic.see(report, metrics, window=window)
         warn(*report.notes)
         _print(output, report)
         if write:
@@ -221,7 +221,7 @@ def _mend(namespaces: Sequence[Audited]) -> str:
     return f"mendix-mesh restart {names}" if names else ""
 
 
-def _is_detail(finding: Finding) -> bool:
+def _is_detail(finding: AuditFinding) -> bool:
     """Whether a finding is a reason for its workload's state; others are advice."""
     return finding.level != "advise" or finding.check in _REASONS
 

@@ -20,12 +20,12 @@ from webhook.cli._cluster import (
 )
 from webhook.cli._errors import BadInputError, warn
 from webhook.cli._traffic import prometheus_options, reach
-from webhook.cluster.connection import Cluster
+from webhook.cluster.api.connection import Cluster
 from webhook.policy.labels import MESHES
 from webhook.policy.settings import Settings
 
 if TYPE_CHECKING:
-    from webhook.cluster.sweeper import Options
+    from webhook.cluster.auditor.scan import ScanOptions
 
 _DEFAULT = "127.0.0.1:50760"
 #: Hosts to which nobody comes from elsewhere.
@@ -103,9 +103,9 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
     with told_in_one_line():
         read = cluster_settings(cluster, release_namespace, settings)
     # A server costs as much time to load as an audit takes.
-    from webhook.cluster.sweeper import Options  # noqa: PLC0415
+    from webhook.cluster.auditor.scan import ScanOptions  # noqa: PLC0415
 
-    options = Options(
+    options = ScanOptions(
         interval, namespaces, everything, mendix, mesh, prometheus=metrics, window=window
     )
     with _listening(address) as listener:
@@ -121,7 +121,7 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
 def run(
     cluster: Cluster,
     settings: Settings,
-    options: "Options",
+    options: "ScanOptions",
     listener: socket.socket,
     *,
     hosts: Collection[str] = (),
@@ -130,11 +130,11 @@ def run(
     """Look at the cluster, and serve what is seen, until SIGTERM or Ctrl-C."""
     from webhook.admission import logs  # noqa: PLC0415
     from webhook.cli._serving import Port, serve  # noqa: PLC0415
-    from webhook.cluster.dashboard import Reviewer, create_app  # noqa: PLC0415
+    from webhook.cluster.auditor.history import Seen  # noqa: PLC0415
+    from webhook.cluster.auditor.metrics import AuditorMetrics  # noqa: PLC0415
+    from webhook.cluster.auditor.scan import Scanner  # noqa: PLC0415
+    from webhook.cluster.dashboard import TokenReviewer, create_app  # noqa: PLC0415
     from webhook.cluster.judge import Judge  # noqa: PLC0415
-    from webhook.cluster.metrics import Metrics  # noqa: PLC0415
-    from webhook.cluster.snapshot import Seen  # noqa: PLC0415
-    from webhook.cluster.sweeper import Sweeper  # noqa: PLC0415
 
     # What goes wrong is on the pages.
     logs.set_up("error")
@@ -145,9 +145,9 @@ def run(
         Judge(settings),
         hosts=hosts,
         interval=options.interval,
-        reviewer=Reviewer(cluster) if authenticate else None,
+        reviewer=TokenReviewer(cluster) if authenticate else None,
     )
-    sweeper = Sweeper(cluster, settings, seen, Metrics(seen), options)
+    sweeper = Scanner(cluster, settings, seen, AuditorMetrics(seen), options)
     sweeper.start()
     try:
         serve([Port(listener, app)])

@@ -14,14 +14,15 @@ from webhook.cli._cluster import (
 )
 from webhook.cli._errors import BadInputError, warn
 from webhook.cli._output import FORMATS, Printer, Styled
-from webhook.cluster import discover, mesh_reading, mesh_settings
-from webhook.cluster import strict as strict_
-from webhook.cluster.connection import Cluster
-from webhook.cluster.discover import Change, Discovery, Found
-from webhook.cluster.errors import RefusedError
+from webhook.cluster.api.connection import Cluster
+from webhook.cluster.api.errors import RefusedError
+from webhook.cluster.doctor import mesh_reading, mesh_settings
 from webhook.cluster.judge import Judge
-from webhook.cluster.policies import Policies
-from webhook.cluster.strict import Step
+from webhook.cluster.namespaces import discovery
+from webhook.cluster.namespaces.discovery import Discovery, Found, LabelChange
+from webhook.cluster.plaintext import closing as strict_
+from webhook.cluster.plaintext.closing import ClosingStep
+from webhook.cluster.plaintext.policies import PolicyObjects
 from webhook.policy.labels import MESH_LABEL, MESHES, MODE_LABEL
 from webhook.policy.settings import Settings
 from webhook.policy.validate import MODES
@@ -109,7 +110,7 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
         _print_settings(cluster, output)
         return
     with told_in_one_line():
-        found = discover.discover(cluster, namespaces)
+        found = discovery.discover(cluster, namespaces)
         warn(*found.notes)
         others = sorted(set(namespaces) - {one.name for one in found.namespaces})
         if others and enroll:
@@ -118,7 +119,7 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
         if not enroll:
             _show(Printer(output), found)
             return
-        changes, unclear = discover.plan(cluster, found.namespaces, mesh, mode)
+        changes, unclear = discovery.plan(cluster, found.namespaces, mesh, mode)
         if unclear:
             raise BadInputError("; ".join(unclear))
         settings = cluster_settings(cluster, release_namespace, options="--release-namespace")
@@ -221,7 +222,7 @@ def _compared(cluster: Cluster, settings: Settings, meshes: set[str]) -> Iterato
         yield f"the settings are not compared with the whole mesh: {'; '.join(refused)}"
 
 
-def _meshes(found: Sequence[Found], changes: Sequence[Change]) -> dict[str, str]:
+def _meshes(found: Sequence[Found], changes: Sequence[LabelChange]) -> dict[str, str]:
     """Return the mesh that each namespace has or is about to get."""
     meshes = {one.name: one.mesh for one in found}
     return meshes | {
@@ -229,12 +230,14 @@ def _meshes(found: Sequence[Found], changes: Sequence[Change]) -> dict[str, str]
     }
 
 
-def _steps(cluster: Cluster, settings: Settings, meshes: dict[str, str]) -> list[Step]:
+def _steps(cluster: Cluster, settings: Settings, meshes: dict[str, str]) -> list[ClosingStep]:
     """What makes the namespaces strict, each in its mesh."""
-    return strict_.plan(cluster, Judge(settings), Policies(cluster, settings), list(meshes.items()))
+    return strict_.plan(
+        cluster, Judge(settings), PolicyObjects(cluster, settings), list(meshes.items())
+    )
 
 
-def _announce(changes: Sequence[Change], steps: Sequence[Step]) -> None:
+def _announce(changes: Sequence[LabelChange], steps: Sequence[ClosingStep]) -> None:
     """Show what is to be written, and who would be cut off."""
     for change in changes:
         wanted = ", ".join(f"{key}={value}" for key, value in change.labels.items())
@@ -255,7 +258,9 @@ def _announce(changes: Sequence[Change], steps: Sequence[Step]) -> None:
             click.echo(f"  could not look for {line}", err=True)
 
 
-def _confirm(changes: Sequence[Change], steps: Sequence[Step], *, yes: bool, dry_run: bool) -> None:
+def _confirm(
+    changes: Sequence[LabelChange], steps: Sequence[ClosingStep], *, yes: bool, dry_run: bool
+) -> None:
     """Ask, unless nothing is to be done, or nobody wants to be asked."""
     written = [step for step in steps if step.writes]
     if dry_run or yes or not (changes or written):
@@ -265,14 +270,14 @@ def _confirm(changes: Sequence[Change], steps: Sequence[Step], *, yes: bool, dry
     ask(f"{' and '.join(asked).capitalize()}?")
 
 
-def _enroll(cluster: Cluster, changes: Sequence[Change], *, dry_run: bool) -> None:
+def _enroll(cluster: Cluster, changes: Sequence[LabelChange], *, dry_run: bool) -> None:
     """Label the namespaces; stops at the first refusal."""
     if not changes:
         click.echo("nothing to do: every namespace is enrolled as asked", err=True)
         return
     for number, change in enumerate(changes):
         try:
-            warnings = discover.enroll(cluster, change, dry_run=dry_run)
+            warnings = discovery.enroll(cluster, change, dry_run=dry_run)
         except RefusedError as error:
             done = ", ".join(one.name for one in changes[:number]) or "none"
             raise BadInputError(f"{change.name}: {error}; labelled so far: {done}") from None
@@ -282,7 +287,7 @@ def _enroll(cluster: Cluster, changes: Sequence[Change], *, dry_run: bool) -> No
         click.echo("pods join when they are next created; see mendix-mesh audit", err=True)
 
 
-def _make_strict(cluster: Cluster, steps: Sequence[Step], *, dry_run: bool) -> None:
+def _make_strict(cluster: Cluster, steps: Sequence[ClosingStep], *, dry_run: bool) -> None:
     """Write what makes the namespaces strict; stops at the first refusal."""
     for step in steps:
         if not step.writes:

@@ -16,12 +16,13 @@ from webhook.cli._cluster import (
 )
 from webhook.cli._errors import warn
 from webhook.cli._output import FORMATS, Printer
-from webhook.cluster.connection import Cluster
-from webhook.cluster.doctor import Diagnosis, Examined, Fix, apply, examine, fixes
-from webhook.cluster.enrollment import Enrollment
-from webhook.cluster.errors import RefusedError
-from webhook.cluster.inventory import Inventory
-from webhook.cluster.look import Look, places
+from webhook.cluster.api.connection import Cluster
+from webhook.cluster.api.errors import RefusedError
+from webhook.cluster.doctor import Diagnosis, Examined, apply, examine, fixes
+from webhook.cluster.doctor.facts import Facts, places
+from webhook.cluster.doctor.findings import Fix
+from webhook.cluster.kinds.inventory import Inventory
+from webhook.cluster.namespaces.enrollment import Enrollment
 from webhook.policy.words import counted, listed
 
 
@@ -72,11 +73,11 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
         found = places(inventory, enrollment, read, namespaces)
         mended: list[str] = []
         if fix:
-            mended = _mend(cluster, fixes(Look(cluster, read), found), yes=yes, dry_run=dry_run)
+            mended = _mend(cluster, fixes(Facts(cluster, read), found), yes=yes, dry_run=dry_run)
         if mended:
             # What was seen before holds no more.
             found = places(inventory, enrollment, read, namespaces)
-        diagnosis = examine(Look(cluster, read), found)
+        diagnosis = examine(Facts(cluster, read), found)
         diagnosis.mended = mended
     printer = Printer(output)
     if printer.is_table:

@@ -22,13 +22,12 @@ from webhook.cli._errors import BadInputError, warn
 from webhook.cli._names import workload_names
 from webhook.cli._output import FORMATS, Printer, Styled, tally
 from webhook.cli._progress import bar
-from webhook.cluster.audit import Target, target
-from webhook.cluster.enrollment import Enrollment
-from webhook.cluster.inventory import Inventory
 from webhook.cluster.judge import Judge
-from webhook.cluster.plan import How, Name, Planner, Step
+from webhook.cluster.kinds.inventory import Inventory
+from webhook.cluster.namespaces.enrollment import Enrollment
+from webhook.cluster.namespaces.scope import Target, existing, target
 from webhook.cluster.restart import Restarter, RestartError
-from webhook.cluster.scope import existing
+from webhook.cluster.restart.plan import How, Name, Planner, RestartStep
 from webhook.policy.words import counted
 
 State = Literal["planned", "done", "failed", "interrupted", "not-done", "skipped", "left"]
@@ -57,7 +56,7 @@ class Restarted(msgspec.Struct, kw_only=True):
     why: list[str]
 
 
-class Report(msgspec.Struct, kw_only=True):
+class RestartReport(msgspec.Struct, kw_only=True):
     """All of them, in the order of the plan."""
 
     workloads: list[Restarted]
@@ -172,7 +171,7 @@ def _all(targets: Sequence[Target]) -> str:
     return ", ".join(one.name for one in targets)
 
 
-def _ask(due: Sequence[Step], *, yes: bool) -> None:
+def _ask(due: Sequence[RestartStep], *, yes: bool) -> None:
     """Show what is to be done, and ask; with `yes` nothing."""
     if yes:
         return
@@ -186,11 +185,11 @@ def _ask(due: Sequence[Step], *, yes: bool) -> None:
 class _Run:
     """The steps, and what has become of each so far."""
 
-    def __init__(self, steps: Sequence[Step]) -> None:
+    def __init__(self, steps: Sequence[RestartStep]) -> None:
         self._steps = steps
         self.due = [step for step in steps if step.how in _DOES]
-        self._state: dict[Step, State] = {}
-        self._why: dict[Step, str] = {}
+        self._state: dict[RestartStep, State] = {}
+        self._why: dict[RestartStep, str] = {}
         self._interrupted = False
 
     def carry_out(self, restarter: Restarter) -> None:
@@ -215,17 +214,17 @@ class _Run:
                 done += len(step.pods)
                 told(done, words)
 
-    def report(self, *, dry_run: bool) -> Report:
+    def report(self, *, dry_run: bool) -> RestartReport:
         """What became of all of them."""
         workloads = [self._restarted(step) for step in self._steps]
-        return Report(
+        return RestartReport(
             workloads=workloads,
             summary=dict(Counter(one.state for one in workloads)),
             dry_run=dry_run,
             interrupted=self._interrupted,
         )
 
-    def _restarted(self, step: Step) -> Restarted:
+    def _restarted(self, step: RestartStep) -> Restarted:
         only_told: dict[How, State] = {"skip": "skipped", "leave": "left"}
         why = [*step.why, self._why[step]] if step in self._why else list(step.why)
         workload = step.workload
@@ -248,7 +247,7 @@ _STYLES: dict[State, str] = {
 }  # fmt: skip
 
 
-def _print(printer: Printer, report: Report) -> None:
+def _print(printer: Printer, report: RestartReport) -> None:
     if not printer.is_table:
         printer.data(report)
         return

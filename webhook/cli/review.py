@@ -20,15 +20,16 @@ from webhook.cli._manifests import Document
 from webhook.cli._names import namespace_name
 from webhook.cli._output import FORMATS, Printer
 from webhook.cli._settings import read_settings
-from webhook.policy import injection, meshes, objects
+from webhook.policy import injection, meshes
 from webhook.policy.checks import Violation
 from webhook.policy.labels import MESH_LABEL, MESHES, MODE_LABEL
-from webhook.policy.meshes import Mesh
+from webhook.policy.mesh import Mesh
 from webhook.policy.mutate import Operation, mutate
-from webhook.policy.request import Request
+from webhook.policy.pod import objects
+from webhook.policy.pod.request import Request
+from webhook.policy.pod.workload import TEMPLATES, pod_of
 from webhook.policy.settings import Settings
 from webhook.policy.validate import MODES, Mode, Verdict, validate, weigh
-from webhook.policy.workload import TEMPLATES, pod_of
 
 
 class Result(msgspec.Struct):

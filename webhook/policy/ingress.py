@@ -6,8 +6,8 @@ to plaintext. Sources: linkerd.io tasks/using-ingress; the annotations of both c
 
 from collections.abc import Iterator
 
-from webhook.policy.meshes import Want
-from webhook.policy.objects import Object, Spec
+from webhook.policy.mesh import Want
+from webhook.policy.pod.objects import Object, Spec
 from webhook.policy.settings import Settings
 
 #: Controller -> the annotation that makes it dial the Service's own address.

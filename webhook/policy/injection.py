@@ -7,14 +7,14 @@ that are installed.
 from collections.abc import Mapping
 
 from webhook.policy.checks import Violation, proxy_missing
-from webhook.policy.istio_injection import INJECTION, would_inject
-from webhook.policy.meshes import Mesh
+from webhook.policy.mesh import Mesh
 from webhook.policy.meshes.istio import REVISION
+from webhook.policy.meshes.istio.injection import INJECTION, would_inject
 from webhook.policy.meshes.linkerd import INJECT
-from webhook.policy.objects import Meta
+from webhook.policy.pod.objects import Meta
+from webhook.policy.pod.workload import Pod
 from webhook.policy.settings import Expression, Selector, Settings
 from webhook.policy.spots import Spot
-from webhook.policy.workload import Pod
 
 #: The label by which a namespace is left out of all of Linkerd's webhooks.
 _WEBHOOKS = "config.linkerd.io/admission-webhooks"

@@ -4,8 +4,8 @@ Names and owners are those of "Mendix on Kubernetes": the operator makes MendixA
 Build and StorageInstance -> Deployments and pods, each owned by the one before.
 """
 
-from webhook.policy.objects import Object, OwnerReference
-from webhook.policy.workload import Pod
+from webhook.policy.pod.objects import Object, OwnerReference
+from webhook.policy.pod.workload import Pod
 
 #: The API group of every custom resource of the Mendix Operator.
 GROUP = "privatecloud.mendix.com"

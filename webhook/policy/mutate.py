@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 
 from webhook.policy import ingress, mendix
-from webhook.policy.meshes import RECORD, Mesh, Want
-from webhook.policy.objects import Meta
-from webhook.policy.request import Request
+from webhook.policy.mesh import RECORD, Mesh, Want
+from webhook.policy.pod.objects import Meta
+from webhook.policy.pod.request import Request
+from webhook.policy.pod.workload import NO_META, Pod, is_owned, pod_of
 from webhook.policy.settings import Settings
-from webhook.policy.workload import NO_META, Pod, is_owned, pod_of
 
 
 class Operation(msgspec.Struct, frozen=True):

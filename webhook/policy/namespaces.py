@@ -7,9 +7,8 @@ namespace where its labels say nothing: which mesh it is in by name, and the mod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from webhook.policy import mistakes
 from webhook.policy.labels import MESH_LABEL, MESHES, MODE_LABEL
-from webhook.policy.settings import LeaveEnforcement, Settings
+from webhook.policy.settings import LeaveEnforcement, Settings, mistakes
 from webhook.policy.validate import MODES, Mode
 from webhook.policy.words import listed
 
@@ -52,7 +51,7 @@ class Values(NamedTuple):
         return found._replace(mode=next((one for one in MODES if one == mode), "enforce"))
 
 
-class Change(NamedTuple):
+class NamespaceChange(NamedTuple):
     """A namespace that is created, or whose labels are changed, and by whom."""
 
     before: Mapping[str, str]
@@ -84,7 +83,7 @@ class Ruling(NamedTuple):
     left: Left | None = None
 
 
-def rule(change: Change, values: Values, settings: Settings) -> Ruling:
+def rule(change: NamespaceChange, values: Values, settings: Settings) -> Ruling:
     """Judge a change: it may set no value that is none, and leave enforcement if settings agree.
 
     A bad value that was there before stays: what is wrong elsewhere must not keep it from being
@@ -105,7 +104,7 @@ def nearest(label: str, value: str) -> str:
     return "" if value in known else mistakes.nearest(value, known)
 
 
-def _wrong(change: Change) -> Iterator[str]:
+def _wrong(change: NamespaceChange) -> Iterator[str]:
     """What is wrong with the values that the change sets."""
     for label, what, known in _VALUES:
         value = change.after.get(label)
@@ -113,7 +112,7 @@ def _wrong(change: Change) -> Iterator[str]:
             yield mistakes.unknown(what, value, f"metadata.labels[{label}]", known)
 
 
-def _left(change: Change, values: Values) -> Left | None:
+def _left(change: NamespaceChange, values: Values) -> Left | None:
     was, will_be = values.standing(change.before), values.standing(change.after)
     if was is None or was.mode != "enforce":
         return None
@@ -132,7 +131,7 @@ def _refusal(left: Left, may: LeaveEnforcement) -> str:
     )
 
 
-def _warnings(change: Change, values: Values, left: Left | None) -> Iterator[str]:
+def _warnings(change: NamespaceChange, values: Values, left: Left | None) -> Iterator[str]:
     if left and left.was.mesh != "unknown":
         yield f"pods outside the {left.was.mesh} mesh are no longer refused: now {left.to}"
     if MODE_LABEL in change.after and values.standing(change.after) is None:

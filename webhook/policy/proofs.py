@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 import msgspec
 
-from webhook.policy.objects import Container, PodSpec, SecurityContext
+from webhook.policy.pod.objects import Container, PodSpec, SecurityContext
+from webhook.policy.pod.workload import Claimant, Placed, Pod, Proof, Users
 from webhook.policy.spots import Spot
-from webhook.policy.workload import Claimant, Placed, Pod, Proof, Users
 
 #: Proofs that are remembered; bytes of what they are of, and variables.
 _MOST, _LONGEST, _MOST_VARIABLES = 128, 16_384, 200

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Collection, Iterator, Set
 
-from webhook.policy import images
-from webhook.policy.containers import LOADER_ENV, strange_references
-from webhook.policy.memo import remembered
+from webhook.policy.pod import images
+from webhook.policy.pod.containers import LOADER_ENV, strange_references
+from webhook.policy.pod.memo import remembered
+from webhook.policy.pod.workload import Placed, Pod
 from webhook.policy.spots import Spot
-from webhook.policy.workload import Placed, Pod
 
 _JOINS = "makes containers members of the proxy's group, whose traffic is not captured"
 _OTHER_WEBHOOK = (

@@ -10,12 +10,12 @@ import msgspec
 from webhook.policy import checks, mendix
 from webhook.policy.checks import Check, Violation
 from webhook.policy.inputs import CHECK as INPUT
-from webhook.policy.meshes import Mesh
-from webhook.policy.objects import Meta
-from webhook.policy.request import Request
+from webhook.policy.mesh import Mesh
+from webhook.policy.pod.objects import Meta
+from webhook.policy.pod.request import Request
+from webhook.policy.pod.workload import Pod, pod_of
 from webhook.policy.settings import Exemption, Settings
 from webhook.policy.words import masked, shortened
-from webhook.policy.workload import Pod, pod_of
 
 Mode = Literal["enforce", "warn", "audit"]
 MODES: tuple[Mode, ...] = ("enforce", "warn", "audit")

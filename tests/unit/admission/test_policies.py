@@ -10,17 +10,17 @@ from webhook.admission.app import create_app
 from webhook.admission.health import Health
 from webhook.admission.metrics import Metrics
 from webhook.admission.review import Reviewer
-from webhook.policy import strictness
+from webhook.policy import plaintext
+from webhook.policy.plaintext.review import KINDS
 from webhook.policy.settings import parse
-from webhook.policy.strictness.review import KINDS
 
-LEVELS = [{"check": check, "level": "deny", "reason": "x"} for check in strictness.CHECKS]
+LEVELS = [{"check": check, "level": "deny", "reason": "x"} for check in plaintext.CHECKS]
 
 
 @pytest.fixture(scope="module")
 def strict() -> FlaskClient:
     """A server whose settings demand that nothing lets plaintext in."""
-    settings = parse({"levels": LEVELS}, checks=strictness.ids())
+    settings = parse({"levels": LEVELS}, checks=plaintext.ids())
     return FlaskClient(create_app(Reviewer(settings, Metrics("test")), Health()))
 
 

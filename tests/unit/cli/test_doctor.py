@@ -11,7 +11,7 @@ from tests.unit.cluster.apiserver import Asked, Reply, status, write_kubeconfig
 from tests.unit.cluster.hospital import Hospital
 from tests.unit.cluster.world import CONFIGURATION, unmeshed
 from webhook.cli import main
-from webhook.cluster.doctor import all_findings
+from webhook.cluster.doctor.findings import all_findings
 
 DAY_2 = Path(__file__).parents[3] / "docs" / "day-2.md"
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from tests.standins import mendix_manifests
 from tests.standins.linkerd import InjectorConfig, inject
 from webhook.cli import main, review
-from webhook.policy.request import Request
+from webhook.policy.pod.request import Request
 from webhook.policy.validate import validate as judge
 
 ENROLLED = """\

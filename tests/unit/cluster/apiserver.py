@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from tests.servers import Handler, listening
-from webhook.cluster.connection import Cluster
+from webhook.cluster.api.connection import Cluster
 
 
 class Asked(NamedTuple):

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The seconds of each wait."""
     noted: list[float] = []
-    monkeypatch.setattr("webhook.cluster.connection.time.sleep", noted.append)
+    monkeypatch.setattr("webhook.cluster.api.connection.time.sleep", noted.append)
     return noted
 
 

@@ -28,8 +28,8 @@ for line in ("mendix-mesh ", "mendix-mesh audit --", "mendix-mesh audit --mesh "
 """
 _A_LOGIN = """
 from contextlib import suppress
-from webhook.cluster.connection import Cluster
-from webhook.cluster.errors import ClusterError
+from webhook.cluster.api.connection import Cluster
+from webhook.cluster.api.errors import ClusterError
 with suppress(ClusterError):
     Cluster.connect("/nonexistent")
 """

@@ -3,13 +3,14 @@
 import datetime
 from typing import Any
 
-from webhook.policy import checks, meshes, objects
-from webhook.policy.meshes import RECORD, Mesh
+from webhook.policy import checks, meshes
+from webhook.policy.mesh import RECORD, Mesh
 from webhook.policy.mutate import mutate
-from webhook.policy.request import Request
+from webhook.policy.pod import objects
+from webhook.policy.pod.request import Request
+from webhook.policy.pod.workload import pod_of
 from webhook.policy.settings import Settings, parse
 from webhook.policy.validate import Mode, Verdict, validate
-from webhook.policy.workload import pod_of
 
 Json = dict[str, Any]
 

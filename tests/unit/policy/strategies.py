@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.fixtures.changes import RECORD
 from tests.fixtures.meshes import ambient, istio, linkerd
-from webhook.policy.workload import TEMPLATES
+from webhook.policy.pod.workload import TEMPLATES
 
 Json = dict[str, Any]
 

@@ -14,12 +14,12 @@ import pytest
 from tests.fuzz import worst
 from webhook.admission.metrics import Metrics
 from webhook.admission.review import BODY_LIMIT, Reviewer
-from webhook.cluster.enrollment import Enrolled
-from webhook.cluster.inventory import decode
 from webhook.cluster.judge import Judge
-from webhook.policy import objects
+from webhook.cluster.kinds.inventory import decode
+from webhook.cluster.namespaces.enrollment import Enrolled
 from webhook.policy.inputs import forms, istio, linkerd
 from webhook.policy.inputs.forms import Form
+from webhook.policy.pod import objects
 from webhook.policy.settings import Settings
 
 Json = dict[str, Any]

@@ -11,7 +11,7 @@ import pytest
 from tests.standins.linkerd import InjectorConfig, inject, selected
 from tests.unit.policy.judge import mesh, request, settings
 from webhook.policy.injection import invalid_inject, missed
-from webhook.policy.workload import Pod, pod_of
+from webhook.policy.pod.workload import Pod, pod_of
 
 WEBHOOKS = "config.linkerd.io/admission-webhooks"
 INJECT = "linkerd.io/inject"

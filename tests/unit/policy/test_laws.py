@@ -23,9 +23,10 @@ from tests.standins import linkerd as injector
 from tests.standins.linkerd import InjectorConfig
 from tests.unit.policy import strategies
 from tests.unit.policy.judge import DEFAULTS, broken, judge, mesh, settings, whole_patch
-from webhook.policy import checks, messages, objects, workload
+from webhook.policy import checks, messages
 from webhook.policy.mutate import mutate
-from webhook.policy.request import Request
+from webhook.policy.pod import objects, workload
+from webhook.policy.pod.request import Request
 from webhook.policy.settings import Settings
 from webhook.policy.validate import MODES, Mode, Verdict, validate
 

@@ -6,9 +6,10 @@ import pytest
 
 from tests.standins import mendix_manifests as manifests
 from tests.unit.policy.judge import mesh
-from webhook.policy import mendix, objects
-from webhook.policy.request import Request
-from webhook.policy.workload import Pod, pod_of
+from webhook.policy import mendix
+from webhook.policy.pod import objects
+from webhook.policy.pod.request import Request
+from webhook.policy.pod.workload import Pod, pod_of
 
 NS = "mendix"
 

@@ -10,9 +10,9 @@ from tests.fixtures.meshes import linkerd
 from tests.standins import mendix_manifests as manifests
 from tests.unit.policy import strategies
 from tests.unit.policy.judge import Json, patch_for, settings
-from webhook.policy.meshes import Want
+from webhook.policy.mesh import Want
 from webhook.policy.mutate import patch
-from webhook.policy.objects import Meta
+from webhook.policy.pod.objects import Meta
 
 INJECT = "linkerd.io/inject"
 NATIVE = "config.linkerd.io/proxy-enable-native-sidecar"

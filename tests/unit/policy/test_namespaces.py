@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from webhook.policy.labels import MESH_LABEL, MESHES, MODE_LABEL
 from webhook.policy.messages import LONGEST_WARNING
-from webhook.policy.namespaces import Change, Ruling, Standing, Values, nearest, rule
+from webhook.policy.namespaces import NamespaceChange, Ruling, Standing, Values, nearest, rule
 from webhook.policy.settings import LeaveEnforcement, Settings
 from webhook.policy.validate import MODES
 
@@ -35,7 +35,7 @@ def ruled(
     user: str = "alice",
     groups: tuple[str, ...] = ("system:authenticated",),
 ) -> Ruling:
-    return rule(Change(before, after, user, groups), values, settings or Settings())
+    return rule(NamespaceChange(before, after, user, groups), values, settings or Settings())
 
 
 @pytest.mark.parametrize("mesh", MESHES)

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from tests.fixtures.meshes import istio, linkerd
-from webhook.policy import meshes, objects
-from webhook.policy.meshes import Mesh
-from webhook.policy.request import Request
+from webhook.policy import meshes
+from webhook.policy.mesh import Mesh
+from webhook.policy.pod import objects
+from webhook.policy.pod.request import Request
+from webhook.policy.pod.workload import Pod, pod_of
 from webhook.policy.settings import Settings
-from webhook.policy.workload import Pod, pod_of
 
 Json = dict[str, Any]
 INJECTED: dict[str, Callable[[], Json]] = {"linkerd": linkerd.injected, "istio": istio.injected}

@@ -7,9 +7,10 @@ import pytest
 from tests.fixtures.changes import APP, PREPARE, changed, put
 from tests.fixtures.meshes import istio, linkerd
 from tests.unit.policy.judge import Json, mesh
-from webhook.policy import objects, sidecars
-from webhook.policy.meshes import Spot
-from webhook.policy.workload import Pod
+from webhook.policy import sidecars
+from webhook.policy.mesh import Spot
+from webhook.policy.pod import objects
+from webhook.policy.pod.workload import Pod
 
 USER = "spec.containers[mendix].securityContext.runAsUser"
 

@@ -11,7 +11,7 @@ from tests.fixtures.meshes import istio, linkerd
 from tests.standins import mendix_manifests as manifests
 from tests.unit.policy import strategies
 from tests.unit.policy.judge import Json, broken, judge, settings
-from webhook.policy.meshes import RECORD
+from webhook.policy.mesh import RECORD
 from webhook.policy.validate import IGNORED_SUBRESOURCES, Mode
 
 TODAY = datetime.date(2026, 11, 24)

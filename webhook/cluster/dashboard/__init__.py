@@ -4,7 +4,7 @@
 when a page asks for them, with a limit on how many, and for how long it waits.
 """
 
-from webhook.cluster.dashboard.access import Reviewer
+from webhook.cluster.dashboard.access import TokenReviewer
 from webhook.cluster.dashboard.app import create_app
 
-__all__ = ["Reviewer", "create_app"]
+__all__ = ["TokenReviewer", "create_app"]

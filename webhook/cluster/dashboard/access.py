@@ -17,7 +17,7 @@ from flask import Flask, Response, request
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import Forbidden, MethodNotAllowed, Unauthorized
 
-from webhook.cluster.connection import Cluster, Json, path
+from webhook.cluster.api.connection import Cluster, Json, path
 
 #: Names by which the machine itself is called; with any port.
 LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -49,7 +49,7 @@ HEADERS = {
 }
 
 
-def guard(app: Flask, hosts: Collection[str], reviewer: "Reviewer | None" = None) -> None:
+def guard(app: Flask, hosts: Collection[str], reviewer: "TokenReviewer | None" = None) -> None:
     """Let only reading requests through, for these hosts, and of those whom `reviewer` lets in."""
     allowed = LOCAL | {host.lower() for host in hosts}
 
@@ -91,7 +91,7 @@ def hostname(host: str) -> str:
     return found.removesuffix(".")
 
 
-class Reviewer:
+class TokenReviewer:
     """Asks the API server whose token it is, and whether that user may `get` /mendix-mesh.
 
     It needs the rights of the ClusterRole system:auth-delegator.

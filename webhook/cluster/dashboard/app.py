@@ -7,22 +7,21 @@ from typing import Any, Literal
 from flask import Flask, Response, abort, render_template, request
 from werkzeug.exceptions import HTTPException, NotFound
 
-from webhook.cluster import evidence
+from webhook.cluster.api.connection import Cluster
+from webhook.cluster.api.errors import ClusterError
 from webhook.cluster.audit import Audited, Row, together
-from webhook.cluster.connection import Cluster
+from webhook.cluster.audit.traffic import PLAINTEXT_TRAFFIC, span
+from webhook.cluster.auditor.history import Seen, Snapshot
 from webhook.cluster.dashboard import access, mends, overview, picture, pods, refusals, wires, words
-from webhook.cluster.dashboard.access import Reviewer
+from webhook.cluster.dashboard.access import TokenReviewer
 from webhook.cluster.dashboard.drawing import draw
 from webhook.cluster.dashboard.history import HEIGHT, WIDTH, history
 from webhook.cluster.dashboard.live import Live
 from webhook.cluster.dashboard.paging import paged
-from webhook.cluster.doctor import all_findings
-from webhook.cluster.errors import ClusterError
-from webhook.cluster.inventory import Workload
-from webhook.cluster.judge import ORIGINS, STATES, WORST_FIRST, Judge
-from webhook.cluster.snapshot import Seen, Snapshot
-from webhook.cluster.traffic.findings import PLAINTEXT_TRAFFIC, span
-from webhook.policy import checks, strictness
+from webhook.cluster.doctor.findings import all_findings
+from webhook.cluster.judge import ORIGINS, STATES, WORST_FIRST, Judge, live
+from webhook.cluster.kinds.inventory import Workload
+from webhook.policy import checks, plaintext
 from webhook.policy.labels import MESHES
 from webhook.policy.words import printable
 from webhook.version import VERSION
@@ -33,7 +32,7 @@ _MISSED = 3
 _FEW = 3
 _EXPLAINED = {
     **{entry.check.id: entry.check for entry in checks.all_checks().values()},
-    **{check.id: check for check in (*evidence.CHECKS, PLAINTEXT_TRAFFIC)},
+    **{check.id: check for check in (*live.CHECKS, PLAINTEXT_TRAFFIC)},
 }
 
 
@@ -44,7 +43,7 @@ def create_app(
     *,
     hosts: Collection[str] = (),
     interval: float = 60.0,
-    reviewer: Reviewer | None = None,
+    reviewer: TokenReviewer | None = None,
     clock: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
 ) -> Flask:
     """Make the dashboard of what `seen` holds; `cluster` is what pages read beside.
@@ -202,7 +201,7 @@ class _Pages:
             size=(WIDTH, HEIGHT),
             scene=scene,
             drawing=draw(scene),
-            client_plaintext=strictness.CLIENT_PLAINTEXT,
+            client_plaintext=plaintext.CLIENT_PLAINTEXT,
             rows=paged(rows, self._asked("page")),
             asked=asked,
             is_filtered=any(asked.values()),
@@ -272,7 +271,7 @@ class _Pages:
             stale=[
                 finding
                 for finding in row.findings
-                if finding.check in (evidence.PROXY_OUTDATED.id, evidence.TRUST_ANCHOR_CHANGED.id)
+                if finding.check in (live.PROXY_OUTDATED.id, live.TRUST_ANCHOR_CHANGED.id)
             ],
             at=last.at,
         )

@@ -4,7 +4,7 @@ import datetime
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from webhook.cluster.snapshot import Point
+from webhook.cluster.auditor.history import Point
 
 WIDTH, HEIGHT = 240, 64
 #: Room for the stroke, and for the dot at the end.

@@ -14,15 +14,15 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 import msgspec
 
-from webhook.cluster import controllers, entrances
-from webhook.cluster.connection import Cluster, path
+from webhook.cluster.api.connection import Cluster, path
+from webhook.cluster.api.errors import ClusterError, RefusedError
 from webhook.cluster.dashboard import refusals
 from webhook.cluster.dashboard.refusals import Refusals
-from webhook.cluster.discover import mendix_namespaces
-from webhook.cluster.enrollment import Enrolled, Enrollment
-from webhook.cluster.errors import ClusterError, RefusedError
-from webhook.cluster.inventory import BadPod, Inventory, LivePod, Workload
 from webhook.cluster.judge import STATES, Judge, Judged, State
+from webhook.cluster.kinds import controllers, entrances
+from webhook.cluster.kinds.inventory import BadPod, Inventory, LivePod, Workload
+from webhook.cluster.namespaces.discovery import mendix_namespaces
+from webhook.cluster.namespaces.enrollment import Enrolled, Enrollment
 
 #: Seconds for which what was read is good enough; of Mendix's namespaces, which come seldom.
 _FRESH, _FRESH_NAMESPACES = 5.0, 60.0

@@ -3,8 +3,8 @@
 import shlex
 from typing import NamedTuple
 
-from webhook.cluster.evidence import PROXY_NOT_READY
 from webhook.cluster.judge import Origin
+from webhook.cluster.judge.live import PROXY_NOT_READY
 
 _RESTARTS = frozenset({"proxy-outdated", "trust-anchor-changed", "not-redirected"})
 #: Kinds that `kubectl edit` knows by their own names.

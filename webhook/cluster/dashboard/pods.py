@@ -4,16 +4,15 @@ import datetime
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from webhook.cluster import evidence
 from webhook.cluster.dashboard import mends
 from webhook.cluster.dashboard.live import Pods
-from webhook.cluster.inventory import BadPod, LivePod, Workload
-from webhook.cluster.judge import ORIGINS, WORST_FIRST, Judge, Judged, Origin, State
+from webhook.cluster.judge import ORIGINS, WORST_FIRST, Judge, Judged, Origin, State, live
+from webhook.cluster.kinds.inventory import BadPod, LivePod, Workload
 from webhook.policy import checks, mendix
 from webhook.policy.checks import Violation
-from webhook.policy.meshes import Mesh, Spot
+from webhook.policy.mesh import Mesh, Spot
 from webhook.policy.meshes.ambient import REDIRECTION
-from webhook.policy.workload import Pod
+from webhook.policy.pod.workload import Pod
 
 
 class Fact(NamedTuple):
@@ -65,7 +64,7 @@ def views(found: Pods, workload: Workload, judge: Judge) -> list[View]:
 
 def _unreadable(pod: BadPod | LivePod) -> View:
     why = pod.why if isinstance(pod, BadPod) else ""
-    violation = evidence.UNREADABLE.violation(Spot("", (why,)))
+    violation = live.UNREADABLE.violation(Spot("", (why,)))
     trouble = Trouble(violation, violation.level, violation.fix, "")
     return View(pod.name, "unknown", "", False, None, "", [], [trouble], 0, 0)
 

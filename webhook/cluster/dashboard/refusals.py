@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from webhook.cluster.connection import Cluster, path
+from webhook.cluster.api.connection import Cluster, path
 from webhook.policy import checks
 
 #: What controllers call a pod that they could not create (ReplicaSet, StatefulSet, Job and others).

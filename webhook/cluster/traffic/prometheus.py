@@ -15,7 +15,7 @@ import msgspec
 import urllib3
 from urllib3.util import parse_url
 
-from webhook.cluster.errors import failure
+from webhook.cluster.api.errors import failure
 from webhook.policy.words import printable
 from webhook.version import VERSION
 

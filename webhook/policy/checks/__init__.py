@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from webhook.policy.meshes import Mesh
+from webhook.policy.mesh import Mesh
+from webhook.policy.pod.workload import Pod
 from webhook.policy.spots import Level, Spot
 from webhook.policy.words import masked, shortened
-from webhook.policy.workload import Pod
 
 #: The longest value, in characters, and the most values that a message shows.
 _LONGEST_VALUE, _MOST_VALUES = 80, 8
@@ -100,7 +100,7 @@ def _shown(values: Sequence[str]) -> str:
 Look = Callable[[Pod], Iterable[Spot]]
 
 
-class Entry(NamedTuple):
+class CheckEntry(NamedTuple):
     """A check, and the function of its module that looks for it in a pod of a mesh, if any."""
 
     check: Check
@@ -108,15 +108,15 @@ class Entry(NamedTuple):
 
 
 @cache
-def all_checks() -> Mapping[str, Entry]:
+def all_checks() -> Mapping[str, CheckEntry]:
     """Every check by its id; RuntimeError on a module whose name is not its check's."""
-    entries: dict[str, Entry] = {}
+    entries: dict[str, CheckEntry] = {}
     for module in pkgutil.iter_modules(__path__):
         loaded = import_module(f"{__name__}.{module.name}")
         check: Check = loaded.CHECK
         if check.id.replace("-", "_") != module.name:
             raise RuntimeError(f"check {check.id} must live in {check.id.replace('-', '_')}.py")
-        entries[check.id] = Entry(check, getattr(loaded, "find", None))
+        entries[check.id] = CheckEntry(check, getattr(loaded, "find", None))
     return entries
 
 
@@ -126,7 +126,7 @@ def ids() -> frozenset[str]:
 
 
 @cache
-def for_mesh(mesh: str) -> tuple[Entry, ...]:
+def for_mesh(mesh: str) -> tuple[CheckEntry, ...]:
     """The checks that apply to a mesh."""
     return tuple(entry for entry in all_checks().values() if mesh in entry.check.meshes)
 

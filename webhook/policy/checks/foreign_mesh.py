@@ -4,9 +4,9 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from webhook.policy.checks import Check
-from webhook.policy.meshes import Mesh, annotation, label
+from webhook.policy.mesh import Mesh, annotation, label
+from webhook.policy.pod.workload import Pod
 from webhook.policy.spots import Spot
-from webhook.policy.workload import Pod
 
 CHECK = Check(
     id="foreign-mesh",

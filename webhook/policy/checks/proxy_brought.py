@@ -5,7 +5,7 @@ before the injectors and records it. The mesh reads the record and gives the spo
 """
 
 from webhook.policy.checks import Check
-from webhook.policy.meshes import RECORD, annotation
+from webhook.policy.mesh import RECORD, annotation
 
 CHECK = Check(
     id="proxy-brought",

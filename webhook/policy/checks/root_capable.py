@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 
 from webhook.policy.checks import Check
-from webhook.policy.containers import capability_names
-from webhook.policy.meshes import Mesh
-from webhook.policy.objects import Capabilities, SecurityContext
+from webhook.policy.mesh import Mesh
+from webhook.policy.pod.containers import capability_names
+from webhook.policy.pod.objects import Capabilities, SecurityContext
+from webhook.policy.pod.workload import Pod
 from webhook.policy.spots import Spot
-from webhook.policy.workload import Pod
 
 CHECK = Check(
     id="root-capable",

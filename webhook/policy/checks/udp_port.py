@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from webhook.policy.checks import Check
-from webhook.policy.meshes import Mesh
+from webhook.policy.mesh import Mesh
+from webhook.policy.pod.workload import Pod
 from webhook.policy.spots import Spot
-from webhook.policy.workload import Pod
 
 CHECK = Check(
     id="udp-port",

@@ -8,10 +8,10 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
-from webhook.policy.containers import covers, mount_path
 from webhook.policy.inputs import Input, proxyconfig
 from webhook.policy.inputs import forms as f
 from webhook.policy.inputs.forms import Form
+from webhook.policy.pod.containers import covers, mount_path
 
 #: Names of the containers that the injector adds.
 PROXY, INIT, VALIDATION = "istio-proxy", "istio-init", "istio-validation"

@@ -7,10 +7,10 @@ enablement_selector.go. Sources are paths in istio at 1.32-dev.
 from collections.abc import Iterator
 
 from webhook.policy.inputs.istio import PROXY
-from webhook.policy.meshes import Mesh, Spot, Want, annotation, label
+from webhook.policy.mesh import Mesh, Spot, Want, annotation, label
 from webhook.policy.meshes.istio import REROUTES, STATUS, Istio, leave_linkerd
+from webhook.policy.pod.workload import Placed, Pod
 from webhook.policy.settings import Settings
-from webhook.policy.workload import Placed, Pod
 
 MODE = "istio.io/dataplane-mode"
 REDIRECTION = "ambient.istio.io/redirection"

@@ -7,13 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import NamedTuple
 
-from webhook.policy import ports, sidecars
-from webhook.policy.containers import number
-from webhook.policy.images import repository
+from webhook.policy import sidecars
 from webhook.policy.inputs import Inputs, forms
 from webhook.policy.inputs import linkerd as listed
 from webhook.policy.inputs.linkerd import CONFIG
-from webhook.policy.meshes import (
+from webhook.policy.mesh import (
     BYPASSED,
     DISABLED,
     ELSEWHERE,
@@ -29,8 +27,11 @@ from webhook.policy.meshes import (
     annotation,
     label,
 )
+from webhook.policy.pod import ports
+from webhook.policy.pod.containers import number
+from webhook.policy.pod.images import repository
+from webhook.policy.pod.workload import Placed, Pod, Source, Users
 from webhook.policy.settings import Settings
-from webhook.policy.workload import Placed, Pod, Source, Users
 
 INJECT = "linkerd.io/inject"
 CONTROL_PLANE_NS = "linkerd.io/control-plane-ns"

@@ -1,6 +1,6 @@
 """A namespace whose mesh label names no mesh: a typo must not leave its pods outside silently."""
 
-from webhook.policy.meshes import Mesh
+from webhook.policy.mesh import Mesh
 
 
 class Unknown(Mesh):

@@ -10,9 +10,9 @@ from tests.unit.cluster import mendix
 from tests.unit.cluster.apiserver import ScriptedServer
 from tests.unit.cluster.dashboard.reports import NOW
 from tests.unit.cluster.hospital import Hospital
+from webhook.cluster.auditor.history import Seen
 from webhook.cluster.dashboard import create_app
 from webhook.cluster.judge import Judge
-from webhook.cluster.snapshot import Seen
 from webhook.policy.settings import Settings
 
 Open = Callable[..., FlaskClient]

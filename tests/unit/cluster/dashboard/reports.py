@@ -4,11 +4,11 @@ import datetime
 from collections import Counter
 from collections.abc import Sequence
 
-from webhook.cluster.audit import Audited, Finding, Report, Row, coverage, summed, together
+from webhook.cluster.audit import Audited, AuditFinding, Report, Row, coverage, summed, together
+from webhook.cluster.auditor.history import Seen, Snapshot
 from webhook.cluster.doctor import Diagnosis
 from webhook.cluster.judge import STATES, Origin, State
-from webhook.cluster.reviews import Counts
-from webhook.cluster.snapshot import Seen, Snapshot
+from webhook.cluster.traffic.reviews import Counts
 
 NOW = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
 
@@ -22,7 +22,7 @@ def row(
     kind: str = "Deployment",
     *,
     role: str = "",
-    findings: Sequence[Finding] = (),
+    findings: Sequence[AuditFinding] = (),
     api_version: str = "apps/v1",
     counts: dict[str, int] | None = None,
     **numbers: int,
@@ -65,9 +65,9 @@ def finding(
     fix: str = "see that the injector runs",
     pods: int = 1,
     examples: Sequence[str] = ("shop-1",),
-) -> Finding:
+) -> AuditFinding:
     assert level in ("deny", "advise", "exempt")
-    return Finding(
+    return AuditFinding(
         check=check, level=level, field=field, reason=reason, fix=fix,  # type: ignore[arg-type]
         origin=origin, pods=pods, examples=list(examples),
     )  # fmt: skip

@@ -9,7 +9,7 @@ import pytest
 from tests.unit.cluster.apiserver import Asked, Reply, serving, status
 from tests.unit.cluster.dashboard.conftest import Open
 from tests.unit.cluster.dashboard.reports import namespace, row, seen
-from webhook.cluster.dashboard import Reviewer, create_app
+from webhook.cluster.dashboard import TokenReviewer, create_app
 from webhook.cluster.dashboard.access import hostname
 from webhook.cluster.judge import Judge
 from webhook.policy.settings import Settings
@@ -121,7 +121,7 @@ def guarded(authority: Authority, tmp_path: Path) -> Iterator[Open]:
                 seen(namespace("mendix", row())),
                 server.cluster,
                 Judge(Settings()),
-                reviewer=Reviewer(server.cluster),
+                reviewer=TokenReviewer(server.cluster),
             )
             app.testing = True
             return app.test_client()

@@ -3,8 +3,8 @@
 import datetime
 
 from tests.unit.cluster.dashboard.reports import NOW
+from webhook.cluster.auditor.history import Point
 from webhook.cluster.dashboard.history import HEIGHT, WIDTH, history
-from webhook.cluster.snapshot import Point
 
 
 def points(*coverages: int | None) -> list[Point]:

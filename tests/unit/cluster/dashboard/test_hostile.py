@@ -11,9 +11,9 @@ from tests.unit.cluster.dashboard.reports import finding, namespace, row, seen
 from tests.unit.cluster.dashboard.test_refusals import DENIED, event
 from tests.unit.cluster.hospital import Hospital
 from tests.unit.cluster.world import unmeshed
+from webhook.cluster.auditor.history import Seen
 from webhook.cluster.doctor import Diagnosis, Examined, Finding, Unseen
-from webhook.cluster.reviews import Answered, Counts, Violated
-from webhook.cluster.snapshot import Seen
+from webhook.cluster.traffic.reviews import Answered, Counts, Violated
 
 EVIL = (
     "<script>alert(1)</script>",

@@ -8,11 +8,11 @@ import pytest
 from tests.unit.cluster.apiserver import ScriptedServer
 from tests.unit.cluster.hospital import Hospital
 from tests.unit.cluster.world import gateway, meshed, owned, unmeshed
+from webhook.cluster.api.errors import ClusterError, RefusedError
 from webhook.cluster.dashboard import live
 from webhook.cluster.dashboard.live import Live
-from webhook.cluster.errors import ClusterError, RefusedError
-from webhook.cluster.inventory import Workload
 from webhook.cluster.judge import Judge
+from webhook.cluster.kinds.inventory import Workload
 from webhook.policy.settings import Settings
 
 SHOP = Workload("mendix", "apps/v1", "Deployment", "shop")

@@ -12,12 +12,13 @@ from tests.unit.cluster.dashboard.reports import NOW, finding, namespace, row, s
 from tests.unit.cluster.dashboard.test_refusals import denial, event
 from tests.unit.cluster.hospital import Hospital
 from tests.unit.cluster.world import BEFORE, meshed, owned, unmeshed
-from webhook.cluster.doctor import Diagnosis, Examined, Finding, Unseen, all_findings
-from webhook.cluster.policies import Downgrade
-from webhook.cluster.reviews import Answered, Counts, Violated
-from webhook.cluster.snapshot import Seen
-from webhook.cluster.strictness import Gap, Strictness
-from webhook.policy.strictness import Accepts
+from webhook.cluster.auditor.history import Seen
+from webhook.cluster.doctor import Diagnosis, Examined, Finding, Unseen
+from webhook.cluster.doctor.findings import all_findings
+from webhook.cluster.plaintext.acceptance import Gap, Strictness
+from webhook.cluster.plaintext.policies import Downgrade
+from webhook.cluster.traffic.reviews import Answered, Counts, Violated
+from webhook.policy.plaintext import Accepts
 
 SHOP = "/workload?namespace=mendix&kind=Deployment&name=shop"
 PAGES = ("/", "/namespaces/mendix", SHOP, "/refusals", "/health", "/checks", "/checks/host-network")

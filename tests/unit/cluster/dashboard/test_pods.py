@@ -7,9 +7,9 @@ import msgspec
 from tests.unit.cluster.world import Json, fixture, meshed, owned, unmeshed
 from webhook.cluster.dashboard import pods
 from webhook.cluster.dashboard.live import Pods
-from webhook.cluster.enrollment import Enrolled
-from webhook.cluster.inventory import BadPod, LivePod, Workload, decode
 from webhook.cluster.judge import Judge, Judged
+from webhook.cluster.kinds.inventory import BadPod, LivePod, Workload, decode
+from webhook.cluster.namespaces.enrollment import Enrolled
 from webhook.policy.settings import Settings
 
 SHOP = Workload("mendix", "apps/v1", "Deployment", "shop")

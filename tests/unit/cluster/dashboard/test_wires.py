@@ -5,9 +5,9 @@ import pytest
 from tests.unit.cluster.dashboard.conftest import Open
 from tests.unit.cluster.dashboard.reports import namespace, report, row, seen
 from tests.unit.cluster.dashboard.test_pages import read
+from webhook.cluster.auditor.history import Seen
 from webhook.cluster.dashboard import wires
 from webhook.cluster.dashboard.wires import Wire
-from webhook.cluster.snapshot import Seen
 from webhook.cluster.traffic import Count, Edge, NamespaceTraffic, Traffic
 
 

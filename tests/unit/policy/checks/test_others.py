@@ -7,12 +7,12 @@ import pytest
 from tests.fixtures.changes import APP, PROXY, annotation, changed, label, put
 from tests.fixtures.meshes.linkerd import app, injected
 from tests.unit.policy.judge import broken, judge
-from webhook.policy import objects
 from webhook.policy.checks import foreign_mesh
-from webhook.policy.meshes import Mesh
-from webhook.policy.request import Request
+from webhook.policy.mesh import Mesh
+from webhook.policy.pod import objects
+from webhook.policy.pod.request import Request
+from webhook.policy.pod.workload import pod_of
 from webhook.policy.settings import Settings
-from webhook.policy.workload import pod_of
 
 
 class Other(Mesh):

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from webhook.policy import checks, meshes
-from webhook.policy.checks import Check, Entry
+from webhook.policy import checks, mesh, meshes
+from webhook.policy.checks import Check, CheckEntry
 from webhook.policy.settings import Settings
 
 ENTRIES = sorted(checks.all_checks().items())
@@ -19,7 +19,7 @@ def test_every_module_is_a_check() -> None:
 
 
 @pytest.mark.parametrize(("name", "entry"), ENTRIES, ids=[name for name, _ in ENTRIES])
-def test_a_check_carries_all_that_anyone_will_ask(name: str, entry: Entry) -> None:
+def test_a_check_carries_all_that_anyone_will_ask(name: str, entry: CheckEntry) -> None:
     check = entry.check
     assert check.id == name
     assert re.fullmatch(r"[a-z]+(-[a-z]+)*", check.id)
@@ -30,11 +30,11 @@ def test_a_check_carries_all_that_anyone_will_ask(name: str, entry: Entry) -> No
     assert check.source
     assert entry.find is None or entry.find.__doc__
     assert (entry.find is None) or not check.asks
-    assert not check.asks or callable(getattr(meshes.Mesh, check.asks))
+    assert not check.asks or callable(getattr(mesh.Mesh, check.asks))
 
 
 @pytest.mark.parametrize(("name", "entry"), ENTRIES, ids=[name for name, _ in ENTRIES])
-def test_reason_and_fix_read_as_the_halves_of_a_sentence(name: str, entry: Entry) -> None:
+def test_reason_and_fix_read_as_the_halves_of_a_sentence(name: str, entry: CheckEntry) -> None:
     for text in (entry.check.reason, entry.check.fix):
         assert text == text.strip()
         assert text[0].islower()
@@ -60,14 +60,14 @@ CHECK = Check(id="some-check", level="advise", meshes=("linkerd",), fields=("x",
 
 
 def test_a_violation_has_the_check_s_own_words_unless_given_others() -> None:
-    assert CHECK.violation(meshes.Spot("spec.x")).reason == "is so"
-    given = CHECK.violation(meshes.Spot("spec.y", ("1", "2"), "is not so", "leave it", "deny"))
+    assert CHECK.violation(mesh.Spot("spec.x")).reason == "is so"
+    given = CHECK.violation(mesh.Spot("spec.y", ("1", "2"), "is not so", "leave it", "deny"))
     assert (given.field, given.reason, given.fix) == ("spec.y", "is not so (1, 2)", "leave it")
     assert (given.level, given.values) == ("deny", ("1", "2"))
 
 
 def test_a_violation_keeps_all_values_and_shows_some() -> None:
     values = tuple(str(n) for n in range(20))
-    found = CHECK.violation(meshes.Spot("spec.x", values))
+    found = CHECK.violation(mesh.Spot("spec.x", values))
     assert found.values == values
     assert found.reason == "is so (0, 1, 2, 3, 4, 5, 6, 7, and 12 more)"

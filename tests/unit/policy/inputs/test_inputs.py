@@ -21,7 +21,7 @@ from tests.unit.policy.judge import broken, judge, mesh, settings, whole_patch
 from tests.unit.policy.test_laws import applied
 from webhook.policy import checks, inputs
 from webhook.policy.inputs import Input, forms, istio, linkerd
-from webhook.policy.meshes import ALLOWED, RECORD
+from webhook.policy.mesh import ALLOWED, RECORD
 from webhook.policy.settings import Settings
 
 Json = dict[str, Any]

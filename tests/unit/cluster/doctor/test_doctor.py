@@ -1,0 +1,632 @@
+"""What the doctor makes of what it sees; tests/cluster/ breaks a real cluster for each finding."""
+
+import base64
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.cluster.certificates import Authority
+from tests.standins.linkerd_config import InjectorConfig
+from tests.standins.linkerd_values import values
+from tests.unit.cluster import policies
+from tests.unit.cluster.apiserver import Reply, status
+from tests.unit.cluster.hospital import MUTATING, Hospital, bundle
+from tests.unit.cluster.world import CONFIGURATION, Json, meshed, unmeshed
+from webhook.cluster.api.errors import ClusterError, RefusedError
+from webhook.cluster.doctor import Diagnosis, apply, examine, fixes
+from webhook.cluster.doctor.facts import Facts, Place, places
+from webhook.cluster.doctor.findings import Fix, all_findings
+from webhook.cluster.doctor.findings.kubernetes_old import NEEDED
+from webhook.cluster.kinds.inventory import Inventory
+from webhook.cluster.namespaces.enrollment import Enrollment
+from webhook.policy import meshes
+from webhook.policy.settings import Exemption, Istio, LevelChange, Linkerd, Settings
+from webhook.version import VERSION
+
+Examine = Callable[..., Diagnosis]
+DAY_2 = Path(__file__).parents[4] / "docs" / "day-2.md"
+
+
+@pytest.fixture
+def diagnose(tmp_path: Path) -> Examine:
+    """Examine namespaces of a hospital; all of them are enrolled in its mesh."""
+
+    def run(hospital: Hospital, *names: str, settings: Settings | None = None) -> Diagnosis:
+        read = settings or Settings()
+        known = meshes.load(read)
+        for name in names:
+            if f"/api/v1/namespaces/{name}" not in hospital.objects:
+                hospital.namespace(name, hospital.mesh)
+        with hospital.serving(tmp_path) as server:
+            enrollment = Enrollment.read(server.cluster)
+            inventory = Inventory(server.cluster)
+            places = []
+            for name in names:
+                namespace = inventory.namespace(name)
+                enrolled = enrollment.of(namespace)
+                places.append(
+                    Place(namespace, enrolled, known[enrolled.mesh if enrolled else "unknown"])
+                )
+            return examine(Facts(server.cluster, read), places)
+
+    return run
+
+
+def ids(found: Diagnosis) -> list[str]:
+    return [one.id for one in found.findings]
+
+
+@pytest.mark.parametrize("mesh", ["linkerd", "istio"])
+def test_nothing_is_found_where_all_is_well(diagnose: Examine, mesh: str) -> None:
+    hospital = Hospital(mesh)
+    if mesh == "istio":
+        hospital.namespace("mendix", mesh)
+        hospital.objects["/api/v1/namespaces/mendix"]["metadata"]["labels"]["istio.io/rev"] = (
+            "default"
+        )
+    found = diagnose(hospital, "mendix")
+    assert (found.findings, found.unseen) == ([], [])
+    assert [one.meshed for one in found.namespaces] == ["yes"]
+    assert found.is_good
+
+
+def test_a_mutating_webhook_for_controllers_alone_is_none_for_pods(diagnose: Examine) -> None:
+    hospital = Hospital()
+    rules = [{"operations": ["CREATE"], "resources": ["deployments"]}]
+    hospital.configuration("00-mendix-mesh", "linkerd.mutate.mendix-mesh.io",
+                           path="/mutate/linkerd", rules=rules)  # fmt: skip
+    found = diagnose(hospital, "mendix")
+    (missing,) = (one for one in found.findings if one.id == "webhook-missing")
+    assert missing.evidence == "no mutating webhook of mendix-mesh is called for its pods"
+
+
+def test_a_finding_is_told_once_for_all_its_namespaces(diagnose: Examine) -> None:
+    hospital = Hospital()
+    hospital.probed = Reply(body=unmeshed())
+    found = diagnose(hospital, "a", "b")
+    (one,) = found.findings
+    assert (one.id, one.severity, one.namespaces) == ("probe-unmeshed", "error", ["a", "b"])
+    assert not found.is_good
+
+
+@pytest.mark.parametrize(("ready", "expected"), [(False, ["unready"]), (None, []), (True, [])])
+def test_an_unknown_endpoint_counts_as_ready(
+    diagnose: Examine, ready: bool | None, expected: list[str]
+) -> None:
+    hospital = Hospital()
+    hospital.endpoints("linkerd", ready=ready)
+    found = diagnose(hospital, "mendix")
+    assert ids(found) == expected
+    if expected:
+        assert "there is no Deployment of that name" in found.findings[0].evidence
+
+
+def test_what_a_deployment_says_of_its_pods(diagnose: Examine) -> None:
+    hospital = Hospital()
+    hospital.endpoints("linkerd", ready=False)
+    where = "/apis/apps/v1/namespaces/linkerd/deployments/mm"
+    hospital.add(where, {"spec": {"replicas": 3}, "status": {"readyReplicas": 0}})
+    (one,) = diagnose(hospital, "mendix").findings
+    assert "its Deployment has 0 of 3 pods ready" in one.evidence
+
+
+def test_istiods_roots_are_compared_with_its_ca_bundle(diagnose: Examine) -> None:
+    hospital = Hospital("istio")
+    hospital.namespace("mendix", "istio", labels={"mendix-mesh.io/mesh": "istio",
+                                                  "istio.io/rev": "default"})  # fmt: skip
+    root = Authority("another")
+    data = {"root-cert_pem": root.pem.decode()}
+    hospital.add(
+        "/api/v1/namespaces/istio/configmaps/istio-ca-root-cert",
+        {"data": {"root-cert.pem": data["root-cert_pem"]}},
+    )
+    found = diagnose(hospital, "mendix")
+    assert ids(found) == ["ca-bundle"]
+    assert found.findings[0].evidence.endswith("ConfigMap istio/istio-ca-root-cert")
+    webhook = hospital.objects[f"{MUTATING}/injector"]["webhooks"][0]
+    webhook["clientConfig"]["caBundle"] = bundle(root)
+    assert ids(diagnose(hospital, "mendix")) == []
+
+
+@pytest.mark.parametrize(("ready", "severity"), [(0, "error"), (1, "warning"), (3, None)])
+def test_agents_that_are_ready_on_some_nodes_are_a_warning(
+    diagnose: Examine, ready: int, severity: str | None
+) -> None:
+    hospital = Hospital("ambient")
+    for name in ("istio-cni-node", "ztunnel"):
+        hospital.add(
+            f"/apis/apps/v1/namespaces/istio-system/daemonsets/{name}",
+            {"status": {"desiredNumberScheduled": 3, "numberReady": ready}},
+        )
+    found = diagnose(hospital, "mendix")
+    assert {one.severity for one in found.findings} == ({severity} if severity else set())
+    assert len(found.findings) == (2 if severity else 0)
+
+
+def differing(hospital: Hospital, **change: Any) -> None:
+    """Let Linkerd's own configuration say something."""
+    text = yaml.safe_dump(values(InjectorConfig(**change)))
+    hospital.config_map("linkerd", "linkerd-config", values=text)
+
+
+def test_settings_that_are_not_the_meshs_are_told_with_the_line_to_set(diagnose: Examine) -> None:
+    hospital = Hospital()
+    differing(hospital, proxy_uid=3000, inbound_port=5143, skip_outbound="")
+    where = "ConfigMap linkerd/linkerd-config"
+    found = diagnose(hospital, "mendix").findings
+    assert {(one.id, one.severity, one.evidence) for one in found} == {
+        (
+            "settings-differ", "error",
+            f"settings.linkerd.proxyUid is 2102, the mesh has 3000 ({where}: proxy.uid); "
+            f"settings.linkerd.inboundPort is 4143, the mesh has 5143 ({where}: "
+            "proxy.ports.inbound); to match the mesh: settings: {linkerd: {proxyUid: 3000, "
+            "inboundPort: 5143}}",
+        ),
+        (
+            "settings-differ", "warning",
+            f"settings.linkerd.skipOutboundPorts is 4567,4568, the mesh has '' ({where}: "
+            "proxyInit.ignoreOutboundPorts); to match the mesh: settings: {linkerd: "
+            "{skipOutboundPorts: ''}}",
+        ),
+    }  # fmt: skip
+
+
+def test_settings_that_are_the_meshs_are_no_finding(diagnose: Examine) -> None:
+    hospital = Hospital()
+    differing(hospital, skip_subnets="10.1.0.0/16")
+    settings = Settings(linkerd=Linkerd(skip_subnets=["10.1.0.0/16"]))
+    assert ids(diagnose(hospital, "mendix", settings=settings)) == []
+    assert ids(diagnose(hospital, "mendix")) == ["settings-differ"]
+
+
+def test_a_meshs_configuration_that_is_forbidden_is_told(diagnose: Examine) -> None:
+    hospital = Hospital()
+    hospital.forbidden.append("/api/v1/namespaces/linkerd/configmaps")
+    found = diagnose(hospital, "mendix")
+    assert "settings-differ" in {one.id for one in found.unseen}
+
+
+def test_ambient_is_compared_with_what_counts_for_it_alone(diagnose: Examine) -> None:
+    hospital = Hospital("ambient")
+    for name in ("istio-cni-node", "ztunnel"):
+        hospital.add(
+            f"/apis/apps/v1/namespaces/istio-system/daemonsets/{name}",
+            {"status": {"desiredNumberScheduled": 3, "numberReady": 3}},
+        )
+    text = "global: {hub: r.example.com, proxy: {clusterDomain: corp.example}, platform: openshift}"
+    hospital.config_map("istio-system", "istio-sidecar-injector", values=text)
+    (one,) = diagnose(hospital, "mendix").findings
+    assert one.evidence.endswith(
+        "settings: {clusterDomain: corp.example, istio: {proxyImages: [r.example.com/proxyv2]}}"
+    )
+
+
+def test_revisions_are_tags_too_but_not_what_a_tag_has_taken_over(diagnose: Examine) -> None:
+    hospital = Hospital("istio")
+    never = {"matchLabels": {"istio.io/deactivated": "never-match"}}
+    name = "rev.namespace.sidecar-injector.istio.io"
+    hospital.configuration("injector", name, labels={"istio.io/rev": "default"},
+                           namespaceSelector=never)  # fmt: skip
+    hospital.configuration("tag", name, labels={"istio.io/rev": "1-31", "istio.io/tag": "prod"})
+    settings = Settings(istio=Istio(revision="stable"))
+    found = diagnose(hospital, "mendix", settings=settings)
+    (one,) = [one for one in found.findings if one.id == "revision-unknown"]
+    assert one.evidence == "settings.istio.revision says stable; there are prod"
+    settings = Settings(istio=Istio(revision="prod"))
+    assert ids(diagnose(hospital, "mendix", settings=settings)) == []
+
+
+def test_what_is_forbidden_is_told_once_a_finding(diagnose: Examine) -> None:
+    hospital = Hospital()
+    hospital.forbidden.append("/apis/discovery.k8s.io/v1/namespaces/mendix-mesh/endpointslices")
+    found = diagnose(hospital, "a", "b")
+    assert (found.findings, found.is_good) == ([], True)
+    (one,) = found.unseen
+    assert (one.id, one.namespaces) == ("unready", ["a", "b"])
+    assert 'User "someone" cannot get' in one.why
+
+
+def test_a_probe_that_may_not_be_made_proves_nothing(diagnose: Examine) -> None:
+    hospital = Hospital()
+    message = 'pods is forbidden: User "x" cannot create resource "pods" in API group ""'
+    hospital.probed = status(403, "Forbidden", message)
+    found = diagnose(hospital, "mendix")
+    assert [one.meshed for one in found.namespaces] == ["unknown"]
+    assert found.findings == []
+    assert {"probe-unmeshed", "pod-security"} <= {one.id for one in found.unseen}
+
+
+@pytest.mark.parametrize(
+    "lenient",
+    [
+        {"exemptions": [Exemption(checks=["proxy-missing"], namespaces=["*"], reason="old")]},
+        {"levels": [LevelChange(check="proxy-missing", level="advise", reason="old")]},
+    ],
+    ids=["exempt", "advice"],
+)
+def test_what_settings_let_in_is_not_meshed_for_that(
+    diagnose: Examine, lenient: dict[str, Any]
+) -> None:
+    hospital = Hospital()
+    hospital.probed = Reply(body=unmeshed())
+    found = diagnose(hospital, "mendix", settings=Settings(**lenient))
+    assert ids(found) == ["probe-unmeshed"]
+    assert [one.meshed for one in found.namespaces] == ["no"]
+
+
+def test_a_refusal_of_anyone_else_is_shown(diagnose: Examine) -> None:
+    hospital = Hospital()
+    hospital.probed = status(403, "Forbidden", 'admission webhook "x.example.com" denied it')
+    (one,) = diagnose(hospital, "mendix").findings
+    assert one.id == "probe-unmeshed"
+    assert one.evidence == 'it was refused: admission webhook "x.example.com" denied it'
+
+
+def test_who_is_not_logged_in_any_more_is_told_so(diagnose: Examine) -> None:
+    hospital = Hospital()
+    hospital.probed = status(401, "Unauthorized", "Unauthorized")
+    with pytest.raises(ClusterError, match="you are not logged in"):
+        diagnose(hospital, "mendix")
+
+
+def test_a_namespace_that_is_gone_meanwhile_is_told_and_not_fatal(diagnose: Examine) -> None:
+    hospital = Hospital()
+    hospital.probed = status(404, "NotFound", 'namespaces "mendix" not found')
+    found = diagnose(hospital, "mendix")
+    assert [one.meshed for one in found.namespaces] == ["unknown"]
+    assert {one.why for one in found.unseen} == {'namespaces "mendix" not found'}
+    assert found.findings == []
+
+
+def test_a_cluster_that_fails_is_an_error(diagnose: Examine, waits: list[float]) -> None:
+    hospital = Hospital()
+    hospital.failing.append(MUTATING)
+    with pytest.raises(ClusterError, match="etcd is gone"):
+        diagnose(hospital, "mendix")
+    assert waits
+
+
+def test_the_docs_list_every_finding_and_its_severity() -> None:
+    section = DAY_2.read_text().partition("\n## doctor\n")[2]
+    listed = {
+        cells[1].strip(" `"): cells[2].strip()
+        for line in section.splitlines()
+        if (cells := line.split("|")) and line.startswith("| `")
+    }
+    entries = all_findings().items()
+    assert listed == {name: entry.symptom.severity for name, entry in entries}
+
+
+def test_every_finding_says_what_it_means_how_to_mend_it_and_where_the_rule_is_from() -> None:
+    for entry in all_findings().values():
+        assert all((entry.symptom.means, entry.symptom.mend, entry.symptom.source))
+        assert set(entry.symptom.meshes) <= {"linkerd", "istio", "ambient", "unknown"}
+
+
+DEMANDED = Settings(
+    levels=[LevelChange(check="plaintext-accepted", level="deny", reason="none gets in")]
+)
+
+
+@pytest.mark.parametrize(
+    ("mode", "settings", "severity"),
+    [(None, None, None), ("STRICT", DEMANDED, None), (None, DEMANDED, "error"),
+     ("PERMISSIVE", DEMANDED, "error")],
+)  # fmt: skip
+def test_plaintext_is_a_finding_where_the_settings_say_so(
+    diagnose: Examine, mode: str | None, settings: Settings | None, severity: str | None
+) -> None:
+    hospital = Hospital("ambient")
+    if mode:
+        policies.peer(hospital, "mendix", "all", mode)
+    found = diagnose(hospital, "mendix", settings=settings).findings
+    severities = [one.severity for one in found if one.id == "plaintext-accepted"]
+    assert severities == ([severity] if severity else [])
+
+
+def test_plaintext_that_gets_in_in_part_is_a_warning(diagnose: Examine) -> None:
+    hospital = Hospital("ambient")
+    policies.peer(hospital, "mendix", "all", "STRICT")
+    pod = meshed("ambient")
+    pod["metadata"]["labels"]["app"] = "shop"
+    hospital.pod("mendix", "shop", pod)
+    selector = {"matchLabels": {"app": "shop"}}
+    policies.peer(hospital, "mendix", "loose", "PERMISSIVE", selector=selector)
+    found = diagnose(hospital, "mendix").findings
+    (one,) = [one for one in found if one.id == "plaintext-accepted"]
+    assert one.severity == "warning"
+    assert one.evidence == "all ports of shop: PeerAuthentication mendix/loose is PERMISSIVE"
+
+
+def test_a_rule_that_makes_clients_speak_plaintext(diagnose: Examine) -> None:
+    hospital = Hospital("ambient")
+    policies.rule(hospital, "mendix", "shop", "shop", "DISABLE")
+    found = diagnose(hospital, "mendix").findings
+    (one,) = [one for one in found if one.id == "client-plaintext"]
+    assert one.evidence == (
+        "DestinationRule mendix/shop: spec.trafficPolicy.tls.mode is DISABLE for shop"
+    )
+
+
+def test_policies_that_must_not_be_read_are_told(diagnose: Examine) -> None:
+    hospital = Hospital("ambient")
+    hospital.forbidden = ["/apis/security.istio.io", "/apis/networking.istio.io"]
+    unseen = {one.id for one in diagnose(hospital, "mendix").unseen}
+    assert unseen == {"plaintext-accepted", "client-plaintext"}
+
+
+def deployment(version: str = VERSION, *, chart: str = "", mesh: str = "mendix-mesh") -> Json:
+    """Our server's Deployment, by the name of the Service in a hospital."""
+    container = {"name": mesh, "image": f"registry.example.com:5000/mendix-mesh:{version}"}
+    volume = {"name": "tls", "secret": {"secretName": "tls"}}
+    pod = {"containers": [container], "volumes": [volume]}
+    labels = {"app.kubernetes.io/version": chart or version}
+    return {"metadata": {"labels": labels}, "spec": {"template": {"spec": pod}}}
+
+
+OUR_DEPLOYMENT = "/apis/apps/v1/namespaces/mendix-mesh/deployments/mm"
+
+
+def label_configurations(hospital: Hospital, version: str) -> None:
+    for where in (CONFIGURATION, f"{MUTATING}/00-mendix-mesh"):
+        labels = {"app.kubernetes.io/version": version}
+        hospital.objects[where]["metadata"]["labels"] = labels
+
+
+def test_equal_versions_are_no_finding(diagnose: Examine) -> None:
+    hospital = Hospital()
+    hospital.add(OUR_DEPLOYMENT, deployment())
+    label_configurations(hospital, VERSION)
+    hospital.add("/version", {"gitVersion": "v1.29.0-gke.1"})
+    assert ids(diagnose(hospital, "mendix")) == []
+
+
+@pytest.mark.parametrize("tag", ["v{}", "{}"])
+def test_a_server_of_another_version_than_the_command(diagnose: Examine, tag: str) -> None:
+    hospital = Hospital()
+    hospital.add(OUR_DEPLOYMENT, deployment(tag.format("99.1.0"), chart="99.1.0"))
+    label_configurations(hospital, "99.1.0")
+    (found,) = diagnose(hospital, "mendix").findings
+    assert found.id == "versions-differ"
+    assert found.evidence == f"the server is 99.1.0, this command {VERSION}"
+
+
+def test_a_half_upgraded_chart(diagnose: Examine) -> None:
+    hospital = Hospital()
+    hospital.add(OUR_DEPLOYMENT, deployment(chart="99.1.0"))
+    label_configurations(hospital, "98.0.0")
+    told = {one.evidence for one in diagnose(hospital, "mendix").findings}
+    assert told == {
+        f"Deployment mendix-mesh/mm runs {VERSION}, of the chart of 99.1.0",
+        "00-mendix-mesh is of 98.0.0, the Deployment of 99.1.0",
+        "mendix-mesh is of 98.0.0, the Deployment of 99.1.0",
+    }
+
+
+def test_an_image_without_a_version_is_not_compared(diagnose: Examine) -> None:
+    hospital = Hospital()
+    hospital.add(OUR_DEPLOYMENT, deployment("latest", chart=VERSION))
+    assert ids(diagnose(hospital, "mendix")) == []
+
+
+def test_an_api_server_that_is_too_old(diagnose: Examine) -> None:
+    hospital = Hospital()
+    hospital.add("/version", {"gitVersion": "v1.28.15+k3s1"})
+    (found,) = diagnose(hospital, "mendix").findings
+    assert (found.id, found.severity) == ("kubernetes-old", "error")
+    assert found.evidence == "the API server is v1.28.15+k3s1"
+
+
+def test_what_kubernetes_is_needed_is_the_charts_word() -> None:
+    text = (DAY_2.parents[1] / "charts" / "mendix-mesh" / "Chart.yaml").read_text()
+    assert yaml.safe_load(text)["kubeVersion"] == f">={NEEDED[0]}.{NEEDED[1]}.0-0"
+
+
+def versioned(mesh: str, version: str) -> Json:
+    """A meshed pod whose proxy is of a version."""
+    made = meshed(mesh)
+    made["metadata"]["annotations"].pop("linkerd.io/proxy-version", None)
+    for one in made["spec"]["initContainers"] + made["spec"]["containers"]:
+        if one["name"] in ("linkerd-proxy", "istio-proxy"):
+            one["image"] = f"{one['image'].rpartition(':')[0]}:{version}"
+    return made
+
+
+@pytest.mark.parametrize(
+    ("mesh", "now", "has", "skewed"),
+    [
+        ("linkerd", "stable-2.14.10", "stable-2.13.1", False),
+        ("linkerd", "stable-2.14.10", "stable-2.12.6", True),
+        ("linkerd", "enterprise-2.19.1", "stable-2.14.10", True),
+        ("linkerd", "stable-2.13.1", "stable-2.14.0", True),
+        ("linkerd", "edge-26.8.3", "edge-24.1.1", False),
+        ("linkerd", "stable-2.14.10", "edge-24.1.1", False),
+        ("linkerd", "cafe", "stable-2.14.10", False),
+        ("istio", "1.27.1", "1.26.0-distroless", False),
+        ("istio", "1.27.1", "1.25.3", True),
+        ("istio", "1.27.1", "1.28.0", True),
+    ],
+)
+def test_proxies_that_do_not_go_with_the_control_plane(
+    diagnose: Examine, mesh: str, now: str, has: str, skewed: bool
+) -> None:
+    hospital = Hospital(mesh)
+    probe = versioned(mesh, now)
+    probe["metadata"]["namespace"] = "mendix"
+    hospital.probed = Reply(body=probe)
+    for name in ("a", "b"):
+        hospital.pod("mendix", name, versioned(mesh, has))
+    hospital.pod("mendix", "new", versioned(mesh, now))
+    told = [one for one in diagnose(hospital, "mendix").findings if one.id == "proxy-skew"]
+    assert bool(told) == skewed
+    if skewed:
+        assert told[0].evidence == (
+            f"pod mendix/a and 1 more has a proxy of {has}; new pods get {now}"
+        )
+
+
+def mends(hospital: Hospital, tmp_path: Path, *names: str) -> list[str]:
+    """What is mended; it is applied, and afterwards there is nothing left to mend."""
+    read = Settings()
+    with hospital.serving(tmp_path) as server:
+        enrollment = Enrollment.read(server.cluster)
+
+        def planned() -> list[Fix]:
+            found = places(Inventory(server.cluster), enrollment, read, names)
+            return fixes(Facts(server.cluster, read), found)
+
+        first = planned()
+        for one in first:
+            apply(server.cluster, one, dry_run=True)
+        assert planned() == first
+        for one in first:
+            apply(server.cluster, one, dry_run=False)
+        assert planned() == []
+        return [one.what for one in first]
+
+
+def meta_of(hospital: Hospital, name: str = "mendix") -> Json:
+    found: Json = hospital.objects[f"/api/v1/namespaces/{name}"]["metadata"]
+    return found
+
+
+def test_a_misspelt_mesh_and_mode_are_mended(tmp_path: Path) -> None:
+    hospital = Hospital()
+    hospital.namespace("mendix", "linkred", "Enforce")
+    assert mends(hospital, tmp_path, "mendix") == [
+        "namespace mendix: label mendix-mesh.io/mode=Enforce becomes enforce",
+        "namespace mendix: label mendix-mesh.io/mesh=linkred becomes linkerd",
+    ]
+    assert meta_of(hospital)["labels"] == {
+        "mendix-mesh.io/mesh": "linkerd",
+        "mendix-mesh.io/mode": "enforce",
+    }
+
+
+@pytest.mark.parametrize(("mesh", "mode"), [("kuma", "enforce"), ("linkerd", "wran"), ("", "x")])
+def test_what_is_not_plain_or_would_be_less_strict_is_not_mended(
+    tmp_path: Path, mesh: str, mode: str
+) -> None:
+    hospital = Hospital()
+    hospital.namespace("mendix", mesh, mode)
+    assert mends(hospital, tmp_path, "mendix") == []
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [("true", "enabled"), ("Enabled", "enabled"), ("enable", "enabled"), ("disable", "disable"),
+     ("false", "false"), ("disabled", "disabled")],
+)  # fmt: skip
+def test_an_invalid_opt_in_is_mended_where_it_means_yes(
+    tmp_path: Path, value: str, wanted: str
+) -> None:
+    hospital = Hospital()
+    hospital.namespace("mendix", "linkerd", annotations={"linkerd.io/inject": value})
+    mends(hospital, tmp_path, "mendix")
+    assert meta_of(hospital)["annotations"]["linkerd.io/inject"] == wanted
+
+
+@pytest.mark.parametrize("annotations", [None, {"team": "shop"}])
+def test_an_opt_in_is_moved_to_where_it_counts(
+    tmp_path: Path, annotations: dict[str, str] | None
+) -> None:
+    hospital = Hospital()
+    hospital.namespace("mendix", "linkerd")
+    meta = meta_of(hospital)
+    meta["labels"]["linkerd.io/inject"] = "enabled"
+    if annotations:
+        meta["annotations"] = annotations
+    (what,) = mends(hospital, tmp_path, "mendix")
+    assert what == (
+        "namespace mendix: linkerd.io/inject=enabled moves from its labels to its annotations"
+    )
+    meta = meta_of(hospital)
+    assert "linkerd.io/inject" not in meta["labels"]
+    assert meta["annotations"] == {**(annotations or {}), "linkerd.io/inject": "enabled"}
+
+
+@pytest.mark.parametrize(
+    ("mesh", "key", "value"),
+    [("istio", "istio-injection", "enabled"), ("ambient", "istio.io/dataplane-mode", "ambient")],
+)
+def test_istios_opt_ins_become_labels(tmp_path: Path, mesh: str, key: str, value: str) -> None:
+    hospital = Hospital(mesh)
+    hospital.namespace("mendix", mesh, annotations={key: value})
+    mends(hospital, tmp_path, "mendix")
+    meta = meta_of(hospital)
+    assert meta["labels"][key] == value
+    assert meta["annotations"] == {}
+
+
+def test_a_mark_that_contradicts_another_is_not_moved(tmp_path: Path) -> None:
+    hospital = Hospital()
+    hospital.namespace("mendix", "linkerd", annotations={"linkerd.io/inject": "disabled"})
+    meta_of(hospital)["labels"]["linkerd.io/inject"] = "enabled"
+    assert mends(hospital, tmp_path, "mendix") == []
+    istio = Hospital("istio")
+    istio.namespace("mendix", "istio", annotations={"istio-injection": "enabled"})
+    meta_of(istio)["labels"]["istio.io/rev"] = "canary"
+    assert mends(istio, tmp_path, "mendix") == []
+
+
+def test_our_ca_bundle_is_mended_from_the_servers_secret(diagnose: Examine, tmp_path: Path) -> None:
+    hospital = Hospital()
+    hospital.namespace("mendix", "linkerd")
+    hospital.add(OUR_DEPLOYMENT, deployment())
+    label_configurations(hospital, VERSION)
+    other = Authority("other")
+    pair = other.issue("mendix-mesh", hosts=["mm"])
+    data = {"tls.crt": pair.cert, "ca.crt": other.pem}
+    encoded = {key: base64.b64encode(pem).decode() for key, pem in data.items()}
+    hospital.add("/api/v1/namespaces/mendix-mesh/secrets/tls", {"data": encoded})
+    assert ids(diagnose(hospital, "mendix")) == ["ca-bundle", "ca-bundle"]
+    assert mends(hospital, tmp_path, "mendix") == [
+        "00-mendix-mesh (mutatingwebhookconfigurations): caBundle becomes ca.crt of the server's "
+        "Secret",
+        "mendix-mesh (validatingwebhookconfigurations): caBundle becomes ca.crt of the server's "
+        "Secret",
+    ]
+    assert ids(diagnose(hospital, "mendix")) == []
+
+
+def test_our_ca_bundle_stays_where_the_secret_does_not_tell_a_better_one(tmp_path: Path) -> None:
+    hospital = Hospital()
+    hospital.namespace("mendix", "linkerd")
+    hospital.add(OUR_DEPLOYMENT, deployment())
+    pair = Authority("other").issue("mendix-mesh", hosts=["mm"])
+    data = {"tls.crt": pair.cert, "ca.crt": Authority("third").pem}
+    encoded = {key: base64.b64encode(pem).decode() for key, pem in data.items()}
+    hospital.add("/api/v1/namespaces/mendix-mesh/secrets/tls", {"data": encoded})
+    assert mends(hospital, tmp_path, "mendix") == []
+
+
+def test_what_may_not_be_looked_at_is_not_mended(tmp_path: Path) -> None:
+    hospital = Hospital()
+    hospital.namespace("mendix", "linkerd", annotations={"linkerd.io/inject": "true"})
+    hospital.forbidden.append("/apis/apps")
+    assert len(mends(hospital, tmp_path, "mendix")) == 1
+
+
+def test_what_has_changed_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+    hospital = Hospital()
+    hospital.namespace("mendix", "linkred")
+    read = Settings()
+    with hospital.serving(tmp_path) as server:
+        enrollment = Enrollment.read(server.cluster)
+        found = places(Inventory(server.cluster), enrollment, read, ["mendix"])
+        (fix,) = fixes(Facts(server.cluster, read), found)
+        meta_of(hospital)["labels"]["mendix-mesh.io/mesh"] = "istio"
+        with pytest.raises(RefusedError):
+            apply(server.cluster, fix, dry_run=False)
+    assert meta_of(hospital)["labels"]["mendix-mesh.io/mesh"] == "istio"
+
+
+def test_a_mode_that_is_none_is_found_in_every_mesh(diagnose: Examine) -> None:
+    hospital = Hospital()
+    hospital.namespace("mendix", "linkerd", "wran")
+    (found,) = diagnose(hospital, "mendix").findings
+    assert (found.id, found.severity) == ("mode-unknown", "warning")
+    assert found.evidence == "its label mendix-mesh.io/mode=wran names no mode"

@@ -1,0 +1,238 @@
+"""The plan of a restart: what is touched, how, in which order, and what is told instead."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.cluster.apiserver import status
+from tests.unit.cluster.rolling import RollingWorld
+from tests.unit.cluster.world import BEFORE, Json, fixture, meshed, owned, unmeshed
+from webhook.cluster.judge import Judge
+from webhook.cluster.kinds.inventory import Inventory
+from webhook.cluster.namespaces.enrollment import Enrollment
+from webhook.cluster.namespaces.scope import target
+from webhook.cluster.restart.plan import Planner, RestartStep
+from webhook.policy.settings import Settings
+
+MENDIX = "privatecloud.mendix.com/v1alpha1"
+
+
+@pytest.fixture
+def world() -> RollingWorld:
+    made = RollingWorld()
+    made.install()
+    made.namespace("mendix", "linkerd")
+    return made
+
+
+def plan(
+    world: RollingWorld, folder: Path, *names: str, notes: Sequence[str] = (), **options: Any
+) -> list[RestartStep]:
+    with world.serving(folder) as server:
+        inventory, enrollment = Inventory(server.cluster), Enrollment.read(server.cluster)
+        planner = Planner(server.cluster, inventory, Judge(Settings()))
+        targets = [
+            target(inventory.namespace(name), enrollment, "unknown") for name in names or ["mendix"]
+        ]
+        steps = planner.plan(targets, **options)
+        assert len(planner.notes) == len(notes)
+        for note, begin in zip(planner.notes, notes, strict=True):
+            assert note.startswith(begin)
+        return steps
+
+
+def hows(steps: list[RestartStep]) -> dict[str, str]:
+    return {step.workload.name: step.how for step in steps}
+
+
+def test_what_is_meshed_is_left_out(world: RollingWorld, tmp_path: Path) -> None:
+    world.workload("mendix", "Deployment", "shop", pod=meshed())
+    assert plan(world, tmp_path) == []
+
+
+def test_the_operator_comes_first_then_its_agent_and_ingress_last(
+    world: RollingWorld, tmp_path: Path
+) -> None:
+    for name in ("a-shop", "mendix-agent", "mendix-operator", "z-shop"):
+        world.workload("mendix", "Deployment", name)
+    world.namespace("edge", "linkerd")
+    world.workload("edge", "DaemonSet", "ingress")
+    configuration = next(obj for obj in world.objects.values() if "webhooks" in obj)
+    configuration["webhooks"].insert(
+        0,
+        {
+            "clientConfig": {"service": {"path": "/validate/linkerd/enforce/ingress"}},
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "edge"}},
+        },
+    )
+    steps = plan(world, tmp_path, "edge", "mendix")
+    assert [step.workload.name for step in steps] == [
+        "mendix-operator", "mendix-agent", "a-shop", "z-shop", "ingress",
+    ]  # fmt: skip
+
+
+def test_a_workload_that_is_meshed_in_part_is_restarted(
+    world: RollingWorld, tmp_path: Path
+) -> None:
+    world.workload("mendix", "Deployment", "shop", pod=meshed())
+    world.member("mendix", "Deployment", "shop", "shop-old", unmeshed(), born=BEFORE)
+    (step,) = plan(world, tmp_path)
+    assert (step.how, step.pods) == ("restart", ("shop-old",))
+
+
+@pytest.mark.parametrize(
+    ("owner", "how"),
+    [
+        ({"apiVersion": MENDIX, "kind": "Runtime", "name": "shop"}, "evict"),
+        ({"apiVersion": "example.com/v1", "kind": "App", "name": "x", "controller": True}, "evict"),
+        ({"apiVersion": "v1", "kind": "ConfigMap", "name": "only-for-cleaning-up"}, "restart"),
+    ],
+)
+def test_the_template_of_what_an_operator_owns_is_not_touched(
+    world: RollingWorld, tmp_path: Path, owner: Json, how: str
+) -> None:
+    meta: Json = {"ownerReferences": [owner]}
+    world.workload("mendix", "Deployment", "shop-master", metadata=meta)
+    assert hows(plan(world, tmp_path)) == {"shop-master": how}
+
+
+def test_what_does_not_roll_by_its_template_is_evicted(world: RollingWorld, tmp_path: Path) -> None:
+    world.workload("mendix", "ReplicaSet", "old")
+    world.workload(
+        "mendix", "StatefulSet", "by-hand", spec={"updateStrategy": {"type": "OnDelete"}}
+    )
+    rollout = owned(unmeshed(), "Rollout", "canary", "argoproj.io/v1alpha1")
+    world.pod("mendix", "canary-1", rollout)
+    assert hows(plan(world, tmp_path)) == {"old": "evict", "by-hand": "evict", "canary": "evict"}
+
+
+def test_a_rollout_that_would_break_a_budget_is_no_rollout(
+    world: RollingWorld, tmp_path: Path
+) -> None:
+    world.workload("mendix", "Deployment", "shop", spec={"strategy": {"type": "Recreate"}})
+    world.workload("mendix", "Deployment", "crm")
+    for name in ("shop", "crm"):
+        where = f"/apis/policy/v1/namespaces/mendix/poddisruptionbudgets/{name}"
+        selector = {"matchLabels": {"app": name}}
+        counts = {"expectedPods": 1, "desiredHealthy": 1}
+        world.add(where, {"spec": {"selector": selector}, "status": counts})
+    assert hows(plan(world, tmp_path)) == {"crm": "restart", "shop": "evict"}
+
+
+def test_without_a_look_at_budgets_all_are_evicted(world: RollingWorld, tmp_path: Path) -> None:
+    world.workload("mendix", "Deployment", "shop")
+    world.forbidden = ["/apis/policy"]
+    assert hows(plan(world, tmp_path)) == {"shop": "evict"}
+
+
+# What is told and left alone.
+
+
+def bare(world: RollingWorld) -> None:
+    world.pod("mendix", "mendix-backup-restore", unmeshed())
+    world.pod("mendix", "kube-proxy-node-1", owned(unmeshed(), "Node", "node-1", "v1"))
+    job = owned(unmeshed(), "Job", "import", "batch/v1")
+    world.pod("mendix", "import-1", job)
+    for name, phase in (("shop-build", "Failed"), ("crm-build", "Running")):
+        pod = owned(unmeshed(), "Build", name, MENDIX)
+        pod["status"] = {"phase": phase}
+        world.pod("mendix", name, pod)
+    gone = owned(unmeshed(), "Deployment", "evicted")
+    gone["status"] = {"phase": "Failed"}
+    world.pod("mendix", "evicted-1", gone)
+
+
+def test_bare_pods_and_failed_tasks_are_listed(world: RollingWorld, tmp_path: Path) -> None:
+    bare(world)
+    steps = plan(world, tmp_path)
+    assert hows(steps) == dict.fromkeys(
+        ["crm-build", "shop-build", "import", "mendix-backup-restore", "kube-proxy-node-1"], "leave"
+    )
+    assert all(step.why for step in steps)
+
+
+def test_bare_pods_and_failed_tasks_are_deleted_only_when_told(
+    world: RollingWorld, tmp_path: Path
+) -> None:
+    bare(world)
+    assert hows(plan(world, tmp_path, include_bare=True)) == {
+        "mendix-backup-restore": "delete", "shop-build": "delete", "crm-build": "leave",
+        "import": "leave", "kube-proxy-node-1": "leave",
+    }  # fmt: skip
+
+
+def test_a_pod_that_can_not_be_read_is_told(world: RollingWorld, tmp_path: Path) -> None:
+    world.pod("mendix", "odd", {"metadata": {}, "spec": {"containers": []}})["spec"] = {
+        "containers": 7
+    }
+    (step,) = plan(world, tmp_path)
+    assert step.how == "skip"
+    assert "containers" in step.why[0]
+
+
+# What a restart would not help.
+
+
+def test_a_new_pod_that_would_be_refused_is_a_reason_to_skip(
+    world: RollingWorld, tmp_path: Path
+) -> None:
+    world.workload("mendix", "Deployment", "shop")
+    text = "failed calling webhook: the server is gone"
+    world.refusal = status(500, "InternalError", text)
+    (step,) = plan(world, tmp_path)
+    assert (step.how, step.why) == ("skip", (text,))
+
+
+def test_a_new_pod_that_would_be_outside_too_is_told_with_the_way_out(
+    world: RollingWorld, tmp_path: Path
+) -> None:
+    world.workload("mendix", "Deployment", "shop")
+    world.born_as = lambda: fixture("proxy-missing", "linkerd-injector-down")
+    (step,) = plan(world, tmp_path)
+    assert step.how == "skip"
+    (why,) = step.why
+    assert why.startswith("proxy-missing: ")
+    assert "see that the injector runs" in why
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        status(422, "Invalid", "spec.containers: required"),
+        status(403, "Forbidden", 'pods "x" is forbidden: exceeded quota: compute'),
+    ],
+)
+def test_a_dry_run_that_tells_nothing_of_the_mesh_is_no_reason(
+    world: RollingWorld, tmp_path: Path, refusal: Any
+) -> None:
+    world.workload("mendix", "Deployment", "shop")
+    world.refusal = refusal
+    assert hows(plan(world, tmp_path)) == {"shop": "restart"}
+
+
+def test_without_the_right_to_try_the_old_pods_tell(world: RollingWorld, tmp_path: Path) -> None:
+    world.workload("mendix", "Deployment", "shop")
+    world.workload("mendix", "Deployment", "opted-out", pod=opted_out())
+    world.refusal = status(403, "Forbidden", 'User "x" cannot create resource "pods"')
+    steps = plan(world, tmp_path, notes=["whether a restart helps is told by the pods alone"])
+    assert hows(steps) == {"opted-out": "skip", "shop": "restart"}
+    assert steps[0].why[0].startswith("opted-out: ")
+    # Once told is enough.
+    assert len(world.tried) == 1
+
+
+def opted_out() -> Json:
+    pod = unmeshed()
+    pod["metadata"].setdefault("annotations", {})["linkerd.io/inject"] = "disabled"
+    return pod
+
+
+def test_the_pod_that_is_tried_is_the_templates(world: RollingWorld, tmp_path: Path) -> None:
+    world.workload("mendix", "Deployment", "shop")
+    plan(world, tmp_path)
+    (tried,) = world.tried
+    assert tried["metadata"]["labels"] == {"app": "shop"}
+    assert tried["metadata"]["generateName"] == "shop-"
+    assert [one["kind"] for one in tried["metadata"]["ownerReferences"]] == ["ReplicaSet"]

@@ -1,0 +1,166 @@
+"""What changes in a cluster, as it changes, by the watch API; no object is kept.
+
+It begins at the resourceVersion of now and goes on from the last one that it saw, which bookmarks
+move forward where nothing changes. When that has become too old (410 Gone) changes were missed: it
+says so, and begins anew (Kubernetes' API concepts, "Efficient detection of changes").
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import msgspec
+import structlog
+
+from webhook.cluster.api.connection import Cluster
+from webhook.cluster.api.errors import ClusterError, RefusedError
+
+log = structlog.get_logger(__name__)
+
+#: Seconds after which the API server ends a watch, at least; some more keep watches apart.
+_LONG = 240
+#: Seconds without a word after which a watch is begun anew; bookmarks come once a minute.
+_SILENCE = 90.0
+#: Seconds that a watch lasts at least; one that ends sooner is not begun anew before.
+_SHORT = 1.0
+#: Seconds until the next try: the first, and the longest, which is that of Kubernetes' own watches
+#: (client-go tools/cache/reflector.go).
+_WAIT, _LONGEST_WAIT = 1.0, 30.0
+
+
+class WatchEvent(NamedTuple):
+    """An object was created, changed or deleted."""
+
+    namespace: str
+    name: str
+
+
+class _Meta(msgspec.Struct, rename="camel"):
+    namespace: str = ""
+    name: str = ""
+    resource_version: str = ""
+
+
+class _Object(msgspec.Struct):
+    metadata: _Meta = msgspec.field(default_factory=_Meta)
+    #: Of the metav1.Status that an ERROR carries.
+    code: int = 0
+    message: str = ""
+
+
+class _Event(msgspec.Struct):
+    type: str
+    object: _Object
+
+
+class _List(msgspec.Struct):
+    metadata: _Meta
+
+
+_events = msgspec.json.Decoder(_Event)
+_lists = msgspec.json.Decoder(_List)
+
+
+class Watch:
+    """The changes of one collection."""
+
+    def __init__(
+        self, cluster: Cluster, where: str, stopping: threading.Event | None = None
+    ) -> None:
+        """`stopping` ends the changes, as soon as the API server says or ends something."""
+        self._cluster = cluster
+        self._where = where
+        self._stopping = stopping or threading.Event()
+        self._version = ""
+
+    def changes(self) -> Iterator[WatchEvent | None]:
+        """Each change; None where some may have been missed, as before the first.
+
+        Raises `ClusterError`; called again it goes on where it was.
+        """
+        if not self._version:
+            self._version = self._now()
+            yield None
+        while not self._stopping.is_set():
+            begun = time.monotonic()
+            yield from self._once()
+            self._stopping.wait(max(0.0, begun + _SHORT - time.monotonic()))
+
+    def _once(self) -> Iterator[WatchEvent]:
+        query = {
+            "watch": "1",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": self._version,
+            "timeoutSeconds": str(_LONG + random.randrange(60)),  # noqa: S311
+        }
+        try:
+            for line in self._cluster.lines(self._where, query=query, silence=_SILENCE):
+                event = _events.decode(line)
+                if event.type == "ERROR":
+                    raise RefusedError(event.object.code, event.object.message)
+                meta = event.object.metadata
+                self._version = meta.resource_version
+                if event.type != "BOOKMARK":
+                    yield WatchEvent(meta.namespace, meta.name)
+        except msgspec.MsgspecError as error:
+            raise ClusterError(f"{self._cluster.server}{self._where}: no watch: {error}") from None
+        except RefusedError as error:
+            if error.code == 410:
+                self._version = ""
+            raise
+
+    def _now(self) -> str:
+        """The version of the collection as it is now; one object is read for it."""
+        answer = self._cluster.call("GET", self._where, query={"limit": "1"})
+        try:
+            return _lists.decode(answer.body).metadata.resource_version
+        except msgspec.MsgspecError as error:
+            raise ClusterError(f"{self._cluster.server}{self._where}: no list: {error}") from None
+
+
+class Watcher(threading.Thread):
+    """Watches a collection for ever, in a thread that ends with the process.
+
+    What keeps it from watching is logged once, and tried again.
+    """
+
+    def __init__(
+        self, cluster: Cluster, where: str, changed: Callable[[WatchEvent | None], None]
+    ) -> None:
+        super().__init__(name=f"watch {where}", daemon=True)
+        self._stopping = threading.Event()
+        self._watch = Watch(cluster, where, self._stopping)
+        self._where = where
+        self._changed = changed
+        #: Set when it watches, or has failed to for the first time.
+        self.begun = threading.Event()
+
+    def stop(self) -> None:
+        """Have it end with the next change that it sees."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Watch until it is stopped."""
+        told, wait = "", _WAIT
+        while not self._stopping.is_set():
+            try:
+                for change in self._watch.changes():
+                    self.begun.set()
+                    if told:
+                        log.info("watches again", where=self._where)
+                        told, wait = "", _WAIT
+                    if self._stopping.is_set():
+                        return
+                    self._changed(change)
+            except ClusterError as error:
+                self.begun.set()
+                if isinstance(error, RefusedError) and error.code == 410:
+                    log.info("changes were missed", where=self._where, why=str(error))
+                    continue
+                if str(error) != told:
+                    log.warning("can't watch", where=self._where, why=str(error))
+                    told = str(error)
+                self._stopping.wait(wait * random.uniform(0.8, 1.2))  # noqa: S311
+                wait = min(2 * wait, _LONGEST_WAIT)

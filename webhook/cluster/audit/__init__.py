@@ -1,0 +1,383 @@
+"""Every running pod of the chosen namespaces, judged by evidence, by the workload that owns it.
+
+Pods are streamed, judged and forgotten: what stays is a row a workload, and in it a finding for
+each different thing that is wrong, with the number of pods that have it.
+"""
+
+import datetime
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import chain, groupby
+from typing import Literal
+
+import msgspec
+
+from webhook.cluster.api.errors import RefusedError
+from webhook.cluster.judge import STATES, Judge, Judged, Origin, State, is_outside, live
+from webhook.cluster.judge.outdated import Currency, Proxy, proxy_of
+from webhook.cluster.kinds.inventory import RUNNING, BadPod, Inventory, LivePod, Workload
+from webhook.cluster.namespaces.scope import Target
+from webhook.cluster.plaintext.acceptance import Assessment, Strictness, assess
+from webhook.cluster.plaintext.policies import PolicyObjects
+from webhook.cluster.traffic import Traffic
+from webhook.policy import mendix
+from webhook.policy.checks import Violation
+from webhook.policy.spots import Spot
+
+#: Pods of a finding that are named.
+_EXAMPLES = 3
+#: From so many namespaces on, which are more than half of all, the whole cluster is listed.
+_MANY = 20
+
+#: The ways out for pods without a proxy from before the enrollment.
+_RESTART, _ANEW = "restart it", "make it anew: nobody else does"
+_WAIT = "wait: it ends by itself, and the next one joins"
+
+Level = Literal["deny", "advise", "exempt"]
+
+
+class AuditFinding(msgspec.Struct, kw_only=True):
+    """One thing that is wrong in pods of a workload."""
+
+    check: str
+    level: Level
+    field: str
+    reason: str
+    #: The way out; for an exemption its reason.
+    fix: str
+    origin: Origin
+    #: How many pods have it, and the names of some; none where it is the whole workload's.
+    pods: int
+    examples: list[str]
+
+
+class Row(msgspec.Struct, kw_only=True):
+    """A workload."""
+
+    kind: str
+    name: str
+    api_version: str = msgspec.field(name="apiVersion")
+    #: What it is to Mendix, as `app leader`; empty where it is not Mendix's.
+    role: str
+    state: State
+    #: How many of its pods are in each state.
+    pods: dict[State, int]
+    findings: list[AuditFinding]
+
+
+class Audited(msgspec.Struct, kw_only=True):
+    """A namespace."""
+
+    name: str
+    #: The mesh that its pods are judged by; and whether it is enrolled.
+    mesh: str
+    mode: str
+    enrolled: bool
+    since: datetime.datetime | None
+    #: Meshed pods of a hundred that are not exempt, rounded down; None where there are none.
+    coverage: int | None
+    pods: dict[State, int]
+    workloads: list[Row]
+    #: The command that brings those into the mesh that were there before the enrollment; empty
+    #: where there are none, or a restart would not help.
+    mend: str = ""
+    #: Why its pods could not be read; empty where they could.
+    error: str = ""
+    #: Whether plaintext gets in; None where that was not looked for.
+    strictness: Strictness | None = None
+
+
+class Report(msgspec.Struct, kw_only=True):
+    """The audit of a cluster."""
+
+    namespaces: list[Audited]
+    coverage: int | None
+    pods: dict[State, int]
+    #: Findings by check: how many pods have it.
+    checks: dict[str, int]
+    #: What could not be read, and what that means.
+    notes: list[str]
+    #: What the meshes' metrics tell, where a Prometheus was asked.
+    traffic: Traffic | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def is_good(self) -> bool:
+        """Whether every pod could be read, and nothing breaks a rule that enforce refuses."""
+        return not any(
+            one.error or (one.strictness and one.strictness.level == "deny")
+            for one in self.namespaces
+        ) and not any(
+            row.state in ("unmeshed", "partly")
+            or any(finding.level == "deny" for finding in row.findings)
+            for one in self.namespaces
+            for row in one.workloads
+        )
+
+
+class Auditor:
+    """Audits namespaces. Raises `ClusterError` where the cluster fails, not where it forbids."""
+
+    def __init__(
+        self,
+        inventory: Inventory,
+        judge: Judge,
+        currency: Currency,
+        policies: PolicyObjects | None = None,
+    ) -> None:
+        """Without `policies` it is not asked whether plaintext gets in."""
+        self._inventory = inventory
+        self._judge = judge
+        self._currency = currency
+        self._policies = policies
+
+    def audit(
+        self,
+        targets: Sequence[Target],
+        *,
+        labels: str = "",
+        total: int = 0,
+        progress: Callable[[str], None] = lambda _: None,
+    ) -> Report:
+        """Audit namespaces, of `total` in the cluster; `progress` is told each one that is done."""
+        known = {one.name: one for one in targets}
+        drafts: dict[str, _Namespace] = {}
+        readable = [one.name for one in targets if not one.error]
+        for name, pods in self._by_namespace(readable, total, labels):
+            draft = drafts[name] = _Namespace(known[name], self._assess(known[name]))
+            try:
+                for pod in pods:
+                    self._add(draft, pod)
+            except RefusedError as error:
+                if not error.is_forbidden:
+                    raise
+                draft.target.error = str(error)
+                if draft.assessment:
+                    draft.assessment.miss(str(error))
+            progress(name)
+        audited = [
+            (drafts.get(one.name) or _Namespace(one)).finished(self._currency) for one in targets
+        ]
+        return summed(audited, self._currency.notes)
+
+    def _assess(self, one: Target) -> Assessment | None:
+        if self._policies is None:
+            return None
+        return assess(
+            self._policies,
+            one.name,
+            one.judged.mesh,
+            annotations=one.annotations,
+            enrolled=one.enrolled,
+        )
+
+    def _add(self, draft: "_Namespace", pod: LivePod | BadPod) -> None:
+        if isinstance(pod, BadPod):
+            workload = Workload(pod.namespace, "v1", "Pod", pod.name)
+            violation = live.UNREADABLE.violation(Spot("", (pod.why,)))
+            draft.add(workload, pod.name, Judged("unknown", (violation,)), None)
+        elif pod.runs:
+            reading = draft.assessment.read(pod) if draft.assessment else None
+            refuses = reading is not None and reading.accepts == "no"
+            judged = self._judge.judge(pod, draft.target.judged, refuses_plaintext=refuses)
+            if draft.assessment:
+                outside = is_outside(judged, self._judge.mesh(draft.target.judged.mesh))
+                draft.assessment.add(pod.name, reading, outside=outside)
+            proxy = proxy_of(judged.pod) if judged.pod else None
+            if proxy:
+                self._currency.saw(pod, proxy)
+            draft.add(self._inventory.workload(pod), pod.name, judged, proxy)
+
+    def _by_namespace(
+        self, names: Collection[str], total: int, labels: str
+    ) -> Iterator[tuple[str, Iterable[LivePod | BadPod]]]:
+        """The pods of each namespace; its iterable is to be used up before the next.
+
+        Of most namespaces together it is one list, where the cluster's may be read, else many.
+        """
+        if len(names) > _MANY and 2 * len(names) > total:
+            every = self._inventory.pods(labels=labels, fields=RUNNING)
+            try:
+                first = next(every, None)
+            except RefusedError as error:
+                if not error.is_forbidden:
+                    raise
+            else:
+                yield from _grouped(chain([first] if first else (), every), names)
+                return
+        for name in names:
+            yield name, self._inventory.pods(name, labels=labels, fields=RUNNING)
+
+
+def _grouped(
+    pods: Iterable[LivePod | BadPod], names: Collection[str]
+) -> Iterator[tuple[str, Iterable[LivePod | BadPod]]]:
+    """Pods in the order of their namespaces, cut into these; the others are left out."""
+    left = dict.fromkeys(names)
+    for name, group in groupby(pods, lambda pod: pod.namespace):
+        if name in left:
+            del left[name]
+            yield name, group
+    for name in left:
+        yield name, ()
+
+
+class _Namespace:
+    """A namespace while its pods are being read."""
+
+    def __init__(self, target: Target, assessment: Assessment | None = None) -> None:
+        self.target = target
+        self.assessment = assessment
+        self._rows: dict[Workload, _Workload] = {}
+
+    def add(self, workload: Workload, name: str, judged: Judged, proxy: Proxy | None) -> None:
+        row = self._rows.get(workload)
+        if row is None:
+            row = self._rows[workload] = _Workload(judged.role, is_bare=workload.kind == "Pod")
+        row.add(name, judged, proxy)
+
+    def finished(self, currency: Currency) -> Audited:
+        """The namespace with all its pods."""
+        rows = [row.finished(workload, currency) for workload, row in sorted(self._rows.items())]
+        pods: Counter[State] = Counter()
+        for row in rows:
+            pods.update(row.pods)
+        judged = self.target.judged
+        helps = any(one.fix == _RESTART and one.origin for row in rows for one in row.findings)
+        return Audited(
+            name=self.target.name,
+            mesh=judged.mesh,
+            mode=judged.mode if self.target.enrolled else "",
+            enrolled=self.target.enrolled,
+            since=judged.since,
+            coverage=coverage(pods),
+            pods=_counts(pods),
+            workloads=rows,
+            mend=f"mendix-mesh restart -n {self.target.name}" if helps else "",
+            error=self.target.error,
+            strictness=self.assessment.finished() if self.assessment else None,
+        )
+
+
+class _Workload:
+    """A workload while its pods are being read."""
+
+    def __init__(self, role: str, *, is_bare: bool) -> None:
+        self._role = role
+        self._is_bare = is_bare
+        self._states: Counter[State] = Counter()
+        self._findings: dict[tuple[Violation, Level, Origin], list[str]] = {}
+        self._numbers: Counter[tuple[Violation, Level, Origin]] = Counter()
+        self._proxies: dict[Proxy, list[str]] = {}
+        self._proxied: Counter[Proxy] = Counter()
+
+    def add(self, name: str, judged: Judged, proxy: Proxy | None) -> None:
+        self._states[judged.state] += 1
+        for violation in judged.violations:
+            origin = judged.origin if violation in judged.refused else ""
+            if origin == "before-enrollment" and violation.check == "proxy-missing":
+                # Nothing failed: there was no webhook yet that could have asked for the proxy.
+                violation = msgspec.structs.replace(violation, fix=self._way_in(judged))  # noqa: PLW2901
+            self._note((violation, violation.level, origin), name)
+        for done in judged.exempted:
+            excused = msgspec.structs.replace(done.violation, fix=done.exemption.reason)
+            self._note((excused, "exempt", ""), name)
+        if proxy:
+            self._proxied[proxy] += 1
+            _keep(self._proxies.setdefault(proxy, []), name)
+
+    def _way_in(self, judged: Judged) -> str:
+        """What is to be done about a pod that only came too early."""
+        if judged.pod is not None and mendix.is_task(judged.pod):
+            return _WAIT
+        return _ANEW if self._is_bare else _RESTART
+
+    def _note(self, key: tuple[Violation, Level, Origin], name: str) -> None:
+        self._numbers[key] += 1
+        _keep(self._findings.setdefault(key, []), name)
+
+    def finished(self, workload: Workload, currency: Currency) -> Row:
+        findings = [
+            _finding(violation, level, origin, self._numbers[violation, level, origin], names)
+            for (violation, level, origin), names in self._findings.items()
+        ]
+        findings += [
+            _finding(violation, violation.level, "", self._proxied[proxy], names)
+            for proxy, names in self._proxies.items()
+            for violation in currency.stale(proxy)
+        ]
+        order = {"deny": 0, "advise": 1, "exempt": 2}
+        findings.sort(key=lambda one: (order[one.level], one.check, one.field))
+        return Row(
+            kind=workload.kind,
+            name=workload.name,
+            api_version=workload.api_version,
+            role=self._role,
+            state=together(self._states),
+            pods=_counts(self._states),
+            findings=findings,
+        )
+
+
+def _keep(names: list[str], name: str) -> None:
+    if len(names) < _EXAMPLES:
+        names.append(name)
+
+
+def _finding(
+    violation: Violation, level: Level, origin: Origin, pods: int, names: list[str]
+) -> AuditFinding:
+    return AuditFinding(
+        check=violation.check,
+        level=level,
+        field=violation.field,
+        reason=violation.reason,
+        fix=violation.fix,
+        origin=origin,
+        pods=pods,
+        examples=names,
+    )
+
+
+def together(states: Collection[State]) -> State:
+    """The state of a workload whose pods are in these: the worst, and partly where some joined.
+
+    Exempt pods count where there are no others.
+    """
+    found = set(states) - {"exempt"}
+    if not found:
+        return "exempt"
+    if "partly" in found or {"meshed", "unmeshed"} <= found:
+        return "partly"
+    for state in ("unmeshed", "unknown"):
+        if state in found:
+            return state
+    return "meshed"
+
+
+def coverage(pods: "Counter[State]") -> int | None:
+    """Meshed pods of a hundred that are not exempt; rounded down, so that 100 is all of them."""
+    counted = pods.total() - pods["exempt"]
+    return 100 * pods["meshed"] // counted if counted else None
+
+
+def _counts(pods: "Counter[State]") -> dict[State, int]:
+    return {state: pods[state] for state in STATES}
+
+
+def summed(namespaces: list[Audited], notes: list[str]) -> Report:
+    """The audit of these namespaces together."""
+    pods: Counter[State] = Counter()
+    found: Counter[str] = Counter()
+    for one in namespaces:
+        pods.update(one.pods)
+        for row in one.workloads:
+            for finding in row.findings:
+                if finding.level != "exempt":
+                    found[finding.check] += finding.pods
+    return Report(
+        namespaces=namespaces,
+        coverage=coverage(pods),
+        pods=_counts(pods),
+        checks=dict(sorted(found.items())),
+        notes=list(dict.fromkeys(notes)),
+    )

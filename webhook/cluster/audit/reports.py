@@ -1,0 +1,201 @@
+"""The audit as objects of the cluster: one PolicyReport, or OpenReports' Report, a namespace.
+
+One a namespace, not one a pod: ten thousand reports are half a gigabyte of etcd. They hold no
+times, so that an audit which found nothing new writes nothing. Both kinds have the same fields.
+"""
+
+from collections.abc import Collection, Iterator
+from typing import Any, NamedTuple
+
+import msgspec
+
+from webhook.cluster.api.connection import Cluster, path
+from webhook.cluster.api.errors import ClusterError, RefusedError
+from webhook.cluster.audit import Audited, AuditFinding, Report, Row
+from webhook.cluster.judge import ORIGINS
+from webhook.cluster.namespaces.enrollment import CONFIGURATION
+from webhook.cluster.plaintext.acceptance import told
+from webhook.policy.plaintext import PLAINTEXT_ACCEPTED
+from webhook.policy.words import listed
+
+NAME = "mendix-mesh"
+_LABELS = {"app.kubernetes.io/managed-by": NAME}
+#: Results of one report: some 600 bytes each, and an object has room for 1.5 MB.
+_MOST = 1000
+_OUTCOMES = {"deny": "fail", "advise": "warn", "exempt": "skip"}
+_SEVERITIES = {"deny": "high", "advise": "low", "exempt": "info"}
+
+
+class ReportKind(NamedTuple):
+    """A kind of report."""
+
+    version: str
+    kind: str
+    plural: str
+
+
+#: OpenReports is the heir of the Policy working group's reports.
+KINDS = (
+    ReportKind("openreports.io/v1alpha1", "Report", "reports"),
+    ReportKind("wgpolicyk8s.io/v1alpha2", "PolicyReport", "policyreports"),
+)
+
+
+class _Meta(msgspec.Struct):
+    namespace: str = ""
+    name: str = ""
+    uid: str = ""
+
+
+class _Stored(msgspec.Struct):
+    metadata: _Meta
+
+
+def served(cluster: Cluster) -> ReportKind:
+    """The kind of report that the cluster has. Raises `ClusterError` where it has none."""
+    for kind in KINDS:
+        group = cluster.find(f"/apis/{kind.version}")
+        if any(one["name"] == kind.plural for one in (group or {}).get("resources", ())):
+            return kind
+    names = " or ".join(f"{kind.plural}.{kind.version.split('/', 1)[0]}" for kind in KINDS)
+    raise ClusterError(f"no reports can be written: the cluster has no CRD {names}; install one")
+
+
+class Written(NamedTuple):
+    """What became of the reports."""
+
+    written: int
+    pruned: int
+    #: Why some could not be written; a line each.
+    errors: list[str]
+
+
+def write(cluster: Cluster, report: Report, owner: str, *, prune: bool) -> Written:
+    """Write a report for each namespace that was read, and with `prune` remove all others of ours.
+
+    `owner` is the uid of the webhook configuration: with it the reports go when mendix-mesh does.
+    """
+    kind = served(cluster)
+    written, errors = 0, []
+    for audited in report.namespaces:
+        if audited.error:
+            continue
+        where = path(kind.version, kind.plural, audited.name, NAME)
+        try:
+            cluster.patch(where, document(kind, audited, owner), how="apply")
+            written += 1
+        except RefusedError as error:
+            errors.append(f"{audited.name}: {error}")
+    pruned = 0
+    if prune:
+        try:
+            pruned = _prune(cluster, kind, {one.name for one in report.namespaces})
+        except RefusedError as error:
+            errors.append(f"old reports stay: {error}")
+    return Written(written, pruned, errors)
+
+
+def _prune(cluster: Cluster, kind: ReportKind, kept: Collection[str]) -> int:
+    selector = ",".join(f"{key}={value}" for key, value in _LABELS.items())
+    found = cluster.items(path(kind.version, kind.plural), labels=selector, partial=True)
+    old = [
+        stored
+        for raw in found
+        if (stored := msgspec.json.decode(raw, type=_Stored).metadata).name == NAME
+        and stored.namespace not in kept
+    ]
+    return sum(
+        cluster.delete(path(kind.version, kind.plural, one.namespace, one.name), uid=one.uid)
+        for one in old
+    )
+
+
+def document(kind: ReportKind, audited: Audited, owner: str) -> dict[str, Any]:
+    """The report of a namespace, as an object."""
+    metadata: dict[str, Any] = {"name": NAME, "namespace": audited.name, "labels": _LABELS}
+    if owner:
+        metadata["ownerReferences"] = [
+            {
+                "apiVersion": "admissionregistration.k8s.io/v1",
+                "kind": "ValidatingWebhookConfiguration",
+                "name": CONFIGURATION,
+                "uid": owner,
+            }
+        ]
+    order = {"fail": 0, "error": 1, "warn": 2, "skip": 3, "pass": 4}
+    results = sorted(_results(audited), key=lambda one: order[one["result"]])
+    summary = dict.fromkeys(("pass", "fail", "warn", "error", "skip"), 0)
+    for result in results:
+        summary[result["result"]] += 1
+    made: dict[str, Any] = {
+        "apiVersion": kind.version,
+        "kind": kind.kind,
+        "metadata": metadata,
+        "scope": {"apiVersion": "v1", "kind": "Namespace", "name": audited.name},
+        "summary": summary,
+        "results": results[:_MOST],
+    }
+    return made
+
+
+def _results(audited: Audited) -> Iterator[dict[str, Any]]:
+    """What was found in each workload; of one in which nothing was, that it passes.
+
+    Then each way in for plaintext, a result of the namespace's.
+    """
+    for row in audited.workloads:
+        if not row.findings:
+            yield _result(audited, row, "pass", {"rule": "in-mesh", "message": "in the mesh"})
+        for finding in row.findings:
+            outcome = _OUTCOMES[finding.level] if finding.check != "unreadable" else "error"
+            where = {
+                "rule": finding.check,
+                "severity": _SEVERITIES[finding.level],
+                "message": message(finding),
+            }
+            yield _result(audited, row, outcome, where)
+    found = audited.strictness
+    if found is None or not found.level:
+        return
+    for gap in found.gaps:
+        where = {
+            "rule": PLAINTEXT_ACCEPTED.id,
+            "severity": _SEVERITIES[found.level],
+            "message": f"{told(gap)}; {gap.fix}",
+        }
+        yield _result(audited, None, _OUTCOMES[found.level], where)
+
+
+def _result(
+    audited: Audited, row: Row | None, outcome: str, more: dict[str, Any]
+) -> dict[str, Any]:
+    """A result for a workload; without one for the namespace itself."""
+    resource = {"apiVersion": "v1", "kind": "Namespace", "name": audited.name}
+    if row:
+        resource = {
+            "apiVersion": row.api_version,
+            "kind": row.kind,
+            "namespace": audited.name,
+            "name": row.name,
+        }
+    return {
+        "source": NAME,
+        "policy": NAME,
+        "category": "Service mesh",
+        "result": outcome,
+        "scored": outcome in ("pass", "fail"),
+        "resources": [resource],
+        "properties": {"mesh": audited.mesh} | ({"state": row.state} if row else {}),
+        **more,
+    }
+
+
+def message(finding: AuditFinding) -> str:
+    """A finding in one line: field, reason, way out, how many pods and since when."""
+    text = f"{finding.field}: {finding.reason}" if finding.field else finding.reason
+    text += f"; {'exempt: ' if finding.level == 'exempt' else ''}{finding.fix}"
+    if finding.origin:
+        text += f" ({ORIGINS[finding.origin]})"
+    if not finding.examples:
+        return text
+    return f"{text} [{listed(finding.examples, of=finding.pods)}]"

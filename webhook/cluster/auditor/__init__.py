@@ -1,0 +1,1 @@
+"""The loop that runs in the cluster, and what it serves."""

@@ -1,0 +1,37 @@
+"""What the auditor serves for everyone who watches over it: probes, metrics, version.
+
+The dashboard and the namespace webhook are applications beside it; the command puts them together.
+"""
+
+from flask import Flask, Response
+
+from webhook.cluster.auditor.history import Seen
+from webhook.cluster.auditor.metrics import CONTENT_TYPE_LATEST, AuditorMetrics
+from webhook.version import VERSION
+
+
+def create_app(seen: Seen, metrics: AuditorMetrics) -> Flask:
+    """Make the Flask application around what the sweeper tells."""
+    app = Flask("mendix-mesh-auditor", static_folder=None)
+
+    @app.get("/livez")
+    def alive() -> Response:
+        return Response("ok\n", content_type="text/plain")
+
+    @app.get("/readyz")
+    def ready() -> Response:
+        # A cluster that fails later leaves what was seen last: no reason to be restarted for.
+        if seen.last:
+            return Response("ok\n", content_type="text/plain")
+        why = f"no sweep has ended yet{f': {seen.error}' if seen.error else ''}"
+        return Response(f"{why}\n", 503, content_type="text/plain")
+
+    @app.get("/metrics")
+    def expose() -> Response:
+        return Response(metrics.expose(), content_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/version")
+    def version() -> dict[str, str]:
+        return {"name": "mendix-mesh", "version": VERSION}
+
+    return app

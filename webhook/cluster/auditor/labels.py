@@ -1,0 +1,249 @@
+"""A namespace gets a mesh or a stricter mode: whoever labels it is told which of its pods lack it.
+
+As Pod Security does when a namespace's level is raised: the pods that run are judged by the new
+labels, and come back as warnings. Nothing is ever refused here, and what can't be found out in time
+is left out, and said to be. The answer is the API server's AdmissionReview.
+"""
+
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+import structlog
+from flask import Blueprint, Response, request
+
+from webhook.cluster.api.connection import Cluster
+from webhook.cluster.api.errors import ClusterError
+from webhook.cluster.judge import Judge
+from webhook.cluster.kinds.inventory import RUNNING, BadPod, Inventory, LivePod, Namespace
+from webhook.cluster.namespaces.enrollment import Enrolled, Enrollment
+from webhook.policy.labels import MESHES
+from webhook.policy.messages import LONGEST_WARNING
+from webhook.policy.validate import MODES
+from webhook.policy.words import masked, shortened
+
+log = structlog.get_logger(__name__)
+
+#: Pods of a namespace that are looked at; as many as Pod Security looks at.
+MOST_PODS = 3000
+#: Seconds that are taken where the API server does not say how long it waits.
+_SECONDS = 2.0
+#: The share of the time that the API server waits which is used.
+_SHARE = 0.5
+#: Namespaces that are looked at at the same time; who comes when there are so many is told so.
+_AT_ONCE = 4
+#: What is wrong in different ways is listed so often. With all else it is ten warnings at most,
+#: far below the 4,096 characters at which the API server begins to cut them.
+_MOST_KINDS = 7
+#: Bytes of a body: a namespace and its old self.
+_BODY_LIMIT = 7 * 1024 * 1024
+_API_VERSION, _KIND = "admission.k8s.io/v1", "AdmissionReview"
+
+
+class _Request(msgspec.Struct, rename="camel"):
+    uid: str
+    object: Namespace | None = None
+    old_object: Namespace | None = None
+
+
+class _Review(msgspec.Struct):
+    request: _Request
+
+
+_reviews = msgspec.json.Decoder(_Review)
+
+
+class Labelling:
+    """Answers reviews of namespaces. Threads may share it; it never raises."""
+
+    def __init__(
+        self, cluster: Cluster, judge: Judge, enrollment: Callable[[], Enrollment] | None = None
+    ) -> None:
+        """`enrollment` tells how namespaces are enrolled now; without, it is read each time."""
+        self._inventory = Inventory(cluster)
+        self._judge = judge
+        self._enrollment = enrollment or (lambda: Enrollment.read(cluster))
+        self._slots = threading.Semaphore(_AT_ONCE)
+
+    def answer(self, body: bytes, timeout: str = "") -> bytes:
+        """The answer to a review, within half of the API server's `timeout`, as `5s`."""
+        until = time.monotonic() + seconds(timeout)
+        try:
+            asked = _reviews.decode(body).request
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            log.warning("unanswerable review", webhook="labelled", why=str(error)[:300])
+            return _response("", [])
+        # Without a name it would be all pods of the cluster.
+        if asked.object is None or not asked.object.name:
+            return _response(asked.uid, [])
+        return _response(asked.uid, self._warnings(asked.object, asked.old_object, until))
+
+    def _warnings(self, namespace: Namespace, old: Namespace | None, until: float) -> list[str]:
+        if not self._slots.acquire(blocking=False):
+            return [_fitted(f"mendix-mesh is too busy to look; see {_audit(namespace.name)}")]
+        tally = Tally(namespace.name)
+
+        def look() -> None:
+            try:
+                self._look(namespace, old, tally, until)
+            finally:
+                self._slots.release()
+
+        # In a thread of its own: a call of the API server can last longer than there is time.
+        thread = threading.Thread(target=look, name="labelled", daemon=True)
+        thread.start()
+        thread.join(max(0.0, until - time.monotonic()))
+        return tally.warnings(ended=not thread.is_alive())
+
+    def _look(
+        self, namespace: Namespace, old: Namespace | None, tally: "Tally", until: float
+    ) -> None:
+        try:
+            enrollment = self._enrollment()
+            enrolled = enrollment.of(namespace)
+            if enrolled and _gets_stricter(enrollment.of(old) if old else None, enrolled):
+                tally.begin(enrolled)
+                self._count(enrolled, tally, until)
+        except ClusterError as error:
+            tally.fail(str(error))
+        except Exception:
+            # The namespace is labelled all the same; the trace is for us.
+            log.exception("review failed", webhook="labelled", namespace=namespace.name)
+            tally.fail("an error in mendix-mesh; see the auditor's log")
+
+    def _count(self, enrolled: Enrolled, tally: "Tally", until: float) -> None:
+        for pod in self._inventory.pods(tally.namespace, fields=RUNNING):
+            if tally.pods >= MOST_PODS or time.monotonic() >= until:
+                tally.cut = True
+                return
+            if isinstance(pod, BadPod):
+                tally.add(pod.name, "unknown", ("unreadable",))
+            elif pod.runs:
+                tally.add(pod.name, *self._found(pod, enrolled))
+
+    def _found(self, pod: LivePod, enrolled: Enrolled) -> tuple[str, tuple[str, ...]]:
+        """The state of a pod, and the checks that it breaks."""
+        judged = self._judge.judge(pod, enrolled)
+        broken = {one.check for one in judged.violations if one.level == "deny"}
+        return judged.state, tuple(sorted(broken))
+
+
+class Tally:
+    """What has been found so far in a namespace; one thread adds, another may read."""
+
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
+        #: Pods that have been looked at.
+        self.pods = 0
+        #: There are more of them.
+        self.cut = False
+        self._mesh = ""
+        self._why = ""
+        self._states: Counter[str] = Counter()
+        self._kinds: Counter[tuple[str, ...]] = Counter()
+        self._examples: dict[tuple[str, ...], str] = {}
+        self._lock = threading.Lock()
+
+    def begin(self, enrolled: Enrolled) -> None:
+        """Note that the pods are to be judged, and by which mesh."""
+        self._mesh = enrolled.mesh
+
+    def fail(self, why: str) -> None:
+        """Note why no more will be found."""
+        self._why = why
+
+    def add(self, name: str, state: str, broken: tuple[str, ...]) -> None:
+        """Note a pod."""
+        with self._lock:
+            self.pods += 1
+            if state in ("unmeshed", "partly") or "unreadable" in broken:
+                self._states[state] += 1
+                self._kinds[broken] += 1
+                self._examples.setdefault(broken, name)
+
+    def warnings(self, *, ended: bool) -> list[str]:
+        """What is to be said now; not `ended`, it ran out of time. Nothing where all is well."""
+        with self._lock:
+            lines = [*self._summary(), *self._listed(), *self._rest(ended=ended)]
+        return [_fitted(line) for line in lines]
+
+    def _summary(self) -> Iterator[str]:
+        number = self._states.total()
+        if not number:
+            return
+        where = "outside"
+        if self._states["partly"]:
+            where += " or partly outside"
+        text = f"{number} of {self.pods} pods in {self.namespace} are {where} the {self._mesh} mesh"
+        way = f"mendix-mesh restart -n {self.namespace}"
+        if len(text) + len(way) + 2 <= LONGEST_WARNING:
+            yield f"{text}; {way}"
+        else:
+            yield text
+            yield way
+
+    def _listed(self) -> Iterator[str]:
+        for broken, number in self._kinds.most_common(_MOST_KINDS):
+            more = f" and {number - 1} more" if number > 1 else ""
+            what = f"{more}: {', '.join(broken) or 'unmeshed'}"
+            room = max(LONGEST_WARNING - len(what), 21)
+            yield shortened(self._examples[broken], room) + what
+
+    def _rest(self, *, ended: bool) -> Iterator[str]:
+        """Why that is not all, in one line."""
+        whole = _audit(self.namespace)
+        if self._why:
+            yield f"the pods of {self.namespace} could not be looked at: {self._why}"
+        elif self.cut or (not ended and self._mesh):
+            yield f"only {self.pods} pods were looked at in time; see {whole}"
+        elif not ended:
+            yield f"the pods could not be looked at in time; see {whole}"
+        elif len(self._kinds) > _MOST_KINDS:
+            yield f"and {len(self._kinds) - _MOST_KINDS} more kinds; see {whole}"
+
+
+def blueprint(labelling: Labelling) -> Blueprint:
+    """`POST /labelled`, for the API server."""
+    routes = Blueprint("labelled", __name__)
+
+    @routes.post("/labelled")
+    def labelled() -> Response:
+        request.max_content_length = _BODY_LIMIT
+        body = labelling.answer(request.get_data(cache=False), request.args.get("timeout", ""))
+        return Response(body, content_type="application/json")
+
+    return routes
+
+
+def seconds(timeout: str) -> float:
+    """How long to look, of the API server's `timeout` in its query, as `5s`."""
+    found = re.fullmatch(r"(\d{1,3})s", timeout, re.ASCII)
+    return float(found[1]) * _SHARE if found else _SECONDS
+
+
+def _gets_stricter(before: Enrolled | None, now: Enrolled) -> bool:
+    """Whether pods are told, or refused, that were not before. In audit nobody is told."""
+    if now.mesh not in MESHES or now.mode == "audit":
+        return False
+    same = before is not None and before.mesh == now.mesh
+    return not (same and before and MODES.index(before.mode) <= MODES.index(now.mode))
+
+
+def _audit(namespace: str) -> str:
+    return f"mendix-mesh audit -n {namespace}"
+
+
+def _fitted(text: str) -> str:
+    """A warning that clients show whole, with nothing in it that a terminal would obey."""
+    return shortened(masked(" ".join(text.split())), LONGEST_WARNING)
+
+
+def _response(uid: str, warnings: list[str]) -> bytes:
+    response: dict[str, Any] = {"uid": uid, "allowed": True}
+    if warnings:
+        response["warnings"] = warnings
+    return msgspec.json.encode({"apiVersion": _API_VERSION, "kind": _KIND, "response": response})

@@ -1,0 +1,127 @@
+"""What /metrics of the auditor shows: the last sweep, made anew at each scrape.
+
+So the series of a namespace go with it. Labels are namespaces, and else one of a few values.
+"""
+
+from collections import Counter as Tally
+from collections.abc import Iterator
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+
+from webhook.cluster.audit import Report
+from webhook.cluster.auditor.history import Seen
+from webhook.cluster.doctor import Diagnosis
+from webhook.version import VERSION
+
+__all__ = ["CONTENT_TYPE_LATEST", "AuditorMetrics"]
+
+
+class AuditorMetrics:
+    """The auditor's metrics, in a registry of their own."""
+
+    def __init__(self, seen: Seen) -> None:
+        self.registry = CollectorRegistry()
+        self.registry.register(_Swept(seen))
+        self._last = Gauge(
+            "mendix_mesh_last_sweep_timestamp_seconds",
+            "When the last sweep of all namespaces ended, in seconds since 1970.",
+            registry=self.registry,
+        )
+        self._duration = Gauge(
+            "mendix_mesh_sweep_duration_seconds",
+            "How long the last sweep of all namespaces took.",
+            registry=self.registry,
+        )
+        self._sweeps = Counter(
+            "mendix_mesh_sweeps",
+            "Sweeps of all namespaces.",
+            ("result",),
+            registry=self.registry,
+        )
+        for result in ("ok", "failed"):
+            self._sweeps.labels(result)
+        build = Gauge("mendix_mesh_build_info", "Always 1.", ("version",), registry=self.registry)
+        build.labels(VERSION).set(1)
+
+    def swept(self, at: float, seconds: float) -> None:
+        """Note a sweep that ended at a moment, in seconds since 1970, and how long it took."""
+        self._last.set(at)
+        self._duration.set(seconds)
+        self._count("ok")
+
+    def failed(self) -> None:
+        """Note a sweep that failed."""
+        self._count("failed")
+
+    def _count(self, result: Literal["ok", "failed"]) -> None:
+        self._sweeps.labels(result).inc()
+
+    def expose(self) -> bytes:
+        """All of it in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+
+class _Swept(Collector):
+    """Tells the last sweep; before the first one the metrics' names alone."""
+
+    def __init__(self, seen: Seen) -> None:
+        self._seen = seen
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        last = self._seen.last
+        yield from _of_report(last.report if last else None)
+        yield _of_diagnosis(last.diagnosis if last else None)
+
+
+def _of_report(report: Report | None) -> Iterator[GaugeMetricFamily]:
+    pods = GaugeMetricFamily(
+        "mendix_mesh_pods", "Running pods by their state.", labels=("namespace", "mesh", "state")
+    )
+    coverage = GaugeMetricFamily(
+        "mendix_mesh_coverage_ratio",
+        "Meshed pods among those that are not exempt, 0 to 1; not there where there are none.",
+        labels=("namespace", "mesh"),
+    )
+    findings = GaugeMetricFamily(
+        "mendix_mesh_findings", "Pods in which a check finds something.", labels=("check", "level")
+    )
+    info = GaugeMetricFamily(
+        "mendix_mesh_namespace_info",
+        "Always 1; the mode is empty where it is not enrolled.",
+        labels=("namespace", "mesh", "mode"),
+    )
+    found: Tally[tuple[str, str]] = Tally()
+    for one in report.namespaces if report else ():
+        info.add_metric((one.name, one.mesh, one.mode), 1)
+        # What could not be read is unknown, and not 0.
+        if one.error:
+            continue
+        for state, number in one.pods.items():
+            pods.add_metric((one.name, one.mesh, state), number)
+        counted = sum(one.pods.values()) - one.pods["exempt"]
+        if counted:
+            coverage.add_metric((one.name, one.mesh), one.pods["meshed"] / counted)
+        for row in one.workloads:
+            for finding in row.findings:
+                found[finding.check, finding.level] += finding.pods
+    for key, number in sorted(found.items()):
+        findings.add_metric(key, number)
+    yield from (info, pods, coverage, findings)
+
+
+def _of_diagnosis(diagnosis: Diagnosis | None) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(
+        "mendix_mesh_doctor_findings",
+        "Namespaces in which the doctor finds something.",
+        labels=("id", "severity"),
+    )
+    where: dict[tuple[str, str], set[str]] = {}
+    for finding in diagnosis.findings if diagnosis else ():
+        where.setdefault((finding.id, finding.severity), set()).update(finding.namespaces)
+    for key, names in sorted(where.items()):
+        family.add_metric(key, len(names))
+    return family

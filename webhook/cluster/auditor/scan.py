@@ -1,0 +1,393 @@
+"""The auditor's loop: all namespaces at intervals, and those in which something changes at once.
+
+Watches say where something changed; nothing of what they send is kept. The namespaces are then
+audited anew, one after the other, and take their place in the last report. A cluster that fails is
+told, and tried again; nothing ends the loop but `stop`.
+"""
+
+import datetime
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import msgspec
+import structlog
+
+from webhook.cluster.api.connection import Cluster, path
+from webhook.cluster.api.errors import ClusterError
+from webhook.cluster.api.watch import Watcher, WatchEvent
+from webhook.cluster.audit import Audited, Auditor, Report, reports, summed
+from webhook.cluster.audit import traffic as wire
+from webhook.cluster.auditor.events import EventRecorder
+from webhook.cluster.auditor.history import Seen, Snapshot
+from webhook.cluster.auditor.metrics import AuditorMetrics
+from webhook.cluster.doctor import examine
+from webhook.cluster.doctor.facts import Facts, places
+from webhook.cluster.judge import Judge
+from webhook.cluster.judge.outdated import Currency
+from webhook.cluster.kinds.inventory import Inventory
+from webhook.cluster.namespaces.enrollment import Enrollment
+from webhook.cluster.namespaces.scope import Scope, ScopeError, Target
+from webhook.cluster.plaintext.policies import PolicyObjects
+from webhook.cluster.traffic import Prometheus, reviews
+from webhook.policy.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+#: Seconds from a change until its namespace is looked at: a rollout is many changes.
+DEBOUNCE = 5.0
+#: Looking at changes takes a tenth of the time at most: for each second of it nine of rest.
+_REST = 9
+#: Seconds until a sweep that failed is tried again: the first, and the longest.
+_WAIT, _LONGEST_WAIT = 2.0, 60.0
+#: Seconds that the first sweep waits for the watches, so that what changes meanwhile is not missed.
+_BEGIN = 5.0
+#: Namespaces that are watched one by one where they are named; of more, all pods are watched.
+_FEW = 10
+
+
+class ScanOptions(NamedTuple):
+    """What the auditor looks at, how often, and what it does beside telling."""
+
+    #: Seconds from the beginning of one sweep of all namespaces to that of the next.
+    interval: float = 300.0
+    #: As `audit` takes them: these namespaces, all, Mendix's, or else those that are enrolled.
+    named: tuple[str, ...] = ()
+    everything: bool = False
+    mendix: bool = False
+    #: What namespaces that are not enrolled are judged by; None: by their own marks.
+    mesh: str | None = None
+    #: Whether each full sweep writes reports.
+    reports: bool = False
+    #: Which Prometheus each full sweep asks for traffic and refusals, and how many seconds back.
+    prometheus: Prometheus | None = None
+    window: int = 3600
+    debounce: float = DEBOUNCE
+
+
+#: Told of every report that takes the place of another: that one, None before the first; the new.
+Told = Callable[[Report | None, Report], None]
+
+
+class Changes:
+    """Which namespaces are to be looked at anew; watches tell it, the sweeper takes it."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        #: Namespaces that changed themselves, and those in which pods did.
+        self._changed: set[str] = set()
+        self._with_pods: set[str] = set()
+        self._missed = False
+        #: The namespaces whose pods count; None before they are known: then all do.
+        self._watched: frozenset[str] | None = None
+
+    def namespace(self, change: WatchEvent | None) -> None:
+        """Take up a change of a namespace; None: some may have been missed."""
+        with self._condition:
+            if change is None:
+                self._missed = True
+            else:
+                self._changed.add(change.name)
+            self._condition.notify()
+
+    def pod(self, change: WatchEvent | None) -> None:
+        """Take up a change of a pod; None: some may have been missed."""
+        with self._condition:
+            if change is None:
+                self._missed = True
+            elif self._watched is None or change.namespace in self._watched:
+                self._with_pods.add(change.namespace)
+            else:
+                return
+            self._condition.notify()
+
+    def watch(self, names: Iterable[str]) -> None:
+        """From now on pods of these namespaces count, and no others."""
+        with self._condition:
+            self._watched = frozenset(names)
+            self._with_pods &= self._watched
+
+    def again(self, names: Iterable[str]) -> None:
+        """Have these looked at once more."""
+        with self._condition:
+            self._changed.update(names)
+
+    def wait(self, seconds: float) -> None:
+        """Wait for a change, or until somebody wakes it up, but no longer than so many seconds."""
+        with self._condition:
+            if not (self._changed or self._with_pods or self._missed):
+                self._condition.wait(seconds)
+
+    def wake(self) -> None:
+        """End a wait."""
+        with self._condition:
+            self._condition.notify()
+
+    @property
+    def are_there(self) -> bool:
+        """Whether there is anything to take."""
+        with self._condition:
+            return bool(self._changed or self._with_pods or self._missed)
+
+    def take(self) -> tuple[list[str], bool]:
+        """The namespaces, which are forgotten; and whether others may have changed as well."""
+        with self._condition:
+            names, missed = sorted(self._changed | self._with_pods), self._missed
+            self._changed, self._with_pods, self._missed = set(), set(), False
+            return names, missed
+
+
+class _Sweep(NamedTuple):
+    """What a full sweep leaves for those of some namespaces after it."""
+
+    scope: Scope
+    auditor: Auditor
+    uid: str
+
+
+class Scanner:
+    """Sweeps in a thread of its own, and tells `seen`, the metrics, the Events and `told`."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        settings: Settings,
+        seen: Seen,
+        metrics: AuditorMetrics,
+        options: ScanOptions,
+        *,
+        recorder: EventRecorder | None = None,
+        told: Told = lambda _before, _after: None,
+    ) -> None:
+        self._cluster = cluster
+        self._settings = settings
+        self._seen = seen
+        self._metrics = metrics
+        self._options = options
+        self._recorder = recorder
+        self._told = told
+        self._changes = Changes()
+        self._stopping = threading.Event()
+        self._sweep: _Sweep | None = None
+        self._refused: set[str] = set()
+        self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
+        self._watchers = [
+            Watcher(cluster, path("v1", "namespaces"), self._changes.namespace),
+            *(
+                Watcher(cluster, path("v1", "pods", name), self._changes.pod)
+                for name in (options.named if len(options.named) <= _FEW else ()) or ("",)
+            ),
+        ]
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self, seconds: float = 5.0) -> None:
+        """End; a call to the API server that is under way is waited for no longer than that."""
+        self._stopping.set()
+        for watcher in self._watchers:
+            watcher.stop()
+        self._changes.wake()
+        if self._thread.is_alive():
+            self._thread.join(seconds)
+
+    def _run(self) -> None:
+        for watcher in self._watchers:
+            watcher.start()
+        end = time.monotonic() + _BEGIN
+        for watcher in self._watchers:
+            watcher.begun.wait(max(0.0, end - time.monotonic()))
+        due, rested, wait = time.monotonic(), 0.0, _WAIT
+        while not self._stopping.is_set():
+            now = time.monotonic()
+            if now < due and self._sweep is None:
+                # Before the first sweep there is nothing that a change could be put into.
+                self._stopping.wait(due - now)
+                continue
+            if now < due and not self._changes.are_there:
+                self._changes.wait(due - now)
+                continue
+            if now < due:
+                # What follows a change at once is taken in with it.
+                self._stopping.wait(max(self._options.debounce, rested - now))
+                if self._stopping.is_set():
+                    return
+            names, missed = self._changes.take()
+            begun = time.monotonic()
+            if missed or begun >= due:
+                if self._try(lambda begun=begun: self._all(begun)):  # type: ignore[misc]
+                    now, wait = time.monotonic(), _WAIT
+                    # A cluster that is too large for the interval is left alone half of the time.
+                    due = max(begun + self._options.interval, now + (now - begun))
+                else:
+                    self._metrics.failed()
+                    due = time.monotonic() + wait * random.uniform(0.8, 1.2)  # noqa: S311
+                    wait = min(2 * wait, _LONGEST_WAIT)
+            elif names and not self._try(lambda names=names: self._some(names)):  # type: ignore[misc]
+                self._changes.again(names)
+                self._stopping.wait(wait)
+                wait = min(2 * wait, _LONGEST_WAIT)
+            rested = time.monotonic() + _REST * (time.monotonic() - begun)
+
+    def _try(self, sweep: Callable[[], None]) -> bool:
+        """Whether it succeeded; why it did not is told, once as long as it stays the same."""
+        before = self._seen.error
+        try:
+            sweep()
+        except ClusterError as error:
+            why = str(error)
+            if why != before:
+                log.warning("can't audit", why=why)
+        except Exception as error:  # whatever it is, the next sweep may do
+            why = f"{type(error).__name__}: {error}"
+            if why != before:
+                log.exception("can't audit", why=why)
+        else:
+            if before:
+                log.info("audits again")
+            return True
+        self._seen.failed(why)
+        return False
+
+    def _all(self, begun: float) -> None:
+        """Sweep every namespace; then let the doctor look, and write reports."""
+        options = self._options
+        enrollment = Enrollment.read(self._cluster)
+        inventory = Inventory(self._cluster)
+        scope = Scope(self._cluster, inventory, enrollment, options.mesh)
+        currency = Currency(self._cluster, self._settings)
+        policies = PolicyObjects(self._cluster, self._settings)
+        auditor = Auditor(inventory, Judge(self._settings), currency, policies)
+        report = auditor.audit(self._targets(scope), total=scope.total)
+        report.notes += enrollment.notes
+        counts = None
+        if options.prometheus:
+            wire.see(report, options.prometheus, window=options.window)
+            counts = reviews.look(options.prometheus, window=options.window)
+        self._sweep = _Sweep(scope, auditor, enrollment.uid)
+        last = self._seen.last
+        snapshot = Snapshot(
+            at=_now(),
+            seconds=round(time.monotonic() - begun, 3),
+            report=report,
+            diagnosis=last.diagnosis if last else None,
+            counts=counts,
+        )
+        self._seen.swept(snapshot)
+        self._metrics.swept(snapshot.at.timestamp(), snapshot.seconds)
+        self._tell(last.report if last else None, report, None)
+        self._refusals(report)
+        self._examine(inventory, enrollment, snapshot)
+        if options.reports:
+            self._write(report, enrollment.uid)
+
+    def _some(self, names: list[str]) -> None:
+        """Look at some namespaces anew, and put them into the last report."""
+        last, sweep = self._seen.last, self._sweep
+        if last is None or sweep is None:
+            return
+        begun = time.monotonic()
+        found = {name: self._target(sweep.scope, last.report, name) for name in names}
+        targets = [one for one in found.values() if one]
+        made = sweep.auditor.audit(targets, total=sweep.scope.total)
+        traffic = last.report.traffic
+        if traffic:
+            # What the last full sweep saw on the wire is still the latest that is known.
+            wire.add(made, traffic)
+        kept = [one for one in last.report.namespaces if one.name not in found]
+        merged = sorted([*kept, *made.namespaces], key=lambda one: one.name)
+        report = summed(merged, [*last.report.notes, *made.notes])
+        report.traffic = traffic
+        changed = msgspec.structs.replace(
+            last, at=_now(), seconds=round(time.monotonic() - begun, 3), report=report
+        )
+        self._seen.updated(changed)
+        self._tell(last.report, report, names)
+
+    def _targets(self, scope: Scope) -> list[Target]:
+        options = self._options
+        if options.named:
+            return [one for name in options.named if (one := scope.target(name))]
+        try:
+            return scope.targets(everything=options.everything, mendix=options.mendix)
+        except ScopeError:
+            # Nothing is enrolled yet: there is nothing to see, and nothing wrong.
+            return []
+
+    def _target(self, scope: Scope, report: Report, name: str) -> Target | None:
+        """A namespace as it is to be audited now; None where it is gone, or not to be audited."""
+        options = self._options
+        if options.named and name not in options.named:
+            return None
+        found = scope.target(name)
+        if found is None or options.named or options.everything:
+            return found
+        known = options.mendix and any(one.name == name for one in report.namespaces)
+        return found if found.enrolled or known else None
+
+    def _tell(self, before: Report | None, report: Report, names: list[str] | None) -> None:
+        self._changes.watch(one.name for one in report.namespaces)
+        self._told(before, report)
+        if self._recorder:
+            self._recorder.tell(report, names)
+
+    def _refusals(self, report: Report) -> None:
+        """Log what could not be read, once as long as it stays so."""
+        refused = {f"{one.name}: {one.error}" for one in report.namespaces if one.error}
+        refused.update(report.notes)
+        for why in sorted(refused - self._refused):
+            log.warning("could not be read", what=why)
+        self._refused = refused
+
+    def _examine(self, inventory: Inventory, enrollment: Enrollment, snapshot: Snapshot) -> None:
+        try:
+            try:
+                found = places(inventory, enrollment, self._settings, self._options.named)
+            except ScopeError:
+                found = []
+            diagnosis = examine(Facts(self._cluster, self._settings), found)
+        except Exception as error:  # it reads what others wrote: the audit stands without it
+            why = str(error) if isinstance(error, ClusterError) else repr(error)
+            log.warning("the doctor could not look", why=why)
+            return
+        self._seen.updated(msgspec.structs.replace(snapshot, diagnosis=diagnosis))
+
+    def _write(self, report: Report, owner: str) -> None:
+        whole = not self._options.named and not self._options.mendix
+        try:
+            written = reports.write(self._cluster, report, owner, prune=whole)
+        except ClusterError as error:
+            log.warning("no report was written", why=str(error))
+            return
+        for why in written.errors:
+            log.warning("no report was written", why=why)
+
+
+class Changed(NamedTuple):
+    """A namespace whose numbers differ: as it was, and as it is; None where it was not, or is."""
+
+    name: str
+    before: Audited | None
+    after: Audited | None
+
+
+def changes(before: Report | None, after: Report) -> list[Changed]:
+    """The namespaces whose numbers differ between two reports."""
+    old = {one.name: one for one in before.namespaces} if before else {}
+    new = {one.name: one for one in after.namespaces}
+    return [
+        Changed(name, old.get(name), new.get(name))
+        for name in sorted(old.keys() | new.keys())
+        if _numbers(old.get(name)) != _numbers(new.get(name))
+    ]
+
+
+def _numbers(one: Audited | None) -> object:
+    return one and (one.mesh, one.mode, one.pods, one.error)
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)

@@ -1,0 +1,1 @@
+"""Which namespaces are enrolled, which could be, and which are meant."""

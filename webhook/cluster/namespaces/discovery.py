@@ -1,0 +1,248 @@
+"""Mendix's namespaces, which nothing but their custom resources tells; and enrolling them.
+
+A namespace that Mendix's Global Operator manages has no operator of its own, and no mark either.
+"""
+
+import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from webhook.cluster.api.connection import Cluster, path
+from webhook.cluster.api.errors import RefusedError
+from webhook.cluster.kinds.inventory import Inventory, Namespace
+from webhook.cluster.namespaces.enrollment import ENROLLED_AT, Enrollment
+from webhook.policy.labels import MESH_LABEL, MESHES, MODE_LABEL
+from webhook.policy.mendix import GROUP
+
+#: Resources by which a namespace is known to be Mendix's.
+_MARKS = ("operatorconfigurations", "storageplans", "mendixapps")
+_OPERATOR = "mendix-operator"
+#: Marks of the meshes on a namespace, by which its mesh is guessed: labels or annotations.
+_SIGNS: Sequence[tuple[str, str, Sequence[str]]] = (
+    ("linkerd", "linkerd.io/inject", ("enabled", "ingress")),
+    ("istio", "istio-injection", ("enabled",)),
+    ("ambient", "istio.io/dataplane-mode", ("ambient",)),
+)
+
+
+class Found(msgspec.Struct, kw_only=True):
+    """A Mendix namespace."""
+
+    name: str
+    #: As it is enrolled; empty where it is not.
+    mesh: str = ""
+    mode: str = ""
+    since: datetime.datetime | None = None
+    #: The version of the operator in it; `elsewhere` where a Global Operator manages it; `unknown`
+    #: where the image has no tag, or Deployments must not be seen.
+    operator: str = ""
+    #: How many of each custom resource it has.
+    resources: dict[str, int]
+    #: What keeps its pods from being meshed, or apps from being made.
+    missing: list[str] = []
+
+
+class Discovery(msgspec.Struct):
+    """What there is of Mendix in a cluster."""
+
+    namespaces: list[Found]
+    #: What could not be read, and what that means.
+    notes: list[str]
+
+
+class _Image(msgspec.Struct):
+    image: str = ""
+
+
+class _PodSpec(msgspec.Struct):
+    containers: list[_Image] = []
+
+
+class _Template(msgspec.Struct):
+    spec: _PodSpec
+
+
+class _Spec(msgspec.Struct):
+    template: _Template
+
+
+class _Meta(msgspec.Struct):
+    namespace: str = ""
+
+
+class _Deployment(msgspec.Struct):
+    metadata: _Meta
+    spec: _Spec
+
+
+class _Marked(msgspec.Struct):
+    metadata: _Meta
+
+
+def mendix_namespaces(cluster: Cluster, only: Sequence[str] = ()) -> dict[str, dict[str, int]]:
+    """The names of Mendix's namespaces, each with how many custom resources of which kind it has.
+
+    With `only` no others are looked at. Raises `RefusedError` where that is forbidden.
+    """
+    group = cluster.find(f"/apis/{GROUP}")
+    if group is None:
+        return {}
+    version = group["preferredVersion"]["groupVersion"]
+    found: dict[str, dict[str, int]] = {}
+    for plural in _MARKS:
+        for namespace in _listed(cluster, version, plural, only):
+            counts = found.setdefault(namespace, {})
+            counts[plural] = counts.get(plural, 0) + 1
+    return dict(sorted(found.items()))
+
+
+def _listed(cluster: Cluster, version: str, plural: str, only: Sequence[str]) -> Iterator[str]:
+    """The namespace of each object, some of them often."""
+    for where in only or ("",):
+        try:
+            for raw in cluster.items(path(version, plural, where), partial=True):
+                yield msgspec.json.decode(raw, type=_Marked).metadata.namespace
+        except RefusedError as error:
+            # An older operator's CRDs lack some kinds.
+            if error.code != 404:
+                raise
+
+
+def discover(cluster: Cluster, only: Sequence[str] = ()) -> Discovery:
+    """Find Mendix's namespaces, and how they are enrolled. Raises `ClusterError`."""
+    marked = mendix_namespaces(cluster, only)
+    enrollment = Enrollment.read(cluster)
+    operators, unseen = _operators(cluster, only)
+    notes = [*enrollment.notes, *unseen]
+    inventory = Inventory(cluster)
+    found: list[Found] = []
+    for name, resources in marked.items():
+        try:
+            namespace = inventory.namespace(name)
+        except RefusedError as error:
+            if error.code not in (403, 404):
+                raise
+            notes.append(f"{name}: {error}")
+            continue
+        version = operators.get(name, "unknown" if unseen else "elsewhere")
+        one = Found(name=name, operator=version, resources=resources)
+        enrolled = enrollment.of(namespace)
+        if enrolled:
+            one.mesh, one.mode, one.since = enrolled.mesh, enrolled.mode, enrolled.since
+        one.missing = list(_missing(one, namespace, others=bool(operators) or bool(unseen)))
+        found.append(one)
+    return Discovery(found, notes)
+
+
+def _operators(cluster: Cluster, only: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """The operator's version in each namespace that has one, and why that is not known."""
+    found: dict[str, str] = {}
+    try:
+        for where in only or ("",):
+            stored = cluster.items(
+                path("apps/v1", "deployments", where), fields=f"metadata.name={_OPERATOR}"
+            )
+            for raw in stored:
+                deployment = msgspec.json.decode(raw, type=_Deployment)
+                found[deployment.metadata.namespace] = _version(deployment)
+    except RefusedError as error:
+        if not error.is_forbidden:
+            raise
+        return found, [f"the operators' versions are not known: {error}"]
+    return found, []
+
+
+def _version(deployment: _Deployment) -> str:
+    """The tag of the operator's image, without a digest."""
+    for container in deployment.spec.template.spec.containers:
+        name, _, tag = container.image.partition("@")[0].rpartition(":")
+        if name.endswith(_OPERATOR):
+            return tag
+    return "unknown"
+
+
+def _missing(found: Found, namespace: Namespace, *, others: bool) -> Iterator[str]:
+    label = namespace.labels.get(MESH_LABEL)
+    if not found.mesh:
+        if label is None:
+            yield "it is not enrolled: mendix-mesh discover --enroll"
+        else:
+            yield f"its label {MESH_LABEL} has no effect: the webhook leaves this namespace out"
+    elif found.mesh not in MESHES:
+        yield f"no mesh is called {label}: set {MESH_LABEL} to {', '.join(MESHES)}"
+    elif found.mode != "enforce":
+        yield f"nothing is refused in mode {found.mode}: set {MODE_LABEL}=enforce"
+    if not found.resources.get("storageplans"):
+        yield "it has no StoragePlan, so that no app can be made in it"
+    if found.operator == "elsewhere" and not others:
+        yield f"no Deployment {_OPERATOR} is to be seen that could manage it"
+
+
+def guess_mesh(namespace: Namespace) -> str:
+    """The mesh that a namespace's own marks name; empty where they name none, or several."""
+    marks = {**namespace.annotations, **namespace.labels}
+    named = {mesh for mesh, key, values in _SIGNS if marks.get(key) in values}
+    if not named and marks.get("istio.io/rev"):
+        named = {"istio"}
+    return named.pop() if len(named) == 1 else ""
+
+
+class LabelChange(msgspec.Struct, kw_only=True):
+    """What enrolling writes on a namespace."""
+
+    name: str
+    labels: dict[str, str]
+    #: The labels that are replaced, as they are.
+    before: dict[str, str]
+
+
+def plan(
+    cluster: Cluster, found: Sequence[Found], mesh: str | None, mode: str | None
+) -> tuple[list[LabelChange], list[str]]:
+    """What is to be written so that the namespaces are enrolled, and why some can't be.
+
+    A namespace that is enrolled keeps what is not given; a new one gets the mesh that its own marks
+    name, or else the one mesh of all enrolled namespaces, and starts in mode warn.
+    """
+    inventory, changes, unclear = Inventory(cluster), [], []
+    in_use = {one.mesh for one in found if one.mesh in MESHES}
+    common = in_use.pop() if len(in_use) == 1 else ""
+    for one in found:
+        namespace = inventory.namespace(one.name)
+        old = {k: v for k, v in namespace.labels.items() if k in (MESH_LABEL, MODE_LABEL)}
+        known = one.mesh if one.mesh in MESHES else ""
+        chosen = mesh or known or guess_mesh(namespace) or common
+        if not chosen:
+            unclear.append(f"{one.name}: nothing tells which mesh it is to join; give --mesh")
+            continue
+        wanted = {MESH_LABEL: chosen} if mesh or not known else {}
+        strictness = mode or (None if known else old.get(MODE_LABEL, "warn"))
+        wanted |= {MODE_LABEL: strictness} if strictness else {}
+        if any(old.get(key) != value for key, value in wanted.items()):
+            changes.append(LabelChange(name=one.name, labels=wanted, before=old))
+    return changes, unclear
+
+
+def enroll(cluster: Cluster, change: LabelChange, *, dry_run: bool) -> list[str]:
+    """Label a namespace; gives the API server's warnings.
+
+    When it was enrolled is noted beside, by the API server's clock, for it is lost in managedFields
+    as soon as the same person sets another label.
+    """
+    where = path("v1", "namespaces", name=change.name)
+    stored, warnings = cluster.patch(
+        where, {"metadata": {"labels": change.labels}}, dry_run=dry_run
+    )
+    joined = change.labels.get(MESH_LABEL)
+    if joined and joined != change.before.get(MESH_LABEL) and not dry_run:
+        _note(cluster, where, stored)
+    return warnings
+
+
+def _note(cluster: Cluster, where: str, stored: Mapping[str, Any]) -> None:
+    labelled = msgspec.convert(stored, Namespace).labelled(MESH_LABEL)
+    if labelled:
+        text = labelled.isoformat(timespec="seconds").replace("+00:00", "Z")
+        cluster.patch(where, {"metadata": {"annotations": {ENROLLED_AT: text}}})

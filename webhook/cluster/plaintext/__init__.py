@@ -1,0 +1,1 @@
+"""Who gets into a namespace without mutual TLS, and closing it."""

@@ -1,0 +1,258 @@
+"""Whether plaintext gets into a namespace: the meshes' policy objects, held against its pods.
+
+What must not be read leaves the answer unknown, with the reason.
+"""
+
+import datetime
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+import msgspec
+
+from webhook.cluster.kinds.inventory import LivePod
+from webhook.cluster.plaintext.policies import Downgrade, PolicyObjects, Unread
+from webhook.policy.meshes.linkerd import INBOUND_POLICY
+from webhook.policy.plaintext import (
+    CLOSE,
+    PLAINTEXT_ACCEPTED,
+    Accepts,
+    Opening,
+    Reading,
+    istio,
+    linkerd,
+    together,
+)
+from webhook.policy.settings import Settings
+from webhook.policy.words import listed
+
+#: Pods of a gap that are named.
+_EXAMPLES = 3
+NEW_PODS = "pods that are created now"
+
+
+class Gap(msgspec.Struct, kw_only=True):
+    """A way in for plaintext."""
+
+    #: As `all ports` or `port 8080`.
+    ports: str
+    because: str
+    #: How to end it.
+    fix: str
+    #: How many running pods have it, and the names of some; 0 for pods that are created now.
+    pods: int
+    examples: list[str] = []
+
+
+class Strictness(msgspec.Struct, kw_only=True):
+    """Whether a namespace accepts plaintext."""
+
+    accepts: Accepts
+    #: Why, a line each: what lets it in, else what keeps it out, else what could not be read.
+    because: list[str]
+    gaps: list[Gap]
+    #: None where DestinationRules could not be read.
+    downgrades: list[Downgrade] | None
+    #: What could not be read, and why.
+    unread: list[str] = []
+    #: What that it gets in counts as, by the settings; empty where it does not.
+    level: Literal["", "deny", "advise", "exempt"] = ""
+
+
+class _ByLinkerd:
+    """Reads pods by Linkerd's rules."""
+
+    def __init__(
+        self,
+        policies: linkerd.LinkerdPolicies,
+        default: str | Unread,
+        namespace: Mapping[str, str],
+        demanded: str | None,
+    ) -> None:
+        self._unread = default if isinstance(default, Unread) else None
+        known = linkerd.DEFAULT if isinstance(default, Unread) else default
+        self._inbound = linkerd.Inbound(policies, known)
+        self._namespace = namespace
+        self._demanded = demanded
+
+    def pod(self, pod: LivePod) -> Reading:
+        """The reading of a running pod. Raises `Unread`."""
+        annotations = pod.metadata.annotations or {}
+        if self._unread and annotations.get(INBOUND_POLICY) not in linkerd.POLICIES:
+            raise self._unread
+        named: dict[str, list[int]] = defaultdict(list)
+        for some in (pod.spec.init_containers, pod.spec.containers) if pod.spec else ():
+            for container in some or ():
+                for port in container.ports or ():
+                    if port.name and port.protocol in (None, "TCP"):
+                        named[port.name].append(port.container_port)
+        return self._inbound.of(linkerd.PodMarks(pod.metadata.labels or {}, annotations, named))
+
+    def new_pods(self) -> Reading:
+        """The reading of a pod that asks for nothing. Raises `Unread`."""
+        marked = self._demanded or self._namespace.get(INBOUND_POLICY)
+        if self._unread and marked not in linkerd.POLICIES:
+            raise self._unread
+        return self._inbound.new_pods(self._namespace, self._demanded)
+
+    def routes(self) -> Iterable[Opening]:
+        """What opens routes."""
+        return self._inbound.routes()
+
+
+class _ByIstio:
+    """Reads pods by Istio's rules."""
+
+    def __init__(self, peers: istio.Peers, namespace: str, *, ambient: bool) -> None:
+        self._peers = peers
+        self._namespace = namespace
+        self._ambient = ambient
+
+    def pod(self, pod: LivePod) -> Reading:
+        """The reading of a running pod."""
+        meta = pod.metadata
+        return self._peers.pod(
+            self._namespace, meta.labels or {}, meta.annotations or {}, ambient=self._ambient
+        )
+
+    def new_pods(self) -> Reading:
+        """The reading of a pod that no policy selects by its labels."""
+        return self._peers.of(self._namespace, {}, ambient=self._ambient)
+
+    def routes(self) -> Iterable[Opening]:
+        """Nothing: Istio's routes say nothing of who may use them."""
+        return ()
+
+
+_OUTSIDE = Opening("outside the mesh: anything gets in", "bring it into the mesh")
+
+
+class Assessment:
+    """A namespace while its pods are being read."""
+
+    def __init__(self, namespace: str, settings: Settings) -> None:
+        self.judge: _ByLinkerd | _ByIstio | None = None
+        self.downgrades: list[Downgrade] | None = []
+        self.unread: list[str] = []
+        self.unread_rules: list[str] = []
+        self._namespace = namespace
+        self._settings = settings
+        self._accepts: list[Accepts] = []
+        self._closed: dict[str, None] = {}
+        self._pods: dict[tuple[str, Opening], int] = {}
+        self._names: dict[tuple[str, Opening], list[str]] = {}
+
+    def read(self, pod: LivePod) -> Reading | None:
+        """What the mesh does with plaintext to a pod; None where that can't be told."""
+        try:
+            return self.judge.pod(pod) if self.judge else None
+        except Unread as unread:
+            self.miss(str(unread))
+            return None
+
+    def miss(self, why: str) -> None:
+        """Take up that something could not be read: what is not known to be open is unknown."""
+        self._accepts.append("unknown")
+        if why not in self.unread:
+            self.unread.append(why)
+
+    def add(self, name: str, reading: Reading | None, *, outside: bool) -> None:
+        """Take up a running pod by its reading; one outside the mesh takes in anything."""
+        self._add(Reading(_OUTSIDE, {}) if outside else reading, name)
+
+    def _add(self, reading: Reading | None, name: str) -> None:
+        if reading is None:
+            self._accepts.append("unknown")
+            return
+        self._accepts.append(reading.accepts)
+        if reading.closed:
+            self._closed.setdefault(reading.closed)
+        for key in reading.openings():
+            self._pods[key] = self._pods.get(key, 0) + (1 if name else 0)
+            names = self._names.setdefault(key, [])
+            if name and len(names) < _EXAMPLES:
+                names.append(name)
+
+    def finished(self) -> Strictness:
+        """The answer, when all pods have been told."""
+        self._new_pods()
+        gaps = [
+            Gap(ports=ports, because=one.because, pods=number,
+                fix=one.fix.replace(CLOSE, f"{CLOSE} -n {self._namespace}"),
+                examples=self._names[ports, one])
+            for (ports, one), number in self._pods.items()
+        ]  # fmt: skip
+        for one in self.judge.routes() if self.judge else ():
+            gaps.append(Gap(ports="a route", because=one.because, fix=one.fix, pods=0))
+            self._accepts.append("partly")
+        accepts = together(self._accepts)
+        because = [told(gap) for gap in gaps] or list(self._closed) or list(self.unread)
+        if accepts == "unknown":
+            because = list(self.unread) or because
+        return Strictness(
+            accepts=accepts,
+            because=because,
+            gaps=gaps,
+            downgrades=self.downgrades,
+            unread=self.unread + self.unread_rules,
+            level=self._level() if accepts in ("yes", "partly") else "",
+        )
+
+    def _new_pods(self) -> None:
+        if self.judge is None:
+            self._accepts.append("unknown")
+            return
+        try:
+            reading = self.judge.new_pods()
+        except Unread as unread:
+            self.miss(str(unread))
+            return
+        self._add(reading, "")
+
+    def _level(self) -> Literal["deny", "advise", "exempt"]:
+        settings, check = self._settings, PLAINTEXT_ACCEPTED
+        today = datetime.date.today()
+        if settings.exemption(check.id, self._namespace, {}, today):
+            return "exempt"
+        level = settings.level_of(check.id, check.level, self._namespace, {})
+        return "deny" if level == "deny" else "advise"
+
+
+def assess(
+    policies: PolicyObjects,
+    namespace: str,
+    mesh: str,
+    *,
+    annotations: Mapping[str, str],
+    enrolled: bool,
+) -> Assessment:
+    """The assessment of a namespace, which is to be told of its pods."""
+    assessment = Assessment(namespace, policies.settings)
+    demanded = policies.settings.linkerd.inbound_policy if enrolled else None
+    try:
+        if mesh == "linkerd":
+            known = policies.authorizations(namespace)
+            assessment.judge = _ByLinkerd(known, policies.default_inbound(), annotations, demanded)
+        elif mesh in ("istio", "ambient"):
+            peers = policies.peers(namespace)
+            assessment.judge = _ByIstio(peers, namespace, ambient=mesh == "ambient")
+        else:
+            raise Unread(f"there is no mesh {mesh}")
+    except Unread as unread:
+        assessment.miss(str(unread))
+    if mesh in ("istio", "ambient"):
+        try:
+            assessment.downgrades = policies.downgrades(namespace)
+        except Unread as unread:
+            assessment.downgrades = None
+            assessment.unread_rules.append(str(unread))
+    return assessment
+
+
+def told(gap: Gap) -> str:
+    """A way in, in one line without its mend."""
+    if not gap.pods:
+        who = NEW_PODS if gap.ports != "a route" else "whoever serves it"
+    else:
+        who = listed(gap.examples, of=gap.pods)
+    return f"{gap.ports} of {who}: {gap.because}"

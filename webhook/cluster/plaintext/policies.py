@@ -1,0 +1,168 @@
+"""The meshes' policy objects of a cluster, and what of a control plane's settings bears on them.
+
+Every kind is listed once, for all namespaces where that is allowed, else namespace by namespace.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from webhook.cluster.api.connection import Cluster, path
+from webhook.cluster.api.errors import RefusedError
+from webhook.cluster.judge.outdated import at, parsed
+from webhook.policy.plaintext import istio, linkerd, objects
+from webhook.policy.plaintext.objects import PolicyKind
+from webhook.policy.pod.objects import UndecodableError
+from webhook.policy.settings import Settings
+
+
+class Downgrade(msgspec.Struct, kw_only=True):
+    """A DestinationRule that makes clients in the mesh speak without its mutual TLS."""
+
+    rule: str
+    host: str
+    field: str
+    mode: str
+
+
+class Unread(Exception):  # noqa: N818 - it says what it is: something could not be read
+    """Policy that must not, or can't, be read; the text says which and why."""
+
+
+class PolicyObjects:
+    """The meshes' policy objects of a cluster. Raises `ClusterError` where the cluster fails."""
+
+    def __init__(self, cluster: Cluster, settings: Settings) -> None:
+        self._cluster = cluster
+        self.settings = settings
+        self._lists: dict[tuple[str, str], list[Any] | Unread] = {}
+        self._configs: dict[tuple[str, str], Mapping[str, str] | Unread] = {}
+        self._grouped: dict[str, dict[str, list[Any]]] = {}
+        self._peers: dict[str, istio.Peers] = {}
+
+    def _root(self) -> tuple[str, Unread | None]:
+        """Istio's root namespace: the control plane's, where the mesh's configuration has none.
+
+        With it why the configuration could not be read, if so.
+        """
+        own = self.settings.istio
+        name = "istio" + (f"-{own.revision}" if own.revision else "")
+        try:
+            text = self._config(own.control_plane_namespace, name).get("mesh", "")
+        except Unread as unread:
+            return own.control_plane_namespace, unread
+        return str(at(parsed(text), "rootNamespace") or own.control_plane_namespace), None
+
+    def peers(self, namespace: str) -> istio.Peers:
+        """Istio's PeerAuthentications, as far as they concern a namespace. Raises `Unread`."""
+        whole = not isinstance(self._listed(objects.PEER_AUTHENTICATION, ""), Unread)
+        key = "" if whole else namespace
+        root, unread = self._root()
+        if key not in self._peers:
+            found = self._of_kind(objects.PEER_AUTHENTICATION, namespace, root)
+            self._peers[key] = istio.Peers(found, root)
+        known = self._peers[key]
+        # What a namespace inherits is the root's to say, and which that is was not to be read.
+        if unread and not known.has_own_mode(namespace):
+            raise unread
+        return known
+
+    def authorizations(self, namespace: str) -> linkerd.LinkerdPolicies:
+        """Linkerd's Servers of a namespace, and who may be their clients. Raises `Unread`."""
+        return linkerd.LinkerdPolicies(
+            self._own(objects.SERVER, namespace),
+            self._own(objects.SERVER_AUTHORIZATION, namespace),
+            self._own(objects.AUTHORIZATION_POLICY, namespace),
+            self._of_kind(objects.NETWORK_AUTHENTICATION, namespace),
+        )
+
+    def default_inbound(self) -> str | Unread:
+        """The default inbound policy of the cluster, or why it is not known."""
+        where = self.settings.linkerd.control_plane_namespace
+        try:
+            values = parsed(self._config(where, "linkerd-config").get("values", ""))
+        except Unread as unread:
+            return unread
+        return str(at(values, "proxy", "defaultInboundPolicy") or linkerd.DEFAULT)
+
+    def downgrades(self, namespace: str) -> list[Downgrade]:
+        """The downgrades by DestinationRules that concern a namespace. Raises `Unread`."""
+        domain = self.settings.cluster_domain
+        return [
+            Downgrade(
+                rule=f"{rule.metadata.namespace}/{rule.metadata.name}",
+                host=rule.spec.host,
+                field=spot.field,
+                mode=spot.values[0],
+            )
+            for rule in self._of_kind(objects.DESTINATION_RULE, namespace)
+            if istio.concerns(rule, namespace, domain)
+            for spot in istio.downgrades(rule, domain)
+            # TLS of one's own to a host that may be outside is no plaintext.
+            if spot.level != "advise"
+        ]
+
+    def _of_kind(self, kind: PolicyKind, *namespaces: str) -> list[Any]:
+        """The objects of a kind, of all namespaces, or of these where that alone is allowed."""
+        whole = self._listed(kind, "")
+        lists = [whole]
+        if isinstance(whole, Unread):
+            lists = [self._listed(kind, one) for one in dict.fromkeys(namespaces)]
+        found: list[Any] = []
+        for one in lists:
+            if isinstance(one, Unread):
+                raise one
+            found += one
+        return found
+
+    def _own(self, kind: PolicyKind, namespace: str) -> list[Any]:
+        """The objects of a kind in one namespace."""
+        whole = self._listed(kind, "")
+        if isinstance(whole, Unread):
+            return self._of_kind(kind, namespace)
+        if kind.name not in self._grouped:
+            grouped = self._grouped[kind.name] = defaultdict(list)
+            for one in whole:
+                grouped[one.metadata.namespace].append(one)
+        return self._grouped[kind.name].get(namespace, [])
+
+    def _listed(self, kind: PolicyKind, namespace: str) -> list[Any] | Unread:
+        key = (kind.name, namespace)
+        if key not in self._lists:
+            try:
+                self._lists[key] = list(self._read(kind, namespace))
+            except Unread as unread:
+                self._lists[key] = unread
+        return self._lists[key]
+
+    def _read(self, kind: PolicyKind, namespace: str) -> Iterable[Any]:
+        """The objects, in the newest version that is served; none where there is no such kind."""
+        for version in kind.versions:
+            where = path(f"{kind.group}/{version}", kind.plural, namespace)
+            try:
+                return [objects.decode(raw, kind.type) for raw in self._cluster.items(where)]
+            except RefusedError as error:
+                if error.is_forbidden:
+                    raise Unread(str(error)) from None
+                if error.code != 404:
+                    raise
+            except UndecodableError as error:
+                raise Unread(f"a {kind.name} can't be read: {error}") from None
+        return []
+
+    def _config(self, namespace: str, name: str) -> Mapping[str, str]:
+        key = (namespace, name)
+        if key not in self._configs:
+            try:
+                found = self._cluster.find(path("v1", "configmaps", namespace, name)) or {}
+                self._configs[key] = found.get("data") or {}
+            except RefusedError as error:
+                if not error.is_forbidden:
+                    raise
+                self._configs[key] = Unread(str(error))
+        data = self._configs[key]
+        if isinstance(data, Unread):
+            raise data
+        return data

@@ -1,0 +1,232 @@
+"""Carries out a plan of restarts, one workload at a time: no pod more is missing than must be.
+
+A workload is done when all pods that it is to have are ready and in the mesh. Evictions ask the
+API server, which refuses them where a PodDisruptionBudget would be broken; they wait for it.
+"""
+
+import datetime
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from webhook.cluster.api.connection import Cluster, path
+from webhook.cluster.api.errors import ClusterError, RefusedError
+from webhook.cluster.judge import Judge, Judged
+from webhook.cluster.kinds import controllers
+from webhook.cluster.kinds.controllers import RESTARTED_AT, Controller
+from webhook.cluster.kinds.inventory import BadPod, Inventory, LivePod
+from webhook.cluster.restart.plan import RestartStep, is_outside, reasons
+
+#: Seconds between two looks at a workload that is being restarted.
+_LOOK = 0.5
+
+
+class RestartError(Exception):
+    """A workload that did not get into the mesh; the text says why, and what there is to see."""
+
+
+class _Member(NamedTuple):
+    """A pod of a workload, as it is now."""
+
+    pod: LivePod
+    judged: Judged
+
+    @property
+    def is_in(self) -> bool:
+        """Whether it is ready and in the mesh, or exempt."""
+        return self.pod.is_ready and self.judged.state in ("meshed", "exempt")
+
+
+class _Seen(NamedTuple):
+    """A workload as it is now; pods that are leaving left out."""
+
+    members: list[_Member]
+    #: None where its kind is not known.
+    controller: Controller | None
+    wanted: int
+
+    @property
+    def are_in(self) -> int:
+        return sum(one.is_in for one in self.members)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all its pods are there, ready and in the mesh."""
+        return self.are_in == len(self.members) >= self.wanted
+
+
+class Restarter:
+    """Restarts workloads. `timeout` is in seconds without progress: another pod that is in."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        inventory: Inventory,
+        judge: Judge,
+        *,
+        timeout: float,
+        every: float = _LOOK,
+    ) -> None:
+        self._cluster = cluster
+        self._inventory = inventory
+        self._judge = judge
+        self._timeout = timeout
+        self._every = every
+
+    def restart(self, step: RestartStep, progress: Callable[[int], None] = lambda _: None) -> None:
+        """Carry out a step; `progress` is told how many of its pods have been replaced.
+
+        Raises `RestartError` where the workload did not get into the mesh.
+        """
+        run = _Run(self._cluster, step, self._timeout, self._every)
+        try:
+            if step.how == "delete":
+                for number, name in enumerate(step.pods, 1):
+                    run.evict(name)
+                    progress(number)
+            else:
+                self._roll(step, run, progress)
+        except ClusterError as error:
+            raise RestartError(str(error)) from None
+
+    def _roll(self, step: RestartStep, run: "_Run", progress: Callable[[int], None]) -> None:
+        old = {one.pod.metadata.uid for one in self._look(step).members}
+        if step.how == "restart":
+            run.annotate()
+        while True:
+            seen = self._look(step)
+            left = [one for one in seen.members if is_outside(one.judged)]
+            progress(max(0, len(step.pods) - len(left)))
+            self._refuse_new(step, left, old)
+            if seen.is_whole and _is_rolled_out(step, seen):
+                return
+            run.check(seen)
+            if step.how == "evict":
+                due = _due(seen, [one for one in left if one.pod.metadata.uid in old])
+                if due and run.evict_once(due.pod.name, due.pod.metadata.uid):
+                    continue
+            time.sleep(self._every)
+
+    def _refuse_new(self, step: RestartStep, left: list[_Member], old: set[str]) -> None:
+        """Raise where a pod was made anew and is outside again: more restarts would not help."""
+        for one in left:
+            # In ambient mode nothing of the spec tells: the node may be about to redirect it.
+            told = step.enrolled.mesh != "ambient" or one.pod.is_ready
+            if told and one.pod.metadata.uid not in old:
+                why = " ".join(reasons(one.judged.violations))
+                raise RestartError(f"{one.pod.name} was made anew, and is outside again: {why}")
+
+    def _look(self, step: RestartStep) -> _Seen:
+        workload = step.workload
+        found = controllers.find(self._cluster, workload)
+        if found is None and controllers.place(workload):
+            raise RestartError("it was deleted meanwhile")
+        members = [
+            _Member(pod, self._judge.judge(pod, step.enrolled))
+            for pod in self._inventory.pods(
+                workload.namespace, labels=found.labels if found else ""
+            )
+            if not isinstance(pod, BadPod)
+            and pod.runs
+            and self._inventory.workload(pod) == workload
+        ]
+        return _Seen(members, found, found.wanted if found else len(step.pods))
+
+
+class _Run:
+    """One workload's restart: what it does to the cluster, and how long it has patience."""
+
+    def __init__(self, cluster: Cluster, step: RestartStep, timeout: float, every: float) -> None:
+        self._cluster = cluster
+        self._step = step
+        self._timeout = timeout
+        self._every = every
+        self._until = time.monotonic() + timeout
+        self._most = -1
+        #: What refused the last eviction.
+        self._held = ""
+
+    def annotate(self) -> None:
+        """Have the controller roll out all its pods, as kubectl rollout restart does."""
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        template = {"metadata": {"annotations": {RESTARTED_AT: now.replace("+00:00", "Z")}}}
+        self._cluster.patch(
+            controllers.place(self._step.workload), {"spec": {"template": template}}
+        )
+
+    def evict(self, name: str) -> None:
+        """Evict a pod; waits for its budget. Raises `RestartError` where that does not come."""
+        while not self.evict_once(name, ""):
+            if time.monotonic() > self._until:
+                raise RestartError(f"{name} could not be evicted: {self._held}")
+            time.sleep(self._every)
+
+    def evict_once(self, name: str, uid: str) -> bool:
+        """Evict a pod, the one with this uid if it is given; False where its budget forbids it.
+
+        A pod that is gone already counts as evicted.
+        """
+        namespace = self._step.workload.namespace
+        body = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": name, "namespace": namespace},
+            "deleteOptions": {"preconditions": {"uid": uid}} if uid else {},
+        }
+        try:
+            self._cluster.create(path("v1", "pods", namespace, name, "eviction"), body)
+        except RefusedError as error:
+            if error.is_budget:
+                self._held = str(error)
+                return False
+            # 409: another pod has the name by now.
+            if error.code not in (404, 409):
+                raise
+        self._held = ""
+        return True
+
+    def check(self, seen: _Seen) -> None:
+        """Raise `RestartError` where too long nothing has got better."""
+        if seen.are_in > self._most:
+            self._most = seen.are_in
+            self._until = time.monotonic() + self._timeout
+        elif time.monotonic() > self._until:
+            raise RestartError(
+                f"for {self._timeout:g} s no pod more got ready and into the mesh: "
+                f"{seen.are_in} of {seen.wanted} {'is' if seen.wanted == 1 else 'are'}; "
+                + self._why(seen)
+            )
+
+    def _why(self, seen: _Seen) -> str:
+        if self._held:
+            return self._held
+        if seen.controller and seen.controller.trouble:
+            return seen.controller.trouble
+        others = [one for one in seen.members if not one.is_in]
+        if not others:
+            return "pods are missing: see the events of " + self._step.workload.kind
+        worst = next((one for one in others if not is_outside(one.judged)), others[0])
+        phase = worst.pod.status.phase or "Pending"
+        what = "ready" if not worst.pod.is_ready else "in the mesh"
+        return (
+            f"{worst.pod.name} ({phase}) is not {what}: "
+            f"kubectl -n {worst.pod.namespace} describe pod {worst.pod.name}"
+        )
+
+
+def _is_rolled_out(step: RestartStep, seen: _Seen) -> bool:
+    return step.how != "restart" or seen.controller is None or seen.controller.is_rolled_out
+
+
+def _due(seen: _Seen, left: list[_Member]) -> _Member | None:
+    """The pod that is to be evicted next; None while those before it are not back.
+
+    First those that are not ready: nobody misses them.
+    """
+    for one in left:
+        if not one.pod.is_ready:
+            return one
+    back = len(seen.members) >= seen.wanted and all(
+        one.is_in for one in seen.members if one not in left
+    )
+    return left[0] if left and back else None

@@ -1,0 +1,307 @@
+"""What policy asks of a mesh: how a pod opts in, what authors may say, and what proves it joined.
+
+A mesh tells facts about a pod as spots: a field, the offending values and, if the check's own words
+are too general, a reason and a fix. The checks turn spots into violations.
+"""
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Literal, NamedTuple
+
+from webhook.policy.inputs import CHECK as INPUT
+from webhook.policy.inputs import Inputs
+from webhook.policy.pod.workload import NOBODY, Placed, Pod, Users
+from webhook.policy.proofs import Proofs
+from webhook.policy.settings import NOTHING, Allowed, Settings
+from webhook.policy.spots import Level, Spot, annotation, label
+
+__all__ = ["Level", "Mesh", "Spot", "Want", "annotation", "label"]
+
+#: What our mutating webhook writes on a pod before any injector sees it: `allowed`, or what its
+#: author may not set, as `check field, check field`. After the injector nobody could tell any more
+#: what the author wrote and what the mesh, or the namespace, added.
+RECORD = "mendix-mesh.io/inputs"
+ALLOWED = "allowed"
+#: So many are recorded. Behind more stands the sign that there were more: then all inputs count.
+_MOST_RECORDED, _MORE = 20, "more"
+#: Characters of a record, with room for the longest keys; a longer one is none of ours.
+_LONGEST_RECORD = 16_384
+#: Characters of a field in it: the API server has no keys that are longer.
+_LONGEST_KEY = 512
+#: The check for containers and volumes that only the injector adds.
+BROUGHT = "proxy-brought"
+#: The checks of what the mesh's containers show by themselves.
+BYPASSED, FORGED, IMAGE = "capture-bypassed", "proxy-forged", "proxy-image-untrusted"
+OVERRIDDEN, ELSEWHERE = "proxy-env-overridden", "control-plane-elsewhere"
+DISABLED, OPEN, USER = "mtls-disabled", "accepts-plaintext", "proxy-uid"
+#: What a controller may be called; Linkerd's injector pastes the name into its patch.
+_OWNER_NAME = re.compile(r"[A-Za-z0-9._:-]*", re.ASCII)
+
+
+class Want(NamedTuple):
+    """A label or annotation that a pod must have to be in the mesh."""
+
+    place: Literal["labels", "annotations"]
+    key: str
+    value: str
+
+
+class Found(NamedTuple):
+    """Something that an author may not say, and the check that reports it."""
+
+    check: str
+    spot: Spot
+
+
+_NOTHING: tuple[Spot, ...] = ()
+
+
+class Mesh:
+    """What policy asks of a mesh; by default it finds nothing.
+
+    Every method is pure, and takes a stored pod as well as a template's. A module in `meshes`
+    is a mesh: it has `MESH`, a subclass that is made with the settings.
+    """
+
+    name: str
+    #: Name of the container that is the proxy; empty for a mesh without sidecars.
+    proxy_name: str = ""
+    #: Names of the volumes that only the injector adds.
+    volume_names: Collection[str] = frozenset()
+    #: The injector copies annotations of the namespace to the pod.
+    inherits: bool = False
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        #: What authors may say by annotations and labels.
+        self.annotations: Inputs | None = None
+        self.labels: Inputs | None = None
+        self.proofs = Proofs(self)
+
+    def prove(self, pod: Pod) -> Iterator[Found]:
+        """Yield what is wrong with the mesh's containers; `pod` has no others, and nothing else."""
+        return iter(())
+
+    def proven(self, pod: Pod, check: str) -> Sequence[Spot]:
+        """Return what `prove` found for a check in the containers of a pod."""
+        return (pod.proof or self.proofs.of(pod)).spots.get(check, _NOTHING)
+
+    def users(self, pod: Pod) -> Users:
+        """Users and groups whose traffic is not captured, by what the mesh's containers show."""
+        return NOBODY
+
+    def inputs(self, pod: Pod) -> Mapping[str, Sequence[Spot]]:
+        """Return what the pod's author said that is not allowed, by the check that reports it.
+
+        Asked once for a pod. Of a new pod, the record of our mutating webhook tells what is the
+        author's; without a record everything is that the namespace does not explain.
+        """
+        if pod.inputs is None:
+            spots: dict[str, list[Spot]] = {}
+            # In the common case nothing has to be looked at again.
+            if not (pod.recorded and pod.annotations.get(RECORD) == ALLOWED):
+                for found in self._authors(pod, self._said(pod)):
+                    spots.setdefault(found.check, []).append(found.spot)
+            pod.inputs = spots
+        return pod.inputs
+
+    def record(self, pod: Pod) -> str | None:
+        """Return the record for a pod that no injector has seen; None if it needs none."""
+        said = islice(self._said(pod), _MOST_RECORDED + 1)
+        found = [f"{check} {spot.field[:_LONGEST_KEY]}" for check, spot in said]
+        if not found and not self.inherits and RECORD not in pod.annotations:
+            return None
+        more = [_MORE] if len(found) > _MOST_RECORDED else []
+        return ", ".join([*dict.fromkeys(found[:_MOST_RECORDED]), *more]) or ALLOWED
+
+    def _said(self, pod: Pod) -> Iterator[Found]:
+        """Yield everything in the pod that the allow-lists don't have, whoever said it."""
+        if self.annotations is None or self.labels is None or self.is_infrastructure(pod):
+            return
+        brought = [] if pod.final else self.brought(pod)
+        for placed in brought:
+            yield Found(BROUGHT, Spot(placed.field(), (placed.name,)))
+        # One cause, one line: who brings the proxy brings its volumes and marks, too.
+        submitted = not pod.final and not brought
+        if submitted:
+            for name in self.volume_names & pod.volumes.keys() if pod.spec.volumes else ():
+                yield Found(BROUGHT, Spot(f"spec.volumes[{name}]", (name,),
+                                          "has the name of a volume that only the injector adds",
+                                          "author: rename the volume"))  # fmt: skip
+        yield from self._keys(pod, submitted)
+        for placed in pod.wishes:
+            for reason in self.customised(placed):
+                yield Found(INPUT, Spot(placed.field(), (), reason))
+        for owner in pod.meta.owner_references or ():
+            if not _OWNER_NAME.fullmatch(owner.name):
+                yield Found(INPUT, Spot("metadata.ownerReferences", (owner.name[:80],),
+                                        "has a name that no object has",
+                                        "author: remove the owner reference"))  # fmt: skip
+                break  # one says it all, and there may be very many
+
+    def customised(self, placed: Placed) -> Iterable[str]:
+        """What an author may not set in a container that the injector fills in, as predicates."""
+        return ()
+
+    def _keys(self, pod: Pod, submitted: bool) -> Iterator[Found]:
+        """Yield annotations and labels that the lists don't have."""
+        assert self.annotations is not None  # noqa: S101 - asked by _said alone
+        assert self.labels is not None  # noqa: S101
+        for where, inputs, pairs in (
+            (annotation, self.annotations, pod.annotations), (label, self.labels, pod.labels),
+        ):  # fmt: skip
+            for key, value in pairs.items():
+                # Most keys are nobody's.
+                if (key in inputs.listed or inputs.reads(key)) and (
+                    problem := inputs.problem(key, value, submitted=submitted)
+                ):
+                    check, reason, fix = problem
+                    yield Found(check, Spot(where(key), (value,), reason, fix))
+
+    def _authors(self, pod: Pod, said: Iterator[Found]) -> Iterable[Found]:
+        """Keep what the author said, of all that is in the pod."""
+        if not pod.recorded:
+            return said
+        record = pod.annotations.get(RECORD)
+        if record is None or record.endswith(_MORE) or len(record) > _LONGEST_RECORD:
+            return [found for found in said if not self._from_namespace(pod, found.spot.field)]
+        listed = dict.fromkeys(record.split(", ")) if record != ALLOWED else {}
+        kept = [found for found in said if f"{found.check} {found.spot.field}" in listed]
+        for check, spot in kept:
+            listed.pop(f"{check} {spot.field}", None)
+        return [*kept, *(_recorded(entry) for entry in listed)]
+
+    def _from_namespace(self, pod: Pod, field: str) -> bool:
+        """Whether the namespace, so its admin, gave the pod an annotation."""
+        if not self.inherits or not pod.namespace_annotations:
+            return False
+        key = field.removeprefix("metadata.annotations[").removesuffix("]")
+        value = pod.namespace_annotations.get(key)
+        return value is not None and value == pod.annotations.get(key)
+
+    def altered_record(self, pod: Pod) -> Iterable[Spot]:
+        """Where an update changes the record, which only our mutating webhook writes."""
+        if pod.old is not None and pod.old.annotations.get(RECORD) != pod.annotations.get(RECORD):
+            yield Spot(annotation(RECORD), (pod.annotations.get(RECORD, "removed"),),
+                       "is mendix-mesh's record of what the author set",
+                       "author: leave it as it is")  # fmt: skip
+
+    def claims(self, placed: Placed) -> bool:
+        """Whether a container, by its name and place, says that it is the mesh's own."""
+        return False
+
+    def fills_in(self, placed: Placed) -> bool:
+        """Whether the injector would make a container its own: an author's wishes for it."""
+        return False
+
+    def allowed(self, pod: Pod) -> Allowed:
+        """What an admin lets this pod lead past the mesh; nothing in the common case."""
+        if not self.settings.allow:
+            return NOTHING
+        return self.settings.allowed(pod.namespace, pod.labels, pod.today)
+
+    def opt_in(self, pod: Pod, *, task: bool) -> Iterable[Want]:
+        """What the pod lacks to join: nothing where it has it, or its author opted out.
+
+        A task pod must be able to end beside its proxy.
+        """
+        return ()
+
+    def is_infrastructure(self, pod: Pod) -> bool:
+        """Whether the pod is the mesh's own gateway: a proxy with no application beside it."""
+        return False
+
+    def proxy_of(self, pod: Pod) -> str:
+        """Name of the container that is, or should be, the pod's proxy; empty without one."""
+        return self.proxy_name
+
+    def brought(self, pod: Pod) -> list[Placed]:
+        """The mesh's containers in a pod that no injector has seen: its author put them there.
+
+        Not those that the injector will fill in, nor the mesh's own gateways.
+        """
+        if not pod.mesh_containers or self.is_infrastructure(pod):
+            return []
+        return pod.mesh_containers
+
+    def opt_outs(self, pod: Pod) -> Iterable[Spot]:
+        """Where the author asks to stay outside."""
+        return _NOTHING
+
+    def injector_bypasses(self, pod: Pod) -> Iterable[Spot]:
+        """Where the pod keeps the injector from ever seeing it."""
+        return _NOTHING
+
+    def missing(self, pod: Pod) -> Iterable[Spot]:
+        """Where a stored pod shows that it did not join at all."""
+        return _NOTHING
+
+    def forgeries(self, pod: Pod) -> Iterable[Spot]:
+        """Where what claims to be the proxy, or its set-up, can't be."""
+        return _NOTHING
+
+    def untrusted_images(self, pod: Pod) -> Iterable[Spot]:
+        """Images of the mesh's containers that come from elsewhere."""
+        return _NOTHING
+
+    def capture_bypasses(self, pod: Pod) -> Iterable[Spot]:
+        """Where traffic is led past the proxy."""
+        return _NOTHING
+
+    def identity_clashes(self, pod: Pod) -> Iterable[Spot]:
+        """Where a container runs as the proxy's user or group, which is not captured."""
+        return _NOTHING
+
+    def mtls_disabled(self, pod: Pod) -> Iterable[Spot]:
+        """Where the proxy is told to speak plaintext."""
+        return _NOTHING
+
+    def overridden_env(self, pod: Pod) -> Iterable[Spot]:
+        """Where the proxy's own environment is overridden."""
+        return _NOTHING
+
+    def elsewhere(self, pod: Pod) -> Iterable[Spot]:
+        """Where the pod obeys another control plane than the cluster's."""
+        return _NOTHING
+
+    def exposed_identity(self, pod: Pod) -> Iterable[Spot]:
+        """Where a workload container can read the proxy's key or token."""
+        return _NOTHING
+
+    def forged_status(self, pod: Pod) -> Iterable[Spot]:
+        """Marks that only the mesh itself may set."""
+        return _NOTHING
+
+    def forsaken(self, pod: Pod) -> Iterable[Spot]:
+        """What an update takes from a running pod that the control plane reads live."""
+        return _NOTHING
+
+    def unreachable_runtime(self, pod: Pod) -> Iterable[Spot]:
+        """Runtimes and systems whose traffic the mesh can't capture."""
+        return _NOTHING
+
+    def late_proxy(self, pod: Pod) -> Iterable[Spot]:
+        """Init containers that run before the proxy."""
+        return _NOTHING
+
+    def lasting_before_rules(self, pod: Pod) -> Iterable[Spot]:
+        """Init containers that stay, and start before anything is redirected."""
+        return _NOTHING
+
+    def plaintext_inbound(self, pod: Pod) -> Iterable[Spot]:
+        """Where the pod takes in clients that are not of the mesh."""
+        return _NOTHING
+
+    def ignored_labels(self, pod: Pod) -> Iterable[Spot]:
+        """Labels that their author took for the mesh's annotations."""
+        return _NOTHING
+
+
+def _recorded(entry: str) -> Found:
+    """Return what is recorded and can't be seen in the pod any more: the injector used it up."""
+    check, _, field = entry.partition(" ")
+    if check == BROUGHT:
+        return Found(check, Spot(field))
+    return Found(check, Spot(field, reason="was not allowed as the author set it",
+                             fix="author: remove it from the pod or its template"))  # fmt: skip

@@ -1,0 +1,526 @@
+"""Istio's sidecar: opt in by label, and evidence of the injected proxy.
+
+Sources are paths in istio at 1.32-dev unless said otherwise.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import chain
+
+import msgspec
+
+from webhook.policy import sidecars
+from webhook.policy.inputs import Inputs, forms, proxyconfig
+from webhook.policy.inputs import istio as listed
+from webhook.policy.inputs.istio import INIT, PROXY, VALIDATION
+from webhook.policy.mesh import (
+    BYPASSED,
+    ELSEWHERE,
+    FORGED,
+    IMAGE,
+    OVERRIDDEN,
+    USER,
+    Found,
+    Mesh,
+    Spot,
+    Want,
+    annotation,
+    label,
+)
+from webhook.policy.meshes.istio import gateways, injected
+from webhook.policy.meshes.istio.gateways import AUTO, MANAGED, TEMPLATES
+from webhook.policy.meshes.istio.injected import Rules
+from webhook.policy.pod import ports
+from webhook.policy.pod.images import repository
+from webhook.policy.pod.workload import Placed, Pod, Users
+from webhook.policy.settings import Settings
+
+INJECT = "sidecar.istio.io/inject"
+MODE = "istio.io/dataplane-mode"
+REVISION = "istio.io/rev"
+STATUS = "sidecar.istio.io/status"
+NATIVE = "sidecar.istio.io/nativeSidecar"
+TLS_MODE = "security.istio.io/tlsMode"
+CONFIG = "proxy.istio.io/config"
+OVERRIDES = "proxy.istio.io/overrides"
+INTERCEPTION = "sidecar.istio.io/interceptionMode"
+DISCOVERY = "sidecar.istio.io/discoveryAddress"
+TRAFFIC = "traffic.sidecar.istio.io/"
+STATUS_PORT = "status.sidecar.istio.io/port"
+#: What comes in by such an interface passes as what the pod sends; the first name is the new one.
+REROUTES = ("istio.io/reroute-virtual-interfaces", f"{TRAFFIC}kubevirtInterfaces")
+#: The environment of a proxy that pilot-agent turns into the metrics endpoints that it asks.
+_PROMETHEUS = "ISTIO_PROMETHEUS_ANNOTATIONS"
+
+#: Of gateways: what istiod writes on its own, and the template of those from a chart.
+_GATEWAY_KEYS = (
+    "metadata.labels[gateway.istio.io/", "metadata.annotations[gateway.istio.io/",
+    annotation(TEMPLATES),
+)  # fmt: skip
+
+_LINKERD_INJECT = "linkerd.io/inject"
+_PLACES = {
+    PROXY: ("initContainers", "containers"),
+    INIT: ("initContainers",),
+    VALIDATION: ("initContainers",),
+}
+#: The injector's own ports, which it never captures (files/injection-template.yaml).
+_OWN_INBOUND = "15090,15021,15020"
+#: The proxy's key, token and the sockets that hand them out (files/injection-template.yaml).
+_IDENTITY_VOLUMES = ("istio-token", "workload-certs", "workload-socket", "credential-socket")
+#: Where the proxy's bootstrap and its agent's state lie.
+_STATE_VOLUMES = ("istio-envoy", "istio-data")
+
+
+class Istio(Mesh):
+    """Istio with its sidecar injector; native or classic sidecar, istio-init or CNI plugin."""
+
+    name = "istio"
+    proxy_name = PROXY
+    volume_names = listed.VOLUMES
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.own = settings.istio
+        self._inbound = ports.parse(f"{_OWN_INBOUND},{self.own.exclude_inbound_ports}")[0]
+        self._outbound = ports.parse(self.own.exclude_outbound_ports)[0]
+        istiod = forms.structured(
+            "the mesh's own istiod",
+            lambda text: () if self.is_istiod(text) else ("is another control plane",),
+            longest=253,
+        )
+        self.annotations = Inputs(
+            self.name, listed.ANNOTATIONS, listed.reads, prefixes=listed.PREFIXES,
+            own={CONFIG: listed.config(self.is_istiod), DISCOVERY: istiod},
+            allowed=self.own.annotations,
+        )  # fmt: skip
+        self.labels = Inputs(
+            self.name, listed.LABELS, listed.reads_label, allowed=self.own.annotations
+        )
+
+    def claims(self, placed: Placed) -> bool:
+        """Istio's containers are known by name; one with image `auto` is only a wish."""
+        return placed.kind in _PLACES.get(placed.name, ()) and placed.container.image != AUTO
+
+    def fills_in(self, placed: Placed) -> bool:
+        """A container with the proxy's name and image `auto` customizes it (pkg/kube/inject)."""
+        return placed.name in _PLACES and placed.container.image == AUTO
+
+    def opt_in(self, pod: Pod, *, task: bool) -> Iterator[Want]:
+        """The label, which works in any namespace; the annotation can't opt in (inject.go)."""
+        value = pod.labels.get(INJECT, pod.annotations.get(INJECT))
+        if (value == "false" and self.settings.opt_out == "deny") or self.is_infrastructure(pod):
+            return
+        yield from leave_linkerd(pod)
+        if pod.labels.get(INJECT) != "true":
+            yield Want("labels", INJECT, "true")
+        if self.own.revision and REVISION not in pod.labels:
+            yield Want("labels", REVISION, self.own.revision)
+        if not task:
+            return
+        if self.own.native_sidecars:
+            if NATIVE not in pod.annotations:
+                yield Want("annotations", NATIVE, "true")
+        elif merged := proxyconfig.holding(pod.annotations.get(CONFIG)):
+            yield Want("annotations", CONFIG, merged)
+
+    def opt_outs(self, pod: Pod) -> Iterator[Spot]:
+        """Label before annotation; what is no boolean is a default to one Istio, no to another.
+
+        A template's other values are fixed when its pods are created.
+        """
+        if self.is_infrastructure(pod):
+            return
+        where = label if INJECT in pod.labels else annotation
+        value = pod.labels.get(INJECT, pod.annotations.get(INJECT))
+        if value is None or value == "true":
+            return
+        if pod.final or (value == "false" and self.settings.opt_out == "deny"):
+            yield Spot(where(INJECT), (value,), *self.gateway_like(pod))
+
+    def is_infrastructure(self, pod: Pod) -> bool:
+        """A gateway or waypoint and nothing else: one container, Istio's own proxy, as it is made.
+
+        It is all mesh and has no application whose traffic could go past it.
+        """
+        if pod.infrastructure is None:
+            only = gateways.candidate(pod)
+            pod.infrastructure = only is not None and not any(self.strange(pod, only))
+        return pod.infrastructure
+
+    def strange(self, pod: Pod, only: Placed) -> Iterator[Spot]:
+        """What a would-be gateway has beyond a genuine one's."""
+        yield from gateways.strange(pod, only, self.own, self.is_istiod)
+        for found in super()._keys(pod, submitted=False):
+            # What the author wrote in its one container is judged as it is.
+            if not found.spot.field.startswith((*_GATEWAY_KEYS, annotation(OVERRIDES))):
+                yield found.spot
+
+    def customised(self, placed: Placed) -> Iterator[str]:
+        """What is not a harmless field: of the fields that policy reads; the rest is seen later."""
+        return listed.customised(msgspec.json.decode(msgspec.json.encode(placed.container)))
+
+    def _keys(self, pod: Pod, submitted: bool) -> Iterator[Found]:
+        """Yield keys as for any mesh; those of a gateway that opts out are that check's."""
+        opts_out = pod.labels.get(INJECT) == "false" or pod.labels.get(MODE) == "none"
+        for found in super()._keys(pod, submitted):
+            if not (opts_out and found.spot.field.startswith(_GATEWAY_KEYS)):
+                yield found
+
+    def gateway_like(self, pod: Pod) -> tuple[str, str]:
+        """Reason and fix for the opt-out of a gateway that has more in it than its proxy.
+
+        istiod gives its own the opt-out and a label (files/kube-gateway.yaml, waypoint.yaml), and
+        lays over them what a Gateway's parametersRef says. Both are empty for other pods.
+        """
+        asks = "asks to stay outside the mesh, as only Istio's own gateways may"
+        fix = (
+            "leave the gateway as istiod makes it, without what its parametersRef adds; mesh's "
+            "admin: name a mirror of its image in settings.istio.proxyImages"
+        )
+        only = gateways.candidate(pod)
+        if only is not None and (found := next(iter(self.strange(pod, only)), None)):
+            values = f" ({', '.join(value[:80] for value in found.values)})" if found.values else ""
+            reason = found.reason or "is not what Istio makes"
+            return f"{asks}; {found.field} {reason}{values}", fix
+        if MANAGED not in pod.labels or not pod.containers:
+            return "", ""
+        others = [one for one in pod.containers if one.name != PROXY]
+        if len(others) == len(pod.containers):
+            return (
+                f"{asks}; it runs {others[0].name}, and mendix-mesh knows gateways that are "
+                f"{PROXY} alone",
+                "use the GatewayClass istio or istio-waypoint, or ask an admin for an exemption",
+            )
+        if others:
+            return f"{asks}; {others[0].field()} is beside the proxy", fix
+        return f"{asks}; it is in the network of the node, or not as Istio runs its proxy", fix
+
+    def missing(self, pod: Pod) -> Iterator[Spot]:
+        """No container is the proxy, in either list: the injector skips without a word."""
+        if pod.proxy is not None:
+            return
+        revision = pod.labels.get(REVISION)
+        if pod.labels.get(INJECT) != "true":
+            fix = ("see that mendix-mesh's mutating webhook runs, and that its configuration's "
+                   "name sorts before Istio's")  # fmt: skip
+        elif revision is not None:
+            fix = (f"see that Istio's revision or tag {revision} is installed, and that no label "
+                   "istio-injection or istio.io/rev of the namespace says otherwise")  # fmt: skip
+        else:
+            fix = ("see that the namespace has no label istio-injection=disabled, and none "
+                   "istio.io/rev of a revision that is not installed; if no revision is the "
+                   "default, name yours in settings.istio.revision")  # fmt: skip
+        yield Spot("spec.initContainers", reason="has no istio-proxy container", fix=fix)
+
+    def forgeries(self, pod: Pod) -> Iterator[Spot]:
+        """The name istio-proxy without what makes it a sidecar that captures."""
+        if pod.final:
+            for placed in pod.workload_containers:
+                if placed.name in _PLACES:
+                    yield Spot(placed.field("name"), (placed.name,), "is a name of Istio's own, "
+                               "for which its CNI plugin may leave the pod alone")  # fmt: skip
+        proxy = pod.proxy
+        if proxy is None or self.is_infrastructure(pod):
+            return
+        yield from self.proven(pod, FORGED)
+        yield from injected.odd_volumes(pod)
+        if pod.mesh_named.keys() == {PROXY, VALIDATION} and STATUS not in pod.annotations:
+            # cni/pkg/plugin/plugin.go; kube-injected CronJobs lose theirs.
+            yield Spot(annotation(STATUS), reason="is missing, so Istio's CNI redirects nothing")
+        if TLS_MODE not in pod.labels and not self._was_ours(pod):
+            yield Spot(label(TLS_MODE), reason="is missing, so peers speak plaintext to the pod")
+
+    def prove(self, pod: Pod) -> Iterator[Found]:
+        """Yield what is wrong with Istio's containers, whatever pod they are in."""
+        yield from (Found(IMAGE, spot) for spot in self._images_of(pod))
+        hollow = map(injected.hollow, _rules(pod))
+        yield from (Found(BYPASSED, spot) for spot in chain.from_iterable(hollow))
+        yield from (Found(USER, spot) for spot in self._users(pod)[1])
+        proxy = pod.proxy
+        if proxy is None:
+            return
+        strangers = (
+            sidecars.strangers(placed, injected.REFERRED) for placed in pod.mesh_containers
+        )
+        for check, spots in (
+            (FORGED, _forged(pod, proxy)),
+            (BYPASSED, injected.idle_proxy(proxy)),
+            (OVERRIDDEN, chain(*strangers, self._metrics(proxy))),
+            (ELSEWHERE, self._asked_elsewhere(proxy)),
+        ):
+            yield from (Found(check, spot) for spot in spots)
+
+    def untrusted_images(self, pod: Pod) -> Iterable[Spot]:
+        """Images of Istio's containers from elsewhere, of another version, or changed."""
+        return self._images_of(pod) if pod.old else self.proven(pod, IMAGE)
+
+    def _images_of(self, pod: Pod) -> Iterator[Spot]:
+        fix = (
+            "mesh's admin: use the mesh's image, or name your mirror in settings.istio.proxyImages"
+        )
+        return sidecars.strange_images(
+            pod, lambda one: repository(one.container.image or "") in self.own.proxy_images, fix
+        )
+
+    def capture_bypasses(self, pod: Pod) -> Iterator[Spot]:
+        """Interception off, ports and addresses left out, templates that capture nothing.
+
+        The CNI plugin obeys the annotations, istio-init its arguments: both are judged. Of a new
+        pod, what an annotation explains is reported once; updates are compared place by place.
+        """
+        if self.is_infrastructure(pod):
+            return
+        inits = _rules((pod.proof or self.proofs.of(pod)).pod)
+        yield from self._includes(pod, inits)
+        yield from self._excludes(pod, inits)
+        yield from _reroutes(pod, inits)
+        yield from self.proven(pod, BYPASSED)
+
+    def _said(self, pod: Pod) -> Iterator[Found]:
+        """Yield, beside what holds for every mesh, templates of another kind of injection."""
+        yield from super()._said(pod)
+        if not self.is_infrastructure(pod):
+            yield from (Found(BYPASSED, spot) for spot in self._templates(pod))
+
+    def _templates(self, pod: Pod) -> Iterator[Spot]:
+        """Only the sidecar template captures: gateway, grpc-* and a custom one need not (2.3)."""
+        asked = pod.annotations.get(TEMPLATES)
+        if asked is None:
+            return
+        allowed = {"sidecar", *self.own.templates, *self.allowed(pod).templates}
+        if pod.ingress:
+            allowed.add("gateway")
+        if other := ports.others(asked, allowed):
+            yield Spot(annotation(TEMPLATES), other)
+
+    def _includes(self, pod: Pod, inits: Collection[Rules]) -> Iterator[Spot]:
+        reason = "captures only what it lists"
+        for key, flag in (("includeInboundPorts", "-b"), ("includeOutboundIPRanges", "-i")):
+            if key == "includeInboundPorts" and pod.ingress:
+                continue  # its clients are not of the mesh
+            asked = pod.annotations.get(TRAFFIC + key, "*").strip()
+            if asked != "*":
+                yield Spot(annotation(TRAFFIC + key), (f'"{asked}"',), reason)
+            for init in inits:
+                told = init.flags.get(flag, "").strip()
+                if told != "*" and not (pod.new and told == asked):
+                    yield Spot(init.placed.field("args"), (f'{flag} "{told}"',), reason)
+
+    def _excludes(self, pod: Pod, inits: Collection[Rules]) -> Iterator[Spot]:
+        allow = self.allowed(pod)
+        for key, flag, allowed in (
+            ("excludeInboundPorts", "-d", self._inbound + allow.inbound),
+            ("excludeOutboundPorts", "-o", self._outbound + allow.outbound),
+        ):
+            asked = ports.beyond(pod.annotations.get(TRAFFIC + key, ""), allowed)
+            if asked:
+                yield Spot(annotation(TRAFFIC + key), asked)
+            yield from self._more(pod, inits, flag, frozenset(asked), allowed)
+        # Port 0 switches the agent's own port off.
+        if port := ports.beyond(pod.annotations.get(STATUS_PORT, ""), ((0, 0), *self._inbound)):
+            yield Spot(annotation(STATUS_PORT), port, "is left out of what comes in")
+        subnets = {*self.own.exclude_outbound_ip_ranges, *allow.subnets}
+        for key, flag in (("excludeOutboundIPRanges", "-x"), ("excludeInterfaces", "-c")):
+            asked = ports.others(pod.annotations.get(TRAFFIC + key, ""), subnets)
+            if asked:
+                yield Spot(annotation(TRAFFIC + key), asked)
+            known = {*subnets, *asked} if pod.new else subnets
+            for init in inits:
+                if more := ports.others(init.flags.get(flag, ""), known):
+                    yield Spot(init.placed.field("args"), more,
+                               f"leaves out traffic by {flag}")  # fmt: skip
+
+    def _more(
+        self, pod: Pod, inits: Collection[Rules], flag: str, asked: frozenset[str],
+        allowed: ports.Ranges,
+    ) -> Iterator[Spot]:  # fmt: skip
+        """Yield the ports that a flag leaves out beyond those of the annotation, `asked`."""
+        for init in inits:
+            told = injected.excluded(init, flag, allowed)
+            if more := tuple(part for part in told if not (pod.new and part in asked)):
+                which = "Inbound" if flag == "-d" else "Outbound"
+                yield Spot(init.placed.field("args"), more, f"leaves out ports by {flag}",
+                           "mesh's admin: name the mesh's own in "
+                           f"settings.istio.exclude{which}Ports")  # fmt: skip
+
+    def identity_clashes(self, pod: Pod) -> Iterator[Spot]:
+        """The firewall lets the proxy's user and group out unproxied (analyzer IST0144).
+
+        A proxy that runs as root, for TPROXY or low ports, is let out by its group: no rule names
+        root (cni/pkg/plugin/sidecar_redirect.go). A number of the pod's own, as each namespace of
+        OpenShift has, is fine if every other container says that it is another.
+        """
+        if self.is_infrastructure(pod):
+            return
+        yield from self.proven(pod, USER)
+        users = (pod.proof or self.proofs.of(pod)).users
+        for key, number in users.own:
+            yield from sidecars.unproven(pod, key, number, "settings.istio.proxyUid")
+        yield from sidecars.clashes(pod, users.uids, users.gids)
+
+    def users(self, pod: Pod) -> Users:
+        """The mesh's user, the proxy's, and those that istio-init lets out."""
+        return self._users(pod)[0]
+
+    def _users(self, pod: Pod) -> tuple[Users, list[Spot]]:
+        """Return them, and what is wrong with them."""
+        ours = self.own.proxy_uid
+        users = set() if ours is None else {ours}
+        groups = set(users)  # istio-init takes the user's number for the group's, too
+        own: list[tuple[str, int]] = []
+        wrong: list[Spot] = []
+        if pod.proxy:
+            context = pod.proxy.container.security_context
+            uid = context.run_as_user if context else None
+            gid = context.run_as_group if context else None
+            if ours is not None and uid is None:
+                wrong.append(Spot(
+                    pod.proxy.field("securityContext.runAsUser"), ("unset",),
+                    f"is not {ours}, the user that is not captured",
+                    "author: let Istio's injector add istio-proxy; on OpenShift, mesh's admin: set "
+                    "settings.istio.proxyUid: null",
+                ))  # fmt: skip
+            for key, number, taken in (("runAsUser", uid, users), ("runAsGroup", gid, groups)):
+                if number and number != ours:
+                    taken.add(number)
+                    if ours is not None:
+                        own.append((key, number))
+            groups |= users - ({0} if uid == 0 else set())
+        for rules in _rules(pod):
+            passing, odd = injected.passing(rules)
+            if others := [*map(str, sorted(passing - groups)), *odd]:
+                wrong.append(Spot(
+                    rules.placed.field("args"), tuple(others),
+                    "lets others past the proxy than the proxy",
+                    f"author: let Istio's injector add {rules.placed.name}",
+                ))  # fmt: skip
+            users |= passing
+            groups |= passing
+        return Users(frozenset(users), frozenset(groups), tuple(own)), wrong
+
+    def mtls_disabled(self, pod: Pod) -> Iterator[Spot]:
+        """The label by which peers know that the pod speaks mTLS (service.go)."""
+        mode = pod.labels.get(TLS_MODE)
+        if mode is not None and mode != "istio" and not self._was_ours(pod):
+            yield Spot(label(TLS_MODE), (mode,))
+
+    def overridden_env(self, pod: Pod) -> Sequence[Spot]:
+        """What other webhooks add to Istio's containers, or the kubelet fills in."""
+        return () if self.is_infrastructure(pod) else self.proven(pod, OVERRIDDEN)
+
+    def _metrics(self, proxy: Placed) -> Iterator[Spot]:
+        """The injector keeps the author's scrape annotations here, and replaces them in the pod."""
+        assert self.annotations is not None  # noqa: S101 - set above
+        told = proxy.env.get(_PROMETHEUS) or "{}"
+        for key, value in listed.prometheus(told).items():
+            problem = self.annotations.problem(f"prometheus.io/{key}", value, submitted=True)
+            if problem:
+                yield Spot(proxy.field(f"env[{_PROMETHEUS}]"), (value,),
+                           f"makes the agent, which is not captured, ask elsewhere: {key} "
+                           f"{problem.reason}",
+                           f"author: write prometheus.io/{key} plainly")  # fmt: skip
+
+    def elsewhere(self, pod: Pod) -> Iterator[Spot]:
+        """Addresses of istiod that are not the cluster's."""
+        if self.is_infrastructure(pod):
+            return
+        yield from sidecars.moved_names(
+            pod, self.own.control_plane_hosts, self.own.control_plane_namespace
+        )
+        yield from self.proven(pod, ELSEWHERE)
+
+    def _asked_elsewhere(self, proxy: Placed) -> Iterator[Spot]:
+        env = proxy.env
+        injected = proxyconfig.parse(env.get("PROXY_CONFIG")) or {}
+        for name, found in (
+            ("PROXY_CONFIG", injected.get("discoveryAddress")), ("CA_ADDR", env.get("CA_ADDR")),
+        ):  # fmt: skip
+            if found is not None and not self.is_istiod(str(found)):
+                yield Spot(proxy.field(f"env[{name}]"), (str(found),), "",
+                           "author: remove it; mesh's admin: name its host in "
+                           "settings.istio.controlPlaneHosts")  # fmt: skip
+
+    def exposed_identity(self, pod: Pod) -> Iterator[Spot]:
+        """The token, key and sockets with which the proxy proves who it is; and its bootstrap."""
+        yield from sidecars.mounts(pod, _IDENTITY_VOLUMES)
+        yield from sidecars.mounts(
+            pod, _STATE_VOLUMES, "lets the container change what the proxy runs"
+        )
+
+    def forged_status(self, pod: Pod) -> Iterator[Spot]:
+        """The injector's own status without its proxy."""
+        if pod.final and STATUS in pod.annotations and pod.proxy is None:
+            yield Spot(annotation(STATUS))
+
+    def forsaken(self, pod: Pod) -> Iterator[Spot]:
+        """The label that tells peers to speak mTLS, read live."""
+        old = pod.old
+        if old is None:
+            return
+        before, now = old.labels.get(TLS_MODE), pod.labels.get(TLS_MODE)
+        if before == "istio" and now != before:
+            yield Spot(label(TLS_MODE), (f"{before} -> {now or 'removed'}",))
+
+    def late_proxy(self, pod: Pod) -> Iterator[Spot]:
+        """Init containers before a native proxy, all of them beside a classic one."""
+        return sidecars.before_proxy(pod, INIT)
+
+    def lasting_before_rules(self, pod: Pod) -> Iterator[Spot]:
+        """Init containers that stay, before the one that sets the rules."""
+        return sidecars.before_rules(pod, INIT)
+
+    def _was_ours(self, pod: Pod) -> bool:
+        return pod.old is not None and pod.old.labels.get(TLS_MODE) == "istio"
+
+    def is_istiod(self, address: str) -> bool:
+        """Whether an address is that of the cluster's istiod, or a host of the settings'."""
+        host = address.rpartition(":")[0] or address
+        return host in self.own.control_plane_hosts or sidecars.is_service_in(
+            address, self.own.control_plane_namespace, self.settings.cluster_domain
+        )
+
+
+def leave_linkerd(pod: Pod) -> Iterator[Want]:
+    """What keeps Linkerd's injector from a pod whose template is of days when that was its mesh.
+
+    The namespace's label is an admin's and says where its pods belong. An opt-in by label is left
+    to be denied: a changed label may be one by which a controller counts its pods.
+    """
+    if pod.annotations.get(_LINKERD_INJECT) in ("enabled", "ingress"):
+        yield Want("annotations", _LINKERD_INJECT, "disabled")
+
+
+def _rules(pod: Pod) -> list[Rules]:
+    """What the mesh's init containers are told about the rules."""
+    return [injected.rules(one) for one in pod.mesh_containers if one.name != PROXY]
+
+
+def _forged(pod: Pod, proxy: Placed) -> Iterator[Spot]:
+    for placed in pod.mesh_containers:
+        yield from injected.own_programs(placed)
+        if placed.name == PROXY and placed is not proxy:
+            yield Spot(placed.field("name"), (PROXY,), "is a second proxy")
+    role = tuple((proxy.container.args or ())[:2])
+    if role != ("proxy", "sidecar"):
+        yield Spot(proxy.field("args"), (" ".join(role)[:80] or "none",),
+                   "is not run as a sidecar")  # fmt: skip
+    if proxy.kind == "initContainers" and proxy.container.restart_policy != "Always":
+        yield Spot(proxy.field("restartPolicy"), reason="is an init container, gone before the app")
+    if pod.mesh_named.keys() == {PROXY}:
+        yield Spot(
+            "spec.initContainers", reason=f"has no {INIT} or {VALIDATION}: nothing is redirected"
+        )
+
+
+def _reroutes(pod: Pod, inits: Collection[Rules]) -> Iterator[Spot]:
+    reason = "lets what comes in pass for what the pod sends"
+    asked = {key: pod.annotations[key] for key in REROUTES if pod.annotations.get(key)}
+    for key, value in asked.items():
+        yield Spot(annotation(key), (value,), reason)
+    for init in inits:
+        told = init.flags.get("-k")
+        if told and not (pod.new and told in asked.values()):
+            yield Spot(init.placed.field("args"), (f"-k {told}",), reason)
+
+
+MESH = Istio

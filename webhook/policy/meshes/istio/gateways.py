@@ -1,0 +1,138 @@
+"""Istio's gateways and waypoints: pods that are all proxy, which no injector touches.
+
+Their author writes the whole pod, so nothing in it may go beyond what istiod makes
+(files/kube-gateway.yaml, waypoint.yaml) or the Helm chart of a gateway.
+"""
+
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from webhook.policy import sidecars
+from webhook.policy.inputs import proxyconfig
+from webhook.policy.inputs.istio import PROXY, VOLUMES
+from webhook.policy.meshes.istio import injected
+from webhook.policy.pod import containers
+from webhook.policy.pod.images import repository
+from webhook.policy.pod.workload import Placed, Pod
+from webhook.policy.settings import Istio
+from webhook.policy.spots import Spot
+
+MANAGED = "gateway.istio.io/managed"
+TEMPLATES = "inject.istio.io/templates"
+#: An image that the injector replaces.
+AUTO = "auto"
+_ROLES = (("proxy", "router"), ("proxy", "waypoint"))
+#: Flags of the proxy; others name a bootstrap or a configuration (pilot-agent/app/cmd.go).
+_FLAGS = frozenset({
+    "--domain", "--proxyLogLevel", "--proxyComponentLogLevel", "--log_output_level", "--stsPort",
+    "--outlierLogPath", "--concurrency", "--serviceCluster", "--log_as_json",
+})  # fmt: skip
+#: Variables that change what the agent runs, trusts or shows of itself.
+_GUARDED_ENV = (
+    "DISABLE_ENVOY", "ISTIO_BOOTSTRAP", "ISTIO_METAJSON_", "ISTIO_META_TLS", "OUTPUT_CERTS",
+    "PROV_CERT", "FILE_MOUNTED_CERTS", "ENVOY_", "CREDENTIAL_", "TOKEN_",
+    "XDS_AUTH_PLAINTEXT", "ISTIOD_SAN", *containers.LOADER_ENV,
+)  # fmt: skip
+#: Keys of its configuration that give it another program or bootstrap, or plaintext to istiod.
+_GUARDED_KEYS = frozenset({
+    "binaryPath", "configPath", "customConfigFile", "proxyBootstrapTemplatePath",
+    "controlPlaneAuthPolicy",
+})  # fmt: skip
+#: A waypoint has two that nothing mounts (files/waypoint.yaml).
+_VOLUMES = VOLUMES | {"go-proxy-envoy", "go-proxy-data"}
+_TOKEN_VOLUME = "kube-api-access-"  # noqa: S105 - start of the names of volumes
+#: Where the proxy's volumes are mounted.
+_FOLDERS = {
+    "istio-envoy": "/etc/istio/proxy",
+    "istio-podinfo": "/etc/istio/pod",
+    "istio-data": "/var/lib/istio/data",
+    "istiod-ca-cert": "/var/run/secrets/istio",
+    "istio-ca-crl": "/var/run/secrets/istio/crl",
+    "istio-token": "/var/run/secrets/tokens",
+    "credential-socket": "/var/run/secrets/credential-uds",
+    "workload-socket": "/var/run/secrets/workload-spiffe-uds",
+    "workload-certs": "/var/run/secrets/workload-spiffe-credentials",
+    "gke-workload-certificate": "/var/run/secrets/workload-spiffe-credentials",
+}
+
+
+def candidate(pod: Pod) -> Placed | None:
+    """Return the one container of a pod that may be a gateway; None of any other pod."""
+    if len(pod.containers) != 1 or pod.spec.host_network:
+        return None
+    only = pod.containers[0]
+    if only.name != PROXY or only.kind != "containers":
+        return None
+    if only.container.image == AUTO:
+        wanted = pod.annotations.get(TEMPLATES, "").strip()
+        return only if wanted == "gateway" and not pod.final else None
+    return only if tuple((only.container.args or ())[:2]) in _ROLES else None
+
+
+def strange(pod: Pod, only: Placed, own: Istio, is_ours: Callable[[str], bool]) -> Iterator[Spot]:
+    """Yield what a gateway has beyond what istiod or the chart makes; nothing of a genuine one."""
+    container = only.container
+    if container.image != AUTO:
+        if repository(container.image or "") not in own.proxy_images:
+            yield Spot(only.field("image"), (container.image or "none",), "is not Istio's proxy")
+        _, odd = containers.flags((container.args or [])[2:], _FLAGS, injected.SWITCHES)
+        if odd:
+            yield Spot(only.field("args"), odd, "has arguments that can change what it is")
+    yield from injected.own_programs(only)
+    if container.working_dir not in (None, "", "/"):
+        yield Spot(only.field("workingDir"), reason="looks for its files in another folder")
+    if "postStart" in (container.lifecycle or {}):
+        yield Spot(only.field("lifecycle.postStart"), reason="runs a command of its own")
+    for name, probe in (
+        ("livenessProbe", container.liveness_probe),
+        ("readinessProbe", container.readiness_probe),
+        ("startupProbe", container.startup_probe),
+    ):
+        if (msgspec.json.decode(probe) or {}).get("exec"):
+            yield Spot(only.field(f"{name}.exec"), reason="runs a command of its own")
+    yield from sidecars.strangers(only, injected.REFERRED)
+    yield from injected.idle_proxy(only)
+    yield from _told(only, is_ours)
+    yield from _files(pod, only)
+    yield from _whole(pod, own)
+
+
+def _told(only: Placed, is_ours: Callable[[str], bool]) -> Iterator[Spot]:
+    env = only.env
+    if names := only.variables.starting(_GUARDED_ENV):
+        yield Spot(only.field("env"), tuple(sorted(names)), "changes what the agent runs or trusts")
+    config = proxyconfig.parse(env.get("PROXY_CONFIG")) or {}
+    if keys := sorted(_GUARDED_KEYS & config.keys()):
+        yield Spot(only.field("env[PROXY_CONFIG]"), tuple(keys), "changes what the proxy runs")
+    for name, address in (
+        ("PROXY_CONFIG", config.get("discoveryAddress")), ("CA_ADDR", env.get("CA_ADDR")),
+    ):  # fmt: skip
+        if env.get(name) == "":
+            yield Spot(only.field(f"env[{name}]"), reason="is filled in after admission")
+        elif address is not None and not is_ours(str(address)):
+            yield Spot(only.field(f"env[{name}]"), (str(address),), "names another control plane")
+
+
+def _files(pod: Pod, only: Placed) -> Iterator[Spot]:
+    yield from injected.odd_volumes(pod)
+    for name in pod.volumes:
+        if name not in _VOLUMES and not name.startswith(_TOKEN_VOLUME):
+            yield Spot(f"spec.volumes[{name}]", (name,), "is no volume that Istio gives a gateway")
+    for mount in only.container.volume_mounts or ():
+        expected = _FOLDERS.get(mount.name)
+        token = mount.name.startswith(_TOKEN_VOLUME)
+        path = containers.mount_path(mount.mount_path)
+        if not token and path != expected:
+            yield Spot(only.field(f"volumeMounts[{mount.name}]"), (mount.mount_path,),
+                       "is not where Istio mounts that volume")  # fmt: skip
+
+
+def _whole(pod: Pod, own: Istio) -> Iterator[Spot]:
+    yield from sidecars.moved_names(pod, own.control_plane_hosts, own.control_plane_namespace)
+    if pod.spec.host_aliases:
+        yield Spot("spec.hostAliases", reason="is nothing that Istio gives a gateway")
+    if bytes(pod.spec.dns_config) not in (b"null", b"{}"):
+        yield Spot("spec.dnsConfig", reason="is nothing that Istio gives a gateway")
+    if pod.spec.host_pid:
+        yield Spot("spec.hostPID", reason="shares the node's processes")

@@ -1,0 +1,203 @@
+"""Istio's own containers and volumes: what proves that they do their work.
+
+Sources are paths in istio at 1.31, unless said otherwise.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from webhook.policy.inputs import proxyconfig
+from webhook.policy.inputs.istio import INIT, PROXY, VALIDATION, VOLUMES
+from webhook.policy.pod import containers, ports
+from webhook.policy.pod.workload import Placed, Pod, Source
+from webhook.policy.spots import Spot
+
+#: All flags that the injector gives istio-init and istio-validation (istio-iptables/pkg/cmd).
+_RULE_FLAGS = frozenset({
+    "-p", "-z", "-u", "-g", "-m", "-i", "-x", "-b", "-d", "-q", "-o", "-k", "-c",
+    "--log_output_level", "--redirect-dns", "--capture-all-dns", "--log_as_json",
+    "--run-validation", "--skip-rule-apply", "--force-apply", "--native-nftables",
+})  # fmt: skip
+#: Those that stand without a value.
+SWITCHES = frozenset({
+    "--log_as_json", "--run-validation", "--skip-rule-apply", "--force-apply", "--native-nftables",
+})  # fmt: skip
+#: istio-init takes each flag from its environment too, so that one of these can make it do nothing.
+_RULE_ENV = (
+    "DRY_RUN", "SKIP_RULE_APPLY", "CLEANUP_ONLY", "RUN_VALIDATION", "NETWORK_NAMESPACE", "CNI_MODE",
+    "RECONCILE", "FORCE_IPTABLES_BINARY", "IPTABLES_PROBE_PORT", "PROBE_TIMEOUT", "ENVOY_USER",
+    "ENVOY_PORT", "PROXY_UID", "PROXY_GID", "KUBE_VIRT_INTERFACES", "INBOUND_", "ISTIO_INBOUND_",
+    "ISTIO_OUTBOUND_", "ISTIO_LOCAL_", "ISTIO_EXCLUDE_", "ISTIO_SERVICE_",
+)  # fmt: skip
+#: And these the agent, which then runs no proxy (pilot-agent/options, cni/pkg/plugin/plugin.go).
+_NO_PROXY_ENV = ("DISABLE_ENVOY",)
+#: The variables that the injector refers to in others.
+REFERRED = frozenset({"POD_NAME", "POD_NAMESPACE", "INSTANCE_IP", "HOST_IP", "SERVICE_ACCOUNT"})
+
+
+class Rules(NamedTuple):
+    """What istio-init, or istio-validation, is told about the rules that redirect traffic."""
+
+    placed: Placed
+    flags: Mapping[str, str]
+    odd: tuple[str, ...]
+
+
+def rules(placed: Placed) -> Rules:
+    """Read the arguments after the name of the program, `istio-iptables`."""
+    return Rules(placed, *placed.flags(_RULE_FLAGS, SWITCHES, skip=1))
+
+
+def hollow(of: Rules) -> Iterator[Spot]:
+    """Yield arguments and variables that make it redirect nothing, or elsewhere."""
+    placed, flags = of.placed, of.flags
+    field, fix = placed.field("args"), f"author: let Istio's injector add {placed.name}"
+    skips = ["--skip-rule-apply"] if placed.name == INIT and "--skip-rule-apply" in flags else []
+    if of.odd or skips:
+        yield Spot(field, tuple(of.odd or skips),
+                   "has arguments that can keep it from redirecting", fix)  # fmt: skip
+    if placed.name == VALIDATION and flags.get("--run-validation") != "true":
+        yield Spot(field, reason="does not see whether anything is redirected", fix=fix)
+    for flag, port in (("-p", "15001"), ("-z", "15006")):
+        if flags.get(flag, port) != port:
+            yield Spot(field, (f"{flag} {flags[flag]}",),
+                       "redirects to another port than the proxy's", fix)  # fmt: skip
+    if flags.get("-m", "REDIRECT") not in ("REDIRECT", "TPROXY"):
+        yield Spot(field, (f"-m {flags['-m']}",), "redirects nothing", fix)
+    if names := placed.variables.starting(_RULE_ENV):
+        yield Spot(placed.field("env"), tuple(sorted(names)),
+                   "has variables that can keep it from redirecting", fix)  # fmt: skip
+
+
+def passing(of: Rules) -> tuple[set[int], list[str]]:
+    """Return the users and groups that its rules let out unproxied, and what is no number."""
+    numbers: set[int] = set()
+    odd: list[str] = []
+    for flag in ("-u", "-g"):
+        text = of.flags.get(flag)
+        if text is None:
+            continue
+        parts = text[:_LONGEST_USERS].split(",")
+        found = [containers.number(part) for part in parts]
+        numbers.update(*found)
+        if len(text) > _LONGEST_USERS or not all(found):
+            odd.append(f"{flag} {text[:_LONGEST_USERS]}")
+    return numbers, odd
+
+
+#: Characters of a list of users that are read.
+_LONGEST_USERS = 512
+
+
+def own_programs(placed: Placed) -> Iterator[Spot]:
+    """Yield what makes a container of Istio's run something else than its program, or not end."""
+    container = placed.container
+    args = container.args or []
+    if container.command:
+        yield Spot(placed.field("command"), reason="runs a command of its own")
+    if placed.name != PROXY:
+        if container.restart_policy:
+            yield Spot(placed.field("restartPolicy"),
+                       reason="lets the pod start although the container fails")  # fmt: skip
+        if args[:1] != ["istio-iptables"]:
+            yield Spot(placed.field("args"), reason="does not set the rules that redirect")
+        return
+    context = container.security_context
+    if context and context.privileged:
+        yield Spot(placed.field("securityContext.privileged"), (),
+                   "gives the proxy the rights of its node",
+                   "mesh's admin: unset values.global.proxy.privileged; author: remove the "
+                   "annotation that demands it")  # fmt: skip
+
+
+def idle_proxy(placed: Placed) -> Iterator[Spot]:
+    """Yield variables with which the proxy does not run, or knows of no interception."""
+    names = [*placed.variables.starting(_NO_PROXY_ENV)]
+    env = placed.env
+    if env.get("ISTIO_META_INTERCEPTION_MODE", "REDIRECT") not in ("REDIRECT", "TPROXY"):
+        names.append("ISTIO_META_INTERCEPTION_MODE")
+    config = proxyconfig.parse(env.get("PROXY_CONFIG"))
+    if config is None or config.get("interceptionMode", "") not in proxyconfig.CAPTURING:
+        names.append("PROXY_CONFIG")
+    if names:
+        yield Spot(placed.field("env"), tuple(names), "keeps the proxy from capturing",
+                   "author: remove what sets it, a ProxyConfig too; mesh's admin: see "
+                   "meshConfig.defaultConfig")  # fmt: skip
+
+
+def odd_volumes(pod: Pod) -> Iterator[Spot]:
+    """Yield volumes of the proxy's that others fill: they hold its identity, trust and metadata."""
+    for name in VOLUMES & pod.volumes.keys():
+        source = pod.source(name)
+        if source is not None and not _SOURCES[name](source):
+            yield Spot(f"spec.volumes[{name}]", (source.field,),
+                       "is the proxy's, and not for others to fill",
+                       "author: remove the volume, the injector adds it")  # fmt: skip
+
+
+def _is_empty(source: Source) -> bool:
+    return source.field == "emptyDir"
+
+
+def _is_socket(source: Source) -> bool:
+    """Whether it is empty, or SPIRE's (istio.io ops/integrations/spire)."""
+    return _is_empty(source) or (source.field == "csi" and source.content.driver == "csi.spiffe.io")
+
+
+def _is_google(source: Source) -> bool:
+    driver = "workloadcertificates.security.cloud.google.com"
+    return source.field == "csi" and bool(source.content.driver == driver)
+
+
+def _is_all_of(source: Source, name: str) -> bool:
+    content = source.content
+    return source.field == "configMap" and content.name == name and not content.items
+
+
+def _is_root(source: Source) -> bool:
+    """Whether it is all of istiod's root certificates, by ConfigMap or by ClusterTrustBundle."""
+    return _is_all_of(source, "istio-ca-root-cert") or _is_projected(source, "clusterTrustBundle")
+
+
+def _is_crl(source: Source) -> bool:
+    return _is_all_of(source, "istio-ca-crl")
+
+
+def _is_token(source: Source) -> bool:
+    return _is_projected(source, "serviceAccountToken")
+
+
+def _is_projected(source: Source, kind: str) -> bool:
+    return source.field == "projected" and bool(source.content.kinds == [{kind}])
+
+
+def _is_podinfo(source: Source) -> bool:
+    """Whether the pod's labels and annotations are what they are called, and nothing else is."""
+    if source.field != "downwardAPI":
+        return False
+    for item in source.content.items or ():
+        if item.path in ("labels", "annotations"):
+            if item.field_ref is None or item.field_ref.field_path != f"metadata.{item.path}":
+                return False
+        elif item.path not in ("cpu-limit", "cpu-request") or not item.resource_field_ref:
+            return False
+    return True
+
+
+_SOURCES = {
+    "workload-socket": _is_socket,
+    "credential-socket": _is_empty,
+    "workload-certs": _is_empty,
+    "istio-envoy": _is_empty,
+    "istio-data": _is_empty,
+    "istio-podinfo": _is_podinfo,
+    "istio-token": _is_token,
+    "istiod-ca-cert": _is_root,
+    "istio-ca-crl": _is_crl,
+    "gke-workload-certificate": _is_google,
+}
+
+
+def excluded(of: Rules, flag: str, allowed: ports.Ranges) -> tuple[str, ...]:
+    """Return the ports that a flag leaves out, other than allowed ones."""
+    return ports.beyond(of.flags.get(flag, ""), allowed)

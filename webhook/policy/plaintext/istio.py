@@ -1,0 +1,308 @@
+"""Istio's PeerAuthentications and DestinationRules, as istiod and ztunnel read them.
+
+Sources are paths in istio at 1.31 unless said otherwise. Held against the real istiod by
+tests/cluster/test_strictness_istio.py.
+"""
+
+import datetime
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from webhook.policy.mesh import Spot
+from webhook.policy.meshes.ambient import BYPASS
+from webhook.policy.meshes.istio import INTERCEPTION, TRAFFIC
+from webhook.policy.plaintext import CLOSE, EXEMPT, Opening, Reading
+from webhook.policy.plaintext.objects import (
+    DestinationRule,
+    Labels,
+    PeerAuthentication,
+    Tls,
+    TrafficPolicy,
+)
+from webhook.policy.plaintext.outside import covers, is_external
+from webhook.policy.pod import ports as lists
+from webhook.policy.words import shortened
+
+STRICT, PERMISSIVE = "STRICT", "PERMISSIVE"
+_EXCLUDE_INBOUND = f"{TRAFFIC}excludeInboundPorts"
+_INCLUDE_INBOUND = f"{TRAFFIC}includeInboundPorts"
+#: Modes of a DestinationRule that put the mesh's mTLS out of use (cluster_tls.go
+#: buildUpstreamTLSSettings). MUTUAL is mutual TLS, if with one's own certificates.
+_DOWNGRADES = ("DISABLE", "SIMPLE")
+_NEVER = datetime.datetime.max.replace(tzinfo=datetime.UTC)
+_FIX = "set its mode to STRICT"
+_NONE = Opening(
+    "no PeerAuthentication says STRICT, and Istio's default is PERMISSIVE",
+    f"add one with mode STRICT: {CLOSE}",
+)
+
+
+class Rule(NamedTuple):
+    """A mode, and the object that sets it; empty where it is Istio's default."""
+
+    mode: str
+    source: str
+
+
+def mode_of(policy: PeerAuthentication) -> str:
+    """The mode of a policy; empty where it is UNSET, and so inherited."""
+    return _set(policy.spec.mtls.mode if policy.spec.mtls else None)
+
+
+def _set(mode: str | None) -> str:
+    return "" if mode in (None, "", "UNSET") else str(mode)
+
+
+def selects(policy: PeerAuthentication) -> Mapping[str, str]:
+    """The labels of the workloads that it is about; empty where it is about all."""
+    return (policy.spec.selector.match_labels if policy.spec.selector else None) or {}
+
+
+def age(policy: PeerAuthentication) -> tuple[datetime.datetime, str]:
+    """What policies of one scope are ordered by, the first one counts.
+
+    model/config.go configCompareByCreationTime: by age, and of one second by name.
+    """
+    return (policy.metadata.creation_timestamp or _NEVER, policy.metadata.name)
+
+
+class Peers:
+    """The PeerAuthentications of a cluster: which mode holds where.
+
+    policy_applier.go ComposePeerAuthentication: the narrowest scope counts, of one scope the
+    oldest, UNSET inherits. A policy with a selector in the root namespace counts nowhere.
+    """
+
+    def __init__(self, policies: Iterable[PeerAuthentication], root: str) -> None:
+        self._root = root
+        self._wide: dict[str, PeerAuthentication] = {}
+        self._narrow: dict[str, list[PeerAuthentication]] = {}
+        for policy in sorted(policies, key=age):
+            namespace = policy.metadata.namespace
+            if not selects(policy):
+                self._wide.setdefault(namespace, policy)
+            elif namespace != root:
+                self._narrow.setdefault(namespace, []).append(policy)
+
+    def wide(self, namespace: str) -> PeerAuthentication | None:
+        """The policy that counts for a whole namespace, if it has one."""
+        return self._wide.get(namespace) if namespace != self._root else None
+
+    def has_own_mode(self, namespace: str) -> bool:
+        """Whether a namespace's own policy has a mode, so that the mesh's does not count."""
+        wide = self.wide(namespace)
+        return wide is not None and bool(mode_of(wide))
+
+    def narrow(self, namespace: str) -> list[PeerAuthentication]:
+        """The policies of some workloads of a namespace, oldest first."""
+        return self._narrow.get(namespace, [])
+
+    def inherited(self, namespace: str) -> Rule:
+        """The mode of workloads that no policy selects."""
+        rule = Rule(PERMISSIVE, "")
+        for policy in (self._wide.get(self._root), self.wide(namespace)):
+            if policy is not None and mode_of(policy):
+                rule = Rule(mode_of(policy), _title(policy))
+        return rule
+
+    def pod(
+        self,
+        namespace: str,
+        labels: Mapping[str, str],
+        annotations: Mapping[str, str],
+        *,
+        ambient: bool = False,
+    ) -> Reading:
+        """What is done with plaintext to a pod: what its annotations lead past the mesh too."""
+        reading = self.of(namespace, labels, ambient=ambient)
+        if ambient:
+            if annotations.get(BYPASS, "").lower() not in ("1", "t", "true"):
+                return reading
+            return Reading(Opening(f"annotation {BYPASS} leads all that comes in past ztunnel",
+                                   "remove it"), {})  # fmt: skip
+        if annotations.get(INTERCEPTION) == "NONE":
+            return Reading(Opening(f"annotation {INTERCEPTION} leads all that comes in past the "
+                                   "proxy", "remove it"), {})  # fmt: skip
+        included = annotations.get(_INCLUDE_INBOUND, "*").strip()
+        if included != "*":
+            # What is not listed is not captured, whatever the policies say of it.
+            listed = {port: reading.ports.get(port, reading.default)
+                      for port in lists.shown(included)}  # fmt: skip
+            past_it = Opening(f"annotation {_INCLUDE_INBOUND} leads what it does not list past the "
+                              "proxy", "remove it")  # fmt: skip
+            reading = Reading(past_it, listed, reading.closed)
+        past = {
+            port: Opening(f"annotation {_EXCLUDE_INBOUND} leads port {port} past the proxy",
+                          "take the port out of it")
+            for port in lists.shown(annotations.get(_EXCLUDE_INBOUND, ""))
+        }  # fmt: skip
+        return reading._replace(ports={**reading.ports, **past})
+
+    def of(self, namespace: str, labels: Mapping[str, str], *, ambient: bool = False) -> Reading:
+        """What is done with plaintext to a workload with these labels."""
+        own = next((one for one in self.narrow(namespace) if _is_subset(one, labels)), None)
+        rule = self.inherited(namespace)
+        if own is None:
+            return _reading(rule, {})
+        parent, title, mode = rule, _title(own), mode_of(own)
+        if mode:
+            rule = Rule(mode, title)
+        given = {port: _set(tls.mode if tls else None)
+                 for port, tls in (own.spec.port_level_mtls or {}).items()}  # fmt: skip
+        if ambient and parent.mode == STRICT:
+            rule, given = self._by_ztunnel(namespace, rule, mode, title, given)
+        ports = {port: Rule(own_mode, title) for port, own_mode in given.items() if own_mode}
+        return _reading(rule, ports)
+
+    def _by_ztunnel(
+        self, namespace: str, rule: Rule, own: str, title: str, ports: dict[str, str]
+    ) -> tuple[Rule, dict[str, str]]:
+        """A policy with ports below STRICT, as ztunnel gets it: istiod's conversion has its ways.
+
+        serviceregistry/ambient/authorization.go convertPeerAuthentication, and what istiod does:
+        - of an UNSET policy only a PERMISSIVE port makes it look at the ports at all, and a DISABLE
+          one is then open too; and where the namespace's own policy is UNSET, the conversion gives
+          nothing, so that nothing at all is refused;
+        - a port that is STRICT in an open policy is left out where STRICT is the mesh's own, as if
+          that still held: plaintext gets in there too.
+        """
+        inherits = not self.has_own_mode(namespace)
+        if own == STRICT:
+            return rule, ports
+        if own:
+            strict = [port for port, mode in ports.items() if mode == STRICT and inherits]
+            return rule, {port: mode for port, mode in ports.items() if port not in strict}
+        if PERMISSIVE not in ports.values():
+            return rule, {}
+        # The namespace's own policy is UNSET.
+        if self.wide(namespace) is not None and inherits:
+            return Rule(PERMISSIVE, title), {}
+        return rule, ports
+
+
+def _is_subset(policy: PeerAuthentication, labels: Mapping[str, str]) -> bool:
+    return all(labels.get(key) == value for key, value in selects(policy).items())
+
+
+def _title(policy: PeerAuthentication) -> str:
+    return f"PeerAuthentication {policy.metadata.namespace}/{policy.metadata.name}"
+
+
+def _reading(rule: Rule, ports: Mapping[str, Rule]) -> Reading:
+    """PERMISSIVE takes both, DISABLE plaintext alone; ztunnel reads DISABLE as PERMISSIVE."""
+    closed = f"{rule.source} is STRICT" if rule.mode == STRICT else ""
+    return Reading(_opening(rule), {p: _opening(one, p) for p, one in ports.items()}, closed)
+
+
+def _opening(rule: Rule, port: str = "") -> Opening | None:
+    if rule.mode == STRICT:
+        return None
+    if not rule.source:
+        return _NONE
+    of = f" for port {port}" if port else ""
+    return Opening(f"{rule.source} is {rule.mode}{of}", _FIX)
+
+
+def weaknesses(policy: PeerAuthentication) -> Iterator[Spot]:
+    """Where a PeerAuthentication itself says that plaintext may come in."""
+    mode = mode_of(policy)
+    if mode and mode != STRICT:
+        yield Spot("spec.mtls.mode", (mode,), "", "set it to STRICT")
+    for port, tls in sorted((policy.spec.port_level_mtls or {}).items()):
+        mode = _set(tls.mode if tls else None)
+        if mode and mode != STRICT:
+            yield Spot(f"spec.portLevelMtls[{port}].mode", (mode,), "", "set it to STRICT")
+
+
+def strengths(policy: PeerAuthentication) -> dict[str, str]:
+    """Where a PeerAuthentication keeps plaintext out: fields, and of what."""
+    who = ",".join(f"{key}={value}" for key, value in sorted(selects(policy).items()))
+    found = {"spec.mtls.mode": who} if mode_of(policy) == STRICT else {}
+    for port, tls in (policy.spec.port_level_mtls or {}).items():
+        if _set(tls.mode if tls else None) == STRICT:
+            found[f"spec.portLevelMtls[{port}].mode"] = who
+    return found
+
+
+def selects_within(now: PeerAuthentication, before: PeerAuthentication) -> bool:
+    """Whether a changed PeerAuthentication is about no workload that it was not about before."""
+    return selects(before).items() <= selects(now).items()
+
+
+def rules_within(now: DestinationRule, before: DestinationRule) -> bool:
+    """Whether a changed DestinationRule is about no other host, and no further clients."""
+    clients = [one.spec.workload_selector or Labels() for one in (before, now)]
+    old, new = ((one.match_labels or {}).items() for one in clients)
+    return (
+        now.spec.host == before.spec.host
+        and old <= new
+        and is_exported_within(now.spec.export_to, before.spec.export_to)
+    )
+
+
+def is_exported_within(now: Sequence[str] | None, before: Sequence[str] | None) -> bool:
+    """Whether an object is known to no namespace that did not know it; without a list all do."""
+    return not before or "*" in before or bool(now and set(now) <= set(before))
+
+
+def downgrades(rule: DestinationRule, domain: str) -> Iterator[Spot]:
+    """Where a DestinationRule takes the mesh's mTLS from what is sent to a host in the mesh.
+
+    Hosts that are clearly outside (databases, mail) may well be spoken to otherwise. Any other one
+    may be of a ServiceEntry, and that of pods: TLS of one's own may be right there.
+    """
+    host = rule.spec.host
+    if not host or is_external(host, domain, rule.metadata.namespace):
+        return
+    certain = is_in_mesh(host, domain)
+    yield from _of_policy(rule.spec.traffic_policy, "spec.trafficPolicy", host, certain=certain)
+    for index, subset in enumerate(rule.spec.subsets or ()):
+        field = f"spec.subsets[{index}].trafficPolicy"
+        yield from _of_policy(subset.traffic_policy, field, host, certain=certain)
+
+
+def _of_policy(
+    policy: TrafficPolicy | None, field: str, host: str, *, certain: bool
+) -> Iterator[Spot]:
+    if policy is None:
+        return
+    places = [(policy.tls, f"{field}.tls.mode")]
+    for index, one in enumerate(policy.port_level_settings or ()):
+        places.append((one.tls, f"{field}.portLevelSettings[{index}].tls.mode"))
+    for tls, place in places:
+        mode = _downgrade(tls)
+        if mode and certain:
+            yield Spot(place, (mode,))
+        elif mode:
+            yield Spot(
+                place,
+                (mode,),
+                f"makes clients in the mesh speak without its mutual TLS to {shortened(host, 80)}, "
+                "which may be in the cluster",
+                f"remove the tls block, or set its mode to ISTIO_MUTUAL; {EXEMPT}",
+                None if mode == "DISABLE" else "advise",
+            )
+
+
+def _downgrade(tls: Tls | None) -> str:
+    """The mode that ends the mesh's mTLS, if any.
+
+    A block without a mode is DISABLE, the first of its values (networking/v1alpha3).
+    """
+    mode = (tls.mode or "DISABLE") if tls else ""
+    return mode if mode in _DOWNGRADES else ""
+
+
+def is_in_mesh(host: str, domain: str) -> bool:
+    """Whether a host is, or as a wildcard has among it, a Service of the cluster.
+
+    pkg/config/model ResolveShortnameToFQDN: only a name without a dot is completed.
+    """
+    return bool(host) and ("." not in host or covers(host, f".svc.{domain}"))
+
+
+def concerns(rule: DestinationRule, namespace: str, domain: str) -> bool:
+    """Whether a DestinationRule is about clients in a namespace, or about its Services."""
+    if rule.metadata.namespace == namespace:
+        return True
+    return covers(rule.spec.host, f".{namespace}.svc.{domain}")

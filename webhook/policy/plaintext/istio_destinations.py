@@ -1,0 +1,307 @@
+"""Istio's objects by which clients in the mesh call others in the cluster without mutual TLS.
+
+Sidecars, ServiceEntries, WorkloadEntries, WorkloadGroups, EnvoyFilters and ProxyConfigs.
+Sources are paths in istio at 1.31, below pilot/pkg/.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from webhook.policy.inputs.istio import variable
+from webhook.policy.mesh import Spot, label
+from webhook.policy.plaintext import EXEMPT
+from webhook.policy.plaintext.istio import is_exported_within, is_in_mesh
+from webhook.policy.plaintext.objects import (
+    Egress,
+    EnvoyFilter,
+    Meta,
+    ProxyConfig,
+    ServiceEntry,
+    Sidecar,
+    WorkloadEntry,
+    WorkloadGroup,
+    Workloads,
+)
+from webhook.policy.plaintext.outside import is_external
+
+TLS_MODE = "security.istio.io/tlsMode"
+_MUTUAL = "istio"
+TUNNEL = "networking.istio.io/tunnel"
+REDIRECTION = "ambient.istio.io/redirection"
+#: Where Istio itself places hosts that have no address (ISTIO_META_DNS_AUTO_ALLOCATE): never pods.
+_ALLOCATED = "240.240."
+_LOCAL = ("127.", "::1", "unix://")
+_SAY_TUNNEL = f"set its label {TUNNEL} to http if it speaks HBONE; {EXEMPT}"
+_SAY_MUTUAL = f"set its label {TLS_MODE} to istio if it speaks mutual TLS; {EXEMPT}"
+
+
+def hides(sidecar: Sidecar, domain: str) -> Iterator[Spot]:
+    """Where a Sidecar hides Services from its proxies, so that calls to them go out as they are.
+
+    model/sidecar.go ConvertToSidecarScope: without egress everything is known; without
+    outboundTrafficPolicy the mesh's counts, which by default lets unknown hosts be called.
+    """
+    spec = sidecar.spec
+    entries = spec.egress
+    if not entries or (
+        spec.outbound_traffic_policy and spec.outbound_traffic_policy.mode == "REGISTRY_ONLY"
+    ):
+        return
+    hidden = _hidden(entries, sidecar.metadata.namespace, domain)
+    if hidden:
+        own = hidden == _OWN
+        yield Spot(
+            "spec.egress",
+            (),
+            f"hides {hidden} from the proxies, which then send calls to them on in plaintext",
+            f"add the host {'./*' if own else '*/*'} to the entry without a port, or set "
+            "spec.outboundTrafficPolicy.mode to REGISTRY_ONLY",
+            None if own else "advise",
+        )
+
+
+_OWN = "Services of the namespace"
+_OTHERS = "Services of other namespaces"
+
+
+def _hidden(entries: Sequence[Egress], namespace: str, domain: str) -> str:
+    """Which Services are hidden; empty if none are.
+
+    Each entry that captures must know all of them, as the calls to its port are then its own; and
+    one must be for all ports.
+    """
+    judged = [one for one in entries if not (one.bind or "").startswith(_LOCAL)]
+    found = [_hidden_by(one, namespace, domain) for one in judged]
+    if _OWN in found or not any(one.port is None for one in judged):
+        return _OWN
+    return _OTHERS if _OTHERS in found else ""
+
+
+def _hidden_by(entry: Egress, namespace: str, domain: str) -> str:
+    """The same, of one entry.
+
+    model/sidecar.go selectServices: what an entry says of a namespace by name is all that it has
+    of it, whatever it says of `*`.
+    """
+    if entry.port is None and (
+        entry.bind or entry.capture_mode not in (None, "", "DEFAULT", "IPTABLES")
+    ):
+        return _OWN
+    named: dict[str, bool] = {}
+    for host in entry.hosts or ():
+        where, _, name = host.partition("/")
+        where = namespace if where == "." else where
+        all_of = f".svc.{domain}" if where == "*" else f".{where}.svc.{domain}"
+        whole = name.startswith("*") and all_of.endswith(name[1:])
+        named[where] = named.get(where, False) or whole
+    everywhere = named.get("*", False)
+    if not named.get(namespace, everywhere):
+        return _OWN
+    return "" if everywhere and all(named.values()) else _OTHERS
+
+
+def takes_in(sidecar: Sidecar) -> Iterator[Spot]:
+    """Where a Sidecar takes in what is not of the mesh."""
+    for index, one in enumerate(sidecar.spec.ingress or ()):
+        field = f"spec.ingress[{index}]"
+        if one.capture_mode not in (None, "", "DEFAULT", "IPTABLES"):
+            yield Spot(
+                f"{field}.captureMode",
+                (one.capture_mode,),
+                "lets clients reach the port without the proxy's capture",
+                "leave it out",
+                "deny",
+            )
+        if one.tls and one.tls.mode != "ISTIO_MUTUAL":
+            mode = one.tls.mode or "SIMPLE"
+            yield Spot(f"{field}.tls", (mode,), "", "leave it out: the mesh has its own TLS")
+
+
+def sidecar_within(now: Sidecar, before: Sidecar) -> bool:
+    """Whether a changed Sidecar is about no further workloads, and hides no further Services."""
+    old, new = before.spec.egress or [], now.spec.egress or []
+    return _selects_within(now.spec.workload_selector, before.spec.workload_selector) and (
+        new == old or (len(new) == len(old) == 1 and _knows_more(new[0], old[0]))
+    )
+
+
+def _knows_more(now: Egress, before: Egress) -> bool:
+    old, new = set(before.hosts or ()), set(now.hosts or ())
+    named = {host.partition("/")[0] for host in old}
+    return (
+        (now.port, now.bind, now.capture_mode) == (before.port, before.bind, before.capture_mode)
+        and old <= new
+        # The first host of a namespace takes from it what `*` gave.
+        and ("*" not in named or all(host.partition("/")[0] in named for host in new))
+    )
+
+
+def leads_past(entry: ServiceEntry, domain: str, *, ambient: bool = False) -> Iterator[Spot]:
+    """Where clients call what a ServiceEntry names in plaintext, and it may be in the cluster.
+
+    cluster_tls.go: what is MESH_EXTERNAL, the default, is called in plaintext. Of the rest, an
+    endpoint is if it does not say that it speaks mutual TLS; a host or an address without endpoints
+    is always (serviceentry/conversion.go).
+    """
+    spec = entry.spec
+    tunnelled = _is_tunnelled(entry.metadata.labels or {}, entry.metadata)
+    external = spec.location != "MESH_INTERNAL"
+    endpoints = [
+        one
+        for one in spec.endpoints or ()
+        if external
+        or (ambient and not tunnelled)
+        or not _is_mutual(one.labels or {}, one.service_account, ambient=ambient)
+    ]
+    chosen = bool(spec.endpoints or spec.workload_selector)
+
+    def inside(texts: Iterable[str]) -> tuple[str, ...]:
+        found = (text for text in texts if not is_external(text, domain, entry.metadata.namespace))
+        return tuple(dict.fromkeys(found))
+
+    if spec.workload_selector and external:
+        yield Spot("spec.workloadSelector", (), "makes clients in the mesh call workloads of the "
+                   "mesh in plaintext, because location is MESH_EXTERNAL",
+                   "set spec.location to MESH_INTERNAL, or remove the selector")  # fmt: skip
+    if addresses := inside(one.address for one in endpoints):
+        yield Spot("spec.endpoints", addresses, _calls("addresses that may be in the cluster"),
+                   _remove("these endpoints"))  # fmt: skip
+    if external or not chosen or endpoints:
+        hosts = spec.hosts or ()
+        # Where endpoints say where calls go, a name is one; but not if it is a Service's.
+        named = tuple(h for h in hosts if is_in_mesh(h, domain)) if chosen else inside(hosts)
+        if named:
+            yield Spot("spec.hosts", named, _calls("hosts that may be in the cluster"),
+                       _remove("these hosts"))  # fmt: skip
+        captured = inside(one for one in spec.addresses or () if not one.startswith(_ALLOCATED))
+        if captured:
+            goes_there = not chosen and spec.resolution in (None, "", "NONE")
+            yield Spot("spec.addresses", captured, _calls("addresses that may be in the cluster"),
+                       _remove("these addresses"), None if goes_there else "advise")  # fmt: skip
+    if not external and chosen:
+        public = [host for host in spec.hosts or () if is_external(host, domain)]
+        if public:
+            yield Spot("spec.hosts", tuple(public), "gives workloads of the mesh a public name, by "
+                       "which a DestinationRule can end mutual TLS unseen",
+                       "use a name below a private domain, such as .internal",
+                       "advise")  # fmt: skip
+
+
+def _calls(what: str) -> str:
+    return f"makes clients in the mesh call {what} in plaintext"
+
+
+def _remove(what: str) -> str:
+    return f"remove {what}, and call the Service instead; {EXEMPT}"
+
+
+def entry_within(now: ServiceEntry, before: ServiceEntry) -> bool:
+    """Whether a changed ServiceEntry is about no further names, ports, clients or workloads."""
+    old, new = before.spec, now.spec
+    return (
+        (new.location, new.resolution) == (old.location, old.resolution)
+        and set(new.hosts or ()) <= set(old.hosts or ())
+        and set(new.addresses or ()) <= set(old.addresses or ())
+        and set(new.ports or ()) <= set(old.ports or ())
+        and is_exported_within(new.export_to, old.export_to)
+        and (
+            new.workload_selector is None
+            or (
+                old.workload_selector is not None
+                and _selects_within(new.workload_selector, old.workload_selector)
+            )
+        )
+    )
+
+
+def _is_mutual(
+    labels: Mapping[str, str], service_account: str | None, *, ambient: bool = False
+) -> bool:
+    """Whether an endpoint's label lets a sidecar call it in mutual TLS.
+
+    serviceentry/conversion.go getTLSModeFromWorkloadEntry: by its label; without one, if it has a
+    ServiceAccount. To ztunnel it is enough that no label says otherwise.
+    """
+    return labels[TLS_MODE] == _MUTUAL if TLS_MODE in labels else ambient or bool(service_account)
+
+
+def _is_tunnelled(labels: Mapping[str, str], meta: Meta) -> bool:
+    """Whether ztunnel calls what an object names in mutual TLS.
+
+    serviceregistry/ambient/workloads.go setTunnelProtocol: of endpoints in a ServiceEntry too, its
+    own labels and annotations count.
+    """
+    return labels.get(TUNNEL) == "http" or (meta.annotations or {}).get(REDIRECTION) == "enabled"
+
+
+def _labels_of(entry: WorkloadEntry) -> dict[str, str]:
+    """The labels of a workload (serviceentry/conversion.go ConvertWorkloadEntry)."""
+    return {**(entry.spec.labels or {}), **(entry.metadata.labels or {})}
+
+
+def is_called_plainly(
+    entry: WorkloadEntry, domain: str, *, ambient: bool = False
+) -> Iterator[Spot]:
+    """Where a WorkloadEntry makes an address that may be in the cluster be called in plaintext."""
+    spec = entry.spec
+    labels = _labels_of(entry)
+    if is_external(spec.address, domain):
+        return
+    if not _is_mutual(labels, spec.service_account, ambient=ambient):
+        field, fix = "spec.address", _SAY_MUTUAL
+        if TLS_MODE in labels:
+            field = label(TLS_MODE) if TLS_MODE in (entry.metadata.labels or {}) else _SPEC_LABEL
+    elif ambient and not _is_tunnelled(labels, entry.metadata):
+        field, fix = "spec.address", _SAY_TUNNEL
+    else:
+        return
+    yield Spot(field, (spec.address or "no address",),
+               _calls("an address that may be in the cluster"), fix)  # fmt: skip
+
+
+_SPEC_LABEL = f"spec.labels[{TLS_MODE}]"
+
+
+def workload_within(now: WorkloadEntry, before: WorkloadEntry) -> bool:
+    """Whether the same Services select a changed WorkloadEntry."""
+    return _labels_of(now) == _labels_of(before)
+
+
+def group_is_called_plainly(group: WorkloadGroup) -> Iterator[Spot]:
+    """Where a WorkloadGroup says that its workloads are called in plaintext.
+
+    Without the label, each WorkloadEntry that istiod makes of it is judged for itself.
+    """
+    spec = group.spec
+    for place, labels in (
+        ("spec.template", spec.template.labels if spec.template else None),
+        ("spec.metadata", spec.metadata.labels if spec.metadata else None),
+    ):
+        mode = (labels or {}).get(TLS_MODE, _MUTUAL)
+        if mode != _MUTUAL:
+            yield Spot(f"{place}.labels[{TLS_MODE}]", (mode,), _calls("these workloads"),
+                       "set it to istio, or leave it out")  # fmt: skip
+
+
+def patches(envoy_filter: EnvoyFilter) -> Iterator[Spot]:
+    """Where an EnvoyFilter changes proxies: what it does to mutual TLS, no list can say."""
+    kinds = sorted({one.apply_to for one in envoy_filter.spec.config_patches or ()})
+    if kinds:
+        yield Spot("spec.configPatches", tuple(kinds))
+
+
+def variables(proxy_config: ProxyConfig) -> Iterator[Spot]:
+    """Where a ProxyConfig gives proxies what `proxyMetadata` of an author may not give them."""
+    for name, value in (proxy_config.spec.environment_variables or {}).items():
+        for problem in variable(name, value):
+            yield Spot(f"spec.environmentVariables[{name[:63]}]", (value,), problem)
+
+
+def filters_within(now: EnvoyFilter, before: EnvoyFilter) -> bool:
+    """Whether a changed EnvoyFilter does the same to the same proxies."""
+    return now.spec == before.spec
+
+
+def _selects_within(now: Workloads | None, before: Workloads | None) -> bool:
+    """Whether a selector is about no workload that another one was not about; None is all."""
+    old, new = ((one.labels if one else None) or {} for one in (before, now))
+    return old.items() <= new.items()

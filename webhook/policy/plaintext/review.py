@@ -1,0 +1,210 @@
+"""Whether a change of the meshes' policy objects may be stored, where these are reviewed at all.
+
+Judged, as everything, from the object alone: what it opens, and what an update takes back that kept
+plaintext out. Levels, exemptions and the mode decide as they do for pods.
+"""
+
+import datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from itertools import islice
+from typing import Any, NamedTuple
+
+from webhook.policy.checks import Check, Violation
+from webhook.policy.mesh import Spot
+from webhook.policy.plaintext import (
+    CLIENT_PLAINTEXT,
+    ENVOY_FILTER,
+    PLAINTEXT_ACCEPTED,
+    PROXY_CONFIG,
+    istio,
+    istio_destinations,
+    linkerd,
+    objects,
+)
+from webhook.policy.settings import Settings
+from webhook.policy.validate import Mode, Verdict, weigh, worse
+from webhook.policy.words import masked
+
+#: Finds where an object opens something.
+Find = Callable[[Any, Settings], Iterable[Spot]]
+
+
+class PolicyRule(NamedTuple):
+    """How a kind is judged."""
+
+    type: type[Any]
+    rules: tuple[tuple[Check, Find], ...]
+    #: Where it keeps plaintext out: field, and for whom; an empty text is everyone.
+    closures: Callable[[Any], Mapping[str, str]] = lambda _: {}
+    #: Whether it, the first, is about nothing that its old self, the second, was not about.
+    is_within: Callable[[Any, Any], bool] = lambda _now, _before: True
+
+
+def _accepts(find: Callable[[Any], Iterable[Spot]]) -> tuple[Check, Find]:
+    return PLAINTEXT_ACCEPTED, lambda obj, _: find(obj)
+
+
+def _sends(find: Callable[[Any], Iterable[Spot]]) -> tuple[Check, Find]:
+    return CLIENT_PLAINTEXT, lambda obj, _: find(obj)
+
+
+def _sends_in(find: Callable[[Any, str], Iterable[Spot]]) -> tuple[Check, Find]:
+    """A rule that needs the cluster's domain."""
+    return CLIENT_PLAINTEXT, lambda obj, settings: find(obj, settings.cluster_domain)
+
+
+#: What is read alike for sidecars and for ztunnel.
+_EITHER: Mapping[str, PolicyRule] = {
+    "PeerAuthentication": PolicyRule(
+        objects.PeerAuthentication,
+        (_accepts(istio.weaknesses),),
+        istio.strengths,
+        istio.selects_within,
+    ),
+    "DestinationRule": PolicyRule(
+        objects.DestinationRule, (_sends_in(istio.downgrades),), is_within=istio.rules_within
+    ),
+    "WorkloadGroup": PolicyRule(
+        objects.WorkloadGroup, (_sends(istio_destinations.group_is_called_plainly),)
+    ),
+    "EnvoyFilter": PolicyRule(
+        objects.EnvoyFilter,
+        ((ENVOY_FILTER, lambda obj, _: istio_destinations.patches(obj)),),
+        is_within=istio_destinations.filters_within,
+    ),
+}
+
+
+def _destinations(*, ambient: bool) -> Mapping[str, PolicyRule]:
+    return {
+        "ServiceEntry": PolicyRule(
+            objects.ServiceEntry,
+            (_sends_in(partial(istio_destinations.leads_past, ambient=ambient)),),
+            is_within=istio_destinations.entry_within,
+        ),
+        "WorkloadEntry": PolicyRule(
+            objects.WorkloadEntry,
+            (_sends_in(partial(istio_destinations.is_called_plainly, ambient=ambient)),),
+            is_within=istio_destinations.workload_within,
+        ),
+    }
+
+
+#: ztunnel reads no Sidecar, and has no ProxyConfig.
+_AMBIENT: Mapping[str, PolicyRule] = {**_EITHER, **_destinations(ambient=True)}
+_ISTIO: Mapping[str, PolicyRule] = {
+    **_EITHER,
+    **_destinations(ambient=False),
+    "Sidecar": PolicyRule(
+        objects.Sidecar,
+        (_sends_in(istio_destinations.hides), _accepts(istio_destinations.takes_in)),
+        is_within=istio_destinations.sidecar_within,
+    ),
+    "ProxyConfig": PolicyRule(
+        objects.ProxyConfig,
+        ((PROXY_CONFIG, lambda obj, _: istio_destinations.variables(obj)),),
+    ),
+}
+_LINKERD: Mapping[str, PolicyRule] = {
+    "Server": PolicyRule(
+        objects.Server,
+        (_accepts(linkerd.of_server),),
+        linkerd.server_strengths,
+        linkerd.serves_within,
+    ),
+    "ServerAuthorization": PolicyRule(
+        objects.ServerAuthorization,
+        (_accepts(linkerd.of_server_authorization),),
+        is_within=linkerd.grants_within,
+    ),
+    "AuthorizationPolicy": PolicyRule(
+        objects.AuthorizationPolicy,
+        (_accepts(linkerd.of_authorization_policy),),
+        is_within=linkerd.authorizes_within,
+    ),
+    "NetworkAuthentication": PolicyRule(
+        objects.NetworkAuthentication, (_accepts(linkerd.of_networks),)
+    ),
+    "EgressNetwork": PolicyRule(
+        objects.EgressNetwork,
+        (_sends(linkerd.of_egress_network),),
+        is_within=linkerd.egress_within,
+    ),
+    "Namespace": PolicyRule(
+        objects.NamespaceObject,
+        (_accepts(linkerd.of_namespace),),
+        linkerd.namespace_strengths,
+    ),
+}
+#: Mesh -> kind -> how it is judged. The chart sends no others.
+KINDS: Mapping[str, Mapping[str, PolicyRule]] = {
+    "istio": _ISTIO,
+    "ambient": _AMBIENT,
+    "linkerd": _LINKERD,
+}
+#: Openings of an object that are looked at.
+_MOST = 100
+_LOST = "no longer keeps plaintext out"
+
+
+class PolicyChange(NamedTuple):
+    """One change of a policy object; `old` is None where it is new."""
+
+    kind: str
+    namespace: str
+    object: Any
+    old: Any = None
+
+
+def review(
+    change: PolicyChange,
+    mesh: str,
+    mode: Mode,
+    settings: Settings,
+    *,
+    today: datetime.date | None = None,
+) -> Verdict:
+    """Judge a change, of a kind that KINDS has for the mesh.
+
+    An object that opened something before may keep it, for those for whom it did; what an update
+    opens beyond that, or takes back of what it closed, counts.
+    """
+    look = KINDS[mesh][change.kind]
+    found = _found(look, change.object, settings)
+    if change.old is not None:
+        # What is not looked at can't be compared.
+        if len(found) < _MOST and look.is_within(change.object, change.old):
+            found = worse(found, _found(look, change.old, settings))
+        found += _lost(look, change, {one.field for one in found})
+    if not found:
+        return Verdict("admitted", mesh, mode)
+    name = change.object.metadata.name or "without a name"
+    where = f"{change.namespace}/" if change.namespace and change.kind != "Namespace" else ""
+    verdict = weigh(
+        found,
+        change.object.metadata.labels or {},
+        today or datetime.date.today(),
+        mesh,
+        mode,
+        settings,
+        denies=True,
+        subject=masked(f"{change.kind} {where}{name}"),
+        namespace=change.namespace,
+    )
+    return verdict.about("would weaken mutual TLS")
+
+
+def _found(look: PolicyRule, obj: Any, settings: Settings) -> list[Violation]:
+    spots = ((check, spot) for check, find in look.rules for spot in find(obj, settings))
+    return [check.violation(spot) for check, spot in islice(spots, _MOST)]
+
+
+def _lost(look: PolicyRule, change: PolicyChange, told: set[str]) -> Iterator[Violation]:
+    """What kept plaintext out before this update, and does so no longer."""
+    now = look.closures(change.object)
+    for field, who in look.closures(change.old).items():
+        kept = now.get(field)
+        if kept in ("", who) or field in told:
+            continue
+        yield PLAINTEXT_ACCEPTED.violation(Spot(field, (), _LOST, "leave it as it was"))

@@ -1,0 +1,1 @@
+"""A pod, decoded, and what its parts say."""

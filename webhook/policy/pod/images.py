@@ -1,0 +1,32 @@
+"""Image references, parsed as container runtimes do: a prefix match would trust look-alikes."""
+
+from webhook.policy.pod.memo import remembered
+
+
+@remembered
+def repository(image: str) -> str:
+    """The registry and path of an image, without tag and digest.
+
+    `cr.l5d.io/linkerd/proxy:edge@sha256:…` gives `cr.l5d.io/linkerd/proxy`; a registry's port is
+    kept. Nothing is added: `linkerd/proxy` is Docker Hub's, and equals no fully named image.
+    """
+    name = image.partition("@")[0]
+    head, colon, tag = name.rpartition(":")
+    return head if colon and "/" not in tag else name
+
+
+def tag(image: str) -> str:
+    """The tag of an image; empty where it has none."""
+    _, colon, name = image.partition("@")[0].rpartition(":")
+    return name if colon and "/" not in name else ""
+
+
+def differ(one: str, other: str) -> bool:
+    """Whether two images of one repository have tags of different versions.
+
+    Istio appends its variant to the tag, as `1.31.0-distroless`.
+    """
+    if repository(one) != repository(other):
+        return False
+    tags = {tag(image).removesuffix("-distroless").removesuffix("-debug") for image in (one, other)}
+    return "" not in tags and len(tags) == 2

@@ -1,0 +1,70 @@
+"""Lists of ports as meshes write them: `25, 8080-8090`."""
+
+from collections.abc import Collection
+
+from webhook.policy.pod.memo import remembered
+
+Ranges = tuple[tuple[int, int], ...]
+
+
+#: Parts of a list that are read; what stands behind them counts as one odd part.
+_MOST = 500
+
+
+def parse(text: str) -> tuple[Ranges, list[str]]:
+    """Read a list of ports and ranges; gives the ranges, and the parts that are neither.
+
+    A range that ends before it starts is none, nor is a number that is too long for any port, nor
+    what follows after 500 parts.
+    """
+    ranges: list[tuple[int, int]] = []
+    odd: list[str] = []
+    for raw in text.split(",", _MOST):
+        part = raw.strip()
+        if not part:
+            continue
+        low, dash, high = part.partition("-")
+        first, last = _number(low), _number(high if dash else low)
+        if first is not None and last is not None and first <= last:
+            ranges.append((first, last))
+        else:
+            odd.append(part)
+    return tuple(ranges), odd
+
+
+def shown(text: str) -> list[str]:
+    """Return the ports and ranges of a list, each as it is shown; odd parts are left out."""
+    return [_show(span) for span in parse(text)[0]]
+
+
+def _number(text: str) -> int | None:
+    stripped = text.strip()
+    if len(stripped) > 5 or not (stripped.isascii() and stripped.isdecimal()):
+        return None
+    return int(stripped)
+
+
+@remembered
+def beyond(text: str, allowed: Ranges) -> tuple[str, ...]:
+    """The parts of a list that reach past the allowed ranges, as written; odd ones count."""
+    ranges, odd = parse(text)
+    known = sorted(allowed)
+    return (*(_show(span) for span in ranges if not _within(span, known)), *odd)
+
+
+def _within(span: tuple[int, int], allowed: list[tuple[int, int]]) -> bool:
+    low, high = span
+    for start, end in allowed:
+        if start <= low <= end:
+            low = end + 1
+    return low > high
+
+
+def _show(span: tuple[int, int]) -> str:
+    return str(span[0]) if span[0] == span[1] else f"{span[0]}-{span[1]}"
+
+
+def others(text: str, known: Collection[str]) -> tuple[str, ...]:
+    """Return the parts of a list, say of subnets, that are not known ones, as written."""
+    parts = (part.strip() for part in text.split(",", _MOST))
+    return tuple(part for part in parts if part and part not in known)

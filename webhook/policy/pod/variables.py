@@ -1,0 +1,46 @@
+"""The variables of a container."""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from webhook.policy.pod.containers import strange_references
+from webhook.policy.pod.objects import Container, EnvVar, UndecodableError
+
+#: Bytes; a proxy's take 2 to 5 KiB.
+_TOO_LONG = 65_536
+
+_decoder = msgspec.json.Decoder(list[EnvVar] | None)
+
+
+class Variables:
+    """The variables of one container; nobody changes them."""
+
+    __slots__ = ("listed", "values")
+
+    def __init__(self, listed: Sequence[EnvVar]) -> None:
+        #: In their order.
+        self.listed = listed
+        #: Of two with one name the last holds, and one from elsewhere is empty.
+        self.values: Mapping[str, str] = {one.name: one.value or "" for one in listed}
+
+    def strange(self, known: frozenset[str]) -> set[str]:
+        """The names, other than known ones, that values refer to as `$(NAME)`."""
+        return strange_references(self.values.values(), known)
+
+    def starting(self, prefixes: tuple[str, ...]) -> tuple[str, ...]:
+        """The names that start with one of the prefixes."""
+        return tuple(name for name in self.values if name.startswith(prefixes))
+
+
+def variables(container: Container) -> Variables:
+    """Return the variables of a container.
+
+    Raises `UndecodableError` if they can't be read, or are larger than any mesh makes them.
+    """
+    if len(memoryview(container.env)) > _TOO_LONG:
+        raise UndecodableError(f"env of container {container.name[:63]} is over 64 KiB")
+    try:
+        return Variables(_decoder.decode(container.env) or ())
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise UndecodableError(f"{error} (env of container {container.name[:63]})") from None

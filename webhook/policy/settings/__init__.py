@@ -1,0 +1,428 @@
+"""The admin's settings: one YAML file, strict, read once at start.
+
+Field names are camelCase in the file. An unknown key is an error that names its path, because a
+misspelt setting that is silently ignored is how a cluster ends up less strict than its owner
+thinks.
+"""
+
+import datetime
+from collections.abc import Collection, Mapping
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, Literal, NamedTuple
+
+import msgspec
+from msgspec import Meta
+
+from webhook.policy.pod import ports
+from webhook.policy.settings import mistakes
+
+Text = Annotated[str, Meta(min_length=1)]
+CheckId = Annotated[str, Meta(pattern="^[a-z][a-z0-9-]*$")]
+PortList = Annotated[
+    str,
+    Meta(
+        pattern=r"^\s*(\d+(\s*-\s*\d+)?(\s*,\s*\d+(\s*-\s*\d+)?)*)?\s*$",
+        extra={mistakes.FORM: 'ports and ranges, separated by commas, as "80,8000-8100"'},
+    ),
+]
+
+
+class SettingsError(ValueError):
+    """A settings file that can't be used; the text says what is wrong and where."""
+
+
+class _Strict(
+    msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True
+):
+    """Base of all: camelCase, unknown keys refused."""
+
+
+class Expression(_Strict, frozen=True, kw_only=True, rename="camel"):
+    """One requirement of a label selector, as in Kubernetes."""
+
+    key: Text
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
+    values: list[str] = []
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """Whether the labels meet the requirement; NotIn holds where the key is absent."""
+        if self.operator == "Exists":
+            return self.key in labels
+        if self.operator == "DoesNotExist":
+            return self.key not in labels
+        return (labels.get(self.key) in self.values) == (self.operator == "In")
+
+
+class Selector(_Strict, frozen=True, kw_only=True, rename="camel"):
+    """A label selector, as in Kubernetes; an empty one selects all."""
+
+    match_labels: dict[str, str] = {}
+    match_expressions: list[Expression] = []
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """Whether the labels meet every requirement."""
+        return all(labels.get(key) == value for key, value in self.match_labels.items()) and all(
+            expression.matches(labels) for expression in self.match_expressions
+        )
+
+
+class _Selected(_Strict, frozen=True, kw_only=True, rename="camel"):
+    """What applies to some namespaces and pods alone, for a reason that is written down."""
+
+    reason: Annotated[str, Meta(min_length=1, description="Why; shown wherever it applies.")]
+    namespaces: Annotated[
+        list[Text], Meta(min_length=1, description="Names or globs; * is every namespace.")
+    ]
+    selector: Annotated[Selector, Meta(description="Labels of the pods; all where empty.")] = (
+        Selector()
+    )
+
+    def selects(self, namespace: str, labels: Mapping[str, str]) -> bool:
+        """Whether it applies to a pod with these labels in this namespace."""
+        return any(
+            fnmatchcase(namespace, pattern) for pattern in self.namespaces
+        ) and self.selector.matches(labels)
+
+
+class Exemption(_Selected, frozen=True, kw_only=True, rename="camel"):
+    """Pods that may break named checks.
+
+    Whoever may create pods in such a namespace chooses their labels: exempt a namespace whose
+    owners you trust.
+    """
+
+    checks: Annotated[list[CheckId], Meta(min_length=1, description="Ids of the checks.")]
+    until: Annotated[
+        datetime.date | None, Meta(description="Last day; afterwards it exempts nothing.")
+    ] = None
+
+    def holds_on(self, today: datetime.date) -> bool:
+        """Whether its last day has not passed."""
+        return self.until is None or today <= self.until
+
+
+class LevelChange(_Selected, frozen=True, kw_only=True, rename="camel"):
+    """Another level for a check, for all pods or some."""
+
+    check: Annotated[
+        CheckId, Meta(description="Id of the check: one of checks.md, or of policies, strict.md.")
+    ]
+    level: Annotated[
+        Literal["deny", "advise"], Meta(description="deny refuses the pod, advise only warns.")
+    ]
+    namespaces: Annotated[list[Text], Meta(description="Names or globs; * is every namespace.")] = (
+        msgspec.field(default_factory=lambda: ["*"])
+    )
+
+
+class Annotation(_Strict, frozen=True, kw_only=True, rename="camel"):
+    """An annotation or label that pod authors may set, beside those that are known to be harmless.
+
+    It is checked no further: allow only what can't lead traffic past the mesh.
+    """
+
+    key: Annotated[Text, Meta(description="The whole key, as config.linkerd.io/proxy-version.")]
+    reason: Annotated[str, Meta(min_length=1, description="Why authors may set it.")]
+    values: Annotated[
+        list[str], Meta(description="The values that authors may choose; any value if empty.")
+    ] = []
+
+
+class Linkerd(_Strict, frozen=True, kw_only=True, rename="camel"):
+    """How Linkerd is installed in the cluster, and what is demanded of it."""
+
+    control_plane_namespace: Annotated[Text, Meta(description="Where Linkerd runs.")] = "linkerd"
+    proxy_images: Annotated[
+        list[Text],
+        Meta(
+            min_length=1,
+            description="Repositories, without tag, that the proxy may come from: your mirror's.",
+        ),
+    ] = msgspec.field(default_factory=lambda: ["cr.l5d.io/linkerd/proxy"])
+    init_images: Annotated[
+        list[Text],
+        Meta(description="Further repositories for linkerd-init (a separate image before 2.19)."),
+    ] = msgspec.field(default_factory=lambda: ["cr.l5d.io/linkerd/proxy-init"])
+    proxy_uid: Annotated[int, Meta(ge=1, description="The proxy's user id.")] = 2102
+    proxy_gid: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="The proxy's group id, if the mesh gives it one."),
+    ] = None
+    inbound_port: Annotated[
+        int, Meta(ge=1, le=65535, description="Where the proxy, and the CNI plugin, take inbound.")
+    ] = 4143
+    outbound_port: Annotated[
+        int, Meta(ge=1, le=65535, description="Where they take outbound traffic.")
+    ] = 4140
+    skip_inbound_ports: Annotated[
+        PortList, Meta(description="Inbound ports that may bypass the proxy: the mesh's default.")
+    ] = "4190,4191,4567,4568"
+    skip_outbound_ports: Annotated[
+        PortList, Meta(description="Outbound ports that may bypass the proxy: the mesh's default.")
+    ] = "4567,4568"
+    skip_subnets: Annotated[
+        list[Text], Meta(description="Subnets that may bypass the proxy, as written.")
+    ] = []
+    inbound_policy: Annotated[
+        Literal[
+            "all-authenticated", "cluster-authenticated", "deny", "all-unauthenticated",
+            "cluster-unauthenticated", "audit",
+        ]
+        | None,
+        Meta(description="Added to pods as default-inbound-policy; all-authenticated takes in no "
+             "plaintext."),
+    ] = None  # fmt: skip
+    annotations: Annotated[
+        list[Annotation], Meta(description="Further annotations that pod authors may set.")
+    ] = []
+
+
+class Istio(_Strict, frozen=True, kw_only=True, rename="camel"):
+    """How Istio is installed in the cluster; for sidecars and, in part, for ambient mode."""
+
+    control_plane_namespace: Annotated[Text, Meta(description="Where istiod runs.")] = (
+        "istio-system"
+    )
+    control_plane_hosts: Annotated[
+        list[Text], Meta(description="Further host names of istiod, say of an external one.")
+    ] = []
+    revision: Annotated[
+        str | None, Meta(description="Revision or tag that pods ask for, where none is default.")
+    ] = None
+    native_sidecars: Annotated[
+        bool,
+        Meta(
+            description="Task pods ask for a native sidecar (Istio 1.24, Kubernetes 1.29 or later);"
+            " else their application waits for the proxy."
+        ),
+    ] = True
+    proxy_images: Annotated[
+        list[Text],
+        Meta(
+            min_length=1,
+            description="Repositories, without tag, that the proxy may come from: your mirror's.",
+        ),
+    ] = msgspec.field(
+        default_factory=lambda: [
+            "docker.io/istio/proxyv2",
+            "gcr.io/istio-release/proxyv2",
+            "registry.istio.io/release/proxyv2",
+        ]
+    )
+    proxy_uid: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="The proxy's user and group id; null on OpenShift, which assigns."),
+    ] = 1337
+    exclude_inbound_ports: Annotated[
+        PortList, Meta(description="Inbound ports that may bypass the proxy, beside its own.")
+    ] = ""
+    exclude_outbound_ports: Annotated[
+        PortList, Meta(description="Outbound ports that may bypass the proxy.")
+    ] = ""
+    exclude_outbound_ip_ranges: Annotated[
+        list[Text],
+        Meta(description="Ranges that may bypass the proxy, as written."),
+    ] = msgspec.field(name="excludeOutboundIPRanges", default_factory=list)
+    templates: Annotated[
+        list[Text], Meta(description="Injection templates beside sidecar that capture all.")
+    ] = []
+    annotations: Annotated[
+        list[Annotation], Meta(description="Further annotations that pod authors may set.")
+    ] = []
+
+
+class Ambient(_Strict, frozen=True, kw_only=True, rename="camel"):
+    """How Istio's ambient mode is installed, beside what `istio` says."""
+
+    runtime_classes: Annotated[
+        list[Text],
+        Meta(
+            description="Runtime classes whose pods the node agent can redirect. Sandboxes such as "
+            "gVisor or Kata have a network of their own, which it can't."
+        ),
+    ] = []
+
+
+class Allow(_Selected, frozen=True, kw_only=True, rename="camel"):
+    """Traffic that some pods may lead past the mesh: ports, subnets, injection templates."""
+
+    inbound_ports: Annotated[
+        PortList, Meta(description="Ports on which clients may reach the pods past the proxy.")
+    ] = ""
+    outbound_ports: Annotated[
+        PortList, Meta(description="Ports to which the pods may connect past the proxy.")
+    ] = ""
+    subnets: Annotated[
+        list[Text], Meta(description="Subnets to which the pods may connect so, as written.")
+    ] = []
+    templates: Annotated[
+        list[Text], Meta(description="Istio's injection templates that the pods may ask for.")
+    ] = []
+    until: Annotated[
+        datetime.date | None, Meta(description="Last day; afterwards it allows nothing.")
+    ] = None
+
+
+class Allowed(NamedTuple):
+    """All that applies to one pod, taken together."""
+
+    inbound: ports.Ranges
+    outbound: ports.Ranges
+    subnets: list[str]
+    templates: list[str]
+
+
+NOTHING = Allowed((), (), [], [])
+
+
+class Ingress(_Strict, frozen=True, kw_only=True, rename="camel"):
+    """Which ingress controller serves which ingress class."""
+
+    classes: Annotated[
+        dict[str, Literal["ingress-nginx", "f5-nginx", "none"]],
+        Meta(
+            description="Ingress class -> its controller: ingress-nginx (the community's), "
+            "f5-nginx (F5's), or none to leave its Ingresses alone."
+        ),
+    ] = msgspec.field(default_factory=lambda: {"nginx": "ingress-nginx"})
+    upstream_vhost: Annotated[
+        bool,
+        Meta(
+            description="With Istio and ingress-nginx, Ingresses of one Service also get "
+            "upstream-vhost, so that the sidecar knows the Service; the app sees its name as Host."
+        ),
+    ] = False
+
+
+#: The group of those whom no rights bind (Kubernetes, RBAC): who is in it could remove the webhook.
+_MASTERS = "system:masters"
+
+
+class LeaveEnforcement(_Strict, frozen=True, kw_only=True, rename="camel"):
+    """Who may take a namespace out of enforcement, by its labels.
+
+    That is: to another mode, another mesh, or out of the mesh. Empty: whoever may change a
+    namespace's labels. system:masters always may, so that there is a way out; to let nobody else,
+    name that group.
+    """
+
+    groups: Annotated[list[Text], Meta(description="Groups, as the API server knows them.")] = []
+    users: Annotated[
+        list[Text],
+        Meta(description="Users; a ServiceAccount is system:serviceaccount:NAMESPACE:NAME."),
+    ] = []
+
+    def admits(self, user: str, groups: Collection[str]) -> bool:
+        """Whether someone may."""
+        if not self.groups and not self.users:
+            return True
+        return user in self.users or not {_MASTERS, *self.groups}.isdisjoint(groups)
+
+
+class Settings(_Strict, frozen=True, kw_only=True, rename="camel"):
+    """Everything that an admin may set for policy."""
+
+    opt_out: Annotated[
+        Literal["deny", "override"],
+        Meta(description="A pod that opts out of the mesh is refused, or opted in all the same."),
+    ] = "deny"
+    cluster_domain: Annotated[Text, Meta(description="The cluster's DNS domain.")] = "cluster.local"
+    linkerd: Linkerd = Linkerd()
+    istio: Istio = Istio()
+    ambient: Ambient = Ambient()
+    ingress: Ingress = Ingress()
+    levels: Annotated[list[LevelChange], Meta(description="Other levels for checks.")] = []
+    allow: Annotated[
+        list[Allow], Meta(description="Traffic that some pods may lead past the mesh.")
+    ] = []
+    exemptions: Annotated[list[Exemption], Meta(description="Pods that may break a check.")] = []
+    leave_enforcement: LeaveEnforcement = LeaveEnforcement()
+
+    def level_of(self, check: str, default: str, namespace: str, labels: Mapping[str, str]) -> str:
+        """The level of a check for a pod: the last change that selects it, else the default."""
+        for change in reversed(self.levels):
+            if change.check == check and change.selects(namespace, labels):
+                return change.level
+        return default
+
+    def allowed(self, namespace: str, labels: Mapping[str, str], today: datetime.date) -> Allowed:
+        """What the pods of a namespace with these labels may lead past the mesh today."""
+        found = NOTHING
+        for allow in self.allow:
+            if (allow.until is None or today <= allow.until) and allow.selects(namespace, labels):
+                found = Allowed(
+                    found.inbound + ports.parse(allow.inbound_ports)[0],
+                    found.outbound + ports.parse(allow.outbound_ports)[0],
+                    [*found.subnets, *allow.subnets],
+                    [*found.templates, *allow.templates],
+                )
+        return found
+
+    def exemption(
+        self, check: str, namespace: str, labels: Mapping[str, str], today: datetime.date
+    ) -> Exemption | None:
+        """The exemption that lets a pod break a check today, if there is one."""
+        for exemption in self.exemptions:
+            if (
+                check in exemption.checks
+                and exemption.holds_on(today)
+                and exemption.selects(namespace, labels)
+            ):
+                return exemption
+        return None
+
+    def lapsed(self, today: datetime.date) -> list[str]:
+        """A line for each exemption and allowance whose last day has passed: it does nothing."""
+        dated: list[tuple[str, Exemption | Allow]] = [
+            *((f"exemptions[{i}]", entry) for i, entry in enumerate(self.exemptions)),
+            *((f"allow[{i}]", entry) for i, entry in enumerate(self.allow)),
+        ]
+        return [
+            f"settings.{path} ended on {entry.until} and does nothing: remove it, or set a later "
+            f"`until` (its reason: {' '.join(entry.reason.split())})"
+            for path, entry in dated
+            if entry.until and entry.until < today
+        ]
+
+
+def parse(document: Any, *, checks: frozenset[str]) -> Settings:
+    """Make settings of a parsed YAML document; None (an empty file) gives the defaults.
+
+    `checks` are the ids that levels and exemptions may name. Raises `SettingsError`.
+    """
+    given = {} if document is None else document
+    try:
+        settings = msgspec.convert(given, Settings)
+    except msgspec.ValidationError as error:
+        raise SettingsError(mistakes.explain(str(error), given, Settings, checks)) from None
+    except RecursionError:
+        raise SettingsError("nests too deep - at `settings`; does it contain itself?") from None
+    named = [
+        (f"settings.levels[{i}].check", change.check) for i, change in enumerate(settings.levels)
+    ] + [
+        (f"settings.exemptions[{i}].checks[{j}]", check)
+        for i, exemption in enumerate(settings.exemptions)
+        for j, check in enumerate(exemption.checks)
+    ]
+    for path, check in named:
+        if check not in checks:
+            raise SettingsError(mistakes.unknown("check", check, path, checks))
+    for path, text in (
+        ("linkerd.skipInboundPorts", settings.linkerd.skip_inbound_ports),
+        ("linkerd.skipOutboundPorts", settings.linkerd.skip_outbound_ports),
+        ("istio.excludeInboundPorts", settings.istio.exclude_inbound_ports),
+        ("istio.excludeOutboundPorts", settings.istio.exclude_outbound_ports),
+        *((f"allow[{i}].inboundPorts", a.inbound_ports) for i, a in enumerate(settings.allow)),
+        *((f"allow[{i}].outboundPorts", a.outbound_ports) for i, a in enumerate(settings.allow)),
+    ):
+        for part in ports.beyond(text, ((0, 65535),)):
+            raise SettingsError(
+                f"no such ports: {mistakes.shown(part)} - at `settings.{path}`; "
+                "they go from 0 to 65535, and a range from low to high"
+            )
+    return settings
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of the settings file."""
+    return msgspec.json.schema(Settings)
