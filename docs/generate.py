@@ -4,12 +4,13 @@ The examples are the fixtures, and what is shown of a refusal is what policy say
 """
 
 import dataclasses
+import difflib
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
 from tests.fixtures import generate
-from tests.fixtures.fixture import Fixture
+from tests.fixtures.fixture import Fixture, Json, dump
 from webhook.policy import checks, meshes, messages
 from webhook.policy.checks import CheckEntry
 from webhook.policy.pod import objects
@@ -18,7 +19,6 @@ from webhook.policy.settings import Settings
 from webhook.policy.validate import Verdict, validate
 
 PAGE = Path(__file__).parent / "checks.md"
-ROOT = PAGE.parent.parent
 
 _HEAD = """\
 # Checks
@@ -122,22 +122,55 @@ def _section(entry: CheckEntry, examples: list[Fixture]) -> Iterator[str]:
     yield f"| way out | {check.fix} |"
     yield f"| source | {check.source} |"
     yield ""
-    yield "Breaks it:"
-    yield ""
     mine = [fixture for fixture in examples if fixture.check == check.id]
-    yield from (_link(fixture) for fixture in mine if not fixture.passes)
+    example, fixed = _nearest(mine)
+    yield f"{example.note} {_CHANGE[len(example.documents) > 1]}"
     yield ""
-    yield "Does not:"
+    yield "```diff"
+    yield from _difference(example, fixed)
+    yield "```"
     yield ""
-    yield from (_link(fixture) for fixture in mine if fixture.passes)
-    yield ""
-    example = _first(check.id, examples)
-    found = [v for v in _verdict(example).violations if v.check == check.id]
-    yield f"Of [{example.name}](../{example.path.relative_to(ROOT)}) is said:"
+    yield "The message:"
     yield ""
     yield "```"
+    found = [v for v in _verdict(example).violations if v.check == check.id]
     yield from (line.strip() for line in messages.table(found))
     yield "```"
+    others = sorted({fixture.note for fixture in mine if not fixture.passes} - {example.note})
+    if others:
+        yield ""
+        yield "It also reports:"
+        yield ""
+        yield from (f"- {note}" for note in others)
+
+
+#: For a pod, and for an update.
+_CHANGE = ("Before (-) and after (+) the fix:", "The update that is denied:")
+
+
+def _nearest(mine: list[Fixture]) -> tuple[Fixture, Fixture]:
+    """Return a fixture that breaks a check, and the one that does not and differs the least."""
+    meshes = {fixture.mesh for fixture in mine if fixture.passes}
+    pairs = [
+        (fails, passes)
+        for fails in mine if not fails.passes
+        for passes in mine
+        if passes.passes and (passes.mesh == fails.mesh or fails.mesh not in meshes)
+    ]  # fmt: skip
+    return min(pairs, key=lambda pair: len(list(_difference(*pair))))
+
+
+def _difference(example: Fixture, fixed: Fixture) -> Iterator[str]:
+    """Yield the lines of YAML that differ, with a few around them."""
+    texts = example.documents if len(example.documents) > 1 else (
+        *example.documents, fixed.documents[-1])  # fmt: skip
+    before, after = (dump((_anonymous(document),)).splitlines()[1:] for document in texts)
+    for line in list(difflib.unified_diff(before, after, n=2, lineterm=""))[2:]:
+        yield "..." if line.startswith("@@") else line
+
+
+def _anonymous(pod: Json) -> Json:
+    return {**pod, "metadata": {**pod["metadata"], "name": "shop"}}
 
 
 def _summary(entry: CheckEntry) -> str:
@@ -151,10 +184,6 @@ def _summary(entry: CheckEntry) -> str:
 
 def _meshes(entry: CheckEntry) -> str:
     return ", ".join(entry.check.meshes)
-
-
-def _link(fixture: Fixture) -> str:
-    return f"- [{fixture.name}](../{fixture.path.relative_to(ROOT)}): {fixture.note}"
 
 
 def _first(check: str, examples: list[Fixture]) -> Fixture:

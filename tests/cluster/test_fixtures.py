@@ -1,13 +1,11 @@
 """Every fixture of every check, on a real API server: what fails is refused, what passes is stored.
 
 A fixture is a pod as it is stored, so these namespaces are hidden from Linkerd's injector, and
-Istio's is not there; its work is in the files already. Our own webhooks see them as they see any
+Istio's is not there; its work is in the pods already. Our own webhooks see them as they see any
 pod: as one that brings its proxy, which most of these namespaces have an exemption for.
 """
 
-import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import jsonpatch
 import pytest
@@ -15,7 +13,8 @@ import pytest
 from tests.cluster.api import Api, Json, Refused
 from tests.cluster.mesh import MESH_LABEL, MeshCluster, configured
 from tests.cluster.workloads import is_meshed
-from tests.fixtures.fixture import CHECKS, STORED, UPDATE, load
+from tests.fixtures.fixture import Fixture
+from tests.fixtures.generate import fixtures, named
 from webhook.policy.checks import all_checks
 
 #: The mesh that a file's name begins with -> the label of its namespace.
@@ -30,31 +29,30 @@ EXEMPTION = {
     "reason": "fixtures are pods as stored: the injector's work is in them",
 }
 
-FILES = sorted(path for path in CHECKS.glob("*/*/*.yaml") if path.name.split("-")[0] in LABELS)
-MENDED = [path for path in FILES if STORED in path.read_text()]
-#: Those that are mended by the stand-in for Linkerd's injector, which is there.
-LINKERD_S = [path for path in MENDED if path.name.startswith("linkerd-")]
+FIXTURES = [fixture for fixture in fixtures() if fixture.mesh in LABELS]
+#: Those of which the webhooks or the injector would make another pod.
+COMPLETED = [fixture for fixture in FIXTURES if fixture.stored_only]
+#: Those that the stand-in for Linkerd's injector, which is there, completes.
+OF_LINKERD = [fixture for fixture in COMPLETED if fixture.mesh == "linkerd"]
 #: Updates of what only our own webhook or Istio's agent writes, so that no pod can be created with
 #: it: tests.cluster.test_updates and test_ambient have them.
 WRITTEN_LATER = [
-    CHECKS / "proxy-brought" / "fail" / "linkerd-changed-record.yaml",
-    CHECKS / "mesh-label-removed" / "fail" / "ambient-redirection-removed.yaml",
+    named("proxy-brought", "linkerd-changed-record"),
+    named("mesh-label-removed", "ambient-redirection-removed"),
 ]
-FAILING = [
-    path for path in FILES if path.parent.name == "fail" and path not in (*MENDED, *WRITTEN_LATER)
-]
-PASSING = [path for path in FILES if path.parent.name == "pass"]
+FAILING = [one for one in FIXTURES if not one.passes and one not in (*COMPLETED, *WRITTEN_LATER)]
+PASSING = [one for one in FIXTURES if one.passes]
 
 
-def name(path: Path) -> str:
-    return f"{path.parent.parent.name}/{path.stem}"
+def name(fixture: Fixture) -> str:
+    return f"{fixture.check}/{fixture.name}"
 
 
 @pytest.fixture(scope="module")
 def namespaces(mesh_cluster: MeshCluster) -> Iterator[dict[str, str]]:
-    """An exempt namespace for the pods of each mesh, by the beginning of the files' names."""
+    """An exempt namespace for the pods of each mesh."""
     made = {mesh: _namespace(mesh_cluster, mesh) for mesh in LABELS}
-    (injected,) = load(CHECKS / "proxy-brought" / "pass" / "linkerd-injected.yaml")
+    (injected,) = named("proxy-brought", "linkerd-injected").documents
 
     def exempts() -> bool:
         try:
@@ -90,25 +88,24 @@ def _create_account(api: Api, namespace: str) -> None:
     api.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
 
 
-def submit(cluster: MeshCluster, path: Path, namespaces: dict[str, str]) -> list[str]:
-    """Do to the cluster what a file stands for, and return the warnings. Raises Refused."""
-    api, mesh = cluster.api, path.name.split("-")[0]
-    first, *then = [_in_namespace(document, namespaces[mesh]) for document in load(path)]
+def submit(cluster: MeshCluster, fixture: Fixture, namespaces: dict[str, str]) -> list[str]:
+    """Do to the cluster what a fixture stands for, and return the warnings. Raises Refused."""
+    api, mesh = cluster.api, fixture.mesh
+    first, *then = [_in_namespace(document, namespaces[mesh]) for document in fixture.documents]
     if not then:
         api.create(first, dry_run=True)
         return api.warnings
-    # An update needs a stored pod, which must not get in the way of another file's.
+    # An update needs a stored pod, which must not get in the way of another fixture's.
     where = _namespace(cluster, mesh)
     api.create(_in_namespace(first, where))
     changes = jsonpatch.make_patch(first, then[0]).patch
-    subresource = re.search(rf"{UPDATE} \(of pods/(\w+)\)", path.read_text())
     api.patch(
         "Pod",
         first["metadata"]["name"],
         where,
         changes,
         how="json",
-        subresource=subresource[1] if subresource else "",
+        subresource=fixture.subresource,
     )
     return api.warnings
 
@@ -118,42 +115,41 @@ def _in_namespace(pod: Json, namespace: str) -> Json:
 
 
 def test_there_are_fixtures_of_every_check() -> None:
-    for files in (FAILING + MENDED, PASSING):
-        assert {path.parent.parent.name for path in files} == all_checks().keys()
+    for some in (FAILING + COMPLETED, PASSING):
+        assert {fixture.check for fixture in some} == all_checks().keys()
 
 
-@pytest.mark.parametrize("path", FAILING, ids=name)
+@pytest.mark.parametrize("fixture", FAILING, ids=name)
 def test_a_failing_fixture_is_refused_or_warned_of(
-    mesh_cluster: MeshCluster, namespaces: dict[str, str], strict: dict[str, str], path: Path
+    mesh_cluster: MeshCluster, namespaces: dict[str, str], strict: dict[str, str], fixture: Fixture
 ) -> None:
-    check = path.parent.parent.name
+    check = fixture.check
     namespaces = strict if check in EXEMPTION["checks"] else namespaces
-    also = re.search(r"^# Also breaks: (.*)\.$", path.read_text(), re.MULTILINE)
     if all_checks()[check].check.level == "advise":
-        warnings = submit(mesh_cluster, path, namespaces)
+        warnings = submit(mesh_cluster, fixture, namespaces)
         assert check in {text.split(":")[0] for text in warnings}
         assert all(len(text) < 120 for text in warnings)
         return
     with pytest.raises(Refused) as refused:
-        submit(mesh_cluster, path, namespaces)
+        submit(mesh_cluster, fixture, namespaces)
     assert refused.value.code == 403, refused.value
     found = {line.split()[0] for line in refused.value.message.splitlines()[1:]}
-    assert found == {check, *(also[1].split(", ") if also else ())}
+    assert found == {check, *fixture.also}
 
 
-@pytest.mark.parametrize("path", PASSING, ids=name)
+@pytest.mark.parametrize("fixture", PASSING, ids=name)
 def test_a_passing_fixture_is_stored_without_a_word_of_its_check(
-    mesh_cluster: MeshCluster, namespaces: dict[str, str], path: Path
+    mesh_cluster: MeshCluster, namespaces: dict[str, str], fixture: Fixture
 ) -> None:
-    warnings = submit(mesh_cluster, path, namespaces)
-    assert path.parent.parent.name not in {text.split(":")[0] for text in warnings}
+    warnings = submit(mesh_cluster, fixture, namespaces)
+    assert fixture.check not in {text.split(":")[0] for text in warnings}
 
 
-@pytest.mark.parametrize("path", LINKERD_S, ids=name)
-def test_a_fixture_that_the_webhooks_would_mend_joins(
-    mesh_cluster: MeshCluster, path: Path
+@pytest.mark.parametrize("fixture", OF_LINKERD, ids=name)
+def test_a_fixture_that_the_webhooks_complete_joins(
+    mesh_cluster: MeshCluster, fixture: Fixture
 ) -> None:
     where = mesh_cluster.enroll()
     _create_account(mesh_cluster.api, where)
-    (pod,) = load(path)
+    (pod,) = fixture.documents
     assert is_meshed(mesh_cluster.api.create(_in_namespace(pod, where)))

@@ -15,13 +15,12 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import jsonpatch
-import yaml
 
+from tests.fixtures.generate import named
 from tests.unit.cluster.apiserver import Asked, Reply, ScriptedServer, serving, status
 
 Json = dict[str, Any]
 
-FIXTURES = Path(__file__).parents[2] / "fixtures" / "checks"
 LABELLED = "2026-03-01T12:00:00Z"
 BEFORE, AFTER = "2026-03-01T11:00:00Z", "2026-03-01T13:00:00Z"
 MESH = "mendix-mesh.io/mesh"
@@ -245,9 +244,10 @@ def _merged(old: Any, change: Any) -> Any:
 
 def fixture(check: str, name: str, *, passing: bool = False) -> Json:
     """A stored pod of the fixtures, which breaks a check or is the nearest that does not."""
-    file = FIXTURES / check / ("pass" if passing else "fail") / f"{name}.yaml"
-    obj: Json = yaml.safe_load(file.read_text())
-    return obj
+    found = named(check, name)
+    assert found.passes == passing
+    (document,) = found.documents
+    return copy.deepcopy(document)
 
 
 def meshed(mesh: str = "linkerd") -> Json:

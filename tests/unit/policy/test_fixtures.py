@@ -1,18 +1,16 @@
 """The fixtures: current, complete, and each breaking what it is for and nothing else."""
 
-import collections
 import re
-from pathlib import Path
 
 import pytest
 
-from tests.fixtures import generate
-from tests.fixtures.fixture import Fixture, load
+from tests.fixtures import generate, samples
+from tests.fixtures.fixture import Fixture
 from tests.unit.policy.judge import broken, judge
 from webhook.policy import checks
 from webhook.policy.validate import Verdict
 
-FIXTURES = list(generate.fixtures())
+FIXTURES = generate.fixtures()
 FAILING = [fixture for fixture in FIXTURES if not fixture.passes]
 PASSING = [fixture for fixture in FIXTURES if fixture.passes]
 
@@ -22,27 +20,34 @@ def name(fixture: Fixture) -> str:
 
 
 def verdict(fixture: Fixture) -> Verdict:
-    """What becomes of a file's documents: of one pod, or of an update."""
-    *before, obj = load(fixture.path)
+    """What becomes of the documents: of one pod, or of an update."""
+    *before, obj = fixture.documents
     old = before[0] if before else None
     return judge(obj, old, by=fixture.mesh, subresource=fixture.subresource)
 
 
-def test_the_files_are_current() -> None:
-    files = generate.files()
-    outdated = [path for path, text in files.items() if not _holds(path, text)]
-    assert not outdated, "run `python -m tests.fixtures.generate`"
-    assert not generate.stale(), "run `python -m tests.fixtures.generate`"
+def test_the_samples_of_mendix_are_current() -> None:
+    files = dict(samples.files())
+    assert all(path.exists() and path.read_text() == text for path, text in files.items())
+    assert set(samples.FOLDER.glob("*.yaml")) == files.keys()
 
 
-def _holds(path: Path, text: str) -> bool:
-    return path.exists() and path.read_text() == text
+def test_no_two_fixtures_have_one_name() -> None:
+    names = [(fixture.check, fixture.name) for fixture in FIXTURES]
+    assert len(set(names)) == len(names)
 
 
 def test_every_check_has_a_failing_and_a_nearest_passing_example() -> None:
-    kinds = collections.Counter((fixture.check, fixture.passes) for fixture in FIXTURES)
-    lacking = {check for check in checks.ids() if not kinds[check, True] or not kinds[check, False]}
+    kinds = {(fixture.check, fixture.passes) for fixture in FIXTURES}
+    lacking = {check for check in checks.ids() if not {(check, True), (check, False)} <= kinds}
     assert not lacking
+
+
+def test_every_mesh_that_a_check_names_has_an_example_that_breaks_it() -> None:
+    shown = {(fixture.check, fixture.mesh) for fixture in FAILING}
+    named = {(name, mesh) for name, (check, _) in checks.all_checks().items()
+             for mesh in check.meshes}  # fmt: skip
+    assert not named - shown
 
 
 def test_no_two_pods_have_one_name_so_that_all_can_be_applied_to_one_namespace() -> None:

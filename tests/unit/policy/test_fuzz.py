@@ -37,7 +37,8 @@ CAUTIOUS = {
 CAUTIOUS |= {
     f"input-not-allowed/{name}": "what it does depends on the mesh's release, or on parsers"
     for name in (
-        "istio-config-alias", "istio-config-binary", "istio-config-key-twice",
+        "ambient-unknown-key", "istio-config-alias", "istio-config-binary",
+        "istio-config-key-twice",
         "istio-config-merge-key", "istio-config-text", "istio-config-two-documents",
         "istio-metadata-dual-stack", "istio-unknown", "linkerd-line-break",
         "linkerd-misspelt-policy", "linkerd-no-quantity", "linkerd-owner",

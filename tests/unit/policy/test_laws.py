@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests.fixtures import generate
 from tests.fixtures.changes import RECORD
-from tests.fixtures.fixture import Fixture, load
+from tests.fixtures.fixture import Fixture
 from tests.fixtures.meshes import ambient, istio
 from tests.standins import istio as istiod
 from tests.standins import linkerd as injector
@@ -346,7 +346,7 @@ def test_a_pod_may_always_lose_a_finalizer_or_get_a_label(
     ids=lambda fixture: f"{fixture.check}/{fixture.name}",
 )
 def test_no_violator_is_locked_in_when_it_runs_already(fixture: Fixture) -> None:
-    (old,) = load(fixture.path)
+    (old,) = fixture.documents
     new = copy.deepcopy(old)
     new["metadata"]["labels"]["touched"] = "yes"
     assert judge(new, old, by=fixture.mesh).outcome == "admitted"
