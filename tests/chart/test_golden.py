@@ -5,7 +5,7 @@ import pytest
 from tests.chart import helm, matrix
 
 
-@pytest.mark.parametrize("name", matrix.SETS)
+@pytest.mark.parametrize("name", matrix.REVIEWED)
 def test_what_is_rendered_is_what_was_reviewed(name: str) -> None:
     assert matrix.reviewable(name) == matrix.golden(name).read_text(), (
         "look at the difference; where it is meant: make golden"
@@ -13,7 +13,7 @@ def test_what_is_rendered_is_what_was_reviewed(name: str) -> None:
 
 
 def test_there_is_no_golden_file_without_values() -> None:
-    assert sorted(path.stem for path in matrix.GOLDEN.glob("*")) == matrix.SETS
+    assert {path.stem for path in matrix.GOLDEN.glob("*")} == set(matrix.REVIEWED)
 
 
 @pytest.mark.parametrize("name", matrix.SETS)
