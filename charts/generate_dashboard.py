@@ -1,7 +1,7 @@
-"""Write the chart's Grafana dashboard: rows of panels, each with its question in PromQL.
+"""Write the chart's Grafana dashboard: rows of panels, each with its PromQL queries.
 
-A dashboard is a thousand lines of JSON of which a few words are anybody's own; these are here. The
-same words give the same bytes.
+This file contains only what differs between panels; the generated JSON is much longer. The output
+is deterministic.
 """
 
 import json
@@ -12,7 +12,7 @@ DASHBOARD = Path(__file__).parent / "mendix-mesh" / "files" / "dashboard.json"
 _SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 #: Columns of Grafana's grid.
 _WIDTH = 24
-#: Webhooks of ours among all that the API server calls.
+#: Selects mendix-mesh's webhooks among all that the API server calls.
 _OURS = 'name=~".+[.]mendix-mesh[.]io"'
 _CHOSEN = 'namespace=~"$namespace"'
 
@@ -20,14 +20,14 @@ Json = dict[str, Any]
 
 
 class Query(NamedTuple):
-    """A question, and the name of each series that answers it."""
+    """A PromQL query, and the legend of its series."""
 
     promql: str
     legend: str = ""
 
 
 class Panel(NamedTuple):
-    """A panel; `description` says what is good, and what to do where it is not."""
+    """A panel; `description` says which values are good, and what to do otherwise."""
 
     title: str
     description: str
@@ -35,18 +35,18 @@ class Panel(NamedTuple):
     kind: Literal["stat", "timeseries", "bargauge"] = "timeseries"
     width: int = 8
     unit: str = "short"
-    #: Colours from a value on; the first is for all below.
+    #: Colors, each with the value from which it applies; the first applies to all lower values.
     steps: tuple[tuple[float | None, str], ...] = ((None, "green"),)
     smallest: float | None = 0
     largest: float | None = None
     stacked: bool = False
     decimals: int | None = None
-    #: What stands where there is no series.
+    #: Text that is shown if there is no series.
     nothing: str = "no data"
 
 
 class Row(NamedTuple):
-    """A row, which can be folded, and the height of its panels."""
+    """A collapsible row, and the height of its panels."""
 
     title: str
     height: int
@@ -54,9 +54,9 @@ class Row(NamedTuple):
 
 
 def _pods(states: str = "") -> str:
-    """Pods of the chosen namespaces, those in some states alone if it is said.
+    """Return the query for pods of the chosen namespaces; `states` is a matcher that limits it.
 
-    While an auditor takes the place of another one, both tell of each pod: hence max.
+    While one auditor replaces another, both report each pod. So the query takes the maximum.
     """
     matchers = f"{states}, {_CHOSEN}" if states else _CHOSEN
     return f"max by (namespace, mesh, state) (mendix_mesh_pods{{{matchers}}})"
@@ -67,49 +67,48 @@ _NONE_IS_GOOD: tuple[tuple[float | None, str], ...] = ((None, "green"), (1, "red
 _FEW_ARE_GOOD: tuple[tuple[float | None, str], ...] = ((None, "green"), (1, "orange"))
 
 ROWS = (
-    Row("Does the promise hold", 4, (
+    Row("Summary", 4, (
         Panel(
             "In the mesh",
             "Meshed pods among those that are not exempt, in the chosen namespaces. Below 100 %: "
-            "mendix-mesh audit says which are not, and why.",
+            "mendix-mesh audit shows which are not, and why.",
             (Query("sum(" + _pods('state="meshed"') + ") / "
                    "sum(" + _pods('state!="exempt"') + ")"),),
             kind="stat", width=4, unit="percentunit", steps=_MORE_IS_GOOD, largest=1,
         ),
         Panel(
             "Pods outside",
-            "Running pods that are not, or not wholly, in the mesh; those whose state is not known "
-            "included.",
+            "Running pods that are outside the mesh, partly in the mesh, or in unknown state.",
             (Query("sum(" + _pods('state=~"unmeshed|partly|unknown"') + ")"),),
             kind="stat", width=4, steps=_NONE_IS_GOOD,
         ),
         Panel(
-            "Refused in an hour",
-            "Pods and workloads that the webhook refused. Some are its purpose; many at once mean "
-            "that an injector is down.",
+            "Denied in an hour",
+            "Pods and workloads that the webhook denied. A few are normal. Many at once usually "
+            "mean that an injector is down.",
             (Query('sum(increase(mendix_mesh_reviews_total{verdict="denied"}[1h]))'),),
             kind="stat", width=4, steps=_FEW_ARE_GOOD, decimals=0, nothing="none",
         ),
         Panel(
             "Failed open in a day",
-            "Calls that the API server gave up and went on without: pods let in unjudged, or not "
-            "opted in.",
+            "Calls that got no answer, so the API server continued: pods were admitted without a "
+            "review, or not opted in.",
             (Query("sum(increase(apiserver_admission_webhook_fail_open_count"
                    f"{{{_OURS}}}[1d]))"),),
             kind="stat", width=4, steps=_NONE_IS_GOOD, decimals=0, nothing="none",
         ),
         Panel(
-            "Certificate ends in",
-            "Until the first of the servers' certificates expires; afterwards nothing starts where "
-            "mendix-mesh enforces.",
+            "Certificate expires in",
+            "Time until the first of the servers' certificates expires. After that, no pod starts "
+            "in mode enforce.",
             (Query("min(mendix_mesh_certificate_expiry_timestamp_seconds) - time()"),),
             kind="stat", width=4, unit="s", smallest=None,
             steps=((None, "red"), (7 * 86_400, "orange"), (14 * 86_400, "green")),
         ),
         Panel(
-            "Last sweep was",
-            "How long ago the auditor last looked at all namespaces: everything that is said of "
-            "running pods is as old.",
+            "Last scan ended",
+            "Time since the auditor last scanned all namespaces. All data about running pods is as "
+            "old as this.",
             (Query("time() - max(mendix_mesh_last_sweep_timestamp_seconds)"),),
             kind="stat", width=4, unit="s",
             steps=((None, "green"), (900, "orange"), (1800, "red")),
@@ -125,28 +124,28 @@ ROWS = (
         ),
         Panel(
             "Lowest coverage now",
-            "The ten namespaces of which the least is in the mesh.",
+            "The ten namespaces with the lowest coverage.",
             (Query("bottomk(10, min by (namespace, mesh) "
                    f"(mendix_mesh_coverage_ratio{{{_CHOSEN}}}))", "{{namespace}} ({{mesh}})"),),
             kind="bargauge", unit="percentunit", steps=_MORE_IS_GOOD, largest=1,
         ),
         Panel(
             "Pods by state",
-            "Meshed, partly (something goes past the proxy), unmeshed, unknown, exempt.",
+            "Meshed, partly (some traffic bypasses the proxy), unmeshed, unknown, exempt.",
             (Query(f"sum by (state) ({_pods()})", "{{state}}"),),
             stacked=True,
         ),
         Panel(
             "Findings by check",
-            "Pods in which a check finds something; docs/checks.md and docs/day-2.md say what each "
-            "means and how it is mended. All namespaces.",
+            "Pods with a violation of each check, in all namespaces. docs/checks.md and "
+            "docs/day-2.md say what each check means and how to fix it.",
             (Query("max by (check, level) (mendix_mesh_findings) > 0", "{{check}} ({{level}})"),),
             kind="bargauge", width=12, steps=((None, "blue"),),
         ),
         Panel(
-            "What the doctor finds",
-            "Reasons why pods that are created now would not join the mesh, and in how many "
-            "namespaces: mendix-mesh doctor.",
+            "Findings of the doctor",
+            "Reasons why pods that are created now would not join the mesh, and the number of "
+            "namespaces. mendix-mesh doctor shows details.",
             (Query("max by (id, severity) (mendix_mesh_doctor_findings) > 0",
                    "{{id}} ({{severity}})"),),
             kind="bargauge", width=12, steps=((None, "orange"),), nothing="nothing",
@@ -155,15 +154,15 @@ ROWS = (
     Row("Reviews", 8, (
         Panel(
             "Reviews by verdict",
-            "Answers of the servers, a second.",
+            "Answers of the servers in each second.",
             (Query("sum by (verdict) (rate(mendix_mesh_reviews_total[$__rate_interval]))",
                    "{{verdict}}"),),
             unit="reqps", stacked=True,
         ),
         Panel(
-            "Refused, by mesh and kind",
-            "In the time of one point. proxy-missing everywhere is an injector that is down; one "
-            "check in one place is a new manifest.",
+            "Denied, by mesh and kind",
+            "During each interval. proxy-missing in all namespaces means that an injector is "
+            "down. One check in one namespace means that a manifest has changed.",
             (Query("sum by (mesh, kind) "
                    '(increase(mendix_mesh_reviews_total{verdict="denied"}[$__rate_interval]))',
                    "{{mesh}} {{kind}}"),),
@@ -171,7 +170,7 @@ ROWS = (
         ),
         Panel(
             "Violations by check and mode",
-            "In the time of one point, in every mode: enforce refuses, warn and audit let in.",
+            "During each interval, in every mode: enforce denies, warn and audit admit.",
             (Query("sum by (check, mode) "
                    "(increase(mendix_mesh_violations_total[$__rate_interval]))",
                    "{{check}} ({{mode}})"),),
@@ -181,8 +180,8 @@ ROWS = (
     Row("The webhook, as the API server sees it", 8, (
         Panel(
             "Latency of calls, 99 of 100",
-            "What the webhook adds to a request, network included. The API server gives up after "
-            "the chart's timeoutSeconds, 5 by default.",
+            "The time that the webhook adds to a request, network included. The API server stops "
+            "waiting after the chart's timeoutSeconds, 5 by default.",
             (Query("histogram_quantile(0.99, sum by (le, name) (rate("
                    f"apiserver_admission_webhook_admission_duration_seconds_bucket{{{_OURS}}}"
                    "[$__rate_interval])))", "{{name}}"),),
@@ -190,8 +189,8 @@ ROWS = (
         ),
         Panel(
             "Time in the server",
-            "From the body read to the answer ready. If this is small and the calls take long, "
-            "look at CPU throttling and the network.",
+            "From the complete request body to the complete answer. If this is short but the calls "
+            "take long, check CPU throttling and the network.",
             tuple(Query(f"histogram_quantile({quantile}, sum by (le, webhook) (rate("
                         "mendix_mesh_review_duration_seconds_bucket[$__rate_interval])))",
                         f"{{{{webhook}}}} {name}")
@@ -200,15 +199,15 @@ ROWS = (
         ),
         Panel(
             "Calls",
-            "Calls of each webhook, a second.",
+            "Calls of each webhook in each second.",
             (Query(f"sum by (name) (rate(apiserver_admission_webhook_request_total{{{_OURS}}}"
                    "[$__rate_interval]))", "{{name}}"),),
             unit="reqps",
         ),
         Panel(
-            "Calls that failed, and refused",
-            "calling_webhook_error: no answer, so the pod was refused unseen. The webhook's own "
-            "refusals (no_error) are left out.",
+            "Failed calls, denied",
+            "calling_webhook_error: no answer, so the pod was denied without a review. The "
+            "webhook's own denials (no_error) are not counted.",
             (Query("sum by (name, error_type) (increase("
                    "apiserver_admission_webhook_rejection_count"
                    f'{{{_OURS}, error_type!="no_error"}}[$__rate_interval]))',
@@ -216,8 +215,8 @@ ROWS = (
             width=12, steps=_NONE_IS_GOOD, nothing="none",
         ),
         Panel(
-            "Calls that failed, and open",
-            "No answer, and the API server went on: pods were not judged or opted in (warn, "
+            "Failed calls, admitted",
+            "No answer, and the API server continued: pods were not judged or opted in (warn, "
             "audit), controllers and Ingresses were not opted in (mutate).",
             (Query("sum by (name) (increase(apiserver_admission_webhook_fail_open_count"
                    f"{{{_OURS}}}[$__rate_interval]))", "{{name}}"),),
@@ -227,8 +226,8 @@ ROWS = (
     Row("Traffic, by the meshes' own metrics", 8, (
         Panel(
             "Linkerd: requests in mutual TLS",
-            "Share of the HTTP requests that the pods' proxies took; probes left out. Idle series "
-            "go after ten minutes.",
+            "Share of the HTTP requests that the pods' proxies received, without probes. Idle "
+            "series end after ten minutes.",
             (Query("sum by (namespace) (rate(request_total"
                    f'{{direction="inbound", tls="true", client_id!="", route_name!="probe", '
                    f"{_CHOSEN}}}[$__rate_interval])) / sum by (namespace) (rate(request_total"
@@ -239,7 +238,7 @@ ROWS = (
         ),
         Panel(
             "Istio and ambient: requests and connections in mutual TLS",
-            "Share of what sidecars, waypoints and ztunnel took.",
+            "Share of what sidecars, waypoints and ztunnel received.",
             tuple(
                 Query(f"sum by (destination_workload_namespace) (rate({metric}"
                       '{reporter=~"destination|waypoint", connection_security_policy="mutual_tls", '
@@ -254,9 +253,9 @@ ROWS = (
             unit="percentunit", steps=_MORE_IS_GOOD, largest=1, width=12,
         ),
         Panel(
-            "Linkerd: plaintext that workloads took",
-            "Requests a second from clients outside the mesh; docs/traffic.md says how they are "
-            "found.",
+            "Linkerd: plaintext that workloads received",
+            "Requests in each second from clients outside the mesh. docs/traffic.md says how to "
+            "find the clients.",
             (Query("sum by (namespace, deployment, statefulset) (rate(request_total"
                    '{direction="inbound", tls!~"true|opaque", route_name!="probe", '
                    f'no_tls_reason!="loopback", target_addr!~".+:419[01]", {_CHOSEN}}}'
@@ -264,9 +263,9 @@ ROWS = (
             unit="reqps", width=12, nothing="none",
         ),
         Panel(
-            "Istio and ambient: plaintext that workloads took, by source",
-            "Requests and connections a second. A source that the mesh does not know is called "
-            "unknown.",
+            "Istio and ambient: plaintext that workloads received, by source",
+            "Requests and connections in each second. If the mesh does not know the source, it is "
+            "shown as unknown.",
             tuple(
                 Query("sum by (source_workload_namespace, source_workload, "
                       "destination_workload_namespace, destination_workload) "
@@ -283,23 +282,24 @@ ROWS = (
     Row("Servers and auditor", 8, (
         Panel(
             "Servers",
-            "Replicas that are scraped, by version: two versions for long are a rollout that is "
+            "Scraped replicas, by version. Two versions for a long time mean that a rollout is "
             "stuck.",
             (Query("count by (version) (mendix_mesh_build_info)", "{{version}}"),),
         ),
         Panel(
-            "Reviews turned away, certificates refused",
-            "Reviews that would have been answered too late (more replicas help), and changed "
-            "certificates that can't be served (the log says why).",
+            "Reviews rejected, certificates unusable",
+            "Reviews whose answer would have come too late (add replicas), and new certificates "
+            "that cannot be used (the log says why).",
             (Query("sum(increase(mendix_mesh_reviews_shed_total[$__rate_interval]))",
-                   "reviews turned away"),
+                   "reviews rejected"),
              Query('sum(increase(mendix_mesh_certificate_reloads_total{result="refused"}'
-                   "[$__rate_interval]))", "certificates refused")),
+                   "[$__rate_interval]))", "certificates unusable")),
             steps=_NONE_IS_GOOD,
         ),
         Panel(
-            "Sweeps",
-            "How long the auditor's last sweep took, and how many failed in the time of one point.",
+            "Scans",
+            "How long the auditor's last scan took, and how many scans failed during each "
+            "interval.",
             (Query("max(mendix_mesh_sweep_duration_seconds)", "seconds of the last one"),
              Query('sum(increase(mendix_mesh_sweeps_total{result="failed"}[$__rate_interval]))',
                    "failed")),
@@ -309,7 +309,7 @@ ROWS = (
 
 
 def dashboard() -> Json:
-    """The dashboard as Grafana imports it."""
+    """Return the dashboard as Grafana imports it."""
     panels: list[Json] = []
     y = 0
     for row in ROWS:
@@ -335,7 +335,7 @@ def dashboard() -> Json:
     return {
         "title": "mendix-mesh",
         "uid": "mendix-mesh",
-        "description": "Which pods of Mendix namespaces are in the mesh, what is refused, and "
+        "description": "Which pods of Mendix namespaces are in the mesh, which are denied, and "
         "whether the traffic is mutual TLS.",
         "tags": ["mendix", "service-mesh"],
         "schemaVersion": 39,
@@ -431,7 +431,7 @@ def _panel(panel: Panel, number: int, place: Json) -> Json:
 
 
 def _drawing(panel: Panel) -> Json:
-    """How a time series is drawn; a limit that matters is a line."""
+    """Return how a time series is drawn; an important limit is a line."""
     limit = len(panel.steps) > 1
     return {
         "drawStyle": "line",

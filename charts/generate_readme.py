@@ -1,8 +1,9 @@
 """Write the values table of the chart's README from the comments of its values.yaml.
 
-`python charts/generate_readme.py` replaces what lies between the two marks in README.md. A comment
-belongs to the key right below it; a comment line that begins with `# -- ` opens a section of the
-table. A mapping whose keys have comments of their own is listed key by key, any other value whole.
+`python charts/generate_readme.py` replaces the text between the two marks in README.md. A comment
+belongs to the key directly below it. A comment line that starts with `# -- ` starts a section of
+the table. If the keys of a mapping have comments, the mapping is listed key by key; any other value
+is one row.
 """
 
 import json
@@ -29,12 +30,12 @@ class Value:
 
 
 def read(text: str) -> Iterator[Value]:
-    """All documented values of a values.yaml, in its order."""
+    """Yield all documented values of a values.yaml, in its order."""
     yield from _rows(yaml.compose(text), "", text.splitlines())
 
 
 def table(text: str) -> str:
-    """The Markdown of all sections."""
+    """Return the Markdown of all sections."""
     lines: list[str] = []
     section = ""
     for value in read(text):
@@ -46,9 +47,9 @@ def table(text: str) -> str:
 
 
 def readme(old: str, values: str) -> str:
-    """The README with its table made anew; ValueError if it has no marks."""
+    """Return the README with a new table. Raise ValueError if the README has no marks."""
     if old.count(BEGIN) != 1 or old.count(END) != 1:
-        message = f"README.md must hold these two lines once: {BEGIN} and {END}"
+        message = f"README.md must contain each of these two lines once: {BEGIN} and {END}"
         raise ValueError(message)
     before, rest = old.split(BEGIN)
     return f"{before}{BEGIN}\n\n{table(values)}\n\n{END}{rest.split(END)[1]}"
@@ -72,7 +73,7 @@ def _is_documented(node: yaml.MappingNode, lines: list[str]) -> bool:
 
 
 def _comment(line: int, lines: list[str]) -> str:
-    """The block of comment lines right above a line, as one paragraph."""
+    """Return the comment lines directly above a line, as one paragraph."""
     start = line
     while start > 0 and lines[start - 1].lstrip().startswith("#"):
         start -= 1

@@ -1,6 +1,6 @@
-"""Write the schema of `settings:` in the chart's values.schema.json from the settings' own types.
+"""Write the schema of `settings:` in the chart's values.schema.json from the settings' types.
 
-So helm refuses a misspelt setting, or a check that does not exist, before anything is installed.
+With it, helm rejects a misspelt setting or an unknown check before it installs anything.
 """
 
 import json
@@ -13,7 +13,7 @@ SCHEMA = Path(__file__).parent / "mendix-mesh" / "values.schema.json"
 
 
 def generated(old: str) -> str:
-    """The chart's schema with the definitions of the settings made anew."""
+    """Return the chart's schema with new definitions of the settings."""
     chart = json.loads(old)
     own = settings.schema()
     kept = {name: value for name, value in chart["$defs"].items() if name[0].islower()}
@@ -23,7 +23,7 @@ def generated(old: str) -> str:
 
 
 def _named(definition: dict[str, Any]) -> dict[str, Any]:
-    """Name the checks that there are, wherever one is asked for."""
+    """Return the definition with the allowed check ids in the fields that take a check."""
     known = {"enum": sorted(checks.ids() | plaintext.ids())}
     properties = definition.get("properties", {})
     if "checks" in properties:

@@ -42,10 +42,10 @@ _FINDING = 'mendix_mesh_findings{{check="{}",level="advise"}}'
 _DOCTOR = 'mendix_mesh_doctor_findings{{id="injector-missing",severity="{}"}}'
 _SWEEP = "mendix_mesh_last_sweep_timestamp_seconds"
 _IN_MENDIX = _of(namespace="mendix", mesh="linkerd")
-_NO_SERVER = "Prometheus finds no mendix-mesh server. Where mendix-mesh enforces, no pod starts."
+_NO_SERVER = "Prometheus finds no mendix-mesh server. In namespaces in mode enforce, no pod starts."
 _STALE = (
-    "The auditor's last sweep is too old, or there is no auditor: what dashboards and the other "
-    "alerts say of running pods may be wrong."
+    "The auditor's last scan is too old, or no auditor runs. Dashboards and other alerts may show "
+    "outdated data about running pods."
 )
 #: The chart's default: half of the 30 days in which cert-manager should have renewed.
 _MISSED = 360 * 3600
@@ -64,7 +64,7 @@ CASES = (
     Case("MendixMeshUnreachable", "calls fail for minutes",
          {f'{_REJECTED}{{{LINKERD},error_type="calling_webhook_error"}}': "0x5 1+3x20"}, 12,
          {_of(name="linkerd.enforce.mendix-mesh.io"): "Calls of linkerd.enforce.mendix-mesh.io "
-          "fail, so pods that it should judge are refused unseen."}),
+          "fail, so pods are denied without a review."}),
     Case("MendixMeshUnreachable", "another's calls fail",
          {f'{_REJECTED}{{{FOREIGN},error_type="calling_webhook_error"}}': "0+3x20"}, 12),
     Case("MendixMeshUnreachable", "refusals of its own",
@@ -73,11 +73,11 @@ CASES = (
     Case("MendixMeshFailedOpen", "the first call that ever failed",
          {f"{_OPEN}{{{LINKERD}}}": "_x20 1x30"}, 22,
          {_of(name="linkerd.enforce.mendix-mesh.io"): "1 calls of "
-          "linkerd.enforce.mendix-mesh.io failed in 15 minutes: the API server admitted objects "
+          "linkerd.enforce.mendix-mesh.io failed in 15 minutes. The API server admitted objects "
           "that were not judged (warn, audit) or not opted in (mutate)."}),
     Case("MendixMeshFailedOpen", "some more", {f"{_OPEN}{{{LINKERD}}}": "7x30 10x20"}, 32,
          {_of(name="linkerd.enforce.mendix-mesh.io"): "3 calls of "
-          "linkerd.enforce.mendix-mesh.io failed in 15 minutes: the API server admitted objects "
+          "linkerd.enforce.mendix-mesh.io failed in 15 minutes. The API server admitted objects "
           "that were not judged (warn, audit) or not opted in (mutate)."}),
     Case("MendixMeshFailedOpen", "some long ago", {f"{_OPEN}{{{LINKERD}}}": "7x60"}, 50),
     Case("MendixMeshFailedOpen", "another's", {f"{_OPEN}{{{FOREIGN}}}": "0+5x60"}, 50),
@@ -86,7 +86,7 @@ CASES = (
          {f'{_SLOW}{{{LINKERD},le="1"}}': "0+90x30", f'{_SLOW}{{{LINKERD},le="2.5"}}': "0+100x30",
           f'{_SLOW}{{{LINKERD},le="+Inf"}}': "0+100x30"}, 20,
          {_of(name="linkerd.enforce.mendix-mesh.io"): "One call of linkerd.enforce.mendix-mesh.io "
-          "in a hundred takes 2.35s or longer; after 5 s the API server gives up."}),
+          "in a hundred takes 2.35s or longer. After 5 s the API server stops waiting."}),
     Case("MendixMeshSlow", "all take milliseconds",
          {f'{_SLOW}{{{LINKERD},le="0.005"}}': "0+100x30", f'{_SLOW}{{{LINKERD},le="1"}}':
           "0+100x30", f'{_SLOW}{{{LINKERD},le="+Inf"}}': "0+100x30"}, 20),
@@ -95,18 +95,18 @@ CASES = (
 
     Case("MendixMeshShedsReviews", "some are turned away",
          {"mendix_mesh_reviews_shed_total": "0x10 5x20"}, 12,
-         {(): "5 reviews were turned away in 5 minutes because their answer would have come too "
+         {(): "5 reviews were rejected in 5 minutes because their answer would have come too "
           "late."}),
     Case("MendixMeshShedsReviews", "none are", {"mendix_mesh_reviews_shed_total": "5x30"}, 20),
 
     Case("MendixMeshErrors", "the first that could not be read", {_ERRORS: "_x20 1x10"}, 22,
          {_of(webhook="validate", mesh="linkerd", mode="enforce"): "1 reviews of validate, linkerd "
-          "enforce could not be read in 15 minutes; enforce refuses them."}),
+          "enforce could not be read in 15 minutes. Mode enforce denies them."}),
     Case("MendixMeshErrors", "one long ago", {_ERRORS: "1x60"}, 50),
     Case("MendixMeshErrors", "refusals", {_REFUSED: "0+1x60"}, 50),
 
     Case("MendixMeshRefusesMany", "after a quiet day", {_REFUSED: "0x100 10+10x40"}, 120,
-         {_of(mesh="linkerd"): "100 pods and workloads of the mesh linkerd were refused in 10 "
+         {_of(mesh="linkerd"): "100 pods and workloads of the mesh linkerd were denied in 10 "
           "minutes, more than five times the last day's rate. Is its injector down?"}),
     Case("MendixMeshRefusesMany", "as many as ever", {_REFUSED: "0+10x1600"}, 1590),
     Case("MendixMeshRefusesMany", "a few", {_REFUSED: "0x100 1x2 2x2 3x30"}, 107),
@@ -115,16 +115,16 @@ CASES = (
 
     Case("MendixMeshCertificateExpires", "it should have been renewed",
          {_EXPIRY: f"{_MISSED}x200"}, 100,
-         {(): "It ends in 14d 22h 20m 0s. Then nothing starts where mendix-mesh enforces."}),
+         {(): "It expires in 14d 22h 20m 0s. Then no pod starts in mode enforce."}),
     Case("MendixMeshCertificateExpires", "one of two servers kept the old one",
          {f'{_EXPIRY}{{pod="a"}}': f"{_MISSED}x200", f'{_EXPIRY}{{pod="b"}}': f"{9 * _MISSED}x200"},
-         100, {(): "It ends in 14d 22h 20m 0s. Then nothing starts where mendix-mesh enforces."}),
+         100, {(): "It expires in 14d 22h 20m 0s. Then no pod starts in mode enforce."}),
     Case("MendixMeshCertificateExpires", "it will be renewed in time",
          {_EXPIRY: f"{_MISSED + 200 * 60}x200"}, 100),
 
     Case("MendixMeshCertificateRefused", "a pair that does not match",
          {'mendix_mesh_certificate_reloads_total{result="refused"}': "0x20 1x20"}, 22,
-         {(): "The Secret mendix-mesh-tls holds a certificate that cannot be served; the servers' "
+         {(): "The Secret mendix-mesh-tls has a certificate that cannot be used. The servers' "
           "logs say why."}),
     Case("MendixMeshCertificateRefused", "a renewal",
          {'mendix_mesh_certificate_reloads_total{result="refused"}': "0x40",
@@ -132,8 +132,8 @@ CASES = (
 
     Case("MendixMeshPodsEscaped", "an enforced namespace",
          {_COVERAGE: "0.875x40", _INFO.format("enforce"): "1x40"}, 20,
-         {_IN_MENDIX: "Only 87.5% of the pods in mendix are in the mesh linkerd, and its mode lets "
-          "none in that are not."}),
+         {_IN_MENDIX: "Only 87.5% of the pods in mendix are in the mesh linkerd, although mode "
+          "enforce denies pods outside it."}),
     Case("MendixMeshPodsEscaped", "for a moment",
          {_COVERAGE: "1x10 0.5x5 1x20", _INFO.format("enforce"): "1x40"}, 20),
     Case("MendixMeshPodsEscaped", "all are in the mesh",
@@ -152,7 +152,7 @@ CASES = (
 
     Case("MendixMeshPlaintextTraffic", "some workloads take plaintext",
          {_FINDING.format("plaintext-traffic"): "3x40"}, 20,
-         {(): "By the mesh's own metrics, workloads with 3 pods took plaintext lately."}),
+         {(): "The mesh's metrics show that workloads with 3 pods recently received plaintext."}),
     Case("MendixMeshPlaintextTraffic", "other advice",
          {_FINDING.format("shared-identity"): "3x40"}, 20),
     Case("MendixMeshPlaintextTraffic", "it has ended",

@@ -26,7 +26,7 @@ def test_every_value_is_explained_in_place() -> None:
     rows = list(generate_readme.read(VALUES))
     assert [row.key for row in rows if not row.comment] == []
     assert {row.section for row in rows} == {
-        "What is enrolled, and how strictly",
+        "Enrollment and mode",
         "Certificate",
         "Server",
         "Auditor",

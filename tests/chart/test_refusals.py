@@ -35,7 +35,7 @@ def test_what_only_cert_manager_reads_is_refused_without_it(
 ) -> None:
     message = helm.refusal({"tls": {"source": source, "certManager": {key: value}}})
     assert f"tls.certManager.{key}" in message
-    assert f"it does nothing with tls.source: {source}; set tls.source: certManager" in message
+    assert f"it has no effect with tls.source: {source}; set tls.source: certManager" in message
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_what_only_cert_manager_reads_is_refused_without_it(
         ({"renewBefore": "2160h"}, "tls.certManager.renewBefore: 2160h is not shorter than"),
         ({"ca": {"duration": "8760h"}}, "tls.certManager.ca.renewBefore: 8760h is not shorter"),
         ({"ca": {"renewBefore": "2159h"}}, "tls.certManager.ca.renewBefore: 2159h is shorter than"),
-        ({"duration": "8761h"}, "the CA could end before the last certificate that it signed"),
+        ({"duration": "8761h"}, "the CA could expire before the last certificate that it signed"),
     ],
 )
 def test_times_that_cannot_go_together_are_refused(times: object, words: str) -> None:
@@ -57,13 +57,13 @@ def test_the_times_of_the_charts_ca_do_not_matter_where_another_signs() -> None:
 
 
 EXCLUDED = {
-    "kube-system": "(always excluded); take it out of {key}\n",
-    "kube-node-lease": "(always excluded); take it out of {key}\n",
-    "mendix-mesh": "(the release's own); take it out of {key}\n",
-    "linkerd": "(listed in meshNamespaces); take it out of {key}, or out of meshNamespaces\n",
-    "istio-system": "(listed in meshNamespaces); take it out of {key}, or out of meshNamespaces\n",
+    "kube-system": "(always excluded); remove it from {key}\n",
+    "kube-node-lease": "(always excluded); remove it from {key}\n",
+    "mendix-mesh": "(the release's own); remove it from {key}\n",
+    "linkerd": "(listed in meshNamespaces); remove it from {key}, or from meshNamespaces\n",
+    "istio-system": "(listed in meshNamespaces); remove it from {key}, or from meshNamespaces\n",
     "cert-manager": (
-        "(listed in excludedNamespaces); take it out of {key}, or out of excludedNamespaces\n"
+        "(listed in excludedNamespaces); remove it from {key}, or from excludedNamespaces\n"
     ),
 }
 
@@ -98,12 +98,15 @@ def test_a_name_behind_the_injectors_is_refused(name: str) -> None:
 
 def test_the_kubelets_port_is_refused_on_the_nodes_network() -> None:
     message = helm.refusal({"hostNetwork": True})
-    assert "port: with hostNetwork the kubelet already holds 10250" in message
+    assert "port: with hostNetwork the kubelet already uses 10250" in message
 
 
 def test_a_grace_period_that_cuts_off_open_requests_is_refused() -> None:
     message = helm.refusal({"terminationGracePeriodSeconds": 19})
-    assert "terminationGracePeriodSeconds: it must be at least 20, preStopSleepSeconds, " in message
+    assert (
+        "terminationGracePeriodSeconds: it must be at least 20, the sum of preStopSleepSeconds, "
+        in message
+    )
     helm.render({"terminationGracePeriodSeconds": 20})
     longer = {"drainSeconds": 31}
     assert "it must be at least 46" in helm.refusal(longer)
@@ -115,7 +118,7 @@ def test_a_grace_period_that_cuts_off_open_requests_is_refused() -> None:
     [
         (
             {"caSecretName": "a", "caConfigMapName": "b"},
-            "clientCertificates: caSecretName and caConfigMapName are both set; name the one",
+            "clientCertificates: caSecretName and caConfigMapName are both set; keep the one",
         ),
         ({"names": ["kube-apiserver"]}, "clientCertificates.names: without a CA no certificate is"),
     ],
@@ -141,7 +144,7 @@ def test_client_certificates_without_one_ca_are_refused(values: dict[str, Any], 
                 "hostNetwork": True,
                 "port": 10260,
             },
-            "networkPolicy.enabled: policies do not reach pods on their nodes' network",
+            "networkPolicy.enabled: policies do not apply to pods on their nodes' network",
         ),
     ],
 )

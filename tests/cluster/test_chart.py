@@ -139,7 +139,7 @@ def test_helm_test_sees_a_pod_opted_in_and_another_refused(
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
         "ok   a pod is opted in",
-        "ok   a pod outside the mesh is refused",
+        "ok   a pod outside the mesh is denied",
     ]
 
 
@@ -207,7 +207,7 @@ def test_with_client_certificates_only_an_api_server_that_shows_one_is_answered(
     (address, *_) = (a for a in mesh_cluster.kubelet.addresses() if a.endswith(f":{CLOSED}"))
     done = run_helm_test(mesh_cluster, tmp_path, closed, address)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "ok   a caller without a client certificate is turned away\n"
+    assert done.stdout == "ok   a caller without a client certificate is rejected\n"
 
 
 def test_the_api_servers_metrics_that_alerts_and_dashboard_ask_for_exist(

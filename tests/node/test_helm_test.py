@@ -24,7 +24,7 @@ def test_its_pod_has_a_pod_opted_in_and_another_refused(nodes: NodeCluster) -> N
         said = nodes.plane.kubectl("logs", f"--namespace={NAMESPACE}", name).stdout
         assert said.splitlines() == [
             "ok   a pod is opted in",
-            "ok   a pod outside the mesh is refused",
+            "ok   a pod outside the mesh is denied",
         ]
         assert ended == "Succeeded"
     finally:

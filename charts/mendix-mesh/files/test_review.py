@@ -1,7 +1,7 @@
-"""Send reviews as the API server would, and say whether the answers are right.
+"""Send reviews like the API server, and print whether the answers are correct.
 
-Run by `helm test` inside the server's image: python3 -c THIS URL CA-FILE open|closed. Closed: the
-server must turn away whoever shows no client certificate, as this program does.
+Run by `helm test` inside the server's image: python3 -c THIS URL CA-FILE open|closed. With
+`closed`, the server must reject this program, because it presents no client certificate.
 """
 
 import json
@@ -15,7 +15,7 @@ trusted = ssl.create_default_context(cafile=ca_file)
 
 
 def answer(path, **spec):
-    """The response to a review of a pod's creation, or the HTTP status of a refusal."""
+    """Return the response to a review of a pod's creation, or the HTTP status of an error."""
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -44,7 +44,7 @@ def answer(path, **spec):
 
 
 def check(what, got, right):
-    """Print one result; end where it is wrong."""
+    """Print one result. Exit if it is wrong."""
     print("ok  " if right else "FAIL", what, flush=True)
     if not right:
         sys.exit(f"unexpected answer: {got}")
@@ -53,12 +53,12 @@ def check(what, got, right):
 try:
     if access == "closed":
         got = answer("/validate/linkerd/enforce")
-        check("a caller without a client certificate is turned away", got, got == 403)
+        check("a caller without a client certificate is rejected", got, got == 403)
         sys.exit()
     got = answer("/mutate/linkerd")
     check("a pod is opted in", got, got["allowed"] and "patch" in got)
     got = answer("/validate/linkerd/enforce", hostNetwork=True)
     reason = got.get("status", {}).get("message", "")
-    check("a pod outside the mesh is refused", got, not got["allowed"] and "host-network" in reason)
+    check("a pod outside the mesh is denied", got, not got["allowed"] and "host-network" in reason)
 except OSError as error:
     sys.exit(f"{url} does not answer: {error}")

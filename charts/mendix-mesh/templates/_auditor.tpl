@@ -1,8 +1,8 @@
 {{/*
-The auditor: a Deployment of its own, for the server of the webhook talks to no API and has no token.
+The auditor is a separate Deployment, because the webhook's server calls no API and has no token.
 */}}
 
-{{/* Its pods' labels: not the server's, or the Service would send them reviews. */}}
+{{/* Labels of its pods. They differ from the server's; otherwise the Service would send them reviews. */}}
 {{- define "mendix-mesh.auditorSelectorLabels" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}-auditor
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
@@ -12,21 +12,22 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- merge (include "mendix-mesh.auditorSelectorLabels" . | fromYaml) (include "mendix-mesh.labels" . | fromYaml) | toYaml -}}
 {{- end }}
 
-{{/* The name by which the API server calls it, and Prometheus knows its certificate. */}}
+{{/* The name with which the API server and Prometheus verify its certificate. */}}
 {{- define "mendix-mesh.auditorHost" -}}
 mendix-mesh-auditor.{{ .Release.Namespace }}.svc
 {{- end }}
 
-{{/* The names by which an exposed dashboard is reached: the Service's, and what the values add. */}}
+{{/* Host names of an exposed dashboard: the Service's, and those in the values. */}}
 {{- define "mendix-mesh.dashboardHosts" -}}
 {{- $service := list "mendix-mesh-auditor" (printf "mendix-mesh-auditor.%s" .Release.Namespace) (include "mendix-mesh.auditorHost" .) -}}
 {{- concat $service .Values.auditor.dashboard.allowedHosts | uniq | toJson -}}
 {{- end }}
 
 {{/*
-The Secret with the certificate of its HTTPS port, another one than the server's: who gets into the
-auditor can't pass for the webhook. Empty where it serves no HTTPS: without a certificate of yours
-with `tls.source: secret`, and with `hostNetwork`, where API servers can't reach pods.
+The Secret with the certificate of its HTTPS port. It differs from the server's, so that an attacker
+in the auditor cannot pose as the webhook. Empty if the auditor serves no HTTPS: with
+`tls.source: secret` and no certificate of yours, and with `hostNetwork`, because API servers then
+cannot reach pod addresses.
 */}}
 {{- define "mendix-mesh.auditorSecret" -}}
 {{- if and .Values.auditor.enabled (not .Values.hostNetwork) -}}
@@ -39,8 +40,8 @@ with `tls.source: secret`, and with `hostNetwork`, where API servers can't reach
 {{- end }}
 
 {{/*
-The CA that signed it, as base64, for the API server; empty with certManager, whose injector fills it
-in as for the server.
+The CA that signed it, as base64, for the API server. Empty with certManager, whose CA injector fills
+it in, as for the server.
 */}}
 {{- define "mendix-mesh.auditorCaBundle" -}}
 {{- if eq .Values.tls.source "helm" -}}

@@ -1,21 +1,21 @@
 {{/*
-The server's certificate, and how the API server comes to trust it: one of three ways, tls.source.
+The server's certificate and the CA that the API server trusts. tls.source selects one of three
+sources.
 */}}
 
-{{/* The name by which the API server calls the server. */}}
+{{/* The name that the API server calls. */}}
 {{- define "mendix-mesh.host" -}}
 mendix-mesh.{{ .Release.Namespace }}.svc
 {{- end }}
 
 {{/*
-The body of a Certificate of cert-manager's, as the Secret's name and the only host say. Called with
-a list: the root, the Secret's name, the host.
+The spec of a cert-manager Certificate. Called with a list: the root, the Secret's name, the host.
 */}}
 {{- define "mendix-mesh.leaf" -}}
 {{- $root := index . 0 -}}
 secretName: {{ index . 1 | quote }}
 dnsNames:
-  # By this name the API server calls the Service.
+  # The API server calls the Service by this name.
   - {{ index . 2 }}
 duration: {{ $root.Values.tls.certManager.duration }}
 renewBefore: {{ $root.Values.tls.certManager.renewBefore }}
@@ -34,12 +34,12 @@ issuerRef:
   {{- end }}
 {{- end }}
 
-{{/* Non-empty where the chart makes a CA of its own with cert-manager. */}}
+{{/* Non-empty if the chart creates its own CA with cert-manager. */}}
 {{- define "mendix-mesh.ownIssuer" -}}
 {{- if and (eq .Values.tls.source "certManager") (not .Values.tls.certManager.issuerRef.name) }}yes{{ end -}}
 {{- end }}
 
-{{/* The annotation by which cert-manager's CA injector fills in every caBundle, with certManager. */}}
+{{/* With certManager: the annotation that makes cert-manager's CA injector fill in caBundle. */}}
 {{- define "mendix-mesh.injectAnnotation" -}}
 {{- if eq .Values.tls.source "certManager" -}}
 {{- with .Values.tls.certManager.caSecretName -}}
@@ -51,8 +51,8 @@ cert-manager.io/inject-ca-from: {{ .Release.Namespace }}/mendix-mesh
 {{- end }}
 
 {{/*
-The CA as base64. Empty with certManager: a field that the chart does not name belongs to the CA
-injector, over upgrades and in GitOps.
+The CA as base64. Empty with certManager: if the chart does not set the field, the CA injector owns
+it, in upgrades and in GitOps.
 */}}
 {{- define "mendix-mesh.caBundle" -}}
 {{- if eq .Values.tls.source "secret" -}}
@@ -64,7 +64,7 @@ injector, over upgrades and in GitOps.
 {{- end }}
 
 {{/*
-Where that CA lies for clients in the cluster, Prometheus and `helm test`: a reference to a key, as
+Where clients in the cluster (Prometheus and `helm test`) find that CA: a reference to a key, as
 `secret:` or `configMap:`.
 */}}
 {{- define "mendix-mesh.caReference" -}}
@@ -79,7 +79,7 @@ secret:
 {{- end -}}
 {{- end }}
 
-{{/* The volume's source of the CA that signs API servers' certificates; empty where none need one. */}}
+{{/* The volume source of the CA that signs API servers' certificates; empty if none is required. */}}
 {{- define "mendix-mesh.clientCA" -}}
 {{- with .Values.clientCertificates -}}
 {{- if .caSecretName -}}
@@ -96,8 +96,9 @@ configMap:
 {{- end }}
 
 {{/*
-The data of a Secret that Helm makes, as JSON: what is in the cluster already, else a new CA and
-what it signed. It is made once a render, and kept in .Values, for templates must agree on it.
+The data of a Secret that Helm creates, as JSON: the Secret that is already in the cluster, else a
+new CA and a certificate. It is created once in a render and kept in .Values, so that all templates
+use the same one.
 Called with a list: the root, the Secret's name, the host.
 */}}
 {{- define "mendix-mesh.madeByHelm" -}}
@@ -119,7 +120,7 @@ Called with a list: the root, the Secret's name, the host.
 {{- toJson (get $root.Values.tls.made $name) -}}
 {{- end }}
 
-{{/* "mendix-mesh.checkTLS": what is wrong with `tls`, as a JSON list. */}}
+{{/* "mendix-mesh.checkTLS": the problems of `tls`, as a JSON list. */}}
 {{- define "mendix-mesh.checkTLS" -}}
 {{- $tls := .Values.tls -}}
 {{- $cm := $tls.certManager -}}
@@ -128,38 +129,38 @@ Called with a list: the root, the Secret's name, the host.
   {{- $problems = append $problems (printf "tls.source: %q is not a source; set it to one of certManager, secret, helm" $tls.source) -}}
 {{- else if eq $tls.source "secret" -}}
   {{- if not $tls.caBundle -}}
-    {{- $problems = append $problems (printf "tls.caBundle: it is empty, so the API server could not trust the webhook; give the CA that signed the certificate in Secret %s, as PEM or its base64 (--set-file tls.caBundle=ca.crt), or leave the certificate to cert-manager (tls.source: certManager)" $tls.secretName) -}}
+    {{- $problems = append $problems (printf "tls.caBundle: it is empty, so the API server could not trust the webhook; set it to the CA that signed the certificate in Secret %s, as PEM or its base64 (--set-file tls.caBundle=ca.crt), or let cert-manager issue the certificate (tls.source: certManager)" $tls.secretName) -}}
   {{- else if not (contains "BEGIN CERTIFICATE" (include "mendix-mesh.caBundle" . | b64dec)) -}}
-    {{- $problems = append $problems "tls.caBundle: it is neither a PEM certificate nor the base64 of one; give the CA's certificate (--set-file tls.caBundle=ca.crt)" -}}
+    {{- $problems = append $problems "tls.caBundle: it is neither a PEM certificate nor the base64 of one; set it to the CA's certificate (--set-file tls.caBundle=ca.crt)" -}}
   {{- end -}}
 {{- else if $tls.caBundle -}}
-  {{- $problems = append $problems (printf "tls.caBundle: with tls.source: %s the CA comes from there; to bring a certificate of your own set tls.source: secret, else take tls.caBundle out" $tls.source) -}}
+  {{- $problems = append $problems (printf "tls.caBundle: with tls.source: %s the CA comes from there; to use your own certificate set tls.source: secret, otherwise remove tls.caBundle" $tls.source) -}}
 {{- end -}}
 {{- if ne $tls.source "certManager" -}}
   {{- range $key, $value := dict "issuerRef.name" $cm.issuerRef.name "caSecretName" $cm.caSecretName -}}
     {{- if $value -}}
-      {{- $problems = append $problems (printf "tls.certManager.%s: it does nothing with tls.source: %s; set tls.source: certManager, or take it out" $key $tls.source) -}}
+      {{- $problems = append $problems (printf "tls.certManager.%s: it has no effect with tls.source: %s; set tls.source: certManager, or remove it" $key $tls.source) -}}
     {{- end -}}
   {{- end -}}
 {{- else -}}
   {{- $leaf := trimSuffix "h" $cm.duration | int -}}
   {{- if le $leaf (trimSuffix "h" $cm.renewBefore | int) -}}
-    {{- $problems = append $problems (printf "tls.certManager.renewBefore: %s is not shorter than tls.certManager.duration, %s, so the certificate would be renewed without end; a third of it is usual" $cm.renewBefore $cm.duration) -}}
+    {{- $problems = append $problems (printf "tls.certManager.renewBefore: %s is not shorter than tls.certManager.duration, %s, so the certificate would be renewed again and again; a third of the duration is usual" $cm.renewBefore $cm.duration) -}}
   {{- end -}}
   {{- if include "mendix-mesh.ownIssuer" . -}}
     {{- if le (trimSuffix "h" $cm.ca.duration | int) (trimSuffix "h" $cm.ca.renewBefore | int) -}}
-      {{- $problems = append $problems (printf "tls.certManager.ca.renewBefore: %s is not shorter than tls.certManager.ca.duration, %s, so the CA would be renewed without end" $cm.ca.renewBefore $cm.ca.duration) -}}
+      {{- $problems = append $problems (printf "tls.certManager.ca.renewBefore: %s is not shorter than tls.certManager.ca.duration, %s, so the CA would be renewed again and again; make it shorter" $cm.ca.renewBefore $cm.ca.duration) -}}
     {{- end -}}
     {{- if lt (trimSuffix "h" $cm.ca.renewBefore | int) $leaf -}}
-      {{- $problems = append $problems (printf "tls.certManager.ca.renewBefore: %s is shorter than tls.certManager.duration, %s, so the CA could end before the last certificate that it signed; make it at least as long" $cm.ca.renewBefore $cm.duration) -}}
+      {{- $problems = append $problems (printf "tls.certManager.ca.renewBefore: %s is shorter than tls.certManager.duration, %s, so the CA could expire before the last certificate that it signed; make it at least as long" $cm.ca.renewBefore $cm.duration) -}}
     {{- end -}}
   {{- end -}}
 {{- end -}}
 {{- with .Values.clientCertificates -}}
   {{- if and .caSecretName .caConfigMapName -}}
-    {{- $problems = append $problems "clientCertificates: caSecretName and caConfigMapName are both set; name the one that holds the API servers' CA, and take the other out" -}}
+    {{- $problems = append $problems "clientCertificates: caSecretName and caConfigMapName are both set; keep the one that has the API servers' CA, and remove the other" -}}
   {{- else if and .names (not .caSecretName) (not .caConfigMapName) -}}
-    {{- $problems = append $problems "clientCertificates.names: without a CA no certificate is asked for; set clientCertificates.caSecretName or caConfigMapName, or take the names out" -}}
+    {{- $problems = append $problems "clientCertificates.names: without a CA no certificate is required; set clientCertificates.caSecretName or caConfigMapName, or remove the names" -}}
   {{- end -}}
 {{- end -}}
 {{- toJson $problems -}}

@@ -1,6 +1,6 @@
 {{/*
-What the schema cannot see, and the few things that it can but which would leave pods unreviewed if
-it were skipped. Every problem is named at once, each with its way out.
+Problems that the schema cannot find. It repeats the few that the schema finds but that would leave
+pods unreviewed if the schema were skipped. All problems are reported together, each with its fix.
 */}}
 {{- define "mendix-mesh.check" -}}
 {{- $values := .Values -}}
@@ -23,10 +23,10 @@ it were skipped. Every problem is named at once, each with its way out.
     {{- $problems = append $problems (printf "namespaces: %s has the mesh %q; set it to one of %s" .name .mesh (join ", " $meshes)) -}}
   {{- end -}}
   {{- if and .strict (eq .mesh "linkerd") -}}
-    {{- $problems = append $problems (printf "namespaces: %s is strict, for which Linkerd has no object; set settings.linkerd.inboundPolicy: all-authenticated, or run mendix-mesh discover --enroll --strict -n %s" .name .name) -}}
+    {{- $problems = append $problems (printf "namespaces: %s has strict: true, but Linkerd has no object for that; set settings.linkerd.inboundPolicy: all-authenticated, or run mendix-mesh discover --enroll --strict -n %s" .name .name) -}}
   {{- end -}}
   {{- if not (has (.mode | default $values.mode) $modes) -}}
-    {{- $problems = append $problems (printf "namespaces: %s has the mode %q; set it to one of %s, or leave it out" .name .mode (join ", " $modes)) -}}
+    {{- $problems = append $problems (printf "namespaces: %s has the mode %q; set it to one of %s, or remove it" .name .mode (join ", " $modes)) -}}
   {{- end -}}
 {{- end -}}
 
@@ -34,7 +34,7 @@ it were skipped. Every problem is named at once, each with its way out.
 {{- range $key, $names := $named -}}
   {{- range $name := $names -}}
     {{- with get $excluded $name -}}
-      {{- $problems = append $problems (printf "%s: the namespace %s is never reviewed (%s); take it out of %s%s" $key $name . $key (hasPrefix "listed" . | ternary (printf ", or out of %s" (trimPrefix "listed in " .)) "")) -}}
+      {{- $problems = append $problems (printf "%s: the namespace %s is never reviewed (%s); remove it from %s%s" $key $name . $key (hasPrefix "listed" . | ternary (printf ", or from %s" (trimPrefix "listed in " .)) "")) -}}
     {{- end -}}
   {{- end -}}
 {{- end -}}
@@ -43,27 +43,27 @@ it were skipped. Every problem is named at once, each with its way out.
 
 {{- $late := not (lt .Values.mutatingWebhookConfigurationName "istio-") -}}
 {{- if and $late (not .Values.allowLateName) -}}
-  {{- $problems = append $problems (printf "mutatingWebhookConfigurationName: %s sorts after the injectors' istio-… or linkerd-…, so pods would be opted in when their injector has already passed them; choose a name that sorts first, such as 00-mendix-mesh (or, for an experiment, set allowLateName: true)" .Values.mutatingWebhookConfigurationName) -}}
+  {{- $problems = append $problems (printf "mutatingWebhookConfigurationName: %s sorts after the injectors' istio-… or linkerd-…, so pods would be opted in after their injector has been called; choose a name that sorts first, such as 00-mendix-mesh (or, for an experiment, set allowLateName: true)" .Values.mutatingWebhookConfigurationName) -}}
 {{- end -}}
 
 {{- if and .Values.hostNetwork (eq (int .Values.port) 10250) -}}
-  {{- $problems = append $problems "port: with hostNetwork the kubelet already holds 10250 on every node; choose another port, say 10260" -}}
+  {{- $problems = append $problems "port: with hostNetwork the kubelet already uses 10250 on every node; choose another port, such as 10260" -}}
 {{- end -}}
 
 {{- $least := add .Values.preStopSleepSeconds .Values.drainSeconds .Values.timeoutSeconds -}}
 {{- if lt (int .Values.terminationGracePeriodSeconds) (int $least) -}}
-  {{- $problems = append $problems (printf "terminationGracePeriodSeconds: it must be at least %d, preStopSleepSeconds, drainSeconds and timeoutSeconds together, or open requests are cut off" $least) -}}
+  {{- $problems = append $problems (printf "terminationGracePeriodSeconds: it must be at least %d, the sum of preStopSleepSeconds, drainSeconds and timeoutSeconds, otherwise open requests are cut off" $least) -}}
 {{- end -}}
 
 {{- with .Values.networkPolicy -}}
   {{- if not .enabled -}}
     {{- if or .apiServerCIDRs .from -}}
-      {{- $problems = append $problems "networkPolicy: it names peers, but is not enabled; set networkPolicy.enabled: true, or take them out" -}}
+      {{- $problems = append $problems "networkPolicy: it names peers, but is not enabled; set networkPolicy.enabled: true, or remove them" -}}
     {{- end -}}
   {{- else if $values.hostNetwork -}}
-    {{- $problems = append $problems "networkPolicy.enabled: policies do not reach pods on their nodes' network; set it to false, and guard the port by the nodes' firewall, or set hostNetwork: false" -}}
+    {{- $problems = append $problems "networkPolicy.enabled: policies do not apply to pods on their nodes' network; set it to false and protect the port with the nodes' firewall, or set hostNetwork: false" -}}
   {{- else if not (or .apiServerCIDRs .from) -}}
-    {{- $problems = append $problems "networkPolicy.apiServerCIDRs: it is empty, so the API server could not call, and enforced namespaces would refuse every pod; list the addresses that it calls from (see docs/install.md), or name its tunnel's pods in networkPolicy.from" -}}
+    {{- $problems = append $problems "networkPolicy.apiServerCIDRs: it is empty, so the API server could not call, and every pod of enforced namespaces would be denied; list the addresses that it calls from (see docs/install.md), or name its tunnel's pods in networkPolicy.from" -}}
   {{- end -}}
 {{- end -}}
 

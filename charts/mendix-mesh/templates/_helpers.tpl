@@ -1,6 +1,6 @@
 {{/*
-Names are fixed, not made from the release's: the webhook configurations belong to the whole
-cluster, which can hold one of them, and the emergency line in NOTES.txt must always be right.
+Names are fixed and do not depend on the release's name. The webhook configurations are cluster-wide
+and there can be only one, and the emergency command in NOTES.txt must always be correct.
 */}}
 
 {{- define "mendix-mesh.selectorLabels" -}}
@@ -21,7 +21,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- with .Values.image.digest }}@{{ . }}{{ end }}
 {{- end }}
 
-{{/* settings.yaml: mounted from the ConfigMap, and summed so that a change restarts the pods. */}}
+{{/* settings.yaml: mounted from the ConfigMap. Its checksum restarts the pods after a change. */}}
 {{- define "mendix-mesh.settings" -}}
 {{ toYaml .Values.settings }}
 {{- end }}
@@ -34,7 +34,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 ["enforce", "warn", "audit"]
 {{- end }}
 
-{{/* Namespaces that are never reviewed: a JSON object of name: why, for the messages. */}}
+{{/* Namespaces that are never reviewed: a JSON object from name to reason, for the messages. */}}
 {{- define "mendix-mesh.excluded" -}}
 {{- $why := dict -}}
 {{- range .Values.excludedNamespaces }}{{ $_ := set $why . "listed in excludedNamespaces" }}{{ end -}}
@@ -44,7 +44,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- toJson $why -}}
 {{- end }}
 
-{{/* What keeps a pod of ours out of every mesh: the API server calls from outside of any. */}}
+{{/* Labels that keep a pod of mendix-mesh outside every mesh, because the API server is outside. */}}
 {{- define "mendix-mesh.unmeshedLabels" -}}
 sidecar.istio.io/inject: "false"
 istio.io/dataplane-mode: none
@@ -54,7 +54,7 @@ istio.io/dataplane-mode: none
 linkerd.io/inject: disabled
 {{- end }}
 
-{{/* What Pod Security's level restricted asks of a pod, and of a container. */}}
+{{/* Security contexts that Pod Security's level restricted requires of a pod and of a container. */}}
 {{- define "mendix-mesh.podSecurityContext" -}}
 runAsNonRoot: true
 {{- if not (kindIs "invalid" .Values.runAsUser) }}
@@ -73,12 +73,12 @@ capabilities:
   drop: [ALL]
 {{- end }}
 
-{{/* Non-empty where a pod can sleep before it is told to stop: Kubernetes 1.30. */}}
+{{/* Non-empty if a pod can sleep before the stop signal: Kubernetes 1.30 or later. */}}
 {{- define "mendix-mesh.canSleep" -}}
 {{- if semverCompare ">=1.30.0-0" .Capabilities.KubeVersion.Version }}yes{{ end -}}
 {{- end }}
 
-{{/* How long the server drains; where the pod cannot sleep first, so much longer. */}}
+{{/* How long the server drains. If the pod cannot sleep first, the time of the sleep is added. */}}
 {{- define "mendix-mesh.drainSeconds" -}}
 {{- if include "mendix-mesh.canSleep" . -}}
 {{- int64 .Values.drainSeconds -}}
@@ -87,7 +87,7 @@ capabilities:
 {{- end -}}
 {{- end }}
 
-{{/* Labels of the pod of `helm test`: not the server's, or the Service would send it reviews. */}}
+{{/* Labels of the pod of `helm test`. They differ from the server's; otherwise it would get reviews. */}}
 {{- define "mendix-mesh.testLabels" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}-test
 app.kubernetes.io/instance: {{ .Release.Name | quote }}

@@ -1,9 +1,9 @@
 {{/*
-Which namespaces go to which path. The labels of a namespace and its name are matched here, in
-namespaceSelectors, and reach the server as the path: /mutate/<mesh>, /validate/<mesh>/<mode>.
+The mapping from namespaces to paths. namespaceSelectors match the labels and the name of a
+namespace. The server sees the result as the path: /mutate/<mesh>, /validate/<mesh>/<mode>.
 
-For every pod at most one entry of each configuration matches: by label and by name exclude each
-other (the label wins), so do ingress and other namespaces, and so do the modes.
+For every pod at most one entry of each configuration matches. Entries by label and by name exclude
+each other (the label wins). So do entries for ingress namespaces and others, and for the modes.
 */}}
 
 {{/*
@@ -12,9 +12,9 @@ other (the label wins), so do ingress and other namespaces, and so do the modes.
   mesh   part of the path
   kind   part of the webhooks' names: "", ingress, named, named-ingress
   tail   end of the path: "" or /ingress
-  where  expressions of the namespaceSelector, but for the mode
-  names  only where they are enrolled by name: the expression that selects them all
-  byMode and the same, by the mode that the values give them
+  where  expressions of the namespaceSelector, without the mode
+  names  only if they are enrolled by name: the expression that selects all of them
+  byMode only if they are enrolled by name: the same for each mode in the values
 */}}
 {{- define "mendix-mesh.audiences" -}}
 {{- $root := . -}}
@@ -55,7 +55,7 @@ other (the label wins), so do ingress and other namespaces, and so do the modes.
 {{- end }}
 
 {{/*
-"mendix-mesh.slices": an audience by the mode of its namespaces, as a JSON list of
+"mendix-mesh.slices": an audience, split by the mode of its namespaces, as a JSON list of
   mode           enforce, warn or audit: the first one of the slice
   title          part of the webhooks' names
   failurePolicy  Fail in enforce, else Ignore
@@ -107,9 +107,9 @@ namespace of the audience one slice matches. An unknown value of the mode label 
 "mendix-mesh.mutating": the entries, as a JSON list of pods, name, path, failurePolicy, where; `pods`
 says whether the entry is for pods, or for controllers and Ingresses.
 
-A pod in enforce fails with the call: its author's input must be judged before the injectors change
-the pod. The validating entry of the same namespaces fails with the same server, so no pod is denied
-by this that would have been admitted. A controller or an Ingress only misses its opt-in.
+In enforce, a pod is denied if the call fails, because its author's input must be judged before the
+injectors change the pod. The validating entry of the same namespaces uses the same server, so this
+denies no pod that would otherwise be admitted. A controller or an Ingress only misses its opt-in.
 */}}
 {{- define "mendix-mesh.mutating" -}}
 {{- $root := . -}}
@@ -135,7 +135,7 @@ by this that would have been admitted. A controller or an Ingress only misses it
 {{- $groups := list -}}
 {{- range include "mendix-mesh.modes" . | fromJsonArray -}}{{- $groups = append $groups (list .) -}}{{- end -}}
 
-{{- /* A value of the mesh label that is no mesh: refused, for it must not silently stay outside. */ -}}
+{{- /* An unknown value of the mesh label is denied, so that a typo does not go unnoticed. */ -}}
 {{- $unknown := dict "title" "unknown-mesh" "mesh" "unknown" "kind" "" "tail" "" "where" (list
       (dict "key" $name "operator" "NotIn" "values" (include "mendix-mesh.excluded" . | fromJson | keys | sortAlpha))
       (dict "key" "mendix-mesh.io/mesh" "operator" "Exists")
@@ -152,7 +152,10 @@ by this that would have been admitted. A controller or an Ingress only misses it
 {{- toJson $entries -}}
 {{- end }}
 
-{{/* "mendix-mesh.changesLabels": whether a write of a namespace that stays sets our labels, in CEL. */}}
+{{/*
+"mendix-mesh.changesLabels": a CEL expression that is true if a write of a namespace that is not being
+deleted changes a label mendix-mesh.io/*.
+*/}}
 {{- define "mendix-mesh.changesLabels" -}}
 !has(object.metadata.deletionTimestamp) && ['mendix-mesh.io/mesh', 'mendix-mesh.io/mode'].exists(label, object.metadata.?labels[?label] != (request.operation == 'CREATE' ? optional.none() : oldObject.metadata.?labels[?label]))
 {{- end }}
@@ -161,11 +164,11 @@ by this that would have been admitted. A controller or an Ingress only misses it
 "mendix-mesh.namespaces": the entries for namespaces themselves, as a JSON list of name, path,
 failurePolicy, where, and conditions: expressions on the namespace before and after.
 
-The path says what the values say of a namespace. Nearly every write of a namespace meets no
-condition, and so never waits for the server. Of the rest, only a change of the labels of a namespace
-that is enforced needs an answer (Fail): were it let through while the server is lost, losing the
-server would be the way out of enforcement. All else may go on without (Ignore): what creates
-namespaces, or enrolls them, does not depend on the server, and a bad value counts as the strictest.
+The path has what the values say about a namespace. Nearly every write of a namespace meets no
+condition, and so does not call the server. Of the others, only a change of the labels of an enforced
+namespace needs an answer (Fail). Otherwise a failing server would be enough to leave enforcement.
+All other writes continue without an answer (Ignore). So namespaces can be created and enrolled
+without the server, and an invalid value counts as the strictest one.
 */}}
 {{- define "mendix-mesh.namespaces" -}}
 {{- $root := . -}}
@@ -213,7 +216,7 @@ namespaces, or enrolls them, does not depend on the server, and a bad value coun
 
 {{/*
 "mendix-mesh.webhook": what every entry has besides its rules. Called with the root as `root` and
-the entry as `entry`. Defaults of the API server are written out, or GitOps tools see a difference.
+the entry as `entry`. It contains the API server's defaults, so that GitOps tools see no difference.
 */}}
 {{- define "mendix-mesh.webhook" -}}
 clientConfig:
@@ -236,7 +239,7 @@ namespaceSelector:
 objectSelector: {}
 {{- end }}
 
-{{/* "mendix-mesh.controllers": the rules for what makes pods. Called with the operations. */}}
+{{/* "mendix-mesh.controllers": the rules for controllers of pods. Called with the operations. */}}
 {{- define "mendix-mesh.controllers" -}}
 - operations: {{ toJson . }}
   apiGroups: [apps]
@@ -252,7 +255,7 @@ objectSelector: {}
 
 {{/*
 "mendix-mesh.policies": the rules for a mesh's own policy objects. Called with the mesh. Deletions
-are not among them: a namespace that goes takes its objects along, whether we answer or not.
+are not among them, because deleting a namespace must also delete its objects without an answer.
 */}}
 {{- define "mendix-mesh.policies" -}}
 {{- if eq . "linkerd" -}}
