@@ -127,7 +127,7 @@ class Mesh:
         if submitted:
             for name in self.volume_names & pod.volumes.keys() if pod.spec.volumes else ():
                 yield Found(BROUGHT, Spot(f"spec.volumes[{name}]", (name,),
-                                          "has the name of a volume that only the injector adds",
+                                          "uses a volume name that is reserved for the injector",
                                           "author: rename the volume"))  # fmt: skip
         yield from self._keys(pod, submitted)
         for placed in pod.wishes:
@@ -136,7 +136,7 @@ class Mesh:
         for owner in pod.meta.owner_references or ():
             if not _OWNER_NAME.fullmatch(owner.name):
                 yield Found(INPUT, Spot("metadata.ownerReferences", (owner.name[:80],),
-                                        "has a name that no object has",
+                                        "has an invalid name",
                                         "author: remove the owner reference"))  # fmt: skip
                 break  # one says it all, and there may be very many
 
@@ -185,7 +185,7 @@ class Mesh:
         if pod.old is not None and pod.old.annotations.get(RECORD) != pod.annotations.get(RECORD):
             yield Spot(annotation(RECORD), (pod.annotations.get(RECORD, "removed"),),
                        "is mendix-mesh's record of what the author set",
-                       "author: leave it as it is")  # fmt: skip
+                       "author: do not change it")  # fmt: skip
 
     def claims(self, placed: Placed) -> bool:
         """Whether a container, by its name and place, says that it is the mesh's own."""
@@ -303,5 +303,5 @@ def _recorded(entry: str) -> Found:
     check, _, field = entry.partition(" ")
     if check == BROUGHT:
         return Found(check, Spot(field))
-    return Found(check, Spot(field, reason="was not allowed as the author set it",
+    return Found(check, Spot(field, reason="was set by the author in a way that is not allowed",
                              fix="author: remove it from the pod or its template"))  # fmt: skip

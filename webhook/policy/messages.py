@@ -20,7 +20,7 @@ def denial(verdict: Verdict) -> str:
     lines += table(denying[:MOST_VIOLATIONS])
     if len(denying) > MOST_VIOLATIONS:
         # How many is not known: of one check no more than so many are looked for.
-        lines.append("  and more")
+        lines.append("  and more violations")
     return "\n".join(lines)
 
 

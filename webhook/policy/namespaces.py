@@ -126,17 +126,22 @@ def _left(change: NamespaceChange, values: Values) -> Left | None:
 def _refusal(left: Left, may: LeaveEnforcement) -> str:
     named = [*(f"group {name}" for name in may.groups), *(f"user {name}" for name in may.users)]
     return (
-        f"the namespace would leave enforcement (now {left.was}; then "
-        f"{left.will_be or left.to}); settings.leaveEnforcement allows it to {listed(named)}"
+        f"the namespace would leave enforcement (mesh and mode now: {left.was}; after the "
+        f"change: {left.will_be or left.to}); settings.leaveEnforcement allows this only for "
+        f"{listed(named)}"
     )
 
 
 def _warnings(change: NamespaceChange, values: Values, left: Left | None) -> Iterator[str]:
     if left and left.was.mesh != "unknown":
-        yield f"pods outside the {left.was.mesh} mesh are no longer refused: now {left.to}"
-    if MODE_LABEL in change.after and values.standing(change.after) is None:
         yield (
-            f"{MODE_LABEL} has no effect without {MESH_LABEL}, which is one of {', '.join(MESHES)}"
+            f"pods outside the {left.was.mesh} mesh are no longer denied; "
+            f"the namespace is now {left.to}"
         )
+    if MODE_LABEL in change.after and values.standing(change.after) is None:
+        yield f"{MODE_LABEL} has no effect without {MESH_LABEL}; allowed: {', '.join(MESHES)}"
     if values.standing(change.after) == Standing("unknown", "enforce"):
-        yield f"no pod can start here: {MESH_LABEL} names no mesh; set {', '.join(MESHES)}"
+        yield (
+            f"no pod can start here because {MESH_LABEL} has an unknown value; "
+            f"allowed: {', '.join(MESHES)}"
+        )

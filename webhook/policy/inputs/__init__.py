@@ -91,12 +91,12 @@ class Inputs:
         if found is None:
             return Problem(
                 CHECK,
-                f"is not known to mendix-mesh, and may change what {self._mesh} does",
+                f"is unknown to mendix-mesh and can change what {self._mesh} does",
                 f"author: remove it; admin: add it to {self._setting} if it is harmless",
             )
         if found.may == "injector" and submitted:
             return Problem(
-                found.check, f"may only be set by {self._mesh} itself", "author: remove it"
+                found.check, f"must only be set by {self._mesh} itself", "author: remove it"
             )
         wrong = found.form.wrong(value)
         if not wrong:
@@ -104,14 +104,14 @@ class Inputs:
         if found.may == "admin":
             return Problem(
                 found.check,
-                f"may only be set by {self._mesh}'s admin, for the whole mesh",
+                f"must only be set by {self._mesh}'s admin, for the whole mesh",
                 f"author: remove it; admin: add it to {self._setting} if it is harmless",
             )
         return Problem(found.check, "; ".join(wrong[:_MOST_REASONS]), _fix(found.form))
 
 
 def _fix(form: Form) -> str:
-    return f"author: write {form.words}, or remove it"
+    return f"author: set it to {form.words}, or remove it"
 
 
 #: Characters of a key and value that are remembered, and reasons that one input may give.

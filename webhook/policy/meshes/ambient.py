@@ -61,8 +61,9 @@ class Ambient(Mesh):
     def missing(self, pod: Pod) -> Iterator[Spot]:
         """Without the label only a namespace's label could enroll the pod, and it may go."""
         if pod.labels.get(MODE) != "ambient" and not self.is_infrastructure(pod):
-            yield Spot(label(MODE), reason="is not ambient: nothing captures the pod",
-                       fix="let mendix-mesh set it: see that it runs, and try again")  # fmt: skip
+            yield Spot(label(MODE), reason="is not ambient, so nothing captures the pod's traffic",
+                       fix="admin: check that mendix-mesh's webhook runs, then create the pod "
+                           "again")  # fmt: skip
 
     def capture_bypasses(self, pod: Pod) -> Iterator[Spot]:
         """Inbound capture off, which only an ingress controller needs (nodeagent/net.go)."""
@@ -70,16 +71,18 @@ class Ambient(Mesh):
             yield Spot(annotation(BYPASS))
         if virtual := pod.annotations.get(REROUTES[0]):
             yield Spot(annotation(REROUTES[0]), (virtual,),
-                       "lets what comes in pass for what the pod sends")  # fmt: skip
+                       "makes inbound traffic count as outbound traffic")  # fmt: skip
 
     def forged_status(self, pod: Pod) -> Iterator[Spot]:
         """A sidecar's status keeps the CNI away; the agent's annotation is the agent's to set."""
         if not pod.final or self.is_infrastructure(pod):
             return
         if STATUS in pod.annotations:
-            yield Spot(annotation(STATUS), reason="keeps ambient's CNI agent from enrolling it")
+            yield Spot(
+                annotation(STATUS), reason="keeps ambient's CNI agent from enrolling the pod"
+            )
         if REDIRECTION in pod.annotations and pod.new:
-            yield Spot(annotation(REDIRECTION), reason="is the CNI agent's alone to set")
+            yield Spot(annotation(REDIRECTION), reason="must be set only by the CNI agent")
 
     def unreachable_runtime(self, pod: Pod) -> Iterator[Spot]:
         """Sandboxes and other systems have a network that the node agent can't redirect."""
@@ -100,8 +103,8 @@ class Ambient(Mesh):
         # The agent writes it through pods/status; peers send HBONE only while it is there.
         if before != now and not pod.by_status:
             yield Spot(annotation(REDIRECTION), (f"{before or 'unset'} -> {now or 'removed'}",),
-                       "tells peers whether the node captures the pod",
-                       "leave it to the CNI agent")  # fmt: skip
+                       "tells other pods whether the node captures this pod",
+                       "whoever updates the pod: leave it to the CNI agent")  # fmt: skip
 
 
 MESH = Ambient

@@ -243,24 +243,29 @@ class Linkerd(Mesh):
     def _forged(self, pod: Pod, proxy: Placed) -> Iterator[Spot]:
         for placed in pod.mesh_containers:
             if tuple(placed.container.command or ()) not in _COMMANDS[placed.name]:
-                yield Spot(placed.field("command"), reason="runs a command of its own")
+                yield Spot(placed.field("command"), reason="runs its own command")
             if placed.name != PROXY and placed.container.restart_policy:
                 yield Spot(placed.field("restartPolicy"),
-                           reason="lets the pod start although the container fails")  # fmt: skip
+                           reason="lets the pod start even if the container fails")  # fmt: skip
         if proxy.container.args:
-            yield Spot(proxy.field("args"), reason="gives the proxy arguments of its own")
+            yield Spot(
+                proxy.field("args"),
+                reason="passes arguments to the proxy, but the injector passes none",
+            )
         context = proxy.container.security_context
         if context and context.privileged:
             yield Spot(proxy.field("securityContext.privileged"),
-                       reason="gives the proxy the rights of its node")  # fmt: skip
+                       reason="runs the proxy as privileged, with full access to the "
+                              "node")  # fmt: skip
         if proxy.kind == "initContainers" and proxy.container.restart_policy != "Always":
             yield Spot(
-                proxy.field("restartPolicy"), reason="is an init container, gone before the app"
+                proxy.field("restartPolicy"), reason="makes the proxy end before the app starts"
             )
         if INIT not in pod.mesh_named and VALIDATOR not in pod.mesh_named:
             yield Spot(
                 "spec.initContainers",
-                reason="has no linkerd-init or linkerd-network-validator: nothing is redirected",
+                reason="has no linkerd-init or linkerd-network-validator, so no traffic is "
+                "redirected",
             )
 
     def _asked_elsewhere(self, proxy: Placed) -> Iterator[Spot]:
@@ -293,21 +298,23 @@ class Linkerd(Mesh):
         token = pod.source(_TOKEN_VOLUME)
         if token is not None and not _is_token(token):
             yield Spot(f"spec.volumes[{_TOKEN_VOLUME}]", (token.field,),
-                       "is not the token that Kubernetes makes for the proxy")  # fmt: skip
+                       "is not the token that Kubernetes creates for the proxy")  # fmt: skip
         if CONTROL_PLANE_NS not in pod.labels and not self._was_ours(pod):
             yield Spot(
-                label(CONTROL_PLANE_NS), reason="is missing, so peers speak plaintext to the pod"
+                label(CONTROL_PLANE_NS),
+                reason="is missing, so other pods send plaintext to this pod",
             )
 
     def _misleading(self, pod: Pod) -> Iterator[Spot]:
         """What makes the injector take a pod without a proxy for one that has it."""
-        skips = "so that Linkerd's injector skips the pod"
+        skips = "so Linkerd's injector skips the pod"
         for placed in pod.containers:
             if placed.name == INIT and placed.kind == "initContainers":
                 yield Spot(placed.field("name"), reason=f"is named {INIT}, {skips}")
             elif (placed.container.image or "").startswith(_SKIPPED_IMAGES):
-                yield Spot(placed.field("image"), reason=f"is the mesh's own, {skips}",
-                           fix="remove the container, or take the image from a mirror")  # fmt: skip
+                yield Spot(placed.field("image"), reason=f"is an image of the mesh, {skips}",
+                           fix="author: remove the container, or use the image from a "
+                               "mirror")  # fmt: skip
 
     def capture_bypasses(self, pod: Pod) -> Iterator[Spot]:
         """Skipped ports and subnets, ingress mode, and a linkerd-init that does not do its work.
@@ -340,9 +347,9 @@ class Linkerd(Mesh):
         text = init.given.get(flag)
         if init.placed and text and not annotated and (past := ports.beyond(text, allowed)):
             yield Spot(
-                init.placed.field("args"), past, f"skips ports by {flag}",
+                init.placed.field("args"), past, f"skips ports with {flag}",
                 f"namespace's owner: remove {CONFIG}skip-{direction}-ports from the namespace; "
-                "mesh's admin: name the mesh's default in "
+                "mesh's admin: add the mesh's default to "
                 f"settings.linkerd.skip{direction.title()}Ports",
             )  # fmt: skip
 
@@ -352,7 +359,7 @@ class Linkerd(Mesh):
             (
                 init.placed.field("args") if init.placed else "",
                 init.given.get("--subnets-to-ignore"),
-                "skips subnets by --subnets-to-ignore",
+                "skips subnets with --subnets-to-ignore",
             ),
         ):
             if past := ports.others(text or "", known):
@@ -362,8 +369,8 @@ class Linkerd(Mesh):
     def _ingress_mode(self, pod: Pod) -> Iterator[Spot]:
         if pod.ingress:
             return
-        fix = f"author: set {INJECT}: enabled; ingress mode is for ingress controllers"
-        reason = "routes by a header that the client sets (ingress mode)"
+        fix = f"author: set {INJECT}: enabled; ingress mode is only for ingress controllers"
+        reason = "routes requests by a header that the client sets (ingress mode)"
         if pod.annotations.get(INJECT) == "ingress":
             yield Spot(annotation(INJECT), (), reason, fix)
             return
@@ -391,8 +398,8 @@ class Linkerd(Mesh):
                 way = "inbound" if "INBOUND" in variable else "outbound"
                 yield Spot(
                     proxy.field(f"env[{variable}]"), tuple(sorted(listens)),
-                    f"is not {self._plugin[flag]}, where the CNI plugin redirects to",
-                    f"author: remove {CONFIG}{way}-port; mesh's admin: if the plugin has another "
+                    f"is not {self._plugin[flag]}, the port that the CNI plugin redirects to",
+                    f"author: remove {CONFIG}{way}-port; mesh's admin: if the plugin uses another "
                     f"port, set settings.linkerd.{way}Port",
                 )  # fmt: skip
         placed = pod.mesh_named.get(VALIDATOR)
@@ -404,7 +411,7 @@ class Linkerd(Mesh):
             )
             if odd or connects == listens_on:
                 yield Spot(placed.field("args"), odd,
-                           "can't tell whether traffic is redirected",
+                           "cannot check whether traffic is redirected",
                            f"author: let Linkerd's injector add {VALIDATOR}")  # fmt: skip
 
     def identity_clashes(self, pod: Pod) -> Iterator[Spot]:
@@ -458,11 +465,11 @@ class Linkerd(Mesh):
         past = init.given.get("--proxy-uid")
         if init.placed and (past != user or not number(user[:_LONGEST_NUMBER])):
             yield Spot(init.placed.field("args"), (f"--proxy-uid {past or 'missing'}",),
-                       f"lets another user past the proxy than {user or 'unset'}, as which the "
-                       "proxy runs", _TO_INJECTOR)  # fmt: skip
+                       f"excludes another user from capture than {user or 'unset'}, the user that "
+                       "the proxy runs as", _TO_INJECTOR)  # fmt: skip
         elif not init.placed and user in ("", "0"):
             yield Spot(proxy.field("securityContext.runAsUser"), (user or "unset",),
-                       f"is not {self.own.proxy_uid}, the user that is not captured",
+                       f"is not {self.own.proxy_uid}, the user whose traffic is not captured",
                        f"author: let Linkerd's injector add {PROXY}")  # fmt: skip
 
     def _moved_user(self, pod: Pod) -> Iterator[Spot]:
@@ -471,8 +478,9 @@ class Linkerd(Mesh):
             before, now = (one and one.annotations.get(key) for one in (pod.old, pod))
             if before != now:
                 yield Spot(annotation(key), (f"{before or 'unset'} -> {now or 'removed'}",),
-                           "changes which user's traffic the CNI plugin leaves alone",
-                           "who updates it: leave it; author: set it in the template")  # fmt: skip
+                           "changes which user's traffic the CNI plugin does not capture",
+                           "whoever updates the pod: keep the value; author: set it in the pod "
+                           "template")  # fmt: skip
 
     def mtls_disabled(self, pod: Pod) -> Sequence[Spot]:
         """A proxy without an identity."""
@@ -546,7 +554,7 @@ class Linkerd(Mesh):
         wanted = self.own.inbound_policy
         if wanted not in CLOSED_POLICIES:
             return Spot(field, (policy,))
-        fix = f"set it to {wanted}, as settings.linkerd.inboundPolicy demands"
+        fix = f"author: set it to {wanted}, as settings.linkerd.inboundPolicy requires"
         return Spot(field, (policy,), "", fix, "deny")
 
     def _opened(self, proxy: Placed) -> Iterator[Spot]:
@@ -574,7 +582,7 @@ _LONGEST_NUMBER = 64
 def _hollow(init: _Init, proxy: Placed) -> Iterator[tuple[tuple[str, ...], str]]:
     """Yield what keeps linkerd-init from its work: values and reason, for each."""
     if init.odd:
-        yield init.odd, "has arguments that can keep it from redirecting"
+        yield init.odd, "has arguments that can stop it from redirecting traffic"
     for flag, programs in _FIREWALLS.items():
         program = init.given.get(flag)
         if program is not None and program not in programs:
@@ -582,7 +590,7 @@ def _hollow(init: _Init, proxy: Placed) -> Iterator[tuple[tuple[str, ...], str]]
     for flag, where in _LISTENS.items():
         port = init.given.get(flag)
         if port is None or not number(port) or _ports(proxy, *where) != {port}:
-            yield (f"{flag} {port or 'missing'}",), "redirects to another port than the proxy's"
+            yield (f"{flag} {port or 'missing'}",), "redirects to a port that is not the proxy's"
 
 
 def _ports(proxy: Placed, variable: str, default: str) -> frozenset[str]:
@@ -610,7 +618,8 @@ def _without_identity(proxy: Placed) -> Iterator[Spot]:
     """A proxy without an identity has no mTLS (switch of Linkerd before 2.12 included)."""
     for name in _IDENTITY_ENV:
         if not proxy.env.get(name):
-            yield Spot(proxy.field(f"env[{name}]"), (), "is missing: no identity, no mTLS",
+            yield Spot(proxy.field(f"env[{name}]"), (), "is missing, so the proxy has no identity "
+                                                        "and no mTLS",
                        f"author: let Linkerd's injector add {PROXY}")  # fmt: skip
     if "LINKERD2_PROXY_IDENTITY_DISABLED" in proxy.env:
         yield Spot(proxy.field("env[LINKERD2_PROXY_IDENTITY_DISABLED]"))

@@ -27,8 +27,8 @@ PLAINTEXT_ACCEPTED = Check(
         "spec.networks",
         "metadata.annotations[config.linkerd.io/default-inbound-policy]",
     ),
-    reason="lets clients without mutual TLS in",
-    fix="demand mutual TLS: see docs/strict.md",
+    reason="accepts clients without mutual TLS",
+    fix="require mutual TLS: see docs/strict.md",
     source="istio pilot/pkg/security/authn/policy_applier.go; "
     "linkerd2 policy-controller/k8s/index/src/inbound/index.rs",
 )
@@ -52,7 +52,7 @@ CLIENT_PLAINTEXT = Check(
         "metadata.labels[security.istio.io/tlsMode]",
         "spec.networks",
     ),
-    reason="makes clients in the mesh speak without its mutual TLS",
+    reason="makes clients in the mesh connect without the mesh's mutual TLS",
     fix="remove the tls block, or set its mode to ISTIO_MUTUAL",
     source="istio pilot/pkg/networking/core/cluster_tls.go buildUpstreamTLSSettings, "
     "pilot/pkg/model/sidecar.go, pilot/pkg/serviceregistry/serviceentry/conversion.go; "
@@ -64,8 +64,8 @@ ENVOY_FILTER = Check(
     level="advise",
     meshes=("istio", "ambient"),
     fields=("spec.configPatches",),
-    reason="changes what istiod gives to proxies, and so may end mutual TLS unseen",
-    fix="use an API of Istio for it, or have the mesh's admin apply it in Istio's root namespace",
+    reason="changes the configuration of proxies and can disable mutual TLS unnoticed",
+    fix="author: use an Istio API instead; mesh's admin: apply it in Istio's root namespace",
     source="istio pilot/pkg/networking/core/envoyfilter",
 )
 #: A ProxyConfig with variables that an author may not give a proxy by annotation either.
@@ -74,7 +74,7 @@ PROXY_CONFIG = Check(
     level="deny",
     meshes=("istio",),
     fields=("spec.environmentVariables",),
-    reason="gives the proxies of the namespace variables that may undo them",
+    reason="sets variables that can break the proxies of the namespace",
     fix="author: remove them; mesh's admin: set them in meshConfig.defaultConfig.proxyMetadata",
     source="istio pilot/pkg/model/proxy_config.go; pkg/kube/inject/webhook.go",
 )

@@ -32,7 +32,7 @@ _DOWNGRADES = ("DISABLE", "SIMPLE")
 _NEVER = datetime.datetime.max.replace(tzinfo=datetime.UTC)
 _FIX = "set its mode to STRICT"
 _NONE = Opening(
-    "no PeerAuthentication says STRICT, and Istio's default is PERMISSIVE",
+    "no PeerAuthentication sets STRICT, and Istio's default is PERMISSIVE",
     f"add one with mode STRICT: {CLOSE}",
 )
 
@@ -118,22 +118,22 @@ class Peers:
         if ambient:
             if annotations.get(BYPASS, "").lower() not in ("1", "t", "true"):
                 return reading
-            return Reading(Opening(f"annotation {BYPASS} leads all that comes in past ztunnel",
+            return Reading(Opening(f"annotation {BYPASS} makes all inbound traffic bypass ztunnel",
                                    "remove it"), {})  # fmt: skip
         if annotations.get(INTERCEPTION) == "NONE":
-            return Reading(Opening(f"annotation {INTERCEPTION} leads all that comes in past the "
-                                   "proxy", "remove it"), {})  # fmt: skip
+            return Reading(Opening(f"annotation {INTERCEPTION} makes all inbound traffic "
+                                   "bypass the proxy", "remove it"), {})  # fmt: skip
         included = annotations.get(_INCLUDE_INBOUND, "*").strip()
         if included != "*":
             # What is not listed is not captured, whatever the policies say of it.
             listed = {port: reading.ports.get(port, reading.default)
                       for port in lists.shown(included)}  # fmt: skip
-            past_it = Opening(f"annotation {_INCLUDE_INBOUND} leads what it does not list past the "
-                              "proxy", "remove it")  # fmt: skip
+            past_it = Opening(f"annotation {_INCLUDE_INBOUND} makes the ports that it does "
+                              "not list bypass the proxy", "remove it")  # fmt: skip
             reading = Reading(past_it, listed, reading.closed)
         past = {
-            port: Opening(f"annotation {_EXCLUDE_INBOUND} leads port {port} past the proxy",
-                          "take the port out of it")
+            port: Opening(f"annotation {_EXCLUDE_INBOUND} makes port {port} bypass the proxy",
+                          "remove the port from it")
             for port in lists.shown(annotations.get(_EXCLUDE_INBOUND, ""))
         }  # fmt: skip
         return reading._replace(ports={**reading.ports, **past})
@@ -277,8 +277,8 @@ def _of_policy(
             yield Spot(
                 place,
                 (mode,),
-                f"makes clients in the mesh speak without its mutual TLS to {shortened(host, 80)}, "
-                "which may be in the cluster",
+                f"makes clients in the mesh connect without its mutual TLS to "
+                f"{shortened(host, 80)}, which may be in the cluster",
                 f"remove the tls block, or set its mode to ISTIO_MUTUAL; {EXEMPT}",
                 None if mode == "DISABLE" else "advise",
             )

@@ -52,7 +52,7 @@ def hides(sidecar: Sidecar, domain: str) -> Iterator[Spot]:
         yield Spot(
             "spec.egress",
             (),
-            f"hides {hidden} from the proxies, which then send calls to them on in plaintext",
+            f"hides {hidden} from the proxies, so they send calls to them in plaintext",
             f"add the host {'./*' if own else '*/*'} to the entry without a port, or set "
             "spec.outboundTrafficPolicy.mode to REGISTRY_ONLY",
             None if own else "advise",
@@ -107,13 +107,13 @@ def takes_in(sidecar: Sidecar) -> Iterator[Spot]:
             yield Spot(
                 f"{field}.captureMode",
                 (one.capture_mode,),
-                "lets clients reach the port without the proxy's capture",
-                "leave it out",
+                "lets clients bypass the proxy on this port",
+                "remove it",
                 "deny",
             )
         if one.tls and one.tls.mode != "ISTIO_MUTUAL":
             mode = one.tls.mode or "SIMPLE"
-            yield Spot(f"{field}.tls", (mode,), "", "leave it out: the mesh has its own TLS")
+            yield Spot(f"{field}.tls", (mode,), "", "remove it: the mesh has its own TLS")
 
 
 def sidecar_within(now: Sidecar, before: Sidecar) -> bool:
@@ -180,8 +180,8 @@ def leads_past(entry: ServiceEntry, domain: str, *, ambient: bool = False) -> It
     if not external and chosen:
         public = [host for host in spec.hosts or () if is_external(host, domain)]
         if public:
-            yield Spot("spec.hosts", tuple(public), "gives workloads of the mesh a public name, by "
-                       "which a DestinationRule can end mutual TLS unseen",
+            yield Spot("spec.hosts", tuple(public), "gives workloads of the mesh a public name, so "
+                       "a DestinationRule can disable mutual TLS unnoticed",
                        "use a name below a private domain, such as .internal",
                        "advise")  # fmt: skip
 
@@ -279,7 +279,7 @@ def group_is_called_plainly(group: WorkloadGroup) -> Iterator[Spot]:
         mode = (labels or {}).get(TLS_MODE, _MUTUAL)
         if mode != _MUTUAL:
             yield Spot(f"{place}.labels[{TLS_MODE}]", (mode,), _calls("these workloads"),
-                       "set it to istio, or leave it out")  # fmt: skip
+                       "set it to istio, or remove it")  # fmt: skip
 
 
 def patches(envoy_filter: EnvoyFilter) -> Iterator[Spot]:

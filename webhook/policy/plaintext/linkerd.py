@@ -90,8 +90,8 @@ class Inbound:
         found |= served
         # What linkerd-init does not redirect no policy sees.
         for port in ports.shown(pod.annotations.get(_SKIP_INBOUND, "")):
-            found[port] = Opening(f"annotation {_SKIP_INBOUND} leads port {port} past the proxy",
-                                  "take the port out of it")  # fmt: skip
+            found[port] = Opening(f"annotation {_SKIP_INBOUND} makes port {port} bypass the proxy",
+                                  "remove the port from it")  # fmt: skip
         closed = "" if default else f"the default inbound policy is {self._named(pod)}"
         return Reading(default, found, closed)
 
@@ -111,9 +111,9 @@ class Inbound:
     def _named(self, pod: PodMarks) -> str:
         own = pod.annotations.get(INBOUND_POLICY)
         return (
-            f"{own}, by the pod's annotation"
+            f"{own} (from the pod's annotation)"
             if own in POLICIES
-            else f"{self._default}, the cluster's"
+            else f"{self._default} (the cluster's default)"
         )
 
     def _by_default(self, pod: PodMarks) -> Opening | None:
@@ -188,7 +188,7 @@ def of_server(server: Server) -> Iterator[Spot]:
     """Where a Server itself opens its port."""
     access = server.spec.access_policy
     if access is not None and access not in CLOSED_POLICIES:
-        yield Spot("spec.accessPolicy", (access,), "", "leave it out, or set it to deny")
+        yield Spot("spec.accessPolicy", (access,), "", "remove it, or set it to deny")
 
 
 def of_server_authorization(granted: ServerAuthorization) -> Iterator[Spot]:
@@ -209,7 +209,7 @@ def of_authorization_policy(policy: AuthorizationPolicy) -> Iterator[Spot]:
     if not any(one.kind in _IDENTITIES for one in wanted):
         kinds = tuple(dict.fromkeys(one.kind for one in wanted)) or ("nothing",)
         yield Spot("spec.requiredAuthenticationRefs", kinds, "",
-                   "require a MeshTLSAuthentication or a ServiceAccount too")  # fmt: skip
+                   "also require a MeshTLSAuthentication or a ServiceAccount")  # fmt: skip
 
 
 def of_networks(networks: NetworkAuthentication) -> Iterator[Spot]:
@@ -217,7 +217,7 @@ def of_networks(networks: NetworkAuthentication) -> Iterator[Spot]:
     cidrs = [one.cidr for one in networks.spec.networks or ()]
     anyone = tuple(cidr for cidr in cidrs if cidr.endswith("/0"))
     if anyone:
-        yield Spot("spec.networks", anyone, "is met by every client, with or without mutual TLS",
+        yield Spot("spec.networks", anyone, "matches every client, with or without mutual TLS",
                    "name the networks of the clients, or use a MeshTLSAuthentication")  # fmt: skip
 
 
@@ -234,7 +234,7 @@ def of_egress_network(egress: EgressNetwork) -> Iterator[Spot]:
             ours,
             "makes pods call addresses that may be in the cluster as if they were outside the "
             "mesh, in plaintext",
-            f"leave networks out, or put the cluster's into except; {EXEMPT}",
+            f"remove spec.networks, or add the cluster's networks to except; {EXEMPT}",
             "advise" if egress.spec.traffic_policy == "Deny" else None,
         )
 

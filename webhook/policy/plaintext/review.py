@@ -145,7 +145,7 @@ KINDS: Mapping[str, Mapping[str, PolicyRule]] = {
 }
 #: Openings of an object that are looked at.
 _MOST = 100
-_LOST = "no longer keeps plaintext out"
+_LOST = "no longer rejects plaintext"
 
 
 class PolicyChange(NamedTuple):
@@ -207,4 +207,4 @@ def _lost(look: PolicyRule, change: PolicyChange, told: set[str]) -> Iterator[Vi
         kept = now.get(field)
         if kept in ("", who) or field in told:
             continue
-        yield PLAINTEXT_ACCEPTED.violation(Spot(field, (), _LOST, "leave it as it was"))
+        yield PLAINTEXT_ACCEPTED.violation(Spot(field, (), _LOST, "keep the previous value"))

@@ -22,7 +22,7 @@ PortList = Annotated[
     str,
     Meta(
         pattern=r"^\s*(\d+(\s*-\s*\d+)?(\s*,\s*\d+(\s*-\s*\d+)?)*)?\s*$",
-        extra={mistakes.FORM: 'ports and ranges, separated by commas, as "80,8000-8100"'},
+        extra={mistakes.FORM: 'ports and ranges, separated by commas, for example "80,8000-8100"'},
     ),
 ]
 
@@ -378,7 +378,8 @@ class Settings(_Strict, frozen=True, kw_only=True, rename="camel"):
             *((f"allow[{i}]", entry) for i, entry in enumerate(self.allow)),
         ]
         return [
-            f"settings.{path} ended on {entry.until} and does nothing: remove it, or set a later "
+            f"settings.{path} expired on {entry.until} and has no effect: remove it, or set a "
+            f"later "
             f"`until` (its reason: {' '.join(entry.reason.split())})"
             for path, entry in dated
             if entry.until and entry.until < today
@@ -396,7 +397,9 @@ def parse(document: Any, *, checks: frozenset[str]) -> Settings:
     except msgspec.ValidationError as error:
         raise SettingsError(mistakes.explain(str(error), given, Settings, checks)) from None
     except RecursionError:
-        raise SettingsError("nests too deep - at `settings`; does it contain itself?") from None
+        raise SettingsError(
+            "is nested too deeply - at `settings`; does it contain itself?"
+        ) from None
     named = [
         (f"settings.levels[{i}].check", change.check) for i, change in enumerate(settings.levels)
     ] + [
@@ -417,8 +420,8 @@ def parse(document: Any, *, checks: frozenset[str]) -> Settings:
     ):
         for part in ports.beyond(text, ((0, 65535),)):
             raise SettingsError(
-                f"no such ports: {mistakes.shown(part)} - at `settings.{path}`; "
-                "they go from 0 to 65535, and a range from low to high"
+                f"invalid ports: {mistakes.shown(part)} - at `settings.{path}`; "
+                "ports go from 0 to 65535, and a range from low to high"
             )
     return settings
 

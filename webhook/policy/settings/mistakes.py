@@ -29,8 +29,8 @@ def unknown(what: str, given: Any, path: str, known: Iterable[str]) -> str:
     """The words for a name that does not exist, with the nearest that does, and all of them."""
     names = sorted(known)
     near = nearest(str(given), names)
-    hint = f"did you mean `{near}`? There are" if near else "there are"
-    return f"there is no {what} {_quoted(given)} - at `{path}`; {hint}: {', '.join(names)}"
+    hint = f"did you mean `{near}`? Allowed" if near else "allowed"
+    return f"unknown {what} {_quoted(given)} - at `{path}`; {hint}: {', '.join(names)}"
 
 
 def nearest(given: str, known: Iterable[str]) -> str:
@@ -82,17 +82,17 @@ def _words(form: str, node: inspect.Type, value: Any, path: str, checks: Iterabl
 def _leaf(form: str, node: inspect.Type, value: Any) -> tuple[str, str]:
     """What is wrong with a value that has no keys, and how it is mended where that is plain."""
     if value is None:
-        return _EMPTY, "fill it in, or leave it out"
+        return _EMPTY, "set it, or remove it"
     if isinstance(node, inspect.DateType):
-        return f"{_quoted(value)} is no date", "write it as 2027-01-31"
+        return f"{_quoted(value)} is not a date", "write it as 2027-01-31"
     if isinstance(node, inspect.StrType) and isinstance(value, str):
-        return (f"{_quoted(value)} is not possible", f"write {form}") if form else (_EMPTY, "")
+        return (f"{_quoted(value)} is invalid", f"write {form}") if form else (_EMPTY, "")
     if isinstance(node, inspect.ListType) and isinstance(value, list):
-        return _EMPTY, "give one at least"
+        return _EMPTY, "give at least one"
     if isinstance(node, inspect.IntType) and type(value) is int:
         if node.ge is not None and value < node.ge:
-            return f"{value} is too small", f"{node.ge} is the least"
-        return f"{value} is too large", f"{node.le} is the most"
+            return f"{value} is too small", f"the minimum is {node.ge}"
+        return f"{value} is too large", f"the maximum is {node.le}"
     return f"must be {_NAMES[type(node)]}, not {_kind(value)}", _mend(form, node, value)
 
 
@@ -106,7 +106,7 @@ def _keys(node: inspect.StructType | inspect.DictType, value: dict[Any, Any], pa
     if strange:
         message = unknown("setting", strange[0], path, known)
         if path == "settings" and "settings" in value:
-            message += ". Is that a Helm values file? Give only what stands under `settings:`"
+            message += ". If this is a Helm values file, pass only the part under `settings:`"
         return message
     missing = next(f for name, f in known.items() if f.required and name not in value)
     about = _described(missing.type)
@@ -123,7 +123,7 @@ def _strange(node: inspect.Type, value: Any) -> list[Any]:
 def _mend(form: str, node: inspect.Type, value: Any) -> str:
     """How a value of a wrong type is mended, where that is plain."""
     if isinstance(node, inspect.StructType):
-        return f"start with a key, as `{node.fields[0].encode_name}:`"
+        return f"start with a key, for example `{node.fields[0].encode_name}:`"
     if isinstance(node, inspect.StrType) and not isinstance(value, list | dict):
         return f"write {form or 'it in quotes'}"
     if isinstance(node, inspect.ListType) and isinstance(value, str):

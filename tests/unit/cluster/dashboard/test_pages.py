@@ -378,7 +378,7 @@ def test_a_check_is_explained_by_its_own_data(open_on: Open) -> None:
     found = finding("host-network", reason="shares the node's network")
     client = open_on(seen(namespace("mendix", row(unmeshed=1, findings=[found]))))
     text, links = read(client.get("/checks/host-network").text)
-    assert "remove hostNetwork: true" in text
+    assert "author: remove hostNetwork: true" in text
     assert "The rule comes from linkerd2" in text
     assert SHOP in links
     text, links = read(client.get("/checks").text)

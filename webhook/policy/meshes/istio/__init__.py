@@ -172,28 +172,29 @@ class Istio(Mesh):
         istiod gives its own the opt-out and a label (files/kube-gateway.yaml, waypoint.yaml), and
         lays over them what a Gateway's parametersRef says. Both are empty for other pods.
         """
-        asks = "asks to stay outside the mesh, as only Istio's own gateways may"
+        asks = "opts the pod out of the mesh, which only Istio's own gateways are allowed to do"
         fix = (
-            "leave the gateway as istiod makes it, without what its parametersRef adds; mesh's "
-            "admin: name a mirror of its image in settings.istio.proxyImages"
+            "author: keep the gateway as istiod creates it, without what its parametersRef adds; "
+            "mesh's admin: name a mirror of its image in settings.istio.proxyImages"
         )
         only = gateways.candidate(pod)
         if only is not None and (found := next(iter(self.strange(pod, only)), None)):
             values = f" ({', '.join(value[:80] for value in found.values)})" if found.values else ""
-            reason = found.reason or "is not what Istio makes"
+            reason = found.reason or "is not what Istio creates"
             return f"{asks}; {found.field} {reason}{values}", fix
         if MANAGED not in pod.labels or not pod.containers:
             return "", ""
         others = [one for one in pod.containers if one.name != PROXY]
         if len(others) == len(pod.containers):
             return (
-                f"{asks}; it runs {others[0].name}, and mendix-mesh knows gateways that are "
-                f"{PROXY} alone",
-                "use the GatewayClass istio or istio-waypoint, or ask an admin for an exemption",
+                f"{asks}; it runs {others[0].name}, but mendix-mesh recognizes only "
+                f"gateways whose single container is {PROXY}",
+                "author: use the GatewayClass istio or istio-waypoint, or ask an admin for an "
+                "exemption",
             )
         if others:
-            return f"{asks}; {others[0].field()} is beside the proxy", fix
-        return f"{asks}; it is in the network of the node, or not as Istio runs its proxy", fix
+            return f"{asks}; {others[0].field()} is a container beside the proxy", fix
+        return f"{asks}; it uses the node's network, or does not run the proxy as Istio does", fix
 
     def missing(self, pod: Pod) -> Iterator[Spot]:
         """No container is the proxy, in either list: the injector skips without a word."""
@@ -201,15 +202,17 @@ class Istio(Mesh):
             return
         revision = pod.labels.get(REVISION)
         if pod.labels.get(INJECT) != "true":
-            fix = ("see that mendix-mesh's mutating webhook runs, and that its configuration's "
-                   "name sorts before Istio's")  # fmt: skip
+            fix = ("admin: check that mendix-mesh's mutating webhook runs, and that the name of "
+                   "its "
+                   "configuration sorts before Istio's")  # fmt: skip
         elif revision is not None:
-            fix = (f"see that Istio's revision or tag {revision} is installed, and that no label "
-                   "istio-injection or istio.io/rev of the namespace says otherwise")  # fmt: skip
+            fix = (f"admin: check that Istio's revision or tag {revision} is installed, and that "
+                   "no label istio-injection or istio.io/rev of the namespace contradicts "
+                   "it")  # fmt: skip
         else:
-            fix = ("see that the namespace has no label istio-injection=disabled, and none "
-                   "istio.io/rev of a revision that is not installed; if no revision is the "
-                   "default, name yours in settings.istio.revision")  # fmt: skip
+            fix = ("admin: check that the namespace has no label istio-injection=disabled, and no "
+                   "label istio.io/rev with a revision that is not installed; if no revision "
+                   "is the default, name yours in settings.istio.revision")  # fmt: skip
         yield Spot("spec.initContainers", reason="has no istio-proxy container", fix=fix)
 
     def forgeries(self, pod: Pod) -> Iterator[Spot]:
@@ -217,8 +220,9 @@ class Istio(Mesh):
         if pod.final:
             for placed in pod.workload_containers:
                 if placed.name in _PLACES:
-                    yield Spot(placed.field("name"), (placed.name,), "is a name of Istio's own, "
-                               "for which its CNI plugin may leave the pod alone")  # fmt: skip
+                    yield Spot(placed.field("name"), (placed.name,), "is a container name that "
+                               "is reserved for Istio: its CNI plugin can skip the "
+                               "pod")  # fmt: skip
         proxy = pod.proxy
         if proxy is None or self.is_infrastructure(pod):
             return
@@ -226,9 +230,13 @@ class Istio(Mesh):
         yield from injected.odd_volumes(pod)
         if pod.mesh_named.keys() == {PROXY, VALIDATION} and STATUS not in pod.annotations:
             # cni/pkg/plugin/plugin.go; kube-injected CronJobs lose theirs.
-            yield Spot(annotation(STATUS), reason="is missing, so Istio's CNI redirects nothing")
+            yield Spot(
+                annotation(STATUS), reason="is missing, so Istio's CNI plugin redirects no traffic"
+            )
         if TLS_MODE not in pod.labels and not self._was_ours(pod):
-            yield Spot(label(TLS_MODE), reason="is missing, so peers speak plaintext to the pod")
+            yield Spot(
+                label(TLS_MODE), reason="is missing, so other pods send plaintext to this pod"
+            )
 
     def prove(self, pod: Pod) -> Iterator[Found]:
         """Yield what is wrong with Istio's containers, whatever pod they are in."""
@@ -294,7 +302,7 @@ class Istio(Mesh):
             yield Spot(annotation(TEMPLATES), other)
 
     def _includes(self, pod: Pod, inits: Collection[Rules]) -> Iterator[Spot]:
-        reason = "captures only what it lists"
+        reason = "captures only the listed traffic"
         for key, flag in (("includeInboundPorts", "-b"), ("includeOutboundIPRanges", "-i")):
             if key == "includeInboundPorts" and pod.ingress:
                 continue  # its clients are not of the mesh
@@ -318,7 +326,7 @@ class Istio(Mesh):
             yield from self._more(pod, inits, flag, frozenset(asked), allowed)
         # Port 0 switches the agent's own port off.
         if port := ports.beyond(pod.annotations.get(STATUS_PORT, ""), ((0, 0), *self._inbound)):
-            yield Spot(annotation(STATUS_PORT), port, "is left out of what comes in")
+            yield Spot(annotation(STATUS_PORT), port, "is excluded from inbound capture")
         subnets = {*self.own.exclude_outbound_ip_ranges, *allow.subnets}
         for key, flag in (("excludeOutboundIPRanges", "-x"), ("excludeInterfaces", "-c")):
             asked = ports.others(pod.annotations.get(TRAFFIC + key, ""), subnets)
@@ -328,7 +336,7 @@ class Istio(Mesh):
             for init in inits:
                 if more := ports.others(init.flags.get(flag, ""), known):
                     yield Spot(init.placed.field("args"), more,
-                               f"leaves out traffic by {flag}")  # fmt: skip
+                               f"excludes traffic from capture with {flag}")  # fmt: skip
 
     def _more(
         self, pod: Pod, inits: Collection[Rules], flag: str, asked: frozenset[str],
@@ -339,8 +347,9 @@ class Istio(Mesh):
             told = injected.excluded(init, flag, allowed)
             if more := tuple(part for part in told if not (pod.new and part in asked)):
                 which = "Inbound" if flag == "-d" else "Outbound"
-                yield Spot(init.placed.field("args"), more, f"leaves out ports by {flag}",
-                           "mesh's admin: name the mesh's own in "
+                yield Spot(init.placed.field("args"), more, f"excludes ports from capture with "
+                                                            f"{flag}",
+                           "mesh's admin: add the mesh's own to "
                            f"settings.istio.exclude{which}Ports")  # fmt: skip
 
     def identity_clashes(self, pod: Pod) -> Iterator[Spot]:
@@ -376,7 +385,7 @@ class Istio(Mesh):
             if ours is not None and uid is None:
                 wrong.append(Spot(
                     pod.proxy.field("securityContext.runAsUser"), ("unset",),
-                    f"is not {ours}, the user that is not captured",
+                    f"is not {ours}, the user whose traffic is not captured",
                     "author: let Istio's injector add istio-proxy; on OpenShift, mesh's admin: set "
                     "settings.istio.proxyUid: null",
                 ))  # fmt: skip
@@ -391,7 +400,7 @@ class Istio(Mesh):
             if others := [*map(str, sorted(passing - groups)), *odd]:
                 wrong.append(Spot(
                     rules.placed.field("args"), tuple(others),
-                    "lets others past the proxy than the proxy",
+                    "excludes other users or groups from capture than the proxy's",
                     f"author: let Istio's injector add {rules.placed.name}",
                 ))  # fmt: skip
             users |= passing
@@ -416,9 +425,9 @@ class Istio(Mesh):
             problem = self.annotations.problem(f"prometheus.io/{key}", value, submitted=True)
             if problem:
                 yield Spot(proxy.field(f"env[{_PROMETHEUS}]"), (value,),
-                           f"makes the agent, which is not captured, ask elsewhere: {key} "
+                           f"makes the agent, whose traffic is not captured, call elsewhere: {key} "
                            f"{problem.reason}",
-                           f"author: write prometheus.io/{key} plainly")  # fmt: skip
+                           f"author: set prometheus.io/{key} to a plain value")  # fmt: skip
 
     def elsewhere(self, pod: Pod) -> Iterator[Spot]:
         """Addresses of istiod that are not the cluster's."""
@@ -503,17 +512,18 @@ def _forged(pod: Pod, proxy: Placed) -> Iterator[Spot]:
     role = tuple((proxy.container.args or ())[:2])
     if role != ("proxy", "sidecar"):
         yield Spot(proxy.field("args"), (" ".join(role)[:80] or "none",),
-                   "is not run as a sidecar")  # fmt: skip
+                   "does not run the proxy as a sidecar")  # fmt: skip
     if proxy.kind == "initContainers" and proxy.container.restart_policy != "Always":
-        yield Spot(proxy.field("restartPolicy"), reason="is an init container, gone before the app")
+        yield Spot(proxy.field("restartPolicy"), reason="makes the proxy end before the app starts")
     if pod.mesh_named.keys() == {PROXY}:
         yield Spot(
-            "spec.initContainers", reason=f"has no {INIT} or {VALIDATION}: nothing is redirected"
+            "spec.initContainers",
+            reason=f"has no {INIT} or {VALIDATION}, so no traffic is redirected",
         )
 
 
 def _reroutes(pod: Pod, inits: Collection[Rules]) -> Iterator[Spot]:
-    reason = "lets what comes in pass for what the pod sends"
+    reason = "makes inbound traffic count as outbound traffic"
     asked = {key: pod.annotations[key] for key in REROUTES if pod.annotations.get(key)}
     for key, value in asked.items():
         yield Spot(annotation(key), (value,), reason)

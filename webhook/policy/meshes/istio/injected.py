@@ -55,18 +55,18 @@ def hollow(of: Rules) -> Iterator[Spot]:
     skips = ["--skip-rule-apply"] if placed.name == INIT and "--skip-rule-apply" in flags else []
     if of.odd or skips:
         yield Spot(field, tuple(of.odd or skips),
-                   "has arguments that can keep it from redirecting", fix)  # fmt: skip
+                   "has arguments that can stop it from redirecting traffic", fix)  # fmt: skip
     if placed.name == VALIDATION and flags.get("--run-validation") != "true":
-        yield Spot(field, reason="does not see whether anything is redirected", fix=fix)
+        yield Spot(field, reason="does not check whether traffic is redirected", fix=fix)
     for flag, port in (("-p", "15001"), ("-z", "15006")):
         if flags.get(flag, port) != port:
             yield Spot(field, (f"{flag} {flags[flag]}",),
-                       "redirects to another port than the proxy's", fix)  # fmt: skip
+                       "redirects to a port that is not the proxy's", fix)  # fmt: skip
     if flags.get("-m", "REDIRECT") not in ("REDIRECT", "TPROXY"):
-        yield Spot(field, (f"-m {flags['-m']}",), "redirects nothing", fix)
+        yield Spot(field, (f"-m {flags['-m']}",), "redirects no traffic", fix)
     if names := placed.variables.starting(_RULE_ENV):
         yield Spot(placed.field("env"), tuple(sorted(names)),
-                   "has variables that can keep it from redirecting", fix)  # fmt: skip
+                   "has variables that can stop it from redirecting traffic", fix)  # fmt: skip
 
 
 def passing(of: Rules) -> tuple[set[int], list[str]]:
@@ -94,20 +94,20 @@ def own_programs(placed: Placed) -> Iterator[Spot]:
     container = placed.container
     args = container.args or []
     if container.command:
-        yield Spot(placed.field("command"), reason="runs a command of its own")
+        yield Spot(placed.field("command"), reason="runs its own command")
     if placed.name != PROXY:
         if container.restart_policy:
             yield Spot(placed.field("restartPolicy"),
-                       reason="lets the pod start although the container fails")  # fmt: skip
+                       reason="lets the pod start even if the container fails")  # fmt: skip
         if args[:1] != ["istio-iptables"]:
-            yield Spot(placed.field("args"), reason="does not set the rules that redirect")
+            yield Spot(placed.field("args"), reason="does not set the rules that redirect traffic")
         return
     context = container.security_context
     if context and context.privileged:
         yield Spot(placed.field("securityContext.privileged"), (),
-                   "gives the proxy the rights of its node",
+                   "runs the proxy as privileged, with full access to the node",
                    "mesh's admin: unset values.global.proxy.privileged; author: remove the "
-                   "annotation that demands it")  # fmt: skip
+                   "annotation that requests it")  # fmt: skip
 
 
 def idle_proxy(placed: Placed) -> Iterator[Spot]:
@@ -120,8 +120,8 @@ def idle_proxy(placed: Placed) -> Iterator[Spot]:
     if config is None or config.get("interceptionMode", "") not in proxyconfig.CAPTURING:
         names.append("PROXY_CONFIG")
     if names:
-        yield Spot(placed.field("env"), tuple(names), "keeps the proxy from capturing",
-                   "author: remove what sets it, a ProxyConfig too; mesh's admin: see "
+        yield Spot(placed.field("env"), tuple(names), "stops the proxy from capturing traffic",
+                   "author: remove the annotation or ProxyConfig that sets it; mesh's admin: check "
                    "meshConfig.defaultConfig")  # fmt: skip
 
 
@@ -131,7 +131,7 @@ def odd_volumes(pod: Pod) -> Iterator[Spot]:
         source = pod.source(name)
         if source is not None and not _SOURCES[name](source):
             yield Spot(f"spec.volumes[{name}]", (source.field,),
-                       "is the proxy's, and not for others to fill",
+                       "is the proxy's volume, but does not have the source that Istio gives it",
                        "author: remove the volume, the injector adds it")  # fmt: skip
 
 
