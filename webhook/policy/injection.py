@@ -99,7 +99,7 @@ def _absent(why: str, fix: str) -> Violation:
 
 
 def _opted_in(pod: Pod, mesh: Mesh) -> Pod:
-    """The pod with the labels that the mutating webhook adds when it is created."""
+    """Return the pod with the labels that the mutating webhook adds when it is created."""
     wants = {w.key: w.value for w in mesh.opt_in(pod, task=False) if w.place == "labels"}
     meta = Meta(labels={**pod.labels, **wants}, annotations=dict(pod.annotations))
     return Pod(meta, pod.spec, mesh, namespace=pod.namespace)

@@ -1,9 +1,9 @@
-"""What holds for every mesh that puts a proxy container into the pod."""
+"""Rules for every mesh that adds a proxy container to the pod."""
 
 from collections.abc import Callable, Collection, Iterator, Set
 
 from webhook.policy.pod import images
-from webhook.policy.pod.containers import LOADER_ENV, strange_references
+from webhook.policy.pod.containers import LOADER_ENV, unknown_references
 from webhook.policy.pod.memo import remembered
 from webhook.policy.pod.workload import Placed, Pod
 from webhook.policy.spots import Spot
@@ -113,7 +113,7 @@ def unproven(pod: Pod, key: str, number: int, setting: str) -> Iterator[Spot]:
                        f"{setting}")  # fmt: skip
 
 
-def strangers(placed: Placed, known: frozenset[str]) -> Iterator[Spot]:
+def foreign_changes(placed: Placed, known: frozenset[str]) -> Iterator[Spot]:
     """Yield what other webhooks, or values that are expanded later, change in a mesh's container.
 
     `known` are the variables that the injector itself refers to.
@@ -127,8 +127,8 @@ def strangers(placed: Placed, known: frozenset[str]) -> Iterator[Spot]:
                    _OTHER_WEBHOOK)  # fmt: skip
     args = container.args or ()
     for field, names in (
-        ("env", placed.variables.strange(known)),
-        ("args", strange_references(args, known) if "$(" in "".join(args) else ()),
+        ("env", placed.variables.unknown_references(known)),
+        ("args", unknown_references(args, known) if "$(" in "".join(args) else ()),
     ):
         if names:
             yield Spot(placed.field(field), tuple(f"$({name})" for name in sorted(names)),
@@ -136,7 +136,7 @@ def strangers(placed: Placed, known: frozenset[str]) -> Iterator[Spot]:
                        "author: remove $( from the values that the injector copies")  # fmt: skip
 
 
-def strange_images(pod: Pod, is_ours: Callable[[Placed], bool], fix: str = "") -> Iterator[Spot]:
+def untrusted_images(pod: Pod, is_ours: Callable[[Placed], bool], fix: str = "") -> Iterator[Spot]:
     """Yield containers of the mesh whose image an update changes, or is from elsewhere.
 
     Or has another tag than the proxy's, of the same repository. `fix` is for those from elsewhere.
@@ -151,7 +151,8 @@ def strange_images(pod: Pod, is_ours: Callable[[Placed], bool], fix: str = "") -
         if was != image:
             yield Spot(placed.field("image"), (f"{was} -> {image}",),
                        "replaces the image of a mesh container in a running pod",
-                       "whoever updates the pod: keep the image; with Tekton: use native "
+                       "user or controller that updates it: keep the image; with Tekton: use "
+                       "native "
                        "sidecars, which Tekton does not have to stop")  # fmt: skip
         elif not is_ours(placed):
             yield Spot(placed.field("image"), (image or "none",), fix=fix)
@@ -183,7 +184,7 @@ def moved_names(pod: Pod, hosts: Collection[str], namespace: str) -> Iterator[Sp
 
 @remembered
 def is_service_in(address: str, namespace: str, domain: str) -> bool:
-    """Whether an address, as `istiod.istio-system.svc:15012`, is a Service of the namespace.
+    """Return whether an address, as `istiod.istio-system.svc:15012`, is a Service of the namespace.
 
     `domain` is the cluster's DNS domain; the address may have it, and end in a dot.
     """

@@ -130,7 +130,7 @@ def test_a_long_denial_is_cut_and_says_so(client: Client) -> None:
     ]
     status = client.review(ENFORCE, review(obj))["status"]
     assert len(status["details"]["causes"]) == 20
-    assert status["message"].endswith("  and more")
+    assert status["message"].endswith("  and more violations")
 
 
 @pytest.mark.parametrize(

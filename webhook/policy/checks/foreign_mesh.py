@@ -43,7 +43,7 @@ _SIGNS = {
 
 
 def _others_of(mesh: str) -> Signs:
-    """By what all meshes but one are known."""
+    """Return the signs of all meshes except one."""
     others = [signs for name, signs in _SIGNS.items() if name != mesh]
     return Signs(
         frozenset(name for signs in others for name in signs.containers),

@@ -1,4 +1,4 @@
-"""A proxy that is told not to speak mutual TLS."""
+"""A proxy whose mutual TLS is disabled."""
 
 from webhook.policy.checks import Check
 

@@ -1,4 +1,4 @@
-"""What an author may say to a mesh: an allow-list of annotations and labels, with typed values.
+"""What a pod's author may set: an allow-list of annotations and labels, with typed values.
 
 Injectors, CNI plugins, agents and control planes read a pod's annotations and labels. Each one that
 they read is listed here with the form of its values and with what it can do. A key in a domain that
@@ -68,7 +68,7 @@ class Inputs:
         self._remembered = lru_cache(maxsize=1024)(self._problem)
 
     def problem(self, key: str, value: str, *, submitted: bool) -> Problem | None:
-        """Return what is wrong with a key and its value; None if nothing is, or nobody reads it.
+        """Return what is wrong with a key and its value; None if nothing is wrong.
 
         `submitted` says that no program of the mesh has seen the pod yet.
         """

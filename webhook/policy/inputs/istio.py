@@ -92,9 +92,9 @@ def config(is_ours: Callable[[str], bool]) -> Form:
 
 def _part(key: str, value: Any, known: Collection[str] | None) -> Iterator[str]:
     if known is not None:
-        strange = [name for name in value if name not in known] if isinstance(value, dict) else [""]
-        if strange:
-            yield f"must not set {key}.{strange[0]}".rstrip(".")
+        unknown = [name for name in value if name not in known] if isinstance(value, dict) else [""]
+        if unknown:
+            yield f"must not set {key}.{unknown[0]}".rstrip(".")
             return
     if not all(map(_is_plain, _leaves(value))):
         yield f"must not give {key} this value"
@@ -410,7 +410,7 @@ LABELS: dict[str, Input] = {
 
 
 def reads(key: str) -> bool:
-    """Whether Istio reads annotations like this one; its agent reads some of Prometheus'.
+    """Return whether Istio reads annotations like this one; its agent reads some of Prometheus'.
 
     The injector takes every character but letters and digits of those for the same one
     (pkg/kube/inject/webhook.go getPrometheusScrapeConfiguration).
@@ -424,7 +424,7 @@ _SAME = re.compile(r"[^A-Za-z0-9]")
 
 
 def reads_label(key: str) -> bool:
-    """Whether Istio reads labels like this one."""
+    """Return whether Istio reads labels like this one."""
     domain, slash, _ = key.partition("/")
     return bool(slash) and (domain == "istio.io" or domain.endswith(".istio.io"))
 

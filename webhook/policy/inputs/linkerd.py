@@ -164,10 +164,10 @@ LABELS: dict[str, Input] = {
 
 
 def reads(key: str) -> bool:
-    """Whether Linkerd reads annotations like this one."""
+    """Return whether Linkerd reads annotations like this one."""
     return key.startswith(_DOMAINS)
 
 
 def reads_label(key: str) -> bool:
-    """Whether Linkerd reads labels like this one; its configuration is none of them."""
+    """Return whether Linkerd reads labels like this one; its configuration is none of them."""
     return key.startswith("linkerd.io/")

@@ -1,7 +1,7 @@
-"""Whether plaintext gets in: what the meshes' own policy objects say of a pod and its ports.
+"""Whether a pod's ports accept plaintext, according to the meshes' policy objects.
 
-Pure rules on decoded objects. A `Reading` says of one pod which of its ports take in clients that
-are not of the mesh, and why; `istio` and `linkerd` make it, each by the rules of its mesh.
+Pure rules on decoded objects. A `Reading` says of one pod which of its ports accept clients that
+are outside the mesh, and why; `istio` and `linkerd` make it, each by the rules of its mesh.
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from webhook.policy.checks import Check
 
-#: Whether plaintext gets in: to no port, to some, to all; or it can't be told.
+#: Whether plaintext is accepted: on no port, on some, on all, or unknown.
 Accepts = Literal["no", "partly", "yes", "unknown"]
 
 #: The policy objects of a namespace, or an object that is reviewed, let plaintext in.
@@ -58,7 +58,7 @@ CLIENT_PLAINTEXT = Check(
     "pilot/pkg/model/sidecar.go, pilot/pkg/serviceregistry/serviceentry/conversion.go; "
     "linkerd2 policy-controller/k8s/index/src/outbound/index/egress_network.rs",
 )
-#: An EnvoyFilter, whose effect on mutual TLS can't be told.
+#: An EnvoyFilter, whose effect on mutual TLS is unknown.
 ENVOY_FILTER = Check(
     id="envoy-filter",
     level="advise",
@@ -88,12 +88,12 @@ CHECKS: Mapping[str, Check] = {
 
 
 def ids() -> frozenset[str]:
-    """The ids of the checks of policy objects; settings may name them as those of pods."""
+    """Return the ids of the checks of policy objects; settings may name them as those of pods."""
     return frozenset(CHECKS)
 
 
 class Opening(NamedTuple):
-    """Why plaintext gets in somewhere, and how to end it."""
+    """Why plaintext is accepted somewhere, and the fix."""
 
     because: str
     fix: str
@@ -112,14 +112,14 @@ class Reading(NamedTuple):
 
     @property
     def accepts(self) -> Accepts:
-        """Whether plaintext gets in: to all ports, to some, or to none."""
+        """Return whether plaintext is accepted: on all ports, to some, or to none."""
         differ = any((one is None) != (self.default is None) for one in self.ports.values())
         if differ:
             return "partly"
         return "no" if self.default is None else "yes"
 
     def openings(self) -> list[tuple[str, Opening]]:
-        """Each way in with its ports, as `all ports`, `port 8080` or `all ports but 8080`."""
+        """Return each opening with its ports: `all ports`, `port 8080`, `all ports but 8080`."""
         found: list[tuple[str, Opening]] = []
         if self.default is not None:
             shut = sorted((port for port, one in self.ports.items() if one is None), key=_order)
@@ -136,16 +136,16 @@ class Reading(NamedTuple):
 
 
 def _order(port: str) -> tuple[int, str]:
-    """Numbers by their size, names behind them."""
+    """Return the sort key of a port: numbers by value, then names."""
     return (int(port) if port.isdigit() else 1 << 16, port)
 
 
 def together(found: Iterable[Accepts]) -> Accepts:
-    """What holds of several: of pods, or of a namespace's running and future pods."""
+    """Return what holds of several: of pods, or of a namespace's running and future pods."""
     kinds = set(found)
     if not kinds:
         return "unknown"
     if len(kinds) == 1:
         return kinds.pop()
-    # That something gets in is known, whatever else can't be told.
+    # Plaintext is accepted somewhere, even if the rest is unknown.
     return "partly" if kinds & {"yes", "partly"} else "unknown"

@@ -70,15 +70,19 @@ def candidate(pod: Pod) -> Placed | None:
     return only if tuple((only.container.args or ())[:2]) in _ROLES else None
 
 
-def strange(pod: Pod, only: Placed, own: Istio, is_ours: Callable[[str], bool]) -> Iterator[Spot]:
+def unexpected(
+    pod: Pod, only: Placed, own: Istio, is_ours: Callable[[str], bool]
+) -> Iterator[Spot]:
     """Yield what a gateway has beyond what istiod or the chart makes; nothing of a genuine one."""
     container = only.container
     if container.image != AUTO:
         if repository(container.image or "") not in own.proxy_images:
             yield Spot(only.field("image"), (container.image or "none",), "is not Istio's proxy")
-        _, odd = containers.flags((container.args or [])[2:], _FLAGS, injected.SWITCHES)
-        if odd:
-            yield Spot(only.field("args"), odd, "has arguments that can change what the proxy runs")
+        _, unexpected = containers.flags((container.args or [])[2:], _FLAGS, injected.SWITCHES)
+        if unexpected:
+            yield Spot(
+                only.field("args"), unexpected, "has arguments that can change what the proxy runs"
+            )
     yield from injected.own_programs(only)
     if container.working_dir not in (None, "", "/"):
         yield Spot(only.field("workingDir"), reason="sets another working directory")
@@ -91,14 +95,14 @@ def strange(pod: Pod, only: Placed, own: Istio, is_ours: Callable[[str], bool]) 
     ):
         if (msgspec.json.decode(probe) or {}).get("exec"):
             yield Spot(only.field(f"{name}.exec"), reason="runs its own command")
-    yield from sidecars.strangers(only, injected.REFERRED)
+    yield from sidecars.foreign_changes(only, injected.REFERRED)
     yield from injected.idle_proxy(only)
-    yield from _told(only, is_ours)
+    yield from _agent_settings(only, is_ours)
     yield from _files(pod, only)
     yield from _whole(pod, own)
 
 
-def _told(only: Placed, is_ours: Callable[[str], bool]) -> Iterator[Spot]:
+def _agent_settings(only: Placed, is_ours: Callable[[str], bool]) -> Iterator[Spot]:
     env = only.env
     if names := only.variables.starting(_GUARDED_ENV):
         yield Spot(only.field("env"), tuple(sorted(names)), "changes what the agent runs or trusts")
@@ -115,7 +119,7 @@ def _told(only: Placed, is_ours: Callable[[str], bool]) -> Iterator[Spot]:
 
 
 def _files(pod: Pod, only: Placed) -> Iterator[Spot]:
-    yield from injected.odd_volumes(pod)
+    yield from injected.unexpected_volumes(pod)
     for name in pod.volumes:
         if name not in _VOLUMES and not name.startswith(_TOKEN_VOLUME):
             yield Spot(

@@ -1,4 +1,4 @@
-"""Whether Istio's injector takes a pod, told from labels: what it skips, it skips silently.
+"""Whether Istio's injector injects a pod, according to labels. It skips pods silently.
 
 A pod must meet one of the selectors of the injector's webhooks (istio-discovery/templates/
 mutatingwebhook.yaml), and then the injector itself must want it (pkg/kube/inject/inject.go,
@@ -50,7 +50,7 @@ def would_inject(
 def _is_called(
     labels: Mapping[str, str], namespace: Mapping[str, str], revisions: Collection[str]
 ) -> Decision:
-    """Whether the selectors of some webhook match: never more than one does."""
+    """Return whether the selectors of some webhook match: never more than one does."""
     if labels.get(INJECT) == "false":
         return Decision(False, f"the pod has the label {INJECT}=false")
     if INJECTION in namespace:
