@@ -185,7 +185,7 @@ def test_what_was_refused_and_what_was_let_in_is_there_with_reasons(opens: Opens
     page = opens().open("/refusals")
     refused = page.locator("article", has_text="reports-").first.inner_text()
     assert "host-network" in refused
-    assert "remove hostNetwork: true" in refused
+    assert "author: remove hostNetwork: true" in refused
     assert "linkerd.enforce" in refused
     let_in = page.locator("tr", has_text="shop-debug").inner_text()
     assert "warn" in let_in

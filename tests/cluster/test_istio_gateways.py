@@ -252,8 +252,14 @@ def test_a_gateway_with_more_than_istios_proxy_is_refused_and_told_why(
     )
     said = {line.split()[0]: line for line in lines}
     assert check in said
-    assert "asks to stay outside the mesh, as only Istio's own gateways may" in said["opted-out"]
-    thing = {"opted-out": "containers[app] is beside the proxy", "host-network": "the network of"}
+    assert (
+        "opts the pod out of the mesh, which only Istio's own gateways are allowed to do"
+        in said["opted-out"]
+    )
+    thing = {
+        "opted-out": "containers[app] is a container beside the proxy",
+        "host-network": "the node's network",
+    }
     assert thing[check] in said["opted-out"]
     assert "what its parametersRef adds" in said["opted-out"]
     with pytest.raises(Refused, match="not found"):

@@ -110,8 +110,9 @@ def test_a_refusal_reads_well(namespace: str, kubectl: Kubectl) -> None:
     assert kubectl("create", "-f", "-", stdin=manifest, fails=True) == (
         'Error from server (Forbidden): error when creating "STDIN": '
         + DENIED.format("pod shop-debug")
-        + "  host-network  spec.hostNetwork  shares the node's network, which no mesh can capture; "
-        "remove hostNetwork: true\n"
+        + "  host-network  spec.hostNetwork  uses the node's network, where no mesh can capture "
+        "traffic; "
+        "author: remove hostNetwork: true\n"
     )
 
 
@@ -127,9 +128,11 @@ def test_a_refusal_lists_all_violations_aligned(namespace: str, kubectl: Kubectl
     lines = [
         f"Error from server (Forbidden): {DENIED.format('pod shop-debug')}".rstrip(),
         "  host-network  spec.hostNetwork                          "
-        "shares the node's network, which no mesh can capture; remove hostNetwork: true",
+        "uses the node's network, where no mesh can capture traffic; author: remove hostNetwork: "
+        "true",
         "  opted-out     metadata.annotations[linkerd.io/inject]  "
-        "asks to stay outside the mesh (disabled); remove it, or ask an admin for an exemption",
+        "opts the pod out of the mesh (disabled); author: remove it, or ask an admin for an "
+        "exemption",
     ]
     wanted = [line.split(maxsplit=2) for line in lines[1:]]
     first, *found = said.splitlines()

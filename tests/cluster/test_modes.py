@@ -118,7 +118,7 @@ def test_a_misspelt_mesh_is_refused_with_the_way_out(mesh_cluster: MeshCluster) 
     assert 'admission webhook "unknown-mesh.enforce.mendix-mesh.io" denied' in refused.value.message
     assert refused.value.message.splitlines()[1] == (
         "  unknown-mesh  metadata.namespace  is in a namespace whose label mendix-mesh.io/mesh "
-        "names no mesh; set the namespace's label to linkerd, istio or ambient"
+        "has an unknown value; namespace's owner: set the label to linkerd, istio or ambient"
     )
     with pytest.raises(Refused, match="unknown-mesh"):
         api.create(workload("Deployment", where))

@@ -48,8 +48,8 @@ def test_a_misspelt_mesh_is_refused_with_kubectl(mesh_cluster: MeshCluster) -> N
     assert done.returncode == 1
     assert done.stderr == (
         'Error from server (Forbidden): admission webhook "namespaces.mendix-mesh.io" denied the '
-        f"request: namespace {where}: there is no mesh `linkred` - at "
-        "`metadata.labels[mendix-mesh.io/mesh]`; did you mean `linkerd`? There are: ambient, "
+        f"request: namespace {where}: unknown mesh `linkred` - at "
+        "`metadata.labels[mendix-mesh.io/mesh]`; did you mean `linkerd`? Allowed: ambient, "
         "istio, linkerd\n"
     )
 
@@ -58,7 +58,7 @@ def test_a_misspelt_mode_is_refused_in_every_way_to_write_it(
     mesh_cluster: MeshCluster, api: Api
 ) -> None:
     where = mesh_cluster.enroll("warn")
-    words = r"did you mean `enforce`\? There are: audit, enforce, warn"
+    words = r"did you mean `enforce`\? Allowed: audit, enforce, warn"
     with pytest.raises(Refused, match=words):
         relabel(api, where, mode="enforced")
     whole = api.get("Namespace", where)
@@ -99,7 +99,9 @@ def test_a_bad_value_from_before_us_can_be_mended(mesh_cluster: MeshCluster, api
 def test_who_leaves_enforcement_is_in_the_audit_log(mesh_cluster: MeshCluster, api: Api) -> None:
     where = mesh_cluster.enroll()
     relabel(api, where, mode="warn")
-    assert api.warnings == ["pods outside the linkerd mesh are no longer refused: now warn"]
+    assert api.warnings == [
+        "pods outside the linkerd mesh are no longer denied; the namespace is now warn"
+    ]
     relabel(api, where, mode="enforce")
     relabel(api, where, mesh=None)
     found = left(mesh_cluster, where)
@@ -145,8 +147,9 @@ def test_leaving_can_be_kept_to_named_groups_and_users(
     with configured(mesh_cluster, LEAVE, is_kept):
         where = mesh_cluster.enroll()
         refused = (
-            rf"namespace {where}: the namespace would leave enforcement \(now linkerd, enforce; "
-            rf"then .*\); settings.leaveEnforcement allows it to group platform, user {ARGO}"
+            rf"namespace {where}: the namespace would leave enforcement \(mesh and mode "
+            rf"now: linkerd, enforce; after the change: .*\); settings.leaveEnforcement "
+            rf"allows this only for group platform, user {ARGO}"
         )
         for key, value in (("mode", "warn"), ("mesh", None), ("mesh", "istio")):
             with pytest.raises(Refused, match=refused):

@@ -59,8 +59,9 @@ def test_a_refusal_names_the_pod_the_check_the_field_the_reason_and_the_way_out(
     refused = refusal(api, pod(mesh_cluster.enroll(), "shop-debug", hostNetwork=True))
     assert refused.message == DENIED + (
         "pod shop-debug would run outside the linkerd mesh:\n"
-        "  host-network  spec.hostNetwork  shares the node's network, which no mesh can capture; "
-        "remove hostNetwork: true"
+        "  host-network  spec.hostNetwork  uses the node's network, where no mesh can capture "
+        "traffic; "
+        "author: remove hostNetwork: true"
     )
 
 

@@ -168,11 +168,11 @@ def test_a_policy_that_lets_plaintext_in_is_refused(guarded: MeshCluster) -> Non
         api.create(policy(where, "loose", "PERMISSIVE"))
     assert (
         f"PeerAuthentication {where}/loose would weaken mutual TLS:\n"
-        "  plaintext-accepted  spec.mtls.mode  lets clients without mutual TLS in (PERMISSIVE); "
+        "  plaintext-accepted  spec.mtls.mode  accepts clients without mutual TLS (PERMISSIVE); "
         "set it to STRICT"
     ) in str(refused.value)
     api.create(policy(where, "all", "STRICT"))
-    with pytest.raises(Refused, match="no longer keeps plaintext out"):
+    with pytest.raises(Refused, match="no longer rejects plaintext"):
         api.patch("PeerAuthentication", "all", where, {"spec": {"mtls": None}})
     api.delete("PeerAuthentication", "all", where)
 
@@ -327,7 +327,7 @@ def test_linkerd_s_policies_and_annotation_are_guarded(guarded: MeshCluster) -> 
         api.create(linkerd_policy.policy("EgressNetwork", where, "all", **egress))
     api.create(linkerd_policy.policy("EgressNetwork", where, "all", trafficPolicy="Allow"))
     api.patch("Namespace", where, None, annotated("all-authenticated"))
-    with pytest.raises(Refused, match="no longer keeps plaintext out"):
+    with pytest.raises(Refused, match="no longer rejects plaintext"):
         api.patch("Namespace", where, None, annotated(None))
     with pytest.raises(Refused, match="all-unauthenticated"):
         api.patch("Namespace", where, None, annotated("all-unauthenticated"))

@@ -329,7 +329,7 @@ def test_the_proxy_of_a_running_pod_may_not_be_exchanged_even_for_another_of_the
 ) -> None:
     image = "cr.l5d.io/linkerd/proxy:edge-26.9.1"
     containers = [{"name": "linkerd-proxy", "image": image}]
-    with pytest.raises(Refused, match="replaces the mesh's program in a running pod"):
+    with pytest.raises(Refused, match="replaces the image of a mesh container in a running pod"):
         change(api, running, {"spec": {"initContainers": containers}})
 
 

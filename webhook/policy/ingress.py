@@ -25,7 +25,7 @@ UPSTREAM_VHOST = "nginx.ingress.kubernetes.io/upstream-vhost"
 
 
 def wants(obj: Object, settings: Settings, mesh: str, namespace: str) -> Iterator[Want]:
-    """The annotations that an Ingress lacks; nothing where its author set one, to whatever value.
+    """Yield the annotations that an Ingress lacks; never change one that its author set.
 
     `upstream-vhost` is one for the whole Ingress, so only an Ingress of a single Service gets it.
     """

@@ -56,14 +56,13 @@ def missed(
 def _by_linkerd(labels: Mapping[str, str], annotations: Mapping[str, str]) -> Violation | None:
     if not _LINKERD.matches(labels):
         return _absent(
-            f"the namespace's label says {_WEBHOOKS}={labels[_WEBHOOKS]}",
-            f"the owner of the namespace has to remove its label {_WEBHOOKS}",
+            f"the namespace has the label {_WEBHOOKS}={labels[_WEBHOOKS]}",
+            f"namespace's owner: remove the label {_WEBHOOKS}",
         )
     if value := invalid_inject(annotations):
         return _absent(
             f"the namespace's annotation {INJECT} has an invalid value, {value}",
-            f"the owner of the namespace has to remove its annotation {INJECT}, or set it to "
-            "enabled",
+            f"namespace's owner: remove the annotation {INJECT}, or set it to enabled",
         )
     return None
 
@@ -82,12 +81,12 @@ def _by_istio(pod: Pod, labels: Mapping[str, str], settings: Settings) -> Violat
             _FIELD, (),
             f"gets the mesh's proxy only if that revision is installed: {elsewhere.reason}, "
             f"while settings.istio.revision is {known}",
-            "see in the cluster, with mendix-mesh doctor, that an injector answers to it",
+            "admin: run mendix-mesh doctor to check that an injector serves this revision",
             "advise",
         ))  # fmt: skip
     return _absent(
         decision.reason,
-        f"the owner of the namespace has to remove its label {INJECTION}"
+        f"namespace's owner: remove the label {INJECTION}"
         if INJECTION in labels
         else proxy_missing.CHECK.fix,
     )
@@ -100,7 +99,7 @@ def _absent(why: str, fix: str) -> Violation:
 
 
 def _opted_in(pod: Pod, mesh: Mesh) -> Pod:
-    """The pod with the labels that the mutating webhook adds when it is created."""
+    """Return the pod with the labels that the mutating webhook adds when it is created."""
     wants = {w.key: w.value for w in mesh.opt_in(pod, task=False) if w.place == "labels"}
     meta = Meta(labels={**pod.labels, **wants}, annotations=dict(pod.annotations))
     return Pod(meta, pod.spec, mesh, namespace=pod.namespace)

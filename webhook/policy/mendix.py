@@ -16,18 +16,18 @@ TASK_SUFFIXES = ("-build", "-database", "-file")
 
 
 def owns(owner: OwnerReference) -> bool:
-    """Whether the owner is a custom resource of the Mendix Operator."""
+    """Return whether the owner is a custom resource of the Mendix Operator."""
     return owner.group == GROUP
 
 
 def is_operator_owned(obj: Object) -> bool:
-    """Whether the Mendix Operator owns the object; it rolls back what it does not expect."""
+    """Return whether the Mendix Operator owns the object; it rolls back what it does not expect."""
     owners = obj.metadata.owner_references if obj.metadata else None
     return any(owns(owner) for owner in owners or ())
 
 
 def is_task(pod: Pod) -> bool:
-    """Whether the pod must end: Mendix's build and storage pods, Jobs, and one-off pods.
+    """Return whether the pod must end: Mendix's build and storage pods, Jobs, and one-off pods.
 
     A sidecar that does not end would keep such a pod running for ever.
     """
@@ -40,7 +40,7 @@ def is_task(pod: Pod) -> bool:
 
 
 def role(pod: Pod) -> str:
-    """What the pod is to Mendix, in words for a person; empty where it is not Mendix's.
+    """Return what the pod is to Mendix, in words for a person; empty where it is not Mendix's.
 
     operator, agent, app leader, app worker, app (leaderless), build, database or file.
     """

@@ -1,7 +1,7 @@
-"""What policy asks of a mesh: how a pod opts in, what authors may say, and what proves it joined.
+"""What policy asks of a mesh: how a pod opts in, what authors may set, what proves it is in.
 
-A mesh tells facts about a pod as spots: a field, the offending values and, if the check's own words
-are too general, a reason and a fix. The checks turn spots into violations.
+A mesh reports facts about a pod as spots: a field, the offending values and, if the check's own
+words are too general, a reason and a fix. The checks turn spots into violations.
 """
 
 import re
@@ -19,7 +19,7 @@ from webhook.policy.spots import Level, Spot, annotation, label
 __all__ = ["Level", "Mesh", "Spot", "Want", "annotation", "label"]
 
 #: What our mutating webhook writes on a pod before any injector sees it: `allowed`, or what its
-#: author may not set, as `check field, check field`. After the injector nobody could tell any more
+#: author may not set, as `check field, check field`. After injection it is no longer visible
 #: what the author wrote and what the mesh, or the namespace, added.
 RECORD = "mendix-mesh.io/inputs"
 ALLOWED = "allowed"
@@ -88,7 +88,7 @@ class Mesh:
         return (pod.proof or self.proofs.of(pod)).spots.get(check, _NOTHING)
 
     def users(self, pod: Pod) -> Users:
-        """Users and groups whose traffic is not captured, by what the mesh's containers show."""
+        """Return the users and groups whose traffic is not captured, per the mesh's containers."""
         return NOBODY
 
     def inputs(self, pod: Pod) -> Mapping[str, Sequence[Spot]]:
@@ -116,7 +116,7 @@ class Mesh:
         return ", ".join([*dict.fromkeys(found[:_MOST_RECORDED]), *more]) or ALLOWED
 
     def _said(self, pod: Pod) -> Iterator[Found]:
-        """Yield everything in the pod that the allow-lists don't have, whoever said it."""
+        """Yield everything in the pod that is not in the allow-lists, from the author or not."""
         if self.annotations is None or self.labels is None or self.is_infrastructure(pod):
             return
         brought = [] if pod.final else self.brought(pod)
@@ -127,7 +127,7 @@ class Mesh:
         if submitted:
             for name in self.volume_names & pod.volumes.keys() if pod.spec.volumes else ():
                 yield Found(BROUGHT, Spot(f"spec.volumes[{name}]", (name,),
-                                          "has the name of a volume that only the injector adds",
+                                          "uses a volume name that is reserved for the injector",
                                           "author: rename the volume"))  # fmt: skip
         yield from self._keys(pod, submitted)
         for placed in pod.wishes:
@@ -136,12 +136,12 @@ class Mesh:
         for owner in pod.meta.owner_references or ():
             if not _OWNER_NAME.fullmatch(owner.name):
                 yield Found(INPUT, Spot("metadata.ownerReferences", (owner.name[:80],),
-                                        "has a name that no object has",
+                                        "has an invalid name",
                                         "author: remove the owner reference"))  # fmt: skip
                 break  # one says it all, and there may be very many
 
     def customised(self, placed: Placed) -> Iterable[str]:
-        """What an author may not set in a container that the injector fills in, as predicates."""
+        """Yield what an author must not set in a container that the injector completes."""
         return ()
 
     def _keys(self, pod: Pod, submitted: bool) -> Iterator[Found]:
@@ -152,7 +152,7 @@ class Mesh:
             (annotation, self.annotations, pod.annotations), (label, self.labels, pod.labels),
         ):  # fmt: skip
             for key, value in pairs.items():
-                # Most keys are nobody's.
+                # Most keys are not read by any mesh.
                 if (key in inputs.listed or inputs.reads(key)) and (
                     problem := inputs.problem(key, value, submitted=submitted)
                 ):
@@ -173,7 +173,7 @@ class Mesh:
         return [*kept, *(_recorded(entry) for entry in listed)]
 
     def _from_namespace(self, pod: Pod, field: str) -> bool:
-        """Whether the namespace, so its admin, gave the pod an annotation."""
+        """Return whether the namespace, so its admin, gave the pod an annotation."""
         if not self.inherits or not pod.namespace_annotations:
             return False
         key = field.removeprefix("metadata.annotations[").removesuffix("]")
@@ -181,43 +181,43 @@ class Mesh:
         return value is not None and value == pod.annotations.get(key)
 
     def altered_record(self, pod: Pod) -> Iterable[Spot]:
-        """Where an update changes the record, which only our mutating webhook writes."""
+        """Yield the record if an update changes it; only our mutating webhook writes it."""
         if pod.old is not None and pod.old.annotations.get(RECORD) != pod.annotations.get(RECORD):
             yield Spot(annotation(RECORD), (pod.annotations.get(RECORD, "removed"),),
                        "is mendix-mesh's record of what the author set",
-                       "author: leave it as it is")  # fmt: skip
+                       "author: do not change it")  # fmt: skip
 
     def claims(self, placed: Placed) -> bool:
-        """Whether a container, by its name and place, says that it is the mesh's own."""
+        """Return whether a container, by its name and place, says that it is the mesh's own."""
         return False
 
     def fills_in(self, placed: Placed) -> bool:
-        """Whether the injector would make a container its own: an author's wishes for it."""
+        """Return whether the injector would make a container its own: an author's wishes for it."""
         return False
 
     def allowed(self, pod: Pod) -> Allowed:
-        """What an admin lets this pod lead past the mesh; nothing in the common case."""
+        """Return the traffic of this pod that an admin allows to bypass the mesh."""
         if not self.settings.allow:
             return NOTHING
         return self.settings.allowed(pod.namespace, pod.labels, pod.today)
 
     def opt_in(self, pod: Pod, *, task: bool) -> Iterable[Want]:
-        """What the pod lacks to join: nothing where it has it, or its author opted out.
+        """Yield what the pod needs to join the mesh; nothing if its author opted out.
 
         A task pod must be able to end beside its proxy.
         """
         return ()
 
     def is_infrastructure(self, pod: Pod) -> bool:
-        """Whether the pod is the mesh's own gateway: a proxy with no application beside it."""
+        """Return whether the pod is the mesh's gateway: a proxy without an application."""
         return False
 
     def proxy_of(self, pod: Pod) -> str:
-        """Name of the container that is, or should be, the pod's proxy; empty without one."""
+        """Return the name of the container that is, or must be, the pod's proxy; "" if none."""
         return self.proxy_name
 
     def brought(self, pod: Pod) -> list[Placed]:
-        """The mesh's containers in a pod that no injector has seen: its author put them there.
+        """Return the mesh's containers that the author put into a pod no injector has seen.
 
         Not those that the injector will fill in, nor the mesh's own gateways.
         """
@@ -226,75 +226,75 @@ class Mesh:
         return pod.mesh_containers
 
     def opt_outs(self, pod: Pod) -> Iterable[Spot]:
-        """Where the author asks to stay outside."""
+        """Yield each label or annotation that opts the pod out of the mesh."""
         return _NOTHING
 
     def injector_bypasses(self, pod: Pod) -> Iterable[Spot]:
-        """Where the pod keeps the injector from ever seeing it."""
+        """Yield each label that makes the API server skip the injector."""
         return _NOTHING
 
     def missing(self, pod: Pod) -> Iterable[Spot]:
-        """Where a stored pod shows that it did not join at all."""
+        """Yield what shows that a stored pod is outside the mesh."""
         return _NOTHING
 
     def forgeries(self, pod: Pod) -> Iterable[Spot]:
-        """Where what claims to be the proxy, or its set-up, can't be."""
+        """Yield what shows that the proxy, or its setup, is not the injector's."""
         return _NOTHING
 
     def untrusted_images(self, pod: Pod) -> Iterable[Spot]:
-        """Images of the mesh's containers that come from elsewhere."""
+        """Yield images of the mesh's containers that are not trusted."""
         return _NOTHING
 
     def capture_bypasses(self, pod: Pod) -> Iterable[Spot]:
-        """Where traffic is led past the proxy."""
+        """Yield each setting that makes traffic bypass the proxy."""
         return _NOTHING
 
     def identity_clashes(self, pod: Pod) -> Iterable[Spot]:
-        """Where a container runs as the proxy's user or group, which is not captured."""
+        """Yield each container that runs as the proxy's user or group, which is not captured."""
         return _NOTHING
 
     def mtls_disabled(self, pod: Pod) -> Iterable[Spot]:
-        """Where the proxy is told to speak plaintext."""
+        """Yield each setting that disables mutual TLS."""
         return _NOTHING
 
     def overridden_env(self, pod: Pod) -> Iterable[Spot]:
-        """Where the proxy's own environment is overridden."""
+        """Yield each place where the proxy's own environment is overridden."""
         return _NOTHING
 
     def elsewhere(self, pod: Pod) -> Iterable[Spot]:
-        """Where the pod obeys another control plane than the cluster's."""
+        """Yield each setting that names another control plane than the cluster's."""
         return _NOTHING
 
     def exposed_identity(self, pod: Pod) -> Iterable[Spot]:
-        """Where a workload container can read the proxy's key or token."""
+        """Yield each place where a workload container can read the proxy's key or token."""
         return _NOTHING
 
     def forged_status(self, pod: Pod) -> Iterable[Spot]:
-        """Marks that only the mesh itself may set."""
+        """Yield annotations that only the mesh itself must set."""
         return _NOTHING
 
     def forsaken(self, pod: Pod) -> Iterable[Spot]:
-        """What an update takes from a running pod that the control plane reads live."""
+        """Yield what an update removes that the control plane reads from running pods."""
         return _NOTHING
 
     def unreachable_runtime(self, pod: Pod) -> Iterable[Spot]:
-        """Runtimes and systems whose traffic the mesh can't capture."""
+        """Yield runtimes and systems whose traffic the mesh can't capture."""
         return _NOTHING
 
     def late_proxy(self, pod: Pod) -> Iterable[Spot]:
-        """Init containers that run before the proxy."""
+        """Yield init containers that run before the proxy."""
         return _NOTHING
 
     def lasting_before_rules(self, pod: Pod) -> Iterable[Spot]:
-        """Init containers that stay, and start before anything is redirected."""
+        """Yield init containers that keep running and start before traffic is redirected."""
         return _NOTHING
 
     def plaintext_inbound(self, pod: Pod) -> Iterable[Spot]:
-        """Where the pod takes in clients that are not of the mesh."""
+        """Yield each setting by which the pod accepts clients outside the mesh."""
         return _NOTHING
 
     def ignored_labels(self, pod: Pod) -> Iterable[Spot]:
-        """Labels that their author took for the mesh's annotations."""
+        """Yield labels that have an effect only as annotations."""
         return _NOTHING
 
 
@@ -303,5 +303,5 @@ def _recorded(entry: str) -> Found:
     check, _, field = entry.partition(" ")
     if check == BROUGHT:
         return Found(check, Spot(field))
-    return Found(check, Spot(field, reason="was not allowed as the author set it",
+    return Found(check, Spot(field, reason="was set by the author in a way that is not allowed",
                              fix="author: remove it from the pod or its template"))  # fmt: skip

@@ -12,7 +12,7 @@ MOST_VIOLATIONS = 20
 
 
 def denial(verdict: Verdict) -> str:
-    """Everything that is wrong at once, a line each: check, field, reason and the way out."""
+    """Return all violations of a verdict, one line each: check, field, reason and fix."""
     mesh = "any" if verdict.mesh == "unknown" else f"the {verdict.mesh}"
     would = verdict.would or f"would run outside {mesh} mesh"
     denying = [violation for violation in verdict.violations if violation.level == "deny"]
@@ -20,19 +20,19 @@ def denial(verdict: Verdict) -> str:
     lines += table(denying[:MOST_VIOLATIONS])
     if len(denying) > MOST_VIOLATIONS:
         # How many is not known: of one check no more than so many are looked for.
-        lines.append("  and more")
+        lines.append("  and more violations")
     return "\n".join(lines)
 
 
 def table(violations: Sequence[Violation]) -> list[str]:
-    """One aligned line per violation."""
+    """Return one aligned line per violation."""
     check = max((len(violation.check) for violation in violations), default=0)
     field = max((len(violation.field) for violation in violations), default=0)
     return [f"  {v.check:<{check}}  {v.field:<{field}}  {v.reason}; {v.fix}" for v in violations]
 
 
 def warnings(verdict: Verdict) -> list[str]:
-    """What the client is warned of: nothing beside a denial, nor in audit what would be denied."""
+    """Return the client's warnings: none for a denial, and only advice in mode audit."""
     if verdict.outcome == "denied":
         return []
     shown = [v for v in verdict.violations if v.level == "advise" or verdict.outcome == "warned"]
@@ -40,7 +40,7 @@ def warnings(verdict: Verdict) -> list[str]:
 
 
 def warning(v: Violation) -> str:
-    """One violation in under 120 characters: the reason gives way first, then the field."""
+    """Return one violation in under 120 characters: drop the reason first, then the field."""
     for parts in (f"{v.field} {v.reason}; ", f"{v.field}: ", f"{v.reason}; ", ""):
         text = _one_line(f"{v.check}: {parts}{v.fix}")
         if len(text) <= LONGEST_WARNING:

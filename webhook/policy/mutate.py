@@ -26,7 +26,7 @@ class Operation(msgspec.Struct, frozen=True):
 
 
 def mutate(request: Request, mesh: Mesh, settings: Settings) -> list[Operation]:
-    """The patch that makes the reviewed object join the mesh; empty where nothing is missing.
+    """Return the patch that makes the object join the mesh; empty if nothing is missing.
 
     Pods get it when they are created. Controllers' templates get it on CREATE, and on an update
     that changes the template anyway; never if something owns the object, which would roll it back
@@ -56,14 +56,14 @@ def mutate(request: Request, mesh: Mesh, settings: Settings) -> list[Operation]:
 
 
 def _record(pod: Pod, mesh: Mesh) -> Iterable[Want]:
-    """Yield the record of what the author set: nobody can tell it from the injector's later."""
+    """Yield the record of what the author set; after injection it can't be distinguished."""
     record = mesh.record(pod)
     if record is not None and pod.annotations.get(RECORD) != record:
         yield Want("annotations", RECORD, record)
 
 
 def patch(pointer: str, meta: Meta | None, wants: Iterable[Want]) -> list[Operation]:
-    """Operations that add labels and annotations to the metadata below a JSON pointer.
+    """Return operations that add labels and annotations below a JSON pointer.
 
     A map that is null or missing is added whole, since `add` needs its parent.
     """

@@ -1,4 +1,4 @@
-"""What a namespace's labels may say, what they amount to, and who may take it out of enforcement.
+"""Which values a namespace's labels may have, and who may take it out of enforcement.
 
 A change is judged by the labels before and after it, and by what the chart's values say of the
 namespace where its labels say nothing: which mesh it is in by name, and the mode.
@@ -20,7 +20,7 @@ _VALUES: Sequence[tuple[str, str, Sequence[str]]] = (
 
 
 class Standing(NamedTuple):
-    """In which mesh a namespace is, or `unknown` where its label names none, and how strictly."""
+    """The mesh of a namespace, `unknown` if its label has another value, and its mode."""
 
     mesh: str
     mode: Mode
@@ -38,9 +38,9 @@ class Values(NamedTuple):
     named: Standing | None = None
 
     def standing(self, labels: Mapping[str, str]) -> Standing | None:
-        """What a namespace with these labels is; None where it is not enrolled.
+        """Return what a namespace with these labels is; None where it is not enrolled.
 
-        A mode that is none counts as the strictest.
+        An unknown mode counts as enforce.
         """
         mesh, mode = labels.get(MESH_LABEL), labels.get(MODE_LABEL)
         found = self.named
@@ -68,26 +68,25 @@ class Left(NamedTuple):
 
     @property
     def to(self) -> str:
-        """What it is left for, in a word: another mode, another mesh, or out of the mesh."""
+        """Return the new state in one word: another mode, another mesh, or not enrolled."""
         if self.will_be is None:
             return "not enrolled"
         return self.will_be.mesh if self.will_be.mode == "enforce" else self.will_be.mode
 
 
 class Ruling(NamedTuple):
-    """What is said of a change."""
+    """The verdict on a change."""
 
-    #: Why it is refused, in words; empty where it is allowed.
+    #: Why it is denied, in words; empty if it is allowed.
     denial: str = ""
     warnings: Sequence[str] = ()
     left: Left | None = None
 
 
 def rule(change: NamespaceChange, values: Values, settings: Settings) -> Ruling:
-    """Judge a change: it may set no value that is none, and leave enforcement if settings agree.
+    """Judge a change: deny unknown values, and leaving enforcement if the settings forbid it.
 
-    A bad value that was there before stays: what is wrong elsewhere must not keep it from being
-    mended.
+    An unknown value that was there before is allowed to stay, so that other labels can be fixed.
     """
     wrong = list(_wrong(change))
     if wrong:
@@ -99,13 +98,13 @@ def rule(change: NamespaceChange, values: Values, settings: Settings) -> Ruling:
 
 
 def nearest(label: str, value: str) -> str:
-    """What a label that names no mesh or mode was meant to say; empty where that is not plain."""
+    """Return the known value that an unknown one probably means; empty if unclear."""
     known = next(values for key, _, values in _VALUES if key == label)
     return "" if value in known else mistakes.nearest(value, known)
 
 
 def _wrong(change: NamespaceChange) -> Iterator[str]:
-    """What is wrong with the values that the change sets."""
+    """Yield what is wrong with the values that the change sets."""
     for label, what, known in _VALUES:
         value = change.after.get(label)
         if value is not None and value not in known and value != change.before.get(label):
@@ -117,7 +116,7 @@ def _left(change: NamespaceChange, values: Values) -> Left | None:
     if was is None or was.mode != "enforce":
         return None
     stays = will_be is not None and will_be.mode == "enforce"
-    # Whose label names no mesh is mended by one that does.
+    # Replacing an unknown mesh with a known one is a fix, not a way to leave.
     if stays and will_be and was.mesh in ("unknown", will_be.mesh):
         return None
     return Left(was, will_be)
@@ -126,17 +125,22 @@ def _left(change: NamespaceChange, values: Values) -> Left | None:
 def _refusal(left: Left, may: LeaveEnforcement) -> str:
     named = [*(f"group {name}" for name in may.groups), *(f"user {name}" for name in may.users)]
     return (
-        f"the namespace would leave enforcement (now {left.was}; then "
-        f"{left.will_be or left.to}); settings.leaveEnforcement allows it to {listed(named)}"
+        f"the namespace would leave enforcement (mesh and mode now: {left.was}; after the "
+        f"change: {left.will_be or left.to}); settings.leaveEnforcement allows this only for "
+        f"{listed(named)}"
     )
 
 
 def _warnings(change: NamespaceChange, values: Values, left: Left | None) -> Iterator[str]:
     if left and left.was.mesh != "unknown":
-        yield f"pods outside the {left.was.mesh} mesh are no longer refused: now {left.to}"
-    if MODE_LABEL in change.after and values.standing(change.after) is None:
         yield (
-            f"{MODE_LABEL} has no effect without {MESH_LABEL}, which is one of {', '.join(MESHES)}"
+            f"pods outside the {left.was.mesh} mesh are no longer denied; "
+            f"the namespace is now {left.to}"
         )
+    if MODE_LABEL in change.after and values.standing(change.after) is None:
+        yield f"{MODE_LABEL} has no effect without {MESH_LABEL}; allowed: {', '.join(MESHES)}"
     if values.standing(change.after) == Standing("unknown", "enforce"):
-        yield f"no pod can start here: {MESH_LABEL} names no mesh; set {', '.join(MESHES)}"
+        yield (
+            f"no pod can start here because {MESH_LABEL} has an unknown value; "
+            f"allowed: {', '.join(MESHES)}"
+        )

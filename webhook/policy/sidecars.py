@@ -1,17 +1,17 @@
-"""What holds for every mesh that puts a proxy container into the pod."""
+"""Rules for every mesh that adds a proxy container to the pod."""
 
 from collections.abc import Callable, Collection, Iterator, Set
 
 from webhook.policy.pod import images
-from webhook.policy.pod.containers import LOADER_ENV, strange_references
+from webhook.policy.pod.containers import LOADER_ENV, unknown_references
 from webhook.policy.pod.memo import remembered
 from webhook.policy.pod.workload import Placed, Pod
 from webhook.policy.spots import Spot
 
-_JOINS = "makes containers members of the proxy's group, whose traffic is not captured"
+_JOINS = "adds containers to the proxy's group, whose traffic is not captured"
 _OTHER_WEBHOOK = (
-    "the webhook that adds it (as those of Dynatrace and Datadog do): leave the mesh's containers "
-    "out"
+    "admin of the webhook that adds it (for example Dynatrace or Datadog): exclude the mesh's "
+    "containers"
 )
 
 
@@ -25,7 +25,11 @@ def before_proxy(pod: Pod, rules: str) -> Iterator[Spot]:
         return
     native = proxy.kind == "initContainers"
     lasting = {spot.field for spot in before_rules(pod, rules)}
-    fix = f"author, or the webhook that adds it: place it after {proxy.name}" if native else ""
+    fix = (
+        f"author, or admin of the webhook that adds it: place it after {proxy.name}"
+        if native
+        else ""
+    )
     for placed in pod.workload_containers:
         if placed.kind != "initContainers" or (native and placed.index > proxy.index):
             continue
@@ -86,7 +90,7 @@ def clashes(pod: Pod, uids: Set[int], gids: Set[int]) -> Iterator[Spot]:
             elif whole and getattr(whole, key) in taken:
                 yield Spot(
                     f"spec.securityContext.{name}", (str(getattr(whole, key)),),
-                    f"makes container {placed.name} run as the proxy",
+                    f"makes container {placed.name} run as the proxy's user or group",
                 )  # fmt: skip
 
 
@@ -104,12 +108,12 @@ def unproven(pod: Pod, key: str, number: int, setting: str) -> Iterator[Spot]:
         own = placed.container.security_context
         if own is None or getattr(own, field) is None:
             yield Spot(placed.field(f"securityContext.{key}"), (),
-                       f"is unset, so the container may run as {number}, the proxy's {key} here",
-                       f"author: set it; mesh's admin: if {number} is the whole mesh's, set "
+                       f"is not set, so the container can run as {number}, the proxy's {key} here",
+                       f"author: set it; mesh's admin: if the whole mesh uses {number}, set "
                        f"{setting}")  # fmt: skip
 
 
-def strangers(placed: Placed, known: frozenset[str]) -> Iterator[Spot]:
+def foreign_changes(placed: Placed, known: frozenset[str]) -> Iterator[Spot]:
     """Yield what other webhooks, or values that are expanded later, change in a mesh's container.
 
     `known` are the variables that the injector itself refers to.
@@ -119,19 +123,20 @@ def strangers(placed: Placed, known: frozenset[str]) -> Iterator[Spot]:
         yield Spot(placed.field("envFrom"), fix=_OTHER_WEBHOOK)
     if loads := placed.variables.starting(LOADER_ENV):
         yield Spot(placed.field("env"), tuple(sorted(loads)),
-                   "makes the proxy load other programs than its own", _OTHER_WEBHOOK)  # fmt: skip
+                   "makes the proxy load programs that are not its own",
+                   _OTHER_WEBHOOK)  # fmt: skip
     args = container.args or ()
     for field, names in (
-        ("env", placed.variables.strange(known)),
-        ("args", strange_references(args, known) if "$(" in "".join(args) else ()),
+        ("env", placed.variables.unknown_references(known)),
+        ("args", unknown_references(args, known) if "$(" in "".join(args) else ()),
     ):
         if names:
             yield Spot(placed.field(field), tuple(f"$({name})" for name in sorted(names)),
-                       "refers to variables that are filled in after admission",
-                       "author: write no $( in what the injector copies")  # fmt: skip
+                       "refers to variables that are expanded after admission",
+                       "author: remove $( from the values that the injector copies")  # fmt: skip
 
 
-def strange_images(pod: Pod, is_ours: Callable[[Placed], bool], fix: str = "") -> Iterator[Spot]:
+def untrusted_images(pod: Pod, is_ours: Callable[[Placed], bool], fix: str = "") -> Iterator[Spot]:
     """Yield containers of the mesh whose image an update changes, or is from elsewhere.
 
     Or has another tag than the proxy's, of the same repository. `fix` is for those from elsewhere.
@@ -145,14 +150,16 @@ def strange_images(pod: Pod, is_ours: Callable[[Placed], bool], fix: str = "") -
         was = before.get((placed.kind, placed.index), image)
         if was != image:
             yield Spot(placed.field("image"), (f"{was} -> {image}",),
-                       "replaces the mesh's program in a running pod",
-                       "who updates it: leave it; Tekton: use native sidecars, which it need not "
-                       "end")  # fmt: skip
+                       "replaces the image of a mesh container in a running pod",
+                       "user or controller that updates it: keep the image; with Tekton: use "
+                       "native "
+                       "sidecars, which Tekton does not have to stop")  # fmt: skip
         elif not is_ours(placed):
             yield Spot(placed.field("image"), (image or "none",), fix=fix)
         elif image != proxy and not before and images.differ(image, proxy):
             yield Spot(placed.field("image"), (image,), f"is not the proxy's version ({proxy})",
-                       "mesh's admin, or the webhook that changed it: use one version")  # fmt: skip
+                       "mesh's admin, or admin of the webhook that changed it: use one "
+                       "version")  # fmt: skip
 
 
 def moved_names(pod: Pod, hosts: Collection[str], namespace: str) -> Iterator[Spot]:
@@ -165,16 +172,19 @@ def moved_names(pod: Pod, hosts: Collection[str], namespace: str) -> Iterator[Sp
             host = written.lower().rstrip(".")
             parts = host.split(".", 3)
             if (len(parts) > 1 and parts[1] == namespace) or host in hosts:
-                yield Spot("spec.hostAliases", (written,), "moves a name of the control plane",
+                yield Spot("spec.hostAliases", (written,),
+                           "redirects a host name of the control plane",
                            "author: remove it")  # fmt: skip
     if pod.spec.dns_policy == "None":
-        yield Spot("spec.dnsPolicy", ("None",), "lets other servers name the control plane",
-                   "author: keep ClusterFirst, and add to it by dnsConfig", "advise")  # fmt: skip
+        yield Spot("spec.dnsPolicy", ("None",),
+                   "lets other DNS servers resolve the control plane's names",
+                   "author: use ClusterFirst, and add your servers in dnsConfig",
+                   "advise")  # fmt: skip
 
 
 @remembered
 def is_service_in(address: str, namespace: str, domain: str) -> bool:
-    """Whether an address, as `istiod.istio-system.svc:15012`, is a Service of the namespace.
+    """Return whether an address, as `istiod.istio-system.svc:15012`, is a Service of the namespace.
 
     `domain` is the cluster's DNS domain; the address may have it, and end in a dot.
     """

@@ -56,12 +56,12 @@ class Verdict(msgspec.Struct, frozen=True):
     would: str = ""
 
     def about(self, would: str) -> "Verdict":
-        """The same verdict about an object that is no pod's."""
+        """Return the same verdict about an object that is no pod's."""
         return msgspec.structs.replace(self, would=would)
 
     @property
     def allowed(self) -> bool:
-        """Whether the object may be stored."""
+        """Return whether the object may be stored."""
         return self.outcome != "denied"
 
 
@@ -168,7 +168,7 @@ def _with_inputs(pod: Pod, mesh: Mesh, settings: Settings, *, evident: bool) -> 
 
 
 def _any_denies(inputs: Iterable[str], pod: Pod, settings: Settings) -> bool:
-    """Whether a check of inputs denies the pod: no level and no exemption lets it pass."""
+    """Return whether a check of inputs denies the pod: no level and no exemption lets it pass."""
     entries = checks.all_checks()
     for check in inputs:
         default = entries[check if check in entries else INPUT].check.level
@@ -187,7 +187,7 @@ def _apart(found: Iterable[Violation], pod: Pod) -> list[Violation]:
 
 
 def worse(found: list[Violation], before: list[Violation]) -> list[Violation]:
-    """What was not there before, or has got further values, say ports, since."""
+    """Return what was not there before, or has got further values, say ports, since."""
     known: dict[tuple[str, str], set[str]] = {}
     for violation in before:
         known.setdefault((violation.check, violation.field), set()).update(violation.values)
@@ -257,14 +257,14 @@ _ABSENCE = "proxy-missing"
 
 
 def _is_explained(kept: Iterable[Violation], exempted: Iterable[Exempted]) -> bool:
-    """Whether what is refused says already why there is no proxy, or an exemption lets it be so."""
+    """Return whether another violation or exemption already explains the missing proxy."""
     return any(one.explains_absence for one in _denying(kept)) or any(
         one.excuses_absence for one in _denying(done.violation for done in exempted)
     )
 
 
 def _denying(violations: Iterable[Violation]) -> Iterator[Check]:
-    """The checks of pods that are broken at the level deny."""
+    """Yield the checks of pods that are broken at the level deny."""
     entries = checks.all_checks()
     for violation in violations:
         entry = entries.get(violation.check)
@@ -277,7 +277,7 @@ def _moved(violation: Violation, template: str) -> Violation:
 
 
 def _subject(kind: str, meta: Meta | None, pod: Pod, *, created: bool) -> str:
-    """`pod shop-master-7f-* (Mendix app leader)`: the object, and what it is to Mendix."""
+    """Return the object and its Mendix role: `pod shop-master-7f-* (Mendix app leader)`."""
     meta = meta or Meta()
     name, prefix = meta.name, meta.generate_name
     # A generated name dies with the refusal; and the text must be the same at the next try, for

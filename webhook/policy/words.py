@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 
 def counted(number: int, what: str) -> str:
-    """A number of things, as `1 pod` or `2,000 pods`."""
+    """Return a number of things, as `1 pod` or `2,000 pods`."""
     return f"{number:,} {what if number == 1 else f'{what}s'}"
 
 
 def listed(names: Sequence[str], most: int = 5, *, of: int | None = None) -> str:
-    """The first of some names, and how many more there are, as `a, b and 3 more`.
+    """Return the first of some names, and how many more there are, as `a, b and 3 more`.
 
     `of` is how many there are in all, where the names are examples.
     """
@@ -19,17 +19,17 @@ def listed(names: Sequence[str], most: int = 5, *, of: int | None = None) -> str
 
 
 def shortened(text: str, most: int) -> str:
-    """The text in so many characters at most; what is cut off is marked."""
+    """Return the text in so many characters at most; what is cut off is marked."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def printable(text: str) -> str:
-    """The text on one line, with nothing in it that a terminal would obey: that is spelt out."""
+    """Return the text on one line, with control characters written as escapes."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def masked(text: str) -> str:
-    """The same with a ? for each such character: it is as long as before."""
+    """Return the same with a ? for each such character: it is as long as before."""
     return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)

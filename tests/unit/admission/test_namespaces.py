@@ -40,8 +40,8 @@ def test_a_misspelt_mesh_is_refused(client: Client) -> None:
     answer = client.review(PATH, review(namespace(mesh="linkred")))
     assert not answer["allowed"]
     assert answer["status"]["message"] == (
-        "namespace shop: there is no mesh `linkred` - at `metadata.labels[mendix-mesh.io/mesh]`; "
-        "did you mean `linkerd`? There are: ambient, istio, linkerd"
+        "namespace shop: unknown mesh `linkred` - at `metadata.labels[mendix-mesh.io/mesh]`; "
+        "did you mean `linkerd`? Allowed: ambient, istio, linkerd"
     )
     assert answer["auditAnnotations"] == {"verdict": "denied"}
 
@@ -84,8 +84,9 @@ def test_who_may_not_leave_enforcement_is_told_who_may(restricted: FlaskClient) 
     with capture_logs() as logs:
         answer = restricted.review(PATH, asked)
     assert answer["status"]["message"] == (
-        "namespace shop: the namespace would leave enforcement (now linkerd, enforce; then not "
-        "enrolled); settings.leaveEnforcement allows it to group platform"
+        "namespace shop: the namespace would leave enforcement (mesh and mode now: linkerd, "
+        "enforce; after the change: not enrolled); settings.leaveEnforcement allows this only for "
+        "group platform"
     )
     assert [entry["event"] for entry in logs] == ["refused to let a namespace leave enforcement"]
     asked["request"]["userInfo"] = {"username": "carol", "groups": ["platform"]}

@@ -37,8 +37,8 @@ MUTATING = [
 ]
 HOST_NETWORK = {"hostNetwork": True}
 PROXY_MISSING = (
-    "has no linkerd-proxy container; see that the injector runs and the namespace does not switch "
-    "it off, then try again"
+    "has no linkerd-proxy container; admin: check that the injector runs and the namespace does "
+    "not disable it, then try again"
 )
 
 
@@ -130,7 +130,7 @@ def test_a_long_denial_is_cut_and_says_so(client: Client) -> None:
     ]
     status = client.review(ENFORCE, review(obj))["status"]
     assert len(status["details"]["causes"]) == 20
-    assert status["message"].endswith("  and more")
+    assert status["message"].endswith("  and more violations")
 
 
 @pytest.mark.parametrize(
@@ -165,8 +165,8 @@ class TestModes:
         answer = client.review(WARN, review(pod()))
         assert answer["allowed"]
         assert answer["warnings"] == [
-            "proxy-missing: spec.initContainers: see that the injector runs and the namespace does "
-            "not switch it off, then try again"
+            "proxy-missing: admin: check that the injector runs and the namespace does not disable "
+            "it, then try again"
         ]
         assert answer["auditAnnotations"] == {"verdict": "warned", "checks": "proxy-missing"}
 
@@ -182,7 +182,7 @@ class TestModes:
         answer = client.review(path, review(obj))
         assert answer["allowed"]
         assert answer["warnings"] == [
-            "shared-identity: spec.serviceAccountName: give the app a ServiceAccount of its own"
+            "shared-identity: spec.serviceAccountName: author: give the app its own ServiceAccount"
         ]
 
     @pytest.mark.parametrize("kind", CONTROLLERS)
@@ -275,7 +275,7 @@ class TestSettings:
         answer = client.review(ENFORCE, review(obj, namespace="lenient"))
         assert answer["allowed"]
         assert answer["warnings"] == [
-            "host-network: spec.template.spec.hostNetwork: remove hostNetwork: true"
+            "host-network: spec.template.spec.hostNetwork: author: remove hostNetwork: true"
         ]
 
 

@@ -316,7 +316,7 @@ def test_settings_can_be_a_file(tmp_path: Path) -> None:
     file.write_text(SETTINGS + "  until: 2020-01-01\n")
     outcome = run(story(), tmp_path, "--settings", str(file), "-o", "json")
     assert json.loads(outcome.stdout)["pods"]["exempt"] == 0
-    assert "ended on 2020-01-01 and does nothing" in outcome.stderr
+    assert "expired on 2020-01-01 and has no effect" in outcome.stderr
 
 
 def test_settings_of_the_release_that_are_wrong_are_told(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_what_would_be_stored_is_exit_code_0() -> None:
 def test_what_would_be_refused_is_exit_code_1_and_says_why() -> None:
     outcome = run("-f", "-", stdin=HOST_NETWORK)
     assert outcome.exit_code == 1
-    for words in ("denied", "host-network", "spec.hostNetwork", "remove hostNetwork: true"):
+    for words in ("denied", "host-network", "spec.hostNetwork", "author: remove hostNetwork: true"):
         assert words in outcome.stdout
 
 
@@ -91,7 +91,7 @@ def test_namespaces_in_the_input_give_mesh_and_mode_wherever_they_stand() -> Non
 SKIPPED = {
     "linkerd label": (
         "linkerd", {"config.linkerd.io/admission-webhooks": "disabled"}, {},
-        "the namespace's label says config.linkerd.io/admission-webhooks=disabled",
+        "the namespace has the label config.linkerd.io/admission-webhooks=disabled",
     ),
     "linkerd annotation": (
         "linkerd", {}, {"linkerd.io/inject": "true"},
@@ -99,11 +99,11 @@ SKIPPED = {
     ),
     "istio disabled": (
         "istio", {"istio-injection": "disabled"}, {},
-        "the namespace's label says istio-injection=disabled",
+        "the namespace has the label istio-injection=disabled",
     ),
     "istio misspelt": (
         "istio", {"istio-injection": "Enabled", "istio.io/rev": "default"}, {},
-        "the namespace's label says istio-injection=Enabled",
+        "the namespace has the label istio-injection=Enabled",
     ),
 }  # fmt: skip
 DEPLOYMENT = """\
@@ -137,7 +137,7 @@ def test_a_namespace_that_keeps_the_injector_away_denies_its_pods(case: str) -> 
         found = missing(result)
         assert found["reason"] == f"would not get the mesh's proxy: {why}"
         assert (found["level"], found["field"]) == ("deny", "metadata.namespace")
-        assert "the owner of the namespace has to remove" in found["fix"]
+        assert "namespace's owner: remove" in found["fix"]
     # The Deployment is stored: its pods are what is denied.
     assert (pod["verdict"], deployment["verdict"]) == ("denied", "warned")
     assert run("-f", "-", stdin=namespace(mesh, labels, annotations) + DEPLOYMENT).exit_code == 1
@@ -169,7 +169,7 @@ def test_a_revision_that_the_settings_do_not_name_is_a_warning(tmp_path: Path) -
     (result,) = results(stdin=text)
     found = missing(result)
     assert (result["verdict"], found["level"]) == ("admitted", "advise")
-    assert "the namespace's label says istio.io/rev=prod" in found["reason"]
+    assert "the namespace has the label istio.io/rev=prod" in found["reason"]
     assert "settings.istio.revision is default" in found["reason"]
     settings = tmp_path / "settings.yaml"
     settings.write_text("istio: {revision: prod}")
@@ -412,7 +412,7 @@ def test_a_manifest_that_brings_its_proxy_is_marked_and_refused() -> None:
     ]
     assert f"    + annotation mendix-mesh.io/inputs: {', '.join(brings)}\n" in outcome.stdout
     assert (
-        "proxy-brought  spec.initContainers[linkerd-init]  brought the mesh's proxy itself"
+        "proxy-brought  spec.initContainers[linkerd-init]  is part of the submitted pod"
         in outcome.stdout
     )
     # As the pod that runs it is what the injector made, or came in marked.
@@ -573,7 +573,9 @@ def test_what_has_lapsed_in_the_settings_is_told_beside_the_output(tmp_path: Pat
         "exemptions: [{checks: [host-network], namespaces: [mendix], reason: x, until: 2020-02-29}]"
     )
     outcome = run("-f", "-", "-o", "json", "--settings", str(settings), stdin=HOST_NETWORK)
-    assert outcome.stderr.startswith("Warning: settings.exemptions[0] ended on 2020-02-29 and does")
+    assert outcome.stderr.startswith(
+        "Warning: settings.exemptions[0] expired on 2020-02-29 and has"
+    )
     assert json.loads(outcome.stdout)["summary"]["denied"] == 1
 
 

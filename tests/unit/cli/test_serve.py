@@ -92,8 +92,8 @@ class TestRefusals:
         result = serve("--settings", tmp_path / "settings.yaml", *files.arguments)
         assert_refused(
             result,
-            f"{tmp_path / 'settings.yaml'}: there is no setting `proxyUID` - at "
-            "`settings.linkerd`; did you mean `proxyUid`? There are: "
+            f"{tmp_path / 'settings.yaml'}: unknown setting `proxyUID` - at "
+            "`settings.linkerd`; did you mean `proxyUid`? Allowed: "
             "annotations, controlPlaneNamespace, inboundPolicy, inboundPort, initImages, "
             "outboundPort, proxyGid, proxyImages, proxyUid, skipInboundPorts, skipOutboundPorts, "
             "skipSubnets",
@@ -277,7 +277,7 @@ def test_what_has_lapsed_is_logged_at_the_start(tmp_path: Path) -> None:
     assert server.stop() == 0
     (warning,) = [entry for entry in server.logged() if entry["level"] == "warning"]
     assert warning["event"] == "lapsed"
-    assert str(warning["what"]).startswith("settings.allow[0] ended on 2020-02-29 ")
+    assert str(warning["what"]).startswith("settings.allow[0] expired on 2020-02-29 ")
 
 
 class TestEnd:

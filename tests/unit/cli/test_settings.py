@@ -63,7 +63,7 @@ def test_values_of_the_chart_that_are_only_settings_are_read(file: Path) -> None
 
 def test_beside_other_keys_settings_is_an_unknown_key(file: Path) -> None:
     file.write_text("settings: {optOut: override}\noptOut: deny\n")
-    with pytest.raises(BadInputError, match="Is that a Helm values file"):
+    with pytest.raises(BadInputError, match="If this is a Helm values file"):
         read_settings(file)
 
 
@@ -75,15 +75,15 @@ def test_json_is_yaml(file: Path) -> None:
 EXEMPTION = "reason: x, namespaces: [a], checks: [host-network]"
 BAD = {
     "optout: deny": (
-        ": there is no setting `optout` - at `settings`; did you mean `optOut`? "
-        "There are: allow, ambient, clusterDomain, exemptions, ingress, istio, leaveEnforcement, "
+        ": unknown setting `optout` - at `settings`; did you mean `optOut`? "
+        "Allowed: allow, ambient, clusterDomain, exemptions, ingress, istio, leaveEnforcement, "
         "levels, linkerd, optOut"
     ),
     f"exemptions: [{{{EXEMPTION}, until: 2026-02-30}}]": (
-        ": `2026-02-30` is no date - at `settings.exemptions[0].until`; write it as 2027-01-31"
+        ": `2026-02-30` is not a date - at `settings.exemptions[0].until`; write it as 2027-01-31"
     ),
     "exemptions: &a\n- *a": ": must be a mapping, not a list - at `settings.exemptions[0]`; "
-    "start with a key, as `reason:`",
+    "start with a key, for example `reason:`",
     "1: 2": ": the key `1` must be text - at `settings`; put it into quotes",
     "optOut: deny\noptOut: override": ":2:1: not YAML: the key `optOut` stands twice",
     "linkerd:\n  proxyUid: 5\n  proxyUid: 6": ":3:3: not YAML: the key `proxyUid` stands twice",
@@ -122,7 +122,7 @@ def test_bytes_that_are_no_text_are_no_yaml(file: Path, data: bytes) -> None:
 
 def test_values_of_the_chart_are_known_for_what_they_are(file: Path) -> None:
     file.write_text("image: {tag: x}\nsettings:\n  optOut: deny\n")
-    with pytest.raises(BadInputError, match="Give only what stands under `settings:`"):
+    with pytest.raises(BadInputError, match="pass only the part under `settings:`"):
         read_settings(file)
 
 

@@ -130,8 +130,8 @@ def test_what_else_is_wrong_stays_wrong() -> None:
     ("entry", "message"),
     [
         ({"outboundPorts": "http"}, "allow"),
-        ({"outboundPorts": "70000"}, "no such ports: 70000 - at `settings.allow[0].outboundPorts`"),
-        ({"inboundPorts": "9-1"}, "no such ports: 9-1 - at `settings.allow[0].inboundPorts`"),
+        ({"outboundPorts": "70000"}, "invalid ports: 70000 - at `settings.allow[0].outboundPorts`"),
+        ({"inboundPorts": "9-1"}, "invalid ports: 9-1 - at `settings.allow[0].inboundPorts`"),
         ({"namespaces": []}, "allow"),
         ({"reason": ""}, "allow"),
         ({"ports": "1"}, "ports"),

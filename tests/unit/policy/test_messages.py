@@ -21,8 +21,9 @@ def test_a_denial_says_what_where_why_and_the_way_out() -> None:
     verdict = judge(named("shop-debug", put("/spec/hostNetwork", True)))
     assert messages.denial(verdict) == (
         "pod shop-debug would run outside the linkerd mesh:\n"
-        "  host-network  spec.hostNetwork  shares the node's network, which no mesh can capture; "
-        "remove hostNetwork: true"
+        "  host-network  spec.hostNetwork  uses the node's network, where no mesh can capture "
+        "traffic; "
+        "author: remove hostNetwork: true"
     )
 
 
@@ -36,27 +37,29 @@ def test_a_denial_names_everything_at_once_and_aligned() -> None:
     assert messages.denial(judge(pod)).splitlines() == [
         "pod shop-debug would run outside the linkerd mesh:",
         "  capture-capability  spec.containers[mendix].securityContext.capabilities.add  "
-        "may change the firewall that leads traffic into the proxy (NET_ADMIN); "
-        "drop it: an application needs no network administration",
+        "can change the firewall rules that redirect traffic to the proxy (NET_ADMIN); "
+        "author: remove it; an application needs no network administration",
         "  host-network        spec.hostNetwork                                          "
-        "shares the node's network, which no mesh can capture; remove hostNetwork: true",
+        "uses the node's network, where no mesh can capture traffic; author: remove hostNetwork: "
+        "true",
         "  opted-out           metadata.annotations[linkerd.io/inject]                   "
-        "asks to stay outside the mesh (disabled); remove it, or ask an admin for an exemption",
+        "opts the pod out of the mesh (disabled); author: remove it, or ask an admin for an "
+        "exemption",
     ]
 
 
 def test_a_pod_without_a_proxy_is_told_where_to_look() -> None:
     assert messages.denial(judge(named("shop"))).splitlines()[1] == (
         "  proxy-missing  spec.initContainers  has no linkerd-proxy container; "
-        "see that the injector runs and the namespace does not switch it off, then try again"
+        "admin: check that the injector runs and the namespace does not disable it, then try again"
     )
 
 
 def test_a_namespace_of_no_mesh_is_told_to_name_one() -> None:
     assert messages.denial(judge(named("shop"), by="unknown")) == (
         "pod shop would run outside any mesh:\n"
-        "  unknown-mesh  metadata.namespace  is in a namespace whose label mendix-mesh.io/mesh "
-        "names no mesh; set the namespace's label to linkerd, istio or ambient"
+        "  unknown-mesh  metadata.namespace  is a namespace whose label mendix-mesh.io/mesh "
+        "has an unknown value; namespace's owner: set the label to linkerd, istio or ambient"
     )
 
 
@@ -65,7 +68,7 @@ def test_a_long_denial_is_cut_by_whole_violations() -> None:
              for n in range(30)]  # fmt: skip
     lines = messages.denial(judge(named("shop", put("/spec/containers", ports)))).splitlines()
     assert len(lines) == 1 + 20 + 1
-    assert lines[-1] == "  and more"
+    assert lines[-1] == "  and more violations"
 
 
 def test_values_of_an_author_stay_on_their_line_and_short() -> None:
@@ -119,5 +122,5 @@ def test_warn_warns_of_everything_and_audit_of_advice_alone() -> None:
 def test_the_mesh_s_open_door_is_told_with_the_setting_that_closes_it() -> None:
     pod = linkerd.injected(drop("/metadata/annotations/config.linkerd.io~1default-inbound-policy"))
     assert messages.warnings(judge(pod)) == [
-        "accepts-plaintext: set settings.linkerd.inboundPolicy: all-authenticated"
+        "accepts-plaintext: admin: set settings.linkerd.inboundPolicy to all-authenticated"
     ]

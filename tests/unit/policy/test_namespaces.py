@@ -47,14 +47,14 @@ def test_every_mesh_and_mode_may_be_set(mesh: str, mode: str | None) -> None:
 @pytest.mark.parametrize(
     ("label", "value", "words"),
     [
-        ("mesh", "linkred", "there is no mesh `linkred` - at "
-         "`metadata.labels[mendix-mesh.io/mesh]`; did you mean `linkerd`? There are: ambient, "
+        ("mesh", "linkred", "unknown mesh `linkred` - at "
+         "`metadata.labels[mendix-mesh.io/mesh]`; did you mean `linkerd`? Allowed: ambient, "
          "istio, linkerd"),
         ("mesh", "Istio", "did you mean `istio`?"),
-        ("mesh", "kuma", "; there are: ambient, istio, linkerd"),
-        ("mesh", "", "there is no mesh ``"),
-        ("mode", "enforced", "did you mean `enforce`? There are: audit, enforce, warn"),
-        ("mode", "off", "; there are: audit, enforce, warn"),
+        ("mesh", "kuma", "; allowed: ambient, istio, linkerd"),
+        ("mesh", "", "unknown mesh ``"),
+        ("mode", "enforced", "did you mean `enforce`? Allowed: audit, enforce, warn"),
+        ("mode", "off", "; allowed: audit, enforce, warn"),
     ],
 )  # fmt: skip
 def test_a_value_that_is_none_is_refused_with_those_there_are(
@@ -84,8 +84,8 @@ def test_a_mesh_that_still_is_none_is_warned_of() -> None:
 def test_a_mode_without_a_mesh_has_no_effect_and_says_so() -> None:
     (warning,) = ruled(labels(), labels(mode="warn")).warnings
     assert warning == (
-        "mendix-mesh.io/mode has no effect without mendix-mesh.io/mesh, "
-        "which is one of linkerd, istio, ambient"
+        "mendix-mesh.io/mode has no effect without mendix-mesh.io/mesh; "
+        "allowed: linkerd, istio, ambient"
     )
 
 
@@ -111,16 +111,22 @@ def test_who_leaves_enforcement_is_told_and_it_is_noted(
     found = ruled(before, after)
     assert found.left
     assert found.left.was == Standing("linkerd", "enforce")
-    assert found.warnings[0] == f"pods outside the linkerd mesh are no longer refused: now {to}"
+    assert (
+        found.warnings[0]
+        == f"pods outside the linkerd mesh are no longer denied; the namespace is now {to}"
+    )
 
 
 @pytest.mark.parametrize(("before", "after", "to"), LEAVING)
 def test_leaving_can_be_kept_to_some(before: Labels, after: Labels, to: str) -> None:
     found = ruled(before, after, settings=RESTRICTED)
     assert found.left
-    assert f"(now linkerd, enforce; then {found.left.will_be or 'not enrolled'})" in found.denial
+    after_change = found.left.will_be or "not enrolled"
+    assert (
+        f"(mesh and mode now: linkerd, enforce; after the change: {after_change})" in found.denial
+    )
     assert found.denial.endswith(
-        "settings.leaveEnforcement allows it to group platform, "
+        "settings.leaveEnforcement allows this only for group platform, "
         "user system:serviceaccount:argocd:controller"
     )
 

@@ -1,9 +1,9 @@
-"""The checks, one file each: what is wrong with a pod, why it matters and how to mend it.
+"""The checks, one file each: what is wrong with a pod, why it matters and how to fix it.
 
 A module in this package is a check: it has `CHECK`, the data that messages and docs are made of.
-`CHECK.asks` names the method of `Mesh` that tells what breaks it; a check that is the same for all
+`CHECK.asks` names the method of `Mesh` that finds what breaks it; a check that is the same for all
 meshes has a function `find` instead, which yields a spot for each place in the pod. Without
-either only the mesh's inputs break it. Adding one is adding a file.
+either only the mesh's inputs break it. To add a check, add a file.
 """
 
 import pkgutil
@@ -41,7 +41,7 @@ class Violation(msgspec.Struct, frozen=True):
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """What anyone will ever ask about a check."""
+    """Everything about a check except its code: texts, levels, meshes, source."""
 
     id: str
     #: deny refuses the pod in enforce; advise warns in every mode.
@@ -68,7 +68,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     excuses_absence: bool = False
 
     def violation(self, spot: Spot) -> Violation:
-        """A violation at a spot, in the spot's own words if it has any."""
+        """Return a violation at a spot, in the spot's own words if it has any."""
         field, values, reason, fix, level = spot
         # Each value counts for one more, or a million empty ones would be short.
         size = len(field) + len(reason) + (len(values) + sum(map(len, values)) if values else 0)
@@ -109,7 +109,7 @@ class CheckEntry(NamedTuple):
 
 @cache
 def all_checks() -> Mapping[str, CheckEntry]:
-    """Every check by its id; RuntimeError on a module whose name is not its check's."""
+    """Return every check by its id; RuntimeError on a module whose name is not its check's."""
     entries: dict[str, CheckEntry] = {}
     for module in pkgutil.iter_modules(__path__):
         loaded = import_module(f"{__name__}.{module.name}")
@@ -121,19 +121,19 @@ def all_checks() -> Mapping[str, CheckEntry]:
 
 
 def ids() -> frozenset[str]:
-    """The ids of all checks."""
+    """Return the ids of all checks."""
     return frozenset(all_checks())
 
 
 @cache
 def for_mesh(mesh: str) -> tuple[CheckEntry, ...]:
-    """The checks that apply to a mesh."""
+    """Return the checks that apply to a mesh."""
     return tuple(entry for entry in all_checks().values() if mesh in entry.check.meshes)
 
 
 @lru_cache(maxsize=64)
 def looks(mesh: Mesh) -> tuple[tuple[Check, Look | None], ...]:
-    """What looks for each check of a mesh; None for one that only inputs break."""
+    """Return what looks for each check of a mesh; None for one that only inputs break."""
     return tuple(
         (check, partial(find, mesh) if find else getattr(mesh, check.asks or "", None))
         for check, find in for_mesh(mesh.name)
@@ -144,7 +144,7 @@ def looks(mesh: Mesh) -> tuple[tuple[Check, Look | None], ...]:
 def finders(
     mesh: Mesh, *, evident: bool, update: bool
 ) -> tuple[tuple[Callable[[Spot], Violation], Look], ...]:
-    """What makes the violations of a check, and what looks for them, for each that applies.
+    """Return what makes the violations of a check, and what looks for them, for each that applies.
 
     Those of evidence apply where there must be some.
     """

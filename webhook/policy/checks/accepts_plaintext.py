@@ -11,8 +11,8 @@ CHECK = Check(
         "spec.initContainers[*].env",
         "spec.containers[*].env",
     ),
-    reason="lets clients without mutual TLS in",
-    fix="set settings.linkerd.inboundPolicy: all-authenticated",
+    reason="accepts clients without mutual TLS",
+    fix="admin: set settings.linkerd.inboundPolicy to all-authenticated",
     source="linkerd2 cli/cmd/doc.go; policy-controller/k8s/index/src/inbound/workload.rs",
     asks="plaintext_inbound",
 )

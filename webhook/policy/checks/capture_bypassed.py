@@ -26,9 +26,9 @@ CHECK = Check(
         "spec.initContainers[*].env",
         "spec.containers[*].env",
     ),
-    reason="leads traffic past the proxy in plaintext",
-    fix="author: remove it; admin: allow it in settings.allow, or for all pods in the settings of "
-    "the mesh",
+    reason="makes traffic bypass the proxy in plaintext",
+    fix="author: remove it; admin: allow it in settings.allow, or for all pods in the mesh's "
+    "settings",
     source="linkerd2 pkg/k8s/labels.go, pkg/inject/inject.go, proxy-init flags",
     asks="capture_bypasses",
 )

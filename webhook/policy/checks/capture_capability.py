@@ -20,8 +20,8 @@ CHECK = Check(
         "spec.ephemeralContainers[*].securityContext.privileged",
         "spec.ephemeralContainers[*].securityContext.capabilities.add",
     ),
-    reason="may change the firewall that leads traffic into the proxy",
-    fix="drop it: an application needs no network administration",
+    reason="can change the firewall rules that redirect traffic to the proxy",
+    fix="author: remove it; an application needs no network administration",
     source="capabilities(7); ptrace(2); pod-security-admission capabilities",
 )
 

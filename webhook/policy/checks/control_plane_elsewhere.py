@@ -15,8 +15,9 @@ CHECK = Check(
         "spec.hostAliases",
         "spec.dnsPolicy",
     ),
-    reason="obeys another control plane than the cluster's",
-    fix="let the injector set it, or name yours in settings.linkerd.controlPlaneNamespace",
+    reason="names a control plane that is not the cluster's",
+    fix="author: let the injector set it; admin: name yours in "
+    "settings.linkerd.controlPlaneNamespace",
     source="linkerd2 controller/api/destination/endpoint_translator.go createWeightedAddr",
     asks="elsewhere",
 )

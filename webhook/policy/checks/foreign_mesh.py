@@ -13,8 +13,8 @@ CHECK = Check(
     level="deny",
     meshes=("linkerd", "istio", "ambient"),
     fields=("metadata.labels", "metadata.annotations", "spec.initContainers", "spec.containers"),
-    reason="is of another mesh than the namespace's",
-    fix="remove it: one pod, one mesh",
+    reason="belongs to a different mesh than the namespace",
+    fix="author: remove it; a pod can be in one mesh only",
     source="linkerd2 pkg/healthcheck/sidecar.go; istio.io ambient/usage/add-workloads",
     explains_absence=True,
     excuses_absence=True,
@@ -43,7 +43,7 @@ _SIGNS = {
 
 
 def _others_of(mesh: str) -> Signs:
-    """By what all meshes but one are known."""
+    """Return the signs of all meshes except one."""
     others = [signs for name, signs in _SIGNS.items() if name != mesh]
     return Signs(
         frozenset(name for signs in others for name in signs.containers),

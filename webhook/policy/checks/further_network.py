@@ -14,8 +14,8 @@ CHECK = Check(
     level="advise",
     meshes=("linkerd", "istio", "ambient"),
     fields=(annotation(NETWORKS),),
-    reason="gives the pod a further network, of which the mesh captures nothing",
-    fix="author: remove it, or encrypt in the application what goes over it",
+    reason="attaches the pod to a further network, whose traffic the mesh does not capture",
+    fix="author: remove it, or encrypt that traffic in the application",
     source="Kubernetes network plumbing group, multi-network specification (Multus)",
 )
 

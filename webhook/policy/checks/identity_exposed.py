@@ -12,7 +12,7 @@ CHECK = Check(
         "spec.ephemeralContainers[*].volumeMounts",
     ),
     reason="lets the container read the proxy's key or token",
-    fix="remove the mount: the volume is the proxy's alone",
+    fix="author: remove the mount; this volume is only for the proxy",
     source="linkerd2 charts/partials/templates/_proxy.tpl volumeMounts",
     asks="exposed_identity",
 )

@@ -10,9 +10,10 @@ CHECK = Check(
     level="deny",
     meshes=("linkerd", "istio"),
     fields=("spec.initContainers",),
-    reason="starts before traffic is captured and stays, so its connections never are",
-    fix="author, or the webhook that adds it: make it a container, or use native sidecars and "
-    "place it after the proxy",
+    reason="starts before traffic is captured and keeps running, so its connections are never "
+    "captured",
+    fix="author, or admin of the webhook that adds it: make it a container, or use native "
+    "sidecars and place it after the proxy",
     source="kubernetes.io sidecar containers; conntrack: nat rules see only the first packet",
     evidence=True,
     asks="lasting_before_rules",

@@ -10,8 +10,8 @@ CHECK = Check(
         "metadata.labels[linkerd.io/inject]",
         "metadata.labels[config.linkerd.io/*]",
     ),
-    reason="is read as an annotation alone: as a label it does nothing",
-    fix="make it an annotation, or remove it",
+    reason="has no effect as a label: the mesh reads it only as an annotation",
+    fix="author: make it an annotation, or remove it",
     source="linkerd2 pkg/k8s/labels.go",
     asks="ignored_labels",
 )

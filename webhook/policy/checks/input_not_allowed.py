@@ -10,7 +10,7 @@ CHECK = Check(
     level="deny",
     meshes=("linkerd", "istio", "ambient"),
     fields=("metadata.annotations", "metadata.labels", "metadata.ownerReferences"),
-    reason="is not on the list of what authors may set",
+    reason="is not in the list of what authors may set",
     fix="author: remove it; admin: add it to settings.linkerd.annotations or "
     "settings.istio.annotations if it is harmless",
     source="linkerd2 pkg/k8s/labels.go, charts/patch/templates/patch.json (pasted unquoted); istio "

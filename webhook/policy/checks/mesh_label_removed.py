@@ -14,7 +14,7 @@ CHECK = Check(
         "metadata.annotations[ambient.istio.io/redirection]",
     ),
     reason="takes a running pod out of the mesh",
-    fix="keep it as the injector set it",
+    fix="user or controller that updates it: keep the value that the injector set",
     updates_alone=True,
     source="linkerd2 destination/endpoint_translator.go, policy-controller inbound/workload.rs",
     asks="forsaken",

@@ -1,4 +1,4 @@
-"""A proxy that is told not to speak mutual TLS."""
+"""A proxy whose mutual TLS is disabled."""
 
 from webhook.policy.checks import Check
 
@@ -12,8 +12,8 @@ CHECK = Check(
         "spec.containers[*].env",
         "metadata.labels[security.istio.io/tlsMode]",
     ),
-    reason="switches the proxy's mutual TLS off",
-    fix="remove it",
+    reason="disables the proxy's mutual TLS",
+    fix="author: remove it",
     follows=True,
     source="linkerd2 charts/partials/templates/_proxy.tpl (identity environment)",
     asks="mtls_disabled",

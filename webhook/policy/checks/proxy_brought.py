@@ -12,9 +12,9 @@ CHECK = Check(
     level="deny",
     meshes=("linkerd", "istio"),
     fields=("spec.initContainers", "spec.containers", "spec.volumes", annotation(RECORD)),
-    reason="brought the mesh's proxy itself instead of leaving it to the injector",
-    fix="author: remove it, the injector adds it; debug by ephemeral container, not by a copy; "
-    "admin: exempt restored pods",
+    reason="is part of the submitted pod, but only the injector is allowed to add it",
+    fix="author: remove it, the injector adds it; debug with an ephemeral container, not with a "
+    "copy; admin: exempt restored pods",
     updates_alone=True,
     source="webhook/policy/mutate.py, which sees a pod before the injectors do",
     explains_absence=True,

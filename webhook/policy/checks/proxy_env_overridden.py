@@ -15,8 +15,9 @@ CHECK = Check(
         "spec.containers[*].env",
         "spec.containers[*].envFrom",
     ),
-    reason="overrides the proxy's own environment",
-    fix="remove the variables that start with LINKERD2_PROXY_, _pod_, _l5d_ or LD_, and PATH",
+    reason="overrides the proxy's environment variables",
+    fix="author: remove the variables that start with LINKERD2_PROXY_, _pod_, _l5d_ or LD_, and "
+    "PATH",
     source="linkerd2 pkg/inject/inject.go (additional env is merged last)",
     asks="overridden_env",
 )

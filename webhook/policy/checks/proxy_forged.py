@@ -14,7 +14,7 @@ CHECK = Check(
         "metadata.annotations[sidecar.istio.io/status]",
         "metadata.labels[security.istio.io/tlsMode]",
     ),
-    reason="is not how the mesh's injector makes it",
+    reason="differs from what the mesh's injector creates",
     fix="author: remove the container and let the injector add it",
     follows=True,
     source="linkerd2 pkg/healthcheck/sidecar.go, charts/patch/templates/patch.json",

@@ -16,7 +16,7 @@ CHECK = Check(
         "metadata.annotations[sidecar.istio.io/proxyImage]",
     ),
     reason="is not an image of the mesh",
-    fix="use the mesh's image, or name your mirror in settings.linkerd.proxyImages",
+    fix="author: use the mesh's image; admin: name your mirror in settings.linkerd.proxyImages",
     source="linkerd2 pkg/healthcheck/sidecar.go (a name is enough for the injector to skip)",
     asks="untrusted_images",
 )

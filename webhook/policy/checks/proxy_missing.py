@@ -12,7 +12,7 @@ CHECK = Check(
         "metadata.labels[istio.io/dataplane-mode]",
     ),
     reason="did not get the mesh's proxy",
-    fix="see that the injector runs and the namespace does not switch it off, then try again",
+    fix="admin: check that the injector runs and the namespace does not disable it, then try again",
     follows=True,
     source="linkerd2 pkg/inject/report.go; proxy-injector-rbac.yaml (failurePolicy Ignore)",
     evidence=True,

@@ -21,8 +21,8 @@ CHECK = Check(
         "metadata.annotations[config.linkerd.io/proxy-uid]",
         "metadata.annotations[config.linkerd.io/proxy-gid]",
     ),
-    reason="runs as the proxy's own user or group, whose traffic is not captured",
-    fix="run it as another user or group",
+    reason="runs as the proxy's user or group, whose traffic is not captured",
+    fix="author: run it as another user or group",
     source="linkerd2 proxy-init --proxy-uid; istio analyzers IST0144",
     asks="identity_clashes",
 )

@@ -19,8 +19,8 @@ CHECK = Check(
         "spec.initContainers[*].securityContext",
         "spec.ephemeralContainers[*].securityContext",
     ),
-    reason="may run as root, and then become the proxy's user or send raw packets",
-    fix="set runAsNonRoot: true, or drop the capabilities SETUID and NET_RAW",
+    reason="can run as root, and then become the proxy's user or send raw packets",
+    fix="author: set runAsNonRoot: true, or drop the capabilities SETUID and NET_RAW",
     source="capabilities(7) CAP_SETUID, CAP_NET_RAW; packet(7); socket(7) SO_MARK; "
     "istio cni/pkg/iptables/iptables.go inpodMark",
 )
@@ -53,5 +53,5 @@ _NONE = SecurityContext()
 _RISKY = frozenset({"SETUID", "NET_RAW"})
 #: Ambient knows what ztunnel sends by its mark, and not by a user.
 _RISKY_BY_MARK = frozenset({"NET_RAW"})
-_MARKS = "may run as root, and then send packets with ztunnel's own mark"
-_NO_MARKS = "set runAsNonRoot: true, or drop the capability NET_RAW"
+_MARKS = "can run as root, and then send packets with ztunnel's own mark"
+_NO_MARKS = "author: set runAsNonRoot: true, or drop the capability NET_RAW"

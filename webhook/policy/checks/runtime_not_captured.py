@@ -7,7 +7,7 @@ CHECK = Check(
     level="deny",
     meshes=("ambient",),
     fields=("spec.runtimeClassName", "spec.os.name"),
-    reason="runs in a sandbox with a network of its own, which the node agent may not redirect",
+    reason="runs in a sandbox with its own network, which the node agent might not redirect",
     fix="author: remove it; admin: if the node agent redirects such pods, name the class in "
     "settings.ambient.runtimeClasses",
     source="istio issue 58573 (gVisor, Kata); istio cni/pkg/nodeagent/net.go",

@@ -12,8 +12,8 @@ CHECK = Check(
     level="advise",
     meshes=("linkerd", "istio", "ambient"),
     fields=("spec.serviceAccountName",),
-    reason="is the identity of every pod that names no ServiceAccount",
-    fix="give the app a ServiceAccount of its own",
+    reason="is the identity of every pod that does not name its own ServiceAccount",
+    fix="author: give the app its own ServiceAccount",
     source="linkerd.io reference/authorization-policy; istio.io concepts/security",
 )
 

@@ -10,7 +10,7 @@ CHECK = Check(
         "metadata.annotations[sidecar.istio.io/status]",
         "metadata.annotations[ambient.istio.io/redirection]",
     ),
-    reason="is the injector's alone to set, and the pod has no proxy",
+    reason="must be set only by the injector, and the pod has no proxy",
     fix="author: remove the annotation",
     source="istio cni/pkg/util/podutil.go podHasSidecar; pkg/kube/inject/inject.go",
     explains_absence=True,

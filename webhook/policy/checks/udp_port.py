@@ -15,8 +15,8 @@ CHECK = Check(
         "spec.containers[*].ports",
         "spec.initContainers[*].ports",
     ),
-    reason="serves what no mesh captures, since it is not TCP",
-    fix="use TCP, or encrypt it in the application",
+    reason="is not a TCP port, so no mesh captures its traffic",
+    fix="author: use TCP, or encrypt the traffic in the application",
     source="linkerd2 pkg/inject/report.go udp_ports_enabled; istio.io ops/best-practices/security",
 )
 

@@ -12,8 +12,8 @@ CHECK = Check(
     level="deny",
     meshes=("unknown",),
     fields=("metadata.namespace",),
-    reason="is in a namespace whose label mendix-mesh.io/mesh names no mesh",
-    fix="set the namespace's label to linkerd, istio or ambient",
+    reason="is a namespace whose label mendix-mesh.io/mesh has an unknown value",
+    fix="namespace's owner: set the label to linkerd, istio or ambient",
     source="mendix-mesh",
 )
 

@@ -1,4 +1,4 @@
-"""What an author may say to a mesh: an allow-list of annotations and labels, with typed values.
+"""What a pod's author may set: an allow-list of annotations and labels, with typed values.
 
 Injectors, CNI plugins, agents and control planes read a pod's annotations and labels. Each one that
 they read is listed here with the form of its values and with what it can do. A key in a domain that
@@ -68,7 +68,7 @@ class Inputs:
         self._remembered = lru_cache(maxsize=1024)(self._problem)
 
     def problem(self, key: str, value: str, *, submitted: bool) -> Problem | None:
-        """Return what is wrong with a key and its value; None if nothing is, or nobody reads it.
+        """Return what is wrong with a key and its value; None if nothing is wrong.
 
         `submitted` says that no program of the mesh has seen the pod yet.
         """
@@ -91,12 +91,12 @@ class Inputs:
         if found is None:
             return Problem(
                 CHECK,
-                f"is not known to mendix-mesh, and may change what {self._mesh} does",
+                f"is unknown to mendix-mesh and can change what {self._mesh} does",
                 f"author: remove it; admin: add it to {self._setting} if it is harmless",
             )
         if found.may == "injector" and submitted:
             return Problem(
-                found.check, f"may only be set by {self._mesh} itself", "author: remove it"
+                found.check, f"must only be set by {self._mesh} itself", "author: remove it"
             )
         wrong = found.form.wrong(value)
         if not wrong:
@@ -104,14 +104,14 @@ class Inputs:
         if found.may == "admin":
             return Problem(
                 found.check,
-                f"may only be set by {self._mesh}'s admin, for the whole mesh",
+                f"must only be set by {self._mesh}'s admin, for the whole mesh",
                 f"author: remove it; admin: add it to {self._setting} if it is harmless",
             )
         return Problem(found.check, "; ".join(wrong[:_MOST_REASONS]), _fix(found.form))
 
 
 def _fix(form: Form) -> str:
-    return f"author: write {form.words}, or remove it"
+    return f"author: set it to {form.words}, or remove it"
 
 
 #: Characters of a key and value that are remembered, and reasons that one input may give.

@@ -71,43 +71,48 @@ BOOLEAN = Form("true or false", r"[Tt]rue|TRUE|[Ff]alse|FALSE|[tTfF01]")
 FALSE = Form("false", r"[Ff]alse|FALSE|[fF0]")
 SWITCH = one_of("enabled", "disabled")
 PORT = Form("a port", _PORT)
-PORTS = Form("ports and ranges, as 80,8000-8100", _listed(_SPAN), longest=4096)
+PORTS = Form("ports and ranges, for example 80,8000-8100", _listed(_SPAN), longest=4096)
 PORTS_OR_ALL = Form("ports, or *", rf"{_listed(_SPAN)}| *\* *", longest=4096)
 #: One pattern for all three: if an item could be read in two ways, a list could be in 2^n.
-PORTS_OR_NAMES = Form("ports, ranges and names of ports", _listed(r"[a-z0-9-]{1,63}"), longest=4096)
-CIDRS = Form("subnets, as 10.0.0.0/8", _listed(_CIDR), longest=4096)
+PORTS_OR_NAMES = Form("ports, ranges and port names", _listed(r"[a-z0-9-]{1,63}"), longest=4096)
+CIDRS = Form("subnets, for example 10.0.0.0/8", _listed(_CIDR), longest=4096)
 CIDRS_OR_ALL = Form("subnets, or *", rf"{_listed(_CIDR)}| *\* *", longest=4096)
 INTERFACES = Form(
-    "names of network interfaces", _listed(r"[A-Za-z0-9][A-Za-z0-9._-]{0,14}"), longest=1024
+    "network interface names", _listed(r"[A-Za-z0-9][A-Za-z0-9._-]{0,14}"), longest=1024
 )
 NUMBER = Form("a whole number", r"[0-9]{1,9}")
-USER = Form("the number of a user", r"[1-9][0-9]{0,9}")
-RATIO = Form("a ratio, as 0.5", r"[0-9](?:\.[0-9]{1,9})?")
+USER = Form("a user ID", r"[1-9][0-9]{0,9}")
+RATIO = Form("a ratio, for example 0.5", r"[0-9](?:\.[0-9]{1,9})?")
 QUANTITY = Form(
-    "a quantity, as 100m or 64Mi",
+    "a quantity, for example 100m or 64Mi",
     r"[0-9]{1,18}(?:\.[0-9]{1,9})?(?:[numkMGTPE]|[KMGTPE]i|[eE][0-9]{1,2})?",
 )
-DURATION = Form("a duration, as 10s", r"(?:[0-9]{1,9}(?:\.[0-9]{1,9})?(?:ns|us|ms|s|m|h|d)){1,4}")
+DURATION = Form(
+    "a duration, for example 10s", r"(?:[0-9]{1,9}(?:\.[0-9]{1,9})?(?:ns|us|ms|s|m|h|d)){1,4}"
+)
 NAME = Form("a name", r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?)?")
 NAMES = Form("names, separated by commas", _listed(r"[A-Za-z0-9_.-]{1,63}"), longest=4096)
 IMAGE = Form("an image", r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,500}", longest=500)
 PULL_POLICY = one_of("Always", "IfNotPresent", "Never")
 LOG_LEVEL = Form("a log level", r"[A-Za-z0-9_:,=.*/\[\]{} -]*", longest=1024)
-PATTERNS = Form("names or patterns of metrics", r"[A-Za-z0-9_.,:;|*+?()\[\]^/ -]*", longest=4096)
+PATTERNS = Form("metric names or patterns", r"[A-Za-z0-9_.,:;|*+?()\[\]^/ -]*", longest=4096)
 _BUCKET = r'"[A-Za-z0-9_.*-]{1,200}" *: *\[[0-9., ]{0,500}\] *'
 BUCKETS = Form(
-    "a JSON object of numbers per metric",
+    "a JSON object that maps metrics to lists of numbers",
     rf" *\{{ *(?:{_BUCKET}(?:, *{_BUCKET})*)?\}} *",
     longest=4096,
 )
 PATH = Form(
-    "the path of a URL, as /metrics",
+    "a URL path, for example /metrics",
     r"(?:/[A-Za-z0-9_.~%/-]*(?:\?[A-Za-z0-9_.~%/&=,:\[\]-]*)?)?",
     longest=1024,
 )
 #: What may be pasted into YAML without quotes, and stays one text.
-WORDS = Form("words", r"(?:[A-Za-z0-9](?:[A-Za-z0-9._/+ -]{0,251}[A-Za-z0-9._/+-])?)?")
+WORDS = Form(
+    "letters, digits, spaces and . _ / + -",
+    r"(?:[A-Za-z0-9](?:[A-Za-z0-9._/+ -]{0,251}[A-Za-z0-9._/+-])?)?",
+)
 #: Control characters, and what YAML takes for the end of a line, for a class in a pattern.
 UNPRINTABLE = r"\x00-\x1f\x7f-\x9f" + "\u2028\u2029"
 #: Read by no program: it only has to be printable.
-TEXT = Form("a printable text", f"[^{UNPRINTABLE}]*", longest=4096)
+TEXT = Form("printable text", f"[^{UNPRINTABLE}]*", longest=4096)

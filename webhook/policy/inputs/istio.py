@@ -71,19 +71,19 @@ def config(is_ours: Callable[[str], bool]) -> Form:
     def judge(text: str) -> Iterator[str]:
         parsed = proxyconfig.parse(text)
         if parsed is None:
-            yield "is not one plain YAML or JSON mapping without aliases"
+            yield "is not a single plain YAML or JSON mapping without aliases"
             return
         for key, value in parsed.items():
             if key == "interceptionMode":
                 if value not in proxyconfig.CAPTURING:
-                    yield f"captures nothing (interceptionMode {value})"
+                    yield f"disables traffic capture (interceptionMode {value})"
             elif key == "discoveryAddress":
                 if not is_ours(str(value)):
                     yield f"names another control plane ({value})"
             elif key == "proxyMetadata":
                 yield from _variables(value)
             elif key not in HARMLESS_KEYS:
-                yield f"may not set {key}"
+                yield f"must not set {key}"
             else:
                 yield from _part(key, value, HARMLESS_KEYS[key])
 
@@ -92,12 +92,12 @@ def config(is_ours: Callable[[str], bool]) -> Form:
 
 def _part(key: str, value: Any, known: Collection[str] | None) -> Iterator[str]:
     if known is not None:
-        strange = [name for name in value if name not in known] if isinstance(value, dict) else [""]
-        if strange:
-            yield f"may not set {key}.{strange[0]}".rstrip(".")
+        unknown = [name for name in value if name not in known] if isinstance(value, dict) else [""]
+        if unknown:
+            yield f"must not set {key}.{unknown[0]}".rstrip(".")
             return
     if not all(map(_is_plain, _leaves(value))):
-        yield f"may not give {key} such a value"
+        yield f"must not give {key} this value"
 
 
 def _leaves(value: Any) -> Iterator[str]:
@@ -118,7 +118,7 @@ def _is_plain(text: str) -> bool:
 
 def _variables(found: Any) -> Iterator[str]:
     if not isinstance(found, Mapping):
-        yield "gives proxyMetadata that is no mapping"
+        yield "sets proxyMetadata to a value that is not a mapping"
         return
     for name, value in found.items():
         yield from variable(name, value)
@@ -128,9 +128,9 @@ def variable(name: str, value: Any) -> Iterator[str]:
     """Judge a variable that an author gives the proxy; yield what is wrong as a predicate."""
     form = HARMLESS_ENV.get(name)
     if form is None:
-        yield f"may not set {name}"
+        yield f"must not set {name}"
     elif not isinstance(value, str) or form.wrong(value):
-        yield f"may set {name} only to {form.words}"
+        yield f"must set {name} only to {form.words}"
 
 
 #: Fields of a container with the proxy's name and the image `auto` that change nothing about it;
@@ -155,13 +155,13 @@ def _overrides(text: str) -> Iterator[str]:
         return
     for kind, members in found.items():
         if kind not in ("containers", "initContainers") or not isinstance(members, list | None):
-            yield f"may not hold {kind}"
+            yield f"must not contain {kind}"
             continue
         for container in members or ():
             if isinstance(container, dict):
                 yield from customised(container)
             else:
-                yield "holds a container that is no object"
+                yield "contains a container that is not an object"
 
 
 def customised(container: Mapping[str, Any]) -> Iterator[str]:
@@ -171,19 +171,19 @@ def customised(container: Mapping[str, Any]) -> Iterator[str]:
             continue
         if field == "image":
             if value != "auto":
-                yield "may not choose the image"
+                yield "must not choose the image"
         elif field == "env":
             yield from _env(value)
         elif field == "volumeMounts":
             yield from _mounts(value)
         elif field not in _PROBES or not isinstance(value, dict) or value.keys() - _PROBE_FIELDS:
-            yield f"may not set {field}"
+            yield f"must not set {field}"
 
 
 def _env(listed: Any) -> Iterator[str]:
     for entry in listed if isinstance(listed, list) else [None]:
         if not isinstance(entry, dict) or entry.keys() - {"name", "value"}:
-            yield "may set variables to plain values alone"
+            yield "must set variables to plain values only"
         else:
             yield from variable(str(entry.get("name"))[:63], entry.get("value", ""))
 
@@ -194,7 +194,7 @@ def _mounts(listed: Any) -> Iterator[str]:
             mount, dict
         ) else ("", "")  # fmt: skip
         if not (name.startswith(_TOKEN_NAME) and path == _TOKEN_PATH):
-            yield f"may not mount {name[:63]}"
+            yield f"must not mount {name[:63]}"
 
 
 def _json(text: str) -> dict[str, Any] | None:
@@ -219,13 +219,13 @@ def _datadog(text: str) -> Iterator[str]:
         return
     for name, value in found.items():
         if not _IS_DATADOG(name):
-            yield f"may not set {name[:63] if _is_plain(name) else 'such a variable'}"
+            yield f"must not set {name[:63] if _is_plain(name) else 'this variable'}"
         elif not isinstance(value, str) or _TAGS.wrong(value):
-            yield f"may set {name} only to {_TAGS.words}"
+            yield f"must set {name} only to {_TAGS.words}"
 
 
 _IS_DATADOG = re.compile(r"DD_(?:ENV|SERVICE|VERSION|TAGS)", re.ASCII).fullmatch
-_TAGS = f.Form("words and tags, as team:shop", r"[A-Za-z0-9 ._:,/@+-]*")
+_TAGS = f.Form("words and tags, for example team:shop", r"[A-Za-z0-9 ._:,/@+-]*")
 
 #: The template pastes the names, and the injector reads keys in any case.
 _is_volume_name = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII).fullmatch
@@ -251,11 +251,11 @@ def _user_volumes(text: str) -> Iterator[str]:
         return
     for name, volume in found.items():
         if name in VOLUMES:
-            yield f"may not replace the proxy's volume {name}"
+            yield f"must not replace the proxy's volume {name}"
         elif not _is_volume_name(name):
-            yield "may not hold a volume whose name is no plain name"
+            yield "must not contain a volume with an invalid name"
         elif not isinstance(volume, dict) or len(volume) != 1 or volume.keys() - _VOLUME_SOURCES:
-            yield f"may give volume {name} one of {', '.join(_VOLUME_SOURCES)} alone"
+            yield f"must give volume {name} only one of {', '.join(_VOLUME_SOURCES)}"
 
 
 def _user_mounts(text: str) -> Iterator[str]:
@@ -265,12 +265,12 @@ def _user_mounts(text: str) -> Iterator[str]:
         return
     for name, mount in found.items():
         if not _is_volume_name(name):
-            yield "may not hold a mount whose name is no plain name"
+            yield "must not contain a mount with an invalid name"
         elif not _is_mount(mount):
-            yield f"may give mountPath, subPath and readOnly alone ({name})"
+            yield f"must set only mountPath, subPath and readOnly ({name})"
         elif covers(str(mount.get("mountPath", "/")), GUARDED_PATHS):
             path = mount_path(str(mount.get("mountPath", "/")))
-            yield f"may not mount over the proxy's own files ({path[:120]})"
+            yield f"must not mount over the proxy's own files ({path[:120]})"
 
 
 #: Where a volume could change what the proxy and its agent run, trust or prove themselves with.
@@ -290,13 +290,13 @@ _READY = "readiness.status.sidecar.istio.io/"
 _TRACES, _DATADOG = "resource.opentelemetry.io/", "apm.datadoghq.com/env"
 #: With the CNI plugin by Multus the template pastes it between single quotes.
 _NETWORKS = f.Form(
-    "names or JSON without a single quote", rf"(?:[^{f.UNPRINTABLE}']|[\n\t])*", longest=4096
+    "names, or JSON without single quotes", rf"(?:[^{f.UNPRINTABLE}']|[\n\t])*", longest=4096
 )
 
 ANNOTATIONS: dict[str, Input] = {
     # Which values opt in, and which out, is another check's.
     _SIDECAR + "inject": Input(f.TEXT),
-    _SIDECAR + "status": Input(f.Form("the injector's own JSON", f.TEXT.pattern,
+    _SIDECAR + "status": Input(f.Form("the JSON that the injector writes", f.TEXT.pattern,
                                       longest=_LONGEST), "injector", "status-forged"),
     "proxy.istio.io/overrides": Input(
         f.structured("a record of harmless fields", _overrides, longest=_LONGEST), "injector"
@@ -410,7 +410,7 @@ LABELS: dict[str, Input] = {
 
 
 def reads(key: str) -> bool:
-    """Whether Istio reads annotations like this one; its agent reads some of Prometheus'.
+    """Return whether Istio reads annotations like this one; its agent reads some of Prometheus'.
 
     The injector takes every character but letters and digits of those for the same one
     (pkg/kube/inject/webhook.go getPrometheusScrapeConfiguration).
@@ -424,7 +424,7 @@ _SAME = re.compile(r"[^A-Za-z0-9]")
 
 
 def reads_label(key: str) -> bool:
-    """Whether Istio reads labels like this one."""
+    """Return whether Istio reads labels like this one."""
     domain, slash, _ = key.partition("/")
     return bool(slash) and (domain == "istio.io" or domain.endswith(".istio.io"))
 

@@ -46,11 +46,11 @@ def _additional(text: str) -> Iterator[str]:
         return
     for entry in listed:
         if not isinstance(entry, dict) or not entry.keys() <= {"name", "value"}:
-            yield "may hold entries of a name and a value alone"
+            yield "must only contain entries with name and value"
         elif entry.get("name") not in HARMLESS_ENV:
-            yield f"may not set {str(entry.get('name'))[:63]}"
+            yield f"must not set {str(entry.get('name'))[:63]}"
         elif f.LOG_LEVEL.wrong(str(entry.get("value", ""))):
-            yield f"may not give {entry['name']} such a value"
+            yield f"must not give {entry['name']} this value"
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -114,7 +114,7 @@ ANNOTATIONS: dict[str, Input] = {
         proxy_ephemeral_storage_limit=Input(f.QUANTITY),
         # Whether anybody else has that user or group is judged by what the pod became.
         proxy_uid=Input(f.USER, check="proxy-uid"),
-        proxy_gid=Input(f.Form("the number of a group, or -1", r"[1-9][0-9]{0,9}|-1"),
+        proxy_gid=Input(f.Form("a group ID, or -1", r"[1-9][0-9]{0,9}|-1"),
                         check="proxy-uid"),
         proxy_log_level=Input(f.LOG_LEVEL),
         proxy_log_format=Input(f.one_of("plain", "json")),
@@ -164,10 +164,10 @@ LABELS: dict[str, Input] = {
 
 
 def reads(key: str) -> bool:
-    """Whether Linkerd reads annotations like this one."""
+    """Return whether Linkerd reads annotations like this one."""
     return key.startswith(_DOMAINS)
 
 
 def reads_label(key: str) -> bool:
-    """Whether Linkerd reads labels like this one; its configuration is none of them."""
+    """Return whether Linkerd reads labels like this one; its configuration is none of them."""
     return key.startswith("linkerd.io/")

@@ -24,14 +24,14 @@ CAPTURING = ("REDIRECT", "TPROXY", "0", "1", "", "~", "null")
 Config = Mapping[str, Any]
 
 
-class _OddError(ValueError):
+class _UnreadableError(ValueError):
     """A text that is no plain mapping; half a surrogate pair raises the same kind of error."""
 
 
 def parse(text: str | None) -> Config | None:
-    """The fields by their JSON names; empty where the text is, and None where it can't be read.
+    """Return the fields by JSON name; empty for empty text, None if it can't be read.
 
-    A field may be written as `interceptionMode` or as `interception_mode`; both at once are odd.
+    A field can be `interceptionMode` or `interception_mode`; both at once are an error.
     """
     text = text or ""
     return (_remembered if len(text) <= _LONGEST_REMEMBERED else _latest)(text)
@@ -50,7 +50,7 @@ _latest = functools.lru_cache(maxsize=4)(_parse)
 
 
 def holding(text: str | None) -> str | None:
-    """The text with `holdApplicationUntilProxyStarts` added, and not a character of it changed.
+    """Return the text with `holdApplicationUntilProxyStarts` added and nothing else changed.
 
     None where there is nothing to do: it is set already, or the text can't be understood, which the
     injector will say better.
@@ -76,36 +76,36 @@ def holding(text: str | None) -> str | None:
 
 
 def _read(text: str) -> tuple[Config, yaml.MappingStartEvent | None]:
-    """The fields, and where their mapping starts: nowhere in an empty text."""
+    """Return the fields, and where their mapping starts: nowhere in an empty text."""
     if not text.strip():
         return {}, None
     if len(text) > _LONGEST:
-        raise _OddError
+        raise _UnreadableError
     events = yaml.parse(text, yaml.CBaseLoader)
     next(events)  # the stream's start
     document = next(events)
     if isinstance(document, yaml.StreamEndEvent):
         return {}, None
     if not isinstance(document, yaml.DocumentStartEvent) or document.version or document.tags:
-        raise _OddError
+        raise _UnreadableError
     root = next(events)
     if not isinstance(root, yaml.MappingStartEvent):
-        raise _OddError
+        raise _UnreadableError
     found = _value(root, events, 0)
     next(events)  # the document's end
     if not isinstance(next(events), yaml.StreamEndEvent):
-        raise _OddError
+        raise _UnreadableError
     fields = {_json_name(key): value for key, value in found.items()}
     if len(fields) < len(found):
-        raise _OddError
+        raise _UnreadableError
     return fields, root
 
 
 def _value(event: yaml.Event, events: Iterator[yaml.Event], depth: int) -> Any:
     if depth > _DEEPEST or not isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent):
-        raise _OddError
+        raise _UnreadableError
     if event.anchor or event.tag:
-        raise _OddError
+        raise _UnreadableError
     if isinstance(event, yaml.ScalarEvent):
         return event.value
     if isinstance(event, yaml.SequenceStartEvent):
@@ -114,7 +114,7 @@ def _value(event: yaml.Event, events: Iterator[yaml.Event], depth: int) -> Any:
     for key in _until(yaml.MappingEndEvent, events):
         name = _value(key, events, depth + 1)
         if not isinstance(name, str) or name in found or name == "<<":
-            raise _OddError
+            raise _UnreadableError
         found[name] = _value(next(events), events, depth + 1)
     return found
 
@@ -125,5 +125,5 @@ def _until(end: type[yaml.Event], events: Iterator[yaml.Event]) -> Iterator[yaml
 
 
 def _json_name(name: str) -> str:
-    """The JSON name of a protobuf field; what has no underscore is one already."""
+    """Return the JSON name of a protobuf field; what has no underscore is one already."""
     return re.sub("_([a-z0-9])", lambda found: found[1].upper(), name)

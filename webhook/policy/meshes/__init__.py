@@ -8,7 +8,7 @@ from webhook.policy.settings import Settings
 
 
 def load(settings: Settings) -> dict[str, Mesh]:
-    """Every mesh by its name, bound to the settings."""
+    """Return every mesh by its name, bound to the settings."""
     modules = (
         import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)
     )

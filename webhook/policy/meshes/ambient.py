@@ -18,7 +18,7 @@ BYPASS = "ambient.istio.io/bypass-inbound-capture"
 
 
 class Ambient(Mesh):
-    """No sidecar: what is judged is the label, and what would undo it."""
+    """Ambient mode, without sidecars: checks judge the label and what would undo it."""
 
     name = "ambient"
 
@@ -28,11 +28,11 @@ class Ambient(Mesh):
         self.annotations, self.labels = self._istio.annotations, self._istio.labels
 
     def claims(self, placed: Placed) -> bool:  # noqa: ARG002 - there is no sidecar
-        """Nothing in the pod is the mesh's."""
+        """Return False: ambient mode adds no container to the pod."""
         return False
 
     def opt_in(self, pod: Pod, *, task: bool) -> Iterator[Want]:  # noqa: ARG002 - nothing to end
-        """The label on the pod, which counts whatever the namespace says."""
+        """Yield the pod's label, which takes precedence over the namespace's."""
         value = pod.labels.get(MODE)
         if self.is_infrastructure(pod):
             return
@@ -43,7 +43,7 @@ class Ambient(Mesh):
             yield Want("labels", MODE, "ambient")
 
     def opt_outs(self, pod: Pod) -> Iterator[Spot]:
-        """`none` on the pod; on a stored pod any value but ambient is mended or meant."""
+        """Yield the label if it opts out: `none`, or on a stored pod any value but ambient."""
         value = pod.labels.get(MODE)
         if value in (None, "ambient") or self.is_infrastructure(pod):
             return
@@ -51,38 +51,41 @@ class Ambient(Mesh):
             yield Spot(label(MODE), (str(value),), *self._istio.gateway_like(pod))
 
     def is_infrastructure(self, pod: Pod) -> bool:
-        """A gateway or waypoint and nothing else, as Istio's sidecar mode knows them."""
+        """Return whether the pod is a gateway or waypoint, as in Istio's sidecar mode."""
         return self._istio.is_infrastructure(pod)
 
     def proxy_of(self, pod: Pod) -> str:
-        """A gateway or waypoint speaks mTLS itself: no node redirects it to ztunnel."""
+        """Return istio-proxy for a gateway or waypoint, which speaks mTLS without ztunnel."""
         return PROXY if self.is_infrastructure(pod) else ""
 
     def missing(self, pod: Pod) -> Iterator[Spot]:
-        """Without the label only a namespace's label could enroll the pod, and it may go."""
+        """Yield the missing label. Without it, enrollment depends on the namespace's label."""
         if pod.labels.get(MODE) != "ambient" and not self.is_infrastructure(pod):
-            yield Spot(label(MODE), reason="is not ambient: nothing captures the pod",
-                       fix="let mendix-mesh set it: see that it runs, and try again")  # fmt: skip
+            yield Spot(label(MODE), reason="is not ambient, so nothing captures the pod's traffic",
+                       fix="admin: check that mendix-mesh's webhook runs, then create the pod "
+                           "again")  # fmt: skip
 
     def capture_bypasses(self, pod: Pod) -> Iterator[Spot]:
-        """Inbound capture off, which only an ingress controller needs (nodeagent/net.go)."""
+        """Yield annotations that disable inbound capture (nodeagent/net.go)."""
         if pod.annotations.get(BYPASS, "").lower() in ("1", "t", "true") and not pod.ingress:
             yield Spot(annotation(BYPASS))
         if virtual := pod.annotations.get(REROUTES[0]):
             yield Spot(annotation(REROUTES[0]), (virtual,),
-                       "lets what comes in pass for what the pod sends")  # fmt: skip
+                       "makes inbound traffic count as outbound traffic")  # fmt: skip
 
     def forged_status(self, pod: Pod) -> Iterator[Spot]:
-        """A sidecar's status keeps the CNI away; the agent's annotation is the agent's to set."""
+        """Yield annotations that only the sidecar injector or the CNI agent must set."""
         if not pod.final or self.is_infrastructure(pod):
             return
         if STATUS in pod.annotations:
-            yield Spot(annotation(STATUS), reason="keeps ambient's CNI agent from enrolling it")
+            yield Spot(
+                annotation(STATUS), reason="keeps ambient's CNI agent from enrolling the pod"
+            )
         if REDIRECTION in pod.annotations and pod.new:
-            yield Spot(annotation(REDIRECTION), reason="is the CNI agent's alone to set")
+            yield Spot(annotation(REDIRECTION), reason="must be set only by the CNI agent")
 
     def unreachable_runtime(self, pod: Pod) -> Iterator[Spot]:
-        """Sandboxes and other systems have a network that the node agent can't redirect."""
+        """Yield runtimes and systems whose network the node agent can't redirect."""
         runtime, system = pod.spec.runtime_class_name, pod.spec.os
         if runtime and runtime not in self.settings.ambient.runtime_classes:
             yield Spot("spec.runtimeClassName", (runtime,))
@@ -90,7 +93,7 @@ class Ambient(Mesh):
             yield Spot("spec.os.name", (system.name,), fix="author: use a Linux image")
 
     def forsaken(self, pod: Pod) -> Iterator[Spot]:
-        """The label is read live: without it the agent takes a running pod out."""
+        """Yield the label or redirection mark if an update removes it from a running pod."""
         old = pod.old
         if old is None:
             return
@@ -100,8 +103,8 @@ class Ambient(Mesh):
         # The agent writes it through pods/status; peers send HBONE only while it is there.
         if before != now and not pod.by_status:
             yield Spot(annotation(REDIRECTION), (f"{before or 'unset'} -> {now or 'removed'}",),
-                       "tells peers whether the node captures the pod",
-                       "leave it to the CNI agent")  # fmt: skip
+                       "tells other pods whether the node captures this pod",
+                       "user or controller that updates it: leave it to the CNI agent")  # fmt: skip
 
 
 MESH = Ambient

@@ -125,11 +125,11 @@ _NO_INIT: Mapping[str, str] = {}
 
 
 class _Init(NamedTuple):
-    """linkerd-init, its flags and its odd arguments; nothing of it with the CNI plugin."""
+    """linkerd-init, its flags and its unexpected arguments; empty with the CNI plugin."""
 
     placed: Placed | None
     given: Mapping[str, str]
-    odd: tuple[str, ...]
+    unexpected: tuple[str, ...]
 
 
 class Linkerd(Mesh):
@@ -166,11 +166,11 @@ class Linkerd(Mesh):
         }
 
     def claims(self, placed: Placed) -> bool:
-        """Linkerd's containers are known by name and place."""
+        """Return whether the container's name and list are those of a Linkerd container."""
         return placed.kind in _PLACES.get(placed.container.name, ())
 
     def opt_in(self, pod: Pod, *, task: bool) -> Iterator[Want]:
-        """Annotations alone: inject, a native sidecar for what must end, the inbound policy."""
+        """Yield the annotations: inject, native sidecar for task pods, inbound policy."""
         value = pod.annotations.get(INJECT)
         out = value == "disabled"
         if out and self.settings.opt_out == "deny":
@@ -186,7 +186,7 @@ class Linkerd(Mesh):
             yield Want("annotations", INBOUND_POLICY, wanted)
 
     def opt_outs(self, pod: Pod) -> Iterator[Spot]:
-        """`disabled`, and on a stored pod any value that the injector does not know.
+        """Yield the annotation if it is `disabled`, or on a stored pod any unknown value.
 
         A template's other values are fixed when its pods are created.
         """
@@ -197,13 +197,13 @@ class Linkerd(Mesh):
             yield Spot(annotation(INJECT), (value,))
 
     def injector_bypasses(self, pod: Pod) -> Iterator[Spot]:
-        """Labels by which the API server does not even ask the injector."""
+        """Yield labels that make the API server skip the injector."""
         for key in _INJECTOR_BYPASSES:
             if key in pod.labels:
                 yield Spot(label(key))
 
     def missing(self, pod: Pod) -> Iterator[Spot]:
-        """No container is the proxy, in either list."""
+        """Yield the missing proxy if no container is the proxy."""
         if pod.proxy is None:
             yield Spot("spec.initContainers", reason="has no linkerd-proxy container")
 
@@ -215,52 +215,57 @@ class Linkerd(Mesh):
             return
         init = self._init(pod)
         captures = (
-            self._hollow_init(init, init.placed, proxy)
+            self._ineffective_init(init, init.placed, proxy)
             if init.placed
-            else self._blind_validator(pod, proxy)
+            else self._ineffective_validator(pod, proxy)
         )
-        strangers = (sidecars.strangers(placed, _REFERRED) for placed in pod.mesh_containers)
+        foreign = (sidecars.foreign_changes(placed, _REFERRED) for placed in pod.mesh_containers)
         for check, spots in (
             (FORGED, self._forged(pod, proxy)),
             (BYPASSED, captures),
             (USER, self._wrong_user(pod, proxy)),
             (OPEN, self._opened(proxy)),
-            (OVERRIDDEN, chain.from_iterable(strangers)),
+            (OVERRIDDEN, chain.from_iterable(foreign)),
             (DISABLED, _without_identity(proxy)),
             (ELSEWHERE, self._asked_elsewhere(proxy)),
         ):
             yield from (Found(check, spot) for spot in spots)
 
     def untrusted_images(self, pod: Pod) -> Iterable[Spot]:
-        """Images of Linkerd's containers from elsewhere, of another version, or changed."""
+        """Yield images of Linkerd's containers from elsewhere, of another version, or changed."""
         return self._images_of(pod) if pod.old else self.proven(pod, IMAGE)
 
     def _images_of(self, pod: Pod) -> Iterator[Spot]:
-        return sidecars.strange_images(
+        return sidecars.untrusted_images(
             pod, lambda one: repository(one.container.image or "") in self._trusted[one.name]
         )
 
     def _forged(self, pod: Pod, proxy: Placed) -> Iterator[Spot]:
         for placed in pod.mesh_containers:
             if tuple(placed.container.command or ()) not in _COMMANDS[placed.name]:
-                yield Spot(placed.field("command"), reason="runs a command of its own")
+                yield Spot(placed.field("command"), reason="runs its own command")
             if placed.name != PROXY and placed.container.restart_policy:
                 yield Spot(placed.field("restartPolicy"),
-                           reason="lets the pod start although the container fails")  # fmt: skip
+                           reason="lets the pod start even if the container fails")  # fmt: skip
         if proxy.container.args:
-            yield Spot(proxy.field("args"), reason="gives the proxy arguments of its own")
+            yield Spot(
+                proxy.field("args"),
+                reason="passes arguments to the proxy, but the injector passes none",
+            )
         context = proxy.container.security_context
         if context and context.privileged:
             yield Spot(proxy.field("securityContext.privileged"),
-                       reason="gives the proxy the rights of its node")  # fmt: skip
+                       reason="runs the proxy as privileged, with full access to the "
+                              "node")  # fmt: skip
         if proxy.kind == "initContainers" and proxy.container.restart_policy != "Always":
             yield Spot(
-                proxy.field("restartPolicy"), reason="is an init container, gone before the app"
+                proxy.field("restartPolicy"), reason="makes the proxy end before the app starts"
             )
         if INIT not in pod.mesh_named and VALIDATOR not in pod.mesh_named:
             yield Spot(
                 "spec.initContainers",
-                reason="has no linkerd-init or linkerd-network-validator: nothing is redirected",
+                reason="has no linkerd-init or linkerd-network-validator, so no traffic is "
+                "redirected",
             )
 
     def _asked_elsewhere(self, proxy: Placed) -> Iterator[Spot]:
@@ -277,7 +282,7 @@ class Linkerd(Mesh):
                 )  # fmt: skip
 
     def forgeries(self, pod: Pod) -> Iterator[Spot]:
-        """The name linkerd-proxy without what makes it one; the injector skips on the name."""
+        """Yield what shows that linkerd-proxy is not the real proxy. Its name skips injection."""
         proxy = pod.proxy
         if proxy is None:
             yield from self._misleading(pod)
@@ -293,24 +298,26 @@ class Linkerd(Mesh):
         token = pod.source(_TOKEN_VOLUME)
         if token is not None and not _is_token(token):
             yield Spot(f"spec.volumes[{_TOKEN_VOLUME}]", (token.field,),
-                       "is not the token that Kubernetes makes for the proxy")  # fmt: skip
+                       "is not the token that Kubernetes creates for the proxy")  # fmt: skip
         if CONTROL_PLANE_NS not in pod.labels and not self._was_ours(pod):
             yield Spot(
-                label(CONTROL_PLANE_NS), reason="is missing, so peers speak plaintext to the pod"
+                label(CONTROL_PLANE_NS),
+                reason="is missing, so other pods send plaintext to this pod",
             )
 
     def _misleading(self, pod: Pod) -> Iterator[Spot]:
-        """What makes the injector take a pod without a proxy for one that has it."""
-        skips = "so that Linkerd's injector skips the pod"
+        """Yield what makes the injector skip a pod that has no proxy."""
+        skips = "so Linkerd's injector skips the pod"
         for placed in pod.containers:
             if placed.name == INIT and placed.kind == "initContainers":
                 yield Spot(placed.field("name"), reason=f"is named {INIT}, {skips}")
             elif (placed.container.image or "").startswith(_SKIPPED_IMAGES):
-                yield Spot(placed.field("image"), reason=f"is the mesh's own, {skips}",
-                           fix="remove the container, or take the image from a mirror")  # fmt: skip
+                yield Spot(placed.field("image"), reason=f"is an image of the mesh, {skips}",
+                           fix="author: remove the container, or use the image from a "
+                               "mirror")  # fmt: skip
 
     def capture_bypasses(self, pod: Pod) -> Iterator[Spot]:
-        """Skipped ports and subnets, ingress mode, and a linkerd-init that does not do its work.
+        """Yield skipped ports and subnets, ingress mode, and an ineffective linkerd-init.
 
         With the CNI plugin the annotations are all there is; else linkerd-init's arguments, which
         also show what a namespace's annotation or the mesh's settings add.
@@ -340,9 +347,9 @@ class Linkerd(Mesh):
         text = init.given.get(flag)
         if init.placed and text and not annotated and (past := ports.beyond(text, allowed)):
             yield Spot(
-                init.placed.field("args"), past, f"skips ports by {flag}",
+                init.placed.field("args"), past, f"skips ports with {flag}",
                 f"namespace's owner: remove {CONFIG}skip-{direction}-ports from the namespace; "
-                "mesh's admin: name the mesh's default in "
+                "mesh's admin: add the mesh's default to "
                 f"settings.linkerd.skip{direction.title()}Ports",
             )  # fmt: skip
 
@@ -352,7 +359,7 @@ class Linkerd(Mesh):
             (
                 init.placed.field("args") if init.placed else "",
                 init.given.get("--subnets-to-ignore"),
-                "skips subnets by --subnets-to-ignore",
+                "skips subnets with --subnets-to-ignore",
             ),
         ):
             if past := ports.others(text or "", known):
@@ -362,8 +369,8 @@ class Linkerd(Mesh):
     def _ingress_mode(self, pod: Pod) -> Iterator[Spot]:
         if pod.ingress:
             return
-        fix = f"author: set {INJECT}: enabled; ingress mode is for ingress controllers"
-        reason = "routes by a header that the client sets (ingress mode)"
+        fix = f"author: set {INJECT}: enabled; ingress mode is only for ingress controllers"
+        reason = "routes requests by a header that the client sets (ingress mode)"
         if pod.annotations.get(INJECT) == "ingress":
             yield Spot(annotation(INJECT), (), reason, fix)
             return
@@ -375,12 +382,12 @@ class Linkerd(Mesh):
         init = pod.mesh_named.get(INIT)
         return _Init(init, *init.flags(_INIT_FLAGS)) if init else _Init(None, _NO_INIT, ())
 
-    def _hollow_init(self, init: _Init, placed: Placed, proxy: Placed) -> Iterator[Spot]:
-        for values, reason in _hollow(init, proxy):
+    def _ineffective_init(self, init: _Init, placed: Placed, proxy: Placed) -> Iterator[Spot]:
+        for values, reason in _not_redirecting(init, proxy):
             yield Spot(placed.field("args"), values, reason, _TO_INJECTOR)
 
-    def _blind_validator(self, pod: Pod, proxy: Placed) -> Iterator[Spot]:
-        """With the CNI plugin nothing in the pod redirects; the validator proves that it is done.
+    def _ineffective_validator(self, pod: Pod, proxy: Placed) -> Iterator[Spot]:
+        """Yield what stops the validator from proving that the CNI plugin redirects traffic.
 
         It connects to a port on which nothing of its own listens, and hears itself only if that is
         redirected. The plugin's ports are the node's: it does not read the pod's annotations.
@@ -391,24 +398,24 @@ class Linkerd(Mesh):
                 way = "inbound" if "INBOUND" in variable else "outbound"
                 yield Spot(
                     proxy.field(f"env[{variable}]"), tuple(sorted(listens)),
-                    f"is not {self._plugin[flag]}, where the CNI plugin redirects to",
-                    f"author: remove {CONFIG}{way}-port; mesh's admin: if the plugin has another "
+                    f"is not {self._plugin[flag]}, the port that the CNI plugin redirects to",
+                    f"author: remove {CONFIG}{way}-port; mesh's admin: if the plugin uses another "
                     f"port, set settings.linkerd.{way}Port",
                 )  # fmt: skip
         placed = pod.mesh_named.get(VALIDATOR)
         if placed is not None:
-            given, odd = placed.flags(_VALIDATOR_FLAGS)
+            given, unexpected = placed.flags(_VALIDATOR_FLAGS)
             connects, listens_on = (
                 given.get(flag, "").rpartition(":")[2]
                 for flag in ("--connect-addr", "--listen-addr")
             )
-            if odd or connects == listens_on:
-                yield Spot(placed.field("args"), odd,
-                           "can't tell whether traffic is redirected",
+            if unexpected or connects == listens_on:
+                yield Spot(placed.field("args"), unexpected,
+                           "cannot check whether traffic is redirected",
                            f"author: let Linkerd's injector add {VALIDATOR}")  # fmt: skip
 
     def identity_clashes(self, pod: Pod) -> Iterator[Spot]:
-        """The firewall lets the proxy's own user out unproxied: nobody else may be that user.
+        """Yield containers that run as the proxy's user or group, which is not captured.
 
         A number of the pod's own, as each namespace of OpenShift has, is fine if linkerd-init and
         the proxy agree, and every other container says that it is another.
@@ -423,7 +430,7 @@ class Linkerd(Mesh):
         yield from sidecars.clashes(pod, users.uids, users.gids)
 
     def users(self, pod: Pod) -> Users:
-        """Users and groups that the firewall lets out: the mesh's, and those of this pod's own."""
+        """Return users and groups that the firewall excludes: the mesh's and this pod's own."""
         init = self._init(pod)
         context = pod.proxy.container.security_context if pod.proxy else None
         numbers: list[frozenset[int]] = []
@@ -458,32 +465,34 @@ class Linkerd(Mesh):
         past = init.given.get("--proxy-uid")
         if init.placed and (past != user or not number(user[:_LONGEST_NUMBER])):
             yield Spot(init.placed.field("args"), (f"--proxy-uid {past or 'missing'}",),
-                       f"lets another user past the proxy than {user or 'unset'}, as which the "
-                       "proxy runs", _TO_INJECTOR)  # fmt: skip
+                       f"excludes another user from capture than {user or 'unset'}, the user that "
+                       "the proxy runs as", _TO_INJECTOR)  # fmt: skip
         elif not init.placed and user in ("", "0"):
             yield Spot(proxy.field("securityContext.runAsUser"), (user or "unset",),
-                       f"is not {self.own.proxy_uid}, the user that is not captured",
+                       f"is not {self.own.proxy_uid}, the user whose traffic is not captured",
                        f"author: let Linkerd's injector add {PROXY}")  # fmt: skip
 
     def _moved_user(self, pod: Pod) -> Iterator[Spot]:
-        """The CNI plugin reads these when the pod starts, which may be after an update."""
+        """Yield user annotations that an update changes; the CNI plugin can read them later."""
         for key in _USER_ANNOTATIONS if pod.old else ():
             before, now = (one and one.annotations.get(key) for one in (pod.old, pod))
             if before != now:
                 yield Spot(annotation(key), (f"{before or 'unset'} -> {now or 'removed'}",),
-                           "changes which user's traffic the CNI plugin leaves alone",
-                           "who updates it: leave it; author: set it in the template")  # fmt: skip
+                           "changes which user's traffic the CNI plugin does not capture",
+                           "user or controller that updates it: keep the value; author: set it in "
+                           "the pod "
+                           "template")  # fmt: skip
 
     def mtls_disabled(self, pod: Pod) -> Sequence[Spot]:
-        """A proxy without an identity."""
+        """Return what leaves the proxy without an identity."""
         return self.proven(pod, DISABLED)
 
     def overridden_env(self, pod: Pod) -> Sequence[Spot]:
-        """What other webhooks add to Linkerd's containers, or the kubelet fills in."""
+        """Return what other webhooks add to Linkerd's containers, or the kubelet fills in."""
         return self.proven(pod, OVERRIDDEN)
 
     def elsewhere(self, pod: Pod) -> Iterator[Spot]:
-        """Peers give TLS identities only to pods of their own control plane's label."""
+        """Yield labels and addresses of another control plane. Peers trust only their own."""
         ours = self.own.control_plane_namespace
         yield from sidecars.moved_names(pod, (), ours)
         if pod.proxy is None:
@@ -494,11 +503,11 @@ class Linkerd(Mesh):
         yield from self.proven(pod, ELSEWHERE)
 
     def exposed_identity(self, pod: Pod) -> Iterator[Spot]:
-        """The private key and the token that the proxy proves its identity with."""
+        """Yield the private key and the token that the proxy proves its identity with."""
         return sidecars.mounts(pod, (_IDENTITY_VOLUME, _TOKEN_VOLUME))
 
     def forsaken(self, pod: Pod) -> Iterator[Spot]:
-        """The control plane's label, and the inbound policy if the admin demands one.
+        """Yield the control plane's label, and the inbound policy if the settings require one.
 
         Read live: controller/api/destination/endpoint_translator.go,
         policy-controller/k8s/index/src/inbound/workload.rs.
@@ -517,15 +526,15 @@ class Linkerd(Mesh):
             yield Spot(annotation(INBOUND_POLICY), (f"{kept} -> {policy or 'removed'}",))
 
     def late_proxy(self, pod: Pod) -> Iterator[Spot]:
-        """Init containers before a native proxy, all of them beside a classic one."""
+        """Yield init containers before a native proxy, all of them beside a classic one."""
         return sidecars.before_proxy(pod, INIT)
 
     def lasting_before_rules(self, pod: Pod) -> Iterator[Spot]:
-        """Init containers that stay, before the one that sets the rules."""
+        """Yield init containers that stay, before the one that sets the rules."""
         return sidecars.before_rules(pod, INIT)
 
     def plaintext_inbound(self, pod: Pod) -> Iterator[Spot]:
-        """The annotation is read live and wins over what the proxy started with.
+        """Yield an open inbound policy: the annotation, which wins, or the variable.
 
         If the settings demand a policy that takes in no plaintext, an open one is denied.
         """
@@ -536,7 +545,7 @@ class Linkerd(Mesh):
             return  # an update that loosens it is `forsaken`
         policy = pod.annotations.get(INBOUND_POLICY)
         if policy is not None:
-            # A value that nobody knows is another check's.
+            # An unknown value is reported by another check.
             if policy not in CLOSED_POLICIES and policy in listed.POLICIES:
                 yield self._open(annotation(INBOUND_POLICY), policy)
         else:
@@ -546,7 +555,7 @@ class Linkerd(Mesh):
         wanted = self.own.inbound_policy
         if wanted not in CLOSED_POLICIES:
             return Spot(field, (policy,))
-        fix = f"set it to {wanted}, as settings.linkerd.inboundPolicy demands"
+        fix = f"author: set it to {wanted}, as settings.linkerd.inboundPolicy requires"
         return Spot(field, (policy,), "", fix, "deny")
 
     def _opened(self, proxy: Placed) -> Iterator[Spot]:
@@ -556,13 +565,13 @@ class Linkerd(Mesh):
             yield self._open(proxy.field(f"env[{name}]"), policy)
 
     def ignored_labels(self, pod: Pod) -> Iterator[Spot]:
-        """Linkerd reads annotations; Mendix's own guide shows them as labels."""
+        """Yield labels that are meant as annotations; Mendix's guide shows them as labels."""
         for key in pod.labels:
             if key.startswith(_MISTAKEN) and (key == INJECT or key.startswith(CONFIG)):
                 yield Spot(label(key))
 
     def _was_ours(self, pod: Pod) -> bool:
-        """Whether an update found our label on the pod: `forsaken` reports what became of it."""
+        """Return whether the pod had our label before; `forsaken` reports its change."""
         before = pod.old.labels.get(CONTROL_PLANE_NS) if pod.old else None
         return before == self.own.control_plane_namespace
 
@@ -571,10 +580,10 @@ class Linkerd(Mesh):
 _LONGEST_NUMBER = 64
 
 
-def _hollow(init: _Init, proxy: Placed) -> Iterator[tuple[tuple[str, ...], str]]:
+def _not_redirecting(init: _Init, proxy: Placed) -> Iterator[tuple[tuple[str, ...], str]]:
     """Yield what keeps linkerd-init from its work: values and reason, for each."""
-    if init.odd:
-        yield init.odd, "has arguments that can keep it from redirecting"
+    if init.unexpected:
+        yield init.unexpected, "has arguments that can stop it from redirecting traffic"
     for flag, programs in _FIREWALLS.items():
         program = init.given.get(flag)
         if program is not None and program not in programs:
@@ -582,7 +591,7 @@ def _hollow(init: _Init, proxy: Placed) -> Iterator[tuple[tuple[str, ...], str]]
     for flag, where in _LISTENS.items():
         port = init.given.get(flag)
         if port is None or not number(port) or _ports(proxy, *where) != {port}:
-            yield (f"{flag} {port or 'missing'}",), "redirects to another port than the proxy's"
+            yield (f"{flag} {port or 'missing'}",), "redirects to a port that is not the proxy's"
 
 
 def _ports(proxy: Placed, variable: str, default: str) -> frozenset[str]:
@@ -607,17 +616,18 @@ _LONGEST_ADDRESSES = 256
 
 
 def _without_identity(proxy: Placed) -> Iterator[Spot]:
-    """A proxy without an identity has no mTLS (switch of Linkerd before 2.12 included)."""
+    """Yield variables that leave the proxy without an identity, and so without mTLS."""
     for name in _IDENTITY_ENV:
         if not proxy.env.get(name):
-            yield Spot(proxy.field(f"env[{name}]"), (), "is missing: no identity, no mTLS",
+            yield Spot(proxy.field(f"env[{name}]"), (), "is missing, so the proxy has no identity "
+                                                        "and no mTLS",
                        f"author: let Linkerd's injector add {PROXY}")  # fmt: skip
     if "LINKERD2_PROXY_IDENTITY_DISABLED" in proxy.env:
         yield Spot(proxy.field("env[LINKERD2_PROXY_IDENTITY_DISABLED]"))
 
 
 def _is_token(source: Source) -> bool:
-    """Whether a volume is the token of the pod's ServiceAccount and nothing else."""
+    """Return whether a volume is the token of the pod's ServiceAccount and nothing else."""
     return source.field == "projected" and bool(source.content.kinds == [{"serviceAccountToken"}])
 
 

@@ -1,7 +1,7 @@
-"""Whether plaintext gets in: what the meshes' own policy objects say of a pod and its ports.
+"""Whether a pod's ports accept plaintext, according to the meshes' policy objects.
 
-Pure rules on decoded objects. A `Reading` says of one pod which of its ports take in clients that
-are not of the mesh, and why; `istio` and `linkerd` make it, each by the rules of its mesh.
+Pure rules on decoded objects. A `Reading` says of one pod which of its ports accept clients that
+are outside the mesh, and why; `istio` and `linkerd` make it, each by the rules of its mesh.
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from webhook.policy.checks import Check
 
-#: Whether plaintext gets in: to no port, to some, to all; or it can't be told.
+#: Whether plaintext is accepted: on no port, on some, on all, or unknown.
 Accepts = Literal["no", "partly", "yes", "unknown"]
 
 #: The policy objects of a namespace, or an object that is reviewed, let plaintext in.
@@ -27,8 +27,8 @@ PLAINTEXT_ACCEPTED = Check(
         "spec.networks",
         "metadata.annotations[config.linkerd.io/default-inbound-policy]",
     ),
-    reason="lets clients without mutual TLS in",
-    fix="demand mutual TLS: see docs/strict.md",
+    reason="accepts clients without mutual TLS",
+    fix="require mutual TLS: see docs/strict.md",
     source="istio pilot/pkg/security/authn/policy_applier.go; "
     "linkerd2 policy-controller/k8s/index/src/inbound/index.rs",
 )
@@ -52,20 +52,20 @@ CLIENT_PLAINTEXT = Check(
         "metadata.labels[security.istio.io/tlsMode]",
         "spec.networks",
     ),
-    reason="makes clients in the mesh speak without its mutual TLS",
+    reason="makes clients in the mesh connect without the mesh's mutual TLS",
     fix="remove the tls block, or set its mode to ISTIO_MUTUAL",
     source="istio pilot/pkg/networking/core/cluster_tls.go buildUpstreamTLSSettings, "
     "pilot/pkg/model/sidecar.go, pilot/pkg/serviceregistry/serviceentry/conversion.go; "
     "linkerd2 policy-controller/k8s/index/src/outbound/index/egress_network.rs",
 )
-#: An EnvoyFilter, whose effect on mutual TLS can't be told.
+#: An EnvoyFilter, whose effect on mutual TLS is unknown.
 ENVOY_FILTER = Check(
     id="envoy-filter",
     level="advise",
     meshes=("istio", "ambient"),
     fields=("spec.configPatches",),
-    reason="changes what istiod gives to proxies, and so may end mutual TLS unseen",
-    fix="use an API of Istio for it, or have the mesh's admin apply it in Istio's root namespace",
+    reason="changes the configuration of proxies and can disable mutual TLS unnoticed",
+    fix="author: use an Istio API instead; mesh's admin: apply it in Istio's root namespace",
     source="istio pilot/pkg/networking/core/envoyfilter",
 )
 #: A ProxyConfig with variables that an author may not give a proxy by annotation either.
@@ -74,7 +74,7 @@ PROXY_CONFIG = Check(
     level="deny",
     meshes=("istio",),
     fields=("spec.environmentVariables",),
-    reason="gives the proxies of the namespace variables that may undo them",
+    reason="sets variables that can break the proxies of the namespace",
     fix="author: remove them; mesh's admin: set them in meshConfig.defaultConfig.proxyMetadata",
     source="istio pilot/pkg/model/proxy_config.go; pkg/kube/inject/webhook.go",
 )
@@ -88,12 +88,12 @@ CHECKS: Mapping[str, Check] = {
 
 
 def ids() -> frozenset[str]:
-    """The ids of the checks of policy objects; settings may name them as those of pods."""
+    """Return the ids of the checks of policy objects; settings may name them as those of pods."""
     return frozenset(CHECKS)
 
 
 class Opening(NamedTuple):
-    """Why plaintext gets in somewhere, and how to end it."""
+    """Why plaintext is accepted somewhere, and the fix."""
 
     because: str
     fix: str
@@ -112,14 +112,14 @@ class Reading(NamedTuple):
 
     @property
     def accepts(self) -> Accepts:
-        """Whether plaintext gets in: to all ports, to some, or to none."""
+        """Return whether plaintext is accepted: on all ports, to some, or to none."""
         differ = any((one is None) != (self.default is None) for one in self.ports.values())
         if differ:
             return "partly"
         return "no" if self.default is None else "yes"
 
     def openings(self) -> list[tuple[str, Opening]]:
-        """Each way in with its ports, as `all ports`, `port 8080` or `all ports but 8080`."""
+        """Return each opening with its ports: `all ports`, `port 8080`, `all ports but 8080`."""
         found: list[tuple[str, Opening]] = []
         if self.default is not None:
             shut = sorted((port for port, one in self.ports.items() if one is None), key=_order)
@@ -136,16 +136,16 @@ class Reading(NamedTuple):
 
 
 def _order(port: str) -> tuple[int, str]:
-    """Numbers by their size, names behind them."""
+    """Return the sort key of a port: numbers by value, then names."""
     return (int(port) if port.isdigit() else 1 << 16, port)
 
 
 def together(found: Iterable[Accepts]) -> Accepts:
-    """What holds of several: of pods, or of a namespace's running and future pods."""
+    """Return what holds of several: of pods, or of a namespace's running and future pods."""
     kinds = set(found)
     if not kinds:
         return "unknown"
     if len(kinds) == 1:
         return kinds.pop()
-    # That something gets in is known, whatever else can't be told.
+    # Plaintext is accepted somewhere, even if the rest is unknown.
     return "partly" if kinds & {"yes", "partly"} else "unknown"

@@ -32,7 +32,7 @@ _DOWNGRADES = ("DISABLE", "SIMPLE")
 _NEVER = datetime.datetime.max.replace(tzinfo=datetime.UTC)
 _FIX = "set its mode to STRICT"
 _NONE = Opening(
-    "no PeerAuthentication says STRICT, and Istio's default is PERMISSIVE",
+    "no PeerAuthentication sets STRICT, and Istio's default is PERMISSIVE",
     f"add one with mode STRICT: {CLOSE}",
 )
 
@@ -45,7 +45,7 @@ class Rule(NamedTuple):
 
 
 def mode_of(policy: PeerAuthentication) -> str:
-    """The mode of a policy; empty where it is UNSET, and so inherited."""
+    """Return the mode of a policy; empty where it is UNSET, and so inherited."""
     return _set(policy.spec.mtls.mode if policy.spec.mtls else None)
 
 
@@ -54,12 +54,12 @@ def _set(mode: str | None) -> str:
 
 
 def selects(policy: PeerAuthentication) -> Mapping[str, str]:
-    """The labels of the workloads that it is about; empty where it is about all."""
+    """Return the labels of the workloads that it is about; empty where it is about all."""
     return (policy.spec.selector.match_labels if policy.spec.selector else None) or {}
 
 
 def age(policy: PeerAuthentication) -> tuple[datetime.datetime, str]:
-    """What policies of one scope are ordered by, the first one counts.
+    """Return the sort key of policies in one scope; the first policy applies.
 
     model/config.go configCompareByCreationTime: by age, and of one second by name.
     """
@@ -85,20 +85,20 @@ class Peers:
                 self._narrow.setdefault(namespace, []).append(policy)
 
     def wide(self, namespace: str) -> PeerAuthentication | None:
-        """The policy that counts for a whole namespace, if it has one."""
+        """Return the policy that counts for a whole namespace, if it has one."""
         return self._wide.get(namespace) if namespace != self._root else None
 
     def has_own_mode(self, namespace: str) -> bool:
-        """Whether a namespace's own policy has a mode, so that the mesh's does not count."""
+        """Return whether a namespace's own policy has a mode, so that the mesh's does not count."""
         wide = self.wide(namespace)
         return wide is not None and bool(mode_of(wide))
 
     def narrow(self, namespace: str) -> list[PeerAuthentication]:
-        """The policies of some workloads of a namespace, oldest first."""
+        """Return the policies of some workloads of a namespace, oldest first."""
         return self._narrow.get(namespace, [])
 
     def inherited(self, namespace: str) -> Rule:
-        """The mode of workloads that no policy selects."""
+        """Return the mode of workloads that no policy selects."""
         rule = Rule(PERMISSIVE, "")
         for policy in (self._wide.get(self._root), self.wide(namespace)):
             if policy is not None and mode_of(policy):
@@ -113,33 +113,33 @@ class Peers:
         *,
         ambient: bool = False,
     ) -> Reading:
-        """What is done with plaintext to a pod: what its annotations lead past the mesh too."""
+        """Return how a pod treats plaintext, including ports that its annotations exclude."""
         reading = self.of(namespace, labels, ambient=ambient)
         if ambient:
             if annotations.get(BYPASS, "").lower() not in ("1", "t", "true"):
                 return reading
-            return Reading(Opening(f"annotation {BYPASS} leads all that comes in past ztunnel",
+            return Reading(Opening(f"annotation {BYPASS} makes all inbound traffic bypass ztunnel",
                                    "remove it"), {})  # fmt: skip
         if annotations.get(INTERCEPTION) == "NONE":
-            return Reading(Opening(f"annotation {INTERCEPTION} leads all that comes in past the "
-                                   "proxy", "remove it"), {})  # fmt: skip
+            return Reading(Opening(f"annotation {INTERCEPTION} makes all inbound traffic "
+                                   "bypass the proxy", "remove it"), {})  # fmt: skip
         included = annotations.get(_INCLUDE_INBOUND, "*").strip()
         if included != "*":
             # What is not listed is not captured, whatever the policies say of it.
             listed = {port: reading.ports.get(port, reading.default)
                       for port in lists.shown(included)}  # fmt: skip
-            past_it = Opening(f"annotation {_INCLUDE_INBOUND} leads what it does not list past the "
-                              "proxy", "remove it")  # fmt: skip
+            past_it = Opening(f"annotation {_INCLUDE_INBOUND} makes the ports that it does "
+                              "not list bypass the proxy", "remove it")  # fmt: skip
             reading = Reading(past_it, listed, reading.closed)
         past = {
-            port: Opening(f"annotation {_EXCLUDE_INBOUND} leads port {port} past the proxy",
-                          "take the port out of it")
+            port: Opening(f"annotation {_EXCLUDE_INBOUND} makes port {port} bypass the proxy",
+                          "remove the port from it")
             for port in lists.shown(annotations.get(_EXCLUDE_INBOUND, ""))
         }  # fmt: skip
         return reading._replace(ports={**reading.ports, **past})
 
     def of(self, namespace: str, labels: Mapping[str, str], *, ambient: bool = False) -> Reading:
-        """What is done with plaintext to a workload with these labels."""
+        """Return what is done with plaintext to a workload with these labels."""
         own = next((one for one in self.narrow(namespace) if _is_subset(one, labels)), None)
         rule = self.inherited(namespace)
         if own is None:
@@ -157,7 +157,7 @@ class Peers:
     def _by_ztunnel(
         self, namespace: str, rule: Rule, own: str, title: str, ports: dict[str, str]
     ) -> tuple[Rule, dict[str, str]]:
-        """A policy with ports below STRICT, as ztunnel gets it: istiod's conversion has its ways.
+        """Return a policy with ports under a STRICT parent, as istiod converts it for ztunnel.
 
         serviceregistry/ambient/authorization.go convertPeerAuthentication, and what istiod does:
         - of an UNSET policy only a PERMISSIVE port makes it look at the ports at all, and a DISABLE
@@ -189,7 +189,7 @@ def _title(policy: PeerAuthentication) -> str:
 
 
 def _reading(rule: Rule, ports: Mapping[str, Rule]) -> Reading:
-    """PERMISSIVE takes both, DISABLE plaintext alone; ztunnel reads DISABLE as PERMISSIVE."""
+    """Return the reading. DISABLE accepts only plaintext; ztunnel reads it as PERMISSIVE."""
     closed = f"{rule.source} is STRICT" if rule.mode == STRICT else ""
     return Reading(_opening(rule), {p: _opening(one, p) for p, one in ports.items()}, closed)
 
@@ -204,7 +204,7 @@ def _opening(rule: Rule, port: str = "") -> Opening | None:
 
 
 def weaknesses(policy: PeerAuthentication) -> Iterator[Spot]:
-    """Where a PeerAuthentication itself says that plaintext may come in."""
+    """Yield each field by which a PeerAuthentication accepts plaintext."""
     mode = mode_of(policy)
     if mode and mode != STRICT:
         yield Spot("spec.mtls.mode", (mode,), "", "set it to STRICT")
@@ -215,7 +215,7 @@ def weaknesses(policy: PeerAuthentication) -> Iterator[Spot]:
 
 
 def strengths(policy: PeerAuthentication) -> dict[str, str]:
-    """Where a PeerAuthentication keeps plaintext out: fields, and of what."""
+    """Return the fields of a PeerAuthentication that reject plaintext, with its selector."""
     who = ",".join(f"{key}={value}" for key, value in sorted(selects(policy).items()))
     found = {"spec.mtls.mode": who} if mode_of(policy) == STRICT else {}
     for port, tls in (policy.spec.port_level_mtls or {}).items():
@@ -225,12 +225,12 @@ def strengths(policy: PeerAuthentication) -> dict[str, str]:
 
 
 def selects_within(now: PeerAuthentication, before: PeerAuthentication) -> bool:
-    """Whether a changed PeerAuthentication is about no workload that it was not about before."""
+    """Return whether a changed PeerAuthentication selects no further workloads."""
     return selects(before).items() <= selects(now).items()
 
 
 def rules_within(now: DestinationRule, before: DestinationRule) -> bool:
-    """Whether a changed DestinationRule is about no other host, and no further clients."""
+    """Return whether a changed DestinationRule is about no other host, and no further clients."""
     clients = [one.spec.workload_selector or Labels() for one in (before, now)]
     old, new = ((one.match_labels or {}).items() for one in clients)
     return (
@@ -241,12 +241,12 @@ def rules_within(now: DestinationRule, before: DestinationRule) -> bool:
 
 
 def is_exported_within(now: Sequence[str] | None, before: Sequence[str] | None) -> bool:
-    """Whether an object is known to no namespace that did not know it; without a list all do."""
+    """Return whether an object is exported to no further namespaces; no list means all."""
     return not before or "*" in before or bool(now and set(now) <= set(before))
 
 
 def downgrades(rule: DestinationRule, domain: str) -> Iterator[Spot]:
-    """Where a DestinationRule takes the mesh's mTLS from what is sent to a host in the mesh.
+    """Yield each field of a DestinationRule that ends mTLS to a host in the mesh.
 
     Hosts that are clearly outside (databases, mail) may well be spoken to otherwise. Any other one
     may be of a ServiceEntry, and that of pods: TLS of one's own may be right there.
@@ -277,15 +277,15 @@ def _of_policy(
             yield Spot(
                 place,
                 (mode,),
-                f"makes clients in the mesh speak without its mutual TLS to {shortened(host, 80)}, "
-                "which may be in the cluster",
+                f"makes clients in the mesh connect without its mutual TLS to "
+                f"{shortened(host, 80)}, which may be in the cluster",
                 f"remove the tls block, or set its mode to ISTIO_MUTUAL; {EXEMPT}",
                 None if mode == "DISABLE" else "advise",
             )
 
 
 def _downgrade(tls: Tls | None) -> str:
-    """The mode that ends the mesh's mTLS, if any.
+    """Return the mode that ends the mesh's mTLS, if any.
 
     A block without a mode is DISABLE, the first of its values (networking/v1alpha3).
     """
@@ -294,7 +294,7 @@ def _downgrade(tls: Tls | None) -> str:
 
 
 def is_in_mesh(host: str, domain: str) -> bool:
-    """Whether a host is, or as a wildcard has among it, a Service of the cluster.
+    """Return whether a host is, or as a wildcard has among it, a Service of the cluster.
 
     pkg/config/model ResolveShortnameToFQDN: only a name without a dot is completed.
     """
@@ -302,7 +302,7 @@ def is_in_mesh(host: str, domain: str) -> bool:
 
 
 def concerns(rule: DestinationRule, namespace: str, domain: str) -> bool:
-    """Whether a DestinationRule is about clients in a namespace, or about its Services."""
+    """Return whether a DestinationRule is about clients in a namespace, or about its Services."""
     if rule.metadata.namespace == namespace:
         return True
     return covers(rule.spec.host, f".{namespace}.svc.{domain}")

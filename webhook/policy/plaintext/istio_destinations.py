@@ -35,7 +35,7 @@ _SAY_MUTUAL = f"set its label {TLS_MODE} to istio if it speaks mutual TLS; {EXEM
 
 
 def hides(sidecar: Sidecar, domain: str) -> Iterator[Spot]:
-    """Where a Sidecar hides Services from its proxies, so that calls to them go out as they are.
+    """Yield spec.egress if a Sidecar hides Services, so calls to them are plaintext.
 
     model/sidecar.go ConvertToSidecarScope: without egress everything is known; without
     outboundTrafficPolicy the mesh's counts, which by default lets unknown hosts be called.
@@ -52,7 +52,7 @@ def hides(sidecar: Sidecar, domain: str) -> Iterator[Spot]:
         yield Spot(
             "spec.egress",
             (),
-            f"hides {hidden} from the proxies, which then send calls to them on in plaintext",
+            f"hides {hidden} from the proxies, so they send calls to them in plaintext",
             f"add the host {'./*' if own else '*/*'} to the entry without a port, or set "
             "spec.outboundTrafficPolicy.mode to REGISTRY_ONLY",
             None if own else "advise",
@@ -64,7 +64,7 @@ _OTHERS = "Services of other namespaces"
 
 
 def _hidden(entries: Sequence[Egress], namespace: str, domain: str) -> str:
-    """Which Services are hidden; empty if none are.
+    """Return which Services are hidden; empty if none are.
 
     Each entry that captures must know all of them, as the calls to its port are then its own; and
     one must be for all ports.
@@ -77,7 +77,7 @@ def _hidden(entries: Sequence[Egress], namespace: str, domain: str) -> str:
 
 
 def _hidden_by(entry: Egress, namespace: str, domain: str) -> str:
-    """The same, of one entry.
+    """Return the same, of one entry.
 
     model/sidecar.go selectServices: what an entry says of a namespace by name is all that it has
     of it, whatever it says of `*`.
@@ -100,24 +100,24 @@ def _hidden_by(entry: Egress, namespace: str, domain: str) -> str:
 
 
 def takes_in(sidecar: Sidecar) -> Iterator[Spot]:
-    """Where a Sidecar takes in what is not of the mesh."""
+    """Yield each place where a Sidecar takes in what is not of the mesh."""
     for index, one in enumerate(sidecar.spec.ingress or ()):
         field = f"spec.ingress[{index}]"
         if one.capture_mode not in (None, "", "DEFAULT", "IPTABLES"):
             yield Spot(
                 f"{field}.captureMode",
                 (one.capture_mode,),
-                "lets clients reach the port without the proxy's capture",
-                "leave it out",
+                "lets clients bypass the proxy on this port",
+                "remove it",
                 "deny",
             )
         if one.tls and one.tls.mode != "ISTIO_MUTUAL":
             mode = one.tls.mode or "SIMPLE"
-            yield Spot(f"{field}.tls", (mode,), "", "leave it out: the mesh has its own TLS")
+            yield Spot(f"{field}.tls", (mode,), "", "remove it: the mesh has its own TLS")
 
 
 def sidecar_within(now: Sidecar, before: Sidecar) -> bool:
-    """Whether a changed Sidecar is about no further workloads, and hides no further Services."""
+    """Return whether a changed Sidecar selects no further workloads and hides no more."""
     old, new = before.spec.egress or [], now.spec.egress or []
     return _selects_within(now.spec.workload_selector, before.spec.workload_selector) and (
         new == old or (len(new) == len(old) == 1 and _knows_more(new[0], old[0]))
@@ -136,7 +136,7 @@ def _knows_more(now: Egress, before: Egress) -> bool:
 
 
 def leads_past(entry: ServiceEntry, domain: str, *, ambient: bool = False) -> Iterator[Spot]:
-    """Where clients call what a ServiceEntry names in plaintext, and it may be in the cluster.
+    """Yield fields of a ServiceEntry that make clients call the cluster in plaintext.
 
     cluster_tls.go: what is MESH_EXTERNAL, the default, is called in plaintext. Of the rest, an
     endpoint is if it does not say that it speaks mutual TLS; a host or an address without endpoints
@@ -180,8 +180,8 @@ def leads_past(entry: ServiceEntry, domain: str, *, ambient: bool = False) -> It
     if not external and chosen:
         public = [host for host in spec.hosts or () if is_external(host, domain)]
         if public:
-            yield Spot("spec.hosts", tuple(public), "gives workloads of the mesh a public name, by "
-                       "which a DestinationRule can end mutual TLS unseen",
+            yield Spot("spec.hosts", tuple(public), "gives workloads of the mesh a public name, so "
+                       "a DestinationRule can disable mutual TLS unnoticed",
                        "use a name below a private domain, such as .internal",
                        "advise")  # fmt: skip
 
@@ -195,7 +195,7 @@ def _remove(what: str) -> str:
 
 
 def entry_within(now: ServiceEntry, before: ServiceEntry) -> bool:
-    """Whether a changed ServiceEntry is about no further names, ports, clients or workloads."""
+    """Return whether a changed ServiceEntry adds no names, ports, clients or workloads."""
     old, new = before.spec, now.spec
     return (
         (new.location, new.resolution) == (old.location, old.resolution)
@@ -216,7 +216,7 @@ def entry_within(now: ServiceEntry, before: ServiceEntry) -> bool:
 def _is_mutual(
     labels: Mapping[str, str], service_account: str | None, *, ambient: bool = False
 ) -> bool:
-    """Whether an endpoint's label lets a sidecar call it in mutual TLS.
+    """Return whether an endpoint's label lets a sidecar call it in mutual TLS.
 
     serviceentry/conversion.go getTLSModeFromWorkloadEntry: by its label; without one, if it has a
     ServiceAccount. To ztunnel it is enough that no label says otherwise.
@@ -225,7 +225,7 @@ def _is_mutual(
 
 
 def _is_tunnelled(labels: Mapping[str, str], meta: Meta) -> bool:
-    """Whether ztunnel calls what an object names in mutual TLS.
+    """Return whether ztunnel calls what an object names in mutual TLS.
 
     serviceregistry/ambient/workloads.go setTunnelProtocol: of endpoints in a ServiceEntry too, its
     own labels and annotations count.
@@ -234,14 +234,14 @@ def _is_tunnelled(labels: Mapping[str, str], meta: Meta) -> bool:
 
 
 def _labels_of(entry: WorkloadEntry) -> dict[str, str]:
-    """The labels of a workload (serviceentry/conversion.go ConvertWorkloadEntry)."""
+    """Return the labels of a workload (serviceentry/conversion.go ConvertWorkloadEntry)."""
     return {**(entry.spec.labels or {}), **(entry.metadata.labels or {})}
 
 
 def is_called_plainly(
     entry: WorkloadEntry, domain: str, *, ambient: bool = False
 ) -> Iterator[Spot]:
-    """Where a WorkloadEntry makes an address that may be in the cluster be called in plaintext."""
+    """Yield fields of a WorkloadEntry that make clients call the cluster in plaintext."""
     spec = entry.spec
     labels = _labels_of(entry)
     if is_external(spec.address, domain):
@@ -262,12 +262,12 @@ _SPEC_LABEL = f"spec.labels[{TLS_MODE}]"
 
 
 def workload_within(now: WorkloadEntry, before: WorkloadEntry) -> bool:
-    """Whether the same Services select a changed WorkloadEntry."""
+    """Return whether the same Services select a changed WorkloadEntry."""
     return _labels_of(now) == _labels_of(before)
 
 
 def group_is_called_plainly(group: WorkloadGroup) -> Iterator[Spot]:
-    """Where a WorkloadGroup says that its workloads are called in plaintext.
+    """Yield each place where a WorkloadGroup says that its workloads are called in plaintext.
 
     Without the label, each WorkloadEntry that istiod makes of it is judged for itself.
     """
@@ -279,29 +279,29 @@ def group_is_called_plainly(group: WorkloadGroup) -> Iterator[Spot]:
         mode = (labels or {}).get(TLS_MODE, _MUTUAL)
         if mode != _MUTUAL:
             yield Spot(f"{place}.labels[{TLS_MODE}]", (mode,), _calls("these workloads"),
-                       "set it to istio, or leave it out")  # fmt: skip
+                       "set it to istio, or remove it")  # fmt: skip
 
 
 def patches(envoy_filter: EnvoyFilter) -> Iterator[Spot]:
-    """Where an EnvoyFilter changes proxies: what it does to mutual TLS, no list can say."""
+    """Yield the patches of an EnvoyFilter; their effect on mutual TLS is unknown."""
     kinds = sorted({one.apply_to for one in envoy_filter.spec.config_patches or ()})
     if kinds:
         yield Spot("spec.configPatches", tuple(kinds))
 
 
 def variables(proxy_config: ProxyConfig) -> Iterator[Spot]:
-    """Where a ProxyConfig gives proxies what `proxyMetadata` of an author may not give them."""
+    """Yield variables of a ProxyConfig that authors must not set in `proxyMetadata`."""
     for name, value in (proxy_config.spec.environment_variables or {}).items():
         for problem in variable(name, value):
             yield Spot(f"spec.environmentVariables[{name[:63]}]", (value,), problem)
 
 
 def filters_within(now: EnvoyFilter, before: EnvoyFilter) -> bool:
-    """Whether a changed EnvoyFilter does the same to the same proxies."""
+    """Return whether a changed EnvoyFilter does the same to the same proxies."""
     return now.spec == before.spec
 
 
 def _selects_within(now: Workloads | None, before: Workloads | None) -> bool:
-    """Whether a selector is about no workload that another one was not about; None is all."""
+    """Return whether a selector selects no further workloads; None selects all."""
     old, new = ((one.labels if one else None) or {} for one in (before, now))
     return old.items() <= new.items()

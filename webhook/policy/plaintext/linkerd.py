@@ -59,7 +59,7 @@ class Inbound:
     """What Linkerd does with plaintext to the pods of a namespace."""
 
     def __init__(self, policies: LinkerdPolicies, default: str = DEFAULT) -> None:
-        """`default` is the cluster's, as in the ConfigMap linkerd-config."""
+        """Bind the policies; `default` is the cluster's, from the ConfigMap linkerd-config."""
         self._default = default if default in POLICIES else DEFAULT
         self._policies = policies
         self._networks = {
@@ -68,7 +68,7 @@ class Inbound:
         }
 
     def of(self, pod: PodMarks) -> Reading:
-        """The reading of one pod.
+        """Return the reading of one pod.
 
         index.rs Pod::reindex_servers: a port that a Server selects is closed but for what
         authorizes clients for it; all others have the default policy of the pod's annotation, else
@@ -90,13 +90,13 @@ class Inbound:
         found |= served
         # What linkerd-init does not redirect no policy sees.
         for port in ports.shown(pod.annotations.get(_SKIP_INBOUND, "")):
-            found[port] = Opening(f"annotation {_SKIP_INBOUND} leads port {port} past the proxy",
-                                  "take the port out of it")  # fmt: skip
+            found[port] = Opening(f"annotation {_SKIP_INBOUND} makes port {port} bypass the proxy",
+                                  "remove the port from it")  # fmt: skip
         closed = "" if default else f"the default inbound policy is {self._named(pod)}"
         return Reading(default, found, closed)
 
     def new_pods(self, namespace: Mapping[str, str], settings: str | None) -> Reading:
-        """The reading of a pod that is created now and asks for nothing.
+        """Return the reading of a new pod without a policy annotation.
 
         The injector copies the namespace's annotation to it (pkg/inject
         AppendNamespaceAnnotations), after mendix-mesh has added what the settings demand.
@@ -111,13 +111,13 @@ class Inbound:
     def _named(self, pod: PodMarks) -> str:
         own = pod.annotations.get(INBOUND_POLICY)
         return (
-            f"{own}, by the pod's annotation"
+            f"{own} (from the pod's annotation)"
             if own in POLICIES
-            else f"{self._default}, the cluster's"
+            else f"{self._default} (the cluster's default)"
         )
 
     def _by_default(self, pod: PodMarks) -> Opening | None:
-        """workload.rs Settings::from_metadata: the annotation, if it is one of the policies."""
+        """Return the default's opening (workload.rs Settings::from_metadata)."""
         own = pod.annotations.get(INBOUND_POLICY)
         policy = own if own in POLICIES else self._default
         if policy in CLOSED_POLICIES:
@@ -125,7 +125,7 @@ class Inbound:
         return Opening(f"the default inbound policy is {self._named(pod)}", _NAMESPACE_FIX)
 
     def _of_server(self, server: Server) -> Opening | None:
-        """index.rs client_authzs: all that authorizes for a Server is taken together."""
+        """Return the first opening of a Server, of all authorizations (index.rs client_authzs)."""
         title = f"Server {server.metadata.name}"
         access = server.spec.access_policy
         if access is not None and access in POLICIES and access not in CLOSED_POLICIES:
@@ -147,7 +147,7 @@ class Inbound:
         return None
 
     def routes(self) -> Iterator[Opening]:
-        """AuthorizationPolicies that open a route: of which ports, only the route tells."""
+        """Yield AuthorizationPolicies that open a route; only the route knows the ports."""
         for policy in self._policies.authorization_policies:
             target = policy.spec.target_ref
             if target.kind in ("HTTPRoute", "GRPCRoute"):
@@ -157,7 +157,7 @@ class Inbound:
                                       f"{target.kind} {target.name}", spot.fix)  # fmt: skip
 
     def _clients(self, policy: AuthorizationPolicy) -> str | None:
-        """Who it lets in without an identity; None where it names what is not there.
+        """Return who needs no identity; None if the policy names objects that do not exist.
 
         index.rs policy_client_authz: a policy with a reference that leads nowhere is ignored.
         """
@@ -170,7 +170,7 @@ class Inbound:
 
 
 def _selects(granted: ServerAuthorization, server: Server) -> bool:
-    """Whether a ServerAuthorization is about a Server: by its name, or by labels."""
+    """Return whether a ServerAuthorization is about a Server: by its name, or by labels."""
     named = granted.spec.server
     if named.name is not None:
         return named.name == server.metadata.name
@@ -178,21 +178,21 @@ def _selects(granted: ServerAuthorization, server: Server) -> bool:
 
 
 def _numbers(port: int | str, named: Mapping[str, Iterable[int]]) -> list[str]:
-    """The numbers of a Server's port: a name is of any port that a pod calls so."""
+    """Return the numbers of a Server's port; a pod can have several ports of one name."""
     if isinstance(port, int):
         return [str(port)]
     return [str(number) for number in named.get(port, ())]
 
 
 def of_server(server: Server) -> Iterator[Spot]:
-    """Where a Server itself opens its port."""
+    """Yield each place where a Server itself opens its port."""
     access = server.spec.access_policy
     if access is not None and access not in CLOSED_POLICIES:
-        yield Spot("spec.accessPolicy", (access,), "", "leave it out, or set it to deny")
+        yield Spot("spec.accessPolicy", (access,), "", "remove it, or set it to deny")
 
 
 def of_server_authorization(granted: ServerAuthorization) -> Iterator[Spot]:
-    """Where a ServerAuthorization lets in clients without an identity.
+    """Yield each place where a ServerAuthorization accepts clients without an identity.
 
     `meshTLS.unauthenticatedTLS` is TLS without a name, but not plaintext.
     """
@@ -201,7 +201,7 @@ def of_server_authorization(granted: ServerAuthorization) -> Iterator[Spot]:
 
 
 def of_authorization_policy(policy: AuthorizationPolicy) -> Iterator[Spot]:
-    """Where an AuthorizationPolicy requires no identity.
+    """Yield each place where an AuthorizationPolicy requires no identity.
 
     index.rs policy_client_authz: all must hold, so that one which needs an identity is enough.
     """
@@ -209,20 +209,20 @@ def of_authorization_policy(policy: AuthorizationPolicy) -> Iterator[Spot]:
     if not any(one.kind in _IDENTITIES for one in wanted):
         kinds = tuple(dict.fromkeys(one.kind for one in wanted)) or ("nothing",)
         yield Spot("spec.requiredAuthenticationRefs", kinds, "",
-                   "require a MeshTLSAuthentication or a ServiceAccount too")  # fmt: skip
+                   "also require a MeshTLSAuthentication or a ServiceAccount")  # fmt: skip
 
 
 def of_networks(networks: NetworkAuthentication) -> Iterator[Spot]:
-    """Where a NetworkAuthentication is met by any client, so that it authenticates nobody."""
+    """Yield networks of a NetworkAuthentication that match every client."""
     cidrs = [one.cidr for one in networks.spec.networks or ()]
     anyone = tuple(cidr for cidr in cidrs if cidr.endswith("/0"))
     if anyone:
-        yield Spot("spec.networks", anyone, "is met by every client, with or without mutual TLS",
+        yield Spot("spec.networks", anyone, "matches every client, with or without mutual TLS",
                    "name the networks of the clients, or use a MeshTLSAuthentication")  # fmt: skip
 
 
 def of_egress_network(egress: EgressNetwork) -> Iterator[Spot]:
-    """Where an EgressNetwork has addresses of the cluster, which are then called in plaintext.
+    """Yield networks of an EgressNetwork that hold addresses of the cluster.
 
     outbound/index/egress_network.rs: without networks it has all but the cluster's. One that is
     Deny closes them, but for the routes that are attached to it.
@@ -234,13 +234,13 @@ def of_egress_network(egress: EgressNetwork) -> Iterator[Spot]:
             ours,
             "makes pods call addresses that may be in the cluster as if they were outside the "
             "mesh, in plaintext",
-            f"leave networks out, or put the cluster's into except; {EXEMPT}",
+            f"remove spec.networks, or add the cluster's networks to except; {EXEMPT}",
             "advise" if egress.spec.traffic_policy == "Deny" else None,
         )
 
 
 def _has_cluster(network: EgressNetworkRange) -> bool:
-    """Whether a network has addresses of the cluster that none of its exceptions takes away.
+    """Return whether a network has addresses of the cluster that none of its exceptions takes away.
 
     A network that can't be read counts as one that has.
     """
@@ -256,7 +256,7 @@ def _has_cluster(network: EgressNetworkRange) -> bool:
 
 
 def egress_within(now: EgressNetwork, before: EgressNetwork) -> bool:
-    """Whether a changed EgressNetwork takes nothing away from its exceptions."""
+    """Return whether a changed EgressNetwork takes nothing away from its exceptions."""
     kept = {one.cidr: set(one.but or ()) for one in now.spec.networks or ()}
     return now.spec.traffic_policy == before.spec.traffic_policy and all(
         set(one.but or ()) <= kept.get(one.cidr, set(one.but or ()))
@@ -265,14 +265,14 @@ def egress_within(now: EgressNetwork, before: EgressNetwork) -> bool:
 
 
 def of_namespace(namespace: NamespaceObject) -> Iterator[Spot]:
-    """Where a namespace's annotation opens the pods that are created in it."""
+    """Yield each place where a namespace's annotation opens the pods that are created in it."""
     policy = (namespace.metadata.annotations or {}).get(INBOUND_POLICY)
     if policy is not None and policy not in CLOSED_POLICIES:
         yield Spot(annotation(INBOUND_POLICY), (policy,), "", "set it to all-authenticated")
 
 
 def server_strengths(server: Server) -> dict[str, str]:
-    """A Server closes its port to what nothing authorizes: the field, and of which pods."""
+    """Return the field by which a Server closes its port, and which pods that is for."""
     if any(of_server(server)) or server.spec.pod_selector is None:
         return {}
     selector = server.spec.pod_selector
@@ -282,7 +282,7 @@ def server_strengths(server: Server) -> dict[str, str]:
 
 
 def serves_within(now: Server, before: Server) -> bool:
-    """Whether a changed Server is about no port or pod that it was not about before."""
+    """Return whether a changed Server is about no port or pod that it was not about before."""
     old, new = before.spec, now.spec
     return old.port == new.port and (
         old.pod_selector == new.pod_selector or old.pod_selector == Labels()
@@ -290,7 +290,7 @@ def serves_within(now: Server, before: Server) -> bool:
 
 
 def grants_within(now: ServerAuthorization, before: ServerAuthorization) -> bool:
-    """Whether a changed ServerAuthorization is about no further Servers or clients."""
+    """Return whether a changed ServerAuthorization is about no further Servers or clients."""
     old, new = before.spec, now.spec
     networks = {one.cidr for one in new.client.networks or ()}
     allowed = {one.cidr for one in old.client.networks or ()}
@@ -298,7 +298,7 @@ def grants_within(now: ServerAuthorization, before: ServerAuthorization) -> bool
 
 
 def authorizes_within(now: AuthorizationPolicy, before: AuthorizationPolicy) -> bool:
-    """Whether a changed AuthorizationPolicy is about nothing else, and asks for no less."""
+    """Return whether a changed AuthorizationPolicy has no further target and requires no less."""
     old, new = before.spec, now.spec
     asked = new.required_authentication_refs or ()
     return (old.target_ref == new.target_ref or old.target_ref.kind == "Namespace") and all(
@@ -307,6 +307,6 @@ def authorizes_within(now: AuthorizationPolicy, before: AuthorizationPolicy) -> 
 
 
 def namespace_strengths(namespace: NamespaceObject) -> dict[str, str]:
-    """The annotation of a namespace that closes its new pods."""
+    """Return the annotation of a namespace that closes its new pods."""
     policy = (namespace.metadata.annotations or {}).get(INBOUND_POLICY)
     return {annotation(INBOUND_POLICY): ""} if policy in CLOSED_POLICIES else {}

@@ -43,7 +43,7 @@ class Labels(_Fields, frozen=True, rename="camel"):
     match_expressions: list[Expression] | None = None
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        """Whether the labels meet every requirement."""
+        """Return whether the labels meet every requirement."""
         wanted = self.match_labels or {}
         return all(labels.get(key) == value for key, value in wanted.items()) and all(
             one.matches(labels) for one in self.match_expressions or ()
@@ -389,11 +389,11 @@ class PolicyKind(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """The kind's name."""
+        """Return the kind's name."""
         return str(self.type.__name__)
 
 
-#: MeshTLSAuthentication is not among them: what requires it lets no plaintext in, whoever it names.
+#: MeshTLSAuthentication is not among them: a policy that requires it accepts no plaintext.
 PEER_AUTHENTICATION = PolicyKind(
     PeerAuthentication, "security.istio.io", "peerauthentications", ("v1", "v1beta1")
 )

@@ -1,7 +1,7 @@
 """Whether a host or an address is clearly outside the cluster, as far as its text can say.
 
 An allow-list: a public address, or a name below a top-level domain of the public DNS. Anything else
-may be a pod or a Service. To what address a public name resolves nobody can tell here.
+may be a pod or a Service. The address that a public name resolves to is not known here.
 """
 
 import re
@@ -23,24 +23,24 @@ class Range(NamedTuple):
     last: int
 
     def meets(self, other: "Range") -> bool:
-        """Whether there is an address that both have."""
+        """Return whether there is an address that both have."""
         return (
             self.version == other.version and self.first <= other.last and other.first <= self.last
         )
 
     def within(self, other: "Range") -> bool:
-        """Whether the other range has all addresses of this one."""
+        """Return whether the other range has all addresses of this one."""
         return (
             self.version == other.version and other.first <= self.first and self.last <= other.last
         )
 
     def common(self, other: "Range") -> "Range":
-        """The addresses that both have, if they meet."""
+        """Return the addresses that both have, if they meet."""
         return Range(self.version, max(self.first, other.first), min(self.last, other.last))
 
 
 def range_of(text: str) -> Range | None:
-    """The range of an address or a CIDR; None if the text is neither."""
+    """Return the range of an address or a CIDR; None if the text is neither."""
     # Cheap for names: the last label of a name is no number, and it has neither : nor /.
     if not text or len(text) > _LONGEST or not (text[-1].isdigit() or ":" in text):
         return None
@@ -75,7 +75,7 @@ PRIVATE = CLUSTER + _ranges(
 
 
 def is_external(text: str, domain: str, namespace: str = "") -> bool:
-    """Whether a host, maybe a wildcard, an address or a CIDR is clearly outside the cluster.
+    """Return whether a host, maybe a wildcard, an address or a CIDR is clearly outside the cluster.
 
     `domain` is the cluster's. A name that ends in `namespace`, as `shop.mendix` does, is a Service
     of it to the resolver.
@@ -96,7 +96,7 @@ def is_external(text: str, domain: str, namespace: str = "") -> bool:
 
 
 def covers(host: str, services: str) -> bool:
-    """Whether a host, maybe a wildcard, ends as Services' names do, or has such ones among it."""
+    """Return whether a host or wildcard matches names that end as Services' names do."""
     if not host.startswith("*"):
         return host.endswith(services)
     end = host[1:]

@@ -50,7 +50,7 @@ def _sends(find: Callable[[Any], Iterable[Spot]]) -> tuple[Check, Find]:
 
 
 def _sends_in(find: Callable[[Any, str], Iterable[Spot]]) -> tuple[Check, Find]:
-    """A rule that needs the cluster's domain."""
+    """Return a rule that needs the cluster's domain."""
     return CLIENT_PLAINTEXT, lambda obj, settings: find(obj, settings.cluster_domain)
 
 
@@ -145,7 +145,7 @@ KINDS: Mapping[str, Mapping[str, PolicyRule]] = {
 }
 #: Openings of an object that are looked at.
 _MOST = 100
-_LOST = "no longer keeps plaintext out"
+_LOST = "no longer rejects plaintext"
 
 
 class PolicyChange(NamedTuple):
@@ -200,11 +200,11 @@ def _found(look: PolicyRule, obj: Any, settings: Settings) -> list[Violation]:
     return [check.violation(spot) for check, spot in islice(spots, _MOST)]
 
 
-def _lost(look: PolicyRule, change: PolicyChange, told: set[str]) -> Iterator[Violation]:
-    """What kept plaintext out before this update, and does so no longer."""
+def _lost(look: PolicyRule, change: PolicyChange, reported: set[str]) -> Iterator[Violation]:
+    """Yield what kept plaintext out before this update, and does so no longer."""
     now = look.closures(change.object)
     for field, who in look.closures(change.old).items():
         kept = now.get(field)
-        if kept in ("", who) or field in told:
+        if kept in ("", who) or field in reported:
             continue
-        yield PLAINTEXT_ACCEPTED.violation(Spot(field, (), _LOST, "leave it as it was"))
+        yield PLAINTEXT_ACCEPTED.violation(Spot(field, (), _LOST, "keep the previous value"))

@@ -16,12 +16,12 @@ Flags = tuple[Mapping[str, str], tuple[str, ...]]
 _NONE: frozenset[str] = frozenset()
 #: So many arguments, and characters of them in all, are read; no injector gives nearly as many.
 _MOST_READ, _LONGEST_READ = 500, 65_536
-#: References that are looked at, and strange ones that are named.
-_MOST_REFERENCES, _MOST_STRANGE = 1_000, 20
+#: References that are looked at, and unknown ones that are named.
+_MOST_REFERENCES, _MOST_UNKNOWN = 1_000, 20
 
 
 def flags(args: Sequence[str], known: frozenset[str], switches: frozenset[str] = _NONE) -> Flags:
-    """Command line flags, as `--flag value` or `--flag=value`, and the arguments that are neither.
+    """Return flags (`--flag value` or `--flag=value`) and the other arguments.
 
     `switches` are those of the known flags that may stand without a value, which is then "true". A
     flag that is unknown, given twice or has no value is among the latter: programs differ in what
@@ -34,7 +34,7 @@ def flags(args: Sequence[str], known: frozenset[str], switches: frozenset[str] =
     if size > _LONGEST_READ:
         return {}, (f"arguments of {size} characters",)
     found: dict[str, str] = {}
-    odd: list[str] = []
+    unexpected: list[str] = []
     last = ""
     for argument in args:
         name, equals, value = argument.partition("=")
@@ -42,7 +42,7 @@ def flags(args: Sequence[str], known: frozenset[str], switches: frozenset[str] =
             found[last] = argument
             last = ""
         elif last or name not in known or name in found:
-            odd += [last, argument] if last else [argument]
+            unexpected += [last, argument] if last else [argument]
             last = ""
         elif equals:
             found[name] = value
@@ -50,31 +50,31 @@ def flags(args: Sequence[str], known: frozenset[str], switches: frozenset[str] =
             found[name] = "true"
         else:
             last = name
-    return found, (*odd, last) if last else tuple(odd)
+    return found, (*unexpected, last) if last else tuple(unexpected)
 
 
 @remembered
 def number(text: str) -> frozenset[int]:
-    """The number, if it is written as all programs read it alike: 02102 is octal to some."""
+    """Return the number, if it is written as all programs read it alike: 02102 is octal to some."""
     stripped = text.strip()
     plain = stripped.isascii() and stripped.isdecimal() and len(stripped) < 12
     return frozenset({int(stripped)} if plain and not stripped.startswith("0") else ())
 
 
 def capability_names(capabilities: Collection[str] | None) -> set[str]:
-    """Capabilities as runtimes read them: in any case, with or without their prefix."""
+    """Return capabilities as runtimes read them: in any case, with or without their prefix."""
     return {name.upper().removeprefix("CAP_") for name in capabilities or ()}
 
 
 @remembered
 def mount_path(written: str) -> str:
-    """Where a volume is mounted, in one spelling: paths may be relative, /var/run may be a link."""
+    """Return the normalized mount path: paths can be relative, /var/run can be a link."""
     path = posixpath.normpath("/" + written.lstrip("/"))
     return f"/var{path}" if path == "/run" or path.startswith("/run/") else path
 
 
 def covers(written: str, guarded: Iterable[str]) -> bool:
-    """Whether a volume that is mounted there is at, above or below one of the folders."""
+    """Return whether a volume that is mounted there is at, above or below one of the folders."""
     path = mount_path(written)
     return path == "/" or any(
         path == folder or path.startswith(folder + "/") or folder.startswith(path + "/")
@@ -88,19 +88,19 @@ _LONGEST_NAME = 253
 _REFERENCE = re.compile(r"\$\(([^)]*)\)?")
 
 
-def strange_references(texts: Iterable[str], known: Collection[str]) -> set[str]:
+def unknown_references(texts: Iterable[str], known: Collection[str]) -> set[str]:
     """Return the variables, other than known ones, that values or arguments refer to.
 
     The kubelet expands `$(NAME)` after every webhook, so what the text becomes is not judged. Of
-    very many references, some strange ones are named; too many known ones are strange themselves.
+    very many references, some unknown ones are named; too many known ones are unknown themselves.
     """
     references = (found[1] for text in texts if "$(" in text for found in _REFERENCE.finditer(text))
-    strange: set[str] = set()
+    unknown: set[str] = set()
     for count, name in enumerate(references, 1):
         if name not in known:
-            strange.add(name[:_LONGEST_NAME])
+            unknown.add(name[:_LONGEST_NAME])
         if count == _MOST_REFERENCES:
-            strange.add("...")
-        if count == _MOST_REFERENCES or len(strange) == _MOST_STRANGE:
+            unknown.add("...")
+        if count == _MOST_REFERENCES or len(unknown) == _MOST_UNKNOWN:
             break
-    return strange
+    return unknown

@@ -5,7 +5,7 @@ from webhook.policy.pod.memo import remembered
 
 @remembered
 def repository(image: str) -> str:
-    """The registry and path of an image, without tag and digest.
+    """Return the registry and path of an image, without tag and digest.
 
     `cr.l5d.io/linkerd/proxy:edge@sha256:…` gives `cr.l5d.io/linkerd/proxy`; a registry's port is
     kept. Nothing is added: `linkerd/proxy` is Docker Hub's, and equals no fully named image.
@@ -16,13 +16,13 @@ def repository(image: str) -> str:
 
 
 def tag(image: str) -> str:
-    """The tag of an image; empty where it has none."""
+    """Return the tag of an image; empty where it has none."""
     _, colon, name = image.partition("@")[0].rpartition(":")
     return name if colon and "/" not in name else ""
 
 
 def differ(one: str, other: str) -> bool:
-    """Whether two images of one repository have tags of different versions.
+    """Return whether two images of one repository have tags of different versions.
 
     Istio appends its variant to the tag, as `1.31.0-distroless`.
     """

@@ -14,7 +14,7 @@ _MOST, _LONGEST = 512, 256
 
 
 def remembered(function: Callable[[str, *Rest], Result]) -> Callable[[str, *Rest], Result]:
-    """Make a pure function of a text, whose result nobody changes, remember its latest calls."""
+    """Make a pure function of a text, with an immutable result, remember its latest calls."""
     cached = lru_cache(maxsize=_MOST)(function)
 
     def call(text: str, *rest: *Rest) -> Result:

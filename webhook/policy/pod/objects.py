@@ -26,7 +26,7 @@ class OwnerReference(_Fields, frozen=True, gc=False, rename="camel"):
 
     @property
     def group(self) -> str:
-        """The API group, empty for the core group."""
+        """Return the API group, empty for the core group."""
         return self.api_version.rpartition("/")[0]
 
 
@@ -42,7 +42,7 @@ class Meta(_Fields, frozen=True, gc=False, rename="camel"):
 
     @property
     def controller(self) -> OwnerReference | None:
-        """The owner that manages this object, if any."""
+        """Return the owner that manages this object, if any."""
         for owner in self.owner_references or ():
             if owner.controller:
                 return owner
@@ -164,7 +164,7 @@ class Projected(_Fields, frozen=True, gc=False, rename="camel"):
 
     @property
     def kinds(self) -> list[set[str]]:
-        """The kinds of its sources; each entry has one."""
+        """Return the kinds of its sources; each entry has one."""
         return [set(source) for source in self.sources or ()]
 
 
@@ -328,7 +328,7 @@ def convert(document: Any) -> Object:
 
 
 def template_of(document: Any) -> Any:
-    """The pod template, as parsed JSON, of a parsed controller object; None where it has none.
+    """Return the pod template of a parsed controller object; None if it has none.
 
     Whole templates are compared, not the fields that policy reads, because any difference at all
     starts a rollout.

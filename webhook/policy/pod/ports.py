@@ -7,7 +7,7 @@ from webhook.policy.pod.memo import remembered
 Ranges = tuple[tuple[int, int], ...]
 
 
-#: Parts of a list that are read; what stands behind them counts as one odd part.
+#: Parts of a list that are read; the rest counts as one invalid part.
 _MOST = 500
 
 
@@ -18,7 +18,7 @@ def parse(text: str) -> tuple[Ranges, list[str]]:
     what follows after 500 parts.
     """
     ranges: list[tuple[int, int]] = []
-    odd: list[str] = []
+    unexpected: list[str] = []
     for raw in text.split(",", _MOST):
         part = raw.strip()
         if not part:
@@ -28,12 +28,12 @@ def parse(text: str) -> tuple[Ranges, list[str]]:
         if first is not None and last is not None and first <= last:
             ranges.append((first, last))
         else:
-            odd.append(part)
-    return tuple(ranges), odd
+            unexpected.append(part)
+    return tuple(ranges), unexpected
 
 
 def shown(text: str) -> list[str]:
-    """Return the ports and ranges of a list, each as it is shown; odd parts are left out."""
+    """Return the ports and ranges of a list, each as it is shown; invalid parts are left out."""
     return [_show(span) for span in parse(text)[0]]
 
 
@@ -46,10 +46,10 @@ def _number(text: str) -> int | None:
 
 @remembered
 def beyond(text: str, allowed: Ranges) -> tuple[str, ...]:
-    """The parts of a list that reach past the allowed ranges, as written; odd ones count."""
-    ranges, odd = parse(text)
+    """Return the parts of a list that exceed the allowed ranges, as written; invalid ones count."""
+    ranges, unexpected = parse(text)
     known = sorted(allowed)
-    return (*(_show(span) for span in ranges if not _within(span, known)), *odd)
+    return (*(_show(span) for span in ranges if not _within(span, known)), *unexpected)
 
 
 def _within(span: tuple[int, int], allowed: list[tuple[int, int]]) -> bool:

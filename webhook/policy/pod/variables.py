@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from webhook.policy.pod.containers import strange_references
+from webhook.policy.pod.containers import unknown_references
 from webhook.policy.pod.objects import Container, EnvVar, UndecodableError
 
 #: Bytes; a proxy's take 2 to 5 KiB.
@@ -14,7 +14,7 @@ _decoder = msgspec.json.Decoder(list[EnvVar] | None)
 
 
 class Variables:
-    """The variables of one container; nobody changes them."""
+    """The variables of one container; immutable."""
 
     __slots__ = ("listed", "values")
 
@@ -24,12 +24,12 @@ class Variables:
         #: Of two with one name the last holds, and one from elsewhere is empty.
         self.values: Mapping[str, str] = {one.name: one.value or "" for one in listed}
 
-    def strange(self, known: frozenset[str]) -> set[str]:
-        """The names, other than known ones, that values refer to as `$(NAME)`."""
-        return strange_references(self.values.values(), known)
+    def unknown_references(self, known: frozenset[str]) -> set[str]:
+        """Return the names, other than known ones, that values refer to as `$(NAME)`."""
+        return unknown_references(self.values.values(), known)
 
     def starting(self, prefixes: tuple[str, ...]) -> tuple[str, ...]:
-        """The names that start with one of the prefixes."""
+        """Return the names that start with one of the prefixes."""
         return tuple(name for name in self.values if name.startswith(prefixes))
 
 

@@ -79,25 +79,25 @@ class Placed:
 
     @property
     def name(self) -> str:
-        """The container's name."""
+        """Return the container's name."""
         return self.container.name
 
     @property
     def variables(self) -> Variables:
-        """The variables. Raises `UndecodableError` where they are none."""
+        """Return the variables. Raises `UndecodableError` where they are none."""
         if self._variables is None:
             self._variables = variables(self.container)
         return self._variables
 
     @property
     def env(self) -> Mapping[str, str]:
-        """The values of the variables."""
+        """Return the values of the variables."""
         return self.variables.values
 
     def flags(
         self, known: frozenset[str], switches: frozenset[str] = _NO_SWITCHES, *, skip: int = 0
     ) -> Flags:
-        """Its arguments, but for the first, as `containers.flags` reads them.
+        """Return its arguments, except the first `skip`, as `containers.flags` reads them.
 
         Nobody changes them; a container knows but one set of flags.
         """
@@ -117,10 +117,10 @@ class Claimant(Protocol):
     proxy_name: str
 
     def claims(self, placed: Placed) -> bool:
-        """Whether a container, by its name and place, says that it is the mesh's own."""
+        """Return whether a container, by its name and place, says that it is the mesh's own."""
 
     def fills_in(self, placed: Placed) -> bool:
-        """Whether the injector would make a container its own: an author's wishes for it."""
+        """Return whether the injector would make a container its own: an author's wishes for it."""
 
 
 class Pod:
@@ -249,7 +249,7 @@ class Pod:
 
     @property
     def today(self) -> datetime.date:
-        """The day by which exemptions and allowances run out."""
+        """Return the day by which exemptions and allowances run out."""
         if self._today is None:
             self._today = datetime.date.today()
         return self._today
@@ -260,12 +260,12 @@ class Pod:
 
     @property
     def recorded(self) -> bool:
-        """Whether our mutating webhook's record, if there is one, tells what is the author's."""
+        """Return whether our mutating webhook's record shows what the author set."""
         return self.final and not self.update
 
     @property
     def volumes(self) -> Mapping[str, Volume]:
-        """The volumes by their names."""
+        """Return the volumes by their names."""
         if self._volumes is None:
             self._volumes = {}
             for volume in self.spec.volumes or ():
@@ -296,7 +296,7 @@ class Pod:
 
     @property
     def tasks_end(self) -> bool:
-        """Whether the pod is meant to end, so that a classic sidecar would keep it alive for ever.
+        """Return whether the pod must end, so a classic sidecar would keep it running.
 
         Jobs demand one of these restart policies, and Mendix's build and storage pods have one.
         """
@@ -327,7 +327,7 @@ class Proof(NamedTuple):
 
 
 def pod_of(obj: Object, mesh: Claimant, request: Request, *, final: bool = False) -> Pod | None:
-    """The pod that `obj`, of a request, is or would make; None for a kind that bears none.
+    """Return the pod that `obj`, of a request, is or would make; None for a kind that bears none.
 
     `final` counts for pods alone: a template is never what is stored in the end.
     """
@@ -369,5 +369,5 @@ def pod_of(obj: Object, mesh: Claimant, request: Request, *, final: bool = False
 
 
 def is_owned(obj: Object) -> bool:
-    """Whether a controller manages the object, and would undo a change of its template."""
+    """Return whether a controller manages the object, and would undo a change of its template."""
     return obj.metadata is not None and obj.metadata.controller is not None

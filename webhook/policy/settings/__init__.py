@@ -1,7 +1,7 @@
 """The admin's settings: one YAML file, strict, read once at start.
 
 Field names are camelCase in the file. An unknown key is an error that names its path, because a
-misspelt setting that is silently ignored is how a cluster ends up less strict than its owner
+misspelt setting that is silently ignored leaves a cluster less protected than its owner
 thinks.
 """
 
@@ -22,7 +22,7 @@ PortList = Annotated[
     str,
     Meta(
         pattern=r"^\s*(\d+(\s*-\s*\d+)?(\s*,\s*\d+(\s*-\s*\d+)?)*)?\s*$",
-        extra={mistakes.FORM: 'ports and ranges, separated by commas, as "80,8000-8100"'},
+        extra={mistakes.FORM: 'ports and ranges, separated by commas, for example "80,8000-8100"'},
     ),
 ]
 
@@ -34,7 +34,7 @@ class SettingsError(ValueError):
 class _Strict(
     msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True
 ):
-    """Base of all: camelCase, unknown keys refused."""
+    """Base of all: camelCase, unknown keys are an error."""
 
 
 class Expression(_Strict, frozen=True, kw_only=True, rename="camel"):
@@ -45,7 +45,7 @@ class Expression(_Strict, frozen=True, kw_only=True, rename="camel"):
     values: list[str] = []
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        """Whether the labels meet the requirement; NotIn holds where the key is absent."""
+        """Return whether the labels meet the requirement; NotIn holds where the key is absent."""
         if self.operator == "Exists":
             return self.key in labels
         if self.operator == "DoesNotExist":
@@ -60,25 +60,25 @@ class Selector(_Strict, frozen=True, kw_only=True, rename="camel"):
     match_expressions: list[Expression] = []
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        """Whether the labels meet every requirement."""
+        """Return whether the labels meet every requirement."""
         return all(labels.get(key) == value for key, value in self.match_labels.items()) and all(
             expression.matches(labels) for expression in self.match_expressions
         )
 
 
 class _Selected(_Strict, frozen=True, kw_only=True, rename="camel"):
-    """What applies to some namespaces and pods alone, for a reason that is written down."""
+    """A rule for some namespaces and pods only, with a written reason."""
 
     reason: Annotated[str, Meta(min_length=1, description="Why; shown wherever it applies.")]
     namespaces: Annotated[
         list[Text], Meta(min_length=1, description="Names or globs; * is every namespace.")
     ]
-    selector: Annotated[Selector, Meta(description="Labels of the pods; all where empty.")] = (
+    selector: Annotated[Selector, Meta(description="Labels of the pods; all pods if empty.")] = (
         Selector()
     )
 
     def selects(self, namespace: str, labels: Mapping[str, str]) -> bool:
-        """Whether it applies to a pod with these labels in this namespace."""
+        """Return whether it applies to a pod with these labels in this namespace."""
         return any(
             fnmatchcase(namespace, pattern) for pattern in self.namespaces
         ) and self.selector.matches(labels)
@@ -93,11 +93,11 @@ class Exemption(_Selected, frozen=True, kw_only=True, rename="camel"):
 
     checks: Annotated[list[CheckId], Meta(min_length=1, description="Ids of the checks.")]
     until: Annotated[
-        datetime.date | None, Meta(description="Last day; afterwards it exempts nothing.")
+        datetime.date | None, Meta(description="Last day; after it, the exemption has no effect.")
     ] = None
 
     def holds_on(self, today: datetime.date) -> bool:
-        """Whether its last day has not passed."""
+        """Return whether its last day has not passed."""
         return self.until is None or today <= self.until
 
 
@@ -108,7 +108,7 @@ class LevelChange(_Selected, frozen=True, kw_only=True, rename="camel"):
         CheckId, Meta(description="Id of the check: one of checks.md, or of policies, strict.md.")
     ]
     level: Annotated[
-        Literal["deny", "advise"], Meta(description="deny refuses the pod, advise only warns.")
+        Literal["deny", "advise"], Meta(description="deny denies the pod, advise only warns.")
     ]
     namespaces: Annotated[list[Text], Meta(description="Names or globs; * is every namespace.")] = (
         msgspec.field(default_factory=lambda: ["*"])
@@ -116,12 +116,14 @@ class LevelChange(_Selected, frozen=True, kw_only=True, rename="camel"):
 
 
 class Annotation(_Strict, frozen=True, kw_only=True, rename="camel"):
-    """An annotation or label that pod authors may set, beside those that are known to be harmless.
+    """An annotation or label that pod authors may set, in addition to the known harmless ones.
 
-    It is checked no further: allow only what can't lead traffic past the mesh.
+    Its value is not checked further: allow only keys that can't make traffic bypass the mesh.
     """
 
-    key: Annotated[Text, Meta(description="The whole key, as config.linkerd.io/proxy-version.")]
+    key: Annotated[
+        Text, Meta(description="The whole key, for example config.linkerd.io/proxy-version.")
+    ]
     reason: Annotated[str, Meta(min_length=1, description="Why authors may set it.")]
     values: Annotated[
         list[str], Meta(description="The values that authors may choose; any value if empty.")
@@ -129,14 +131,15 @@ class Annotation(_Strict, frozen=True, kw_only=True, rename="camel"):
 
 
 class Linkerd(_Strict, frozen=True, kw_only=True, rename="camel"):
-    """How Linkerd is installed in the cluster, and what is demanded of it."""
+    """How Linkerd is installed in the cluster, and what is required of pods."""
 
     control_plane_namespace: Annotated[Text, Meta(description="Where Linkerd runs.")] = "linkerd"
     proxy_images: Annotated[
         list[Text],
         Meta(
             min_length=1,
-            description="Repositories, without tag, that the proxy may come from: your mirror's.",
+            description="Allowed repositories of the proxy's image, without tag; add your "
+            "mirror's.",
         ),
     ] = msgspec.field(default_factory=lambda: ["cr.l5d.io/linkerd/proxy"])
     init_images: Annotated[
@@ -149,10 +152,10 @@ class Linkerd(_Strict, frozen=True, kw_only=True, rename="camel"):
         Meta(description="The proxy's group id, if the mesh gives it one."),
     ] = None
     inbound_port: Annotated[
-        int, Meta(ge=1, le=65535, description="Where the proxy, and the CNI plugin, take inbound.")
+        int, Meta(ge=1, le=65535, description="Inbound port of the proxy and the CNI plugin.")
     ] = 4143
     outbound_port: Annotated[
-        int, Meta(ge=1, le=65535, description="Where they take outbound traffic.")
+        int, Meta(ge=1, le=65535, description="Outbound port of the proxy and the CNI plugin.")
     ] = 4140
     skip_inbound_ports: Annotated[
         PortList, Meta(description="Inbound ports that may bypass the proxy: the mesh's default.")
@@ -169,7 +172,7 @@ class Linkerd(_Strict, frozen=True, kw_only=True, rename="camel"):
             "cluster-unauthenticated", "audit",
         ]
         | None,
-        Meta(description="Added to pods as default-inbound-policy; all-authenticated takes in no "
+        Meta(description="Added to pods as default-inbound-policy; all-authenticated rejects "
              "plaintext."),
     ] = None  # fmt: skip
     annotations: Annotated[
@@ -187,12 +190,13 @@ class Istio(_Strict, frozen=True, kw_only=True, rename="camel"):
         list[Text], Meta(description="Further host names of istiod, say of an external one.")
     ] = []
     revision: Annotated[
-        str | None, Meta(description="Revision or tag that pods ask for, where none is default.")
+        str | None,
+        Meta(description="Revision or tag that pods request, if the mesh has no default revision."),
     ] = None
     native_sidecars: Annotated[
         bool,
         Meta(
-            description="Task pods ask for a native sidecar (Istio 1.24, Kubernetes 1.29 or later);"
+            description="Task pods request a native sidecar (Istio 1.24, Kubernetes 1.29 or later);"
             " else their application waits for the proxy."
         ),
     ] = True
@@ -200,7 +204,8 @@ class Istio(_Strict, frozen=True, kw_only=True, rename="camel"):
         list[Text],
         Meta(
             min_length=1,
-            description="Repositories, without tag, that the proxy may come from: your mirror's.",
+            description="Allowed repositories of the proxy's image, without tag; add your "
+            "mirror's.",
         ),
     ] = msgspec.field(
         default_factory=lambda: [
@@ -211,10 +216,14 @@ class Istio(_Strict, frozen=True, kw_only=True, rename="camel"):
     )
     proxy_uid: Annotated[
         Annotated[int, Meta(ge=1)] | None,
-        Meta(description="The proxy's user and group id; null on OpenShift, which assigns."),
+        Meta(
+            description="The proxy's user and group id; null on OpenShift, which assigns one per "
+            "namespace."
+        ),
     ] = 1337
     exclude_inbound_ports: Annotated[
-        PortList, Meta(description="Inbound ports that may bypass the proxy, beside its own.")
+        PortList,
+        Meta(description="Inbound ports that may bypass the proxy, in addition to its own ports."),
     ] = ""
     exclude_outbound_ports: Annotated[
         PortList, Meta(description="Outbound ports that may bypass the proxy.")
@@ -224,7 +233,8 @@ class Istio(_Strict, frozen=True, kw_only=True, rename="camel"):
         Meta(description="Ranges that may bypass the proxy, as written."),
     ] = msgspec.field(name="excludeOutboundIPRanges", default_factory=list)
     templates: Annotated[
-        list[Text], Meta(description="Injection templates beside sidecar that capture all.")
+        list[Text],
+        Meta(description="Injection templates, in addition to sidecar, that capture all traffic."),
     ] = []
     annotations: Annotated[
         list[Annotation], Meta(description="Further annotations that pod authors may set.")
@@ -232,34 +242,35 @@ class Istio(_Strict, frozen=True, kw_only=True, rename="camel"):
 
 
 class Ambient(_Strict, frozen=True, kw_only=True, rename="camel"):
-    """How Istio's ambient mode is installed, beside what `istio` says."""
+    """How Istio's ambient mode is installed, in addition to `istio`."""
 
     runtime_classes: Annotated[
         list[Text],
         Meta(
             description="Runtime classes whose pods the node agent can redirect. Sandboxes such as "
-            "gVisor or Kata have a network of their own, which it can't."
+            "gVisor or Kata have their own network, which it can't redirect."
         ),
     ] = []
 
 
 class Allow(_Selected, frozen=True, kw_only=True, rename="camel"):
-    """Traffic that some pods may lead past the mesh: ports, subnets, injection templates."""
+    """Traffic of some pods that may bypass the mesh: ports, subnets, injection templates."""
 
     inbound_ports: Annotated[
-        PortList, Meta(description="Ports on which clients may reach the pods past the proxy.")
+        PortList, Meta(description="Ports on which clients may reach the pods without the proxy.")
     ] = ""
     outbound_ports: Annotated[
-        PortList, Meta(description="Ports to which the pods may connect past the proxy.")
+        PortList, Meta(description="Ports to which the pods may connect without the proxy.")
     ] = ""
     subnets: Annotated[
-        list[Text], Meta(description="Subnets to which the pods may connect so, as written.")
+        list[Text],
+        Meta(description="Subnets to which the pods may connect without the proxy, as written."),
     ] = []
     templates: Annotated[
-        list[Text], Meta(description="Istio's injection templates that the pods may ask for.")
+        list[Text], Meta(description="Istio's injection templates that the pods may request.")
     ] = []
     until: Annotated[
-        datetime.date | None, Meta(description="Last day; afterwards it allows nothing.")
+        datetime.date | None, Meta(description="Last day; after it, the allowance has no effect.")
     ] = None
 
 
@@ -282,7 +293,7 @@ class Ingress(_Strict, frozen=True, kw_only=True, rename="camel"):
         dict[str, Literal["ingress-nginx", "f5-nginx", "none"]],
         Meta(
             description="Ingress class -> its controller: ingress-nginx (the community's), "
-            "f5-nginx (F5's), or none to leave its Ingresses alone."
+            "f5-nginx (F5's), or none to leave its Ingresses unchanged."
         ),
     ] = msgspec.field(default_factory=lambda: {"nginx": "ingress-nginx"})
     upstream_vhost: Annotated[
@@ -301,9 +312,9 @@ _MASTERS = "system:masters"
 class LeaveEnforcement(_Strict, frozen=True, kw_only=True, rename="camel"):
     """Who may take a namespace out of enforcement, by its labels.
 
-    That is: to another mode, another mesh, or out of the mesh. Empty: whoever may change a
-    namespace's labels. system:masters always may, so that there is a way out; to let nobody else,
-    name that group.
+    That is: to another mode, another mesh, or out of the mesh. If empty, everyone who may change a
+    namespace's labels. The group system:masters is always allowed; to allow no one else, name only
+    that group.
     """
 
     groups: Annotated[list[Text], Meta(description="Groups, as the API server knows them.")] = []
@@ -313,7 +324,7 @@ class LeaveEnforcement(_Strict, frozen=True, kw_only=True, rename="camel"):
     ] = []
 
     def admits(self, user: str, groups: Collection[str]) -> bool:
-        """Whether someone may."""
+        """Return whether someone may."""
         if not self.groups and not self.users:
             return True
         return user in self.users or not {_MASTERS, *self.groups}.isdisjoint(groups)
@@ -324,7 +335,7 @@ class Settings(_Strict, frozen=True, kw_only=True, rename="camel"):
 
     opt_out: Annotated[
         Literal["deny", "override"],
-        Meta(description="A pod that opts out of the mesh is refused, or opted in all the same."),
+        Meta(description="A pod that opts out of the mesh is denied, or opted in anyway."),
     ] = "deny"
     cluster_domain: Annotated[Text, Meta(description="The cluster's DNS domain.")] = "cluster.local"
     linkerd: Linkerd = Linkerd()
@@ -333,20 +344,20 @@ class Settings(_Strict, frozen=True, kw_only=True, rename="camel"):
     ingress: Ingress = Ingress()
     levels: Annotated[list[LevelChange], Meta(description="Other levels for checks.")] = []
     allow: Annotated[
-        list[Allow], Meta(description="Traffic that some pods may lead past the mesh.")
+        list[Allow], Meta(description="Traffic of some pods that may bypass the mesh.")
     ] = []
     exemptions: Annotated[list[Exemption], Meta(description="Pods that may break a check.")] = []
     leave_enforcement: LeaveEnforcement = LeaveEnforcement()
 
     def level_of(self, check: str, default: str, namespace: str, labels: Mapping[str, str]) -> str:
-        """The level of a check for a pod: the last change that selects it, else the default."""
+        """Return the level of a check for a pod: the last matching change, or the default."""
         for change in reversed(self.levels):
             if change.check == check and change.selects(namespace, labels):
                 return change.level
         return default
 
     def allowed(self, namespace: str, labels: Mapping[str, str], today: datetime.date) -> Allowed:
-        """What the pods of a namespace with these labels may lead past the mesh today."""
+        """Return the traffic that may bypass the mesh today, for pods with these labels."""
         found = NOTHING
         for allow in self.allow:
             if (allow.until is None or today <= allow.until) and allow.selects(namespace, labels):
@@ -361,7 +372,7 @@ class Settings(_Strict, frozen=True, kw_only=True, rename="camel"):
     def exemption(
         self, check: str, namespace: str, labels: Mapping[str, str], today: datetime.date
     ) -> Exemption | None:
-        """The exemption that lets a pod break a check today, if there is one."""
+        """Return the exemption that lets a pod break a check today, if there is one."""
         for exemption in self.exemptions:
             if (
                 check in exemption.checks
@@ -372,13 +383,14 @@ class Settings(_Strict, frozen=True, kw_only=True, rename="camel"):
         return None
 
     def lapsed(self, today: datetime.date) -> list[str]:
-        """A line for each exemption and allowance whose last day has passed: it does nothing."""
+        """Return a line for each exemption and allowance that has expired."""
         dated: list[tuple[str, Exemption | Allow]] = [
             *((f"exemptions[{i}]", entry) for i, entry in enumerate(self.exemptions)),
             *((f"allow[{i}]", entry) for i, entry in enumerate(self.allow)),
         ]
         return [
-            f"settings.{path} ended on {entry.until} and does nothing: remove it, or set a later "
+            f"settings.{path} expired on {entry.until} and has no effect: remove it, or set a "
+            f"later "
             f"`until` (its reason: {' '.join(entry.reason.split())})"
             for path, entry in dated
             if entry.until and entry.until < today
@@ -396,7 +408,9 @@ def parse(document: Any, *, checks: frozenset[str]) -> Settings:
     except msgspec.ValidationError as error:
         raise SettingsError(mistakes.explain(str(error), given, Settings, checks)) from None
     except RecursionError:
-        raise SettingsError("nests too deep - at `settings`; does it contain itself?") from None
+        raise SettingsError(
+            "is nested too deeply - at `settings`; does it contain itself?"
+        ) from None
     named = [
         (f"settings.levels[{i}].check", change.check) for i, change in enumerate(settings.levels)
     ] + [
@@ -417,12 +431,12 @@ def parse(document: Any, *, checks: frozenset[str]) -> Settings:
     ):
         for part in ports.beyond(text, ((0, 65535),)):
             raise SettingsError(
-                f"no such ports: {mistakes.shown(part)} - at `settings.{path}`; "
-                "they go from 0 to 65535, and a range from low to high"
+                f"invalid ports: {mistakes.shown(part)} - at `settings.{path}`; "
+                "ports go from 0 to 65535, and a range from low to high"
             )
     return settings
 
 
 def schema() -> dict[str, Any]:
-    """The JSON schema of the settings file."""
+    """Return the JSON schema of the settings file."""
     return msgspec.json.schema(Settings)

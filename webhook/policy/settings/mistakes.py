@@ -1,4 +1,4 @@
-"""What is wrong in a settings file, in words: what, where, and how to mend it.
+"""What is wrong in a settings file, in words: what, where, and how to fix it.
 
 msgspec says where a mistake is, and little of what would be right there. The types of the settings
 know that: the path leads to both the type and the value, from which the words are made.
@@ -26,22 +26,22 @@ _SHOWN = 61
 
 
 def unknown(what: str, given: Any, path: str, known: Iterable[str]) -> str:
-    """The words for a name that does not exist, with the nearest that does, and all of them."""
+    """Return the message for an unknown name, with the nearest and all known names."""
     names = sorted(known)
     near = nearest(str(given), names)
-    hint = f"did you mean `{near}`? There are" if near else "there are"
-    return f"there is no {what} {_quoted(given)} - at `{path}`; {hint}: {', '.join(names)}"
+    hint = f"did you mean `{near}`? Allowed" if near else "allowed"
+    return f"unknown {what} {_quoted(given)} - at `{path}`; {hint}: {', '.join(names)}"
 
 
 def nearest(given: str, known: Iterable[str]) -> str:
-    """The known name that a misspelt one is nearest to; empty where none is near."""
+    """Return the known name that a misspelt one is nearest to; empty where none is near."""
     folded = {name.lower(): name for name in known}
     near = difflib.get_close_matches(given.lower(), folded, n=1)
     return folded[near[0]] if near else ""
 
 
 def shown(value: Any) -> str:
-    """A value, printable and not too long."""
+    """Return a value, printable and not too long."""
     return printable(shortened(str(value), _SHOWN))
 
 
@@ -52,7 +52,7 @@ def explain(message: str, document: Any, root: type, checks: Iterable[str]) -> s
     """
     node, value, path = inspect.type_info(root), document, "settings"
     # Keys of the user's stand in the message too: none but known ones may be taken for a path.
-    found = None if _strange(node, value) else _PATH.search(message)
+    found = None if _unknown_keys(node, value) else _PATH.search(message)
     for name, index in _STEP.findall(found["path"]) if found else ():
         node = _plain(node)
         if isinstance(node, inspect.StructType):
@@ -68,62 +68,62 @@ def explain(message: str, document: Any, root: type, checks: Iterable[str]) -> s
 
 
 def _words(form: str, node: inspect.Type, value: Any, path: str, checks: Iterable[str]) -> str:
-    """What is wrong with a value where a type is wanted."""
+    """Return what is wrong with a value where a type is wanted."""
     if isinstance(node, inspect.StructType | inspect.DictType) and isinstance(value, dict):
         return _keys(node, value, path)
     if isinstance(node, inspect.LiteralType) and value is not None:
         return unknown("value", value, path, [str(known) for known in node.values])
     if isinstance(node, inspect.StrType) and isinstance(value, str) and node.pattern and not form:
         return unknown("check", value, path, checks)
-    what, mend = _leaf(form, node, value)
-    return f"{what} - at `{path}`{mend and f'; {mend}'}"
+    what, fix = _leaf(form, node, value)
+    return f"{what} - at `{path}`{fix and f'; {fix}'}"
 
 
 def _leaf(form: str, node: inspect.Type, value: Any) -> tuple[str, str]:
-    """What is wrong with a value that has no keys, and how it is mended where that is plain."""
+    """Return what is wrong with a value that has no keys, and its fix if that is clear."""
     if value is None:
-        return _EMPTY, "fill it in, or leave it out"
+        return _EMPTY, "set it, or remove it"
     if isinstance(node, inspect.DateType):
-        return f"{_quoted(value)} is no date", "write it as 2027-01-31"
+        return f"{_quoted(value)} is not a date", "write it as 2027-01-31"
     if isinstance(node, inspect.StrType) and isinstance(value, str):
-        return (f"{_quoted(value)} is not possible", f"write {form}") if form else (_EMPTY, "")
+        return (f"{_quoted(value)} is invalid", f"write {form}") if form else (_EMPTY, "")
     if isinstance(node, inspect.ListType) and isinstance(value, list):
-        return _EMPTY, "give one at least"
+        return _EMPTY, "give at least one"
     if isinstance(node, inspect.IntType) and type(value) is int:
         if node.ge is not None and value < node.ge:
-            return f"{value} is too small", f"{node.ge} is the least"
-        return f"{value} is too large", f"{node.le} is the most"
-    return f"must be {_NAMES[type(node)]}, not {_kind(value)}", _mend(form, node, value)
+            return f"{value} is too small", f"the minimum is {node.ge}"
+        return f"{value} is too large", f"the maximum is {node.le}"
+    return f"must be {_NAMES[type(node)]}, not {_kind(value)}", _fix(form, node, value)
 
 
 def _keys(node: inspect.StructType | inspect.DictType, value: dict[Any, Any], path: str) -> str:
-    """What is wrong with the keys of a mapping."""
-    odd = next((key for key in value if not isinstance(key, str)), None)
-    if odd is not None:
-        return f"the key {_quoted(odd)} must be text - at `{path}`; put it into quotes"
+    """Return what is wrong with the keys of a mapping."""
+    not_text = next((key for key in value if not isinstance(key, str)), None)
+    if not_text is not None:
+        return f"the key {_quoted(not_text)} must be text - at `{path}`; put it into quotes"
     known = {field.encode_name: field for field in getattr(node, "fields", ())}
-    strange = _strange(node, value)
-    if strange:
-        message = unknown("setting", strange[0], path, known)
+    unknown_keys = _unknown_keys(node, value)
+    if unknown_keys:
+        message = unknown("setting", unknown_keys[0], path, known)
         if path == "settings" and "settings" in value:
-            message += ". Is that a Helm values file? Give only what stands under `settings:`"
+            message += ". If this is a Helm values file, pass only the part under `settings:`"
         return message
     missing = next(f for name, f in known.items() if f.required and name not in value)
     about = _described(missing.type)
     return f"`{missing.encode_name}` is missing - at `{path}`; add it{about and f': {about}'}"
 
 
-def _strange(node: inspect.Type, value: Any) -> list[Any]:
-    """The keys of a mapping that its type does not know."""
+def _unknown_keys(node: inspect.Type, value: Any) -> list[Any]:
+    """Return the keys of a mapping that its type does not know."""
     if not isinstance(node, inspect.StructType) or not isinstance(value, dict):
         return []
     return [key for key in value if key not in {field.encode_name for field in node.fields}]
 
 
-def _mend(form: str, node: inspect.Type, value: Any) -> str:
-    """How a value of a wrong type is mended, where that is plain."""
+def _fix(form: str, node: inspect.Type, value: Any) -> str:
+    """Return the fix for a value of a wrong type, if it is clear."""
     if isinstance(node, inspect.StructType):
-        return f"start with a key, as `{node.fields[0].encode_name}:`"
+        return f"start with a key, for example `{node.fields[0].encode_name}:`"
     if isinstance(node, inspect.StrType) and not isinstance(value, list | dict):
         return f"write {form or 'it in quotes'}"
     if isinstance(node, inspect.ListType) and isinstance(value, str):
@@ -134,12 +134,12 @@ def _mend(form: str, node: inspect.Type, value: Any) -> str:
 
 
 def _fits(node: inspect.Type, value: Any) -> bool:
-    """Whether a value of a mapping is what the type wants: a mapping's are text or named values."""
+    """Return whether a value of a mapping has the type: text or a named value."""
     return value in node.values if isinstance(node, inspect.LiteralType) else type(value) is str
 
 
 def _plain(node: inspect.Type) -> inspect.Type:
-    """The type without what is said of it, and without null where it may be null."""
+    """Return the type without what is said of it, and without null where it may be null."""
     while isinstance(node, inspect.Metadata | inspect.UnionType):
         node = node.type if isinstance(node, inspect.Metadata) else node.types[0]
     return node

@@ -287,7 +287,7 @@ def test_refusals_lead_to_the_workload_and_the_check(refused: Hospital, open_on:
     client = open_on(shop(refused))
     text, links = read(client.get("/refusals").text)
     assert "3 times, last 5 seconds ago" in text
-    assert "host-network spec.hostNetwork shares the node's network" in text
+    assert "host-network spec.hostNetwork uses the node's network" in text
     assert SHOP in links
     assert "/checks/host-network" in links
     text, _ = read(client.get("/").text)
@@ -378,12 +378,12 @@ def test_a_check_is_explained_by_its_own_data(open_on: Open) -> None:
     found = finding("host-network", reason="shares the node's network")
     client = open_on(seen(namespace("mendix", row(unmeshed=1, findings=[found]))))
     text, links = read(client.get("/checks/host-network").text)
-    assert "remove hostNetwork: true" in text
+    assert "author: remove hostNetwork: true" in text
     assert "The rule comes from linkerd2" in text
     assert SHOP in links
     text, links = read(client.get("/checks").text)
     assert "/checks/proxy-not-ready" in links
-    assert "host-network breaks a rule 1 shares" in text
+    assert "host-network breaks a rule 1 uses" in text
 
 
 @pytest.mark.parametrize("page", PAGES)

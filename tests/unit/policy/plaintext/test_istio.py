@@ -38,7 +38,7 @@ def accepts(*policies: PeerAuthentication, ambient: bool = False, **labels: str)
 
 def test_without_any_policy_plaintext_is_taken() -> None:
     (opening,) = Peers([], ROOT).of(HERE, {}).openings()
-    assert opening[1].because == "no PeerAuthentication says STRICT, and Istio's default is " \
+    assert opening[1].because == "no PeerAuthentication sets STRICT, and Istio's default is " \
         "PERMISSIVE"  # fmt: skip
 
 

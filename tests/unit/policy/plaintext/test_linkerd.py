@@ -74,9 +74,12 @@ def test_the_pod_s_annotation_wins_over_the_cluster_s_default(
 
 def test_the_reason_says_whose_policy_it_is() -> None:
     (_, opening), = read(default="all-unauthenticated").openings()  # fmt: skip
-    assert opening.because == "the default inbound policy is all-unauthenticated, the cluster's"
+    assert (
+        opening.because
+        == "the default inbound policy is all-unauthenticated (the cluster's default)"
+    )
     (_, opening), = read(annotations={POLICY: "audit"}).openings()  # fmt: skip
-    assert opening.because == "the default inbound policy is audit, by the pod's annotation"
+    assert opening.because == "the default inbound policy is audit (from the pod's annotation)"
 
 
 @pytest.mark.parametrize(

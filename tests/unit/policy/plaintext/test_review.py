@@ -268,7 +268,7 @@ def test_a_denial_names_the_object_the_field_and_the_way_out() -> None:
     verdict = judge("PeerAuthentication", mtls("PERMISSIVE"))
     assert messages.denial(verdict) == (
         "PeerAuthentication mendix/x would weaken mutual TLS:\n"
-        "  plaintext-accepted  spec.mtls.mode  lets clients without mutual TLS in (PERMISSIVE); "
+        "  plaintext-accepted  spec.mtls.mode  accepts clients without mutual TLS (PERMISSIVE); "
         "set it to STRICT"
     )
 

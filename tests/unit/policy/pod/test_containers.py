@@ -78,7 +78,7 @@ def test_a_mount_at_above_or_below_a_guarded_folder_is_noticed(path: str, covers
     ],
 )
 def test_references_that_the_kubelet_fills_in_are_found(text: str, names: set[str]) -> None:
-    assert containers.strange_references([text], {"POD_NAME"}) == names
+    assert containers.unknown_references([text], {"POD_NAME"}) == names
 
 
 def test_capabilities_are_read_in_any_case_and_with_or_without_prefix() -> None:

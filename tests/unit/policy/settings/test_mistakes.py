@@ -15,8 +15,8 @@ KEYS = (
     "allow, ambient, clusterDomain, exemptions, ingress, istio, leaveEnforcement, levels, linkerd, "
     "optOut"
 )
-HELM = ". Is that a Helm values file? Give only what stands under `settings:`"
-PORTS = 'write ports and ranges, separated by commas, as "80,8000-8100"'
+HELM = ". If this is a Helm values file, pass only the part under `settings:`"
+PORTS = 'write ports and ranges, separated by commas, for example "80,8000-8100"'
 ENTRY = {"checks": ["host-network"], "namespaces": ["mendix"], "reason": "agreed"}
 
 
@@ -34,19 +34,19 @@ def exemption(**changed: Any) -> dict[str, Any]:
     ("document", "message"),
     [
         ({"exemption": []},
-         "there is no setting `exemption` - at `settings`; did you mean `exemptions`? "
-         f"There are: {KEYS}"),
+         "unknown setting `exemption` - at `settings`; did you mean `exemptions`? "
+         f"Allowed: {KEYS}"),
         ({"optout": "deny"},
-         f"there is no setting `optout` - at `settings`; did you mean `optOut`? There are: {KEYS}"),
-        ({"color": "red"}, f"there is no setting `color` - at `settings`; there are: {KEYS}"),
+         f"unknown setting `optout` - at `settings`; did you mean `optOut`? Allowed: {KEYS}"),
+        ({"color": "red"}, f"unknown setting `color` - at `settings`; allowed: {KEYS}"),
         (exemption(till="x"),
-         "there is no setting `till` - at `settings.exemptions[0]`; did you mean `until`? "
-         "There are: checks, namespaces, reason, selector, until"),
+         "unknown setting `till` - at `settings.exemptions[0]`; did you mean `until`? "
+         "Allowed: checks, namespaces, reason, selector, until"),
         # A key may look like a path of msgspec's.
         ({"x` - at `$.linkerd": 1},
-         f"there is no setting `x` - at `$.linkerd` - at `settings`; there are: {KEYS}"),
+         f"unknown setting `x` - at `$.linkerd` - at `settings`; allowed: {KEYS}"),
         ({"a\x1b[31m": 1},
-         f"there is no setting `a\\x1b[31m` - at `settings`; there are: {KEYS}"),
+         f"unknown setting `a\\x1b[31m` - at `settings`; allowed: {KEYS}"),
     ],
 )  # fmt: skip
 def test_an_unknown_key_is_told_with_the_nearest_and_those_that_there_are(
@@ -64,15 +64,15 @@ def test_the_values_of_the_chart_are_known_for_what_they_are(others: Any) -> Non
     ("document", "message"),
     [
         ({"optOut": "ask"},
-         "there is no value `ask` - at `settings.optOut`; there are: deny, override"),
-        ({"optOut": None}, "must not be empty - at `settings.optOut`; fill it in, or leave it out"),
+         "unknown value `ask` - at `settings.optOut`; allowed: deny, override"),
+        ({"optOut": None}, "must not be empty - at `settings.optOut`; set it, or remove it"),
         ({"linkerd": {"inboundPolicy": "all-authenticate"}},
-         "there is no value `all-authenticate` - at `settings.linkerd.inboundPolicy`; did you mean "
-         "`all-authenticated`? There are: all-authenticated, all-unauthenticated, audit, "
+         "unknown value `all-authenticate` - at `settings.linkerd.inboundPolicy`; did you mean "
+         "`all-authenticated`? Allowed: all-authenticated, all-unauthenticated, audit, "
          "cluster-authenticated, cluster-unauthenticated, deny"),
         ({"ingress": {"classes": {"a": "none", "b": "nginx"}}},
-         "there is no value `nginx` - at `settings.ingress.classes.b`; did you mean `f5-nginx`? "
-         "There are: f5-nginx, ingress-nginx, none"),
+         "unknown value `nginx` - at `settings.ingress.classes.b`; did you mean `f5-nginx`? "
+         "Allowed: f5-nginx, ingress-nginx, none"),
     ],
 )  # fmt: skip
 def test_a_value_that_there_is_not_is_told_with_those_that_there_are(
@@ -83,7 +83,7 @@ def test_a_value_that_there_is_not_is_told_with_those_that_there_are(
 
 @pytest.mark.parametrize("text", ["soon", "2026-02-30", "2027-1-5", "2027-01-31T10:00:00", "5"])
 def test_a_date_that_is_none_is_told_with_its_place_and_a_right_one(text: str) -> None:
-    expected = f"`{text}` is no date - at `settings.exemptions[0].until`; write it as 2027-01-31"
+    expected = f"`{text}` is not a date - at `settings.exemptions[0].until`; write it as 2027-01-31"
     assert refusal(exemption(until=text)) == expected
 
 
@@ -91,11 +91,11 @@ def test_a_date_that_is_none_is_told_with_its_place_and_a_right_one(text: str) -
     ("document", "message"),
     [
         ({"linkerd": {"skipOutboundPorts": "http"}},
-         f"`http` is not possible - at `settings.linkerd.skipOutboundPorts`; {PORTS}"),
+         f"`http` is invalid - at `settings.linkerd.skipOutboundPorts`; {PORTS}"),
         ({"linkerd": {"skipOutboundPorts": 25}},
          f"must be text, not a number - at `settings.linkerd.skipOutboundPorts`; {PORTS}"),
         ({"allow": [{"namespaces": ["a"], "reason": "x", "inboundPorts": "1;2"}]},
-         f"`1;2` is not possible - at `settings.allow[0].inboundPorts`; {PORTS}"),
+         f"`1;2` is invalid - at `settings.allow[0].inboundPorts`; {PORTS}"),
     ],
 )  # fmt: skip
 def test_a_list_of_ports_that_is_none_is_told_in_words(document: Any, message: str) -> None:
@@ -106,11 +106,11 @@ def test_a_list_of_ports_that_is_none_is_told_in_words(document: Any, message: s
     ("document", "message"),
     [
         (exemption(checks=["Host-Network"]),
-         "there is no check `Host-Network` - at `settings.exemptions[0].checks[0]`; "
-         f"did you mean `host-network`? There are: {IDS}"),
+         "unknown check `Host-Network` - at `settings.exemptions[0].checks[0]`; "
+         f"did you mean `host-network`? Allowed: {IDS}"),
         (exemption(reason=""), "must not be empty - at `settings.exemptions[0].reason`"),
         (exemption(namespaces=[]),
-         "must not be empty - at `settings.exemptions[0].namespaces`; give one at least"),
+         "must not be empty - at `settings.exemptions[0].namespaces`; give at least one"),
         (exemption(namespaces="mendix"),
          "must be a list, not text - at `settings.exemptions[0].namespaces`; write [mendix]"),
         (exemption(namespaces=["a", 5]),
@@ -123,11 +123,11 @@ def test_a_list_of_ports_that_is_none_is_told_in_words(document: Any, message: s
          "`namespaces` is missing - at `settings.exemptions[0]`; add it: names or globs; "
          "* is every namespace"),
         ({"exemptions": [ENTRY, None]},
-         "must not be empty - at `settings.exemptions[1]`; fill it in, or leave it out"),
+         "must not be empty - at `settings.exemptions[1]`; set it, or remove it"),
         ({"linkerd": {"proxyUid": 0}},
-         "0 is too small - at `settings.linkerd.proxyUid`; 1 is the least"),
+         "0 is too small - at `settings.linkerd.proxyUid`; the minimum is 1"),
         ({"linkerd": {"inboundPort": 70000}},
-         "70000 is too large - at `settings.linkerd.inboundPort`; 65535 is the most"),
+         "70000 is too large - at `settings.linkerd.inboundPort`; the maximum is 65535"),
         ({"linkerd": {"proxyGid": "5"}},
          "must be a whole number, not text - at `settings.linkerd.proxyGid`; "
          "write it without quotes"),
@@ -136,11 +136,13 @@ def test_a_list_of_ports_that_is_none_is_told_in_words(document: Any, message: s
         ({"istio": {"nativeSidecars": "yes"}},
          "must be true or false, not text - at `settings.istio.nativeSidecars`"),
         ({"linkerd": None},
-         "must not be empty - at `settings.linkerd`; fill it in, or leave it out"),
+         "must not be empty - at `settings.linkerd`; set it, or remove it"),
         ({"linkerd": {1: 2}},
          "the key `1` must be text - at `settings.linkerd`; put it into quotes"),
-        ([], "must be a mapping, not a list - at `settings`; start with a key, as `optOut:`"),
-        ("text", "must be a mapping, not text - at `settings`; start with a key, as `optOut:`"),
+        ([], "must be a mapping, not a list - at `settings`; start with a key, for example "
+             "`optOut:`"),
+        ("text", "must be a mapping, not text - at `settings`; start with a key, for example "
+                 "`optOut:`"),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_told_with_its_place_and_what_is_wanted(

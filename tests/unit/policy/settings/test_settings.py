@@ -65,8 +65,8 @@ def test_a_full_file_is_read() -> None:
 )
 def test_ports_that_there_are_not_are_told_with_their_place(ports: str, odd: str) -> None:
     assert refusal({"linkerd": {"skipInboundPorts": ports}}) == (
-        f"no such ports: {odd} - at `settings.linkerd.skipInboundPorts`; "
-        "they go from 0 to 65535, and a range from low to high"
+        f"invalid ports: {odd} - at `settings.linkerd.skipInboundPorts`; "
+        "ports go from 0 to 65535, and a range from low to high"
     )
 
 
@@ -83,8 +83,8 @@ def test_an_unknown_check_is_told_with_the_nearest_and_those_that_there_are(
     document: Any, where: str
 ) -> None:
     assert refusal(document) == (
-        f"there is no check `host-netwrok` - at `{where}`; did you mean `host-network`? "
-        f"There are: {', '.join(sorted(checks.ids()))}"
+        f"unknown check `host-netwrok` - at `{where}`; did you mean `host-network`? "
+        f"Allowed: {', '.join(sorted(checks.ids()))}"
     )
 
 
@@ -159,10 +159,10 @@ def test_what_has_lapsed_is_told_with_its_place_its_last_day_and_its_reason() ->
         allow:
           - {namespaces: [a], reason: old, until: 2020-02-29}
     """)
-    end = "and does nothing: remove it, or set a later `until`"
+    end = "and has no effect: remove it, or set a later `until`"
     assert given.lapsed(TODAY) == [
-        f"settings.exemptions[1] ended on 2026-11-23 {end} (its reason: until the move)",
-        f"settings.allow[0] ended on 2020-02-29 {end} (its reason: old)",
+        f"settings.exemptions[1] expired on 2026-11-23 {end} (its reason: until the move)",
+        f"settings.allow[0] expired on 2020-02-29 {end} (its reason: old)",
     ]
     assert Settings().lapsed(TODAY) == []
 

@@ -98,15 +98,15 @@ class Istio(Mesh):
         )
 
     def claims(self, placed: Placed) -> bool:
-        """Istio's containers are known by name; one with image `auto` is only a wish."""
+        """Return whether the container's name is Istio's; image `auto` is only a placeholder."""
         return placed.kind in _PLACES.get(placed.name, ()) and placed.container.image != AUTO
 
     def fills_in(self, placed: Placed) -> bool:
-        """A container with the proxy's name and image `auto` customizes it (pkg/kube/inject)."""
+        """Return whether the injector replaces this container: image `auto` (pkg/kube/inject)."""
         return placed.name in _PLACES and placed.container.image == AUTO
 
     def opt_in(self, pod: Pod, *, task: bool) -> Iterator[Want]:
-        """The label, which works in any namespace; the annotation can't opt in (inject.go)."""
+        """Yield the label that opts in. The annotation can't opt in (inject.go)."""
         value = pod.labels.get(INJECT, pod.annotations.get(INJECT))
         if (value == "false" and self.settings.opt_out == "deny") or self.is_infrastructure(pod):
             return
@@ -124,7 +124,7 @@ class Istio(Mesh):
             yield Want("annotations", CONFIG, merged)
 
     def opt_outs(self, pod: Pod) -> Iterator[Spot]:
-        """Label before annotation; what is no boolean is a default to one Istio, no to another.
+        """Yield the label, or else the annotation, that opts out. Istio versions differ on others.
 
         A template's other values are fixed when its pods are created.
         """
@@ -138,25 +138,25 @@ class Istio(Mesh):
             yield Spot(where(INJECT), (value,), *self.gateway_like(pod))
 
     def is_infrastructure(self, pod: Pod) -> bool:
-        """A gateway or waypoint and nothing else: one container, Istio's own proxy, as it is made.
+        """Return whether the pod is a genuine gateway or waypoint: only Istio's own proxy.
 
         It is all mesh and has no application whose traffic could go past it.
         """
         if pod.infrastructure is None:
             only = gateways.candidate(pod)
-            pod.infrastructure = only is not None and not any(self.strange(pod, only))
+            pod.infrastructure = only is not None and not any(self.unexpected(pod, only))
         return pod.infrastructure
 
-    def strange(self, pod: Pod, only: Placed) -> Iterator[Spot]:
-        """What a would-be gateway has beyond a genuine one's."""
-        yield from gateways.strange(pod, only, self.own, self.is_istiod)
+    def unexpected(self, pod: Pod, only: Placed) -> Iterator[Spot]:
+        """Yield what the pod has that a genuine gateway does not have."""
+        yield from gateways.unexpected(pod, only, self.own, self.is_istiod)
         for found in super()._keys(pod, submitted=False):
             # What the author wrote in its one container is judged as it is.
             if not found.spot.field.startswith((*_GATEWAY_KEYS, annotation(OVERRIDES))):
                 yield found.spot
 
     def customised(self, placed: Placed) -> Iterator[str]:
-        """What is not a harmless field: of the fields that policy reads; the rest is seen later."""
+        """Yield each field that is not harmless, of the fields that policy reads."""
         return listed.customised(msgspec.json.decode(msgspec.json.encode(placed.container)))
 
     def _keys(self, pod: Pod, submitted: bool) -> Iterator[Found]:
@@ -167,103 +167,111 @@ class Istio(Mesh):
                 yield found
 
     def gateway_like(self, pod: Pod) -> tuple[str, str]:
-        """Reason and fix for the opt-out of a gateway that has more in it than its proxy.
+        """Return reason and fix for the opt-out of a gateway that holds more than its proxy.
 
         istiod gives its own the opt-out and a label (files/kube-gateway.yaml, waypoint.yaml), and
         lays over them what a Gateway's parametersRef says. Both are empty for other pods.
         """
-        asks = "asks to stay outside the mesh, as only Istio's own gateways may"
+        asks = "opts the pod out of the mesh, which only Istio's own gateways are allowed to do"
         fix = (
-            "leave the gateway as istiod makes it, without what its parametersRef adds; mesh's "
-            "admin: name a mirror of its image in settings.istio.proxyImages"
+            "author: keep the gateway as istiod creates it, without what its parametersRef adds; "
+            "mesh's admin: name a mirror of its image in settings.istio.proxyImages"
         )
         only = gateways.candidate(pod)
-        if only is not None and (found := next(iter(self.strange(pod, only)), None)):
+        if only is not None and (found := next(iter(self.unexpected(pod, only)), None)):
             values = f" ({', '.join(value[:80] for value in found.values)})" if found.values else ""
-            reason = found.reason or "is not what Istio makes"
+            reason = found.reason or "is not what Istio creates"
             return f"{asks}; {found.field} {reason}{values}", fix
         if MANAGED not in pod.labels or not pod.containers:
             return "", ""
         others = [one for one in pod.containers if one.name != PROXY]
         if len(others) == len(pod.containers):
             return (
-                f"{asks}; it runs {others[0].name}, and mendix-mesh knows gateways that are "
-                f"{PROXY} alone",
-                "use the GatewayClass istio or istio-waypoint, or ask an admin for an exemption",
+                f"{asks}; it runs {others[0].name}, but mendix-mesh recognizes only "
+                f"gateways whose single container is {PROXY}",
+                "author: use the GatewayClass istio or istio-waypoint, or ask an admin for an "
+                "exemption",
             )
         if others:
-            return f"{asks}; {others[0].field()} is beside the proxy", fix
-        return f"{asks}; it is in the network of the node, or not as Istio runs its proxy", fix
+            return f"{asks}; {others[0].field()} is a container beside the proxy", fix
+        return f"{asks}; it uses the node's network, or does not run the proxy as Istio does", fix
 
     def missing(self, pod: Pod) -> Iterator[Spot]:
-        """No container is the proxy, in either list: the injector skips without a word."""
+        """Yield the missing proxy. The injector skips a pod without any message."""
         if pod.proxy is not None:
             return
         revision = pod.labels.get(REVISION)
         if pod.labels.get(INJECT) != "true":
-            fix = ("see that mendix-mesh's mutating webhook runs, and that its configuration's "
-                   "name sorts before Istio's")  # fmt: skip
+            fix = ("admin: check that mendix-mesh's mutating webhook runs, and that the name of "
+                   "its "
+                   "configuration sorts before Istio's")  # fmt: skip
         elif revision is not None:
-            fix = (f"see that Istio's revision or tag {revision} is installed, and that no label "
-                   "istio-injection or istio.io/rev of the namespace says otherwise")  # fmt: skip
+            fix = (f"admin: check that Istio's revision or tag {revision} is installed, and that "
+                   "no label istio-injection or istio.io/rev of the namespace contradicts "
+                   "it")  # fmt: skip
         else:
-            fix = ("see that the namespace has no label istio-injection=disabled, and none "
-                   "istio.io/rev of a revision that is not installed; if no revision is the "
-                   "default, name yours in settings.istio.revision")  # fmt: skip
+            fix = ("admin: check that the namespace has no label istio-injection=disabled, and no "
+                   "label istio.io/rev with a revision that is not installed; if no revision "
+                   "is the default, name yours in settings.istio.revision")  # fmt: skip
         yield Spot("spec.initContainers", reason="has no istio-proxy container", fix=fix)
 
     def forgeries(self, pod: Pod) -> Iterator[Spot]:
-        """The name istio-proxy without what makes it a sidecar that captures."""
+        """Yield what shows that istio-proxy is not a sidecar that captures traffic."""
         if pod.final:
             for placed in pod.workload_containers:
                 if placed.name in _PLACES:
-                    yield Spot(placed.field("name"), (placed.name,), "is a name of Istio's own, "
-                               "for which its CNI plugin may leave the pod alone")  # fmt: skip
+                    yield Spot(placed.field("name"), (placed.name,), "is a container name that "
+                               "is reserved for Istio: its CNI plugin can skip the "
+                               "pod")  # fmt: skip
         proxy = pod.proxy
         if proxy is None or self.is_infrastructure(pod):
             return
         yield from self.proven(pod, FORGED)
-        yield from injected.odd_volumes(pod)
+        yield from injected.unexpected_volumes(pod)
         if pod.mesh_named.keys() == {PROXY, VALIDATION} and STATUS not in pod.annotations:
             # cni/pkg/plugin/plugin.go; kube-injected CronJobs lose theirs.
-            yield Spot(annotation(STATUS), reason="is missing, so Istio's CNI redirects nothing")
+            yield Spot(
+                annotation(STATUS), reason="is missing, so Istio's CNI plugin redirects no traffic"
+            )
         if TLS_MODE not in pod.labels and not self._was_ours(pod):
-            yield Spot(label(TLS_MODE), reason="is missing, so peers speak plaintext to the pod")
+            yield Spot(
+                label(TLS_MODE), reason="is missing, so other pods send plaintext to this pod"
+            )
 
     def prove(self, pod: Pod) -> Iterator[Found]:
         """Yield what is wrong with Istio's containers, whatever pod they are in."""
         yield from (Found(IMAGE, spot) for spot in self._images_of(pod))
-        hollow = map(injected.hollow, _rules(pod))
-        yield from (Found(BYPASSED, spot) for spot in chain.from_iterable(hollow))
+        ineffective = map(injected.not_redirecting, _rules(pod))
+        yield from (Found(BYPASSED, spot) for spot in chain.from_iterable(ineffective))
         yield from (Found(USER, spot) for spot in self._users(pod)[1])
         proxy = pod.proxy
         if proxy is None:
             return
-        strangers = (
-            sidecars.strangers(placed, injected.REFERRED) for placed in pod.mesh_containers
+        foreign = (
+            sidecars.foreign_changes(placed, injected.REFERRED) for placed in pod.mesh_containers
         )
         for check, spots in (
             (FORGED, _forged(pod, proxy)),
             (BYPASSED, injected.idle_proxy(proxy)),
-            (OVERRIDDEN, chain(*strangers, self._metrics(proxy))),
+            (OVERRIDDEN, chain(*foreign, self._metrics(proxy))),
             (ELSEWHERE, self._asked_elsewhere(proxy)),
         ):
             yield from (Found(check, spot) for spot in spots)
 
     def untrusted_images(self, pod: Pod) -> Iterable[Spot]:
-        """Images of Istio's containers from elsewhere, of another version, or changed."""
+        """Yield images of Istio's containers from elsewhere, of another version, or changed."""
         return self._images_of(pod) if pod.old else self.proven(pod, IMAGE)
 
     def _images_of(self, pod: Pod) -> Iterator[Spot]:
         fix = (
             "mesh's admin: use the mesh's image, or name your mirror in settings.istio.proxyImages"
         )
-        return sidecars.strange_images(
+        return sidecars.untrusted_images(
             pod, lambda one: repository(one.container.image or "") in self.own.proxy_images, fix
         )
 
     def capture_bypasses(self, pod: Pod) -> Iterator[Spot]:
-        """Interception off, ports and addresses left out, templates that capture nothing.
+        """Yield disabled interception, excluded ports and addresses, and other templates.
 
         The CNI plugin obeys the annotations, istio-init its arguments: both are judged. Of a new
         pod, what an annotation explains is reported once; updates are compared place by place.
@@ -283,7 +291,7 @@ class Istio(Mesh):
             yield from (Found(BYPASSED, spot) for spot in self._templates(pod))
 
     def _templates(self, pod: Pod) -> Iterator[Spot]:
-        """Only the sidecar template captures: gateway, grpc-* and a custom one need not (2.3)."""
+        """Yield injection templates other than sidecar, which need not capture traffic (2.3)."""
         asked = pod.annotations.get(TEMPLATES)
         if asked is None:
             return
@@ -294,7 +302,7 @@ class Istio(Mesh):
             yield Spot(annotation(TEMPLATES), other)
 
     def _includes(self, pod: Pod, inits: Collection[Rules]) -> Iterator[Spot]:
-        reason = "captures only what it lists"
+        reason = "captures only the listed traffic"
         for key, flag in (("includeInboundPorts", "-b"), ("includeOutboundIPRanges", "-i")):
             if key == "includeInboundPorts" and pod.ingress:
                 continue  # its clients are not of the mesh
@@ -302,9 +310,9 @@ class Istio(Mesh):
             if asked != "*":
                 yield Spot(annotation(TRAFFIC + key), (f'"{asked}"',), reason)
             for init in inits:
-                told = init.flags.get(flag, "").strip()
-                if told != "*" and not (pod.new and told == asked):
-                    yield Spot(init.placed.field("args"), (f'{flag} "{told}"',), reason)
+                given = init.flags.get(flag, "").strip()
+                if given != "*" and not (pod.new and given == asked):
+                    yield Spot(init.placed.field("args"), (f'{flag} "{given}"',), reason)
 
     def _excludes(self, pod: Pod, inits: Collection[Rules]) -> Iterator[Spot]:
         allow = self.allowed(pod)
@@ -318,7 +326,7 @@ class Istio(Mesh):
             yield from self._more(pod, inits, flag, frozenset(asked), allowed)
         # Port 0 switches the agent's own port off.
         if port := ports.beyond(pod.annotations.get(STATUS_PORT, ""), ((0, 0), *self._inbound)):
-            yield Spot(annotation(STATUS_PORT), port, "is left out of what comes in")
+            yield Spot(annotation(STATUS_PORT), port, "is excluded from inbound capture")
         subnets = {*self.own.exclude_outbound_ip_ranges, *allow.subnets}
         for key, flag in (("excludeOutboundIPRanges", "-x"), ("excludeInterfaces", "-c")):
             asked = ports.others(pod.annotations.get(TRAFFIC + key, ""), subnets)
@@ -328,7 +336,7 @@ class Istio(Mesh):
             for init in inits:
                 if more := ports.others(init.flags.get(flag, ""), known):
                     yield Spot(init.placed.field("args"), more,
-                               f"leaves out traffic by {flag}")  # fmt: skip
+                               f"excludes traffic from capture with {flag}")  # fmt: skip
 
     def _more(
         self, pod: Pod, inits: Collection[Rules], flag: str, asked: frozenset[str],
@@ -336,15 +344,16 @@ class Istio(Mesh):
     ) -> Iterator[Spot]:  # fmt: skip
         """Yield the ports that a flag leaves out beyond those of the annotation, `asked`."""
         for init in inits:
-            told = injected.excluded(init, flag, allowed)
-            if more := tuple(part for part in told if not (pod.new and part in asked)):
+            given = injected.excluded(init, flag, allowed)
+            if more := tuple(part for part in given if not (pod.new and part in asked)):
                 which = "Inbound" if flag == "-d" else "Outbound"
-                yield Spot(init.placed.field("args"), more, f"leaves out ports by {flag}",
-                           "mesh's admin: name the mesh's own in "
+                yield Spot(init.placed.field("args"), more, f"excludes ports from capture with "
+                                                            f"{flag}",
+                           "mesh's admin: add the mesh's own to "
                            f"settings.istio.exclude{which}Ports")  # fmt: skip
 
     def identity_clashes(self, pod: Pod) -> Iterator[Spot]:
-        """The firewall lets the proxy's user and group out unproxied (analyzer IST0144).
+        """Yield containers that run as the proxy's user or group (analyzer IST0144).
 
         A proxy that runs as root, for TPROXY or low ports, is let out by its group: no rule names
         root (cni/pkg/plugin/sidecar_redirect.go). A number of the pod's own, as each namespace of
@@ -359,7 +368,7 @@ class Istio(Mesh):
         yield from sidecars.clashes(pod, users.uids, users.gids)
 
     def users(self, pod: Pod) -> Users:
-        """The mesh's user, the proxy's, and those that istio-init lets out."""
+        """Return the users that are not captured: the mesh's, the proxy's, istio-init's."""
         return self._users(pod)[0]
 
     def _users(self, pod: Pod) -> tuple[Users, list[Spot]]:
@@ -376,7 +385,7 @@ class Istio(Mesh):
             if ours is not None and uid is None:
                 wrong.append(Spot(
                     pod.proxy.field("securityContext.runAsUser"), ("unset",),
-                    f"is not {ours}, the user that is not captured",
+                    f"is not {ours}, the user whose traffic is not captured",
                     "author: let Istio's injector add istio-proxy; on OpenShift, mesh's admin: set "
                     "settings.istio.proxyUid: null",
                 ))  # fmt: skip
@@ -387,11 +396,11 @@ class Istio(Mesh):
                         own.append((key, number))
             groups |= users - ({0} if uid == 0 else set())
         for rules in _rules(pod):
-            passing, odd = injected.passing(rules)
-            if others := [*map(str, sorted(passing - groups)), *odd]:
+            passing, unexpected = injected.passing(rules)
+            if others := [*map(str, sorted(passing - groups)), *unexpected]:
                 wrong.append(Spot(
                     rules.placed.field("args"), tuple(others),
-                    "lets others past the proxy than the proxy",
+                    "excludes other users or groups from capture than the proxy's",
                     f"author: let Istio's injector add {rules.placed.name}",
                 ))  # fmt: skip
             users |= passing
@@ -399,29 +408,29 @@ class Istio(Mesh):
         return Users(frozenset(users), frozenset(groups), tuple(own)), wrong
 
     def mtls_disabled(self, pod: Pod) -> Iterator[Spot]:
-        """The label by which peers know that the pod speaks mTLS (service.go)."""
+        """Yield the label by which peers know that the pod speaks mTLS (service.go)."""
         mode = pod.labels.get(TLS_MODE)
         if mode is not None and mode != "istio" and not self._was_ours(pod):
             yield Spot(label(TLS_MODE), (mode,))
 
     def overridden_env(self, pod: Pod) -> Sequence[Spot]:
-        """What other webhooks add to Istio's containers, or the kubelet fills in."""
+        """Return what other webhooks add to Istio's containers, or the kubelet fills in."""
         return () if self.is_infrastructure(pod) else self.proven(pod, OVERRIDDEN)
 
     def _metrics(self, proxy: Placed) -> Iterator[Spot]:
-        """The injector keeps the author's scrape annotations here, and replaces them in the pod."""
+        """Yield scrape annotations that are not allowed; the injector keeps them in a variable."""
         assert self.annotations is not None  # noqa: S101 - set above
-        told = proxy.env.get(_PROMETHEUS) or "{}"
-        for key, value in listed.prometheus(told).items():
+        given = proxy.env.get(_PROMETHEUS) or "{}"
+        for key, value in listed.prometheus(given).items():
             problem = self.annotations.problem(f"prometheus.io/{key}", value, submitted=True)
             if problem:
                 yield Spot(proxy.field(f"env[{_PROMETHEUS}]"), (value,),
-                           f"makes the agent, which is not captured, ask elsewhere: {key} "
+                           f"makes the agent, whose traffic is not captured, call elsewhere: {key} "
                            f"{problem.reason}",
-                           f"author: write prometheus.io/{key} plainly")  # fmt: skip
+                           f"author: set prometheus.io/{key} to a plain value")  # fmt: skip
 
     def elsewhere(self, pod: Pod) -> Iterator[Spot]:
-        """Addresses of istiod that are not the cluster's."""
+        """Yield addresses of istiod that are not the cluster's."""
         if self.is_infrastructure(pod):
             return
         yield from sidecars.moved_names(
@@ -441,19 +450,19 @@ class Istio(Mesh):
                            "settings.istio.controlPlaneHosts")  # fmt: skip
 
     def exposed_identity(self, pod: Pod) -> Iterator[Spot]:
-        """The token, key and sockets with which the proxy proves who it is; and its bootstrap."""
+        """Yield mounts of the proxy's token, key, sockets and bootstrap."""
         yield from sidecars.mounts(pod, _IDENTITY_VOLUMES)
         yield from sidecars.mounts(
             pod, _STATE_VOLUMES, "lets the container change what the proxy runs"
         )
 
     def forged_status(self, pod: Pod) -> Iterator[Spot]:
-        """The injector's own status without its proxy."""
+        """Yield the injector's own status without its proxy."""
         if pod.final and STATUS in pod.annotations and pod.proxy is None:
             yield Spot(annotation(STATUS))
 
     def forsaken(self, pod: Pod) -> Iterator[Spot]:
-        """The label that tells peers to speak mTLS, read live."""
+        """Yield the label that tells peers to speak mTLS, read live."""
         old = pod.old
         if old is None:
             return
@@ -462,18 +471,18 @@ class Istio(Mesh):
             yield Spot(label(TLS_MODE), (f"{before} -> {now or 'removed'}",))
 
     def late_proxy(self, pod: Pod) -> Iterator[Spot]:
-        """Init containers before a native proxy, all of them beside a classic one."""
+        """Yield init containers before a native proxy, all of them beside a classic one."""
         return sidecars.before_proxy(pod, INIT)
 
     def lasting_before_rules(self, pod: Pod) -> Iterator[Spot]:
-        """Init containers that stay, before the one that sets the rules."""
+        """Yield init containers that stay, before the one that sets the rules."""
         return sidecars.before_rules(pod, INIT)
 
     def _was_ours(self, pod: Pod) -> bool:
         return pod.old is not None and pod.old.labels.get(TLS_MODE) == "istio"
 
     def is_istiod(self, address: str) -> bool:
-        """Whether an address is that of the cluster's istiod, or a host of the settings'."""
+        """Return whether an address is that of the cluster's istiod, or a host of the settings'."""
         host = address.rpartition(":")[0] or address
         return host in self.own.control_plane_hosts or sidecars.is_service_in(
             address, self.own.control_plane_namespace, self.settings.cluster_domain
@@ -481,7 +490,7 @@ class Istio(Mesh):
 
 
 def leave_linkerd(pod: Pod) -> Iterator[Want]:
-    """What keeps Linkerd's injector from a pod whose template is of days when that was its mesh.
+    """Yield the annotation that keeps Linkerd's injector away from a formerly Linkerd pod.
 
     The namespace's label is an admin's and says where its pods belong. An opt-in by label is left
     to be denied: a changed label may be one by which a controller counts its pods.
@@ -491,7 +500,7 @@ def leave_linkerd(pod: Pod) -> Iterator[Want]:
 
 
 def _rules(pod: Pod) -> list[Rules]:
-    """What the mesh's init containers are told about the rules."""
+    """Return the arguments of the mesh's init containers about redirection rules."""
     return [injected.rules(one) for one in pod.mesh_containers if one.name != PROXY]
 
 
@@ -503,24 +512,25 @@ def _forged(pod: Pod, proxy: Placed) -> Iterator[Spot]:
     role = tuple((proxy.container.args or ())[:2])
     if role != ("proxy", "sidecar"):
         yield Spot(proxy.field("args"), (" ".join(role)[:80] or "none",),
-                   "is not run as a sidecar")  # fmt: skip
+                   "does not run the proxy as a sidecar")  # fmt: skip
     if proxy.kind == "initContainers" and proxy.container.restart_policy != "Always":
-        yield Spot(proxy.field("restartPolicy"), reason="is an init container, gone before the app")
+        yield Spot(proxy.field("restartPolicy"), reason="makes the proxy end before the app starts")
     if pod.mesh_named.keys() == {PROXY}:
         yield Spot(
-            "spec.initContainers", reason=f"has no {INIT} or {VALIDATION}: nothing is redirected"
+            "spec.initContainers",
+            reason=f"has no {INIT} or {VALIDATION}, so no traffic is redirected",
         )
 
 
 def _reroutes(pod: Pod, inits: Collection[Rules]) -> Iterator[Spot]:
-    reason = "lets what comes in pass for what the pod sends"
+    reason = "makes inbound traffic count as outbound traffic"
     asked = {key: pod.annotations[key] for key in REROUTES if pod.annotations.get(key)}
     for key, value in asked.items():
         yield Spot(annotation(key), (value,), reason)
     for init in inits:
-        told = init.flags.get("-k")
-        if told and not (pod.new and told in asked.values()):
-            yield Spot(init.placed.field("args"), (f"-k {told}",), reason)
+        given = init.flags.get("-k")
+        if given and not (pod.new and given in asked.values()):
+            yield Spot(init.placed.field("args"), (f"-k {given}",), reason)
 
 
 MESH = Istio

@@ -70,35 +70,39 @@ def candidate(pod: Pod) -> Placed | None:
     return only if tuple((only.container.args or ())[:2]) in _ROLES else None
 
 
-def strange(pod: Pod, only: Placed, own: Istio, is_ours: Callable[[str], bool]) -> Iterator[Spot]:
+def unexpected(
+    pod: Pod, only: Placed, own: Istio, is_ours: Callable[[str], bool]
+) -> Iterator[Spot]:
     """Yield what a gateway has beyond what istiod or the chart makes; nothing of a genuine one."""
     container = only.container
     if container.image != AUTO:
         if repository(container.image or "") not in own.proxy_images:
             yield Spot(only.field("image"), (container.image or "none",), "is not Istio's proxy")
-        _, odd = containers.flags((container.args or [])[2:], _FLAGS, injected.SWITCHES)
-        if odd:
-            yield Spot(only.field("args"), odd, "has arguments that can change what it is")
+        _, unexpected = containers.flags((container.args or [])[2:], _FLAGS, injected.SWITCHES)
+        if unexpected:
+            yield Spot(
+                only.field("args"), unexpected, "has arguments that can change what the proxy runs"
+            )
     yield from injected.own_programs(only)
     if container.working_dir not in (None, "", "/"):
-        yield Spot(only.field("workingDir"), reason="looks for its files in another folder")
+        yield Spot(only.field("workingDir"), reason="sets another working directory")
     if "postStart" in (container.lifecycle or {}):
-        yield Spot(only.field("lifecycle.postStart"), reason="runs a command of its own")
+        yield Spot(only.field("lifecycle.postStart"), reason="runs its own command")
     for name, probe in (
         ("livenessProbe", container.liveness_probe),
         ("readinessProbe", container.readiness_probe),
         ("startupProbe", container.startup_probe),
     ):
         if (msgspec.json.decode(probe) or {}).get("exec"):
-            yield Spot(only.field(f"{name}.exec"), reason="runs a command of its own")
-    yield from sidecars.strangers(only, injected.REFERRED)
+            yield Spot(only.field(f"{name}.exec"), reason="runs its own command")
+    yield from sidecars.foreign_changes(only, injected.REFERRED)
     yield from injected.idle_proxy(only)
-    yield from _told(only, is_ours)
+    yield from _agent_settings(only, is_ours)
     yield from _files(pod, only)
     yield from _whole(pod, own)
 
 
-def _told(only: Placed, is_ours: Callable[[str], bool]) -> Iterator[Spot]:
+def _agent_settings(only: Placed, is_ours: Callable[[str], bool]) -> Iterator[Spot]:
     env = only.env
     if names := only.variables.starting(_GUARDED_ENV):
         yield Spot(only.field("env"), tuple(sorted(names)), "changes what the agent runs or trusts")
@@ -109,16 +113,18 @@ def _told(only: Placed, is_ours: Callable[[str], bool]) -> Iterator[Spot]:
         ("PROXY_CONFIG", config.get("discoveryAddress")), ("CA_ADDR", env.get("CA_ADDR")),
     ):  # fmt: skip
         if env.get(name) == "":
-            yield Spot(only.field(f"env[{name}]"), reason="is filled in after admission")
+            yield Spot(only.field(f"env[{name}]"), reason="is expanded after admission")
         elif address is not None and not is_ours(str(address)):
             yield Spot(only.field(f"env[{name}]"), (str(address),), "names another control plane")
 
 
 def _files(pod: Pod, only: Placed) -> Iterator[Spot]:
-    yield from injected.odd_volumes(pod)
+    yield from injected.unexpected_volumes(pod)
     for name in pod.volumes:
         if name not in _VOLUMES and not name.startswith(_TOKEN_VOLUME):
-            yield Spot(f"spec.volumes[{name}]", (name,), "is no volume that Istio gives a gateway")
+            yield Spot(
+                f"spec.volumes[{name}]", (name,), "is not a volume that Istio gives a gateway"
+            )
     for mount in only.container.volume_mounts or ():
         expected = _FOLDERS.get(mount.name)
         token = mount.name.startswith(_TOKEN_VOLUME)
@@ -131,8 +137,8 @@ def _files(pod: Pod, only: Placed) -> Iterator[Spot]:
 def _whole(pod: Pod, own: Istio) -> Iterator[Spot]:
     yield from sidecars.moved_names(pod, own.control_plane_hosts, own.control_plane_namespace)
     if pod.spec.host_aliases:
-        yield Spot("spec.hostAliases", reason="is nothing that Istio gives a gateway")
+        yield Spot("spec.hostAliases", reason="is not a setting that Istio gives a gateway")
     if bytes(pod.spec.dns_config) not in (b"null", b"{}"):
-        yield Spot("spec.dnsConfig", reason="is nothing that Istio gives a gateway")
+        yield Spot("spec.dnsConfig", reason="is not a setting that Istio gives a gateway")
     if pod.spec.host_pid:
         yield Spot("spec.hostPID", reason="shares the node's processes")

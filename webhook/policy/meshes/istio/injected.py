@@ -36,11 +36,11 @@ REFERRED = frozenset({"POD_NAME", "POD_NAMESPACE", "INSTANCE_IP", "HOST_IP", "SE
 
 
 class Rules(NamedTuple):
-    """What istio-init, or istio-validation, is told about the rules that redirect traffic."""
+    """The arguments of istio-init or istio-validation about the rules that redirect traffic."""
 
     placed: Placed
     flags: Mapping[str, str]
-    odd: tuple[str, ...]
+    unexpected: tuple[str, ...]
 
 
 def rules(placed: Placed) -> Rules:
@@ -48,31 +48,31 @@ def rules(placed: Placed) -> Rules:
     return Rules(placed, *placed.flags(_RULE_FLAGS, SWITCHES, skip=1))
 
 
-def hollow(of: Rules) -> Iterator[Spot]:
+def not_redirecting(of: Rules) -> Iterator[Spot]:
     """Yield arguments and variables that make it redirect nothing, or elsewhere."""
     placed, flags = of.placed, of.flags
     field, fix = placed.field("args"), f"author: let Istio's injector add {placed.name}"
     skips = ["--skip-rule-apply"] if placed.name == INIT and "--skip-rule-apply" in flags else []
-    if of.odd or skips:
-        yield Spot(field, tuple(of.odd or skips),
-                   "has arguments that can keep it from redirecting", fix)  # fmt: skip
+    if of.unexpected or skips:
+        yield Spot(field, tuple(of.unexpected or skips),
+                   "has arguments that can stop it from redirecting traffic", fix)  # fmt: skip
     if placed.name == VALIDATION and flags.get("--run-validation") != "true":
-        yield Spot(field, reason="does not see whether anything is redirected", fix=fix)
+        yield Spot(field, reason="does not check whether traffic is redirected", fix=fix)
     for flag, port in (("-p", "15001"), ("-z", "15006")):
         if flags.get(flag, port) != port:
             yield Spot(field, (f"{flag} {flags[flag]}",),
-                       "redirects to another port than the proxy's", fix)  # fmt: skip
+                       "redirects to a port that is not the proxy's", fix)  # fmt: skip
     if flags.get("-m", "REDIRECT") not in ("REDIRECT", "TPROXY"):
-        yield Spot(field, (f"-m {flags['-m']}",), "redirects nothing", fix)
+        yield Spot(field, (f"-m {flags['-m']}",), "redirects no traffic", fix)
     if names := placed.variables.starting(_RULE_ENV):
         yield Spot(placed.field("env"), tuple(sorted(names)),
-                   "has variables that can keep it from redirecting", fix)  # fmt: skip
+                   "has variables that can stop it from redirecting traffic", fix)  # fmt: skip
 
 
 def passing(of: Rules) -> tuple[set[int], list[str]]:
     """Return the users and groups that its rules let out unproxied, and what is no number."""
     numbers: set[int] = set()
-    odd: list[str] = []
+    unexpected: list[str] = []
     for flag in ("-u", "-g"):
         text = of.flags.get(flag)
         if text is None:
@@ -81,8 +81,8 @@ def passing(of: Rules) -> tuple[set[int], list[str]]:
         found = [containers.number(part) for part in parts]
         numbers.update(*found)
         if len(text) > _LONGEST_USERS or not all(found):
-            odd.append(f"{flag} {text[:_LONGEST_USERS]}")
-    return numbers, odd
+            unexpected.append(f"{flag} {text[:_LONGEST_USERS]}")
+    return numbers, unexpected
 
 
 #: Characters of a list of users that are read.
@@ -94,20 +94,20 @@ def own_programs(placed: Placed) -> Iterator[Spot]:
     container = placed.container
     args = container.args or []
     if container.command:
-        yield Spot(placed.field("command"), reason="runs a command of its own")
+        yield Spot(placed.field("command"), reason="runs its own command")
     if placed.name != PROXY:
         if container.restart_policy:
             yield Spot(placed.field("restartPolicy"),
-                       reason="lets the pod start although the container fails")  # fmt: skip
+                       reason="lets the pod start even if the container fails")  # fmt: skip
         if args[:1] != ["istio-iptables"]:
-            yield Spot(placed.field("args"), reason="does not set the rules that redirect")
+            yield Spot(placed.field("args"), reason="does not set the rules that redirect traffic")
         return
     context = container.security_context
     if context and context.privileged:
         yield Spot(placed.field("securityContext.privileged"), (),
-                   "gives the proxy the rights of its node",
+                   "runs the proxy as privileged, with full access to the node",
                    "mesh's admin: unset values.global.proxy.privileged; author: remove the "
-                   "annotation that demands it")  # fmt: skip
+                   "annotation that requests it")  # fmt: skip
 
 
 def idle_proxy(placed: Placed) -> Iterator[Spot]:
@@ -120,18 +120,18 @@ def idle_proxy(placed: Placed) -> Iterator[Spot]:
     if config is None or config.get("interceptionMode", "") not in proxyconfig.CAPTURING:
         names.append("PROXY_CONFIG")
     if names:
-        yield Spot(placed.field("env"), tuple(names), "keeps the proxy from capturing",
-                   "author: remove what sets it, a ProxyConfig too; mesh's admin: see "
+        yield Spot(placed.field("env"), tuple(names), "stops the proxy from capturing traffic",
+                   "author: remove the annotation or ProxyConfig that sets it; mesh's admin: check "
                    "meshConfig.defaultConfig")  # fmt: skip
 
 
-def odd_volumes(pod: Pod) -> Iterator[Spot]:
+def unexpected_volumes(pod: Pod) -> Iterator[Spot]:
     """Yield volumes of the proxy's that others fill: they hold its identity, trust and metadata."""
     for name in VOLUMES & pod.volumes.keys():
         source = pod.source(name)
         if source is not None and not _SOURCES[name](source):
             yield Spot(f"spec.volumes[{name}]", (source.field,),
-                       "is the proxy's, and not for others to fill",
+                       "is the proxy's volume, but does not have the source that Istio gives it",
                        "author: remove the volume, the injector adds it")  # fmt: skip
 
 
@@ -140,7 +140,7 @@ def _is_empty(source: Source) -> bool:
 
 
 def _is_socket(source: Source) -> bool:
-    """Whether it is empty, or SPIRE's (istio.io ops/integrations/spire)."""
+    """Return whether it is empty, or SPIRE's (istio.io ops/integrations/spire)."""
     return _is_empty(source) or (source.field == "csi" and source.content.driver == "csi.spiffe.io")
 
 
@@ -155,7 +155,7 @@ def _is_all_of(source: Source, name: str) -> bool:
 
 
 def _is_root(source: Source) -> bool:
-    """Whether it is all of istiod's root certificates, by ConfigMap or by ClusterTrustBundle."""
+    """Return whether it is all of istiod's root certificates."""
     return _is_all_of(source, "istio-ca-root-cert") or _is_projected(source, "clusterTrustBundle")
 
 
@@ -172,7 +172,7 @@ def _is_projected(source: Source, kind: str) -> bool:
 
 
 def _is_podinfo(source: Source) -> bool:
-    """Whether the pod's labels and annotations are what they are called, and nothing else is."""
+    """Return whether the volume holds the pod's labels and annotations and nothing else."""
     if source.field != "downwardAPI":
         return False
     for item in source.content.items or ():

@@ -1,4 +1,4 @@
-"""Whether Istio's injector takes a pod, told from labels: what it skips, it skips silently.
+"""Whether Istio's injector injects a pod, according to labels. It skips pods silently.
 
 A pod must meet one of the selectors of the injector's webhooks (istio-discovery/templates/
 mutatingwebhook.yaml), and then the injector itself must want it (pkg/kube/inject/inject.go,
@@ -38,37 +38,39 @@ def would_inject(
     if not called.injected:
         return called
     if pod.spec.host_network:
-        return Decision(False, "the pod is on the node's network")
+        return Decision(False, "the pod uses the node's network")
     if pod.namespace in IGNORED:
-        return Decision(False, f"Istio leaves the namespace {pod.namespace} alone")
+        return Decision(False, f"Istio never injects pods in the namespace {pod.namespace}")
     # The label wins, and any value but these two counts as none; it was asked for false before.
     if INJECT not in pod.labels and pod.annotations.get(INJECT) == "false":
-        return Decision(False, f"the pod's annotation says {INJECT}=false")
+        return Decision(False, f"the pod has the annotation {INJECT}=false")
     return called
 
 
 def _is_called(
     labels: Mapping[str, str], namespace: Mapping[str, str], revisions: Collection[str]
 ) -> Decision:
-    """Whether the selectors of some webhook match: never more than one does."""
+    """Return whether the selectors of some webhook match: never more than one does."""
     if labels.get(INJECT) == "false":
-        return Decision(False, f"the pod's label says {INJECT}=false")
+        return Decision(False, f"the pod has the label {INJECT}=false")
     if INJECTION in namespace:
-        reason = f"the namespace's label says {INJECTION}={namespace[INJECTION]}"
+        reason = f"the namespace has the label {INJECTION}={namespace[INJECTION]}"
         if namespace[INJECTION] != "enabled":
             return Decision(False, reason)
         revision = "default"
     elif REVISION in namespace:
         revision = namespace[REVISION]
-        reason = f"the namespace's label says {REVISION}={revision}"
+        reason = f"the namespace has the label {REVISION}={revision}"
     elif REVISION in labels:
         revision = labels[REVISION]
-        reason = f"the pod's label says {REVISION}={revision}"
+        reason = f"the pod has the label {REVISION}={revision}"
     elif labels.get(INJECT) == "true":
         revision = "default"
-        reason = f"the pod's label says {INJECT}=true"
+        reason = f"the pod has the label {INJECT}=true"
     else:
-        return Decision(False, "neither the namespace's labels nor the pod's ask for a sidecar")
+        return Decision(
+            False, "neither the namespace nor the pod has a label that requests a sidecar"
+        )
     if revision not in revisions:
         return Decision(False, f"{reason}, and no revision or tag {revision} is installed")
     return Decision(True, reason)
