@@ -73,7 +73,7 @@ class TestServer:
     ) -> None:
         for client in (server, self.caller(server, authority, "stranger")):
             assert client.get("/readyz").status == 200
-            assert [client.send(path, b"{}").status for path in self.PATHS] == [403, 403, 404]
+            assert [client.send(path, b"{}").status for path in self.PATHS] == [403, 403, 403]
             chunked = {"Content-Type": "application/json", "Expect": "100-continue"}
             assert client.send(self.PATHS[0], b"{}", headers=chunked).status == 403
 
