@@ -162,12 +162,17 @@ class Connection:
 
     def _shake(self) -> None:
         assert self.port.certificates
-        try:
-            if not isinstance(self.socket, ssl.SSLSocket):
-                # Only now that the client has said something: the state of TLS costs 50 KiB.
+        if not isinstance(self.socket, ssl.SSLSocket):
+            # Only now that the client has said something: the state of TLS costs 50 KiB.
+            try:
                 self.socket = self.port.certificates.context.wrap_socket(
                     self.socket, server_side=True, do_handshake_on_connect=False
                 )
+            except OSError:
+                # It has gone already, and its socket is closed.
+                self.abort()
+                return
+        try:
             self.socket.do_handshake()
         except ssl.SSLWantReadError:
             return

@@ -80,10 +80,15 @@ class Loop:
         """Serve until the end; `beat` is called at each sweep, and raises nothing."""
         try:
             while not self.ending or self.table.members:
-                self._turn()
-                if self.now - self._swept >= _SWEEP:
-                    self._sweep()
-                    beat()
+                try:
+                    self._turn()
+                    if self.now - self._swept >= _SWEEP:
+                        self._sweep()
+                        beat()
+                except Exception:
+                    # A fault of ours ends no worker, and does not fill the log.
+                    log.exception("the loop failed")
+                    time.sleep(_PAUSE)
         finally:
             self._close()
 
@@ -180,7 +185,7 @@ class Loop:
                 plain, address = port.listener.accept()
             except OSError as error:
                 if error.errno in _EXHAUSTED:
-                    self._exhausted()
+                    self._exhausted(error)
                 return
             plain.setblocking(False)
             with contextlib.suppress(OSError):
@@ -189,9 +194,9 @@ class Loop:
             connection.reserved = self.table.enter(connection, address[0])
             self.want(connection, READ)
 
-    def _exhausted(self) -> None:
+    def _exhausted(self, error: OSError) -> None:
         """Make room if there are no descriptors or no memory left; go on after a pause."""
-        log.warning("can't accept: no descriptors or no memory left")
+        log.warning("can't accept a connection", why=error.strerror)
         self.table.evict(self.now)
         self._listen(listen=False)
         self._accept_at = self.now + _PAUSE

@@ -5,6 +5,7 @@ from typing import Literal
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from webhook.admission.logs import Output
 from webhook.policy.namespaces import Left
 from webhook.policy.strictness.review import KINDS as POLICIES
 from webhook.policy.workload import TEMPLATES
@@ -79,6 +80,12 @@ class Metrics(CertificateMetrics):
             "Reviews turned away because an answer would have come too late.",
             registry=self.registry,
         )
+        self._lines_lost = Counter(
+            "mendix_mesh_log_lines_lost",
+            "Log lines that could not be written to standard output.",
+            registry=self.registry,
+        )
+        self._lost = 0
         build = Gauge("mendix_mesh_build_info", "Always 1.", ("version",), registry=self.registry)
         build.labels(version).set(1)
         self._violation_children: dict[tuple[str, str, str], Counter] = {}
@@ -109,5 +116,7 @@ class Metrics(CertificateMetrics):
         self._durations[webhook].observe(seconds)
 
     def expose(self) -> bytes:
-        """All of it in Prometheus' text format."""
+        """Return all of it in Prometheus' text format."""
+        self._lost, before = Output.lost, self._lost
+        self._lines_lost.inc(self._lost - before)
         return generate_latest(self.registry)

@@ -81,8 +81,7 @@ class Rotation:
     def _refuse(self, error: Exception, *, count: bool) -> None:
         self._retry_at = time.monotonic() + self._pause
         self._pause = min(2 * self._pause, _LONGEST)
-        # What is wrong with the pair is its owner's fault; anything else keeps out a good one.
-        self._health.refused(good=not isinstance(error, tls.CertificateError))
+        self._health.refused(good=getattr(error, "ours", True))
         why = str(error) or type(error).__name__
         if why != self._refused:
             self._refused = why
