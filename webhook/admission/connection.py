@@ -6,6 +6,7 @@ import socket
 import ssl
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import httptools
@@ -17,6 +18,7 @@ from webhook.admission.review import BODY_LIMIT
 
 if TYPE_CHECKING:
     from webhook.admission.loop import Loop, Port
+    from webhook.admission.rotation import Rotation
     from webhook.admission.table import Source
 
 log = structlog.get_logger(__name__)
@@ -83,11 +85,11 @@ class Connection:
         self.fd, self.interest = plain.fileno(), 0
         self.selector: selectors.BaseSelector | None = None
         self.trusted_until = 0.0
-        self.proceed: Callable[[], None] = self._shake if port.certificates else self._read
+        self.proceed: Callable[[], None] = (
+            partial(self._shake, port.certificates) if port.certificates else self._read
+        )
         self._since = loop.lag.behind()
-        self._parser = httptools.HttpRequestParser(self)
-        # Else what a client sends behind its last request would make that one invalid.
-        self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._parser: httptools.HttpRequestParser | None = None
         #: The request that is coming, how long it may take, and whether half of that is over.
         self._request: Request | None = None
         self._limit, self._half = 0.0, False
@@ -140,7 +142,8 @@ class Connection:
         self.socket.close()
         self._whole.clear()
         # They refer to each other.
-        del self._parser, self.proceed
+        self._parser = None
+        del self.proceed
 
     def give_up(self) -> None:
         """Turn away what is coming, because all connections together hold too much."""
@@ -160,12 +163,11 @@ class Connection:
 
     # TLS
 
-    def _shake(self) -> None:
-        assert self.port.certificates
+    def _shake(self, certificates: "Rotation") -> None:
         if not isinstance(self.socket, ssl.SSLSocket):
             # Only now that the client has said something: the state of TLS costs 50 KiB.
             try:
-                self.socket = self.port.certificates.context.wrap_socket(
+                self.socket = certificates.context.wrap_socket(
                     self.socket, server_side=True, do_handshake_on_connect=False
                 )
             except OSError:
@@ -187,9 +189,11 @@ class Connection:
             self.abort()
             return
         self.trusted_until = self.port.app.trusts(self.socket)
-        self.deadline = min(self.deadline, self.loop.now + self.first_seconds) if (
-            self.loop.ending
-        ) else self.loop.now + self.idle_seconds
+        self.deadline = (
+            min(self.deadline, self.loop.now + self.first_seconds)
+            if (self.loop.ending)
+            else self.loop.now + self.idle_seconds
+        )
         self.proceed = self._read
         self.loop.want(self, READ)
 
@@ -214,6 +218,10 @@ class Connection:
         self._settle()
 
     def _parse(self, data: bytes) -> None:
+        if self._parser is None:
+            self._parser = httptools.HttpRequestParser(self)
+            # Else what a client sends behind its last request would make that one invalid.
+            self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -247,13 +255,13 @@ class Connection:
 
     def on_headers_complete(self) -> None:
         """Decide by the head what becomes of the body."""
-        request = self._request
-        if request is None:
+        request, parser = self._request, self._parser
+        if request is None or parser is None:
             return
-        if self._parser.should_upgrade():
+        if parser.should_upgrade():
             self._finish(http.bad("There is no other protocol than HTTP/1.1."))
             return
-        request.method = self._parser.get_method()
+        request.method = parser.get_method()
         length = expects = b""
         for name, value in request.headers:
             if name == b"content-length":
@@ -284,10 +292,10 @@ class Connection:
 
     def on_message_complete(self) -> None:
         """Note that a request is whole."""
-        request, self._request = self._request, None
-        if request is None:
+        request, self._request, parser = self._request, None, self._parser
+        if request is None or parser is None:
             return
-        parser, parts = self._parser, request.parts
+        parts = request.parts
         request.body = parts[0] if len(parts) == 1 else b"".join(parts)
         request.last = parser.get_http_version() != "1.1" or not parser.should_keep_alive()
         self._deaf = request.last
@@ -298,22 +306,22 @@ class Connection:
 
     def _settle(self) -> None:
         """Answer the next request, if it may be answered now; then wait for what comes next."""
-        if self.closed or self._ending:
-            return
-        if not (self._out or self._asking):
+        if not (self._out or self._asking or self._ending):
             if self._whole:
                 self._answer(self._whole.popleft())
             elif self._final:
                 self._send(self._final, None)
-        if self.closed or self._ending:
-            return
         held = self._coming + len(self._out)
         if self._whole:
             held += sum(request.size for request in self._whole)
-        if held != self.held:
+        if held != self.held and not (self.closed or self._ending):
             self.loop.table.hold(self, held)
-            if self.closed or self._ending:
-                return
+        self._wait()
+
+    def _wait(self) -> None:
+        """Wait for what comes next."""
+        if self.closed or self._ending:
+            return
         if self._out:
             self.loop.want(self, WRITE)
         elif self._asking:
@@ -321,13 +329,12 @@ class Connection:
         else:
             if self._whole or self._final:
                 self.loop.soon(self)
-            self._time()
+            elif (self._request or self._coming) and not self._limit:
+                self._time()
             self.loop.want(self, READ)
 
     def _time(self) -> None:
         """Set the deadline of a request that has begun to come."""
-        if self._limit or not (self._request or self._coming):
-            return
         url = self._request.url if self._request else b""
         self._limit = min(self.request_seconds, deadline.seconds(url.partition(b"?")[2]))
         self.deadline = min(

@@ -41,9 +41,7 @@ class Target(NamedTuple):
 class Lane:
     """The application of the admission port."""
 
-    def __init__(
-        self, reviewer: Reviewer, flask: Flask, *, clients: Clients | None = None
-    ) -> None:
+    def __init__(self, reviewer: Reviewer, flask: Flask, *, clients: Clients | None = None) -> None:
         """`flask` serves all but admission; `clients` says who may ask, None that all may."""
         self._reviewer, self._flask, self._clients = reviewer, flask, clients
         #: The worker's own, once there is one.

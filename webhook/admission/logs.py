@@ -161,9 +161,7 @@ def config(level: str) -> dict[str, Any]:
             }
         },
         "filters": {"sparing": {"()": Sparing}},
-        "handlers": {
-            "stdout": {"()": Output, "filters": ["sparing"], "formatter": "json"}
-        },
+        "handlers": {"stdout": {"()": Output, "filters": ["sparing"], "formatter": "json"}},
         "root": {"level": level.upper(), "handlers": ["stdout"]},
         "loggers": {
             name: {"level": level.upper(), "handlers": [], "propagate": True}

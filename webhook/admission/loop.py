@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from operator import itemgetter
 from typing import NamedTuple
 
 import structlog
@@ -23,7 +24,7 @@ from webhook.admission.connection import READ, Application, Connection
 from webhook.admission.deadline import Lag
 from webhook.admission.http import Response
 from webhook.admission.rotation import Rotation
-from webhook.admission.table import Table
+from webhook.admission.table import Source, Table
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +49,7 @@ class Port(NamedTuple):
 class Loop:
     """Serves ports from `run` until it has drained."""
 
-    def __init__(self, ports: Sequence[Port], *, threads: int = 0) -> None:
+    def __init__(self, ports: Sequence[Port], *, threads: int = 1) -> None:
         """`threads` make the answers that applications leave to a thread."""
         self.lag = Lag()
         self.table = Table()
@@ -62,7 +63,7 @@ class Loop:
         self._end_at = float("inf")
         self._accept_at: float | None = 0.0
         self._swept = 0.0
-        self._pool = ThreadPoolExecutor(threads) if threads else None
+        self._pool = ThreadPoolExecutor(threads)
         self._made: deque[tuple[Connection, Response]] = deque()
         self._wake, self._woken = socket.socketpair()
         self._woken.setblocking(False)
@@ -119,7 +120,6 @@ class Loop:
 
     def work(self, connection: Connection, make: Callable[[], Response]) -> None:
         """Have a response made by a thread, which must not raise."""
-        assert self._pool
         self._pool.submit(make).add_done_callback(partial(self._done, connection))
 
     def _done(self, connection: Connection, made: Future[Response]) -> None:
@@ -154,13 +154,20 @@ class Loop:
             self._attend(self._soon.popleft())
 
     def _greet(self) -> None:
-        """Attend to newcomers, those first that wait longest, for a slice of time."""
+        """Attend to newcomers for a slice of time: to one of each address, then to the next."""
         end = time.monotonic() + _SLICE
+        waiting: dict[Source, int] = {}
+        queue: list[tuple[int, Connection]] = []
         for key, _ in self._newcomers.select(0):
             if isinstance(key.data, Connection):
-                self._attend(key.data)
+                place = waiting.get(key.data.source, 0)
+                waiting[key.data.source] = place + 1
+                queue.append((place, key.data))
             else:
                 self._accept(key.data)
+        queue.sort(key=itemgetter(0))
+        for _, connection in queue:
+            self._attend(connection)
             self.now = time.monotonic()
             if self.now > end:
                 return
@@ -241,8 +248,7 @@ class Loop:
             self._attend(connection, connection.drain)
 
     def _close(self) -> None:
-        if self._pool:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown(wait=False, cancel_futures=True)
         for connection in tuple(self.table.members):
             connection.abort()
         for closing in (self._selector, self._newcomers, self._wake, self._woken):

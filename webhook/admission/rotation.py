@@ -4,7 +4,6 @@ A new certificate is a new TLS context, which the next handshake gets. A context
 loaded into: a failed load would leave it without a key.
 """
 
-import datetime
 import ssl
 import time
 from pathlib import Path

@@ -1,27 +1,12 @@
 """The table of connections: who may stay when there are too many, or when they hold too much."""
 
 import socket
-from typing import Protocol
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from webhook.admission.connection import Connection
 
 _MAPPED = bytes(10) + b"\xff\xff"
-
-
-class Member(Protocol):
-    """A connection, as the table sees it."""
-
-    #: When its last request was whole, or when it was accepted, by `time.monotonic`.
-    asked: float
-    #: It has sent a whole request.
-    known: bool
-    #: Bytes that it holds; the table's to change.
-    held: int
-    source: "Source"
-
-    def abort(self) -> None:
-        """Close it at once; it leaves the table."""
-
-    def give_up(self) -> None:
-        """Forget all that it holds, ask the client to try again, and close."""
 
 
 class Source:
@@ -32,7 +17,7 @@ class Source:
     def __init__(self, key: bytes) -> None:
         self.key = key
         #: The longest idle one comes first.
-        self.members: dict[Member, None] = {}
+        self.members: dict[Connection, None] = {}
         self.held = 0
 
 
@@ -53,24 +38,26 @@ class Table:
     grace = 1.0
 
     def __init__(self) -> None:
-        self.members: dict[Member, None] = {}
+        self.members: dict[Connection, None] = {}
         self.held = 0
         self._sources: dict[bytes, Source] = {}
-        self._reserved: dict[Member, None] = {}
+        self._reserved: dict[Connection, None] = {}
 
-    def enter(self, member: Member, host: str) -> bool:
+    def enter(self, member: "Connection", host: str) -> bool:
         """Take in a connection from an address; return whether it has a place of the reserve."""
         key = source_key(host)
         member.source = self._sources.setdefault(key, Source(key))
         member.source.members[member] = self.members[member] = None
-        if len(self.members) - len(self._reserved) <= self.places or self.evict(member.asked, member):
+        if len(self.members) - len(self._reserved) <= self.places or self.evict(
+            member.asked, member
+        ):
             return False
         self._reserved[member] = None
         if len(self._reserved) > self.reserve:
             next(iter(self._reserved)).abort()
         return True
 
-    def evict(self, now: float, newcomer: Member | None = None) -> bool:
+    def evict(self, now: float, newcomer: "Connection | None" = None) -> bool:
         """Close a connection in favor of another one; return whether there was one to close."""
         if not self._sources:
             return False
@@ -83,7 +70,7 @@ class Table:
         victim.abort()
         return True
 
-    def leave(self, member: Member) -> None:
+    def leave(self, member: "Connection") -> None:
         """Forget a connection."""
         self.hold(member, 0)
         del self.members[member]
@@ -93,14 +80,14 @@ class Table:
         if not members:
             del self._sources[member.source.key]
 
-    def ask(self, member: Member, now: float) -> None:
+    def ask(self, member: "Connection", now: float) -> None:
         """Note that a connection has sent a whole request."""
         member.asked, member.known = now, True
         members = member.source.members
         del members[member]
         members[member] = None
 
-    def hold(self, member: Member, held: int) -> None:
+    def hold(self, member: "Connection", held: int) -> None:
         """Note how many bytes a connection holds.
 
         If all together hold too much, the address that holds most gives up its oldest requests.

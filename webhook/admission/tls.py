@@ -20,7 +20,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-
 #: Bytes of a file with certificates; chains and CA bundles have some hundred KiB.
 _LONGEST = 4 << 20
 
@@ -86,10 +85,8 @@ def load(files: Files) -> Certificate:
     return Certificate(made, start, end)
 
 
-def _check(
-    pem: bytes, key_pem: bytes, files: Files
-) -> tuple[datetime.datetime, datetime.datetime]:
-    """Return when a pair becomes valid, and when it expires. Raises `CertificateError`, and more."""
+def _check(pem: bytes, key_pem: bytes, files: Files) -> tuple[datetime.datetime, datetime.datetime]:
+    """Return when a pair becomes valid, and when it expires. May raise anything."""
     try:
         certificate = x509.load_pem_x509_certificate(pem)
     except ValueError:

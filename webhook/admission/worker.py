@@ -54,7 +54,7 @@ class Worker(BaseWorker):  # type: ignore[misc] # gunicorn has no types
 
     def run(self) -> None:
         """Serve."""
-        lane, certificates, health, _ = self.wsgi
+        lane, certificates = self.wsgi.lane, self.wsgi.certificates
         lane.under_way = self.under_way
         _raise_descriptors()
         ports = [Port(listener.sock, lane, certificates) for listener in self.sockets]

@@ -28,9 +28,7 @@ class Echo:
     def refusal(self, request: Request, connection: Connection) -> Response | None:
         return None
 
-    def answer(
-        self, request: Request, connection: Connection
-    ) -> Response | Callable[[], Response]:
+    def answer(self, request: Request, connection: Connection) -> Response | Callable[[], Response]:
         return Response(200, http.TEXT, request.body)
 
     def shed(self, limit: float) -> Response:
@@ -72,7 +70,7 @@ def asks(client: socket.socket) -> bool:
 
 @contextlib.contextmanager
 def looping(
-    folder: Path | None = None, *, app: Echo | None = None, threads: int = 0
+    folder: Path | None = None, *, app: Echo | None = None, threads: int = 1
 ) -> Iterator[Looping]:
     """Run a loop on any address of the loopback network; with TLS if there is a folder for files.
 

@@ -105,12 +105,9 @@ class TestOutput:
         files = Files(folder)
         command = [sys.executable, "-m", "webhook", "serve", "--drain-seconds", "0", "--listen",
                    f"127.0.0.1:{port}", *files.arguments]  # fmt: skip
-        process = subprocess.Popen(
-            command,
-            stdout=stdout,
-            stderr=stderr,
-            preexec_fn=(lambda: os.close(1)) if stdout is None else None,
-        )
+        if stdout is None:
+            command = ["sh", "-c", 'exec "$@" >&-', "sh", *map(str, command)]
+        process = subprocess.Popen(command, stdout=stdout, stderr=stderr)
         client = ServerClient(port, files.ca.read_text())
         try:
             end = time.monotonic() + PATIENCE

@@ -206,9 +206,9 @@ def test_bodies_however_small_count_against_one_bound(
         assert table.held <= 1_000_000
         assert b" 503 " in clients[0].recv(1 << 16), "the oldest goes"
         assert is_open(clients[-1])
-        (last,) = (stack.enter_context(server.dial(NEIGHBOR)),)
+        last = stack.enter_context(server.dial(NEIGHBOR))
         last.sendall(HALF)
-        for client in clients[:10]:
+        for _ in range(10):
             with contextlib.suppress(OSError), server.dial() as again:
                 again.sendall(HALF)
         last.sendall(b"x" * 10_000)
@@ -233,9 +233,7 @@ class Slow(Echo):
     def __init__(self) -> None:
         self.leave = threading.Event()
 
-    def answer(
-        self, request: Request, connection: Connection
-    ) -> Response | Callable[[], Response]:
+    def answer(self, request: Request, connection: Connection) -> Response | Callable[[], Response]:
         def make() -> Response:
             if request.url == b"/slow":
                 self.leave.wait(10)

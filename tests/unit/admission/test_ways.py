@@ -41,7 +41,9 @@ def test_both_ways_give_the_same_response(server: ServerClient, path: str, obj: 
 
 
 @pytest.mark.parametrize("size", [16383, 16384, 16385, 65537, 1 << 18])
-def test_sizes_about_those_of_tls_records_and_reads_are_read(server: ServerClient, size: int) -> None:
+def test_sizes_about_those_of_tls_records_and_reads_are_read(
+    server: ServerClient, size: int
+) -> None:
     body = padded(meshed(), size)
     with server.connect() as connection:
         for _ in range(2):
