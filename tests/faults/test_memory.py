@@ -15,7 +15,7 @@ import pytest
 from tests.faults import cgroup
 from tests.faults.hostile import hello
 from tests.faults.replica import Replica, Show, Start, assert_all_answered
-from tests.unit.admission.clients import request
+from tests.unit.admission.clients import JSON_HEADERS, request
 from tests.unit.admission.reviews import pod, review
 
 #: The attacker's address. The good traffic is from 127.0.0.1.
@@ -41,7 +41,6 @@ while True:
     if len(held) > 1500:
         held.pop(0).close()
 """
-HALF = request(PATH, b"x" * 256 * 1024)[:-10]
 
 
 @pytest.fixture(autouse=True)
@@ -89,17 +88,28 @@ def test_a_thousand_connections_that_each_asked_once(
     assert replica.worker == replica.server.workers[0]
 
 
+ENDLESS = {
+    "bodies": request(PATH, b"x" * 256 * 1024)[:-10],
+    "chunks": request(PATH, headers={**JSON_HEADERS, "Transfer-Encoding": "chunked"})
+    + b"2\r\nxx\r\n" * 8000,
+    "heads": WHOLE[: WHOLE.index(b"\r\n") + 2] + b"".join(b"%x:\r\n" % n for n in range(9000)),
+}
+
+
+@pytest.mark.parametrize("what", ENDLESS)
 @pytest.mark.parametrize("source", ["127.0.0.1", NEIGHBOR], ids=["same-address", "other-address"])
-def test_bodies_that_do_not_end(
-    group: cgroup.Group, start: Start, reviews: int, source: str, show: Show
+def test_requests_that_do_not_end(
+    group: cgroup.Group, start: Start, reviews: int, source: str, what: str, show: Show
 ) -> None:
+    """However small their parts are."""
+    half = ENDLESS[what]
     replica = start(program=group.program)
     replica.allowed = "overloaded"
     with contextlib.ExitStack() as stack, replica.load() as load:
         for _ in range(990):
             client = stack.enter_context(dial(replica, source))
             with contextlib.suppress(OSError):
-                client.sendall(HALF)
+                client.sendall(half)
         slowest = max(probe(replica) for _ in range(50))
         load.more(reviews // 2)
     show(load.tally, f"slowest probe {slowest:.2f} s; at most {group.peak >> 20} MiB")

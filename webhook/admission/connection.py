@@ -28,6 +28,8 @@ READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 _READ_SIZE = 65536
 #: Reads of one connection in one turn, so that a large body does not hold up the others.
 _READS = 16
+#: Bytes that a header or a part of a body costs beside its text.
+_PIECE = 160
 #: The socket is not ready for what was tried.
 _NOT_NOW = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError)
 
@@ -157,7 +159,7 @@ class Connection:
     def deliver(self, response: Response) -> None:
         """Send the response that a thread has made."""
         request, self._asking = self._asking, None
-        if request and not self.closed:
+        if request and not (self.closed or self._ending):
             self._send(response, request)
             self._settle()
 
@@ -166,6 +168,7 @@ class Connection:
     def _shake(self, certificates: "Rotation") -> None:
         if not isinstance(self.socket, ssl.SSLSocket):
             # Only now that the client has said something: the state of TLS costs 50 KiB.
+            self.loop.table.hear(self)
             try:
                 self.socket = certificates.context.wrap_socket(
                     self.socket, server_side=True, do_handshake_on_connect=False
@@ -219,6 +222,7 @@ class Connection:
 
     def _parse(self, data: bytes) -> None:
         if self._parser is None:
+            self.loop.table.hear(self)
             self._parser = httptools.HttpRequestParser(self)
             # Else what a client sends behind its last request would make that one invalid.
             self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
@@ -238,10 +242,15 @@ class Connection:
 
     def on_message_begin(self) -> None:
         """Begin a request."""
-        if not self._deaf:
-            first = not self.known and self.loop.now - self.made <= self.first_seconds
-            # One that was dialled in order to ask has waited since it was accepted.
-            self._request = Request(self._since if first else self.loop.lag.since)
+        if self._deaf:
+            return
+        since = self.loop.lag.since
+        if not self.known:
+            busy = self.loop.lag.behind() - self._since
+            if self.loop.now - self.made - busy <= self.first_seconds:
+                # It was dialled in order to ask, and has waited since it was accepted.
+                since = self._since
+        self._request = Request(since)
 
     def on_url(self, url: bytes) -> None:
         """Take a part of the URL."""
@@ -249,9 +258,10 @@ class Connection:
             self._request.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header, or a trailer, which means nothing."""
+        """Take a header, of which the last counts, or a trailer, which means nothing."""
         if self._request:
-            self._request.headers.append((name.lower(), value))
+            self._coming += _PIECE
+            self._request.headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:
         """Decide by the head what becomes of the body."""
@@ -262,18 +272,14 @@ class Connection:
             self._finish(http.bad("There is no other protocol than HTTP/1.1."))
             return
         request.method = parser.get_method()
-        length = expects = b""
-        for name, value in request.headers:
-            if name == b"content-length":
-                length = value
-            elif name == b"expect":
-                expects = value.lower()
+        headers = request.headers
+        expects = headers.get(b"expect")
         refused = request.refused = self.port.app.refusal(request, self)
         if refused and (refused.status == 400 or expects):
             self._finish(refused)
-        elif length and int(length) > BODY_LIMIT:
+        elif int(headers.get(b"content-length", 0)) > BODY_LIMIT:
             self._finish(http.refusal(413))
-        elif expects == b"100-continue" and not (self._whole or self._out):
+        elif expects and expects.lower() == b"100-continue" and not (self._whole or self._out):
             self._write(http.CONTINUE)
 
     def on_body(self, body: bytes) -> None:
@@ -286,6 +292,7 @@ class Connection:
         if request.size > BODY_LIMIT:
             self._finish(http.refusal(413))
         elif request.keeps_body and not request.refused:
+            self._coming += _PIECE
             request.parts.append(body)
         else:
             self._coming -= len(body)
@@ -314,7 +321,7 @@ class Connection:
         held = self._coming + len(self._out)
         if self._whole:
             held += sum(request.size for request in self._whole)
-        if held != self.held and not (self.closed or self._ending):
+        if held != self.held and not self.closed:
             self.loop.table.hold(self, held)
         self._wait()
 
@@ -388,6 +395,8 @@ class Connection:
         if self.proceed == self._flush:
             self.proceed = self._read
             self.deadline = self.loop.now + self.idle_seconds
+            # A request that is coming gets its time anew.
+            self._limit, self._half = 0.0, False
             if self._ending:
                 self._end()
             else:

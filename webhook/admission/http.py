@@ -32,8 +32,8 @@ class Request:
         #: For `Lag.too_late`.
         self.since = since
         self.url = self.method = b""
-        #: As they came, names in lower case.
-        self.headers: list[tuple[bytes, bytes]] = []
+        #: By their names in lower case.
+        self.headers: dict[bytes, bytes] = {}
         self.parts: list[bytes] = []
         #: Bytes of the body, whether they are kept or not.
         self.size = 0
@@ -100,6 +100,10 @@ def split(url: bytes) -> tuple[bytes, bytes] | None:
     return (parsed.path, parsed.query or b"") if parsed.path else None
 
 
+#: Headers that have no HTTP_ before their names in WSGI.
+_PLAIN = (b"content-type", b"content-length")
+
+
 def environ(
     request: Request, path: bytes, query: bytes, client: str, *, scheme: str
 ) -> dict[str, Any]:
@@ -114,7 +118,6 @@ def environ(
         "SERVER_PORT": "443" if scheme == "https" else "80",
         "SERVER_PROTOCOL": "HTTP/1.1",
         "REMOTE_ADDR": client,
-        "CONTENT_LENGTH": str(len(request.body)),
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": scheme,
         "wsgi.input": io.BytesIO(request.body),
@@ -123,14 +126,10 @@ def environ(
         "wsgi.multiprocess": False,
         "wsgi.run_once": False,
     }
-    for name, value in request.headers:
-        key, text = name.decode("latin-1").upper().replace("-", "_"), value.decode("latin-1")
-        if key == "CONTENT_TYPE":
-            made[key] = text
-        elif key not in ("CONTENT_LENGTH", "TRANSFER_ENCODING") and b"_" not in name:
-            key = f"HTTP_{key}"
-            joined = "; " if key == "HTTP_COOKIE" else ","
-            made[key] = f"{made[key]}{joined}{text}" if key in made else text
+    for name, value in request.headers.items():
+        if name != b"transfer-encoding" and b"_" not in name:
+            key = name.decode("latin-1").upper().replace("-", "_")
+            made[key if name in _PLAIN else f"HTTP_{key}"] = value.decode("latin-1")
     return made
 
 

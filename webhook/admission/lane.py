@@ -22,8 +22,6 @@ from webhook.admission.under_way import UnderWay
 
 #: No URL of the API server's is longer.
 _LONGEST_URL = 100
-#: Without one of these a body would be taken for the next request.
-_FRAMING = (b"content-length", b"transfer-encoding")
 _NOT_A_REQUEST = http.bad("Invalid HTTP request received.")
 
 log = structlog.get_logger(__name__)
@@ -65,14 +63,11 @@ class Lane:
             return http.refusal(403)
         if request.method != b"POST":
             return http.refusal(405, b"allow: POST\r\n")
-        kind, framed = b"", False
-        for name, value in request.headers:
-            if name == b"content-type":
-                kind = value
-            elif name in _FRAMING:
-                framed = True
-        if not framed:
+        headers = request.headers
+        if b"content-length" not in headers and b"transfer-encoding" not in headers:
+            # A body would be taken for the next request.
             return _NOT_A_REQUEST
+        kind = headers.get(b"content-type", b"")
         if kind != b"application/json" and not is_json(kind.decode("latin-1")):
             return http.refusal(415)
         return None

@@ -12,12 +12,13 @@ _MAPPED = bytes(10) + b"\xff\xff"
 class Source:
     """The connections of one client address."""
 
-    __slots__ = ("held", "key", "members")
+    __slots__ = ("held", "key", "members", "silent")
 
     def __init__(self, key: bytes) -> None:
         self.key = key
-        #: The longest idle one comes first.
+        #: The longest idle one comes first; so it does of those that have said nothing at all.
         self.members: dict[Connection, None] = {}
+        self.silent: dict[Connection, None] = {}
         self.held = 0
 
 
@@ -25,8 +26,9 @@ class Table:
     """Connections by source address.
 
     If all places are taken, a newcomer gets the place of the longest idle connection of the address
-    that has most. So an address has as many as no other needs, and no address can lock out another.
-    If none is idle, the newcomer gets a place in the reserve, for one request: probes come through.
+    that has most; of one that has said nothing, if there is one. So an address has as many as no
+    other needs, and no address can lock out another. If none is idle, the newcomer gets a place in
+    the reserve, for one request: probes come through.
     """
 
     #: Connections at once. An API server has as many as calls under way, a few hundred at most.
@@ -47,7 +49,7 @@ class Table:
         """Take in a connection from an address; return whether it has a place of the reserve."""
         key = source_key(host)
         member.source = self._sources.setdefault(key, Source(key))
-        member.source.members[member] = self.members[member] = None
+        self.members[member] = member.source.members[member] = member.source.silent[member] = None
         if len(self.members) - len(self._reserved) <= self.places or self.evict(
             member.asked, member
         ):
@@ -62,7 +64,7 @@ class Table:
         if not self._sources:
             return False
         largest = max(self._sources.values(), key=lambda source: len(source.members))
-        victim = next(iter(largest.members))
+        victim = next(iter(largest.silent or largest.members))
         equal = not newcomer or len(largest.members) <= len(newcomer.source.members)
         busy = victim.known and now - victim.asked < self.grace
         if victim is newcomer or (equal and busy):
@@ -77,8 +79,13 @@ class Table:
         self._reserved.pop(member, None)
         members = member.source.members
         del members[member]
+        self.hear(member)
         if not members:
             del self._sources[member.source.key]
+
+    def hear(self, member: "Connection") -> None:
+        """Note that a connection has said something."""
+        member.source.silent.pop(member, None)
 
     def ask(self, member: "Connection", now: float) -> None:
         """Note that a connection has sent a whole request."""
