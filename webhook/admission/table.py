@@ -48,16 +48,16 @@ class Table:
     def enter(self, member: "Connection", host: str) -> bool:
         """Take in a connection from an address; return whether it has a place of the reserve."""
         key = source_key(host)
-        member.source = self._sources.setdefault(key, Source(key))
-        self.members[member] = member.source.members[member] = member.source.silent[member] = None
-        if len(self.members) - len(self._reserved) <= self.places or self.evict(
-            member.asked, member
-        ):
-            return False
-        self._reserved[member] = None
-        if len(self._reserved) > self.reserve:
-            next(iter(self._reserved)).abort()
-        return True
+        source = member.source = self._sources.setdefault(key, Source(key))
+        self.members[member] = source.members[member] = None
+        full = len(self.members) - len(self._reserved) > self.places
+        reserved = full and not self.evict(member.asked, member)
+        source.silent[member] = None
+        if reserved:
+            self._reserved[member] = None
+            if len(self._reserved) > self.reserve:
+                next(iter(self._reserved)).abort()
+        return reserved
 
     def evict(self, now: float, newcomer: "Connection | None" = None) -> bool:
         """Close a connection in favor of another one; return whether there was one to close."""
