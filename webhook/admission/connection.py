@@ -260,7 +260,6 @@ class Connection:
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header, of which the last counts, or a trailer, which means nothing."""
         if self._request:
-            self._coming += _PIECE
             self._request.headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:
@@ -292,7 +291,6 @@ class Connection:
         if request.size > BODY_LIMIT:
             self._finish(http.refusal(413))
         elif request.keeps_body and not request.refused:
-            self._coming += _PIECE
             request.parts.append(body)
         else:
             self._coming -= len(body)
@@ -318,12 +316,17 @@ class Connection:
                 self._answer(self._whole.popleft())
             elif self._final:
                 self._send(self._final, None)
-        held = self._coming + len(self._out)
-        if self._whole:
-            held += sum(request.size for request in self._whole)
+        if self._coming or self._out or self._whole or self.held:
+            self._account()
+        self._wait()
+
+    def _account(self) -> None:
+        """Tell the table how much is held."""
+        held = self._coming + len(self._out) + sum(request.size for request in self._whole)
+        if self._request:
+            held += _PIECE * (len(self._request.headers) + len(self._request.parts))
         if held != self.held and not self.closed:
             self.loop.table.hold(self, held)
-        self._wait()
 
     def _wait(self) -> None:
         """Wait for what comes next."""
@@ -338,7 +341,8 @@ class Connection:
                 self.loop.soon(self)
             elif (self._request or self._coming) and not self._limit:
                 self._time()
-            self.loop.want(self, READ)
+            if self.interest != READ:
+                self.loop.want(self, READ)
 
     def _time(self) -> None:
         """Set the deadline of a request that has begun to come."""
@@ -350,7 +354,11 @@ class Connection:
         )
 
     def _answer(self, request: Request) -> None:
+        newcomer = not self.known
         self.loop.table.ask(self, self.loop.now)
+        if newcomer:
+            # It has its turn among the others from now on.
+            self.loop.want(self, self.interest)
         answer = request.refused or self.port.app.answer(request, self)
         if isinstance(answer, Response):
             self._send(answer, request)
@@ -374,8 +382,18 @@ class Connection:
         self._request, self._coming, self._limit = None, 0, 0.0
 
     def _write(self, data: bytes) -> None:
-        self._out += data
-        self._flush()
+        if not self._out:
+            # Almost always the socket takes it all at once.
+            try:
+                data = data[self.socket.send(data) :]
+            except _NOT_NOW:
+                pass
+            except OSError:
+                self.abort()
+                return
+        if data:
+            self._out += data
+            self._flush()
 
     def _flush(self) -> None:
         out = self._out

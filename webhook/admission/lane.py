@@ -88,7 +88,7 @@ class Lane:
 
     def shed(self, limit: float) -> Response:
         """Return the answer to a review that would be answered too late."""
-        self._reviewer.metrics.shed.inc()
+        self._reviewer.metrics.shed()
         log.warning("overloaded: reviews are turned away", limit=limit)
         return http.refusal(503, b"retry-after: 1\r\n")
 
