@@ -180,6 +180,7 @@ class Connection:
         try:
             self.socket.do_handshake()
         except ssl.SSLWantReadError:
+            self.loop.want(self, READ)
             return
         except ssl.SSLWantWriteError:
             self.loop.want(self, WRITE)
@@ -192,10 +193,11 @@ class Connection:
             self.abort()
             return
         self.trusted_until = self.port.app.trusts(self.socket)
+        now = self.loop.now
         self.deadline = (
-            min(self.deadline, self.loop.now + self.first_seconds)
-            if (self.loop.ending)
-            else self.loop.now + self.idle_seconds
+            min(self.deadline, now + self.first_seconds)
+            if self.loop.ending
+            else now + self.idle_seconds
         )
         self.proceed = self._read
         self.loop.want(self, READ)
@@ -206,6 +208,11 @@ class Connection:
         for _ in range(0 if self._whole else _READS):
             try:
                 data = self.socket.recv(_READ_SIZE)
+            except ssl.SSLWantWriteError:
+                # TLS itself has something to say, as after a new key, and the client does not read.
+                self.deadline = min(self.deadline, self.loop.now + self.write_seconds)
+                self.loop.want(self, WRITE)
+                return
             except _NOT_NOW:
                 break
             except OSError:
@@ -258,8 +265,8 @@ class Connection:
             self._request.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header, of which the last counts, or a trailer, which means nothing."""
-        if self._request:
+        """Take a header, of which the last counts; trailers mean nothing."""
+        if self._request and not self._request.method:
             self._request.headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:
@@ -311,6 +318,8 @@ class Connection:
 
     def _settle(self) -> None:
         """Answer the next request, if it may be answered now; then wait for what comes next."""
+        if self.closed:
+            return
         if not (self._out or self._asking or self._ending):
             if self._whole:
                 self._answer(self._whole.popleft())
