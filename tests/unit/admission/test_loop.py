@@ -1,6 +1,7 @@
 """How connections are taken in, and which of them may stay."""
 
 import contextlib
+import random
 import socket
 import ssl
 import threading
@@ -10,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.unit.admission.loops import ASK, Echo, Looping, asks, looping
 from webhook.admission.connection import Connection
@@ -274,3 +276,56 @@ def test_a_fault_of_an_application_ends_one_connection(tmp_path: Path) -> None:
     with looping(tmp_path, app=Faulty()) as server:
         for _ in range(2):
             assert not server.asks()
+
+
+PIECES = (
+    ASK,
+    b"GET /x?timeout=1s HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"HEAD / HTTP/1.1\r\n\r\n",
+    b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX: y\r\n\r\n",
+    b"POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nhi",
+    b"POST / HTTP/1.1\r\nContent-Length: 50000\r\n\r\n" + b"x" * 50_000,
+    b"POST / HTTP/1.1\r\nContent-Length: 99999999\r\n\r\nxyz",
+    b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n",
+    b"GET / HTTP/1.0\r\n\r\n",
+    b"GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
+    b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+    b"\r\n\r\n",
+    b"nonsense\r\n\r\n",
+    b"X" * 70_000,
+)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_whatever_clients_say_and_wherever_it_is_cut_nothing_is_left(
+    tmp_path: Path, small: None, seed: int, tls: bool
+) -> None:
+    """Answers stay in order, no step fails, and the table is empty in the end."""
+    chance = random.Random(seed)
+    with capture_logs() as logs, looping(tmp_path if tls else None) as server:
+        clients: list[socket.socket] = []
+        for _ in range(120):
+            with contextlib.suppress(OSError):
+                clients.append(server.dial(chance.choice(("127.0.0.1", NEIGHBOR))))
+                said = b"".join(chance.choices(PIECES, k=chance.randrange(1, 6)))
+                while said:
+                    cut = chance.choice((1, 7, 100, 16_384, 100_000))
+                    clients[-1].sendall(said[:cut])
+                    said = said[cut:] if chance.random() > 0.02 else b""
+            for client in clients:
+                client.settimeout(0.001)
+                if chance.random() < 0.3:
+                    with contextlib.suppress(OSError):
+                        client.recv(chance.choice((1, 1 << 16)))
+            if len(clients) > 8:
+                clients.pop(chance.randrange(len(clients))).close()
+        assert server.asks("127.0.0.3")
+        for client in clients:
+            client.close()
+        until(lambda: not server.loop.table.members)
+        assert not server.loop.table.held
+        assert not server.loop.table._sources
+    assert {entry["event"] for entry in logs} <= {
+        "Invalid HTTP request received.", "Shutting down"
+    }  # fmt: skip
