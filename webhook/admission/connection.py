@@ -168,7 +168,6 @@ class Connection:
     def _shake(self, certificates: "Rotation") -> None:
         if not isinstance(self.socket, ssl.SSLSocket):
             # Only now that the client has said something: the state of TLS costs 50 KiB.
-            self.loop.table.hear(self)
             try:
                 self.socket = certificates.context.wrap_socket(
                     self.socket, server_side=True, do_handshake_on_connect=False
@@ -229,7 +228,6 @@ class Connection:
 
     def _parse(self, data: bytes) -> None:
         if self._parser is None:
-            self.loop.table.hear(self)
             self._parser = httptools.HttpRequestParser(self)
             # Else what a client sends behind its last request would make that one invalid.
             self._parser.set_dangerous_leniencies(lenient_data_after_close=True)

@@ -10,6 +10,7 @@ import errno
 import os
 import selectors
 import socket
+import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -154,19 +155,28 @@ class Loop:
             self._attend(self._soon.popleft())
 
     def _greet(self) -> None:
-        """Attend to newcomers for a slice of time: to one of each address, then to the next."""
-        end = time.monotonic() + _SLICE
+        """Attend to newcomers for a slice of time.
+
+        First to those whose handshake goes on, for only real clients come so far. Then to one of
+        each address, and to the next. Of one address the latest is first: if there are more than
+        can be served, those that are served have not given up yet.
+        """
         waiting: dict[Source, int] = {}
-        queue: list[tuple[int, Connection]] = []
-        for key, _ in self._newcomers.select(0):
+        queue: list[tuple[bool, int, Connection]] = []
+        for key, _ in reversed(self._newcomers.select(0)):
             if isinstance(key.data, Connection):
-                place = waiting.get(key.data.source, 0)
-                waiting[key.data.source] = place + 1
-                queue.append((place, key.data))
+                connection = key.data
+                # Also one that does not get its turn now is not silent.
+                self.table.hear(connection)
+                place = waiting.get(connection.source, 0)
+                waiting[connection.source] = place + 1
+                is_first = not isinstance(connection.socket, ssl.SSLSocket)
+                queue.append((is_first, place, connection))
             else:
                 self._accept(key.data)
-        queue.sort(key=itemgetter(0))
-        for _, connection in queue:
+        end = time.monotonic() + _SLICE
+        queue.sort(key=itemgetter(0, 1))
+        for _, _, connection in queue:
             self._attend(connection)
             self.now = time.monotonic()
             if self.now > end:
@@ -186,7 +196,7 @@ class Loop:
             connection.abort()
 
     def _accept(self, port: Port) -> None:
-        end = time.monotonic() + _SLICE
+        end = time.monotonic() + _SLICE / 2
         while time.monotonic() < end:
             try:
                 plain, address = port.listener.accept()

@@ -26,7 +26,7 @@ class Table:
     """Connections by source address.
 
     If all places are taken, a newcomer gets the place of the longest idle connection of the address
-    that has most; of one that has said nothing, if there is one. So an address has as many as no
+    that has most; one that has said nothing at all goes first. So an address has as many as no
     other needs, and no address can lock out another. If none is idle, the newcomer gets a place in
     the reserve, for one request: probes come through.
     """
@@ -37,7 +37,8 @@ class Table:
     #: Bytes of requests and responses that are held at once, of all connections together.
     most_held = 64 * 1024 * 1024
     #: A connection that asked within this many seconds is not idle: the next request may be coming.
-    grace = 1.0
+    #: Nor is one that was accepted within this many seconds, as long as another one is.
+    grace, patience = 1.0, 0.25
 
     def __init__(self) -> None:
         self.members: dict[Connection, None] = {}
@@ -64,13 +65,18 @@ class Table:
         if not self._sources:
             return False
         largest = max(self._sources.values(), key=lambda source: len(source.members))
-        victim = next(iter(largest.silent or largest.members))
+        longest = next(iter(largest.members))
+        silent = next(iter(largest.silent), longest)
+        victim = next((one for one in (silent, longest) if self._is_idle(one, now)), silent)
         equal = not newcomer or len(largest.members) <= len(newcomer.source.members)
-        busy = victim.known and now - victim.asked < self.grace
+        busy = victim.known and not self._is_idle(victim, now)
         if victim is newcomer or (equal and busy):
             return False
         victim.abort()
         return True
+
+    def _is_idle(self, member: "Connection", now: float) -> bool:
+        return now - member.asked >= (self.grace if member.known else self.patience)
 
     def leave(self, member: "Connection") -> None:
         """Forget a connection."""

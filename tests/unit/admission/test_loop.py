@@ -142,6 +142,22 @@ def test_the_longest_idle_one_makes_room(
         assert [is_open(client) for client in clients[:5]] == [True, False, False, False, True]
 
 
+def test_a_newcomer_is_not_closed_while_there_is_an_idle_one(
+    monkeypatch: pytest.MonkeyPatch, small: None, server: Looping
+) -> None:
+    """Neither before nor within its handshake."""
+    monkeypatch.setattr(Table, "grace", 0.2)
+    monkeypatch.setattr(Table, "patience", 5.0)
+    with contextlib.ExitStack() as stack:
+        idle = [stack.enter_context(server.dial()) for _ in range(10)]
+        assert all(asks(client) for client in idle)
+        time.sleep(0.3)
+        newcomers = [stack.enter_context(server.plain()) for _ in range(5)]
+        newcomers[0].sendall(HELLO)
+        assert all(is_open(client) for client in newcomers)
+        assert [is_open(client) for client in idle] == [False] * 5 + [True] * 5
+
+
 def test_one_that_never_asked_makes_room_at_once(small: None, server: Looping) -> None:
     with contextlib.ExitStack() as stack:
         silent = [stack.enter_context(server.plain()) for _ in range(10)]
