@@ -88,9 +88,6 @@ class Results(msgspec.Struct):
     servers: dict[str, Server] = {}
     creations: list[Creations] = []
     inprocess: InProcess = msgspec.field(default_factory=InProcess)
-    #: Of `asked` reviews of 1 MiB on one kept-alive connection, how many were answered, by row.
-    asked: int = 0
-    answered: dict[str, int] = {}
     #: From the start of the command to the first answer of /readyz, in milliseconds.
     ready_ms: list[float] = []
 
@@ -127,7 +124,7 @@ def machine() -> dict[str, str]:
 
 def versions() -> dict[str, str]:
     """The versions of everything that takes part."""
-    packages = ("gunicorn", "gunicorn_h1c", "uvicorn", "uvloop", "httptools", "msgspec", "flask")
+    packages = ("gunicorn", "gunicorn_h1c", "httptools", "msgspec", "flask")
     python = {name: importlib.metadata.version(name) for name in packages}
     return {
         "mendix-mesh": VERSION,

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from tests.bench import creations, inprocess, keepalive, load, pods, results, servers, start, usage
+from tests.bench import creations, inprocess, load, pods, results, servers, start, usage
 from tests.bench.results import Cell, Creations, Results
 from tests.bench.servers import Row
 from tests.cluster.istiod import Istiod
@@ -32,7 +32,6 @@ class Plan:
     inprocess: float = 0.4
     idle: float = 3.0
     connections: tuple[int, ...] = (1, 8, 32)
-    asked: int = 20
 
     def rounds_of(self, size: str) -> int:
         """The rounds of a size of pod."""
@@ -66,16 +65,12 @@ def measure(plan: Plan, plane: ControlPlane, home: Path, console: Console) -> Re
             size: {stage: len(body) for stage, body in each._asdict().items()}
             for size, each in bodies.items()
         },
-        asked=plan.asked,
     )
     with Istiod(plane) as istiod:
         with servers.running(plane, istiod, home) as rows:
             _idle(rows, plan, found)
             _reviews(rows, plan, home, found, console)
             for row in rows:
-                if row.body == "stored":
-                    large = bodies["large"].stored
-                    found.answered[row.key] = keepalive.answered(row, large, plan.asked)
                 found.servers[row.server].pss = _pss(row)
         with creations.running(plane, istiod, home) as cluster:
             _creations(cluster, plan, home, found, console)

@@ -24,15 +24,11 @@ ROOT = Path(__file__).parents[2]
 _QUERY = "?timeout=10s"
 
 OURS, OURS_MUTATE = "mendix-mesh validate", "mendix-mesh mutate"
-UVICORN, ASGI_FAST, ASGI_PYTHON = "lane uvicorn", "lane asgi fast", "lane asgi python"
 POD_SECURITY, ISTIOD, NGINX, TEXTBOOK = "pod-security", "istiod", "nginx", "textbook"
 
 NAMES = {
     OURS: "mendix-mesh, validate",
     OURS_MUTATE: "mendix-mesh, mutate",
-    UVICORN: "its lane in uvicorn's worker",
-    ASGI_FAST: "its lane in gunicorn's asgi worker, parser in C",
-    ASGI_PYTHON: "its lane in gunicorn's asgi worker, parser in Python",
     POD_SECURITY: "Pod Security's webhook (Go), validate",
     ISTIOD: "istiod's /inject (Go), mutate",
     NGINX: "nginx, a static answer",
@@ -66,10 +62,6 @@ def running(plane: ControlPlane, istiod: Istiod, home: Path) -> Iterator[list[Ro
     with contextlib.ExitStack() as stack:
         rows = _ours(stack, home)
         size = len(answer(rows[0], pods.bodies()["typical"].stored))
-        for key, arguments in _WORKERS.items():
-            lane = (*arguments, "tests.bench.lane:app")
-            worker = _gunicorn(stack, home, key, "/validate/linkerd/enforce", *lane)
-            rows.append(worker._replace(sizes=("typical",)))
         rows.append(_pod_security(stack, home, plane))
         rows.append(Row(ISTIOD, ISTIOD, istiod.url + _QUERY, istiod.pid, "opted_in", True))
         rows.append(_nginx(stack, home, size))
@@ -91,7 +83,7 @@ class Yes(NamedTuple):
 def yes(home: Path) -> Iterator[Yes]:
     """Serve tests.bench.yes, with the certificate that `running` has left in a folder."""
     with contextlib.ExitStack() as stack:
-        row = _gunicorn(stack, home, "yes", "", *_WORKERS[UVICORN], "tests.bench.yes:app")
+        row = _gunicorn(stack, home, "yes", "", _UVICORN, "tests.bench.yes:app")
         yield Yes(row.url.removesuffix(_QUERY), row.pid)
 
 
@@ -164,13 +156,7 @@ def _ours(stack: contextlib.ExitStack, home: Path) -> list[Row]:
 
 
 _GTHREAD = ("--worker-class=gthread", "--threads=4", "tests.bench.baseline:app")
-_ASGI = ("--worker-class=asgi", "--asgi-loop=uvloop", "--asgi-lifespan=off")
-_WORKERS = {
-    UVICORN: ("--worker-class=uvicorn_worker.UvicornWorker",),
-    ASGI_FAST: (*_ASGI, "--http-parser=fast"),
-    ASGI_PYTHON: (*_ASGI, "--http-parser=python"),
-}
-"""Workers of gunicorn that serve our lane as it is, without what our own worker adds."""
+_UVICORN = "--worker-class=uvicorn_worker.UvicornWorker"
 
 
 def _gunicorn(stack: contextlib.ExitStack, home: Path, key: str, path: str, *arguments: str) -> Row:

@@ -44,15 +44,13 @@ def everything(results: Results) -> dict[str, Table]:
         "servers": _servers(results),
         "steps": _steps(results),
         "growth": _growth(results),
-        "workers": _workers(results),
         "targets": _targets(results),
     }
 
 
 _FIGURES = ("reviews/s", "CPU µs", "p50 ms", "p99 ms", "p99.9 ms")
-#: The rows of the tables of reviews; workers have one of their own.
-_COMPARED = tuple(key for key in servers.NAMES if not key.startswith("lane "))
-_WORKERS = (servers.OURS, servers.UVICORN, servers.ASGI_FAST, servers.ASGI_PYTHON)
+#: The rows of the tables of reviews.
+_COMPARED = tuple(servers.NAMES)
 
 
 def _reviews(results: Results, body: str) -> Table:
@@ -163,16 +161,6 @@ def _growth(results: Results) -> Table:
     ]
     columns = ("what grows", "how much of it", "µs")
     return Table("How the CPU of a validation grows, without HTTP", columns, rows)
-
-
-def _workers(results: Results) -> Table:
-    rows = [
-        (*row, f"{results.answered.get(key, 0)} of {results.asked}")
-        for key in _WORKERS
-        for row in _review_rows(results, "typical", (key,))
-    ]
-    title = "The same lane in other workers, typical pod"
-    return Table(title, ("worker", "c", *_FIGURES, "1 MiB reviews answered"), rows)
 
 
 def _targets(results: Results) -> Table:

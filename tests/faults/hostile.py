@@ -24,7 +24,7 @@ _WHOLE = request(_PATH, json.dumps(review(pod())).encode())
 _RESET = struct.pack("ii", 1, 0)
 
 
-def _hello() -> bytes:
+def hello() -> bytes:
     """Return a TLS ClientHello."""
     answered, said = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = ssl.create_default_context().wrap_bio(answered, said, server_hostname="localhost")
@@ -33,7 +33,7 @@ def _hello() -> bytes:
     return said.read()
 
 
-_HELLO = _hello()
+_HELLO = hello()
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ import re
 import resource
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from tests.cluster.certificates import Authority
 from tests.faults.client import Load, Tally
 from tests.faults.files import Files, Mounted
 from tests.unit.admission.clients import ServerClient
-from tests.unit.admission.server import Server
+from tests.unit.admission.server import PROGRAM, Server
 
 #: Seconds in which whatever is waited for must happen.
 PATIENCE = 20.0
@@ -29,12 +29,16 @@ class Replica:
         authority: Authority,
         *arguments: str | Path,
         files: type[Files] = Mounted,
+        program: Sequence[str | Path] = PROGRAM,
     ) -> None:
+        """`program` starts `mendix-mesh` with the arguments that follow it."""
         folder.mkdir()
         #: A pattern of what it may complain of in its log: nothing.
         self.allowed = r"(?!)"
         self.files = files(folder / "tls", authority.issue("mendix-mesh", hosts=HOSTS))
-        self.server = Server(folder / "server.log", *self.files.arguments, *arguments)
+        self.server = Server(
+            folder / "server.log", *self.files.arguments, *arguments, program=program
+        )
         self.port = self.server.port
         self.client = ServerClient(self.port, authority.pem.decode())
 

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from webhook.admission import acceptor, health, protocol, review
+from webhook.admission import health, http, review
+from webhook.admission.connection import Connection
 from webhook.admission.metrics import Metrics
+from webhook.admission.table import Table
 from webhook.cli.serve import COMMAND
 from webhook.policy.namespaces import Left, Standing
 
@@ -41,8 +43,10 @@ def test_the_options_that_it_names_exist(option: str) -> None:
 
 def test_the_bounds_that_it_names_hold() -> None:
     assert review.BODY_LIMIT == 7 << 20
-    assert protocol.Protocol.spare_bytes == 64 << 10
-    assert protocol.Protocol.request_seconds == 10
-    assert protocol.Protocol.most_connections == 1000
-    assert acceptor.Acceptor.silence == 10
+    assert http.SPARE_BYTES == 64 << 10
+    assert Table.most_held == 64 << 20
+    assert (Table.places, Table.reserve) == (1000, 100)
+    assert Connection.handshake_seconds == Connection.request_seconds == 10
+    assert Connection.write_seconds == 10
     assert health._MARGIN.total_seconds() == 60
+    assert health._UNSERVED == 600

@@ -1,4 +1,4 @@
-"""Answers the API server: wire types, the admission lane, the web application, TLS."""
+"""Answers the API server: wire types, the loop, the web application, TLS."""
 
 import sys
 

@@ -8,6 +8,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, UnsupportedMediaType
 
 from webhook.admission.health import Health
+from webhook.admission.http import REFUSALS
 from webhook.admission.metrics import CONTENT_TYPE_LATEST
 from webhook.admission.review import BODY_LIMIT, AnyRoute, Reviewer
 from webhook.version import VERSION
@@ -22,7 +23,8 @@ def create_app(reviewer: Reviewer, health: Health, *, admits: bool = True) -> Fl
 
     @app.get("/livez")
     def alive() -> Response:
-        return Response("ok\n", content_type="text/plain")
+        trouble = health.deadlock()
+        return Response(f"{trouble or 'ok'}\n", 503 if trouble else 200, content_type="text/plain")
 
     @app.get("/readyz")
     def ready() -> Response:
@@ -58,16 +60,6 @@ def create_app(reviewer: Reviewer, health: Health, *, admits: bool = True) -> Fl
             provide_automatic_options=False,
         )
     return app
-
-
-#: What is said to a client that is no API server.
-REFUSALS = {
-    403: "403 Forbidden: reviews are for clients with a certificate of a name that is allowed\n",
-    405: "405 Method Not Allowed\n",
-    413: "413 Content Too Large: 7 MiB at most, 64 MiB of all clients at once\n",
-    415: "415 Unsupported Media Type: the API server sends application/json\n",
-    503: "503 Service Unavailable: overloaded, so that an answer would come too late\n",
-}
 
 
 def is_json(content_type: str | None) -> bool:

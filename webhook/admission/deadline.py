@@ -1,51 +1,61 @@
 """How long the API server waits, and whether this process can still answer in time.
 
-The API server says how long it waits in the query: `?timeout=5s`
-(k8s.io/apiserver pkg/admission/plugin/webhook). What it no longer waits for is not worth judging.
+The API server writes its timeout into the query: `?timeout=5s`
+(k8s.io/apiserver pkg/admission/plugin/webhook). A review that it no longer waits for is not judged.
 """
 
-import asyncio
 import re
 import time
 from functools import lru_cache
 
-#: Seconds in which a request must be whole and answered where it does not say so itself; the API
-#: server's own default, and more than most give.
+#: Seconds in which a request must be whole and answered if it does not say so itself. The API
+#: server's own default, and more than most configurations give.
 DEFAULT = 10.0
-#: The share of its time that a request may have waited already when its turn comes.
+#: The share of its time that a request may have waited when its turn comes.
 _SHARE = 0.5
-_EVERY = 0.05
+#: A wait for events that took longer than this many seconds was a real one: the loop was idle.
+_SLEPT = 0.001
 
 
 @lru_cache(maxsize=64)
 def seconds(query: bytes) -> float:
-    """The seconds in a query as the API server writes it; `DEFAULT` at most, or where none are."""
+    """Return the seconds in a query as the API server writes it; at most, and by default, 10."""
     found = re.fullmatch(rb"timeout=(\d{1,3})s", query)
     return min(float(found[1]), DEFAULT) if found else DEFAULT
 
 
 class Lag:
-    """How far the event loop is behind: so long whoever is served has waited."""
+    """The time for which the loop was busy: a request has waited for this process at most so long.
+
+    Time that the loop slept is the client's, and does not count. Time that it overslept, because
+    the process was stopped or had no CPU, does.
+    """
 
     def __init__(self) -> None:
-        self._due = float("inf")
-        #: Seconds that the loop was late in all, up to the turn that it is in.
-        self.behind = 0.0
+        self._woke = time.monotonic()
+        self._busy = 0.0
+        #: The value for `too_late` of a request whose first byte is read in this turn.
+        self.since = 0.0
 
-    def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Measure from now on."""
-        now = time.monotonic()
-        self.behind += max(0.0, now - self._due)
-        self._due = now + _EVERY
-        loop.call_later(_EVERY, self.start, loop)
+    def turn(self, began: float, timeout: float) -> float:
+        """Note that a wait for events, for at most `timeout` seconds, has ended; return now."""
+        woke = time.monotonic()
+        slept = woke - began
+        # An event that was ready at once may have become so just after the wait before this one.
+        worked = self._busy + began - self._woke
+        self.since = worked if slept > _SLEPT else self._busy
+        self._busy = worked + max(0.0, slept - timeout)
+        self._woke = woke
+        return woke
+
+    def behind(self) -> float:
+        """Return the seconds for which the loop was busy, in all."""
+        return self._busy + time.monotonic() - self._woke
 
     def too_late(self, since: float, allowed: float) -> bool:
-        """Whether a request that may take so many seconds should be turned away at once.
+        """Return whether a request has waited for half of the seconds that it is allowed to take.
 
-        `since` is what `behind` was when it began to come: what comes at a turn of the loop may
-        have waited for all of it, and a large one waits for several. Time that the loop spent
-        asleep is the sender's, and does not count. Turning away costs little, so that the next ones
-        are answered in time; else all would be answered after their callers have given up.
+        To turn such a request away costs little, so that the next ones are answered in time.
+        Otherwise all would be answered after their callers have given up.
         """
-        late = max(0.0, time.monotonic() - self._due)
-        return self.behind + late - since > allowed * _SHARE
+        return self.behind() - since > allowed * _SHARE

@@ -1,10 +1,18 @@
 """What /metrics shows. Every label value is one of a few: nothing from outside becomes a label."""
 
+from bisect import bisect_left
+from collections import Counter as Counts
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
+from webhook.admission.logs import Output
 from webhook.policy.namespaces import Left
 from webhook.policy.plaintext.review import KINDS as POLICIES
 from webhook.policy.pod.workload import TEMPLATES
@@ -42,72 +50,100 @@ class CertificateMetrics:
         self._reloads.labels(result).inc()
 
 
-class Metrics(CertificateMetrics):
-    """The admission server's metrics, in a registry of their own."""
+class Metrics(CertificateMetrics, Collector):
+    """The admission server's metrics, in a registry of their own.
+
+    They are counted without locks, in one thread, because they are a part of each review's cost.
+    """
 
     def __init__(self, version: str) -> None:
         self.registry = CollectorRegistry()
         super().__init__(self.registry)
-        self._reviews = Counter(
-            "mendix_mesh_reviews",
-            "Admission reviews answered.",
-            ("webhook", "mesh", "mode", "kind", "verdict"),
-            registry=self.registry,
-        )
-        self._violations = Counter(
-            "mendix_mesh_violations",
-            "Violations found, in every mode; exempted ones not counted.",
-            ("mesh", "mode", "check"),
-            registry=self.registry,
-        )
-        self._left = Counter(
-            "mendix_mesh_enforcement_left",
-            "Changes of a namespace's labels, not refused by us, that took it out of enforcement.",
-            ("mesh", "to"),
-            registry=self.registry,
-        )
-        duration = Histogram(
-            "mendix_mesh_review_duration_seconds",
-            "Time from the whole body read to the answer ready.",
-            ("webhook",),
-            buckets=_BUCKETS,
-            registry=self.registry,
-        )
-        self._durations = {name: duration.labels(name) for name in WEBHOOKS}
-        self.shed = Counter(
-            "mendix_mesh_reviews_shed",
-            "Reviews turned away because an answer would have come too late.",
-            registry=self.registry,
-        )
         build = Gauge("mendix_mesh_build_info", "Always 1.", ("version",), registry=self.registry)
         build.labels(version).set(1)
-        self._violation_children: dict[tuple[str, str, str], Counter] = {}
-        self._children: dict[tuple[str, str, str, str, str], Counter] = {}
+        #: How often, by the values of the labels.
+        self._reviews = Counts[tuple[str, ...]]()
+        self._violations = Counts[tuple[str, ...]]()
+        self._left = Counts[tuple[str, ...]]()
+        self._shed = 0
+        #: By webhook: how many reviews took at most so long, and how long all took.
+        self._durations = {name: [0] * (len(_BUCKETS) + 1) for name in WEBHOOKS}
+        self._seconds = dict.fromkeys(WEBHOOKS, 0.0)
+        self.registry.register(self)
 
     def review(self, webhook: str, mesh: str, mode: str, kind: str, verdict: str) -> None:
         """Count one answered review."""
-        key = (webhook, mesh, mode, kind if kind in _KINDS else "other", verdict)
-        child = self._children.get(key)
-        if child is None:
-            child = self._children[key] = self._reviews.labels(*key)
-        child.inc()
+        self._reviews[webhook, mesh, mode, kind if kind in _KINDS else "other", verdict] += 1
 
     def violation(self, mesh: str, mode: str, check: str) -> None:
         """Count one violation."""
-        key = (mesh, mode, check)
-        child = self._violation_children.get(key)
-        if child is None:
-            child = self._violation_children[key] = self._violations.labels(*key)
-        child.inc()
+        self._violations[mesh, mode, check] += 1
 
     def left_enforcement(self, left: Left) -> None:
         """Count a namespace that left enforcement; `to` is a mode, a mesh, or `none`."""
-        self._left.labels(left.was.mesh, left.to if left.will_be else "none").inc()
+        self._left[left.was.mesh, left.to if left.will_be else "none"] += 1
+
+    def shed(self) -> None:
+        """Count a review that is turned away."""
+        self._shed += 1
 
     def duration(self, webhook: str, seconds: float) -> None:
         """Record how long a review took."""
-        self._durations[webhook].observe(seconds)
+        self._durations[webhook][bisect_left(_BUCKETS, seconds)] += 1
+        self._seconds[webhook] += seconds
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield what is counted here, for the registry."""
+        yield _family(
+            "mendix_mesh_reviews",
+            "Admission reviews answered.",
+            ("webhook", "mesh", "mode", "kind", "verdict"),
+            self._reviews,
+        )
+        yield _family(
+            "mendix_mesh_violations",
+            "Violations found, in every mode; exempted ones not counted.",
+            ("mesh", "mode", "check"),
+            self._violations,
+        )
+        yield _family(
+            "mendix_mesh_enforcement_left",
+            "Changes of a namespace's labels, not refused by us, that took it out of enforcement.",
+            ("mesh", "to"),
+            self._left,
+        )
+        yield _family(
+            "mendix_mesh_reviews_shed",
+            "Reviews turned away because an answer would have come too late.",
+            (),
+            {(): self._shed},
+        )
+        yield _family(
+            "mendix_mesh_log_lines_lost",
+            "Log lines that could not be written to standard output.",
+            (),
+            {(): Output.lost},
+        )
+        durations = HistogramMetricFamily(
+            "mendix_mesh_review_duration_seconds",
+            "Time from the whole body read to the answer ready.",
+            labels=("webhook",),
+        )
+        bounds = [*map(floatToGoString, _BUCKETS), "+Inf"]
+        for webhook, counts in self._durations.items():
+            buckets = list(zip(bounds, accumulate(counts), strict=True))
+            durations.add_metric((webhook,), buckets, self._seconds[webhook])
+        yield durations
 
     def expose(self) -> bytes:
-        """All of it in Prometheus' text format."""
+        """Return all of it in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+def _family(
+    name: str, what: str, labels: Sequence[str], counts: Mapping[tuple[str, ...], int]
+) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, what, labels=labels)
+    for values, count in counts.items():
+        family.add_metric(values, count)
+    return family

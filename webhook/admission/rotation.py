@@ -1,12 +1,11 @@
 """The serving certificate while it changes: new files are picked up without a restart.
 
-A new certificate is a new TLS context, which new connections get by way of OpenSSL's callback for
-the server name; it is called for clients that send no name, too. A context in use is never loaded
-into: a failed load would leave it without a key.
+A new certificate is a new TLS context, which the next handshake gets. A context in use is never
+loaded into: a failed load would leave it without a key.
 """
 
-import asyncio
 import ssl
+import time
 from pathlib import Path
 
 import structlog
@@ -19,8 +18,11 @@ log = structlog.get_logger(__name__)
 
 #: Seconds between two looks at the files: three calls of stat, some microseconds.
 _EVERY = 0.5
+#: Seconds until a pair that was refused is tried again, which doubles up to the second number: it
+#: may become valid, and what was in the way may go, without a change of the files.
+_RETRY, _LONGEST = 1.0, 60.0
 
-#: What tells whether a file is still the same: Kubernetes swaps a symbolic link, others write.
+#: What differs if a file is another one: Kubernetes swaps a symbolic link, others write.
 _Print = tuple[tuple[int, int, int], ...]
 
 
@@ -30,52 +32,66 @@ class Rotation:
     def __init__(
         self, files: tls.Files, last: tls.Certificate, metrics: CertificateMetrics, health: Health
     ) -> None:
-        """Take the files, or `last`, which was read before, where they can't be served now."""
-        self._files = files
-        self._metrics = metrics
-        self._health = health
-        self._seen = self._print()
+        """Take the files, or `last`, which was read before, if they can't be served now."""
+        self._files, self._metrics, self._health = files, metrics, health
+        self._current = last
+        self._seen: _Print = ()
+        self._looked = self._retry_at = 0.0
+        #: Why the pair on disk is not served, and the seconds until it is tried again.
+        self._refused, self._pause = "", _RETRY
+        self._adopt(last)
+        self._load(first=True)
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """The TLS context of a new connection."""
+        return self._current.context
+
+    def look(self, now: float | None = None) -> None:
+        """Take a changed pair if it can be served, else keep the one in use. Raises nothing.
+
+        With `now`, by `time.monotonic`, it looks twice a second however often it is called.
+        """
+        if now is not None:
+            if now - self._looked < _EVERY:
+                return
+            self._looked = now
+        due = bool(self._refused) and time.monotonic() >= self._retry_at
+        if due or self._print() != self._seen:
+            self._load()
+
+    def _load(self, *, first: bool = False) -> None:
+        seen = self._print()
+        if seen != self._seen:
+            self._pause, self._refused = _RETRY, ""
+        self._seen = seen
         try:
-            self._current = tls.load(files)
-        except tls.CertificateError as error:
-            log.warning("kept the last certificate", why=str(error))
-            self._current = last
-        self._adopted()
-        #: What to listen with; it hands each connection over to the current one.
-        self.context: ssl.SSLContext = self._current.context
-        self.context.sni_callback = self._hand_over
-
-    async def watch(self) -> None:
-        """Look at the files for ever."""
-        while True:
-            await asyncio.sleep(_EVERY)
-            self.look()
-
-    def look(self) -> None:
-        """Take a changed pair, if it can be served; keep the one in use if not."""
-        now = self._print()
-        if now == self._seen:
+            fresh = tls.load(self._files)
+        except Exception as error:
+            # Whatever it is: the watcher lives as long as the server.
+            self._refuse(error, count=not first)
             return
-        self._seen = now
-        try:
-            self._current = tls.load(self._files)
-        except tls.CertificateError as error:
-            self._metrics.certificate_reload("refused")
-            log.warning("kept the last certificate", why=str(error))
-            return
-        self._metrics.certificate_reload("loaded")
-        self._adopted()
-        log.info("new certificate", expires=self._current.end.isoformat())
+        self._refused = ""
+        if not first:
+            self._metrics.certificate_reload("loaded")
+            log.info("new certificate", expires=fresh.end.isoformat())
+        self._adopt(fresh)
 
-    def _adopted(self) -> None:
-        self._health.certified(self._current.start, self._current.end)
-        self._metrics.certificate_expiry.set(self._current.end.timestamp())
+    def _refuse(self, error: Exception, *, count: bool) -> None:
+        self._retry_at = time.monotonic() + self._pause
+        self._pause = min(2 * self._pause, _LONGEST)
+        self._health.refused(good=getattr(error, "ours", True))
+        why = str(error) or type(error).__name__
+        if why != self._refused:
+            self._refused = why
+            if count:
+                self._metrics.certificate_reload("refused")
+            log.warning("kept the last certificate", why=why)
 
-    def _hand_over(
-        self, connection: ssl.SSLSocket | ssl.SSLObject, _name: str | None, _old: ssl.SSLContext
-    ) -> None:
-        if connection.context is not self._current.context:
-            connection.context = self._current.context
+    def _adopt(self, fresh: tls.Certificate) -> None:
+        self._current = fresh
+        self._health.certified(fresh.start, fresh.end)
+        self._metrics.certificate_expiry.set(fresh.end.timestamp())
 
     def _print(self) -> _Print:
         return tuple(_identity(file) for file in self._files.paths)

@@ -107,7 +107,7 @@ class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
             log.error("kept the last settings", why=str(error))
         try:
             self._certificate = tls.load(self._options.files)
-        except tls.CertificateError as error:
+        except Exception as error:
             log.warning("kept the last certificate", why=str(error))
         super().reload()
 
@@ -136,8 +136,6 @@ class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
 
     def load(self) -> Service:
         """In each worker: all that it serves with."""
-        # Once more: uvicorn's worker has set up its loggers in its own way.
-        logs.set_up(self._options.log_level)
         for line in self._settings.lapsed(datetime.date.today()):
             log.warning("lapsed", what=line)
         metrics, health = Metrics(VERSION), Health()
@@ -145,7 +143,7 @@ class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
         rotation = Rotation(files, self._certificate, metrics, health)
         reviewer = Reviewer(self._settings, metrics)
         clients = Clients(self._options.client_names) if files.client_ca else None
-        flask = create_app(reviewer, health, admits=clients is None)
+        flask = create_app(reviewer, health, admits=False)
         return Service(
             Lane(reviewer, flask, clients=clients), rotation, health, self._options.drain
         )

@@ -2,10 +2,13 @@
 
 import contextlib
 import datetime
+import errno
 import ipaddress
 import os
 import re
 import ssl
+import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +20,17 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+#: Bytes of a file with certificates; chains and CA bundles have some hundred KiB.
+_LONGEST = 4 << 20
+
 
 class CertificateError(ValueError):
     """A certificate or key that can't be served; the text says what and why."""
+
+    def __init__(self, why: str, *, ours: bool = False) -> None:
+        """`ours` says that the process is at fault, and the pair may be a good one."""
+        super().__init__(why)
+        self.ours = ours
 
 
 class Files(NamedTuple):
@@ -46,13 +57,36 @@ class Certificate(NamedTuple):
 
 
 def load(files: Files) -> Certificate:
-    """The certificate in the files.
+    """Return the certificate in the files.
 
-    Raises `CertificateError` where a file can't be read, the key is another certificate's, the
-    certificate is not valid now or not for the server's name, or OpenSSL would not serve it.
+    Raises `CertificateError`, whatever goes wrong: if a file can't be read, the key is another
+    certificate's, the certificate is not valid now or not for the server's name, or OpenSSL would
+    not serve it.
     """
-    pem, key_pem = _read(files.cert), _read(files.key)
-    client_ca = None if files.client_ca is None else _read(files.client_ca)
+    try:
+        pem, key_pem = _read(files.cert), _read(files.key)
+        client_ca = _read(files.client_ca) if files.client_ca else None
+        start, end = _check(pem, key_pem, files)
+    except CertificateError:
+        raise
+    except Exception as error:
+        # cryptography raises many kinds of errors for certificates that nobody expects.
+        raise CertificateError(f"can't use {files.cert}: {error}") from None
+    try:
+        made = _context(pem, key_pem)
+    except ssl.SSLError as error:
+        # What cryptography reads, OpenSSL may still find too weak to serve.
+        why = (error.reason or "no reason given").replace("_", " ").lower()
+        raise CertificateError(f"OpenSSL does not take {files.cert}: {why}") from None
+    except Exception as error:
+        raise CertificateError(f"can't serve {files.cert} now: {error}", ours=True) from None
+    if client_ca is not None:
+        _ask_clients(made, client_ca, files)
+    return Certificate(made, start, end)
+
+
+def _check(pem: bytes, key_pem: bytes, files: Files) -> tuple[datetime.datetime, datetime.datetime]:
+    """Return when a pair becomes valid, and when it expires. May raise anything."""
     try:
         certificate = x509.load_pem_x509_certificate(pem)
     except ValueError:
@@ -75,15 +109,7 @@ def load(files: Files) -> Certificate:
             f"the certificate in {files.cert} is not for {files.name}, as clients call the server, "
             f"but for {', '.join(names) or 'no DNS name'}"
         )
-    try:
-        made = _context(pem, key_pem)
-    except ssl.SSLError as error:
-        # What cryptography reads, OpenSSL may still find too weak to serve.
-        why = (error.reason or "no reason given").replace("_", " ").lower()
-        raise CertificateError(f"OpenSSL does not take {files.cert}: {why}") from None
-    if client_ca is not None:
-        _ask_clients(made, client_ca, files)
-    return Certificate(made, start, end)
+    return start, end
 
 
 def _names(certificate: x509.Certificate) -> list[str]:
@@ -101,10 +127,19 @@ def _covers(pattern: str, name: str) -> bool:
 
 
 def _read(file: Path) -> bytes:
+    """Return what is in a file, if it is one: a FIFO would never come to an end."""
     try:
-        return file.read_bytes()
+        with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:
+            mode = os.fstat(opened.fileno()).st_mode
+            if not stat.S_ISREG(mode):
+                raise CertificateError(f"can't read {file}: it is not a regular file")
+            content = opened.read(_LONGEST + 1)
     except OSError as error:
-        raise CertificateError(f"can't read {error.filename}: {error.strerror}") from None
+        ours = error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+        raise CertificateError(f"can't read {file}: {error.strerror}", ours=ours) from None
+    if len(content) > _LONGEST:
+        raise CertificateError(f"can't read {file}: it has more than {_LONGEST >> 20} MiB")
+    return content
 
 
 def _context(pem: bytes, key_pem: bytes) -> ssl.SSLContext:
@@ -128,20 +163,32 @@ def memory_folder() -> str | None:
 
 @contextlib.contextmanager
 def _in_memory(content: bytes) -> Iterator[str]:
-    """The name of a file that has the content, for OpenSSL reads files alone."""
-    with tempfile.NamedTemporaryFile(dir=memory_folder()) as file:
-        file.write(content)
-        file.flush()
-        yield file.name
+    """Yield the name of a file that has the content, because OpenSSL reads files alone."""
+    if sys.platform == "linux":
+        # No file system, which may be full or read-only.
+        with open(os.memfd_create("certificate"), "wb", buffering=0) as memory:
+            memory.write(content)
+            yield f"/proc/self/fd/{memory.fileno()}"
+    else:
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(content)
+            file.flush()
+            yield file.name
 
 
 def _ask_clients(made: ssl.SSLContext, ca: bytes, files: Files) -> None:
-    """Ask clients for a certificate of a CA; who has none may still see probes and metrics."""
+    """Ask clients for a certificate of a CA; who has none may still see probes and metrics.
+
+    TLS verifies a certificate in a full handshake alone, so there are no sessions to be resumed.
+    """
     try:
         made.load_verify_locations(cadata=ca.decode("ascii"))
-    except (ssl.SSLError, UnicodeDecodeError):
+    except (ssl.SSLError, ValueError):
+        # An empty file, and one that is no ASCII, raise ValueError.
         raise CertificateError(f"{files.client_ca} has no certificates in PEM form") from None
     made.verify_mode = ssl.CERT_OPTIONAL
+    made.num_tickets = 0
+    made.options |= ssl.OP_NO_TICKET
 
 
 class Pair(NamedTuple):

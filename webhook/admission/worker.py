@@ -1,27 +1,32 @@
-"""The gunicorn worker: uvicorn's, with the server and protocol that an admission webhook needs."""
+"""The gunicorn worker: one process, one thread, one loop."""
 
-import asyncio
+import gc
+import os
+import resource
 import signal
-import sys
-from typing import Any, ClassVar, NamedTuple
+import time
+from typing import Any, NamedTuple
 
+import structlog
 from gunicorn.arbiter import Arbiter
-from uvicorn_worker import UvicornWorker
+from gunicorn.workers.base import Worker as BaseWorker
 
-from webhook.admission.express import Express
 from webhook.admission.health import Health
 from webhook.admission.lane import Lane
-from webhook.admission.lifecycle import Draining
+from webhook.admission.loop import Loop, Port
 from webhook.admission.rotation import Rotation
 from webhook.admission.under_way import UnderWay
+
+log = structlog.get_logger(__name__)
 
 
 class Service(NamedTuple):
     """What a worker serves: gunicorn's application."""
 
     lane: Lane
-    rotation: Rotation
+    certificates: Rotation
     health: Health
+    #: Seconds for which it goes on after SIGTERM.
     drain: float
 
 
@@ -30,43 +35,58 @@ def report(_: Arbiter, worker: "Worker") -> None:
     worker.under_way.report(worker.pid)
 
 
-class Worker(UvicornWorker):  # type: ignore[misc] # uvicorn-worker has no types
-    """One process, one thread; no header that tells what serves, no line per request."""
+class Worker(BaseWorker):  # type: ignore[misc] # gunicorn has no types
+    """Serves from a fork of gunicorn's master until a signal, or until the master is gone."""
 
-    CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
-        "loop": "uvloop",
-        "http": Express,
-        "ws": "none",
-        "lifespan": "off",
-        "interface": "asgi3",
-        "access_log": False,
-        "proxy_headers": False,
-        "server_header": False,
-    }
-
-    #: gunicorn's listeners, and plain sockets once the process runs.
-    sockets: list[Any]
-    #: gunicorn's name for the application.
     wsgi: Service
+    _loop: Loop
+    _beaten = 0.0
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         """Make, in the master and before the fork, what the two share."""
         super().__init__(*arguments, **options)
         self.under_way = UnderWay()
 
-    def init_process(self) -> None:
-        """Start, on plain sockets: gunicorn's wrappers would be closed a second time at the end."""
-        self.sockets = [listener.sock for listener in self.sockets]
-        super().init_process()
+    def init_signals(self) -> None:
+        """Wait for the service before signals are handled; SIGABRT ends the process at once."""
+        for number in self.SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
 
-    async def _serve(self) -> None:
-        lane, rotation, health, drain = self.wsgi
+    def run(self) -> None:
+        """Serve."""
+        lane, certificates = self.wsgi.lane, self.wsgi.certificates
         lane.under_way = self.under_way
-        self.config.app = lane
-        self.config.ssl_context_factory = lambda *_: rotation.context
-        server = Draining(self.config, lane, rotation, health, drain=drain)
-        # gunicorn's order to end at once, as on Ctrl-C.
-        asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, server.end)
-        await server.serve(sockets=self.sockets)
-        if not server.started:
-            sys.exit(Arbiter.WORKER_BOOT_ERROR)
+        _raise_descriptors()
+        ports = [Port(listener.sock, lane, certificates) for listener in self.sockets]
+        self._loop = Loop(ports)
+        signal.signal(signal.SIGTERM, lambda *_: self._drain(self.wsgi.drain))
+        for number in (signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, lambda *_: self._drain(0))
+        signal.signal(signal.SIGUSR1, self.handle_usr1)
+        # What is there now stays: to look through it again and again costs time.
+        gc.freeze()
+        log.info(f"Started server process [{self.pid}]")
+        self._loop.run(self._beat)
+        log.info(f"Finished server process [{self.pid}]")
+
+    def _drain(self, seconds: float) -> None:
+        if seconds and not self._loop.draining:
+            self.wsgi.health.draining = True
+            log.info("draining", seconds=seconds)
+        self._loop.drain(seconds)
+
+    def _beat(self) -> None:
+        now = time.monotonic()
+        if now - self._beaten < 1:
+            return
+        self._beaten = now
+        self.notify()
+        if os.getppid() != self.ppid:
+            # Without its parent nothing would ever end it.
+            self._loop.drain(0)
+
+
+def _raise_descriptors() -> None:
+    """Allow as many descriptors as may be: each connection is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -15,6 +15,7 @@ from webhook.admission import tls
 
 #: Seconds within which the server starts, and ends.
 PATIENCE = 20.0
+PROGRAM = (sys.executable, "-m", "webhook")
 
 
 class Server:
@@ -24,7 +25,7 @@ class Server:
         self,
         log: Path,
         *arguments: str | Path,
-        program: Sequence[str | Path] = (sys.executable, "-m", "webhook"),
+        program: Sequence[str | Path] = PROGRAM,
         environment: Mapping[str, str] = os.environ,
     ) -> None:
         command = [*program, "serve", "--listen", "127.0.0.1:0", "--drain-seconds", "0"]

@@ -1,13 +1,17 @@
 """Which client certificates may ask for reviews."""
 
+import datetime
+import socket
+import ssl
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cluster.certificates import Authority
-from tests.unit.admission.clients import ServerClient
+from tests.unit.admission.clients import Connection, ServerClient, request
 from tests.unit.admission.reviews import meshed, review
 from tests.unit.admission.server import running
 from webhook.admission.clients import Clients
@@ -73,7 +77,7 @@ class TestServer:
     ) -> None:
         for client in (server, self.caller(server, authority, "stranger")):
             assert client.get("/readyz").status == 200
-            assert [client.send(path, b"{}").status for path in self.PATHS] == [403, 403, 404]
+            assert [client.send(path, b"{}").status for path in self.PATHS] == [403, 403, 403]
             chunked = {"Content-Type": "application/json", "Expect": "100-continue"}
             assert client.send(self.PATHS[0], b"{}", headers=chunked).status == 403
 
@@ -81,3 +85,36 @@ class TestServer:
         caller = self.caller(server, Authority("others"), "kube-apiserver")
         with pytest.raises((OSError, AssertionError), match=r"(?i)alert|reset|ended|broken"):
             caller.get("/readyz")
+
+    @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+    def test_no_session_outlives_its_certificate(
+        self, server: ServerClient, authority: Authority, version: ssl.TLSVersion
+    ) -> None:
+        """TLS verifies a certificate in a full handshake alone: a resumed session has none."""
+        caller = self.caller(server, authority, "kube-apiserver")
+        caller.context.minimum_version = caller.context.maximum_version = version
+        session, statuses = None, []
+        for _ in range(2):
+            with (
+                socket.create_connection(("127.0.0.1", server.port), 5) as plain,
+                caller.context.wrap_socket(
+                    plain, server_hostname="localhost", session=session
+                ) as tls,
+            ):
+                connection = Connection(tls).send(request(self.PATHS[0], b"{}"))
+                statuses.append((connection.reply().status, tls.session_reused))
+                session = tls.session
+        assert statuses in ([(200, False), (200, False)], [(200, False), (403, True)])
+
+    def test_a_connection_does_not_outlive_its_certificate(
+        self, server: ServerClient, authority: Authority
+    ) -> None:
+        made = ServerClient(server.port, server.ca)
+        short = authority.issue("kube-apiserver", lifetime=datetime.timedelta(seconds=3))
+        with tempfile.TemporaryDirectory() as folder:
+            made.context.load_cert_chain(*short.write(Path(folder), "client"))
+        with made.connect() as connection:
+            ask = request(self.PATHS[0], b"{}")
+            assert connection.send(ask).reply().status == 200
+            time.sleep(3.2)
+            assert connection.send(ask).reply().status == 403

@@ -1,8 +1,5 @@
 """How long a review may take."""
 
-import asyncio
-import time
-
 import pytest
 
 from webhook.admission.deadline import DEFAULT, Lag, seconds
@@ -25,49 +22,66 @@ def test_anything_else_is_the_default(query: bytes) -> None:
     assert seconds(query) == DEFAULT
 
 
-def test_a_loop_that_keeps_up_is_not_late() -> None:
-    async def keep_up() -> list[bool]:
-        lag = Lag()
-        lag.start(asyncio.get_running_loop())
-        since, late = lag.behind, []
-        for _ in range(10):
-            await asyncio.sleep(0.02)
-            late.append(lag.too_late(since, 10))
-        return late
+class Clock:
+    """A loop's day, by the clock that it looks at."""
 
-    assert not any(asyncio.run(keep_up()))
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 100.0
+        monkeypatch.setattr("webhook.admission.deadline.time", self)
+        self.lag = Lag()
 
+    def monotonic(self) -> float:
+        return self.now
 
-def test_who_waited_for_half_of_its_time_is_late_and_who_comes_afterwards_is_not() -> None:
-    async def fall_behind() -> dict[str, bool]:
-        lag = Lag()
-        lag.start(asyncio.get_running_loop())
-        since = lag.behind
-        time.sleep(0.6)  # what is wanted is to hold the loop up
-        found = {"short": lag.too_late(since, 1), "long": lag.too_late(since, 10)}
-        await asyncio.sleep(0.01)
-        found["still"] = lag.too_late(since, 1)
-        found["next"] = lag.too_late(lag.behind, 1)
-        return found
-
-    late = {"short": True, "long": False, "still": True, "next": False}
-    assert asyncio.run(fall_behind()) == late
+    def turn(self, *, slept: float = 0.0, most: float = 0.1, worked: float = 0.0) -> float:
+        """Wait for events, then work; returns what a request of this turn has as its `since`."""
+        began = self.now
+        self.now += slept
+        self.lag.turn(began, most)
+        since = self.lag.since
+        self.now += worked
+        return since
 
 
-def test_several_turns_add_up() -> None:
-    async def fall_behind() -> list[bool]:
-        lag = Lag()
-        lag.start(asyncio.get_running_loop())
-        since, late = lag.behind, []
-        for _ in range(3):
-            time.sleep(0.35)
-            await asyncio.sleep(0.06)
-            late.append(lag.too_late(since, 1))
-        return late
-
-    assert asyncio.run(fall_behind()) == [False, True, True]
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
 
 
-def test_nothing_is_late_before_the_loop_runs() -> None:
-    lag = Lag()
-    assert not lag.too_late(lag.behind, 0.001)
+def test_a_loop_that_keeps_up_is_not_late(clock: Clock) -> None:
+    for _ in range(100):
+        since = clock.turn(slept=0.1, worked=0.01)
+        assert not clock.lag.too_late(since, 0.03)
+
+
+def test_a_request_that_waited_for_half_of_its_time_is_late_and_the_next_is_not(
+    clock: Clock,
+) -> None:
+    since = clock.turn(slept=0.05, worked=0.6)
+    assert clock.lag.too_late(since, 1)
+    assert not clock.lag.too_late(since, 10)
+    # It was ready at once: so it may have come just after the wait before.
+    assert clock.lag.too_late(clock.turn(), 1)
+    assert not clock.lag.too_late(clock.turn(slept=0.05), 1)
+
+
+def test_several_turns_add_up(clock: Clock) -> None:
+    since = clock.turn(slept=0.05, worked=0.35)
+    late = []
+    for _ in range(3):
+        late.append(clock.lag.too_late(since, 1))
+        clock.turn(slept=0.06, worked=0.35)
+    assert late == [False, True, True]
+
+
+def test_time_in_which_the_client_was_waited_for_does_not_count(clock: Clock) -> None:
+    since = clock.turn(slept=0.05)
+    for _ in range(20):
+        clock.turn(slept=0.1)
+    assert not clock.lag.too_late(since, 0.01)
+
+
+def test_time_in_which_the_process_stood_still_does(clock: Clock) -> None:
+    since = clock.turn(slept=1.3, most=0.1)
+    assert clock.lag.too_late(since, 2)
+    assert not clock.lag.too_late(since, 3)

@@ -3,7 +3,6 @@
 import contextlib
 import gzip
 import json
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -299,9 +298,7 @@ class TestSize:
         for path in (ENFORCE, MUTATE):
             reply = client.send(path, large(size))
             assert reply.status == 413
-            assert reply.body == (
-                b"413 Content Too Large: 7 MiB at most, 64 MiB of all clients at once\n"
-            )
+            assert reply.body == b"413 Content Too Large: 7 MiB at most\n"
 
     @pytest.mark.parametrize(
         ("size", "status"), [(BODY_LIMIT - 1, 200), (BODY_LIMIT, 200), (BODY_LIMIT + 1, 413)]
@@ -353,10 +350,8 @@ class TestSize:
                 stack.enter_context(server.connect()).send(unfinished)
             assert server.answer(ENFORCE, GOOD, UID)["allowed"]
             assert resident() - before < 100 * 1024
-            assert server.send(ENFORCE, large(BODY_LIMIT)).status == 413
-        end = time.monotonic() + 5
-        while server.send(ENFORCE, large(BODY_LIMIT)).status != 200:
-            assert time.monotonic() < end, "what is given up must make room"
+            assert server.answer(ENFORCE, large(BODY_LIMIT), UID)["allowed"], "there is room"
+            assert resident() - before < 100 * 1024
 
     def test_endless_chunks_fill_no_memory(
         self, server: ServerClient, resident: Callable[[], int]

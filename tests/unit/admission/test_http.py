@@ -1,6 +1,5 @@
 """HTTP itself: paths, methods, framing, connections; no client can break or confuse the server."""
 
-import asyncio
 import contextlib
 import json
 import socket
@@ -10,13 +9,12 @@ import warnings
 from collections.abc import Callable
 
 import pytest
-from uvicorn.config import Config
-from uvicorn.server import ServerState
 
 from tests.unit.admission.clients import JSON_HEADERS, Client, ServerClient, request
+from tests.unit.admission.loops import looping
 from tests.unit.admission.reviews import accepted, meshed, pod, review
 from tests.unit.admission.server import Server
-from webhook.admission.protocol import Protocol
+from webhook.admission.connection import Connection
 
 ENFORCE = "/validate/linkerd/enforce"
 MUTATE = "/mutate/linkerd"
@@ -244,7 +242,6 @@ class TestConnections:
                 accepted(connection.reply().body, f"uid-{i}", validating=True)
 
     def test_pages_and_reviews_in_a_row_are_answered_in_order(self, server: ServerClient) -> None:
-        """Pages take a detour through a thread; what follows must wait for them."""
         page, bad = request("/version", method="GET", headers={}), request("/nowhere", GOOD)
         with server.connect() as connection:
             connection.send(*[page, request(ENFORCE, GOOD), bad, request(MUTATE, b"")] * 20)
@@ -375,28 +372,6 @@ class TestBounds:
             assert connection.reply().status == 200
 
 
-class Hasty(Protocol):
-    """The server's protocol in a hurry."""
-
-    request_seconds = 0.2
-
-
-@pytest.fixture
-def hasty() -> Config:
-    """The configuration of a server that answers "ok" to what is whole, and waits two seconds."""
-
-    async def app(scope: object, receive: object, send: object) -> None:
-        while (await receive()).get("more_body"):  # type: ignore[operator]
-            pass
-        fields = [(b"content-length", b"2")]
-        await send(  # type: ignore[operator]
-            {"type": "http.response.start", "status": 200, "headers": fields}
-        )
-        await send({"type": "http.response.body", "body": b"ok"})  # type: ignore[operator]
-
-    return Config(app, log_config=None, lifespan="off", ws="none", timeout_keep_alive=2)
-
-
 @pytest.mark.parametrize(
     ("sent", "least", "most"),
     [
@@ -410,23 +385,15 @@ def hasty() -> Config:
     ids=["line", "head", "body", "chunk", "silent", "idle"],
 )
 def test_a_client_may_be_idle_but_not_slow(
-    hasty: Config, sent: bytes, least: float, most: float
+    monkeypatch: pytest.MonkeyPatch, sent: bytes, least: float, most: float
 ) -> None:
-    async def converse() -> float:
-        state = ServerState()
-
-        def protocol() -> Protocol:
-            return Hasty(config=hasty, server_state=state, app_state={})
-
-        listening = await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", 0)
-        async with listening:
-            port = listening.sockets[0].getsockname()[1]
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            start = time.monotonic()
-            writer.write(sent)
-            with contextlib.suppress(ConnectionResetError):
-                await asyncio.wait_for(reader.read(), 10)
-            writer.close()
-            return time.monotonic() - start
-
-    assert least <= asyncio.run(converse()) < most
+    monkeypatch.setattr(Connection, "request_seconds", 0.2)
+    monkeypatch.setattr(Connection, "handshake_seconds", 2.0)
+    monkeypatch.setattr(Connection, "idle_seconds", 2.0)
+    with looping() as loop, loop.dial() as client:
+        start = time.monotonic()
+        client.sendall(sent)
+        with contextlib.suppress(ConnectionResetError):
+            while client.recv(1 << 16):
+                pass
+        assert least <= time.monotonic() - start < most

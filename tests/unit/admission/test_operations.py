@@ -98,6 +98,7 @@ def test_the_names_and_labels_of_the_metrics_are_a_contract(fresh: FlaskClient) 
         ("mendix_mesh_review_duration_seconds_count", ("webhook",)),
         ("mendix_mesh_review_duration_seconds_sum", ("webhook",)),
         ("mendix_mesh_reviews_shed_total", ()),
+        ("mendix_mesh_log_lines_lost_total", ()),
         ("mendix_mesh_certificate_expiry_timestamp_seconds", ()),
         ("mendix_mesh_certificate_reloads_total", ("result",)),
         ("mendix_mesh_build_info", ("version",)),

@@ -1,15 +1,22 @@
 """A changed certificate is served without a restart, and a bad one never."""
 
 import contextlib
+import datetime
 import os
+import resource
+import shutil
+import signal
 import socket
 import ssl
+import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
 
+from tests.cluster.certificates import Authority
 from tests.unit.admission.server import PATIENCE, running
 from webhook.admission import tls
 from webhook.admission.health import Health
@@ -205,3 +212,182 @@ def test_sessions_are_resumed_also_over_a_rotation(tmp_path: Path, version: ssl.
         (tmp_path / "tls.crt").write_bytes(PAIRS[1].cert)
         server.wait_for("new certificate")
         assert ask(anyone, server.port, session)[0], "no answer after the rotation"
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr("webhook.admission.rotation.time", made)
+    monkeypatch.setattr("webhook.admission.health.time", made)
+    return made
+
+
+def odd(case: Case) -> None:
+    """Write a certificate that is like no other: its key's algorithm has no name."""
+    body = ssl.PEM_cert_to_DER_cert(PAIRS[1].cert.decode())
+    broken = body.replace(
+        bytes.fromhex("06082a8648ce3d030107"), bytes.fromhex("06082a8648ce3d03017f")
+    )
+    case.files.cert.write_text(ssl.DER_cert_to_PEM_cert(broken))
+
+
+def fifo(case: Case) -> None:
+    case.files.key.unlink()
+    os.mkfifo(case.files.key)
+
+
+def folder(case: Case) -> None:
+    case.files.cert.unlink()
+    case.files.cert.mkdir()
+
+
+def endless(case: Case) -> None:
+    case.files.cert.unlink()
+    case.files.cert.symlink_to("/dev/zero")
+
+
+def huge(case: Case) -> None:
+    with case.files.cert.open("wb") as file:
+        file.truncate(1 << 40)
+
+
+@pytest.mark.parametrize("spoil", [odd, fifo, folder, endless, huge])
+def test_the_watcher_survives_whatever_it_finds(
+    case: Case, clock: Clock, spoil: Callable[[Case], None]
+) -> None:
+    spoil(case)
+    case.rotation.look()
+    assert case.count("refused") == 1
+    assert case.served == PAIRS[0]
+    for file in (case.files.cert, case.files.key):
+        shutil.rmtree(file) if file.is_dir() else file.unlink()
+    case.write(PAIRS[1])
+    case.rotation.look()
+    assert case.served == PAIRS[1]
+
+
+def test_an_empty_client_ca_is_refused_as_others_are(tmp_path: Path) -> None:
+    ca = tmp_path / "clients.crt"
+    ca.write_bytes(PAIRS[0].ca)
+    case = Case(tmp_path)
+    files = case.files._replace(client_ca=ca)
+    rotation = Rotation(files, tls.load(files), Metrics("test"), Health())
+    ca.write_bytes(b"")
+    rotation.look()
+    assert served(rotation.context) == der(PAIRS[0])
+    with pytest.raises(tls.CertificateError, match="has no certificates in PEM form"):
+        tls.load(files)
+
+
+def test_what_is_in_the_way_is_tried_again_and_later_each_time(
+    case: Case, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[float] = []
+    load = tls.load
+
+    def fail(files: tls.Files) -> tls.Certificate:
+        tries.append(clock.now)
+        if clock.now < 1600:
+            raise RuntimeError("nobody expects this")
+        return load(files)
+
+    monkeypatch.setattr(tls, "load", fail)
+    case.write(PAIRS[1])
+    while clock.now < 2000:
+        case.rotation.look()
+        if clock.now == 1500:
+            assert case.health.deadlock() is None
+        clock.now += 0.5
+    gaps = [after - before for before, after in pairwise(tries)]
+    assert gaps == [1, 2, 4, 8, 16, 32, *[60] * 9]
+    assert (case.count("loaded"), case.count("refused")) == (1, 1), "told once"
+    assert case.served == PAIRS[1]
+
+
+@pytest.mark.parametrize(("ours", "trouble"), [(True, True), (False, False)])
+def test_a_good_pair_that_is_not_served_for_ten_minutes_is_a_reason_to_restart(
+    case: Case, clock: Clock, monkeypatch: pytest.MonkeyPatch, ours: bool, trouble: bool
+) -> None:
+    def fail(_: tls.Files) -> tls.Certificate:
+        raise tls.CertificateError("no", ours=ours)
+
+    monkeypatch.setattr(tls, "load", fail)
+    case.write(PAIRS[1])
+    for _ in range(1199):
+        case.rotation.look()
+        clock.now += 0.5
+    assert case.health.deadlock() is None
+    clock.now += 1
+    assert bool(case.health.deadlock()) == trouble
+    assert case.health.trouble() is None, "it still answers"
+    monkeypatch.undo()
+    case.rotation.look()
+    assert case.health.deadlock() is None
+
+
+def test_a_certificate_of_the_near_future_is_served_once_it_is_valid(
+    case: Case, tmp_path: Path
+) -> None:
+    start = datetime.datetime.now(datetime.UTC).replace(microsecond=0) + datetime.timedelta(
+        seconds=2
+    )
+    pair = Authority("soon").issue(
+        "x", hosts=("localhost",), age=datetime.datetime.now(datetime.UTC) - start
+    )
+    case.write(tls.Pair(b"", pair.cert, pair.key))
+    case.rotation.look()
+    assert case.served == PAIRS[0]
+    end = time.monotonic() + 10
+    while served(case.rotation.context) == der(PAIRS[0]):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+        case.rotation.look()
+    assert served(case.rotation.context) == ssl.PEM_cert_to_DER_cert(pair.cert.decode())
+
+
+def test_without_descriptors_the_last_pair_is_served(case: Case) -> None:
+    case.write(PAIRS[1])
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = len(list(Path("/proc/self/fd").iterdir()))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used - 1, limits[1]))
+    try:
+        case.rotation.look()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert case.served == PAIRS[0]
+    end = time.monotonic() + 10
+    while case.served == PAIRS[0]:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+        case.rotation.look()
+
+
+@pytest.mark.parametrize("spoil", [fifo, folder])
+def test_reload_and_a_killed_worker_live_with_files_that_are_none(
+    tmp_path: Path, spoil: Callable[[Case], None]
+) -> None:
+    with running(tmp_path) as (server, client):
+        case = Case.__new__(Case)
+        case.files = tls.Files(tmp_path / "tls.crt", tmp_path / "tls.key")
+        spoil(case)
+        os.kill(server.process.pid, signal.SIGHUP)
+        end = time.monotonic() + PATIENCE
+        while len(server.workers) < 2:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        os.kill(server.workers[1], signal.SIGKILL)
+        while len(server.workers) < 3:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        assert client.get("/readyz").status == 200
+        assert "Traceback" not in server.text

@@ -35,7 +35,7 @@ class _Text(HTMLParser):
 
     def handle_starttag(  # html.parser names its arguments
         self,
-        tag: str,  # noqa: ARG002
+        tag: str,
         attrs: list[tuple[str, str | None]],
     ) -> None:
         self.links += [value or "" for name, value in attrs if name == "href"]

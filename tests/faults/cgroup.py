@@ -1,0 +1,59 @@
+"""A cgroup with the chart's memory limit, for a server to live in."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.unit.admission.server import PROGRAM
+
+#: As version 1 has it, or version 2: where groups are made, the limit's file and the peak's.
+_VERSIONS = (
+    (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.max_usage_in_bytes"),
+    (Path("/sys/fs/cgroup"), "memory.max", "memory.peak"),
+)
+
+
+class Group:
+    """A group of processes."""
+
+    def __init__(self, folder: Path, peak: str) -> None:
+        self._folder, self._peak = folder, folder / peak
+
+    @property
+    def program(self) -> tuple[str | Path, ...]:
+        """What starts `mendix-mesh` in it."""
+        enter = f'echo $$ > {self._folder}/cgroup.procs; exec "$0" "$@"'
+        return ("sh", "-c", enter, *PROGRAM)
+
+    @property
+    def peak(self) -> int:
+        """The most memory that was in use, in bytes."""
+        return int(self._peak.read_text())
+
+
+def limit() -> int:
+    """Return the memory limit of the chart, in bytes."""
+    values = yaml.safe_load(Path("charts/mendix-mesh/values.yaml").read_text())
+    text = values["resources"]["limits"]["memory"]
+    assert text.endswith("Mi")
+    return int(text.removesuffix("Mi")) << 20
+
+
+@contextlib.contextmanager
+def limited() -> Iterator[Group]:
+    """Make a group with the chart's limit; skips the test where none can be made."""
+    for root, most, peak in _VERSIONS:
+        folder = root / f"mendix-mesh-test-{os.getpid()}"
+        with contextlib.suppress(OSError):
+            folder.mkdir()
+            try:
+                (folder / most).write_text(str(limit()))
+                yield Group(folder, peak)
+            finally:
+                folder.rmdir()
+            return
+    pytest.skip("no cgroup can be made here")

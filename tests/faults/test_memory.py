@@ -1,0 +1,147 @@
+"""Attacks on a server with the chart's memory limit: it lives, and others are served meanwhile."""
+
+import contextlib
+import json
+import resource
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults import cgroup
+from tests.faults.hostile import hello
+from tests.faults.replica import Replica, Show, Start, assert_all_answered
+from tests.unit.admission.clients import JSON_HEADERS, request
+from tests.unit.admission.reviews import pod, review
+
+#: The attacker's address. The good traffic is from 127.0.0.1.
+NEIGHBOR = "127.0.0.2"
+PATH = "/validate/linkerd/enforce"
+WHOLE = request(PATH, json.dumps(review(pod())).encode())
+#: An attacker in a process of its own, which prints how many hellos it has said when it is ended.
+HELLOS = """
+import signal, socket, sys, time
+source, port, said = sys.argv[1], int(sys.argv[2]), bytes.fromhex(sys.argv[3])
+held, count, began = [], 0, time.monotonic()
+
+def end(*_):
+    print(count)
+    sys.exit()
+
+signal.signal(signal.SIGTERM, end)
+while True:
+    time.sleep(max(0.0, began + count / 1000 - time.monotonic()))
+    held.append(socket.create_connection(("127.0.0.1", port), 10, source_address=(source, 0)))
+    held[-1].sendall(said)
+    count += 1
+    if len(held) > 1500:
+        held.pop(0).close()
+"""
+
+
+@pytest.fixture(autouse=True)
+def descriptors() -> None:
+    """Each connection of a test is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+@pytest.fixture
+def group() -> Iterator[cgroup.Group]:
+    with cgroup.limited() as made:
+        yield made
+
+
+def dial(replica: Replica, source: str) -> ssl.SSLSocket:
+    address = ("127.0.0.1", replica.port)
+    plain = socket.create_connection(address, 10, source_address=(source, 0))
+    return replica.client.context.wrap_socket(plain, server_hostname="localhost")
+
+
+def probe(replica: Replica) -> float:
+    """Ask as the kubelet does; returns the seconds until the answer."""
+    start = time.monotonic()
+    assert replica.client.get("/livez").status == 200
+    return time.monotonic() - start
+
+
+@pytest.mark.parametrize("source", ["127.0.0.1", NEIGHBOR], ids=["same-address", "other-address"])
+def test_a_thousand_connections_that_each_asked_once(
+    group: cgroup.Group, start: Start, reviews: int, source: str, show: Show
+) -> None:
+    replica = start(program=group.program)
+    with contextlib.ExitStack() as stack:
+        for _ in range(1000):
+            client = stack.enter_context(dial(replica, source))
+            client.sendall(WHOLE)
+            assert client.recv(1 << 16)
+        time.sleep(1.5)
+        with replica.load() as load:
+            slowest = max(probe(replica) for _ in range(50))
+            load.more(reviews // 2)
+    show(load.tally, f"slowest probe {slowest:.2f} s; at most {group.peak >> 20} MiB")
+    assert_all_answered(load.tally)
+    assert replica.worker == replica.server.workers[0]
+
+
+ENDLESS = {
+    "bodies": request(PATH, b"x" * 256 * 1024)[:-10],
+    "chunks": request(PATH, headers={**JSON_HEADERS, "Transfer-Encoding": "chunked"})
+    + b"2\r\nxx\r\n" * 8000,
+    "heads": WHOLE[: WHOLE.index(b"\r\n") + 2] + b"".join(b"%x:\r\n" % n for n in range(9000)),
+}
+
+
+@pytest.mark.parametrize("what", ENDLESS)
+@pytest.mark.parametrize("source", ["127.0.0.1", NEIGHBOR], ids=["same-address", "other-address"])
+def test_requests_that_do_not_end(
+    group: cgroup.Group, start: Start, reviews: int, source: str, what: str, show: Show
+) -> None:
+    """However small their parts are."""
+    half = ENDLESS[what]
+    replica = start(program=group.program)
+    replica.allowed = "overloaded"
+    with contextlib.ExitStack() as stack, replica.load() as load:
+        for _ in range(990):
+            client = stack.enter_context(dial(replica, source))
+            with contextlib.suppress(OSError):
+                client.sendall(half)
+        slowest = max(probe(replica) for _ in range(50))
+        load.more(reviews // 2)
+    show(load.tally, f"slowest probe {slowest:.2f} s; at most {group.peak >> 20} MiB")
+    assert_all_answered(load.tally)
+    assert replica.worker == replica.server.workers[0]
+
+
+@pytest.mark.parametrize("source", ["127.0.0.1", NEIGHBOR], ids=["same-address", "other-address"])
+def test_a_thousand_hellos_a_second(
+    group: cgroup.Group, start: Start, reviews: int, source: str, show: Show
+) -> None:
+    """Each is on a connection of its own, which is held as long as the server holds it."""
+    replica = start(program=group.program)
+    command = [sys.executable, "-c", HELLOS, source, str(replica.port), hello().hex()]
+    with (
+        replica.load(rate=100) as load,
+        subprocess.Popen(command, stdout=subprocess.PIPE) as attack,
+    ):
+        try:
+            began = time.monotonic()
+            slowest = max(probe(replica) for _ in range(50))
+            load.more(reviews // 4)
+            seconds = time.monotonic() - began
+        finally:
+            attack.terminate()
+        assert attack.stdout
+        held = int(attack.stdout.read())
+    show(
+        load.tally,
+        f"{held / seconds:.0f} hellos a second; slowest probe {slowest:.2f} s, slowest review "
+        f"{load.tally.milliseconds(0.999):.0f} ms; at most {group.peak >> 20} MiB",
+    )
+    assert_all_answered(load.tally)
+    assert slowest < 2
+    assert replica.worker == replica.server.workers[0]

@@ -1,0 +1,456 @@
+"""One connection: TLS, HTTP/1.1 and the answers, without ever waiting for the client."""
+
+import contextlib
+import selectors
+import socket
+import ssl
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+import httptools
+import structlog
+
+from webhook.admission import deadline, http
+from webhook.admission.http import Request, Response
+from webhook.admission.review import BODY_LIMIT
+
+if TYPE_CHECKING:
+    from webhook.admission.loop import Loop, Port
+    from webhook.admission.rotation import Rotation
+    from webhook.admission.table import Source
+
+log = structlog.get_logger(__name__)
+
+READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+#: At least a whole TLS record, so that OpenSSL keeps nothing that the selector does not know of.
+_READ_SIZE = 65536
+#: Reads of one connection in one turn, so that a large body does not hold up the others.
+_READS = 16
+#: Bytes that a header or a part of a body costs beside its text.
+_PIECE = 160
+#: The socket is not ready for what was tried.
+_NOT_NOW = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError)
+
+
+class Application(Protocol):
+    """Answers the requests of a port."""
+
+    def trusts(self, peer: ssl.SSLSocket) -> float:
+        """Return until when a client may ask everything, in seconds since 1970."""
+
+    def refusal(self, request: Request, connection: "Connection") -> Response | None:
+        """Look at a request's head; return the answer if the body can't change it.
+
+        An answer of 400 ends the connection.
+        """
+
+    def answer(
+        self, request: Request, connection: "Connection"
+    ) -> Response | Callable[[], Response]:
+        """Return the answer to a whole request, or a function that makes it in a thread."""
+
+    def shed(self, limit: float) -> Response:
+        """Return the answer to a request that can't be answered within its limit in seconds."""
+
+
+class Connection:
+    """A client. No method waits; the loop calls `proceed` when the socket is ready."""
+
+    #: Seconds until the handshake is done, until a request is whole, until a response is taken.
+    handshake_seconds = 10.0
+    request_seconds = 10.0
+    write_seconds = 10.0
+    #: Seconds without a request. The API server closes idle connections after 90, and to close
+    #: first would race with its next request.
+    idle_seconds = 120.0
+    #: Seconds for which input is read and thrown away after the last answer. To close a socket with
+    #: unread input would reset the connection, and the client might lose the answer.
+    linger_seconds = 2.0
+    #: Seconds at the end of the server for an answer that is under way, and for a client that has
+    #: just dialled in order to ask.
+    last_seconds, first_seconds = 5.0, 1.0
+
+    source: "Source"
+
+    def __init__(self, loop: "Loop", plain: socket.socket, port: "Port", client: str) -> None:
+        self.loop, self.socket, self.port, self.client = loop, plain, port, client
+        self.made = self.asked = loop.now
+        self.deadline = loop.now + self.handshake_seconds
+        #: For the table.
+        self.known, self.held = False, 0
+        #: The next answer is the last.
+        self.reserved = False
+        self.closed = False
+        #: For the loop: what the socket is waited for, and where.
+        self.fd, self.interest = plain.fileno(), 0
+        self.selector: selectors.BaseSelector | None = None
+        self.trusted_until = 0.0
+        self.proceed: Callable[[], None] = (
+            partial(self._shake, port.certificates) if port.certificates else self._read
+        )
+        self._since = loop.lag.behind()
+        self._parser: httptools.HttpRequestParser | None = None
+        #: The request that is coming, how long it may take, and whether half of that is over.
+        self._request: Request | None = None
+        self._limit, self._half = 0.0, False
+        #: Bytes of it that are kept, and bytes that may still come beside its body.
+        self._coming, self._spare = 0, http.SPARE_BYTES
+        #: Whole requests that are to be answered.
+        self._whole: deque[Request] = deque()
+        #: The request that a thread answers.
+        self._asking: Request | None = None
+        #: The answer after which the connection ends, if what comes is not listened to any more.
+        self._final: Response | None = None
+        self._deaf = self._ending = False
+        #: Output that the client has not taken.
+        self._out = bytearray()
+
+    # What the loop and the table call
+
+    def expire(self) -> None:
+        """Do what is due at the deadline."""
+        if self._limit and not self._half and self._request and not (self._out or self._deaf):
+            self._half = True
+            self.deadline = self.loop.now + self._limit / 2
+            # Perhaps it is we who are slow.
+            if self.loop.lag.too_late(self._request.since, self._limit):
+                self._finish(self.port.app.shed(self._limit))
+                self._settle()
+        elif self.known and not (self._limit or self._out or self._ending):
+            self._end()
+        else:
+            self.abort()
+
+    def drain(self) -> None:
+        """Close after the answers to what has come; one that has just dialled may still ask."""
+        busy = self._request or self._whole or self._asking or self._out
+        if self._ending:
+            return
+        if self.known and not busy:
+            self._end()
+            return
+        self.reserved = True
+        wait = self.last_seconds if busy else self.first_seconds
+        self.deadline = min(self.deadline, self.loop.now + wait)
+
+    def abort(self) -> None:
+        """Close at once."""
+        if self.closed:
+            return
+        self.closed = True
+        self.loop.forget(self)
+        self.socket.close()
+        self._whole.clear()
+        # They refer to each other.
+        self._parser = None
+        del self.proceed
+
+    def give_up(self) -> None:
+        """Turn away what is coming, because all connections together hold too much."""
+        if self._out or self._deaf:
+            self.abort()
+            return
+        self._whole.clear()
+        self._finish(self.port.app.shed(self._limit))
+        self._settle()
+
+    def deliver(self, response: Response) -> None:
+        """Send the response that a thread has made."""
+        request, self._asking = self._asking, None
+        if request and not (self.closed or self._ending):
+            self._send(response, request)
+            self._settle()
+
+    # TLS
+
+    def _shake(self, certificates: "Rotation") -> None:
+        if not isinstance(self.socket, ssl.SSLSocket):
+            # Only now that the client has said something: the state of TLS costs 50 KiB.
+            try:
+                self.socket = certificates.context.wrap_socket(
+                    self.socket, server_side=True, do_handshake_on_connect=False
+                )
+            except OSError:
+                # It has gone already, and its socket is closed.
+                self.abort()
+                return
+        try:
+            self.socket.do_handshake()
+        except ssl.SSLWantReadError:
+            self.loop.want(self, READ)
+            return
+        except ssl.SSLWantWriteError:
+            self.loop.want(self, WRITE)
+            return
+        except ssl.SSLError:
+            # What OpenSSL says about it must reach the client.
+            self._end()
+            return
+        except OSError:
+            self.abort()
+            return
+        self.trusted_until = self.port.app.trusts(self.socket)
+        now = self.loop.now
+        self.deadline = (
+            min(self.deadline, now + self.first_seconds)
+            if self.loop.ending
+            else now + self.idle_seconds
+        )
+        self.proceed = self._read
+        self.loop.want(self, READ)
+
+    # Input
+
+    def _read(self) -> None:
+        for _ in range(0 if self._whole else _READS):
+            try:
+                data = self.socket.recv(_READ_SIZE)
+            except ssl.SSLWantWriteError:
+                # TLS itself has something to say, as after a new key, and the client does not read.
+                self.deadline = min(self.deadline, self.loop.now + self.write_seconds)
+                self.loop.want(self, WRITE)
+                return
+            except _NOT_NOW:
+                break
+            except OSError:
+                data = b""
+            if not data:
+                self.abort()
+                return
+            self._coming += len(data)
+            self._spare -= len(data)
+            self._parse(data)
+            if self._whole or self._deaf:
+                break
+        self._settle()
+
+    def _parse(self, data: bytes) -> None:
+        if self._parser is None:
+            self._parser = httptools.HttpRequestParser(self)
+            # Else what a client sends behind its last request would make that one invalid.
+            self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # The parser stops here, so that a body would be taken for a request.
+            self._finish(http.bad("There is no other protocol than HTTP/1.1."))
+        except httptools.HttpParserError as error:
+            if isinstance(error.__context__, MemoryError):
+                raise error.__context__ from None
+            if not self._deaf:
+                log.warning("Invalid HTTP request received.")
+            self._finish(http.bad("Invalid HTTP request received."))
+        if self._spare < 0:
+            self._finish(http.bad("Too much beside the body of the request."))
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        if self._deaf:
+            return
+        since = self.loop.lag.since
+        if not self.known:
+            busy = self.loop.lag.behind() - self._since
+            if self.loop.now - self.made - busy <= self.first_seconds:
+                # It was dialled in order to ask, and has waited since it was accepted.
+                since = self._since
+        self._request = Request(since)
+
+    def on_url(self, url: bytes) -> None:
+        """Take a part of the URL."""
+        if self._request:
+            self._request.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header, of which the last counts; trailers mean nothing."""
+        if self._request and not self._request.method:
+            self._request.headers[name.lower()] = value
+
+    def on_headers_complete(self) -> None:
+        """Decide by the head what becomes of the body."""
+        request, parser = self._request, self._parser
+        if request is None or parser is None:
+            return
+        if parser.should_upgrade():
+            self._finish(http.bad("There is no other protocol than HTTP/1.1."))
+            return
+        request.method = parser.get_method()
+        headers = request.headers
+        expects = headers.get(b"expect")
+        refused = request.refused = self.port.app.refusal(request, self)
+        if refused and (refused.status == 400 or expects):
+            self._finish(refused)
+        elif int(headers.get(b"content-length", 0)) > BODY_LIMIT:
+            self._finish(http.refusal(413))
+        elif expects and expects.lower() == b"100-continue" and not (self._whole or self._out):
+            self._write(http.CONTINUE)
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body."""
+        self._spare += len(body)
+        request = self._request
+        if request is None:
+            return
+        request.size += len(body)
+        if request.size > BODY_LIMIT:
+            self._finish(http.refusal(413))
+        elif request.keeps_body and not request.refused:
+            request.parts.append(body)
+        else:
+            self._coming -= len(body)
+
+    def on_message_complete(self) -> None:
+        """Note that a request is whole."""
+        request, self._request, parser = self._request, None, self._parser
+        if request is None or parser is None:
+            return
+        parts = request.parts
+        request.body = parts[0] if len(parts) == 1 else b"".join(parts)
+        request.last = parser.get_http_version() != "1.1" or not parser.should_keep_alive()
+        self._deaf = request.last
+        self._spare, self._coming, self._limit, self._half = http.SPARE_BYTES, 0, 0.0, False
+        self._whole.append(request)
+
+    # Answers
+
+    def _settle(self) -> None:
+        """Answer the next request, if it may be answered now; then wait for what comes next."""
+        if self.closed:
+            return
+        if not (self._out or self._asking or self._ending):
+            if self._whole:
+                self._answer(self._whole.popleft())
+            elif self._final:
+                self._send(self._final, None)
+        if self._coming or self._out or self._whole or self.held:
+            self._account()
+        self._wait()
+
+    def _account(self) -> None:
+        """Tell the table how much is held."""
+        held = self._coming + len(self._out) + sum(request.size for request in self._whole)
+        if self._request:
+            held += _PIECE * (len(self._request.headers) + len(self._request.parts))
+        if held != self.held and not self.closed:
+            self.loop.table.hold(self, held)
+
+    def _wait(self) -> None:
+        """Wait for what comes next."""
+        if self.closed or self._ending:
+            return
+        if self._out:
+            self.loop.want(self, WRITE)
+        elif self._asking:
+            self.loop.want(self, 0)
+        else:
+            if self._whole or self._final:
+                self.loop.soon(self)
+            elif (self._request or self._coming) and not self._limit:
+                self._time()
+            if self.interest != READ:
+                self.loop.want(self, READ)
+
+    def _time(self) -> None:
+        """Set the deadline of a request that has begun to come."""
+        url = self._request.url if self._request else b""
+        self._limit = min(self.request_seconds, deadline.seconds(url.partition(b"?")[2]))
+        self.deadline = min(
+            self.loop.now + self._limit / 2,
+            self.deadline if self.loop.ending else self.loop.now + self.idle_seconds,
+        )
+
+    def _answer(self, request: Request) -> None:
+        newcomer = not self.known
+        self.loop.table.ask(self, self.loop.now)
+        if newcomer:
+            # It has its turn among the others from now on.
+            self.loop.want(self, self.interest)
+        answer = request.refused or self.port.app.answer(request, self)
+        if isinstance(answer, Response):
+            self._send(answer, request)
+        else:
+            self._asking, self.deadline = request, float("inf")
+            self.loop.work(self, answer)
+
+    def _send(self, response: Response, request: Request | None) -> None:
+        if request and request.method == b"HEAD" and response.length is None:
+            response = response._replace(body=b"", length=len(response.body))
+        last = request is None or request.last or self.reserved or self.loop.draining
+        self.deadline = self.loop.now + self.idle_seconds
+        self._write(http.encode(response, self.loop.date, last=last))
+        if last and not self.closed:
+            self._end()
+
+    def _finish(self, response: Response) -> None:
+        """Listen to nothing more; end with this answer, after those that come before it."""
+        if not self._deaf:
+            self._final, self._deaf = response, True
+        self._request, self._coming, self._limit = None, 0, 0.0
+
+    def _write(self, data: bytes) -> None:
+        if not self._out:
+            # Almost always the socket takes it all at once.
+            try:
+                data = data[self.socket.send(data) :]
+            except _NOT_NOW:
+                pass
+            except OSError:
+                self.abort()
+                return
+        if data:
+            self._out += data
+            self._flush()
+
+    def _flush(self) -> None:
+        out = self._out
+        try:
+            while out:
+                # OpenSSL sends a record of 16 KiB at most at once.
+                del out[: self.socket.send(out)]
+        except _NOT_NOW:
+            if self.proceed != self._flush:
+                self.proceed = self._flush
+                self.deadline = self.loop.now + self.write_seconds
+            self.loop.want(self, WRITE)
+            return
+        except OSError:
+            self.abort()
+            return
+        if self.proceed == self._flush:
+            self.proceed = self._read
+            self.deadline = self.loop.now + self.idle_seconds
+            # A request that is coming gets its time anew.
+            self._limit, self._half = 0.0, False
+            if self._ending:
+                self._end()
+            else:
+                self._settle()
+
+    def _end(self) -> None:
+        """Close once the client has taken the answers."""
+        self._ending = self._deaf = True
+        if self._out:
+            return
+        self._whole.clear()
+        self.loop.table.hold(self, 0)
+        with contextlib.suppress(OSError, ValueError):
+            if isinstance(self.socket, ssl.SSLSocket):
+                self.socket.unwrap()
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_WR)
+        self.proceed = self._discard
+        self.deadline = self.loop.now + self.linger_seconds
+        self.loop.want(self, READ)
+
+    def _discard(self) -> None:
+        """Throw away what comes until the client closes, too."""
+        try:
+            # As it is, encrypted.
+            if self.socket.recv(_READ_SIZE):
+                return
+        except _NOT_NOW:
+            return
+        except OSError:
+            pass
+        self.abort()
