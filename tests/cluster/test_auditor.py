@@ -70,7 +70,7 @@ def test_metrics_and_events_follow_a_workload_out_of_the_mesh_and_into_it(
 
     mesh_cluster.api.delete("Pod", old["metadata"]["name"], namespace, grace=0)
     wait_for(lambda: states(watching, namespace) == {"meshed": 1}, seconds=PATIENCE, why="it")
-    wait_for(lambda: "Meshed" in made(), why="the Event of the mend")
+    wait_for(lambda: "Meshed" in made(), why="the Event after the fix")
     assert made()["NotMeshed"]["count"] == 1
     assert made()["Meshed"]["type"] == "Normal"
 

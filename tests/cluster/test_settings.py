@@ -132,7 +132,7 @@ def test_enrolling_warns_before_it_labels(mesh_cluster: MeshCluster) -> None:
         done = run("discover", "--enroll", "--mesh", "linkerd", "-n", where, "--yes")
     first, *_ = done.err.splitlines()
     assert first.startswith("Warning: pods of linkerd may be denied")
-    assert "settings.linkerd.proxyUid is 2102, the mesh has 3000" in first
+    assert "settings.linkerd.proxyUid is 2102, the mesh uses 3000" in first
     assert first.endswith("mendix-mesh discover --settings")
 
 

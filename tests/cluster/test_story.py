@@ -80,7 +80,7 @@ def tell(
             if finding["level"] == "deny"
         }
         assert denied == {("proxy-missing", "before-enrollment")}
-        assert before["mend"] == f"mendix-mesh restart -n {namespace}"
+        assert before["fix"] == f"mendix-mesh restart -n {namespace}"
 
         (place,) = account(cluster, "mendix-mesh-doctor")(
             "doctor", "-n", namespace, "-o", "json"

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.timeout(300)
 
 FORWARDED = "http://localhost:8081"
 FINALIZER = "tests.mendix-mesh.io/held"
-BLIND = "could not be looked for"
+BLIND = "could not be checked"
 
 Runs = Callable[[str, str], Json]
 

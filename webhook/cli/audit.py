@@ -207,14 +207,14 @@ def _show(printer: Printer, report: Report) -> None:
     whole = joined if pods else "no pods"
     printer.parts()
     printer.parts((whole, "bold"), (f" ({counts})" if counts else "", ""))
-    if mend := _mend([one for one in report.namespaces if one.mend]):
+    if mend := _mend([one for one in report.namespaces if one.fix]):
         printer.parts(("to bring in what was there before the enrollment: ", ""), (mend, "bold"))
 
 
 def _mend(namespaces: Sequence[Audited]) -> str:
     """One command for all namespaces in which a restart helps; empty where there are none."""
     if len(namespaces) == 1:
-        return namespaces[0].mend
+        return namespaces[0].fix
     if len(namespaces) > _MOST_NAMED:
         return "mendix-mesh restart --enrolled"
     names = " ".join(f"-n {one.name}" for one in namespaces)
@@ -303,6 +303,6 @@ def _details(printer: Printer, one: Audited, row: Row) -> None:
             (f"  {finding.reason}", ""),
             (f"  [{listed(finding.examples, of=finding.pods)}]", "dim"),
         )  # fmt: skip
-        mend = f"exempt: {finding.fix}" if finding.level == "exempt" else finding.fix
+        fix = f"exempt: {finding.fix}" if finding.level == "exempt" else finding.fix
         since = f" ({ORIGINS[finding.origin]})" if finding.origin else ""
-        printer.parts((f"      {mend}{since}", "dim"))
+        printer.parts((f"      {fix}{since}", "dim"))

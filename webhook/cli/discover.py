@@ -253,7 +253,7 @@ def _announce(changes: Sequence[LabelChange], steps: Sequence[ClosingStep]) -> N
         for line in step.left:
             click.echo(f"  stays open: {line}", err=True)
         for caller in step.cut_off.callers:
-            click.echo(f"  cut off: {caller.who}: {caller.why}; {caller.mend}", err=True)
+            click.echo(f"  cut off: {caller.who}: {caller.why}; {caller.fix}", err=True)
         for line in step.cut_off.unknown:
             click.echo(f"  could not look for {line}", err=True)
 

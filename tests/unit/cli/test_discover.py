@@ -471,7 +471,7 @@ def test_enrolling_warns_of_settings_that_differ_before_it_labels(
     assert outcome.exit_code == 0
     assert outcome.stderr.splitlines()[0] == (
         "Warning: pods of linkerd may be denied, because the settings do not describe the mesh: "
-        "settings.linkerd.proxyUid is 2102, the mesh has 3000 "
+        "settings.linkerd.proxyUid is 2102, the mesh uses 3000 "
         "(ConfigMap linkerd/linkerd-config: proxy.uid). "
         "To see what to set: mendix-mesh discover --settings"
     )

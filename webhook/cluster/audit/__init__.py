@@ -80,7 +80,7 @@ class Audited(msgspec.Struct, kw_only=True):
     workloads: list[Row]
     #: The command that brings those into the mesh that were there before the enrollment; empty
     #: where there are none, or a restart would not help.
-    mend: str = ""
+    fix: str = ""
     #: Why its pods could not be read; empty where they could.
     error: str = ""
     #: Whether plaintext gets in; None where that was not looked for.
@@ -252,7 +252,7 @@ class _Namespace:
             coverage=coverage(pods),
             pods=_counts(pods),
             workloads=rows,
-            mend=f"mendix-mesh restart -n {self.target.name}" if helps else "",
+            fix=f"mendix-mesh restart -n {self.target.name}" if helps else "",
             error=self.target.error,
             strictness=self.assessment.finished() if self.assessment else None,
         )

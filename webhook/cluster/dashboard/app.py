@@ -12,7 +12,7 @@ from webhook.cluster.api.errors import ClusterError
 from webhook.cluster.audit import Audited, Row, together
 from webhook.cluster.audit.traffic import PLAINTEXT_TRAFFIC, span
 from webhook.cluster.auditor.history import Seen, Snapshot
-from webhook.cluster.dashboard import access, mends, overview, picture, pods, refusals, wires, words
+from webhook.cluster.dashboard import access, fixes, overview, picture, pods, refusals, wires, words
 from webhook.cluster.dashboard.access import TokenReviewer
 from webhook.cluster.dashboard.drawing import draw
 from webhook.cluster.dashboard.history import HEIGHT, WIDTH, history
@@ -213,8 +213,8 @@ class _Pages:
                 for one in (last.diagnosis.findings if last.diagnosis else ())
                 if name in one.namespaces
             ],
-            command=lambda row, finding: mends.command(
-                mends.Subject(
+            command=lambda row, finding: fixes.command(
+                fixes.Subject(
                     name, audited.mesh, row.kind, row.name, row.role, (finding.examples or [""])[0]
                 ),
                 finding.check,
@@ -333,12 +333,12 @@ class _Pages:
         looked = {one.mesh or "unknown" for one in diagnosis.namespaces} if diagnosis else set()
         listed: list[tuple[Any, Literal["error", "warning", "unseen", "fine", "none"]]] = [
             (
-                symptom,
-                wrong.get(symptom.id)
-                or ("unseen" if symptom.id in blind else None)
-                or ("fine" if looked & set(symptom.meshes) else "none"),
+                rule,
+                wrong.get(rule.id)
+                or ("unseen" if rule.id in blind else None)
+                or ("fine" if looked & set(rule.meshes) else "none"),
             )
-            for symptom, *_ in all_findings().values()
+            for rule, *_ in all_findings().values()
         ]
         order = ("error", "warning", "unseen", "fine", "none")
         listed.sort(key=lambda one: (order.index(one[1]), one[0].id))

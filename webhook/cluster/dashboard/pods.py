@@ -4,7 +4,7 @@ import datetime
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from webhook.cluster.dashboard import mends
+from webhook.cluster.dashboard import fixes
 from webhook.cluster.dashboard.live import Pods
 from webhook.cluster.judge import ORIGINS, WORST_FIRST, Judge, Judged, Origin, State, live
 from webhook.cluster.kinds.inventory import BadPod, LivePod, Workload
@@ -30,7 +30,7 @@ class Trouble(NamedTuple):
     violation: Violation
     #: As in `audit`: deny, advise or exempt.
     level: str
-    mend: str
+    fix: str
     command: str
 
 
@@ -95,14 +95,14 @@ def _trouble(
     pod: LivePod, judged: Judged, workload: Workload, mesh: Mesh, violation: Violation
 ) -> Trouble:
     origin: Origin = judged.origin if violation in judged.refused else ""
-    subject = mends.Subject(
+    subject = fixes.Subject(
         workload.namespace, mesh.name, workload.kind, workload.name, judged.role, pod.name
     )
-    mend = violation.fix
+    fix = violation.fix
     if origin == "before-enrollment" and violation.check == "proxy-missing":
-        mend = "restart it"
-    command = mends.command(subject, violation.check, violation.level, origin)
-    return Trouble(violation, violation.level, mend, command)
+        fix = "restart it"
+    command = fixes.command(subject, violation.check, violation.level, origin)
+    return Trouble(violation, violation.level, fix, command)
 
 
 def _facts(pod: LivePod, seen: Pod, mesh: Mesh) -> Iterator[Fact]:

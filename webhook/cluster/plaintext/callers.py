@@ -37,7 +37,7 @@ class Caller(msgspec.Struct, kw_only=True):
     who: str
     #: How it is known that it calls, and why it would fail.
     why: str
-    mend: str
+    fix: str
 
 
 class CutOff(msgspec.Struct, kw_only=True):
@@ -122,7 +122,7 @@ class _Search:
                 who=name,
                 why="is in the namespace and not in the mesh: what it sends to the others is "
                 "refused",
-                mend=f"mendix-mesh restart -n {self._namespace}",
+                fix=f"mendix-mesh restart -n {self._namespace}",
             )
 
     def _probes(self) -> Iterator[Caller]:
@@ -133,7 +133,7 @@ class _Search:
                 yield Caller(
                     who=f"the kubelet, for {_title(self._inventory, pod)}",
                     why=f"annotation {_REWRITE} sends its probes to the app itself",
-                    mend="remove the annotation",
+                    fix="remove the annotation",
                 )
 
     def _services(self) -> Iterator[Caller]:
@@ -147,7 +147,7 @@ class _Search:
                 yield Caller(
                     who=f"clients outside the cluster, by Service {service.metadata.name}",
                     why=f"it is {kind}, and leads straight to pods",
-                    mend="let them come by an ingress controller that is in the mesh",
+                    fix="let them come by an ingress controller that is in the mesh",
                 )
 
     def _ingresses(self) -> Iterator[Caller]:
@@ -163,7 +163,7 @@ class _Search:
                     who=f"ingress controller {_title(self._inventory, pod)}",
                     why="leads clients to the namespace's apps and is "
                     + ("on the node's network" if hosted else "not in the mesh"),
-                    mend="run it without hostNetwork, and in the mesh: see docs/install.md"
+                    fix="run it without hostNetwork, and in the mesh: see docs/install.md"
                     if hosted
                     else "bring it into the mesh: see docs/install.md",
                 )
@@ -171,7 +171,7 @@ class _Search:
             yield Caller(
                 who="whoever serves the namespace's Ingresses or HTTPRoutes",
                 why="no pod with the labels of a known ingress controller or gateway was found",
-                mend="see that the controller is in the mesh",
+                fix="see that the controller is in the mesh",
             )
 
     def _scrapers(self) -> Iterator[Caller]:
@@ -184,7 +184,7 @@ class _Search:
                 yield Caller(
                     who=f"{_title(self._inventory, pod)}",
                     why="scrapes pods of the namespace and is not in the mesh",
-                    mend="bring it into the mesh, or leave it a port: see docs/strict.md",
+                    fix="bring it into the mesh, or leave it a port: see docs/strict.md",
                 )
 
     def _asks_for_scrapes(self, pod: LivePod) -> bool:
@@ -209,7 +209,7 @@ class _Search:
                     yield Caller(
                         who=_title(self._inventory, pod),
                         why="manages the namespace from another one and is not in the mesh",
-                        mend=f"enroll {home}, then mendix-mesh restart -n {home}",
+                        fix=f"enroll {home}, then mendix-mesh restart -n {home}",
                     )
 
     def _running(self, namespace: str) -> Iterator[LivePod]:

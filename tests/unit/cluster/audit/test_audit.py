@@ -110,8 +110,8 @@ def test_what_only_came_too_early_is_told_how_it_gets_in(tmp_path: Path) -> None
         "mendix/Pod/shop-build": "wait: it ends by itself, and the next one joins",
         "mendix/StatefulSet/shop": "restart it",
     }
-    mends = {one.name: one.mend for one in report.namespaces}
-    assert mends == {"mendix": "mendix-mesh restart -n mendix", "bare": ""}
+    fixes = {one.name: one.fix for one in report.namespaces}
+    assert fixes == {"mendix": "mendix-mesh restart -n mendix", "bare": ""}
 
 
 def test_coverage_is_told_by_namespace_and_of_all(world: World, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def hostile(evil: str, *, error: str = "") -> Seen:
     diagnosis = Diagnosis(
         namespaces=[Examined(name=evil, mesh=evil, mode=evil, meshed="no")],
         findings=[Finding(id=evil, severity="error", namespaces=["mendix", evil], evidence=evil,
-                          means=evil, mend=evil)],
+                          means=evil, fix=evil)],
         unseen=[Unseen(id=evil, namespaces=[evil], why=evil)],
     )  # fmt: skip
     counts = Counts(

@@ -135,7 +135,7 @@ def test_a_namespace_shows_its_workloads_with_the_mend_to_copy(
     text, links = read(page)
     assert "50 % of 2 pods are in the mesh" in text
     assert "has no linkerd-proxy container [ shop-b ]" in text
-    assert "Mend: restart it (created before the namespace was enrolled)" in text
+    assert "Fix: restart it (created before the namespace was enrolled)" in text
     assert "<code data-copy>mendix-mesh restart -n mendix</code>" in page
     assert SHOP in links
     assert "/checks/proxy-missing" in links
@@ -174,7 +174,7 @@ def test_whether_plaintext_gets_in_is_said_with_each_way_and_its_mend(open_on: O
     text, _ = read(open_on(seen(one)).get("/namespaces/mendix").text)
     assert "Does plaintext get in? Into some of it" in text
     assert "PeerAuthentication mendix/shop is PERMISSIVE [ shop-a and 3 more]" in text
-    assert "Mend: set its mode to STRICT" in text
+    assert "Fix: set its mode to STRICT" in text
     assert "nothing says STRICT [ pods that are created now" in text
     assert "DestinationRule mendix/old says DISABLE for crm" in text
 
@@ -208,22 +208,25 @@ def test_whether_a_new_pod_would_join_is_on_the_pages(open_on: Open) -> None:
         namespaces=[Examined(name="mendix", mesh="linkerd", mode="enforce", meshed="no")],
         findings=[
             Finding(id="unready", severity="error", namespaces=["mendix"], evidence="no endpoint",
-                    means="reviews can't be answered", mend="see its pods"),
+                    means="reviews can't be answered", fix="see its pods"),
             Finding(id="order-late", severity="warning", namespaces=["mendix"], evidence="zz",
-                    means="m", mend="m"),
+                    means="m", fix="m"),
         ],
         unseen=[Unseen(id="ca-bundle", namespaces=["mendix"], why="secrets is forbidden")],
     )  # fmt: skip
     client = open_on(seen(namespace("mendix", row()), diagnosis=diagnosis))
     text, _ = read(client.get("/").text)
-    assert "Not in mendix 1 error, 1 warning, 1 could not be looked for unready no endpoint" in text
+    assert (
+        "Not in mendix 1 error, 1 warning, 1 finding could not be checked unready no endpoint"
+        in text
+    )
     text, _ = read(client.get("/namespaces/mendix").text)
     assert "A pod that is created now would not join: 2 findings" in text
     text, _ = read(client.get("/health").text)
-    assert "no endpoint reviews can't be answered Mend: see its pods" in text
+    assert "no endpoint reviews can't be answered Fix: see its pods" in text
     assert "ca-bundle mendix secrets is forbidden" in text
     assert "unready found" in text
-    assert "ca-bundle could not be looked for" in text
+    assert "ca-bundle could not be checked" in text
     assert "pod-security not found" in text
     assert all(finding in text for finding in all_findings())
 

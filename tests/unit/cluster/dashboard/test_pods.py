@@ -58,7 +58,7 @@ def test_a_pod_without_a_proxy_shows_what_it_lacks_and_the_way_out() -> None:
     assert view.state == "unmeshed"
     assert facts(view)["Proxy"] == ("has no container linkerd-proxy", "unmeshed")
     (trouble,) = [one for one in view.troubles if one.violation.check == "proxy-missing"]
-    assert (trouble.mend, trouble.command) == ("restart it", "mendix-mesh restart -n mendix")
+    assert (trouble.fix, trouble.command) == ("restart it", "mendix-mesh restart -n mendix")
     assert view.origin == "created before the namespace was enrolled"
 
 

@@ -63,7 +63,7 @@ def test_neighbours_outside_the_mesh_are_named_once_a_workload(tmp_path: Path) -
         made.pod(HERE, f"old-{number}", owned(unmeshed(), "Deployment", "old"))
     (one,) = callers(made, tmp_path)
     assert one.who == "Deployment mendix/old"
-    assert one.mend == "mendix-mesh restart -n mendix"
+    assert one.fix == "mendix-mesh restart -n mendix"
 
 
 def test_an_ingress_controller_outside_is_named_where_there_are_ingresses(tmp_path: Path) -> None:
