@@ -477,7 +477,7 @@ def test_a_chart_whose_upgrade_stopped_half_way(api: Api, diagnose: Diagnose, wh
     with changed(api, MUTATING, OURS, change):
         found = await_exactly(diagnose, where, "versions-differ", meshed_="yes")
     assert evidence(found, "versions-differ") == (
-        f"{OURS} is of 0.0.9, the Deployment of {VERSION}"
+        f"{OURS} has version 0.0.9, the Deployment has {VERSION}"
     )
 
 

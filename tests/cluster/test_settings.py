@@ -180,7 +180,7 @@ def test_defaults_of_istio_need_no_settings(istio_cluster: IstioCluster) -> None
         "# linkerd edge-26.8.3, read from ConfigMap linkerd/linkerd-config",
         f"# istio {TAG}, read from ConfigMap istio-system/istio-sidecar-injector, "
         "ConfigMap istio-system/istio",
-        "# The defaults describe it.",
+        "# The defaults match the mesh.",
         "settings: {}",
     ]
     assert done.err == ""

@@ -56,7 +56,7 @@ def tell(
             "discover", "-n", namespace, "-o", "json"
         ).data["namespaces"]
         assert (found["mesh"], found["operator"]) == ("", "2.25.0")
-        assert found["missing"] == ["it is not enrolled: mendix-mesh discover --enroll"]
+        assert found["missing"] == ["not enrolled: run mendix-mesh discover --enroll"]
 
         enroll = account(cluster, "mendix-mesh-auditor", "mendix-mesh-enroller")
         done = enroll("discover", "--enroll", "--mesh", mesh, "-n", namespace, "--yes")

@@ -1,7 +1,7 @@
-"""Serves WSGI applications in this process, on plain ports and on ports with TLS, until a signal.
+"""Serves WSGI applications in this process, over HTTP and HTTPS, until a signal.
 
-It is what the commands share that serve people, Prometheus and the auditor's webhook; the admission
-server, whose clients are many and in a hurry, has a server of its own.
+The dashboard and the auditor use it. The admission server has its own server, because it must
+answer many clients quickly.
 """
 
 import asyncio
@@ -23,27 +23,27 @@ from webhook.admission.acceptor import Acceptor
 from webhook.admission.protocol import Protocol
 from webhook.admission.rotation import Rotation
 
-#: Requests of a port that are answered at once; more of them wait.
-_AT_ONCE = 4
-#: Seconds that a client may keep a connection without a word: more than an API server's 90.
+#: Requests that a port answers at the same time; further requests wait.
+_WORKERS = 4
+#: Seconds that an idle connection stays open: longer than the 90 of an API server.
 _IDLE = 120
-#: Seconds that answers under way get at the end.
+#: Seconds that running requests get to finish at shutdown.
 _GRACE = 5
-#: Seconds between two looks at the time, which is in every answer.
+#: Seconds between updates of the Date header.
 _TICK = 1.0
 
 
 class Port(NamedTuple):
-    """A socket that listens already, and what is served on it."""
+    """A listening socket, and the application to serve on it."""
 
     listener: socket.socket
     app: WSGIApplication
-    #: The certificate to serve it with; None: plain HTTP.
+    #: The certificate for HTTPS; None for HTTP.
     rotation: Rotation | None = None
 
 
 def serve(ports: Sequence[Port]) -> None:
-    """Serve until SIGTERM or Ctrl-C; the sockets are closed then."""
+    """Serve until SIGTERM or Ctrl-C, then close the sockets."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(ports))
 
@@ -58,18 +58,18 @@ async def _serve(ports: Sequence[Port]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)
-    # What is there now stays: to look through it again and again costs time.
+    # Objects that exist now stay, so the garbage collector need not scan them again.
     gc.freeze()
     pairs = zip(servers, ports, strict=True)
     await asyncio.gather(*(server.serve([port.listener]) for server, port in pairs))
 
 
 class _Server(Server):
-    """One port."""
+    """The server of one port."""
 
     def __init__(self, port: Port) -> None:
         # a2wsgi types ASGI more narrowly than the specification does.
-        app = cast("Any", WSGIMiddleware(cast("Any", port.app), workers=_AT_ONCE))
+        app = cast("Any", WSGIMiddleware(cast("Any", port.app), workers=_WORKERS))
         super().__init__(
             Config(
                 app,
@@ -90,18 +90,18 @@ class _Server(Server):
         self._ending = asyncio.Event()
 
     def end(self) -> None:
-        """End as soon as answers under way are given; at once when asked again."""
+        """Stop after the running requests; the second call stops at once."""
         self.force_exit = self.should_exit
         self.should_exit = True
         self._ending.set()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """Leave signals to who serves several ports."""
+        """Install no signal handlers, because `serve` handles signals for all ports."""
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen; with TLS as the admission server does, by the certificate of the moment."""
+        """Listen. With TLS, new connections use the current certificate."""
         if self._rotation is None:
             await super().startup(sockets)
             return
@@ -116,7 +116,7 @@ class _Server(Server):
         self.started = True
 
     async def main_loop(self) -> None:
-        """Wait for the end, and keep the date; ten looks a second would be most of the work."""
+        """Wait for the end and update the date. uvicorn's loop would wake ten times a second."""
         while not await self.on_tick(0):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._ending.wait(), _TICK)

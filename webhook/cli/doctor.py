@@ -7,12 +7,12 @@ import click
 
 from webhook.cli._cluster import (
     ask,
+    cluster_errors,
     cluster_options,
     cluster_settings,
     connect,
     namespaces_option,
     settings_options,
-    told_in_one_line,
 )
 from webhook.cli._errors import warn
 from webhook.cli._output import FORMATS, Printer
@@ -66,7 +66,7 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
     if not fix and (dry_run or yes):
         raise click.UsageError("--dry-run and --yes belong to --fix")
     cluster = connect(kubeconfig, context)
-    with told_in_one_line():
+    with cluster_errors():
         read = cluster_settings(cluster, release_namespace, settings)
         enrollment = Enrollment.read(cluster)
         warn(*enrollment.notes)

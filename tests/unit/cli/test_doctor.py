@@ -88,7 +88,7 @@ def test_warnings_alone_are_no_failure(hospital: Hospital, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(("-n", "missing"), "there is no namespace missing"), ((), "no namespace is enrolled")],
+    [(("-n", "missing"), "namespace missing does not exist"), ((), "no namespace is enrolled")],
 )
 def test_nothing_to_look_at_is_exit_code_2(
     hospital: Hospital, tmp_path: Path, arguments: tuple[str, ...], said: str
@@ -105,7 +105,7 @@ def test_enrollment_that_is_told_by_labels_alone_is_told_as_such(
     del hospital.objects[CONFIGURATION]
     done = run(hospital, tmp_path)
     assert done.stderr == (
-        "Warning: enrollment is told by labels alone: mendix-mesh is not installed\n"
+        "Warning: enrollment is read only from namespace labels: mendix-mesh is not installed\n"
     )
     assert "webhook-missing" in done.stdout
     assert done.exit_code == 1
@@ -162,7 +162,7 @@ def test_where_nobody_can_be_asked_nothing_is_fixed(hospital: Hospital, tmp_path
     ill(hospital)
     done = run(hospital, tmp_path, "--fix")
     assert done.exit_code == 2
-    assert "give --yes, or --dry-run" in done.stderr
+    assert "give --yes or --dry-run" in done.stderr
 
 
 def test_what_can_not_be_fixed_stops_nothing_else(hospital: Hospital, tmp_path: Path) -> None:

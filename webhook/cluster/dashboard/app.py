@@ -173,10 +173,10 @@ class _Pages:
     def _audited(self, name: str) -> tuple[Snapshot, Audited]:
         last = self._seen.last
         if last is None:
-            abort(404, "the cluster has not been looked at yet")
+            abort(404, "the cluster has not been scanned yet")
         found = next((one for one in last.report.namespaces if one.name == name), None)
         if found is None:
-            abort(404, f"namespace {name} is not among those that are looked at")
+            abort(404, f"namespace {name} is not audited")
         return last, found
 
     def show_namespace(self, name: str) -> str:
@@ -248,7 +248,7 @@ class _Pages:
             None,
         )
         if row is None:
-            abort(404, f"no pod of {where['kind']} {where['name']} ran at the last look")
+            abort(404, f"no pod of {where['kind']} {where['name']} ran at the last scan")
         workload = Workload(audited.name, row.api_version, row.kind, row.name)
         why, views, cut = "", [], ""
         enrolled = audited.enrolled
@@ -353,7 +353,7 @@ class _Pages:
         """What a check means, and who has it."""
         check = _EXPLAINED.get(name)
         if check is None:
-            abort(404, "there is no check of that name")
+            abort(404, "there is no check with this name")
         last = self._seen.last
         having = [
             (audited, row, finding)

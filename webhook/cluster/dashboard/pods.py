@@ -100,7 +100,7 @@ def _trouble(
     )
     fix = violation.fix
     if origin == "before-enrollment" and violation.check == "proxy-missing":
-        fix = "restart it"
+        fix = "restart the workload"
     command = fixes.command(subject, violation.check, violation.level, origin)
     return Trouble(violation, violation.level, fix, command)
 
@@ -111,21 +111,21 @@ def _facts(pod: LivePod, seen: Pod, mesh: Mesh) -> Iterator[Fact]:
         return
     wants = [f"{want.key}: {want.value}" for want in mesh.opt_in(seen, task=mendix.is_task(seen))]
     if out := [spot.field for spot in mesh.opt_outs(seen)]:
-        yield Fact("Opt-in", f"asks to stay outside: {', '.join(out)}", "unmeshed")
+        yield Fact("Opt-in", f"asks to stay outside the mesh: {', '.join(out)}", "unmeshed")
     elif wants:
-        yield Fact("Opt-in", f"lacks {', '.join(wants)}", "unmeshed")
+        yield Fact("Opt-in", f"missing: {', '.join(wants)}", "unmeshed")
     else:
-        yield Fact("Opt-in", "asks to join", "meshed")
+        yield Fact("Opt-in", "asks to join the mesh", "meshed")
     name = mesh.proxy_of(seen)
     if not name:
         told = seen.annotations.get(REDIRECTION, "")
         state: State = "meshed" if told == "enabled" else "unmeshed"
-        yield Fact("Redirection", told or "not noted by the node's agent", state)
+        yield Fact("Redirection", told or "not set by the node's agent", state)
         return
     # Of ambient's gateways the pod knows no proxy: it is the only container.
     proxy = seen.proxy or next((one for one in seen.containers if one.name == name), None)
     if proxy is None:
-        yield Fact("Proxy", f"has no container {name}", "unmeshed")
+        yield Fact("Proxy", f"no container {name}", "unmeshed")
         return
     kind = "native sidecar" if proxy.kind == "initContainers" else "container"
     yield Fact("Proxy", f"{name}, {kind}", "meshed")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from webhook.cluster.api.errors import RefusedError
 from webhook.cluster.doctor.facts import Facts, Place
 from webhook.cluster.doctor.findings import FindingRule, Occurrence
-from webhook.cluster.plaintext.acceptance import told
+from webhook.cluster.plaintext.acceptance import describe
 
 FINDING = FindingRule(
     id="plaintext-accepted",
@@ -29,4 +29,4 @@ def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
         raise RefusedError(403, "; ".join(found.because))
     if found.level == "deny" or (found.level == "advise" and found.accepts == "partly"):
         for gap in found.gaps:
-            yield Occurrence(told(gap), "error" if found.level == "deny" else None)
+            yield Occurrence(describe(gap), "error" if found.level == "deny" else None)
