@@ -49,7 +49,7 @@ def running(kubeconfig: Path, *arguments: str) -> Iterator["subprocess.Popen[str
 
 def address(process: "subprocess.Popen[str]") -> str:
     assert process.stdout is not None
-    told = re.match(r"(http://localhost:\d+/)  \(Ctrl-C ends\)", process.stdout.readline())
+    told = re.match(r"(http://localhost:\d+/)  \(stop with Ctrl-C\)", process.stdout.readline())
     assert told, process.stderr and process.stderr.read()
     return told[1]
 

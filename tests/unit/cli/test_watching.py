@@ -183,8 +183,8 @@ def test_with_authenticate_it_shows_nothing_without_a_token(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--watch", "--authenticate"), "are for --dashboard"),
-        (("--watch", "--allowed-host", "x"), "are for --dashboard"),
+        (("--watch", "--authenticate"), "need --dashboard"),
+        (("--watch", "--allowed-host", "x"), "need --dashboard"),
         (("--dashboard", "127.0.0.1:0"), "--dashboard needs --watch"),
         (("--allowed-host", "x"), "--allowed-host needs --watch"),
     ],
