@@ -93,12 +93,12 @@ def test_a_mendix_namespace_is_found_enrolled_and_brought_into_the_mesh(
     (found,) = auditor("discover", "-n", namespace, "-o", "json").data["namespaces"]
     assert (found["mesh"], found["operator"]) == ("", "2.25.0")
     assert found["resources"] == {"operatorconfigurations": 1, "storageplans": 1}
-    assert found["missing"] == ["it is not enrolled: mendix-mesh discover --enroll"]
+    assert found["missing"] == ["not enrolled: run mendix-mesh discover --enroll"]
 
     enroll = ("discover", "--enroll", "--mesh", "linkerd", "--mode", "enforce", "-n", namespace)
     auditor(*enroll, "--dry-run")
     assert MESH_LABEL not in api.get("Namespace", namespace)["metadata"]["labels"]
-    assert "nobody is there to be asked" in auditor(*enroll, codes=[2]).err
+    assert "can't ask for confirmation" in auditor(*enroll, codes=[2]).err
     auditor(*enroll, "--yes")
     meta = api.get("Namespace", namespace)["metadata"]
     assert (meta["labels"][MESH_LABEL], meta["labels"][MODE_LABEL]) == ("linkerd", "enforce")
@@ -246,7 +246,7 @@ def test_a_misspelt_mesh_is_unknown(mesh_cluster: MeshCluster, auditor: Command)
     (found,) = auditor("discover", "-n", _with_plan(mesh_cluster, namespace), "-o", "json").data[
         "namespaces"
     ]
-    assert found["missing"][0].startswith("no mesh is called linkred")
+    assert found["missing"][0].startswith("the label mendix-mesh.io/mesh=linkred is not a mesh")
 
 
 def _with_plan(cluster: MeshCluster, namespace: str) -> str:
@@ -331,7 +331,7 @@ def test_a_namespace_that_is_forbidden_is_told_and_the_others_are_audited(
     assert (first["coverage"], first["error"]) == (100, "")
     assert 'cannot get resource "namespaces"' in second["error"]
     assert f'in the namespace "{others}"' in second["error"]
-    assert "default settings are gone by" in done.err
+    assert "using the default settings" in done.err
 
 
 # Reports.

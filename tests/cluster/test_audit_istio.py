@@ -47,7 +47,7 @@ def test_an_injector_of_another_version_is_told(
     reasons = [finding["reason"] for row in only(report)["workloads"]
                for finding in row["findings"] if finding["check"] == "proxy-outdated"]  # fmt: skip
     assert len(reasons) == 1
-    assert reasons[0].endswith("(1.31.0, now 1.99.0)")
+    assert reasons[0].endswith("(1.31.0, current: 1.99.0)")
 
 
 def test_a_pod_from_before_the_enrollment_is_told(

@@ -70,7 +70,7 @@ def test_metrics_and_events_follow_a_workload_out_of_the_mesh_and_into_it(
 
     mesh_cluster.api.delete("Pod", old["metadata"]["name"], namespace, grace=0)
     wait_for(lambda: states(watching, namespace) == {"meshed": 1}, seconds=PATIENCE, why="it")
-    wait_for(lambda: "Meshed" in made(), why="the Event of the mend")
+    wait_for(lambda: "Meshed" in made(), why="the Event after the fix")
     assert made()["NotMeshed"]["count"] == 1
     assert made()["Meshed"]["type"] == "Normal"
 
@@ -118,7 +118,7 @@ def test_the_charts_rights_are_all_that_it_needs(watching: Auditor) -> None:
     """It runs last: whatever was forbidden meanwhile would be told by now."""
     told = {line["event"] for line in watching.logged if line["level"] != "info"}
     # Linkerd's ConfigMaps are not there; nothing else is missing, and nothing forbidden.
-    assert not told & {"can't watch", "can't audit", "no event was made", "could not be read"}
+    assert not told & {"can't watch", "the audit failed", "event not created", "could not be read"}
     assert watching.samples("mendix_mesh_sweeps_total") == {("ok",): 1, ("failed",): 0}
 
 
@@ -166,7 +166,7 @@ def _grant(
 def test_it_outlives_the_api_server_and_what_that_forgets(
     plane: ControlPlane, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """On a cluster of its own, without the webhook: enrollment is told by labels alone."""
+    """On a cluster of its own, without the webhook: only labels show the enrollment."""
     with ControlPlane(tmp_path_factory.mktemp("restarted"), plane.binaries) as own:
         namespace = own.new_namespace("mendix", labels={MESH_LABEL: "linkerd"})
         own.api.create(pod(namespace))

@@ -160,8 +160,8 @@ def test_the_mendix_view_shows_who_is_meshed_and_leads_there(opens: Opens) -> No
         for row in table.locator("tbody tr").all()
         if (cells := row.locator("td").all_inner_texts())
     }
-    assert rows["Ingress controller", "orders-master"] == "not seen"
-    assert rows["Ingress controller", "shop-master"] == "in part"
+    assert rows["Ingress controller", "orders-master"] == "not observed"
+    assert rows["Ingress controller", "shop-master"] == "partly mutual TLS"
     assert rows["orders-build", "Image registry"] == "leaves the mesh"
     picture.locator("a[aria-label*='orders-master']").click()
     page.wait_for_url("**/workload?**")
@@ -172,7 +172,7 @@ def test_a_workload_shows_the_evidence_of_each_pod_and_a_mend_to_copy(opens: Ope
     page = opens().open(SHOP)
     assert page.locator("article.pod").count() == 2
     first, second = page.locator("article.pod").all()
-    assert "has no container linkerd-proxy" in first.inner_text()
+    assert "no container linkerd-proxy" in first.inner_text()
     assert "created before the namespace was enrolled" in first.inner_text()
     assert "linkerd-proxy, native sidecar" in second.inner_text()
     first.get_by_role("button", name="Copy: mendix-mesh restart").click()
@@ -209,7 +209,7 @@ def test_what_kubectl_was_refused_is_in_the_webhooks_own_count(
             populated.api.create(pod(CRM, "by-hand", hostNetwork=True))
     wait_for(lambda: refused() >= before + 10, seconds=30, why="the dashboard to know")
     text = reader.open("/").inner_text("[aria-labelledby=refused]")
-    assert "By the webhook's own count, in the last hour:" in text
+    assert "From the webhook's metrics, in the last hour:" in text
 
 
 def test_filters_narrow_the_list_and_can_be_linked_to(opens: Opens) -> None:
@@ -328,7 +328,7 @@ def test_a_page_refreshes_itself_and_keeps_what_is_open(
     )  # fmt: skip
     page.wait_for_timeout(6_000)
     assert page.locator("article", has_text="stranger").count() == 1
-    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Resume").click()
     page.locator("article", has_text="stranger").wait_for(state="detached")
 
 

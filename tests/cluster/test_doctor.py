@@ -175,7 +175,7 @@ def test_a_namespace_that_is_not_enrolled(mesh_cluster: MeshCluster, diagnose: D
 def test_a_misspelt_mesh(mesh_cluster: MeshCluster, diagnose: Diagnose) -> None:
     where = mesh_cluster.enroll(mesh="linkred")
     found = await_exactly(diagnose, where, "not-enrolled", meshed_="no")
-    assert "mendix-mesh.io/mesh=linkred names no mesh" in evidence(found, "not-enrolled")
+    assert "mendix-mesh.io/mesh=linkred is not a mesh" in evidence(found, "not-enrolled")
 
 
 def test_an_injector_that_is_called_before_us(api: Api, diagnose: Diagnose, where: str) -> None:
@@ -210,7 +210,7 @@ def test_our_ca_bundle_does_not_fit(api: Api, diagnose: Diagnose, where: str, bu
 
     with changed(api, MUTATING, OURS, change):
         found = await_exactly(diagnose, where, "ca-bundle", "probe-unmeshed", meshed_="no")
-    why = "has not issued the certificate in Secret mendix-mesh/mendix-mesh-tls"
+    why = "does not verify the certificate in Secret mendix-mesh/mendix-mesh-tls"
     said = evidence(found, "ca-bundle")
     assert said == f"caBundle of mendix-mesh in {OURS} {why if bundle else 'is empty'}"
 
@@ -292,7 +292,7 @@ def test_where_nothing_is_refused_the_probe_shows_that_it_is_not_meshed(
         found = await_exactly(diagnose, watching, "probe-unmeshed", meshed_="no")
     finally:
         mesh_cluster.injector.restart()
-    assert "was let in without the mesh" in evidence(found, "probe-unmeshed")
+    assert "was admitted outside the mesh" in evidence(found, "probe-unmeshed")
 
 
 def test_there_is_no_injector(api: Api, diagnose: Diagnose, where: str) -> None:
@@ -337,7 +337,7 @@ def test_a_cni_plugin_that_is_counted_on_is_missing(
     try:
         mark(api, where, labels={ENFORCE: "baseline"})
         found = await_exactly(diagnose, where, "agents-missing", meshed_="yes")
-        assert evidence(found, "agents-missing") == "there is no DaemonSet linkerd-cni"
+        assert evidence(found, "agents-missing") == "DaemonSet linkerd-cni does not exist"
         with added(api, daemon_set("linkerd-cni", "linkerd-cni")):
             await_exactly(diagnose, where, meshed_="yes")
     finally:
@@ -388,7 +388,7 @@ def test_ambient_without_its_agents(
     where = mesh_cluster.enroll("enforce", mesh="ambient")
     found = await_exactly(diagnose, where, "agents-missing", meshed_="yes")
     assert evidence(found, "agents-missing") == (
-        "there is no DaemonSet istio-cni-node\nthere is no DaemonSet ztunnel"
+        "DaemonSet istio-cni-node does not exist\nDaemonSet ztunnel does not exist"
     )
     agents = [daemon_set("istio-system", name) for name in ("istio-cni-node", "ztunnel")]
     nowhere = copy.deepcopy(agents[0])
@@ -444,7 +444,10 @@ def test_an_operator_that_asks_for_the_mesh_contradicts_nothing(
 def test_a_mode_that_is_none(mesh_cluster: MeshCluster, diagnose: Diagnose) -> None:
     where = mesh_cluster.enroll("wran")
     found = await_exactly(diagnose, where, "mode-unknown", meshed_="yes")
-    assert evidence(found, "mode-unknown") == "its label mendix-mesh.io/mode=wran names no mode"
+    assert (
+        evidence(found, "mode-unknown")
+        == "the namespace's label mendix-mesh.io/mode=wran is not a mode"
+    )
 
 
 @pytest.mark.parametrize("skewed", ["stable-2.12.6", "stable-2.15.0"])
@@ -463,7 +466,7 @@ def test_proxies_that_the_control_plane_does_not_support(
     finally:
         injector.config = before
     assert evidence(found, "proxy-skew") == (
-        f"pod {where}/skewed has a proxy of {skewed}; new pods get stable-2.14.10"
+        f"pod {where}/skewed has proxy version {skewed}; new pods get stable-2.14.10"
     )
 
 
@@ -474,7 +477,7 @@ def test_a_chart_whose_upgrade_stopped_half_way(api: Api, diagnose: Diagnose, wh
     with changed(api, MUTATING, OURS, change):
         found = await_exactly(diagnose, where, "versions-differ", meshed_="yes")
     assert evidence(found, "versions-differ") == (
-        f"{OURS} is of 0.0.9, the Deployment of {VERSION}"
+        f"{OURS} has version 0.0.9, the Deployment has {VERSION}"
     )
 
 
@@ -483,7 +486,10 @@ def test_a_command_of_another_version(
 ) -> None:
     monkeypatch.setattr("webhook.cluster.doctor.findings.versions_differ.VERSION", "9.9.9")
     found = await_exactly(diagnose, where, "versions-differ", meshed_="yes")
-    assert evidence(found, "versions-differ") == f"the server is {VERSION}, this command 9.9.9"
+    assert (
+        evidence(found, "versions-differ")
+        == f"the server has version {VERSION}, this command has 9.9.9"
+    )
 
 
 def test_an_api_server_older_than_what_is_needed(
@@ -493,17 +499,17 @@ def test_an_api_server_older_than_what_is_needed(
     monkeypatch.setattr("webhook.cluster.doctor.findings.kubernetes_old.NEEDED", (1, 999))
     found = await_exactly(diagnose, where, "kubernetes-old", meshed_="yes")
     version = json.loads(api.text("/version"))["gitVersion"]
-    assert evidence(found, "kubernetes-old") == f"the API server is {version}"
+    assert evidence(found, "kubernetes-old") == f"the API server has version {version}"
 
 
-Mend = Callable[..., Json]
+Fix = Callable[..., Json]
 
 
 @pytest.fixture(scope="module")
-def mend(mesh_cluster: MeshCluster) -> Mend:
+def fix(mesh_cluster: MeshCluster) -> Fix:
     """Run `doctor --fix --yes` in a namespace; gives the diagnosis after it."""
     plane = mesh_cluster.plane
-    admin = plane.write_kubeconfig(plane.workdir / "mender", "mender", ["system:masters"])
+    admin = plane.write_kubeconfig(plane.workdir / "fixer", "fixer", ["system:masters"])
 
     def run(where: str, *arguments: str) -> Json:
         options = ["doctor", f"--kubeconfig={admin}", "-n", where, "-o", "json", "--fix"]
@@ -515,37 +521,37 @@ def mend(mesh_cluster: MeshCluster) -> Mend:
     return run
 
 
-def test_misspelt_labels_are_mended(
-    mesh_cluster: MeshCluster, api: Api, diagnose: Diagnose, mend: Mend
+def test_misspelt_labels_are_fixed(
+    mesh_cluster: MeshCluster, api: Api, diagnose: Diagnose, fix: Fix
 ) -> None:
     where = mesh_cluster.enroll("enforced", mesh="linkred")
     await_exactly(diagnose, where, "not-enrolled", "mode-unknown", meshed_="no")
     # By a dry run the API server, with our webhook, is asked; and nothing changes.
-    assert mend(where, "--dry-run")["mended"] == []
+    assert fix(where, "--dry-run")["fixed"] == []
     assert api.get("Namespace", where)["metadata"]["labels"]["mendix-mesh.io/mesh"] == "linkred"
-    assert mend(where)["mended"] == [
-        f"namespace {where}: label mendix-mesh.io/mode=enforced becomes enforce",
-        f"namespace {where}: label mendix-mesh.io/mesh=linkred becomes linkerd",
+    assert fix(where)["fixed"] == [
+        f"namespace {where}: change label mendix-mesh.io/mode=enforced to enforce",
+        f"namespace {where}: change label mendix-mesh.io/mesh=linkred to linkerd",
     ]
     await_exactly(diagnose, where, meshed_="yes")
 
 
-def test_marks_of_the_mesh_are_mended(api: Api, diagnose: Diagnose, mend: Mend, where: str) -> None:
+def test_marks_of_the_mesh_are_fixed(api: Api, diagnose: Diagnose, fix: Fix, where: str) -> None:
     mark(api, where, annotations={"linkerd.io/inject": "true"})
     await_exactly(diagnose, where, "inject-annotation-invalid", "probe-unmeshed", meshed_="no")
-    assert len(mend(where)["mended"]) == 1
+    assert len(fix(where)["fixed"]) == 1
     await_exactly(diagnose, where, meshed_="yes")
     mark(
         api, where, annotations={"linkerd.io/inject": None}, labels={"linkerd.io/inject": "enabled"}
     )
     await_exactly(diagnose, where, "label-not-annotation", meshed_="yes")
-    assert len(mend(where)["mended"]) == 1
+    assert len(fix(where)["fixed"]) == 1
     await_exactly(diagnose, where, meshed_="yes")
     assert api.get("Namespace", where)["metadata"]["annotations"]["linkerd.io/inject"] == "enabled"
 
 
-def test_our_ca_bundles_are_mended(
-    mesh_cluster: MeshCluster, api: Api, diagnose: Diagnose, mend: Mend, where: str
+def test_our_ca_bundles_are_fixed(
+    mesh_cluster: MeshCluster, api: Api, diagnose: Diagnose, fix: Fix, where: str
 ) -> None:
     authority = base64.b64encode(mesh_cluster.release.authority.pem).decode()
 
@@ -562,7 +568,7 @@ def test_our_ca_bundles_are_mended(
         changed(api, VALIDATING, "mendix-mesh", broken),
     ):
         await_exactly(diagnose, where, "ca-bundle", "probe-unmeshed", meshed_="no")
-        assert len(mend(where)["mended"]) == 2
+        assert len(fix(where)["fixed"]) == 2
         await_exactly(diagnose, where, meshed_="yes")
         for kind, name in ((MUTATING, OURS), (VALIDATING, "mendix-mesh")):
             webhooks = api.get(kind, name)["webhooks"]
@@ -636,7 +642,7 @@ class TestIstio:
             diagnose, where, "revision-unknown", "injector-skips", "probe-unmeshed", meshed_="no"
         )
         assert evidence(found, "revision-unknown") == (
-            "the namespace's label istio.io/rev says canary; there are default"
+            "the namespace's label istio.io/rev is canary; installed: default"
         )
 
     def test_the_injector_leaves_the_namespace_out(
@@ -715,7 +721,7 @@ class TestIstio:
                 diagnose, watching, "image-untrusted", "settings-differ", "agents-missing",
                 meshed_="no",
             )  # fmt: skip
-            assert evidence(found, "agents-missing") == "there is no DaemonSet istio-cni-node"
+            assert evidence(found, "agents-missing") == "DaemonSet istio-cni-node does not exist"
 
     def test_task_pods_without_native_sidecars_never_end(
         self, istio_cluster: IstioCluster, api: Api, diagnose: Diagnose, where: str
@@ -746,14 +752,14 @@ class TestIstio:
         with Istiod(istio_cluster.plane, revision="canary"):
             found = await_exactly(diagnose, where, "proxy-skew", meshed_="yes")
         assert evidence(found, "proxy-skew") == (
-            f"pod {where}/old has a proxy of {old}; new pods get {TAG}"
+            f"pod {where}/old has proxy version {old}; new pods get {TAG}"
         )
 
     def test_an_opt_in_is_moved_to_the_labels(
-        self, api: Api, diagnose: Diagnose, mend: Mend, where: str
+        self, api: Api, diagnose: Diagnose, fix: Fix, where: str
     ) -> None:
         mark(api, where, annotations={"istio-injection": "enabled"})
         await_exactly(diagnose, where, "label-not-annotation", meshed_="yes")
-        assert len(mend(where)["mended"]) == 1
+        assert len(fix(where)["fixed"]) == 1
         await_exactly(diagnose, where, meshed_="yes")
         assert api.get("Namespace", where)["metadata"]["labels"]["istio-injection"] == "enabled"

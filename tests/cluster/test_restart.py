@@ -230,7 +230,7 @@ def test_the_first_that_fails_stops_the_run_and_is_told(story: Story) -> None:
     assert set(order[at + 1 :]) == {"not-done"}
     (failed,) = [one for one in report["workloads"] if one["state"] == "failed"]
     assert failed["name"] == STUCK
-    assert "for 8 s no pod more got ready" in failed["why"][0]
+    assert "no further pod became ready and joined the mesh within 8 s" in failed["why"][0]
     assert "describe pod m-stuck-" in failed["why"][0]
 
 

@@ -132,7 +132,7 @@ def test_enrolling_warns_before_it_labels(mesh_cluster: MeshCluster) -> None:
         done = run("discover", "--enroll", "--mesh", "linkerd", "-n", where, "--yes")
     first, *_ = done.err.splitlines()
     assert first.startswith("Warning: pods of linkerd may be denied")
-    assert "settings.linkerd.proxyUid is 2102, the mesh has 3000" in first
+    assert "settings.linkerd.proxyUid is 2102, the mesh uses 3000" in first
     assert first.endswith("mendix-mesh discover --settings")
 
 
@@ -180,7 +180,7 @@ def test_defaults_of_istio_need_no_settings(istio_cluster: IstioCluster) -> None
         "# linkerd edge-26.8.3, read from ConfigMap linkerd/linkerd-config",
         f"# istio {TAG}, read from ConfigMap istio-system/istio-sidecar-injector, "
         "ConfigMap istio-system/istio",
-        "# The defaults describe it.",
+        "# The defaults match the mesh.",
         "settings: {}",
     ]
     assert done.err == ""

@@ -56,7 +56,7 @@ def tell(
             "discover", "-n", namespace, "-o", "json"
         ).data["namespaces"]
         assert (found["mesh"], found["operator"]) == ("", "2.25.0")
-        assert found["missing"] == ["it is not enrolled: mendix-mesh discover --enroll"]
+        assert found["missing"] == ["not enrolled: run mendix-mesh discover --enroll"]
 
         enroll = account(cluster, "mendix-mesh-auditor", "mendix-mesh-enroller")
         done = enroll("discover", "--enroll", "--mesh", mesh, "-n", namespace, "--yes")
@@ -80,7 +80,7 @@ def tell(
             if finding["level"] == "deny"
         }
         assert denied == {("proxy-missing", "before-enrollment")}
-        assert before["mend"] == f"mendix-mesh restart -n {namespace}"
+        assert before["fix"] == f"mendix-mesh restart -n {namespace}"
 
         (place,) = account(cluster, "mendix-mesh-doctor")(
             "doctor", "-n", namespace, "-o", "json"

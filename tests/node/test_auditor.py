@@ -29,7 +29,7 @@ pytestmark = pytest.mark.timeout(300)
 
 FORWARDED = "http://localhost:8081"
 FINALIZER = "tests.mendix-mesh.io/held"
-BLIND = "could not be looked for"
+BLIND = "could not be checked"
 
 Runs = Callable[[str, str], Json]
 
@@ -251,7 +251,7 @@ def test_the_doctor_with_all_rights_looks_for_everything(nodes: NodeCluster, exp
     wait_for(lambda: found() == there, seconds=60, why="the doctor's findings")
     seen = {"Host": f"{AUDITOR}.{NAMESPACE}.svc", "Authorization": reader_of(nodes)}
     health = at_its_service(nodes, 80, "/health", **seen).text
-    assert "a pod that is created now is meshed" in health
+    assert "new pods join the mesh" in health
     assert BLIND not in health
     logs = nodes.plane.kubectl("logs", f"--namespace={NAMESPACE}", exposed["metadata"]["name"])
     assert troubles(logs.stdout) == []

@@ -1,4 +1,4 @@
-"""An audit in the formats of CI: SARIF 2.1.0 for code scanning, JUnit's XML for test reports."""
+"""Writes an audit in CI formats: SARIF 2.1.0 for code scanning, JUnit XML for test reports."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +8,7 @@ from webhook.cluster.audit import Audited, AuditFinding, Report, Row
 from webhook.cluster.audit.reports import message
 from webhook.cluster.audit.traffic import PLAINTEXT_TRAFFIC
 from webhook.cluster.judge import live
-from webhook.cluster.plaintext.acceptance import told
+from webhook.cluster.plaintext.acceptance import describe
 from webhook.policy import checks, plaintext
 from webhook.policy.checks import Check
 from webhook.policy.plaintext import PLAINTEXT_ACCEPTED
@@ -18,16 +18,16 @@ _LEVELS = {"deny": "error", "advise": "warning", "exempt": "note"}
 
 
 def sarif(report: Report) -> dict[str, Any]:
-    """The audit as a SARIF log: a rule a check, a result a finding.
+    """Return the audit as a SARIF log, with a rule for each check and a result for each finding.
 
-    Places are workloads, which have no file: viewers want one, and get the workload's name.
+    SARIF viewers need a file as location. A workload has none, so its name is used instead.
     """
     results = [
         _sarif_result(audited, row, finding)
         for audited in report.namespaces
         for row in audited.workloads
         for finding in row.findings
-    ] + [result for audited in report.namespaces for result in _of_strictness(audited)]
+    ] + [result for audited in report.namespaces for result in _plaintext_results(audited)]
     unread = [_notification(audited) for audited in report.namespaces if audited.error]
     used = {result["ruleId"] for result in results}
     known = [entry.check for entry in checks.all_checks().values()]
@@ -69,13 +69,13 @@ def _sarif_result(audited: Audited, row: Row, finding: AuditFinding) -> dict[str
     return result
 
 
-def _of_strictness(audited: Audited) -> Iterator[dict[str, Any]]:
-    """A result for each way in for plaintext; its place is the namespace."""
+def _plaintext_results(audited: Audited) -> Iterator[dict[str, Any]]:
+    """Yield a result for each gap for plaintext; its location is the namespace."""
     found = audited.strictness
     if found is None or not found.level:
         return
     for gap in found.gaps:
-        text = f"{told(gap)}; {gap.fix}"
+        text = f"{describe(gap)}; {gap.fix}"
         key = f"{gap.ports}:{gap.because}"
         result = _result(audited.name, PLAINTEXT_ACCEPTED.id, found.level, text, key)
         if found.level == "exempt":
@@ -97,7 +97,7 @@ def _result(name: str, check: str, level: str, text: str, key: str) -> dict[str,
                 "logicalLocations": [{"fullyQualifiedName": name, "kind": "resource"}],
             }
         ],
-        # Runs are compared by this: the same finding in the same place.
+        # With this, viewers recognize the same finding in another run.
         "partialFingerprints": {"finding/v1": f"{name}:{check}:{key}"},
     }
 
@@ -108,10 +108,10 @@ def _notification(audited: Audited) -> dict[str, Any]:
 
 
 def junit(report: Report) -> str:
-    """The audit as JUnit's XML: a suite a namespace, a case a workload.
+    """Return the audit as JUnit XML, with a suite for each namespace and a case for each workload.
 
-    A workload that is not wholly in the mesh fails, one that is exempt was skipped, and where it
-    can't be told, that is an error.
+    A workload outside the mesh, or only partly in it, is a failure. An exempt workload is skipped.
+    A workload whose state is unknown is an error.
     """
     root = ElementTree.Element("testsuites", name="mendix-mesh audit")
     totals = dict.fromkeys(("tests", "failures", "errors", "skipped"), 0)
@@ -128,7 +128,7 @@ def junit(report: Report) -> str:
                 suite, "testcase", classname=audited.name, name="plaintext"
             )
             text = _xml("\n".join(audited.strictness.because))
-            ElementTree.SubElement(case, "failure", message="plaintext gets in").text = text
+            ElementTree.SubElement(case, "failure", message="plaintext is accepted").text = text
             counts["tests"] += 1
             counts["failures"] += 1
         if audited.error:
@@ -146,7 +146,7 @@ def junit(report: Report) -> str:
 
 
 def _case(suite: ElementTree.Element, audited: Audited, row: Row) -> str:
-    """Add a workload's case; gives the counter that it goes into, empty where it passes."""
+    """Add the case of a workload and return the counter to increase; empty if it passes."""
     case = ElementTree.SubElement(
         suite, "testcase", classname=f"{audited.name}.{row.kind}", name=row.name
     )
@@ -169,5 +169,5 @@ def _case(suite: ElementTree.Element, audited: Audited, row: Row) -> str:
 
 
 def _xml(text: str) -> str:
-    """Text without what XML can't hold; messages are printable already but for odd names."""
+    """Return the text with characters that XML can't contain replaced by question marks."""
     return "".join(char if char.isprintable() or char == "\n" else "?" for char in text)

@@ -1,4 +1,4 @@
-"""What the commands that talk to a cluster share: their options, and the connection."""
+"""Options and connection of the commands that talk to a cluster."""
 
 import datetime
 import sys
@@ -24,15 +24,15 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def cluster_options(command: _F) -> _F:
-    """Add --kubeconfig and --context, as kubectl has them."""
+    """Add --kubeconfig and --context, like in kubectl."""
     for option in (
         click.option(
             "--context", metavar="NAME", shell_complete=_complete.contexts,
-            help="Context of the kubeconfig to use.",
+            help="Context of the kubeconfig. Default: the current context.",
         ),
         click.option(
             "--kubeconfig", metavar="FILE", shell_complete=_complete.files,
-            help="Default: KUBECONFIG, then ~/.kube/config, then the pod's own account.",
+            help="Default: $KUBECONFIG, then ~/.kube/config, then the pod's service account.",
         ),
     ):  # fmt: skip
         command = option(command)
@@ -40,23 +40,25 @@ def cluster_options(command: _F) -> _F:
 
 
 def namespaces_option(command: _F) -> _F:
-    """Add -n, which can be given again; the command says what happens without."""
+    """Add -n, which can be given several times."""
     return click.option(
         "-n", "--namespace", "namespaces", multiple=True, metavar="NAME", callback=_names,
-        shell_complete=_complete.namespaces, help="This namespace; can be given again.",
+        shell_complete=_complete.namespaces,
+        help="Only this namespace. Can be given several times.",
     )(command)  # fmt: skip
 
 
 def settings_options(command: _F) -> _F:
-    """Add --settings and --release-namespace; `cluster_settings` takes what they say."""
+    """Add --settings and --release-namespace, the parameters of `cluster_settings`."""
     for option in (
         click.option(
             "--release-namespace", default="mendix-mesh", show_default=True, metavar="NAME",
-            shell_complete=_complete.namespaces, help="Where mendix-mesh is installed.",
+            shell_complete=_complete.namespaces,
+            help="Namespace in which mendix-mesh is installed.",
         ),
         click.option(
             "--settings", type=click.Path(dir_okay=False, path_type=Path),
-            help="Settings file; else those of the release.",
+            help="Settings file. Default: the settings of the installed release.",
         ),
     ):  # fmt: skip
         command = option(command)
@@ -74,10 +76,10 @@ def cluster_settings(
     *,
     options: str = "--settings, or --release-namespace",
 ) -> Settings:
-    """The settings in a given file, else of the release in a namespace, else the defaults.
+    """Return the settings of a given file, else of the release in a namespace, else the defaults.
 
-    Warns of the defaults, with the options that the command has against it, and of exemptions that
-    ran out. Raises `ClusterError`; what can't be used ends the command with exit code 2.
+    Warns if the defaults are used, naming the options that avoid it, and if exemptions have
+    expired. Raises `ClusterError`. Invalid settings end the command with exit code 2.
     """
     found = read_settings(given) if given else _of_release(cluster, namespace, options)
     warn(*found.lapsed(datetime.date.today()))
@@ -85,7 +87,7 @@ def cluster_settings(
 
 
 def _of_release(cluster: Cluster, namespace: str, options: str) -> Settings:
-    why = "there is none"
+    why = "it does not exist"
     try:
         found = cluster.find(path("v1", "configmaps", namespace, _CONFIG_MAP))
     except RefusedError as error:
@@ -95,24 +97,24 @@ def _of_release(cluster: Cluster, namespace: str, options: str) -> Settings:
     text = ((found or {}).get("data") or {}).get(_KEY)
     if text is None:
         warn(
-            f"default settings are gone by, not those of ConfigMap {namespace}/{_CONFIG_MAP}: "
-            f"{why}; give {options}"
+            f"using the default settings, because ConfigMap {namespace}/{_CONFIG_MAP} could not be "
+            f"read: {why}. Results may differ from the webhook's; set {options}"
         )
         return Settings()
     return parse_settings(f"ConfigMap {namespace}/{_CONFIG_MAP}", str(text).encode())
 
 
 def connect(kubeconfig: str | None, context: str | None) -> Cluster:
-    """Connect to a cluster; where there is no way to one the command ends with exit code 2."""
-    with told_in_one_line():
+    """Connect to a cluster. If that fails, the command ends with exit code 2."""
+    with cluster_errors():
         return Cluster.connect(kubeconfig, context)
 
 
 @contextmanager
-def told_in_one_line() -> Iterator[None]:
-    """End the command with exit code 2 and one line.
+def cluster_errors() -> Iterator[None]:
+    """Turn errors of the cluster, and a selection without namespaces, into exit code 2.
 
-    Where the cluster refuses or is not there, and where there is nothing to look at.
+    The error is printed in one line, without a traceback.
     """
     try:
         yield
@@ -121,12 +123,15 @@ def told_in_one_line() -> Iterator[None]:
 
 
 def interactive() -> bool:
-    """Whether somebody can be asked."""
+    """Return whether standard input is a terminal, so that the user can confirm."""
     return sys.stdin is not None and sys.stdin.isatty()
 
 
 def ask(question: str) -> None:
-    """Ask whether to go on; the command ends where the answer is no, or nobody is there."""
+    """Ask the user to confirm. The command ends if the answer is no or there is no terminal."""
     if not interactive():
-        raise BadInputError("nobody is there to be asked: give --yes, or --dry-run")
+        raise BadInputError(
+            "can't ask for confirmation, because standard input is not a terminal; "
+            "give --yes or --dry-run"
+        )
     click.confirm(question, abort=True, err=True)

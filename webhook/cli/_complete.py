@@ -1,7 +1,7 @@
-"""Values of options that the shell completes: names in a cluster, contexts, files.
+"""Shell completion for values of options: names in a cluster, contexts and files.
 
-The cluster is asked with the options that are typed already. It has a second to answer; where it
-does not, or says no, nothing is completed and nothing is said.
+The cluster is chosen by the options that are already typed. If it does not answer within a second,
+or denies the request, nothing is completed and no error is shown.
 """
 
 import os
@@ -19,50 +19,50 @@ if TYPE_CHECKING:
 Items = list[CompletionItem[str]]
 Complete = Callable[[click.Context, click.Parameter, str], Items]
 
-#: The variable that gives a slow cluster, or a slow login to it, more seconds than one.
+#: Environment variable with the timeout in seconds, for a slow cluster or login. Default 1.
 SECONDS = "MENDIX_MESH_COMPLETION_SECONDS"
-#: Objects of a page: a shell waits for the whole list, so fewer calls are better.
+#: Objects of a page. The shell waits for the whole list, so few large pages are better.
 _PAGE = 500
 
 
 def files(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> Items:
-    """Complete by the shell's own knowledge of files."""
+    """Let the shell complete file names."""
     return [CompletionItem(incomplete, type="file")]
 
 
 def _names(ask: Callable[[click.Context], Iterable[str]]) -> Complete:
-    """Complete by the names that `ask` gives, if it gives all of them in time."""
+    """Return a completion function for the names that `ask` returns within the timeout."""
 
     def complete(ctx: click.Context, _param: click.Parameter, incomplete: str) -> Items:
-        # What it costs to load the official client is not the cluster's fault.
+        # Loaded before the timeout starts, because loading the official client takes long.
         import webhook.cluster.api.login  # noqa: F401, PLC0415
 
         found: list[str] = []
 
-        def look() -> None:
-            # Whatever it is that fails: somebody in the middle of a line has no use for it.
+        def read() -> None:
+            # An error message would disturb the command line that is being typed.
             with suppress(Exception):
                 found.extend(sorted(set(ask(ctx))))
 
-        # A call's timeout covers neither name servers nor a login's program: the thread is left
-        # behind, and ends with the process.
-        thread = threading.Thread(target=look, daemon=True)
+        # The timeout of a call covers neither DNS nor a login program. After the timeout the thread
+        # continues, and ends with the process.
+        thread = threading.Thread(target=read, daemon=True)
         thread.start()
-        thread.join(_patience())
+        thread.join(_timeout())
         names = [] if thread.is_alive() else found
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
     return complete
 
 
-def _patience() -> float:
+def _timeout() -> float:
     with suppress(ValueError):
         return max(0.0, float(os.environ.get(SECONDS, "1")))
     return 1.0
 
 
 def _inventory(ctx: click.Context) -> "Inventory":
-    """The cluster that the options before name. Not every command that completes needs it."""
+    """Return the inventory of the cluster that the options name."""
     from webhook.cluster.api.connection import Cluster  # noqa: PLC0415
     from webhook.cluster.kinds.inventory import Inventory  # noqa: PLC0415
 
@@ -72,7 +72,7 @@ def _inventory(ctx: click.Context) -> "Inventory":
 
 @_names
 def contexts(ctx: click.Context) -> Iterable[str]:
-    """The contexts of the kubeconfig."""
+    """Return the contexts of the kubeconfig."""
     from webhook.cluster.api.login import contexts as found  # noqa: PLC0415
 
     return found(ctx.params.get("kubeconfig"))
@@ -80,13 +80,13 @@ def contexts(ctx: click.Context) -> Iterable[str]:
 
 @_names
 def namespaces(ctx: click.Context) -> Iterable[str]:
-    """The namespaces of the cluster."""
+    """Return the namespaces of the cluster."""
     return [one.name for one in _inventory(ctx).namespaces()]
 
 
 @_names
 def workloads(ctx: click.Context) -> Iterable[str]:
-    """What owns the pods of the namespaces that are typed already, as deployment/shop."""
+    """Return the workloads of the namespaces that are already typed, like `deployment/shop`."""
     from webhook.cluster.kinds.inventory import LivePod  # noqa: PLC0415
 
     inventory = _inventory(ctx)

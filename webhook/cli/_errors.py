@@ -1,4 +1,4 @@
-"""Errors of the user's making: one line, no traceback, exit code 2; and warnings."""
+"""User errors, printed in one line without a traceback, with exit code 2; and warnings."""
 
 import click
 
@@ -6,16 +6,16 @@ from webhook.policy.words import printable
 
 
 class BadInputError(click.ClickException):
-    """Input that can't be used; the text names what, where and how to mend it."""
+    """Invalid input. The text says what is wrong, where, and how to fix it."""
 
     exit_code = 2
 
     def __init__(self, message: str) -> None:
-        # It quotes files, which may say anything.
+        # The text may quote files, so it may contain control characters.
         super().__init__(printable(message))
 
 
 def warn(*lines: str) -> None:
-    """Warn of each, in a line on stderr; they may quote files and the cluster, too."""
+    """Print each warning as a line on stderr. The text may quote files and the cluster."""
     for line in lines:
         click.echo(f"Warning: {printable(line)}", err=True)

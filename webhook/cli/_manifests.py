@@ -1,4 +1,4 @@
-"""Kubernetes manifests from files, folders and standard input, each with where it stood."""
+"""Reads Kubernetes manifests from files, folders and standard input, each with its position."""
 
 import difflib
 import json
@@ -19,35 +19,36 @@ from webhook.policy.words import printable
 
 _KINDS = {kind.lower(): kind for kind in (*TEMPLATES, "Ingress", "Namespace", "List")}
 _SUFFIXES = (".yaml", ".yml", ".json")
-#: No manifest nests so deep, and libyaml's composer would end the process.
+#: No manifest nests deeper. Much deeper nesting crashes libyaml's composer.
 _DEEPEST = 300
-#: More nodes than any manifest has; what aliases unfold to beyond it was made to do harm.
+#: More nodes than any manifest has. Aliases that expand to more are an attack ("billion laughs").
 _MOST_UNFOLDED = 10_000_000
 
 
 class Document(NamedTuple):
     """One object of the input."""
 
-    #: File and number of the document in it, from 0: `app.yaml#1`; in a List also the item.
+    #: File and index of the document in it, from 0: `app.yaml#1`. In a List also the item's index.
     source: str
     #: The line that it starts on, from 1.
     line: int
     content: dict[str, Any]
 
-    def refuse(self, why: str) -> NoReturn:
-        """Raise `BadInputError`: the object is no valid one of its kind."""
+    def reject(self, why: str) -> NoReturn:
+        """Raise `BadInputError`, because the object is invalid."""
         kind = self.content["kind"]
         raise BadInputError(f"{self.source} (line {self.line}): not a valid {kind}: {why}")
 
 
-#: What is done with an error in one part of the input; the other parts are read all the same.
+#: Called with the error of one part of the input. The other parts are still read.
 Report = Callable[[BadInputError], None]
 
 
 def read(paths: Iterable[str], report: Report) -> Iterator[Document]:
-    """Yield every object in files, folders (searched whole) and `-`, Lists taken apart.
+    """Yield every object in files, folders (with all subfolders) and `-` (standard input).
 
-    What can't be read, is not YAML or JSON, or is no object is reported and left out.
+    The items of Lists are yielded one by one. Input that can't be read, is not YAML or JSON, or is
+    not a Kubernetes object is reported and skipped.
     """
     for path in paths:
         for file in ["-"] if path == "-" else _files(path, report):
@@ -60,25 +61,23 @@ def read(paths: Iterable[str], report: Report) -> Iterator[Document]:
 
 
 def read_bytes(file: str | Path) -> bytes:
-    """What is in a file, or in standard input for `-`; raises `BadInputError`."""
+    """Return the content of a file, or of standard input for `-`. Raises `BadInputError`."""
     try:
         if file != "-":
             return Path(file).read_bytes()
         if sys.stdin is None:
-            raise BadInputError("can't read -: standard input is closed")
+            raise BadInputError("can't read - (standard input): it is closed")
         return sys.stdin.buffer.read()
     except OSError as error:
         raise BadInputError(f"can't read {file}: {error.strerror or error}") from None
 
 
 def _files(path: str, report: Report) -> list[Path]:
-    """The file itself, or every manifest in a folder, in order; links to folders are left out."""
+    """Return the file, or every manifest in a folder, sorted. Links to folders are not followed."""
     if not path:
-        report(
-            BadInputError("-f wants a file, a folder, or - for standard input, not an empty name")
-        )
+        report(BadInputError("-f is empty; give a file, a folder, or - for standard input"))
         return []
-    # Not Path.is_dir: it raises where the path may not be looked at, which read_bytes can tell.
+    # Not Path.is_dir, which raises if access is denied. read_bytes reports that error.
     if not os.path.isdir(path):
         return [Path(path)]
     unreadable: list[OSError] = []
@@ -109,23 +108,26 @@ def _documents(name: str, data: bytes, report: Report) -> Iterator[Document]:
 
 
 def parse(name: str, data: bytes) -> Iterator[tuple[int, Any]]:
-    """Yield the parsed documents of a file with the lines that they start on.
+    """Yield the parsed documents of a file, each with the line on which it starts.
 
-    Dates stay text, as Kubernetes has it. A key that stands twice is an error: which of the two
-    holds differs from parser to parser. Raises `BadInputError`.
+    Dates stay strings, as in Kubernetes. A duplicate key is an error, because parsers differ in
+    which of the two values they use. Raises `BadInputError`.
     """
     for line, part in _parts(data):
         yield from _parsed(name, part, line)
 
 
-#: The line between two documents of YAML. No text inside a document may begin a line with it.
+#: The line between two YAML documents. Inside a document no line starts with it.
 _BETWEEN = re.compile(rb"^---(?=\s|$)", re.MULTILINE)
-#: Directives, comments and empty lines: what may stand before the first document.
+#: Directives, comments and empty lines, which are allowed before the first document.
 _PREFACE = re.compile(rb"\A(?:\xef\xbb\xbf)?(?:[ \t\r]*(?:[%#][^\n]*)?\n)*\Z")
 
 
 def _parts(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield each document as text, with the lines before it, so that one can be bad by itself."""
+    """Yield each document as text, with the number of lines before it.
+
+    They are parsed one by one, so that an invalid document does not affect the others.
+    """
     starts = [0, *(match.start() for match in _BETWEEN.finditer(data))]
     if len(starts) > 1 and _PREFACE.match(data[: starts[1]]):
         del starts[1]
@@ -137,7 +139,7 @@ def _parts(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _parsed(name: str, data: bytes, before: int) -> Iterator[tuple[int, Any]]:
-    """Yield the documents in a part of a file, of which `before` lines stand before the part."""
+    """Yield the documents in a part of a file; `before` is the number of lines before the part."""
     if data.lstrip()[:1] == b"{":
         try:
             yield before + 1, json.loads(data, object_pairs_hook=_once)
@@ -151,14 +153,14 @@ def _parsed(name: str, data: bytes, before: int) -> Iterator[tuple[int, Any]]:
     first = f"{name}:{before + 1}"
     try:
         if _depth(data) > _DEEPEST:
-            raise BadInputError(f"{first}: nests more than {_DEEPEST} deep")
+            raise BadInputError(f"{first}: nested more than {_DEEPEST} levels deep")
         while stream.check_node():
             node = stream.get_node()
             assert node is not None  # noqa: S101 - check_node said that there is one
             known: dict[int, int] = {}
             if _unfolded(node, known) > _MOST_UNFOLDED > len(known):
                 raise BadInputError(
-                    f"{first}: not YAML that can be used: its aliases unfold for ever"
+                    f"{first}: its YAML aliases expand to more than {_MOST_UNFOLDED:,} nodes"
                 )
             yield before + node.start_mark.line + 1, stream.construct_document(node)
     except yaml.MarkedYAMLError as error:
@@ -166,12 +168,12 @@ def _parsed(name: str, data: bytes, before: int) -> Iterator[tuple[int, Any]]:
         where = f"{name}:{before + mark.line + 1}:{mark.column + 1}" if mark else first
         why = f"{where}: not YAML: {error.problem or error.context}"
         if b"{{" in data:
-            why += "; a chart's templates are no YAML yet: give what `helm template` prints"
+            why += "; a chart's template is not YAML yet: review the output of helm template"
         raise BadInputError(why) from None
     except yaml.reader.ReaderError as error:
         line = before + data.count(b"\n", 0, error.position) + 1
         raise BadInputError(
-            f"{name}:{line}: not YAML: {error.reason}; is it text, saved as UTF-8?"
+            f"{name}:{line}: not YAML: {error.reason}; check that the file is text in UTF-8"
         ) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise BadInputError(f"{first}: not YAML: {' '.join(str(error).split())}") from None
@@ -180,7 +182,7 @@ def _parsed(name: str, data: bytes, before: int) -> Iterator[tuple[int, Any]]:
 
 
 class _Loader(yaml.CSafeLoader):
-    """YAML as Kubernetes reads it: a date is text, and so is `=`."""
+    """YAML as Kubernetes reads it: dates and `=` are strings."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - as the base class has it
         first: [(tag, rule) for tag, rule in rules if not tag.endswith((":timestamp", ":value"))]
@@ -193,12 +195,12 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(made) < len(pairs):
         names = [key for key, _ in pairs]
         twice = next(key for key in names if names.count(key) > 1)
-        raise ValueError(f"the key `{shown(twice)}` stands twice")
+        raise ValueError(f"duplicate key `{shown(twice)}`")
     return made
 
 
 def _depth(data: bytes) -> int:
-    """How deep YAML nests; it is not looked any deeper than `_DEEPEST` and one."""
+    """Return how deep YAML nests, at most `_DEEPEST` + 1."""
     deepest = depth = 0
     for event in yaml.parse(data, Loader=yaml.CSafeLoader):
         if isinstance(event, yaml.CollectionStartEvent):
@@ -212,13 +214,13 @@ def _depth(data: bytes) -> int:
 
 
 def _unfolded(node: yaml.Node, known: dict[int, int]) -> int:
-    """How many nodes there are with every alias written out; `known` gets each node's number.
+    """Return the number of nodes with every alias expanded; `known` caches it for each node.
 
-    Raises `ConstructorError` on a key that stands twice.
+    Raises `ConstructorError` on a duplicate key.
     """
     if id(node) in known:
         return known[id(node)]
-    # Also for a node that contains itself: what can't hold such a thing tells later.
+    # Also for a node that contains itself, which the constructor reports later.
     known[id(node)] = 1
     inner: list[yaml.Node] = []
     if isinstance(node, yaml.MappingNode):
@@ -227,7 +229,7 @@ def _unfolded(node: yaml.Node, known: dict[int, int]) -> int:
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
                     raise yaml.constructor.ConstructorError(
-                        None, None, f"the key `{shown(key.value)}` stands twice", key.start_mark
+                        None, None, f"duplicate key `{shown(key.value)}`", key.start_mark
                     )
                 seen.add(key.value)
             inner += (key, value)
@@ -254,31 +256,31 @@ def _objects(source: str, line: int, content: Any, report: Report) -> Iterator[D
 def _object(source: str, line: int, content: Any) -> Document:
     if not isinstance(content, dict) or not isinstance(content.get("kind"), str):
         raise BadInputError(
-            f"{source} (line {line}): not a Kubernetes object: it has no kind; "
-            "check the indentation, or leave the file out"
+            f"{source} (line {line}): not a Kubernetes object: the field kind is missing; check "
+            "the indentation, or do not give this file"
         )
     document = Document(source, line, content)
     proper = _KINDS.get(content["kind"].lower(), content["kind"])
     if content["kind"] != proper:
-        document.refuse(f"Kubernetes writes this kind {proper}")
+        document.reject(f"write the kind as {proper}")
     return document
 
 
 def _items(document: Document) -> list[Any] | None:
-    """The items of a List; None for any other object."""
+    """Return the items of a List; None for any other object."""
     kind, content = document.content["kind"], document.content
     if kind != "List" and not (kind.endswith("List") and "items" in content):
         return None
     items = content.get("items") or []
     if not isinstance(items, list):
-        document.refuse("its items are no list")
+        document.reject("the field items is not a list")
     return items
 
 
 def demand_containers(document: Document) -> None:
-    """Raise `BadInputError` on a pod or pod template without any container.
+    """Raise `BadInputError` on a pod or pod template without containers.
 
-    The API server refuses one, and nothing in it could be judged: most likely a misspelt field.
+    The API server rejects it, and there is nothing to judge. Most likely a field is misspelled.
     """
     template = TEMPLATES[document.content["kind"]]
     path = ""
@@ -288,6 +290,7 @@ def demand_containers(document: Document) -> None:
         inner = found.get(name)
         if not inner:
             near = difflib.get_close_matches(name, map(str, found), n=1, cutoff=0.7)
-            hint = f"; did you mean it by `{shown(near[0])}`?" if near and name not in found else ""
-            document.refuse(f"`{path}` is missing or empty: the API server would refuse it{hint}")
+            is_misspelled = near and name not in found
+            hint = f"; is `{shown(near[0])}` a misspelling of it?" if is_misspelled else ""
+            document.reject(f"`{path}` is missing or empty: the API server would reject it{hint}")
         found = inner

@@ -1,4 +1,4 @@
-"""Output: for people by rich, for machines as JSON or YAML."""
+"""Prints output: tables for people, JSON or YAML for programs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -16,14 +16,14 @@ FORMATS = ("table", "json", "yaml")
 
 
 class Styled(NamedTuple):
-    """A cell of a table, and its style."""
+    """A cell of a table with its style."""
 
     text: str
     style: str = ""
 
 
 class Printer:
-    """Prints in one of the formats; colours on a terminal alone, and never with NO_COLOR."""
+    """Prints in one of the formats. Colors only on a terminal, and never with NO_COLOR."""
 
     def __init__(self, form: str) -> None:
         self._form = form
@@ -31,11 +31,11 @@ class Printer:
 
     @property
     def is_table(self) -> bool:
-        """Whether it is for people."""
+        """Return whether the format is the table, which is for people."""
         return self._form == "table"
 
     def data(self, value: Any) -> None:
-        """Print data for machines: in UTF-8, whatever the terminal's encoding."""
+        """Print data for programs, always in UTF-8."""
         plain = msgspec.to_builtins(value)
         if self._form == "yaml":
             text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, encoding="utf-8")
@@ -44,7 +44,7 @@ class Printer:
             click.echo(msgspec.json.format(msgspec.json.encode(plain), indent=2))
 
     def table(self, titles: Sequence[str], rows: Sequence[Sequence[str | Styled]]) -> None:
-        """Print aligned columns with their titles above, as kubectl does."""
+        """Print aligned columns with titles, like kubectl."""
         cells = [[_styled(cell) for cell in row] for row in rows]
         widths = [
             max(cell_len(title), *(cell_len(row[i].text) for row in cells), 0)
@@ -60,17 +60,17 @@ class Printer:
             self.parts(*spaced, (last.rstrip(), style))
 
     def parts(self, *parts: tuple[str, str]) -> None:
-        """Print one line of parts, each with its style."""
+        """Print one line that consists of parts, each with its style."""
         self._console.print(Text.assemble(*((printable(text), style) for text, style in parts)))
 
 
 def percent(coverage: int | None) -> str:
-    """A coverage."""
+    """Return a coverage as text."""
     return "-" if coverage is None else f"{coverage}%"
 
 
 def tally(numbers: Mapping[Any, int]) -> str:
-    """How many there are of each, as `3 meshed, 1 unmeshed`; what there is none of is left out."""
+    """Return the numbers that are not zero, like `3 meshed, 1 unmeshed`."""
     return ", ".join(f"{number} {what}" for what, number in numbers.items() if number)
 
 

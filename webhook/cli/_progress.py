@@ -1,4 +1,4 @@
-"""Progress bars, on standard error alone and only where that is a terminal."""
+"""Progress bars on standard error, only if it is a terminal."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,13 +6,16 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-#: Seconds over which the speed is measured that the remaining time is told by.
-_SPEED_OVER = 3600.0
+#: Seconds over which the speed is measured, for the remaining time.
+_SPEED_PERIOD = 3600.0
 
 
 @contextmanager
 def bar(description: str, total: int) -> Iterator[Callable[[int, str], None]]:
-    """A bar that is told how many are done, and by what words; gone when all is done."""
+    """Show a bar; it disappears at the end.
+
+    Yields a function that takes the number of finished items and a text to show.
+    """
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
@@ -23,11 +26,11 @@ def bar(description: str, total: int) -> Iterator[Callable[[int, str], None]]:
         console=console,
         transient=True,
         disable=not console.is_terminal,
-        speed_estimate_period=_SPEED_OVER,
+        speed_estimate_period=_SPEED_PERIOD,
     ) as progress:
         task = progress.add_task(description, total=total)
 
-        def told(done: int, words: str) -> None:
-            progress.update(task, completed=done, description=words)
+        def advance(done: int, text: str) -> None:
+            progress.update(task, completed=done, description=text)
 
-        yield told
+        yield advance

@@ -1,4 +1,4 @@
-"""Reading the settings file for any command."""
+"""Reads the settings file for the commands."""
 
 from pathlib import Path
 
@@ -9,20 +9,25 @@ from webhook.policy.settings import Settings, SettingsError, parse
 
 
 def read_settings(path: Path | None) -> Settings:
-    """The settings in a file, or the defaults; a bad file ends the command with exit code 2."""
+    """Return the settings in a file, or the defaults for None.
+
+    An invalid file ends the command with exit code 2.
+    """
     if path is None:
         return Settings()
     return parse_settings(str(path), _manifests.read_bytes(path))
 
 
 def parse_settings(name: str, data: bytes) -> Settings:
-    """Return the settings in a YAML text of that name; what can't be used ends the command.
+    """Return the settings in a YAML text. Invalid settings end the command with exit code 2.
 
-    Values for the chart that have nothing but `settings:` are read as well.
+    Chart values that contain only `settings:` are accepted too. `name` is for error messages.
     """
     documents = [content for _, content in _manifests.parse(name, data)]
     if len(documents) > 1:
-        raise BadInputError(f"{name}: settings are one YAML document, not {len(documents)}")
+        raise BadInputError(
+            f"{name}: expected one YAML document with settings, found {len(documents)}"
+        )
     document = documents[0] if documents else None
     if isinstance(document, dict) and document.keys() == {"settings"}:
         document = document["settings"]

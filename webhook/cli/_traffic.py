@@ -1,4 +1,4 @@
-"""Options of the commands that ask Prometheus, and how traffic is printed."""
+"""Options of the commands that query Prometheus, and the output of traffic."""
 
 import re
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from webhook.cluster.traffic import (
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-#: Plaintext workloads that are listed; -o json has all.
+#: Workloads with plaintext that the table lists; -o json lists all.
 _LISTED = 20
 _STYLES: dict[Verdict, str] = {
     "mtls": "green", "mixed": "bold red", "plaintext": "bold red", "unknown": "yellow",
@@ -29,43 +29,48 @@ _STYLES: dict[Verdict, str] = {
 
 
 def _seconds(ctx: click.Context, param: click.Parameter, given: str) -> int:
-    """A time as Prometheus writes it, `30m`, `1h`, `7d`; exit code 2 where it is none."""
+    """Return the seconds of a duration like `30m`, `1h`, `7d`. Raises `BadParameter`."""
     match = re.fullmatch(r"([1-9]\d{0,5})([smhd])", given)
     if not match:
-        raise click.BadParameter("give a number and s, m, h or d, as 1h", ctx, param)
+        raise click.BadParameter("give a number with s, m, h or d, for example 1h", ctx, param)
     return int(match[1]) * _UNITS[match[2]]
 
 
 def prometheus_options(command: _F) -> _F:
-    """Add --prometheus and what belongs to it."""
+    """Add --prometheus and its options."""
     file = click.Path(dir_okay=False, path_type=Path)
     for option in (
         click.option(
             "--prometheus-window", "window", callback=_seconds, default="1h", show_default=True,
             metavar="TIME",
-            help="How far the traffic is looked back over.",
+            help="Period of the traffic to report.",
         ),
         click.option("--prometheus-timeout", "patience", type=click.FloatRange(1, 300), default=10,
-                     show_default=True, metavar="SECONDS", help="How long an answer may take."),
+                     show_default=True, metavar="SECONDS", help="Timeout of a query."),
         click.option("--prometheus-ca-file", "ca_file", type=file, metavar="FILE",
-                     help="The CA of Prometheus; else the system's."),
+                     help="CA certificate of Prometheus. Default: the system's CAs."),
         click.option("--prometheus-token-file", "token_file", type=file, metavar="FILE",
-                     help="A bearer token for Prometheus."),
+                     help="Bearer token for Prometheus."),
         click.option("--prometheus", "prometheus", metavar="URL",
-                     help="Also tell how much of the traffic was mutual TLS, by the meshes' "
-                     "metrics there."),
+                     help="Also report how much of the traffic was mutual TLS, from the "
+                     "meshes' metrics in this Prometheus."),
     ):  # fmt: skip
         command = option(command)
     return command
 
 
-def reach(
+def connect_prometheus(
     url: str | None, token_file: Path | None, ca_file: Path | None, patience: float
 ) -> Prometheus | None:
-    """The Prometheus of these options, if there is one; exit code 2 where they can't be used."""
+    """Return the Prometheus of these options; None without a URL.
+
+    Invalid options end the command with exit code 2.
+    """
     if not url:
         if token_file or ca_file:
-            raise click.UsageError("a token or CA of Prometheus needs --prometheus URL")
+            raise click.UsageError(
+                "--prometheus-token-file and --prometheus-ca-file need --prometheus"
+            )
         return None
     try:
         return Prometheus(url, token_file=token_file, ca_file=ca_file, timeout=patience)
@@ -74,7 +79,7 @@ def reach(
 
 
 def cell(traffic: Traffic, namespace: str) -> Styled:
-    """The MTLS cell of a namespace."""
+    """Return the cell in the MTLS column of a namespace."""
     seen = traffic.namespaces.get(namespace)
     if seen is None:
         return Styled("?" if traffic.error else "-", "yellow" if traffic.error else "dim")
@@ -83,20 +88,20 @@ def cell(traffic: Traffic, namespace: str) -> Styled:
 
 
 def show(printer: Printer, traffic: Traffic) -> None:
-    """The workloads that took plaintext, and from whom; what leaves the namespaces in plaintext."""
+    """Print the workloads that received plaintext, with the senders, and outgoing plaintext."""
     lines = [line for seen in traffic.namespaces.values() for line in _lines(seen)]
     if lines:
         printer.parts()
-        title = f"without mutual TLS, in the last {span(traffic.window)}:"
-        printer.parts((title, "bold"), (" docs/traffic.md says how it is mended", "dim"))
+        title = f"traffic without mutual TLS in the last {span(traffic.window)}:"
+        printer.parts((title, "bold"), (" see docs/traffic.md for how to fix it", "dim"))
     for parts in lines[:_LISTED]:
         printer.parts(*parts)
     if len(lines) > _LISTED:
-        printer.parts((f"      and {len(lines) - _LISTED} more: -o json has all", "dim"))
+        printer.parts((f"      and {len(lines) - _LISTED} more; -o json lists all", "dim"))
 
 
 def _lines(seen: NamespaceTraffic) -> list[list[tuple[str, str]]]:
-    """A line for each workload that took plaintext, and each to which plaintext went."""
+    """Return a line for each workload that received plaintext, or to which plaintext was sent."""
     lines = [
         [
             (f"    {seen.namespace}/{one.workload or '(unknown)'}", "red"),

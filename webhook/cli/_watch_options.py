@@ -1,4 +1,4 @@
-"""The options of `mendix-mesh audit --watch`; what serves is loaded with --watch alone."""
+"""The options of `mendix-mesh audit --watch`. The server is loaded only with --watch."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -12,47 +12,47 @@ from webhook.cli._names import LOG_LEVELS
 _F = TypeVar("_F", bound=Callable[..., Any])
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _OPTIONS = (
-    click.option("--watch", is_flag=True, help="Go on, and serve /metrics, until SIGTERM or "
-                 "Ctrl-C: the auditor. The options below are for it alone."),
+    click.option("--watch", is_flag=True, help="Run as the auditor: keep auditing and serve "
+                 "/metrics, until SIGTERM or Ctrl-C. The options below need --watch."),
     click.option("--interval", type=click.FloatRange(5, 86400), metavar="SECONDS",
-                 help="Between two sweeps of all namespaces; changes are looked at at once. "
-                 "Default 300."),
-    click.option("--listen", metavar="HOST:PORT", help="Serve HTTP here: /metrics, /livez, "
+                 help="Time between two scans of all namespaces. Changed namespaces are scanned "
+                 "at once. Default 300."),
+    click.option("--listen", metavar="HOST:PORT", help="Address for HTTP: /metrics, /livez, "
                  "/readyz. Default 127.0.0.1:8080."),
     click.option("--tls-listen", metavar="HOST:PORT",
-                 help="Serve HTTPS here, for the API server; off without it."),
-    click.option("--tls-cert-file", type=_FILE, help="Certificate to serve HTTPS with, PEM."),
-    click.option("--tls-private-key-file", type=_FILE, help="Its private key, PEM."),
+                 help="Address for HTTPS, for the API server. Default: no HTTPS."),
+    click.option("--tls-cert-file", type=_FILE, help="Certificate for HTTPS, PEM."),
+    click.option("--tls-private-key-file", type=_FILE, help="Private key for HTTPS, PEM."),
     click.option("--tls-server-name", metavar="NAME",
-                 help="Take only a certificate for this name, by which the API server calls."),
+                 help="Name under which the API server calls. Other certificates are not used."),
     click.option("--events/--no-events", default=None,
-                 help="Tell workloads that get out of the mesh, or into it, by Kubernetes Events. "
-                 "Default: not."),
+                 help="Create a Kubernetes Event on a workload that leaves or joins the mesh. "
+                 "Default: --no-events."),
     click.option("--dashboard", metavar="HOST:PORT",
-                 help="Serve the dashboard here, over HTTP; off without it."),
+                 help="Address for the dashboard, over HTTP. Default: no dashboard."),
     click.option("--allowed-host", multiple=True, metavar="NAME",
-                 help="A name, beside localhost, by which the dashboard is reached; can be given "
-                 "again."),
+                 help="Host name of the dashboard besides localhost. Can be given several times."),
     click.option("--authenticate", is_flag=True,
-                 help="The dashboard is for the tokens of users that may get the nonResourceURL "
-                 "/mendix-mesh."),
+                 help="The dashboard requires the token of a user who is allowed to get the "
+                 "nonResourceURL /mendix-mesh."),
     click.option("--log-level", type=click.Choice(LOG_LEVELS),
-                 help="Least level that is logged. Default info; warning on a terminal."),
+                 help="Lowest level to log. Default info; on a terminal warning."),
 )  # fmt: skip
 
 
 class Server(NamedTuple):
-    """How the auditor serves, and how often it sweeps."""
+    """The auditor's server, and how often it scans."""
 
+    #: Seconds between two scans of all namespaces.
     interval: float
     address: str
     tls_address: str
-    #: Certificate and key; None where no HTTPS is served.
+    #: Certificate and key; None without HTTPS.
     tls_files: tuple[Path, Path] | None
     tls_name: str
     events: bool
-    #: Where the dashboard is served, empty for nowhere; by which names; and whether to whoever
-    #: reaches it, or to users with the right alone.
+    #: The dashboard's address, empty if it is not served; its host names; and whether it requires
+    #: a token.
     dashboard: str
     hosts: tuple[str, ...]
     authenticate: bool
@@ -60,26 +60,29 @@ class Server(NamedTuple):
 
 
 def watch_options(command: _F) -> _F:
-    """Add --watch, and what goes with it."""
+    """Add --watch and its options."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
 
 def server_options(given: Mapping[str, Any]) -> Server | None:
-    """What these options say; None without --watch, with which alone they may be given."""
+    """Return the auditor's server; None without --watch.
+
+    Raises `UsageError` if options are given that do not belong together.
+    """
     if not given["watch"]:
         for name, value in given.items():
             if value not in (None, False, ()):
-                raise click.UsageError(f"--{name.replace('_', '-')} is for --watch alone")
+                raise click.UsageError(f"--{name.replace('_', '-')} needs --watch")
         return None
     files = [given[name] for name in ("tls_cert_file", "tls_private_key_file") if given[name]]
     if len(files) != (2 if given["tls_listen"] else 0):
         raise click.UsageError(
-            "give --tls-listen, --tls-cert-file and --tls-private-key-file, or none of them"
+            "give all of --tls-listen, --tls-cert-file and --tls-private-key-file, or none of them"
         )
     if not given["dashboard"] and (given["allowed_host"] or given["authenticate"]):
-        raise click.UsageError("--allowed-host and --authenticate are for --dashboard")
+        raise click.UsageError("--allowed-host and --authenticate need --dashboard")
     return Server(
         interval=given["interval"] or 300.0,
         address=given["listen"] or "127.0.0.1:8080",

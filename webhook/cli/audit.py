@@ -1,6 +1,6 @@
-"""`mendix-mesh audit`: which running pods are in the mesh, which are not, and why.
+"""`mendix-mesh audit`: report which running pods are in the mesh, which are not, and why.
 
-With `--watch` it goes on for ever: that is the auditor (webhook.cli._watching).
+With `--watch` it runs until it is stopped, as the auditor (webhook.cli._watching).
 """
 
 import itertools
@@ -13,12 +13,12 @@ import click
 
 from webhook.cli import _ci, _traffic
 from webhook.cli._cluster import (
+    cluster_errors,
     cluster_options,
     cluster_settings,
     connect,
     namespaces_option,
     settings_options,
-    told_in_one_line,
 )
 from webhook.cli._errors import warn
 from webhook.cli._output import FORMATS, Printer, Styled, percent, tally
@@ -28,11 +28,11 @@ from webhook.cluster.api.connection import Cluster
 from webhook.cluster.audit import Audited, AuditFinding, Auditor, Report, Row, reports, traffic
 from webhook.cluster.judge import ORIGINS, STATES, Judge, State
 from webhook.cluster.judge.live import PROXY_NOT_READY, REDIRECTION_PENDING
-from webhook.cluster.judge.outdated import Currency
+from webhook.cluster.judge.outdated import CurrentProxies
 from webhook.cluster.kinds.inventory import Inventory
 from webhook.cluster.namespaces.enrollment import Enrollment
 from webhook.cluster.namespaces.scope import Scope
-from webhook.cluster.plaintext.acceptance import told
+from webhook.cluster.plaintext.acceptance import describe
 from webhook.cluster.plaintext.policies import PolicyObjects
 from webhook.policy.labels import MESHES
 from webhook.policy.plaintext import CLIENT_PLAINTEXT, Accepts
@@ -51,23 +51,24 @@ from webhook.policy.words import counted, listed
 
     mendix-mesh audit --watch --interval 60
 
-    Exit codes: 0 all are in the mesh, or exempt; 1 some are not, or could not be read;
-    2 no connection, or nothing to audit.""",
+    Exit codes: 0 all pods are in the mesh or exempt; 1 some are not, or could not be read;
+    2 the cluster can't be reached, or there is no namespace to audit.""",
 )
 @namespaces_option
-@click.option("-A", "--all-namespaces", "everything", is_flag=True, help="Every namespace.")
-@click.option("--mendix", is_flag=True, help="Mendix's namespaces, as discover finds them.")
+@click.option("-A", "--all-namespaces", "everything", is_flag=True, help="All namespaces.")
+@click.option("--mendix", is_flag=True, help="All Mendix namespaces, as discover finds them.")
 @click.option(
-    "-l", "--selector", "labels", metavar="LABELS", default="", help="Pods with these labels alone."
+    "-l", "--selector", "labels", metavar="LABELS", default="", help="Only pods with these labels."
 )
 @click.option(
     "--mesh", type=click.Choice(MESHES),
-    help="What namespaces that are not enrolled are judged by; else their own marks, else linkerd.",
+    help="Mesh to judge namespaces by that are not enrolled. Default: the mesh named by their "
+    "labels and annotations, else linkerd.",
 )  # fmt: skip
 @settings_options
 @click.option(
     "--write-reports", "write", is_flag=True,
-    help="Write a PolicyReport (or OpenReports' Report) in each namespace.",
+    help="Write a PolicyReport, or a Report of OpenReports, to each namespace.",
 )  # fmt: skip
 @_traffic.prometheus_options
 @watch_options
@@ -95,21 +96,21 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
     output: str,
     **watching: Any,
 ) -> None:
-    """Judge every running pod by evidence: whether the mesh's proxy is in it, and works.
+    """Report for every running pod whether the mesh's proxy is in it and works, and if not, why.
 
-    Without -n, -A or --mendix: the pods of the namespaces that are enrolled. With --watch it is
-    the auditor: it goes on until it is told to stop, and serves metrics.
+    Without -n, -A or --mendix, all enrolled namespaces are audited. With --watch it runs as the
+    auditor: it audits until it is stopped, and serves metrics.
     """
     if sum((bool(namespaces), everything, mendix)) > 1:
-        raise click.UsageError("give one of -n, -A and --mendix")
+        raise click.UsageError("give only one of -n, -A and --mendix")
     if write and labels:
-        raise click.UsageError("--write-reports is for all pods of a namespace, without -l")
-    metrics = _traffic.reach(prometheus, token_file, ca_file, patience)
+        raise click.UsageError("--write-reports needs all pods of a namespace; remove -l")
+    metrics = _traffic.connect_prometheus(prometheus, token_file, ca_file, patience)
     server = server_options(watching)
     if server and (labels or output != "table"):
-        raise click.UsageError("--watch has no -l and no -o")
+        raise click.UsageError("-l and -o can't be used with --watch")
     cluster = connect(kubeconfig, context)
-    with told_in_one_line():
+    with cluster_errors():
         read = cluster_settings(cluster, release_namespace, settings)
         if server:
             # A server costs as much time to load as an audit takes.
@@ -127,15 +128,15 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
         scope = Scope(cluster, inventory, enrollment, mesh)
         targets = scope.targets(namespaces, everything=everything, mendix=mendix)
         auditor = Auditor(
-            inventory, Judge(read), Currency(cluster, read), PolicyObjects(cluster, read)
+            inventory, Judge(read), CurrentProxies(cluster, read), PolicyObjects(cluster, read)
         )
-        with bar("auditing", len(targets)) as told:
+        with bar("auditing", len(targets)) as advance:
             number = itertools.count(1)
             report = auditor.audit(
                 targets,
                 labels=labels,
                 total=scope.total,
-                progress=lambda name: told(next(number), f"audited {name}"),
+                progress=lambda name: advance(next(number), f"audited {name}"),
             )
         report.notes += enrollment.notes
         if metrics:
@@ -150,7 +151,7 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
 
 def _write(cluster: Cluster, report: Report, owner: str, *, prune: bool) -> None:
     written = reports.write(cluster, report, owner, prune=prune)
-    warn(*(f"no report was written: {error}" for error in written.errors))
+    warn(*(f"report not written: {error}" for error in written.errors))
     click.echo(f"{written.written} reports written, {written.pruned} removed", err=True)
 
 
@@ -165,9 +166,9 @@ def _print(form: str, report: Report) -> None:
         Printer(form).data(report)
 
 
-#: What leaves a pod's state unknown.
+#: Checks that make a pod's state unknown.
 _REASONS = frozenset({PROXY_NOT_READY.id, REDIRECTION_PENDING.id})
-#: From so many namespaces on they are not named, but all that are enrolled are meant.
+#: Most namespaces that a restart command names; for more, it selects all enrolled ones.
 _MOST_NAMED = 5
 _MARKS = {"meshed": "✔", "partly": "!", "unmeshed": "✘", "unknown": "?", "exempt": "○"}
 _STYLES: dict[State, str] = {
@@ -177,7 +178,7 @@ _STYLES: dict[State, str] = {
 
 
 def _show(printer: Printer, report: Report) -> None:
-    """A row a namespace; below, each workload that is not wholly in the mesh, and why."""
+    """Print a row for each namespace, then each workload that is not in the mesh, and why."""
     seen = report.traffic or None
     printer.table(
         ("NAMESPACE", "MESH", "MODE", "COVERAGE", *(["MTLS"] if seen else []), "PODS",
@@ -197,24 +198,27 @@ def _show(printer: Printer, report: Report) -> None:
         _plaintext(printer, one)
     if advice := _advice(report):
         printer.parts()
-        printer.parts(("advice, and for how many pods: ", "bold"), (advice, ""))
+        printer.parts(("advice, with the number of pods: ", "bold"), (advice, ""))
         printer.parts(
-            ("      -o json says for which; docs/checks.md and docs/day-2.md what they mean", "dim")
-        )
+            ("      for the pods see -o json, for the meaning docs/checks.md and docs/day-2.md",
+             "dim")
+        )  # fmt: skip
     counts = tally(report.pods)
     pods = sum(report.pods.values())
     joined = f"{percent(report.coverage)} of {counted(pods, 'pod')} in the mesh"
     whole = joined if pods else "no pods"
     printer.parts()
     printer.parts((whole, "bold"), (f" ({counts})" if counts else "", ""))
-    if mend := _mend([one for one in report.namespaces if one.mend]):
-        printer.parts(("to bring in what was there before the enrollment: ", ""), (mend, "bold"))
+    if fix := _fix([one for one in report.namespaces if one.fix]):
+        printer.parts(
+            ("to bring pods from before the enrollment into the mesh: ", ""), (fix, "bold")
+        )
 
 
-def _mend(namespaces: Sequence[Audited]) -> str:
-    """One command for all namespaces in which a restart helps; empty where there are none."""
+def _fix(namespaces: Sequence[Audited]) -> str:
+    """Return one command for all namespaces in which a restart helps; empty if there are none."""
     if len(namespaces) == 1:
-        return namespaces[0].mend
+        return namespaces[0].fix
     if len(namespaces) > _MOST_NAMED:
         return "mendix-mesh restart --enrolled"
     names = " ".join(f"-n {one.name}" for one in namespaces)
@@ -222,12 +226,12 @@ def _mend(namespaces: Sequence[Audited]) -> str:
 
 
 def _is_detail(finding: AuditFinding) -> bool:
-    """Whether a finding is a reason for its workload's state; others are advice."""
+    """Return whether a finding explains its workload's state. All others are advice."""
     return finding.level != "advise" or finding.check in _REASONS
 
 
 def _advice(report: Report) -> str:
-    """What else is found, as `shared-identity 12`."""
+    """Return the checks that are advice with the number of pods, like `shared-identity 12`."""
     found: Counter[str] = Counter()
     for one in report.namespaces:
         for row in one.workloads:
@@ -253,7 +257,7 @@ _OPEN: dict[Accepts, str] = {"no": "green", "partly": "yellow", "yes": "yellow",
 
 
 def _accepts(one: Audited) -> Styled:
-    """Whether plaintext gets in."""
+    """Return the cell that says whether the namespace accepts plaintext."""
     if one.strictness is None:
         return Styled("-", "dim")
     accepts = one.strictness.accepts
@@ -261,21 +265,22 @@ def _accepts(one: Audited) -> Styled:
 
 
 def _plaintext(printer: Printer, one: Audited) -> None:
-    """Each way in for plaintext, and its mend; and what makes clients speak it."""
+    """Print each gap for plaintext with its fix, and each rule that makes clients send it."""
     found = one.strictness
     if found is None:
         return
     if found.accepts != "no":
-        refused = found.level == "deny"
-        words = {"yes": "gets into", "partly": "gets into part of", "unknown": "may get into"}
+        denied = found.level == "deny"
+        words = {"yes": "accepted by", "partly": "accepted by parts of",
+                 "unknown": "possibly accepted by"}  # fmt: skip
         exempt = " (exempt)" if found.level == "exempt" else ""
         printer.parts()
         printer.parts(
-            (f"{'✘' if refused else '!'} plaintext", "bold red" if refused else "yellow"),
+            (f"{'✘' if denied else '!'} plaintext", "bold red" if denied else "yellow"),
             (f" {words[found.accepts]} {one.name}{exempt}", "bold"),
         )
     for gap in found.gaps:
-        printer.parts((f"    {told(gap)}", ""))
+        printer.parts((f"    {describe(gap)}", ""))
         printer.parts((f"      {gap.fix}", "dim"))
     if found.accepts == "unknown":
         for line in found.because:
@@ -303,6 +308,6 @@ def _details(printer: Printer, one: Audited, row: Row) -> None:
             (f"  {finding.reason}", ""),
             (f"  [{listed(finding.examples, of=finding.pods)}]", "dim"),
         )  # fmt: skip
-        mend = f"exempt: {finding.fix}" if finding.level == "exempt" else finding.fix
+        fix = f"exempt: {finding.fix}" if finding.level == "exempt" else finding.fix
         since = f" ({ORIGINS[finding.origin]})" if finding.origin else ""
-        printer.parts((f"      {mend}{since}", "dim"))
+        printer.parts((f"      {fix}{since}", "dim"))

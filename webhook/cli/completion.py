@@ -1,4 +1,4 @@
-"""`mendix-mesh completion`: the script by which a shell completes commands and names."""
+"""`mendix-mesh completion`: print the script for shell completion."""
 
 import click
 
@@ -15,13 +15,13 @@ from webhook.cli import _shells
 
     mendix-mesh completion fish > ~/.config/fish/completions/mendix-mesh.fish
 
-    As a plugin of kubectl it is completed by kubectl's own script.""",
+    The kubectl plugin is completed by kubectl's own script.""",
 )
 @click.argument("shell", type=click.Choice(_shells.SHELLS))
 @click.pass_context
 def COMMAND(ctx: click.Context, shell: str) -> None:  # noqa: N802 - the name by which commands are found
-    """Print the script that makes a shell complete commands, options, and names in the cluster.
+    """Print the script with which a shell completes commands, options and names in the cluster.
 
-    Have your shell read it at its start, as in the examples.
+    Load it when your shell starts, as in the examples.
     """
     click.echo(_shells.script(ctx.find_root().command, shell), nl=False)

@@ -1,4 +1,4 @@
-"""`mendix-mesh dashboard`: what runs, and whether it is in the mesh, as pages in a browser."""
+"""`mendix-mesh dashboard`: show in a browser which pods are in the mesh, and why others are not."""
 
 import os
 import socket
@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 import click
 
 from webhook.cli._cluster import (
+    cluster_errors,
     cluster_options,
     cluster_settings,
     connect,
     namespaces_option,
     settings_options,
-    told_in_one_line,
 )
 from webhook.cli._errors import BadInputError, warn
-from webhook.cli._traffic import prometheus_options, reach
+from webhook.cli._traffic import connect_prometheus, prometheus_options
 from webhook.cluster.api.connection import Cluster
 from webhook.policy.labels import MESHES
 from webhook.policy.settings import Settings
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from webhook.cluster.auditor.scan import ScanOptions
 
 _DEFAULT = "127.0.0.1:50760"
-#: Hosts to which nobody comes from elsewhere.
+#: Addresses that only this machine can reach.
 _LOOPBACK = ("127.", "[::1]", "localhost:")
 
 
@@ -42,34 +42,37 @@ _LOOPBACK = ("127.", "[::1]", "localhost:")
 
     mendix-mesh dashboard --prometheus http://localhost:9090
 
-    Exit codes: 0 it was ended by Ctrl-C or SIGTERM; 2 no connection, or it can't listen.""",
+    Exit codes: 0 stopped by Ctrl-C or SIGTERM; 2 the cluster can't be reached, or the address is
+    in use.""",
 )
 @namespaces_option
-@click.option("-A", "--all-namespaces", "everything", is_flag=True, help="Every namespace.")
-@click.option("--mendix", is_flag=True, help="Mendix's namespaces, as discover finds them.")
+@click.option("-A", "--all-namespaces", "everything", is_flag=True, help="All namespaces.")
+@click.option("--mendix", is_flag=True, help="All Mendix namespaces, as discover finds them.")
 @click.option(
     "--mesh", type=click.Choice(MESHES),
-    help="What namespaces that are not enrolled are judged by; else their own marks, else linkerd.",
+    help="Mesh to judge namespaces by that are not enrolled. Default: the mesh named by their "
+    "labels and annotations, else linkerd.",
 )  # fmt: skip
 @settings_options
 @prometheus_options
 @click.option(
     "--interval", type=click.FloatRange(min=5), default=60, show_default=True, metavar="SECONDS",
-    help="From one look at all namespaces to the next; what changes is looked at at once.",
+    help="Time between two scans of all namespaces. Changed namespaces are scanned at once.",
 )  # fmt: skip
 @click.option(
     "--listen", "address", metavar="HOST:PORT",
-    help=f"Serve here; port 0 is any free one. Default {_DEFAULT}, or a free port if it is taken.",
+    help=f"Address to serve on; port 0 means any free port. Default {_DEFAULT}, or a free port if "
+    "that one is in use.",
 )  # fmt: skip
 @click.option(
     "--allowed-host", "hosts", multiple=True, metavar="NAME",
-    help="A name, beside localhost, by which it is reached; can be given again.",
+    help="Host name of the dashboard besides localhost. Can be given several times.",
 )  # fmt: skip
 @click.option(
     "--authenticate", is_flag=True,
-    help="Let in whoever sends the token of a user that may get the nonResourceURL /mendix-mesh.",
+    help="Require the token of a user who is allowed to get the nonResourceURL /mendix-mesh.",
 )  # fmt: skip
-@click.option("--no-open", is_flag=True, help="Open no browser.")
+@click.option("--no-open", is_flag=True, help="Do not open a browser.")
 @cluster_options
 def COMMAND(  # noqa: N802 - the name by which commands are found
     namespaces: tuple[str, ...],
@@ -93,14 +96,14 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
 ) -> None:
     """Show in a browser which pods are in the mesh, which are not, and why.
 
-    It looks at the cluster with your own rights, and changes nothing. Without -n, -A or --mendix:
-    at the namespaces that are enrolled.
+    It reads the cluster with your own rights and changes nothing. Without -n, -A or --mendix, it
+    shows all enrolled namespaces.
     """
     if sum((bool(namespaces), everything, mendix)) > 1:
-        raise click.UsageError("give one of -n, -A and --mendix")
-    metrics = reach(prometheus, token_file, ca_file, patience)
+        raise click.UsageError("give only one of -n, -A and --mendix")
+    metrics = connect_prometheus(prometheus, token_file, ca_file, patience)
     cluster = connect(kubeconfig, context)
-    with told_in_one_line():
+    with cluster_errors():
         read = cluster_settings(cluster, release_namespace, settings)
     # A server costs as much time to load as an audit takes.
     from webhook.cluster.auditor.scan import ScanOptions  # noqa: PLC0415
@@ -111,8 +114,11 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
     with _listening(address) as listener:
         where = url(listener)
         if not authenticate and address and not address.startswith(_LOOPBACK):
-            warn(f"whoever reaches {where} sees this cluster's pods; see --authenticate")
-        click.echo(f"{where}  (Ctrl-C ends)")
+            warn(
+                f"everyone who can reach {where} can see this cluster's pods; to require a token "
+                "give --authenticate"
+            )
+        click.echo(f"{where}  (stop with Ctrl-C)")
         if not no_open and _has_screen():
             webbrowser.open(where)
         run(cluster, read, options, listener, hosts=hosts, authenticate=authenticate)
@@ -127,7 +133,7 @@ def run(
     hosts: Collection[str] = (),
     authenticate: bool = False,
 ) -> None:
-    """Look at the cluster, and serve what is seen, until SIGTERM or Ctrl-C."""
+    """Scan the cluster and serve the dashboard until SIGTERM or Ctrl-C."""
     from webhook.admission import logs  # noqa: PLC0415
     from webhook.cli._serving import Port, serve  # noqa: PLC0415
     from webhook.cluster.auditor.history import Seen  # noqa: PLC0415
@@ -136,7 +142,7 @@ def run(
     from webhook.cluster.dashboard import TokenReviewer, create_app  # noqa: PLC0415
     from webhook.cluster.judge import Judge  # noqa: PLC0415
 
-    # What goes wrong is on the pages.
+    # The pages show problems with the cluster.
     logs.set_up("error")
     seen = Seen()
     app = create_app(
@@ -147,16 +153,16 @@ def run(
         interval=options.interval,
         reviewer=TokenReviewer(cluster) if authenticate else None,
     )
-    sweeper = Scanner(cluster, settings, seen, AuditorMetrics(seen), options)
-    sweeper.start()
+    scanner = Scanner(cluster, settings, seen, AuditorMetrics(seen), options)
+    scanner.start()
     try:
         serve([Port(listener, app)])
     finally:
-        sweeper.stop(seconds=1.0)
+        scanner.stop(seconds=1.0)
 
 
 def _listening(address: str | None) -> socket.socket:
-    """The socket to serve on; where it can't be had the command ends with exit code 2."""
+    """Return the socket to serve on. If there is none, the command ends with exit code 2."""
     from webhook.admission.server import ListenError, listen  # noqa: PLC0415
 
     try:
@@ -171,15 +177,15 @@ def _listening(address: str | None) -> socket.socket:
 
 
 def url(listener: socket.socket) -> str:
-    """Where a browser finds what is served on a socket."""
+    """Return the URL at which a browser on this machine reaches the socket."""
     host, port = listener.getsockname()[:2]
-    if host in ("127.0.0.1", "0.0.0.0", "::", "::1"):  # noqa: S104 - only told, as what it is
+    if host in ("127.0.0.1", "0.0.0.0", "::", "::1"):  # noqa: S104 - only shown
         host = "localhost"
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
 
 
 def _has_screen() -> bool:
-    """Whether somebody sees a browser open; a text browser would take the terminal over."""
+    """Return whether a graphical browser can open. A text browser would occupy the terminal."""
     if not sys.stdout.isatty():
         return False
     shown = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")

@@ -1,4 +1,4 @@
-"""`mendix-mesh discover`: Mendix's namespaces, enrolling them, and settings of installed meshes."""
+"""`mendix-mesh discover`: find and enroll Mendix namespaces, and print settings for the mesh."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,11 +6,11 @@ import click
 
 from webhook.cli._cluster import (
     ask,
+    cluster_errors,
     cluster_options,
     cluster_settings,
     connect,
     namespaces_option,
-    told_in_one_line,
 )
 from webhook.cli._errors import BadInputError, warn
 from webhook.cli._output import FORMATS, Printer, Styled
@@ -20,7 +20,7 @@ from webhook.cluster.doctor import mesh_reading, mesh_settings
 from webhook.cluster.judge import Judge
 from webhook.cluster.namespaces import discovery
 from webhook.cluster.namespaces.discovery import Discovery, Found, LabelChange
-from webhook.cluster.plaintext import closing as strict_
+from webhook.cluster.plaintext import closing
 from webhook.cluster.plaintext.closing import ClosingStep
 from webhook.cluster.plaintext.policies import PolicyObjects
 from webhook.policy.labels import MESH_LABEL, MESHES, MODE_LABEL
@@ -41,38 +41,41 @@ from webhook.policy.words import counted
 
     mendix-mesh discover --settings > mesh-settings.yaml
 
-    Exit codes: 0 done; 1 with --strict: somebody would be cut off, or a namespace can't be made
-    strict; with --settings: a part of the mesh's configuration could not be read; 2 no connection,
-    a right is missing, no mesh is found with --settings, or -n names none of Mendix's with
-    --enroll.""",
+    Exit codes: 0 done; 1 with --strict: a caller would be cut off, or a namespace can't be closed
+    to plaintext; with --settings: a part of the mesh's configuration could not be read; 2 the
+    cluster can't be reached, a right is missing, --settings finds no mesh, or -n with --enroll
+    names a namespace without Mendix.""",
 )
 @namespaces_option
 @click.option(
     "--settings", "settings_only", is_flag=True,
-    help="Print the settings that match the installed mesh, as values for the chart.",
+    help="Print chart values with the settings that match the installed mesh.",
 )  # fmt: skip
-@click.option("--enroll", is_flag=True, help="Label the namespaces, so that their pods join.")
+@click.option(
+    "--enroll", is_flag=True, help="Label the namespaces, so that their pods join the mesh."
+)
 @click.option(
     "--mesh", type=click.Choice(MESHES),
-    help="With --enroll: which mesh; else the one that the namespace's marks name.",
+    help="With --enroll: the mesh. Default: the mesh named by the namespace's labels and "
+    "annotations.",
 )  # fmt: skip
 @click.option(
     "--mode", type=click.Choice(MODES),
-    help="With --enroll: how strict; else warn where a namespace is new.",
+    help="With --enroll: the mode. Default for a new namespace: warn.",
 )  # fmt: skip
 @click.option(
     "--strict", is_flag=True,
-    help="With --enroll: let them refuse plaintext too, if nobody is cut off by it.",
+    help="With --enroll: also close the namespaces to plaintext, if no caller would be cut off.",
 )  # fmt: skip
 @click.option(
     "--cut-off-anyway", is_flag=True,
-    help="With --strict: also where known callers would be cut off.",
+    help="With --strict: close them even if known callers are cut off.",
 )  # fmt: skip
-@click.option("--dry-run", is_flag=True, help="With --enroll: ask the API server, change nothing.")
-@click.option("-y", "--yes", is_flag=True, help="With --enroll: do not ask.")
+@click.option("--dry-run", is_flag=True, help="With --enroll: only validate on the API server.")
+@click.option("-y", "--yes", is_flag=True, help="With --enroll: do not ask for confirmation.")
 @click.option(
     "--release-namespace", default="mendix-mesh", show_default=True, metavar="NAME",
-    help="With --enroll: where mendix-mesh is installed, for its settings.",
+    help="With --enroll: namespace in which mendix-mesh is installed, to read its settings.",
 )  # fmt: skip
 @cluster_options
 @click.option("-o", "--output", type=click.Choice(FORMATS), default="table", show_default=True)
@@ -91,31 +94,32 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
     context: str | None,
     output: str,
 ) -> None:
-    """Find Mendix's namespaces by their custom resources, and tell which are in the mesh.
+    """Find Mendix namespaces by their custom resources, and show which are enrolled.
 
-    With -n only those namespaces are looked at. With --enroll those that lack it are labelled; with
-    --strict they refuse plaintext as well, after a look for callers that would be cut off.
+    With -n, only these namespaces are read. With --enroll, namespaces that are not enrolled are
+    labelled. With --strict, they are also closed to plaintext, after a search for callers that
+    would be cut off.
 
-    With --settings, print what the chart's `settings:` must say about the mesh that is installed,
-    read from the mesh's own configuration. Settings for which the defaults fit are left out.
+    With --settings, print the chart's `settings:` for the installed mesh, read from the mesh's own
+    configuration. Settings whose default is correct are left out.
     """
     if settings_only and (enroll or namespaces):
         raise click.UsageError("--settings covers the whole cluster; remove --enroll and -n")
     if not enroll and (mesh or mode or strict or dry_run or yes):
-        raise click.UsageError("--mesh, --mode, --strict, --dry-run and --yes belong to --enroll")
+        raise click.UsageError("--mesh, --mode, --strict, --dry-run and --yes need --enroll")
     if cut_off_anyway and not strict:
-        raise click.UsageError("--cut-off-anyway belongs to --strict")
+        raise click.UsageError("--cut-off-anyway needs --strict")
     cluster = connect(kubeconfig, context)
     if settings_only:
         _print_settings(cluster, output)
         return
-    with told_in_one_line():
+    with cluster_errors():
         found = discovery.discover(cluster, namespaces)
         warn(*found.notes)
         others = sorted(set(namespaces) - {one.name for one in found.namespaces})
         if others and enroll:
-            raise BadInputError(_not_mendixs(others))
-        warn(*(f"{name} has no Mendix custom resource" for name in others))
+            raise BadInputError(_without_mendix(others))
+        warn(*(f"namespace {name} has no Mendix custom resource" for name in others))
         if not enroll:
             _show(Printer(output), found)
             return
@@ -129,15 +133,15 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
         _announce(changes, steps)
         if not cut_off_anyway and not all(step.is_safe for step in steps):
             click.echo(
-                "nothing is changed: bring these callers into the mesh first, or give "
-                "--cut-off-anyway",
+                "nothing was changed, because callers would be cut off: bring them into the mesh "
+                "first, or give --cut-off-anyway",
                 err=True,
             )
             raise click.exceptions.Exit(1)
         _confirm(changes, steps, yes=yes, dry_run=dry_run)
         if changes or not steps:
             _enroll(cluster, changes, dry_run=dry_run)
-        _make_strict(cluster, steps, dry_run=dry_run)
+        _close(cluster, steps, dry_run=dry_run)
         if output != "table":
             data = {"changes": changes, "dryRun": dry_run} | ({"strict": steps} if strict else {})
             Printer(output).data(data)
@@ -145,11 +149,13 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
         raise click.exceptions.Exit(1)
 
 
-def _not_mendixs(names: list[str]) -> str:
+def _without_mendix(names: list[str]) -> str:
+    are = "namespace" if len(names) == 1 else "namespaces"
+    have = "has" if len(names) == 1 else "have"
     return (
-        f"nothing is changed: {', '.join(names)}: no Mendix custom resource is there; mend the "
-        f"name, or enroll by hand: kubectl label namespace {' '.join(names)} {MESH_LABEL}=MESH "
-        f"{MODE_LABEL}=warn"
+        f"nothing was changed: {are} {', '.join(names)} {have} no Mendix custom resource; correct "
+        f"the name, or enroll with kubectl label namespace {' '.join(names)} "
+        f"{MESH_LABEL}=linkerd {MODE_LABEL}=warn (meshes: {', '.join(MESHES)})"
     )
 
 
@@ -158,7 +164,7 @@ def _show(printer: Printer, found: Discovery) -> None:
         printer.data(found)
         return
     if not found.namespaces:
-        click.echo("no Mendix custom resource is in this cluster, or in these namespaces", err=True)
+        click.echo("no Mendix custom resource found in the cluster or these namespaces", err=True)
         return
     printer.table(
         ("NAMESPACE", "MESH", "MODE", "OPERATOR", "APPS", "MISSING"),
@@ -167,7 +173,7 @@ def _show(printer: Printer, found: Discovery) -> None:
 
 
 def _rows(found: Found) -> list[Sequence[str | Styled]]:
-    """A row a namespace; what else is missing goes below."""
+    """Return the rows of a namespace: one, and another for each further missing thing."""
     mesh = Styled(found.mesh or "-", "green" if found.mesh in MESHES else "red")
     apps = str(found.resources.get("mendixapps", 0))
     first, *others = found.missing or ["-"]
@@ -180,15 +186,17 @@ def _rows(found: Found) -> list[Sequence[str | Styled]]:
 
 
 def _print_settings(cluster: Cluster, output: str) -> None:
-    """Print what settings must say of the installed meshes, and on stderr what is not known."""
-    with told_in_one_line():
+    """Print the settings for the installed meshes, and on stderr what could not be read."""
+    with cluster_errors():
         readings = mesh_reading.everything(cluster, Settings(), ("linkerd", "istio"))
     unread = [one for reading in readings for one in reading.unread]
     installed = [reading.installed for reading in readings if reading.installed]
     found, disagreements = mesh_settings.beside_defaults(installed)
     warn(*map(str, unread))
     if not installed:
-        raise BadInputError("no configuration of Linkerd or Istio is found in this cluster")
+        raise BadInputError(
+            "no configuration of Linkerd or Istio found in this cluster; install the mesh first"
+        )
     warn(*(note for one in installed for note in one.notes), *disagreements)
     if output == "json":
         sources = {one.setting: one.source for one in found}
@@ -214,16 +222,16 @@ def _compared(cluster: Cluster, settings: Settings, meshes: set[str]) -> Iterato
         found = mesh_reading.differing(reading, mesh, settings) if reading else ()
         if names := [one.text for one in found if one.severity == "error"]:
             yield (
-                f"pods of {mesh} may be denied, because the settings do not describe the mesh: "
-                f"{'; '.join(names)}. To see what to set: mendix-mesh discover --settings"
+                f"{mesh} pods may be denied, because the settings do not match the mesh: "
+                f"{'; '.join(names)}. To print the right settings: mendix-mesh discover --settings"
             )
     refused = [str(one) for reading in readings for one in reading.unread if one.refused]
     if refused:
-        yield f"the settings are not compared with the whole mesh: {'; '.join(refused)}"
+        yield f"the settings were compared with only a part of the mesh: {'; '.join(refused)}"
 
 
 def _meshes(found: Sequence[Found], changes: Sequence[LabelChange]) -> dict[str, str]:
-    """Return the mesh that each namespace has or is about to get."""
+    """Return the mesh that each namespace has, or gets by these changes."""
     meshes = {one.name: one.mesh for one in found}
     return meshes | {
         one.name: one.labels[MESH_LABEL] for one in changes if MESH_LABEL in one.labels
@@ -231,72 +239,79 @@ def _meshes(found: Sequence[Found], changes: Sequence[LabelChange]) -> dict[str,
 
 
 def _steps(cluster: Cluster, settings: Settings, meshes: dict[str, str]) -> list[ClosingStep]:
-    """What makes the namespaces strict, each in its mesh."""
-    return strict_.plan(
+    """Return the steps that close the namespaces to plaintext."""
+    return closing.plan(
         cluster, Judge(settings), PolicyObjects(cluster, settings), list(meshes.items())
     )
 
 
 def _announce(changes: Sequence[LabelChange], steps: Sequence[ClosingStep]) -> None:
-    """Show what is to be written, and who would be cut off."""
+    """Show the planned changes, and the callers that would be cut off."""
     for change in changes:
         wanted = ", ".join(f"{key}={value}" for key, value in change.labels.items())
         before = ", ".join(f"{key}={value}" for key, value in change.before.items())
         click.echo(f"{change.name}: {wanted}" + (f" (now {before})" if before else ""), err=True)
     for step in steps:
         if step.blocked:
-            click.echo(f"{step.name}: can't be made strict: {step.blocked}", err=True)
+            click.echo(f"{step.name}: can't be closed to plaintext: {step.blocked}", err=True)
         elif step.writes:
             click.echo(f"{step.name}: {step.writes}", err=True)
         else:
-            click.echo(f"{step.name}: refuses plaintext already", err=True)
+            click.echo(f"{step.name}: is already closed to plaintext", err=True)
         for line in step.left:
             click.echo(f"  stays open: {line}", err=True)
         for caller in step.cut_off.callers:
-            click.echo(f"  cut off: {caller.who}: {caller.why}; {caller.mend}", err=True)
+            click.echo(f"  cut off: {caller.who}: {caller.why}; {caller.fix}", err=True)
         for line in step.cut_off.unknown:
-            click.echo(f"  could not look for {line}", err=True)
+            click.echo(f"  could not check {line}", err=True)
 
 
 def _confirm(
     changes: Sequence[LabelChange], steps: Sequence[ClosingStep], *, yes: bool, dry_run: bool
 ) -> None:
-    """Ask, unless nothing is to be done, or nobody wants to be asked."""
+    """Ask for confirmation if there is something to change and no option forbids it."""
     written = [step for step in steps if step.writes]
     if dry_run or yes or not (changes or written):
         return
     asked = [f"label {counted(len(changes), 'namespace')}"] if changes else []
-    asked += [f"make {len(written)} refuse plaintext"] if written else []
+    asked += [f"close {counted(len(written), 'namespace')} to plaintext"] if written else []
     ask(f"{' and '.join(asked).capitalize()}?")
 
 
 def _enroll(cluster: Cluster, changes: Sequence[LabelChange], *, dry_run: bool) -> None:
-    """Label the namespaces; stops at the first refusal."""
+    """Label the namespaces, up to the first error."""
     if not changes:
-        click.echo("nothing to do: every namespace is enrolled as asked", err=True)
+        click.echo("nothing to do: all namespaces are already enrolled like this", err=True)
         return
     for number, change in enumerate(changes):
         try:
             warnings = discovery.enroll(cluster, change, dry_run=dry_run)
         except RefusedError as error:
             done = ", ".join(one.name for one in changes[:number]) or "none"
-            raise BadInputError(f"{change.name}: {error}; labelled so far: {done}") from None
+            raise BadInputError(
+                f"namespace {change.name} was not labelled: {error}; labelled so far: {done}"
+            ) from None
         warn(*warnings)
         click.echo(f"{change.name} {'would be' if dry_run else 'is'} labelled", err=True)
     if not dry_run:
-        click.echo("pods join when they are next created; see mendix-mesh audit", err=True)
+        click.echo(
+            "new pods join the mesh; to find running pods outside the mesh: mendix-mesh audit",
+            err=True,
+        )
 
 
-def _make_strict(cluster: Cluster, steps: Sequence[ClosingStep], *, dry_run: bool) -> None:
-    """Write what makes the namespaces strict; stops at the first refusal."""
+def _close(cluster: Cluster, steps: Sequence[ClosingStep], *, dry_run: bool) -> None:
+    """Close the namespaces to plaintext, up to the first error."""
     for step in steps:
         if not step.writes:
             continue
         try:
-            warnings = strict_.write(cluster, step, dry_run=dry_run)
+            warnings = closing.write(cluster, step, dry_run=dry_run)
         except RefusedError as error:
-            raise BadInputError(f"{step.name}: {error}") from None
+            raise BadInputError(
+                f"namespace {step.name} was not closed to plaintext: {error}"
+            ) from None
         warn(*warnings)
-        done = "would refuse" if dry_run else "refuses"
-        late = "; pods that run already when they are restarted" if step.mesh == "linkerd" else ""
-        click.echo(f"{step.name} {done} plaintext{late}", err=True)
+        done = "would be" if dry_run else "is"
+        late = "; running pods after their restart" if step.mesh == "linkerd" else ""
+        click.echo(f"{step.name} {done} closed to plaintext{late}", err=True)

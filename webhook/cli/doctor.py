@@ -1,4 +1,4 @@
-"""`mendix-mesh doctor`: would a pod that is created now be meshed, and if not, why."""
+"""`mendix-mesh doctor`: report whether new pods would be in the mesh, and if not, why."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,20 +7,20 @@ import click
 
 from webhook.cli._cluster import (
     ask,
+    cluster_errors,
     cluster_options,
     cluster_settings,
     connect,
     namespaces_option,
     settings_options,
-    told_in_one_line,
 )
 from webhook.cli._errors import warn
 from webhook.cli._output import FORMATS, Printer
 from webhook.cluster.api.connection import Cluster
 from webhook.cluster.api.errors import RefusedError
-from webhook.cluster.doctor import Diagnosis, Examined, apply, examine, fixes
+from webhook.cluster.doctor import Diagnosis, Examined, apply, examine, repairs
 from webhook.cluster.doctor.facts import Facts, places
-from webhook.cluster.doctor.findings import Fix
+from webhook.cluster.doctor.findings import Repair
 from webhook.cluster.kinds.inventory import Inventory
 from webhook.cluster.namespaces.enrollment import Enrollment
 from webhook.policy.words import counted, listed
@@ -36,14 +36,14 @@ from webhook.policy.words import counted, listed
 
     mendix-mesh doctor --fix --dry-run
 
-    Exit codes: 0 nothing keeps pods out of the mesh; 1 something does; 2 no connection, or no
-    namespace to look at.""",
+    Exit codes: 0 no errors found, warnings are possible; 1 an error keeps pods out of the mesh;
+    2 the cluster can't be reached, or no namespace is enrolled or selected.""",
 )
 @namespaces_option
 @settings_options
-@click.option("--fix", is_flag=True, help="Mend what is safe and ours, then look again.")
-@click.option("--dry-run", is_flag=True, help="With --fix: ask the API server, change nothing.")
-@click.option("-y", "--yes", is_flag=True, help="With --fix: do not ask.")
+@click.option("--fix", is_flag=True, help="Apply the safe fixes, then examine again.")
+@click.option("--dry-run", is_flag=True, help="With --fix: only validate on the API server.")
+@click.option("-y", "--yes", is_flag=True, help="With --fix: do not ask for confirmation.")
 @cluster_options
 @click.option("-o", "--output", type=click.Choice(FORMATS), default="table", show_default=True)
 def COMMAND(  # noqa: N802 - the name by which commands are found
@@ -57,28 +57,30 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
     context: str | None,
     output: str,
 ) -> None:
-    """Tell what keeps pods that are created now out of the mesh; each with evidence and a mend.
+    """Report what keeps new pods out of the mesh, with evidence and a fix for each finding.
 
-    Without -n: in every namespace that is enrolled. The final proof is a pod that the API server is
-    asked for by a dry run. Nothing is changed but by --fix; what you may not look at is told.
+    Without -n, every enrolled namespace is examined. The last test creates a pod in a dry run on
+    the API server, so nothing is stored. Only --fix changes the cluster. Findings that you have no
+    right to check are listed.
     """
     if not fix and (dry_run or yes):
         raise click.UsageError("--dry-run and --yes belong to --fix")
     cluster = connect(kubeconfig, context)
-    with told_in_one_line():
+    with cluster_errors():
         read = cluster_settings(cluster, release_namespace, settings)
         enrollment = Enrollment.read(cluster)
         warn(*enrollment.notes)
         inventory = Inventory(cluster)
         found = places(inventory, enrollment, read, namespaces)
-        mended: list[str] = []
+        fixed: list[str] = []
         if fix:
-            mended = _mend(cluster, fixes(Facts(cluster, read), found), yes=yes, dry_run=dry_run)
-        if mended:
-            # What was seen before holds no more.
+            planned = repairs(Facts(cluster, read), found)
+            fixed = _fix(cluster, planned, yes=yes, dry_run=dry_run)
+        if fixed:
+            # Read the namespaces again, because they have changed.
             found = places(inventory, enrollment, read, namespaces)
         diagnosis = examine(Facts(cluster, read), found)
-        diagnosis.mended = mended
+        diagnosis.fixed = fixed
     printer = Printer(output)
     if printer.is_table:
         _show(printer, diagnosis)
@@ -88,38 +90,41 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
         raise click.exceptions.Exit(1)
 
 
-def _mend(cluster: Cluster, found: Sequence[Fix], *, yes: bool, dry_run: bool) -> list[str]:
-    """Show the fixes, ask, and apply them; gives those that were. One that fails stops no other."""
+def _fix(cluster: Cluster, found: Sequence[Repair], *, yes: bool, dry_run: bool) -> list[str]:
+    """Show the repairs, ask for confirmation, apply them, and return what was changed.
+
+    If one repair fails, the others are still applied.
+    """
     if not found:
-        click.echo("there is nothing that --fix can mend", err=True)
-    for fix in found:
-        click.echo(f"{fix.id}: {fix.what}", err=True)
+        click.echo("--fix has nothing to change", err=True)
+    for repair in found:
+        click.echo(f"{repair.id}: {repair.what}", err=True)
     if found and not yes and not dry_run:
-        ask("Mend them?" if len(found) > 1 else "Mend it?")
+        ask(f"Apply {counted(len(found), 'change')}?")
     done = []
-    for fix in found:
+    for repair in found:
         try:
-            warnings = apply(cluster, fix, dry_run=dry_run)
+            warnings = apply(cluster, repair, dry_run=dry_run)
         except RefusedError as error:
-            click.echo(f"not mended: {fix.what}: {error}", err=True)
+            click.echo(f"not fixed: {repair.what}: {error}", err=True)
             continue
         warn(*warnings)
-        click.echo(f"{'would be mended' if dry_run else 'mended'}: {fix.what}", err=True)
+        click.echo(f"{'would be fixed' if dry_run else 'fixed'}: {repair.what}", err=True)
         if not dry_run:
-            done.append(fix.what)
+            done.append(repair.what)
     return done
 
 
 _WOULD = {
-    "yes": ("✔", "green", "a pod that is created now is meshed"),
-    "no": ("✘", "bold red", "a pod that is created now is not meshed"),
-    "unknown": ("?", "yellow", "whether a pod would be meshed could not be tried"),
+    "yes": ("✔", "green", "new pods join the mesh"),
+    "no": ("✘", "bold red", "new pods do not join the mesh"),
+    "unknown": ("?", "yellow", "could not test whether new pods join the mesh"),
 }
 _STYLES = {"error": ("✘", "bold red"), "warning": ("!", "yellow")}
 
 
 def _show(printer: Printer, diagnosis: Diagnosis) -> None:
-    """A line a namespace; then every finding with its evidence, meaning and mend."""
+    """Print a line for each namespace, then each finding with its evidence, meaning and fix."""
     width = max(len(one.name) for one in diagnosis.namespaces)
     for one in diagnosis.namespaces:
         _verdict(printer, one, width)
@@ -129,18 +134,18 @@ def _show(printer: Printer, diagnosis: Diagnosis) -> None:
         printer.parts((f"{mark} {finding.id}", style), (f"  {listed(finding.namespaces)}", "dim"))
         printer.parts((f"    {finding.evidence}", ""))
         printer.parts((f"    {finding.means}", "dim"))
-        printer.parts(("    mend: ", "green"), (finding.mend, ""))
+        printer.parts(("    fix: ", "green"), (finding.fix, ""))
     for unseen in diagnosis.unseen:
         printer.parts()
         printer.parts((f"? {unseen.id}", "yellow"), (f"  {listed(unseen.namespaces)}", "dim"))
-        printer.parts((f"    could not look: {unseen.why}", ""))
+        printer.parts((f"    could not check: {unseen.why}", ""))
     severities = [finding.severity for finding in diagnosis.findings]
     counts = [
         _count(severities.count("error"), "error"),
         _count(severities.count("warning"), "warning"),
     ]
     if diagnosis.unseen:
-        counts.append(f"{len(diagnosis.unseen)} could not be looked for")
+        counts.append(f"{counted(len(diagnosis.unseen), 'finding')} could not be checked")
     printer.parts()
     printer.parts((", ".join(counts), "bold"))
 

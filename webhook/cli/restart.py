@@ -1,4 +1,4 @@
-"""`mendix-mesh restart`: restarts what is outside its mesh, one workload at a time."""
+"""`mendix-mesh restart`: restart the workloads whose pods are outside the mesh, one at a time."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ import msgspec
 from webhook.cli import _complete
 from webhook.cli._cluster import (
     ask,
+    cluster_errors,
     cluster_options,
     cluster_settings,
     connect,
     namespaces_option,
     settings_options,
-    told_in_one_line,
 )
 from webhook.cli._errors import BadInputError, warn
 from webhook.cli._names import workload_names
@@ -28,11 +28,12 @@ from webhook.cluster.namespaces.enrollment import Enrollment
 from webhook.cluster.namespaces.scope import Target, existing, target
 from webhook.cluster.restart import Restarter, RestartError
 from webhook.cluster.restart.plan import How, Name, Planner, RestartStep
+from webhook.policy.labels import MESH_LABEL, MESHES
 from webhook.policy.words import counted
 
 State = Literal["planned", "done", "failed", "interrupted", "not-done", "skipped", "left"]
-#: What is to be done about a step; all others are only told of.
-_DOES: dict[How, str] = {
+#: The steps that change something, in words. All others are only listed.
+_ACTIONS: dict[How, str] = {
     "restart": "restart",
     "evict": "evict its pods",
     "delete": "delete",
@@ -40,7 +41,7 @@ _DOES: dict[How, str] = {
 
 
 class Restarted(msgspec.Struct, kw_only=True):
-    """A workload, and what became of it."""
+    """A workload, and the result of its restart."""
 
     state: State
     how: How
@@ -48,16 +49,16 @@ class Restarted(msgspec.Struct, kw_only=True):
     kind: str
     name: str
     api_version: str = msgspec.field(name="apiVersion")
-    #: What it is to Mendix, as `app leader`; empty where it is not Mendix's.
+    #: Its role in Mendix, like `app leader`; empty for other workloads.
     role: str
     #: How many of its pods were outside the mesh.
     pods: int
-    #: Why it failed, or was skipped or left; each with the way out.
+    #: Why it failed, was skipped or was left, each with a fix.
     why: list[str]
 
 
 class RestartReport(msgspec.Struct, kw_only=True):
-    """All of them, in the order of the plan."""
+    """The results of all workloads, in the order of the plan."""
 
     workloads: list[Restarted]
     summary: dict[State, int]
@@ -75,28 +76,31 @@ class RestartReport(msgspec.Struct, kw_only=True):
 
     mendix-mesh restart --enrolled --yes --timeout 900
 
-    Exit codes: 0 all that can be restarted is in the mesh; 1 a workload failed, or was skipped
-    because a restart would not help; 2 no connection, or a right is missing; 130 Ctrl-C.""",
+    Exit codes: 0 all restarted workloads are in the mesh; 1 a workload failed, or was skipped
+    because a restart would not help; 2 the cluster can't be reached, or a right is missing;
+    130 Ctrl-C.""",
 )
 @click.argument(
     "workloads", nargs=-1, metavar="[KIND/NAME]...", callback=workload_names,
     shell_complete=_complete.workloads,
 )  # fmt: skip
 @namespaces_option
-@click.option("--enrolled", is_flag=True, help="Every namespace that is enrolled.")
+@click.option("--enrolled", is_flag=True, help="All enrolled namespaces.")
 @click.option(
-    "-l", "--selector", "labels", metavar="LABELS", default="", help="Pods with these labels alone."
+    "-l", "--selector", "labels", metavar="LABELS", default="", help="Only pods with these labels."
 )
 @click.option(
     "--include-bare", is_flag=True,
-    help="Delete pods that nobody makes anew, and failed task pods; else they are only listed.",
+    help="Also delete pods without a controller that recreates them, and failed task pods. "
+    "Default: only list them.",
 )  # fmt: skip
 @click.option(
     "--timeout", type=click.FloatRange(min=0, min_open=True), default=600, show_default=True,
-    metavar="SECONDS", help="Give a workload up when for so long no pod more got into the mesh.",
+    metavar="SECONDS",
+    help="Give up on a workload if no further pod joins the mesh within this time.",
 )  # fmt: skip
-@click.option("--dry-run", is_flag=True, help="Print the plan, change nothing.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and change nothing.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 @settings_options
 @cluster_options
 @click.option("-o", "--output", type=click.Choice(FORMATS), default="table", show_default=True)
@@ -115,17 +119,18 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
     context: str | None,
     output: str,
 ) -> None:
-    """Restart the workloads whose pods are not in the mesh, one at a time, and no others.
+    """Restart the workloads whose pods are outside the mesh, or only partly in it.
 
-    With names, as deployment/shop, of these only those that are named.
+    With names, like deployment/shop, restart only these of them.
 
-    The operator first, then its agent, the apps, and ingress last; each must be ready and in the
-    mesh before the next. It stops at the first that fails; run it again to go on.
+    The Mendix operator is first, then its agent, then apps, then ingress controllers. Each
+    workload must be ready and in the mesh before the next one starts. The command stops at the
+    first failure; run it again to continue.
     """
     if bool(namespaces) == enrolled:
-        raise click.UsageError("give -n, or --enrolled for every namespace that is enrolled")
+        raise click.UsageError("give either -n, or --enrolled for all enrolled namespaces")
     cluster = connect(kubeconfig, context)
-    with told_in_one_line():
+    with cluster_errors():
         read = cluster_settings(cluster, release_namespace, settings)
         inventory, judge = Inventory(cluster), Judge(read)
         targets = _targets(inventory, Enrollment.read(cluster), namespaces)
@@ -133,7 +138,7 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
         steps = planner.plan(targets, labels=labels, only=workloads, include_bare=include_bare)
         warn(*planner.notes)
     if missing := sorted("/".join(name) for name in workloads - planner.found):
-        raise BadInputError(f"there is no pod of {', '.join(missing)} in {_all(targets)}")
+        raise BadInputError(f"no pod of {', '.join(missing)} in namespace {_all(targets)}")
     run = _Run(steps)
     if not dry_run and run.due:
         _ask(run.due, yes=yes)
@@ -147,7 +152,10 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
 
 
 def _targets(inventory: Inventory, enrollment: Enrollment, named: Sequence[str]) -> list[Target]:
-    """The namespaces; one that is not enrolled ends the command, for no pod would join there."""
+    """Return the namespaces to restart in.
+
+    A namespace that is not enrolled ends the command with exit code 2: its pods would not join.
+    """
     warn(*enrollment.notes)
     found = [target(existing(inventory, name), enrollment, "unknown") for name in named]
     if not named:
@@ -155,14 +163,16 @@ def _targets(inventory: Inventory, enrollment: Enrollment, named: Sequence[str])
         found = [one for one in every if one.enrolled]
     missing = _all([one for one in found if not one.enrolled])
     if missing or not found:
+        what = f"not enrolled: {missing}" if missing else "no namespace is enrolled"
         raise BadInputError(
-            f"{missing or 'no namespace'} is not enrolled: a restart would bring no pod into a "
-            "mesh; see mendix-mesh discover --enroll"
+            f"{what}. Pods would not join a mesh after a restart; enroll first with mendix-mesh "
+            "discover --enroll"
         )
     for one in found:
         if one.judged.mesh == "unknown":
             raise BadInputError(
-                f"{one.name} is enrolled in a mesh that there is not; see mendix-mesh discover"
+                f"namespace {one.name}: the value of its label {MESH_LABEL} is not a mesh, so "
+                f"pods would not join one; set it to one of: {', '.join(MESHES)}"
             )
     return found
 
@@ -172,50 +182,53 @@ def _all(targets: Sequence[Target]) -> str:
 
 
 def _ask(due: Sequence[RestartStep], *, yes: bool) -> None:
-    """Show what is to be done, and ask; with `yes` nothing."""
+    """Show the plan and ask for confirmation, unless `yes` is given."""
     if yes:
         return
     for step in due:
         one = step.workload
-        count = f" ({len(step.pods)} pods outside)" if len(step.pods) > 1 else ""
-        click.echo(f"{one.namespace}/{one.name}: {_DOES[step.how]}{count}", err=True)
+        count = f" ({len(step.pods)} pods outside the mesh)" if len(step.pods) > 1 else ""
+        click.echo(f"{one.namespace}/{one.name}: {_ACTIONS[step.how]}{count}", err=True)
     ask(f"Restart {counted(len(due), 'workload')}?")
 
 
 class _Run:
-    """The steps, and what has become of each so far."""
+    """The steps of a plan, with their results so far."""
 
     def __init__(self, steps: Sequence[RestartStep]) -> None:
         self._steps = steps
-        self.due = [step for step in steps if step.how in _DOES]
+        self.due = [step for step in steps if step.how in _ACTIONS]
         self._state: dict[RestartStep, State] = {}
         self._why: dict[RestartStep, str] = {}
         self._interrupted = False
 
     def carry_out(self, restarter: Restarter) -> None:
-        """Do them one after the other, up to the first that fails, or Ctrl-C."""
+        """Carry out the steps in order, up to the first failure or Ctrl-C."""
         self._state = dict.fromkeys(self.due, "not-done")
         done = 0
-        with bar("restarting", sum(len(step.pods) for step in self.due)) as told:
+        with bar("restarting", sum(len(step.pods) for step in self.due)) as advance:
             for step in self.due:
                 words = f"{step.workload.namespace}/{step.workload.name}"
                 try:
-                    restarter.restart(step, lambda n: told(done + n, words))  # noqa: B023
+                    restarter.restart(step, lambda n: advance(done + n, words))  # noqa: B023
                 except RestartError as error:
                     self._state[step] = "failed"
                     self._why[step] = str(error)
                     return
                 except KeyboardInterrupt:
                     self._state[step] = "interrupted"
-                    self._why[step] = "what was begun goes on by itself; run it again to go on"
+                    self._why[step] = (
+                        "interrupted: Kubernetes continues what was started; to continue with the "
+                        "rest, run the command again"
+                    )
                     self._interrupted = True
                     return
                 self._state[step] = "done"
                 done += len(step.pods)
-                told(done, words)
+                advance(done, words)
 
     def report(self, *, dry_run: bool) -> RestartReport:
-        """What became of all of them."""
+        """Return the results of all steps."""
         workloads = [self._restarted(step) for step in self._steps]
         return RestartReport(
             workloads=workloads,
@@ -225,11 +238,11 @@ class _Run:
         )
 
     def _restarted(self, step: RestartStep) -> Restarted:
-        only_told: dict[How, State] = {"skip": "skipped", "leave": "left"}
+        only_listed: dict[How, State] = {"skip": "skipped", "leave": "left"}
         why = [*step.why, self._why[step]] if step in self._why else list(step.why)
         workload = step.workload
         return Restarted(
-            state=only_told.get(step.how) or self._state.get(step, "planned"),
+            state=only_listed.get(step.how) or self._state.get(step, "planned"),
             how=step.how,
             namespace=workload.namespace,
             kind=workload.kind,
@@ -252,7 +265,7 @@ def _print(printer: Printer, report: RestartReport) -> None:
         printer.data(report)
         return
     if not report.workloads:
-        click.echo("nothing to do: no pod is outside its mesh", err=True)
+        click.echo("nothing to do: no pod is outside the mesh", err=True)
         return
     printer.table(
         ("STATE", "NAMESPACE", "KIND", "NAME", "ROLE", "HOW", "PODS"),
@@ -276,4 +289,8 @@ def _print(printer: Printer, report: RestartReport) -> None:
     printer.parts()
     printer.parts((f"{total}: {tally(report.summary)}", "bold"))
     if report.interrupted:
-        click.echo("interrupted: what is not done is untouched; run it again to go on", err=True)
+        click.echo(
+            "interrupted: workloads in state not-done are unchanged; to continue, run the command "
+            "again",
+            err=True,
+        )

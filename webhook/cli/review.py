@@ -1,4 +1,4 @@
-"""`mendix-mesh review`: what the webhook would do with manifests, without a cluster."""
+"""`mendix-mesh review`: show what the webhook would do with manifests, without a cluster."""
 
 import datetime
 import difflib
@@ -47,7 +47,7 @@ class Result(msgspec.Struct):
 
 
 class Reviewed(msgspec.Struct):
-    """All results, and how many there are of each verdict."""
+    """All results, and the number of each verdict."""
 
     results: list[Result]
     summary: dict[str, int]
@@ -63,31 +63,32 @@ class Reviewed(msgspec.Struct):
 
     kubectl get namespace,deployment -A -o yaml | mendix-mesh review -f -
 
-    Exit codes: 0 nothing breaks a rule, 1 something does that enforce denies (in any
-    mode), 2 a part of the input is unusable: it is reported on stderr, the rest is reviewed.""",
+    Exit codes: 0 no object breaks a rule that mode enforce denies; 1 an object does, in any
+    mode; 2 a part of the input is invalid (it is reported on stderr, the rest is reviewed).""",
 )
 @click.option(
     "-f", "--filename", "files", multiple=True, required=True, metavar="FILE|DIR|-",
     shell_complete=_complete.files,
-    help="Manifests: YAML or JSON, several documents, Lists, AdmissionReviews.",
+    help="Manifests in YAML or JSON, also with several documents, Lists or AdmissionReviews. Can "
+    "be given several times.",
 )  # fmt: skip
 @click.option(
     "--mesh", type=click.Choice(MESHES),
-    help="Mesh of every namespace; else from Namespaces in the input, else linkerd.",
+    help="Mesh of all namespaces. Default: from the Namespaces in the input, else linkerd.",
 )  # fmt: skip
 @click.option(
     "--mode", type=click.Choice(MODES),
-    help="Mode of every namespace; else from Namespaces in the input, else enforce.",
+    help="Mode of all namespaces. Default: from the Namespaces in the input, else enforce.",
 )  # fmt: skip
 @click.option(
     "-n",
     "--namespace",
     default="default",
     callback=namespace_name,
-    help="For objects that name none.",
+    help="Namespace of objects without one. Default: default.",
 )
-@click.option("--final", is_flag=True, help="Judge by evidence: these are stored pods.")
-@click.option("--ingress", is_flag=True, help="The pods are an ingress controller's.")
+@click.option("--final", is_flag=True, help="Judge the pods as they are: they are stored pods.")
+@click.option("--ingress", is_flag=True, help="The pods belong to an ingress controller.")
 @click.option(
     "--settings", type=click.Path(dir_okay=False, path_type=Path), help="Settings file, YAML."
 )
@@ -102,41 +103,41 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
     settings: Path | None,
     output: str,
 ) -> None:
-    """Tell what the webhook would do with manifests, without a cluster.
+    """Show what the webhook would do with manifests, without a cluster.
 
-    Plain manifests are judged by what they would become after mutation. With --final, and in
-    AdmissionReviews, pods are judged as they are: is the mesh's proxy really in them?
+    Manifests are judged as they are after mutation by the webhook. With --final, and in
+    AdmissionReviews, pods are judged as they are: the mesh's proxy must already be in them.
 
-    Namespaces in the input give mesh, mode, labels and annotations to what lives in them. One that
-    keeps the injector from its pods is reported for each of them.
+    Namespaces in the input set mesh, mode, labels and annotations for their objects. If a
+    namespace prevents injection, this is reported for each of its pods.
     """
     read = read_settings(settings)
     warn(*read.lapsed(datetime.date.today()))
     reviewer = _Reviewer(read, mesh, mode, namespace, final, ingress)
-    documents = list(_manifests.read(files, reviewer.refuse))
-    if not documents and not reviewer.refused:
-        raise BadInputError(f"nothing to review: {', '.join(files)} holds no Kubernetes object")
+    documents = list(_manifests.read(files, reviewer.reject))
+    if not documents and not reviewer.rejected:
+        raise BadInputError(f"nothing to review: no Kubernetes object in {', '.join(files)}")
     reviewed = reviewer.review(documents)
     printer = Printer(output)
     if output == "table":
         _show(printer, reviewed, reviewer.skipped)
     else:
         printer.data(reviewed)
-    if reviewer.refused:
+    if reviewer.rejected:
         raise click.exceptions.Exit(BadInputError.exit_code)
     if any(v.level == "deny" for result in reviewed.results for v in result.violations):
         raise click.exceptions.Exit(1)
 
 
 class _Namespace(NamedTuple):
-    """What a Namespace in the input says."""
+    """Labels and annotations of a Namespace in the input."""
 
     labels: dict[str, str]
     annotations: dict[str, str]
 
 
 class _Reviewer:
-    """Reviews documents under the namespaces that are among them."""
+    """Reviews documents with the Namespaces that are among them."""
 
     def __init__(
         self,
@@ -155,31 +156,31 @@ class _Reviewer:
         self._final = final
         self._ingress = ingress
         self._namespaces: dict[str, _Namespace] = {}
-        #: Kinds that are not reviewed, and how many there were.
+        #: Kinds that are not reviewed, with the number of objects.
         self.skipped: Counter[str] = Counter()
-        #: How many parts of the input are unusable.
-        self.refused = 0
+        #: Number of invalid parts of the input.
+        self.rejected = 0
 
-    def refuse(self, error: BadInputError) -> None:
-        """Report a part of the input that is unusable."""
-        self.refused += 1
+    def reject(self, error: BadInputError) -> None:
+        """Report an invalid part of the input."""
+        self.rejected += 1
         error.show()
 
     def review(self, documents: list[Document]) -> Reviewed:
-        """Review them in order; Namespaces count wherever they stand. Bad ones are reported."""
+        """Return the results of the documents in order. Invalid ones are reported."""
         results: list[Result] = []
-        # Namespaces first.
+        # Namespaces first, because the others need them.
         for document in sorted(documents, key=lambda one: one.content["kind"] != "Namespace"):
             try:
                 results += self._one(document)
             except BadInputError as error:
-                self.refuse(error)
+                self.reject(error)
         counts = Counter(result.verdict for result in results)
         summary = {"admitted": 0, "denied": 0, **counts}
         if self.skipped:
             summary["skipped"] = self.skipped.total()
-        if self.refused:
-            summary["unusable"] = self.refused
+        if self.rejected:
+            summary["unusable"] = self.rejected
         return Reviewed(results, summary)
 
     def _one(self, document: Document) -> Iterator[Result]:
@@ -196,15 +197,15 @@ class _Reviewer:
             else:
                 self.skipped[kind] += 1
         except objects.UndecodableError as error:
-            # The variables of a mesh's container are read late.
-            document.refuse(str(error))
+            # The environment of a mesh's container is decoded only during the review.
+            document.reject(str(error))
 
     def _review(self, document: Document) -> Result:
         try:
             body = json.dumps(document.content).encode()
             _, request = request_of(body, ingress=self._ingress)
         except (wire.BadReviewError, TypeError, ValueError) as error:
-            document.refuse(str(error))
+            document.reject(str(error))
         return self._judged(document, self._placed(request), [], True)
 
     def _manifest(self, document: Document) -> Result:
@@ -251,7 +252,7 @@ class _Reviewer:
         )
 
     def _placed(self, request: Request) -> Request:
-        """The request with what the input says about its namespace."""
+        """Return the request with labels and annotations of its namespace, if in the input."""
         found = self._namespaces.get(request.namespace or self._default)
         if found is None:
             return request
@@ -260,9 +261,9 @@ class _Reviewer:
         )
 
     def _as_injected(self, judged: Verdict, request: Request, mesh: Mesh) -> Verdict:
-        """The verdict, also on whether the namespace lets the injector add the proxy.
+        """Return the verdict, with a violation if the namespace prevents injection.
 
-        A template is stored all the same: its pods are what the webhook denies.
+        A template is admitted anyway: the webhook denies the pods created from it.
         """
         pod = pod_of(request.object, mesh, request) if request.object else None
         labels, annotations = request.namespace_labels, request.namespace_annotations
@@ -271,7 +272,7 @@ class _Reviewer:
         missed = injection.missed(pod, mesh, labels, annotations)
         if missed is None:
             return judged
-        # Levels and exemptions again, of all: one violation may explain another.
+        # Compute levels and exemptions of all again, because one violation may explain another.
         return weigh(
             [*judged.violations, *(one.violation for one in judged.exempted), missed],
             pod.labels,
@@ -285,7 +286,7 @@ class _Reviewer:
         )
 
     def _where(self, namespace: str) -> tuple[Mesh | None, Mode]:
-        """Mesh and mode of a namespace; no mesh where it is in the input and not enrolled."""
+        """Return mesh and mode of a namespace; no mesh if it is in the input but not enrolled."""
         found = self._namespaces.get(namespace)
         if self._mesh:
             mesh: str | None = self._mesh
@@ -301,11 +302,11 @@ class _Reviewer:
 
 
 def _converted(document: Document) -> objects.Object:
-    """The fields that policy reads; raises `BadInputError` where they are of a wrong type."""
+    """Return the fields that policy reads. Raises `BadInputError` if a type is wrong."""
     try:
         return objects.convert(document.content)
     except objects.UndecodableError as error:
-        document.refuse(str(error))
+        document.reject(str(error))
 
 
 _MARKS = {"admitted": "✔", "denied": "✘", "warned": "!", "audited": "!", "exempt": "○"}
@@ -313,7 +314,7 @@ _STYLES = {"admitted": "green", "denied": "bold red", "warned": "yellow", "audit
 
 
 def _show(printer: Printer, reviewed: Reviewed, skipped: Counter[str]) -> None:
-    """A line an object, what is added to it and what is wrong with it below."""
+    """Print a line for each object; below it what the mutation adds, and the violations."""
     for result in reviewed.results:
         mark, style = _MARKS.get(result.verdict, "-"), _STYLES.get(result.verdict, "dim")
         printer.parts(
@@ -344,7 +345,7 @@ def _meant(kind: str) -> str:
 
 
 def _added(patch: list[Operation]) -> Iterator[str]:
-    """What a patch adds, as `annotation linkerd.io/inject: enabled`."""
+    """Yield what a patch adds, like `annotation linkerd.io/inject: enabled`."""
     for operation in patch:
         yield from _pairs(operation.path, operation.value)
 

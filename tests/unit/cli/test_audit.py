@@ -100,7 +100,7 @@ def test_one_command_brings_in_what_was_there_before(
         world.namespace(name, "linkerd")
         world.pod(name, "shop-0", owned(unmeshed(), "StatefulSet", "shop"), born=BEFORE)
     last = run(world, tmp_path).stdout.splitlines()[-1]
-    assert last == f"to bring in what was there before the enrollment: {command}"
+    assert last == f"to bring pods from before the enrollment into the mesh: {command}"
 
 
 def test_json_and_yaml_say_the_same(tmp_path: Path) -> None:
@@ -188,10 +188,12 @@ def test_a_namespace_that_is_not_enrolled_is_judged_by_what_fits_it(
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (("-n", "missing"), "there is no namespace missing"),
-        (("--mendix",), "no namespace has a Mendix custom resource: nothing to audit"),
-        ((), "no namespace is enrolled: nothing to audit; see mendix-mesh discover --enroll, or "
-         "name some with -n, -A or --mendix"),
+        (("-n", "missing"),
+         "namespace missing does not exist; kubectl get namespaces lists all"),
+        (("--mendix",), "nothing to audit: no namespace has a Mendix custom resource; select "
+          "namespaces with -n or -A"),
+        ((), "nothing to audit: no namespace is enrolled; enroll one with mendix-mesh discover "
+         "--enroll, or select namespaces with -n, -A or --mendix"),
     ],
 )  # fmt: skip
 def test_nothing_to_audit_is_an_error_and_no_success(
@@ -205,9 +207,9 @@ def test_nothing_to_audit_is_an_error_and_no_success(
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (("-A", "-n", "a"), "give one of -n, -A and --mendix"),
-        (("-n", "../secrets"), "is no namespace"),
-        (("-l", "a=b", "--write-reports"), "without -l"),
+        (("-A", "-n", "a"), "give only one of -n, -A and --mendix"),
+        (("-n", "../secrets"), "invalid namespace"),
+        (("-l", "a=b", "--write-reports"), "remove -l"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(
@@ -259,7 +261,7 @@ def test_advice_is_one_line(tmp_path: Path) -> None:
     world.pod("mendix", "b", old, born=BEFORE)
     outcome = run(world, tmp_path)
     assert outcome.exit_code == 0
-    assert "advice, and for how many pods: proxy-outdated 1\n" in outcome.stdout
+    assert "advice, with the number of pods: proxy-outdated 1\n" in outcome.stdout
 
 
 @pytest.mark.parametrize(("plain", "colours"), [({}, True), ({"NO_COLOR": "1"}, False)])
@@ -296,7 +298,7 @@ def test_the_settings_are_those_of_the_release(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("forbidden", "why"),
-    [(["/api/v1/namespaces/platform"], 'User "someone" cannot get '), ([], "there is none")],
+    [(["/api/v1/namespaces/platform"], 'User "someone" cannot get '), ([], "it does not exist")],
 )
 def test_settings_that_can_not_be_read_are_told(
     tmp_path: Path, forbidden: list[str], why: str
@@ -306,8 +308,8 @@ def test_settings_that_can_not_be_read_are_told(
     outcome = run(world, tmp_path, "--release-namespace", "platform")
     assert outcome.exit_code == 0
     assert outcome.stderr.startswith(
-        f"Warning: default settings are gone by, not those of ConfigMap platform/"
-        f"mendix-mesh-settings: {why}"
+        "Warning: using the default settings, because ConfigMap platform/mendix-mesh-settings "
+        f"could not be read: {why}"
     )
 
 
@@ -403,7 +405,7 @@ def test_a_report_that_must_not_be_written_is_told(tmp_path: Path) -> None:
     world.forbidden = ["/apis/wgpolicyk8s.io/v1alpha2/namespaces/mendix"]
     outcome = run(world, tmp_path, "--write-reports")
     assert outcome.exit_code == 0
-    assert "Warning: no report was written: mendix: User" in outcome.stderr
+    assert "Warning: report not written: mendix: User" in outcome.stderr
 
 
 def test_a_report_says_the_same_when_nothing_has_changed(tmp_path: Path) -> None:
@@ -425,7 +427,7 @@ def test_plaintext_that_the_settings_refuse_fails_in_every_format(tmp_path: Path
     world.namespace("mendix", "istio")
     table = run(world, tmp_path)
     assert table.exit_code == 1
-    assert "✘ plaintext gets into mendix" in table.stdout
+    assert "✘ plaintext accepted by mendix" in table.stdout
     (result,) = json.loads(run(world, tmp_path, "-o", "sarif").stdout)["runs"][0]["results"]
     assert (result["ruleId"], result["level"]) == ("plaintext-accepted", "error")
     junit = ElementTree.fromstring(run(world, tmp_path, "-o", "junit").stdout)

@@ -103,8 +103,8 @@ def test_json_has_the_numbers_and_the_edges(server: prometheus.Server, tmp_path:
     (found,) = findings(report, "mendix-apps", "shop-master")
     assert (found["check"], found["level"], found["pods"]) == ("plaintext-traffic", "advise", 1)
     assert found["reason"] == (
-        "took traffic without mutual TLS in the last hour, from clients that the mesh does not "
-        "know, reporting/export"
+        "received traffic without mutual TLS in the last hour, from clients outside the mesh, "
+        "reporting/export"
     )
     assert findings(report, "mendix-crm", "crm") == []
     assert report["checks"]["plaintext-traffic"] == 1
@@ -144,7 +144,8 @@ def test_a_prometheus_that_is_not_there_is_told_and_the_rest_goes_on(tmp_path: P
     outcome = run(good(), tmp_path, "--prometheus", "http://127.0.0.1:1")
     assert outcome.exit_code == 0
     assert outcome.stderr == (
-        "Warning: the traffic could not be seen: http://127.0.0.1:1 does not answer: "
+        "Warning: the traffic could not be read from Prometheus: http://127.0.0.1:1 does not "
+        "answer: "
         "[Errno 111] Connection refused\n"
     )
     title, row, *_ = outcome.stdout.splitlines()
@@ -156,10 +157,10 @@ def test_a_prometheus_that_is_not_there_is_told_and_the_rest_goes_on(tmp_path: P
     ("arguments", "error"),
     [
         (("--prometheus", "prometheus:9090"), "the address of Prometheus is none"),
-        (("--prometheus-token-file", "token"), "needs --prometheus URL"),
-        (("--prometheus-ca-file", "ca.crt"), "needs --prometheus URL"),
-        (("--prometheus", "http://a", "--prometheus-window", "soon"), "give a number and s, m, h"),
-        (("--prometheus", "http://a", "--prometheus-window", "0h"), "give a number and s, m, h"),
+        (("--prometheus-token-file", "token"), "need --prometheus"),
+        (("--prometheus-ca-file", "ca.crt"), "need --prometheus"),
+        (("--prometheus", "http://a", "--prometheus-window", "soon"), "give a number with s, m, h"),
+        (("--prometheus", "http://a", "--prometheus-window", "0h"), "give a number with s, m, h"),
         (("--prometheus", "http://a", "--prometheus-timeout", "0"), "1<=x<=300"),
         (("--prometheus", "https://a", "--prometheus-ca-file", "none.crt"), "there is no file"),
     ],

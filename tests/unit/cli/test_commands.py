@@ -96,7 +96,7 @@ def test_standard_input_that_is_closed_is_told(tmp_path: Path) -> None:
     done = subprocess.run(
         ["sh", "-c", line, "sh", *COMMAND, "review", "-f", "-"], check=False, capture_output=True
     )
-    assert done.stderr == b"Error: can't read -: standard input is closed\n"
+    assert done.stderr == b"Error: can't read - (standard input): it is closed\n"
     assert done.returncode == 2
 
 
@@ -110,13 +110,16 @@ def test_standard_input_that_can_not_be_read_is_told(tmp_path: Path) -> None:
 def test_a_command_that_is_none_is_told_with_those_that_there_are() -> None:
     outcome = CliRunner().invoke(main, ["reviw"])
     assert outcome.exit_code == 2
-    told = "Error: there is no command reviw; there are: audit, completion, dashboard, "
+    told = 'Error: unknown command "reviw"; commands: audit, completion, dashboard, '
     assert told in outcome.stderr
 
 
 def test_the_help_says_of_each_command_what_it_is_for() -> None:
     shown = CliRunner().invoke(main, ["--help"]).stdout
-    assert "  audit       Which running pods are in the mesh, which are not, and why.\n" in shown
+    assert (
+        "  audit       Report which running pods are in the mesh, which are not, and why.\n"
+        in shown
+    )
     listed = shown.partition("Commands:\n")[2]
     for name in main.list_commands(None):  # type: ignore[arg-type]
         assert f"\n  {name} " in f"\n{listed}"

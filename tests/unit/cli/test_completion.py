@@ -155,7 +155,7 @@ def test_each_command_is_completed_with_what_it_is_for() -> None:
     shown = kubectl("")
     assert len(shown) == len(main.list_commands(None)) + 1  # type: ignore[arg-type]
     assert all("\t" in line for line in shown[:-1])
-    assert "audit\twhich running pods are in the mesh, which are not, and why." in shown
+    assert "audit\treport which running pods are in the mesh, which are not, and why." in shown
 
 
 # As a plugin of kubectl.

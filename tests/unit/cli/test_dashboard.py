@@ -49,7 +49,7 @@ def running(kubeconfig: Path, *arguments: str) -> Iterator["subprocess.Popen[str
 
 def address(process: "subprocess.Popen[str]") -> str:
     assert process.stdout is not None
-    told = re.match(r"(http://localhost:\d+/)  \(Ctrl-C ends\)", process.stdout.readline())
+    told = re.match(r"(http://localhost:\d+/)  \(stop with Ctrl-C\)", process.stdout.readline())
     assert told, process.stderr and process.stderr.read()
     return told[1]
 
@@ -89,7 +89,7 @@ def test_whoever_opens_it_to_others_is_warned(kubeconfig: Path) -> None:
         address(process)
         process.terminate()
         _, err = process.communicate(timeout=20)
-    assert "whoever reaches" in err
+    assert "everyone who can reach" in err
     assert "--authenticate" in err
     with running(kubeconfig, "--listen", "0.0.0.0:0", "--authenticate") as process:
         assert httpx.get(address(process)).status_code == 401
@@ -101,7 +101,7 @@ def test_whoever_opens_it_to_others_is_warned(kubeconfig: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("-A", "--mendix"), "give one of -n, -A and --mendix"),
+        (("-A", "--mendix"), "give only one of -n, -A and --mendix"),
         (("--interval", "1"), "not in the range x>=5"),
         (("--listen", "nowhere"), "nowhere is not HOST:PORT"),
         (("--kubeconfig", "/nonexistent"), "no cluster: there is no kubeconfig /nonexistent"),

@@ -62,7 +62,7 @@ def test_namespaces_are_found_by_their_custom_resources(world: World, tmp_path: 
     assert (namespaces["apps"]["operator"], namespaces["managed"]["operator"]) == (
         "2.25.0", "elsewhere",
     )  # fmt: skip
-    missing = ["it is not enrolled: mendix-mesh discover --enroll"]
+    missing = ["not enrolled: run mendix-mesh discover --enroll"]
     assert [one["missing"] for one in namespaces.values()] == [missing, missing]
 
 
@@ -72,7 +72,7 @@ def test_the_table_names_what_is_missing(world: World, tmp_path: Path) -> None:
     assert outcome.stdout.splitlines() == [
         "NAMESPACE  MESH     MODE     OPERATOR   APPS  MISSING",
         "apps       -        -        2.25.0     2     "
-        "it is not enrolled: mendix-mesh discover --enroll",
+        "not enrolled: run mendix-mesh discover --enroll",
         "managed    linkerd  enforce  elsewhere  0     -",
     ]
     assert outcome.stderr == ""
@@ -81,8 +81,10 @@ def test_the_table_names_what_is_missing(world: World, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "missing"),
     [
-        (("linkerd", "warn"), "nothing is refused in mode warn: set mendix-mesh.io/mode=enforce"),
-        (("linkred", ""), "no mesh is called linkred: set mendix-mesh.io/mesh to linkerd, istio, "
+        (("linkerd", "warn"), "mode warn denies nothing: set the label "
+         "mendix-mesh.io/mode=enforce"),
+        (("linkred", ""), "the label mendix-mesh.io/mesh=linkred is not a mesh: "
+         "set it to linkerd, istio, "
          "ambient"),
     ],
 )  # fmt: skip
@@ -102,8 +104,9 @@ def test_a_label_that_the_webhook_leaves_out_is_told(world: World, tmp_path: Pat
             {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["apps"]}
         )
     (missing,) = found(world, tmp_path)["apps"]["missing"]
-    assert missing == "its label mendix-mesh.io/mesh has no effect: the webhook leaves this " \
-        "namespace out"  # fmt: skip
+    assert missing == (
+        "the label mendix-mesh.io/mesh has no effect: the webhook excludes this namespace"
+    )
 
 
 def test_a_namespace_that_nobody_manages_and_one_without_storage_are_told(tmp_path: Path) -> None:
@@ -113,8 +116,8 @@ def test_a_namespace_that_nobody_manages_and_one_without_storage_are_told(tmp_pa
     mendix.define(world)
     mendix.resource(world, "MendixApp", "apps", "shop")
     assert found(world, tmp_path)["apps"]["missing"] == [
-        "it has no StoragePlan, so that no app can be made in it",
-        "no Deployment mendix-operator is to be seen that could manage it",
+        "no StoragePlan: no app can be created here",
+        "no Deployment mendix-operator found that manages this namespace",
     ]
 
 
@@ -134,12 +137,12 @@ def test_a_cluster_without_mendix_is_told(tmp_path: Path) -> None:
     world = World()
     outcome = run(world, tmp_path)
     assert (outcome.exit_code, outcome.stdout) == (0, "")
-    assert "no Mendix custom resource is in this cluster" in outcome.stderr
+    assert "no Mendix custom resource found in the cluster" in outcome.stderr
 
 
 def test_a_namespace_that_is_not_mendixs_is_told(world: World, tmp_path: Path) -> None:
     outcome = run(world, tmp_path, "-n", "apps", "-n", "others")
-    assert "Warning: others has no Mendix custom resource" in outcome.stderr
+    assert "Warning: namespace others has no Mendix custom resource" in outcome.stderr
     assert "managed" not in outcome.stdout
 
 
@@ -149,7 +152,8 @@ def test_what_must_not_be_seen_is_told(world: World, tmp_path: Path) -> None:
     outcome = run(world, tmp_path)
     assert outcome.exit_code == 0
     assert [line.split(":")[1].strip() for line in outcome.stderr.splitlines()] == [
-        "enrollment is told by labels alone", "the operators' versions are not known", "managed",
+        "enrollment is read only from namespace labels",
+        "the versions of the Mendix operators are unknown", "managed",
     ]  # fmt: skip
     assert "unknown" in outcome.stdout
 
@@ -192,7 +196,9 @@ def test_a_dry_run_changes_nothing_and_shows_what_the_api_server_warns_of(
 def test_a_namespace_that_is_not_mendixs_is_not_enrolled(world: World, tmp_path: Path) -> None:
     outcome = run(world, tmp_path, "--enroll", "--mesh", "istio", "-n", "apps", "-n", "aps", "-y")
     assert outcome.exit_code == 2
-    assert "Error: nothing is changed: aps: no Mendix custom resource is there" in outcome.stderr
+    assert (
+        "Error: nothing was changed: namespace aps has no Mendix custom resource" in outcome.stderr
+    )
     assert labels(world, "apps") == {}
 
 
@@ -232,13 +238,15 @@ def test_a_mesh_that_nothing_tells_must_be_given(world: World, tmp_path: Path) -
     world.namespace("apps", **both)
     outcome = run(world, tmp_path, "--enroll", "--yes", "-n", "apps")
     assert outcome.exit_code == 2
-    assert outcome.stderr == ("Error: apps: nothing tells which mesh it is to join; give --mesh\n")
+    assert outcome.stderr == (
+        "Error: namespace apps: its labels and annotations name no mesh; give --mesh\n"
+    )
 
 
 def test_nobody_to_be_asked_is_an_error_and_changes_nothing(world: World, tmp_path: Path) -> None:
     outcome = run(world, tmp_path, "--enroll", "--mesh", "istio")
     assert outcome.exit_code == 2
-    assert outcome.stderr.endswith("nobody is there to be asked: give --yes, or --dry-run\n")
+    assert outcome.stderr.endswith("give --yes or --dry-run\n")
     assert labels(world, "apps") == {}
 
 
@@ -271,7 +279,7 @@ def test_a_refusal_tells_what_was_done(world: World, tmp_path: Path) -> None:
 def test_options_of_enrolling_belong_to_it(world: World, tmp_path: Path) -> None:
     outcome = run(world, tmp_path, "--mesh", "istio")
     assert outcome.exit_code == 2
-    assert "belong to --enroll" in outcome.stderr
+    assert "need --enroll" in outcome.stderr
 
 
 def test_what_is_to_be_done_comes_as_json_too(world: World, tmp_path: Path) -> None:
@@ -299,16 +307,16 @@ def test_strict_gives_istio_s_namespaces_a_policy(world: World, tmp_path: Path) 
     assert world.objects[PEER]["spec"] == {"mtls": {"mode": "STRICT"}}
     assert labels(world, "apps")[MESH] == "istio"
     assert "apps: PeerAuthentication apps/default with mode STRICT" in outcome.stderr
-    assert "apps refuses plaintext" in outcome.stderr
+    assert "apps is closed to plaintext" in outcome.stderr
     again = strict(world, tmp_path, "-y")
-    assert (again.exit_code, "apps: refuses plaintext already" in again.stderr) == (0, True)
+    assert (again.exit_code, "apps: is already closed to plaintext" in again.stderr) == (0, True)
 
 
 def test_strict_gives_linkerd_s_namespaces_the_annotation(world: World, tmp_path: Path) -> None:
     outcome = strict(world, tmp_path, "-y", mesh="linkerd")
     assert outcome.exit_code == 0, outcome.output
     assert labels(world, "apps")[POLICY] == "all-authenticated"
-    assert "stays open: pods that run already, until they are restarted" in outcome.stderr
+    assert "stays open: running pods, until they are restarted" in outcome.stderr
 
 
 def test_strict_changes_nothing_where_somebody_would_be_cut_off(
@@ -318,7 +326,7 @@ def test_strict_changes_nothing_where_somebody_would_be_cut_off(
     world.pod("apps", "old", unmeshed("istio"))
     outcome = strict(world, tmp_path, "-y")
     assert outcome.exit_code == 1
-    assert "  cut off: Pod apps/old: is in the namespace and not in the mesh" in outcome.stderr
+    assert "  cut off: Pod apps/old: is in the namespace but outside the mesh" in outcome.stderr
     assert "give --cut-off-anyway" in outcome.stderr
     assert PEER not in world.objects
     assert labels(world, "apps") == {}
@@ -331,7 +339,7 @@ def test_strict_does_not_go_on_where_it_could_not_look(world: World, tmp_path: P
     world.forbidden = ["/api/v1/namespaces/apps/services"]
     outcome = strict(world, tmp_path, "-y")
     assert outcome.exit_code == 1
-    assert "could not look for Services that are reached from outside" in outcome.stderr
+    assert "could not check Services that are reachable from outside" in outcome.stderr
     assert PEER not in world.objects
 
 
@@ -344,7 +352,7 @@ def test_a_dry_run_of_strict_changes_nothing(world: World, tmp_path: Path) -> No
     assert (step["name"], step["mesh"], step["cut_off"]) == (
         "apps", "istio", {"callers": [], "unknown": []},
     )  # fmt: skip
-    assert "apps would refuse plaintext" in outcome.stderr
+    assert "apps would be closed to plaintext" in outcome.stderr
 
 
 def test_a_policy_that_is_there_is_never_changed(world: World, tmp_path: Path) -> None:
@@ -372,7 +380,7 @@ def test_what_stays_open_under_a_strict_policy_is_told(world: World, tmp_path: P
 def test_without_istio_there_is_nothing_to_write(world: World, tmp_path: Path) -> None:
     outcome = strict(world, tmp_path, "-y")
     assert outcome.exit_code == 1
-    assert "there is no security.istio.io" in outcome.stderr
+    assert "the API group security.istio.io does not exist" in outcome.stderr
 
 
 @pytest.mark.parametrize("option", ["--strict", "--cut-off-anyway"])
@@ -447,7 +455,8 @@ def test_a_cluster_without_a_mesh_has_no_settings(world: World, tmp_path: Path) 
     outcome = run(world, tmp_path, "--settings")
     assert (outcome.exit_code, outcome.stdout) == (2, "")
     assert outcome.stderr == (
-        "Error: no configuration of Linkerd or Istio is found in this cluster\n"
+        "Error: no configuration of Linkerd or Istio found in this cluster; "
+        "install the mesh first\n"
     )
 
 
@@ -470,12 +479,12 @@ def test_enrolling_warns_of_settings_that_differ_before_it_labels(
     outcome = enroll(world, tmp_path, "{}")
     assert outcome.exit_code == 0
     assert outcome.stderr.splitlines()[0] == (
-        "Warning: pods of linkerd may be denied, because the settings do not describe the mesh: "
-        "settings.linkerd.proxyUid is 2102, the mesh has 3000 "
+        "Warning: linkerd pods may be denied, because the settings do not match the mesh: "
+        "settings.linkerd.proxyUid is 2102, the mesh uses 3000 "
         "(ConfigMap linkerd/linkerd-config: proxy.uid). "
-        "To see what to set: mendix-mesh discover --settings"
+        "To print the right settings: mendix-mesh discover --settings"
     )
-    assert outcome.stderr.index("do not describe") < outcome.stderr.index("is labelled")
+    assert outcome.stderr.index("do not match") < outcome.stderr.index("is labelled")
     assert labels(world, "apps")[MESH] == "linkerd"
 
 
@@ -494,7 +503,7 @@ def test_enrolling_says_that_it_could_not_compare(world: World, tmp_path: Path) 
     outcome = enroll(world, tmp_path, "{}")
     assert outcome.exit_code == 0
     assert outcome.stderr.startswith(
-        "Warning: the settings are not compared with the whole mesh: ConfigMap "
+        "Warning: the settings were compared with only a part of the mesh: ConfigMap "
         "linkerd/linkerd-config could not be read: User"
     )
 
@@ -503,4 +512,4 @@ def test_without_a_release_enrolling_names_the_option_that_it_has(
     world: World, tmp_path: Path
 ) -> None:
     outcome = run(world, tmp_path, "--enroll", "--mesh", "istio", "-n", "apps", "--yes")
-    assert outcome.stderr.splitlines()[0].endswith("there is none; give --release-namespace")
+    assert outcome.stderr.splitlines()[0].endswith("set --release-namespace")

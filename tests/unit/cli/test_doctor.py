@@ -36,26 +36,28 @@ def test_a_healthy_cluster_is_told_in_a_line_a_namespace(
 ) -> None:
     done = run(hospital, tmp_path)
     assert done.stdout == (
-        "✔ mendix  a pod that is created now is meshed  (linkerd, warn)\n\nno errors, no warnings\n"
+        "✔ mendix  new pods join the mesh  (linkerd, warn)\n\nno errors, no warnings\n"
     )
     assert (done.exit_code, done.stderr) == (0, "")
 
 
-def test_a_finding_has_its_evidence_its_meaning_and_a_mend(
+def test_a_finding_has_its_evidence_its_meaning_and_a_fix(
     hospital: Hospital, tmp_path: Path
 ) -> None:
     hospital.probed = Reply(body=unmeshed())
     hospital.forbidden.append("/apis/discovery.k8s.io")
     done = run(hospital, tmp_path)
     lines = done.stdout.splitlines()
-    assert lines[0].startswith("✘ mendix  a pod that is created now is not meshed")
+    assert lines[0].startswith("✘ mendix  new pods do not join the mesh")
     assert lines[2] == "✘ probe-unmeshed  mendix"
-    assert lines[3].startswith("    it was let in without the mesh: spec.initContainers ")
+    assert lines[3].startswith(
+        "    the dry-run pod was admitted outside the mesh: spec.initContainers "
+    )
     assert lines[4].startswith("    a pod that is created now would not be in the mesh")
-    assert lines[5].startswith("    mend: see the other findings")
+    assert lines[5].startswith("    fix: fix the other findings first")
     assert lines[7] == "? unready  mendix"
-    assert lines[8].startswith("    could not look: User")
-    assert lines[-1] == "1 error, no warnings, 1 could not be looked for"
+    assert lines[8].startswith("    could not check: User")
+    assert lines[-1] == "1 error, no warnings, 1 finding could not be checked"
     assert done.exit_code == 1
 
 
@@ -86,7 +88,7 @@ def test_warnings_alone_are_no_failure(hospital: Hospital, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(("-n", "missing"), "there is no namespace missing"), ((), "no namespace is enrolled")],
+    [(("-n", "missing"), "namespace missing does not exist"), ((), "no namespace is enrolled")],
 )
 def test_nothing_to_look_at_is_exit_code_2(
     hospital: Hospital, tmp_path: Path, arguments: tuple[str, ...], said: str
@@ -103,7 +105,7 @@ def test_enrollment_that_is_told_by_labels_alone_is_told_as_such(
     del hospital.objects[CONFIGURATION]
     done = run(hospital, tmp_path)
     assert done.stderr == (
-        "Warning: enrollment is told by labels alone: mendix-mesh is not installed\n"
+        "Warning: enrollment is read only from namespace labels: mendix-mesh is not installed\n"
     )
     assert "webhook-missing" in done.stdout
     assert done.exit_code == 1
@@ -122,29 +124,29 @@ def ill(hospital: Hospital) -> None:
     meta["annotations"] = {"linkerd.io/inject": "true"}
 
 
-WHAT = "namespace mendix: annotation linkerd.io/inject=true becomes enabled"
+WHAT = "namespace mendix: change annotation linkerd.io/inject=true to enabled"
 
 
 def test_what_can_be_mended_is_and_then_it_looks_again(hospital: Hospital, tmp_path: Path) -> None:
     ill(hospital)
     done = run(hospital, tmp_path, "--fix", "--yes")
-    assert done.stderr == f"inject-annotation-invalid: {WHAT}\nmended: {WHAT}\n"
+    assert done.stderr == f"inject-annotation-invalid: {WHAT}\nfixed: {WHAT}\n"
     assert done.stdout.endswith("no errors, no warnings\n")
     assert done.exit_code == 0
 
 
-def test_a_dry_run_of_the_mend_changes_nothing(hospital: Hospital, tmp_path: Path) -> None:
+def test_a_dry_run_of_the_fix_changes_nothing(hospital: Hospital, tmp_path: Path) -> None:
     ill(hospital)
     done = run(hospital, tmp_path, "--fix", "--dry-run", "-o", "json")
-    assert f"would be mended: {WHAT}" in done.stderr
+    assert f"would be fixed: {WHAT}" in done.stderr
     found = json.loads(done.stdout)
-    assert found["mended"] == []
+    assert found["fixed"] == []
     assert found["findings"][0]["id"] == "inject-annotation-invalid"
     assert done.exit_code == 1
 
 
 @pytest.mark.parametrize(("answer", "left"), [("y\n", 0), ("n\n", 1)])
-def test_somebody_is_asked_before_anything_is_mended(
+def test_somebody_is_asked_before_anything_is_fixed(
     hospital: Hospital, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, left: int
 ) -> None:
     monkeypatch.setattr("webhook.cli._cluster.interactive", lambda: True)
@@ -152,18 +154,18 @@ def test_somebody_is_asked_before_anything_is_mended(
     with hospital.serving(tmp_path) as server:
         options = ["doctor", f"--kubeconfig={server.kubeconfig}", "--fix"]
         done = CliRunner().invoke(main, options, input=answer)
-    assert "Mend it?" in done.stderr
+    assert "Apply 1 change?" in done.stderr
     assert done.exit_code == left
 
 
-def test_where_nobody_can_be_asked_nothing_is_mended(hospital: Hospital, tmp_path: Path) -> None:
+def test_where_nobody_can_be_asked_nothing_is_fixed(hospital: Hospital, tmp_path: Path) -> None:
     ill(hospital)
     done = run(hospital, tmp_path, "--fix")
     assert done.exit_code == 2
-    assert "give --yes, or --dry-run" in done.stderr
+    assert "give --yes or --dry-run" in done.stderr
 
 
-def test_what_can_not_be_mended_stops_nothing_else(hospital: Hospital, tmp_path: Path) -> None:
+def test_what_can_not_be_fixed_stops_nothing_else(hospital: Hospital, tmp_path: Path) -> None:
     ill(hospital)
     hospital.namespace("crm", "linkerd", annotations={"linkerd.io/inject": "yes"})
     answer = hospital.answer
@@ -176,20 +178,20 @@ def test_what_can_not_be_mended_stops_nothing_else(hospital: Hospital, tmp_path:
     hospital.answer = refusing  # type: ignore[method-assign]
     done = run(hospital, tmp_path, "--fix", "--yes", "-o", "json")
     assert (
-        "not mended: namespace crm: annotation linkerd.io/inject=yes becomes enabled: crm is"
+        "not fixed: namespace crm: change annotation linkerd.io/inject=yes to enabled: crm is"
         in (done.stderr)
     )
-    assert json.loads(done.stdout)["mended"] == [WHAT]
+    assert json.loads(done.stdout)["fixed"] == [WHAT]
     assert done.exit_code == 1
 
 
-def test_nothing_to_mend_is_said(hospital: Hospital, tmp_path: Path) -> None:
+def test_nothing_to_fix_is_said(hospital: Hospital, tmp_path: Path) -> None:
     done = run(hospital, tmp_path, "--fix")
-    assert (done.exit_code, done.stderr) == (0, "there is nothing that --fix can mend\n")
+    assert (done.exit_code, done.stderr) == (0, "--fix has nothing to change\n")
 
 
 @pytest.mark.parametrize("option", ["--yes", "--dry-run"])
-def test_options_of_the_mend_need_it(hospital: Hospital, tmp_path: Path, option: str) -> None:
+def test_options_of_the_fix_need_it(hospital: Hospital, tmp_path: Path, option: str) -> None:
     done = run(hospital, tmp_path, option)
     assert done.exit_code == 2
     assert "belong to --fix" in done.stderr
@@ -198,4 +200,4 @@ def test_options_of_the_mend_need_it(hospital: Hospital, tmp_path: Path, option:
 def test_the_guide_lists_what_can_be_mended() -> None:
     section = DAY_2.read_text().partition("\n## doctor\n")[2]
     listed = [line.split("`")[1] for line in section.splitlines() if line.startswith("- `")]
-    assert listed == [name for name, entry in sorted(all_findings().items()) if entry.fix]
+    assert listed == [name for name, entry in sorted(all_findings().items()) if entry.repair]

@@ -22,7 +22,7 @@ planned  mendix     ReplicaSet  shop                   app       evict    2
 left     mendix     Pod         mendix-backup-restore  app       leave    1
 
 left  Pod mendix/mendix-backup-restore
-    a bare pod: nobody makes it anew when it is gone; to delete it give --include-bare
+    a pod without a controller: you must recreate it yourself; to delete it give --include-bare
 
 4 workloads: 3 planned, 1 left
 """
@@ -126,7 +126,7 @@ def test_a_name_of_nothing_is_told_and_nothing_is_done(world: RollingWorld, tmp_
     names = ("replicaset/crm", "deployment/shop", "pod/shop-0")
     outcome = run(world, tmp_path, "-n", "mendix", "--yes", *names)
     assert outcome.exit_code == 2
-    assert outcome.stderr == "Error: there is no pod of deployment/shop, pod/shop-0 in mendix\n"
+    assert outcome.stderr == "Error: no pod of deployment/shop, pod/shop-0 in namespace mendix\n"
     assert world.done == []
 
 
@@ -134,7 +134,7 @@ def test_a_name_of_nothing_is_told_and_nothing_is_done(world: RollingWorld, tmp_
 def test_what_is_no_name_is_told(world: RollingWorld, tmp_path: Path, name: str) -> None:
     outcome = run(world, tmp_path, "-n", "mendix", "--dry-run", name)
     assert outcome.exit_code == 2
-    assert "is no KIND/NAME, as deployment/shop is one" in outcome.stderr
+    assert "is not KIND/NAME; example: deployment/shop" in outcome.stderr
 
 
 # Asking.
@@ -143,7 +143,7 @@ def test_what_is_no_name_is_told(world: RollingWorld, tmp_path: Path, name: str)
 def test_nobody_to_ask_is_an_error(world: RollingWorld, tmp_path: Path) -> None:
     outcome = run(world, tmp_path, "-n", "mendix")
     assert outcome.exit_code == 2
-    assert "give --yes, or --dry-run" in outcome.stderr
+    assert "give --yes or --dry-run" in outcome.stderr
     assert world.done == []
 
 
@@ -161,7 +161,7 @@ def test_who_is_there_is_asked(
     assert outcome.stderr.splitlines()[:3] == [
         "mendix/mendix-operator: restart",
         "mendix/crm: evict its pods",
-        "mendix/shop: evict its pods (2 pods outside)",
+        "mendix/shop: evict its pods (2 pods outside the mesh)",
     ]
     assert "Restart 3 workloads?" in outcome.stderr
     assert (outcome.exit_code, len(world.done)) == (code, done)
@@ -208,7 +208,7 @@ def test_ctrl_c_ends_with_130_and_a_word_on_what_was_done(
     column = [line.split()[0] for line in outcome.stdout.splitlines()[:5]]
     assert column == ["STATE", "done", "interrupted", "not-done", "left"]
     assert "4 workloads: 1 done, 1 interrupted, 1 not-done, 1 left" in outcome.stdout
-    assert "run it again to go on" in outcome.stderr
+    assert "run the command again" in outcome.stderr
 
 
 def test_what_a_restart_would_not_help_is_skipped_and_counts_as_failed(
@@ -227,10 +227,10 @@ def test_what_a_restart_would_not_help_is_skipped_and_counts_as_failed(
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ([], "give -n, or --enrolled"),
-        (["-n", "mendix", "--enrolled"], "give -n, or --enrolled"),
-        (["-n", "nowhere"], "there is no namespace nowhere"),
-        (["-n", "others"], "others is not enrolled: a restart would bring no pod into a mesh"),
+        ([], "give either -n, or --enrolled"),
+        (["-n", "mendix", "--enrolled"], "give either -n, or --enrolled"),
+        (["-n", "nowhere"], "namespace nowhere does not exist"),
+        (["-n", "others"], "not enrolled: others. Pods would not join a mesh after a restart"),
         (["-n", "mendix", "--timeout", "0"], "--timeout"),
     ],
 )
@@ -247,7 +247,9 @@ def test_a_mesh_that_there_is_not_is_told(world: RollingWorld, tmp_path: Path) -
     world.namespace("typo", "linkrd")
     outcome = run(world, tmp_path, "-n", "typo")
     assert outcome.exit_code == 2
-    assert "typo is enrolled in a mesh that there is not" in outcome.stderr
+    assert (
+        "namespace typo: the value of its label mendix-mesh.io/mesh is not a mesh" in outcome.stderr
+    )
 
 
 def test_a_right_to_look_that_is_missing_is_told_before_anything_is_done(

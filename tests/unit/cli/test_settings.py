@@ -85,8 +85,8 @@ BAD = {
     "exemptions: &a\n- *a": ": must be a mapping, not a list - at `settings.exemptions[0]`; "
     "start with a key, for example `reason:`",
     "1: 2": ": the key `1` must be text - at `settings`; put it into quotes",
-    "optOut: deny\noptOut: override": ":2:1: not YAML: the key `optOut` stands twice",
-    "linkerd:\n  proxyUid: 5\n  proxyUid: 6": ":3:3: not YAML: the key `proxyUid` stands twice",
+    "optOut: deny\noptOut: override": ":2:1: not YAML: duplicate key `optOut`",
+    "linkerd:\n  proxyUid: 5\n  proxyUid: 6": ":3:3: not YAML: duplicate key `proxyUid`",
     "optOut: deny\nlinkerd: [": ":3:1: not YAML: did not find expected node content",
     "optOut:\n\tdeny": ":2:1: not YAML: found character that cannot start any token",
     "a: b: c": ":1:5: not YAML: mapping values are not allowed in this context",
@@ -96,9 +96,9 @@ BAD = {
         ":1:1: not YAML: could not determine a constructor for the tag "
         "'tag:yaml.org,2002:python/object:os.system'"
     ),
-    '{"optOut": "deny", "optOut": "override"}': ":1:20: not YAML: the key `optOut` stands twice",
-    "[" * 200_000: ":1: nests more than 300 deep",
-    "optOut: deny\n---\noptOut: deny": ": settings are one YAML document, not 2",
+    '{"optOut": "deny", "optOut": "override"}': ":1:20: not YAML: duplicate key `optOut`",
+    "[" * 200_000: ":1: nested more than 300 levels deep",
+    "optOut: deny\n---\noptOut: deny": ": expected one YAML document with settings, found 2",
 }
 
 

@@ -140,13 +140,16 @@ def run(folder: Path, *arguments: str) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--interval", "60"], "--interval is for --watch alone"),
-        (["--tls-server-name", "a"], "--tls-server-name is for --watch alone"),
-        (["--events"], "--events is for --watch alone"),
-        (["--watch", "--tls-listen", "127.0.0.1:0"], "give --tls-listen, --tls-cert-file and"),
-        (["--watch", "--tls-cert-file", "a"], "give --tls-listen, --tls-cert-file and"),
-        (["--watch", "-o", "json"], "--watch has no -l and no -o"),
-        (["--watch", "-l", "a=b"], "--watch has no -l and no -o"),
+        (["--interval", "60"], "--interval needs --watch"),
+        (["--tls-server-name", "a"], "--tls-server-name needs --watch"),
+        (["--events"], "--events needs --watch"),
+        (
+            ["--watch", "--tls-listen", "127.0.0.1:0"],
+            "give all of --tls-listen, --tls-cert-",
+        ),
+        (["--watch", "--tls-cert-file", "a"], "give all of --tls-listen, --tls-cert-"),
+        (["--watch", "-o", "json"], "-l and -o can't be used with --watch"),
+        (["--watch", "-l", "a=b"], "-l and -o can't be used with --watch"),
         (["--watch", "--interval", "1"], "is not in the range 5"),
     ],
 )
@@ -180,10 +183,10 @@ def test_with_authenticate_it_shows_nothing_without_a_token(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--watch", "--authenticate"), "are for --dashboard"),
-        (("--watch", "--allowed-host", "x"), "are for --dashboard"),
-        (("--dashboard", "127.0.0.1:0"), "--dashboard is for --watch alone"),
-        (("--allowed-host", "x"), "--allowed-host is for --watch alone"),
+        (("--watch", "--authenticate"), "need --dashboard"),
+        (("--watch", "--allowed-host", "x"), "need --dashboard"),
+        (("--dashboard", "127.0.0.1:0"), "--dashboard needs --watch"),
+        (("--allowed-host", "x"), "--allowed-host needs --watch"),
     ],
 )
 def test_options_of_the_dashboard_need_it(options: tuple[str, ...], words: str) -> None:

@@ -1,7 +1,7 @@
-"""Every running pod of the chosen namespaces, judged by evidence, by the workload that owns it.
+"""Audits the running pods of namespaces, grouped by the workload that owns them.
 
-Pods are streamed, judged and forgotten: what stays is a row a workload, and in it a finding for
-each different thing that is wrong, with the number of pods that have it.
+Pods are streamed and not kept. The result has a row for each workload, with a finding for each
+different problem and the number of pods that have it.
 """
 
 import datetime
@@ -14,7 +14,7 @@ import msgspec
 
 from webhook.cluster.api.errors import RefusedError
 from webhook.cluster.judge import STATES, Judge, Judged, Origin, State, is_outside, live
-from webhook.cluster.judge.outdated import Currency, Proxy, proxy_of
+from webhook.cluster.judge.outdated import CurrentProxies, Proxy, proxy_of
 from webhook.cluster.kinds.inventory import RUNNING, BadPod, Inventory, LivePod, Workload
 from webhook.cluster.namespaces.scope import Target
 from webhook.cluster.plaintext.acceptance import Assessment, Strictness, assess
@@ -24,29 +24,31 @@ from webhook.policy import mendix
 from webhook.policy.checks import Violation
 from webhook.policy.spots import Spot
 
-#: Pods of a finding that are named.
+#: Number of pods that a finding names.
 _EXAMPLES = 3
-#: From so many namespaces on, which are more than half of all, the whole cluster is listed.
+#: With more namespaces than this, and more than half of all, the pods of the whole cluster are
+#: listed at once.
 _MANY = 20
 
-#: The ways out for pods without a proxy from before the enrollment.
-_RESTART, _ANEW = "restart it", "make it anew: nobody else does"
-_WAIT = "wait: it ends by itself, and the next one joins"
+#: How to fix pods without a proxy that were created before the enrollment.
+_RESTART = "restart the workload"
+_RECREATE = "recreate the pod; no controller will"
+_WAIT = "wait: the task ends by itself, and the next one joins the mesh"
 
 Level = Literal["deny", "advise", "exempt"]
 
 
 class AuditFinding(msgspec.Struct, kw_only=True):
-    """One thing that is wrong in pods of a workload."""
+    """One problem of a workload's pods."""
 
     check: str
     level: Level
     field: str
     reason: str
-    #: The way out; for an exemption its reason.
+    #: How to fix it; for an exemption its reason.
     fix: str
     origin: Origin
-    #: How many pods have it, and the names of some; none where it is the whole workload's.
+    #: The number of pods that have it, and some names; no names if it is about the workload.
     pods: int
     examples: list[str]
 
@@ -57,10 +59,10 @@ class Row(msgspec.Struct, kw_only=True):
     kind: str
     name: str
     api_version: str = msgspec.field(name="apiVersion")
-    #: What it is to Mendix, as `app leader`; empty where it is not Mendix's.
+    #: Its role in Mendix, like `app leader`; empty for other workloads.
     role: str
     state: State
-    #: How many of its pods are in each state.
+    #: The number of its pods in each state.
     pods: dict[State, int]
     findings: list[AuditFinding]
 
@@ -69,21 +71,21 @@ class Audited(msgspec.Struct, kw_only=True):
     """A namespace."""
 
     name: str
-    #: The mesh that its pods are judged by; and whether it is enrolled.
+    #: The mesh by which its pods are judged, the mode, and whether it is enrolled.
     mesh: str
     mode: str
     enrolled: bool
     since: datetime.datetime | None
-    #: Meshed pods of a hundred that are not exempt, rounded down; None where there are none.
+    #: Percentage of meshed pods, without exempt ones, rounded down; None if there are no pods.
     coverage: int | None
     pods: dict[State, int]
     workloads: list[Row]
-    #: The command that brings those into the mesh that were there before the enrollment; empty
-    #: where there are none, or a restart would not help.
-    mend: str = ""
-    #: Why its pods could not be read; empty where they could.
+    #: The command that brings pods from before the enrollment into the mesh; empty if there are
+    #: none, or a restart would not help.
+    fix: str = ""
+    #: Why its pods could not be read; else empty.
     error: str = ""
-    #: Whether plaintext gets in; None where that was not looked for.
+    #: Whether it accepts plaintext; None if that was not assessed.
     strictness: Strictness | None = None
 
 
@@ -93,16 +95,16 @@ class Report(msgspec.Struct, kw_only=True):
     namespaces: list[Audited]
     coverage: int | None
     pods: dict[State, int]
-    #: Findings by check: how many pods have it.
+    #: Number of pods by check.
     checks: dict[str, int]
     #: What could not be read, and what that means.
     notes: list[str]
-    #: What the meshes' metrics tell, where a Prometheus was asked.
+    #: Traffic from the meshes' metrics, if a Prometheus was queried.
     traffic: Traffic | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def is_good(self) -> bool:
-        """Whether every pod could be read, and nothing breaks a rule that enforce refuses."""
+        """Return whether every pod was read, and none breaks a rule that mode enforce denies."""
         return not any(
             one.error or (one.strictness and one.strictness.level == "deny")
             for one in self.namespaces
@@ -115,16 +117,16 @@ class Report(msgspec.Struct, kw_only=True):
 
 
 class Auditor:
-    """Audits namespaces. Raises `ClusterError` where the cluster fails, not where it forbids."""
+    """Audits namespaces. Raises `ClusterError`, but not if reading a namespace is forbidden."""
 
     def __init__(
         self,
         inventory: Inventory,
         judge: Judge,
-        currency: Currency,
+        currency: CurrentProxies,
         policies: PolicyObjects | None = None,
     ) -> None:
-        """Without `policies` it is not asked whether plaintext gets in."""
+        """Without `policies`, plaintext is not assessed."""
         self._inventory = inventory
         self._judge = judge
         self._currency = currency
@@ -138,7 +140,10 @@ class Auditor:
         total: int = 0,
         progress: Callable[[str], None] = lambda _: None,
     ) -> Report:
-        """Audit namespaces, of `total` in the cluster; `progress` is told each one that is done."""
+        """Audit namespaces; `total` is the number of namespaces in the cluster.
+
+        `progress` is called with the name of each finished namespace.
+        """
         known = {one.name: one for one in targets}
         drafts: dict[str, _Namespace] = {}
         readable = [one.name for one in targets if not one.error]
@@ -190,9 +195,9 @@ class Auditor:
     def _by_namespace(
         self, names: Collection[str], total: int, labels: str
     ) -> Iterator[tuple[str, Iterable[LivePod | BadPod]]]:
-        """The pods of each namespace; its iterable is to be used up before the next.
+        """Yield the pods of each namespace. Consume each iterable before the next one.
 
-        Of most namespaces together it is one list, where the cluster's may be read, else many.
+        Most of the cluster is read in one list, if that is allowed, else each namespace in its own.
         """
         if len(names) > _MANY and 2 * len(names) > total:
             every = self._inventory.pods(labels=labels, fields=RUNNING)
@@ -211,7 +216,7 @@ class Auditor:
 def _grouped(
     pods: Iterable[LivePod | BadPod], names: Collection[str]
 ) -> Iterator[tuple[str, Iterable[LivePod | BadPod]]]:
-    """Pods in the order of their namespaces, cut into these; the others are left out."""
+    """Yield the pods of these namespaces, from a list that is sorted by namespace."""
     left = dict.fromkeys(names)
     for name, group in groupby(pods, lambda pod: pod.namespace):
         if name in left:
@@ -235,8 +240,8 @@ class _Namespace:
             row = self._rows[workload] = _Workload(judged.role, is_bare=workload.kind == "Pod")
         row.add(name, judged, proxy)
 
-    def finished(self, currency: Currency) -> Audited:
-        """The namespace with all its pods."""
+    def finished(self, currency: CurrentProxies) -> Audited:
+        """Return the audit of the namespace, after all pods were added."""
         rows = [row.finished(workload, currency) for workload, row in sorted(self._rows.items())]
         pods: Counter[State] = Counter()
         for row in rows:
@@ -252,7 +257,7 @@ class _Namespace:
             coverage=coverage(pods),
             pods=_counts(pods),
             workloads=rows,
-            mend=f"mendix-mesh restart -n {self.target.name}" if helps else "",
+            fix=f"mendix-mesh restart -n {self.target.name}" if helps else "",
             error=self.target.error,
             strictness=self.assessment.finished() if self.assessment else None,
         )
@@ -275,8 +280,8 @@ class _Workload:
         for violation in judged.violations:
             origin = judged.origin if violation in judged.refused else ""
             if origin == "before-enrollment" and violation.check == "proxy-missing":
-                # Nothing failed: there was no webhook yet that could have asked for the proxy.
-                violation = msgspec.structs.replace(violation, fix=self._way_in(judged))  # noqa: PLW2901
+                # The pod is not misconfigured: it was created before the webhook applied.
+                violation = msgspec.structs.replace(violation, fix=self._fix(judged))  # noqa: PLW2901
             self._note((violation, violation.level, origin), name)
         for done in judged.exempted:
             excused = msgspec.structs.replace(done.violation, fix=done.exemption.reason)
@@ -285,17 +290,17 @@ class _Workload:
             self._proxied[proxy] += 1
             _keep(self._proxies.setdefault(proxy, []), name)
 
-    def _way_in(self, judged: Judged) -> str:
-        """What is to be done about a pod that only came too early."""
+    def _fix(self, judged: Judged) -> str:
+        """Return the fix for a pod that was created before the enrollment."""
         if judged.pod is not None and mendix.is_task(judged.pod):
             return _WAIT
-        return _ANEW if self._is_bare else _RESTART
+        return _RECREATE if self._is_bare else _RESTART
 
     def _note(self, key: tuple[Violation, Level, Origin], name: str) -> None:
         self._numbers[key] += 1
         _keep(self._findings.setdefault(key, []), name)
 
-    def finished(self, workload: Workload, currency: Currency) -> Row:
+    def finished(self, workload: Workload, currency: CurrentProxies) -> Row:
         findings = [
             _finding(violation, level, origin, self._numbers[violation, level, origin], names)
             for (violation, level, origin), names in self._findings.items()
@@ -339,9 +344,9 @@ def _finding(
 
 
 def together(states: Collection[State]) -> State:
-    """The state of a workload whose pods are in these: the worst, and partly where some joined.
+    """Return the state of a workload from those of its pods: the worst, or partly if mixed.
 
-    Exempt pods count where there are no others.
+    Exempt pods count only if there are no others.
     """
     found = set(states) - {"exempt"}
     if not found:
@@ -355,7 +360,7 @@ def together(states: Collection[State]) -> State:
 
 
 def coverage(pods: "Counter[State]") -> int | None:
-    """Meshed pods of a hundred that are not exempt; rounded down, so that 100 is all of them."""
+    """Return the percentage of meshed pods without exempt ones, rounded down; None if no pods."""
     counted = pods.total() - pods["exempt"]
     return 100 * pods["meshed"] // counted if counted else None
 
@@ -365,7 +370,7 @@ def _counts(pods: "Counter[State]") -> dict[State, int]:
 
 
 def summed(namespaces: list[Audited], notes: list[str]) -> Report:
-    """The audit of these namespaces together."""
+    """Return the report of these namespaces."""
     pods: Counter[State] = Counter()
     found: Counter[str] = Counter()
     for one in namespaces:

@@ -1,7 +1,7 @@
-"""The audit as objects of the cluster: one PolicyReport, or OpenReports' Report, a namespace.
+"""Writes the audit to the cluster: one PolicyReport, or Report of OpenReports, for each namespace.
 
-One a namespace, not one a pod: ten thousand reports are half a gigabyte of etcd. They hold no
-times, so that an audit which found nothing new writes nothing. Both kinds have the same fields.
+Not one for each pod, because ten thousand reports need half a gigabyte in etcd. Reports contain no
+times, so an audit without news changes nothing. Both kinds have the same fields.
 """
 
 from collections.abc import Collection, Iterator
@@ -14,13 +14,13 @@ from webhook.cluster.api.errors import ClusterError, RefusedError
 from webhook.cluster.audit import Audited, AuditFinding, Report, Row
 from webhook.cluster.judge import ORIGINS
 from webhook.cluster.namespaces.enrollment import CONFIGURATION
-from webhook.cluster.plaintext.acceptance import told
+from webhook.cluster.plaintext.acceptance import describe
 from webhook.policy.plaintext import PLAINTEXT_ACCEPTED
 from webhook.policy.words import listed
 
 NAME = "mendix-mesh"
 _LABELS = {"app.kubernetes.io/managed-by": NAME}
-#: Results of one report: some 600 bytes each, and an object has room for 1.5 MB.
+#: Most results of one report: each has some 600 bytes, and an object at most 1.5 MB.
 _MOST = 1000
 _OUTCOMES = {"deny": "fail", "advise": "warn", "exempt": "skip"}
 _SEVERITIES = {"deny": "high", "advise": "low", "exempt": "info"}
@@ -34,7 +34,7 @@ class ReportKind(NamedTuple):
     plural: str
 
 
-#: OpenReports is the heir of the Policy working group's reports.
+#: OpenReports is the successor of the Policy working group's reports.
 KINDS = (
     ReportKind("openreports.io/v1alpha1", "Report", "reports"),
     ReportKind("wgpolicyk8s.io/v1alpha2", "PolicyReport", "policyreports"),
@@ -52,28 +52,31 @@ class _Stored(msgspec.Struct):
 
 
 def served(cluster: Cluster) -> ReportKind:
-    """The kind of report that the cluster has. Raises `ClusterError` where it has none."""
+    """Return the kind of report that the cluster has. Raises `ClusterError` if it has none."""
     for kind in KINDS:
         group = cluster.find(f"/apis/{kind.version}")
         if any(one["name"] == kind.plural for one in (group or {}).get("resources", ())):
             return kind
     names = " or ".join(f"{kind.plural}.{kind.version.split('/', 1)[0]}" for kind in KINDS)
-    raise ClusterError(f"no reports can be written: the cluster has no CRD {names}; install one")
+    raise ClusterError(
+        f"reports can't be written, because the cluster has no CRD {names}; install one of them"
+    )
 
 
 class Written(NamedTuple):
-    """What became of the reports."""
+    """The result of writing reports."""
 
     written: int
     pruned: int
-    #: Why some could not be written; a line each.
+    #: Why some could not be written, a line each.
     errors: list[str]
 
 
 def write(cluster: Cluster, report: Report, owner: str, *, prune: bool) -> Written:
-    """Write a report for each namespace that was read, and with `prune` remove all others of ours.
+    """Write a report for each namespace that was read; with `prune`, delete our other reports.
 
-    `owner` is the uid of the webhook configuration: with it the reports go when mendix-mesh does.
+    `owner` is the uid of the webhook configuration. Reports that it owns are deleted with
+    mendix-mesh.
     """
     kind = served(cluster)
     written, errors = 0, []
@@ -91,7 +94,7 @@ def write(cluster: Cluster, report: Report, owner: str, *, prune: bool) -> Writt
         try:
             pruned = _prune(cluster, kind, {one.name for one in report.namespaces})
         except RefusedError as error:
-            errors.append(f"old reports stay: {error}")
+            errors.append(f"old reports could not be deleted: {error}")
     return Written(written, pruned, errors)
 
 
@@ -111,7 +114,7 @@ def _prune(cluster: Cluster, kind: ReportKind, kept: Collection[str]) -> int:
 
 
 def document(kind: ReportKind, audited: Audited, owner: str) -> dict[str, Any]:
-    """The report of a namespace, as an object."""
+    """Return the report of a namespace as a Kubernetes object."""
     metadata: dict[str, Any] = {"name": NAME, "namespace": audited.name, "labels": _LABELS}
     if owner:
         metadata["ownerReferences"] = [
@@ -139,10 +142,7 @@ def document(kind: ReportKind, audited: Audited, owner: str) -> dict[str, Any]:
 
 
 def _results(audited: Audited) -> Iterator[dict[str, Any]]:
-    """What was found in each workload; of one in which nothing was, that it passes.
-
-    Then each way in for plaintext, a result of the namespace's.
-    """
+    """Yield the results: findings of each workload, or that it passes; then gaps for plaintext."""
     for row in audited.workloads:
         if not row.findings:
             yield _result(audited, row, "pass", {"rule": "in-mesh", "message": "in the mesh"})
@@ -161,7 +161,7 @@ def _results(audited: Audited) -> Iterator[dict[str, Any]]:
         where = {
             "rule": PLAINTEXT_ACCEPTED.id,
             "severity": _SEVERITIES[found.level],
-            "message": f"{told(gap)}; {gap.fix}",
+            "message": f"{describe(gap)}; {gap.fix}",
         }
         yield _result(audited, None, _OUTCOMES[found.level], where)
 
@@ -169,7 +169,7 @@ def _results(audited: Audited) -> Iterator[dict[str, Any]]:
 def _result(
     audited: Audited, row: Row | None, outcome: str, more: dict[str, Any]
 ) -> dict[str, Any]:
-    """A result for a workload; without one for the namespace itself."""
+    """Return a result for a workload, or without one for the namespace."""
     resource = {"apiVersion": "v1", "kind": "Namespace", "name": audited.name}
     if row:
         resource = {
@@ -191,7 +191,7 @@ def _result(
 
 
 def message(finding: AuditFinding) -> str:
-    """A finding in one line: field, reason, way out, how many pods and since when."""
+    """Return a finding in one line: field, reason, fix, origin and pods."""
     text = f"{finding.field}: {finding.reason}" if finding.field else finding.reason
     text += f"; {'exempt: ' if finding.level == 'exempt' else ''}{finding.fix}"
     if finding.origin:

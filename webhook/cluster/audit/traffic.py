@@ -1,4 +1,4 @@
-"""Traffic in an audit: which workloads took plaintext, and from whom."""
+"""Adds traffic to an audit: which workloads received plaintext, and from which senders."""
 
 from webhook.cluster.audit import AuditFinding, Report, Row
 from webhook.cluster.traffic import (
@@ -18,8 +18,8 @@ PLAINTEXT_TRAFFIC = Check(
     level="advise",
     meshes=("linkerd", "istio", "ambient"),
     fields=("traffic",),
-    reason="took traffic that was not in mutual TLS",
-    fix="bring who sends it into the mesh, then let the mesh take in nothing else",
+    reason="received traffic without mutual TLS",
+    fix="bring the senders into the mesh, then close the workload to plaintext",
     source="linkerd2-proxy app/core/src/transport/labels.rs; Istio's standard metrics",
 )
 #: Senders that a reason names.
@@ -29,17 +29,17 @@ _LONGEST = 253
 
 
 def see(report: Report, prometheus: Prometheus, *, window: int) -> None:
-    """Put into a report what Prometheus tells of its namespaces, or in a note why it does not."""
+    """Add the traffic in Prometheus to a report; if it fails, add a note with the reason."""
     meshes = {one.name: one.mesh for one in report.namespaces if not one.error}
     traffic = look(prometheus, meshes, window=window)
     if traffic.error:
-        report.notes.append(f"the traffic could not be seen: {traffic.error}")
+        report.notes.append(f"the traffic could not be read from Prometheus: {traffic.error}")
     report.notes += traffic.notes
     add(report, traffic)
 
 
 def add(report: Report, traffic: Traffic) -> None:
-    """Put traffic into a report: as it is, and a finding for each workload that took plaintext."""
+    """Add traffic to a report, and a finding to each workload that received plaintext."""
     report.traffic = traffic
     for audited in report.namespaces:
         seen = traffic.namespaces.get(audited.name)
@@ -56,13 +56,13 @@ def add(report: Report, traffic: Traffic) -> None:
 
 
 def _finding(row: Row, seen: NamespaceTraffic, window: int) -> AuditFinding:
-    """Without numbers, which are the traffic's own: else a report would never be the same twice."""
+    """Return a finding without numbers, because a stored report would else change every time."""
     senders = sorted(map(sender_name, seen.senders(row.name, row.kind)))
     violation = PLAINTEXT_TRAFFIC.violation(
         Spot(
             "traffic",
             (),
-            f"took traffic without mutual TLS in the last {span(window)}, from "
+            f"received traffic without mutual TLS in the last {span(window)}, from "
             f"{listed(senders, _NAMED)}",
         )
     )
@@ -79,7 +79,7 @@ def _finding(row: Row, seen: NamespaceTraffic, window: int) -> AuditFinding:
 
 
 def amount(counted: Edge | Received) -> str:
-    """How much of what was counted was plaintext, as `3 of 40 requests`."""
+    """Return how much of the counted traffic was plaintext, like `3 of 40 requests`."""
     parts = [
         f"{count.plaintext} of {count.total} {unit}"
         for count, unit in ((counted.requests, "requests"), (counted.connections, "connections"))
@@ -89,18 +89,18 @@ def amount(counted: Edge | Received) -> str:
 
 
 def senders(seen: NamespaceTraffic, workload: str, kind: str) -> str:
-    """Who sent a workload plaintext, as `crm/gateway (12)`."""
+    """Return the senders of plaintext to a workload, like `crm/gateway (12)`."""
     found = seen.senders(workload, kind).items()
     return listed([f"{sender_name(sender)} ({number})" for sender, number in found], _NAMED)
 
 
 def sender_name(sender: str) -> str:
-    """A sender for people: a name from metrics' labels, which may hold anything."""
-    return shortened(masked(sender) or "clients that the mesh does not know", _LONGEST)
+    """Return a printable sender. The name comes from a metric's label, which can be any text."""
+    return shortened(masked(sender) or "clients outside the mesh", _LONGEST)
 
 
 def span(seconds: int) -> str:
-    """A time in words, as they stand after "the last": `hour`, `90 min`."""
+    """Return a duration in words that follow "the last": `hour`, `90 min`."""
     for unit, name, one in ((86_400, "d", "day"), (3_600, "h", "hour"), (60, "min", "minute")):
         if seconds % unit == 0:
             return one if seconds == unit else f"{seconds // unit} {name}"

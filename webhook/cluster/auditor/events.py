@@ -1,9 +1,8 @@
-"""Kubernetes Events on workloads: when one is seen outside its mesh, and when it is mended.
+"""Creates Kubernetes Events on workloads that leave the mesh, or join it again.
 
-An Event is told when a workload's state changes, and no more than that. It has a name of its own
-for each workload, reason and set of checks: one that is there already is counted up, so that ten
-changes are one Event; after a restart of the auditor what was told before is not told again as long
-as the Event lives (an hour, the API server's --event-ttl).
+An Event is created only when a workload's state changes. Its name is derived from workload, reason
+and checks, so for a repeated change the count of the existing Event is increased. After a restart
+of the auditor, Events that still exist (an hour, the API server's --event-ttl) are not repeated.
 """
 
 import datetime
@@ -22,11 +21,11 @@ from webhook.cluster.kinds.inventory import Workload
 log = structlog.get_logger(__name__)
 
 _COMPONENT = "mendix-mesh"
-#: Events of one sweep: two calls each. What is left is told by the next one.
+#: Most Events of one scan, with two calls each. The next scan creates the others.
 _MOST = 50
-#: Characters of a message (ValidateEventUpdate takes 1,024).
+#: Most characters of a message (ValidateEventUpdate allows 1,024).
 _LONGEST = 1000
-#: Where a workload's uid is found, without which `kubectl describe` does not show its Events.
+#: Resources from which a workload's uid is read. `kubectl describe` finds Events by the uid.
 _PLACES: Mapping[tuple[str, str], str] = {
     ("v1", "Pod"): "pods",
     ("apps/v1", "Deployment"): "deployments",
@@ -40,30 +39,30 @@ _PLACES: Mapping[tuple[str, str], str] = {
 Reason = Literal["NotMeshed", "Meshed"]
 
 
-class _Told(NamedTuple):
-    """What is to be said of a workload."""
+class _Change(NamedTuple):
+    """A change of a workload that gets an Event."""
 
     workload: Workload
     reason: Reason
     text: str
-    #: What makes two Events the same.
+    #: Two changes with the same value share one Event.
     about: tuple[str, ...]
 
 
 class EventRecorder:
-    """Remembers which workloads it told of. It never raises: an Event is no more than a hint."""
+    """Creates Events for changed workloads. It never raises, because Events are optional."""
 
     def __init__(self, cluster: Cluster, *, instance: str = "") -> None:
-        """`instance` is who tells: the pod's name."""
+        """`instance` is the name of the auditor's pod."""
         self._cluster = cluster
         self._instance = instance or _COMPONENT
-        #: What was told last of each workload that is outside.
+        #: The checks in the last Event of each workload that is outside the mesh.
         self._outside: dict[Workload, tuple[str, ...]] = {}
         self._is_first = True
         self._refused = ""
 
     def tell(self, report: Report, names: Sequence[str] | None = None) -> int:
-        """Tell what changed in these namespaces, None for all; gives how many Events were made."""
+        """Create Events for what changed in these namespaces (None: all); return their number."""
         looked = [one for one in report.namespaces if names is None or one.name in names]
         rows = {
             Workload(one.name, row.api_version, row.kind, row.name): row
@@ -72,53 +71,53 @@ class EventRecorder:
             for row in one.workloads
         }
         made = 0
-        for told in self._changes(rows):
-            if made >= _MOST or not self._record(told):
+        for change in self._changes(rows):
+            if made >= _MOST or not self._record(change):
                 break
             made += 1
-            if told.reason == "NotMeshed":
-                self._outside[told.workload] = told.about
+            if change.reason == "NotMeshed":
+                self._outside[change.workload] = change.about
             else:
-                del self._outside[told.workload]
+                del self._outside[change.workload]
         unread = {one.name for one in looked if one.error}
         self._forget(rows, names, unread)
         if names is None and made < _MOST:
             self._is_first = False
         return made
 
-    def _changes(self, rows: Mapping[Workload, Row]) -> Iterator[_Told]:
+    def _changes(self, rows: Mapping[Workload, Row]) -> Iterator[_Change]:
         for workload, row in rows.items():
             before = self._outside.get(workload)
             denied = [one for one in row.findings if one.level == "deny"]
             if row.state in ("unmeshed", "partly") or denied:
                 about = tuple(sorted({one.check for one in denied})) or (row.state,)
                 if about != before:
-                    yield _Told(workload, "NotMeshed", _text(row), about)
+                    yield _Change(workload, "NotMeshed", _text(row), about)
             elif before is not None and row.state in ("meshed", "exempt"):
-                yield _Told(workload, "Meshed", "all its pods are in the mesh", ())
+                yield _Change(workload, "Meshed", "all pods are in the mesh", ())
 
     def _forget(
         self, rows: Mapping[Workload, Row], names: Sequence[str] | None, unread: set[str]
     ) -> None:
-        """Forget workloads that are gone; one that could not be looked at is not gone."""
+        """Forget workloads that are gone; keep those in namespaces that could not be read."""
         for workload in list(self._outside):
             looked = names is None or workload.namespace in names
             if looked and workload not in rows and workload.namespace not in unread:
                 del self._outside[workload]
 
-    def _record(self, told: _Told) -> bool:
-        """Whether an Event could be made, or was there."""
-        workload = told.workload
+    def _record(self, change: _Change) -> bool:
+        """Create or update an Event; return whether that succeeded."""
+        workload = change.workload
         where = path("v1", "events", workload.namespace)
         try:
-            made = self._event(told)
+            made = self._event(change)
             try:
                 self._cluster.create(where, made)
             except RefusedError as error:
                 if error.reason != "AlreadyExists":
                     raise
                 if not self._is_first:
-                    self._count_up(path("v1", "events", workload.namespace, _name(told)), made)
+                    self._count_up(path("v1", "events", workload.namespace, _name(change)), made)
         except RefusedError as error:
             if error.code == 404 or "because it is being terminated" in str(error):
                 return True
@@ -133,21 +132,21 @@ class EventRecorder:
     def _could_not(self, error: ClusterError) -> None:
         if str(error) != self._refused:
             self._refused = str(error)
-            log.warning("no event was made", why=str(error))
+            log.warning("event not created", why=str(error))
 
     def _count_up(self, where: str, made: Mapping[str, Any]) -> None:
         last = {"lastTimestamp": made["lastTimestamp"], "message": made["message"]}
         stored, _ = self._cluster.patch(where, last)
         self._cluster.patch(where, {"count": int(stored.get("count") or 1) + 1})
 
-    def _event(self, told: _Told) -> dict[str, Any]:
-        workload = told.workload
+    def _event(self, change: _Change) -> dict[str, Any]:
+        workload = change.workload
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         now = now.replace("+00:00", "Z")
         return {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"name": _name(told), "namespace": workload.namespace},
+            "metadata": {"name": _name(change), "namespace": workload.namespace},
             "involvedObject": {
                 "apiVersion": workload.api_version,
                 "kind": workload.kind,
@@ -155,9 +154,9 @@ class EventRecorder:
                 "name": workload.name,
                 **self._uid(workload),
             },
-            "reason": told.reason,
-            "type": "Warning" if told.reason == "NotMeshed" else "Normal",
-            "message": told.text,
+            "reason": change.reason,
+            "type": "Warning" if change.reason == "NotMeshed" else "Normal",
+            "message": change.text,
             "source": {"component": _COMPONENT},
             "firstTimestamp": now,
             "lastTimestamp": now,
@@ -167,7 +166,7 @@ class EventRecorder:
         }
 
     def _uid(self, workload: Workload) -> dict[str, str]:
-        """The uid of a workload, where it may be looked at."""
+        """Return the uid of a workload; empty if reading it is forbidden."""
         plural = _PLACES.get((workload.api_version, workload.kind))
         if plural is None:
             return {}
@@ -181,18 +180,20 @@ class EventRecorder:
         return {"uid": found["metadata"]["uid"]} if found else {}
 
 
-def _name(told: _Told) -> str:
-    """The Event's name: 253 characters at most, as those of the workload may be."""
-    what = "/".join((told.workload.api_version, told.workload.kind, told.reason, *told.about))
-    return f"{told.workload.name[:200]}.{hashlib.sha256(what.encode()).hexdigest()[:16]}"
+def _name(change: _Change) -> str:
+    """Return the Event's name, with at most 253 characters."""
+    what = "/".join(
+        (change.workload.api_version, change.workload.kind, change.reason, *change.about)
+    )
+    return f"{change.workload.name[:200]}.{hashlib.sha256(what.encode()).hexdigest()[:16]}"
 
 
 def _text(row: Row) -> str:
-    """Why a workload is outside: check, reason and mend of the first finding, and how many more."""
-    # What is refused comes first in a row.
+    """Return why a workload is outside the mesh: its first finding, and the number of others."""
+    # Findings that are denied come first in a row.
     found = [one for one in row.findings if one.level == "deny"] or row.findings
     if not found:
-        return f"its pods are {row.state}"
+        return f"pods of this workload are {row.state}; see mendix-mesh audit"
     more = f"; and {len(found) - 1} more" if len(found) > 1 else ""
     text = f"{found[0].check}: {message(found[0])}"
     return text[: _LONGEST - len(more)] + more

@@ -1,4 +1,4 @@
-"""What the auditor last saw of a cluster: what its metrics, its dashboard and its webhook show."""
+"""The auditor's last scan and its history, which metrics, dashboard and webhook show."""
 
 import datetime
 import threading
@@ -11,37 +11,37 @@ from webhook.cluster.audit import Report
 from webhook.cluster.doctor import Diagnosis
 from webhook.cluster.traffic.reviews import Counts
 
-#: Points of the history: a day of sweeps every five minutes.
+#: Points of the history: a day of scans every five minutes.
 _POINTS = 288
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
-    """The coverage of a sweep."""
+    """The coverage in one scan."""
 
     at: datetime.datetime
-    #: Of all pods, in percent; None where there were none.
+    #: Of all pods, in percent; None if there were no pods.
     coverage: int | None
-    #: The same by namespace, for those that had pods.
+    #: The coverage of each namespace with pods.
     namespaces: dict[str, int]
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """One sweep. Nothing in it changes any more, so threads may share it."""
+    """The result of one scan. It is immutable, so threads can share it."""
 
-    #: When it ended, in UTC; and how many seconds it took.
+    #: When the scan ended, in UTC, and how many seconds it took.
     at: datetime.datetime
     seconds: float
     report: Report
-    #: None until the doctor has looked for the first time.
+    #: None until the doctor has run for the first time.
     diagnosis: Diagnosis | None = None
-    #: What the webhook answered by its own count; None where no Prometheus is asked.
+    #: The webhook's answers from its own metrics; None if no Prometheus is queried.
     counts: Counts | None = None
 
 
 class Seen:
-    """The last sweep, the coverage of those before, and why the last try failed, if it did.
+    """The last scan, the coverage of earlier ones, and why the last attempt failed, if it did.
 
-    One thread tells it, others read.
+    One thread writes it, others read.
     """
 
     def __init__(self) -> None:
@@ -51,34 +51,34 @@ class Seen:
         self._error = ""
 
     def swept(self, snapshot: Snapshot) -> None:
-        """Take up a sweep that succeeded."""
+        """Store a successful scan of all namespaces."""
         with self._lock:
             self._last, self._error = snapshot, ""
             self._history.append(_point(snapshot))
 
     def updated(self, snapshot: Snapshot) -> None:
-        """Take up what has changed since the last sweep; it is no point of the history."""
+        """Store changes since the last full scan; they add no point to the history."""
         with self._lock:
             self._last, self._error = snapshot, ""
 
     def failed(self, error: str) -> None:
-        """Take up why a sweep failed, in one line; the one before stays the last."""
+        """Store why a scan failed, in one line; the previous scan stays the last."""
         with self._lock:
             self._error = error
 
     @property
     def last(self) -> Snapshot | None:
-        """The last sweep that succeeded; None before the first."""
+        """Return the last successful scan; None before the first."""
         return self._last
 
     @property
     def error(self) -> str:
-        """Why the sweep after the last one failed; empty where none did."""
+        """Return why the latest attempt failed; empty if it succeeded."""
         return self._error
 
     @property
     def history(self) -> Sequence[Point]:
-        """The coverage of sweeps, oldest first, a day at most; it begins with the process."""
+        """Return the coverage of earlier scans, oldest first, at most a day of this process."""
         with self._lock:
             return tuple(self._history)
 

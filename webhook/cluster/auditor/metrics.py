@@ -1,6 +1,6 @@
-"""What /metrics of the auditor shows: the last sweep, made anew at each scrape.
+"""The auditor's metrics, computed from the last scan at each scrape.
 
-So the series of a namespace go with it. Labels are namespaces, and else one of a few values.
+So the series of a deleted namespace disappear. Labels are namespaces, or have only a few values.
 """
 
 from collections import Counter as Tally
@@ -28,17 +28,17 @@ class AuditorMetrics:
         self.registry.register(_Swept(seen))
         self._last = Gauge(
             "mendix_mesh_last_sweep_timestamp_seconds",
-            "When the last sweep of all namespaces ended, in seconds since 1970.",
+            "Unix time at which the last scan of all namespaces ended.",
             registry=self.registry,
         )
         self._duration = Gauge(
             "mendix_mesh_sweep_duration_seconds",
-            "How long the last sweep of all namespaces took.",
+            "Duration of the last scan of all namespaces, in seconds.",
             registry=self.registry,
         )
         self._sweeps = Counter(
             "mendix_mesh_sweeps",
-            "Sweeps of all namespaces.",
+            "Scans of all namespaces, by result.",
             ("result",),
             registry=self.registry,
         )
@@ -48,25 +48,25 @@ class AuditorMetrics:
         build.labels(VERSION).set(1)
 
     def swept(self, at: float, seconds: float) -> None:
-        """Note a sweep that ended at a moment, in seconds since 1970, and how long it took."""
+        """Record a successful scan: the Unix time of its end, and its duration in seconds."""
         self._last.set(at)
         self._duration.set(seconds)
         self._count("ok")
 
     def failed(self) -> None:
-        """Note a sweep that failed."""
+        """Record a failed scan."""
         self._count("failed")
 
     def _count(self, result: Literal["ok", "failed"]) -> None:
         self._sweeps.labels(result).inc()
 
     def expose(self) -> bytes:
-        """All of it in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
 
 class _Swept(Collector):
-    """Tells the last sweep; before the first one the metrics' names alone."""
+    """Collects the metrics of the last scan; before the first scan only their names."""
 
     def __init__(self, seen: Seen) -> None:
         self._seen = seen
@@ -79,25 +79,27 @@ class _Swept(Collector):
 
 def _of_report(report: Report | None) -> Iterator[GaugeMetricFamily]:
     pods = GaugeMetricFamily(
-        "mendix_mesh_pods", "Running pods by their state.", labels=("namespace", "mesh", "state")
+        "mendix_mesh_pods", "Running pods, by state.", labels=("namespace", "mesh", "state")
     )
     coverage = GaugeMetricFamily(
         "mendix_mesh_coverage_ratio",
-        "Meshed pods among those that are not exempt, 0 to 1; not there where there are none.",
+        "Ratio of meshed pods, without exempt ones, 0 to 1. Absent for a namespace without pods.",
         labels=("namespace", "mesh"),
     )
     findings = GaugeMetricFamily(
-        "mendix_mesh_findings", "Pods in which a check finds something.", labels=("check", "level")
+        "mendix_mesh_findings",
+        "Pods with a finding, by check.",
+        labels=("check", "level"),
     )
     info = GaugeMetricFamily(
         "mendix_mesh_namespace_info",
-        "Always 1; the mode is empty where it is not enrolled.",
+        "Always 1. The mode is empty if the namespace is not enrolled.",
         labels=("namespace", "mesh", "mode"),
     )
     found: Tally[tuple[str, str]] = Tally()
     for one in report.namespaces if report else ():
         info.add_metric((one.name, one.mesh, one.mode), 1)
-        # What could not be read is unknown, and not 0.
+        # A namespace that could not be read has no values instead of 0.
         if one.error:
             continue
         for state, number in one.pods.items():
@@ -116,7 +118,7 @@ def _of_report(report: Report | None) -> Iterator[GaugeMetricFamily]:
 def _of_diagnosis(diagnosis: Diagnosis | None) -> GaugeMetricFamily:
     family = GaugeMetricFamily(
         "mendix_mesh_doctor_findings",
-        "Namespaces in which the doctor finds something.",
+        "Namespaces with a finding of doctor, by finding and severity.",
         labels=("id", "severity"),
     )
     where: dict[tuple[str, str], set[str]] = {}

@@ -26,7 +26,7 @@ from webhook.cluster.auditor.metrics import AuditorMetrics
 from webhook.cluster.doctor import examine
 from webhook.cluster.doctor.facts import Facts, places
 from webhook.cluster.judge import Judge
-from webhook.cluster.judge.outdated import Currency
+from webhook.cluster.judge.outdated import CurrentProxies
 from webhook.cluster.kinds.inventory import Inventory
 from webhook.cluster.namespaces.enrollment import Enrollment
 from webhook.cluster.namespaces.scope import Scope, ScopeError, Target
@@ -240,14 +240,14 @@ class Scanner:
         except ClusterError as error:
             why = str(error)
             if why != before:
-                log.warning("can't audit", why=why)
+                log.warning("the audit failed", why=why)
         except Exception as error:  # whatever it is, the next sweep may do
             why = f"{type(error).__name__}: {error}"
             if why != before:
-                log.exception("can't audit", why=why)
+                log.exception("the audit failed", why=why)
         else:
             if before:
-                log.info("audits again")
+                log.info("the audit works again")
             return True
         self._seen.failed(why)
         return False
@@ -258,7 +258,7 @@ class Scanner:
         enrollment = Enrollment.read(self._cluster)
         inventory = Inventory(self._cluster)
         scope = Scope(self._cluster, inventory, enrollment, options.mesh)
-        currency = Currency(self._cluster, self._settings)
+        currency = CurrentProxies(self._cluster, self._settings)
         policies = PolicyObjects(self._cluster, self._settings)
         auditor = Auditor(inventory, Judge(self._settings), currency, policies)
         report = auditor.audit(self._targets(scope), total=scope.total)
@@ -351,7 +351,7 @@ class Scanner:
             diagnosis = examine(Facts(self._cluster, self._settings), found)
         except Exception as error:  # it reads what others wrote: the audit stands without it
             why = str(error) if isinstance(error, ClusterError) else repr(error)
-            log.warning("the doctor could not look", why=why)
+            log.warning("the doctor failed", why=why)
             return
         self._seen.updated(msgspec.structs.replace(snapshot, diagnosis=diagnosis))
 
@@ -360,10 +360,10 @@ class Scanner:
         try:
             written = reports.write(self._cluster, report, owner, prune=whole)
         except ClusterError as error:
-            log.warning("no report was written", why=str(error))
+            log.warning("report not written", why=str(error))
             return
         for why in written.errors:
-            log.warning("no report was written", why=why)
+            log.warning("report not written", why=why)
 
 
 class Changed(NamedTuple):

@@ -56,16 +56,16 @@ def guard(app: Flask, hosts: Collection[str], reviewer: "TokenReviewer | None" =
     @app.before_request
     def check() -> None:
         if request.method not in _METHODS:
-            raise MethodNotAllowed(_METHODS, "nothing can be changed here: GET and HEAD alone")
+            raise MethodNotAllowed(_METHODS, "only GET and HEAD are allowed")
         if hostname(request.headers.get("Host", "")) not in allowed:
             raise Forbidden(
-                "this server is not called that: to reach it by another name than localhost, "
+                "unknown host name: to reach the dashboard by another name than localhost, "
                 "start it with --allowed-host NAME"
             )
         site = request.headers.get("Sec-Fetch-Site", "none")
         mode = request.headers.get("Sec-Fetch-Mode", "navigate")
         if site not in ("none", "same-origin") and mode != "navigate":
-            raise Forbidden("pages of other sites may link to this one, and no more")
+            raise Forbidden("other sites are only allowed to link to this page")
         if reviewer and request.endpoint != "static":
             reviewer.admit(request.headers.get("Authorization", ""))
 
@@ -107,7 +107,7 @@ class TokenReviewer:
         kind, _, token = header.partition(" ")
         token = token.strip()
         if kind.lower() != "bearer" or not token:
-            raise _unknown("send the token of a user of this cluster, as Authorization: Bearer")
+            raise _unknown("send a token of this cluster in the header Authorization: Bearer TOKEN")
         # The digest, for tokens are not to lie about in memory.
         key = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
         now = time.monotonic()
@@ -142,8 +142,8 @@ class TokenReviewer:
         if status.get("allowed"):
             return ""
         return (
-            f"{spec['user']} may not get the nonResourceURL {URL}: "
-            "see the ClusterRole mendix-mesh-viewer"
+            f"{spec['user']} is not allowed to get the nonResourceURL {URL}: "
+            "bind the ClusterRole mendix-mesh-viewer to this user"
         )
 
     def _ask(self, version: str, kind: str, spec: Json) -> Json:

@@ -12,7 +12,7 @@ from webhook.cluster.api.errors import ClusterError
 from webhook.cluster.audit import Audited, Row, together
 from webhook.cluster.audit.traffic import PLAINTEXT_TRAFFIC, span
 from webhook.cluster.auditor.history import Seen, Snapshot
-from webhook.cluster.dashboard import access, mends, overview, picture, pods, refusals, wires, words
+from webhook.cluster.dashboard import access, fixes, overview, picture, pods, refusals, wires, words
 from webhook.cluster.dashboard.access import TokenReviewer
 from webhook.cluster.dashboard.drawing import draw
 from webhook.cluster.dashboard.history import HEIGHT, WIDTH, history
@@ -173,10 +173,10 @@ class _Pages:
     def _audited(self, name: str) -> tuple[Snapshot, Audited]:
         last = self._seen.last
         if last is None:
-            abort(404, "the cluster has not been looked at yet")
+            abort(404, "the cluster has not been scanned yet")
         found = next((one for one in last.report.namespaces if one.name == name), None)
         if found is None:
-            abort(404, f"namespace {name} is not among those that are looked at")
+            abort(404, f"namespace {name} is not audited")
         return last, found
 
     def show_namespace(self, name: str) -> str:
@@ -213,8 +213,8 @@ class _Pages:
                 for one in (last.diagnosis.findings if last.diagnosis else ())
                 if name in one.namespaces
             ],
-            command=lambda row, finding: mends.command(
-                mends.Subject(
+            command=lambda row, finding: fixes.command(
+                fixes.Subject(
                     name, audited.mesh, row.kind, row.name, row.role, (finding.examples or [""])[0]
                 ),
                 finding.check,
@@ -248,7 +248,7 @@ class _Pages:
             None,
         )
         if row is None:
-            abort(404, f"no pod of {where['kind']} {where['name']} ran at the last look")
+            abort(404, f"no pod of {where['kind']} {where['name']} ran at the last scan")
         workload = Workload(audited.name, row.api_version, row.kind, row.name)
         why, views, cut = "", [], ""
         enrolled = audited.enrolled
@@ -333,12 +333,12 @@ class _Pages:
         looked = {one.mesh or "unknown" for one in diagnosis.namespaces} if diagnosis else set()
         listed: list[tuple[Any, Literal["error", "warning", "unseen", "fine", "none"]]] = [
             (
-                symptom,
-                wrong.get(symptom.id)
-                or ("unseen" if symptom.id in blind else None)
-                or ("fine" if looked & set(symptom.meshes) else "none"),
+                rule,
+                wrong.get(rule.id)
+                or ("unseen" if rule.id in blind else None)
+                or ("fine" if looked & set(rule.meshes) else "none"),
             )
-            for symptom, *_ in all_findings().values()
+            for rule, *_ in all_findings().values()
         ]
         order = ("error", "warning", "unseen", "fine", "none")
         listed.sort(key=lambda one: (order.index(one[1]), one[0].id))
@@ -353,7 +353,7 @@ class _Pages:
         """What a check means, and who has it."""
         check = _EXPLAINED.get(name)
         if check is None:
-            abort(404, "there is no check of that name")
+            abort(404, "there is no check with this name")
         last = self._seen.last
         having = [
             (audited, row, finding)

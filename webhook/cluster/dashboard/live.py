@@ -117,7 +117,7 @@ class Live:
         cut = ""
         for looked_at, pod in enumerate(self._candidates(inventory, workload)):
             if looked_at == MOST_LOOKED_AT or len(judged) == MOST_PODS:
-                cut = f"the first {len(judged)}: no more of the namespace's pods were looked at"
+                cut = f"only {len(judged)} pods, because the namespace has too many"
                 break
             if isinstance(pod, BadPod):
                 if (workload.kind, workload.name) == ("Pod", pod.name):
@@ -153,7 +153,7 @@ class Live:
             return cast("T", known[1].result(self._patience))
         except TimeoutError:
             raise ClusterError(
-                f"{self._cluster.server} has not answered in {self._patience:.0f} s"
+                f"{self._cluster.server} did not answer within {self._patience:.0f} s"
             ) from None
 
 

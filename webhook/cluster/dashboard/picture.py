@@ -134,7 +134,7 @@ def is_large(row: Row) -> bool:
 
 def _entrance(entry: Entry) -> Node:
     if entry.state is None:
-        note = "not found" if entry.ingresses is None or entry.ingresses else "no Ingress here"
+        note = "not found" if entry.ingresses is None or entry.ingresses else "no Ingress"
         return Node("entrance", "Ingress controller", note, "unknown")
     return Node("entrance", "Ingress controller", ", ".join(entry.namespaces), entry.state)
 
@@ -175,7 +175,13 @@ def _edges(
 
 
 def _leaving(source: Node, target: Node, what: str) -> Edge:
-    return Edge(source, target, what, "leaves", "no mesh reaches there: TLS is the client's own")
+    return Edge(
+        source,
+        target,
+        what,
+        "leaves",
+        "the target is outside the mesh",
+    )
 
 
 def _incoming(
@@ -201,16 +207,16 @@ def _concluded(source: Node, target: Node, *, looked: bool) -> tuple[How, str]:
     ]
     for state, name in ends:
         if state == "unmeshed":
-            return "plaintext", f"{name} is not in the mesh"
+            return "plaintext", f"{name} is outside the mesh"
     for state, name in ends:
         if state == "partly":
-            return "mixed", f"{name} is in the mesh only in part"
+            return "mixed", f"{name} is only partly in the mesh"
     for state, name in ends:
         if state != "meshed":
-            return "unknown", f"whether {name} is in the mesh is not known"
+            return "unknown", f"it is unknown whether {name} is in the mesh"
     if looked:
-        return "unknown", "both ends are in the mesh; nothing was seen on the wire lately"
-    return "unknown", "both ends are in the mesh; nobody has looked at the wire"
+        return "unknown", "both ends are in the mesh; no traffic was observed recently"
+    return "unknown", "both ends are in the mesh; traffic is not observed without Prometheus"
 
 
 def _between(apps: Sequence[Group], namespace: str, seen: Sequence[Wire] | None) -> list[Edge]:

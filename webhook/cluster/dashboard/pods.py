@@ -4,7 +4,7 @@ import datetime
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from webhook.cluster.dashboard import mends
+from webhook.cluster.dashboard import fixes
 from webhook.cluster.dashboard.live import Pods
 from webhook.cluster.judge import ORIGINS, WORST_FIRST, Judge, Judged, Origin, State, live
 from webhook.cluster.kinds.inventory import BadPod, LivePod, Workload
@@ -30,7 +30,7 @@ class Trouble(NamedTuple):
     violation: Violation
     #: As in `audit`: deny, advise or exempt.
     level: str
-    mend: str
+    fix: str
     command: str
 
 
@@ -95,14 +95,14 @@ def _trouble(
     pod: LivePod, judged: Judged, workload: Workload, mesh: Mesh, violation: Violation
 ) -> Trouble:
     origin: Origin = judged.origin if violation in judged.refused else ""
-    subject = mends.Subject(
+    subject = fixes.Subject(
         workload.namespace, mesh.name, workload.kind, workload.name, judged.role, pod.name
     )
-    mend = violation.fix
+    fix = violation.fix
     if origin == "before-enrollment" and violation.check == "proxy-missing":
-        mend = "restart it"
-    command = mends.command(subject, violation.check, violation.level, origin)
-    return Trouble(violation, violation.level, mend, command)
+        fix = "restart the workload"
+    command = fixes.command(subject, violation.check, violation.level, origin)
+    return Trouble(violation, violation.level, fix, command)
 
 
 def _facts(pod: LivePod, seen: Pod, mesh: Mesh) -> Iterator[Fact]:
@@ -111,21 +111,21 @@ def _facts(pod: LivePod, seen: Pod, mesh: Mesh) -> Iterator[Fact]:
         return
     wants = [f"{want.key}: {want.value}" for want in mesh.opt_in(seen, task=mendix.is_task(seen))]
     if out := [spot.field for spot in mesh.opt_outs(seen)]:
-        yield Fact("Opt-in", f"asks to stay outside: {', '.join(out)}", "unmeshed")
+        yield Fact("Opt-in", f"asks to stay outside the mesh: {', '.join(out)}", "unmeshed")
     elif wants:
-        yield Fact("Opt-in", f"lacks {', '.join(wants)}", "unmeshed")
+        yield Fact("Opt-in", f"missing: {', '.join(wants)}", "unmeshed")
     else:
-        yield Fact("Opt-in", "asks to join", "meshed")
+        yield Fact("Opt-in", "asks to join the mesh", "meshed")
     name = mesh.proxy_of(seen)
     if not name:
         told = seen.annotations.get(REDIRECTION, "")
         state: State = "meshed" if told == "enabled" else "unmeshed"
-        yield Fact("Redirection", told or "not noted by the node's agent", state)
+        yield Fact("Redirection", told or "not set by the node's agent", state)
         return
     # Of ambient's gateways the pod knows no proxy: it is the only container.
     proxy = seen.proxy or next((one for one in seen.containers if one.name == name), None)
     if proxy is None:
-        yield Fact("Proxy", f"has no container {name}", "unmeshed")
+        yield Fact("Proxy", f"no container {name}", "unmeshed")
         return
     kind = "native sidecar" if proxy.kind == "initContainers" else "container"
     yield Fact("Proxy", f"{name}, {kind}", "meshed")

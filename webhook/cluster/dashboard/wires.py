@@ -67,10 +67,10 @@ def together(wires: Sequence[Wire]) -> tuple[How, str]:
     unknown = sum(wire.unknown for wire in wires)
     total = mutual + plaintext + unknown
     if not total:
-        return "unknown", "nothing was seen on the wire"
-    words = f"seen on the wire: {mutual:,} of {total:,} in mutual TLS"
+        return "unknown", "no traffic was observed"
+    words = f"observed traffic: {mutual:,} of {total:,} with mutual TLS"
     if plaintext:
         return ("mixed" if mutual else "plaintext"), words
     if unknown:
-        return "unknown", f"of {unknown:,} of {total:,} the proxies do not say"
+        return "unknown", f"the proxies do not report mutual TLS for {unknown:,} of {total:,}"
     return "mtls", words

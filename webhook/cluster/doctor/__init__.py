@@ -1,4 +1,4 @@
-"""Would a pod that is created now be in the mesh, and if not, why."""
+"""The doctor: reports whether a pod that is created now would be in the mesh, and if not, why."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -8,22 +8,22 @@ import msgspec
 from webhook.cluster.api.connection import Cluster
 from webhook.cluster.api.errors import RefusedError
 from webhook.cluster.doctor.facts import Facts, Place
-from webhook.cluster.doctor.findings import FindingRule, Fix, Occurrence, Severity, all_findings
+from webhook.cluster.doctor.findings import FindingRule, Occurrence, Repair, Severity, all_findings
 
 
 class Finding(msgspec.Struct, kw_only=True):
-    """Something that was found, once for all the namespaces that it concerns."""
+    """A finding, with all namespaces in which it has the same evidence."""
 
     id: str
     severity: Severity
     namespaces: list[str]
     evidence: str
     means: str
-    mend: str
+    fix: str
 
 
 class Unseen(msgspec.Struct, kw_only=True):
-    """Something that could not be looked for, and why."""
+    """A finding that could not be checked, and why."""
 
     id: str
     namespaces: list[str]
@@ -31,7 +31,7 @@ class Unseen(msgspec.Struct, kw_only=True):
 
 
 class Examined(msgspec.Struct, kw_only=True):
-    """A namespace, and whether a pod that is created in it now would be meshed."""
+    """A namespace, and whether a pod that is created in it now would be in the mesh."""
 
     name: str
     mesh: str
@@ -40,93 +40,98 @@ class Examined(msgspec.Struct, kw_only=True):
 
 
 class Diagnosis(msgspec.Struct, kw_only=True):
-    """What the doctor has to say."""
+    """The doctor's result."""
 
     namespaces: list[Examined]
     findings: list[Finding]
     unseen: list[Unseen]
-    #: What has been mended before this was found, in words.
-    mended: list[str] = []
+    #: What `--fix` changed before this examination, in words.
+    fixed: list[str] = []
 
     @property
     def is_good(self) -> bool:
-        """Whether nothing keeps pods out of the mesh, as far as was looked."""
+        """Return whether no finding is an error; unchecked findings do not count."""
         return not any(finding.severity == "error" for finding in self.findings)
 
 
-def examine(look: Facts, places: Sequence[Place]) -> Diagnosis:
-    """Look for every finding in every namespace; what is forbidden is told, and not fatal.
+def examine(facts: Facts, places: Sequence[Place]) -> Diagnosis:
+    """Check every finding in every namespace.
 
-    Raises `ClusterError` where the cluster fails.
+    A check that needs a right that the user lacks is listed in `unseen`. Raises `ClusterError` if
+    the cluster fails.
     """
     findings: dict[tuple[str, str], Finding] = {}
     unseen: dict[tuple[str, str], Unseen] = {}
     for place in places:
-        for symptom, find, _ in all_findings().values():
-            if place.mesh.name not in symptom.meshes:
+        for rule, find, _ in all_findings().values():
+            if place.mesh.name not in rule.meshes:
                 continue
             try:
-                for evidence in find(look, place):
-                    _add(findings, symptom, evidence, place.name)
+                for occurrence in find(facts, place):
+                    _add(findings, rule, occurrence, place.name)
             except RefusedError as error:
-                # A namespace may be deleted while it is looked at.
+                # 404: the namespace was deleted in the meantime.
                 if error.code not in (403, 404):
                     raise
-                one = Unseen(id=symptom.id, namespaces=[], why=str(error))
-                unseen.setdefault((symptom.id, str(error)), one).namespaces.append(place.name)
+                one = Unseen(id=rule.id, namespaces=[], why=str(error))
+                unseen.setdefault((rule.id, str(error)), one).namespaces.append(place.name)
     return Diagnosis(
-        namespaces=[_examined(look, place) for place in places],
+        namespaces=[_examined(facts, place) for place in places],
         findings=sorted(findings.values(), key=lambda one: (one.severity, one.id)),
         unseen=list(unseen.values()),
     )
 
 
-def fixes(look: Facts, places: Sequence[Place]) -> list[Fix]:
-    """What can be mended in these namespaces; what may not be looked at is left out.
+def repairs(facts: Facts, places: Sequence[Place]) -> list[Repair]:
+    """Return the changes that fix findings in these namespaces.
 
-    Raises `ClusterError` where the cluster fails.
+    Findings that the user has no right to check are left out. Raises `ClusterError` if the cluster
+    fails.
     """
-    found: dict[str, Fix] = {}
+    found: dict[str, Repair] = {}
     for place in places:
-        for symptom, _, fix in all_findings().values():
-            if fix is None or place.mesh.name not in symptom.meshes:
+        for rule, _, repair in all_findings().values():
+            if repair is None or place.mesh.name not in rule.meshes:
                 continue
             try:
-                found |= {one.what: one for one in fix(look, place)}
+                found |= {one.what: one for one in repair(facts, place)}
             except RefusedError as error:
                 if error.code not in (403, 404):
                     raise
     return list(found.values())
 
 
-def apply(cluster: Cluster, fix: Fix, *, dry_run: bool) -> list[str]:
-    """Mend; gives the API server's warnings. Raises `ClusterError`, also where things changed."""
-    _, warnings = cluster.patch(fix.where, fix.patch, how="json", dry_run=dry_run)
+def apply(cluster: Cluster, repair: Repair, *, dry_run: bool) -> list[str]:
+    """Apply a repair and return the API server's warnings.
+
+    Raises `ClusterError`, also if the object has changed since it was read.
+    """
+    _, warnings = cluster.patch(repair.where, repair.patch, how="json", dry_run=dry_run)
     return warnings
 
 
 def _add(
-    findings: dict[tuple[str, str], Finding], symptom: FindingRule, evidence: Occurrence, name: str
+    findings: dict[tuple[str, str], Finding], rule: FindingRule, occurrence: Occurrence, name: str
 ) -> None:
     found = Finding(
-        id=symptom.id,
-        severity=evidence.severity or symptom.severity,
+        id=rule.id,
+        severity=occurrence.severity or rule.severity,
         namespaces=[],
-        evidence=evidence.text,
-        means=symptom.means,
-        mend=symptom.mend,
+        evidence=occurrence.text,
+        means=rule.means,
+        fix=rule.fix,
     )
-    known = findings.setdefault((symptom.id, evidence.text), found)
+    known = findings.setdefault((rule.id, occurrence.text), found)
     if name not in known.namespaces:
         known.namespaces.append(name)
 
 
-def _examined(look: Facts, place: Place) -> Examined:
+def _examined(facts: Facts, place: Place) -> Examined:
     mode = place.enrolled.mode if place.enrolled else ""
     meshed: Literal["yes", "no", "unknown"] = "no"
     if place.mesh.name != "unknown":
         try:
-            meshed = "yes" if look.probe(place).is_meshed else "no"
+            meshed = "yes" if facts.probe(place).is_meshed else "no"
         except RefusedError:
             meshed = "unknown"
     name = place.enrolled.mesh if place.enrolled else ""

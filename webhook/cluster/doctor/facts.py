@@ -1,4 +1,4 @@
-"""What the doctor looks at: each thing once, however many namespaces and findings ask for it."""
+"""What the doctor reads from the cluster. Each object is read once and then reused."""
 
 import base64
 import binascii
@@ -30,7 +30,7 @@ from webhook.policy.settings import Settings
 
 _ADMISSION = "admissionregistration.k8s.io/v1"
 
-#: Where Linkerd's chart puts the injector's certificate, and istiod its authority's.
+#: Where Linkerd's chart stores the injector's certificate, and istiod its CA certificate.
 _LINKERD_SECRET = "linkerd-proxy-injector-k8s-tls"  # noqa: S105 - the name of a Secret
 _ISTIO_ROOTS, _ISTIO_KEY = "istio-ca-root-cert", "root-cert.pem"
 
@@ -38,31 +38,36 @@ T = TypeVar("T")
 
 
 class Served(NamedTuple):
-    """What a webhook's server shows: its certificate and those above, or else an authority's."""
+    """The certificates of a webhook's server: its own with the chain, or only its CA's."""
 
+    #: The object in which they are stored.
     where: str
     chain: Sequence[x509.Certificate]
+    #: Whether the first certificate is the server's own; False if it is the CA's.
     is_servers: bool
 
 
 class Place(NamedTuple):
-    """A namespace that is looked at, and how it is enrolled."""
+    """A namespace that the doctor examines, and how it is enrolled."""
 
     namespace: Namespace
-    #: None where it is not enrolled; then the mesh is `unknown`.
+    #: None if it is not enrolled; then the mesh is `unknown`.
     enrolled: Enrolled | None
     mesh: Mesh
 
     @property
     def name(self) -> str:
-        """The namespace's name."""
+        """Return the namespace's name."""
         return self.namespace.name
 
 
 def places(
     inventory: Inventory, enrollment: Enrollment, settings: Settings, named: Sequence[str] = ()
 ) -> list[Place]:
-    """What the doctor is to look at. Raises `ScopeError` where that is nothing."""
+    """Return the namespaces to examine: the named ones, or all enrolled ones.
+
+    Raises `ScopeError` if there are none.
+    """
     known = meshes.load(settings)
 
     def place(namespace: Namespace) -> Place:
@@ -75,14 +80,14 @@ def places(
     found = [one for one in map(place, inventory.namespaces()) if one.enrolled]
     if not found:
         raise ScopeError(
-            "no namespace is enrolled: nothing to look at; see mendix-mesh discover --enroll, or "
-            "name some with -n"
+            "no namespace is enrolled, so there is nothing to examine: enroll one with "
+            "mendix-mesh discover --enroll, or select a namespace with -n"
         )
     return found
 
 
 class Facts:
-    """The cluster as one user sees it. What is forbidden raises `RefusedError` each time."""
+    """The cluster with one user's rights. A forbidden read raises `RefusedError` each time."""
 
     def __init__(self, cluster: Cluster, settings: Settings) -> None:
         self._cluster = cluster
@@ -93,11 +98,11 @@ class Facts:
         self._judge = Judge(settings)
 
     def get(self, where: str) -> Json | None:
-        """One object; None where there is none."""
+        """Return one object; None if it does not exist."""
         return self._once(where, lambda: self._cluster.find(where))
 
     def objects(self, where: str, *, labels: str = "", fields: str = "") -> list[Json]:
-        """A short list of objects; none where there is no such kind."""
+        """Return a short list of objects; empty if the kind does not exist."""
 
         def read() -> list[Json]:
             try:
@@ -111,16 +116,16 @@ class Facts:
         return self._once((where, labels, fields), read)
 
     def mutating(self) -> list[WebhookEntry]:
-        """Every mutating webhook, in the order in which they are called."""
+        """Return every mutating webhook, in the order in which the API server calls them."""
         return self._entries("mutatingwebhookconfigurations")
 
     def ours_everywhere(self) -> list[WebhookEntry]:
-        """All our webhooks, for pods or not, of both kinds."""
+        """Return all webhooks of mendix-mesh: mutating and validating, for pods and others."""
         both = self.mutating() + self._entries("validatingwebhookconfigurations")
         return [entry for entry in both if entry.webhook.name.endswith(OURS)]
 
     def ours(self, place: Place) -> list[WebhookEntry]:
-        """Our webhooks that are called for pods of a namespace: mutating, then validating ones."""
+        """Return our webhooks that are called for pods of a namespace, mutating ones first."""
         labels = place.namespace.labels
         return [
             entry for entry in self.ours_everywhere()
@@ -128,12 +133,12 @@ class Facts:
         ]  # fmt: skip
 
     def injectors(self, mesh: str) -> list[WebhookEntry]:
-        """The webhooks of a mesh's injectors; none for a mesh without sidecars."""
+        """Return the webhooks of a mesh's injectors; empty for a mesh without sidecars."""
         end = INJECTORS.get(mesh)
         return [entry for entry in self.mutating() if end and entry.webhook.name.endswith(end)]
 
     def callers(self, place: Place) -> list[WebhookEntry]:
-        """The injectors' webhooks that are called for a pod of a namespace, as we mark it."""
+        """Return the injectors' webhooks that are called for a pod that our webhook has marked."""
         meta = self.promised(place).metadata
         pod = (meta.labels if meta else None) or {}
         labels = place.namespace.labels
@@ -142,11 +147,11 @@ class Facts:
         ]
 
     def revisions(self) -> Collection[str]:
-        """The revisions and tags of Istio that are installed; the unnamed one is `default`."""
+        """Return Istio's installed revisions and tags; the unnamed revision is `default`."""
         return mesh_reading.revisions(self.mutating()).keys()
 
     def installed(self, mesh: Configured) -> Reading:
-        """Return what a mesh's own configuration says."""
+        """Return what was read from a mesh's own configuration."""
 
         def read() -> Reading:
             return mesh_reading.read(mesh, self.get, self.mutating(), self.settings)
@@ -154,7 +159,7 @@ class Facts:
         return self._once(("installed", mesh), read)
 
     def served(self, place: Place, entry: WebhookEntry) -> Served | None:
-        """The certificate of a webhook's server; None where it is not stored where it should be."""
+        """Return the certificates of a webhook's server; None if they are not stored as usual."""
         service = entry.webhook.client_config.service
         if entry.webhook.name.endswith(OURS):
             return self._secret(service.namespace, self._own_secret(service)) if service else None
@@ -167,18 +172,18 @@ class Facts:
         return Served(title, certificates.parse(pem.encode()), is_servers=False) if pem else None
 
     def authority(self, entry: WebhookEntry) -> bytes:
-        """The authority beside the certificate of a server of ours, as PEM; empty without."""
+        """Return the CA (`ca.crt`) in the Secret of our server, as PEM; empty if there is none."""
         service = entry.webhook.client_config.service
         name = self._own_secret(service) if service else ""
         found = self.get(path("v1", "secrets", service.namespace, name)) if service and name else {}
         return _data(found or {}, "ca.crt")
 
     def deployment(self, service: Service) -> Json | None:
-        """The Deployment behind a Service, which has its name in every mesh's chart and in ours."""
+        """Return the Deployment of a Service: in all charts both have the same name."""
         return self.get(path("apps/v1", "deployments", service.namespace, service.name))
 
     def _own_secret(self, service: Service) -> str:
-        """The Secret that our Deployment mounts; empty where that is not there."""
+        """Return the name of the Secret that our Deployment mounts; empty if there is none."""
         found = self.deployment(service) or {}
         volumes = found.get("spec", {}).get("template", {}).get("spec", {}).get("volumes") or ()
         names = (volume["secret"].get("secretName") for volume in volumes if volume.get("secret"))
@@ -192,7 +197,7 @@ class Facts:
         return Served(f"Secret {namespace}/{name}", certificates.parse(pem), is_servers=True)
 
     def services(self, place: Place) -> list[tuple[str, Service]]:
-        """Who is called by way of a Service for a pod of a namespace: a title, and the Service."""
+        """Return the Services that the API server calls for pods of a namespace, with titles."""
         titled = [("mendix-mesh", entry) for entry in self.ours(place)]
         titled += [("the injector", entry) for entry in self.callers(place)]
         found: dict[tuple[str, str], tuple[str, Service]] = {}
@@ -202,11 +207,11 @@ class Facts:
         return list(found.values())
 
     def promised(self, place: Place, **marks: Any) -> Object:
-        """A pod of a namespace as our mutating webhook marks it, with further labels and such."""
+        """Return a pod as our mutating webhook marks it; `marks` are its labels or annotations."""
         return probe.promised(probe.pod(place.name, **marks), place.mesh, self.settings)
 
     def probe(self, place: Place, *, task: bool = False) -> Probe:
-        """What the API server makes of a pod, or of a task pod. Raises as `probe.ask`."""
+        """Return the result of a dry run for a pod, or a task pod. Raises like `probe.ask`."""
         ingress = place.enrolled is not None and place.enrolled.ingress
 
         def ask() -> Probe:
@@ -217,15 +222,15 @@ class Facts:
         return self._once(("probe", place.name, task), ask)
 
     def strictness(self, place: Place) -> Strictness:
-        """Whether plaintext gets into a namespace, by its policy objects and running pods."""
+        """Return whether a namespace accepts plaintext, by its policy objects and running pods."""
         return self._running(place)[0]
 
     def proxies(self, place: Place) -> Mapping[Proxy, list[str]]:
-        """The proxies of a namespace's pods, each with the names of the pods that have it."""
+        """Return the proxies of a namespace's pods, each with the names of its pods."""
         return self._running(place)[1]
 
     def _running(self, place: Place) -> tuple[Strictness, Mapping[Proxy, list[str]]]:
-        """What a namespace's running pods show; they are listed once."""
+        """Return plaintext and proxies of a namespace's running pods; the pods are listed once."""
 
         def read() -> tuple[Strictness, Mapping[Proxy, list[str]]]:
             enrolled = place.enrolled or Enrolled(place.mesh.name, "enforce", False, None)
@@ -251,7 +256,7 @@ class Facts:
         return self._once(("running", place.name), read)
 
     def control_plane(self, mesh: str) -> str:
-        """The namespace of a mesh's control plane."""
+        """Return the namespace of a mesh's control plane."""
         own = self.settings.linkerd if mesh == "linkerd" else self.settings.istio
         return own.control_plane_namespace
 
@@ -274,7 +279,7 @@ class Facts:
 
 
 def _data(secret: Json, key: str) -> bytes:
-    """What a Secret holds under a key; empty where that is nothing that can be read."""
+    """Return the value of a key of a Secret; empty if it is missing or can't be decoded."""
     try:
         return base64.b64decode((secret.get("data") or {}).get(key, ""))
     except binascii.Error:

@@ -12,13 +12,13 @@ from webhook.cluster.kinds import webhooks
 from webhook.cluster.kinds.webhooks import INJECTORS, WebhookEntry
 from webhook.policy.settings import Settings
 
-#: What istioctl makes of a configuration that a tag has taken over from (istioctl/pkg/tag).
+#: The label that istioctl sets on a configuration that a tag has replaced (istioctl/pkg/tag).
 _DEACTIVATED = "istio.io/deactivated"
 _REVISION, _TAG = "istio.io/rev", "istio.io/tag"
 _UNNAMED = ("", "default")
 
 Mesh = Literal["linkerd", "istio"]
-#: By mesh of a namespace: whose configuration counts for it.
+#: For each mesh of a namespace, the mesh whose configuration applies to it.
 CONFIGURED_BY: Mapping[str, Mesh] = {"linkerd": "linkerd", "istio": "istio", "ambient": "istio"}
 #: Gives one object, or None if there is none. Raises `RefusedError`.
 Find = Callable[[str], Json | None]
@@ -37,14 +37,14 @@ class Unread(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What was read of one mesh; `installed` is None if nothing was."""
+    """What was read of one mesh; `installed` is None if nothing could be read."""
 
     installed: Installed | None
     unread: list[Unread]
 
 
 def active(entries: Sequence[WebhookEntry], mesh: str) -> list[WebhookEntry]:
-    """Return the webhooks of a mesh's injectors, without those that a tag has taken over from."""
+    """Return the webhooks of a mesh's injectors, without those that a tag has replaced."""
     end = INJECTORS.get(mesh)
     return [
         entry
@@ -69,7 +69,7 @@ def revisions(entries: Sequence[WebhookEntry]) -> dict[str, str]:
 
 
 def everything(cluster: Cluster, settings: Settings, meshes: Iterable[Mesh]) -> list[Reading]:
-    """Read these meshes. Without the right to list webhooks, look where the settings say they are.
+    """Read these meshes. Without the right to list webhooks, use the namespaces in the settings.
 
     Raises `ClusterError` if the cluster fails.
     """
@@ -142,20 +142,20 @@ def _revision(reader: "_Reader", name: str, where: str, required: bool) -> Revis
 
 
 def _namespace(entries: Sequence[WebhookEntry]) -> str:
-    """Return where the injectors run; empty if they are called by a URL."""
+    """Return the namespace of the injectors; empty if they are called by a URL."""
     services = (entry.webhook.client_config.service for entry in entries)
     return next((service.namespace for service in services if service), "")
 
 
 class _Reader:
-    """Reads ConfigMaps, and notes those that it could not read."""
+    """Reads ConfigMaps, and records those that it could not read."""
 
     def __init__(self, find: Find) -> None:
         self._find = find
         self.unread: list[Unread] = []
 
     def data(self, namespace: str, name: str, *, required: bool) -> Mapping[str, str]:
-        """Return what a ConfigMap holds; nothing if it is not there, or forbidden."""
+        """Return the data of a ConfigMap; empty if it does not exist or reading it is forbidden."""
         title = f"ConfigMap {namespace}/{name}"
         try:
             found = self._find(path("v1", "configmaps", namespace, name))
@@ -173,7 +173,7 @@ class _Reader:
 def differing(
     reading: Reading, mesh: str, settings: Settings
 ) -> Iterator[mesh_settings.Difference]:
-    """Yield the settings that differ from what was read, as far as they count for a mesh."""
+    """Yield the settings that differ from what was read, if they apply to the mesh."""
     facts = reading.installed.facts if reading.installed else []
     if mesh == "ambient":
         facts = [fact for fact in facts if fact.setting in mesh_settings.AMBIENT]

@@ -1,4 +1,4 @@
-"""What an installed mesh's own configuration says about our settings, and where they differ.
+"""Compares the settings with the configuration of an installed mesh.
 
 Pure functions on decoded ConfigMaps; `mesh_reading` reads them.
 """
@@ -59,7 +59,7 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
     value: Any
     #: The object and the key that say so.
     source: str
-    #: Other values that fit as well.
+    #: Other values that are also correct.
     others: tuple[Any, ...] = ()
 
 
@@ -71,7 +71,7 @@ class Installed(msgspec.Struct, kw_only=True):
     #: The objects that were read.
     read: list[str]
     facts: list[Fact]
-    #: What the configuration says and our settings can't, a line each.
+    #: What the configuration says and the settings can't express, a line each.
     notes: list[str] = []
 
 
@@ -81,7 +81,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     setting: str
     ours: Any
     installed: Any
-    #: What to set, which may keep some of what is set now.
+    #: The value to set; it may keep parts of the current value.
     wanted: Any
     source: str
     #: error: pods with the injector's proxy are denied. warning: no such pod is denied.
@@ -89,9 +89,9 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def text(self) -> str:
-        """The difference in words."""
+        """Return the difference in words."""
         return (
-            f"settings.{self.setting} is {_flow(self.ours)}, the mesh has {_flow(self.installed)} "
+            f"settings.{self.setting} is {_flow(self.ours)}, the mesh uses {_flow(self.installed)} "
             f"({self.source})"
         )
 
@@ -110,17 +110,17 @@ class Revision(NamedTuple):
 
     @property
     def suffix(self) -> str:
-        """What the names of its ConfigMaps end with."""
+        """Return the suffix of the names of its ConfigMaps."""
         return f"-{self.name}" if self.name else ""
 
     @property
     def injector(self) -> str:
-        """The injector's ConfigMap."""
+        """Return the title of the injector's ConfigMap."""
         return f"ConfigMap {self.namespace}/istio-sidecar-injector{self.suffix}"
 
     @property
     def mesh_config(self) -> str:
-        """The ConfigMap of MeshConfig."""
+        """Return the title of the ConfigMap with MeshConfig."""
         return f"ConfigMap {self.namespace}/istio{self.suffix}"
 
 
@@ -141,7 +141,7 @@ def linkerd(values: Mapping[str, Any], title: str, namespace: str) -> Installed:
         ("proxyImages", "proxy.image.name", [proxy] if proxy else _MISSING),
         ("initImages", "proxyInit.image.name", [init] if init and init != proxy else _MISSING),
         ("proxyUid", "proxy.uid", _number(at(values, "proxy", "uid"))),
-        # -1 is Linkerd's way to say that there is none.
+        # In Linkerd -1 means that no group is set.
         ("proxyGid", "proxy.gid", None if gid is not _MISSING and gid < 0 else gid),
         ("inboundPort", "proxy.ports.inbound", _number(at(values, "proxy", "ports", "inbound"))),
         ("outboundPort", "proxy.ports.outbound", _number(at(values, "proxy", "ports", "outbound"))),
@@ -176,7 +176,7 @@ def istio(revisions: Sequence[Revision], names: Iterable[str], webhooks: str) ->
         asked = _asked(revisions, available)
         if asked is _MISSING:
             notes.append(
-                f"no revision of Istio is the default one: set settings.istio.revision to one of "
+                f"Istio has no default revision: set settings.istio.revision to one of: "
                 f"{', '.join(available)}"
             )
         else:
@@ -230,7 +230,7 @@ def document(found: Iterable[Difference]) -> dict[str, Any]:
 
 
 def line(found: Iterable[Difference]) -> str:
-    """Return one line of YAML that sets all of them, to be pasted into the chart's values."""
+    """Return one line of YAML that sets all of them, to paste into the chart's values."""
     return _flow({"settings": document(found)})[1:-1]
 
 
@@ -246,7 +246,7 @@ def beside_defaults(installed: Sequence[Installed]) -> tuple[list[Difference], l
             continue
         for one in differences([fact], Settings()):
             found.setdefault(one.setting, one)
-    # What belongs to no mesh comes first, so that each mesh is one block.
+    # Settings for all meshes come first, so that the settings of each mesh form one block.
     return sorted(found.values(), key=lambda one: "." in one.setting), notes
 
 
@@ -259,7 +259,7 @@ def yaml_text(installed: Sequence[Installed]) -> str:
         _said(f"# {one.mesh} {one.version}, read from {', '.join(one.read)}") for one in installed
     ]
     found, _ = beside_defaults(installed)
-    lines += ["settings:"] if found else ["# The defaults describe it.", "settings: {}"]
+    lines += ["settings:"] if found else ["# The defaults match the mesh.", "settings: {}"]
     section = ""
     for one in found:
         above, _, key = one.setting.rpartition(".")
@@ -332,10 +332,12 @@ def _usable(facts: Iterable[Fact]) -> tuple[list[Fact], list[str]]:
         values = fact.value if isinstance(fact.value, list) else [fact.value]
         try:
             if not all(str(one).isprintable() for one in values):
-                raise SettingsError("it has characters that can't be printed")
+                raise SettingsError("it contains characters that can't be printed")
             parse(document([wanted]), checks=frozenset())
         except SettingsError as error:
-            notes.append(f"{fact.source} is {_flow(fact.value)}, which settings can't say: {error}")
+            notes.append(
+                f"{fact.source} is {_flow(fact.value)}, which the settings can't express: {error}"
+            )
         else:
             usable.append(fact)
     return usable, notes
@@ -350,20 +352,20 @@ def _differs(fact: Fact, own: Any) -> Literal["error", "warning"] | None:
         return "warning" if ports.beyond(own, theirs) else None
     if isinstance(mesh, list):
         if not set(mesh) <= set(own):
-            # A default template is not asked for by a pod, so no pod is judged by it.
+            # Pods do not ask for a default template, so no pod is judged by it.
             return "warning" if fact.setting == "istio.templates" else "error"
         is_more = fact.setting not in _OPEN_LISTS and set(own) - set(mesh)
         return "warning" if is_more else None
     if own == mesh or own in fact.others:
         return None
-    # Without a user id the proxy's own is not judged.
+    # Without a user id in the settings, the proxy's user id is not checked.
     return "warning" if fact.setting == "istio.proxyUid" and own is None else "error"
 
 
 def _disagreement(known: Fact, other: Fact) -> str:
     return (
         f"{other.source} is {_flow(other.value)}, and {known.source} is {_flow(known.value)}: "
-        f"settings.{known.setting} can have only one of them"
+        f"settings.{known.setting} can have only one of these values"
     )
 
 
@@ -400,7 +402,7 @@ def _istio_images(values: Mapping[str, Any]) -> list[str]:
     proxy = str(at(values, "global", "proxy", "image") or "proxyv2")
     init = str(at(values, "global", "proxy_init", "image") or "")
     whole = [proxy if "/" in proxy else f"{hub}/{proxy}" if hub else ""]
-    # A name without a slash is not looked at: the init container has the proxy's image.
+    # A name without a slash is ignored: the init container then uses the proxy's image.
     whole.append(init if "/" in init else "")
     return list(dict.fromkeys(images.repository(one) for one in whole if one))
 
@@ -412,7 +414,7 @@ def _istio_uid(values: Mapping[str, Any]) -> Any:
 
 
 def _is_before(tag: Any, version: tuple[int, int]) -> bool:
-    """Whether a tag is of an older version; one that is no version is not."""
+    """Return whether a tag names an older version; False for a tag that is not a version."""
     found = re.match(r"v?(\d{1,4})\.(\d{1,4})(\D|$)", str(tag or ""))
     return bool(found) and (int(found[1]), int(found[2])) < version if found else False
 
@@ -424,7 +426,7 @@ def _host(address: str) -> str:
 
 
 def _is_in(host: str, namespace: str, domain: Any) -> bool:
-    """Whether a host is a Service of this namespace."""
+    """Return whether a host is a Service of this namespace."""
     _, _, rest = host.partition(".")
     return rest in (f"{namespace}.svc", f"{namespace}.svc.{domain}")
 
@@ -450,7 +452,7 @@ def _portlist(value: Any) -> Any:
 
 
 def _joined(parts: Iterable[Any]) -> str:
-    """Return lists of ports as one, without spaces; a number alone is one of YAML's."""
+    """Return lists of ports as one list without spaces; YAML may give a single port as a number."""
     texts = ("".join(str(part).split()).strip(",") for part in parts if part is not None)
     return ",".join(filter(None, texts))
 

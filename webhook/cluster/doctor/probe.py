@@ -1,6 +1,6 @@
-"""The final proof: a pod that the API server is asked for, and does not store.
+"""The probe: a pod that doctor creates in a dry run, so that the API server does not store it.
 
-It passes every webhook and Pod Security as any pod would; what comes out is judged by policy.
+It passes every webhook and Pod Security like any other pod. The policy then judges the result.
 """
 
 from collections.abc import Mapping
@@ -21,36 +21,37 @@ from webhook.policy.pod.request import Request
 from webhook.policy.settings import Settings
 from webhook.policy.validate import validate
 
-#: The check that says of a pod that it did not join at all.
+#: The check for a pod without a proxy.
 ABSENT = "proxy-missing"
 _NAME = "mendix-mesh-doctor-probe"
 _DENIED = f'{OURS}" denied the request: '
 
 
 class Probe(NamedTuple):
-    """What became of the probe."""
+    """The result of the dry run."""
 
-    #: As it would be stored; None where it was refused.
+    #: The pod as it would be stored; None if it was denied.
     stored: Object | None
-    #: Why it was refused, in the API server's words.
+    #: The API server's message if the pod was denied.
     refusal: str
-    #: The checks that it breaks, each with where and why; told by our webhook if that refused it.
+    #: The checks that the pod breaks, each with field and reason. If our webhook denied the pod,
+    #: they are taken from its message.
     broken: Mapping[str, str]
 
     @property
     def is_meshed(self) -> bool:
-        """Whether it would be in the mesh."""
+        """Return whether the pod would be in the mesh."""
         return self.stored is not None and not self.broken
 
     @property
     def init_containers(self) -> set[str]:
-        """The names of the init containers that it would have."""
+        """Return the names of the pod's init containers."""
         spec = self._spec
         return {one.name for one in (spec.init_containers if spec else None) or ()}
 
     @property
     def containers(self) -> set[str]:
-        """The names of the containers that it would have beside these."""
+        """Return the names of the pod's regular containers."""
         spec = self._spec
         return {one.name for one in (spec.containers if spec else None) or ()}
 
@@ -66,9 +67,9 @@ def pod(
     *,
     task: bool = False,
 ) -> dict[str, Any]:
-    """A pod that asks for nothing of the mesh, and for nothing that Pod Security refuses.
+    """Return a pod that asks for nothing from the mesh and meets every Pod Security level.
 
-    A task is to end, as those that build an app or provision a database.
+    With `task` it is a pod that ends, like the pods that build an app or provision a database.
     """
     container = {
         "name": "probe",
@@ -95,7 +96,7 @@ def pod(
 
 
 def promised(made: dict[str, Any], mesh: Mesh, settings: Settings) -> Object:
-    """What our mutating webhook makes of a pod."""
+    """Return the pod after our mutating webhook."""
     request = Request(namespace=made["metadata"]["namespace"], object=objects.convert(made))
     patch = mutate(request, mesh, settings)
     return objects.convert(jsonpatch.apply_patch(made, msgspec.to_builtins(patch)))
@@ -110,9 +111,9 @@ def ask(
     ingress: bool,
     task: bool = False,
 ) -> Probe:
-    """Ask for a pod, or a task pod, by a dry run, and judge it.
+    """Create a pod, or a task pod, in a dry run, and judge it.
 
-    Raises `RefusedError` where the user may not create pods, or the namespace is gone.
+    Raises `RefusedError` if the user is not allowed to create pods, or the namespace is gone.
     """
     try:
         wanted = pod(namespace, task=task)
@@ -120,17 +121,17 @@ def ask(
     except RefusedError as error:
         if error.code in (401, 404) or "cannot create resource" in str(error):
             raise
-        return Probe(None, str(error), _told(str(error)))
+        return Probe(None, str(error), _named_checks(str(error)))
     stored = objects.convert(made)
     request = Request(namespace=namespace, object=stored, ingress=ingress)
     verdict = validate(request, mesh, "enforce", settings)
     broken = {
         found.check: f"{found.field} {found.reason}"
         for found in verdict.violations
-        # Advice at most in these settings, it still says that there is no proxy.
+        # These settings may make it advice only; the pod still has no proxy.
         if found.level == "deny" or found.check == ABSENT
     }
-    # An exemption lets it in; it does not put it into the mesh.
+    # An exempt pod is admitted, but it is still outside the mesh.
     broken |= {
         found.check: f"{found.field} {found.reason} (exempt: {exemption.reason})"
         for found, exemption in ((done.violation, done.exemption) for done in verdict.exempted)
@@ -138,8 +139,8 @@ def ask(
     return Probe(stored, "", broken)
 
 
-def _told(refusal: str) -> dict[str, str]:
-    """The checks that our webhook names in a refusal of its own."""
+def _named_checks(refusal: str) -> dict[str, str]:
+    """Return the checks that our webhook names in its denial; empty if another webhook denied."""
     _, ours, text = refusal.partition(_DENIED)
     if not ours:
         return {}

@@ -1,4 +1,4 @@
-"""Whether a live pod is in its mesh: policy's verdict on the stored pod, and live evidence."""
+"""Judges whether a running pod is in its mesh, by policy on the stored pod and by live evidence."""
 
 import datetime
 from functools import cache
@@ -19,42 +19,43 @@ from webhook.policy.pod.workload import Pod, pod_of
 from webhook.policy.settings import Settings
 from webhook.policy.validate import Exempted, Verdict, validate
 
-#: meshed: the proxy is in it, works, and all traffic passes it. partly: the proxy is in it, and
-#: something goes past it. unmeshed: nothing shows that it joined. unknown: it can't be told (now).
-#: exempt: an admin's exemption alone lets it be so.
+#: meshed: the proxy is in the pod, works, and gets all traffic. partly: the proxy is in the pod,
+#: but some traffic bypasses it. unmeshed: there is no evidence of a proxy. unknown: the state can't
+#: be determined now. exempt: the pod breaks a rule that an admin's exemption covers.
 State = Literal["meshed", "partly", "unmeshed", "unknown", "exempt"]
 STATES: tuple[State, ...] = ("meshed", "partly", "unmeshed", "unknown", "exempt")
-#: The same as whoever looks for what is wrong wants them.
+#: The states, worst first.
 WORST_FIRST: tuple[State, ...] = ("unmeshed", "partly", "unknown", "exempt", "meshed")
 
-#: How a pod that is not meshed came to be: before its namespace was enrolled; let in, for the mode
-#: refuses nothing; or in spite of enforce. Empty where that is not known, or does not apply.
+#: How a pod outside the mesh was created: before its namespace was enrolled; admitted because the
+#: mode denies nothing; or despite mode enforce. Empty if unknown, or if it does not apply.
 Origin = Literal["", "before-enrollment", "let-in", "escaped"]
 ORIGINS: dict[Origin, str] = {
     "before-enrollment": "created before the namespace was enrolled",
-    "let-in": "let in, for the namespace's mode refuses nothing: once it is mended, set enforce",
-    "escaped": "created while enforce should have refused it: see that the webhook runs, and "
-    "whether it fails open; then restart it",
+    "let-in": "admitted because the namespace's mode is warn or audit; fix the pod, then set mode "
+    "enforce",
+    "escaped": "created although mode enforce should have denied it; check that the webhook runs "
+    "and that its failurePolicy is Fail, then restart the workload",
 }
 
 
 class Judged(NamedTuple):
-    """What was found out about one pod."""
+    """The judgment of one pod."""
 
     state: State
     violations: tuple[Violation, ...] = ()
-    #: Those of them that the webhook refuses in enforce.
+    #: The violations that the webhook denies in mode enforce.
     refused: tuple[Violation, ...] = ()
     exempted: tuple[Exempted, ...] = ()
     origin: Origin = ""
-    #: What it is to Mendix, as `app leader`; empty where it is not Mendix's.
+    #: Its role in Mendix, like `app leader`; empty for other pods.
     role: str = ""
     #: The pod as policy sees it.
     pod: Pod | None = None
 
 
 class Judge:
-    """Judges live pods, by the settings of the webhook."""
+    """Judges running pods by the webhook's settings."""
 
     def __init__(self, settings: Settings, *, today: datetime.date | None = None) -> None:
         self.settings = settings
@@ -62,14 +63,14 @@ class Judge:
         self._today = today
 
     def mesh(self, name: str) -> Mesh:
-        """The mesh of that name; another name is the mesh `unknown`'s, in which nothing is."""
+        """Return the mesh of that name; for an unknown name the mesh `unknown`."""
         return self.meshes.get(name, self.meshes["unknown"])
 
     def judge(self, pod: LivePod, enrolled: Enrolled, *, refuses_plaintext: bool = False) -> Judged:
         """Judge a pod by the mesh and mode of its namespace.
 
-        Where the mesh's policy is known to refuse plaintext to it, what the pod alone suggests of
-        that does not count. Of a pod that has more of something than is read, nothing is known.
+        `refuses_plaintext`: the mesh's policy is known to close the pod to plaintext, so the check
+        of the pod alone is ignored. A pod with more items than are read has state unknown.
         """
         try:
             return self._judge(pod, enrolled, refuses_plaintext=refuses_plaintext)
@@ -106,7 +107,7 @@ class Judge:
 
 
 def is_outside(judged: Judged, mesh: Mesh) -> bool:
-    """Whether no mesh stands before a pod: it did not join, or is let off joining."""
+    """Return whether a pod has no proxy, also if it is exempt."""
     if judged.state != "exempt":
         return judged.state == "unmeshed"
     return bool(mesh.proxy_name) and judged.pod is not None and judged.pod.proxy is None
@@ -118,15 +119,15 @@ def _without(verdict: Verdict, check: str) -> Verdict:
 
 
 def _has_proxy(pod: Pod, mesh: Mesh) -> bool:
-    """Whether a proxy is in the pod, or for a mesh without sidecars that it asks to be captured."""
+    """Return whether the pod has a proxy; in a mesh without sidecars, whether it asks to join."""
     return pod.proxy is not None or not mesh.proxy_name or mesh.is_infrastructure(pod)
 
 
 @cache
 def _absent() -> frozenset[str]:
-    """The checks that say of a pod that it did not join at all, and not only in part.
+    """Return the checks that put a pod outside the mesh, and not only partly.
 
-    What another mesh left in a pod does not take the right one's proxy out of it.
+    Without foreign-mesh: traces of another mesh do not remove the right proxy.
     """
     explaining = {
         entry.check.id for entry in checks.all_checks().values() if entry.check.explains_absence
@@ -153,7 +154,7 @@ def _origin(pod: LivePod, enrolled: Enrolled) -> Origin:
     born = pod.metadata.creation_timestamp
     if enrolled.since is None or born is None:
         return ""
-    # Both are whole seconds: of the same second the pod is given the benefit of the doubt.
+    # Both are whole seconds. In the same second the pod counts as older.
     if born <= enrolled.since:
         return "before-enrollment"
     return "escaped" if enrolled.mode == "enforce" else "let-in"

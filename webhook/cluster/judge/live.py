@@ -1,6 +1,6 @@
-"""Evidence that only a running pod gives: does its proxy work, is it of today.
+"""Checks of running pods: whether the proxy works, and whether it is up to date.
 
-The checks here are those of `audit` and its like; the webhook can't see what they look at.
+Only `audit` and the other commands have these checks, because the webhook can't see a pod's status.
 """
 
 from collections.abc import Iterator
@@ -15,8 +15,8 @@ PROXY_NOT_READY = Check(
     level="advise",
     meshes=("linkerd", "istio", "ambient"),
     fields=("status.initContainerStatuses", "status.containerStatuses"),
-    reason="has a proxy that is not ready: what it captures goes nowhere",
-    fix="see the proxy's log, and whether the control plane runs",
+    reason="has a proxy that is not ready, so its traffic fails",
+    fix="read the proxy's log, and check that the control plane runs",
     source="linkerd2 pkg/healthcheck/healthcheck.go (data plane); istioctl proxy-status",
 )
 NOT_REDIRECTED = Check(
@@ -24,8 +24,8 @@ NOT_REDIRECTED = Check(
     level="deny",
     meshes=("ambient",),
     fields=(annotation(REDIRECTION),),
-    reason="runs, but its node never redirected it to ztunnel",
-    fix="see that istio-cni-node and ztunnel run on its node, then restart it",
+    reason="runs, but its node does not redirect its traffic to ztunnel",
+    fix="check that istio-cni-node and ztunnel run on its node, then restart the workload",
     source="istio cni/pkg/util/podutil.go; pkg/config/analysis/analyzers/util/in_mesh.go",
 )
 REDIRECTION_PENDING = Check(
@@ -33,8 +33,8 @@ REDIRECTION_PENDING = Check(
     level="advise",
     meshes=("ambient",),
     fields=(annotation(REDIRECTION),),
-    reason="waits for ztunnel, and is cut off until then",
-    fix="see that ztunnel runs on its node",
+    reason="waits for ztunnel and has no network until then",
+    fix="check that ztunnel runs on its node",
     source="istio cni/pkg/util/podutil.go",
 )
 PROXY_OUTDATED = Check(
@@ -42,8 +42,8 @@ PROXY_OUTDATED = Check(
     level="advise",
     meshes=("linkerd", "istio"),
     fields=("spec.initContainers", "spec.containers"),
-    reason="has another version of the proxy than its pod would get today",
-    fix="restart it",
+    reason="has another proxy version than a new pod would get",
+    fix="restart the workload",
     source="linkerd2 pkg/healthcheck/healthcheck.go (data plane versions); istioctl proxy-status",
 )
 TRUST_ANCHOR_CHANGED = Check(
@@ -51,8 +51,8 @@ TRUST_ANCHOR_CHANGED = Check(
     level="advise",
     meshes=("linkerd",),
     fields=(annotation("linkerd.io/trust-root-sha256"),),
-    reason="trusts other roots than the control plane has today: its peers may refuse it",
-    fix="restart it before the old roots are taken away",
+    reason="trusts other roots than the control plane has now, so other pods may reject it",
+    fix="restart the workload before the old roots are removed",
     source="linkerd2 pkg/healthcheck/healthcheck.go (identity data plane)",
 )
 UNREADABLE = Check(
@@ -60,8 +60,8 @@ UNREADABLE = Check(
     level="deny",
     meshes=("linkerd", "istio", "ambient", "unknown"),
     fields=("",),
-    reason="can't be judged: its fields are not of the types that Kubernetes gives them",
-    fix="look at it with kubectl, and tell us",
+    reason="can't be judged, because a field has another type than in Kubernetes",
+    fix="check the pod with kubectl get pod -o yaml, and report a bug of mendix-mesh",
     source="policy/objects.py",
 )
 CHECKS = (
@@ -75,21 +75,21 @@ CHECKS = (
 
 
 def live(pod: LivePod, proxy: str, *, proxied: bool) -> Iterator[Violation]:
-    """What a running pod shows of its mesh; nothing of one that has not started yet.
+    """Yield what the status of a running pod shows; nothing for a pod that has not started.
 
-    `proxy` names the container that is its proxy, and is empty where its node redirects it.
-    `proxied` says that its spec has a genuine proxy, or in ambient mode the label.
+    `proxy` is the name of the proxy container, empty if the node redirects the traffic. `proxied`
+    says that the spec has a genuine proxy, or in ambient mode the label.
     """
     if pod.status.phase != "Running" or not proxied:
         return
     if proxy:
         status = pod.container(proxy)
-        # Of an init container that restarts, `ready` follows its readiness probe, too.
+        # For a native sidecar `ready` also follows its readiness probe.
         if status is None or not status.ready:
             yield PROXY_NOT_READY.violation(Spot(f"status of {proxy}"))
         return
-    told = (pod.metadata.annotations or {}).get(REDIRECTION)
-    if told == "pending":
+    redirection = (pod.metadata.annotations or {}).get(REDIRECTION)
+    if redirection == "pending":
         yield REDIRECTION_PENDING.violation(Spot(annotation(REDIRECTION), ("pending",)))
-    elif told != "enabled":
+    elif redirection != "enabled":
         yield NOT_REDIRECTED.violation(Spot(annotation(REDIRECTION)))

@@ -1,7 +1,7 @@
-"""Whether a pod's proxy is of today: what the control planes would inject now, and what pods have.
+"""Finds outdated proxies: compares the pods' proxies with what the control plane injects now.
 
-Where a control plane must not be looked at, the youngest pod of the same mesh and revision tells
-what is injected now.
+If reading the control plane is forbidden, the proxy of the youngest pod of the same mesh and
+revision is taken as the current one.
 """
 
 import datetime
@@ -28,32 +28,32 @@ _REVISION = "istio.io/rev"
 
 
 class Proxy(NamedTuple):
-    """What of a pod's proxy can go out of date."""
+    """The parts of a pod's proxy that can become outdated."""
 
-    #: Pods of one stream get the same proxy: a mesh, and with Istio a revision.
+    #: Pods of one stream get the same proxy: the mesh, with Istio also the revision.
     stream: str
     field: str
     version: str
-    #: The digest of the roots that it trusts; empty where the pod does not say.
+    #: The digest of the trust roots; empty if the pod does not say.
     anchors: str = ""
 
 
 def proxy_of(pod: Pod) -> Proxy | None:
-    """The proxy of a pod; None where it has none, or one whose image has no tag."""
+    """Return the proxy of a pod; None if it has none."""
     if pod.proxy is None:
         return None
     tag = images.tag(pod.proxy.container.image or "")
     field = pod.proxy.field("image")
     if pod.proxy.name == "linkerd-proxy":
-        # The annotation also counts where the image is named by its digest.
+        # The annotation is also there if the image is given by digest.
         version = pod.annotations.get(_VERSION) or tag
         return Proxy("linkerd", field, version, pod.annotations.get(_ANCHORS, ""))
     revision = pod.annotations.get(_REVISION) or pod.labels.get(_REVISION) or "default"
     return Proxy(f"istio/{revision}", field, tag)
 
 
-class Currency:
-    """Knows what is injected now; it is told of every pod that is seen."""
+class CurrentProxies:
+    """Knows which proxies are injected now. `saw` must be called for every pod."""
 
     def __init__(self, cluster: Cluster, settings: Settings) -> None:
         self._cluster = cluster
@@ -61,11 +61,11 @@ class Currency:
         self._declared: dict[str, str] = {}
         self._youngest: dict[str, tuple[datetime.datetime, str]] = {}
         self._anchors: frozenset[str] | None = None
-        #: Why a control plane was not looked at; a line each.
+        #: Why a control plane was not read; a line each.
         self.notes: list[str] = []
 
     def saw(self, pod: LivePod, proxy: Proxy) -> None:
-        """Note a pod that has a proxy."""
+        """Record a pod with a proxy."""
         if proxy.stream not in self._declared:
             self._declared[proxy.stream] = self._declares(proxy.stream)
         born = pod.metadata.creation_timestamp
@@ -75,15 +75,15 @@ class Currency:
                 self._youngest[proxy.stream] = (born, proxy.version)
 
     def current(self, stream: str) -> str:
-        """The version that a pod of a stream would get now; empty where nothing tells."""
+        """Return the version that a new pod of a stream gets; empty if unknown."""
         youngest = self._youngest.get(stream)
         return self._declared.get(stream) or (youngest[1] if youngest else "")
 
     def stale(self, proxy: Proxy) -> Iterator[Violation]:
-        """What is out of date in a proxy; to be asked when all pods have been seen."""
+        """Yield what is outdated in a proxy. Call it after all pods have been recorded."""
         now = self.current(proxy.stream)
         if now and proxy.version and proxy.version != now:
-            yield PROXY_OUTDATED.violation(Spot(proxy.field, (f"{proxy.version}, now {now}",)))
+            yield PROXY_OUTDATED.violation(Spot(proxy.field, (f"{proxy.version}, current: {now}",)))
         if proxy.anchors and self._anchors and proxy.anchors not in self._anchors:
             yield TRUST_ANCHOR_CHANGED.violation(Spot(annotation(_ANCHORS)))
 
@@ -108,22 +108,22 @@ class Currency:
         except RefusedError as error:
             if not error.is_forbidden:
                 raise
-            self.notes.append(f"what is injected now is told by the youngest pods: {error}")
+            self.notes.append(f"the current proxy version is taken from the youngest pods: {error}")
             return {}
         data: Mapping[str, str] = (found or {}).get("data") or {}
         return data
 
 
 def _digests(roots: str) -> frozenset[str]:
-    """What the injector writes of these roots; how it trims them has changed over time."""
+    """Return the digests that the injector may write for these roots, trimmed or not."""
     spellings = (roots, roots.strip(), roots.strip() + "\n")
     return frozenset(hashlib.sha256(text.encode()).hexdigest() for text in spellings)
 
 
 def parsed(text: str) -> Mapping[str, Any]:
-    """Helm values in a ConfigMap, YAML or JSON; empty where they are neither."""
+    """Return the Helm values in a ConfigMap, YAML or JSON; empty if they can't be decoded."""
     try:
-        # Istio's are JSON, and long.
+        # Istio's values are long JSON, for which the JSON decoder is faster.
         values = json.loads(text) if text.startswith("{") else yaml.load(text, yaml.CSafeLoader)
     except (ValueError, yaml.YAMLError):
         return {}
@@ -131,7 +131,7 @@ def parsed(text: str) -> Mapping[str, Any]:
 
 
 def at(values: Any, *keys: str) -> Any:
-    """What lies in parsed YAML below these keys; None where they lead nowhere."""
+    """Return the value below these keys in parsed YAML; None if there is none."""
     for key in keys:
         values = values.get(key) if isinstance(values, dict) else None
     return values

@@ -1,1 +1,1 @@
-"""Which namespaces are enrolled, which could be, and which are meant."""
+"""Finds namespaces: enrolled ones, Mendix's, and those that a command selects."""

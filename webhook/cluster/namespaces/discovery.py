@@ -1,6 +1,7 @@
-"""Mendix's namespaces, which nothing but their custom resources tells; and enrolling them.
+"""Finds Mendix namespaces by their custom resources, and enrolls them.
 
-A namespace that Mendix's Global Operator manages has no operator of its own, and no mark either.
+Only the custom resources identify them: a namespace that Mendix's Global Operator manages has
+neither an operator nor a label.
 """
 
 import datetime
@@ -16,10 +17,10 @@ from webhook.cluster.namespaces.enrollment import ENROLLED_AT, Enrollment
 from webhook.policy.labels import MESH_LABEL, MESHES, MODE_LABEL
 from webhook.policy.mendix import GROUP
 
-#: Resources by which a namespace is known to be Mendix's.
-_MARKS = ("operatorconfigurations", "storageplans", "mendixapps")
+#: Custom resources that identify a Mendix namespace.
+_RESOURCES = ("operatorconfigurations", "storageplans", "mendixapps")
 _OPERATOR = "mendix-operator"
-#: Marks of the meshes on a namespace, by which its mesh is guessed: labels or annotations.
+#: Labels or annotations of the meshes on a namespace, by which its mesh is guessed.
 _SIGNS: Sequence[tuple[str, str, Sequence[str]]] = (
     ("linkerd", "linkerd.io/inject", ("enabled", "ingress")),
     ("istio", "istio-injection", ("enabled",)),
@@ -31,21 +32,21 @@ class Found(msgspec.Struct, kw_only=True):
     """A Mendix namespace."""
 
     name: str
-    #: As it is enrolled; empty where it is not.
+    #: Mesh and mode in which it is enrolled; empty if it is not.
     mesh: str = ""
     mode: str = ""
     since: datetime.datetime | None = None
-    #: The version of the operator in it; `elsewhere` where a Global Operator manages it; `unknown`
-    #: where the image has no tag, or Deployments must not be seen.
+    #: The version of the operator in it. `elsewhere` if a Global Operator manages it. `unknown` if
+    #: the image has no tag, or reading Deployments is forbidden.
     operator: str = ""
-    #: How many of each custom resource it has.
+    #: Number of custom resources by plural.
     resources: dict[str, int]
-    #: What keeps its pods from being meshed, or apps from being made.
+    #: What prevents its pods from joining the mesh, or apps from being created.
     missing: list[str] = []
 
 
 class Discovery(msgspec.Struct):
-    """What there is of Mendix in a cluster."""
+    """The Mendix namespaces of a cluster."""
 
     namespaces: list[Found]
     #: What could not be read, and what that means.
@@ -82,16 +83,16 @@ class _Marked(msgspec.Struct):
 
 
 def mendix_namespaces(cluster: Cluster, only: Sequence[str] = ()) -> dict[str, dict[str, int]]:
-    """The names of Mendix's namespaces, each with how many custom resources of which kind it has.
+    """Return the Mendix namespaces, each with the number of its custom resources by plural.
 
-    With `only` no others are looked at. Raises `RefusedError` where that is forbidden.
+    With `only`, no others are read. Raises `RefusedError` if reading is forbidden.
     """
     group = cluster.find(f"/apis/{GROUP}")
     if group is None:
         return {}
     version = group["preferredVersion"]["groupVersion"]
     found: dict[str, dict[str, int]] = {}
-    for plural in _MARKS:
+    for plural in _RESOURCES:
         for namespace in _listed(cluster, version, plural, only):
             counts = found.setdefault(namespace, {})
             counts[plural] = counts.get(plural, 0) + 1
@@ -99,19 +100,19 @@ def mendix_namespaces(cluster: Cluster, only: Sequence[str] = ()) -> dict[str, d
 
 
 def _listed(cluster: Cluster, version: str, plural: str, only: Sequence[str]) -> Iterator[str]:
-    """The namespace of each object, some of them often."""
+    """Yield the namespace of each object; a namespace can be repeated."""
     for where in only or ("",):
         try:
             for raw in cluster.items(path(version, plural, where), partial=True):
                 yield msgspec.json.decode(raw, type=_Marked).metadata.namespace
         except RefusedError as error:
-            # An older operator's CRDs lack some kinds.
+            # The CRDs of older operators lack some kinds.
             if error.code != 404:
                 raise
 
 
 def discover(cluster: Cluster, only: Sequence[str] = ()) -> Discovery:
-    """Find Mendix's namespaces, and how they are enrolled. Raises `ClusterError`."""
+    """Return the Mendix namespaces and how they are enrolled. Raises `ClusterError`."""
     marked = mendix_namespaces(cluster, only)
     enrollment = Enrollment.read(cluster)
     operators, unseen = _operators(cluster, only)
@@ -137,7 +138,7 @@ def discover(cluster: Cluster, only: Sequence[str] = ()) -> Discovery:
 
 
 def _operators(cluster: Cluster, only: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """The operator's version in each namespace that has one, and why that is not known."""
+    """Return the operator's version by namespace, and a note if Deployments can't be read."""
     found: dict[str, str] = {}
     try:
         for where in only or ("",):
@@ -150,12 +151,12 @@ def _operators(cluster: Cluster, only: Sequence[str]) -> tuple[dict[str, str], l
     except RefusedError as error:
         if not error.is_forbidden:
             raise
-        return found, [f"the operators' versions are not known: {error}"]
+        return found, [f"the versions of the Mendix operators are unknown: {error}"]
     return found, []
 
 
 def _version(deployment: _Deployment) -> str:
-    """The tag of the operator's image, without a digest."""
+    """Return the tag of the operator's image, without a digest."""
     for container in deployment.spec.template.spec.containers:
         name, _, tag = container.image.partition("@")[0].rpartition(":")
         if name.endswith(_OPERATOR):
@@ -167,21 +168,21 @@ def _missing(found: Found, namespace: Namespace, *, others: bool) -> Iterator[st
     label = namespace.labels.get(MESH_LABEL)
     if not found.mesh:
         if label is None:
-            yield "it is not enrolled: mendix-mesh discover --enroll"
+            yield "not enrolled: run mendix-mesh discover --enroll"
         else:
-            yield f"its label {MESH_LABEL} has no effect: the webhook leaves this namespace out"
+            yield f"the label {MESH_LABEL} has no effect: the webhook excludes this namespace"
     elif found.mesh not in MESHES:
-        yield f"no mesh is called {label}: set {MESH_LABEL} to {', '.join(MESHES)}"
+        yield f"the label {MESH_LABEL}={label} is not a mesh: set it to {', '.join(MESHES)}"
     elif found.mode != "enforce":
-        yield f"nothing is refused in mode {found.mode}: set {MODE_LABEL}=enforce"
+        yield f"mode {found.mode} denies nothing: set the label {MODE_LABEL}=enforce"
     if not found.resources.get("storageplans"):
-        yield "it has no StoragePlan, so that no app can be made in it"
+        yield "no StoragePlan: no app can be created here"
     if found.operator == "elsewhere" and not others:
-        yield f"no Deployment {_OPERATOR} is to be seen that could manage it"
+        yield f"no Deployment {_OPERATOR} found that manages this namespace"
 
 
 def guess_mesh(namespace: Namespace) -> str:
-    """The mesh that a namespace's own marks name; empty where they name none, or several."""
+    """Return the mesh that a namespace's labels or annotations name; empty if none or several."""
     marks = {**namespace.annotations, **namespace.labels}
     named = {mesh for mesh, key, values in _SIGNS if marks.get(key) in values}
     if not named and marks.get("istio.io/rev"):
@@ -190,21 +191,21 @@ def guess_mesh(namespace: Namespace) -> str:
 
 
 class LabelChange(msgspec.Struct, kw_only=True):
-    """What enrolling writes on a namespace."""
+    """The labels that enrollment sets on a namespace."""
 
     name: str
     labels: dict[str, str]
-    #: The labels that are replaced, as they are.
+    #: The current mesh and mode labels.
     before: dict[str, str]
 
 
 def plan(
     cluster: Cluster, found: Sequence[Found], mesh: str | None, mode: str | None
 ) -> tuple[list[LabelChange], list[str]]:
-    """What is to be written so that the namespaces are enrolled, and why some can't be.
+    """Return the changes that enroll the namespaces, and why some can't be enrolled.
 
-    A namespace that is enrolled keeps what is not given; a new one gets the mesh that its own marks
-    name, or else the one mesh of all enrolled namespaces, and starts in mode warn.
+    An enrolled namespace keeps the mesh or mode that is not given. A new one gets the mesh that its
+    labels or annotations name, else the mesh of all enrolled namespaces, and mode warn.
     """
     inventory, changes, unclear = Inventory(cluster), [], []
     in_use = {one.mesh for one in found if one.mesh in MESHES}
@@ -215,21 +216,23 @@ def plan(
         known = one.mesh if one.mesh in MESHES else ""
         chosen = mesh or known or guess_mesh(namespace) or common
         if not chosen:
-            unclear.append(f"{one.name}: nothing tells which mesh it is to join; give --mesh")
+            unclear.append(
+                f"namespace {one.name}: its labels and annotations name no mesh; give --mesh"
+            )
             continue
         wanted = {MESH_LABEL: chosen} if mesh or not known else {}
-        strictness = mode or (None if known else old.get(MODE_LABEL, "warn"))
-        wanted |= {MODE_LABEL: strictness} if strictness else {}
+        new_mode = mode or (None if known else old.get(MODE_LABEL, "warn"))
+        wanted |= {MODE_LABEL: new_mode} if new_mode else {}
         if any(old.get(key) != value for key, value in wanted.items()):
             changes.append(LabelChange(name=one.name, labels=wanted, before=old))
     return changes, unclear
 
 
 def enroll(cluster: Cluster, change: LabelChange, *, dry_run: bool) -> list[str]:
-    """Label a namespace; gives the API server's warnings.
+    """Label a namespace and return the API server's warnings.
 
-    When it was enrolled is noted beside, by the API server's clock, for it is lost in managedFields
-    as soon as the same person sets another label.
+    The time of the enrollment is stored in an annotation, by the API server's clock, because
+    managedFields lose it as soon as the same user sets another label.
     """
     where = path("v1", "namespaces", name=change.name)
     stored, warnings = cluster.patch(

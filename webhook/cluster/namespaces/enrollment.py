@@ -1,7 +1,7 @@
-"""Which namespaces are enrolled, in which mesh and how strictly: what the API server routes by.
+"""Finds out which namespaces are enrolled, and in which mesh and mode.
 
-The webhook configuration is what decides, so it is what is read: its namespaceSelectors, and the
-paths that they lead to. Where it can't be read, the namespaces' labels are all there is.
+The webhook configuration decides this for the API server, so it is read: its namespaceSelectors
+and the paths of its webhooks. If it can't be read, the namespaces' labels are used.
 """
 
 import datetime
@@ -26,12 +26,12 @@ _VERSION, _PLURAL = "admissionregistration.k8s.io/v1", "validatingwebhookconfigu
 class Enrolled(NamedTuple):
     """How a namespace is enrolled."""
 
-    #: linkerd, istio, ambient, or unknown where the label has another value.
+    #: linkerd, istio, ambient, or unknown if the label has another value.
     mesh: str
     mode: Mode
-    #: Its pods are an ingress controller's.
+    #: Whether its pods belong to an ingress controller.
     ingress: bool
-    #: Since when, as far as is known; pods that are older had no chance to join.
+    #: Since when, if known. Older pods could not join.
     since: datetime.datetime | None
 
 
@@ -65,7 +65,7 @@ class _Configuration(msgspec.Struct):
 
 
 class _Route(NamedTuple):
-    """A webhook: which namespaces it is called for, and what its path says."""
+    """A webhook: the namespaces for which it is called, and mesh and mode from its path."""
 
     selector: _Selector
     mesh: str
@@ -80,19 +80,19 @@ class _Route(NamedTuple):
 
 
 class Enrollment:
-    """Tells how namespaces are enrolled."""
+    """Knows how namespaces are enrolled."""
 
     def __init__(self, routes: list[_Route], why: str = "", meta: _Meta | None = None) -> None:
         self._routes = routes
-        #: Why the namespaces' labels alone are gone by; none where the configuration was read.
-        self.notes = [f"enrollment is told by labels alone: {why}"] if why else []
-        #: The uid of the webhook configuration; empty where there is none, or it can't be read.
+        #: Why only the namespaces' labels are used; empty if the configuration was read.
+        self.notes = [f"enrollment is read only from namespace labels: {why}"] if why else []
+        #: The uid of the webhook configuration; empty if there is none, or it can't be read.
         self.uid = meta.uid if meta else ""
         self._installed = meta.creation_timestamp if meta else None
 
     @classmethod
     def read(cls, cluster: Cluster) -> "Enrollment":
-        """Read the webhook configuration. Raises `ClusterError` where the cluster is not there."""
+        """Read the webhook configuration. Raises `ClusterError` if the cluster fails."""
         where = path(_VERSION, _PLURAL, name=CONFIGURATION)
         try:
             body = cluster.call("GET", where).body
@@ -105,31 +105,35 @@ class Enrollment:
         try:
             return cls.parse(body)
         except msgspec.MsgspecError as error:
-            raise ClusterError(f"{where} is not what mendix-mesh installs: {error}") from None
+            raise ClusterError(
+                f"ValidatingWebhookConfiguration {CONFIGURATION} can't be decoded: {error}; "
+                "install the chart again"
+            ) from None
 
     @classmethod
     def parse(cls, body: bytes) -> "Enrollment":
-        """Take the webhook configuration from its JSON. Raises `MsgspecError`."""
+        """Decode the webhook configuration from JSON. Raises `MsgspecError`."""
         read = msgspec.json.decode(body, type=_Configuration)
         routes = [route for webhook in read.webhooks if (route := _route(webhook))]
         return cls(routes, meta=read.metadata)
 
     def of(self, namespace: Namespace) -> Enrolled | None:
-        """How a namespace is enrolled; None where it is not."""
+        """Return how a namespace is enrolled; None if it is not."""
         if self.notes:
-            told = Values("enforce").standing(namespace.labels)
-            return Enrolled(*told, False, self._since(namespace)) if told else None
+            found = Values("enforce").standing(namespace.labels)
+            return Enrolled(*found, False, self._since(namespace)) if found else None
         for route in self._routes:
             if route.takes(namespace):
                 return Enrolled(route.mesh, route.mode, route.ingress, self._since(namespace))
         return None
 
     def _since(self, namespace: Namespace) -> datetime.datetime | None:
-        """Since when a namespace is enrolled; pods that are older had no chance to join.
+        """Return since when a namespace is enrolled. Older pods could not join.
 
-        By our annotation, which `discover --enroll` writes; else by when the mesh label's manager
-        last wrote, which may be later than the label; else, enrolled by its name in the chart's
-        values, since the webhook is installed. Never before the namespace was created.
+        From the annotation that `discover --enroll` writes; else from the last write of the mesh
+        label's field manager, which can be later than the label. A namespace that is enrolled by
+        its name in the chart's values is enrolled since the webhook was installed. The result is
+        never before the namespace was created.
         """
         if MESH_LABEL in namespace.labels:
             noted = _time(namespace.annotations.get(ENROLLED_AT))
@@ -140,7 +144,7 @@ class Enrollment:
 
 
 def _route(webhook: _Webhook) -> _Route | None:
-    """What a webhook's path says; None where it is no path of ours."""
+    """Return mesh and mode from a webhook's path; None if the path is not ours."""
     where = webhook.client_config
     parts = (where.service.path if where.service else where.url or "").split("/")
     if "validate" not in parts:
@@ -153,7 +157,7 @@ def _route(webhook: _Webhook) -> _Route | None:
 
 
 def _time(text: str | None) -> datetime.datetime | None:
-    """A moment as RFC 3339 writes it; None for any other text."""
+    """Return the time in an RFC 3339 text; None for any other text."""
     try:
         moment = datetime.datetime.fromisoformat(text or "")
     except ValueError:

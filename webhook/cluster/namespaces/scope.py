@@ -1,4 +1,4 @@
-"""Which namespaces are looked at: those that are named, enrolled, Mendix's, or all."""
+"""Selects the namespaces of a command: named ones, enrolled ones, Mendix's, or all."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,20 +13,20 @@ from webhook.policy.labels import MESHES
 
 
 class Target(msgspec.Struct, kw_only=True):
-    """A namespace that is to be audited."""
+    """A namespace to audit."""
 
     name: str
-    #: How its pods are judged; for one that is not enrolled, how they would be.
+    #: Mesh and mode by which its pods are judged, also if it is not enrolled.
     judged: Enrolled
     enrolled: bool
-    #: Why it can't be audited; empty where it can.
+    #: Why it can't be audited; else empty.
     error: str = ""
-    #: Its annotations, of which the injectors copy some to new pods.
+    #: Its annotations. Injectors copy some of them to new pods.
     annotations: Mapping[str, str] = {}
 
 
 def target(namespace: Namespace, enrollment: Enrollment, mesh: str) -> Target:
-    """How a namespace is to be judged: as it is enrolled, else by `mesh`, as if enforced."""
+    """Return a namespace as a target: as enrolled, else judged by `mesh` and mode enforce."""
     enrolled = enrollment.of(namespace)
     judged = enrolled or Enrolled(mesh, "enforce", ingress=False, since=None)
     return Target(
@@ -38,11 +38,11 @@ def target(namespace: Namespace, enrollment: Enrollment, mesh: str) -> Target:
 
 
 class ScopeError(Exception):
-    """There is nothing to look at; the text says why, and what to do."""
+    """No namespace is selected; the text says why, and how to fix it."""
 
 
 class Scope:
-    """Finds namespaces, and how each one is to be judged. All may raise `ClusterError`."""
+    """Finds namespaces, and how each one is judged. All methods may raise `ClusterError`."""
 
     def __init__(
         self,
@@ -51,22 +51,25 @@ class Scope:
         enrollment: Enrollment,
         mesh: str | None = None,
     ) -> None:
-        """`mesh` is what those are judged by that are not enrolled; None: by their own marks."""
+        """`mesh` judges namespaces that are not enrolled; None: the mesh of their annotations."""
         self._cluster = cluster
         self._inventory = inventory
         self._enrollment = enrollment
         self._mesh = mesh
-        #: Namespaces in the cluster; 0 where they were not counted.
+        #: Number of namespaces in the cluster; 0 if they were not counted.
         self.total = 0
 
     def targets(
         self, named: Sequence[str] = (), *, everything: bool = False, mendix: bool = False
     ) -> list[Target]:
-        """What is to be audited. Raises `ScopeError` where that is nothing."""
+        """Return the namespaces to audit. Raises `ScopeError` if there are none."""
         if mendix:
             named = list(mendix_namespaces(self._cluster))
             if not named:
-                raise ScopeError("no namespace has a Mendix custom resource: nothing to audit")
+                raise ScopeError(
+                    "nothing to audit: no namespace has a Mendix custom resource; select "
+                    "namespaces with -n or -A"
+                )
         if named:
             return [self._there(name) for name in named]
         found = []
@@ -78,13 +81,13 @@ class Scope:
                 found.append(one)
         if not found:
             raise ScopeError(
-                "no namespace is enrolled: nothing to audit; see mendix-mesh discover --enroll, or "
-                "name some with -n, -A or --mendix"
+                "nothing to audit: no namespace is enrolled; enroll one with mendix-mesh discover "
+                "--enroll, or select namespaces with -n, -A or --mendix"
             )
         return found
 
     def target(self, name: str) -> Target | None:
-        """How one namespace is to be audited, or why it can't be; None where there is none."""
+        """Return a namespace as a target, with an error if it can't be read; None if not found."""
         try:
             return self._target(self._inventory.namespace(name))
         except RefusedError as error:
@@ -107,7 +110,7 @@ class Scope:
 
 
 def existing(inventory: Inventory, name: str) -> Namespace:
-    """The namespace of that name. Raises `ScopeError` where there is none."""
+    """Return the namespace of that name. Raises `ScopeError` if it does not exist."""
     try:
         return inventory.namespace(name)
     except RefusedError as error:
@@ -117,4 +120,4 @@ def existing(inventory: Inventory, name: str) -> Namespace:
 
 
 def _missing(name: str) -> ScopeError:
-    return ScopeError(f"there is no namespace {name}")
+    return ScopeError(f"namespace {name} does not exist; kubectl get namespaces lists all")

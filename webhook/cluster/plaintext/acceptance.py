@@ -1,6 +1,6 @@
-"""Whether plaintext gets into a namespace: the meshes' policy objects, held against its pods.
+"""Assesses whether a namespace accepts plaintext, from the meshes' policy objects and its pods.
 
-What must not be read leaves the answer unknown, with the reason.
+If something can't be read, the result is unknown, with the reason.
 """
 
 import datetime
@@ -32,14 +32,14 @@ NEW_PODS = "pods that are created now"
 
 
 class Gap(msgspec.Struct, kw_only=True):
-    """A way in for plaintext."""
+    """Ports that accept plaintext, and why."""
 
-    #: As `all ports` or `port 8080`.
+    #: `all ports`, or for example `port 8080`.
     ports: str
     because: str
-    #: How to end it.
+    #: How to close it.
     fix: str
-    #: How many running pods have it, and the names of some; 0 for pods that are created now.
+    #: The number of running pods that have it, and some names; 0 for pods that are created now.
     pods: int
     examples: list[str] = []
 
@@ -48,14 +48,14 @@ class Strictness(msgspec.Struct, kw_only=True):
     """Whether a namespace accepts plaintext."""
 
     accepts: Accepts
-    #: Why, a line each: what lets it in, else what keeps it out, else what could not be read.
+    #: Why, a line each: what opens it, else what closes it, else what could not be read.
     because: list[str]
     gaps: list[Gap]
-    #: None where DestinationRules could not be read.
+    #: None if DestinationRules could not be read.
     downgrades: list[Downgrade] | None
     #: What could not be read, and why.
     unread: list[str] = []
-    #: What that it gets in counts as, by the settings; empty where it does not.
+    #: The level of the check by the settings; empty if plaintext is not accepted.
     level: Literal["", "deny", "advise", "exempt"] = ""
 
 
@@ -76,7 +76,7 @@ class _ByLinkerd:
         self._demanded = demanded
 
     def pod(self, pod: LivePod) -> Reading:
-        """The reading of a running pod. Raises `Unread`."""
+        """Return the reading of a running pod. Raises `Unread`."""
         annotations = pod.metadata.annotations or {}
         if self._unread and annotations.get(INBOUND_POLICY) not in linkerd.POLICIES:
             raise self._unread
@@ -89,14 +89,14 @@ class _ByLinkerd:
         return self._inbound.of(linkerd.PodMarks(pod.metadata.labels or {}, annotations, named))
 
     def new_pods(self) -> Reading:
-        """The reading of a pod that asks for nothing. Raises `Unread`."""
+        """Return the reading of a new pod without annotations of its own. Raises `Unread`."""
         marked = self._demanded or self._namespace.get(INBOUND_POLICY)
         if self._unread and marked not in linkerd.POLICIES:
             raise self._unread
         return self._inbound.new_pods(self._namespace, self._demanded)
 
     def routes(self) -> Iterable[Opening]:
-        """What opens routes."""
+        """Return what opens routes to plaintext."""
         return self._inbound.routes()
 
 
@@ -109,22 +109,22 @@ class _ByIstio:
         self._ambient = ambient
 
     def pod(self, pod: LivePod) -> Reading:
-        """The reading of a running pod."""
+        """Return the reading of a running pod."""
         meta = pod.metadata
         return self._peers.pod(
             self._namespace, meta.labels or {}, meta.annotations or {}, ambient=self._ambient
         )
 
     def new_pods(self) -> Reading:
-        """The reading of a pod that no policy selects by its labels."""
+        """Return the reading of a pod that no policy selects by labels."""
         return self._peers.of(self._namespace, {}, ambient=self._ambient)
 
     def routes(self) -> Iterable[Opening]:
-        """Nothing: Istio's routes say nothing of who may use them."""
+        """Return nothing, because Istio's routes do not restrict their clients."""
         return ()
 
 
-_OUTSIDE = Opening("outside the mesh: anything gets in", "bring it into the mesh")
+_OUTSIDE = Opening("the pod is outside the mesh, so it accepts plaintext", "bring it into the mesh")
 
 
 class Assessment:
@@ -143,7 +143,7 @@ class Assessment:
         self._names: dict[tuple[str, Opening], list[str]] = {}
 
     def read(self, pod: LivePod) -> Reading | None:
-        """What the mesh does with plaintext to a pod; None where that can't be told."""
+        """Return what the mesh does with plaintext to a pod; None if that is unknown."""
         try:
             return self.judge.pod(pod) if self.judge else None
         except Unread as unread:
@@ -151,13 +151,13 @@ class Assessment:
             return None
 
     def miss(self, why: str) -> None:
-        """Take up that something could not be read: what is not known to be open is unknown."""
+        """Record that something could not be read, which makes the result at best unknown."""
         self._accepts.append("unknown")
         if why not in self.unread:
             self.unread.append(why)
 
     def add(self, name: str, reading: Reading | None, *, outside: bool) -> None:
-        """Take up a running pod by its reading; one outside the mesh takes in anything."""
+        """Add a running pod with its reading. A pod outside the mesh accepts plaintext."""
         self._add(Reading(_OUTSIDE, {}) if outside else reading, name)
 
     def _add(self, reading: Reading | None, name: str) -> None:
@@ -174,7 +174,7 @@ class Assessment:
                 names.append(name)
 
     def finished(self) -> Strictness:
-        """The answer, when all pods have been told."""
+        """Return the result, after all pods have been added."""
         self._new_pods()
         gaps = [
             Gap(ports=ports, because=one.because, pods=number,
@@ -186,7 +186,7 @@ class Assessment:
             gaps.append(Gap(ports="a route", because=one.because, fix=one.fix, pods=0))
             self._accepts.append("partly")
         accepts = together(self._accepts)
-        because = [told(gap) for gap in gaps] or list(self._closed) or list(self.unread)
+        because = [describe(gap) for gap in gaps] or list(self._closed) or list(self.unread)
         if accepts == "unknown":
             because = list(self.unread) or because
         return Strictness(
@@ -226,7 +226,7 @@ def assess(
     annotations: Mapping[str, str],
     enrolled: bool,
 ) -> Assessment:
-    """The assessment of a namespace, which is to be told of its pods."""
+    """Return the assessment of a namespace, to which its pods are then added."""
     assessment = Assessment(namespace, policies.settings)
     demanded = policies.settings.linkerd.inbound_policy if enrolled else None
     try:
@@ -237,7 +237,7 @@ def assess(
             peers = policies.peers(namespace)
             assessment.judge = _ByIstio(peers, namespace, ambient=mesh == "ambient")
         else:
-            raise Unread(f"there is no mesh {mesh}")
+            raise Unread(f"unknown mesh {mesh}")
     except Unread as unread:
         assessment.miss(str(unread))
     if mesh in ("istio", "ambient"):
@@ -249,10 +249,10 @@ def assess(
     return assessment
 
 
-def told(gap: Gap) -> str:
-    """A way in, in one line without its mend."""
+def describe(gap: Gap) -> str:
+    """Return a gap in one line, without its fix."""
     if not gap.pods:
-        who = NEW_PODS if gap.ports != "a route" else "whoever serves it"
+        who = NEW_PODS if gap.ports != "a route" else "the pods that serve it"
     else:
         who = listed(gap.examples, of=gap.pods)
     return f"{gap.ports} of {who}: {gap.because}"

@@ -1,8 +1,8 @@
-"""Who is cut off when a namespace refuses plaintext: callers that are known, and not in the mesh.
+"""Finds the callers outside the mesh that are cut off when a namespace is closed to plaintext.
 
-Only what the API server knows: who really calls, only the traffic tells. The kubelet's probes pass:
-Linkerd authorizes them, Istio's injector sends them by its agent, and ztunnel lets them through;
-but for a pod that asks Istio not to rewrite them.
+The API server knows only possible callers; only the traffic shows the real ones. The kubelet's
+probes still work: Linkerd authorizes them, Istio's injector redirects them to its agent, and
+ztunnel admits them. The exception is a pod that tells Istio not to rewrite them.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,39 +17,41 @@ from webhook.cluster.kinds.inventory import RUNNING, BadPod, Inventory, LivePod
 from webhook.cluster.namespaces.enrollment import Enrolled
 from webhook.policy.meshes.ambient import REDIRECTION
 
-#: Names by which Prometheus and its like are known, in the usual label.
+#: Values of the label app.kubernetes.io/name of Prometheus and similar scrapers.
 SCRAPERS = (
     "prometheus", "prometheus-agent", "vmagent", "grafana-agent", "alloy",
     "opentelemetry-collector",
 )  # fmt: skip
-#: What leads clients to a namespace's apps: their groups and names in the API.
+#: Resources that route clients to a namespace's apps: API version and plural.
 _ROUTES = (("networking.k8s.io/v1", "ingresses"), ("gateway.networking.k8s.io/v1", "httproutes"))
 _SCRAPE, _SCRAPE_PORT = "prometheus.io/scrape", "prometheus.io/port"
-#: Istio's agent serves merged metrics there, past the proxy (files/injection-template.yaml).
+#: Istio's agent serves merged metrics on this port, not through the proxy
+#: (files/injection-template.yaml).
 _MERGED = "15020"
 _REWRITE = "sidecar.istio.io/rewriteAppHTTPProbers"
 _MONITORS = ("podmonitors", "servicemonitors")
 
 
 class Caller(msgspec.Struct, kw_only=True):
-    """Someone who would be cut off."""
+    """A caller that would be cut off."""
 
     who: str
     #: How it is known that it calls, and why it would fail.
     why: str
-    mend: str
+    #: How to keep it working.
+    fix: str
 
 
 class CutOff(msgspec.Struct, kw_only=True):
-    """Who would be cut off from a namespace."""
+    """The callers that would be cut off from a namespace."""
 
     callers: list[Caller] = []
-    #: What could not be looked for, and why.
+    #: What could not be checked, and why.
     unknown: list[str] = []
 
     @property
     def is_nobody(self) -> bool:
-        """Whether it is known that nobody would be."""
+        """Return whether it is certain that no caller would be cut off."""
         return not self.callers and not self.unknown
 
 
@@ -76,12 +78,12 @@ class _Service(msgspec.Struct, rename="camel"):
 
 
 def cut_off(cluster: Cluster, judge: Judge, namespace: str, mesh: str) -> CutOff:
-    """Look for callers of a namespace. Raises `ClusterError` where the cluster fails."""
+    """Search for callers of a namespace. Raises `ClusterError` if the cluster fails."""
     return _Search(cluster, judge, namespace, mesh).found()
 
 
 class _Search:
-    """One look for the callers of a namespace."""
+    """A search for the callers of a namespace."""
 
     def __init__(self, cluster: Cluster, judge: Judge, namespace: str, mesh: str) -> None:
         self._cluster = cluster
@@ -92,19 +94,19 @@ class _Search:
         self._pods: list[LivePod] = []
 
     def found(self) -> CutOff:
-        """Everyone who is found."""
+        """Return all callers that are found."""
         result = CutOff(callers=[], unknown=[])
-        looks: tuple[tuple[str, Callable[[], Iterator[Caller]]], ...] = (
+        searches: tuple[tuple[str, Callable[[], Iterator[Caller]]], ...] = (
             ("pods of the namespace", self._neighbours),
             ("probes that the mesh does not rewrite", self._probes),
-            ("Services that are reached from outside the cluster", self._services),
+            ("Services that are reachable from outside the cluster", self._services),
             ("ingress controllers", self._ingresses),
             ("Prometheus", self._scrapers),
             ("the Mendix operator in another namespace", self._operator),
         )
-        for what, look in looks:
+        for what, search in searches:
             try:
-                result.callers += look()
+                result.callers += search()
             except RefusedError as error:
                 if not error.is_forbidden:
                     raise
@@ -120,9 +122,9 @@ class _Search:
         for name in names:
             yield Caller(
                 who=name,
-                why="is in the namespace and not in the mesh: what it sends to the others is "
-                "refused",
-                mend=f"mendix-mesh restart -n {self._namespace}",
+                why="is in the namespace but outside the mesh, so the other pods would reject its "
+                "requests",
+                fix=f"mendix-mesh restart -n {self._namespace}",
             )
 
     def _probes(self) -> Iterator[Caller]:
@@ -131,9 +133,9 @@ class _Search:
         for pod in self._pods:
             if (pod.metadata.annotations or {}).get(_REWRITE, "").lower() == "false":
                 yield Caller(
-                    who=f"the kubelet, for {_title(self._inventory, pod)}",
-                    why=f"annotation {_REWRITE} sends its probes to the app itself",
-                    mend="remove the annotation",
+                    who=f"the kubelet, for probes of {_title(self._inventory, pod)}",
+                    why=f"the annotation {_REWRITE}=false sends probes directly to the app",
+                    fix=f"remove the annotation {_REWRITE} from the pod template",
                 )
 
     def _services(self) -> Iterator[Caller]:
@@ -145,13 +147,13 @@ class _Search:
             if spec.type in ("LoadBalancer", "NodePort") or spec.external_ips:
                 kind = spec.type if spec.type != "ClusterIP" else "with externalIPs"
                 yield Caller(
-                    who=f"clients outside the cluster, by Service {service.metadata.name}",
-                    why=f"it is {kind}, and leads straight to pods",
-                    mend="let them come by an ingress controller that is in the mesh",
+                    who=f"clients outside the cluster, through Service {service.metadata.name}",
+                    why=f"the Service is {kind} and leads directly to pods",
+                    fix="let these clients use an ingress controller that is in the mesh",
                 )
 
     def _ingresses(self) -> Iterator[Caller]:
-        # All are asked for, so that a right that lacks is told whatever the others say.
+        # All are listed, so that a missing right is always reported.
         routes = [self._any(*kind) for kind in _ROUTES]
         if not any(routes):
             return
@@ -161,17 +163,18 @@ class _Search:
                 hosted = bool(pod.spec and pod.spec.host_network)
                 yield Caller(
                     who=f"ingress controller {_title(self._inventory, pod)}",
-                    why="leads clients to the namespace's apps and is "
-                    + ("on the node's network" if hosted else "not in the mesh"),
-                    mend="run it without hostNetwork, and in the mesh: see docs/install.md"
+                    why="routes clients to the namespace's apps and "
+                    + ("uses hostNetwork" if hosted else "is outside the mesh"),
+                    fix="run it without hostNetwork, and in the mesh: see docs/install.md"
                     if hosted
                     else "bring it into the mesh: see docs/install.md",
                 )
         if not found:
             yield Caller(
-                who="whoever serves the namespace's Ingresses or HTTPRoutes",
-                why="no pod with the labels of a known ingress controller or gateway was found",
-                mend="see that the controller is in the mesh",
+                who="the controller of the namespace's Ingresses or HTTPRoutes",
+                why="no pod has the labels of a known ingress controller or gateway, so it is "
+                "unknown whether the controller is in the mesh",
+                fix="make sure that the controller is in the mesh",
             )
 
     def _scrapers(self) -> Iterator[Caller]:
@@ -183,12 +186,12 @@ class _Search:
             if self._is_outside(pod):
                 yield Caller(
                     who=f"{_title(self._inventory, pod)}",
-                    why="scrapes pods of the namespace and is not in the mesh",
-                    mend="bring it into the mesh, or leave it a port: see docs/strict.md",
+                    why="scrapes pods of the namespace and is outside the mesh",
+                    fix="bring it into the mesh, or keep a port open for it: see docs/strict.md",
                 )
 
     def _asks_for_scrapes(self, pod: LivePod) -> bool:
-        """Whether a pod asks to be scraped at a port where plaintext would be refused."""
+        """Return whether a pod asks to be scraped on a port that would reject plaintext."""
         marks = pod.metadata.annotations or {}
         merged = _MERGED if self._mesh == "istio" else ""
         if marks.get(_SCRAPE) != "true" or marks.get(_SCRAPE_PORT, "") == merged:
@@ -208,15 +211,15 @@ class _Search:
                 if _is_operator(pod) and self._is_outside(pod):
                     yield Caller(
                         who=_title(self._inventory, pod),
-                        why="manages the namespace from another one and is not in the mesh",
-                        mend=f"enroll {home}, then mendix-mesh restart -n {home}",
+                        why="manages the namespace from another one and is outside the mesh",
+                        fix=f"enroll namespace {home}, then run mendix-mesh restart -n {home}",
                     )
 
     def _running(self, namespace: str) -> Iterator[LivePod]:
         yield from _that_run(self._inventory.pods(namespace, fields=RUNNING))
 
     def _elsewhere(self, pods: Iterable[LivePod | BadPod]) -> Iterator[LivePod]:
-        """One pod a workload of those that run in other namespaces."""
+        """Yield one pod of each workload that runs in another namespace."""
         seen = set()
         for pod in _that_run(pods):
             title = _title(self._inventory, pod)
@@ -225,7 +228,7 @@ class _Search:
                 yield pod
 
     def _any(self, version: str, plural: str) -> bool:
-        """Whether the namespace has an object of a kind."""
+        """Return whether the namespace has an object of a kind."""
         try:
             found = self._cluster.items(path(version, plural, self._namespace), size=1)
             return next(found, None) is not None
@@ -235,7 +238,7 @@ class _Search:
             raise
 
     def _is_outside(self, pod: LivePod) -> bool:
-        """Whether a pod is in no mesh that the namespace's speaks mutual TLS with."""
+        """Return whether a pod is in no mesh that uses mutual TLS with the namespace's mesh."""
         if self._mesh == "linkerd":
             return self._is_out_of(pod, "linkerd")
         if (pod.metadata.annotations or {}).get(REDIRECTION) == "enabled":
@@ -243,9 +246,9 @@ class _Search:
         return self._is_out_of(pod, "istio") and self._is_out_of(pod, "ambient")
 
     def _leads_to_gateways(self, selector: Mapping[str, str]) -> bool:
-        """Whether a Service selects Istio's gateways alone: their clients may be anyone's.
+        """Return whether a Service selects only Istio's gateways, which accept any client.
 
-        PeerAuthentications rule what a sidecar or ztunnel lets in, and not what a gateway does
+        PeerAuthentications apply to sidecars and ztunnel, not to gateways
         (pilot/pkg/networking/core/listener_inbound.go).
         """
         chosen = [
@@ -254,7 +257,7 @@ class _Search:
         return bool(chosen) and all(map(self._is_gateway, chosen))
 
     def _is_gateway(self, pod: LivePod) -> bool:
-        """Whether a pod of the namespace is its mesh's own gateway or waypoint."""
+        """Return whether a pod of the namespace is a gateway or waypoint of its mesh."""
         judged = self._judge.judge(pod, Enrolled(self._mesh, "enforce", ingress=True, since=None))
         mesh = self._judge.mesh(self._mesh)
         return judged.pod is not None and mesh.is_infrastructure(judged.pod)

@@ -1,7 +1,7 @@
-"""Making a namespace refuse plaintext, where nothing in it does yet.
+"""Closes a namespace to plaintext, if no policy closes it yet.
 
-Istio gets a PeerAuthentication for the whole namespace, Linkerd the annotation that its injector
-copies to new pods. What others have written is never changed.
+For Istio it creates a PeerAuthentication for the whole namespace. For Linkerd it sets the
+annotation that the injector copies to new pods. Existing policies are never changed.
 """
 
 from collections.abc import Sequence
@@ -17,36 +17,36 @@ from webhook.cluster.plaintext.policies import PolicyObjects, Unread
 from webhook.policy.meshes.linkerd import CLOSED_POLICIES, INBOUND_POLICY
 from webhook.policy.plaintext import istio
 
-#: The annotation's value: clients with an identity of any mesh that the roots vouch for.
+#: The annotation's value: all clients with an identity that the trust roots verify.
 POLICY = "all-authenticated"
-#: The name that Istio's own guides give to a namespace's policy.
+#: The name that Istio's documentation uses for a namespace's policy.
 NAME = "default"
 _GROUP, _PLURAL = "security.istio.io", "peerauthentications"
 
 
 class ClosingStep(msgspec.Struct, kw_only=True):
-    """What makes one namespace strict."""
+    """The change that closes one namespace to plaintext."""
 
     name: str
     mesh: str
-    #: What is written, in words; empty where nothing needs to be, or can be.
+    #: What is written, in words; empty if nothing needs to be written, or can be.
     writes: str = ""
-    #: Why nothing can be written, and what to do; empty where it can.
+    #: Why nothing can be written, and how to fix that; else empty.
     blocked: str = ""
-    #: What stays open all the same.
+    #: What stays open after the change.
     left: list[str] = []
     cut_off: CutOff = msgspec.field(default_factory=CutOff)
 
     @property
     def is_safe(self) -> bool:
-        """Whether nobody would be cut off by it, as far as is known."""
+        """Return whether it is certain that the change cuts off no caller."""
         return not self.writes or self.cut_off.is_nobody
 
 
 def plan(
     cluster: Cluster, judge: Judge, policies: PolicyObjects, namespaces: Sequence[tuple[str, str]]
 ) -> list[ClosingStep]:
-    """What is to be written, for each name of a namespace and its mesh. Raises `ClusterError`."""
+    """Return the steps for these namespaces, given as name and mesh. Raises `ClusterError`."""
     steps = []
     for name, mesh in namespaces:
         try:
@@ -68,7 +68,7 @@ def _linkerd(cluster: Cluster, name: str) -> ClosingStep:
     if now not in CLOSED_POLICIES:
         before = f" (now {now})" if now else ""
         step.writes = f"annotation {INBOUND_POLICY}={POLICY}{before}"
-        step.left = ["pods that run already, until they are restarted"]
+        step.left = ["running pods, until they are restarted"]
     return step
 
 
@@ -85,12 +85,12 @@ def _istio(cluster: Cluster, policies: PolicyObjects, name: str) -> ClosingStep:
     if wide is not None:
         patch = '{"spec":{"mtls":{"mode":"STRICT"}}}'
         step.blocked = (
-            f"PeerAuthentication {name}/{wide.metadata.name} is there already, and the oldest "
-            f"counts: kubectl -n {name} patch peerauthentication {wide.metadata.name} "
-            f"--type=merge -p '{patch}'"
+            f"PeerAuthentication {name}/{wide.metadata.name} already exists, and Istio uses the "
+            f"oldest one; change it with kubectl -n {name} patch peerauthentication "
+            f"{wide.metadata.name} --type=merge -p '{patch}'"
         )
     elif _version(cluster) is None:
-        step.blocked = f"there is no {_GROUP}: is Istio installed, with its CRDs?"
+        step.blocked = f"the API group {_GROUP} does not exist; install Istio with its CRDs first"
     else:
         step.writes = f"PeerAuthentication {name}/{NAME} with mode STRICT"
     return step
@@ -102,13 +102,13 @@ def _version(cluster: Cluster) -> str | None:
 
 
 def write(cluster: Cluster, step: ClosingStep, *, dry_run: bool) -> list[str]:
-    """Do a step; gives the API server's warnings. Raises `RefusedError`."""
+    """Carry out a step and return the API server's warnings. Raises `RefusedError`."""
     if step.mesh == "linkerd":
         change = {"metadata": {"annotations": {INBOUND_POLICY: POLICY}}}
         return cluster.patch(path("v1", "namespaces", name=step.name), change, dry_run=dry_run)[1]
     version = _version(cluster)
     if version is None:
-        raise RefusedError(404, f"there is no {_GROUP}")
+        raise RefusedError(404, f"the API group {_GROUP} does not exist")
     policy = {
         "apiVersion": version,
         "kind": "PeerAuthentication",

@@ -1,6 +1,6 @@
-"""The meshes' policy objects of a cluster, and what of a control plane's settings bears on them.
+"""Reads the meshes' policy objects, and the control plane's settings that affect them.
 
-Every kind is listed once, for all namespaces where that is allowed, else namespace by namespace.
+Every kind is listed once for all namespaces if that is allowed, else namespace by namespace.
 """
 
 from collections import defaultdict
@@ -19,7 +19,7 @@ from webhook.policy.settings import Settings
 
 
 class Downgrade(msgspec.Struct, kw_only=True):
-    """A DestinationRule that makes clients in the mesh speak without its mutual TLS."""
+    """A DestinationRule that makes clients in the mesh send without its mutual TLS."""
 
     rule: str
     host: str
@@ -28,11 +28,11 @@ class Downgrade(msgspec.Struct, kw_only=True):
 
 
 class Unread(Exception):  # noqa: N818 - it says what it is: something could not be read
-    """Policy that must not, or can't, be read; the text says which and why."""
+    """A policy that could not be read; the text says which one and why."""
 
 
 class PolicyObjects:
-    """The meshes' policy objects of a cluster. Raises `ClusterError` where the cluster fails."""
+    """The meshes' policy objects of a cluster. Raises `ClusterError` if the cluster fails."""
 
     def __init__(self, cluster: Cluster, settings: Settings) -> None:
         self._cluster = cluster
@@ -43,9 +43,9 @@ class PolicyObjects:
         self._peers: dict[str, istio.Peers] = {}
 
     def _root(self) -> tuple[str, Unread | None]:
-        """Istio's root namespace: the control plane's, where the mesh's configuration has none.
+        """Return Istio's root namespace, by default the control plane's.
 
-        With it why the configuration could not be read, if so.
+        The second value says why the mesh's configuration could not be read; None if it could.
         """
         own = self.settings.istio
         name = "istio" + (f"-{own.revision}" if own.revision else "")
@@ -56,7 +56,7 @@ class PolicyObjects:
         return str(at(parsed(text), "rootNamespace") or own.control_plane_namespace), None
 
     def peers(self, namespace: str) -> istio.Peers:
-        """Istio's PeerAuthentications, as far as they concern a namespace. Raises `Unread`."""
+        """Return Istio's PeerAuthentications that apply to a namespace. Raises `Unread`."""
         whole = not isinstance(self._listed(objects.PEER_AUTHENTICATION, ""), Unread)
         key = "" if whole else namespace
         root, unread = self._root()
@@ -64,13 +64,13 @@ class PolicyObjects:
             found = self._of_kind(objects.PEER_AUTHENTICATION, namespace, root)
             self._peers[key] = istio.Peers(found, root)
         known = self._peers[key]
-        # What a namespace inherits is the root's to say, and which that is was not to be read.
+        # The namespace inherits its mode from the root namespace, which could not be determined.
         if unread and not known.has_own_mode(namespace):
             raise unread
         return known
 
     def authorizations(self, namespace: str) -> linkerd.LinkerdPolicies:
-        """Linkerd's Servers of a namespace, and who may be their clients. Raises `Unread`."""
+        """Return Linkerd's Servers of a namespace and their allowed clients. Raises `Unread`."""
         return linkerd.LinkerdPolicies(
             self._own(objects.SERVER, namespace),
             self._own(objects.SERVER_AUTHORIZATION, namespace),
@@ -79,7 +79,7 @@ class PolicyObjects:
         )
 
     def default_inbound(self) -> str | Unread:
-        """The default inbound policy of the cluster, or why it is not known."""
+        """Return the default inbound policy of the cluster, or why it is unknown."""
         where = self.settings.linkerd.control_plane_namespace
         try:
             values = parsed(self._config(where, "linkerd-config").get("values", ""))
@@ -88,7 +88,7 @@ class PolicyObjects:
         return str(at(values, "proxy", "defaultInboundPolicy") or linkerd.DEFAULT)
 
     def downgrades(self, namespace: str) -> list[Downgrade]:
-        """The downgrades by DestinationRules that concern a namespace. Raises `Unread`."""
+        """Return the downgrades by DestinationRules for a namespace. Raises `Unread`."""
         domain = self.settings.cluster_domain
         return [
             Downgrade(
@@ -100,12 +100,12 @@ class PolicyObjects:
             for rule in self._of_kind(objects.DESTINATION_RULE, namespace)
             if istio.concerns(rule, namespace, domain)
             for spot in istio.downgrades(rule, domain)
-            # TLS of one's own to a host that may be outside is no plaintext.
+            # The client's own TLS to a host that may be outside the mesh is not plaintext.
             if spot.level != "advise"
         ]
 
     def _of_kind(self, kind: PolicyKind, *namespaces: str) -> list[Any]:
-        """The objects of a kind, of all namespaces, or of these where that alone is allowed."""
+        """Return the objects of a kind in all namespaces, or in these if only that is allowed."""
         whole = self._listed(kind, "")
         lists = [whole]
         if isinstance(whole, Unread):
@@ -118,7 +118,7 @@ class PolicyObjects:
         return found
 
     def _own(self, kind: PolicyKind, namespace: str) -> list[Any]:
-        """The objects of a kind in one namespace."""
+        """Return the objects of a kind in one namespace."""
         whole = self._listed(kind, "")
         if isinstance(whole, Unread):
             return self._of_kind(kind, namespace)
@@ -138,7 +138,7 @@ class PolicyObjects:
         return self._lists[key]
 
     def _read(self, kind: PolicyKind, namespace: str) -> Iterable[Any]:
-        """The objects, in the newest version that is served; none where there is no such kind."""
+        """Return the objects in the newest served version; empty if the kind does not exist."""
         for version in kind.versions:
             where = path(f"{kind.group}/{version}", kind.plural, namespace)
             try:

@@ -1,7 +1,7 @@
-"""Carries out a plan of restarts, one workload at a time: no pod more is missing than must be.
+"""Carries out a plan of restarts, one workload at a time, with as few missing pods as possible.
 
-A workload is done when all pods that it is to have are ready and in the mesh. Evictions ask the
-API server, which refuses them where a PodDisruptionBudget would be broken; they wait for it.
+A workload is done when all its desired pods are ready and in the mesh. The API server denies an
+eviction that would break a PodDisruptionBudget; it is then retried.
 """
 
 import datetime
@@ -17,31 +17,31 @@ from webhook.cluster.kinds.controllers import RESTARTED_AT, Controller
 from webhook.cluster.kinds.inventory import BadPod, Inventory, LivePod
 from webhook.cluster.restart.plan import RestartStep, is_outside, reasons
 
-#: Seconds between two looks at a workload that is being restarted.
-_LOOK = 0.5
+#: Seconds between two reads of a workload that is being restarted.
+_POLL = 0.5
 
 
 class RestartError(Exception):
-    """A workload that did not get into the mesh; the text says why, and what there is to see."""
+    """A workload did not join the mesh; the text says why, and where to look."""
 
 
 class _Member(NamedTuple):
-    """A pod of a workload, as it is now."""
+    """A current pod of a workload."""
 
     pod: LivePod
     judged: Judged
 
     @property
     def is_in(self) -> bool:
-        """Whether it is ready and in the mesh, or exempt."""
+        """Return whether it is ready, and in the mesh or exempt."""
         return self.pod.is_ready and self.judged.state in ("meshed", "exempt")
 
 
-class _Seen(NamedTuple):
-    """A workload as it is now; pods that are leaving left out."""
+class _Current(NamedTuple):
+    """The current state of a workload, without terminating pods."""
 
     members: list[_Member]
-    #: None where its kind is not known.
+    #: None if its kind is not supported.
     controller: Controller | None
     wanted: int
 
@@ -51,12 +51,12 @@ class _Seen(NamedTuple):
 
     @property
     def is_whole(self) -> bool:
-        """Whether all its pods are there, ready and in the mesh."""
+        """Return whether all desired pods exist, are ready and are in the mesh."""
         return self.are_in == len(self.members) >= self.wanted
 
 
 class Restarter:
-    """Restarts workloads. `timeout` is in seconds without progress: another pod that is in."""
+    """Restarts workloads. `timeout` is the number of seconds in which a further pod must join."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Restarter:
         judge: Judge,
         *,
         timeout: float,
-        every: float = _LOOK,
+        every: float = _POLL,
     ) -> None:
         self._cluster = cluster
         self._inventory = inventory
@@ -74,9 +74,9 @@ class Restarter:
         self._every = every
 
     def restart(self, step: RestartStep, progress: Callable[[int], None] = lambda _: None) -> None:
-        """Carry out a step; `progress` is told how many of its pods have been replaced.
+        """Carry out a step. `progress` is called with the number of replaced pods.
 
-        Raises `RestartError` where the workload did not get into the mesh.
+        Raises `RestartError` if the workload does not join the mesh.
         """
         run = _Run(self._cluster, step, self._timeout, self._every)
         try:
@@ -108,19 +108,21 @@ class Restarter:
             time.sleep(self._every)
 
     def _refuse_new(self, step: RestartStep, left: list[_Member], old: set[str]) -> None:
-        """Raise where a pod was made anew and is outside again: more restarts would not help."""
+        """Raise if a recreated pod is outside the mesh again: more restarts would not help."""
         for one in left:
-            # In ambient mode nothing of the spec tells: the node may be about to redirect it.
-            told = step.enrolled.mesh != "ambient" or one.pod.is_ready
-            if told and one.pod.metadata.uid not in old:
+            # In ambient mode the spec shows nothing: the node may redirect the pod a moment later.
+            is_known = step.enrolled.mesh != "ambient" or one.pod.is_ready
+            if is_known and one.pod.metadata.uid not in old:
                 why = " ".join(reasons(one.judged.violations))
-                raise RestartError(f"{one.pod.name} was made anew, and is outside again: {why}")
+                raise RestartError(
+                    f"pod {one.pod.name} was recreated and is outside the mesh again: {why}"
+                )
 
-    def _look(self, step: RestartStep) -> _Seen:
+    def _look(self, step: RestartStep) -> _Current:
         workload = step.workload
         found = controllers.find(self._cluster, workload)
         if found is None and controllers.place(workload):
-            raise RestartError("it was deleted meanwhile")
+            raise RestartError("it was deleted during the restart")
         members = [
             _Member(pod, self._judge.judge(pod, step.enrolled))
             for pod in self._inventory.pods(
@@ -130,11 +132,11 @@ class Restarter:
             and pod.runs
             and self._inventory.workload(pod) == workload
         ]
-        return _Seen(members, found, found.wanted if found else len(step.pods))
+        return _Current(members, found, found.wanted if found else len(step.pods))
 
 
 class _Run:
-    """One workload's restart: what it does to the cluster, and how long it has patience."""
+    """The restart of one workload, with its timeout."""
 
     def __init__(self, cluster: Cluster, step: RestartStep, timeout: float, every: float) -> None:
         self._cluster = cluster
@@ -143,11 +145,11 @@ class _Run:
         self._every = every
         self._until = time.monotonic() + timeout
         self._most = -1
-        #: What refused the last eviction.
+        #: The API server's message if it denied the last eviction.
         self._held = ""
 
     def annotate(self) -> None:
-        """Have the controller roll out all its pods, as kubectl rollout restart does."""
+        """Make the controller roll out all its pods, like kubectl rollout restart."""
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         template = {"metadata": {"annotations": {RESTARTED_AT: now.replace("+00:00", "Z")}}}
         self._cluster.patch(
@@ -155,16 +157,16 @@ class _Run:
         )
 
     def evict(self, name: str) -> None:
-        """Evict a pod; waits for its budget. Raises `RestartError` where that does not come."""
+        """Evict a pod, waiting for its budget. Raises `RestartError` after the timeout."""
         while not self.evict_once(name, ""):
             if time.monotonic() > self._until:
-                raise RestartError(f"{name} could not be evicted: {self._held}")
+                raise RestartError(f"pod {name} could not be evicted: {self._held}")
             time.sleep(self._every)
 
     def evict_once(self, name: str, uid: str) -> bool:
-        """Evict a pod, the one with this uid if it is given; False where its budget forbids it.
+        """Evict a pod, if given with this uid. Return False if its budget forbids it.
 
-        A pod that is gone already counts as evicted.
+        A pod that is already gone counts as evicted.
         """
         namespace = self._step.workload.namespace
         body = {
@@ -179,49 +181,52 @@ class _Run:
             if error.is_budget:
                 self._held = str(error)
                 return False
-            # 409: another pod has the name by now.
+            # 409: another pod has this name now.
             if error.code not in (404, 409):
                 raise
         self._held = ""
         return True
 
-    def check(self, seen: _Seen) -> None:
-        """Raise `RestartError` where too long nothing has got better."""
+    def check(self, seen: _Current) -> None:
+        """Raise `RestartError` if no further pod has joined within the timeout."""
         if seen.are_in > self._most:
             self._most = seen.are_in
             self._until = time.monotonic() + self._timeout
         elif time.monotonic() > self._until:
             raise RestartError(
-                f"for {self._timeout:g} s no pod more got ready and into the mesh: "
-                f"{seen.are_in} of {seen.wanted} {'is' if seen.wanted == 1 else 'are'}; "
-                + self._why(seen)
+                f"no further pod became ready and joined the mesh within {self._timeout:g} s "
+                f"({seen.are_in} of {seen.wanted} did); " + self._why(seen)
             )
 
-    def _why(self, seen: _Seen) -> str:
+    def _why(self, seen: _Current) -> str:
         if self._held:
             return self._held
         if seen.controller and seen.controller.trouble:
             return seen.controller.trouble
         others = [one for one in seen.members if not one.is_in]
         if not others:
-            return "pods are missing: see the events of " + self._step.workload.kind
+            one = self._step.workload
+            return (
+                "pods are missing; for the reason see the events of "
+                f"kubectl -n {one.namespace} describe {one.kind.lower()} {one.name}"
+            )
         worst = next((one for one in others if not is_outside(one.judged)), others[0])
         phase = worst.pod.status.phase or "Pending"
         what = "ready" if not worst.pod.is_ready else "in the mesh"
         return (
-            f"{worst.pod.name} ({phase}) is not {what}: "
+            f"pod {worst.pod.name} ({phase}) is not {what}; for the reason see "
             f"kubectl -n {worst.pod.namespace} describe pod {worst.pod.name}"
         )
 
 
-def _is_rolled_out(step: RestartStep, seen: _Seen) -> bool:
+def _is_rolled_out(step: RestartStep, seen: _Current) -> bool:
     return step.how != "restart" or seen.controller is None or seen.controller.is_rolled_out
 
 
-def _due(seen: _Seen, left: list[_Member]) -> _Member | None:
-    """The pod that is to be evicted next; None while those before it are not back.
+def _due(seen: _Current, left: list[_Member]) -> _Member | None:
+    """Return the pod to evict next; None until earlier ones are replaced.
 
-    First those that are not ready: nobody misses them.
+    Pods that are not ready come first, because they serve no requests.
     """
     for one in left:
         if not one.pod.is_ready:

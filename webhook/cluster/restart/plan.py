@@ -1,7 +1,7 @@
-"""What is to be restarted so that it joins its mesh, how, and in which order.
+"""Plans which workloads to restart so that they join the mesh, how, and in which order.
 
-Only what audit calls unmeshed or partly meshed is touched. Whether a restart would help is found
-out beforehand: the API server is asked, in a dry run, for the pod that the workload would get now.
+Only workloads that audit shows as unmeshed or partly are restarted. To find out whether a restart
+would help, the pod that the workload would get is created in a dry run on the API server.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -21,34 +21,38 @@ from webhook.cluster.namespaces.scope import Target
 from webhook.policy import checks, mendix
 from webhook.policy.checks import Violation
 
-#: restart: its template gets the annotation of kubectl rollout restart. evict: its pods are
-#: evicted, and made anew from the template as it is. delete: the same, but nobody may make them
-#: anew. leave: it is only told of. skip: a restart would not help.
+#: restart: the template gets the annotation of kubectl rollout restart. evict: the pods are evicted
+#: and its controller recreates them. delete: the same, but there may be no controller. leave: the
+#: workload is only listed. skip: a restart would not help.
 How = Literal["restart", "evict", "delete", "leave", "skip"]
-#: How somebody names a workload: its kind in lower case, and its name.
+#: A workload as the user names it: kind in lower case, and name.
 Name = tuple[str, str]
 
-_BARE = "a bare pod: nobody makes it anew when it is gone; to delete it give --include-bare"
-_FAILED = "a failed task: nobody tries again before it is deleted; to delete it: --include-bare"
-_TASK = "a task that runs: it ends by itself, and the next one joins"
-_STATIC = "a static pod, of a file on its node: no API server can restart it"
-#: Pods that have ended well need nothing.
+_BARE = (
+    "a pod without a controller: you must recreate it yourself; to delete it give --include-bare"
+)
+_FAILED = (
+    "a failed task: it is not retried until its pod is deleted; to delete it give --include-bare"
+)
+_TASK = "a running task: it ends by itself, and the next task pod joins the mesh"
+_STATIC = "a static pod, defined in a file on its node: change or move that file to restart it"
+#: Pods that have succeeded need no restart.
 _NOT_DONE = "status.phase!=Succeeded"
 _RANKS = {"operator": 0, "agent": 1}
 
 
 @dataclass(frozen=True, kw_only=True)
 class RestartStep:
-    """A workload that has pods outside its mesh, and what is to be done about it."""
+    """A workload with pods outside the mesh, and how to restart it."""
 
     workload: Workload
     enrolled: Enrolled
-    #: What it is to Mendix, as `app leader`; empty where it is not Mendix's.
+    #: Its role in Mendix, like `app leader`; empty for other workloads.
     role: str
     how: How
-    #: The names of its pods that are outside.
+    #: The names of its pods that are outside the mesh.
     pods: tuple[str, ...]
-    #: Why it is left or skipped, each with the way out.
+    #: Why it is left or skipped, each with a fix.
     why: tuple[str, ...] = ()
 
 
@@ -64,33 +68,33 @@ class _Draft:
 
 
 def is_outside(judged: Judged) -> bool:
-    """Whether a pod is to be replaced: it is not in its mesh, or only in part."""
+    """Return whether a pod must be replaced: it is outside the mesh, or only partly in it."""
     return judged.state in ("unmeshed", "partly")
 
 
 def reasons(violations: Sequence[Violation]) -> tuple[str, ...]:
-    """What keeps pods out, a line each: check, field, reason and the way out."""
+    """Return what keeps pods outside the mesh, a line each: check, field, reason and fix."""
     denying = [one for one in violations if one.level == "deny"]
     lines = (f"{one.check}: {one.field} {one.reason}; {one.fix}" for one in denying)
     return tuple(dict.fromkeys(lines))
 
 
 def _is_by_itself(pod: LivePod) -> bool:
-    """Whether no controller makes a pod anew: it is bare, a task of Mendix's, or its node's."""
+    """Return whether no controller recreates a pod: a bare, a Mendix task, or a static pod."""
     owner = pod.metadata.controller
     return owner is None or mendix.owns(owner) or owner.kind == "Node"
 
 
 class Planner:
-    """Makes the plan. Raises `ClusterError`, also where a right is missing to look."""
+    """Makes the plan. Raises `ClusterError`, also if a right to read is missing."""
 
     def __init__(self, cluster: Cluster, inventory: Inventory, judge: Judge) -> None:
         self._cluster = cluster
         self._inventory = inventory
         self._judge = judge
-        #: What could not be found out beforehand, and why.
+        #: What could not be determined, and why.
         self.notes: list[str] = []
-        #: Those that were asked for by name, and of which there are pods.
+        #: The workloads that were given by name and have pods.
         self.found: set[Name] = set()
         self._may_try = True
 
@@ -102,9 +106,9 @@ class Planner:
         only: Collection[Name] = (),
         include_bare: bool = False,
     ) -> list[RestartStep]:
-        """The steps for these namespaces in their order: operator, agent, the others, ingress.
+        """Return the steps for these namespaces in order: operator, agent, others, ingress.
 
-        Given names are all that is looked at.
+        With `only`, all other workloads are ignored.
         """
         steps = [
             step
@@ -123,7 +127,7 @@ class Planner:
                 yield pod
 
     def _names(self, pod: LivePod | BadPod) -> set[Name]:
-        """By what names somebody may ask for the restart of a pod."""
+        """Return the names by which the user can select a pod."""
         if isinstance(pod, BadPod):
             return {("pod", pod.name)}
         owner = self._inventory.workload(pod)
@@ -168,7 +172,7 @@ class Planner:
         how: How | None = None
         why = ""
         if pod.has_ended:
-            # What else has failed was replaced by its controller, or is of no use to anyone.
+            # Other failed pods have been replaced by their controllers, or do not matter.
             if not (itself and pod.name.endswith(mendix.TASK_SUFFIXES)):
                 return
             how, why = ("delete", "") if include_bare else ("leave", _FAILED)
@@ -192,7 +196,7 @@ class Planner:
     def _decided(
         self, workload: Workload, draft: _Draft, enrolled: Enrolled, budgets: Budgets
     ) -> tuple[How, tuple[str, ...]] | None:
-        """How a workload is restarted, or why it is not; None where it is gone."""
+        """Return how a workload is restarted, or why it is not; None if it is gone."""
         found = controllers.find(self._cluster, workload)
         if found is None:
             return None if controllers.place(workload) else ("evict", ())
@@ -205,7 +209,7 @@ class Planner:
     def _tried(
         self, found: Controller, draft: _Draft, enrolled: Enrolled, namespace: str
     ) -> tuple[str, ...]:
-        """Why a pod that is made now would not join either; nothing where it would."""
+        """Return why a new pod would not join either; empty if it would."""
         if not self._may_try:
             return _foreseen(draft.violations)
         like = self._cluster.find(path("v1", "pods", namespace, draft.pods[0]))
@@ -217,10 +221,13 @@ class Planner:
         except RefusedError as error:
             if 'cannot create resource "pods"' in str(error):
                 self._may_try = False
-                self.notes.append(f"whether a restart helps is told by the pods alone: {error}")
+                self.notes.append(
+                    "whether a restart helps is judged only by the running pods, because a dry run "
+                    f"is forbidden: {error}"
+                )
                 return _foreseen(draft.violations)
-            # There is no room for one pod more, or it is not quite as its controller makes it:
-            # nothing that says how the next one will do.
+            # The quota has no room for another pod, or the pod differs from what its controller
+            # creates. Neither shows whether the next pod would join.
             if error.code == 422 or "exceeded quota" in str(error):
                 return ()
             return (str(error),)
@@ -229,7 +236,7 @@ class Planner:
 
 
 def _foreseen(violations: Sequence[Violation]) -> tuple[str, ...]:
-    """Why new pods would be like the old ones: what the old ones' authors asked for."""
+    """Return the reasons in the manifests of running pods, which new pods would have as well."""
     known = checks.all_checks()
     return reasons(
         [
@@ -241,6 +248,6 @@ def _foreseen(violations: Sequence[Violation]) -> tuple[str, ...]:
 
 
 def _order(step: RestartStep) -> tuple[int, Workload]:
-    """The operator first, for it makes the others; ingress last, when what it leads to is in."""
+    """Return the sort key: the operator first, because it creates the others; ingress last."""
     rank = 3 if step.enrolled.ingress else _RANKS.get(step.role, 2)
     return rank, step.workload

@@ -11,7 +11,7 @@ from tests.unit.cluster.world import AFTER, BEFORE, Json, World, meshed, owned, 
 from webhook.cluster.api.errors import ClusterError
 from webhook.cluster.audit import Auditor, Report, Row, coverage, together
 from webhook.cluster.judge import Judge, State
-from webhook.cluster.judge.outdated import Currency
+from webhook.cluster.judge.outdated import CurrentProxies
 from webhook.cluster.kinds.inventory import Inventory
 from webhook.cluster.namespaces.enrollment import Enrollment
 from webhook.cluster.namespaces.scope import Target, target
@@ -50,7 +50,7 @@ def audit(
             one = target(namespace, enrollment, "linkerd")
             if namespace.name in names or (not names and one.enrolled):
                 targets.append(one)
-        auditor = Auditor(inventory, Judge(SETTINGS), Currency(server.cluster, SETTINGS))
+        auditor = Auditor(inventory, Judge(SETTINGS), CurrentProxies(server.cluster, SETTINGS))
         report = auditor.audit(targets, labels=labels, total=total, progress=done.append)
         assert done == [one.name for one in targets] or total
         return report, server.targets
@@ -104,14 +104,14 @@ def test_what_only_came_too_early_is_told_how_it_gets_in(tmp_path: Path) -> None
     fixes = {name: one.fix for name, row in rows(report).items() for one in row.findings
              if one.level == "deny"}  # fmt: skip
     assert fixes == {
-        "bare/Pod/mendix-backup-restore": "make it anew: nobody else does",
-        "bare/Pod/shop-build": "wait: it ends by itself, and the next one joins",
-        "mendix/Pod/mendix-backup-restore": "make it anew: nobody else does",
-        "mendix/Pod/shop-build": "wait: it ends by itself, and the next one joins",
-        "mendix/StatefulSet/shop": "restart it",
+        "bare/Pod/mendix-backup-restore": "recreate the pod; no controller will",
+        "bare/Pod/shop-build": "wait: the task ends by itself, and the next one joins the mesh",
+        "mendix/Pod/mendix-backup-restore": "recreate the pod; no controller will",
+        "mendix/Pod/shop-build": "wait: the task ends by itself, and the next one joins the mesh",
+        "mendix/StatefulSet/shop": "restart the workload",
     }
-    mends = {one.name: one.mend for one in report.namespaces}
-    assert mends == {"mendix": "mendix-mesh restart -n mendix", "bare": ""}
+    fixes = {one.name: one.fix for one in report.namespaces}
+    assert fixes == {"mendix": "mendix-mesh restart -n mendix", "bare": ""}
 
 
 def test_coverage_is_told_by_namespace_and_of_all(world: World, tmp_path: Path) -> None:
@@ -291,7 +291,7 @@ def aged() -> World:
 def test_a_proxy_older_than_the_youngest_pods_is_told(aged: World, tmp_path: Path) -> None:
     report, _ = audit(aged, tmp_path)
     assert versions(report) == {
-        "mendix/Pod/new": [], "mendix/Pod/old": ["edge-25.1.1, now edge-26.8.3"],
+        "mendix/Pod/new": [], "mendix/Pod/old": ["edge-25.1.1, current: edge-26.8.3"],
     }  # fmt: skip
     assert report.is_good
 
@@ -305,15 +305,15 @@ def test_what_the_control_plane_injects_counts_more(
     aged.config_map("linkerd", "linkerd-config", values=values)
     report, _ = audit(aged, tmp_path)
     assert versions(report) == {
-        "mendix/Pod/new": ["edge-26.8.3, now edge-26.9.1"],
-        "mendix/Pod/old": ["edge-25.1.1, now edge-26.9.1"],
+        "mendix/Pod/new": ["edge-26.8.3, current: edge-26.9.1"],
+        "mendix/Pod/old": ["edge-25.1.1, current: edge-26.9.1"],
     }
 
 
 def test_a_control_plane_that_must_not_be_seen_is_noted(aged: World, tmp_path: Path) -> None:
     aged.forbidden = ["/api/v1/namespaces/linkerd"]
     report, _ = audit(aged, tmp_path)
-    assert versions(report)["mendix/Pod/old"] == ["edge-25.1.1, now edge-26.8.3"]
+    assert versions(report)["mendix/Pod/old"] == ["edge-25.1.1, current: edge-26.8.3"]
     assert len(report.notes) == 2
     assert "linkerd-config" in report.notes[1]
 
@@ -353,4 +353,4 @@ def test_istios_proxy_is_compared_with_its_revisions_injector(
     world.config_map("istio-system", "istio-sidecar-injector-canary", values=values)
     report, _ = audit(world, tmp_path)
     ((found,),) = versions(report).values()
-    assert found.endswith(f"now {now}")
+    assert found.endswith(f"current: {now}")

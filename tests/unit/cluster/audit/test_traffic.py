@@ -31,4 +31,4 @@ def test_a_name_from_a_label_is_printable_and_not_too_long() -> None:
     shown = sender_name("a\x1b[31m\u202e\n" + "x" * 5000)
     assert shown.isprintable()
     assert len(shown) == 253
-    assert sender_name("") == "clients that the mesh does not know"
+    assert sender_name("") == "clients outside the mesh"

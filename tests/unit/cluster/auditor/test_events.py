@@ -13,7 +13,7 @@ from webhook.cluster.audit import Auditor, Report
 from webhook.cluster.auditor import events
 from webhook.cluster.auditor.events import EventRecorder
 from webhook.cluster.judge import Judge
-from webhook.cluster.judge.outdated import Currency
+from webhook.cluster.judge.outdated import CurrentProxies
 from webhook.cluster.kinds.inventory import Inventory
 from webhook.cluster.namespaces.enrollment import Enrollment
 from webhook.cluster.namespaces.scope import Scope
@@ -42,7 +42,7 @@ class Case:
     def report(self) -> Report:
         inventory = Inventory(self.cluster)
         targets = Scope(self.cluster, inventory, Enrollment.read(self.cluster)).targets()
-        currency = Currency(self.cluster, Settings())
+        currency = CurrentProxies(self.cluster, Settings())
         return Auditor(inventory, Judge(Settings()), currency).audit(targets)
 
     def tell(self) -> int:
@@ -129,7 +129,7 @@ def test_a_namespace_that_is_not_enrolled_has_no_events(case: Case) -> None:
         everything=True
     )
     auditor = Auditor(
-        Inventory(case.cluster), Judge(Settings()), Currency(case.cluster, Settings())
+        Inventory(case.cluster), Judge(Settings()), CurrentProxies(case.cluster, Settings())
     )
     assert case.recorder.tell(auditor.audit(targets)) == 0
     assert case.events == []
@@ -166,6 +166,6 @@ def test_events_that_are_forbidden_are_told_once_and_tried_again(
 ) -> None:
     case.world.forbidden = ["/api/v1/namespaces/mendix/events"]
     assert [case.tell(), case.tell()] == [0, 0]
-    assert [line["event"] for line in logged] == ["no event was made"]
+    assert [line["event"] for line in logged] == ["event not created"]
     case.world.forbidden = []
     assert case.tell() == 1

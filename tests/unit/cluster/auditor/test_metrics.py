@@ -94,7 +94,7 @@ def test_the_doctors_findings_count_namespaces() -> None:
     metrics = AuditorMetrics(seen)
     found = [
         Finding(id="unready", severity="error", namespaces=list(names), evidence=names, means="",
-                mend="")
+                fix="")
         for names in ("ab", "bc")
     ]  # fmt: skip
     show(seen, diagnosis=Diagnosis(namespaces=[], findings=found, unseen=[]))

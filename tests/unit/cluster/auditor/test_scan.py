@@ -240,7 +240,7 @@ def test_a_cluster_that_fails_is_told_once_and_tried_again(
         world.failing = []
         made.until(lambda last: last.diagnosis is not None)
         assert made.seen.error == ""
-    assert [line["event"] for line in logged] == ["can't audit", "audits again"]
+    assert [line["event"] for line in logged] == ["the audit failed", "the audit works again"]
     assert b'result="failed"} 0.0' not in made.metrics.expose()
 
 
@@ -285,7 +285,7 @@ def test_a_surprise_ends_nothing(
 
     with running(world, tmp_path) as made:
         with monkeypatch.context() as patched:
-            patched.setattr(scan, "Currency", surprising)
+            patched.setattr(scan, "CurrentProxies", surprising)
             made.sweeper.start()
             made.until_error("ZeroDivisionError: nobody thought of it")
         made.until(lambda last: last.diagnosis is not None)
@@ -298,7 +298,7 @@ def test_a_doctor_who_can_not_look_leaves_the_audit(
                      "webhookconfigurations"]  # fmt: skip
     with running(world, tmp_path) as made:
         made.sweeper.start()
-        made.until(lambda _: ("the doctor could not look", "etcd is gone") in told(logged))
+        made.until(lambda _: ("the doctor failed", "etcd is gone") in told(logged))
     assert made.coverage == {"crm": 100, "shop": 50}
     assert made.seen.error == ""
 

@@ -153,7 +153,7 @@ def test_a_token_that_the_api_server_does_not_know_is_refused(guarded: Open) -> 
 def test_a_user_without_the_right_is_refused(guarded: Open) -> None:
     answer = guarded().get("/", headers=bearer("guest-token"))
     assert answer.status_code == 403
-    assert "guest may not get the nonResourceURL /mendix-mesh" in answer.text
+    assert "guest is not allowed to get the nonResourceURL /mendix-mesh" in answer.text
 
 
 def test_a_user_with_the_right_reads_and_is_reviewed_but_once(

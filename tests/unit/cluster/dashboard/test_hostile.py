@@ -42,7 +42,7 @@ def hostile(evil: str, *, error: str = "") -> Seen:
     diagnosis = Diagnosis(
         namespaces=[Examined(name=evil, mesh=evil, mode=evil, meshed="no")],
         findings=[Finding(id=evil, severity="error", namespaces=["mendix", evil], evidence=evil,
-                          means=evil, mend=evil)],
+                          means=evil, fix=evil)],
         unseen=[Unseen(id=evil, namespaces=[evil], why=evil)],
     )  # fmt: skip
     counts = Counts(
@@ -167,6 +167,6 @@ def test_of_five_thousand_pods_of_a_workload_five_hundred_are_judged_and_it_is_t
         world.pod("mendix", f"shop-{number:05}", pod)
     known = seen(namespace("mendix", row(unmeshed=600)))
     got = open_on(known).get("/workload?namespace=mendix&kind=Deployment&name=shop")
-    assert "the first 500: no more of the namespace" in got.text
+    assert "only 500 pods, because the namespace has too many" in got.text
     assert "Page 1 of 10" in got.text
     assert len(got.data) < 120_000

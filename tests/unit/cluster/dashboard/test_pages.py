@@ -52,7 +52,7 @@ def read(page: str) -> tuple[str, list[str]]:
 def shop(world: Hospital) -> Seen:
     world.pod("mendix", "shop-a", owned(meshed(), "Deployment", "shop"))
     world.pod("mendix", "shop-b", owned(unmeshed(), "Deployment", "shop"), born=BEFORE)
-    found = finding(origin="before-enrollment", fix="restart it", examples=["shop-b"])
+    found = finding(origin="before-enrollment", fix="restart the workload", examples=["shop-b"])
     return seen(namespace("mendix", row(meshed=1, unmeshed=1, findings=[found])))
 
 
@@ -61,8 +61,8 @@ def test_the_first_page_gives_the_answer_and_leads_to_what_is_outside(
 ) -> None:
     text, links = read(open_on(shop(world)).get("/").text)
     assert "1 of 2 pods in Mendix namespaces are in the mesh" in text
-    assert "1 is not" in text
-    assert "1 Mendix namespace not enrolled, and not looked at" in text
+    assert "1 is outside the mesh" in text
+    assert "1 Mendix namespace not enrolled and not audited" in text
     assert "/?state=unmeshed&kind=mendix#namespaces" in links
     assert "/namespaces/mendix" in links
 
@@ -78,10 +78,10 @@ def test_all_in_the_mesh_is_said_plainly(open_on: Open, world: Hospital) -> None
 def test_before_the_first_look_the_page_says_so(open_on: Open) -> None:
     waiting = Seen()
     client = open_on(waiting)
-    assert "looked at for the first time" in client.get("/").text
+    assert "first scan of the cluster" in client.get("/").text
     waiting.failed("the API server does not answer")
     text, _ = read(client.get("/").text)
-    assert "Nobody knows yet The cluster could not be looked at: the API server does not" in text
+    assert "Not known yet The cluster could not be scanned: the API server does not" in text
     for page in ("/refusals", "/health", "/checks", "/checks/host-network"):
         assert client.get(page).status_code == 200
     assert client.get("/namespaces/mendix").status_code == 404
@@ -93,13 +93,13 @@ def test_a_sweep_that_failed_and_one_that_is_old_are_told_on_every_page(
     known = shop(world)
     later = NOW + datetime.timedelta(minutes=30)
     for page in PAGES:
-        assert "This is old" not in open_on(known).get(page).text
+        assert "This page is outdated" not in open_on(known).get(page).text
         text, _ = read(open_on(known, clock=lambda: later).get(page).text)
-        assert "This is old: nobody has looked at the cluster since 30 minutes ago" in text
+        assert "This page is outdated: the last scan was 30 minutes ago" in text
     known.failed("etcd is gone")
     for page in PAGES:
         text, _ = read(open_on(known).get(page).text)
-        assert "The last look at the cluster failed" in text
+        assert "The last scan of the cluster failed" in text
         assert "etcd is gone" in text
 
 
@@ -135,7 +135,7 @@ def test_a_namespace_shows_its_workloads_with_the_mend_to_copy(
     text, links = read(page)
     assert "50 % of 2 pods are in the mesh" in text
     assert "has no linkerd-proxy container [ shop-b ]" in text
-    assert "Mend: restart it (created before the namespace was enrolled)" in text
+    assert "Fix: restart the workload (created before the namespace was enrolled)" in text
     assert "<code data-copy>mendix-mesh restart -n mendix</code>" in page
     assert SHOP in links
     assert "/checks/proxy-missing" in links
@@ -148,8 +148,8 @@ def test_the_picture_and_its_table_say_the_same(open_on: Open) -> None:
         row("mendix-agent", role="agent"),
     ]
     text, links = read(open_on(seen(namespace("mendix", *rows))).get("/namespaces/mendix").text)
-    assert "Deployment shop-master, app leader: not in the mesh, 0 of 1 meshed" in text
-    assert "shop-master HTTP, 8080 plaintext shop-master is not in the mesh" in text
+    assert "Deployment shop-master, app leader: outside the mesh, 0 of 1 meshed" in text
+    assert "shop-master HTTP, 8080 plaintext shop-master is outside the mesh" in text
     assert "mendix-agent Mendix Portal websocket, 443 leaves the mesh" in text
     assert links.count("/workload?namespace=mendix&kind=Deployment&name=shop-master") == 2
 
@@ -172,17 +172,17 @@ def test_whether_plaintext_gets_in_is_said_with_each_way_and_its_mend(open_on: O
     one = namespace("mendix", row())
     one.strictness = PLAIN
     text, _ = read(open_on(seen(one)).get("/namespaces/mendix").text)
-    assert "Does plaintext get in? Into some of it" in text
+    assert "Is plaintext accepted? By some pods or ports" in text
     assert "PeerAuthentication mendix/shop is PERMISSIVE [ shop-a and 3 more]" in text
-    assert "Mend: set its mode to STRICT" in text
+    assert "Fix: set its mode to STRICT" in text
     assert "nothing says STRICT [ pods that are created now" in text
-    assert "DestinationRule mendix/old says DISABLE for crm" in text
+    assert "DestinationRule mendix/old sets DISABLE for crm" in text
 
 
 @pytest.mark.parametrize(
     ("accepts", "words"),
-    [("no", "No: it is refused"), ("unknown", "That could not be told"),
-     ("yes", "Yes: the mesh encrypts, but does not insist")],
+    [("no", "No, it is rejected"), ("unknown", "Unknown"),
+     ("yes", "Yes: clients in the mesh use mutual TLS, but it is not required")],
 )  # fmt: skip
 def test_what_keeps_plaintext_out_or_hides_it_is_said(
     open_on: Open, accepts: Accepts, words: str
@@ -192,7 +192,7 @@ def test_what_keeps_plaintext_out_or_hides_it_is_said(
         accepts=accepts, because=["<b>all is</b>"], gaps=[], downgrades=None
     )
     page = open_on(seen(one)).get("/namespaces/mendix").text
-    assert f"Does plaintext get in? {words}" in read(page)[0]
+    assert f"Is plaintext accepted? {words}" in read(page)[0]
     assert ("&lt;b&gt;all is&lt;/b&gt;" in page) == (accepts != "yes")
 
 
@@ -208,22 +208,25 @@ def test_whether_a_new_pod_would_join_is_on_the_pages(open_on: Open) -> None:
         namespaces=[Examined(name="mendix", mesh="linkerd", mode="enforce", meshed="no")],
         findings=[
             Finding(id="unready", severity="error", namespaces=["mendix"], evidence="no endpoint",
-                    means="reviews can't be answered", mend="see its pods"),
+                    means="reviews can't be answered", fix="see its pods"),
             Finding(id="order-late", severity="warning", namespaces=["mendix"], evidence="zz",
-                    means="m", mend="m"),
+                    means="m", fix="m"),
         ],
         unseen=[Unseen(id="ca-bundle", namespaces=["mendix"], why="secrets is forbidden")],
     )  # fmt: skip
     client = open_on(seen(namespace("mendix", row()), diagnosis=diagnosis))
     text, _ = read(client.get("/").text)
-    assert "Not in mendix 1 error, 1 warning, 1 could not be looked for unready no endpoint" in text
+    assert (
+        "No, not in mendix 1 error, 1 warning, 1 finding could not be checked unready no endpoint"
+        in text
+    )
     text, _ = read(client.get("/namespaces/mendix").text)
-    assert "A pod that is created now would not join: 2 findings" in text
+    assert "New pods do not join the mesh: 2 findings" in text
     text, _ = read(client.get("/health").text)
-    assert "no endpoint reviews can't be answered Mend: see its pods" in text
+    assert "no endpoint reviews can't be answered Fix: see its pods" in text
     assert "ca-bundle mendix secrets is forbidden" in text
     assert "unready found" in text
-    assert "ca-bundle could not be looked for" in text
+    assert "ca-bundle could not be checked" in text
     assert "pod-security not found" in text
     assert all(finding in text for finding in all_findings())
 
@@ -231,9 +234,9 @@ def test_whether_a_new_pod_would_join_is_on_the_pages(open_on: Open) -> None:
 def test_a_workload_shows_each_pod_as_it_is_now(open_on: Open, world: Hospital) -> None:
     page = open_on(shop(world)).get(SHOP).text
     text, _ = read(page)
-    assert "In the mesh in part" in text
+    assert "Partly in the mesh" in text
     assert text.index("shop-b") < text.index("shop-a")
-    assert "Proxy bad: has no container linkerd-proxy" in text
+    assert "Proxy bad: no container linkerd-proxy" in text
     assert "Proxy good: linkerd-proxy, native sidecar" in text
     assert "<code data-copy>mendix-mesh restart -n mendix</code>" in page
 
@@ -245,7 +248,7 @@ def test_a_pod_that_was_mended_since_the_last_look_is_shown_as_it_is(
     world.pod("mendix", "shop-b", owned(meshed(), "Deployment", "shop"))
     text, _ = read(open_on(known).get(SHOP).text)
     assert "Read from the API server just now: 2 pods" in text
-    assert "not in the mesh" not in text
+    assert "outside the mesh" not in text
 
 
 def test_what_can_not_be_read_now_is_told_with_what_was_found(
@@ -256,7 +259,7 @@ def test_what_can_not_be_read_now_is_told_with_what_was_found(
     answer = open_on(known).get(SHOP)
     text, _ = read(answer.text)
     assert answer.status_code == 200
-    assert "Its pods could not be read just now; below is what was found" in text
+    assert "The pods can't be read now. Below is the result of the scan" in text
     assert 'User "someone" cannot get' in text
     assert "has no linkerd-proxy container" in text
 
@@ -270,7 +273,7 @@ def test_what_can_not_be_read_now_is_told_with_what_was_found(
 def test_what_is_not_there_is_told_on_a_page(open_on: Open, world: Hospital, page: str) -> None:
     answer = open_on(shop(world)).get(page)
     assert answer.status_code == 404
-    assert "Not here" in answer.text
+    assert "Not found" in answer.text
 
 
 @pytest.fixture
@@ -291,7 +294,7 @@ def test_refusals_lead_to_the_workload_and_the_check(refused: Hospital, open_on:
     assert SHOP in links
     assert "/checks/host-network" in links
     text, _ = read(client.get("/").text)
-    assert "Refused lately 4 times mendix/shop-7fd5 host-network" in text
+    assert "Recent denials 4 times mendix/shop-7fd5 host-network" in text
     text, _ = read(client.get("/refusals?text=proxy-uid").text)
     assert "gone-1" in text
     assert "shop-7fd5 " not in text
@@ -320,8 +323,8 @@ def test_the_webhooks_own_count_is_there_with_who_left_no_event(open_on: Open) -
     client = open_on(seen(namespace("mendix", row(meshed=1)), counts=COUNTS))
     page = client.get("/refusals").text
     text, links = read(page)
-    assert "In the last hour and the whole cluster" in text
-    assert "1,200 refused 1 let in with a warning none let in, and only noted" in text
+    assert "In the last hour in the whole cluster" in text
+    assert "1,200 denied 1 admitted with a warning none admitted and only recorded" in text
     assert "denied Pod linkerd 1,200 times warned Deployment istio 1 time" in text
     assert "host-network linkerd enforce 1,200 times opt-out istio warn 1 time" in text
     assert "/checks/host-network" in links
@@ -329,25 +332,25 @@ def test_the_webhooks_own_count_is_there_with_who_left_no_event(open_on: Open) -
     assert "opt-out istio warn 1 time" in text
     assert "host-network linkerd enforce" not in text
     text, _ = read(client.get("/").text)
-    assert "Refused lately 1,200 times No Event tells of it" in text
-    assert "in the last hour: 1,200 refused, 1 let in although wrong" in text
+    assert "Recent denials 1,200 times There is no Event for them" in text
+    assert "in the last hour: 1,200 denied, 1 admitted with violations" in text
 
 
 def test_what_events_and_the_count_say_is_not_added_up(refused: Hospital, open_on: Open) -> None:
     shop(refused)
     text, _ = read(open_on(seen(namespace("mendix", row()), counts=COUNTS)).get("/").text)
-    assert "Refused lately 4 times mendix/shop-7fd5 host-network" in text
-    assert "in the last hour: 1,200 refused" in text
+    assert "Recent denials 4 times mendix/shop-7fd5 host-network" in text
+    assert "in the last hour: 1,200 denied" in text
 
 
 @pytest.mark.parametrize(
     ("counts", "told", "briefly"),
     [
-        (None, "No Prometheus is asked", "Nothing No Event tells"),
-        (Counts(window=60, error="http://p <b> is gone"), "It is not known. http://p <b> is gone",
-         "By the webhook's own count: not known"),
-        (Counts(window=1800), "none refused none let in with a warning", "in the last 30 min: none "
-         "refused, none let in although wrong"),
+        (None, "No Prometheus is configured", "Nothing There is no Event"),
+        (Counts(window=60, error="http://p <b> is gone"), "Unknown. http://p <b> is gone",
+         "From the webhook's metrics: unknown"),
+        (Counts(window=1800), "none denied none admitted with a warning",
+         "in the last 30 min: none denied, none admitted with violations"),
     ],
 )  # fmt: skip
 def test_no_count_and_a_count_of_none_are_told_apart(
@@ -370,8 +373,8 @@ def test_events_that_must_not_be_read_are_told(open_on: Open, world: Hospital) -
 def test_without_mendixs_kinds_the_answer_is_about_all(open_on: Open, world: Hospital) -> None:
     world.forbidden.append("/apis/privatecloud.mendix.com")
     text, _ = read(open_on(shop(world)).get("/").text)
-    assert "1 of 2 pods in the namespaces looked at are in the mesh" in text
-    assert "Which namespaces are Mendix's is not known" in text
+    assert "1 of 2 pods in the audited namespaces are in the mesh" in text
+    assert "Unknown which namespaces are Mendix namespaces" in text
 
 
 def test_a_check_is_explained_by_its_own_data(open_on: Open) -> None:
@@ -379,11 +382,11 @@ def test_a_check_is_explained_by_its_own_data(open_on: Open) -> None:
     client = open_on(seen(namespace("mendix", row(unmeshed=1, findings=[found]))))
     text, links = read(client.get("/checks/host-network").text)
     assert "author: remove hostNetwork: true" in text
-    assert "The rule comes from linkerd2" in text
+    assert "Source of the rule linkerd2" in text
     assert SHOP in links
     text, links = read(client.get("/checks").text)
     assert "/checks/proxy-not-ready" in links
-    assert "host-network breaks a rule 1 uses" in text
+    assert "host-network violation 1 uses" in text
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -410,7 +413,7 @@ def test_a_history_is_told_in_words_too(open_on: Open, world: Hospital) -> None:
     assert known.last is not None
     known.swept(known.last)
     text, _ = read(open_on(known).get("/").text)
-    assert "Coverage of all pods over 2 looks: from 50 % to 50 %, at its lowest 50 %" in text
+    assert "Coverage of all pods over 2 scans: from 50 % to 50 %, at its lowest 50 %" in text
 
 
 def test_nothing_is_asked_of_the_cluster_but_reading(

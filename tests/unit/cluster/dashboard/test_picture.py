@@ -50,17 +50,17 @@ def test_everyone_is_joined_to_whom_they_talk_to() -> None:
 @pytest.mark.parametrize(
     ("entry", "pods", "how", "words"),
     [
-        ("meshed", {"meshed": 1}, "unknown", "nobody has looked at the wire"),
-        ("unmeshed", {"meshed": 1}, "plaintext", "the ingress controller is not in the mesh"),
-        ("meshed", {"unmeshed": 1}, "plaintext", "shop-master is not in the mesh"),
+        ("meshed", {"meshed": 1}, "unknown", "traffic is not observed without Prometheus"),
+        ("unmeshed", {"meshed": 1}, "plaintext", "the ingress controller is outside the mesh"),
+        ("meshed", {"unmeshed": 1}, "plaintext", "shop-master is outside the mesh"),
         (
             "meshed",
             {"meshed": 1, "unmeshed": 1},
             "mixed",
-            "shop-master is in the mesh only in part",
+            "shop-master is only partly in the mesh",
         ),
         (None, {"meshed": 1}, "unknown", "whether the ingress controller is in the mesh"),
-        ("meshed", {"unknown": 1}, "unknown", "whether shop-master is in the mesh is not known"),
+        ("meshed", {"unknown": 1}, "unknown", "it is unknown whether shop-master is in the mesh"),
     ],
 )
 def test_without_traffic_both_ends_say_what_must_be(

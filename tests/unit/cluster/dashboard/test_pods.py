@@ -46,7 +46,7 @@ def test_a_meshed_pod_shows_its_proxy_its_image_and_that_it_works() -> None:
     (view,) = views(ready(owned(meshed(), "Deployment", "shop")))
     assert view.state == "meshed"
     shown = facts(view)
-    assert shown["Opt-in"] == ("asks to join", "meshed")
+    assert shown["Opt-in"] == ("asks to join the mesh", "meshed")
     assert shown["Proxy"] == ("linkerd-proxy, native sidecar", "meshed")
     assert shown["Proxy ready"] == ("yes", "meshed")
     assert "proxy" in shown["Image"][0]
@@ -56,9 +56,12 @@ def test_a_meshed_pod_shows_its_proxy_its_image_and_that_it_works() -> None:
 def test_a_pod_without_a_proxy_shows_what_it_lacks_and_the_way_out() -> None:
     (view,) = views(owned(unmeshed(), "Deployment", "shop"))
     assert view.state == "unmeshed"
-    assert facts(view)["Proxy"] == ("has no container linkerd-proxy", "unmeshed")
+    assert facts(view)["Proxy"] == ("no container linkerd-proxy", "unmeshed")
     (trouble,) = [one for one in view.troubles if one.violation.check == "proxy-missing"]
-    assert (trouble.mend, trouble.command) == ("restart it", "mendix-mesh restart -n mendix")
+    assert (trouble.fix, trouble.command) == (
+        "restart the workload",
+        "mendix-mesh restart -n mendix",
+    )
     assert view.origin == "created before the namespace was enrolled"
 
 
@@ -75,8 +78,10 @@ def test_an_opt_out_and_a_missing_opt_in_are_seen() -> None:
     asks_nothing = unmeshed()
     asks_nothing["metadata"].pop("annotations", None)
     values = [facts(view)["Opt-in"] for view in views(out, asks_nothing)]
-    assert values[0][0].startswith("asks to stay outside: metadata.annotations[linkerd.io/inject]")
-    assert values[1] == ("lacks linkerd.io/inject: enabled", "unmeshed")
+    assert values[0][0].startswith(
+        "asks to stay outside the mesh: metadata.annotations[linkerd.io/inject]"
+    )
+    assert values[1] == ("missing: linkerd.io/inject: enabled", "unmeshed")
 
 
 def test_in_ambient_mode_the_nodes_agent_tells() -> None:

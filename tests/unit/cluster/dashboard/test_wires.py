@@ -51,13 +51,13 @@ def test_requests_and_connections_count_alike() -> None:
 @pytest.mark.parametrize(
     ("given", "how", "words"),
     [
-        ([], "unknown", "nothing was seen on the wire"),
-        ([(9, 0, 0, True)], "mtls", "9 of 9 in mutual TLS"),
-        ([(9, 0, 0, True), (9, 0, 0, False)], "mtls", "9 of 9 in mutual TLS"),
-        ([(0, 0, 0, False)], "unknown", "nothing was seen"),
-        ([(8, 0, 0, True), (0, 2, 0, True)], "mixed", "8 of 10 in mutual TLS"),
-        ([(0, 2, 0, False)], "plaintext", "0 of 2 in mutual TLS"),
-        ([(9, 0, 1, True)], "unknown", "of 1 of 10 the proxies do not say"),
+        ([], "unknown", "no traffic was observed"),
+        ([(9, 0, 0, True)], "mtls", "9 of 9 with mutual TLS"),
+        ([(9, 0, 0, True), (9, 0, 0, False)], "mtls", "9 of 9 with mutual TLS"),
+        ([(0, 0, 0, False)], "unknown", "no traffic was observed"),
+        ([(8, 0, 0, True), (0, 2, 0, True)], "mixed", "8 of 10 with mutual TLS"),
+        ([(0, 2, 0, False)], "plaintext", "0 of 2 with mutual TLS"),
+        ([(9, 0, 1, True)], "unknown", "the proxies do not report mutual TLS for 1 of 10"),
     ],
 )
 def test_what_both_sides_counted_is_the_same_traffic(
@@ -71,13 +71,13 @@ def test_what_both_sides_counted_is_the_same_traffic(
 
 def test_the_namespaces_page_tells_of_the_traffic(open_on: Open) -> None:
     text, _ = read(open_on(known(edge(3, 1))).get("/namespaces/mendix").text)
-    assert "Some traffic was not mutual TLS: 3 of 4 requests, 5 of 5 connections" in text
+    assert "Some traffic did not use mutual TLS: 3 of 4 requests, 5 of 5 connections" in text
 
     text, _ = read(open_on(known(connections=0)).get("/namespaces/mendix").text)
-    assert "Some traffic was not mutual TLS: 3 of 4 requests " in text
+    assert "Some traffic did not use mutual TLS: 3 of 4 requests " in text
     assert "of 0" not in text
 
 
 def test_a_prometheus_that_does_not_answer_is_told(open_on: Open) -> None:
     text, _ = read(open_on(known(error="it does not answer")).get("/namespaces/mendix").text)
-    assert "Nobody knows of the traffic. it does not answer" in text
+    assert "The traffic is unknown. it does not answer" in text

@@ -16,9 +16,9 @@ from tests.unit.cluster.apiserver import Reply, status
 from tests.unit.cluster.hospital import MUTATING, Hospital, bundle
 from tests.unit.cluster.world import CONFIGURATION, Json, meshed, unmeshed
 from webhook.cluster.api.errors import ClusterError, RefusedError
-from webhook.cluster.doctor import Diagnosis, apply, examine, fixes
+from webhook.cluster.doctor import Diagnosis, apply, examine, repairs
 from webhook.cluster.doctor.facts import Facts, Place, places
-from webhook.cluster.doctor.findings import Fix, all_findings
+from webhook.cluster.doctor.findings import Repair, all_findings
 from webhook.cluster.doctor.findings.kubernetes_old import NEEDED
 from webhook.cluster.kinds.inventory import Inventory
 from webhook.cluster.namespaces.enrollment import Enrollment
@@ -80,7 +80,9 @@ def test_a_mutating_webhook_for_controllers_alone_is_none_for_pods(diagnose: Exa
                            path="/mutate/linkerd", rules=rules)  # fmt: skip
     found = diagnose(hospital, "mendix")
     (missing,) = (one for one in found.findings if one.id == "webhook-missing")
-    assert missing.evidence == "no mutating webhook of mendix-mesh is called for its pods"
+    assert (
+        missing.evidence == "no mutating webhook of mendix-mesh is called for the namespace's pods"
+    )
 
 
 def test_a_finding_is_told_once_for_all_its_namespaces(diagnose: Examine) -> None:
@@ -101,7 +103,7 @@ def test_an_unknown_endpoint_counts_as_ready(
     found = diagnose(hospital, "mendix")
     assert ids(found) == expected
     if expected:
-        assert "there is no Deployment of that name" in found.findings[0].evidence
+        assert "does not exist" in found.findings[0].evidence
 
 
 def test_what_a_deployment_says_of_its_pods(diagnose: Examine) -> None:
@@ -160,14 +162,14 @@ def test_settings_that_are_not_the_meshs_are_told_with_the_line_to_set(diagnose:
     assert {(one.id, one.severity, one.evidence) for one in found} == {
         (
             "settings-differ", "error",
-            f"settings.linkerd.proxyUid is 2102, the mesh has 3000 ({where}: proxy.uid); "
-            f"settings.linkerd.inboundPort is 4143, the mesh has 5143 ({where}: "
+            f"settings.linkerd.proxyUid is 2102, the mesh uses 3000 ({where}: proxy.uid); "
+            f"settings.linkerd.inboundPort is 4143, the mesh uses 5143 ({where}: "
             "proxy.ports.inbound); to match the mesh: settings: {linkerd: {proxyUid: 3000, "
             "inboundPort: 5143}}",
         ),
         (
             "settings-differ", "warning",
-            f"settings.linkerd.skipOutboundPorts is 4567,4568, the mesh has '' ({where}: "
+            f"settings.linkerd.skipOutboundPorts is 4567,4568, the mesh uses '' ({where}: "
             "proxyInit.ignoreOutboundPorts); to match the mesh: settings: {linkerd: "
             "{skipOutboundPorts: ''}}",
         ),
@@ -214,7 +216,7 @@ def test_revisions_are_tags_too_but_not_what_a_tag_has_taken_over(diagnose: Exam
     settings = Settings(istio=Istio(revision="stable"))
     found = diagnose(hospital, "mendix", settings=settings)
     (one,) = [one for one in found.findings if one.id == "revision-unknown"]
-    assert one.evidence == "settings.istio.revision says stable; there are prod"
+    assert one.evidence == "settings.istio.revision is stable; installed: prod"
     settings = Settings(istio=Istio(revision="prod"))
     assert ids(diagnose(hospital, "mendix", settings=settings)) == []
 
@@ -262,7 +264,7 @@ def test_a_refusal_of_anyone_else_is_shown(diagnose: Examine) -> None:
     hospital.probed = status(403, "Forbidden", 'admission webhook "x.example.com" denied it')
     (one,) = diagnose(hospital, "mendix").findings
     assert one.id == "probe-unmeshed"
-    assert one.evidence == 'it was refused: admission webhook "x.example.com" denied it'
+    assert one.evidence == 'the dry-run pod was denied: admission webhook "x.example.com" denied it'
 
 
 def test_who_is_not_logged_in_any_more_is_told_so(diagnose: Examine) -> None:
@@ -297,13 +299,13 @@ def test_the_docs_list_every_finding_and_its_severity() -> None:
         if (cells := line.split("|")) and line.startswith("| `")
     }
     entries = all_findings().items()
-    assert listed == {name: entry.symptom.severity for name, entry in entries}
+    assert listed == {name: entry.rule.severity for name, entry in entries}
 
 
 def test_every_finding_says_what_it_means_how_to_mend_it_and_where_the_rule_is_from() -> None:
     for entry in all_findings().values():
-        assert all((entry.symptom.means, entry.symptom.mend, entry.symptom.source))
-        assert set(entry.symptom.meshes) <= {"linkerd", "istio", "ambient", "unknown"}
+        assert all((entry.rule.means, entry.rule.fix, entry.rule.source))
+        assert set(entry.rule.meshes) <= {"linkerd", "istio", "ambient", "unknown"}
 
 
 DEMANDED = Settings(
@@ -391,7 +393,7 @@ def test_a_server_of_another_version_than_the_command(diagnose: Examine, tag: st
     label_configurations(hospital, "99.1.0")
     (found,) = diagnose(hospital, "mendix").findings
     assert found.id == "versions-differ"
-    assert found.evidence == f"the server is 99.1.0, this command {VERSION}"
+    assert found.evidence == f"the server has version 99.1.0, this command has {VERSION}"
 
 
 def test_a_half_upgraded_chart(diagnose: Examine) -> None:
@@ -400,9 +402,9 @@ def test_a_half_upgraded_chart(diagnose: Examine) -> None:
     label_configurations(hospital, "98.0.0")
     told = {one.evidence for one in diagnose(hospital, "mendix").findings}
     assert told == {
-        f"Deployment mendix-mesh/mm runs {VERSION}, of the chart of 99.1.0",
-        "00-mendix-mesh is of 98.0.0, the Deployment of 99.1.0",
-        "mendix-mesh is of 98.0.0, the Deployment of 99.1.0",
+        f"Deployment mendix-mesh/mm runs version {VERSION}, but its chart has version 99.1.0",
+        "00-mendix-mesh has version 98.0.0, the Deployment has 99.1.0",
+        "mendix-mesh has version 98.0.0, the Deployment has 99.1.0",
     }
 
 
@@ -417,7 +419,7 @@ def test_an_api_server_that_is_too_old(diagnose: Examine) -> None:
     hospital.add("/version", {"gitVersion": "v1.28.15+k3s1"})
     (found,) = diagnose(hospital, "mendix").findings
     assert (found.id, found.severity) == ("kubernetes-old", "error")
-    assert found.evidence == "the API server is v1.28.15+k3s1"
+    assert found.evidence == "the API server has version v1.28.15+k3s1"
 
 
 def test_what_kubernetes_is_needed_is_the_charts_word() -> None:
@@ -464,19 +466,19 @@ def test_proxies_that_do_not_go_with_the_control_plane(
     assert bool(told) == skewed
     if skewed:
         assert told[0].evidence == (
-            f"pod mendix/a and 1 more has a proxy of {has}; new pods get {now}"
+            f"pod mendix/a and 1 more has proxy version {has}; new pods get {now}"
         )
 
 
-def mends(hospital: Hospital, tmp_path: Path, *names: str) -> list[str]:
-    """What is mended; it is applied, and afterwards there is nothing left to mend."""
+def fixed(hospital: Hospital, tmp_path: Path, *names: str) -> list[str]:
+    """Apply every repair and return them; afterwards nothing is left to fix."""
     read = Settings()
     with hospital.serving(tmp_path) as server:
         enrollment = Enrollment.read(server.cluster)
 
-        def planned() -> list[Fix]:
+        def planned() -> list[Repair]:
             found = places(Inventory(server.cluster), enrollment, read, names)
-            return fixes(Facts(server.cluster, read), found)
+            return repairs(Facts(server.cluster, read), found)
 
         first = planned()
         for one in first:
@@ -496,9 +498,9 @@ def meta_of(hospital: Hospital, name: str = "mendix") -> Json:
 def test_a_misspelt_mesh_and_mode_are_mended(tmp_path: Path) -> None:
     hospital = Hospital()
     hospital.namespace("mendix", "linkred", "Enforce")
-    assert mends(hospital, tmp_path, "mendix") == [
-        "namespace mendix: label mendix-mesh.io/mode=Enforce becomes enforce",
-        "namespace mendix: label mendix-mesh.io/mesh=linkred becomes linkerd",
+    assert fixed(hospital, tmp_path, "mendix") == [
+        "namespace mendix: change label mendix-mesh.io/mode=Enforce to enforce",
+        "namespace mendix: change label mendix-mesh.io/mesh=linkred to linkerd",
     ]
     assert meta_of(hospital)["labels"] == {
         "mendix-mesh.io/mesh": "linkerd",
@@ -512,7 +514,7 @@ def test_what_is_not_plain_or_would_be_less_strict_is_not_mended(
 ) -> None:
     hospital = Hospital()
     hospital.namespace("mendix", mesh, mode)
-    assert mends(hospital, tmp_path, "mendix") == []
+    assert fixed(hospital, tmp_path, "mendix") == []
 
 
 @pytest.mark.parametrize(
@@ -525,7 +527,7 @@ def test_an_invalid_opt_in_is_mended_where_it_means_yes(
 ) -> None:
     hospital = Hospital()
     hospital.namespace("mendix", "linkerd", annotations={"linkerd.io/inject": value})
-    mends(hospital, tmp_path, "mendix")
+    fixed(hospital, tmp_path, "mendix")
     assert meta_of(hospital)["annotations"]["linkerd.io/inject"] == wanted
 
 
@@ -539,9 +541,9 @@ def test_an_opt_in_is_moved_to_where_it_counts(
     meta["labels"]["linkerd.io/inject"] = "enabled"
     if annotations:
         meta["annotations"] = annotations
-    (what,) = mends(hospital, tmp_path, "mendix")
+    (what,) = fixed(hospital, tmp_path, "mendix")
     assert what == (
-        "namespace mendix: linkerd.io/inject=enabled moves from its labels to its annotations"
+        "namespace mendix: move linkerd.io/inject=enabled from its labels to its annotations"
     )
     meta = meta_of(hospital)
     assert "linkerd.io/inject" not in meta["labels"]
@@ -555,7 +557,7 @@ def test_an_opt_in_is_moved_to_where_it_counts(
 def test_istios_opt_ins_become_labels(tmp_path: Path, mesh: str, key: str, value: str) -> None:
     hospital = Hospital(mesh)
     hospital.namespace("mendix", mesh, annotations={key: value})
-    mends(hospital, tmp_path, "mendix")
+    fixed(hospital, tmp_path, "mendix")
     meta = meta_of(hospital)
     assert meta["labels"][key] == value
     assert meta["annotations"] == {}
@@ -565,11 +567,11 @@ def test_a_mark_that_contradicts_another_is_not_moved(tmp_path: Path) -> None:
     hospital = Hospital()
     hospital.namespace("mendix", "linkerd", annotations={"linkerd.io/inject": "disabled"})
     meta_of(hospital)["labels"]["linkerd.io/inject"] = "enabled"
-    assert mends(hospital, tmp_path, "mendix") == []
+    assert fixed(hospital, tmp_path, "mendix") == []
     istio = Hospital("istio")
     istio.namespace("mendix", "istio", annotations={"istio-injection": "enabled"})
     meta_of(istio)["labels"]["istio.io/rev"] = "canary"
-    assert mends(istio, tmp_path, "mendix") == []
+    assert fixed(istio, tmp_path, "mendix") == []
 
 
 def test_our_ca_bundle_is_mended_from_the_servers_secret(diagnose: Examine, tmp_path: Path) -> None:
@@ -583,10 +585,10 @@ def test_our_ca_bundle_is_mended_from_the_servers_secret(diagnose: Examine, tmp_
     encoded = {key: base64.b64encode(pem).decode() for key, pem in data.items()}
     hospital.add("/api/v1/namespaces/mendix-mesh/secrets/tls", {"data": encoded})
     assert ids(diagnose(hospital, "mendix")) == ["ca-bundle", "ca-bundle"]
-    assert mends(hospital, tmp_path, "mendix") == [
-        "00-mendix-mesh (mutatingwebhookconfigurations): caBundle becomes ca.crt of the server's "
+    assert fixed(hospital, tmp_path, "mendix") == [
+        "00-mendix-mesh (mutatingwebhookconfigurations): set caBundle to ca.crt of the server's "
         "Secret",
-        "mendix-mesh (validatingwebhookconfigurations): caBundle becomes ca.crt of the server's "
+        "mendix-mesh (validatingwebhookconfigurations): set caBundle to ca.crt of the server's "
         "Secret",
     ]
     assert ids(diagnose(hospital, "mendix")) == []
@@ -600,14 +602,14 @@ def test_our_ca_bundle_stays_where_the_secret_does_not_tell_a_better_one(tmp_pat
     data = {"tls.crt": pair.cert, "ca.crt": Authority("third").pem}
     encoded = {key: base64.b64encode(pem).decode() for key, pem in data.items()}
     hospital.add("/api/v1/namespaces/mendix-mesh/secrets/tls", {"data": encoded})
-    assert mends(hospital, tmp_path, "mendix") == []
+    assert fixed(hospital, tmp_path, "mendix") == []
 
 
 def test_what_may_not_be_looked_at_is_not_mended(tmp_path: Path) -> None:
     hospital = Hospital()
     hospital.namespace("mendix", "linkerd", annotations={"linkerd.io/inject": "true"})
     hospital.forbidden.append("/apis/apps")
-    assert len(mends(hospital, tmp_path, "mendix")) == 1
+    assert len(fixed(hospital, tmp_path, "mendix")) == 1
 
 
 def test_what_has_changed_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
@@ -617,10 +619,10 @@ def test_what_has_changed_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
     with hospital.serving(tmp_path) as server:
         enrollment = Enrollment.read(server.cluster)
         found = places(Inventory(server.cluster), enrollment, read, ["mendix"])
-        (fix,) = fixes(Facts(server.cluster, read), found)
+        (repair,) = repairs(Facts(server.cluster, read), found)
         meta_of(hospital)["labels"]["mendix-mesh.io/mesh"] = "istio"
         with pytest.raises(RefusedError):
-            apply(server.cluster, fix, dry_run=False)
+            apply(server.cluster, repair, dry_run=False)
     assert meta_of(hospital)["labels"]["mendix-mesh.io/mesh"] == "istio"
 
 
@@ -629,4 +631,4 @@ def test_a_mode_that_is_none_is_found_in_every_mesh(diagnose: Examine) -> None:
     hospital.namespace("mendix", "linkerd", "wran")
     (found,) = diagnose(hospital, "mendix").findings
     assert (found.id, found.severity) == ("mode-unknown", "warning")
-    assert found.evidence == "its label mendix-mesh.io/mode=wran names no mode"
+    assert found.evidence == "the namespace's label mendix-mesh.io/mode=wran is not a mode"

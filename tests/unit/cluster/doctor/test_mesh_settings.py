@@ -197,7 +197,7 @@ def test_what_settings_cannot_say_is_a_note_with_its_place(key: str, value: Any)
     if value != 2**70:
         (note,) = installed.notes
         assert note.startswith(f"ConfigMap linkerd/linkerd-config: proxy.{key}")
-        assert "which settings can't say" in note
+        assert "which the settings can't express" in note
 
 
 def test_numbers_may_stand_in_quotes_and_ports_as_numbers() -> None:
@@ -344,7 +344,7 @@ def test_one_of_several_revisions_must_be_chosen() -> None:
     installed = of_istio(revision("1-30"), revision("1-31"), names=("1-30", "1-31"))
     assert said(installed) == {}
     (note,) = installed.notes
-    assert note.endswith("set settings.istio.revision to one of 1-30, 1-31")
+    assert note.endswith("set settings.istio.revision to one of: 1-30, 1-31")
 
 
 def test_lists_of_several_revisions_are_taken_together() -> None:
@@ -361,7 +361,7 @@ def test_lists_of_several_revisions_are_taken_together() -> None:
         }
     }
     (note,) = installed.notes
-    assert "settings.istio.proxyUid can have only one of them" in note
+    assert "settings.istio.proxyUid can have only one of these values" in note
 
 
 def istio_broken(config: istio_standin.InjectorConfig, settings: Settings) -> set[str]:
@@ -444,7 +444,7 @@ def test_a_second_mirror_is_kept_beside_the_meshs() -> None:
 def test_a_difference_names_both_sides_and_where_it_was_read() -> None:
     (one,) = differences(of_linkerd(InjectorConfig(proxy_uid=3000)).facts, Settings())
     assert one.text == (
-        "settings.linkerd.proxyUid is 2102, the mesh has 3000 "
+        "settings.linkerd.proxyUid is 2102, the mesh uses 3000 "
         "(ConfigMap linkerd/linkerd-config: proxy.uid)"
     )
 
@@ -487,7 +487,7 @@ def test_the_document_names_each_mesh_its_version_and_where_each_value_was_read(
 def test_meshes_of_two_domains_are_noted() -> None:
     meshes_ = [of_linkerd(InjectorConfig(cluster_domain="corp.example")), of_istio(revision())]
     _, (note,) = beside_defaults(meshes_)
-    assert "settings.clusterDomain can have only one of them" in note
+    assert "settings.clusterDomain can have only one of these values" in note
 
 
 def test_a_version_with_line_breaks_stays_in_its_comment() -> None:

@@ -9,7 +9,7 @@ from tests.unit.cluster.world import World, meshed, owned, unmeshed
 from tests.unit.policy.judge import settings
 from webhook.cluster.audit import Audited, Auditor, Report
 from webhook.cluster.judge import Judge
-from webhook.cluster.judge.outdated import Currency
+from webhook.cluster.judge.outdated import CurrentProxies
 from webhook.cluster.kinds.inventory import Inventory
 from webhook.cluster.namespaces.enrollment import Enrollment
 from webhook.cluster.namespaces.scope import target
@@ -37,7 +37,7 @@ def report(made: World, folder: Path, given: Settings = DEFAULTS) -> Report:
         inventory = Inventory(server.cluster)
         enrollment = Enrollment.read(server.cluster)
         chosen = [target(one, enrollment, "linkerd") for one in inventory.namespaces()]
-        auditor = Auditor(inventory, Judge(given), Currency(server.cluster, given),
+        auditor = Auditor(inventory, Judge(given), CurrentProxies(server.cluster, given),
                           PolicyObjects(server.cluster, given))  # fmt: skip
         return auditor.audit(chosen)
 
@@ -102,7 +102,7 @@ def test_a_pod_outside_the_mesh_takes_in_anything(tmp_path: Path) -> None:
     made.pod(HERE, "old", unmeshed("istio"))
     one = found(made, tmp_path)
     assert one.accepts == "partly"
-    assert one.because == ["all ports of old: outside the mesh: anything gets in"]
+    assert one.because == ["all ports of old: the pod is outside the mesh, so it accepts plaintext"]
 
 
 @pytest.mark.parametrize(

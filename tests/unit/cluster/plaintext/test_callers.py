@@ -63,7 +63,7 @@ def test_neighbours_outside_the_mesh_are_named_once_a_workload(tmp_path: Path) -
         made.pod(HERE, f"old-{number}", owned(unmeshed(), "Deployment", "old"))
     (one,) = callers(made, tmp_path)
     assert one.who == "Deployment mendix/old"
-    assert one.mend == "mendix-mesh restart -n mendix"
+    assert one.fix == "mendix-mesh restart -n mendix"
 
 
 def test_an_ingress_controller_outside_is_named_where_there_are_ingresses(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_an_ingress_controller_outside_is_named_where_there_are_ingresses(tmp_pa
     ingress(made)
     (one,) = callers(made, tmp_path)
     assert one.who == "ingress controller Deployment edge/controller"
-    assert one.why == "leads clients to the namespace's apps and is not in the mesh"
+    assert one.why == "routes clients to the namespace's apps and is outside the mesh"
 
 
 def test_one_on_the_nodes_network_is_told_so(tmp_path: Path) -> None:
@@ -83,14 +83,14 @@ def test_one_on_the_nodes_network_is_told_so(tmp_path: Path) -> None:
     pod["spec"]["hostNetwork"] = True
     made.pod("edge", "c", owned(pod, "DaemonSet", "controller"))
     (one,) = callers(made, tmp_path)
-    assert one.why.endswith("is on the node's network")
+    assert one.why.endswith("uses hostNetwork")
 
 
 def test_ingresses_without_a_controller_that_is_known_are_told(tmp_path: Path) -> None:
     made = world()
     ingress(made)
     (one,) = callers(made, tmp_path)
-    assert one.who == "whoever serves the namespace's Ingresses or HTTPRoutes"
+    assert one.who == "the controller of the namespace's Ingresses or HTTPRoutes"
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_a_service_that_leads_to_apps_beside_a_gateway_is_told(tmp_path: Path, m
     shop = made.objects[f"/api/v1/namespaces/{HERE}/pods/shop-1"]["metadata"]
     shop.setdefault("labels", {})["gateway.networking.k8s.io/gateway-name"] = "edge"
     (one,) = callers(made, tmp_path, mesh)
-    assert one.who == "clients outside the cluster, by Service edge-istio"
+    assert one.who == "clients outside the cluster, through Service edge-istio"
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_services_that_lead_straight_to_pods(
     made = world()
     made.add(f"/api/v1/namespaces/{HERE}/services/shop", {"spec": spec})
     found = [one.who for one in callers(made, tmp_path)]
-    assert found == (["clients outside the cluster, by Service shop"] if cut else [])
+    assert found == (["clients outside the cluster, through Service shop"] if cut else [])
 
 
 def scraped(made: World, port: str = "8900") -> None:
@@ -200,7 +200,7 @@ def test_probes_are_cut_off_only_where_istio_must_not_rewrite_them(tmp_path: Pat
     meta = made.objects[f"/api/v1/namespaces/{HERE}/pods/shop-1"]["metadata"]
     meta["annotations"]["sidecar.istio.io/rewriteAppHTTPProbers"] = "false"
     (one,) = callers(made, tmp_path, "istio")
-    assert one.who == "the kubelet, for Deployment mendix/shop"
+    assert one.who == "the kubelet, for probes of Deployment mendix/shop"
 
 
 def test_an_operator_in_another_namespace_is_named_unless_it_is_meshed(tmp_path: Path) -> None:
@@ -229,5 +229,5 @@ def test_what_must_not_be_looked_at_is_told(tmp_path: Path) -> None:
     found = ask(made, tmp_path)
     assert not found.is_nobody
     assert [line.split(":")[0] for line in found.unknown] == [
-        "Services that are reached from outside the cluster", "ingress controllers",
+        "Services that are reachable from outside the cluster", "ingress controllers",
     ]  # fmt: skip

@@ -216,7 +216,7 @@ def test_without_the_right_to_try_the_old_pods_tell(world: RollingWorld, tmp_pat
     world.workload("mendix", "Deployment", "shop")
     world.workload("mendix", "Deployment", "opted-out", pod=opted_out())
     world.refusal = status(403, "Forbidden", 'User "x" cannot create resource "pods"')
-    steps = plan(world, tmp_path, notes=["whether a restart helps is told by the pods alone"])
+    steps = plan(world, tmp_path, notes=["whether a restart helps is judged only by the"])
     assert hows(steps) == {"opted-out": "skip", "shop": "restart"}
     assert steps[0].why[0].startswith("opted-out: ")
     # Once told is enough.

@@ -47,7 +47,7 @@ function addTools() {
   theme.type = "button";
   theme.className = "tool";
   const label = () => { theme.textContent = isDark() ? "Light" : "Dark"; };
-  theme.setAttribute("aria-description", "Switches the colours of these pages");
+  theme.setAttribute("aria-description", "Switches between dark and light colors");
   theme.addEventListener("click", () => {
     page.dataset.theme = isDark() ? "light" : "dark";
     try { localStorage.setItem("mendix-mesh-theme", page.dataset.theme); } catch { /* for now alone */ }
@@ -62,8 +62,8 @@ function addTools() {
   pause.setAttribute("aria-description", "This page refreshes itself");
   pause.addEventListener("click", () => {
     isPaused = !isPaused;
-    pause.textContent = isPaused ? "Go on" : "Pause";
-    say(isPaused ? "This page stays as it is" : "This page refreshes itself again");
+    pause.textContent = isPaused ? "Resume" : "Pause";
+    say(isPaused ? "Refresh paused" : "Refresh resumed");
   });
   tools.append(pause, theme);
 }
@@ -124,7 +124,7 @@ async function refresh() {
     text = await answer.text();
     page.classList.remove("is-cut");
   } catch {
-    if (!page.classList.contains("is-cut")) say("The dashboard does not answer; what you see is old");
+    if (!page.classList.contains("is-cut")) say("The dashboard does not answer; this page is outdated");
     page.classList.add("is-cut");
     return;
   }

@@ -1,9 +1,11 @@
-"""What can keep a new pod out of its mesh, one file each.
+"""The doctor's findings: each module describes one cause that keeps new pods out of their mesh.
 
-A module in this package is a finding. It has `FINDING`, the data that output and docs are made of,
-and `find`, which yields an occurrence for each place in a namespace where it holds. Adding one is
-adding a file. Some have `fix`, which yields the repairs: of our own labels and objects alone, and
-of labels and annotations of a namespace whose meaning is plain. A repair never opens a namespace.
+A module has `FINDING`, the data for output and docs, and `find`, which yields an occurrence for
+each place in a namespace where the finding applies. To add a finding, add a module.
+
+Some modules have `repair`, which yields changes that fix the finding. A repair changes only the
+labels and objects of mendix-mesh, and labels and annotations of a namespace whose meaning is
+unambiguous. It never makes a namespace less protected.
 """
 
 import pkgutil
@@ -21,65 +23,72 @@ Severity = Literal["error", "warning"]
 
 
 class Occurrence(NamedTuple):
-    """What shows that a finding is there."""
+    """One place where a finding applies."""
 
+    #: What was found, with the object's name.
     text: str
-    #: Another severity than the finding's own.
+    #: Overrides the severity of the finding.
     severity: Severity | None = None
 
 
 class FindingRule(msgspec.Struct, frozen=True, kw_only=True):
-    """What anyone will ever ask about a finding."""
+    """The description of a finding."""
 
     id: str
     severity: Severity
-    #: `unknown` stands for namespaces that are not enrolled, or in no mesh that there is.
+    #: `unknown` stands for namespaces that are not enrolled, or whose mesh label has another value.
     meshes: tuple[str, ...] = ("linkerd", "istio", "ambient")
-    #: What it means for the pods.
+    #: What the finding means for the pods.
     means: str
-    mend: str
-    #: Where the rule comes from: the code or documents of the mesh or of Kubernetes.
+    #: How to fix it.
+    fix: str
+    #: Where the rule comes from: code or documentation of the mesh or of Kubernetes.
     source: str
 
 
-class Fix(msgspec.Struct, frozen=True, kw_only=True):
-    """A change that mends a finding: safe, and of what is ours."""
+class Repair(msgspec.Struct, frozen=True, kw_only=True):
+    """A safe change that fixes a finding, as `doctor --fix` applies it."""
 
+    #: The id of the finding.
     id: str
-    #: What is changed, in words.
+    #: What changes, in words.
     what: str
-    #: The API path of the object, and a JSON Patch of it, which begins by testing what was seen.
+    #: The API path of the object, and a JSON Patch for it. The patch first tests the old value.
     where: str
     patch: list[dict[str, Any]]
 
 
-Find = Callable[[Facts, Place], Iterator[Occurrence]]
-Mend = Callable[[Facts, Place], Iterator[Fix]]
+FindOccurrences = Callable[[Facts, Place], Iterator[Occurrence]]
+FindRepairs = Callable[[Facts, Place], Iterator[Repair]]
 
 
 class FindingEntry(NamedTuple):
-    """A finding's data, the function that looks for it, and the one that mends it, if any can."""
+    """A finding: its description, the function that detects it, and the one that repairs it."""
 
-    symptom: FindingRule
-    find: Find
-    fix: Mend | None = None
+    rule: FindingRule
+    find: FindOccurrences
+    #: None if doctor can't fix the finding.
+    repair: FindRepairs | None = None
 
 
 @cache
 def all_findings() -> Mapping[str, FindingEntry]:
-    """Every finding by its id; RuntimeError on a module whose name is not its finding's."""
+    """Return every finding by its id.
+
+    Raises `RuntimeError` if a module is not named after its finding.
+    """
     entries: dict[str, FindingEntry] = {}
     for module in pkgutil.iter_modules(__path__):
         loaded = import_module(f"{__name__}.{module.name}")
-        symptom: FindingRule = loaded.FINDING
-        if symptom.id.replace("-", "_") != module.name:
-            raise RuntimeError(f"{symptom.id} must live in {symptom.id.replace('-', '_')}.py")
-        entries[symptom.id] = FindingEntry(symptom, loaded.find, getattr(loaded, "fix", None))
+        rule: FindingRule = loaded.FINDING
+        if rule.id.replace("-", "_") != module.name:
+            raise RuntimeError(f"{rule.id} must live in {rule.id.replace('-', '_')}.py")
+        entries[rule.id] = FindingEntry(rule, loaded.find, getattr(loaded, "repair", None))
     return entries
 
 
 def replaced(label: str, value: str, wanted: str, kind: str = "labels") -> list[dict[str, Any]]:
-    """The JSON Patch that gives a label, or an annotation, another value."""
+    """Return a JSON Patch that replaces the value of a label or an annotation."""
     where = pointer("metadata", kind, label)
     return [
         {"op": "test", "path": where, "value": value},
@@ -88,5 +97,5 @@ def replaced(label: str, value: str, wanted: str, kind: str = "labels") -> list[
 
 
 def pointer(*keys: str | int) -> str:
-    """A JSON Pointer."""
+    """Return the JSON Pointer (RFC 6901) for these keys."""
     return "".join(f"/{str(key).replace('~', '~0').replace('/', '~1')}" for key in keys)

@@ -1,4 +1,4 @@
-"""A webhook's caBundle does not fit the certificate that its server shows."""
+"""The caBundle of a webhook does not verify the certificate of the webhook's server."""
 
 import base64
 from collections.abc import Iterator
@@ -8,25 +8,25 @@ from cryptography import x509
 
 from webhook.cluster.api.connection import path
 from webhook.cluster.doctor.facts import Facts, Place
-from webhook.cluster.doctor.findings import FindingRule, Fix, Occurrence, pointer
+from webhook.cluster.doctor.findings import FindingRule, Occurrence, Repair, pointer
 from webhook.cluster.kinds import certificates
 from webhook.cluster.kinds.webhooks import WebhookEntry
 
 FINDING = FindingRule(
     id="ca-bundle",
     severity="error",
-    means="the API server does not trust the server, and so never reaches it",
-    mend="ours: see tls.source of the chart, and cert-manager's CA injector; the injector's: "
-    "upgrade the mesh's control plane, or restart it",
+    means="the API server does not trust the webhook's server, so it cannot call the webhook",
+    fix="for mendix-mesh: check tls.source in the chart's values and cert-manager's CA injector; "
+    "for the injector: upgrade or restart the mesh's control plane",
     source="kubernetes.io, dynamic admission control: clientConfig.caBundle",
 )
 
 
-def find(look: Facts, place: Place) -> Iterator[Occurrence]:
-    """Yield each configuration whose caBundle is empty, or has not issued the certificate."""
+def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
+    """Yield each configuration whose caBundle is empty or does not verify the certificate."""
     called = [
-        *(("mendix-mesh", entry) for entry in look.ours(place)),
-        *(("the injector", entry) for entry in look.callers(place)),
+        *(("mendix-mesh", entry) for entry in facts.ours(place)),
+        *(("the injector", entry) for entry in facts.callers(place)),
     ]
     trusting: list[tuple[str, WebhookEntry, list[x509.Certificate]]] = []
     for title, entry in called:
@@ -35,30 +35,31 @@ def find(look: Facts, place: Place) -> Iterator[Occurrence]:
         if roots:
             trusting.append((title, entry, roots))
         else:
-            what = "holds no certificate" if bundle else "is empty"
+            what = "contains no certificate" if bundle else "is empty"
             yield Occurrence(f"caBundle of {title} in {entry.configuration} {what}")
-    # Last, for Secrets may not be everyone's to see.
+    # Last, because reading Secrets may be forbidden.
     for title, entry, roots in trusting:
-        served = look.served(place, entry)
+        served = facts.served(place, entry)
         if served and served.chain and not certificates.is_trusted(served.chain, roots):
             yield Occurrence(
-                f"caBundle of {title} in {entry.configuration} has not issued the certificate in "
-                f"{served.where}"
+                f"caBundle of {title} in {entry.configuration} does not verify the certificate "
+                f"in {served.where}"
             )
 
 
-def fix(look: Facts, place: Place) -> Iterator[Fix]:
-    """Give our configurations the authority in the Secret, where that has issued the certificate.
+def repair(facts: Facts, place: Place) -> Iterator[Repair]:
+    """Yield a repair that puts the Secret's CA into our webhook configurations.
 
-    Whoever may write that Secret is the server to the API server in any case.
+    Only if that CA issued the certificate in the Secret. This gives no new power to those who can
+    write the Secret: they already control the certificate that the server presents.
     """
     patches: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    servers = {_server(entry) for entry in look.ours(place)}
-    # Those for namespaces, and for other meshes' pods, have the same server.
-    for entry in look.ours_everywhere():
+    servers = {_server(entry) for entry in facts.ours(place)}
+    # The webhooks for namespaces, and for pods of other meshes, have the same server.
+    for entry in facts.ours_everywhere():
         if _server(entry) not in servers:
             continue
-        served, authority = look.served(place, entry), look.authority(entry)
+        served, authority = facts.served(place, entry), facts.authority(entry)
         roots = certificates.parse(authority)
         if not served or not certificates.is_trusted(served.chain, roots):
             continue
@@ -76,9 +77,9 @@ def fix(look: Facts, place: Place) -> Iterator[Fix]:
                 )
             )
     for (plural, name), patch in patches.items():
-        yield Fix(
+        yield Repair(
             id=FINDING.id,
-            what=f"{name} ({plural}): caBundle becomes ca.crt of the server's Secret",
+            what=f"{name} ({plural}): set caBundle to ca.crt of the server's Secret",
             where=path("admissionregistration.k8s.io/v1", plural, name=name),
             patch=patch,
         )

@@ -1,4 +1,4 @@
-"""The certificate of our server, or of the injector, has expired or soon will."""
+"""The certificate of mendix-mesh or of the injector has expired or expires soon."""
 
 import datetime
 from collections.abc import Iterator
@@ -9,21 +9,21 @@ from webhook.cluster.doctor.findings import FindingRule, Occurrence
 FINDING = FindingRule(
     id="certificate-expiring",
     severity="warning",
-    means="from its last day on the API server does not reach the webhook",
-    mend="renew it: see cert-manager's Certificate, the Secret that you made, or upgrade the "
-    "mesh's control plane",
+    means="once it expires, the API server cannot call the webhook",
+    fix="renew the certificate: check cert-manager's Certificate or the Secret that you created; "
+    "for the injector, upgrade the mesh's control plane",
     source="linkerd2 charts: 365 days, renewed by helm upgrade alone; cert-manager renewBefore",
 )
-#: What is renewed in time never has less than this part of its life left.
+#: A certificate that is renewed in time always has more than one tenth of its lifetime left.
 _LEFT = 10
 
 
-def find(look: Facts, place: Place) -> Iterator[Occurrence]:
-    """Yield each certificate that has less than a tenth of its life left."""
+def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
+    """Yield each certificate that has less than a tenth of its lifetime left."""
     now = datetime.datetime.now(datetime.UTC)
-    for entry in [*look.ours(place), *look.callers(place)]:
-        served = look.served(place, entry)
-        # What ConfigMaps hold is an authority's; the first of a chain is the server's.
+    for entry in [*facts.ours(place), *facts.callers(place)]:
+        served = facts.served(place, entry)
+        # A ConfigMap contains a CA's certificate; in a Secret the first one is the server's.
         if served is None or not served.is_servers or not served.chain:
             continue
         start, end = served.chain[0].not_valid_before_utc, served.chain[0].not_valid_after_utc

@@ -1,4 +1,4 @@
-"""A DestinationRule takes the mesh's mutual TLS from what clients in the mesh send."""
+"""A DestinationRule makes clients in the mesh send without the mesh's mutual TLS."""
 
 from collections.abc import Iterator
 
@@ -10,16 +10,16 @@ FINDING = FindingRule(
     id="client-plaintext",
     severity="warning",
     meshes=("istio", "ambient"),
-    means="what is sent to these Services goes without the mesh's mutual TLS, and is refused where "
-    "they demand it",
-    mend="remove the tls block of the DestinationRule, or set its mode to ISTIO_MUTUAL",
+    means="requests to these Services are sent without the mesh's mutual TLS, and fail if the "
+    "Services require it",
+    fix="remove the tls block from the DestinationRule, or set its mode to ISTIO_MUTUAL",
     source="istio pilot/pkg/networking/core/cluster_tls.go buildUpstreamTLSSettings",
 )
 
 
-def find(look: Facts, place: Place) -> Iterator[Occurrence]:
-    """Yield each place of each DestinationRule that concerns the namespace."""
-    found = look.strictness(place)
+def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
+    """Yield each field of a DestinationRule that turns off mutual TLS for the namespace."""
+    found = facts.strictness(place)
     if found.downgrades is None:
         raise RefusedError(403, "; ".join(found.unread))
     for rule in found.downgrades:

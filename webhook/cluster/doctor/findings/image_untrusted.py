@@ -1,4 +1,4 @@
-"""The injector's proxy comes from a repository that our settings don't name."""
+"""The injector's proxy image is from a repository that is not in the settings."""
 
 from collections.abc import Iterator
 
@@ -9,14 +9,15 @@ FINDING = FindingRule(
     id="image-untrusted",
     severity="error",
     meshes=("linkerd", "istio"),
-    means="every pod that is injected is refused, for its proxy could be anyone's",
-    mend="if it is your mirror's, add the repository to the mesh's proxyImages in the settings",
+    means="every injected pod is denied, because its proxy image is not trusted",
+    fix="if the repository is your mirror, add it to settings.linkerd.proxyImages or "
+    "settings.istio.proxyImages in the chart's values",
     source="policy/checks/proxy_image_untrusted.py",
 )
 
 
-def find(look: Facts, place: Place) -> Iterator[Occurrence]:
-    """Yield what the check says of the probe."""
-    text = look.probe(place).broken.get("proxy-image-untrusted")
+def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
+    """Yield the message of the check proxy-image-untrusted for the dry-run pod."""
+    text = facts.probe(place).broken.get("proxy-image-untrusted")
     if text:
         yield Occurrence(text)

@@ -11,12 +11,12 @@ FINDING = FindingRule(
     severity="error",
     meshes=("linkerd", "istio"),
     means="nothing adds the mesh's proxy to pods",
-    mend="install the mesh's control plane, or enroll the namespace in the mesh that is there",
+    fix="install the mesh's control plane, or enroll the namespace in the mesh that is installed",
     source="linkerd2 proxy-injector-rbac.yaml; istio istio-discovery, mutatingwebhook.yaml",
 )
 
 
-def find(look: Facts, place: Place) -> Iterator[Occurrence]:
-    """Yield the name that no webhook has."""
-    if not look.injectors(place.mesh.name):
-        yield Occurrence(f"no mutating webhook is called {INJECTORS[place.mesh.name]}")
+def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
+    """Yield the webhook name that is missing."""
+    if not facts.injectors(place.mesh.name):
+        yield Occurrence(f"there is no mutating webhook named {INJECTORS[place.mesh.name]}")

@@ -1,4 +1,4 @@
-"""The API server is older than what we need."""
+"""The API server is older than the oldest supported version."""
 
 import re
 from collections.abc import Iterator
@@ -13,16 +13,16 @@ FINDING = FindingRule(
     id="kubernetes-old",
     severity="error",
     meshes=("linkerd", "istio", "ambient", "unknown"),
-    means="it does not understand all of the webhook configurations, nor native sidecars: what is "
-    "refused and what is let in is not what the docs say",
-    mend=f"upgrade Kubernetes to {NEEDED[0]}.{NEEDED[1]} or later",
+    means="it ignores parts of the webhook configurations and has no native sidecars, so pods may "
+    "be denied or admitted differently than the docs describe",
+    fix=f"upgrade Kubernetes to {NEEDED[0]}.{NEEDED[1]} or later",
     source="charts/mendix-mesh/Chart.yaml; kubernetes.io, matchConditions and sidecar containers",
 )
 
 
-def find(look: Facts, place: Place) -> Iterator[Occurrence]:
-    """Yield its version."""
-    told = (look.get("/version") or {}).get("gitVersion", "")
-    found = re.match(r"v(\d+)\.(\d+)", told)
+def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
+    """Yield the API server's version."""
+    version = (facts.get("/version") or {}).get("gitVersion", "")
+    found = re.match(r"v(\d+)\.(\d+)", version)
     if found and (int(found[1]), int(found[2])) < NEEDED:
-        yield Occurrence(f"the API server is {told}")
+        yield Occurrence(f"the API server has version {version}")

@@ -1,10 +1,10 @@
-"""A namespace that no webhook of ours puts into a mesh."""
+"""The namespace is not enrolled: no webhook of mendix-mesh puts its pods into a mesh."""
 
 from collections.abc import Iterator
 
 from webhook.cluster.api.connection import path
 from webhook.cluster.doctor.facts import Facts, Place
-from webhook.cluster.doctor.findings import FindingRule, Fix, Occurrence, replaced
+from webhook.cluster.doctor.findings import FindingRule, Occurrence, Repair, replaced
 from webhook.policy.labels import MESH_LABEL, MESHES
 from webhook.policy.namespaces import nearest
 
@@ -12,31 +12,37 @@ FINDING = FindingRule(
     id="not-enrolled",
     severity="error",
     meshes=("unknown",),
-    means="nothing puts its pods into a mesh, and nothing refuses those outside",
-    mend=f"mendix-mesh discover --enroll, or set its label {MESH_LABEL} to {', '.join(MESHES)}; "
-    "excluded namespaces, as the mesh's own, can't be enrolled",
+    means="nothing puts its pods into a mesh, and nothing denies pods outside the mesh",
+    fix="run mendix-mesh discover --enroll, or set the namespace's label "
+    f"{MESH_LABEL} to one of: {', '.join(MESHES)}; excluded namespaces, such as the control "
+    "plane's, can't be enrolled",
     source="charts/mendix-mesh/templates/_webhooks.tpl",
 )
 
 
-def find(look: Facts, place: Place) -> Iterator[Occurrence]:
-    """Yield what its label says."""
+def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
+    """Yield why the namespace is not enrolled, with the value of its mesh label."""
     value = place.namespace.labels.get(MESH_LABEL)
     if value is None:
-        yield Occurrence(f"it has no label {MESH_LABEL}, and no webhook of ours names it")
+        yield Occurrence(
+            f"the namespace has no label {MESH_LABEL}, and no webhook of mendix-mesh selects it"
+        )
     elif value in MESHES:
-        yield Occurrence(f"its label {MESH_LABEL}={value} has no effect: the webhooks leave it out")
+        yield Occurrence(
+            f"the namespace's label {MESH_LABEL}={value} has no effect: the webhooks exclude the "
+            "namespace"
+        )
     else:
-        yield Occurrence(f"its label {MESH_LABEL}={value} names no mesh")
+        yield Occurrence(f"the namespace's label {MESH_LABEL}={value} is not a mesh")
 
 
-def fix(look: Facts, place: Place) -> Iterator[Fix]:
-    """Correct a label that misspells a mesh."""
+def repair(facts: Facts, place: Place) -> Iterator[Repair]:
+    """Yield a repair for a misspelled mesh label."""
     value = place.namespace.labels.get(MESH_LABEL, "")
     if wanted := nearest(MESH_LABEL, value):
-        yield Fix(
+        yield Repair(
             id=FINDING.id,
-            what=f"namespace {place.name}: label {MESH_LABEL}={value} becomes {wanted}",
+            what=f"namespace {place.name}: change label {MESH_LABEL}={value} to {wanted}",
             where=path("v1", "namespaces", name=place.name),
             patch=replaced(MESH_LABEL, value, wanted),
         )

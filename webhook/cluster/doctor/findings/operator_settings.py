@@ -1,4 +1,4 @@
-"""The Mendix Operator's configuration asks for pods that the mesh, or we, refuse."""
+"""The Mendix Operator's configuration gives pods labels or annotations that break a rule."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,12 +13,13 @@ from webhook.policy.validate import validate
 FINDING = FindingRule(
     id="operator-settings",
     severity="error",
-    means="the operator puts these marks on the pods that it makes, which then break a rule",
-    mend="correct the OperatorConfiguration, then restart mendix-operator",
+    means="the operator sets these labels or annotations on the pods that it creates, so the pods "
+    "are denied",
+    fix="correct the OperatorConfiguration, then restart the Deployment mendix-operator",
     source="Mendix on Kubernetes: runtimeDeploymentPodAnnotations, customPodLabels, "
     "customPodAnnotations",
 )
-#: Fields of its spec, and where they end up in pods.
+#: Fields of the OperatorConfiguration's spec, and whether they become annotations or labels.
 _FIELDS = (
     ("runtimeDeploymentPodAnnotations", "annotations"),
     ("customPodAnnotations.general", "annotations"),
@@ -26,18 +27,18 @@ _FIELDS = (
 )
 
 
-def find(look: Facts, place: Place) -> Iterator[Occurrence]:
-    """Yield each field by which pods break a rule."""
-    group = look.get(f"/apis/{GROUP}")
+def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
+    """Yield each field that makes pods break a rule."""
+    group = facts.get(f"/apis/{GROUP}")
     if group is None:
         return
     version = group["preferredVersion"]["groupVersion"]
-    for one in look.objects(path(version, "operatorconfigurations", place.name)):
+    for one in facts.objects(path(version, "operatorconfigurations", place.name)):
         for field, kind in _FIELDS:
             marks = _at(one.get("spec"), field)
             if isinstance(marks, dict) and marks:
                 texts = {str(key): str(value) for key, value in marks.items()}
-                yield from _broken(look, place, f"{one['metadata']['name']} {field}", kind, texts)
+                yield from _broken(facts, place, f"{one['metadata']['name']} {field}", kind, texts)
 
 
 def _at(value: Any, field: str) -> Any:
@@ -47,14 +48,14 @@ def _at(value: Any, field: str) -> Any:
 
 
 def _broken(
-    look: Facts, place: Place, field: str, kind: str, marks: dict[str, str]
+    facts: Facts, place: Place, field: str, kind: str, marks: dict[str, str]
 ) -> Iterator[Occurrence]:
-    """What policy says of a pod with these marks, after our mutation."""
-    request = Request(namespace=place.name, object=look.promised(place, **{kind: marks}))
-    verdict = validate(request, place.mesh, "enforce", look.settings, final=False)
+    """Yield each rule that a pod with these labels or annotations breaks after our mutation."""
+    request = Request(namespace=place.name, object=facts.promised(place, **{kind: marks}))
+    verdict = validate(request, place.mesh, "enforce", facts.settings, final=False)
     for violation in verdict.violations:
         if violation.level == "deny":
             yield Occurrence(
                 f"OperatorConfiguration {field}: {violation.field} {violation.reason}; "
-                f"{violation.check} refuses it"
+                f"check {violation.check} denies it"
             )

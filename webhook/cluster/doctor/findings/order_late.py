@@ -1,4 +1,4 @@
-"""Our mutating webhook is called after an injector, which has passed the pod by then."""
+"""The API server calls our mutating webhook after the injector, which is too late."""
 
 from collections.abc import Iterator
 
@@ -8,17 +8,18 @@ from webhook.cluster.doctor.findings import FindingRule, Occurrence
 FINDING = FindingRule(
     id="order-late",
     severity="error",
-    means="the injector sees pods before we ask it to inject them, and is never called again",
-    mend="give ours a name that sorts first: the chart's mutatingWebhookConfigurationName, by "
-    "default 00-mendix-mesh",
+    means="the injector receives pods before mendix-mesh marks them for injection, and is not "
+    "called again",
+    fix="set mutatingWebhookConfigurationName in the chart's values to a name that sorts before "
+    "the injector's; the default is 00-mendix-mesh",
     source="kubernetes apiserver/pkg/admission/configuration/mutating_webhook_manager.go",
 )
 
 
-def find(look: Facts, place: Place) -> Iterator[Occurrence]:
-    """Yield each configuration of ours that sorts after an injector's."""
-    injectors = {entry.configuration for entry in look.injectors(place.mesh.name)}
-    ours = {entry.configuration for entry in look.ours(place) if "/mutate/" in entry.webhook.path}
+def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
+    """Yield each of our webhook configurations that sorts after an injector's."""
+    injectors = {entry.configuration for entry in facts.injectors(place.mesh.name)}
+    ours = {entry.configuration for entry in facts.ours(place) if "/mutate/" in entry.webhook.path}
     for own in sorted(ours):
         early = sorted(name for name in injectors if name < own)
         if early:

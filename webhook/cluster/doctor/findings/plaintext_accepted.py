@@ -1,32 +1,32 @@
-"""Plaintext gets in where it is meant not to: a policy is open in part, or settings demand one."""
+"""Pods accept plaintext although the namespace's policy or the settings say otherwise."""
 
 from collections.abc import Iterator
 
 from webhook.cluster.api.errors import RefusedError
 from webhook.cluster.doctor.facts import Facts, Place
 from webhook.cluster.doctor.findings import FindingRule, Occurrence
-from webhook.cluster.plaintext.acceptance import told
+from webhook.cluster.plaintext.acceptance import describe
 
 FINDING = FindingRule(
     id="plaintext-accepted",
     severity="warning",
-    means="who is not in the mesh reaches these pods all the same, unencrypted and unnamed: the "
-    "mesh encrypts, and refuses nobody",
-    mend="see docs/strict.md: mendix-mesh discover --enroll --strict tells first who would be cut "
-    "off",
+    means="clients outside the mesh can reach these pods without encryption and without an "
+    "identity",
+    fix="run mendix-mesh discover --enroll --strict: it first lists the callers that would be cut "
+    "off; see docs/strict.md",
     source="policy/strictness",
 )
 
 
-def find(look: Facts, place: Place) -> Iterator[Occurrence]:
-    """Yield each way in; an error where the settings make it one.
+def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
+    """Yield each gap through which plaintext is accepted; an error if the settings say so.
 
-    A namespace that takes in plaintext everywhere, as the meshes do unasked, is no sick one, unless
-    the settings say so: `audit` shows it.
+    A namespace that accepts plaintext everywhere has the meshes' default. That is a finding only
+    if the settings say so; `audit` always shows it.
     """
-    found = look.strictness(place)
+    found = facts.strictness(place)
     if found.accepts == "unknown":
         raise RefusedError(403, "; ".join(found.because))
     if found.level == "deny" or (found.level == "advise" and found.accepts == "partly"):
         for gap in found.gaps:
-            yield Occurrence(told(gap), "error" if found.level == "deny" else None)
+            yield Occurrence(describe(gap), "error" if found.level == "deny" else None)

@@ -1,4 +1,4 @@
-"""The namespace's Pod Security level refuses what the injector adds."""
+"""The namespace's Pod Security level forbids what the injector adds."""
 
 from collections.abc import Iterator
 
@@ -9,17 +9,17 @@ FINDING = FindingRule(
     id="pod-security",
     severity="error",
     meshes=("linkerd", "istio"),
-    means="the mesh's init container needs NET_ADMIN, which the namespace's Pod Security level "
-    "refuses: no pod is created",
-    mend="install the mesh's CNI plugin, so that pods need no such right; or relax the "
-    "namespace's pod-security.kubernetes.io/enforce",
+    means="the mesh's init container needs the capability NET_ADMIN, which the namespace's Pod "
+    "Security level forbids: no pod is created",
+    fix="install the mesh's CNI plugin, so that pods do not need the capability, or relax the "
+    "namespace's label pod-security.kubernetes.io/enforce",
     source="kubernetes.io, Pod Security Standards: capabilities; linkerd2 charts: cniEnabled; "
     "istio: pilot.cni.enabled",
 )
 
 
-def find(look: Facts, place: Place) -> Iterator[Occurrence]:
-    """Yield Pod Security's refusal of a pod that by itself meets every level."""
-    refusal = look.probe(place).refusal
+def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
+    """Yield Pod Security's message for the dry-run pod, which without the proxy is allowed."""
+    refusal = facts.probe(place).refusal
     if "violates PodSecurity" in refusal:
         yield Occurrence(refusal)

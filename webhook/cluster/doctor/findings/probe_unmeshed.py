@@ -1,4 +1,4 @@
-"""The final proof: a pod that is asked for by a dry run would not be meshed."""
+"""A pod that doctor creates in a dry run would not be in the mesh."""
 
 from collections.abc import Iterator
 
@@ -10,15 +10,16 @@ FINDING = FindingRule(
     id="probe-unmeshed",
     severity="error",
     means="a pod that is created now would not be in the mesh, or would not be created at all",
-    mend="see the other findings; without any, the logs of the injector and of mendix-mesh",
-    source="a dry run at the API server, judged as the webhook judges",
+    fix="fix the other findings first; if there are none, read the logs of the injector and of "
+    "mendix-mesh",
+    source="a dry run on the API server, judged by the webhook's rules",
 )
 
 
-def find(look: Facts, place: Place) -> Iterator[Occurrence]:
-    """Yield why the probe was refused, or what it lacks."""
-    probe = look.probe(place)
+def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
+    """Yield why the dry-run pod was denied, or what it lacks."""
+    probe = facts.probe(place)
     if probe.refusal:
-        yield Occurrence(f"it was refused: {probe.refusal}")
+        yield Occurrence(f"the dry-run pod was denied: {probe.refusal}")
     elif ABSENT in probe.broken:
-        yield Occurrence(f"it was let in without the mesh: {probe.broken[ABSENT]}")
+        yield Occurrence(f"the dry-run pod was admitted outside the mesh: {probe.broken[ABSENT]}")

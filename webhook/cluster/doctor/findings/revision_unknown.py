@@ -1,4 +1,4 @@
-"""A revision of Istio is asked for that is not installed: pods are silently left alone."""
+"""The namespace or the settings ask for an Istio revision that is not installed."""
 
 from collections.abc import Iterator
 
@@ -11,21 +11,21 @@ FINDING = FindingRule(
     id="revision-unknown",
     severity="error",
     meshes=("istio",),
-    means="no injector answers to that revision or tag, so pods get no sidecar, without a word",
-    mend="correct the namespace's label istio.io/rev or settings.istio.revision, or install the "
+    means="no injector handles that revision or tag, so pods get no sidecar and no error is shown",
+    fix="correct the namespace's label istio.io/rev or settings.istio.revision, or install the "
     "revision or tag",
     source="istio istio-discovery/templates/mutatingwebhook.yaml, revision-tags-mwc.yaml",
 )
 
 
-def find(look: Facts, place: Place) -> Iterator[Occurrence]:
-    """Yield who asks for which revision, and those there are."""
-    installed = look.revisions()
+def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
+    """Yield the label or setting with the missing revision, and the installed revisions."""
+    installed = facts.revisions()
     labels = place.namespace.labels
     if not installed or INJECTION in labels:
         return
     asked, who = labels.get(REVISION), f"the namespace's label {REVISION}"
     if asked is None:
-        asked, who = look.settings.istio.revision, "settings.istio.revision"
+        asked, who = facts.settings.istio.revision, "settings.istio.revision"
     if asked and asked not in installed:
-        yield Occurrence(f"{who} says {asked}; there are {', '.join(sorted(installed))}")
+        yield Occurrence(f"{who} is {asked}; installed: {', '.join(sorted(installed))}")

@@ -1,4 +1,4 @@
-"""Our settings do not describe the mesh: by its own configuration, or by the injector's work."""
+"""The settings do not match the mesh's configuration, or what the injector adds to pods."""
 
 from collections.abc import Iterator
 
@@ -10,30 +10,30 @@ from webhook.cluster.doctor.probe import ABSENT
 FINDING = FindingRule(
     id="settings-differ",
     severity="error",
-    means="an error: pods get from the mesh's own injector what breaks a rule, so they are denied; "
-    "a warning: no pod is denied for it, but more may be allowed than the mesh needs",
-    mend="set what `mendix-mesh discover --settings` prints in the chart's values, or correct the "
-    "mesh",
+    means="error: the injector adds something that breaks a rule, so pods are denied; warning: no "
+    "pod is denied because of it, but the settings allow more than the mesh needs",
+    fix="copy the output of mendix-mesh discover --settings into the chart's values, or correct "
+    "the mesh's configuration",
     source="policy/checks; linkerd2 templates/config.yaml; istio istiod-injector-configmap.yaml",
 )
-#: Told by findings of their own.
+#: Checks that have their own findings.
 _OTHERS = (ABSENT, "proxy-image-untrusted")
 
 
-def find(look: Facts, place: Place) -> Iterator[Occurrence]:
-    """Yield the settings that differ from the mesh, and each check that the probe breaks.
+def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
+    """Yield the settings that differ from the mesh, and each check that the dry-run pod breaks.
 
-    Raises `RefusedError` if the mesh's configuration is forbidden.
+    Raises `RefusedError` if reading the mesh's configuration is forbidden.
     """
     mesh = place.mesh.name
-    reading = look.installed(mesh_reading.CONFIGURED_BY[mesh])
-    differences = list(mesh_reading.differing(reading, mesh, look.settings))
+    reading = facts.installed(mesh_reading.CONFIGURED_BY[mesh])
+    differences = list(mesh_reading.differing(reading, mesh, facts.settings))
     for severity in ("error", "warning"):
-        # Taken together: lines that were pasted one below the other would replace each other.
+        # In one line: in a YAML file a second line `settings: ...` would replace the first.
         if found := [one for one in differences if one.severity == severity]:
-            told = "; ".join(one.text for one in found)
-            yield Occurrence(f"{told}; to match the mesh: {mesh_settings.line(found)}", severity)
-    broken = look.probe(place).broken
+            text = "; ".join(one.text for one in found)
+            yield Occurrence(f"{text}; to match the mesh: {mesh_settings.line(found)}", severity)
+    broken = facts.probe(place).broken
     if ABSENT not in broken:
         for check, text in broken.items():
             if check not in _OTHERS:

@@ -1,4 +1,4 @@
-"""A task pod gets a proxy that does not end with it: builds and provisioning hang for ever."""
+"""The proxy of a task pod does not end with the task, so builds and provisioning never finish."""
 
 from collections.abc import Iterator
 
@@ -9,15 +9,15 @@ FINDING = FindingRule(
     id="task-never-ends",
     severity="error",
     meshes=("linkerd", "istio"),
-    means="build and storage pods of Mendix, and Jobs, run on when their work is done: the proxy "
-    "is a container like theirs, and not a native sidecar",
-    mend="native sidecars need Kubernetes 1.29, Linkerd 2.15 or Istio 1.24, and with Istio "
-    "settings.istio.nativeSidecars; bring the versions and the settings together",
+    means="Mendix build and storage pods, and Jobs, do not end when their work is done, because "
+    "the proxy is a regular container and not a native sidecar",
+    fix="use native sidecars: they need Kubernetes 1.29, and Linkerd 2.15 or Istio 1.24; with "
+    "Istio, settings.istio.nativeSidecars in the chart's values must be true",
     source="linkerd.io features/native-sidecars; istio 1.24 release notes, nativeSidecar",
 )
 
 
-def find(look: Facts, place: Place) -> Iterator[Occurrence]:
-    """Yield the proxy's place in a task pod that is asked for by a dry run."""
-    if place.mesh.proxy_name in look.probe(place, task=True).containers:
+def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
+    """Yield the proxy container of a task pod that is created in a dry run."""
+    if place.mesh.proxy_name in facts.probe(place, task=True).containers:
         yield Occurrence(f"{place.mesh.proxy_name} of a task pod is in spec.containers")

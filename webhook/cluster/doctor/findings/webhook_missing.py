@@ -1,4 +1,4 @@
-"""One of our two webhook configurations is not there, or leaves the namespace out."""
+"""A webhook configuration of mendix-mesh is missing or excludes the namespace."""
 
 from collections.abc import Iterator
 
@@ -8,17 +8,17 @@ from webhook.cluster.doctor.findings import FindingRule, Occurrence
 FINDING = FindingRule(
     id="webhook-missing",
     severity="error",
-    means="without the mutating webhook pods don't ask for the mesh; without the validating one "
-    "those outside are let in",
-    mend="helm upgrade --install mendix-mesh; see whether another tool removes or rewrites the "
-    "configuration",
+    means="without the mutating webhook pods do not ask for the mesh; without the validating "
+    "webhook pods outside the mesh are admitted",
+    fix="run helm upgrade for mendix-mesh again, as in docs/upgrade.md; check whether another tool "
+    "removes or changes the webhook configuration",
     source="charts/mendix-mesh/templates",
 )
 
 
-def find(look: Facts, place: Place) -> Iterator[Occurrence]:
-    """Yield each half of which no webhook is called for the namespace."""
-    paths = [entry.webhook.path for entry in look.ours(place)]
+def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
+    """Yield each kind of webhook, mutating or validating, that no pod of the namespace reaches."""
+    paths = [entry.webhook.path for entry in facts.ours(place)]
     for verb, kind in (("mutate", "mutating"), ("validate", "validating")):
         if not any(f"/{verb}/{place.mesh.name}" in path for path in paths):
-            yield Occurrence(f"no {kind} webhook of mendix-mesh is called for its pods")
+            yield Occurrence(f"no {kind} webhook of mendix-mesh is called for the namespace's pods")

@@ -4,7 +4,7 @@ import shlex
 
 import pytest
 
-from webhook.cluster.dashboard.mends import Subject, command
+from webhook.cluster.dashboard.fixes import Subject, command
 from webhook.cluster.judge import Origin
 
 
