@@ -61,13 +61,18 @@ class Table:
         return reserved
 
     def evict(self, now: float, newcomer: "Connection | None" = None) -> bool:
-        """Close a connection in favor of another one; return whether there was one to close."""
+        """Close a connection in favor of another one; return whether there was one to close.
+
+        Without a newcomer, for the next one, a silent connection always goes first.
+        """
         if not self._sources:
             return False
         largest = max(self._sources.values(), key=lambda source: len(source.members))
         longest = next(iter(largest.members))
         silent = next(iter(largest.silent), longest)
-        victim = next((one for one in (silent, longest) if self._is_idle(one, now)), silent)
+        victim = silent
+        if newcomer and not self._is_idle(silent, now) and self._is_idle(longest, now):
+            victim = longest
         equal = not newcomer or len(largest.members) <= len(newcomer.source.members)
         busy = victim.known and not self._is_idle(victim, now)
         if victim is newcomer or (equal and busy):
