@@ -6,12 +6,13 @@ from collections.abc import Callable
 
 from tests.bench import pods
 from tests.bench.results import Growth, InProcess
-from webhook.admission import logs, wire
+from webhook.admission import wire
 from webhook.admission.metrics import Metrics
 from webhook.admission.review import AnyRoute, Reviewer, Route, request_of, respond
 from webhook.policy.mutate import mutate
 from webhook.policy.settings import Settings
 from webhook.policy.validate import validate
+from webhook.serving import logs
 from webhook.version import VERSION
 
 VALIDATE, MUTATE = "/validate/linkerd/enforce", "/mutate/linkerd"

@@ -17,7 +17,7 @@ from tests.cluster.api import wait_for
 from tests.cluster.istiod import Istiod
 from tests.cluster.plane import ControlPlane
 from tests.cluster.process import Process
-from webhook.admission import tls
+from webhook.serving import tls
 
 ROOT = Path(__file__).parents[2]
 #: As the API server writes it: the webhook's timeoutSeconds.

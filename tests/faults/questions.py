@@ -9,10 +9,10 @@ import structlog.testing
 from tests.unit.admission.clients import FlaskClient, request
 from tests.unit.admission.reviews import Json, meshed, pod, review
 from webhook.admission.app import create_app
-from webhook.admission.health import Health
 from webhook.admission.metrics import Metrics
 from webhook.admission.review import Reviewer
 from webhook.policy.settings import Settings
+from webhook.serving.health import Health
 
 #: As long as every other uid, so that bodies do not change their length.
 _UID = "705ab4f5-6393-11e8-b7cc-42010a800002"

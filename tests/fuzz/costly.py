@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from tests.fuzz import worst
 from tests.fuzz.worst import Json
 from webhook.admission.metrics import Metrics
-from webhook.admission.review import BODY_LIMIT, Reviewer
+from webhook.admission.review import Reviewer
 from webhook.policy.settings import Settings
+from webhook.serving.http import BODY_LIMIT
 
 #: Seconds of CPU that any review may take, on a machine that needs `USUAL` for `_calibrated`.
 MOST, USUAL = 0.25, 0.05

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from webhook.admission import health, http, review
-from webhook.admission.connection import Connection
 from webhook.admission.metrics import Metrics
-from webhook.admission.table import Table
 from webhook.cli.serve import COMMAND
 from webhook.policy.namespaces import Left, Standing
+from webhook.serving import health, http
+from webhook.serving.connection import Connection
+from webhook.serving.table import Table
 
 PAGE = Path("docs/operations.md").read_text()
 
@@ -42,7 +42,7 @@ def test_the_options_that_it_names_exist(option: str) -> None:
 
 
 def test_the_bounds_that_it_names_hold() -> None:
-    assert review.BODY_LIMIT == 7 << 20
+    assert http.BODY_LIMIT == 7 << 20
     assert http.SPARE_BYTES == 64 << 10
     assert Table.most_held == 64 << 20
     assert (Table.places, Table.reserve) == (1000, 100)

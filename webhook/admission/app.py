@@ -7,10 +7,10 @@ it serves admission as well, with the same answers.
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, UnsupportedMediaType
 
-from webhook.admission.health import Health
-from webhook.admission.http import REFUSALS
 from webhook.admission.metrics import CONTENT_TYPE_LATEST
-from webhook.admission.review import BODY_LIMIT, AnyRoute, Reviewer
+from webhook.admission.review import AnyRoute, Reviewer
+from webhook.serving.health import Health
+from webhook.serving.http import BODY_LIMIT, REFUSALS
 from webhook.version import VERSION
 
 

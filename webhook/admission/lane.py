@@ -12,13 +12,13 @@ from typing import NamedTuple
 import structlog
 from flask import Flask
 
-from webhook.admission import deadline, http
 from webhook.admission.app import is_json
 from webhook.admission.clients import Clients
-from webhook.admission.connection import Connection
-from webhook.admission.http import Request, Response
 from webhook.admission.review import AnyRoute, Reviewer
 from webhook.admission.under_way import UnderWay
+from webhook.serving import deadline, http
+from webhook.serving.connection import Connection
+from webhook.serving.http import Request, Response
 
 #: No URL of the API server's is longer.
 _LONGEST_URL = 100

@@ -4,18 +4,18 @@ from bisect import bisect_left
 from collections import Counter as Counts
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
-from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from webhook.admission.logs import Output
 from webhook.policy.namespaces import Left
 from webhook.policy.plaintext.review import KINDS as POLICIES
 from webhook.policy.pod.workload import TEMPLATES
+from webhook.serving.logs import Output
+from webhook.serving.metrics import CertificateMetrics
 
 __all__ = ["CONTENT_TYPE_LATEST", "Metrics"]
 
@@ -25,29 +25,6 @@ WEBHOOKS = ("mutate", "validate", "namespace")
 _BUCKETS = (
     0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 2.5,
 )  # fmt: skip
-
-
-class CertificateMetrics:
-    """What is told of a serving certificate, in any registry."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.certificate_expiry = Gauge(
-            "mendix_mesh_certificate_expiry_timestamp_seconds",
-            "When the serving certificate expires, in seconds since 1970.",
-            registry=registry,
-        )
-        self._reloads = Counter(
-            "mendix_mesh_certificate_reloads",
-            "Changed certificate files: loaded, or refused and the last one kept.",
-            ("result",),
-            registry=registry,
-        )
-        for result in ("loaded", "refused"):
-            self._reloads.labels(result)
-
-    def certificate_reload(self, result: Literal["loaded", "refused"]) -> None:
-        """Count one change of the certificate's files."""
-        self._reloads.labels(result).inc()
 
 
 class Metrics(CertificateMetrics, Collector):

@@ -28,8 +28,6 @@ log = structlog.get_logger(__name__)
 #: late.
 _logger = logging.getLogger(__name__)
 
-#: An object and its old self are 3 MiB each at most (the API server's limit), and an envelope.
-BODY_LIMIT = 7 * 1024 * 1024
 
 _ADMITTED = wire.Response(allowed=True, audit={"verdict": "admitted"})
 _IGNORED = wire.Response(allowed=True)

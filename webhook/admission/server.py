@@ -10,26 +10,20 @@ from typing import Any, NamedTuple
 import structlog
 from gunicorn.app.base import BaseApplication
 
-from webhook.admission import logs, tls
 from webhook.admission.app import create_app
 from webhook.admission.clients import Clients
-from webhook.admission.health import Health
 from webhook.admission.lane import Lane
 from webhook.admission.metrics import Metrics
 from webhook.admission.review import Reviewer
-from webhook.admission.rotation import Rotation
 from webhook.admission.worker import Service, report
 from webhook.policy.settings import Settings
+from webhook.serving import logs, tls
+from webhook.serving.health import Health
+from webhook.serving.listening import BACKLOG
+from webhook.serving.rotation import Rotation
 from webhook.version import VERSION
 
 log = structlog.get_logger(__name__)
-
-#: Connections that may wait to be accepted.
-_BACKLOG = 2048
-
-
-class ListenError(ValueError):
-    """An address that can't be listened on; the text says which and why."""
 
 
 class Options(NamedTuple):
@@ -43,28 +37,6 @@ class Options(NamedTuple):
     drain: float = 0.0
     #: Names of which a client's certificate must have one; with `files.client_ca` alone.
     client_names: frozenset[str] = frozenset()
-
-
-def listen(address: str) -> socket.socket:
-    """A socket that listens at HOST:PORT; port 0 is any free one. Raises `ListenError`.
-
-    gunicorn would try a taken port for five seconds, and end with a traceback on a bad one.
-    """
-    host, _, port = address.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not host or not port.isdecimal() or int(port) > 65535:
-        raise ListenError(f"{address} is not HOST:PORT, as 0.0.0.0:10250 or [::]:10250 are")
-    six = ":" in host
-    try:
-        return socket.create_server(
-            (host, int(port)),
-            family=socket.AF_INET6 if six else socket.AF_INET,
-            backlog=_BACKLOG,
-            dualstack_ipv6=six and socket.has_dualstack_ipv6(),
-        )
-    except (OSError, UnicodeError) as error:
-        why = (getattr(error, "strerror", None) or "no such host").partition(" (while")[0]
-        raise ListenError(f"can't listen on {address}: {why}") from None
 
 
 def serve(options: Options, settings: Settings, reread: Callable[[], Settings]) -> None:
@@ -114,7 +86,7 @@ class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
     def load_config(self) -> None:
         values: dict[str, Any] = {
             "bind": f"fd://{self._descriptor}",
-            "backlog": _BACKLOG,
+            "backlog": BACKLOG,
             "certfile": str(self._options.files.cert),
             "keyfile": str(self._options.files.key),
             "worker_class": "webhook.admission.worker.Worker",

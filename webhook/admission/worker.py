@@ -11,11 +11,11 @@ import structlog
 from gunicorn.arbiter import Arbiter
 from gunicorn.workers.base import Worker as BaseWorker
 
-from webhook.admission.health import Health
 from webhook.admission.lane import Lane
-from webhook.admission.loop import Loop, Port
-from webhook.admission.rotation import Rotation
 from webhook.admission.under_way import UnderWay
+from webhook.serving.health import Health
+from webhook.serving.loop import Loop, Port
+from webhook.serving.rotation import Rotation
 
 log = structlog.get_logger(__name__)
 

@@ -7,14 +7,8 @@ from contextlib import ExitStack
 import click
 import structlog
 
-from webhook.admission import logs, tls
-from webhook.admission.health import Health
-from webhook.admission.metrics import CertificateMetrics
-from webhook.admission.rotation import Rotation
-from webhook.admission.server import ListenError, listen
 from webhook.cli._errors import BadInputError
 from webhook.cli._output import Printer, percent, tally
-from webhook.cli._serving import Port, serve
 from webhook.cli._watch_options import Server
 from webhook.cluster import dashboard
 from webhook.cluster.api.connection import Cluster
@@ -27,6 +21,12 @@ from webhook.cluster.auditor.metrics import AuditorMetrics
 from webhook.cluster.auditor.scan import Scanner, ScanOptions, Told, changes
 from webhook.cluster.judge import Judge
 from webhook.policy.settings import Settings
+from webhook.serving import logs, tls
+from webhook.serving.health import Health
+from webhook.serving.listening import ListenError, listen
+from webhook.serving.metrics import CertificateMetrics
+from webhook.serving.pages import Port, serve
+from webhook.serving.rotation import Rotation
 
 log = structlog.get_logger(__name__)
 

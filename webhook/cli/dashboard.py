@@ -134,13 +134,13 @@ def run(
     authenticate: bool = False,
 ) -> None:
     """Scan the cluster and serve the dashboard until SIGTERM or Ctrl-C."""
-    from webhook.admission import logs  # noqa: PLC0415
-    from webhook.cli._serving import Port, serve  # noqa: PLC0415
     from webhook.cluster.auditor.history import Seen  # noqa: PLC0415
     from webhook.cluster.auditor.metrics import AuditorMetrics  # noqa: PLC0415
     from webhook.cluster.auditor.scan import Scanner  # noqa: PLC0415
     from webhook.cluster.dashboard import TokenReviewer, create_app  # noqa: PLC0415
     from webhook.cluster.judge import Judge  # noqa: PLC0415
+    from webhook.serving import logs  # noqa: PLC0415
+    from webhook.serving.pages import Port, serve  # noqa: PLC0415
 
     # The pages show problems with the cluster.
     logs.set_up("error")
@@ -163,7 +163,7 @@ def run(
 
 def _listening(address: str | None) -> socket.socket:
     """Return the socket to serve on. If there is none, the command ends with exit code 2."""
-    from webhook.admission.server import ListenError, listen  # noqa: PLC0415
+    from webhook.serving.listening import ListenError, listen  # noqa: PLC0415
 
     try:
         return listen(address or _DEFAULT)

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import click
 
-from webhook.admission import tls
-from webhook.admission.server import ListenError, Options, listen, serve
+from webhook.admission.server import Options, serve
 from webhook.cli._errors import BadInputError
 from webhook.cli._names import LOG_LEVELS
 from webhook.cli._settings import read_settings
+from webhook.serving import tls
+from webhook.serving.listening import ListenError, listen
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 

@@ -9,10 +9,10 @@ import pytest
 from tests.unit.admission.clients import Client, FlaskClient, ServerClient
 from tests.unit.admission.server import Server, running
 from webhook.admission.app import create_app
-from webhook.admission.health import Health
 from webhook.admission.metrics import Metrics
 from webhook.admission.review import Reviewer
 from webhook.cli._settings import read_settings
+from webhook.serving.health import Health
 
 #: Of namespaces that no other test uses.
 SETTINGS = """

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.unit.admission.server import Files
-from webhook.admission import http, tls
-from webhook.admission.connection import Connection
-from webhook.admission.health import Health
-from webhook.admission.http import Request, Response
-from webhook.admission.loop import Loop, Port
 from webhook.admission.metrics import Metrics
-from webhook.admission.rotation import Rotation
+from webhook.serving import http, tls
+from webhook.serving.connection import Connection
+from webhook.serving.health import Health
+from webhook.serving.http import Request, Response
+from webhook.serving.loop import Loop, Port
+from webhook.serving.rotation import Rotation
 
 ASK = b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.cluster.process import Process
 from tests.unit.admission.clients import ServerClient
-from webhook.admission import tls
+from webhook.serving import tls
 
 #: Seconds within which the server starts, and ends.
 PATIENCE = 20.0

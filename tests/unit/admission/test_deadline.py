@@ -2,7 +2,7 @@
 
 import pytest
 
-from webhook.admission.deadline import DEFAULT, Lag, seconds
+from webhook.serving.deadline import DEFAULT, Lag, seconds
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
-        monkeypatch.setattr("webhook.admission.deadline.time", self)
+        monkeypatch.setattr("webhook.serving.deadline.time", self)
         self.lag = Lag()
 
     def monotonic(self) -> float:

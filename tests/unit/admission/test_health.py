@@ -4,7 +4,7 @@ import datetime
 
 import pytest
 
-from webhook.admission.health import Health
+from webhook.serving.health import Health
 
 MINUTE = datetime.timedelta(minutes=1)
 

@@ -19,7 +19,8 @@ from tests.unit.admission.clients import (
     request,
 )
 from tests.unit.admission.reviews import Json, accepted, controller, meshed, pod, review
-from webhook.admission.review import BODY_LIMIT, Reviewer
+from webhook.admission.review import Reviewer
+from webhook.serving.http import BODY_LIMIT
 
 ENFORCE, WARN, AUDIT = (f"/validate/linkerd/{mode}" for mode in ("enforce", "warn", "audit"))
 MUTATE = "/mutate/linkerd"

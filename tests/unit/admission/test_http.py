@@ -14,7 +14,7 @@ from tests.unit.admission.clients import JSON_HEADERS, Client, ServerClient, req
 from tests.unit.admission.loops import looping
 from tests.unit.admission.reviews import accepted, meshed, pod, review
 from tests.unit.admission.server import Server
-from webhook.admission.connection import Connection
+from webhook.serving.connection import Connection
 
 ENFORCE = "/validate/linkerd/enforce"
 MUTATE = "/mutate/linkerd"

@@ -19,7 +19,7 @@ from tests.cluster import netns
 from tests.unit.admission.clients import ServerClient, request
 from tests.unit.admission.reviews import pod, review
 from tests.unit.admission.server import PATIENCE, Files
-from webhook.admission.logs import Sparing
+from webhook.serving.logs import Sparing
 
 ENFORCE = "/validate/linkerd/enforce"
 
@@ -37,7 +37,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr("webhook.admission.logs.time", made)
+    monkeypatch.setattr("webhook.serving.logs.time", made)
     return made
 
 

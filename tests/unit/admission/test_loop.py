@@ -14,9 +14,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.unit.admission.loops import ASK, Echo, Looping, asks, looping
-from webhook.admission.connection import Connection
-from webhook.admission.http import Request, Response
-from webhook.admission.table import Table, source_key
+from webhook.serving.connection import Connection
+from webhook.serving.http import Request, Response
+from webhook.serving.table import Table, source_key
 
 #: The first record of a TLS client: a header that promises 512 bytes.
 HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"

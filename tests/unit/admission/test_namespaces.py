@@ -11,10 +11,10 @@ from tests.unit.admission.clients import Client, FlaskClient
 from tests.unit.admission.reviews import accepted, changed, namespace, review
 from tests.unit.admission.test_hostile_bodies import JSON_VALUES, places, put_at
 from webhook.admission.app import create_app
-from webhook.admission.health import Health
 from webhook.admission.metrics import Metrics
 from webhook.admission.review import Reviewer
 from webhook.policy.settings import LeaveEnforcement, Settings
+from webhook.serving.health import Health
 
 PATH, EXCLUDED = "/namespace/enforce", "/namespace/excluded"
 

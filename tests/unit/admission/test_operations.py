@@ -24,11 +24,11 @@ from tests.unit.admission.reviews import (
 )
 from tests.unit.admission.server import Server
 from webhook.admission.app import create_app
-from webhook.admission.health import Health
 from webhook.admission.metrics import Metrics
 from webhook.admission.review import Reviewer
 from webhook.policy import checks
 from webhook.policy.settings import Settings
+from webhook.serving.health import Health
 from webhook.version import VERSION
 
 ENFORCE, WARN, AUDIT = (f"/validate/linkerd/{mode}" for mode in ("enforce", "warn", "audit"))

@@ -7,12 +7,12 @@ import pytest
 from tests.unit.admission.clients import Client, FlaskClient
 from tests.unit.admission.reviews import Json, review
 from webhook.admission.app import create_app
-from webhook.admission.health import Health
 from webhook.admission.metrics import Metrics
 from webhook.admission.review import Reviewer
 from webhook.policy import plaintext
 from webhook.policy.plaintext.review import KINDS
 from webhook.policy.settings import parse
+from webhook.serving.health import Health
 
 LEVELS = [{"check": check, "level": "deny", "reason": "x"} for check in plaintext.CHECKS]
 

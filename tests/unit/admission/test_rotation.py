@@ -18,10 +18,10 @@ from prometheus_client import CollectorRegistry
 
 from tests.cluster.certificates import Authority
 from tests.unit.admission.server import PATIENCE, running
-from webhook.admission import tls
-from webhook.admission.health import Health
 from webhook.admission.metrics import Metrics
-from webhook.admission.rotation import Rotation
+from webhook.serving import tls
+from webhook.serving.health import Health
+from webhook.serving.rotation import Rotation
 
 PAIRS = [tls.throw_away(["localhost", "127.0.0.1"], days=days) for days in (10, 20)]
 
@@ -227,8 +227,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr("webhook.admission.rotation.time", made)
-    monkeypatch.setattr("webhook.admission.health.time", made)
+    monkeypatch.setattr("webhook.serving.rotation.time", made)
+    monkeypatch.setattr("webhook.serving.health.time", made)
     return made
 
 

@@ -18,8 +18,8 @@ from click.testing import CliRunner, Result
 from tests.unit.admission.clients import ServerClient, request
 from tests.unit.admission.reviews import meshed, pod, review
 from tests.unit.admission.server import Files, Server
-from webhook.admission import tls
 from webhook.cli import main
+from webhook.serving import tls
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,8 @@ from tests.cluster import auditor
 from tests.cluster.auditor import PATIENCE, Auditor
 from tests.unit.cluster.apiserver import Asked, Reply
 from tests.unit.cluster.world import World, meshed, unmeshed
-from webhook.admission import tls
 from webhook.cli import main
+from webhook.serving import tls
 
 
 class Idle(World):

@@ -13,7 +13,7 @@ import pytest
 
 from tests.fuzz import worst
 from webhook.admission.metrics import Metrics
-from webhook.admission.review import BODY_LIMIT, Reviewer
+from webhook.admission.review import Reviewer
 from webhook.cluster.judge import Judge
 from webhook.cluster.kinds.inventory import decode
 from webhook.cluster.namespaces.enrollment import Enrolled
@@ -21,6 +21,7 @@ from webhook.policy.inputs import forms, istio, linkerd
 from webhook.policy.inputs.forms import Form
 from webhook.policy.pod import objects
 from webhook.policy.settings import Settings
+from webhook.serving.http import BODY_LIMIT
 
 Json = dict[str, Any]
 MESHES = ("linkerd", "istio", "ambient")

@@ -25,6 +25,7 @@ from webhook.policy.labels import MESHES
 from webhook.policy.messages import LONGEST_WARNING
 from webhook.policy.validate import MODES
 from webhook.policy.words import masked, shortened
+from webhook.serving.http import BODY_LIMIT
 
 log = structlog.get_logger(__name__)
 
@@ -39,8 +40,6 @@ _AT_ONCE = 4
 #: What is wrong in different ways is listed so often. With all else it is ten warnings at most,
 #: far below the 4,096 characters at which the API server begins to cut them.
 _MOST_KINDS = 7
-#: Bytes of a body: a namespace and its old self.
-_BODY_LIMIT = 7 * 1024 * 1024
 _API_VERSION, _KIND = "admission.k8s.io/v1", "AdmissionReview"
 
 
@@ -212,7 +211,7 @@ def blueprint(labelling: Labelling) -> Blueprint:
 
     @routes.post("/labelled")
     def labelled() -> Response:
-        request.max_content_length = _BODY_LIMIT
+        request.max_content_length = BODY_LIMIT
         body = labelling.answer(request.get_data(cache=False), request.args.get("timeout", ""))
         return Response(body, content_type="application/json")
 

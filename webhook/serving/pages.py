@@ -15,10 +15,10 @@ from wsgiref.types import WSGIApplication
 
 import structlog
 
-from webhook.admission import http, loop
-from webhook.admission.connection import Connection
-from webhook.admission.http import Request, Response
-from webhook.admission.rotation import Rotation
+from webhook.serving import http, loop
+from webhook.serving.connection import Connection
+from webhook.serving.http import Request, Response
+from webhook.serving.rotation import Rotation
 
 log = structlog.get_logger(__name__)
 

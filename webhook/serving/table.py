@@ -4,7 +4,7 @@ import socket
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from webhook.admission.connection import Connection
+    from webhook.serving.connection import Connection
 
 _MAPPED = bytes(10) + b"\xff\xff"
 

@@ -21,11 +21,11 @@ from typing import NamedTuple
 
 import structlog
 
-from webhook.admission.connection import READ, Application, Connection
-from webhook.admission.deadline import Lag
-from webhook.admission.http import Response
-from webhook.admission.rotation import Rotation
-from webhook.admission.table import Source, Table
+from webhook.serving.connection import READ, Application, Connection
+from webhook.serving.deadline import Lag
+from webhook.serving.http import Response
+from webhook.serving.rotation import Rotation
+from webhook.serving.table import Source, Table
 
 log = structlog.get_logger(__name__)
 

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Protocol
 import httptools
 import structlog
 
-from webhook.admission import deadline, http
-from webhook.admission.http import Request, Response
-from webhook.admission.review import BODY_LIMIT
+from webhook.serving import deadline, http
+from webhook.serving.http import BODY_LIMIT, Request, Response
 
 if TYPE_CHECKING:
-    from webhook.admission.loop import Loop, Port
-    from webhook.admission.rotation import Rotation
-    from webhook.admission.table import Source
+    from webhook.serving.loop import Loop, Port
+    from webhook.serving.rotation import Rotation
+    from webhook.serving.table import Source
 
 log = structlog.get_logger(__name__)
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import structlog
 
-from webhook.admission import tls
-from webhook.admission.health import Health
-from webhook.admission.metrics import CertificateMetrics
+from webhook.serving import tls
+from webhook.serving.health import Health
+from webhook.serving.metrics import CertificateMetrics
 
 log = structlog.get_logger(__name__)
 

@@ -10,6 +10,8 @@ from wsgiref.types import StartResponse, WSGIApplication
 
 import httptools
 
+#: An object and its old self are 3 MiB each at most (the API server's limit), and an envelope.
+BODY_LIMIT = 7 * 1024 * 1024
 #: Bytes of a request that are not its body: head, trailers, framing of chunks. The API server's
 #: heads have one or two KiB.
 SPARE_BYTES = 64 * 1024

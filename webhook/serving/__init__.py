@@ -1,0 +1,1 @@
+"""The server under the admission webhook, the auditor and the dashboard: one loop, and TLS."""
