@@ -7,7 +7,7 @@
 ARG PYTHON=python:3.11-slim-bookworm
 
 # The system: that image without what serves to install more, or to become somebody else. Its own
-# modules come without bytecode, which a read-only container would make anew at each start.
+# modules come without bytecode, which a read-only container would make again at each start.
 FROM ${PYTHON} AS system
 ARG SOURCE_DATE_EPOCH=1580601600
 RUN set -eu; \

@@ -36,12 +36,15 @@ unit: $(READY) ## The tests that need no cluster (under 2 min)
 fuzz: $(READY) ## Look for pods that get past policy or cost much, for 10 minutes (MINUTES=N, MESH=istio)
 	@$(BIN)/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(MESH),--mesh $(MESH))
 
-check: $(READY) ## Format, lint, types, import contracts
+check: $(READY) ## Format, lint, types, import contracts, spelling
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/hadolint Dockerfile
+	@git ls-files -z -- . ':!requirements' ':!tests/cluster/tools' ':!tests/bench/results' ':!docs/img' ':!*.svg' \
+		':!CONTRIBUTING.md' ':!words.txt' | xargs -0 $(BIN)/codespell -D - -D words.txt \
+		-L notin,aks,advices,templat,reviw,ontainers,alse,onl,ist,fo,chanel,capetown
 
 format: $(READY) ## Format the code, and fix what ruff can fix
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
@@ -70,7 +73,7 @@ golden: $(READY) ## Write again what the chart renders to (tests/chart/golden), 
 tools: $(READY) ## Build the test cluster's programs into the cache (about 10 min on 2 cores)
 	@$(BIN)/python -m tests.cluster.build
 
-screenshots: $(READY) ## The dashboard's pictures in docs/img, anew, from a real API server (about 2 min)
+screenshots: $(READY) ## The dashboard's pictures in docs/img, again, from a real API server (about 2 min)
 	@$(BIN)/python -m tests.cluster.screenshots
 
 image: $(READY) ## The image as a file tree and a tar, without a container engine (root; build/image)

@@ -69,7 +69,7 @@ levels:
 
 Exempt the *reason* why a pod stays outside (`host-network`, `opted-out`, `foreign-mesh`, \
 `injector-bypass-label`): `proxy-missing` then goes with it. An exemption from a check of what is \
-in the pod, as `proxy-brought` or `proxy-forged`, lets no pod in that has no proxy. Whoever may \
+in the pod, as `proxy-brought` or `proxy-forged`, lets no pod in that has no proxy. Anyone who may \
 create pods in a namespace chooses their labels, so a selector keeps honest people apart, not \
 others. `levels` make a check stricter or only advice, for all pods or for `namespaces` and a \
 `selector`; the last one that fits holds.

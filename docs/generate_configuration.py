@@ -23,7 +23,7 @@ There are three places, each for its own kind of decision:
 
 | where | who decides | what |
 |---|---|---|
-| labels of a namespace | whoever may label it; [leaving enforcement](#settingsleaveenforcement) \
+| labels of a namespace | who may label it; [leaving enforcement](#settingsleaveenforcement) \
 can be kept to some | [its mesh and mode](install.md#enroll-a-namespace) |
 | the chart's values | the platform's admins | \
 [how the server runs](../charts/mendix-mesh/README.md#values), namespaces enrolled by name |

@@ -16,7 +16,7 @@ _CLUSTER, _OTHERS = ("tests/cluster",), ("tests", "--ignore=tests/cluster")
 
 def main() -> int:
     """Run both; gives the exit code."""
-    # Whoever ends us ends both, as Ctrl-C does: they clear up what they started.
+    # Anyone who ends us ends both, as Ctrl-C does: they clear up what they started.
     signal.signal(signal.SIGTERM, lambda *_: os.killpg(0, signal.SIGINT))
     with tempfile.TemporaryFile("w+", errors="replace") as held:
         print("Half of them, on the cluster:", flush=True)

@@ -17,7 +17,7 @@ _PLACE = re.compile(r"(<!-- table: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL
 
 
 def page(text: str, found: Results) -> str:
-    """The page with its tables written anew. Raises KeyError on a table that there is not."""
+    """The page with its tables written again. Raises KeyError on a table that there is not."""
     made = {name: table.markdown() for name, table in tables.everything(found).items()}
     made["run"] = _run(found)
     return _PLACE.sub(lambda place: f"{place[1]}{made[place[2]]}\n{place[3]}", text)

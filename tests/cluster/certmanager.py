@@ -67,7 +67,7 @@ class CertManager(Part):
             self._process = None
 
     def renew(self, name: str, namespace: str) -> None:
-        """Have a Certificate issued anew, in the way of `cmctl renew`, and wait until it is."""
+        """Have a Certificate issued again, in the way of `cmctl renew`, and wait until it is."""
         certificate = self._plane.api.get("Certificate", name, namespace)
         before = certificate["status"]["revision"]
         others = [c for c in certificate["status"]["conditions"] if c["type"] != "Issuing"]

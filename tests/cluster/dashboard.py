@@ -47,7 +47,7 @@ def running(kubeconfig: Path, log: Path, *arguments: str, waits: bool = True) ->
 
 
 class Gate:
-    """A proxy in front that sends whoever is not logged in to another server, as oauth2-proxy does.
+    """A proxy that sends users who are not logged in to another server, as oauth2-proxy does.
 
     That server logs everybody in at once, and sends them back.
     """

@@ -249,7 +249,7 @@ class ControlPlane(Part):
         ]
 
     def restart(self, program: str) -> None:
-        """End a program as a crash would, start it anew, and wait for the API server."""
+        """End a program as a crash would, start it again, and wait for the API server."""
         (old,) = (process for process in self._processes if process.name == program)
         old.stop(grace=0)
         self._processes[self._processes.index(old)] = self._starts[program]()

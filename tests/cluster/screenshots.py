@@ -1,4 +1,4 @@
-"""`make screenshots`: the dashboard's pictures in docs/img, anew, from a real API server."""
+"""`make screenshots`: the dashboard's pictures in docs/img, again, from a real API server."""
 
 import contextlib
 import struct

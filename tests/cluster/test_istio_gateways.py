@@ -360,4 +360,4 @@ def test_nobody_is_cut_off_from_a_gateway_of_the_namespace(
     assert api.get("Service", "gateway-istio", where)["spec"]["type"] == "LoadBalancer"
     api.create(route(where, where))
     found = callers(auditor, where, mesh)
-    assert [one for one in found if "gateway" in one or "whoever serves" in one] == []
+    assert [one for one in found if "gateway" in one or "Ingresses or HTTPRoutes" in one] == []

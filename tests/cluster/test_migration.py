@@ -42,7 +42,7 @@ def meshes_of(obj: Json) -> set[str]:
 
 
 def restart(cluster: IstioCluster, namespace: str, mesh: str, name: str = "shop") -> list[Json]:
-    """Roll a Deployment out anew, and return its pods when all of them are in a mesh."""
+    """Roll a Deployment out again, and return its pods when all of them are in a mesh."""
     cluster.plane.kubectl("rollout", "restart", f"deployment/{name}", "-n", namespace)
     return moved(cluster, namespace, mesh, name)
 
@@ -77,7 +77,7 @@ def test_a_namespace_moves_from_linkerd(istio_cluster: IstioCluster, mesh: str) 
     scaled = api.patch("Deployment", "shop", where, {"metadata": {"labels": {"team": "shop"}}})
     assert scaled["metadata"]["generation"] == 1
 
-    # A pod that is made anew joins the new mesh, although its template asks for the old one: that
+    # A recreated pod joins the new mesh, although its template asks for the old one: that
     # was us. The rest follows with the next rollout.
     assert annotations_of(template_of(scaled))[INJECT] == "enabled"
     api.delete("Pod", old[0]["metadata"]["name"], where)

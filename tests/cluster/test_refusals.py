@@ -1,4 +1,4 @@
-"""Pods that would run outside the mesh are refused, whoever makes them, and are told why."""
+"""Pods that would run outside the mesh are denied, whatever creates them, with the reason."""
 
 import dataclasses
 import json

@@ -125,7 +125,7 @@ def budget(namespace: str, app: str, least: int) -> Json:
 
 
 def build_world(api: Api, namespace: str) -> None:
-    """Some thirty workloads, of the operator and of others, and pods that nobody makes anew."""
+    """Some thirty workloads, of the operator and of others, and pods that nobody makes again."""
     mendix.install(api, namespace)
     for env, replicas in APPS.items():
         api.create(manifests.mendix_app(env, namespace, replicas=replicas))
@@ -401,7 +401,7 @@ def test_bare_pods_go_when_that_is_asked_for(mesh_cluster: MeshCluster, restart:
 def test_a_failed_task_goes_when_that_is_asked_for_and_the_operator_tries_again(
     mesh_cluster: MeshCluster, restart: Command
 ) -> None:
-    """Nobody else would: the operator makes a task's pod anew only when it is gone."""
+    """Nobody else would: the operator makes a task's pod again only when it is gone."""
     api, namespace = mesh_cluster.api, mesh_cluster.plane.new_namespace("mendix")
     mendix.install(api, namespace)
     build = api.create(manifests.custom_resource("Build", "shop-build", namespace, {}))

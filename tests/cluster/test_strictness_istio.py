@@ -137,7 +137,7 @@ def test_a_sidecar_lets_plaintext_in_where_policy_says_so(mesh: World) -> None:
 
 
 def test_ztunnel_lets_plaintext_in_where_policy_says_so(mesh: World) -> None:
-    # What istiod makes of a policy's ports it does not make anew when only the mesh's own policy
+    # What istiod makes of a policy's ports it does not make again when only the mesh's own policy
     # changes (ambient/policies.go: the lookup is not tracked): docs/strict.md warns of it.
     mesh.istiod.stop()
     mesh.istiod.start()

@@ -163,12 +163,12 @@ def test_a_deployment_of_before_joins_when_its_template_changes_anyway(
 def test_a_deployment_that_opts_out_is_refused_when_its_template_changes(old: Old) -> None:
     with pytest.raises(Refused, match=r"opted-out +spec\.template\.metadata\.annotations"):
         _set_image(old.api, old.namespace, "out", "registry.example.com/shop:2")
-    # The same change, with the violation mended, is welcome.
-    mended = {
+    # The same change, with the violation fixed, is welcome.
+    fixed = {
         "metadata": {"annotations": {INJECT: None}},
         "spec": {"containers": [{"name": "app", "image": "registry.example.com/shop:3"}]},
     }
-    stored = old.patch("Deployment", "out", {"spec": {"template": mended}}, how="strategic")
+    stored = old.patch("Deployment", "out", {"spec": {"template": fixed}}, how="strategic")
     assert annotations_of(template_of(stored))[INJECT] == "enabled"
 
 

@@ -9,7 +9,7 @@ their sources (k8s.io/client-go v0.37: rest/request.go, rest/with_retry.go, tran
 - An idle connection that the server closed is noticed in the background and never used again.
 - A POST is not replayable to net/http, even with a body that can be rewound: once a byte of it is
   written to a connection, whatever ends that connection before the answer loses the review. It is
-  sent anew in one case alone, when a reused connection broke *before* anything was written. Here
+  sent again in one case alone, when a reused connection broke *before* anything was written. Here
   nothing can happen between the look at a connection and the write, so that this case and a
   connection known to be closed are the same.
 - A dial that fails, in TCP or TLS, loses the review; so does an answer that is cut short.

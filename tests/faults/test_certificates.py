@@ -112,7 +112,7 @@ def test_a_certificate_that_is_about_to_expire(
         early = end - time.time()
         assert early > 0, "readiness was lost too late"
         reason = replica.client.get("/readyz").body.decode().strip()
-        assert replica.client.get("/livez").status == 200, "a restart would mend nothing"
+        assert replica.client.get("/livez").status == 200, "a restart would fix nothing"
         blind = ServerClient(replica.port, replica.client.ca)
         blind.context.check_hostname, blind.context.verify_mode = False, ssl.CERT_NONE
         time.sleep(max(0.0, end - time.time()) + 1.0)

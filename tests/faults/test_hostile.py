@@ -34,7 +34,7 @@ def test_two_hundred_connections_that_never_end_what_they_say(
 def test_three_thousand_connections_that_say_nothing(
     replica: Replica, reviews: int, show: Show
 ) -> None:
-    """They cost little memory, and who dials anew beside them is served."""
+    """They cost little memory, and who dials again beside them is served."""
     with replica.load() as load:
         load.more(100)
         before = replica.resident()

@@ -36,7 +36,7 @@ def test_a_replica_is_replaced(start: Start, reviews: int, show: Show) -> None:
 
 
 def test_a_replica_is_told_to_end_and_still_dialled(start: Start, show: Show) -> None:
-    """It answers whoever has not heard yet, each time with the word that this was the last."""
+    """It answers anyone who has not heard yet, each time with the word that this was the last."""
     replica = start("--drain-seconds", "3")
     with replica.load() as load:
         load.more(100)

@@ -13,7 +13,7 @@ from tests.image.tree import ImageError, build
 
 
 def main(folder: Path) -> None:
-    """Build the image anew into a folder, and say what came out."""
+    """Build the image again into a folder, and say what came out."""
     if (folder / "tree").exists():
         shutil.rmtree(folder / "tree")
     folder.mkdir(parents=True, exist_ok=True)

@@ -95,7 +95,7 @@ def kube_proxy(machine: Machine, name: str, kubeconfig: Path) -> Path:
         "mode": "nftables",
         "hostnameOverride": name,
         "clientConnection": {"kubeconfig": str(kubeconfig)},
-        # Whoever calls from elsewhere gets his answers by way of this node, too.
+        # Anyone who calls from elsewhere gets his answers by way of this node, too.
         "clusterCIDR": POD_RANGES,
         "conntrack": {
             "maxPerCore": 0,

@@ -153,7 +153,7 @@ def told(proxy: Json) -> Iterator[str]:
         value = entry.get("value", entry.get("valueFrom"))
         matters = entry["name"].startswith("LINKERD2_PROXY_") and "_LOG" not in entry["name"]
         if matters and seen.setdefault(entry["name"], value) != value:
-            yield f"the proxy's {entry['name']} is told anew"
+            yield f"the proxy's {entry['name']} is told again"
 
 
 def redirects(init: Json, proxy: Json, users: set[int], groups: set[int]) -> Iterator[str]:

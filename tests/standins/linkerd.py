@@ -59,7 +59,7 @@ _ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 _OPT_IN = ("enabled", "ingress")
 _VALID = ("", *_OPT_IN, "disabled")
 
-# A ReplicaSet's Deployment, and a CronJob for its Job, are found by whoever can look them up.
+# A ReplicaSet's Deployment, and a CronJob for its Job, are found by anyone who can look them up.
 _LABELLED_OWNERS = {
     "deployment",
     "replicaset",

@@ -42,7 +42,7 @@ class Options(NamedTuple):
 def serve(options: Options, settings: Settings, reread: Callable[[], Settings]) -> None:
     """Serve until a signal ends it. Raises `tls.CertificateError` on a pair that can't be served.
 
-    `reread` gives the settings anew at SIGHUP; where it raises anything, the last ones stay.
+    `reread` gives the settings again at SIGHUP; where it raises anything, the last ones stay.
     Replaces nothing in the process but its signal handlers; ends by `SystemExit`, as gunicorn does.
     """
     logs.set_up(options.log_level)
@@ -58,7 +58,7 @@ class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
     """gunicorn, configured from here and nowhere else: no file, no environment.
 
     It has read settings and certificate before it starts a worker, so that one that is started
-    anew, whatever the files hold by then, has something to serve with.
+    again, whatever the files hold by then, has something to serve with.
     """
 
     def __init__(

@@ -419,7 +419,7 @@ class Connection:
         if self.proceed == self._flush:
             self.proceed = self._read
             self.deadline = self.loop.now + self.idle_seconds
-            # A request that is coming gets its time anew.
+            # A request that is coming gets its time again.
             self._limit, self._half = 0.0, False
             if self._ending:
                 self._end()

@@ -19,7 +19,7 @@ _SHARED: list[Any] = [
 
 
 class Sparing(logging.Filter):
-    """Lets through a few warnings of a kind each second: whoever calls may cause any number.
+    """Lets through a few warnings of a kind each second: anyone who calls may cause any number.
 
     The first one afterwards tells how many were held back. Verdicts are no warnings, and all of
     them are written.
@@ -107,7 +107,7 @@ class Output(logging.Handler):
 class _Descriptor:
     """Standard output or error, written to without ever waiting.
 
-    O_NONBLOCK belongs to an open file, which other processes share. So a pipe is opened anew, and
+    O_NONBLOCK belongs to an open file, which other processes share. So a pipe is opened again, and
     anything else is written to in small parts as long as it has room.
     """
 
@@ -138,7 +138,7 @@ class _Descriptor:
         return text
 
     def close(self) -> None:
-        """Close what was opened anew."""
+        """Close what was opened again."""
         if self._own is not None:
             os.close(self._own)
             self._own = None

@@ -1,4 +1,4 @@
-"""A `World` in which controllers work: what is evicted or rolled out is made anew at once."""
+"""A `World` in which controllers work: what is evicted or rolled out is created again at once."""
 
 import copy
 import json
@@ -18,7 +18,7 @@ BUDGET = {"causes": [{"reason": "DisruptionBudget", "message": "needs 1 healthy 
 
 
 class RollingWorld(World):
-    """Pods that are made anew are `born_as` says; the wishes of who asks are noted in `done`."""
+    """Recreated pods are as `born_as` says; the wishes of who asks are noted in `done`."""
 
     def __init__(self) -> None:
         super().__init__()

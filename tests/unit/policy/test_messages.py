@@ -13,7 +13,7 @@ def named(name: str, *changes: Change) -> Json:
     return pod
 
 
-def violation(field: str = "spec.x", reason: str = "is wrong", fix: str = "mend it") -> Violation:
+def violation(field: str = "spec.x", reason: str = "is wrong", fix: str = "fix it") -> Violation:
     return Violation("some-check", field, reason, fix, "deny")
 
 
@@ -83,18 +83,18 @@ def test_values_of_an_author_stay_on_their_line_and_short() -> None:
 
 
 def test_a_warning_is_whole_where_it_fits() -> None:
-    assert messages.warning(violation()) == "some-check: spec.x is wrong; mend it"
+    assert messages.warning(violation()) == "some-check: spec.x is wrong; fix it"
 
 
 def test_in_a_warning_the_reason_gives_way_first() -> None:
-    assert messages.warning(violation(reason="r" * 100)) == "some-check: spec.x: mend it"
+    assert messages.warning(violation(reason="r" * 100)) == "some-check: spec.x: fix it"
 
 
 def test_in_a_warning_the_field_gives_way_next() -> None:
     text = messages.warning(violation(field="f" * 100, reason="is bad"))
-    assert text == "some-check: is bad; mend it"
+    assert text == "some-check: is bad; fix it"
     long = messages.warning(violation(field="f" * 100, reason="r" * 100))
-    assert long == "some-check: mend it"
+    assert long == "some-check: fix it"
 
 
 def test_a_warning_that_fits_in_no_way_is_cut() -> None:
@@ -104,7 +104,7 @@ def test_a_warning_that_fits_in_no_way_is_cut() -> None:
 
 
 def test_a_warning_is_one_line() -> None:
-    assert messages.warning(violation(reason="a\n  b")) == "some-check: spec.x a b; mend it"
+    assert messages.warning(violation(reason="a\n  b")) == "some-check: spec.x a b; fix it"
 
 
 def test_a_denial_comes_without_warnings() -> None:

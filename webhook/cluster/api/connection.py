@@ -98,7 +98,7 @@ def path(version: str, plural: str, namespace: str = "", name: str = "", sub: st
 
 
 class Cluster:
-    """One cluster, by the rights of whoever connects. Every call may raise `ClusterError`.
+    """One cluster, by the rights of anyone who connects. Every call may raise `ClusterError`.
 
     Calls wait and try again where the API server is busy (429, with its Retry-After), fails (5xx)
     or was cut off; what changes something only where that can't do it twice. Threads may share it.

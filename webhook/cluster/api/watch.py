@@ -2,7 +2,7 @@
 
 It begins at the resourceVersion of now and goes on from the last one that it saw, which bookmarks
 move forward where nothing changes. When that has become too old (410 Gone) changes were missed: it
-says so, and begins anew (Kubernetes' API concepts, "Efficient detection of changes").
+says so, and begins again (Kubernetes' API concepts, "Efficient detection of changes").
 """
 
 import random
@@ -21,9 +21,9 @@ log = structlog.get_logger(__name__)
 
 #: Seconds after which the API server ends a watch, at least; some more keep watches apart.
 _LONG = 240
-#: Seconds without a word after which a watch is begun anew; bookmarks come once a minute.
+#: Seconds without a word after which a watch is begun again; bookmarks come once a minute.
 _SILENCE = 90.0
-#: Seconds that a watch lasts at least; one that ends sooner is not begun anew before.
+#: Seconds that a watch lasts at least; one that ends sooner is not begun again before.
 _SHORT = 1.0
 #: Seconds until the next try: the first, and the longest, which is that of Kubernetes' own watches
 #: (client-go tools/cache/reflector.go).

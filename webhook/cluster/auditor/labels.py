@@ -1,4 +1,4 @@
-"""A namespace gets a mesh or a stricter mode: whoever labels it is told which of its pods lack it.
+"""When a namespace gets a mesh or a stricter mode, warn the user about its pods that are outside.
 
 As Pod Security does when a namespace's level is raised: the pods that run are judged by the new
 labels, and come back as warnings. Nothing is ever refused here, and what can't be found out in time

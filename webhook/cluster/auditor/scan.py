@@ -1,7 +1,7 @@
 """The auditor's loop: all namespaces at intervals, and those in which something changes at once.
 
 Watches say where something changed; nothing of what they send is kept. The namespaces are then
-audited anew, one after the other, and take their place in the last report. A cluster that fails is
+audited again, one after the other, and take their place in the last report. A cluster that fails is
 told, and tried again; nothing ends the loop but `stop`.
 """
 
@@ -72,7 +72,7 @@ Told = Callable[[Report | None, Report], None]
 
 
 class Changes:
-    """Which namespaces are to be looked at anew; watches tell it, the sweeper takes it."""
+    """Which namespaces are to be looked at again; watches tell it, the sweeper takes it."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
@@ -285,7 +285,7 @@ class Scanner:
             self._write(report, enrollment.uid)
 
     def _some(self, names: list[str]) -> None:
-        """Look at some namespaces anew, and put them into the last report."""
+        """Look at some namespaces again, and put them into the last report."""
         last, sweep = self._seen.last, self._sweep
         if last is None or sweep is None:
             return

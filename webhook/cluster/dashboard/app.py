@@ -49,7 +49,7 @@ def create_app(
     """Make the dashboard of what `seen` holds; `cluster` is what pages read beside.
 
     `hosts` are the names, beside the machine's own, by which it is reached; `interval` the seconds
-    from sweep to sweep; `reviewer` says who may read, if not whoever reaches it.
+    from sweep to sweep; `reviewer` says who may read, if not anyone who reaches it.
     """
     app = Flask("webhook.cluster.dashboard")
     # What the tests need not wait for: files of the package do not change while it runs.
@@ -74,7 +74,7 @@ def create_app(
     @app.errorhandler(HTTPException)
     def refuse(error: HTTPException) -> Response | tuple[str, int]:
         if not isinstance(error, NotFound):
-            # Whoever is refused is not shown a page, with the cluster's name on it.
+            # Anyone who is refused is not shown a page, with the cluster's name on it.
             text = printable(f"{error.code} {error.name}: {error.description}") + "\n"
             return Response(text, error.code, error.get_headers(), content_type="text/plain")
         return render_template("missing.html", why=error.description), 404

@@ -55,7 +55,7 @@ class Entrance(NamedTuple):
 
 
 class Live:
-    """Reads by the rights of whoever started the dashboard. All may raise `ClusterError`."""
+    """Reads by the rights of anyone who started the dashboard. All may raise `ClusterError`."""
 
     def __init__(self, cluster: Cluster, judge: Judge, *, patience: float = PATIENCE) -> None:
         self._cluster = cluster

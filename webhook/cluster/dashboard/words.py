@@ -1,6 +1,6 @@
 """Numbers, times and texts as pages show them.
 
-Names and messages come from whoever wrote the objects: they are shortened, and what is not
+Names and messages come from anyone who wrote the objects: they are shortened, and what is not
 printable, as marks that turn the direction of the text, is spelt out. Jinja escapes the rest.
 """
 

@@ -71,7 +71,7 @@ _vectors = msgspec.json.Decoder(list[_Series])
 class Prometheus:
     """A Prometheus server, by its address. Raises `PrometheusError`, also for a bad address.
 
-    The token's file is read anew for each query: a projected token is replaced every hour.
+    The token's file is read again for each query: a projected token is replaced every hour.
     """
 
     def __init__(

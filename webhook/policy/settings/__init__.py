@@ -87,7 +87,7 @@ class _Selected(_Strict, frozen=True, kw_only=True, rename="camel"):
 class Exemption(_Selected, frozen=True, kw_only=True, rename="camel"):
     """Pods that may break named checks.
 
-    Whoever may create pods in such a namespace chooses their labels: exempt a namespace whose
+    Anyone who may create pods in such a namespace chooses their labels: exempt a namespace whose
     owners you trust.
     """
 

@@ -56,7 +56,7 @@ def test_every_mesh_is_loaded_by_its_name() -> None:
 
 
 CHECK = Check(id="some-check", level="advise", meshes=("linkerd",), fields=("x",),
-              reason="is so", fix="mend it", source="here")  # fmt: skip
+              reason="is so", fix="fix it", source="here")  # fmt: skip
 
 
 def test_a_violation_has_the_check_s_own_words_unless_given_others() -> None:

@@ -1,4 +1,4 @@
-"""A mistake in the settings file in words: what is wrong, where, and how to mend it."""
+"""A mistake in the settings file in words: what is wrong, where, and how to fix it."""
 
 from typing import Any
 
