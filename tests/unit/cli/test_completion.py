@@ -75,7 +75,7 @@ def test_a_line_that_is_wrong_already_is_quiet() -> None:
 
 def test_namespaces_are_those_of_the_cluster_that_the_line_names(cluster: Path) -> None:
     line = f"mendix-mesh audit --kubeconfig {cluster} "
-    assert bash(f"{line}-n fix") == ["mendix", "mendix-test"]
+    assert bash(f"{line}-n mendi") == ["mendix", "mendix-test"]
     assert bash(f"{line}-n mendix --namespace=o") == ["other"]
     assert bash(f"{line}--release-namespace o") == ["other"]
     assert bash(f"{line}--context nowhere -n ") == []
@@ -176,7 +176,7 @@ def kubectl(*words: str, **env: str) -> list[str]:
 
 
 def test_kubectl_gets_names_and_that_these_are_all(cluster: Path) -> None:
-    typed = ("audit", "--kubeconfig", str(cluster), "-n", "fix")
+    typed = ("audit", "--kubeconfig", str(cluster), "-n", "mendi")
     assert kubectl(*typed) == ["mendix", "mendix-test", ":4"]
     assert kubectl("audit", "--mesh=amb") == ["--mesh=ambient", ":4"]
 

@@ -91,7 +91,7 @@ def test_templates_and_stored_pods_are_allowed_the_same() -> None:
     [
         ({}, True),
         ({"namespaces": ["mendix"]}, True),
-        ({"namespaces": ["other", "fix*"]}, True),
+        ({"namespaces": ["other", "mendix*"]}, True),
         ({"namespaces": ["mendix-test"]}, False),
         ({"namespaces": ["Mendix"]}, False),
         ({"selector": {"matchLabels": {"app": "shop"}}}, True),
