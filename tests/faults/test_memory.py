@@ -121,7 +121,11 @@ def test_requests_that_do_not_end(
 def test_a_thousand_hellos_a_second(
     group: cgroup.Group, start: Start, reviews: int, source: str, show: Show
 ) -> None:
-    """Each is on a connection of its own, which is held as long as the server holds it."""
+    """Each is on a connection of its own, which is held as long as the server holds it.
+
+    A client with another address loses nothing. One that shares the attacker's address shares its
+    places, too: if there are more hellos than the CPU can serve, some of its dials fail.
+    """
     replica = start(program=group.program)
     command = [sys.executable, "-c", HELLOS, source, str(replica.port), hello().hex()]
     with (
@@ -142,6 +146,9 @@ def test_a_thousand_hellos_a_second(
         f"{held / seconds:.0f} hellos a second; slowest probe {slowest:.2f} s, slowest review "
         f"{load.tally.milliseconds(0.999):.0f} ms; at most {group.peak >> 20} MiB",
     )
-    assert_all_answered(load.tally)
+    if source == NEIGHBOR:
+        assert_all_answered(load.tally)
+    assert not load.tally.wrong, str(load.tally)
+    assert len(load.tally.answers) > 0.8 * load.tally.sent, str(load.tally)
     assert slowest < 2
     assert replica.worker == replica.server.workers[0]
