@@ -25,8 +25,8 @@ _HEAD = """\
 
 <!-- Written by `make docs` (docs/generate.py) from webhook/policy/checks and tests/fixtures. -->
 
-What mendix-mesh looks at, why, and what to do about it. Each check is one file in \
-[webhook/policy/checks](../webhook/policy/checks).
+This page lists every check: what it looks at, why it matters and how to fix it. Each check is one \
+file in [webhook/policy/checks](../webhook/policy/checks).
 
 ## How to read a refusal
 
@@ -34,24 +34,28 @@ What mendix-mesh looks at, why, and what to do about it. Each check is one file 
 {denial}
 ```
 
-The first line names the object; a controller's pods are named after their template, as \
-`pod shop-master-7f-*`. Then there is a line for **everything** that is wrong, so that one try is \
-enough: the check's id (a heading below), the field, the reason and, after the semicolon, the way \
-out. Where a controller makes the pods, look at its events: \
-`kubectl describe replicaset NAME`.
+The first line names the object. A controller's pods are named after their template, as \
+`pod shop-master-7f-*`. Then there is one line for **each** violation, so that you can fix all of \
+them at once: the check's id (a heading below), the field, the reason and, after the semicolon, \
+the fix. If a controller creates the pods, look at its events: `kubectl describe replicaset NAME`.
 
-A check has a level. `deny` refuses the pod in a namespace whose mode is `enforce`, is a warning \
-in `warn`, and an audit annotation alone in `audit`. `advise` is a warning in every mode: kubectl \
-shows it, and the pod is let in. An update of a pod is judged only by what it makes worse, so that \
-a pod that runs already can always be changed and deleted. A Deployment, StatefulSet, DaemonSet, \
-ReplicaSet, Job or CronJob is judged by its pod template, and refused only when the template is \
-new.
+A check has a level:
+
+| level | enforce | warn | audit |
+|---|---|---|---|
+| deny | the pod is denied | a warning | an audit annotation |
+| advise | a warning | a warning | a warning |
+
+- An update of a pod is judged only by what it makes worse. So you can always change and delete a \
+pod that already runs.
+- A Deployment, StatefulSet, DaemonSet, ReplicaSet, Job or CronJob is judged by its pod template. \
+It is denied only if the template is new.
 
 ## How to exempt pods
 
-Only an admin can, in the settings (`settings:` in the chart's values); nothing that a pod says of \
-itself counts. An exemption names checks, namespaces and, with a selector, pods; it says why, and \
-may have a last day. The pod is then let in, and the audit log tells by which exemption.
+Only an admin can exempt pods, in the settings (`settings:` in the chart's values). Nothing in the \
+pod itself counts. An exemption names checks, namespaces and, with a selector, pods. It has a \
+reason, and can have a last day. The pod is then admitted, and the audit log names the exemption.
 
 ```yaml
 exemptions:
@@ -67,23 +71,24 @@ levels:
     reason: our apps never need root
 ```
 
-Exempt the *reason* why a pod stays outside (`host-network`, `opted-out`, `foreign-mesh`, \
-`injector-bypass-label`): `proxy-missing` then goes with it. An exemption from a check of what is \
-in the pod, as `proxy-brought` or `proxy-forged`, lets no pod in that has no proxy. Anyone who may \
-create pods in a namespace chooses their labels, so a selector keeps honest people apart, not \
-others. `levels` make a check stricter or only advice, for all pods or for `namespaces` and a \
-`selector`; the last one that fits holds.
+- Exempt the *reason* why a pod stays outside the mesh (`host-network`, `opted-out`, \
+`foreign-mesh`, `injector-bypass-label`). It also exempts the pod from `proxy-missing`.
+- An exemption from a check of what is in the pod (`proxy-brought`, `proxy-forged`) does not admit \
+a pod without a proxy.
+- A pod's author chooses its labels. So a selector does not stop an author who wants the exemption.
+- `levels` change a check to `deny` or `advise`, for all pods or for `namespaces` and a `selector`. \
+If several apply, the last one counts.
 
 ## What no check can see
 
-- The user that an image runs as. An image built with the proxy's user id runs uncaptured, unless \
-its container sets `runAsUser`.
-- What the mesh itself leaves out: all but TCP, and IPv6 where Linkerd is installed without it.
-- What is done from the outside: `kubectl exec` into the proxy, or a node's administrator.
-- Whether every value in a proxy's environment is the cluster's own, where an author brings the \
-proxy and our mutating webhook was not asked (in warn or audit, while no server answered); and \
-where Istio's injector merges what an author wrote for the proxy.
-- A container that is made root by a program of its image, or that traces the proxy's process \
+- The user that an image runs as. The traffic of an image that was built with the proxy's user id \
+is not captured, unless its container sets `runAsUser`.
+- What the mesh itself does not capture: everything except TCP, and IPv6 if Linkerd is installed \
+without it.
+- What is done from outside the pod: `kubectl exec` into the proxy, or an administrator of the node.
+- Every value in the environment of a proxy that an author wrote, if mendix-mesh's mutating webhook \
+was not called (in warn or audit, while no server answered), or if Istio's injector merged it.
+- A container that becomes root by a program of its image, or that traces the proxy's process \
 (`shareProcessNamespace` with `SYS_PTRACE`). Pod Security's levels `baseline` and `restricted` \
 complement these checks.
 
@@ -119,7 +124,7 @@ def _section(entry: CheckEntry, examples: list[Fixture]) -> Iterator[str]:
     yield f"| meshes | {_meshes(entry)} |"
     yield f"| looks at | {', '.join(f'`{field}`' for field in check.fields)} |"
     yield f"| reason | {check.reason} |"
-    yield f"| way out | {check.fix} |"
+    yield f"| fix | {check.fix} |"
     yield f"| source | {check.source} |"
     yield ""
     mine = [fixture for fixture in examples if fixture.check == check.id]
