@@ -76,8 +76,8 @@ levels:
 - An exemption from a check of what is in the pod (`proxy-brought`, `proxy-forged`) does not admit \
 a pod without a proxy.
 - A pod's author chooses its labels. So a selector does not stop an author who wants the exemption.
-- `levels` change a check to `deny` or `advise`, for all pods or for `namespaces` and a `selector`. \
-If several apply, the last one counts.
+- `levels` change a check to `deny` or `advise`, for all pods or for `namespaces` and a `selector`.\
+ If several apply, the last one counts.
 
 ## What no check can see
 
@@ -86,8 +86,8 @@ is not captured, unless its container sets `runAsUser`.
 - What the mesh itself does not capture: everything except TCP, and IPv6 if Linkerd is installed \
 without it.
 - What is done from outside the pod: `kubectl exec` into the proxy, or an administrator of the node.
-- Every value in the environment of a proxy that an author wrote, if mendix-mesh's mutating webhook \
-was not called (in warn or audit, while no server answered), or if Istio's injector merged it.
+- Every value in the environment of a proxy that an author wrote, if mendix-mesh's mutating webhook\
+ was not called (in warn or audit, while no server answered), or if Istio's injector merged it.
 - A container that becomes root by a program of its image, or that traces the proxy's process \
 (`shareProcessNamespace` with `SYS_PTRACE`). Pod Security's levels `baseline` and `restricted` \
 complement these checks.
