@@ -313,7 +313,10 @@ class _Pages:
         )
 
     def _owner(self, refusal: refusals.Refusal) -> Row | None:
-        """Return the workload whose pods were denied, if it has pods; a Deployment for a ReplicaSet."""
+        """Return the workload whose pods were denied, if it has pods.
+
+        For a ReplicaSet this is its Deployment.
+        """
         last = self._seen.last
         for audited in last.report.namespaces if last else ():
             if audited.name == refusal.namespace:
