@@ -209,7 +209,7 @@ class Cluster:
             raise ClusterError(f"{self.server} does not answer: {failure(error)}") from None
 
     def get(self, where: str, *, partial: bool = False) -> Json:
-        """One object, or its metadata alone. Raises `RefusedError` 404 where there is none."""
+        """Return an object, or only its metadata. Raise `RefusedError` 404 if there is none."""
         accept = _PARTIAL.format("PartialObjectMetadata") if partial else ""
         return self._json(self.call("GET", where, accept=accept).body)
 
@@ -314,7 +314,7 @@ class Cluster:
         *,
         silence: float = 0,
     ) -> urllib3.BaseHTTPResponse:
-        """Ask once; with `silence`, in seconds, the answer is left to be read as it comes."""
+        """Make one attempt. With `silence` (seconds), the caller reads the response itself."""
         headers = {
             **self._login.headers(),
             "Accept": accept or "application/json",

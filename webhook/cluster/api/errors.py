@@ -11,7 +11,7 @@ class ClusterError(Exception):
 
 
 class RefusedError(ClusterError):
-    """The API server said no; the text is its own, as `pods is forbidden: User "x" cannot …`."""
+    """An error response; the text is the API server's: `pods is forbidden: User "x" cannot …`."""
 
     def __init__(
         self,

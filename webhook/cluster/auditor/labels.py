@@ -238,7 +238,7 @@ def _audit(namespace: str) -> str:
 
 
 def _fitted(text: str) -> str:
-    """A warning that clients show whole, with nothing in it that a terminal would obey."""
+    """Return a warning without control characters, short enough for clients to show all of it."""
     return shortened(masked(" ".join(text.split())), LONGEST_WARNING)
 
 

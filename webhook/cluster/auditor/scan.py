@@ -78,7 +78,7 @@ Told = Callable[[Report | None, Report], None]
 
 
 class Changes:
-    """Which namespaces are to be looked at again; watches tell it, the sweeper takes it."""
+    """Collects the namespaces to scan again. Watches add them, the scanner takes them."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
