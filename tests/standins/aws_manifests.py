@@ -12,10 +12,10 @@ from tests.standins import mendix_manifests as manifests
 Json = dict[str, Any]
 
 ADD_ONS = ("ingress-nginx", "cert-manager", "external-dns", "grafana")
-"""The add-ons with a namespace of their own, and the names of their Deployments."""
+"""The add-ons with their own namespace, and the names of their Deployments."""
 
 SOLVER = {"acme.cert-manager.io/http01-solver": "true"}
-"""The label by which solver pods are known."""
+"""The label that identifies solver pods."""
 
 CONFIGURATION: Json = {
     "endpoint": {
@@ -39,7 +39,7 @@ CONFIGURATION: Json = {
         "prometheus.io/scrape": "true",
     },
 }
-"""The spec that the module's installer gives to the namespace's OperatorConfiguration."""
+"""The spec of the OperatorConfiguration that the module's installer creates."""
 
 
 def add_on(name: str, namespace: str) -> Json:

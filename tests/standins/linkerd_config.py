@@ -66,7 +66,7 @@ class InjectorConfig:
     inbound_port: int = 4143
     outbound_port: int = 4140
     skip_inbound: str = "4567,4568"
-    """Without the admin and control ports, which the init container always adds."""
+    """The admin and control ports are not included. The init container always adds them."""
     skip_outbound: str = "4567,4568"
     skip_subnets: str = ""
     opaque_ports: str = "25,587,3306,4444,5432,6379,9300,11211"
@@ -102,7 +102,7 @@ class InjectorConfig:
     tracing: bool = False
     trace_attributes: tuple[tuple[str, str], ...] = ()
     proxy_version: str = ""
-    """The tag of the proxy's image: `overridden` finds it."""
+    """The tag of the proxy's image. `overridden` sets it."""
 
 
 def overridden(
@@ -328,4 +328,4 @@ INHERITED = frozenset(
         ALPHA + "proxy-enable-native-sidecar",
     }
 )
-"""What a pod takes from its namespace's annotations where it has none of its own."""
+"""Annotations that a pod inherits from its namespace if it does not have them."""

@@ -67,7 +67,7 @@ class LinkerdInjector(Part):
     ) -> None:
         self.config = config or InjectorConfig()
         self.answered: list[Answered] = []
-        """All reviews so far, in the order in which they were answered."""
+        """All reviews so far, in the order of their responses."""
         self._api = api
         self._failure_policy = failure_policy
         self._port = 0
@@ -75,7 +75,7 @@ class LinkerdInjector(Part):
         self._server: _Server | None = None
         authority = Authority("linkerd-proxy-injector")
         self.ca = authority.pem.decode()
-        """The certificate authority of its server, as PEM."""
+        """The CA of its server, as PEM."""
         self._context = _context(authority)
 
     def _begin(self) -> None:

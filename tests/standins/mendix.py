@@ -83,11 +83,11 @@ class MendixOperator:
     def __init__(self, api: Api, namespace: str) -> None:
         self.namespace = namespace
         self.reconciles = 0
-        """Passes so far, over all apps of the namespace."""
+        """The number of passes so far, over all apps of the namespace."""
         self.writes: Counter[str] = Counter()
-        """Creations and replacements so far, by object, such as "Deployment/shop-master"."""
+        """The number of writes so far, by object, like "Deployment/shop-master"."""
         self.refused: dict[str, str] = {}
-        """Why the API server refused the last write of an object; gone once there is no need."""
+        """Why the API server rejected the last write of an object. Removed at the next success."""
         self._api = api
 
     def reconcile(self) -> int:

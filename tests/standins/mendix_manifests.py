@@ -24,7 +24,7 @@ KINDS = {
     "Endpoint": "endpoints",
     "OperatorConfiguration": "operatorconfigurations",
 }
-"""The custom resources that the stand-in knows, and their plural names."""
+"""The custom resources that the stand-in supports, with their plural names."""
 CONFIGURATION = "mendix-operator-configuration"
 
 # The operator's builds have images with digests. Its own images have its version as tag.
