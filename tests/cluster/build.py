@@ -206,8 +206,8 @@ POD_SECURITY = "pod-security-webhook"
 NODE = ("kubelet", "kube-proxy")
 """The programs that only the tests on real nodes need."""
 CORE = tuple(name for name in ALL if name not in (ISTIOD, POD_SECURITY, *NODE))
-"""The programs that each cluster needs. Istio's control plane is not included, because its build takes
-as long as Kubernetes'. Pod Security's webhook is only for comparisons."""
+"""The programs that each cluster needs. Istio's control plane is not included, because its build
+takes as long as Kubernetes'. Pod Security's webhook is only for comparisons."""
 
 # The stages that kwok simulates. It has none compiled in; they are files beside its source (see
 # kwok.yaml).
