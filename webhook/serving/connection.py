@@ -455,7 +455,7 @@ class Connection:
     def _discard(self) -> None:
         """Discard all input until the client closes the connection too."""
         try:
-            # Read the encrypted bytes directly. They need no decryption.
+            # Read the raw bytes of the socket, without decryption.
             if self.socket.recv(_READ_SIZE):
                 return
         except _NOT_NOW:

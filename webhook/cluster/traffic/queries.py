@@ -58,7 +58,7 @@ def counted(metric: str, matchers: str, by: str) -> str:
 
 
 def _standing(metric: str, matchers: str, by: str) -> str:
-    """Return the query for connections that were open during the whole window."""
+    """Return the query for connections open during the whole window, which `counted` misses."""
     series = f"{metric}{{{matchers}}}"
     return f"sum by ({by}) (min_over_time({series}[$window]) and {series} offset $window) > 0"
 

@@ -78,7 +78,7 @@ def holding(text: str | None) -> str | None:
 
 
 def _read(text: str) -> tuple[Config, yaml.MappingStartEvent | None]:
-    """Return the fields, and where their mapping starts: nowhere in an empty text."""
+    """Return the fields, and the event that starts their mapping; None for an empty text."""
     if not text.strip():
         return {}, None
     if len(text) > _LONGEST:
@@ -127,5 +127,5 @@ def _until(end: type[yaml.Event], events: Iterator[yaml.Event]) -> Iterator[yaml
 
 
 def _json_name(name: str) -> str:
-    """Return the JSON name of a protobuf field; what has no underscore is one already."""
+    """Return the JSON name of a protobuf field. A name without underscores is already one."""
     return re.sub("_([a-z0-9])", lambda found: found[1].upper(), name)

@@ -93,7 +93,7 @@ class Ambient(Mesh):
             yield Spot("spec.os.name", (system.name,), fix="author: use a Linux image")
 
     def forsaken(self, pod: Pod) -> Iterator[Spot]:
-        """Yield the label or redirection mark if an update removes it from a running pod."""
+        """Yield the label or redirection annotation if an update removes it from a running pod."""
         old = pod.old
         if old is None:
             return

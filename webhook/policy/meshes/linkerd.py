@@ -210,7 +210,7 @@ class Linkerd(Mesh):
             yield Spot("spec.initContainers", reason="has no linkerd-proxy container")
 
     def prove(self, pod: Pod) -> Iterator[Found]:
-        """Yield what is wrong with Linkerd's containers, whatever pod they are in."""
+        """Yield what is wrong with Linkerd's containers. The rest of the pod is ignored."""
         proxy = pod.proxy
         yield from (Found(IMAGE, spot) for spot in self._images_of(pod))
         if proxy is None:
@@ -487,7 +487,7 @@ class Linkerd(Mesh):
                            "template")  # fmt: skip
 
     def mtls_disabled(self, pod: Pod) -> Sequence[Spot]:
-        """Return what leaves the proxy without an identity."""
+        """Return the settings that leave the proxy without an identity."""
         return self.proven(pod, DISABLED)
 
     def overridden_env(self, pod: Pod) -> Sequence[Spot]:

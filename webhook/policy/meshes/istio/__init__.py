@@ -244,7 +244,7 @@ class Istio(Mesh):
             )
 
     def prove(self, pod: Pod) -> Iterator[Found]:
-        """Yield what is wrong with Istio's containers, whatever pod they are in."""
+        """Yield what is wrong with Istio's containers. The rest of the pod is ignored."""
         yield from (Found(IMAGE, spot) for spot in self._images_of(pod))
         ineffective = map(injected.not_redirecting, _rules(pod))
         yield from (Found(BYPASSED, spot) for spot in chain.from_iterable(ineffective))
