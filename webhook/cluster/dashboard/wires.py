@@ -10,8 +10,8 @@ from webhook.cluster.audit import Report
 from webhook.cluster.traffic import Edge, NamespaceTraffic, Traffic
 
 #: mtls: all traffic uses the mesh's mutual TLS. mixed: some does. plaintext: none does. unknown: no
-#: data, no traffic, or the proxies do not report it. leaves: the traffic goes beyond the reach of any
-#: mesh.
+#: data, no traffic, or the proxies do not report it. leaves: the traffic goes beyond the reach of
+#: any mesh.
 How = Literal["mtls", "mixed", "plaintext", "unknown", "leaves"]
 
 
