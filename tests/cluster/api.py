@@ -1,7 +1,7 @@
 """A small synchronous client of the API server's REST interface, on plain dictionaries.
 
-The tests speak HTTP to the API server instead of using a client library, so that what they see is
-what a user's request would meet: codes, messages and warnings, with nothing retried or reshaped.
+The tests use HTTP and no client library. So they see the same as a user's request: codes, messages
+and warnings. Nothing is retried or changed.
 """
 
 import json
@@ -28,15 +28,15 @@ _PATCH_TYPES: dict[PatchHow, str] = {
     "apply": "application/apply-patch+yaml",
 }
 
-# One header may carry several warnings; each is `299 - "text"`, with \" and \\ escaped.
+# One header can contain several warnings. Each is `299 - "text"`, with \" and \\ escaped.
 _WARNING = re.compile(r'\d{3} \S+ "((?:[^"\\]|\\.)*)"')
 
-# The API server's aggregated discovery: all kinds of all groups in one answer.
+# The API server's aggregated discovery returns all kinds of all groups in one response.
 _DISCOVERY = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 
 
 class Refused(Exception):  # noqa: N818 - it is what the API server did, and reads so in tests
-    """The API server answered with a failure: any metav1.Status that is not a success."""
+    """Raised for each failure that the API server returns: any metav1.Status without success."""
 
     def __init__(self, code: int, message: str, status: Json) -> None:
         super().__init__(f"{code}: {message}")
@@ -46,14 +46,14 @@ class Refused(Exception):  # noqa: N818 - it is what the API server did, and rea
 
 
 class Resource(NamedTuple):
-    """Where a kind lives: group and version as in apiVersion, plural name, scope."""
+    """The location of a kind: group and version as in apiVersion, plural name, scope."""
 
     version: str
     plural: str
     namespaced: bool
 
 
-# The kinds that tests use most, so that a request is one request. Discovery finds all others.
+# The kinds that tests use most, so that a call needs only one request. Discovery finds the others.
 _KNOWN: dict[str, Resource] = {
     "Namespace": Resource("v1", "namespaces", False),
     "Node": Resource("v1", "nodes", False),
@@ -85,12 +85,12 @@ _KNOWN: dict[str, Resource] = {
 
 
 class Api:
-    """One user's connection to the API server, authenticated by a client certificate.
+    """A user's connection to the API server, authenticated by a client certificate.
 
-    `kind` is "Pod", "Deployment", …, without a version; objects carry their apiVersion. A missing
-    namespace means "default" for namespaced kinds, as in kubectl, except in `list`, where it means
-    all namespaces. Every failure of the API server is raised as Refused; a server that cannot be
-    reached at all is httpx.TransportError.
+    `kind` is "Pod", "Deployment", …, without a version. Objects contain their apiVersion. Without a
+    namespace, namespaced kinds use "default", as in kubectl. Only `list` then means all namespaces.
+    Each failure that the API server returns raises Refused. If the server can't be reached, it is
+    httpx.TransportError.
     """
 
     def __init__(self, server: str, ca: Path, cert: Path, key: Path) -> None:
@@ -98,8 +98,8 @@ class Api:
         context.load_cert_chain(cert, key)
         self.server = server
         self.warnings: list[str] = []
-        """The Warning headers of the last call, as texts, in the order of arrival."""
-        # The proxy variables of the machine must not reach a cluster on loopback.
+        """The texts of the Warning headers of the last call, in their order."""
+        # Proxy variables of the environment must not affect a cluster on loopback.
         self._http = httpx.Client(
             base_url=server, verify=context, timeout=35.0, trust_env=False, http2=False
         )
@@ -112,32 +112,33 @@ class Api:
         self.close()
 
     def close(self) -> None:
-        """Close the connections; the client is of no use afterwards."""
+        """Close the connections. The client can't be used afterwards."""
         self._http.close()
 
     def create(self, obj: Json, *, dry_run: bool = False) -> Json:
-        """Create an object in the namespace that it names; the stored object comes back."""
+        """Create an object in its namespace. Return the stored object."""
         resource = self._resource(obj["kind"], obj["apiVersion"])
         path = _path(resource, obj["metadata"].get("namespace"))
         return self._json("POST", path, body=obj, dry_run=dry_run)
 
     def get(self, kind: str, name: str, namespace: str | None = None) -> Json:
-        """Return one object. Raises Refused with code 404 when there is none."""
+        """Return one object. Raise Refused with code 404 if there is none."""
         return self._json("GET", _path(self._resource(kind), namespace, name))
 
     def list(
         self, kind: str, namespace: str | None = None, *, labels: str = "", fields: str = ""
     ) -> list[Json]:
-        """Return the objects that match the label and field selectors, with kind filled in."""
+        """Return the objects that match the label and field selectors, with their kind."""
         resource = self._resource(kind)
         path = _path(resource, namespace, everywhere=namespace is None)
         selectors = {"labelSelector": labels, "fieldSelector": fields}
         found = self._json("GET", path, query={k: v for k, v in selectors.items() if v})
-        # Items of a list leave out what the list says; one shape for get and list is worth a copy.
+        # The items of a list omit kind and apiVersion. A copy gives `get` and `list` the same
+        # result.
         return [{"apiVersion": resource.version, "kind": kind, **item} for item in found["items"]]
 
     def replace(self, obj: Json, *, subresource: str = "") -> Json:
-        """Put the object in place of the stored one (PUT), or its subresource such as "status"."""
+        """Replace the stored object (PUT), or its subresource such as "status"."""
         resource = self._resource(obj["kind"], obj["apiVersion"])
         meta = obj["metadata"]
         path = _path(resource, meta.get("namespace"), meta["name"], subresource)
@@ -154,7 +155,7 @@ class Api:
         subresource: str = "",
         dry_run: bool = False,
     ) -> Json:
-        """Patch an object; `apply` is a forced server-side apply by FIELD_MANAGER."""
+        """Patch an object. `apply` is a forced server-side apply by FIELD_MANAGER."""
         path = _path(self._resource(kind), namespace, name, subresource)
         query = {"fieldManager": FIELD_MANAGER, "force": "true"} if how == "apply" else {}
         return self._json(
@@ -164,7 +165,7 @@ class Api:
     def delete(
         self, kind: str, name: str, namespace: str | None = None, *, grace: int | None = None
     ) -> None:
-        """Ask for an object's deletion; `grace` is in seconds. It may live on for a while."""
+        """Request an object's deletion. `grace` is in seconds. The object can exist for longer."""
         query = {} if grace is None else {"gracePeriodSeconds": str(grace)}
         self._json("DELETE", _path(self._resource(kind), namespace, name), query=query)
 
@@ -176,7 +177,7 @@ class Api:
         return self._json("POST", path, body=body)
 
     def text(self, path: str) -> str:
-        """Return what a plain path such as /readyz or /metrics answers."""
+        """Return the response of a plain path such as /readyz or /metrics."""
         return self._call("GET", path).text
 
     def _json(
@@ -222,7 +223,7 @@ class Api:
         raise Refused(status.get("code", answer.status_code), status["message"], status)
 
     def _resource(self, kind: str, version: str = "") -> Resource:
-        """Find where a kind lives, in the version asked for or else in the preferred one."""
+        """Return the location of a kind, in the given version or else in the preferred one."""
         known = _KNOWN.get(kind)
         if known and version in ("", known.version):
             return known
@@ -244,7 +245,7 @@ class Api:
                 for served in group["versions"]:
                     version = f"{name}/{served['version']}" if name else served["version"]
                     for entry in served.get("resources", ()):
-                        # What has only subresources, such as scale, has no kind of its own.
+                        # An entry with only subresources, such as scale, has no kind of its own.
                         kind = (entry.get("responseKind") or {}).get("kind", "")
                         place = Resource(version, entry["resource"], entry["scope"] == "Namespaced")
                         found.setdefault((kind, version), place)
@@ -269,7 +270,7 @@ def _path(
 
 
 def _status(answer: httpx.Response) -> Json:
-    """Return the metav1.Status of a failed answer, or one made from a body that is none."""
+    """Return the metav1.Status of a failed response. If the body has none, create one."""
     try:
         status = answer.json()
     except ValueError:
@@ -289,10 +290,10 @@ def wait_for(
 ) -> T:
     """Call `what` until it returns something true, and return that.
 
-    A busy machine may need many times as long as an idle one, hence so many `seconds`.
+    A busy machine can need many times as long as an idle one, so the default of `seconds` is high.
 
-    An object that does not exist yet (Refused 404) counts as not true; every other exception goes
-    through. Raises TimeoutError with `why` and the last thing seen when `seconds` have passed.
+    An object that does not exist yet (Refused 404) counts as not true. Every other exception is
+    raised. Raise TimeoutError with `why` and the last result after `seconds`.
     """
     deadline = time.monotonic() + seconds
     while True:

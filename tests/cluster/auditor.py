@@ -1,4 +1,4 @@
-"""`mendix-mesh audit --watch` as a process of its own, on free ports of the loopback device."""
+"""Runs `mendix-mesh audit --watch` as a separate process, on free ports of the loopback device."""
 
 import base64
 import json
@@ -23,12 +23,12 @@ from tests.cluster.plane import ControlPlane
 from tests.cluster.process import Process
 from tests.cluster.workloads import pod
 
-#: Seconds in which it starts, sees what changed, and ends.
+#: The maximum seconds for its start, for noticing a change, and for its end.
 PATIENCE = 30.0
 
 
 class Auditor:
-    """The process, and where it listens."""
+    """The process and its addresses."""
 
     def __init__(self, process: Process, *, tls_too: bool) -> None:
         self.process = process
@@ -37,16 +37,16 @@ class Auditor:
 
     @property
     def logged(self) -> list[dict[str, Any]]:
-        """Its log, without the command's own warnings; fails on a line that is no JSON object."""
+        """Return its log without the command's warnings. Fail on a line that is not JSON."""
         lines = self.process.log.read_text().splitlines()
         return [json.loads(line) for line in lines if not line.startswith("Warning: ")]
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        """The lines of its log that tell this."""
+        """Return the log lines of an event."""
         return [line for line in self.logged if line["event"] == name]
 
     def until(self, path: str, status: int = 200) -> str:
-        """Wait until it answers so, and return what."""
+        """Wait until a path has this status, and return the body."""
         end = time.monotonic() + PATIENCE
         while (answer := httpx.get(f"{self.http}{path}")).status_code != status:
             assert time.monotonic() < end, answer.text
@@ -54,7 +54,7 @@ class Auditor:
         return answer.text
 
     def samples(self, name: str, **labels: str) -> dict[tuple[str, ...], float]:
-        """The samples of a metric that have these labels: see `samples`."""
+        """Return the samples of a metric with these labels; see the function `samples`."""
         return samples(httpx.get(f"{self.http}/metrics").text, name, **labels)
 
     def _listens(self, scheme: str) -> str:
@@ -68,9 +68,9 @@ class Auditor:
 
 
 def samples(metrics: str, name: str, **labels: str) -> dict[tuple[str, ...], float]:
-    """The samples of a metric that have these labels: the other labels' values, and its own.
+    """Return the samples of a metric with these labels, by the values of their other labels.
 
-    The labels are in the order of their names.
+    The other labels are sorted by name.
     """
     return {
         tuple(
@@ -84,7 +84,7 @@ def samples(metrics: str, name: str, **labels: str) -> dict[tuple[str, ...], flo
 
 @contextmanager
 def running(kubeconfig: Path, log: Path, *arguments: str | Path) -> Iterator[Auditor]:
-    """Run it until the block ends."""
+    """Run the auditor until the block ends."""
     program = [sys.executable, "-m", "webhook", "audit", "--watch"]
     where: list[str | Path] = ["--kubeconfig", kubeconfig, "--listen", "127.0.0.1:0"]
     environment = {**os.environ, "PYTHONWARNINGS": "error,ignore::ResourceWarning"}
@@ -97,7 +97,7 @@ def running(kubeconfig: Path, log: Path, *arguments: str | Path) -> Iterator[Aud
 
 @contextmanager
 def asked(plane: ControlPlane, folder: Path) -> Iterator[Auditor]:
-    """The auditor with the chart's rights, asked by the configuration that the chart has for it."""
+    """Run the auditor with the chart's rights. The chart's webhook configuration calls it."""
     kubeconfig = command.as_account(plane, name="mendix-mesh-watcher").kubeconfig
     authority = Authority("auditor")
     cert, key = authority.issue("auditor", hosts=["127.0.0.1"]).write(folder, "tls")

@@ -1,4 +1,4 @@
-"""Debian's chromium, driven by playwright; what pages do that they should not is noted."""
+"""Debian's chromium, driven by playwright. It records what pages must not do."""
 
 import shutil
 from collections.abc import Iterator
@@ -15,12 +15,12 @@ DESK, PHONE = (1280, 860), (360, 740)
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """The browser, until the block ends."""
+    """Run the browser until the block ends."""
     found = next(filter(None, map(shutil.which, _PROGRAMS)), None)
     if found is None:
         not_run("there is no chromium; install Debian's package of that name")
     with sync_playwright() as playwright:
-        # The sandbox needs another user than root; GPUs there are none.
+        # The sandbox does not run as root. There is no GPU.
         arguments = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
         browser = playwright.chromium.launch(executable_path=found, args=arguments)
         try:
@@ -30,7 +30,7 @@ def chromium() -> Iterator[Browser]:
 
 
 class Reader:
-    """Somebody with a browser, on the pages of one server."""
+    """A reader with a browser, on the pages of one server."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class Reader:
         calm: bool = False,
     ) -> None:
         self.url = url.rstrip("/")
-        #: What the console said, other than debugging; and what was asked of other servers.
+        #: Console messages except debug messages, and requests to other servers.
         self.complaints: list[str] = []
         self.strangers: list[str] = []
         self._context = browser.new_context(
@@ -60,19 +60,19 @@ class Reader:
         self._context.on("request", lambda request: self._asked(request.url))
 
     def open(self, path: str) -> Page:
-        """Go to a page."""
+        """Open a page."""
         answer = self.page.goto(f"{self.url}{path}")
         assert answer is not None
         assert answer.status == 200, f"{path}: {answer.status}"
         return self.page
 
     def close(self) -> None:
-        """Leave."""
+        """Close the browser's context."""
         self._context.close()
 
     @property
     def overflows(self) -> bool:
-        """Whether the page is wider than the window."""
+        """Return whether the page is wider than the window."""
         wider: bool = self.page.evaluate(
             "document.documentElement.scrollWidth > document.documentElement.clientWidth"
         )

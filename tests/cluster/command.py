@@ -1,4 +1,4 @@
-"""`mendix-mesh` as a user runs it: a process of its own, by a kubeconfig, with a user's rights."""
+"""Runs `mendix-mesh` like a user: as a separate process, with a kubeconfig and a user's rights."""
 
 import json
 import os
@@ -21,7 +21,7 @@ ACCOUNT, NAMESPACE = "mendix-mesh-auditor", "mendix-mesh"
 
 @dataclass(frozen=True)
 class Done:
-    """A command that has ended."""
+    """The result of a command that has ended."""
 
     code: int
     out: str
@@ -29,18 +29,18 @@ class Done:
 
     @property
     def data(self) -> Any:
-        """What it printed, as JSON."""
+        """Return its output, parsed from JSON."""
         return json.loads(self.out)
 
 
 @dataclass(frozen=True)
 class Command:
-    """Runs the command with the rights that a kubeconfig gives."""
+    """Runs the command with the rights of a kubeconfig."""
 
     kubeconfig: Path
 
     def __call__(self, *arguments: str, codes: Sequence[int] = (0,)) -> Done:
-        """Run it; fails where the exit code is none of `codes`, or there is a traceback."""
+        """Run it. Fail if the exit code is not in `codes`, or if there is a traceback."""
         done = subprocess.run(
             [sys.executable, "-m", "webhook", *arguments],
             check=False,
@@ -54,27 +54,27 @@ class Command:
         return Done(done.returncode, done.stdout, done.stderr)
 
     def audit(self, *arguments: str, codes: Sequence[int] = (0, 1)) -> Json:
-        """Audit; gives the report."""
+        """Run the audit and return the report."""
         report: Json = self("audit", *arguments, "-o", "json", codes=codes).data
         return report
 
 
 def rights() -> list[Json]:
-    """What docs/rbac.yaml lists."""
+    """Return the objects in docs/rbac.yaml."""
     return list(yaml.safe_load_all(RIGHTS.read_text()))
 
 
 def as_admin(plane: ControlPlane) -> Command:
-    """The command with all rights."""
+    """Return the command with all rights."""
     return Command(plane.kubeconfig)
 
 
 def as_account(
     plane: ControlPlane, *roles: str, name: str = ACCOUNT, server: str = "", ca: bytes = b""
 ) -> Command:
-    """The command as a ServiceAccount, by a token, with these ClusterRoles of docs/rbac.yaml.
+    """Return the command as a ServiceAccount with a token and these ClusterRoles of docs/rbac.yaml.
 
-    Its own account has the auditor's from there; `server` and `ca` say where else to call.
+    The default account has the auditor's role from there. `server` and `ca` set another API server.
     """
     documents = rights()
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
@@ -121,7 +121,7 @@ def as_account(
 
 
 def _await_rights(api: Api, account: str, roles: Sequence[Json]) -> None:
-    """Wait until the API server goes by these ClusterRoles, which it learns of a moment later."""
+    """Wait until the API server applies these ClusterRoles, which takes a moment."""
     for rule in (rule for role in roles for rule in role.get("rules", ())):
         if "nonResourceURLs" in rule:
             asked = {"nonResourceAttributes": {"path": rule["nonResourceURLs"][0],

@@ -1,8 +1,8 @@
 """Fixtures of the tests on a real cluster. One cluster serves the whole run.
 
 The programs are built before the first test, because a cold build takes minutes and each test has a
-time limit; then the whole process moves into a network namespace, for good. If they cannot be had,
-the tests that need them fail and say what to do.
+time limit. Then the whole process moves permanently into a network namespace. If the programs are
+not available, the tests that need them fail and say how to fix it.
 """
 
 import time
@@ -22,7 +22,7 @@ _BINARIES = pytest.StashKey[dict[str, Path] | build.BuildError]()
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Build before the first test, if any test needs the cluster."""
+    """Build before the first test if any test needs the cluster."""
     asked = {name for item in session.items for name in getattr(item, "fixturenames", ())}
     if "plane" not in asked or session.config.option.collectonly:
         return
@@ -38,7 +38,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.fixture(scope="session")
 def binaries(pytestconfig: pytest.Config) -> dict[str, Path]:
-    """The path of each program of the cluster."""
+    """Return the path of each program of the cluster."""
     found = pytestconfig.stash[_BINARIES]
     if isinstance(found, build.BuildError):
         pytest.fail(str(found), pytrace=False)
@@ -51,7 +51,7 @@ def plane(
     tmp_path_factory: pytest.TempPathFactory,
     pytestconfig: pytest.Config,
 ) -> Iterator[ControlPlane]:
-    """A control plane with one simulated node. From here on nothing outside can be reached."""
+    """Yield a control plane with one simulated node. From here on, the outside is unreachable."""
     try:
         netns.enter()
     except netns.NetworkError as error:
@@ -66,15 +66,15 @@ def plane(
 
 @pytest.fixture(scope="session")
 def istio_plane(plane: ControlPlane) -> ControlPlane:
-    """The control plane, with istiod among its programs: it is built for those who ask for this."""
+    """Return the control plane, with istiod built. Only tests with this fixture build istiod."""
     return plane
 
 
 @pytest.fixture(scope="module")
 def istiod(istio_plane: ControlPlane) -> Iterator[Istiod]:
-    """The real istiod, of the default revision, as Istio's injector.
+    """Yield the real istiod of the default revision, as Istio's injector.
 
-    It lives as long as a module of tests: others see which injectors there are.
+    It runs only for one module of tests, because other tests check which injectors exist.
     """
     with Istiod(istio_plane) as running:
         yield running
@@ -82,7 +82,7 @@ def istiod(istio_plane: ControlPlane) -> Iterator[Istiod]:
 
 @pytest.fixture(scope="session")
 def istio_crds(istio_plane: ControlPlane) -> None:
-    """Istio's own CRDs."""
+    """Install Istio's own CRDs."""
     file = str(build.istio_crds() / "crd-all.gen.yaml")
     istio_plane.kubectl("apply", "--server-side", "--filename", file)
     istio_plane.kubectl("wait", "--for=condition=Established", "--filename", file)
@@ -90,14 +90,14 @@ def istio_crds(istio_plane: ControlPlane) -> None:
 
 @pytest.fixture(scope="module")
 def cert_manager(plane: ControlPlane) -> Iterator[CertManager]:
-    """The real cert-manager; what it issued stays when it goes."""
+    """Yield the real cert-manager. What it issued stays after it ends."""
     with CertManager(plane) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def monitoring(plane: ControlPlane) -> None:
-    """The Prometheus operator's own CRDs, without the operator."""
+    """Install the Prometheus operator's own CRDs, without the operator."""
     folder = str(build.monitoring_crds())
     plane.kubectl("apply", "--server-side", "--filename", folder)
     plane.kubectl("wait", "--for=condition=Established", "--filename", folder)
@@ -105,15 +105,15 @@ def monitoring(plane: ControlPlane) -> None:
 
 @pytest.fixture
 def namespace(plane: ControlPlane) -> Callable[..., str]:
-    """Make a fresh namespace: see ControlPlane.new_namespace, whose arguments it takes."""
+    """Return a function that creates a new namespace: ControlPlane.new_namespace."""
     return plane.new_namespace
 
 
 @pytest.fixture(scope="session")
 def mesh_cluster(plane: ControlPlane, pytestconfig: pytest.Config) -> Iterator[mesh.MeshCluster]:
-    """The cluster with mendix-mesh on it: our chart, our server, Linkerd's stand-in injector.
+    """Yield the cluster with mendix-mesh: our chart, our server, Linkerd's stand-in injector.
 
-    The wiring is all in mesh.installed. No server may have crashed by the end of the run.
+    mesh.installed connects all parts. No server must have crashed by the end of the run.
     """
     started = time.monotonic()
     with mesh.installed(plane) as cluster:
@@ -125,5 +125,5 @@ def mesh_cluster(plane: ControlPlane, pytestconfig: pytest.Config) -> Iterator[m
 
 @pytest.fixture(scope="module")
 def istio_cluster(mesh_cluster: mesh.MeshCluster, istiod: Istiod) -> IstioCluster:
-    """The cluster with mendix-mesh on it, and the real istiod for the time of a module."""
+    """Return the cluster with mendix-mesh, and the real istiod for one module."""
     return IstioCluster(**vars(mesh_cluster), istiod=istiod)

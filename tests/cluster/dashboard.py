@@ -1,6 +1,6 @@
-"""`mendix-mesh dashboard` as a process of its own, on a free port of the loopback device.
+"""Runs `mendix-mesh dashboard` as a separate process, on a free port of the loopback device.
 
-And what may stand in front of it.
+It also contains a login proxy that can be placed in front of it.
 """
 
 import os
@@ -23,7 +23,7 @@ _PATIENCE = 30.0
 
 @contextmanager
 def running(kubeconfig: Path, log: Path, *arguments: str, waits: bool = True) -> Iterator[str]:
-    """Run it until the block ends; gives its URL, once it has looked at the cluster."""
+    """Run it until the block ends. Yield its URL after its first scan of the cluster."""
     program = [sys.executable, "-m", "webhook", "dashboard", "--no-open"]
     where: list[str | Path] = ["--kubeconfig", kubeconfig, "--listen", "127.0.0.1:0"]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
@@ -47,9 +47,9 @@ def running(kubeconfig: Path, log: Path, *arguments: str, waits: bool = True) ->
 
 
 class Gate:
-    """A proxy that sends users who are not logged in to another server, as oauth2-proxy does.
+    """A proxy that redirects users without a login to another server, as oauth2-proxy does.
 
-    That server logs everybody in at once, and sends them back.
+    That server logs in everyone immediately, and redirects them back.
     """
 
     def __init__(self, behind: str) -> None:
@@ -62,12 +62,12 @@ class Gate:
                 _answer(self, 302, {"Location": gate.url + self.path.removeprefix("/")})
 
             def log_message(self, *_: object) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         class Proxy(Login):
             def do_GET(self) -> None:
                 path = self.path.removeprefix("/")
-                # Icons may come at any time, and would make what a test sees depend on it.
+                # Browsers may request icons at any time. These requests must not affect the test.
                 if not gate.is_open and not path.startswith("static/"):
                     _answer(self, 302, {"Location": _url(gate._login) + path})
                     return

@@ -39,18 +39,18 @@ from webhook.cluster.auditor.scan import ScanOptions
 SAMPLES = Path(__file__).parents[1] / "fixtures" / "mendix"
 ENV = "shop"
 DATAPLANE = "istio.io/dataplane-mode"
-#: Told before the network namespace is entered, in which everyone is root.
+#: Read before the process enters the network namespace, in which each user is root.
 ORDINARY_USER = os.geteuid() != 0
 
 console = Console(highlight=False, markup=False, soft_wrap=True)
 
 
 class DemoError(Exception):
-    """The cluster did not do what the scene promised."""
+    """Raised if the cluster does not do what a scene says."""
 
 
 def main() -> None:
-    """Play the demo; exit code 1 where a promise is broken, 2 where it can't be played here."""
+    """Play the demo. Exit with code 1 if a scene fails, 2 if the demo can't run here."""
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave the cluster up afterwards")
     parser.add_argument("--dashboard", action="store_true", help="serve the dashboard afterwards")
@@ -62,7 +62,7 @@ def main() -> None:
     try:
         _review_offline(options.mesh)
         binaries = build.ensure([*build.CORE, build.ISTIOD] if istio else build.CORE, console)
-        # Made out here it can be reached from out here, though the cluster can't.
+        # A socket that is created outside the network namespace can be reached from outside.
         listener = socket.create_server(("127.0.0.1", 0)) if options.dashboard else None
         netns.enter()
     except (build.BuildError, netns.NetworkError) as error:
@@ -99,7 +99,7 @@ def main() -> None:
 
 
 def _review_offline(mesh_name: str) -> None:
-    """Something to see at once: the offline twin needs no cluster."""
+    """Show `mendix-mesh review`, which needs no cluster, at once."""
     heading("0. First without a cluster: mendix-mesh review, on a Mendix namespace's manifests")
     arguments = ["review", "-f", os.path.relpath(SAMPLES), "--mesh", mesh_name]
     command = [sys.executable, "-m", "webhook", *arguments]
@@ -126,11 +126,11 @@ class Demo:
         )
 
     def enroll(self, mode: str = "") -> str:
-        """A fresh namespace, enrolled in the mesh of this demo."""
+        """Return a new namespace that is enrolled in the mesh of this demo."""
         return self.cluster.enroll(mode, mesh=self.mesh)
 
     def apply(self, obj: Json, *, refused: str = "") -> str:
-        """Show `kubectl apply` of an object and its answer; `refused` names the check expected."""
+        """Show `kubectl apply` of an object and its output. `refused` is the expected check."""
         name = obj["metadata"]["name"]
         say(f"$ kubectl apply -f {name}.yaml", "bold")
         done = self.cluster.plane.kubectl(
@@ -144,7 +144,7 @@ class Demo:
         return said
 
     def command(self, *arguments: str, code: int = 0) -> str:
-        """Show a command of mendix-mesh and what it prints; fails on another exit code."""
+        """Show a command of mendix-mesh and its output. Fail on another exit code."""
         say(f"$ mendix-mesh {' '.join(arguments)}", "bold")
         done = subprocess.run(
             [sys.executable, "-m", "webhook", *arguments],
@@ -160,7 +160,7 @@ class Demo:
         return done.stdout
 
     def pods(self, *, ready: int, namespace: str = "", contains: str = "") -> list[Json]:
-        """The ready pods whose names contain something, once there are that many."""
+        """Return the ready pods with `contains` in their names, when there are that many."""
         where = namespace or self.namespace
 
         def found() -> list[Json]:
@@ -174,7 +174,7 @@ class Demo:
         return wait_for(found, seconds=30, why=f"{ready} ready pods {contains or 'there'}")
 
     def show(self, pods: list[Json]) -> None:
-        """A line a pod: its containers, and what makes it meshed. Fails where one is not."""
+        """Print a line per pod: its containers, and the evidence. Fail if a pod is not meshed."""
         for pod in pods:
             proxy = _proxy(pod)
             if not proxy:
@@ -198,8 +198,8 @@ def operator_and_agent(demo: Demo) -> None:
 def mendix_app(demo: Demo) -> None:
     """A Mendix app: the operator makes task pods and a Deployment; all of them join by themselves.
 
-    Task pods get a native sidecar and end. The operator's Deployment itself is left alone: it would
-    roll a change back.
+    Task pods get a native sidecar and end. The operator's Deployment itself is not changed, because
+    the operator would revert the change.
     """
     demo.apply(manifests.mendix_app(ENV, demo.namespace, replicas=2))
     api = demo.cluster.plane.api
@@ -287,7 +287,7 @@ def modes(demo: Demo) -> None:
     """Not yet ready to enforce: warn tells the author, audit only the audit log."""
     for mode in ("warn", "audit"):
         where = demo.enroll(mode)
-        # What was created in the second of the enrollment would count as from before.
+        # A pod that is created in the second of the enrollment counts as older.
         time.sleep(1)
         say(f"In {where}, labelled {MODE_LABEL}={mode}:")
         demo.apply(_pod("shop-debug", where, hostNetwork=True))
@@ -296,8 +296,9 @@ def modes(demo: Demo) -> None:
 def day_two(demo: Demo) -> None:
     """What already runs: a namespace full of plaintext pods is found, enrolled, restarted, proved.
 
-    mendix-mesh restarts what is outside, one at a time, within every budget; the operator's own
-    workloads by eviction, for it would undo a change of their template.
+    mendix-mesh restarts the pods that are outside one at a time, within every budget. It evicts the
+    pods of the operator's own workloads, because the operator would revert a change of their
+    template.
     """
     api, plane = demo.cluster.plane.api, demo.cluster.plane
     where = plane.new_namespace("mendix-old")
@@ -323,7 +324,7 @@ def untouched(demo: Demo) -> None:
     where = demo.cluster.plane.new_namespace("other")
     demo.apply(_pod("anything", where, hostNetwork=True))
     stored = demo.cluster.plane.api.get("Pod", "anything", where)
-    # kubectl's own annotation aside, the pod is what its author wrote.
+    # Apart from kubectl's own annotation, the pod is what its author wrote.
     touched = {"linkerd.io/inject", "sidecar.istio.io/inject"} & {
         *stored["metadata"].get("annotations", {}),
         *stored["metadata"].get("labels", {}),
@@ -420,7 +421,7 @@ def _deployment(name: str, namespace: str) -> Json:
 
 
 def _proxy(pod: Json) -> str:
-    """How the proxy is in the pod; empty where it is not."""
+    """Return the kind of the pod's proxy; empty if it has none."""
     for kind, shape in (("initContainers", "native sidecar"), ("containers", "classic sidecar")):
         for container in pod["spec"].get(kind, ()):
             if container["name"] in ("linkerd-proxy", "istio-proxy"):
@@ -475,7 +476,7 @@ def _epilogue(seconds: float) -> None:
 
 
 def _show(plane: ControlPlane, listener: socket.socket) -> None:
-    """Serve the dashboard over the cluster, until Ctrl-C."""
+    """Serve the dashboard for the cluster until Ctrl-C."""
     heading(f"The dashboard of this cluster: {dashboard.url(listener)}")
     say("End it, and the cluster, with Ctrl-C or SIGTERM.")
     cluster = Cluster.connect(str(plane.kubeconfig))
@@ -484,11 +485,11 @@ def _show(plane: ControlPlane, listener: socket.socket) -> None:
 
 
 def _keep(plane: ControlPlane) -> None:
-    """Hold the cluster until the user is done: a shell on a terminal, else until a signal."""
+    """Keep the cluster until the user ends it: a shell on a terminal, else until a signal."""
     kubectl = plane.binaries["kubectl"]
     heading("The cluster stays up.")
     say(f"kubeconfig: {plane.kubeconfig}")
-    # To be let in, an ordinary user must first enter the user namespace that netns.py made.
+    # An ordinary user must first enter the user namespace that netns.py created.
     user = "--user --preserve-credentials " if ORDINARY_USER else ""
     say(
         f"from another terminal, as the same user: nsenter -t {os.getpid()} {user}--net "

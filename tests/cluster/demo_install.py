@@ -1,7 +1,8 @@
-"""`make demo-install`: install, first meshed pod, first refusal, upgrade, uninstall, as they go.
+"""`make demo-install`: install, first meshed pod, first denial, upgrade, uninstall, by the guides.
 
-What is typed is what the guides say (docs/install.md, rollout.md, upgrade.md), on a real API server
-with the real helm and cert-manager; Linkerd's injector is a stand-in, and kwok simulates the nodes.
+The commands are those in the guides (docs/install.md, rollout.md, upgrade.md). They run on a real
+API server with the real helm and cert-manager. Linkerd's injector is a stand-in, and kwok simulates
+the nodes.
 """
 
 import tempfile
@@ -27,24 +28,24 @@ from tests.standins.linkerd_server import LinkerdInjector
 
 
 class Story:
-    """The reader of the guides, what they type and what comes of it."""
+    """A reader of the guides: the commands that they run, and the results."""
 
     def __init__(self, cluster: MeshCluster, home: Path) -> None:
         self.cluster = cluster
         self.namespace = cluster.plane.new_namespace("mendix")
         self.reader = Reader(cluster.plane, home, self.namespace)
         self.typed: list[str] = []
-        """The guides' lines so far, as they stand in the guides."""
+        """The lines typed so far, as they are in the guides."""
 
     def type(self, block: str) -> None:
-        """Show and run each line of a guide's block, and its answer but for what helm adds."""
+        """Show and run each line of a guide's block. Show its output without helm's notes."""
         for line in block.strip().splitlines():
             self.typed.append(line)
             say(f"$ {self.reader.of(line)}", "bold")
             answer(self.reader.run(line).partition("\nNOTES:")[0].strip(), good=True)
 
     def apply(self, name: str, *, refused: str = "", **spec: Any) -> None:
-        """Show `kubectl apply` of a pod; `refused` names the check that is to refuse it."""
+        """Show `kubectl apply` of a pod. `refused` is the check that must deny it."""
         say(f"$ kubectl apply -n {self.namespace} -f {name}.yaml", "bold")
         text = yaml.safe_dump(pod(self.namespace, name, **spec))
         done = self.cluster.plane.kubectl("apply", "--filename=-", input=text, check=False)
@@ -53,7 +54,7 @@ class Story:
             raise DemoError(f"expected {refused or 'no refusal'} of {name}")
 
     def show(self) -> None:
-        """A line for each pod of the app: is it meshed?"""
+        """Print a line per pod of the app that says whether it is meshed."""
         for one in pods_of(self.cluster.api, self.namespace):
             shape = sidecar_of(one)
             said = f"meshed: linkerd-proxy, {shape} sidecar" if shape else "NOT meshed"
@@ -113,7 +114,7 @@ def upgrade(story: Story) -> None:
     change, back = commands("upgrade.md", "Upgrade")
     keep = "--reset-then-reuse-values"
     with Load(story.cluster.plane, where).running() as load:
-        # Of the same version, so something must change for pods to be replaced.
+        # The version is the same, so the values must change to replace the pods.
         story.type(change.replace(keep, f"{keep} --set logLevel=warning"))
         story.type(back)
         load.await_total(load.total + 200)
@@ -146,7 +147,7 @@ SCENES = (before, install, first_pods, first_refusal, upgrade, emergency, uninst
 
 
 def play(cluster: MeshCluster, home: Path) -> Story:
-    """Play all scenes. Raises what a broken promise raises: DemoError, AssertionError, Refused."""
+    """Play all scenes. Raise DemoError, AssertionError or Refused if a scene fails."""
     story = Story(cluster, home)
     for number, scene in enumerate(SCENES, 1):
         heading(f"{number}. {(scene.__doc__ or '').strip()}")
@@ -155,7 +156,7 @@ def play(cluster: MeshCluster, home: Path) -> Story:
 
 
 def main() -> None:
-    """Exit code 1 where a promise is broken, 2 where it can't be played here."""
+    """Run the demo. Exit with code 1 if a scene fails, 2 if the demo can't run here."""
     started = time.monotonic()
     try:
         binaries = build.ensure(build.CORE, Console())

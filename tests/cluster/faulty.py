@@ -1,4 +1,4 @@
-"""A proxy before the real API server that makes trouble: over TLS, with the client's own rights."""
+"""A proxy in front of the real API server that causes errors. It keeps the client's own rights."""
 
 import ssl
 from collections.abc import Callable, Iterator
@@ -15,15 +15,15 @@ _HOP = frozenset({"connection", "transfer-encoding", "content-length", "content-
 
 
 class Trouble(NamedTuple):
-    """What happens to a request instead of its answer, or with it."""
+    """An error for one request, instead of the API server's response or in addition to it."""
 
-    #: An answer of the proxy's own; 0 passes the API server's on.
+    #: The proxy's own response; 0 passes on the API server's.
     status: int = 0
     body: bytes = b""
     retry_after: str = ""
-    #: Bytes of the answer after which the connection is cut.
+    #: The number of bytes of the response after which the connection is closed.
     cut: int | None = None
-    #: Another path to ask the API server for.
+    #: Another path to request from the API server.
     path: str = ""
 
 
@@ -31,10 +31,10 @@ Plan = Callable[[str, str], Trouble | None]
 
 
 class FaultyServer:
-    """Where it listens, whom to trust, what was asked and answered so far.
+    """The proxy's address and CA, and the requests and responses so far.
 
-    Set `plan` to make trouble. It is called with the method and the path with its query, and says
-    what is to happen.
+    Set `plan` to cause errors. It is called with the method and the path with its query, and
+    returns what must happen.
     """
 
     def __init__(self, url: str, ca: bytes) -> None:
@@ -48,7 +48,7 @@ class FaultyServer:
 
 @contextmanager
 def in_front_of(plane: ControlPlane) -> Iterator[FaultyServer]:
-    """Serve until the block ends."""
+    """Run the proxy until the block ends."""
     authority = Authority("faulty proxy")
     folder = plane.workdir / "faulty"
     folder.mkdir(exist_ok=True)

@@ -1,8 +1,8 @@
-"""A cluster with something of everything that the dashboard shows.
+"""A cluster with an example of everything that the dashboard shows.
 
-Apps in the mesh, an app and a platform that are older than the enrollment, a namespace that only
-warns, one that nobody enrolled, an ingress controller, and a controller whose pods are refused.
-Linkerd's injector and the Mendix Operator are the stand-ins.
+It has apps in the mesh, an app and a platform that are older than the enrollment, a namespace in
+mode warn, a namespace that is not enrolled, an ingress controller, and a controller whose pods are
+denied. Linkerd's injector and the Mendix Operator are stand-ins.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ APPS, TEST, CRM, NEW, INGRESS = "mendix-apps", "mendix-test", "crm", "mendix-new
 
 
 def populate(cluster: MeshCluster, pause: Callable[[], None] = lambda: None) -> None:
-    """Put everything there, and wait until its pods run; `pause` is called between the steps."""
+    """Create everything, and wait until the pods run. `pause` is called between the steps."""
     api = cluster.api
     mendix.install_crds(api)
     for name in (APPS, TEST, CRM, NEW):
@@ -34,7 +34,7 @@ def populate(cluster: MeshCluster, pause: Callable[[], None] = lambda: None) -> 
     for account in manifests.service_accounts(APPS):
         _quietly(cluster, account)
 
-    # What is older than the enrollment.
+    # Workloads that are older than the enrollment.
     api.create(manifests.operator_configuration(APPS))
     api.create(manifests.operator_deployment(APPS))
     _app(cluster, APPS, "shop", replicas=2)
@@ -49,7 +49,7 @@ def populate(cluster: MeshCluster, pause: Callable[[], None] = lambda: None) -> 
     for name, mode in ((APPS, "enforce"), (TEST, "warn"), (CRM, "enforce")):
         cluster.relabel(name, f"linkerd.{mode}", mode=mode)
 
-    # What came after it: the agent, more pods of the app, another app, and tasks.
+    # Workloads that are newer: the agent, more pods of the app, another app, and tasks.
     api.create(manifests.agent_deployment(APPS))
     shop = _pods(cluster, APPS, "shop-master")[0]
     api.delete("Pod", shop["metadata"]["name"], APPS, grace=0)
@@ -71,14 +71,14 @@ def populate(cluster: MeshCluster, pause: Callable[[], None] = lambda: None) -> 
     api.create(manifests.operator_deployment(CRM))
     api.create(manifests.agent_deployment(CRM))
     _app(cluster, CRM, "crm", replicas=2)
-    # What is made in the second of the enrollment counts as older.
+    # A pod that is created in the second of the enrollment counts as older.
     time.sleep(1.1)
     api.create(pod(TEST, "shop-debug", hostNetwork=True))
     _await(cluster, CRM, 4)
     _await(cluster, TEST, 2)
     _await(cluster, APPS, 10)
 
-    # A controller that wants more pods than the webhook lets in.
+    # A controller that wants more pods than the webhook admits.
     api.patch("Deployment", "reports", APPS, {"spec": {"replicas": 2}}, subresource="scale")
     wait_for(
         lambda: [e for e in api.list("Event", APPS, fields="reason=FailedCreate")
@@ -99,7 +99,7 @@ def _quietly(cluster: MeshCluster, obj: Json) -> None:
 
 
 def _app(cluster: MeshCluster, namespace: str, env: str, *, replicas: int = 1) -> None:
-    """An environment's leader with its Service and Ingress, as the operator makes them."""
+    """Create an environment's leader with its Service and Ingress, as the operator does."""
     api = cluster.api
     api.create(manifests.app_deployment(env, namespace, replicas=replicas))
     api.create(manifests.app_service(env, namespace))
@@ -125,13 +125,13 @@ def _await(cluster: MeshCluster, namespace: str, number: int) -> None:
 
 
 def unlabel(cluster: MeshCluster) -> None:
-    """Take the namespaces out again: other tests count what is enrolled."""
+    """Remove the namespaces from the mesh, because other tests count the enrolled ones."""
     for name in (APPS, TEST, CRM):
         unlabel_one(cluster, name)
 
 
 def unlabel_one(cluster: MeshCluster, name: str) -> None:
-    """Take a namespace out, and wait until nobody judges its pods."""
+    """Remove a namespace from the mesh, and wait until no webhook judges its pods."""
     labels = {MESH_LABEL: None, MODE_LABEL: None}
     cluster.api.patch("Namespace", name, None, {"metadata": {"labels": labels}})
     cluster.await_judge(name, "")

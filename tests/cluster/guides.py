@@ -1,4 +1,4 @@
-"""The guides' commands, as somebody runs them who copies them into a shell in the checkout."""
+"""Runs the commands in the guides, as if a reader copied them into a shell in the checkout."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from tests.cluster.plane import KUBELET_ANNOTATION, ControlPlane
 
 ROOT = Path(__file__).parents[2]
 
-# Adds to each installation what makes the test cluster run the server's pods.
+# Adds the values to each installation that let the test cluster run the server's pods.
 _HELM = """#!/bin/sh
 case "$1" in install|upgrade) set -- "$@" --values {values};; esac
 exec {helm} "$@"
@@ -19,7 +19,7 @@ exec {helm} "$@"
 
 
 def commands(page: str, heading: str) -> list[str]:
-    """Return the shell blocks of a section of a page in docs/, up to its next heading."""
+    """Return the shell blocks of a section of a page in docs/, up to the next heading."""
     text = (ROOT / "docs" / page).read_text()
     _, _, section = text.partition(f"# {heading}\n")
     assert section, f"docs/{page} has no heading {heading!r}"
@@ -29,7 +29,7 @@ def commands(page: str, heading: str) -> list[str]:
 
 
 class Reader:
-    """A shell for a guide's commands; NAMESPACE in them stands for a namespace of the reader's."""
+    """A shell for a guide's commands. NAMESPACE in them stands for the reader's own namespace."""
 
     def __init__(self, plane: ControlPlane, home: Path, namespace: str) -> None:
         self._namespace = namespace
@@ -47,11 +47,11 @@ class Reader:
         }
 
     def of(self, block: str) -> str:
-        """Return the block as this reader types it."""
+        """Return the block with the values of this reader."""
         return block.replace("NAMESPACE", self._namespace)
 
     def run(self, block: str) -> str:
-        """Run a block and return what it printed; AssertionError with all of it if it fails."""
+        """Run a block and return its output. Raise AssertionError with the output if it fails."""
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", self.of(block)],
             check=False,

@@ -1,4 +1,4 @@
-"""Our chart as a release on a test cluster, by default with a throw-away CA's certificate."""
+"""Our chart as a release on a test cluster, by default with a certificate of a temporary CA."""
 
 import base64
 import json
@@ -17,9 +17,9 @@ Source = Literal["secret", "certManager", "helm"]
 
 
 class Release:
-    """The chart under one name in one namespace. Only pods of ServerKubelet really serve.
+    """The chart with one name in one namespace. Only pods of ServerKubelet really serve.
 
-    Start the namespace's ServerKubelet before `install`: helm waits for pods that are ready.
+    Start the namespace's ServerKubelet before `install`, because helm waits for ready pods.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class Release:
         chart: Path = CHART,
         source: Source = "secret",
     ) -> None:
-        """Say who makes the certificate: with "secret" the tests, else see the chart's `tls`."""
+        """With `source` "secret" the tests make the certificate, else see the chart's `tls`."""
         self.name = name
         self.namespace = namespace
         self.chart = chart
@@ -45,9 +45,9 @@ class Release:
         self._plane = plane
 
     def install(self, values: Values | None = None, *, wait: bool = True) -> None:
-        """Create the namespace and, if it is for us to do, the certificate; install the chart.
+        """Create the namespace and, for source "secret", the certificate. Install the chart.
 
-        Raises CommandError with what helm said.
+        Raise CommandError with helm's output.
         """
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}}
         try:
@@ -61,16 +61,16 @@ class Release:
         self._helm("install", values, wait=wait)
 
     def upgrade(self, values: Values | None = None, *, wait: bool = True) -> None:
-        """Upgrade to these values, from the chart's own: earlier ones are forgotten."""
+        """Upgrade to these values, on top of the chart's defaults. Earlier values are not kept."""
         self._helm("upgrade", values, wait=wait)
 
     def uninstall(self) -> None:
-        """Remove the release; the namespace and the Secret stay."""
+        """Remove the release. The namespace and the Secret stay."""
         self._plane.helm("uninstall", self.name, "--namespace", self.namespace)
 
     def renew_certificate(self, authority: Authority | None = None) -> Pair:
         """Put a new serving certificate into the Secret, signed by `authority` (else by ours)."""
-        # The chart's Service has this name whatever the release is called.
+        # The chart's Service has this name for any name of the release.
         host = f"mendix-mesh.{self.namespace}.svc"
         pair = (authority or self.authority).issue("mendix-mesh", hosts=[host])
         secret = {
@@ -87,8 +87,8 @@ class Release:
         ours: dict[str, Any] = {
             "tls": {"source": self.source},
             "podAnnotations": {KUBELET_ANNOTATION: "server"},
-            # Long enough to see that endpoints go before processes do; ten seconds are not needed
-            # where nothing but this machine has to hear of it.
+            # One second is enough to see that endpoints disappear before processes end. Ten seconds
+            # are not needed on one machine.
             "preStopSleepSeconds": 1,
         }
         if self.source == "secret":
@@ -100,7 +100,7 @@ class Release:
         if wait:
             arguments += ["--wait", "--timeout=60s"]
         if verb == "upgrade":
-            # Tests break what is installed and put it back by hand, which makes it theirs.
+            # Tests change installed objects by hand, and then own the changed fields.
             arguments.append("--force-conflicts")
         self._plane.helm(*arguments, input=json.dumps(values or {}))
 

@@ -1,4 +1,4 @@
-"""A cluster with Istio on it, and what the tests ask about pods that its injector has seen."""
+"""A cluster with Istio, and checks of pods that its injector has seen."""
 
 from dataclasses import dataclass
 
@@ -12,31 +12,30 @@ NATIVE = "sidecar.istio.io/nativeSidecar"
 CONFIG = "proxy.istio.io/config"
 STATUS = "sidecar.istio.io/status"
 TLS_MODE = "security.istio.io/tlsMode"
-#: Labels of a namespace at which Linkerd's injector does not look: what is only tried there is
-#: tried in half the time.
+#: Labels with which Linkerd's injector skips a namespace. Dry runs there take half the time.
 HIDDEN = {"config.linkerd.io/admission-webhooks": "disabled"}
 
 
 @dataclass(frozen=True)
 class IstioCluster(MeshCluster):
-    """A cluster on which mendix-mesh is installed, and the real istiod beside Linkerd's stand-in.
+    """A cluster with mendix-mesh, and with the real istiod beside Linkerd's stand-in.
 
-    What is enrolled here is enrolled in Istio, where it says nothing else.
+    By default, namespaces are enrolled in Istio.
     """
 
     istiod: Istiod
 
     def enroll(self, mode: str = "", *, mesh: str = "istio") -> str:
-        """Make a fresh namespace that is enrolled by its labels, and return its name."""
+        """Create a new namespace that is enrolled by its labels, and return its name."""
         return super().enroll(mode, mesh=mesh)
 
     def enroll_for_trials(self) -> str:
-        """Make a fresh enrolled namespace for many dry runs."""
+        """Create a new enrolled namespace for many dry runs."""
         return self.plane.new_namespace("mendix", labels={MESH_LABEL: "istio", **HIDDEN})
 
 
 def sidecar_of(obj: Json) -> str:
-    """Return in which shape a stored pod has Istio's proxy: native, classic, or "" for none."""
+    """Return the kind of Istio's proxy in a stored pod: native, classic, or "" for none."""
     for shape, place in (("native", "initContainers"), ("classic", "containers")):
         if any(c["name"] == "istio-proxy" for c in obj["spec"].get(place, ())):
             return shape
@@ -44,12 +43,12 @@ def sidecar_of(obj: Json) -> str:
 
 
 def is_meshed(obj: Json) -> bool:
-    """Say whether a stored pod has the proxy, and the label by which peers speak mTLS to it."""
+    """Return whether a stored pod has the proxy, and the label that makes peers use mTLS."""
     labels = obj["metadata"].get("labels", {})
     return bool(sidecar_of(obj)) and labels.get(TLS_MODE) == "istio"
 
 
 def labels_of(obj: Json) -> Json:
-    """Return the labels of an object or a template, empty where it has none."""
+    """Return the labels of an object or a template; empty if it has none."""
     labels: Json = obj["metadata"].get("labels") or {}
     return labels

@@ -1,6 +1,7 @@
-"""The real istiod as Istio's injector: no stand-in. Its chart's own template, its own certificates.
+"""The real istiod as Istio's injector, with its chart's own template and its own certificates.
 
-Only what injection needs of the chart is installed: the ConfigMaps and the webhook configuration.
+Only the parts of the chart that the injection needs are installed: the ConfigMaps and the webhook
+configuration.
 """
 
 import secrets
@@ -22,11 +23,11 @@ _KEPT = ("ConfigMap", "MutatingWebhookConfiguration")
 
 
 class Istiod(Part):
-    """One istiod of one revision on a test cluster, for the time of a `with` block.
+    """One istiod of one revision on a test cluster, during a `with` block.
 
-    `values` are the chart's, say `{"pilot": {"cni": {"enabled": True}}}`; `tags` are revision tags;
-    `environment` is istiod's own, say `{"PLATFORM": "openshift"}`.
-    A revision other than "default" injects only where its name, or a tag of it, is asked for.
+    `values` are the chart's, for example `{"pilot": {"cni": {"enabled": True}}}`. `tags` are
+    revision tags. `environment` is istiod's own, for example `{"PLATFORM": "openshift"}`. A
+    revision other than "default" injects only pods or namespaces that name it or one of its tags.
     """
 
     def __init__(
@@ -56,23 +57,23 @@ class Istiod(Part):
     def _end(self) -> None:
         self.stop()
         for obj in self._installed:
-            # Who looks for Istio finds it by these.
+            # Other tests would find Istio by these objects.
             if obj["kind"] in ("MutatingWebhookConfiguration", "ConfigMap"):
                 meta = obj["metadata"]
                 self._plane.api.delete(obj["kind"], meta["name"], meta.get("namespace"))
 
     @property
     def url(self) -> str:
-        """Where the API server sends pods to be injected."""
+        """Return the URL to which the API server sends pods for injection."""
         return f"https://127.0.0.1:{self._port}/inject"
 
     @property
     def xds(self) -> str:
-        """Where proxies ask for their configuration, without TLS."""
+        """Return the address from which proxies get their configuration, without TLS."""
         return f"127.0.0.1:{self._xds}"
 
     def debug(self, page: str) -> Json:
-        """Return a page of istiod's own view of the mesh, as `ambientz`."""
+        """Return one of istiod's debug pages, like `ambientz`."""
         answer = httpx.get(f"http://127.0.0.1:{self._http}/debug/{page}")
         answer.raise_for_status()
         found: Json = answer.json()
@@ -80,12 +81,12 @@ class Istiod(Part):
 
     @property
     def pid(self) -> int:
-        """The process id, while it runs."""
+        """Return the process id while it runs."""
         assert self._process
         return self._process.pid
 
     def install(self) -> None:
-        """Put the injector's template and webhook configurations in place, as istiod needs them."""
+        """Create the injector's template and webhook configurations, which istiod needs."""
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
         try:
             self._plane.api.create(namespace)
@@ -99,7 +100,7 @@ class Istiod(Part):
             self._installed.append(obj)
 
     def start(self) -> None:
-        """Start the process, and wait until a pod that asks for it is injected."""
+        """Start the process, and wait until a pod that opts in is injected."""
         home = self._plane.workdir / f"istiod-{self.revision}-{secrets.token_hex(2)}"
         home.mkdir()
         kubeconfig = self._plane.write_kubeconfig(
@@ -139,7 +140,7 @@ class Istiod(Part):
         wait_for(lambda: self._injects(probe), seconds=60, why=f"istiod {self.revision} to inject")
 
     def stop(self) -> None:
-        """End the process; its webhook configuration stays, and fails closed, as Istio's does."""
+        """End the process. Its webhook configuration stays and fails closed, as Istio's does."""
         if self._process:
             self._process.stop()
             self._process = None
@@ -164,7 +165,7 @@ class Istiod(Part):
         return any(container["name"] == "istio-proxy" for container in containers)
 
     def _rendered(self) -> list[Json]:
-        """What injection needs of istiod's chart: the default revision's name is the empty one."""
+        """Return the objects of istiod's chart that the injection needs."""
         values = {
             "revision": "" if self.revision == "default" else self.revision,
             "revisionTags": list(self.tags),

@@ -1,12 +1,12 @@
-"""The part of a kubelet that kwok cannot simulate: the server's processes really run.
+"""The part of a kubelet that kwok can't simulate: it really runs the server's processes.
 
-For each pod of one Deployment the container's own command line is started as a process that listens
-on the pod's IP, with the pod's volumes on disk. So the chart's arguments, probes, volumes and
-Service are what is tested, and the API server calls the webhook as it would in a cluster.
+For each pod of one Deployment, it starts the container's own command line as a process. The process
+listens on the pod's IP, with the pod's volumes on disk. So the tests cover the chart's arguments,
+probes, volumes and Service, and the API server calls the webhook as in a real cluster.
 
-Pods with the annotation KUBELET_ANNOTATION are entirely ours: they become ready when their
-readiness probe says so, lose their endpoint before their process is asked to end, and are gone when
-it has ended. Other pods are ready at once and deleted at once, as kwok does with all.
+This module fully controls pods with the annotation KUBELET_ANNOTATION. They become ready when their
+readiness probe succeeds. They lose their endpoint before their process is asked to end. They are
+gone when it has ended. kwok controls all other pods: they become ready and are deleted immediately.
 """
 
 import base64
@@ -31,18 +31,18 @@ from tests.cluster.plane import KUBELET_ANNOTATION, ControlPlane
 from tests.cluster.process import Process, ProcessError
 
 SERVER = (sys.executable, "-m", "webhook")
-"""What the image's entry point is: the command to which a container's args are given."""
+"""The image's entry point: the command that gets a container's args."""
 
 _CHECKOUT = str(Path(__file__).parents[2])
-_TICK = 0.1  # seconds between two looks at the pods
-_SYNC = 1.0  # seconds between two looks at a pod's volumes, and between two probes once ready
+_TICK = 0.1  # seconds between two checks of the pods
+_SYNC = 1.0  # seconds between two checks of a pod's volumes, and of two probes of a ready pod
 
 
 class ServerKubelet(Part):
-    """Runs the processes of the pods that `labels` select, for the time of a `with` block.
+    """Runs the processes of the pods that `labels` select, during a `with` block.
 
-    It has a thread of its own, which starts all processes; they end with it. A process that ends by
-    itself is not started again: it is named in `crashes`.
+    Its own thread starts all processes, and they end with it. A process that ends by itself is not
+    restarted. It is listed in `crashes`.
     """
 
     def __init__(
@@ -55,16 +55,16 @@ class ServerKubelet(Part):
     ) -> None:
         self.namespace = namespace
         self.trees: dict[str, Path] = {}
-        """By image: the source tree that it holds the server of. Any other image: this checkout."""
+        """The source tree of the server in each image. Other images use this checkout."""
         self.crashes: list[str] = []
-        """What is known of each process that ended without being asked to."""
+        """A description of each process that ended unexpectedly."""
         self._labels = ",".join(f"{key}={value}" for key, value in labels.items())
         self._command = command
-        # A connection of its own: the `warnings` of the tests' client are not to be disturbed.
+        # Use a separate connection, because each client stores the `warnings` of its last response.
         self._api = plane.user("kubelet", ["system:masters"])
         self._home = plane.workdir / "pods"
         self._probe = httpx.Client(
-            # As a kubelet does: a probe asks whether the server answers, not who it is.
+            # As in a kubelet, a probe does not verify the server's certificate.
             verify=False,
             trust_env=False,
             timeout=1.0,
@@ -84,7 +84,7 @@ class ServerKubelet(Part):
 
     @property
     def processes(self) -> dict[str, Process]:
-        """The running processes by pod name."""
+        """Return the running processes by pod name."""
         return {pod.name: pod.process for pod in self._running()}
 
     def addresses(self) -> list[str]:
@@ -92,9 +92,9 @@ class ServerKubelet(Part):
         return [pod.address for pod in self._running()]
 
     def wait_ready(self, replicas: int = 1, *, seconds: float = 60.0) -> None:
-        """Wait until every pod that is to stay, and at least `replicas`, answers GET /livez by TLS.
+        """Wait until all pods without deletion, at least `replicas`, answer GET /livez over TLS.
 
-        Raises ProcessError, with the end of its log, if a server has crashed meanwhile.
+        Raise ProcessError, with the end of its log, if a server has crashed in the meantime.
         """
         before = len(self.crashes)
 
@@ -113,20 +113,20 @@ class ServerKubelet(Part):
         wait_for(ready, seconds=seconds, why=f"{replicas} servers in {self.namespace} to answer")
 
     def pause(self) -> None:
-        """End all processes while Service, pods and their readiness stay: connections are refused.
+        """End all processes, but keep Service, pods and their readiness. Connections are rejected.
 
-        This is the moment after a crash, before any kubelet has noticed.
+        This simulates the moment after a crash, before a kubelet has noticed it.
         """
         self._paused.set()
         wait_for(lambda: not self._running(), seconds=60, why="the servers to stop")
 
     def resume(self, *, seconds: float = 60.0) -> None:
-        """Start the processes again after `pause`, and wait until they answer."""
+        """Start the processes again after `pause`, and wait until they respond."""
         self._paused.clear()
         self.wait_ready(seconds=seconds)
 
     def stop(self) -> None:
-        """End all processes and the thread; raises what ended it earlier. The pods stay."""
+        """End all processes and the thread. Raise the thread's error, if any. The pods stay."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -157,10 +157,10 @@ class ServerKubelet(Part):
     def _run(self) -> None:
         try:
             while not self._stopping.wait(_TICK):
-                # The API server may be restarting or ending; so would a kubelet go on.
+                # The API server may be restarting or ending. A kubelet would also continue.
                 with contextlib.suppress(httpx.TransportError, Refused):
                     self._tick()
-        except Exception as error:  # raised in the thread of the tests, where it is seen
+        except Exception as error:  # raised in the tests' thread, where it is visible
             self._failure = error
         finally:
             self._end_all()
@@ -181,7 +181,7 @@ class ServerKubelet(Part):
             self._care(pod, found.get(uid))
 
     def _care(self, pod: "_Pod", obj: Json | None) -> None:
-        """Do what is due for one pod that has been started; `obj` is None when it is deleted."""
+        """Do what is due for one started pod. `obj` is None if the pod is deleted."""
         now = time.monotonic()
         if pod.leaving_at is None and (obj is None or _leaving(obj)):
             pod.leave(now, at_once=obj is None)
@@ -232,7 +232,7 @@ class ServerKubelet(Part):
     def _to_be_started(self, obj: Json) -> bool:
         status = obj.get("status", {})
         ip = status.get("podIP")
-        # kwok gives an IP to the next pod at once, when the last one's process may still hold it.
+        # kwok immediately gives a free IP to the next pod, while the old process may still use it.
         taken = {pod.address.rpartition(":")[0] for pod in self._running()}
         running = status.get("phase") == "Running" and not self._paused.is_set()
         return bool(running and ip and ip not in taken)
@@ -251,11 +251,11 @@ class ServerKubelet(Part):
             f"server of pod {name}",
             [*self._command, *args],
             log=home / "server.log",
-            # The server of that tree, whatever is installed.
+            # Use the server of that tree, whatever is installed.
             env={"PATH": os.defpath, "TMPDIR": str(home), "PYTHONPATH": str(tree)}
             | _environment(obj, rewrite),
             cwd=home,
-            # The server's own workers end with it when it is asked to end, not when it is killed.
+            # The server ends its own workers if it is asked to end, but not if it is killed.
             death_signal=SIGTERM,
         )
         return _Pod(
@@ -271,7 +271,7 @@ class ServerKubelet(Part):
         )
 
     def _forget(self, obj: Json) -> None:
-        """Confirm that a deleted pod's containers have ended, upon which it disappears."""
+        """Confirm that a deleted pod's containers have ended. The API server then removes it."""
         if _ours(obj):
             with contextlib.suppress(Refused):
                 self._api.delete("Pod", obj["metadata"]["name"], self.namespace, grace=0)
@@ -284,7 +284,7 @@ class ServerKubelet(Part):
 
 @dataclass
 class _Pod:
-    """A pod whose process was started, and where it stands. Times are of the monotonic clock."""
+    """A pod with a started process, and its state. Times are from the monotonic clock."""
 
     name: str
     uid: str
@@ -304,12 +304,12 @@ class _Pod:
     asked: bool = False
 
     def leave(self, now: float, *, at_once: bool) -> None:
-        """Begin to end: SIGTERM is due after the preStop hook, SIGKILL after the grace period."""
+        """Start the deletion: SIGTERM after the preStop hook, SIGKILL after the grace period."""
         self.leaving_at = now if at_once else now + self.pre_stop
         self.kill_at = now + self.grace
 
     def gone(self, now: float) -> bool:
-        """Do what is due at the end of the pod's life; say whether its process has ended."""
+        """Do what is due during the deletion. Return whether the process has ended."""
         assert self.leaving_at is not None
         if now >= self.leaving_at and not self.asked:
             self.asked = True
@@ -323,9 +323,9 @@ class _Pod:
 class _Volumes:
     """The ConfigMap, Secret and emptyDir volumes of a pod's first container, in a folder.
 
-    They are laid out and replaced as a kubelet does it, because programs that watch their files
-    depend on it: `..data` is a symbolic link to a folder, and is swapped for one to a new folder
-    when the content changes. A file mounted by subPath is never replaced.
+    They are stored and replaced as a kubelet does it, because programs that watch their files
+    depend on it. `..data` is a symbolic link to a folder. When the content changes, it is replaced
+    by a link to a new folder. A file mounted by subPath is never replaced.
     """
 
     def __init__(self, pod: Json, home: Path) -> None:
@@ -336,7 +336,7 @@ class _Volumes:
         self._written: dict[str, dict[str, bytes]] = {}
 
     def sync(self, api: Api) -> None:
-        """Bring the folder up to date. Raises Refused 404 while an object is missing."""
+        """Update the folder. Raise Refused 404 while an object is missing."""
         for mount in self._mounts:
             name = mount["name"]
             if "subPath" in mount and name in self._written:
@@ -349,7 +349,7 @@ class _Volumes:
                 self._written[name] = content
 
     def rewriter(self, ip: str) -> "_Rewriter":
-        """Return what turns paths and addresses of the container into those of this machine."""
+        """Return what replaces the container's paths and addresses by those of this machine."""
         paths = {
             mount["mountPath"].rstrip("/"): str(
                 self._home / mount["name"] / mount.get("subPath", "")
@@ -359,7 +359,7 @@ class _Volumes:
         return _Rewriter(paths, ip)
 
     def _content(self, api: Api, volume: Json) -> dict[str, bytes] | None:
-        """Return a volume's files by name, or None for one that the container itself fills."""
+        """Return a volume's files by name; None for a volume that the container itself fills."""
         if "emptyDir" in volume:
             return None
         if source := volume.get("configMap"):
@@ -376,12 +376,12 @@ class _Volumes:
 
 
 class _Rewriter:
-    """Turns mount paths, and the address that means every address, into what they are here."""
+    """Replaces mount paths and the wildcard address by the real ones on this machine."""
 
     def __init__(self, paths: Mapping[str, str], ip: str) -> None:
         self._to = {**paths, "0.0.0.0": ip, "[::]": ip}
         longest_first = sorted(self._to, key=len, reverse=True)
-        # In one pass, so that what was put in is not looked at again; a path ends at a slash.
+        # Replace in one pass, so that replacements are not replaced again. A path ends at a slash.
         self._from = re.compile(
             rf"(?<![\w.-])(?:{'|'.join(map(re.escape, longest_first))})(?![\w.-])"
         )
@@ -392,7 +392,7 @@ class _Rewriter:
 
 @contextlib.contextmanager
 def _not_yet() -> Iterator[None]:
-    """Try again later while an object that a pod mounts does not exist, as a kubelet does."""
+    """Ignore a missing object that a pod mounts. As in a kubelet, the next check tries again."""
     try:
         yield
     except Refused as refused:
@@ -442,7 +442,7 @@ def _environment(obj: Json, rewrite: "_Rewriter") -> dict[str, str]:
 
 
 def _listens_at(args: Sequence[str], container: Json, ip: str) -> str:
-    """Return where the server listens: what --listen says, else the first port of the container."""
+    """Return the address of the server: from --listen, else from the container's first port."""
     said = re.search(r"--listen[= ](\S+)", " ".join(args))
     return said[1] if said else f"{ip}:{container['ports'][0]['containerPort']}"
 

@@ -1,4 +1,4 @@
-"""Pods created without pause while something happens to the webhook; not one may be lost."""
+"""Creates pods without pause while the webhook changes. No request must fail."""
 
 import contextlib
 import json
@@ -18,14 +18,14 @@ _CLIENTS = 4
 
 
 class Load:
-    """Clients that create the same pod over and over, by dry run, each on a connection of its own.
+    """Clients that repeatedly create the same pod by dry run, each on its own connection.
 
-    The namespace is an ambient one: both of our webhooks see the pod, and no injector does.
+    The namespace is in the ambient mesh. Both of our webhooks see the pod, and no injector does.
     """
 
     def __init__(self, plane: ControlPlane, namespace: str) -> None:
         self.answers: Counter[str] = Counter()
-        """How often each answer came so far: JOINS, OUTSIDE, or what a refusal said and when."""
+        """The number of each response so far: JOINS, OUTSIDE, or the text and time of a denial."""
         self._plane = plane
         self._path = f"/api/v1/namespaces/{namespace}/pods?dryRun=All"
         self._body = json.dumps(pod(namespace, "load")).encode()
@@ -34,11 +34,11 @@ class Load:
 
     @property
     def total(self) -> int:
-        """The number of answers so far."""
+        """Return the number of responses so far."""
         return self.answers.total()
 
     def await_total(self, count: int, *, seconds: float = 150.0) -> None:
-        """Wait until there have been so many answers; raises what ended a client."""
+        """Wait until there are this many responses. Raise the error of a failed client."""
 
         def enough() -> bool:
             if self._failures:
@@ -49,7 +49,7 @@ class Load:
 
     @contextlib.contextmanager
     def running(self) -> Iterator["Load"]:
-        """Have the clients at work during the block; raises what ended one of them."""
+        """Run the clients during the block. Raise the error of a failed client."""
         clients = [self._plane.connection("load", ["system:masters"]) for _ in range(_CLIENTS)]
         threads = [threading.Thread(target=self._repeat, args=(one,)) for one in clients]
         for thread in threads:
@@ -68,7 +68,7 @@ class Load:
             with contextlib.closing(connection):
                 while not self._over.is_set():
                     self.answers[self._ask(connection)] += 1
-        except Exception as error:  # raised in the thread of the test
+        except Exception as error:  # raised in the test's thread
             self._failures.append(error)
 
     def _ask(self, connection: HTTPSConnection) -> str:

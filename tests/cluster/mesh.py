@@ -1,4 +1,4 @@
-"""A cluster on which mendix-mesh is installed: chart, real server, and Linkerd's stand-in."""
+"""A cluster with mendix-mesh installed: chart, real server, and Linkerd's stand-in."""
 
 import contextlib
 import secrets
@@ -19,9 +19,9 @@ MODE_LABEL = "mendix-mesh.io/mode"
 
 @dataclass(frozen=True)
 class MeshCluster:
-    """The parts, each to be used as it is: upgrade the release, pause the servers, …
+    """The parts of the cluster. Use them directly: upgrade the release, pause the servers, …
 
-    A test that changes one of them puts it back, for the cluster is shared.
+    The cluster is shared, so a test that changes a part must restore it.
     """
 
     plane: ControlPlane
@@ -31,17 +31,17 @@ class MeshCluster:
 
     @property
     def api(self) -> Api:
-        """The tests' own client, as cluster administrator."""
+        """Return the tests' own client, as cluster administrator."""
         return self.plane.api
 
     def enroll(self, mode: str = "", *, mesh: str = "linkerd") -> str:
-        """Make a fresh namespace that is enrolled by its labels, and return its name."""
+        """Create a new namespace that is enrolled by its labels, and return its name."""
         labels = {MESH_LABEL: mesh} | ({MODE_LABEL: mode} if mode else {})
         with self.labelling(labels):
             return self.plane.new_namespace("mendix", labels=labels)
 
     def relabel(self, namespace: str, judge: str, *, mesh: str = "linkerd", mode: str = "") -> None:
-        """Enroll a namespace that exists, or change how, and wait until `judge` judges its pods."""
+        """Enroll an existing namespace or change its mode. Wait until `judge` judges its pods."""
         labels = {MESH_LABEL: mesh, MODE_LABEL: mode or None}
         with self.labelling(labels):
             self.api.patch("Namespace", namespace, None, {"metadata": {"labels": labels}})
@@ -49,9 +49,10 @@ class MeshCluster:
 
     @contextlib.contextmanager
     def labelling(self, labels: Mapping[str, str | None]) -> Iterator[None]:
-        """Let a namespace be labelled so, even with what is no mesh or mode.
+        """Allow these labels on a namespace, even an unknown mesh or mode.
 
-        Those are from before mendix-mesh was there: for that time it does not review namespaces.
+        Such labels can be older than mendix-mesh. So it does not review namespaces during the
+        block.
         """
         mesh, mode = labels.get(MESH_LABEL), labels.get(MODE_LABEL)
         if mesh in (None, *MESHES) and mode in (None, *MODES):
@@ -79,13 +80,13 @@ class MeshCluster:
         return False
 
     def await_judge(self, namespace: str, judge: str) -> None:
-        """Wait until the API server has pods of a namespace judged by `judge`, as in judge_of."""
+        """Wait until `judge` judges the pods of a namespace; see judge_of."""
         wait_for(lambda: self.judge_of(namespace) == judge, why=f"{judge} to judge {namespace}")
 
     def judge_of(self, namespace: str) -> str:
-        """Return which validating webhook judges pods of a namespace, as "linkerd.enforce".
+        """Return the validating webhook that judges pods of a namespace, like "linkerd.enforce".
 
-        Empty where none does. It is found out by a dry run, from the API server's audit log.
+        Empty if there is none. The function makes a dry run and reads the API server's audit log.
         """
         name = f"probe-{secrets.token_hex(4)}"
         probe = _pod(namespace, hostNetwork=True)
@@ -103,17 +104,17 @@ class MeshCluster:
 def installed(
     plane: ControlPlane, values: Values | None = None, *, source: Source = "secret"
 ) -> Iterator[MeshCluster]:
-    """Install everything, yield when both webhooks and the injector take part in a pod's creation.
+    """Install everything. Yield when both webhooks and the injector process new pods.
 
-    At the end the processes are stopped; what is in the API server stays.
+    At the end the processes are stopped. The objects in the API server stay.
     """
     release = Release(plane, source=source)
-    # The injector first, as a mesh is installed before mendix-mesh.
+    # The injector comes first, because users install a mesh before mendix-mesh.
     with (
         LinkerdInjector(plane.user("linkerd-proxy-injector", ["system:masters"])) as injector,
         ServerKubelet(plane, release.namespace, release.labels) as kubelet,
     ):
-        # Not helm but the kubelet waits: it says so when a server cannot start.
+        # The kubelet waits instead of helm, because it reports why a server can't start.
         release.install(values, wait=False)
         kubelet.wait_ready()
         cluster = MeshCluster(plane, release, kubelet, injector)
@@ -127,7 +128,7 @@ def installed(
 
 @contextlib.contextmanager
 def configured(cluster: MeshCluster, values: Json, works: Callable[[], bool]) -> Iterator[None]:
-    """Upgrade the release, wait until every server says that it `works`, and put it back."""
+    """Upgrade the release, wait until all servers pass `works`, and restore it at the end."""
 
     def on_every_server() -> bool:
         return all(works() for _ in range(4))
@@ -144,7 +145,7 @@ def configured(cluster: MeshCluster, values: Json, works: Callable[[], bool]) ->
 
 
 def _is_meshed(plane: ControlPlane, namespace: str) -> bool:
-    """Say whether a pod that asks for nothing comes back with a proxy."""
+    """Return whether a pod without any annotations gets a proxy."""
     try:
         pod = plane.api.create(_pod(namespace), dry_run=True)
     except Refused:
@@ -154,7 +155,7 @@ def _is_meshed(plane: ControlPlane, namespace: str) -> bool:
 
 
 def _is_judged(plane: ControlPlane, namespace: str) -> bool:
-    """Say whether a pod that no mesh can capture is refused."""
+    """Return whether a pod that no mesh can capture is denied."""
     try:
         plane.api.create(_pod(namespace, hostNetwork=True), dry_run=True)
     except Refused:

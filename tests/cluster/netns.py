@@ -1,11 +1,11 @@
-"""A network namespace of the tests' own, in which every pod IP of the test cluster is local.
+"""A network namespace for the tests, in which each pod IP of the test cluster is local.
 
-The API server calls a webhook at the addresses of its Service's endpoints, and refuses loopback
-addresses there. In this namespace the whole pod range is routed to the machine itself, so a process
-of the test can listen on a simulated pod's IP and be called through the chart's own Service.
+The API server calls a webhook at the addresses of its Service's endpoints, and rejects loopback
+addresses there. In this namespace, the whole pod range is routed to the machine itself. So a
+process of the test can listen on a simulated pod's IP, and the chart's own Service leads to it.
 
-Nothing outside can be reached from inside, not even loopback outside: programs are built, and
-anything from the network is fetched, before.
+From inside, nothing outside can be reached, not even the outer loopback device. So programs must be
+built, and files must be downloaded, before.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ import threading
 
 POD_RANGE = "10.244.0.0/16"
 HOST_IP = "10.250.0.1"
-"""The address that API server and nodes advertise: it may be in an EndpointSlice."""
+"""The address that API server and nodes advertise. An EndpointSlice may contain it."""
 
 _SOME_POD_IP = "10.244.255.254"
 _CLONE_NEWUSER = 0x10000000
@@ -26,15 +26,15 @@ _CLONE_NEWNET = 0x40000000
 
 
 class NetworkError(Exception):
-    """The namespace could not be had; the message says why and what to do about it."""
+    """Raised if the namespace can't be created. The message says why and how to fix it."""
 
 
 def enter() -> None:
-    """Move the calling thread, and threads and children it starts from now on, into a namespace.
+    """Move the calling thread, and all threads and children it starts later, into a namespace.
 
-    Does nothing when already inside, also in a child process of one that is. As root it can be
-    called at any time. Otherwise a user namespace is entered as well, in which the process sees
-    itself as root; Linux allows that only while it has a single thread. Raises NetworkError.
+    It does nothing if the process, or a parent of it, is already inside. As root, you can call it
+    at any time. Otherwise it also enters a user namespace, in which the process is root. Linux
+    allows this only while the process has a single thread. Raise NetworkError.
     """
     if inside():
         return
@@ -56,7 +56,7 @@ def enter() -> None:
 
 
 def inside() -> bool:
-    """Say whether pod IPs are local here, which is what the namespace is for."""
+    """Return whether pod IPs are local here, which is the purpose of the namespace."""
     for address in (HOST_IP, _SOME_POD_IP):
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             try:
@@ -67,11 +67,11 @@ def inside() -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return distinct TCP ports of 127.0.0.1 that are free at this moment."""
+    """Return distinct TCP ports of 127.0.0.1 that are free now."""
     with contextlib.ExitStack() as probes:
         ports = []
         for _ in range(count):
-            # All stay bound until the end, or the same port could come twice.
+            # All stay bound until the end. Otherwise the same port could be returned twice.
             probe = probes.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
             probe.bind(("127.0.0.1", 0))
             ports.append(probe.getsockname()[1])
@@ -102,7 +102,7 @@ def _unshare_as_user() -> None:
         raise NetworkError(message)
     user, group = os.geteuid(), os.getegid()
     _unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
-    # As root inside, because `ip` would lose its capabilities on exec as any other user.
+    # Run as root inside, because `ip` would lose its capabilities on exec as any other user.
     for file, content in (
         ("setgroups", "deny"),
         ("uid_map", f"0 {user} 1"),

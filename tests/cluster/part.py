@@ -1,11 +1,11 @@
-"""What runs beside a test for the time of a `with` block."""
+"""A part of the test cluster that runs during a `with` block."""
 
 from abc import ABC, abstractmethod
 from typing import Self
 
 
 class Part(ABC):
-    """A part of the test cluster: begun by `with`, ended with it, also where it began by half."""
+    """A part of the test cluster. It starts and ends with the block, even after a partial start."""
 
     def __enter__(self) -> Self:
         try:
@@ -20,8 +20,8 @@ class Part(ABC):
 
     @abstractmethod
     def _begin(self) -> None:
-        """Start it, and wait until it can be used."""
+        """Start it, and wait until it is ready."""
 
     @abstractmethod
     def _end(self) -> None:
-        """End what runs of it, which may be nothing."""
+        """End everything that runs. This may be nothing."""

@@ -1,8 +1,8 @@
-"""A Kubernetes control plane of real programs, on one machine, for the time of a `with` block.
+"""A Kubernetes control plane of real programs on one machine, during a `with` block.
 
-etcd, kube-apiserver, kube-controller-manager and kube-scheduler run as ordinary processes; kwok
+etcd, kube-apiserver, kube-controller-manager and kube-scheduler run as ordinary processes. kwok
 simulates nodes and their kubelets. Authentication, RBAC, admission and all controllers are real.
-No container is: a pod is a row with an IP (see kwok.yaml).
+Containers are not: a pod is only an object with an IP (see kwok.yaml).
 """
 
 import base64
@@ -28,15 +28,15 @@ from tests.cluster.part import Part
 from tests.cluster.process import Process
 
 KUBELET_ANNOTATION = "tests.mendix-mesh.io/kubelet"
-"""On a pod with the value "server": kubelet.py runs its process and decides on its readiness."""
+"""If a pod has it with the value "server", kubelet.py runs its process and sets its readiness."""
 STAY_ANNOTATION = "tests.mendix-mesh.io/stay"
-"""On a task pod with the value "true": it does not end by itself."""
+"""If a task pod has it with the value "true", the pod does not end by itself."""
 
 SERVICE_RANGE = "10.96.0.0/16"
 _SERVER_NAMES = ("127.0.0.1", "10.96.0.1", "localhost", "kubernetes.default.svc")
-_UP = 60.0  # seconds in which each part must be up; it takes a few even on a busy machine
+_UP = 60.0  # seconds in which each part must be ready; it needs only a few, even on a busy machine
 
-# Audit events of every write, without bodies: admission webhooks' annotations are in them.
+# Audit events of each write, without bodies. They contain the webhooks' audit annotations.
 _AUDIT_POLICY = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
@@ -49,7 +49,7 @@ _AUDIT_POLICY = {
 }
 
 
-# The default limits of requests a second are for clusters, and would be most of a test's time.
+# The default limits of requests per second are for clusters. Here they would slow down each test.
 _HURRY = {
     "bind_address": "127.0.0.1",
     "leader_elect": "false",
@@ -59,15 +59,15 @@ _HURRY = {
 
 _FOR_SIMULATED_NODES = {
     "authorization_mode": "RBAC",
-    # Without kube-proxy a Service is called at its endpoints' own addresses.
+    # Without kube-proxy, the API server calls a Service at the addresses of its endpoints.
     "enable_aggregator_routing": "true",
-    # It listens on the loopback device, where no pod could reach it.
+    # It listens on the loopback device, which pods can't reach.
     "endpoint_reconciler_type": "none",
 }
 
 
 class CommandError(Exception):
-    """kubectl or helm failed; the message has what it said, `result` everything."""
+    """Raised if kubectl or helm fails. The message has its output, `result` has everything."""
 
     def __init__(self, result: subprocess.CompletedProcess[str]) -> None:
         command = " ".join(map(str, result.args))
@@ -76,7 +76,7 @@ class CommandError(Exception):
 
 
 class ControlPlane(Part):
-    """A running cluster; everything it makes lies in `workdir`, everything it starts ends with it.
+    """A running cluster. All its files are in `workdir`, and all its processes end with it.
 
     The calling thread must be in the namespace of netns.py, and must outlive the cluster.
     """
@@ -89,16 +89,16 @@ class ControlPlane(Part):
         nodes: Sequence[str] = ("node-0",),
         address: str = "",
     ) -> None:
-        """Say where to work, which programs to run (build.ensure()) and which nodes to simulate.
+        """Set the folder, the programs (from build.ensure()) and the nodes to simulate.
 
-        With `address` the API server listens there, for real nodes: they register by themselves,
-        it authorizes them and reaches them, and it calls Services at their cluster IPs, which the
-        nodes' kube-proxy has to route. Pods reach it so too, by the Service `kubernetes`.
+        With `address`, the API server listens there for real nodes. They register themselves, and
+        it authorizes them and connects to them. It calls Services at their cluster IPs, which the
+        nodes' kube-proxy must route. Pods reach it by the Service `kubernetes`.
         """
         self.workdir = workdir
         self.binaries = binaries
         self.kubeconfig = workdir / "admin.kubeconfig"
-        """A kubeconfig file of a member of system:masters, with everything in it."""
+        """The self-contained kubeconfig file of a member of system:masters."""
         self._nodes = nodes
         self._address = address
         self._authority = Authority("mendix-mesh test cluster")
@@ -109,23 +109,23 @@ class ControlPlane(Part):
         self.etcd = ""
         """The URL of etcd, which also speaks JSON over HTTP."""
         self._api: Api | None = None
-        self._audit_read = 0  # bytes of the log that are in the events
+        self._audit_read = 0  # bytes of the log that were read
         self._audit_events: list[Json] = []
 
     @property
     def api(self) -> Api:
-        """The tests' own client, as cluster administrator."""
+        """Return the tests' own client, as cluster administrator."""
         assert self._api, "the cluster is not running: use it in a with block"
         return self._api
 
     @property
     def server(self) -> str:
-        """The URL of the API server."""
+        """Return the URL of the API server."""
         return self._server
 
     @property
     def ca(self) -> bytes:
-        """The certificate of the authority that signed the API server's and all users'."""
+        """Return the CA certificate of the API server and of all users."""
         return self._authority.pem
 
     def _begin(self) -> None:
@@ -135,17 +135,17 @@ class ControlPlane(Part):
         self.stop()
 
     def stop(self) -> None:
-        """Stop everything, in the reverse order of its start."""
+        """Stop all processes, in the reverse order of their start."""
         for process in reversed(self._processes):
-            # Their state is thrown away: nobody gains from waiting for an orderly end.
+            # Their state is discarded, so an orderly end has no benefit.
             process.stop(grace=1.0)
         self._processes.clear()
         self._stack.close()
 
     def user(self, name: str, groups: Sequence[str] = ()) -> Api:
-        """Return a client with a user's own certificate; it may do what RBAC gives that user.
+        """Return a client with a user's own certificate and the rights that RBAC gives this user.
 
-        A name of the form system:serviceaccount:NAMESPACE:NAME is that service account to RBAC.
+        A name of the form system:serviceaccount:NAMESPACE:NAME is that service account for RBAC.
         """
         cert, key = self._client(name, groups)
         return self._stack.enter_context(Api(self._server, self.workdir / "ca.crt", cert, key))
@@ -157,7 +157,7 @@ class ControlPlane(Part):
         return self._authority.issue(name, groups=groups).write(folder, "client")
 
     def connection(self, name: str, groups: Sequence[str] = ()) -> HTTPSConnection:
-        """Return a bare connection as such a user, for load: it costs a fraction of a client."""
+        """Return a plain connection as such a user, for load tests. It is cheaper than `user`."""
         context = ssl.create_default_context(cafile=str(self.workdir / "ca.crt"))
         context.load_cert_chain(*self._client(name, groups))
         return HTTPSConnection(urlsplit(self._server).netloc, timeout=35, context=context)
@@ -190,7 +190,7 @@ class ControlPlane(Part):
         input: str | None = None,  # noqa: A002 - as subprocess.run calls it
         check: bool = True,
     ) -> subprocess.CompletedProcess[str]:
-        """Run kubectl as administrator; with `check` a failure raises CommandError."""
+        """Run kubectl as administrator. With `check`, a failure raises CommandError."""
         return self._run("kubectl", args, input, check)
 
     def helm(
@@ -199,7 +199,7 @@ class ControlPlane(Part):
         input: str | None = None,  # noqa: A002 - as subprocess.run calls it
         check: bool = True,
     ) -> subprocess.CompletedProcess[str]:
-        """Run helm as administrator; with `check` a failure raises CommandError."""
+        """Run helm as administrator. With `check`, a failure raises CommandError."""
         return self._run("helm", args, input, check)
 
     def new_namespace(
@@ -209,9 +209,9 @@ class ControlPlane(Part):
         labels: Mapping[str, str] | None = None,
         annotations: Mapping[str, str] | None = None,
     ) -> str:
-        """Create a namespace with a name of its own, ready to take pods, and return the name.
+        """Create a namespace with a unique name, wait until it can have pods, and return its name.
 
-        Namespaces are not deleted: it takes ten seconds, and they go with the cluster.
+        Namespaces are not deleted, because this takes ten seconds. They end with the cluster.
         """
         name = f"{prefix}-{secrets.token_hex(3)}"
         metadata = {
@@ -232,13 +232,13 @@ class ControlPlane(Part):
             )
 
     def audit(self, **match: str) -> list[Json]:
-        """Return the audit events of writes so far whose objectRef has these values.
+        """Return the audit events of all writes whose objectRef has these values.
 
-        Events are written before the request is answered. They carry no bodies.
+        Events are written before the request is answered. They contain no bodies.
         """
         with (self.workdir / "audit.log").open("rb") as log:
             log.seek(self._audit_read)
-            # The last line may be half written; it is read the next time.
+            # The last line may be incomplete. The next call reads it.
             lines, newline, _ = log.read().rpartition(b"\n")
         self._audit_read += len(lines) + len(newline)
         self._audit_events += map(json.loads, lines.splitlines())
@@ -249,20 +249,20 @@ class ControlPlane(Part):
         ]
 
     def restart(self, program: str) -> None:
-        """End a program as a crash would, start it again, and wait for the API server."""
+        """End a program as in a crash, start it again, and wait for the API server."""
         (old,) = (process for process in self._processes if process.name == program)
         old.stop(grace=0)
         self._processes[self._processes.index(old)] = self._starts[program]()
         self._await(lambda: self._answers("/readyz"), "the API server to be ready")
 
     def check(self) -> None:
-        """Raise ProcessError, with the end of its log, if a part of the cluster has died."""
+        """Raise ProcessError, with the end of its log, if a part of the cluster has ended."""
         for process in self._processes:
             process.check()
 
     @property
     def pids(self) -> list[int]:
-        """The process ids of the cluster's programs."""
+        """Return the process ids of the cluster's programs."""
         return [process.pid for process in self._processes]
 
     def _start(self) -> None:
@@ -290,7 +290,7 @@ class ControlPlane(Part):
             listen_peer_urls=peer,
             initial_advertise_peer_urls=peer,
             initial_cluster=f"default={peer}",
-            # The data is thrown away, so it need not survive a crash of the machine.
+            # The data is temporary, so it need not survive a crash of the machine.
             unsafe_no_fsync="true",
             log_level="warn",
         )
@@ -331,8 +331,8 @@ class ControlPlane(Part):
         }
 
     def _start_controllers(self, ports: Mapping[str, int]) -> None:
-        # Each controller has its own service account, as in a real cluster: a webhook sees who
-        # creates a pod, and RBAC decides what it may.
+        # Each controller has its own service account, as in a real cluster. A webhook sees who
+        # creates a pod, and RBAC applies to each controller.
         config = self.workdir / "kcm.kubeconfig"
         self._run_in_background(
             "kube-controller-manager",
@@ -383,7 +383,7 @@ class ControlPlane(Part):
         self._processes.append(self._starts[program]())
 
     def _await(self, what: Callable[[], bool], why: str) -> None:
-        """Wait for a part of the cluster, failing at once when one of its programs dies."""
+        """Wait for a part of the cluster. Fail immediately if one of its programs ends."""
 
         def up() -> bool:
             self.check()
@@ -392,7 +392,7 @@ class ControlPlane(Part):
         wait_for(up, seconds=_UP, why=f"{why} (the logs are in {self.workdir})")
 
     def _answers(self, path: str) -> bool:
-        """Say whether the API server answers, which it does not before it is up and then ready."""
+        """Return whether the API server answers a path. It does not before it is ready."""
         try:
             self.api.text(path)
         except (httpx.TransportError, Refused):
@@ -426,7 +426,7 @@ class ControlPlane(Part):
 
 
 def _kwok_configuration() -> list[Json]:
-    """Return kwok's options and stages: its own, where ours do not take over, and ours."""
+    """Return kwok's options and stages: its own, except those that ours replace, and ours."""
     ours = list(yaml.safe_load_all(Path(__file__).with_name("kwok.yaml").read_text()))
     theirs = [yaml.safe_load((kwok_stages() / name).read_text()) for name in KWOK_STAGES]
     for stage in theirs:
@@ -444,7 +444,7 @@ def _kwok_configuration() -> list[Json]:
 def _node(name: str) -> Json:
     """Return a node to simulate. Meshes read its kubelet's version to choose native sidecars."""
     major, minor, patch = ALL["kube-apiserver"].version
-    # kwok knows no ephemeral storage of its own, and Mendix's pods ask for it.
+    # kwok sets no ephemeral storage by itself, and Mendix's pods request it.
     room = {"cpu": "1k", "memory": "1Ti", "pods": "1M", "ephemeral-storage": "1Pi"}
     return {
         "apiVersion": "v1",
@@ -467,7 +467,7 @@ def _node_info(kubelet: str) -> Json:
 
 
 def is_ready(obj: Json) -> bool:
-    """Say whether a node's or pod's status has the condition Ready."""
+    """Return whether a node's or pod's status has the condition Ready."""
     conditions = obj.get("status", {}).get("conditions", ())
     return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 

@@ -1,4 +1,4 @@
-"""Child processes that never outlive the tests, and that explain themselves when they fail."""
+"""Child processes that never outlive the tests, and whose errors show the end of their log."""
 
 import contextlib
 import os
@@ -9,12 +9,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-# As it was at the start: a test of the build pretends another one, and the test kubelet may start a
-# pod meanwhile.
+# The value at the start. A test of the build changes it, and the test kubelet may start a pod at
+# the same time.
 _PYTHON = sys.executable
-# Runs in the child before the program: asks Linux for a signal when the parent's thread dies, even
-# by kill -9, and covers the moment in which it is dead already. Not a preexec_fn: that would run
-# Python between fork and exec of a parent with threads.
+# Runs in the child before the program. It asks Linux for a signal when the parent's thread ends,
+# even by kill -9, and handles a parent that has already ended. It is no preexec_fn, because that
+# would run Python between fork and exec of a parent with threads.
 _LEASH = """
 import ctypes, os, sys
 death, parent, program = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
@@ -25,14 +25,14 @@ os.execv(program, sys.argv[3:])
 
 
 class ProcessError(Exception):
-    """A child ended when it should not have; the message has the end of its log."""
+    """Raised if a child ended unexpectedly. The message has the end of its log."""
 
 
 class Process:
     """A running program whose output goes to a file.
 
-    It is killed when the *thread* that made it ends, however that happens. It has its own session,
-    so that Ctrl-C reaches the tests alone and the children are stopped in order by them.
+    It is killed when the *thread* that created it ends, for any reason. It has its own session, so
+    that Ctrl-C reaches only the tests, which then stop the children in order.
     """
 
     def __init__(
@@ -45,9 +45,9 @@ class Process:
         cwd: Path | None = None,
         death_signal: signal.Signals = signal.SIGKILL,
     ) -> None:
-        """Start `argv`; `death_signal` is what it gets when its parent dies.
+        """Start `argv`. The program gets `death_signal` when its parent ends.
 
-        A program with workers of its own wants SIGTERM there, to take them along.
+        For a program with its own workers, use SIGTERM, so that it ends them too.
         """
         program = shutil.which(argv[0])
         if not program:
@@ -73,7 +73,7 @@ class Process:
 
     @property
     def returncode(self) -> int | None:
-        """The exit code, negative for a signal, or None while it runs."""
+        """Return the exit code, negative for a signal; None while it runs."""
         return self._child.poll()
 
     def tail(self, lines: int = 20) -> str:
@@ -91,17 +91,17 @@ class Process:
             raise ProcessError(message)
 
     def terminate(self) -> None:
-        """Ask the program to end, without waiting."""
+        """Ask the program to end, and do not wait."""
         self._child.terminate()
 
     def stop(self, grace: float = 5.0) -> None:
-        """End the program and wait; after `grace` seconds it and its workers are killed."""
+        """End the program and wait. After `grace` seconds it and its workers are killed."""
         self.terminate()
         try:
             self._child.wait(grace)
         except subprocess.TimeoutExpired:
             self._child.kill()
             self._child.wait()
-        # The session's other members, should the program have left any behind.
+        # Kill the other members of the session, if the program left any.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)

@@ -27,27 +27,28 @@ from tests.cluster.plane import ControlPlane
 from tests.standins import mendix_manifests as manifests
 from tests.standins.linkerd import InjectorConfig, inject
 
-#: Threads that fill the cluster.
+#: The number of threads that fill the cluster.
 _HANDS = 4
-#: Seconds for which the auditor is looked at.
+#: Seconds for which the auditor is measured.
 _LOOK = 60
-#: Pods are put on them by hand: a scheduler would take as long as all else, and find them full.
+#: Pods are assigned to these nodes directly. A scheduler would take as long as everything else, and
+#: would find the nodes full.
 _NODES = [f"node-{number}" for number in range(4)]
 _CONSOLE = Console(highlight=False)
 
 
 class Measured(NamedTuple):
-    """One run of the command."""
+    """The measurements of one run of the command."""
 
     seconds: float
     processor: float
-    #: Peak of the resident memory, MiB.
+    #: The peak of the resident memory in MiB.
     peak: float
     code: int
 
 
 def main() -> None:
-    """Build, fill, measure, and print a table."""
+    """Build the cluster, fill it, measure, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--namespaces", type=int, default=1000)
     parser.add_argument("--pods", type=int, default=20_000)
@@ -79,11 +80,11 @@ def main() -> None:
 
 
 def watch(plane: ControlPlane, log: Path, namespaces: int) -> None:
-    """Run the auditor, and print what it takes: when nothing changes, and when a pod does."""
+    """Run the auditor. Print its cost without changes, and with a changed pod each second."""
     with auditor.running(plane.kubeconfig, log, "--events") as running:
         running.until("/readyz")
         pid = running.process.pid
-        # The doctor looks after the audit; then there is quiet.
+        # The doctor runs after the audit. Wait until it is done.
         used = 0.0
         while (now := _used(pid)) - used > 0.1:
             used = now
@@ -109,13 +110,13 @@ def watch(plane: ControlPlane, log: Path, namespaces: int) -> None:
 
 
 def _used(pid: int) -> float:
-    """The CPU seconds that a process has used."""
+    """Return the CPU seconds that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def fill(plane: ControlPlane, namespaces: int, pods: int) -> None:
-    """Make the namespaces, each with one app of so many pods, and wait until all run."""
+    """Create the namespaces, each with one app of this many pods. Wait until all run."""
     with Progress(console=_CONSOLE, transient=True) as progress:
         task = progress.add_task("filling", total=2 * namespaces)
 
@@ -146,7 +147,7 @@ def fill(plane: ControlPlane, namespaces: int, pods: int) -> None:
 
 
 def app(namespace: str, pods: int, *, node: str) -> Json:
-    """A Mendix app on a node whose template is injected already: no injector has to run."""
+    """Return a Mendix app on a node. Its template is already injected, so no injector is needed."""
     deployment = manifests.app_deployment("shop", namespace, replicas=pods)
     template = deployment["spec"]["template"]
     template["metadata"].setdefault("annotations", {})["linkerd.io/inject"] = "enabled"
@@ -159,7 +160,7 @@ def app(namespace: str, pods: int, *, node: str) -> Json:
 
 
 def audit(plane: ControlPlane, count: int, *, all_of_them: bool) -> Measured:
-    """Run the command on the first namespaces, or on all that are enrolled."""
+    """Run the command on the first namespaces, or on all enrolled ones."""
     names = [] if all_of_them else [f"--namespace=mendix-{number:05}" for number in range(count)]
     command = [sys.executable, "-m", "webhook", "audit", "-o", "json", *names]
     environment = {**os.environ, "KUBECONFIG": str(plane.kubeconfig)}
@@ -168,7 +169,7 @@ def audit(plane: ControlPlane, count: int, *, all_of_them: bool) -> Measured:
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     peak = 0.0
-    # Not ru_maxrss: it starts with the memory of the process that started this one.
+    # Do not use ru_maxrss, because it starts with the memory of the parent process.
     while (ended := os.wait4(process.pid, os.WNOHANG))[0] == 0:
         peak = max(peak, _peak(process.pid))
         time.sleep(0.01)
@@ -179,7 +180,7 @@ def audit(plane: ControlPlane, count: int, *, all_of_them: bool) -> Measured:
 
 
 def _peak(pid: int) -> float:
-    """The most memory that a process has had so far, MiB."""
+    """Return the peak of a process's resident memory so far, in MiB."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024
@@ -187,6 +188,6 @@ def _peak(pid: int) -> float:
 
 
 if __name__ == "__main__":
-    # A cluster of this size keeps many files open.
+    # A cluster of this size needs many open files.
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     main()

@@ -1,4 +1,4 @@
-"""`make screenshots`: the dashboard's pictures in docs/img, again, from a real API server."""
+"""`make screenshots`: takes the dashboard's pictures in docs/img again, from a real API server."""
 
 import contextlib
 import struct
@@ -29,13 +29,13 @@ PAGES = {
     "health": "/health",
     "check": "/checks/host-network",
 }
-#: Of each page, in pixels; and the most bytes of a picture.
+#: The size of each page in pixels, and the maximum size of a picture in bytes.
 SIZE = (1120, 840)
 MOST = 160_000
 
 
 def main() -> None:
-    """Bring a cluster up, look at it, and take the pictures."""
+    """Start a cluster, open the dashboard, and take the pictures."""
     FOLDER.mkdir(exist_ok=True)
     binaries = build.ensure(build.CORE, Console(stderr=True))
     netns.enter()
@@ -54,7 +54,7 @@ def main() -> None:
         )
         options = (*named, "--interval", "5", "--prometheus", metrics.url)
         with dashboard.running(plane.kubeconfig, log, *options, waits=False) as url:
-            gallery.populate(cluster, lambda: time.sleep(12))  # for the history
+            gallery.populate(cluster, lambda: time.sleep(12))  # gives the history several points
             wait_for(
                 lambda: (
                     "nobody has looked" not in httpx.get(url).text
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def _traffic() -> Exporter:
-    """What the proxies would have counted: simulated nodes run none."""
+    """Return the metrics of the proxies. Simulated nodes run no proxies."""
     exporter = Exporter()
     controller = linkerd_identity(INGRESS, "ingress-nginx")
     for namespace, app, client, number in (
@@ -100,7 +100,7 @@ def _take(url: str) -> None:
 
 
 def smaller(png: bytes) -> bytes:
-    """The same picture, compressed as well as zlib can; chromium only takes a moment for it."""
+    """Return the same picture with zlib's best compression. chromium uses a fast one."""
     made, pixels, at = [png[:8]], b"", 8
     while at < len(png):
         (length,) = struct.unpack(">I", png[at : at + 4])

@@ -1,7 +1,7 @@
-"""The smallest webhook: a stand-in for the server when the harness itself is tested.
+"""The smallest webhook: it replaces the server in tests of the test cluster itself.
 
-It takes the server's own flags, answers 200 to every GET, and to every review with what its
-settings file has under "response" at that moment. On SIGTERM it answers what has begun, and ends.
+It accepts the server's own flags. It answers 200 to each GET, and each review with the current
+value of "response" in its settings file. On SIGTERM it completes the current responses, and ends.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def main() -> None:
     host, _, port = options.listen.rpartition(":")
     with ThreadingHTTPServer((host, int(port)), Handler) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
-        # Connections are waited for at the end; HTTP/1.0 leaves none open between requests.
+        # The server waits for connections at the end. HTTP/1.0 leaves none open between requests.
         server.daemon_threads = False
         signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
         server.serve_forever()

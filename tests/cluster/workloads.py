@@ -1,4 +1,4 @@
-"""Workloads whose authors know of no mesh, and what the tests ask about their pods."""
+"""Workloads without any mesh settings, and checks of their pods."""
 
 import copy
 from typing import Any
@@ -15,7 +15,7 @@ VERSIONS = {
     "Job": "batch/v1",
     "CronJob": "batch/v1",
 }
-"""Every kind that makes pods, and its apiVersion."""
+"""Each kind that creates pods, with its apiVersion."""
 
 INJECT = "linkerd.io/inject"
 NATIVE = "config.linkerd.io/proxy-enable-native-sidecar"
@@ -30,7 +30,7 @@ def pod(
     annotations: Json | None = None,
     **spec: Any,
 ) -> Json:
-    """Return a pod of one container named app; `spec` adds fields or replaces them."""
+    """Return a pod with one container named app. `spec` adds fields or replaces them."""
     metadata: Json = {"name": name, "namespace": namespace}
     metadata |= {"labels": labels} if labels else {}
     metadata |= {"annotations": annotations} if annotations else {}
@@ -48,7 +48,7 @@ def workload(
     annotations: Json | None = None,
     **spec: Any,
 ) -> Json:
-    """Return an object of any kind that makes pods; annotations and `spec` are its pod's."""
+    """Return an object of any kind that creates pods. Annotations and `spec` are its pods'."""
     labels = {"app": name}
     made = pod(namespace, name, labels=labels, annotations=annotations, **spec)
     if kind == "Pod":
@@ -75,7 +75,7 @@ def workload(
 
 
 def copy_of(stored: Json, name: str = "copy", *, labels: Json | None = None) -> Json:
-    """Return a pod that its author makes of a stored one, with other labels if they are given."""
+    """Return a pod that its author creates from a stored one, optionally with other labels."""
     meta = stored["metadata"]
     metadata = {
         "name": name,
@@ -95,13 +95,13 @@ def template_of(obj: Json) -> Json:
 
 
 def annotations_of(obj: Json) -> Json:
-    """Return the annotations of an object or a template, empty where it has none."""
+    """Return the annotations of an object or a template; empty if it has none."""
     annotations: Json = obj["metadata"].get("annotations") or {}
     return annotations
 
 
 def sidecar_of(obj: Json) -> str:
-    """Return in which shape a stored pod has Linkerd's proxy: native, classic, or "" for none."""
+    """Return the kind of Linkerd's proxy in a stored pod: native, classic, or "" for none."""
     for shape, place in (("native", "initContainers"), ("classic", "containers")):
         if any(c["name"] == "linkerd-proxy" for c in obj["spec"].get(place, ())):
             return shape
@@ -109,13 +109,13 @@ def sidecar_of(obj: Json) -> str:
 
 
 def is_meshed(obj: Json) -> bool:
-    """Say whether a stored pod has the proxy and the label by which the mesh counts it."""
+    """Return whether a stored pod has the proxy, and the label by which the mesh recognizes it."""
     labels = obj["metadata"].get("labels", {})
     return bool(sidecar_of(obj)) and labels.get(CONTROL_PLANE_NS) == "linkerd"
 
 
 def pods_of(api: Api, namespace: str, name: str = "shop") -> list[Json]:
-    """Return the pods of the workload with this name, those that are leaving left out."""
+    """Return the pods of the workload with this name, without those that are being deleted."""
     found = api.list("Pod", namespace, labels=f"app={name}")
     return [one for one in found if "deletionTimestamp" not in one["metadata"]]
 
@@ -123,7 +123,7 @@ def pods_of(api: Api, namespace: str, name: str = "shop") -> list[Json]:
 def ready_pods(
     api: Api, namespace: str, name: str = "shop", *, count: int = 1, seconds: float = 60.0
 ) -> list[Json]:
-    """Wait until all pods of a workload are ready or have ended well, and there are `count`."""
+    """Wait until a workload has `count` pods, and all are ready or have succeeded."""
 
     def all_up() -> list[Json]:
         found = pods_of(api, namespace, name)
@@ -134,7 +134,7 @@ def ready_pods(
 
 
 def failed_create(api: Api, namespace: str, name: str) -> str:
-    """Return what the newest event of a controller says that could not make a pod, else ""."""
+    """Return the newest event of a controller that could not create a pod; "" if there is none."""
     events = [
         event
         for event in api.list("Event", namespace, fields="reason=FailedCreate")

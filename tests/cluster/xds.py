@@ -1,7 +1,7 @@
-"""A proxy without Envoy: it asks the real istiod for its configuration, and is asked for it.
+"""A proxy without Envoy, connected to the real istiod.
 
-Of xDS only the first request is spoken, by which istiod knows the proxy. What the proxy would get
-is then taken from istiod's own dump, which is JSON: no Envoy types are needed.
+It sends only the first xDS request, with which istiod recognizes the proxy. The proxy's
+configuration is then read from istiod's own JSON dump, so that no Envoy types are needed.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ _LISTENERS = "type.googleapis.com/envoy.config.listener.v3.Listener"
 
 
 class Proxy:
-    """The sidecar of a pod, connected to istiod for the time of a `with` block."""
+    """The sidecar of a pod, connected to istiod during a `with` block."""
 
     def __init__(
         self, istiod: Istiod, namespace: str, name: str, ip: str, labels: Mapping[str, str]
@@ -56,7 +56,7 @@ class Proxy:
             yield request
 
     def take_plaintext(self, ports: Sequence[int]) -> list[bool]:
-        """Say of each port whether a client without TLS gets to it: by any chain without TLS."""
+        """Return for each port whether it accepts clients without TLS, by any filter chain."""
         chains = self._inbound()["filterChains"]
         return [_takes(chains, port) for port in ports]
 
@@ -77,7 +77,7 @@ class Proxy:
 
 
 def _takes(chains: Sequence[Json], port: int) -> bool:
-    """The chains of a port count alone where there are some; else those of every port."""
+    """Return whether a port accepts plaintext, by its own chains or else the general ones."""
     found = [chain for chain in chains if _port(chain) == port]
     found = found or [chain for chain in chains if _port(chain) is None]
     assert found
@@ -94,7 +94,7 @@ def _same(data: bytes) -> bytes:
 
 
 def _field(number: int, data: bytes) -> bytes:
-    """A field of protobuf that has a length."""
+    """Return a protobuf field with a length."""
     return _varint(number << 3 | 2) + _varint(len(data)) + data
 
 
@@ -111,7 +111,7 @@ def _varint(number: int) -> bytes:
 
 
 def _struct(values: Mapping[str, Any]) -> bytes:
-    """A google.protobuf.Struct of texts and structs."""
+    """Return a google.protobuf.Struct of strings and structs."""
     return b"".join(
         _field(1, _text(1, key) + _field(2, _value(value))) for key, value in values.items()
     )

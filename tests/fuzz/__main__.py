@@ -1,10 +1,10 @@
 """Fuzz policy for longer: `python -m tests.fuzz [--minutes N] [--mesh MESH]`.
 
-A third of the time goes to the pod whose review takes longest, a tenth to meshes that an admin
-configured in some way of his, whose pods must not be denied.
+A third of the time searches for the pod whose review takes longest. A tenth tests meshes with an
+admin's own configuration, whose pods must not be denied.
 
-With atheris (the extra `fuzz`: CPython on Linux, x86-64) the search is led by the branches of
-webhook/policy that a pod takes; without it hypothesis tries as many pods as the time allows.
+With atheris (the extra `fuzz`: CPython on Linux, x86-64), the search is guided by the branches of
+webhook/policy that a pod executes. Without it, hypothesis tries as many pods as the time allows.
 """
 
 import importlib.util
@@ -28,7 +28,7 @@ MESHES = ("linkerd", "istio", "ambient")
     help="Which mesh; all if not given.",
 )
 def main(minutes: float, meshes: tuple[str, ...]) -> None:
-    """Look for pods that policy admits though they get past the mesh, or that cost much."""
+    """Search for pods that policy admits although they bypass the mesh, or that take too long."""
     chosen = meshes or MESHES
     with_atheris = importlib.util.find_spec("atheris") is not None
     leader = "atheris" if with_atheris else "hypothesis alone"
@@ -50,7 +50,7 @@ def main(minutes: float, meshes: tuple[str, ...]) -> None:
 
 
 def _ended_well(target: Callable[[str, float], None], by: str, seconds: float) -> bool:
-    """Run in a process of its own, which atheris ends."""
+    """Return whether a run succeeds. It has its own process, because atheris ends the process."""
     process = multiprocessing.get_context("spawn").Process(target=target, args=(by, seconds))
     process.start()
     process.join()

@@ -1,4 +1,4 @@
-"""Meshes as their admins may configure them, and an ordinary pod in each: none of it is denied."""
+"""Meshes with configurations that admins may choose. No ordinary pod in them is denied."""
 
 import copy
 from dataclasses import replace
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.fuzz import edits
 from tests.fuzz.edits import Draw, Json
 
-#: Values of Linkerd's chart, each with some that an admin may have.
+#: Values of Linkerd's chart, each with some that an admin may choose.
 _LINKERD: dict[str, tuple[Any, ...]] = {
     "await_proxy": (True, False), "external_profiles": (True, False), "debug": (True, False),
     "log_level": ("info", "warn,linkerd=debug"), "log_format": ("json", "plain"),
@@ -35,7 +35,7 @@ _VARIABLES = ("TEAM", "OTEL_RESOURCE_ATTRIBUTES", "HTTP_PROXY", "SSL_CERT_DIR", 
 
 @st.composite
 def pods(draw: Draw, by: str) -> Json:
-    """Draw an ordinary pod of a mesh whose admin configured it."""
+    """Draw an ordinary pod of a mesh that an admin has configured."""
     config = edits.configured(draw, by)
     for name in draw(st.lists(st.sampled_from(sorted(_knobs(by))), max_size=4)) if config else ():
         config = replace(config, **{name: draw(st.sampled_from(_knobs(by)[name]))})
@@ -50,7 +50,7 @@ def _knobs(by: str) -> dict[str, tuple[Any, ...]]:
 
 
 def _template(draw: Draw, pod: Json) -> None:
-    """What an admin's own template, or a value for all proxies, gives the proxy besides."""
+    """Change the proxy as an admin's own template, or a value for all proxies, may change it."""
     for container in (*pod["spec"].get("initContainers", ()), *pod["spec"]["containers"]):
         if not container["name"].endswith("-proxy"):
             continue

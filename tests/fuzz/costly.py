@@ -1,7 +1,7 @@
-"""A search for the pod whose reviews take longest, led by the time that they take.
+"""A search for the pod whose reviews take longest, guided by the measured time.
 
-A pod gets several of the things of `tests.fuzz.worst`, each in some size, and is sent as bytes to
-the server's own reviewer: to be mutated, created and updated.
+A pod gets several large parts from `tests.fuzz.worst`, each of some size. It is sent as bytes to
+the server's own reviewer, which mutates it and judges its creation and update.
 """
 
 import time
@@ -16,13 +16,13 @@ from webhook.admission.review import Reviewer
 from webhook.policy.settings import Settings
 from webhook.serving.http import BODY_LIMIT
 
-#: Seconds of CPU that any review may take, on a machine that needs `USUAL` for `_calibrated`.
+#: The maximum CPU seconds of a review, on a machine that needs `USUAL` seconds for `_calibrated`.
 MOST, USUAL = 0.25, 0.05
 _REVIEWER = Reviewer(Settings(), Metrics("fuzz"))
 
 
 class Cost(NamedTuple):
-    """What reviews of one pod took: the longest of them, and what the pod had much of."""
+    """The cost of one pod's reviews: the longest of them, and the pod's large parts."""
 
     seconds: float
     how: str
@@ -34,14 +34,15 @@ class Cost(NamedTuple):
         return f"{self.seconds:.3f} s to {self.how} {self.size:,} bytes: {much}"
 
 
-#: Sizes of one thing: the most is paid where all of it is read, and that is not of the largest.
+#: The sizes of a part. The most expensive one is the largest that is still read completely, not the
+#: largest of all.
 _SIZES = st.sampled_from((2_000, 30_000, 60_000, 120_000, 250_000) * 3 + (worst.LARGEST,)) | (
     st.integers(1_000, 250_000)
 )
 
 
 def recipes() -> st.SearchStrategy[list[tuple[str, int]]]:
-    """Return what a pod may have much of, and how much."""
+    """Return the strategy for a pod's large parts with their sizes."""
     return st.lists(
         st.tuples(st.sampled_from(worst.CASES), _SIZES),
         min_size=1, max_size=5, unique_by=lambda one: one[0],
@@ -49,19 +50,19 @@ def recipes() -> st.SearchStrategy[list[tuple[str, int]]]:
 
 
 def limit() -> float:
-    """Return the seconds that a review may take on this machine, now."""
+    """Return the time limit of a review on this machine now, in seconds."""
     return MOST * max(1.0, _calibrated() / USUAL)
 
 
 def _calibrated() -> float:
-    """Return how long something takes that takes `USUAL` on the machine that the limit is for."""
+    """Return the duration of a fixed task. On the reference machine it is `USUAL` seconds."""
     before = time.process_time()
     sum(len(str(number)) for number in range(400_000))
     return time.process_time() - before
 
 
 def cost(mesh: str, recipe: list[tuple[str, int]]) -> Cost:
-    """Return what the reviews of a pod cost."""
+    """Return the cost of a pod's reviews."""
     submitted = worst.mixed(mesh, recipe, submitted=True)
     stored = worst.mixed(mesh, recipe)
     labels = {**stored["metadata"].get("labels", {}), "touched": "yes"}

@@ -1,8 +1,8 @@
-"""Random changes to pods, in the vocabulary of the ways past a mesh, for hypothesis.
+"""Random changes to pods, with the settings that can bypass a mesh, for hypothesis.
 
-An author changes a pod before our mutating webhook and the mesh's injector see it: an ordinary one,
-or one that was made by hand to look as if it were injected. Of a stored pod an author changes what
-the API server lets anyone change: labels, annotations, images, and ephemeral containers.
+An author changes a pod before our mutating webhook and the mesh's injector see it. It is an
+ordinary pod, or a pod that was written by hand to look injected. In a stored pod, an author can
+change what the API server allows: labels, annotations, images, and ephemeral containers.
 """
 
 import copy
@@ -48,7 +48,7 @@ CONFIGS = (
     "caCertificatesPem: [x]",
 )  # fmt: skip
 
-#: Annotations that a mesh reads, and what may be said in them.
+#: Annotations that a mesh reads, with possible values.
 ANNOTATIONS: dict[str, tuple[str, ...]] = {
     "linkerd.io/inject": ("enabled", "disabled", "ingress", "Enabled", ""),
     **dict.fromkeys(
@@ -94,7 +94,7 @@ LABELS: dict[str, tuple[str, ...]] = {
     ambient.MODE: ("ambient", "none", "Ambient", ""),
 }
 
-#: Values that are of no type, or of one that another annotation has.
+#: Invalid values, and values that are valid for other annotations.
 ILL = (
     "", " ", "true", "0", "1", "-1", "99999999999", "100m", "10s", "debug", "none", "enabled",
     "a,b", "[]", "{}", "null", "~", "*", "&a b", "# x", "x: y", "- x", "$(EVIL)", "$$(EVIL)",
@@ -105,7 +105,7 @@ ILL = (
     'x\nenv: [{"name": "LINKERD2_PROXY_INBOUND_LISTEN_ADDR", "value": "0.0.0.0:1"}]',
     "x\ncommand: [sleep, infinity]", "x\n- name: linkerd-proxy",
 )  # fmt: skip
-#: Every key that policy knows, and kin of theirs that it does not.
+#: All keys that policy knows, and similar ones that it does not know.
 KEYS = (
     *linkerd_inputs.ANNOTATIONS, *istio_inputs.ANNOTATIONS,
     CONFIG + "x", "config.beta.linkerd.io/x", "linkerd.io/x", "resource.opentelemetry.io/x",
@@ -240,7 +240,7 @@ def _label_ill(draw: Draw, pod: Json) -> None:
 
 
 def _user_volume(draw: Draw, pod: Json) -> None:
-    """Volumes, and mounts in the proxy, by Istio's annotations."""
+    """Add volumes, and mounts in the proxy, by Istio's annotations."""
     name = _pick(draw, VOLUMES)
     annotations = pod["metadata"].setdefault("annotations", {})
     made = json.dumps({name: _pick(draw, SOURCES)})
@@ -250,14 +250,14 @@ def _user_volume(draw: Draw, pod: Json) -> None:
 
 
 def _customise(draw: Draw, pod: Json) -> None:
-    """A container with the name of one of Istio's and the image `auto`."""
+    """Add a container with one of Istio's names and the image `auto`."""
     name = _pick(draw, ("istio-proxy", "istio-proxy", "istio-init", "istio-validation"))
     made = {"name": name, "image": "auto", **_pick(draw, CUSTOMISED)}
     pod["spec"].setdefault(_pick(draw, LISTS[:2]), []).append(made)
 
 
 def _vary_by_annotation(draw: Draw, pod: Json) -> None:
-    """A variable of the proxy's, by Linkerd's annotation."""
+    """Add a variable to the proxy by Linkerd's annotation."""
     name = _pick(draw, VARIABLES)
     said = json.dumps([{"name": name, "value": _pick(draw, VARIABLES[name])}])
     pod["metadata"].setdefault("annotations", {})[CONFIG + "proxy-additional-env"] = said
@@ -268,14 +268,14 @@ def _rename_host(draw: Draw, pod: Json) -> None:
 
 
 def _stay(draw: Draw, pod: Json) -> None:
-    """An init container that stays."""
+    """Add an init container that keeps running."""
     made = {"name": _pick(draw, NAMES), "image": "shop:1", "restartPolicy": "Always"}
     members = pod["spec"].setdefault("initContainers", [])
     members.insert(draw(st.integers(0, len(members))), made)
 
 
 def _debug(draw: Draw, pod: Json) -> None:
-    """An ephemeral container, which may be added to a running pod."""
+    """Add an ephemeral container, which is possible in a running pod."""
     made: Json = {"name": _pick(draw, (*NAMES, "debugger")), "image": _pick(draw, IMAGES)}
     for edit in draw(st.lists(st.sampled_from((_secure, _mount, _vary)), max_size=2)):
         edit(draw, made)
@@ -390,7 +390,7 @@ def _add(draw: Draw, pod: Json) -> None:
 
 
 def _move(draw: Draw, pod: Json) -> None:
-    """Move a container to another list, or copy it there, or take it out."""
+    """Move a container to another list, or copy it there, or remove it."""
     place = _pick(draw, LISTS)
     members = pod["spec"].get(place)
     if not members:
@@ -412,12 +412,12 @@ AUTHOR: tuple[Edit, ...] = (
     _on_container(_secure), _on_container(_mount), _on_container(_vary), _on_container(_rename),
     _on_container(_restart),
 )  # fmt: skip
-#: And to one that is made by hand as the injector would make it.
+#: What an author can do to a pod that imitates the injector's result.
 FORGER: tuple[Edit, ...] = (
     *AUTHOR, _move, _on_container(_argue), _on_container(_argue), _on_container(_rerun),
     _on_container(_import),
 )  # fmt: skip
-#: What anyone can change of a pod that runs.
+#: What anyone can change in a running pod.
 UPDATER: tuple[Edit, ...] = (
     _annotate, _annotate_ill, _label, _label_ill, _unmark, _debug, _on_container(_replace_image),
 )  # fmt: skip
@@ -431,7 +431,7 @@ def _edited(draw: Draw, pod: Json, edits: tuple[Edit, ...], most: int) -> Json:
 
 
 def _valid(pod: Json) -> Json:
-    """The pod without two things of one name, and with sources, as the API server has it."""
+    """Return the pod without repeated names and with volume sources, as the API server requires."""
     spec, seen = pod["spec"], set[str]()
     for place in LISTS:
         members = {c["name"]: c for c in spec.get(place) or () if c["name"] not in seen}
@@ -451,10 +451,10 @@ def _valid(pod: Json) -> Json:
 
 
 class Life(NamedTuple):
-    """A pod from its author on: as it is submitted, stored and updated.
+    """A pod at three times: submitted, stored and updated.
 
-    `untouched` is what the same injector makes of the pod that the author did not change. `stored`
-    and `updated` are None where the injector, and so the API server, denies the pod.
+    `untouched` is the injector's result for the pod without the author's changes. `stored` and
+    `updated` are None if the injector, and so the API server, denies the pod.
     """
 
     submitted: Json
@@ -468,7 +468,7 @@ MESHES = tuple(APPS)
 
 
 def created(by: str, pod: Json, config: Any) -> Json | None:
-    """Return what the API server would store of a pod: our webhook first, then the injector."""
+    """Return what the API server would store: after our webhook, then the injector."""
     recorded: Json = jsonpatch.apply_patch(pod, whole_patch(pod, by=by))
     try:
         if by == "linkerd":
@@ -478,11 +478,11 @@ def created(by: str, pod: Json, config: Any) -> Json | None:
         return _named(istiod.inject(recorded, config)) if by == "istio" else recorded
     except (injector.InjectionError, istiod.InjectionError, ValueError, TypeError, KeyError,
             AttributeError):  # fmt: skip
-        return None  # the stand-ins stumble over what the real ones deny
+        return None  # the stand-ins fail on what the real injectors deny
 
 
 def _named(pod: Json) -> Json | None:
-    """Return the pod if the API server takes it for valid, as far as that matters here."""
+    """Return the pod if the API server would accept it, as far as this matters here."""
     for key, values in (("name", _containers(pod)), ("name", pod["spec"].get("volumes") or [])):
         named = [one.get(key) if isinstance(one, dict) else None for one in values]
         if None in named or len(set(named)) < len(named):
@@ -491,7 +491,7 @@ def _named(pod: Json) -> Json | None:
 
 
 def configured(draw: Draw, by: str) -> Any:
-    """Draw how the mesh is installed."""
+    """Draw the configuration of the installed mesh."""
     native, cni = draw(st.booleans()), draw(st.booleans())
     if by == "linkerd":
         return injector.InjectorConfig(native=native, cni=cni)
@@ -499,7 +499,7 @@ def configured(draw: Draw, by: str) -> Any:
 
 
 def _start(draw: Draw, by: str, config: Any) -> tuple[Json, tuple[Edit, ...]]:
-    """Draw a pod that its author starts from, and what can be done to it."""
+    """Draw the pod from which an author starts, and the possible changes."""
     how = draw(st.integers(0, 7))
     if how == 0 and by != "linkerd":
         return copy.deepcopy(draw(st.sampled_from((istio.waypoint, istio.gateway))))(), FORGER
@@ -513,13 +513,13 @@ def _start(draw: Draw, by: str, config: Any) -> tuple[Json, tuple[Edit, ...]]:
 
 @st.composite
 def wishes(draw: Draw, by: str) -> Json:
-    """A pod as its author writes it, before any injector has seen it."""
+    """Draw a pod as its author writes it, before any injector has seen it."""
     return _edited(draw, APPS[by](), AUTHOR, 4)
 
 
 @st.composite
 def lives(draw: Draw, by: str) -> Life:
-    """Draw a pod's life."""
+    """Draw the versions of a pod."""
     config = configured(draw, by)
     untouched = created(by, APPS[by](), config)
     assert untouched is not None

@@ -1,4 +1,4 @@
-"""What the fuzzer holds policy to: what is admitted satisfies an oracle that knows no policy."""
+"""The rule for the fuzzer: an admitted pod satisfies an oracle that is independent of policy."""
 
 from tests.fuzz.edits import Life
 from tests.oracle import ambient, istio, linkerd
@@ -12,19 +12,19 @@ ORACLES = {
 
 
 def complaints(by: str, pod: Json, untouched: Json | None = None) -> list[str]:
-    """Return what the oracle of a mesh has against a stored pod.
+    """Return the complaints of a mesh's oracle about a stored pod.
 
-    `untouched` is what the injector makes of a pod whose author asked for nothing: what a proxy has
-    beyond that must be harmless.
+    `untouched` is the injector's result for a pod without changes by its author. Everything that a
+    proxy has in addition must be harmless.
     """
     return list(ORACLES[by](pod, untouched))
 
 
 def holds(by: str, life: Life) -> None:
-    """Raise AssertionError if policy admits what carries traffic past the mesh.
+    """Raise AssertionError if policy admits a pod whose traffic bypasses the mesh.
 
-    In enforce no pod is stored that our mutating webhook has not seen, so each one has its record.
-    An update counts if the pod was fine before it.
+    In mode enforce, our mutating webhook sees each pod before it is stored, so each one has its
+    record. An update is checked only if the pod had no complaints before it.
     """
     if life.stored is None:
         return
@@ -38,7 +38,7 @@ def holds(by: str, life: Life) -> None:
 
 
 def admits(by: str, pod: Json) -> None:
-    """Raise AssertionError if policy denies a pod for what the admin of its mesh configured."""
+    """Raise AssertionError if policy denies a pod for its mesh admin's configuration."""
     denied = broken(judge(pod, by=by))
     assert not denied, f"{by} denies, for {denied}, what the mesh's admin configured"
 

@@ -1,6 +1,6 @@
-"""One run of the fuzzer for one mesh, in a process of its own.
+"""One run of the fuzzer for one mesh, in its own process.
 
-What is fuzzed is imported late, for atheris to instrument it.
+The fuzzed modules are imported late, so that atheris can instrument them.
 """
 
 import logging
@@ -13,7 +13,7 @@ import click
 
 
 def _law(by: str, examples: int) -> Any:
-    """The law of one mesh, as a test of hypothesis."""
+    """Return the rule for one mesh as a hypothesis test."""
     from hypothesis import HealthCheck, given  # noqa: PLC0415
     from hypothesis import settings as configure  # noqa: PLC0415
 
@@ -21,7 +21,8 @@ def _law(by: str, examples: int) -> Any:
     from tests.fuzz.law import holds  # noqa: PLC0415
     from webhook.policy import checks, meshes, settings  # noqa: PLC0415
 
-    checks.all_checks()  # their modules, and the meshes', are loaded when they are first asked for
+    # loads the modules of checks and meshes, which otherwise load at the first use
+    checks.all_checks()
     meshes.load(settings.Settings())
 
     @configure(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
@@ -33,9 +34,9 @@ def _law(by: str, examples: int) -> Any:
 
 
 def led(by: str, seconds: float) -> None:
-    """Let atheris lead: it never returns, but ends the process, badly if it found a pod.
+    """Run atheris. It never returns: it ends the process, with an error if it found a pod.
 
-    Hypothesis remembers such a pod, so that `tried` shows a small one at once.
+    Hypothesis stores such a pod, so `tried` immediately shows a small one.
     """
     import atheris  # noqa: PLC0415
 
@@ -48,7 +49,7 @@ def led(by: str, seconds: float) -> None:
 
 
 def tried(by: str, seconds: float) -> None:
-    """Try pods in rounds until the time is up; the smallest that breaks the law is shown."""
+    """Try pods in rounds until the time is over. The smallest failing pod is shown."""
     end, rounds = time.monotonic() + seconds, 0
     while rounds == 0 or time.monotonic() < end:
         _law(by, 1_000)()
@@ -57,7 +58,7 @@ def tried(by: str, seconds: float) -> None:
 
 
 def admitted(by: str, seconds: float) -> None:
-    """Try meshes that an admin configured in many ways until the time is up: no pod is denied."""
+    """Try many configurations of meshes until the time is over. No pod must be denied."""
     from hypothesis import HealthCheck, given  # noqa: PLC0415
     from hypothesis import settings as configure  # noqa: PLC0415
 
@@ -77,14 +78,14 @@ def admitted(by: str, seconds: float) -> None:
 
 
 def costly(by: str, seconds: float) -> None:
-    """Look for the pod whose review takes longest; fail if it takes too long."""
+    """Search for the pod whose review takes longest. Fail if it takes too long."""
     import structlog  # noqa: PLC0415
     from hypothesis import HealthCheck, Phase, given, target  # noqa: PLC0415
     from hypothesis import settings as configure  # noqa: PLC0415
 
     from tests.fuzz import costly as search  # noqa: PLC0415
 
-    # Each review would log why it is denied.
+    # Each review would log why the pod is denied.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     found: list[search.Cost] = []
     end = time.monotonic() + seconds

@@ -1,8 +1,8 @@
-"""Pods that cost a review most: each is one thing that a pod may have very many, or very long, of.
+"""Pods with expensive reviews. Each case has one part of a pod very often, or very long.
 
-The API server takes objects of 3 MiB. A case is given a size in bytes and makes an object of about
-that size: `tests/unit/policy/test_cost.py` bounds the work that each one causes, and `make fuzz`
-looks for worse ones.
+The API server accepts objects of up to 3 MiB. A case gets a size in bytes and creates an object of
+about that size. `tests/unit/policy/test_cost.py` limits the work for each case, and `make fuzz`
+searches for worse ones.
 """
 
 import json
@@ -14,24 +14,24 @@ from tests.standins import istio as istiod
 from tests.standins import linkerd as injector
 
 Json = dict[str, Any]
-#: Changes a pod so that it grows by about so many bytes.
+#: Changes a pod so that it grows by about this number of bytes.
 Grow = Callable[[Json, int], None]
 
-#: The largest object that an API server takes.
+#: The largest object that an API server accepts.
 LARGEST = 3 * 1024 * 1024
-#: A character that makes Python hold the whole text in four bytes a character.
+#: With this character, Python stores the whole text with four bytes per character.
 WIDE = "\U0001f4a5"
 _ITEMS: dict[str, Grow] = {}
 
 
 def app(mesh: str) -> Json:
-    """Return the pod of an author in a mesh, before the injector."""
+    """Return an author's pod in a mesh, before injection."""
     made: Json = {"linkerd": linkerd.app, "istio": istio.app, "ambient": ambient.app}[mesh]()
     return made
 
 
 def injected(mesh: str) -> Json:
-    """Return the same pod as the mesh's injector makes it, with an init container for its rules."""
+    """Return the same pod after injection, with an init container for the redirection rules."""
     pod = app(mesh)
     if mesh == "linkerd":
         return injector.inject(pod, None, injector.InjectorConfig()).pod
@@ -48,7 +48,7 @@ def _many(size: int, each: int) -> range:
 
 
 def _mesh_containers(pod: Json) -> list[Json]:
-    """Return the mesh's containers: the first ones, or what grows would grow very many times."""
+    """Return the first three of the mesh's containers, to limit how often a part is added."""
     everything = (*pod["spec"].get("initContainers", ()), *pod["spec"]["containers"])
     named = [one for one in everything if one.get("name", "").startswith(("istio-", "linkerd-"))]
     return named[:3]
@@ -67,22 +67,22 @@ def _set(key: str, text: Callable[[int], str]) -> Grow:
 
 
 def ports(size: int) -> str:
-    """Return a list of ports, none of them the mesh's, of about that length."""
+    """Return a list of ports of about that length, without the mesh's own."""
     return ",".join(str(10_000 + number % 50_000) for number in _many(size, 6))
 
 
 def users(size: int) -> str:
-    """Return a list of users that are no numbers."""
+    """Return a list of users that are not numbers."""
     return "a," * (size // 2)
 
 
 def references(size: int) -> str:
-    """Return a text that refers to one variable after another."""
+    """Return a text with one reference to a variable after another."""
     return "".join(f"$(V{number})" for number in _many(size, 9))
 
 
 def yaml_list(size: int) -> str:
-    """Return a proxy's configuration with a long list, in a nesting that is admitted."""
+    """Return a proxy configuration with a long list, in a nesting depth that is admitted."""
     return "extraStatTags: [" + "a," * (size // 2 - 12) + "]"
 
 
@@ -128,7 +128,7 @@ def _mesh_named(pod: Json, size: int) -> None:
 
 
 def _env(pod: Json, size: int) -> None:
-    """Variables in each of the mesh's containers, as many as are read."""
+    """Add as many variables as are read to each of the mesh's containers."""
     for container in _mesh_containers(pod):
         container["env"] = container.get("env", []) + [
             {"name": f"LD_{number}", "value": "$(X)"} for number in _many(min(size, 60_000), 34)
@@ -273,14 +273,14 @@ CASES = tuple(_ITEMS)
 
 
 def pod(mesh: str, case: str, size: int, *, submitted: bool = False) -> Json:
-    """Return a pod of a mesh with very much of something; `submitted` is before the injector."""
+    """Return a pod of a mesh with one very large part. `submitted`: before the injector."""
     made = app(mesh) if submitted else injected(mesh)
     _ITEMS[case](made, size)
     return made
 
 
 def body(now: Json, old: Json | None = None, *, kind: str = "Pod") -> bytes:
-    """Return a review of an object, of its creation or of a change."""
+    """Return a review of the creation or the change of an object."""
     review = {
         "apiVersion": "admission.k8s.io/v1",
         "kind": "AdmissionReview",
@@ -297,12 +297,12 @@ def body(now: Json, old: Json | None = None, *, kind: str = "Pod") -> bytes:
 
 
 def encoded(document: Json) -> bytes:
-    """Return a document as JSON, as short as it can be."""
+    """Return a document as JSON without blanks."""
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def deployment(template: Json) -> Json:
-    """Return a Deployment of such pods."""
+    """Return a Deployment with this pod template."""
     made = {key: template[key] for key in ("metadata", "spec")}
     return {
         "apiVersion": "apps/v1",
@@ -313,7 +313,7 @@ def deployment(template: Json) -> Json:
 
 
 def mixed(mesh: str, recipe: list[tuple[str, int]], *, submitted: bool = False) -> Json:
-    """Return a pod of a mesh with much of several things."""
+    """Return a pod of a mesh with several large parts."""
     made = app(mesh) if submitted else injected(mesh)
     for case, size in recipe:
         _ITEMS[case](made, size)

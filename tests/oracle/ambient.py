@@ -7,9 +7,9 @@ from tests.oracle.common import Json, Pod
 
 
 def complaints(document: Json, untouched: Json | None = None) -> Iterator[str]:
-    """Why traffic of a stored pod could go past ztunnel, one sentence each; nothing if it can't.
+    """Yield why a stored pod's traffic can bypass ztunnel, one sentence each; nothing if it can't.
 
-    That the node's agent works is taken for granted: nobody can see it in the pod.
+    The oracle assumes that the node's agent works, because the pod does not show it.
     """
     pod = Pod(document)
     yield from common.node(pod)

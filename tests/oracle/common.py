@@ -1,8 +1,8 @@
-"""What any mesh needs of a pod, said plainly and apart from webhook/policy.
+"""What every mesh needs from a pod, in simple code that is independent of webhook/policy.
 
-The oracle is the fuzzer's second opinion. It follows what the mesh's programs do with a pod, not
-what a pod should look like, and complains only where traffic would really go past the mesh, or
-where that is up to somebody else. What can't start carries no traffic, and is fine.
+The oracle is the fuzzer's second opinion. It models what the mesh's programs do with a pod, not how
+a pod should look. It complains only if traffic would really bypass the mesh, or if this depends on
+others. A pod that can't start has no traffic and is fine.
 """
 
 from collections.abc import Iterator
@@ -10,12 +10,12 @@ from typing import Any
 
 Json = dict[str, Any]
 
-#: Rights to undo what leads traffic into the mesh, or to step into the node's network.
+#: Capabilities to undo the redirection into the mesh, or to enter the node's network.
 RIGHTS = {"ALL", "NET_ADMIN", "NET_RAW", "SYS_ADMIN", "SYS_MODULE"}
 
 
 class Pod:
-    """A stored pod, as JSON, with what an oracle often asks."""
+    """A stored pod as JSON, with its most used parts."""
 
     def __init__(self, document: Json) -> None:
         meta = document.get("metadata") or {}
@@ -28,16 +28,16 @@ class Pod:
 
     @property
     def everything(self) -> list[Json]:
-        """All containers, of all three lists."""
+        """Return all containers of all three lists."""
         return [*self.inits, *self.mains, *self.debuggers]
 
     def named(self, *names: str) -> list[Json]:
-        """The containers that bear one of these names."""
+        """Return the containers with one of these names."""
         return [container for container in self.everything if container["name"] in names]
 
 
 def env(container: Json) -> dict[str, str | None]:
-    """The variables; the last of a name holds, and None stands for what is told elsewhere."""
+    """Return the variables. The last of a name counts. None stands for a value from elsewhere."""
     return {
         entry["name"]: None if entry.get("valueFrom") else entry.get("value") or ""
         for entry in container.get("env") or ()
@@ -45,13 +45,13 @@ def env(container: Json) -> dict[str, str | None]:
 
 
 def user(container: Json, field: str) -> int | None:
-    """The container's own runAsUser or runAsGroup."""
+    """Return the container's own runAsUser or runAsGroup."""
     number: int | None = (container.get("securityContext") or {}).get(field)
     return number
 
 
 def came_from(image: str, *trusted: str) -> bool:
-    """Whether an image is of one of these repositories, in any version."""
+    """Return whether an image belongs to one of these repositories, in any version."""
     for repository in trusted:
         rest = image.removeprefix(repository)
         if rest != image and (rest == "" or rest[0] in ":@") and "/" not in rest.split("@")[0]:
@@ -60,13 +60,13 @@ def came_from(image: str, *trusted: str) -> bool:
 
 
 def node(pod: Pod) -> Iterator[str]:
-    """What no mesh can help."""
+    """Yield settings for which no mesh can capture traffic."""
     if pod.spec.get("hostNetwork"):
         yield "it is on the node's network"
 
 
 def _waits(command: list[str]) -> bool:
-    """Whether a hook waits for the proxy, or lets it finish, and does nothing else."""
+    """Return whether a hook only waits for the proxy, or only lets it finish."""
     if command[:1] == ["/usr/lib/linkerd/linkerd-await"]:
         return "--" not in command
     return (
@@ -77,13 +77,13 @@ def _waits(command: list[str]) -> bool:
 
 
 def projected(source: Json, kind: str) -> bool:
-    """Whether a volume is projected from one source of a kind, and from nothing else."""
+    """Return whether a volume is projected from only one source, of this kind."""
     sources = (source.get("projected") or {}).get("sources") or []
     return len(sources) == 1 and set(sources[0]) == {kind}
 
 
 def meddlers(pod: Pod, others: list[Json]) -> Iterator[str]:
-    """Containers that are not the mesh's, with rights to undo it."""
+    """Yield containers outside the mesh's own that have the rights to undo the redirection."""
     shared = pod.spec.get("shareProcessNamespace") or pod.spec.get("hostPID")
     for container in others:
         context = container.get("securityContext") or {}
@@ -96,7 +96,7 @@ def meddlers(pod: Pod, others: list[Json]) -> Iterator[str]:
 
 
 def impostors(pod: Pod, others: list[Json], users: set[int], groups: set[int]) -> Iterator[str]:
-    """Containers that the firewall takes for the proxy."""
+    """Yield containers that the firewall treats as the proxy."""
     whole = pod.spec.get("securityContext") or {}
     for container in others:
         for field, numbers in (("runAsUser", users), ("runAsGroup", groups)):
@@ -109,7 +109,7 @@ def impostors(pod: Pod, others: list[Json], users: set[int], groups: set[int]) -
 
 
 def unnumbered(pod: Pod, others: list[Json], field: str, passing: set[int]) -> Iterator[str]:
-    """Containers that may be built to run as who passes, since nothing says otherwise."""
+    """Yield containers without a set user. Their images may use one that is not redirected."""
     whole = (pod.spec.get("securityContext") or {}).get(field)
     for container in others:
         if passing and whole is None and user(container, field) is None:
@@ -117,7 +117,7 @@ def unnumbered(pod: Pod, others: list[Json], field: str, passing: set[int]) -> I
 
 
 def thieves(others: list[Json], volumes: set[str]) -> Iterator[str]:
-    """Containers that see the proxy's own volumes."""
+    """Yield containers that mount the proxy's own volumes."""
     for container in others:
         for mount in container.get("volumeMounts") or ():
             if mount["name"] in volumes:
@@ -125,7 +125,7 @@ def thieves(others: list[Json], volumes: set[str]) -> Iterator[str]:
 
 
 def expanded(container: Json, referred: set[str]) -> Iterator[str]:
-    """Values and arguments that are filled in after admission, by other variables than usual."""
+    """Yield values and arguments with variables other than the usual ones, expanded later."""
     texts = [entry.get("value") or "" for entry in container.get("env") or ()]
     for text in (*texts, *(container.get("args") or ())):
         for reference in text.split("$(")[1:]:
@@ -134,7 +134,7 @@ def expanded(container: Json, referred: set[str]) -> Iterator[str]:
 
 
 def loaded(container: Json) -> Iterator[str]:
-    """Ways to make a container load another program than its image's, or leave its bounds."""
+    """Yield settings that make a container load another program, or leave its isolation."""
     name = container["name"]
     if (container.get("securityContext") or {}).get("privileged"):
         yield f"{name} has the rights of its node"
@@ -152,7 +152,7 @@ def loaded(container: Json) -> Iterator[str]:
 
 
 def renamed(pod: Pod, namespace: str) -> Iterator[str]:
-    """Names of the control plane that the pod finds somewhere else."""
+    """Yield host names of the control plane that the pod resolves to another address."""
     for alias in pod.spec.get("hostAliases") or ():
         for host in alias.get("hostnames") or ():
             if host.lower().split(".")[1:2] == [namespace]:
@@ -160,7 +160,7 @@ def renamed(pod: Pod, namespace: str) -> Iterator[str]:
 
 
 def lasting(pod: Pod, rules: tuple[str, ...]) -> Iterator[str]:
-    """Containers that stay, and connect before anything is redirected."""
+    """Yield containers that keep running and connect before anything is redirected."""
     names = [container["name"] for container in pod.inits]
     first = next((names.index(name) for name in rules if name in names), 0)
     for container in pod.inits[:first]:
@@ -173,9 +173,9 @@ def lasting(pod: Pod, rules: tuple[str, ...]) -> Iterator[str]:
 def unexplained(  # noqa: C901 - one thing after another
     container: Json, untouched: Json, harmless: set[str], *, mounts: bool = True
 ) -> Iterator[str]:
-    """What a container of the mesh has beyond what the injector makes of itself.
+    """Yield what one of the mesh's containers has in addition to the injector's result.
 
-    `harmless` variables may differ, but only by plain values.
+    `harmless` variables may differ, but only with plain values.
     """
     name = container["name"]
     known = {entry["name"]: entry for entry in untouched.get("env") or ()}
@@ -203,7 +203,7 @@ def unexplained(  # noqa: C901 - one thing after another
 
 
 def refilled(pod: Pod, untouched: Pod, names: set[str]) -> Iterator[str]:
-    """Volumes of the mesh's that have another source than the injector gives them."""
+    """Yield the mesh's volumes whose source differs from the injector's."""
     known = {volume["name"]: volume for volume in untouched.spec.get("volumes") or ()}
     for volume in pod.spec.get("volumes") or ():
         before = known.get(volume["name"])
@@ -214,7 +214,7 @@ def refilled(pod: Pod, untouched: Pod, names: set[str]) -> Iterator[str]:
 
 
 def place(path: str) -> list[str]:
-    """The folders of a path, from the root down."""
+    """Return the folders of a path, from the root down."""
     folders: list[str] = []
     for part in path.split("/"):
         if part == "..":
@@ -225,7 +225,7 @@ def place(path: str) -> list[str]:
 
 
 def hooks(container: Json) -> list[list[str]]:
-    """The commands that are run in a container beside its own."""
+    """Return the commands that run in a container in addition to its own."""
     lifecycle = container.get("lifecycle") or {}
     handlers = [lifecycle.get("postStart"), lifecycle.get("preStop")]
     handlers += [container.get(f"{kind}Probe") for kind in ("liveness", "readiness", "startup")]
@@ -234,10 +234,11 @@ def hooks(container: Json) -> list[list[str]]:
 
 
 class Line:
-    """A command line as pflag reads it, which all these programs use.
+    """A command line as pflag reads it. All these programs use pflag.
 
-    `flags` tells each flag's kind by its long name: "text", "list" (values add up) or "switch";
-    `short` the long name of a letter. What pflag does not know ends the program with an error.
+    `flags` contains the kind of each flag by its long name: "text", "list" (values add up) or
+    "switch". `short` contains the long name of each letter. Unknown flags end the program with an
+    error.
     """
 
     def __init__(self, args: list[str], flags: dict[str, str], short: dict[str, str]) -> None:
@@ -281,19 +282,19 @@ class Line:
         return self._flags[name] == "switch"
 
     def told(self, name: str, otherwise: str = "") -> str:
-        """What a flag is set to."""
+        """Return the value of a flag."""
         return self.values.get(name, otherwise)
 
     def on(self, name: str) -> bool:
-        """Whether a switch is on, as Go reads it."""
+        """Return whether a switch is on, as Go reads it."""
         return is_true(self.told(name))
 
 
 def is_true(text: str | None) -> bool:
-    """What Go's ParseBool takes for true."""
+    """Return whether Go's ParseBool reads a text as true."""
     return text in ("1", "t", "T", "TRUE", "true", "True")
 
 
 def listed(text: str) -> list[str]:
-    """The parts of a list, without blanks around them."""
+    """Return the parts of a list, without blanks around them."""
     return [part.strip() for part in text.split(",") if part.strip()]

@@ -21,7 +21,7 @@ OWN = ("istio-proxy", "istio-init", "istio-validation")
 OWN_PORTS = {"15020", "15021", "15090"}
 TRAFFIC = "traffic.sidecar.istio.io/"
 
-#: Flags of istio-iptables, each of which is a variable, too, but for the first.
+#: The flags of istio-iptables. Each except the first is also a variable.
 FLAGS = {
     "envoy-port": "text", "inbound-capture-port": "text", "inbound-tunnel-port": "text",
     "proxy-uid": "text", "proxy-gid": "text", "istio-inbound-interception-mode": "text",
@@ -46,26 +46,26 @@ LETTERS = {
     "t": "istio-inbound-tproxy-mark", "r": "istio-inbound-tproxy-route-table", "n": "dry-run",
 }  # fmt: skip
 
-#: Variables that give the agent another Envoy, another bootstrap, or keys from elsewhere.
+#: Variables that set another Envoy, another bootstrap, or foreign keys for the agent.
 WRONG_VARIABLES = (
     "DISABLE_ENVOY", "ENVOY_PATH", "ISTIO_BOOTSTRAP", "ISTIO_BOOTSTRAP_OVERRIDE",
     "FILE_MOUNTED_CERTS", "OUTPUT_CERTS", "PROV_CERT",
     "XDS_AUTH_PLAINTEXT", "ISTIOD_SAN", "WORKLOAD_IDENTITY_SOCKET_FILE",
 )  # fmt: skip
-#: Fields of its configuration that do the same.
+#: Fields of the proxy's configuration with the same effect.
 WRONG_FIELDS = (
     "binaryPath", "customConfigFile", "proxyBootstrapTemplatePath", "configPath",
     "controlPlaneAuthPolicy",
 )  # fmt: skip
-#: Further roots of trust: in the proxy's variable they may be the whole mesh's.
+#: Additional trust roots. In the proxy's variable they can come from the mesh's configuration.
 ROOTS = "caCertificatesPem"
-#: Where the agent, or Envoy, reads; nobody's volume may be there, above or below.
+#: Folders that the agent or Envoy reads. Foreign volumes must not be there, above or below.
 FOLDERS = (
     "/etc/istio/proxy", "/etc/istio/config", "/etc/istio/custom-bootstrap", "/etc/certs",
     "/var/lib/istio/envoy", "/var/run/secrets/istio", "/var/run/secrets/tokens",
     "/var/run/secrets/workload-spiffe-uds", "/var/run/secrets/workload-spiffe-credentials",
 )  # fmt: skip
-#: But the injector's own, each in its own place.
+#: The mount paths of the injector's own volumes.
 PLACES = {
     "istio-envoy": "/etc/istio/proxy",
     "istio-podinfo": "/etc/istio/pod",
@@ -78,12 +78,12 @@ PLACES = {
     "workload-certs": "/var/run/secrets/workload-spiffe-credentials",
     "gke-workload-certificate": "/var/run/secrets/workload-spiffe-credentials",
 }
-#: Who else may hand out identities.
+#: CSI drivers that are allowed to provide identities.
 DRIVERS = {
     "workload-socket": "csi.spiffe.io",
     "gke-workload-certificate": "workloadcertificates.security.cloud.google.com",
 }
-#: Variables that the injector refers to.
+#: Variables to which the injector refers.
 REFERRED = {"POD_NAME", "POD_NAMESPACE", "INSTANCE_IP", "HOST_IP", "SERVICE_ACCOUNT"}
 
 
@@ -102,7 +102,7 @@ def _is_root(volume: Json) -> bool:
     return known or common.projected(volume, "clusterTrustBundle")
 
 
-#: What the rest of its volumes must come from.
+#: The required sources of the other volumes.
 SOURCES: dict[str, Callable[[Json], bool]] = {
     "istio-podinfo": _tells_labels,
     "istiod-ca-cert": _is_root,
@@ -114,7 +114,7 @@ SECRETS = {
 }  # fmt: skip
 
 
-#: Variables that differ from pod to pod, or that the author may set.
+#: Variables that differ between pods, or that the author may set.
 KNOBS = {
     "PROXY_CONFIG", "ISTIO_META_POD_PORTS", "ISTIO_META_APP_CONTAINERS", "ISTIO_META_WORKLOAD_NAME",
     "ISTIO_META_OWNER", "ISTIO_META_INTERCEPTION_MODE", "ISTIO_KUBE_APP_PROBERS",
@@ -126,7 +126,7 @@ KNOBS = {
 
 
 def complaints(document: Json, untouched: Json | None = None) -> Iterator[str]:
-    """Why traffic of a stored pod could go past Istio, one sentence each; nothing if it can't."""
+    """Yield why a stored pod's traffic can bypass Istio, one sentence each; nothing if it can't."""
     pod = Pod(document)
     yield from common.node(pod)
     if is_gateway(pod):
@@ -164,13 +164,13 @@ def complaints(document: Json, untouched: Json | None = None) -> Iterator[str]:
 
 
 def is_gateway(pod: Pod) -> bool:
-    """Whether there is nothing but a genuine proxy that serves as a gateway or waypoint."""
+    """Return whether the pod has only a genuine proxy that serves as a gateway or waypoint."""
     if len(pod.everything) != 1 or not pod.mains or pod.mains[0]["name"] != "istio-proxy":
         return False
     (only,) = pod.mains
     args = only.get("args") or []
     serves = args[:2] in (["proxy", "router"], ["proxy", "waypoint"])
-    # What runs when it is stopped is the admin's: no traffic of an application passes it by then.
+    # The admin may run anything when the proxy stops. By then no traffic passes it.
     starts = {k: v for k, v in (only.get("lifecycle") or {}).items() if k != "preStop"}
     serving = {**only, "lifecycle": starts}
     runs = [command for command in common.hooks(serving) if command[:1] != ["sleep"]]
@@ -178,7 +178,7 @@ def is_gateway(pod: Pod) -> bool:
 
 
 def genuine(container: Json) -> Iterator[str]:
-    """What makes a container of Istio's run something else than Istio's own program."""
+    """Yield what makes one of Istio's containers run another program than Istio's own."""
     name, args = container["name"], container.get("args") or []
     if not common.came_from(container.get("image") or "", *IMAGES):
         yield f"{name} has the image {container.get('image')}"
@@ -196,7 +196,7 @@ def genuine(container: Json) -> Iterator[str]:
 
 
 def agent(pod: Pod, proxy: Json) -> Iterator[str]:
-    """What the agent is told, and by whom."""
+    """Yield dangerous settings of the agent."""
     variables = env(proxy)
     for name in variables:
         if name in WRONG_VARIABLES or name.startswith("ISTIO_METAJSON_"):
@@ -219,7 +219,7 @@ def agent(pod: Pod, proxy: Json) -> Iterator[str]:
 
 
 def scraped(text: str) -> Iterator[str]:
-    """Where the agent, which is not captured, asks for metrics: http://localhost:PORT + PATH."""
+    """Yield wrong metrics addresses of the uncaptured agent: http://localhost:PORT + PATH."""
     told = json.loads(text)
     path, port = str(told.get("path", "")), str(told.get("port", ""))
     if (path and not path.startswith("/")) or (port and not port.isdecimal()):
@@ -227,7 +227,7 @@ def scraped(text: str) -> Iterator[str]:
 
 
 def files(pod: Pod, proxy: Json) -> Iterator[str]:
-    """What lies where the agent and Envoy read."""
+    """Yield foreign volumes in the folders that the agent and Envoy read."""
     for mount in proxy.get("volumeMounts") or ():
         at = place(mount["mountPath"])
         if mount["name"] in PLACES and at == place(PLACES[mount["name"]]):
@@ -248,7 +248,7 @@ def files(pod: Pod, proxy: Json) -> Iterator[str]:
 
 
 def uncaptured(pod: Pod, proxy: Json) -> Iterator[str]:
-    """What makes istiod believe that nothing is intercepted; of a gateway that is true."""
+    """Yield what tells istiod that nothing is intercepted. For a gateway this is correct."""
     mode = env(proxy).get("ISTIO_META_INTERCEPTION_MODE", "REDIRECT")
     modes = [mode] + [m for c in configurations(pod, proxy) for m in said(c, "interceptionMode")]
     if any(mode not in ("REDIRECT", "TPROXY", 0, 1) for mode in modes):
@@ -256,13 +256,13 @@ def uncaptured(pod: Pod, proxy: Json) -> Iterator[str]:
 
 
 def configurations(pod: Pod, proxy: Json) -> Iterator[Json]:
-    """The proxy's configurations, by variable and by annotation."""
+    """Yield the proxy's configurations, from the variable and from the annotation."""
     yield from parsed(env(proxy).get("PROXY_CONFIG"))
     yield from parsed(pod.annotations.get("proxy.istio.io/config"))
 
 
 def parsed(text: str | None) -> Iterator[Json]:
-    """What a text of YAML or JSON says: Go reads the first document."""
+    """Yield the content of a YAML or JSON text. Go reads the first document."""
     try:
         first = next(iter(yaml.safe_load_all(text or "")), None)
     except (yaml.YAMLError, ValueError):
@@ -272,13 +272,13 @@ def parsed(text: str | None) -> Iterator[Json]:
 
 
 def said(config: Json, field: str) -> Iterator[Any]:
-    """What a configuration says of a field; Go's decoder takes either name of it."""
+    """Yield the values of a configuration field. Go's decoder accepts both of its names."""
     snake = "".join(f"_{c.lower()}" if c.isupper() else c for c in field)
     yield from (config[name] for name in (field, snake) if config.get(name))
 
 
 def told(config: Json) -> Iterator[str]:
-    """What a configuration tells the agent."""
+    """Yield dangerous fields of a configuration."""
     for field in WRONG_FIELDS:
         for _ in said(config, field):
             yield f"the proxy's configuration says {field}"
@@ -291,24 +291,24 @@ def told(config: Json) -> Iterator[str]:
 
 
 def is_istiod(address: str | None) -> bool:
-    """Whether an address is of a Service in istiod's namespace."""
+    """Return whether an address belongs to a Service in istiod's namespace."""
     host = (address or "").split(":")[0].split(".")
     rest = host[1:]
     return rest in (["istio-system", "svc"], ["istio-system", "svc", "cluster", "local"])
 
 
 class Firewall:
-    """What is redirected, and by whom: istio-init, or the node's CNI plugin."""
+    """The redirection rules, by istio-init or by the node's CNI plugin."""
 
     def __init__(self, pod: Pod, proxy: Json) -> None:
         self._pod = pod
         self._proxy = proxy
-        #: Who passes unredirected.
+        #: Users and groups that are not redirected.
         self.users = {1337}
         self.groups = {1337}
 
     def complaints(self) -> Iterator[str]:
-        """What is not redirected."""
+        """Yield what is not redirected."""
         inits = [init for init in self._pod.inits if init["name"] == "istio-init"]
         validations = [init for init in self._pod.inits if init["name"] == "istio-validation"]
         if inits:
@@ -329,7 +329,7 @@ class Firewall:
             yield "istio-init sets no rules"
             return
         if line.fails:
-            return  # it ends with an error, and the app never starts
+            return  # the container ends with an error, so the app never starts
         if line.helps:
             yield "istio-init shows its help"
         for switch in ("dry-run", "skip-rule-apply", "cleanup-only"):
@@ -363,7 +363,7 @@ class Firewall:
             yield f"the firewall lets users {users} and groups {groups} past"
 
     def _plugin(self) -> Iterator[str]:
-        """What the node's CNI plugin does: it reads the pod."""
+        """Yield what the node's CNI plugin does not redirect. It reads the pod."""
         pod, proxy = self._pod, self._proxy
         if "sidecar.istio.io/status" not in pod.annotations:
             yield "the CNI plugin leaves a pod alone that has no status"
@@ -397,7 +397,7 @@ class Firewall:
                 yield f"the CNI plugin lets the proxy's {field} {number} past, whose else it may be"
 
     def _validated(self, validation: Json) -> Iterator[str]:
-        """Without the plugin on the node the pod must not start."""
+        """Yield a complaint if the pod could start on a node without the plugin."""
         line = _line(validation)
         if line is None or (not line.fails and (line.helps or not line.on("run-validation"))):
             yield "istio-validation does not look whether anything is redirected"
@@ -421,7 +421,7 @@ class Firewall:
 
 
 def _line(init: Json) -> Line | None:
-    """The command line of istio-iptables, each flag of which is a variable as well."""
+    """Return the command line of istio-iptables. Each flag is also a variable."""
     args = init.get("args") or []
     if args[:1] != ["istio-iptables"]:
         return None

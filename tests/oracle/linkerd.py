@@ -12,12 +12,12 @@ IMAGES = ("cr.l5d.io/linkerd/proxy", "cr.l5d.io/linkerd/proxy-init")
 CONFIG = "config.linkerd.io/"
 BIN = "/usr/lib/linkerd/"
 INBOUND, OUTBOUND = "LINKERD2_PROXY_INBOUND_LISTEN_ADDR", "LINKERD2_PROXY_OUTBOUND_LISTEN_ADDR"
-#: Ports that the mesh skips by default: the proxy's own, and what some databases speak.
+#: The ports that the mesh skips by default: the proxy's own, and those of some databases.
 SKIPPED = {"in": {4190, 4191, 4567, 4568}, "out": {4567, 4568}}
-#: Where a cluster's addresses lie by default; the proxy looks up no others.
+#: The default networks of a cluster. The proxy looks up no other addresses.
 NETWORKS = {"10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "fd00::/8"}
 VOLUME, TOKEN = "linkerd-identity-end-entity", "linkerd-identity-token"
-#: Variables that the injector refers to.
+#: Variables to which the injector refers.
 REFERRED = {"_pod_ns", "_pod_name", "_pod_nodeName", "_pod_sa", "_l5d_ns", "_l5d_trustdomain"}
 
 FLAGS = {
@@ -38,7 +38,7 @@ VALIDATOR_FLAGS = {
 }  # fmt: skip
 
 
-#: Variables that annotations of the author's may change, none of which leads traffic elsewhere:
+#: Variables that an author's annotations may change. None of them redirects traffic elsewhere;
 #: ports and users are compared with the rules.
 KNOBS = {
     "LINKERD2_PROXY_" + name
@@ -58,7 +58,7 @@ KNOBS = {
 
 
 def complaints(document: Json, untouched: Json | None = None) -> Iterator[str]:
-    """Why traffic of a stored pod could go past Linkerd, one sentence each; nothing if it can't."""
+    """Yield why a stored pod's traffic can bypass Linkerd; nothing if it can't."""
     pod = Pod(document)
     yield from common.node(pod)
     proxies = pod.named("linkerd-proxy")
@@ -98,7 +98,7 @@ def complaints(document: Json, untouched: Json | None = None) -> Iterator[str]:
 
 
 def genuine(container: Json) -> Iterator[str]:
-    """What makes a container of Linkerd's run something else than Linkerd's own program."""
+    """Yield what makes one of Linkerd's containers run another program than Linkerd's own."""
     name, command = container["name"], container.get("command") or []
     if not common.came_from(container.get("image") or "", *IMAGES):
         yield f"{name} has the image {container.get('image')}"
@@ -115,7 +115,7 @@ def genuine(container: Json) -> Iterator[str]:
 
 
 def identity(pod: Pod, proxy: Json) -> Iterator[str]:
-    """What the proxy must have to speak mutual TLS, and its peers to speak it to the pod."""
+    """Yield what the proxy or its peers lack for mutual TLS."""
     if proxy in pod.inits and proxy.get("restartPolicy") != "Always":
         yield "the proxy ends before the app starts"
     if pod.labels.get("linkerd.io/control-plane-ns") != "linkerd":
@@ -131,7 +131,7 @@ def identity(pod: Pod, proxy: Json) -> Iterator[str]:
 
 
 def told(proxy: Json) -> Iterator[str]:
-    """What the proxy's variables say."""
+    """Yield dangerous variables of the proxy."""
     variables = env(proxy)
     for name in ("LOCAL_NAME", "SVC_ADDR"):
         if not variables.get(f"LINKERD2_PROXY_IDENTITY_{name}"):
@@ -157,10 +157,10 @@ def told(proxy: Json) -> Iterator[str]:
 
 
 def redirects(init: Json, proxy: Json, users: set[int], groups: set[int]) -> Iterator[str]:
-    """What linkerd-init leaves out."""
+    """Yield what linkerd-init does not redirect."""
     line = Line(init.get("args") or [], FLAGS, LETTERS)
     if line.fails:
-        return  # it ends with an error, and the app never starts
+        return  # the container ends with an error, so the app never starts
     if line.helps or line.on("simulate"):
         yield "linkerd-init does nothing"
     if line.told("netns") or line.told("ports-to-redirect"):
@@ -187,12 +187,12 @@ def redirects(init: Json, proxy: Json, users: set[int], groups: set[int]) -> Ite
 
 
 def numbers(text: str) -> set[int]:
-    """The number in a text, if it is one."""
+    """Return the number in a text as a set; empty if it is none."""
     return {int(text)} if text.isdecimal() else set()
 
 
 def plugin(pod: Pod, proxy: Json, validator: Json) -> Iterator[str]:
-    """What the CNI plugin leaves out: it reads annotations. The validator must see its work."""
+    """Yield what the CNI plugin does not redirect, by annotations, and an ineffective validator."""
     own = pod.annotations
     yield from skipped(own.get(CONFIG + "skip-inbound-ports", ""), "in")
     yield from skipped(own.get(CONFIG + "skip-outbound-ports", ""), "out")
@@ -215,11 +215,11 @@ def plugin(pod: Pod, proxy: Json, validator: Json) -> Iterator[str]:
 
 
 def skipped(text: str, direction: str) -> Iterator[str]:
-    """Ports beyond those that the mesh skips by default."""
+    """Yield ports in addition to those that the mesh skips by default."""
     for part in listed(text):
         low, _, high = part.partition("-")
         if low.strip().isdecimal() and (high or low).strip().isdecimal():
-            # One port beyond is enough to say so.
+            # One additional port is enough for a complaint.
             ports = set(range(int(low), min(int(high or low), 65535) + 1))
             if ports - SKIPPED[direction]:
                 yield f"{part} of what goes {direction} is not redirected"

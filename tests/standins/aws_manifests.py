@@ -1,8 +1,8 @@
-"""The cluster that Mendix's Terraform module for AWS makes, as far as a webhook sees of it.
+"""The cluster of Mendix's Terraform module for AWS, as far as it concerns a webhook.
 
-From aws-ia/terraform-aws-mendix-private-cloud: its installer's settings, and what it installs
-beside Mendix by eks-blueprints-addons. Of the add-ons there is what makes pods, not what is in
-them. The solver's pod is as cert-manager's pkg/issuer/acme/http/pod.go makes it.
+The source is aws-ia/terraform-aws-mendix-private-cloud: the settings of its installer, and the
+add-ons that it installs by eks-blueprints-addons. The add-ons are reduced to the objects that
+create pods. The solver's pod is the one of cert-manager's pkg/issuer/acme/http/pod.go.
 """
 
 from typing import Any
@@ -12,10 +12,10 @@ from tests.standins import mendix_manifests as manifests
 Json = dict[str, Any]
 
 ADD_ONS = ("ingress-nginx", "cert-manager", "external-dns", "grafana")
-"""The add-ons with a namespace of their own, and the names of their Deployments."""
+"""The add-ons with their own namespace, and the names of their Deployments."""
 
 SOLVER = {"acme.cert-manager.io/http01-solver": "true"}
-"""The label by which solver pods are known."""
+"""The label that identifies solver pods."""
 
 CONFIGURATION: Json = {
     "endpoint": {
@@ -25,21 +25,21 @@ CONFIGURATION: Json = {
             "tlsSecretName": "tls-{{.Name}}",
             "annotations": {
                 "cert-manager.io/cluster-issuer": "letsencrypt-prod",
-                # The module has the class set as the legacy annotation.
+                # The module sets the class with the legacy annotation.
                 "kubernetes.io/ingress.class": "nginx",
             },
         },
     },
     "runtimeAutomountServiceAccountToken": True,
     "runtimeDeploymentPodAnnotations": {
-        # A promise: the module installs no Linkerd.
+        # The module sets this annotation although it installs no Linkerd.
         "linkerd.io/inject": "enabled",
         "prometheus.io/path": "/metrics",
         "prometheus.io/port": "8900",
         "prometheus.io/scrape": "true",
     },
 }
-"""The spec that the module's installer gives to the namespace's OperatorConfiguration."""
+"""The spec of the OperatorConfiguration that the module's installer creates."""
 
 
 def add_on(name: str, namespace: str) -> Json:
@@ -48,14 +48,14 @@ def add_on(name: str, namespace: str) -> Json:
 
 
 def collector(namespace: str) -> Json:
-    """Return the collector of metrics, which the module runs in Mendix's own namespace."""
+    """Return the metrics collector, which the module runs in Mendix's own namespace."""
     return _deployment("adot-collector", namespace)
 
 
 def solver_pod(namespace: str, *, annotations: Json | None = None) -> Json:
-    """Return the pod with which cert-manager proves to the CA that a host is ours.
+    """Return the pod with which cert-manager proves to the CA that it controls a host.
 
-    `annotations` are those of the issuer's podTemplate, which win over cert-manager's own.
+    `annotations` are those of the issuer's podTemplate. They override cert-manager's own.
     """
     return {
         "apiVersion": "v1",
@@ -98,7 +98,7 @@ def solver_pod(namespace: str, *, annotations: Json | None = None) -> Json:
 
 
 def solver_ingress(namespace: str) -> Json:
-    """Return the Ingress that leads the CA's question to the solver."""
+    """Return the Ingress that routes the CA's request to the solver."""
     found = manifests.app_ingress("cm-acme-http-solver", namespace, class_as_annotation=True)
     (rule,) = found["spec"]["rules"]
     (path,) = rule["http"]["paths"]

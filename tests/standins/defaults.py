@@ -1,7 +1,7 @@
-"""What the API server fills into a Deployment, so that an operator can tell it from changes.
+"""Sets the API server's defaults in a Deployment, so that an operator can find real changes.
 
-Only the fields that the manifests of tests.standins use are known. A dry run would know them all,
-but passes the admission webhooks, whose changes are just what is to be told apart.
+Only the fields that the manifests of tests.standins use are supported. A dry run would set all of
+them, but it also calls the admission webhooks, whose changes the operator must find.
 """
 
 import copy
@@ -11,7 +11,7 @@ Json = dict[str, Any]
 
 
 def defaulted(deployment: Json) -> Json:
-    """Return the Deployment as the API server (1.37) would store its spec, without webhooks."""
+    """Return the Deployment as the API server (1.37) would store its spec without webhooks."""
     filled = copy.deepcopy(deployment)
     spec = filled["spec"]
     _fill(spec, replicas=1, revisionHistoryLimit=10, progressDeadlineSeconds=600)

@@ -1,9 +1,9 @@
-"""A stand-in for Istio's sidecar injector: what an injected pod is, without a cluster.
+"""A stand-in for Istio's sidecar injector: it injects pods without a cluster.
 
-The tests of the whole use the real istiod, and compare this with it: unit tests and fixtures need
-the shapes alone. It follows istio at 1.31: pkg/kube/inject for the decision and the order,
+Cluster tests use the real istiod and compare it with this stand-in. Unit tests and fixtures only
+need the injected pods. It follows istio at 1.31: pkg/kube/inject for the decision and the order,
 istio-discovery/files/{injection-template,gateway-injection-template}.yaml for the content (in
-tests.standins.istio_containers). Other templates than these two are not known to it.
+tests.standins.istio_containers). It does not support other templates.
 """
 
 import copy
@@ -34,17 +34,17 @@ TRAFFIC = "traffic.sidecar.istio.io/"
 TLS_MODE = "security.istio.io/tlsMode"
 
 PROXY, INIT, VALIDATION = "istio-proxy", "istio-init", "istio-validation"
-#: Ports that Envoy serves on, for Prometheus and for its own readiness.
+#: The ports on which Envoy serves its metrics and its own readiness.
 _ENVOY_PORTS = ("15090", "15021")
 
 
 class InjectionError(ValueError):
-    """The injector denies the pod."""
+    """Raised if the injector denies the pod."""
 
 
 @dataclass(frozen=True)
 class InjectorConfig:
-    """What of Istio's chart and mesh configuration shows in a pod."""
+    """The values of Istio's chart and mesh configuration that affect a pod."""
 
     native: bool = True
     cni: bool = False
@@ -67,16 +67,16 @@ class InjectorConfig:
 
 
 def required(pod: Json) -> bool:
-    """Whether the injector wants a pod that the API server has sent to it (injectRequired)."""
+    """Return whether the injector injects a pod that the API server sent to it (injectRequired)."""
     if pod["spec"].get("hostNetwork"):
         return False
     return _labels(pod).get(INJECT, _annotations(pod).get(INJECT)) != "false"
 
 
 def inject(pod: Json, config: InjectorConfig = InjectorConfig()) -> Json:
-    """Do to a pod what the injector does at its creation; the pod that is given stays as it is.
+    """Return the pod as the injector changes it at its creation. The given pod is not changed.
 
-    What the injector skips comes back unchanged. Raises InjectionError where it denies the pod.
+    A skipped pod is returned unchanged. Raise InjectionError if the injector denies the pod.
     """
     if not required(pod):
         return copy.deepcopy(pod)
@@ -97,7 +97,7 @@ def inject(pod: Json, config: InjectorConfig = InjectorConfig()) -> Json:
             _merge(container, overlay)
         spec.setdefault(place, []).append(container)
     volumes = [volume["name"] for volume in _merge_volumes(spec, sees.volumes())]
-    spec["containers"] += own.values()  # of a name that no template has made: nobody's
+    spec["containers"] += own.values()  # containers whose names are in no template
     labels.update(sees.labels())
     annotations.update(sees.annotations())
     if overrides:
@@ -110,7 +110,7 @@ def inject(pod: Json, config: InjectorConfig = InjectorConfig()) -> Json:
 
 
 class _Sees:
-    """What the injector's template is made with: the pod, and the configuration that it changes."""
+    """The input of the injector's template: the pod, and the configuration for it."""
 
     def __init__(self, pod: Json, config: InjectorConfig) -> None:
         self._pod = pod
@@ -132,7 +132,7 @@ class _Sees:
         self.holds = bool(holds)
 
     def containers(self) -> list[tuple[str, Json]]:
-        """The containers with the list that each is put in."""
+        """Return the containers, each with the list to which it is added."""
         made = []
         if not self._gateway and self._mode != "NONE":
             made.append(("initContainers", self._init()))
@@ -152,7 +152,7 @@ class _Sees:
         return made
 
     def volumes(self) -> list[Json]:
-        """The volumes, the author's of the annotation last."""
+        """Return the volumes. Those from the author's annotation come last."""
         made = shapes.volumes(gateway=self._gateway)
         if BOOTSTRAP in self._own:
             source = {"configMap": {"name": self._own[BOOTSTRAP]}}
@@ -161,7 +161,7 @@ class _Sees:
         return made + [{"name": name, **source} for name, source in users.items()]
 
     def labels(self) -> Json:
-        """Labels that the pod gets."""
+        """Return the labels that the pod gets."""
         labels = _labels(self._pod)
         name = next(
             (labels[key] for key in ("service.istio.io/canonical-name", "app.kubernetes.io/name",
@@ -186,7 +186,7 @@ class _Sees:
         return made
 
     def annotations(self) -> Json:
-        """Annotations that the template gives; the CNI plugin reads its orders from them."""
+        """Return the annotations from the template. The CNI plugin reads its settings from them."""
         made = {"istio.io/rev": self._config.revision}
         if apps := self._apps():
             for key in ("default-container", "default-logs-container"):
@@ -319,7 +319,7 @@ class _Sees:
         return [c["name"] for c in self._pod["spec"]["containers"] if c["name"] != PROXY]
 
     def _owner(self) -> tuple[str, str, str]:
-        """Kind, version and name of what the pod is taken to belong to (GetDeployMetaFromPod)."""
+        """Return kind, version and name of the pod's presumed owner (GetDeployMetaFromPod)."""
         meta = self._pod["metadata"]
         kind, version, name = "Pod", "v1", meta.get("name", "")
         owner = next((o for o in meta.get("ownerReferences") or () if o.get("controller")), None)
@@ -345,7 +345,7 @@ def _proxy_config(text: str) -> Json:
 
 
 def _take_own(spec: Json) -> dict[str, Json]:
-    """Take the containers out that have a name of the template's: the author customises it."""
+    """Remove and return the containers with names of the template. The author customizes these."""
     taken = {}
     for place in ("initContainers", "containers"):
         members = spec.get(place) or []
@@ -356,7 +356,7 @@ def _take_own(spec: Json) -> dict[str, Json]:
 
 
 def _merge(container: Json, overlay: Json) -> None:
-    """Lay one container over another, as a strategic merge patch does."""
+    """Merge one container into another, as a strategic merge patch does."""
     keys = {"env": "name", "volumeMounts": "mountPath", "ports": "containerPort"}
     for name, value in overlay.items():
         if name in keys:
@@ -369,7 +369,7 @@ def _merge(container: Json, overlay: Json) -> None:
 
 
 def _merge_volumes(spec: Json, made: list[Json]) -> list[Json]:
-    """Add the volumes; one that the author has keeps its source if the template gives it none."""
+    """Add the volumes. The author's volume keeps its source if the template has none for it."""
     own = {volume["name"]: volume for volume in spec.get("volumes") or ()}
     for volume in made:
         given = own.get(volume["name"], {})
@@ -380,7 +380,7 @@ def _merge_volumes(spec: Json, made: list[Json]) -> list[Json]:
 
 
 def _merge_metrics(pod: Json) -> None:
-    """Let Prometheus ask the agent, which asks the application (applyPrometheusMerge)."""
+    """Make Prometheus scrape the agent, which scrapes the application (applyPrometheusMerge)."""
     annotations = pod["metadata"]["annotations"]
     asked = {
         key: annotations[f"prometheus.io/{key}"]
@@ -397,7 +397,7 @@ def _merge_metrics(pod: Json) -> None:
 
 
 def _rewrite_probes(pod: Json, status_port: str) -> None:
-    """Let the agent ask the application how it is (app_probe.go)."""
+    """Make the kubelet probe the agent, which probes the application (app_probe.go)."""
     if pod["metadata"]["annotations"].get("sidecar.istio.io/rewriteAppHTTPProbers") == "false":
         return
     port = int(pod["metadata"]["annotations"].get(STATUS_PORT, status_port))
@@ -440,7 +440,7 @@ def _status(made: list[tuple[str, Json]], volumes: list[str], revision: str) -> 
 
 
 def _order(spec: Json, *, holds: bool) -> None:
-    """Put the containers where they start in the right order (reorderPod)."""
+    """Put the containers into the order in which they must start (reorderPod)."""
     native = any(c["name"] == PROXY for c in spec.get("initContainers") or ())
     first = (INIT, VALIDATION, PROXY) if native else (VALIDATION,)
     last = () if native else (INIT,)

@@ -1,7 +1,7 @@
 """The proxy, its environment and volumes as Istio's injection templates write them.
 
-From istio at 1.31, istio-discovery/files: injection-template.yaml and, for gateways,
-gateway-injection-template.yaml; with the values of the chart's defaults.
+The source is istio at 1.31, istio-discovery/files: injection-template.yaml and, for gateways,
+gateway-injection-template.yaml, with the chart's default values.
 """
 
 import json
@@ -10,9 +10,9 @@ from typing import Any
 
 Json = dict[str, Any]
 
-#: Probe -> the end of its path at the agent.
+#: For each probe, the end of its path at the agent.
 PROBES = {"readinessProbe": "readyz", "livenessProbe": "livez", "startupProbe": "startupz"}
-#: Volumes for which the template says `emptyDir:` and no more, which a merge takes for nothing.
+#: Volumes for which the template has only `emptyDir:` without a value. A merge ignores it.
 WITHOUT_SOURCE = frozenset({"workload-socket", "credential-socket", "workload-certs"})
 
 _MOUNTS = {
@@ -30,7 +30,7 @@ _CRL = "istio-ca-crl"
 
 
 def resources() -> Json:
-    """What the proxy may use by default."""
+    """Return the proxy's default resources."""
     return {
         "limits": {"cpu": "2", "memory": "1Gi"},
         "requests": {"cpu": "100m", "memory": "128Mi"},
@@ -38,7 +38,7 @@ def resources() -> Json:
 
 
 def init_context(*, cni: bool, uid: int, gid: int) -> Json:
-    """securityContext of istio-init or, with the CNI plugin, of istio-validation."""
+    """Return the securityContext of istio-init or, with the CNI plugin, of istio-validation."""
     rights: Json = {"drop": ["ALL"]} if cni else {"add": ["NET_ADMIN", "NET_RAW"], "drop": ["ALL"]}
     return {
         "allowPrivilegeEscalation": False,
@@ -52,7 +52,7 @@ def init_context(*, cni: bool, uid: int, gid: int) -> Json:
 
 
 def proxy_context(added: Sequence[str], uid: int, gid: int) -> Json:
-    """securityContext of the proxy: root, if it needs capabilities."""
+    """Return the securityContext of the proxy. It runs as root if it needs capabilities."""
     rights: Json = {"add": list(added), "drop": ["ALL"]} if added else {"drop": ["ALL"]}
     return {
         "allowPrivilegeEscalation": False,
@@ -78,7 +78,7 @@ def proxy(
     context: Json,
     mounts: Sequence[Json],
 ) -> Json:
-    """The proxy's container; a gateway's has no probe for its start, nor limits."""
+    """Return the proxy's container. A gateway's has no startup probe and no limits."""
     args = ["proxy", "router" if gateway else "sidecar",
             "--domain", "$(POD_NAMESPACE).svc.cluster.local", "--proxyLogLevel=warning",
             "--proxyComponentLogLevel=misc:error", "--log_output_level=default:info",
@@ -126,7 +126,7 @@ def environment(
     bootstrap: str,
     metadata: Mapping[str, str],
 ) -> list[Json]:
-    """The proxy's variables; the mesh's and the pod's own metadata come last."""
+    """Return the proxy's variables. The mesh's and the pod's own metadata come last."""
     declared = [{"protocol": "TCP", **port} for port in ports]
     entries = [
         _value("PILOT_CERT_PROVIDER", "istiod"),
@@ -159,7 +159,7 @@ def environment(
 
 
 def volumes(*, gateway: bool) -> list[Json]:
-    """The proxy's volumes."""
+    """Return the proxy's volumes."""
     token = {"audience": "istio-ca", "expirationSeconds": 43200, "path": "istio-token"}
     made = [
         {"name": "workload-socket", "emptyDir": {}},

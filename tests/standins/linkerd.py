@@ -1,10 +1,10 @@
-"""A stand-in for Linkerd's proxy injector: which pods it injects, and what an injected pod is.
+"""A stand-in for Linkerd's proxy injector: which pods it injects, and the injected pod.
 
-Linkerd publishes no Go module that could be built here, so the tests of the whole use this. It
-follows linkerd2 at edge-26.8.3: pkg/inject/report.go for the decision, charts/patch for the order
-of the operations, charts/linkerd-control-plane for the webhook configuration. Like Linkerd, it
-renders a text template (tests.standins.linkerd_template), so an annotation can break the patch or
-write more than its own field. It is pure: tests.standins.linkerd_server serves reviews over HTTPS.
+Linkerd publishes no Go module that can be built here, so the tests use this stand-in. It follows
+linkerd2 at edge-26.8.3: pkg/inject/report.go for the decision, charts/patch for the order of the
+operations, charts/linkerd-control-plane for the webhook configuration. Like Linkerd, it renders a
+text template (tests.standins.linkerd_template). So an annotation can break the patch, or write more
+than its own field. The functions are pure. tests.standins.linkerd_server serves reviews over HTTPS.
 """
 
 import contextlib
@@ -59,7 +59,7 @@ _ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 _OPT_IN = ("enabled", "ingress")
 _VALID = ("", *_OPT_IN, "disabled")
 
-# A ReplicaSet's Deployment, and a CronJob for its Job, are found by anyone who can look them up.
+# Kinds of owners that become a label of the pod.
 _LABELLED_OWNERS = {
     "deployment",
     "replicaset",
@@ -72,10 +72,10 @@ _LABELLED_OWNERS = {
 
 @dataclass(frozen=True)
 class Injection:
-    """What the injector made of an object.
+    """The result of the injector for an object.
 
-    `text` is the patch as the injector sends it, empty if there is none. `skipped` holds the
-    reasons, in the injector's order, and is empty if and only if the injector sent a proxy. A
+    `text` is the patch as the injector sends it; empty if there is none. `skipped` contains the
+    reasons in the injector's order. It is empty if and only if the patch contains a proxy. A
     skipped object may still get the annotation of its opaque ports.
     """
 
@@ -85,7 +85,7 @@ class Injection:
 
     @cached_property
     def patch(self) -> Patch:
-        """The operations; none if the text is not JSON, which an annotation can cause."""
+        """Return the operations; none if the text is not JSON, which an annotation can cause."""
         with contextlib.suppress(ValueError):
             patch: Patch = json.loads(self.text)
             return patch
@@ -93,10 +93,10 @@ class Injection:
 
     @cached_property
     def pod(self) -> Json:
-        """The object after the patch, under failure policy Ignore.
+        """Return the object after the patch, under failure policy Ignore.
 
-        A patch that is not JSON leaves the object as it was. Raise InjectionError if an operation
-        does not apply: the API server then denies the object.
+        A patch that is not JSON does not change the object. Raise InjectionError if an operation
+        does not apply, because the API server then denies the object.
         """
         try:
             patched: Json = jsonpatch.apply_patch(self.original, copy.deepcopy(self.patch))
@@ -108,12 +108,12 @@ class Injection:
 def inject(
     pod: Json, namespace: Json | None, config: InjectorConfig, *, owner: Json | None = None
 ) -> Injection:
-    """Return what the injector does to a pod or Service on CREATE; the input stays as it is.
+    """Return the injector's result for a pod or Service on CREATE. The input is not changed.
 
-    `namespace` is the Namespace object, None one without annotations. `owner` is the controlling
-    object as {"kind", "name"} after look-ups (a Deployment for a pod of its ReplicaSet); without
-    it, the pod's only owner reference stands as it is. Raise InjectionError where the injector
-    fails and so denies the pod.
+    `namespace` is the Namespace object; None means one without annotations. `owner` is the
+    controlling object as {"kind", "name"} after look-ups (a Deployment for a pod of its
+    ReplicaSet). Without it, the pod's only owner reference is used. Raise InjectionError if the
+    injector fails and so denies the pod.
     """
     skipped = skip_reasons(pod, namespace, config)
     if skipped:
@@ -124,7 +124,7 @@ def inject(
 
 
 def skip_reasons(pod: Json, namespace: Json | None, config: InjectorConfig) -> tuple[str, ...]:
-    """Return why the injector leaves this object alone; nothing if it injects."""
+    """Return why the injector skips this object; empty if it injects."""
     if pod.get("kind", "Pod") != "Pod":
         return (UNSUPPORTED,)
     spec = pod.get("spec") or {}
@@ -141,10 +141,10 @@ def skip_reasons(pod: Json, namespace: Json | None, config: InjectorConfig) -> t
 
 
 def selected(pod: Json, namespace: Json | None) -> bool:
-    """Whether the webhook configuration's selectors would send this object to the injector."""
+    """Return whether the webhook configuration's selectors match this object."""
     webhook = webhook_configuration("", "")["webhooks"][0]
     name = ((namespace or {}).get("metadata") or {}).get("name", "")
-    # The API server sees to it that every namespace bears its name as a label.
+    # The API server sets the name of each namespace as a label.
     of_namespace = {**_labels(namespace), "kubernetes.io/metadata.name": name}
     return _matches(webhook["namespaceSelector"], of_namespace) and _matches(
         webhook["objectSelector"], _labels(pod)
@@ -154,8 +154,8 @@ def selected(pod: Json, namespace: Json | None) -> bool:
 def webhook_configuration(url: str, ca_bundle: str, *, failure_policy: str = "Ignore") -> Json:
     """Return the injector's MutatingWebhookConfiguration as its chart renders it, except for a URL.
 
-    `ca_bundle` is base64 of PEM, as in the object. The chart's failure policy is Ignore, and Fail
-    where it is installed for high availability.
+    `ca_bundle` is base64 of PEM, as in the object. The chart's failure policy is Ignore. With high
+    availability it is Fail.
     """
     return {
         "apiVersion": "admissionregistration.k8s.io/v1",
@@ -209,7 +209,7 @@ def _annotation_reason(of_namespace: Mapping[str, str], of_pod: Mapping[str, str
 
 
 def _has_sidecar(spec: Json) -> bool:
-    """Whether a mesh seems to be in the pod: a name with any image, or a well-known image."""
+    """Return whether the pod seems to be in a mesh, by container names or well-known images."""
     proxies = ("cr.l5d.io/linkerd/proxy:", "gcr.io/istio-release/proxyv2:")
     inits = ("cr.l5d.io/linkerd/proxy-init:", "gcr.io/istio-release/proxy_init:")
     return any(
@@ -229,7 +229,7 @@ def _has_token(spec: Json) -> bool:
 
 
 def _account_mounts(app: Json) -> list[Json]:
-    """Return the container's mount of its ServiceAccount token, which the proxy shares."""
+    """Return the container's mount of its ServiceAccount token. The proxy mounts it too."""
     mounts = app.get("volumeMounts") or ()
     return [mount for mount in mounts if mount["mountPath"] == _ACCOUNT][:1]
 
@@ -268,7 +268,7 @@ def _injection_patch(
 
 
 def _patch(obj: Json, **values: Any) -> str:
-    """Return the patch as text, empty if it has no operation; see linkerd_patch.json.j2."""
+    """Return the patch as text; empty if it has no operation. See linkerd_patch.json.j2."""
     values = {"annotations": {}, "labels": {}, "c": None, **values}
     metadata = obj.get("metadata") or {}
     text = render("linkerd_patch.json.j2", metadata=metadata, **values).strip()
@@ -276,7 +276,7 @@ def _patch(obj: Json, **values: Any) -> str:
 
 
 def _refuse(config: InjectorConfig) -> None:
-    """Raise InjectionError for the values on which Linkerd's template fails."""
+    """Raise InjectionError for the values for which Linkerd's template fails."""
     if config.log_http_headers not in ("", "off", "insecure"):
         message = f"HTTP headers are logged 'insecure' or 'off', not {config.log_http_headers!r}"
         raise InjectionError(message)
@@ -286,7 +286,7 @@ def _refuse(config: InjectorConfig) -> None:
 
 
 def _opaque_ports_patch(obj: Json, namespace: Json | None, config: InjectorConfig) -> str:
-    """Return the one change that an object which is not injected may get."""
+    """Return the only change that a skipped object can get."""
     name = CONFIG + "opaque-ports"
     value = _annotations(namespace).get(name, _opaque_ports_of(obj, config) or None)
     if name in _annotations(obj) or value is None:
@@ -298,7 +298,7 @@ def _opaque_ports_of(obj: Json, config: InjectorConfig) -> str:
     """Return the ports of a pod or Service that are opaque by default."""
     spec = obj.get("spec") or {}
     if obj.get("kind") == "Service":
-        # A port without target port is its own target; a named target is never a default.
+        # A port without a target port is its own target. A named target is never a default.
         ports = [
             (port["port"], port.get("targetPort") or port["port"])
             for port in spec.get("ports") or ()
@@ -333,12 +333,12 @@ def _added_labels(pod: Json, config: InjectorConfig, owner: Json | None) -> dict
 
 
 def _inbound_ports(spec: Json) -> str:
-    """Return the ports that the pod declares or is probed on, sorted as text, as Linkerd does."""
+    """Return the ports that the pod declares or that are probed, sorted as text, as in Linkerd."""
     ports = {port["containerPort"] for port in _ports(spec)}
     for container in _containers(spec):
         for probe in ("readinessProbe", "livenessProbe"):
             port = ((container.get(probe) or {}).get("httpGet") or {}).get("port")
-            if isinstance(port, int):  # a named port is declared, so it is in already
+            if isinstance(port, int):  # a named port is declared, so it is already included
                 ports.add(port)
     return ",".join(sorted(map(str, ports)))
 
@@ -368,7 +368,7 @@ def _expression(key: str, operator: str, *values: str) -> Json:
 
 
 def _matches(selector: Json, labels: Mapping[str, str]) -> bool:
-    """Judge the two operators that the configuration uses."""
+    """Return whether labels match a selector, for the two operators that the configuration uses."""
     return all(
         expression["key"] not in labels
         or (

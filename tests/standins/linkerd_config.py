@@ -1,8 +1,8 @@
-"""Settings of the stand-in injector, and how annotations of a pod and its namespace change them.
+"""The settings of the stand-in injector, and how annotations on pods and namespaces change them.
 
 The names, defaults and rules follow linkerd2 at edge-26.8.3: pkg/k8s/labels.go for the annotations,
-pkg/inject/inject.go for their effect. An invalid value is ignored, as there: a typo keeps the
-default in silence.
+pkg/inject/inject.go for their effect. As there, an invalid value is ignored: after a typo, the
+default stays without a message.
 """
 
 import json
@@ -33,14 +33,14 @@ INBOUND_POLICIES = (
 
 
 class InjectionError(Exception):
-    """The injector can't make a patch from these settings; the real one then denies the object."""
+    """The injector can't make a patch from these settings. The real one then denies the object."""
 
 
 @dataclass(frozen=True)
 class InjectorConfig:
-    """What the control plane's Helm values say; see `overridden` for what annotations may change.
+    """The control plane's Helm values. See `overridden` for the ones that annotations can change.
 
-    Ports are numbers or ranges, comma-separated; an empty string or a gid of -1 means "not set".
+    Ports are numbers or ranges, comma-separated. An empty string or a gid of -1 means "not set".
     """
 
     control_plane_namespace: str = "linkerd"
@@ -66,7 +66,7 @@ class InjectorConfig:
     inbound_port: int = 4143
     outbound_port: int = 4140
     skip_inbound: str = "4567,4568"
-    """Without the admin and control ports, which the init container always adds."""
+    """The admin and control ports are not included. The init container always adds them."""
     skip_outbound: str = "4567,4568"
     skip_subnets: str = ""
     opaque_ports: str = "25,587,3306,4444,5432,6379,9300,11211"
@@ -102,7 +102,7 @@ class InjectorConfig:
     tracing: bool = False
     trace_attributes: tuple[tuple[str, str], ...] = ()
     proxy_version: str = ""
-    """The tag of the proxy's image: `overridden` finds it."""
+    """The tag of the proxy's image. `overridden` sets it."""
 
 
 def overridden(
@@ -110,7 +110,8 @@ def overridden(
 ) -> InjectorConfig:
     """Return the settings for one pod.
 
-    `annotations` are the pod's after inheritance; `named_ports` are its containers', by name.
+    `annotations` are the pod's, including inherited ones. `named_ports` are its containers' ports
+    by name.
     """
     changes: Json = {}
     for name, (field, parse) in _OVERRIDES.items():
@@ -121,7 +122,7 @@ def overridden(
         if (value := annotations.get(name)) is not None:
             with suppress(ValueError):
                 changes["native"] = _boolean(value)
-            break  # the first one present decides, even where its value is ignored
+            break  # only the first one present counts, even if its value is invalid
     for field, short in (("image", "proxy-image"), ("debug_image", "debug-image")):
         name, tag = _split(getattr(config, field))
         name = annotations.get(CONFIG + short, name)
@@ -146,8 +147,8 @@ def overridden(
 def merged_env(config: InjectorConfig, *layers: Mapping[str, str]) -> tuple[Json, ...]:
     """Return the additional environment: the settings', overridden by each layer's annotation.
 
-    Layers are annotations, the namespace's before the pod's. A layer that isn't a JSON list of
-    named variables is ignored as a whole.
+    Layers are annotations: first the namespace's, then the pod's. If a layer is not a JSON list of
+    named variables, the whole layer is ignored.
     """
     merged = {entry["name"]: entry for entry in config.additional_env}
     for annotations in layers:
@@ -158,13 +159,13 @@ def merged_env(config: InjectorConfig, *layers: Mapping[str, str]) -> tuple[Json
 
 
 def _split(image: str) -> tuple[str, str]:
-    """Split an image into name and tag; a colon before the last slash is a registry's port."""
+    """Split an image into name and tag. A colon before the last slash is a registry's port."""
     name, colon, tag = image.rpartition(":")
     return (name, tag) if colon and "/" not in tag else (image, "")
 
 
 def _boolean(value: str) -> bool:
-    """Go's strconv.ParseBool."""
+    """Parse a boolean like Go's strconv.ParseBool."""
     if value in ("1", "t", "T", "TRUE", "true", "True"):
         return True
     if value in ("0", "f", "F", "FALSE", "false", "False"):
@@ -173,7 +174,7 @@ def _boolean(value: str) -> bool:
 
 
 def _integer(value: str) -> int:
-    """Go's strconv.ParseInt; Python's int takes more, such as blanks and underscores."""
+    """Parse an integer like Go's strconv.ParseInt. Python's int accepts more, like blanks."""
     if not re.fullmatch(r"[+-]?\d+", value):
         raise ValueError(value)
     return int(value)
@@ -199,7 +200,7 @@ def _one_of(*valid: str) -> Callable[[str], str]:
 
 
 def _seconds(value: str) -> Decimal:
-    """Go's time.ParseDuration, in seconds."""
+    """Parse a duration like Go's time.ParseDuration, in seconds."""
     units = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600)}
     if not re.fullmatch(r"(\d+(\.\d+)?(ms|s|m|h))+", value):
         raise ValueError(value)
@@ -225,20 +226,20 @@ _QUANTITY = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([numkMGTPE]|[KMGTPE]i|[eE][+-]?\
 
 
 def _quantity(value: str) -> str:
-    """Return the quantity as it stands, if Kubernetes could parse it."""
+    """Return the quantity unchanged if Kubernetes can parse it."""
     if not _QUANTITY.fullmatch(value):
         raise ValueError(value)
     return value
 
 
 def _cores(cpu: str) -> int:
-    """Round a CPU quantity up to whole cores. Only the suffixes in use for CPU are known."""
+    """Round a CPU quantity up to whole cores. Only the suffixes for CPU are supported."""
     milli = cpu.endswith("m")
     return math.ceil(Decimal(cpu.rstrip("m")) / (1000 if milli else 1))
 
 
 def _ports(value: str, named: Mapping[str, int]) -> list[str]:
-    """Return numbers and ranges; names become numbers, anything else is dropped."""
+    """Return numbers and ranges. Names become numbers, and anything else is dropped."""
     items = [item.strip() for item in value.removesuffix(",").split(",")]
     numbers = [str(named.get(item, item)) for item in items]
     return [number for number in numbers if re.fullmatch(r"\d+(-\d+)?", number)]
@@ -318,7 +319,8 @@ INHERITED = frozenset(
     {
         *(_OVERRIDES.keys() - _POD_ONLY),
         CONFIG + "opaque-ports",
-        CONFIG + "pod-inbound-ports",  # inherited, but without effect: the injector computes them
+        # inherited, but without effect, because the injector computes them
+        CONFIG + "pod-inbound-ports",
         CONFIG + "proxy-additional-env",
         CONFIG + "proxy-enable-native-sidecar",
         CONFIG + "proxy-image",
@@ -326,4 +328,4 @@ INHERITED = frozenset(
         ALPHA + "proxy-enable-native-sidecar",
     }
 )
-"""What a pod takes from its namespace's annotations where it has none of its own."""
+"""Annotations that a pod inherits from its namespace if it does not have them."""

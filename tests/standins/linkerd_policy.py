@@ -1,6 +1,6 @@
 """A stand-in for Linkerd's policy CRDs: their names and versions, with any content.
 
-Linkerd's chart, which has the real ones, can't be had here. Nothing reads the objects but us.
+Linkerd's chart with the real CRDs is not available here. Only mendix-mesh reads the objects.
 """
 
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 Json = dict[str, Any]
 
 GROUP = "policy.linkerd.io"
-#: Kind -> its plural, and the version that Linkerd stores (charts/linkerd-crds, edge-26.8.3).
+#: The plural and the stored version of each kind (charts/linkerd-crds, edge-26.8.3).
 KINDS = {
     "Server": ("servers", "v1beta3"),
     "ServerAuthorization": ("serverauthorizations", "v1beta1"),
@@ -20,7 +20,7 @@ KINDS = {
 
 
 def custom_resource_definitions() -> list[Json]:
-    """The definitions, to be created."""
+    """Return the definitions to create."""
     return [_definition(kind, plural, version) for kind, (plural, version) in KINDS.items()]
 
 
@@ -38,7 +38,7 @@ def _definition(kind: str, plural: str, version: str) -> Json:
 
 
 def policy(kind: str, namespace: str, name: str, **spec: Any) -> Json:
-    """An object of one of the kinds."""
+    """Return an object of one of the kinds."""
     return {
         "apiVersion": f"{GROUP}/{KINDS[kind][1]}",
         "kind": kind,

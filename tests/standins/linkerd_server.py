@@ -1,9 +1,9 @@
 """The stand-in injector as a server: reviews over HTTPS, as Linkerd's own binary answers them.
 
-It runs in the test's process, on a loopback address that the API server calls by URL. Its manners
-are those of linkerd2's controller/webhook and controller/proxy-injector: an error of its own denies
-the object, an object that it leaves alone is admitted, and it never denies by policy. It emits no
-events and keeps no cache; it reads the namespace and the pod's owner at each review.
+It runs in the test's process, on a loopback address that the API server calls by URL. It behaves
+like linkerd2's controller/webhook and controller/proxy-injector: its own errors deny the object,
+skipped objects are admitted, and it never denies by policy. It creates no events and has no cache.
+It reads the namespace and the pod's owner for each review.
 """
 
 import base64
@@ -35,15 +35,15 @@ Json = dict[str, Any]
 
 _HOST = "127.0.0.1"
 _PROBE = "linkerd-injector-probe"
-_MOST = 10 * 1024 * 1024  # bytes of a review; Linkerd's limit
+_MOST = 10 * 1024 * 1024  # the maximum size of a review in bytes, as in Linkerd
 
 
 @dataclass(frozen=True)
 class Answered:
-    """One review that was answered: of what, and how.
+    """One answered review: its object, and the result.
 
-    `name` is empty where the API server has yet to generate it. `skipped` is as in Injection, and
-    `error` says why the injector failed (and so denied), if it did.
+    `name` is empty if the API server has yet to generate it. `skipped` is as in Injection. `error`
+    says why the injector failed, and so denied the object.
     """
 
     kind: str
@@ -56,10 +56,10 @@ class Answered:
 class LinkerdInjector(Part):
     """The injector, installed and running from `start` (or `with`) to `uninstall` (or its end).
 
-    `stop` is an outage: the webhook configuration stays, and by its failure policy pods start
-    without a proxy. `restart` ends it at the same port. `config` may be replaced at any time and
-    counts from the next review. Give it an Api of its own: it is used from other threads, and
-    would overwrite the warnings that a test reads from a shared one.
+    `stop` simulates an outage: the webhook configuration stays, and because of its failure policy
+    pods start without a proxy. `restart` ends the outage on the same port. `config` may be replaced
+    at any time and applies from the next review. Give it its own Api, because other threads use it,
+    and it would overwrite the warnings that a test reads from a shared one.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class LinkerdInjector(Part):
     ) -> None:
         self.config = config or InjectorConfig()
         self.answered: list[Answered] = []
-        """All reviews so far, in the order in which they were answered."""
+        """All reviews so far, in the order of their responses."""
         self._api = api
         self._failure_policy = failure_policy
         self._port = 0
@@ -75,7 +75,7 @@ class LinkerdInjector(Part):
         self._server: _Server | None = None
         authority = Authority("linkerd-proxy-injector")
         self.ca = authority.pem.decode()
-        """The certificate authority of its server, as PEM."""
+        """The CA of its server, as PEM."""
         self._context = _context(authority)
 
     def _begin(self) -> None:
@@ -87,7 +87,7 @@ class LinkerdInjector(Part):
 
     @property
     def url(self) -> str:
-        """Where the API server finds it; known from the first start on."""
+        """Return the URL that the API server calls. It is known from the first start on."""
         return f"https://{_HOST}:{self._port}/"
 
     def start(self) -> None:
@@ -101,25 +101,25 @@ class LinkerdInjector(Part):
         wait_for(self._is_called, why="the API server to call the injector")
 
     def stop(self) -> None:
-        """Be down: refuse connections and cut those that the API server keeps open."""
+        """Stop serving: reject connections and close those that the API server keeps open."""
         if self._server:
             self._server.stop()
             self._server = None
 
     def restart(self) -> None:
-        """Be up again at the same port, after `stop` or while running."""
+        """Serve again on the same port, after `stop` or while running."""
         self.stop()
         self._server = _Server((_HOST, self._port), self._context, self._answer)
         self._port = self._server.server_address[1]
         self._server.start()
 
     def uninstall(self) -> None:
-        """Remove the webhook configuration, if it is there."""
+        """Remove the webhook configuration if it exists."""
         with contextlib.suppress(Refused):
             self._api.delete("MutatingWebhookConfiguration", CONFIGURATION)
 
     def _is_called(self) -> bool:
-        # A dry run of a Service needs nothing in its namespace, unlike one of a pod.
+        # A dry run of a Service needs nothing in its namespace. A dry run of a pod does.
         probe = {
             "apiVersion": "v1",
             "kind": "Service",
@@ -138,7 +138,7 @@ class LinkerdInjector(Part):
             self._probed.set()
             return {"uid": request["uid"], "allowed": True}
         try:
-            # Linkerd looks up all that it needs before it decides anything.
+            # Linkerd reads everything that it needs before it decides.
             namespace = self._api.get("Namespace", where)
             injection = inject(obj, namespace, self.config, owner=self._owner(obj, where))
         except (Refused, InjectionError) as error:
@@ -146,13 +146,13 @@ class LinkerdInjector(Part):
             return {"uid": request["uid"], "allowed": False, "status": {"message": str(error)}}
         self.answered.append(Answered(kind, where, name, skipped=injection.skipped))
         response: Json = {"uid": request["uid"], "allowed": True}
-        if injection.text:  # whether it is JSON or not: Linkerd does not look
+        if injection.text:  # also if it is not JSON, because Linkerd does not check this
             patch = base64.b64encode(injection.text.encode()).decode()
             response |= {"patchType": "JSONPatch", "patch": patch}
         return response
 
     def _owner(self, obj: Json, namespace: str) -> Json | None:
-        """Return the owner of the pod's owner where there is one; a failed look-up is no error."""
+        """Return the owner of the pod's owner, if any. A failed look-up is no error."""
         references = obj["metadata"].get("ownerReferences") or []
         if len(references) != 1 or references[0]["kind"] not in ("ReplicaSet", "Job"):
             return None
@@ -166,11 +166,11 @@ class LinkerdInjector(Part):
 
 
 class _Server(ThreadingHTTPServer):
-    """An HTTPS server that can be cut off: after `stop` no connection of it answers any more."""
+    """An HTTPS server that can be cut off. After `stop`, none of its connections answers."""
 
     daemon_threads = True
     block_on_close = False
-    request_queue_size = 128  # of connections not yet taken: a burst of pods must not be cut
+    request_queue_size = 128  # the number of queued connections; a burst of pods must not be cut
 
     def __init__(self, address: tuple[str, int], context: ssl.SSLContext, answer: Any) -> None:
         super().__init__(address, _Handler)
@@ -188,13 +188,14 @@ class _Server(ThreadingHTTPServer):
         self.server_close()
         for connection in list(self._open):
             with contextlib.suppress(OSError):
-                # Not the method of SSLSocket, which first forgets its state under the reader.
+                # Do not call the method of SSLSocket. It first discards the TLS state, while a
+                # reader uses it.
                 socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
     def get_request(self) -> tuple[socket.socket, Any]:
         connection, address = super().get_request()
-        # The handshake is made when the connection's own thread first reads: one slow client must
-        # not keep the others waiting.
+        # Each connection's own thread makes the handshake at its first read. So a slow client does
+        # not delay the others.
         secured = self._context.wrap_socket(
             connection, server_side=True, do_handshake_on_connect=False
         )
@@ -206,7 +207,7 @@ class _Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of connections that break off, which is what `stop` does to them."""
+        """Ignore broken connections, because `stop` breaks them."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 
@@ -234,7 +235,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(HTTPStatus.BAD_REQUEST)
             return
         review["response"] = self.server.answer(review["request"])
-        # Linkerd sends the whole review back, in the version in which it came.
+        # Linkerd sends the whole review back, in the same version.
         self._send(HTTPStatus.OK, json.dumps(review).encode())
 
     def _send(self, status: HTTPStatus, body: bytes = b"") -> None:

@@ -1,9 +1,9 @@
-"""Render the stand-in injector's patch from text templates, as Linkerd does.
+"""Renders the stand-in injector's patch from text templates, as Linkerd does.
 
-`linkerd_containers.yaml.j2` is YAML text of the containers; `linkerd_patch.json.j2` is JSON text of
-the patch, which holds the parsed containers. As in Linkerd, several values are pasted without
-quotes, so they can leave their place. tests/standins/README.md lists them, and says how the result
-differs from Linkerd's.
+`linkerd_containers.yaml.j2` is YAML text of the containers. `linkerd_patch.json.j2` is JSON text of
+the patch, with the parsed containers. As in Linkerd, several values are pasted without quotes, so
+they can change the text around them. tests/standins/README.md lists them, and describes the
+differences to Linkerd's result.
 """
 
 import functools
@@ -20,12 +20,12 @@ Json = dict[str, Any]
 
 
 def render(name: str, **values: Any) -> str:
-    """Return the text of a template beside this module."""
+    """Return the rendered text of a template in this folder."""
     return _TEMPLATES.get_template(name).render(**values)
 
 
 class _Loader(yaml.CSafeLoader):
-    """Read YAML as Linkerd does: the last of equal keys wins; 1:30 and a date are strings."""
+    """Reads YAML as Linkerd does: the last of equal keys counts; 1:30 and a date are strings."""
 
 
 _NUMBERS = re.compile(r"[-+]?(0|[1-9][0-9]*)\Z")
@@ -41,7 +41,7 @@ _Loader.yaml_implicit_resolvers = {
 
 @functools.lru_cache(64)
 def _container(text: str) -> str:
-    """Return the container as JSON; a text that is no mapping gives Helm's error object."""
+    """Return the container as JSON. If the text is no mapping, return Helm's error object."""
     try:
         container = yaml.load(text, _Loader)
         if not isinstance(container, dict):
@@ -52,7 +52,7 @@ def _container(text: str) -> str:
 
 
 def _quote(value: Any) -> str:
-    """Return the value as JSON that is also YAML, which allows printable characters alone."""
+    """Return the value as JSON that is also YAML, which allows only printable characters."""
     text = json.dumps(value, ensure_ascii=False)
     return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in text)
 

@@ -1,7 +1,7 @@
-"""The Helm values that Linkerd's control plane keeps in its ConfigMap, for the stand-in injector.
+"""The Helm values in Linkerd's ConfigMap `linkerd-config`, for the stand-in injector.
 
-The shape is that of linkerd2's charts/linkerd-control-plane: values.yaml, merged with what an admin
-sets, under the key `values` of `linkerd-config`. Only the keys that matter to a pod are there.
+The structure follows linkerd2's charts/linkerd-control-plane: values.yaml, merged with an admin's
+values, under the key `values`. It contains only the keys that affect a pod.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ Json = dict[str, Any]
 
 
 def values(config: InjectorConfig) -> Json:
-    """Return the values of which an injector gets this configuration."""
+    """Return the Helm values that give an injector this configuration."""
     name, _, tag = config.image.rpartition(":")
     return {
         "cniEnabled": config.cni,
@@ -43,7 +43,7 @@ def values(config: InjectorConfig) -> Json:
 
 
 def config_map(config: InjectorConfig) -> Json:
-    """Return the ConfigMap that the control plane's chart makes."""
+    """Return the ConfigMap that the control plane's chart creates."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",

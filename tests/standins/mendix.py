@@ -1,9 +1,10 @@
-"""A stand-in for the Mendix Operator: it writes what it wants, and undoes what it doesn't expect.
+"""A stand-in for the Mendix Operator: it creates its objects, and reverts unexpected changes.
 
-Of the real one, which is closed source, it has what matters to a webhook: the chain of owners, the
-task pods that nobody retries, and that it "rolls back any properties it doesn't expect" in what it
-owns. It does not wait for a task before it makes the next, has no worker Deployments and no PDBs,
-and never removes an Ingress annotation that was taken out of its configuration.
+The real operator is closed source. The stand-in has the behavior that matters to a webhook: the
+chain of owners, task pods that are not retried, and that it "rolls back any properties it doesn't
+expect" in its objects. It does not wait for a task before it creates the next one. It has no worker
+Deployments and no PDBs. It never removes an Ingress annotation that was deleted from its
+configuration.
 """
 
 import threading
@@ -19,18 +20,18 @@ from tests.standins.defaults import defaulted
 
 Json = dict[str, Any]
 
-# The Deployment controller's own note, the only annotation that the operator did not write.
+# The Deployment controller's own annotation, the only one that the operator did not write.
 _REVISION = "deployment.kubernetes.io/revision"
 
-# Which field of a MendixApp says what kind of storage it is to get.
+# The field of a MendixApp that contains the kind of a storage.
 _STORAGE: dict[manifests.Storage, str] = {"database": "database", "file": "storage"}
 
 
 def install_crds(api: Api) -> None:
-    """Define Mendix's custom resources, unless they are there, and wait until they are served.
+    """Define Mendix's custom resources if they are missing, and wait until they are served.
 
-    The garbage collector looks for new kinds only every 30 seconds: until then the deletion of a
-    MendixApp takes nothing with it.
+    The garbage collector looks for new kinds only every 30 seconds. Until then, deleting a
+    MendixApp does not delete its dependents.
     """
     for definition in manifests.custom_resource_definitions():
         _create_if_absent(api, definition)
@@ -39,10 +40,10 @@ def install_crds(api: Api) -> None:
 
 
 def install(api: Api, namespace: str, **configuration: Any) -> None:
-    """Do what Mendix's installer does to a namespace; `configuration` as operator_configuration.
+    """Do what Mendix's installer does. `configuration` is for operator_configuration.
 
-    The operator's and the agent's pods are only simulated: the operator that acts is
-    MendixOperator.
+    The pods of the operator and the agent are only simulated. MendixOperator does the operator's
+    work.
     """
     install_crds(api)
     for obj in (
@@ -55,7 +56,7 @@ def install(api: Api, namespace: str, **configuration: Any) -> None:
 
 
 def await_tasks(api: Api, namespace: str, env: str) -> None:
-    """Wait until an app's task pods have ended well, and a running operator has noted that."""
+    """Wait until an app's task pods have succeeded, and a running operator has recorded this."""
     tasks = [
         ("Build", f"{env}-build"),
         *(("StorageInstance", f"{env}-{what}") for what in _STORAGE),
@@ -74,23 +75,23 @@ def await_tasks(api: Api, namespace: str, env: str) -> None:
 
 
 class MendixOperator:
-    """The operator of one namespace, driven by `reconcile`, or by a thread within `run`.
+    """The operator of one namespace. Call `reconcile`, or use `run` to call it in a thread.
 
-    Give it an Api of its own, as for LinkerdInjector.
+    Give it its own Api, as for LinkerdInjector.
     """
 
     def __init__(self, api: Api, namespace: str) -> None:
         self.namespace = namespace
         self.reconciles = 0
-        """Passes so far, over all apps of the namespace."""
+        """The number of passes so far, over all apps of the namespace."""
         self.writes: Counter[str] = Counter()
-        """Creations and replacements so far, by object, such as "Deployment/shop-master"."""
+        """The number of writes so far, by object, like "Deployment/shop-master"."""
         self.refused: dict[str, str] = {}
-        """Why the API server refused the last write of an object; gone once there is no need."""
+        """Why the API server rejected the last write of an object. Removed at the next success."""
         self._api = api
 
     def reconcile(self) -> int:
-        """Make the namespace as the MendixApps want it; return how many writes that took."""
+        """Bring the namespace to the state in the MendixApps. Return the number of writes."""
         before = self.writes.total()
         settings = self._settings()
         for app in self._api.list("MendixApp", self.namespace):
@@ -101,9 +102,10 @@ class MendixOperator:
 
     @contextmanager
     def run(self, *, every: float = 0.1) -> Iterator[Self]:
-        """Reconcile in a thread, `every` so many seconds, until the block ends.
+        """Reconcile in a thread, once every `every` seconds, until the block ends.
 
-        What went wrong in the thread, other than refusals, is raised at the block's end.
+        If the thread fails with anything except a rejected request, the error is raised at the end
+        of the block.
         """
         ended = threading.Event()
         failures: list[Exception] = []
@@ -112,7 +114,7 @@ class MendixOperator:
             try:
                 while not ended.wait(every):
                     self.reconcile()
-            except Exception as error:  # handed over to the test's thread
+            except Exception as error:  # raised in the test's thread
                 failures.append(error)
 
         thread = threading.Thread(target=loop, name="mendix-operator", daemon=True)
@@ -126,7 +128,7 @@ class MendixOperator:
             raise failures[0]
 
     def _settings(self) -> Json:
-        """Return the spec of the namespace's OperatorConfiguration, empty where there is none."""
+        """Return the spec of the namespace's OperatorConfiguration; empty if there is none."""
         configuration = self._get("OperatorConfiguration", manifests.CONFIGURATION)
         return (configuration or {}).get("spec") or {}
 
@@ -188,9 +190,9 @@ class MendixOperator:
             self._write(ingress, _repaired_ingress)
 
     def _task(self, app: Json, kind: str, name: str, spec: Json, make: Callable[..., Json]) -> None:
-        """Run a task once: a pod under its own object, neither compared, changed nor retried.
+        """Run a task once: a pod with its own owner, which is never compared, changed or retried.
 
-        A failed pod stays until somebody deletes it; then there is a new one.
+        A failed pod stays until it is deleted. Then there is a new one.
         """
         task = self._child(app, kind, name, spec)
         if not task or (task.get("status") or {}).get("phase") == "Done":
@@ -208,9 +210,9 @@ class MendixOperator:
         return self._write(wanted, _repaired_custom_resource)
 
     def _write(self, wanted: Json, repaired: Callable[[Json, Json], Json | None]) -> Json | None:
-        """Create the object, or replace the stored one if `repaired` says by what.
+        """Create the object, or replace the stored one with the result of `repaired`.
 
-        Return what is stored, None where there is nothing because the API server refused it.
+        Return the stored object; None if the API server rejected it and nothing is stored.
         """
         stored = self._get(wanted["kind"], wanted["metadata"]["name"])
         if stored is None:
@@ -227,7 +229,7 @@ class MendixOperator:
             written = write()
         except Refused as refused:
             self.refused[name] = refused.message
-            return None  # and try again at the next pass
+            return None  # the next pass tries again
         self.refused.pop(name, None)
         self.writes[name] += 1
         return written
@@ -242,9 +244,9 @@ class MendixOperator:
 
 
 def rolled_back(wanted: Json, stored: Json) -> Json | None:
-    """Return the Deployment that undoes every change to the stored one; None if there is none.
+    """Return the Deployment that reverts each change to the stored one; None if unchanged.
 
-    What the API server fills in, and the Deployment controller's revision, are no changes.
+    Values that the API server sets, and the Deployment controller's revision, are not changes.
     """
     of_stored = stored["metadata"].get("annotations") or {}
     kept = {key: value for key, value in of_stored.items() if key == _REVISION}
@@ -262,28 +264,28 @@ def _seen(deployment: Json) -> Json:
     metadata = deployment["metadata"]
     fields = {field: metadata.get(field) or {} for field in ("labels", "annotations")}
     template = deployment["spec"]["template"]
-    # Older API servers state the absence of a time of creation.
+    # Older API servers write an absent creation time as null.
     of_template = {k: v for k, v in template["metadata"].items() if v is not None}
     spec = {**deployment["spec"], "template": {**template, "metadata": of_template}}
     return {**fields, "ownerReferences": metadata.get("ownerReferences"), "spec": spec}
 
 
 def _repaired_ingress(wanted: Json, stored: Json) -> Json | None:
-    """Keep annotations that the operator does not know, undo all else (since 1.4.0)."""
+    """Keep annotations that the operator does not know, revert all else (since 1.4.0)."""
     own = wanted["metadata"]["annotations"]
     annotations = {**(stored["metadata"].get("annotations") or {}), **own}
     return _replaced(stored, wanted, wanted["spec"], annotations)
 
 
 def _repaired_service(wanted: Json, stored: Json) -> Json | None:
-    """Undo changes to the fields that the operator sets; the API server adds addresses and more."""
+    """Revert changes to the fields that the operator sets. The API server adds others."""
     (port,), (stored_port,) = wanted["spec"]["ports"], stored["spec"]["ports"][:1]
     spec = {**stored["spec"], **wanted["spec"], "ports": [{**stored_port, **port}]}
     return _replaced(stored, wanted, spec, stored["metadata"].get("annotations"))
 
 
 def _repaired_custom_resource(wanted: Json, stored: Json) -> Json | None:
-    """Undo changes to spec, and restore lost owner references (since 2.7.0)."""
+    """Revert changes to spec, and restore lost owner references (since 2.7.0)."""
     return _replaced(stored, wanted, wanted["spec"], stored["metadata"].get("annotations"))
 
 
@@ -304,7 +306,7 @@ def _name(obj: Json) -> str:
 
 
 def _general(field: str, settings: Json, spec: Json) -> dict[str, str]:
-    """Return pod labels or annotations for app and task pods; the app's beat the namespace's."""
+    """Return labels or annotations for app and task pods; the app's override the namespace's."""
     merged: dict[str, str] = {}
     for source in (settings, spec):
         merged |= (source.get(field) or {}).get("general") or {}
@@ -325,7 +327,8 @@ def _serves(api: Api, kind: str) -> bool:
     except LookupError:
         return False
     except Refused as refused:
-        if refused.code not in (404, 429):  # 429: the storage of a new kind is being made
+        # 429: the API server is still creating the storage of a new kind
+        if refused.code not in (404, 429):
             raise
         return False
     return True

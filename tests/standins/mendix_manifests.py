@@ -1,9 +1,10 @@
-"""What lies in a namespace of Mendix on Kubernetes, as plain manifests.
+"""The objects in a namespace of Mendix on Kubernetes, as plain manifests.
 
-The operator is closed source. Names, ports, images and the like are from Mendix's documentation and
-release notes up to operator 2.28; where these are silent (the owners' kinds, the containers' names
-in task pods, the Service's name) it is the likeliest guess, and the tests must not depend on it.
-Every function returns a new object; `owner` is the object that controls it.
+The operator is closed source. Names, ports, images and similar values are from Mendix's
+documentation and release notes up to operator 2.28. Some values are not documented there: the
+owners' kinds, the containers' names in task pods, the Service's name. These are guesses, and tests
+must not depend on them. Every function returns a new object. `owner` is the object that controls
+it.
 """
 
 from collections.abc import Mapping
@@ -23,10 +24,10 @@ KINDS = {
     "Endpoint": "endpoints",
     "OperatorConfiguration": "operatorconfigurations",
 }
-"""The custom resources that the stand-in knows, and their plural names."""
+"""The custom resources that the stand-in supports, with their plural names."""
 CONFIGURATION = "mendix-operator-configuration"
 
-# Digests pin what the operator builds; its own images are tagged with its version.
+# The operator's builds have images with digests. Its own images have its version as tag.
 _DIGEST = "sha256:" + "a" * 64
 _REGISTRY = "private-cloud.registry.mendix.com"
 _RELEASE = "2.25.0"
@@ -45,7 +46,7 @@ _ACCOUNTS = (
 
 
 def custom_resource_definitions() -> list[Json]:
-    """Return a definition of each kind that accepts anything in spec and status."""
+    """Return a definition of each kind that accepts any content in spec and status."""
     anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     return [
         {
@@ -71,7 +72,7 @@ def custom_resource_definitions() -> list[Json]:
 
 
 def service_accounts(namespace: str) -> list[Json]:
-    """Return the accounts that Mendix's workloads run as, beside `default`."""
+    """Return the accounts of Mendix's workloads, in addition to `default`."""
     return [
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _metadata(name, namespace)}
         for name in _ACCOUNTS
@@ -100,8 +101,8 @@ def mendix_app(env: str, namespace: str, **spec: Any) -> Json:
 def operator_configuration(namespace: str, **spec: Any) -> Json:
     """Return the namespace's OperatorConfiguration; `spec` adds fields or replaces them.
 
-    `endpoint` is {"type", "ingress": {"domain", "annotations", …}}; of the rest the stand-in
-    heeds `runtimeDeploymentPodAnnotations`, `runtimeAutomountServiceAccountToken`,
+    `endpoint` is {"type", "ingress": {"domain", "annotations", …}}. Of the other fields, the
+    stand-in uses `runtimeDeploymentPodAnnotations`, `runtimeAutomountServiceAccountToken`,
     `customPodLabels` and `customPodAnnotations`.
     """
     ingress = {"domain": "mendix.example.com", "ingressClassName": "nginx", "path": "/"}
@@ -119,11 +120,11 @@ def operator_deployment(namespace: str) -> Json:
 
 
 def agent_deployment(namespace: str) -> Json:
-    """Return the gateway agent, which is there only in connected mode."""
+    """Return the gateway agent, which exists only in connected mode."""
     return _system_deployment("mendix-agent", "kubernetes-agent", namespace, {})
 
 
-def app_deployment(  # every argument is something that a user of Mendix can set
+def app_deployment(  # a user of Mendix can set each argument
     env: str,
     namespace: str,
     *,
@@ -133,14 +134,14 @@ def app_deployment(  # every argument is something that a user of Mendix can set
     annotations: Mapping[str, str] | None = None,
     automount: bool = False,
 ) -> Json:
-    """Return an environment's leader, <env>-master; labels and annotations are its pods'."""
+    """Return an environment's leader, <env>-master. The labels and annotations are for its pods."""
     selector = _app_labels(env)
     template: Json = {
         "metadata": {
             "labels": {
                 **(labels or {}),
                 **selector,
-                # An older scheme of labels, which Mendix's samples still show beside the other.
+                # An older set of labels. Mendix's samples still have both.
                 "app": env,
                 "component": "mendix-app",
                 "node-type": "master",
@@ -230,7 +231,7 @@ def storage_pod(
     labels: Mapping[str, str] | None = None,
     annotations: Mapping[str, str] | None = None,
 ) -> Json:
-    """Return the task pod that makes an environment's database or its file storage."""
+    """Return the task pod that creates an environment's database or its file storage."""
     variant = {"database": "postgres", "file": "s3"}[what]
     container = {
         "name": "provisioner",
@@ -243,7 +244,7 @@ def storage_pod(
 
 
 def backup_pod(namespace: str) -> Json:
-    """Return the pod in which, by Mendix's guide, people back up and restore by hand."""
+    """Return the pod that Mendix's guide describes for manual backup and restore."""
     image = "docker.io/bitnami/postgresql:12"
     return {
         "apiVersion": "v1",
@@ -297,7 +298,7 @@ def app_ingress(
     class_as_annotation: bool = False,
     annotations: Mapping[str, str] | None = None,
 ) -> Json:
-    """Return an environment's Ingress; its class is named in spec, or by the legacy annotation."""
+    """Return an environment's Ingress. Its class is in spec, or in the legacy annotation."""
     legacy = {"kubernetes.io/ingress.class": class_name} if class_as_annotation else {}
     service = {"name": env, "port": {"number": 8080}}
     path = {"path": "/", "pathType": "ImplementationSpecific", "backend": {"service": service}}
@@ -398,7 +399,7 @@ def _runtime_container(env: str) -> Json:
 
 
 def _probe(path: str, *, timeout: int, period: int) -> Json:
-    """Return a probe of the m2ee sidecar; in seconds."""
+    """Return a probe of the m2ee sidecar. `timeout` and `period` are in seconds."""
     get = {"path": f"/m2ee-sidecar/v1/{path}", "port": 8800, "scheme": "HTTP"}
     return {"httpGet": get, "timeoutSeconds": timeout, "periodSeconds": period}
 

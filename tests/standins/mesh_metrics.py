@@ -1,8 +1,9 @@
-"""A stand-in for the meshes' proxies, as Prometheus sees them: their metrics, their labels.
+"""A stand-in for the metrics of the meshes' proxies, as Prometheus scrapes them.
 
 Names and labels are those of linkerd2-proxy (app/core/src/transport/labels.rs, metrics.rs,
-app/inbound/src/metrics/authz.rs), of Istio's sidecars and waypoints (istio/proxy istio_stats.cc)
-and of ztunnel (src/proxy/metrics.rs), with those that the meshes' scrape configurations add.
+app/inbound/src/metrics/authz.rs), of Istio's sidecars and waypoints (istio/proxy istio_stats.cc),
+and of ztunnel (src/proxy/metrics.rs). The labels that the meshes' scrape configurations add are
+included.
 """
 
 import threading
@@ -15,7 +16,7 @@ Labels = dict[str, str]
 
 
 class Exporter:
-    """Series, and how far each has counted."""
+    """Series with their current values."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -23,17 +24,17 @@ class Exporter:
         self._series: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
 
     def set(self, metric: str, labels: Labels, value: float) -> None:
-        """Set a series to a value: for a counter that goes back, its proxy has restarted."""
+        """Set a series to a value. If a counter decreases, its proxy has restarted."""
         with self._lock:
             self._series[metric, tuple(sorted(labels.items()))] = value
 
     def drop(self, metric: str, labels: Labels) -> None:
-        """Forget a series, as a proxy does with one that is idle, or that ends."""
+        """Remove a series, as a proxy does if the series is idle or ends."""
         with self._lock:
             del self._series[metric, tuple(sorted(labels.items()))]
 
     def text(self) -> str:
-        """All of it in Prometheus' text format."""
+        """Return all series in Prometheus' text format."""
         with self._lock:
             series = sorted(self._series.items())
         return "".join(
@@ -61,10 +62,10 @@ def serving(exporter: Exporter) -> Iterator[Exporter]:
 
 
 def _tls(peer: str) -> Labels:
-    """Linkerd's words for how a connection was secured, by the other side's identity.
+    """Return Linkerd's labels for the security of a connection, by the other side's identity.
 
-    An empty one is plaintext, `loopback` and the like are the reason for it, `sni:NAME` is TLS that
-    the proxy passes through.
+    An empty identity is plaintext. `loopback` and the like are the reason for plaintext. `sni:NAME`
+    is TLS that the proxy passes through.
     """
     if peer.startswith("sni:"):
         return {"tls": "opaque", "sni": peer.removeprefix("sni:")}
@@ -74,12 +75,12 @@ def _tls(peer: str) -> Labels:
 
 
 def linkerd_identity(namespace: str, account: str) -> str:
-    """A ServiceAccount's name in its certificate."""
+    """Return the name of a ServiceAccount in its certificate."""
     return f"{account}.{namespace}.serviceaccount.identity.linkerd.cluster.local"
 
 
 def linkerd_pod(namespace: str, deployment: str) -> Labels:
-    """What the scrape configuration adds: pod, namespace and owner."""
+    """Return the labels that the scrape configuration adds: pod, namespace and owner."""
     return {
         "namespace": namespace,
         "deployment": deployment,
@@ -92,7 +93,7 @@ def linkerd_pod(namespace: str, deployment: str) -> Labels:
 def linkerd_inbound(
     namespace: str, deployment: str, client: str = "", *, port: int = 8080, route: str = "default"
 ) -> Labels:
-    """Labels of `request_total` by the proxy that takes."""
+    """Return the labels of `request_total` of the receiving proxy."""
     tls = _tls(client)
     identity = {"client_id": client} if tls["tls"] == "true" else {}
     return {
@@ -104,7 +105,7 @@ def linkerd_inbound(
 
 
 def linkerd_tcp(namespace: str, deployment: str, client: str = "", *, peer: bool = False) -> Labels:
-    """Labels of the same for connections; with `peer` those of `tcp_open_connections`."""
+    """Return the same labels for connections; with `peer`, those of `tcp_open_connections`."""
     labels = linkerd_inbound(namespace, deployment, client, port=5432)
     for key in ("route_group", "route_kind", "route_name"):
         del labels[key]
@@ -117,7 +118,7 @@ def linkerd_tcp(namespace: str, deployment: str, client: str = "", *, peer: bool
 def linkerd_outbound(
     namespace: str, deployment: str, to: tuple[str, str], server: str = ""
 ) -> Labels:
-    """Labels by the proxy that sends, to a Deployment of a namespace."""
+    """Return the labels of the sending proxy, for traffic to a Deployment in a namespace."""
     tls = _tls(server)
     identity = {"server_id": server} if tls["tls"] == "true" else {}
     return {
@@ -136,7 +137,7 @@ def istio(
     reporter: str = "destination",
     flags: str = "-",
 ) -> Labels:
-    """Labels of Istio's standard metrics, between two workloads."""
+    """Return the labels of Istio's standard metrics between two workloads."""
     secure = policy == "mutual_tls"
     return {
         "reporter": reporter,

@@ -1,7 +1,7 @@
-"""The web application: probes, metrics and version in Flask, admission by the same `Reviewer`.
+"""The Flask application: probes, metrics, version and, if enabled, admission reviews.
 
-Behind the lane Flask sees everything but admission; alone, under a test client or any WSGI server,
-it serves admission as well, with the same answers.
+Behind the lane, Flask gets all requests except reviews. Under a test client or another WSGI server,
+it answers reviews as well, with the same `Reviewer` and the same responses.
 """
 
 from flask import Flask, Response, request
@@ -15,10 +15,10 @@ from webhook.version import VERSION
 
 
 def create_app(reviewer: Reviewer, health: Health, *, admits: bool = True) -> Flask:
-    """Make the Flask application around a reviewer; `admits` lets it answer reviews as well."""
+    """Return the Flask application. With `admits` it answers reviews as well."""
     app = Flask("mendix-mesh", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = BODY_LIMIT
-    # Paths are as they are: the API server follows no redirect.
+    # The API server follows no redirects, so paths are not normalized.
     app.url_map.merge_slashes = False
 
     @app.get("/livez")
@@ -28,7 +28,8 @@ def create_app(reviewer: Reviewer, health: Health, *, admits: bool = True) -> Fl
 
     @app.get("/readyz")
     def ready() -> Response:
-        # Else ready as soon as it answers: a review needs nothing but the process itself.
+        # Without trouble the server is ready as soon as it answers. A review needs only this
+        # process.
         trouble = health.trouble()
         return Response(f"{trouble or 'ok'}\n", 503 if trouble else 200, content_type="text/plain")
 
@@ -63,5 +64,5 @@ def create_app(reviewer: Reviewer, health: Health, *, admits: bool = True) -> Fl
 
 
 def is_json(content_type: str | None) -> bool:
-    """Whether a body is declared to be JSON, with or without a charset."""
+    """Return whether a content type is JSON, with or without a charset."""
     return (content_type or "").partition(";")[0].strip().lower() == "application/json"

@@ -1,7 +1,7 @@
-"""Which clients may ask for a review, if the API server presents a client certificate.
+"""Checks which clients may send reviews, if the API server presents a client certificate.
 
-By default an API server presents none (its --admission-control-config-file says otherwise). Probes
-and metrics are for all: kubelets and Prometheus have no such certificate.
+By default an API server presents none. Its --admission-control-config-file can change this. Probes
+and metrics are open to all, because kubelets and Prometheus have no such certificate.
 """
 
 import ssl
@@ -10,17 +10,18 @@ from typing import Any
 
 
 class Clients:
-    """Names of which a client's certificate must have one."""
+    """The allowed names. A client's certificate must have one of them."""
 
     def __init__(self, names: frozenset[str]) -> None:
-        """Without names any certificate of the CA will do."""
+        """Without names, each certificate of the CA is accepted."""
         self._names = names
 
     def trusts(self, peer: ssl.SSLSocket) -> float:
-        """Return until when a client may ask, in seconds since 1970; 0 if it may not.
+        """Return until when a client may send reviews, in seconds since 1970; 0 if not at all.
 
-        TLS has verified its certificate in this handshake, but not if it resumed a session: then
-        the certificate or its CA may have expired, so that no resumed session counts.
+        TLS verifies a certificate only in a full handshake. In a resumed session, the certificate
+        or its CA may have expired since then. So a client with a resumed session may not send
+        reviews.
         """
         certificate = None if peer.session_reused else peer.getpeercert()
         if not self.knows(certificate):
@@ -28,9 +29,9 @@ class Clients:
         return float(ssl.cert_time_to_seconds(str((certificate or {})["notAfter"])))
 
     def knows(self, certificate: Mapping[str, Any] | None) -> bool:
-        """Return whether a certificate, which TLS has verified, is of a client that may ask.
+        """Return whether a verified certificate belongs to an allowed client.
 
-        It comes as `ssl.SSLSocket.getpeercert` gives it; None or empty if there was none.
+        The certificate has the form of `ssl.SSLSocket.getpeercert`; None or empty if there is none.
         """
         if not certificate:
             return False

@@ -1,6 +1,6 @@
-"""What a port of the admission server answers: reviews inline, all other paths by Flask.
+"""The application of the admission port. It answers reviews itself and leaves the rest to Flask.
 
-Flask alone costs several times as much as a review (`make bench`).
+Flask alone takes several times as long as a review (`make bench`).
 """
 
 import ssl
@@ -20,7 +20,7 @@ from webhook.serving import deadline, http
 from webhook.serving.connection import Connection
 from webhook.serving.http import Request, Response
 
-#: No URL of the API server's is longer.
+#: The API server's URLs are never longer than this.
 _LONGEST_URL = 100
 _NOT_A_REQUEST = http.bad("Invalid HTTP request received.")
 
@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 
 class Target(NamedTuple):
-    """Where a request goes: a review, and the seconds that its sender waits, or a page."""
+    """Where a request goes: a review route (None for Flask), and the caller's timeout."""
 
     route: AnyRoute | None
     seconds: float
@@ -40,18 +40,18 @@ class Lane:
     """The application of the admission port."""
 
     def __init__(self, reviewer: Reviewer, flask: Flask, *, clients: Clients | None = None) -> None:
-        """`flask` serves all but admission; `clients` says who may ask, None that all may."""
+        """`flask` serves everything except admission. `clients` checks callers; None allows all."""
         self._reviewer, self._flask, self._clients = reviewer, flask, clients
-        #: The worker's own, once there is one.
+        #: The worker replaces this with its own.
         self.under_way = UnderWay()
         self._cached = lru_cache(maxsize=256)(self._find)
 
     def trusts(self, peer: ssl.SSLSocket) -> float:
-        """Return until when a client may ask for reviews, in seconds since 1970."""
+        """Return until when a client may send reviews, in seconds since 1970."""
         return self._clients.trusts(peer) if self._clients else float("inf")
 
     def refusal(self, request: Request, connection: Connection) -> Response | None:
-        """Look at a request's head; return the answer if its body can't change it."""
+        """Check the head of a request. Return a response if the body can't change it, else None."""
         url = request.url
         target = request.target = self._cached(url) if len(url) <= _LONGEST_URL else self._find(url)
         if target is None:
@@ -65,7 +65,7 @@ class Lane:
             return http.refusal(405, b"allow: POST\r\n")
         headers = request.headers
         if b"content-length" not in headers and b"transfer-encoding" not in headers:
-            # A body would be taken for the next request.
+            # Without a length, the server would treat the body as the next request.
             return _NOT_A_REQUEST
         kind = headers.get(b"content-type", b"")
         if kind != b"application/json" and not is_json(kind.decode("latin-1")):
@@ -73,7 +73,7 @@ class Lane:
         return None
 
     def answer(self, request: Request, connection: Connection) -> Response:
-        """Return the answer to a whole request."""
+        """Return the response to a complete request."""
         route, seconds, path, query = request.target
         if route is None:
             given = http.environ(request, path, query, connection.client, scheme="https")
@@ -87,7 +87,7 @@ class Lane:
         return Response(200, http.JSON, answer)
 
     def shed(self, limit: float) -> Response:
-        """Return the answer to a review that would be answered too late."""
+        """Return the response to a review that can't be answered in time."""
         self._reviewer.metrics.shed()
         log.warning("overloaded: reviews are turned away", limit=limit)
         return http.refusal(503, b"retry-after: 1\r\n")
@@ -97,6 +97,6 @@ class Lane:
         if found is None:
             return None
         path, query = found
-        # Slashes at the start count as one, as Werkzeug counts them.
+        # Several slashes at the start count as one, as in Werkzeug.
         plain = "/" + urllib.parse.unquote(path.decode("latin-1")).lstrip("/")
         return Target(self._reviewer.routes.get(plain), deadline.seconds(query), path, query)

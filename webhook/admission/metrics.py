@@ -1,4 +1,4 @@
-"""What /metrics shows. Every label value is one of a few: nothing from outside becomes a label."""
+"""The metrics on /metrics. Labels have only a few fixed values, and none comes from outside."""
 
 from bisect import bisect_left
 from collections import Counter as Counts
@@ -20,7 +20,7 @@ from webhook.serving.metrics import CertificateMetrics
 __all__ = ["CONTENT_TYPE_LATEST", "Metrics"]
 
 _KINDS = frozenset({*TEMPLATES, "Ingress", "Namespace"}).union(*POLICIES.values())
-#: The first parts of the paths that are served.
+#: The first parts of the paths that the server answers.
 WEBHOOKS = ("mutate", "validate", "namespace")
 _BUCKETS = (
     0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 2.5,
@@ -28,9 +28,10 @@ _BUCKETS = (
 
 
 class Metrics(CertificateMetrics, Collector):
-    """The admission server's metrics, in a registry of their own.
+    """The admission server's metrics, in their own registry.
 
-    They are counted without locks, in one thread, because they are a part of each review's cost.
+    All are counted in one thread without locks, because counting is part of the cost of each
+    review.
     """
 
     def __init__(self, version: str) -> None:
@@ -38,12 +39,12 @@ class Metrics(CertificateMetrics, Collector):
         super().__init__(self.registry)
         build = Gauge("mendix_mesh_build_info", "Always 1.", ("version",), registry=self.registry)
         build.labels(version).set(1)
-        #: How often, by the values of the labels.
+        #: Counters by label values.
         self._reviews = Counts[tuple[str, ...]]()
         self._violations = Counts[tuple[str, ...]]()
         self._left = Counts[tuple[str, ...]]()
         self._shed = 0
-        #: By webhook: how many reviews took at most so long, and how long all took.
+        #: By webhook: the number of reviews in each bucket, and the total time in seconds.
         self._durations = {name: [0] * (len(_BUCKETS) + 1) for name in WEBHOOKS}
         self._seconds = dict.fromkeys(WEBHOOKS, 0.0)
         self.registry.register(self)
@@ -57,11 +58,11 @@ class Metrics(CertificateMetrics, Collector):
         self._violations[mesh, mode, check] += 1
 
     def left_enforcement(self, left: Left) -> None:
-        """Count a namespace that left enforcement; `to` is a mode, a mesh, or `none`."""
+        """Count a namespace that left enforcement. `to` is a mode, a mesh, or `none`."""
         self._left[left.was.mesh, left.to if left.will_be else "none"] += 1
 
     def shed(self) -> None:
-        """Count a review that is turned away."""
+        """Count a review that is rejected because of overload."""
         self._shed += 1
 
     def duration(self, webhook: str, seconds: float) -> None:
@@ -70,7 +71,7 @@ class Metrics(CertificateMetrics, Collector):
         self._seconds[webhook] += seconds
 
     def collect(self) -> Iterator[Metric]:
-        """Yield what is counted here, for the registry."""
+        """Yield the counters as metrics for the registry."""
         yield _family(
             "mendix_mesh_reviews",
             "Admission reviews answered.",
@@ -113,7 +114,7 @@ class Metrics(CertificateMetrics, Collector):
         yield durations
 
     def expose(self) -> bytes:
-        """Return all of it in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
 

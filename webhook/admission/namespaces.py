@@ -1,8 +1,11 @@
-"""Reviews of namespaces: what their labels say, and whether they leave enforcement.
+"""Reviews namespaces: validates their labels and reports whether they leave enforcement.
 
-The path says what the chart's values say of the namespace, for the server knows none of them:
-`/namespace/<mode>` for most, `/namespace/<mode>/<mesh>/<mode>` for one that is enrolled by name
-(its own mesh and mode come last), `/namespace/excluded` for one that is never reviewed.
+The server does not know the chart's values, so the path contains them:
+
+- `/namespace/<mode>` for most namespaces
+- `/namespace/<mode>/<mesh>/<mode>` for a namespace that is enrolled by name; its own mesh and mode
+  come last
+- `/namespace/excluded` for a namespace that is never reviewed
 """
 
 from collections.abc import Iterator, Mapping
@@ -33,38 +36,38 @@ _EXCLUDED = wire.Response(
 
 
 class NamespaceRoute(NamedTuple):
-    """What a path for namespaces says."""
+    """The values in a path for namespaces."""
 
     #: None for a namespace that is never reviewed.
     values: Values | None
 
     @property
     def webhook(self) -> str:
-        """The first part of the path."""
+        """Return the first part of the path."""
         return "namespace"
 
     @property
     def mesh_name(self) -> str:
-        """Of which mesh the path is: none's."""
+        """Return an empty string, because the path belongs to no mesh."""
         return ""
 
     @property
     def ingress(self) -> bool:
-        """Whether it is for ingress controllers."""
+        """Return whether the path is for ingress controllers; never."""
         return False
 
     @property
     def mode(self) -> str:
-        """How strict it is: what can't be read would be a way out of enforcement."""
+        """Return enforce, so that an unreadable review is denied; audit if nothing is reviewed."""
         return "enforce" if self.values else "audit"
 
     def judges(self, kind: str) -> bool:
-        """Whether it is for objects of a kind."""
+        """Return whether the path is for objects of this kind."""
         return kind == "Namespace"
 
 
 def routes() -> Iterator[tuple[str, NamespaceRoute]]:
-    """Every path for namespaces, and what it says."""
+    """Yield each path for namespaces with its route."""
     yield "/namespace/excluded", NamespaceRoute(None)
     for default in MODES:
         yield f"/namespace/{default}", NamespaceRoute(Values(default))
@@ -81,9 +84,10 @@ def respond(
     settings: Settings,
     metrics: Metrics,
 ) -> tuple[wire.Response, str]:
-    """The response to a review of a namespace, and what is counted of it.
+    """Return the response to a review of a namespace, and the verdict for the metrics.
 
-    Raises `BadReviewError` and `UndecodableError` where the API server would ask otherwise.
+    Raise `BadReviewError` or `UndecodableError` if the review lacks what the API server always
+    sends.
     """
     if request.operation not in ("CREATE", "UPDATE"):
         return _IGNORED, "ignored"

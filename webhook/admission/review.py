@@ -1,4 +1,4 @@
-"""One admission review: body in, answer out. The lane and Flask both answer with this."""
+"""Answers one admission review: body in, response out. Used by the lane and by Flask."""
 
 import logging
 import time
@@ -24,8 +24,7 @@ from webhook.policy.settings import Settings
 from webhook.policy.validate import Mode, Verdict, validate
 
 log = structlog.get_logger(__name__)
-#: Asked first whether debugging is on: in the common case it is off, and structlog finds that out
-#: late.
+#: Checked before a debug message is made. Debugging is usually off, and structlog checks this late.
 _logger = logging.getLogger(__name__)
 
 
@@ -34,7 +33,7 @@ _IGNORED = wire.Response(allowed=True)
 
 
 class Route(NamedTuple):
-    """What a path says: which webhook, for which mesh, how strict, and for what kind of pods."""
+    """The values in a path: webhook, mesh, mode, and whether the pods are ingress controllers."""
 
     webhook: str
     mesh: Mesh
@@ -43,31 +42,32 @@ class Route(NamedTuple):
 
     @property
     def mesh_name(self) -> str:
-        """The mesh's name."""
+        """Return the name of the mesh."""
         return self.mesh.name
 
     def judges(self, kind: str) -> bool:
-        """Whether it is for objects of a kind."""
+        """Return whether the path is for objects of this kind."""
         if self.mode is None:
             return kind in TEMPLATES or kind == "Ingress"
-        # The mesh's own policy is only ever validated.
+        # Policy objects of a mesh are only validated, never mutated.
         return kind in TEMPLATES or kind in strictness.KINDS.get(self.mesh.name, ())
 
 
-#: What a path that is served says.
+#: The route of any served path.
 AnyRoute = Route | NamespaceRoute
 
 
 class Reviewer:
-    """Answers admission reviews by path; made once, with the settings."""
+    """Answers admission reviews by path. It is created once, with the settings."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self.settings = settings
         self.metrics = metrics
-        #: Path -> route: every path that is served, and no other.
+        #: The route of each served path.
         self.routes: dict[str, AnyRoute] = dict(namespaces.routes())
         loaded = meshes.load(settings)
-        # One that this version does not know is refused, not let in.
+        # A mesh that this version does not know gets a path too, so that its pods are denied and
+        # not admitted.
         for name in (*MESHES, "unknown"):
             mesh = loaded.get(name, loaded["unknown"])
             for end, ingress in (("", False), ("/ingress", True)):
@@ -77,10 +77,10 @@ class Reviewer:
                     self.routes[path] = Route("validate", mesh, mode, ingress)
 
     def answer(self, route: AnyRoute, body: bytes) -> bytes:
-        """The answer to a body, whatever it is; never raises.
+        """Return the response to any body. Never raise.
 
-        What can't be decoded or goes wrong is refused in enforce, and let in with a warning
-        elsewhere: a mutating webhook is not the gate, and the other modes only watch.
+        If decoding or judging fails, the object is denied in mode enforce. In the other modes, and
+        in the mutating webhook, it is admitted with a warning, because these do not deny anything.
         """
         start = time.perf_counter()
         uid, kind = "", ""
@@ -110,7 +110,7 @@ class Reviewer:
         except objects.UndecodableError as error:
             response = self._cannot(route, uid, f"can't read the review: {error}")
         except Exception:
-            # No object may end a worker; the trace is for us, the answer for the user.
+            # No object may end a worker. The traceback is for operators, the response for the user.
             log.exception("review failed", uid=uid, webhook=route.webhook)
             response = self._cannot(route, uid, "an error in mendix-mesh; see its log")
         self.metrics.review(route.webhook, route.mesh_name, route.mode or "", kind, outcome)
@@ -120,7 +120,7 @@ class Reviewer:
     def _mutate(
         self, route: Route, asked: wire.AdmissionRequest, request: Request
     ) -> tuple[wire.Response, str]:
-        """The response, and what is counted of it."""
+        """Return the response, and the verdict for the metrics."""
         patch = mutate(request, route.mesh, self.settings)
         if not patch:
             return _IGNORED, "unchanged"
@@ -131,7 +131,7 @@ class Reviewer:
     def _validate(
         self, route: Route, mode: Mode, asked: wire.AdmissionRequest, request: Request
     ) -> tuple[wire.Response, str]:
-        """The response, and what is counted of it."""
+        """Return the response, and the verdict for the metrics."""
         if request.object is None and request.operation in ("CREATE", "UPDATE"):
             raise objects.UndecodableError(f"{request.operation} without an object")
         return self._judged(
@@ -141,7 +141,7 @@ class Reviewer:
     def _policy(
         self, route: Route, mode: Mode, asked: wire.AdmissionRequest, body: bytes
     ) -> tuple[wire.Response, str]:
-        """The response to a change of the mesh's policy, and what is counted of it."""
+        """Return the response to a change of a mesh's policy, and the verdict for the metrics."""
         kind = asked.kind.kind
         now, before = wire.policy_objects(body, strictness.KINDS[route.mesh.name][kind].type)
         if now is None or asked.operation not in ("CREATE", "UPDATE") or asked.sub_resource:
@@ -156,7 +156,7 @@ class Reviewer:
     def _judged(
         self, route: Route, asked: wire.AdmissionRequest, namespace: str, verdict: Verdict
     ) -> tuple[wire.Response, str]:
-        """A verdict as response; counted, and logged where it says anything."""
+        """Return a verdict as a response. Count it, and log it unless it is trivial."""
         if verdict.outcome in ("admitted", "ignored") and not verdict.violations:
             return (_ADMITTED if verdict.outcome == "admitted" else _IGNORED), verdict.outcome
         for violation in verdict.violations:
@@ -193,9 +193,9 @@ class Reviewer:
 
 
 def respond(verdict: Verdict) -> wire.Response:
-    """A verdict as the API server and its clients see it.
+    """Return a verdict as the API server and its clients see it.
 
-    What is let in with a little advice is most of all: those responses are encoded once.
+    Most verdicts admit with a few warnings. Their responses are encoded once and cached.
     """
     if verdict.outcome == "admitted" and not verdict.exempted and _is_small(verdict.violations):
         return _advising(verdict.mesh, verdict.mode, verdict.violations)
@@ -208,7 +208,7 @@ def _advising(mesh: str, mode: Mode, violations: tuple[Violation, ...]) -> wire.
 
 
 def _is_small(violations: tuple[Violation, ...]) -> bool:
-    """Whether they may be remembered: what is in them comes from outside."""
+    """Return whether violations are small enough to cache. Their texts come from outside."""
     return len(violations) < 8 and all(
         len(v.field) < 200 and len(v.values) < 8 and all(len(text) < 200 for text in v.values)
         for v in violations
@@ -246,9 +246,9 @@ def _respond(verdict: Verdict) -> wire.Response:
 
 
 def request_of(body: bytes, *, ingress: bool = False) -> tuple[wire.AdmissionRequest, Request]:
-    """The request in the body of a review, as it came and as policy takes it.
+    """Return the request in a review's body: as received, and as policy reads it.
 
-    Raises `BadReviewError` on what is no review, `UndecodableError` where templates can't be
+    Raise `BadReviewError` for an invalid review, `UndecodableError` if pod templates can't be
     compared.
     """
     asked = wire.decode(body)
@@ -267,7 +267,7 @@ def request_of(body: bytes, *, ingress: bool = False) -> tuple[wire.AdmissionReq
 
 
 def _typed(obj: objects.Object | None, asked: wire.AdmissionRequest) -> objects.Object | None:
-    """The object; its kind is the request's, which the API server vouches for."""
+    """Return the object with the kind of the request, because the API server guarantees it."""
     kind = asked.kind
     if obj is None or obj.kind == kind.kind:
         return obj

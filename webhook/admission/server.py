@@ -1,4 +1,4 @@
-"""The server as a whole: gunicorn as process manager, one worker, the lane in it."""
+"""The complete server: gunicorn as process manager, with one worker that serves the lane."""
 
 import datetime
 import gc
@@ -27,38 +27,39 @@ log = structlog.get_logger(__name__)
 
 
 class Options(NamedTuple):
-    """How to serve."""
+    """The options of the server."""
 
-    #: Listens already; `serve` takes it over.
+    #: A listening socket. `serve` takes it over.
     listener: socket.socket
     files: tls.Files
     log_level: str = "info"
-    #: Seconds for which it goes on after SIGTERM.
+    #: Seconds in which the server continues after SIGTERM.
     drain: float = 0.0
-    #: Names of which a client's certificate must have one; with `files.client_ca` alone.
+    #: A client's certificate must have one of these names. Used only with `files.client_ca`.
     client_names: frozenset[str] = frozenset()
 
 
 def serve(options: Options, settings: Settings, reread: Callable[[], Settings]) -> None:
-    """Serve until a signal ends it. Raises `tls.CertificateError` on a pair that can't be served.
+    """Serve until a signal. Raise `tls.CertificateError` for a pair that can't be served.
 
-    `reread` gives the settings again at SIGHUP; where it raises anything, the last ones stay.
-    Replaces nothing in the process but its signal handlers; ends by `SystemExit`, as gunicorn does.
+    `reread` returns new settings at SIGHUP. If it raises, the last settings stay. The function
+    changes nothing in the process except the signal handlers. It ends with `SystemExit`, as
+    gunicorn does.
     """
     logs.set_up(options.log_level)
     server = _Server(options, settings, reread)
-    # A worker shares its parent's memory as long as neither writes to it, as a look for garbage
-    # among everything does.
+    # A worker shares its parent's memory until one of them writes to it. A garbage collection would
+    # write to all of it.
     gc.collect()
     gc.freeze()
     server.run()
 
 
 class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
-    """gunicorn, configured from here and nowhere else: no file, no environment.
+    """gunicorn, configured only by this program: no file, no environment variables.
 
-    It has read settings and certificate before it starts a worker, so that one that is started
-    again, whatever the files hold by then, has something to serve with.
+    It reads settings and certificate before it starts a worker. So a restarted worker can always
+    serve, whatever the files contain by then.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
         super().__init__()
 
     def reload(self) -> None:
-        """At SIGHUP: take new settings, and a new certificate, where they are good."""
+        """Load new settings and a new certificate at SIGHUP, if they are valid."""
         try:
             self._settings = self._reread()
         except Exception as error:
@@ -91,7 +92,8 @@ class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
             "keyfile": str(self._options.files.key),
             "worker_class": "webhook.admission.worker.Worker",
             "workers": 1,
-            # The API server closes idle connections after 90 s; closing first would race with it.
+            # The API server closes idle connections after 90 s. Closing first could break its next
+            # request.
             "keepalive": 120,
             "timeout": 30,
             "graceful_timeout": math.ceil(self._options.drain) + 10,
@@ -101,13 +103,13 @@ class _Server(BaseApplication):  # type: ignore[misc] # gunicorn has no types
             "proc_name": "mendix-mesh",
         }
         if folder := tls.memory_folder():
-            # gunicorn's heartbeat file.
+            # The folder of gunicorn's heartbeat file.
             values["worker_tmp_dir"] = folder
         for key, value in values.items():
             self.cfg.set(key, value)
 
     def load(self) -> Service:
-        """In each worker: all that it serves with."""
+        """Return the service of a worker. Each worker calls this once."""
         for line in self._settings.lapsed(datetime.date.today()):
             log.warning("lapsed", what=line)
         metrics, health = Metrics(VERSION), Health()

@@ -1,10 +1,10 @@
-"""The review that a worker is answering, for the log line of a worker that ended in it.
+"""Stores the review that a worker is answering, for the log if the worker ends in the middle of it.
 
-A worker that does not answer gunicorn's master for too long is aborted by SIGABRT. It can't write
-about that itself: Python runs a signal handler between two bytecodes, and a worker that hangs in C
-code reaches none. (uvicorn's worker has no handler, and ends at once.) So the worker keeps the
-beginning of each review in memory that it shares with the master, and the master reads it when the
-worker is gone. This works for every end: SIGABRT, SIGKILL, a crash, no memory left.
+If a worker does not answer gunicorn's master for too long, the master ends it with SIGABRT. The
+worker can't log this itself: Python runs a signal handler between two bytecodes, and a worker that
+hangs in C code reaches none. (uvicorn's worker has no handler and ends immediately.) So the worker
+copies the beginning of each review to memory that it shares with the master. The master reads it
+after the worker has ended. This works for each cause: SIGABRT, SIGKILL, a crash, or no memory left.
 """
 
 import json
@@ -18,44 +18,44 @@ import structlog
 
 log = structlog.get_logger(__name__)
 
-#: The API server writes uid, kind, name and namespace before the object: some 600 bytes.
+#: The API server writes uid, kind, name and namespace before the object. They need about 600 bytes.
 _HEAD = struct.Struct("2048s")
 _REQUEST = re.compile(rb'"request"\s*:\s*\{')
-#: The first of the object's fields, so that it is in the beginning too.
+#: One of the first fields of an object, so it is in this beginning too.
 _GENERATED = re.compile(rb'"generateName"\s*:\s*"([a-z0-9.-]{1,253})"')
-#: Between two members of a JSON object, and between a key and its value.
+#: The separators in JSON: between two members of an object, and between a key and its value.
 _COMMA, _COLON = re.compile(r"\s*,?\s*"), re.compile(r"\s*:\s*")
-#: No value that Kubernetes accepts is longer.
+#: Kubernetes accepts no longer values.
 _LONGEST = 253
 _decoder = json.JSONDecoder()
 
 
 class UnderWay:
-    """Shared by a worker and its master; made by the master before the worker starts."""
+    """Shared by a worker and the master. The master creates it before the worker starts."""
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, _HEAD.size)
 
     def begin(self, body: bytes) -> None:
-        """Remember the review with this body. Costs a copy of 2 KiB."""
+        """Store the review with this body. This copies 2 KiB."""
         _HEAD.pack_into(self._memory, 0, body)
 
     def end(self) -> None:
-        """Forget it: it is answered."""
+        """Delete the review, because it is answered."""
         self._memory[0] = 0
 
     def report(self, pid: int) -> None:
-        """In the master, after the worker ended: log the review that it was in, if any."""
+        """Log the interrupted review, if any. The master calls this after the worker ended."""
         if self._memory[0]:
             head = self._memory[:].rstrip(b"\0")
             log.error("a worker ended in the middle of a review", pid=pid, **identity(head))
 
 
 def identity(head: bytes) -> dict[str, str]:
-    """Return uid, kind, namespace and name from the beginning of a review; nothing else of it.
+    """Return only uid, kind, namespace and name from the beginning of a review.
 
-    What is not in the beginning is empty. A name that the API server is still to generate ends
-    with `*`.
+    A value that is not in the beginning is empty. A name that the API server has yet to generate
+    ends with `*`.
     """
     found = {"uid": "", "kind": "", "namespace": "", "name": ""}
     for key, value in _members(head):
@@ -69,7 +69,7 @@ def identity(head: bytes) -> dict[str, str]:
 
 
 def _members(head: bytes) -> Iterator[tuple[Any, Any]]:
-    """Yield the keys and values of the request, up to where the beginning is cut off."""
+    """Yield the keys and values of the request until the text is cut off."""
     request = _REQUEST.search(head)
     if request is None:
         return

@@ -1,7 +1,7 @@
-"""The AdmissionReview of admission.k8s.io/v1 on the wire, no more of it than is needed.
+"""The wire format: AdmissionReview of admission.k8s.io/v1, limited to the fields that are needed.
 
-One pass decodes the envelope and what policy reads of the objects. Responses that occur again and
-again are encoded once; only the uid is put in.
+One pass decodes the envelope and the fields of the objects that policy reads. Frequent responses
+are encoded once; only the uid is inserted.
 """
 
 import base64
@@ -20,7 +20,7 @@ KIND = "AdmissionReview"
 
 
 class GroupVersionKind(msgspec.Struct, gc=False):
-    """What kind of object it is."""
+    """The kind of an object."""
 
     group: str = ""
     version: str = ""
@@ -28,7 +28,7 @@ class GroupVersionKind(msgspec.Struct, gc=False):
 
 
 class AdmissionRequest(msgspec.Struct, gc=False, rename="camel"):
-    """What the API server asks; `name` is empty where it is still to be generated."""
+    """The API server's request. `name` is empty if the API server has yet to generate it."""
 
     uid: str
     kind: GroupVersionKind = msgspec.field(default_factory=GroupVersionKind)
@@ -41,7 +41,7 @@ class AdmissionRequest(msgspec.Struct, gc=False, rename="camel"):
 
 
 class _Review(msgspec.Struct, gc=False, rename="camel"):
-    """The envelope."""
+    """The envelope of a request."""
 
     api_version: str = ""
     kind: str = ""
@@ -54,13 +54,13 @@ class _BareRequest(msgspec.Struct, gc=False):
 
 
 class _BareReview(msgspec.Struct, gc=False):
-    """What a review has that can't be read."""
+    """The readable part of an invalid review."""
 
     request: _BareRequest
 
 
 class _Raws(_BareRequest, gc=False, rename="camel"):
-    """A request, its objects left as text."""
+    """A request with its objects as undecoded JSON."""
 
     object: msgspec.Raw = NULL
     old_object: msgspec.Raw = NULL
@@ -71,7 +71,7 @@ class _RawReview(msgspec.Struct, gc=False):
 
 
 class BadReviewError(ValueError):
-    """A body that is no admission review of ours; `uid` is the request's where it can be told."""
+    """Raised for a body that is no valid admission review. `uid` is empty if it can't be read."""
 
     def __init__(self, message: str, uid: str = "") -> None:
         super().__init__(message)
@@ -79,7 +79,7 @@ class BadReviewError(ValueError):
 
 
 class BadObjectError(BadReviewError):
-    """A review with an object whose fields do not have the types that Kubernetes gives them."""
+    """Raised if a field of an object does not have the type that Kubernetes defines for it."""
 
     def __init__(self, message: str, uid: str, kind: str) -> None:
         super().__init__(message, uid)
@@ -91,7 +91,7 @@ _OPERATIONS = frozenset({"CREATE", "UPDATE", "DELETE", "CONNECT"})
 _decoder = msgspec.json.Decoder(_Review)
 _bare_decoder = msgspec.json.Decoder(_BareReview)
 _raws = msgspec.json.Decoder(_RawReview)
-#: Bytes of a body whose objects need not be looked at before they are decoded.
+#: Bodies larger than this many bytes are checked before their objects are decoded.
 _LARGE = 131_072
 _encode = msgspec.json.Encoder().encode
 _START = b'{"apiVersion":"%s","kind":"%s","response":{"uid":' % (
@@ -101,7 +101,7 @@ _START = b'{"apiVersion":"%s","kind":"%s","response":{"uid":' % (
 
 
 def decode(body: bytes) -> AdmissionRequest:
-    """The request in a body. Raises `BadReviewError` on anything else, whatever it is."""
+    """Return the request in a body. Raise `BadReviewError` for any other content."""
     try:
         if len(body) > _LARGE:
             _check_objects(body)
@@ -115,7 +115,7 @@ def decode(body: bytes) -> AdmissionRequest:
     if review.request is None or not uid:
         raise BadReviewError("an AdmissionReview without a request that has a uid")
     if not review.request.kind.kind or review.request.operation not in _OPERATIONS:
-        # To ignore what is not understood would let it in.
+        # A request that is ignored would be admitted.
         raise BadReviewError("a request without a kind or one of the four operations", uid)
     return review.request
 
@@ -131,7 +131,7 @@ def _check_objects(body: bytes) -> None:
 
 
 def _diagnosed(body: bytes, why: str) -> BadReviewError:
-    """Find out whether it is the envelope or an object that can't be read."""
+    """Return an error that says whether the envelope or an object is invalid."""
     path = why.partition("`$.request.object")[2] or why.partition("`$.request.oldObject")[2]
     try:
         bare = _bare_decoder.decode(body).request
@@ -143,13 +143,13 @@ def _diagnosed(body: bytes, why: str) -> BadReviewError:
 
 
 class _Templates(msgspec.Struct, gc=False, rename="camel"):
-    """Where the kinds with a pod template have it, left as text."""
+    """The pod templates of all kinds that have one, as undecoded JSON."""
 
     template: msgspec.Raw = NULL
     job_template: msgspec.Raw = NULL
 
     def parsed(self) -> Any:
-        """The template as JSON says it."""
+        """Return the template as decoded JSON."""
         read = msgspec.json.decode
         spec = {"template": read(self.template), "jobTemplate": read(self.job_template)}
         return objects.template_of({"spec": spec})
@@ -172,10 +172,10 @@ _updates = msgspec.json.Decoder(_Update)
 
 
 def template_changed(body: bytes) -> bool:
-    """Whether an update changes the pod template of a controller, in any of its fields.
+    """Return whether an update changes any field of a controller's pod template.
 
-    The texts are compared first: the API server writes equal templates alike. Raises
-    `UndecodableError` where they can't be compared.
+    The JSON texts are compared first, because the API server encodes equal templates equally. Raise
+    `UndecodableError` if the templates can't be compared.
     """
     try:
         change = _updates.decode(body).request
@@ -189,9 +189,10 @@ def template_changed(body: bytes) -> bool:
 
 
 def policy_objects(body: bytes, kind: type[Any]) -> tuple[Any, Any]:
-    """A policy object of a request, and its old self; None each where there is none.
+    """Return a policy object of a request and its old version; None for each that is missing.
 
-    Decoded apart from pods, whose reviews must not pay for it. Raises `UndecodableError`.
+    Policy objects are decoded separately, so that reviews of pods do not pay for it. Raise
+    `UndecodableError`.
     """
     asked = _raws.decode(body).request
     now, before = (
@@ -207,7 +208,7 @@ class _User(msgspec.Struct, gc=False):
 
 
 class Asker(msgspec.Struct, gc=False, rename="camel"):
-    """Who asks, and whether it is to be done at all."""
+    """The user who sent a request, and whether it is a dry run."""
 
     user_info: _User = msgspec.field(default_factory=_User)
     dry_run: bool | None = None
@@ -221,9 +222,9 @@ _askers = msgspec.json.Decoder(_Asked)
 
 
 def asker(body: bytes) -> Asker:
-    """Who asks by a review that has been decoded; pods are judged without, so it is not in that.
+    """Return the user of a review. Other reviews do not need it, so `decode` leaves it out.
 
-    Raises `BadReviewError`.
+    Raise `BadReviewError`.
     """
     try:
         return _askers.decode(body).request
@@ -232,7 +233,7 @@ def asker(body: bytes) -> Asker:
 
 
 class Response:
-    """An answer to a review but for the uid, encoded once and sent many times."""
+    """A response to a review, encoded once without the uid and sent many times."""
 
     __slots__ = ("_rest",)
 
@@ -245,7 +246,7 @@ class Response:
         warnings: Sequence[str] = (),
         audit: Mapping[str, str] | None = None,
     ) -> None:
-        """`patch` and `warnings` may be empty; `status` says why, in a denial."""
+        """`patch` and `warnings` may be empty. `status` is the reason of a denial."""
         body: dict[str, Any] = {"allowed": allowed}
         if status:
             body["status"] = status
@@ -259,5 +260,5 @@ class Response:
         self._rest = b"," + _encode(body)[1:] + b"}"
 
     def to(self, uid: str) -> bytes:
-        """The whole review, addressed to a request."""
+        """Return the complete AdmissionReview with the uid of a request."""
         return _START + _encode(uid) + self._rest

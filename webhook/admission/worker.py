@@ -21,39 +21,39 @@ log = structlog.get_logger(__name__)
 
 
 class Service(NamedTuple):
-    """What a worker serves: gunicorn's application."""
+    """What a worker serves. This is the return value of gunicorn's application."""
 
     lane: Lane
     certificates: Rotation
     health: Health
-    #: Seconds for which it goes on after SIGTERM.
+    #: Seconds in which the worker continues after SIGTERM.
     drain: float
 
 
 def report(_: Arbiter, worker: "Worker") -> None:
-    """In the master, when a worker has ended: log the review that it was in, if any."""
+    """Log the review that an ended worker was answering, if any. gunicorn's master calls this."""
     worker.under_way.report(worker.pid)
 
 
 class Worker(BaseWorker):  # type: ignore[misc] # gunicorn has no types
-    """Serves from a fork of gunicorn's master until a signal, or until the master is gone."""
+    """Serves in a fork of gunicorn's master until a signal, or until the master is gone."""
 
     wsgi: Service
     _loop: Loop
     _beaten = 0.0
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
-        """Make, in the master and before the fork, what the two share."""
+        """Create what worker and master share. This runs in the master, before the fork."""
         super().__init__(*arguments, **options)
         self.under_way = UnderWay()
 
     def init_signals(self) -> None:
-        """Wait for the service before signals are handled; SIGABRT ends the process at once."""
+        """Reset all signals until the service has started. Until then SIGABRT ends the process."""
         for number in self.SIGNALS:
             signal.signal(number, signal.SIG_DFL)
 
     def run(self) -> None:
-        """Serve."""
+        """Serve until the loop ends."""
         lane, certificates = self.wsgi.lane, self.wsgi.certificates
         lane.under_way = self.under_way
         _raise_descriptors()
@@ -63,7 +63,8 @@ class Worker(BaseWorker):  # type: ignore[misc] # gunicorn has no types
         for number in (signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, lambda *_: self._drain(0))
         signal.signal(signal.SIGUSR1, self.handle_usr1)
-        # What is there now stays: to look through it again and again costs time.
+        # Exclude the existing objects from garbage collection, because checking them repeatedly
+        # costs time.
         gc.freeze()
         log.info(f"Started server process [{self.pid}]")
         self._loop.run(self._beat)
@@ -82,11 +83,11 @@ class Worker(BaseWorker):  # type: ignore[misc] # gunicorn has no types
         self._beaten = now
         self.notify()
         if os.getppid() != self.ppid:
-            # Without its parent nothing would ever end it.
+            # Without its parent, nothing would ever end this process.
             self._loop.drain(0)
 
 
 def _raise_descriptors() -> None:
-    """Allow as many descriptors as may be: each connection is one."""
+    """Raise the limit of open files to its maximum, because each connection needs a descriptor."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -1,7 +1,8 @@
-"""What policy asks of a mesh: how a pod opts in, what authors may set, what proves it is in.
+"""The interface of a mesh: how a pod opts in, what authors may set, what proves it is in the mesh.
 
-A mesh reports facts about a pod as spots: a field, the offending values and, if the check's own
-words are too general, a reason and a fix. The checks turn spots into violations.
+A mesh reports facts about a pod as spots. A spot has a field and the offending values. If the
+check's own text is too general, it also has a reason and a fix. The checks turn spots into
+violations.
 """
 
 import re
@@ -18,24 +19,26 @@ from webhook.policy.spots import Level, Spot, annotation, label
 
 __all__ = ["Level", "Mesh", "Spot", "Want", "annotation", "label"]
 
-#: What our mutating webhook writes on a pod before any injector sees it: `allowed`, or what its
-#: author may not set, as `check field, check field`. After injection it is no longer visible
-#: what the author wrote and what the mesh, or the namespace, added.
+#: The annotation that our mutating webhook writes on a pod before any injector sees it. Its value
+#: is `allowed`, or what the author is not allowed to set, as `check field, check field`. After
+#: injection the pod no longer shows what the author wrote and what the mesh or the namespace added.
 RECORD = "mendix-mesh.io/inputs"
 ALLOWED = "allowed"
-#: So many are recorded. Behind more stands the sign that there were more: then all inputs count.
+#: The maximum number of recorded inputs, and the entry that marks a longer list. With this entry,
+#: all inputs count.
 _MOST_RECORDED, _MORE = 20, "more"
-#: Characters of a record, with room for the longest keys; a longer one is none of ours.
+#: The maximum length of a record in characters, enough for the longest keys. Our webhook writes no
+#: longer ones.
 _LONGEST_RECORD = 16_384
-#: Characters of a field in it: the API server has no keys that are longer.
+#: The maximum length of a field in a record. The API server accepts no longer keys.
 _LONGEST_KEY = 512
-#: The check for containers and volumes that only the injector adds.
+#: The check for containers and volumes that only the injector may add.
 BROUGHT = "proxy-brought"
-#: The checks of what the mesh's containers show by themselves.
+#: The checks for which the mesh's containers alone are evidence.
 BYPASSED, FORGED, IMAGE = "capture-bypassed", "proxy-forged", "proxy-image-untrusted"
 OVERRIDDEN, ELSEWHERE = "proxy-env-overridden", "control-plane-elsewhere"
 DISABLED, OPEN, USER = "mtls-disabled", "accepts-plaintext", "proxy-uid"
-#: What a controller may be called; Linkerd's injector pastes the name into its patch.
+#: Allowed names of a controller. Linkerd's injector pastes the name into its patch.
 _OWNER_NAME = re.compile(r"[A-Za-z0-9._:-]*", re.ASCII)
 
 
@@ -48,7 +51,7 @@ class Want(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Something that an author may not say, and the check that reports it."""
+    """An input that authors are not allowed to set, and the check that reports it."""
 
     check: str
     spot: Spot
@@ -58,29 +61,29 @@ _NOTHING: tuple[Spot, ...] = ()
 
 
 class Mesh:
-    """What policy asks of a mesh; by default it finds nothing.
+    """The interface between policy and a mesh. By default it finds nothing.
 
-    Every method is pure, and takes a stored pod as well as a template's. A module in `meshes`
-    is a mesh: it has `MESH`, a subclass that is made with the settings.
+    All methods are pure. They accept stored pods and the pods of templates. Each module in `meshes`
+    has a `MESH`, a subclass that is created with the settings.
     """
 
     name: str
-    #: Name of the container that is the proxy; empty for a mesh without sidecars.
+    #: The name of the proxy container; empty for a mesh without sidecars.
     proxy_name: str = ""
-    #: Names of the volumes that only the injector adds.
+    #: Names of the volumes that only the injector may add.
     volume_names: Collection[str] = frozenset()
-    #: The injector copies annotations of the namespace to the pod.
+    #: Whether the injector copies annotations of the namespace to the pod.
     inherits: bool = False
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        #: What authors may say by annotations and labels.
+        #: The annotations and labels that authors may set.
         self.annotations: Inputs | None = None
         self.labels: Inputs | None = None
         self.proofs = Proofs(self)
 
     def prove(self, pod: Pod) -> Iterator[Found]:
-        """Yield what is wrong with the mesh's containers; `pod` has no others, and nothing else."""
+        """Yield what is wrong with the mesh's containers. `pod` has only these containers."""
         return iter(())
 
     def proven(self, pod: Pod, check: str) -> Sequence[Spot]:
@@ -92,14 +95,15 @@ class Mesh:
         return NOBODY
 
     def inputs(self, pod: Pod) -> Mapping[str, Sequence[Spot]]:
-        """Return what the pod's author said that is not allowed, by the check that reports it.
+        """Return the author's inputs that are not allowed, by the check that reports them.
 
-        Asked once for a pod. Of a new pod, the record of our mutating webhook tells what is the
-        author's; without a record everything is that the namespace does not explain.
+        The result is computed once per pod. For a new pod, the record of our mutating webhook shows
+        which inputs are from the author. Without a record, everything counts as the author's except
+        what comes from the namespace.
         """
         if pod.inputs is None:
             spots: dict[str, list[Spot]] = {}
-            # In the common case nothing has to be looked at again.
+            # Usually the record says `allowed`, and nothing must be checked again.
             if not (pod.recorded and pod.annotations.get(RECORD) == ALLOWED):
                 for found in self._authors(pod, self._said(pod)):
                     spots.setdefault(found.check, []).append(found.spot)
@@ -107,7 +111,7 @@ class Mesh:
         return pod.inputs
 
     def record(self, pod: Pod) -> str | None:
-        """Return the record for a pod that no injector has seen; None if it needs none."""
+        """Return the record for a pod that no injector has seen; None if no record is needed."""
         said = islice(self._said(pod), _MOST_RECORDED + 1)
         found = [f"{check} {spot.field[:_LONGEST_KEY]}" for check, spot in said]
         if not found and not self.inherits and RECORD not in pod.annotations:
@@ -116,13 +120,13 @@ class Mesh:
         return ", ".join([*dict.fromkeys(found[:_MOST_RECORDED]), *more]) or ALLOWED
 
     def _said(self, pod: Pod) -> Iterator[Found]:
-        """Yield everything in the pod that is not in the allow-lists, from the author or not."""
+        """Yield all inputs in the pod that are not in the allow-lists, from the author or not."""
         if self.annotations is None or self.labels is None or self.is_infrastructure(pod):
             return
         brought = [] if pod.final else self.brought(pod)
         for placed in brought:
             yield Found(BROUGHT, Spot(placed.field(), (placed.name,)))
-        # One cause, one line: who brings the proxy brings its volumes and marks, too.
+        # One cause gets one line: an author who adds the proxy also adds its volumes and labels.
         submitted = not pod.final and not brought
         if submitted:
             for name in self.volume_names & pod.volumes.keys() if pod.spec.volumes else ():
@@ -138,21 +142,21 @@ class Mesh:
                 yield Found(INPUT, Spot("metadata.ownerReferences", (owner.name[:80],),
                                         "has an invalid name",
                                         "author: remove the owner reference"))  # fmt: skip
-                break  # one says it all, and there may be very many
+                break  # one entry is enough, and there may be very many
 
     def customised(self, placed: Placed) -> Iterable[str]:
         """Yield what an author must not set in a container that the injector completes."""
         return ()
 
     def _keys(self, pod: Pod, submitted: bool) -> Iterator[Found]:
-        """Yield annotations and labels that the lists don't have."""
+        """Yield annotations and labels that are not in the lists."""
         assert self.annotations is not None  # noqa: S101 - asked by _said alone
         assert self.labels is not None  # noqa: S101
         for where, inputs, pairs in (
             (annotation, self.annotations, pod.annotations), (label, self.labels, pod.labels),
         ):  # fmt: skip
             for key, value in pairs.items():
-                # Most keys are not read by any mesh.
+                # No mesh reads most keys.
                 if (key in inputs.listed or inputs.reads(key)) and (
                     problem := inputs.problem(key, value, submitted=submitted)
                 ):
@@ -160,7 +164,7 @@ class Mesh:
                     yield Found(check, Spot(where(key), (value,), reason, fix))
 
     def _authors(self, pod: Pod, said: Iterator[Found]) -> Iterable[Found]:
-        """Keep what the author said, of all that is in the pod."""
+        """Return only the inputs that are from the author."""
         if not pod.recorded:
             return said
         record = pod.annotations.get(RECORD)
@@ -173,7 +177,7 @@ class Mesh:
         return [*kept, *(_recorded(entry) for entry in listed)]
 
     def _from_namespace(self, pod: Pod, field: str) -> bool:
-        """Return whether the namespace, so its admin, gave the pod an annotation."""
+        """Return whether the namespace, and so its admin, gave the pod an annotation."""
         if not self.inherits or not pod.namespace_annotations:
             return False
         key = field.removeprefix("metadata.annotations[").removesuffix("]")
@@ -181,18 +185,18 @@ class Mesh:
         return value is not None and value == pod.annotations.get(key)
 
     def altered_record(self, pod: Pod) -> Iterable[Spot]:
-        """Yield the record if an update changes it; only our mutating webhook writes it."""
+        """Yield the record if an update changes it. Only our mutating webhook may write it."""
         if pod.old is not None and pod.old.annotations.get(RECORD) != pod.annotations.get(RECORD):
             yield Spot(annotation(RECORD), (pod.annotations.get(RECORD, "removed"),),
                        "is mendix-mesh's record of what the author set",
                        "author: do not change it")  # fmt: skip
 
     def claims(self, placed: Placed) -> bool:
-        """Return whether a container, by its name and place, says that it is the mesh's own."""
+        """Return whether a container claims, by its name and list, to be the mesh's own."""
         return False
 
     def fills_in(self, placed: Placed) -> bool:
-        """Return whether the injector would make a container its own: an author's wishes for it."""
+        """Return whether the injector would complete a container, which only customizes its own."""
         return False
 
     def allowed(self, pod: Pod) -> Allowed:
@@ -204,7 +208,7 @@ class Mesh:
     def opt_in(self, pod: Pod, *, task: bool) -> Iterable[Want]:
         """Yield what the pod needs to join the mesh; nothing if its author opted out.
 
-        A task pod must be able to end beside its proxy.
+        A task pod must be able to end although its proxy runs.
         """
         return ()
 
@@ -213,13 +217,13 @@ class Mesh:
         return False
 
     def proxy_of(self, pod: Pod) -> str:
-        """Return the name of the container that is, or must be, the pod's proxy; "" if none."""
+        """Return the name of the container that is or must be the pod's proxy; "" if none."""
         return self.proxy_name
 
     def brought(self, pod: Pod) -> list[Placed]:
-        """Return the mesh's containers that the author put into a pod no injector has seen.
+        """Return the mesh's containers that the author put into a pod that no injector has seen.
 
-        Not those that the injector will fill in, nor the mesh's own gateways.
+        Containers that the injector will complete, and the mesh's own gateways, are not included.
         """
         if not pod.mesh_containers or self.is_infrastructure(pod):
             return []
@@ -234,11 +238,11 @@ class Mesh:
         return _NOTHING
 
     def missing(self, pod: Pod) -> Iterable[Spot]:
-        """Yield what shows that a stored pod is outside the mesh."""
+        """Yield evidence that a stored pod is outside the mesh."""
         return _NOTHING
 
     def forgeries(self, pod: Pod) -> Iterable[Spot]:
-        """Yield what shows that the proxy, or its setup, is not the injector's."""
+        """Yield evidence that the injector did not add the proxy or its setup."""
         return _NOTHING
 
     def untrusted_images(self, pod: Pod) -> Iterable[Spot]:
@@ -250,7 +254,7 @@ class Mesh:
         return _NOTHING
 
     def identity_clashes(self, pod: Pod) -> Iterable[Spot]:
-        """Yield each container that runs as the proxy's user or group, which is not captured."""
+        """Yield containers that run as the proxy's user or group, whose traffic isn't captured."""
         return _NOTHING
 
     def mtls_disabled(self, pod: Pod) -> Iterable[Spot]:
@@ -270,11 +274,11 @@ class Mesh:
         return _NOTHING
 
     def forged_status(self, pod: Pod) -> Iterable[Spot]:
-        """Yield annotations that only the mesh itself must set."""
+        """Yield annotations that only the mesh itself may set."""
         return _NOTHING
 
     def forsaken(self, pod: Pod) -> Iterable[Spot]:
-        """Yield what an update removes that the control plane reads from running pods."""
+        """Yield what an update removes although the control plane reads it from running pods."""
         return _NOTHING
 
     def unreachable_runtime(self, pod: Pod) -> Iterable[Spot]:
@@ -299,7 +303,7 @@ class Mesh:
 
 
 def _recorded(entry: str) -> Found:
-    """Return what is recorded and can't be seen in the pod any more: the injector used it up."""
+    """Return a recorded input that the injector has since removed from the pod."""
     check, _, field = entry.partition(" ")
     if check == BROUGHT:
         return Found(check, Spot(field))

@@ -1,7 +1,8 @@
-"""What a mesh's containers prove by themselves is found once: very many pods have the same ones.
+"""Caches what a mesh's containers prove by themselves, because many pods have the same ones.
 
-They are known by their outline, and judged in a pod that has nothing else: what is remembered can't
-depend on anything beside them. It comes from outside, so its number and size are bounded.
+The cache key is the outline of the containers. They are judged in a pod with no other content, so
+that the result can't depend on anything else. The data comes from outside, so its number and size
+are limited.
 """
 
 from collections.abc import Iterable
@@ -13,33 +14,34 @@ from webhook.policy.pod.objects import Container, PodSpec, SecurityContext
 from webhook.policy.pod.workload import Claimant, Placed, Pod, Proof, Users
 from webhook.policy.spots import Spot
 
-#: Proofs that are remembered; bytes of what they are of, and variables.
+#: The maximum number of cached proofs, and the limits of their size in bytes and of their
+#: variables.
 _MOST, _LONGEST, _MOST_VARIABLES = 128, 16_384, 200
 _NO_CONTEXT = SecurityContext()
 
-#: All of a container that can prove something, as the same values for the same container.
+#: All fields of a container that can prove something. Equal containers have equal outlines.
 Outline = tuple[Any, ...]
 
 
 class Prover(Claimant, Protocol):
-    """What is asked of a mesh."""
+    """The methods of a mesh that are used here."""
 
     def prove(self, pod: Pod) -> Iterable[tuple[str, Spot]]:
         """Yield what is wrong with the mesh's containers, and the check that reports it."""
 
     def users(self, pod: Pod) -> Users:
-        """Return whose traffic is not captured."""
+        """Return the users and groups whose traffic is not captured."""
 
 
 class Proofs:
-    """The proofs of one mesh."""
+    """The cached proofs of one mesh."""
 
     def __init__(self, mesh: Prover) -> None:
         self._mesh = mesh
         self.known: dict[tuple[Outline, ...], Proof] = {}
 
     def of(self, pod: Pod) -> Proof:
-        """Return the proof of a pod. Raises `UndecodableError` as reading its variables does."""
+        """Return the proof of a pod. Raise `UndecodableError` if its variables can't be read."""
         if pod.proof is None:
             outlines = tuple([_outline(placed) for placed in pod.mesh_containers])
             pod.proof = self.known.get(outlines) or self._made(outlines)
@@ -84,7 +86,7 @@ def _container(outline: Outline) -> tuple[str, Container]:
 
 
 def _size(outlines: tuple[Outline, ...]) -> int:
-    """Return the size of what is remembered; each text counts for some more."""
+    """Return the size of a cache entry in bytes. Each text has some overhead."""
     return sum(
         len(env) + len(name) + len(image or "") + sum(16 + len(text) for text in (*command, *args))
         for _, name, image, command, args, env, *_ in outlines

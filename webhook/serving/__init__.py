@@ -1,1 +1,1 @@
-"""The server under the admission webhook, the auditor and the dashboard: one loop, and TLS."""
+"""The server of the admission webhook, the auditor and the dashboard: an event loop with TLS."""

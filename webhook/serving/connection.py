@@ -1,4 +1,4 @@
-"""One connection: TLS, HTTP/1.1 and the answers, without ever waiting for the client."""
+"""One client connection: TLS, HTTP/1.1 and the responses. No call blocks on the client."""
 
 import contextlib
 import selectors
@@ -23,52 +23,55 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
-#: At least a whole TLS record, so that OpenSSL keeps nothing that the selector does not know of.
+#: At least one whole TLS record. Otherwise OpenSSL would buffer data that the selector can't see.
 _READ_SIZE = 65536
-#: Reads of one connection in one turn, so that a large body does not hold up the others.
+#: The maximum number of reads from one connection in one turn. A large body must not delay the
+#: other connections.
 _READS = 16
-#: Bytes that a header or a part of a body costs beside its text.
+#: The memory in bytes that a header or a part of a body needs in addition to its text.
 _PIECE = 160
-#: The socket is not ready for what was tried.
+#: The errors that mean: the socket is not ready, try again later.
 _NOT_NOW = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError)
 
 
 class Application(Protocol):
-    """Answers the requests of a port."""
+    """The interface of an application that answers the requests on a port."""
 
     def trusts(self, peer: ssl.SSLSocket) -> float:
-        """Return until when a client may ask everything, in seconds since 1970."""
+        """Return until when a client may send any request, in seconds since 1970."""
 
     def refusal(self, request: Request, connection: "Connection") -> Response | None:
-        """Look at a request's head; return the answer if the body can't change it.
+        """Check the head of a request. Return a response if the body can't change it, else None.
 
-        An answer of 400 ends the connection.
+        A response with status 400 ends the connection.
         """
 
     def answer(
         self, request: Request, connection: "Connection"
     ) -> Response | Callable[[], Response]:
-        """Return the answer to a whole request, or a function that makes it in a thread."""
+        """Return the response to a complete request, or a function that makes it in a thread."""
 
     def shed(self, limit: float) -> Response:
-        """Return the answer to a request that can't be answered within its limit in seconds."""
+        """Return the response to a request that can't be answered within its limit (in seconds)."""
 
 
 class Connection:
-    """A client. No method waits; the loop calls `proceed` when the socket is ready."""
+    """A client connection. No method blocks. The loop calls `proceed` when the socket is ready."""
 
-    #: Seconds until the handshake is done, until a request is whole, until a response is taken.
+    #: The time limits in seconds for the handshake, for receiving a request, and for sending a
+    #: response.
     handshake_seconds = 10.0
     request_seconds = 10.0
     write_seconds = 10.0
-    #: Seconds without a request. The API server closes idle connections after 90, and to close
-    #: first would race with its next request.
+    #: Seconds without a request after which the connection closes. The API server closes idle
+    #: connections after 90 seconds. If this server closed first, the API server might send its next
+    #: request at the same moment and lose it.
     idle_seconds = 120.0
-    #: Seconds for which input is read and thrown away after the last answer. To close a socket with
-    #: unread input would reset the connection, and the client might lose the answer.
+    #: Seconds in which input is read and discarded after the last response. Closing a socket with
+    #: unread input resets the connection, and the client might lose the response.
     linger_seconds = 2.0
-    #: Seconds at the end of the server for an answer that is under way, and for a client that has
-    #: just dialled in order to ask.
+    #: When the server shuts down: the seconds that remain for a response in progress, and for a
+    #: client that has just connected to send its request.
     last_seconds, first_seconds = 5.0, 1.0
 
     source: "Source"
@@ -77,12 +80,13 @@ class Connection:
         self.loop, self.socket, self.port, self.client = loop, plain, port, client
         self.made = self.asked = loop.now
         self.deadline = loop.now + self.handshake_seconds
-        #: For the table.
+        #: Set by the table: whether the client has sent a complete request, and how many bytes it
+        #: holds.
         self.known, self.held = False, 0
-        #: The next answer is the last.
+        #: Whether the next response is the last one.
         self.reserved = False
         self.closed = False
-        #: For the loop: what the socket is waited for, and where.
+        #: Set by the loop: which events of the socket it waits for, and in which selector.
         self.fd, self.interest = plain.fileno(), 0
         self.selector: selectors.BaseSelector | None = None
         self.trusted_until = 0.0
@@ -91,29 +95,31 @@ class Connection:
         )
         self._since = loop.lag.behind()
         self._parser: httptools.HttpRequestParser | None = None
-        #: The request that is coming, how long it may take, and whether half of that is over.
+        #: The request that is being received, its time limit, and whether half of this time is
+        #: over.
         self._request: Request | None = None
         self._limit, self._half = 0.0, False
-        #: Bytes of it that are kept, and bytes that may still come beside its body.
+        #: The bytes of the request that are kept, and the bytes that may still arrive outside its
+        #: body.
         self._coming, self._spare = 0, http.SPARE_BYTES
-        #: Whole requests that are to be answered.
+        #: Complete requests that wait for their responses.
         self._whole: deque[Request] = deque()
-        #: The request that a thread answers.
+        #: The request that a thread is answering.
         self._asking: Request | None = None
-        #: The answer after which the connection ends, if what comes is not listened to any more.
+        #: The response that ends the connection. `_deaf`: further input is ignored.
         self._final: Response | None = None
         self._deaf = self._ending = False
-        #: Output that the client has not taken.
+        #: Output that the client has not yet received.
         self._out = bytearray()
 
-    # What the loop and the table call
+    # Called by the loop and the table
 
     def expire(self) -> None:
-        """Do what is due at the deadline."""
+        """Do what is due at the deadline: close the connection, or check the limit of a request."""
         if self._limit and not self._half and self._request and not (self._out or self._deaf):
             self._half = True
             self.deadline = self.loop.now + self._limit / 2
-            # Perhaps it is we who are slow.
+            # The delay may be the fault of this process and not of the client.
             if self.loop.lag.too_late(self._request.since, self._limit):
                 self._finish(self.port.app.shed(self._limit))
                 self._settle()
@@ -123,7 +129,7 @@ class Connection:
             self.abort()
 
     def drain(self) -> None:
-        """Close after the answers to what has come; one that has just dialled may still ask."""
+        """Close after answering the requests received so far. A new client may still send one."""
         busy = self._request or self._whole or self._asking or self._out
         if self._ending:
             return
@@ -135,19 +141,20 @@ class Connection:
         self.deadline = min(self.deadline, self.loop.now + wait)
 
     def abort(self) -> None:
-        """Close at once."""
+        """Close immediately."""
         if self.closed:
             return
         self.closed = True
         self.loop.forget(self)
         self.socket.close()
         self._whole.clear()
-        # They refer to each other.
+        # These two objects refer to each other. Breaking the cycle frees them without the garbage
+        # collector.
         self._parser = None
         del self.proceed
 
     def give_up(self) -> None:
-        """Turn away what is coming, because all connections together hold too much."""
+        """Reject the pending requests because all connections together hold too much memory."""
         if self._out or self._deaf:
             self.abort()
             return
@@ -156,7 +163,7 @@ class Connection:
         self._settle()
 
     def deliver(self, response: Response) -> None:
-        """Send the response that a thread has made."""
+        """Send the response that a thread made."""
         request, self._asking = self._asking, None
         if request and not (self.closed or self._ending):
             self._send(response, request)
@@ -166,13 +173,14 @@ class Connection:
 
     def _shake(self, certificates: "Rotation") -> None:
         if not isinstance(self.socket, ssl.SSLSocket):
-            # Only now that the client has said something: the state of TLS costs 50 KiB.
+            # Wrap the socket only after the client has sent something, because the TLS state takes
+            # 50 KiB.
             try:
                 self.socket = certificates.context.wrap_socket(
                     self.socket, server_side=True, do_handshake_on_connect=False
                 )
             except OSError:
-                # It has gone already, and its socket is closed.
+                # The client has already disconnected, and its socket is closed.
                 self.abort()
                 return
         try:
@@ -184,7 +192,7 @@ class Connection:
             self.loop.want(self, WRITE)
             return
         except ssl.SSLError:
-            # What OpenSSL says about it must reach the client.
+            # OpenSSL has written an alert about the error. It must reach the client.
             self._end()
             return
         except OSError:
@@ -207,7 +215,8 @@ class Connection:
             try:
                 data = self.socket.recv(_READ_SIZE)
             except ssl.SSLWantWriteError:
-                # TLS itself has something to say, as after a new key, and the client does not read.
+                # TLS itself has data to send, for example after a key update, and the client does
+                # not read.
                 self.deadline = min(self.deadline, self.loop.now + self.write_seconds)
                 self.loop.want(self, WRITE)
                 return
@@ -228,12 +237,12 @@ class Connection:
     def _parse(self, data: bytes) -> None:
         if self._parser is None:
             self._parser = httptools.HttpRequestParser(self)
-            # Else what a client sends behind its last request would make that one invalid.
+            # Without this, data after a client's last request would make that request invalid.
             self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            # The parser stops here, so that a body would be taken for a request.
+            # The parser stops here and would treat the body as a new request.
             self._finish(http.bad("There is no other protocol than HTTP/1.1."))
         except httptools.HttpParserError as error:
             if isinstance(error.__context__, MemoryError):
@@ -245,29 +254,30 @@ class Connection:
             self._finish(http.bad("Too much beside the body of the request."))
 
     def on_message_begin(self) -> None:
-        """Begin a request."""
+        """Start a new request."""
         if self._deaf:
             return
         since = self.loop.lag.since
         if not self.known:
             busy = self.loop.lag.behind() - self._since
             if self.loop.now - self.made - busy <= self.first_seconds:
-                # It was dialled in order to ask, and has waited since it was accepted.
+                # The client connected to send this request, and it has waited since it was
+                # accepted.
                 since = self._since
         self._request = Request(since)
 
     def on_url(self, url: bytes) -> None:
-        """Take a part of the URL."""
+        """Append a part of the URL."""
         if self._request:
             self._request.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header, of which the last counts; trailers mean nothing."""
+        """Store a header. The last value of a repeated header counts. Trailers are ignored."""
         if self._request and not self._request.method:
             self._request.headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:
-        """Decide by the head what becomes of the body."""
+        """Decide from the head of the request what to do with its body."""
         request, parser = self._request, self._parser
         if request is None or parser is None:
             return
@@ -286,7 +296,7 @@ class Connection:
             self._write(http.CONTINUE)
 
     def on_body(self, body: bytes) -> None:
-        """Take a part of the body."""
+        """Append a part of the body, or reject a body that is too large."""
         self._spare += len(body)
         request = self._request
         if request is None:
@@ -300,7 +310,7 @@ class Connection:
             self._coming -= len(body)
 
     def on_message_complete(self) -> None:
-        """Note that a request is whole."""
+        """Queue a complete request."""
         request, self._request, parser = self._request, None, self._parser
         if request is None or parser is None:
             return
@@ -311,10 +321,10 @@ class Connection:
         self._spare, self._coming, self._limit, self._half = http.SPARE_BYTES, 0, 0.0, False
         self._whole.append(request)
 
-    # Answers
+    # Responses
 
     def _settle(self) -> None:
-        """Answer the next request, if it may be answered now; then wait for what comes next."""
+        """Answer the next request if this is possible now. Then wait for further events."""
         if self.closed:
             return
         if not (self._out or self._asking or self._ending):
@@ -327,7 +337,7 @@ class Connection:
         self._wait()
 
     def _account(self) -> None:
-        """Tell the table how much is held."""
+        """Report to the table how many bytes this connection holds."""
         held = self._coming + len(self._out) + sum(request.size for request in self._whole)
         if self._request:
             held += _PIECE * (len(self._request.headers) + len(self._request.parts))
@@ -335,7 +345,7 @@ class Connection:
             self.loop.table.hold(self, held)
 
     def _wait(self) -> None:
-        """Wait for what comes next."""
+        """Wait for the next event on the socket."""
         if self.closed or self._ending:
             return
         if self._out:
@@ -351,7 +361,7 @@ class Connection:
                 self.loop.want(self, READ)
 
     def _time(self) -> None:
-        """Set the deadline of a request that has begun to come."""
+        """Set the deadline of a request that has begun to arrive."""
         url = self._request.url if self._request else b""
         self._limit = min(self.request_seconds, deadline.seconds(url.partition(b"?")[2]))
         self.deadline = min(
@@ -363,7 +373,7 @@ class Connection:
         newcomer = not self.known
         self.loop.table.ask(self, self.loop.now)
         if newcomer:
-            # It has its turn among the others from now on.
+            # From now on the loop schedules this connection together with the known ones.
             self.loop.want(self, self.interest)
         answer = request.refused or self.port.app.answer(request, self)
         if isinstance(answer, Response):
@@ -382,14 +392,14 @@ class Connection:
             self._end()
 
     def _finish(self, response: Response) -> None:
-        """Listen to nothing more; end with this answer, after those that come before it."""
+        """Ignore all further input. End with this response, after those that are still due."""
         if not self._deaf:
             self._final, self._deaf = response, True
         self._request, self._coming, self._limit = None, 0, 0.0
 
     def _write(self, data: bytes) -> None:
         if not self._out:
-            # Almost always the socket takes it all at once.
+            # The socket almost always accepts all data at once.
             try:
                 data = data[self.socket.send(data) :]
             except _NOT_NOW:
@@ -405,7 +415,7 @@ class Connection:
         out = self._out
         try:
             while out:
-                # OpenSSL sends a record of 16 KiB at most at once.
+                # OpenSSL sends at most one record of 16 KiB at a time.
                 del out[: self.socket.send(out)]
         except _NOT_NOW:
             if self.proceed != self._flush:
@@ -419,7 +429,7 @@ class Connection:
         if self.proceed == self._flush:
             self.proceed = self._read
             self.deadline = self.loop.now + self.idle_seconds
-            # A request that is coming gets its time again.
+            # A request that is being received gets its full time again.
             self._limit, self._half = 0.0, False
             if self._ending:
                 self._end()
@@ -427,7 +437,7 @@ class Connection:
                 self._settle()
 
     def _end(self) -> None:
-        """Close once the client has taken the answers."""
+        """Close after the client has received all responses."""
         self._ending = self._deaf = True
         if self._out:
             return
@@ -443,9 +453,9 @@ class Connection:
         self.loop.want(self, READ)
 
     def _discard(self) -> None:
-        """Throw away what comes until the client closes, too."""
+        """Discard all input until the client closes the connection too."""
         try:
-            # As it is, encrypted.
+            # Read the raw bytes of the socket, without decryption.
             if self.socket.recv(_READ_SIZE):
                 return
         except _NOT_NOW:

@@ -1,47 +1,48 @@
-"""How long the API server waits, and whether this process can still answer in time.
+"""How long the API server waits for a response, and whether this process can still meet that time.
 
-The API server writes its timeout into the query: `?timeout=5s`
-(k8s.io/apiserver pkg/admission/plugin/webhook). A review that it no longer waits for is not judged.
+The API server writes its timeout into the query: `?timeout=5s` (k8s.io/apiserver
+pkg/admission/plugin/webhook). The server does not judge a review if the API server no longer waits
+for it.
 """
 
 import re
 import time
 from functools import lru_cache
 
-#: Seconds in which a request must be whole and answered if it does not say so itself. The API
-#: server's own default, and more than most configurations give.
+#: Seconds in which a request must arrive and be answered if its query has no timeout. This is the
+#: API server's own default, and more than most configurations set.
 DEFAULT = 10.0
-#: The share of its time that a request may have waited when its turn comes.
+#: A request that has waited for more than this share of its time is rejected.
 _SHARE = 0.5
-#: A wait for events that took longer than this many seconds was a real one: the loop was idle.
+#: If a wait for events took longer than this many seconds, the loop was idle before.
 _SLEPT = 0.001
 
 
 @lru_cache(maxsize=64)
 def seconds(query: bytes) -> float:
-    """Return the seconds in a query as the API server writes it; at most, and by default, 10."""
+    """Return the timeout in a query in seconds. The default and the maximum are 10."""
     found = re.fullmatch(rb"timeout=(\d{1,3})s", query)
     return min(float(found[1]), DEFAULT) if found else DEFAULT
 
 
 class Lag:
-    """The time for which the loop was busy: a request has waited for this process at most so long.
+    """The time for which the loop was busy. No request waited longer than this for the process.
 
-    Time that the loop slept is the client's, and does not count. Time that it overslept, because
-    the process was stopped or had no CPU, does.
+    Time in which the loop slept does not count, because it waited for clients. Time in which it
+    overslept does count: the process was stopped or got no CPU.
     """
 
     def __init__(self) -> None:
         self._woke = time.monotonic()
         self._busy = 0.0
-        #: The value for `too_late` of a request whose first byte is read in this turn.
+        #: The `since` argument of `too_late` for a request whose first byte is read in this turn.
         self.since = 0.0
 
     def turn(self, began: float, timeout: float) -> float:
-        """Note that a wait for events, for at most `timeout` seconds, has ended; return now."""
+        """Record that a wait of at most `timeout` seconds has ended. Return the time now."""
         woke = time.monotonic()
         slept = woke - began
-        # An event that was ready at once may have become so just after the wait before this one.
+        # An event that was ready immediately may have become ready just after the previous wait.
         worked = self._busy + began - self._woke
         self.since = worked if slept > _SLEPT else self._busy
         self._busy = worked + max(0.0, slept - timeout)
@@ -49,13 +50,13 @@ class Lag:
         return woke
 
     def behind(self) -> float:
-        """Return the seconds for which the loop was busy, in all."""
+        """Return the total time in seconds for which the loop was busy."""
         return self._busy + time.monotonic() - self._woke
 
     def too_late(self, since: float, allowed: float) -> bool:
-        """Return whether a request has waited for half of the seconds that it is allowed to take.
+        """Return whether a request has already waited for half of its time limit (in seconds).
 
-        To turn such a request away costs little, so that the next ones are answered in time.
-        Otherwise all would be answered after their callers have given up.
+        Rejecting such a request is cheap, so the next requests are answered in time. Without this,
+        all responses would arrive after their callers have given up.
         """
         return self.behind() - since > allowed * _SHARE

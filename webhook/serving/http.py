@@ -1,4 +1,4 @@
-"""HTTP/1.1 responses, and the WSGI call that makes one."""
+"""HTTP/1.1 requests and responses, and the WSGI call that makes a response."""
 
 import http
 import io
@@ -10,9 +10,10 @@ from wsgiref.types import StartResponse, WSGIApplication
 
 import httptools
 
-#: An object and its old self are 3 MiB each at most (the API server's limit), and an envelope.
+#: The size limit of a body in bytes. A review has an object and its old version, each at most 3 MiB
+#: (the API server's limit), and an envelope.
 BODY_LIMIT = 7 * 1024 * 1024
-#: Bytes of a request that are not its body: head, trailers, framing of chunks. The API server's
+#: The bytes of a request outside its body: head, trailers, framing of chunks. The API server's
 #: heads have one or two KiB.
 SPARE_BYTES = 64 * 1024
 
@@ -25,42 +26,42 @@ JSON, TEXT = b"content-type: application/json\r\n", b"content-type: text/plain\r
 
 
 class Request:
-    """One request: its head, and the parts of its body that have come."""
+    """One request: its head, and the parts of its body that have arrived."""
 
     __slots__ = ("body", "headers", "keeps_body", "last", "method", "parts", "refused", "since",
                  "size", "target", "url")  # fmt: skip
 
     def __init__(self, since: float) -> None:
-        #: For `Lag.too_late`.
+        #: The argument of `Lag.too_late`.
         self.since = since
         self.url = self.method = b""
-        #: By their names in lower case.
+        #: The headers by lower-case name.
         self.headers: dict[bytes, bytes] = {}
         self.parts: list[bytes] = []
-        #: Bytes of the body, whether they are kept or not.
+        #: The size of the body in bytes, whether its parts are kept or not.
         self.size = 0
         self.keeps_body = True
-        #: The answer, if the head has decided it.
+        #: The response, if the head of the request decides it.
         self.refused: Response | None = None
-        #: It is the connection's last.
+        #: Whether this is the last request of the connection.
         self.last = False
-        #: What the application has found out about it from its head.
+        #: What the application found out from the head of the request.
         self.target: Any = None
         self.body = b""
 
 
 class Response(NamedTuple):
-    """A response without what the connection adds: date, length and whether it is the last."""
+    """A response without what the connection adds: date, length and the `Connection` header."""
 
     status: int
-    #: Header lines, each with its line end.
+    #: Header lines, each with its line ending.
     fields: bytes
     body: bytes
-    #: The length of a body that is not sent, as of a response to HEAD.
+    #: The length of a body that is not sent, for example in a response to HEAD.
     length: int | None = None
 
 
-#: What is said to a client that is no API server.
+#: The bodies of error responses, by status. Only clients other than the API server see them.
 REFUSALS = {
     403: "403 Forbidden: reviews are for clients with a certificate of a name that is allowed\n",
     405: "405 Method Not Allowed\n",
@@ -71,17 +72,17 @@ REFUSALS = {
 
 
 def refusal(status: int, fields: bytes = b"") -> Response:
-    """Return the response that refuses a request."""
+    """Return the response that rejects a request with a status from `REFUSALS`."""
     return Response(status, TEXT + fields, REFUSALS[status].encode())
 
 
 def bad(why: str) -> Response:
-    """Return the response to what is no request."""
+    """Return the response to something that is not a valid request (status 400)."""
     return Response(400, TEXT, why.encode())
 
 
 def encode(response: Response, date: bytes, *, last: bool) -> bytes:
-    """Return a response as it is sent; `date` is a whole header line."""
+    """Return a response as bytes to send. `date` is a complete header line."""
     status, fields, body, length = response
     return b"%s%s%scontent-length: %d\r\n%s\r\n%s" % (
         _STATUS_LINES[status],
@@ -94,7 +95,7 @@ def encode(response: Response, date: bytes, *, last: bool) -> bytes:
 
 
 def split(url: bytes) -> tuple[bytes, bytes] | None:
-    """Return path and query of a request's URL; None if it has no path."""
+    """Return the path and the query of a request's URL; None if it has no path."""
     try:
         parsed = httptools.parse_url(url)
     except httptools.HttpParserInvalidURLError:
@@ -102,20 +103,20 @@ def split(url: bytes) -> tuple[bytes, bytes] | None:
     return (parsed.path, parsed.query or b"") if parsed.path else None
 
 
-#: Headers that have no HTTP_ before their names in WSGI.
+#: Headers without the prefix HTTP_ in WSGI.
 _PLAIN = (b"content-type", b"content-length")
 
 
 def environ(
     request: Request, path: bytes, query: bytes, client: str, *, scheme: str
 ) -> dict[str, Any]:
-    """Return a request as WSGI wants it (PEP 3333)."""
+    """Return the WSGI environment of a request (PEP 3333)."""
     made: dict[str, Any] = {
         "REQUEST_METHOD": request.method.decode(),
         "SCRIPT_NAME": "",
         "PATH_INFO": urllib.parse.unquote_to_bytes(path).decode("latin-1"),
         "QUERY_STRING": query.decode("latin-1"),
-        # Of use without a Host header alone.
+        # Used only if the request has no Host header.
         "SERVER_NAME": "localhost",
         "SERVER_PORT": "443" if scheme == "https" else "80",
         "SERVER_PROTOCOL": "HTTP/1.1",
@@ -136,7 +137,7 @@ def environ(
 
 
 def call(app: WSGIApplication, given: dict[str, Any]) -> Response:
-    """Return the response of a WSGI application. Raises what the application raises."""
+    """Return the response of a WSGI application. Raise whatever the application raises."""
     status, fields, length = 0, b"", None
     written: list[bytes] = []
 

@@ -1,19 +1,20 @@
-"""Listening on an address."""
+"""Opens a listening socket."""
 
 import socket
 
-#: Connections that may wait to be accepted.
+#: The maximum number of connections in the queue of the kernel.
 BACKLOG = 2048
 
 
 class ListenError(ValueError):
-    """An address that can't be listened on; the text says which and why."""
+    """Raised if the server can't listen on an address. The text says which one and why."""
 
 
 def listen(address: str) -> socket.socket:
-    """A socket that listens at HOST:PORT; port 0 is any free one. Raises `ListenError`.
+    """Return a socket that listens on HOST:PORT. Port 0 means any free port.
 
-    gunicorn would try a taken port for five seconds, and end with a traceback on a bad one.
+    Raise `ListenError` if this is not possible. gunicorn would retry a used port for five seconds,
+    and would end with a traceback on an invalid address.
     """
     host, _, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")

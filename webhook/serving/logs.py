@@ -1,4 +1,4 @@
-"""JSON logs, one object a line, on standard output: uid and decision, never objects or secrets."""
+"""JSON logs on standard output, one object per line, without Kubernetes objects or secrets."""
 
 import contextlib
 import logging
@@ -19,21 +19,21 @@ _SHARED: list[Any] = [
 
 
 class Sparing(logging.Filter):
-    """Lets through a few warnings of a kind each second: anyone who calls may cause any number.
+    """Limits the warnings of each kind per second, because any client can cause any number of them.
 
-    The first one afterwards tells how many were held back. Verdicts are no warnings, and all of
-    them are written.
+    The next warning reports how many were suppressed. Verdicts are not warnings, so all of them are
+    written.
     """
 
     _MOST, _KINDS = 10, 256
 
     def __init__(self) -> None:
         super().__init__()
-        #: Kind -> the second, and how many there were in it.
+        #: Maps each kind to the current second and the number of warnings in it.
         self._seen: dict[tuple[str, str], tuple[int, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether to write a record."""
+        """Return whether to write a record."""
         if record.levelno != logging.WARNING:
             return True
         text = record.msg.get("event", "") if isinstance(record.msg, dict) else record.msg
@@ -55,15 +55,15 @@ class Sparing(logging.Filter):
 
 
 class Output(logging.Handler):
-    """Writes each record as a line, and never waits: a line that can't be written is lost.
+    """Writes each record as one line and never blocks. A line that can't be written is lost.
 
-    Standard output may be full, closed, or a pipe that nobody reads. Then one line on standard
-    error says how many lines were lost; further ones follow at most once a minute.
+    Standard output may be full, closed, or a pipe without a reader. In this case one line on
+    standard error says how many lines were lost. It is repeated at most once a minute.
     """
 
-    #: Lines that this process has lost.
+    #: The number of lines that this process has lost.
     lost = 0
-    #: Seconds between two lines on standard error.
+    #: The minimum number of seconds between two lines on standard error.
     _EVERY = 60.0
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class Output(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record."""
-        # What is left of a line that was written in part must come first.
+        # The rest of a partly written line must be written first.
         self._rest = self._out.write(self._rest)
         with contextlib.suppress(Exception):
             line = self.format(record).encode(errors="backslashreplace") + b"\n"
@@ -86,7 +86,7 @@ class Output(logging.Handler):
         self.flush()
 
     def flush(self) -> None:
-        """Say on standard error how many lines were lost, if that was not said lately."""
+        """Report on standard error how many lines were lost, at most once a minute."""
         now = time.monotonic()
         if Output.lost > self._told and now >= self._tell_at:
             self._told, self._tell_at = Output.lost, now + self._EVERY
@@ -96,7 +96,7 @@ class Output(logging.Handler):
             )
 
     def close(self) -> None:
-        """Say it for the last time."""
+        """Report the lost lines a last time, and close the descriptors."""
         self._tell_at = 0.0
         self.flush()
         for descriptor in (self._out, self._err):
@@ -105,17 +105,17 @@ class Output(logging.Handler):
 
 
 class _Descriptor:
-    """Standard output or error, written to without ever waiting.
+    """Standard output or standard error. Writing to it never blocks.
 
-    O_NONBLOCK belongs to an open file, which other processes share. So a pipe is opened again, and
-    anything else is written to in small parts as long as it has room.
+    O_NONBLOCK belongs to an open file, which other processes may share. So a pipe is opened a
+    second time. Anything else is written to in small parts while it has room.
     """
 
     def __init__(self, number: int) -> None:
         self._number = number
         self._own: int | None = None
         self._poll = select.poll()
-        # If it was closed at the start, its number may be another file's by now.
+        # If it was closed when the process started, its number may now belong to another file.
         self._is_open = (sys.__stdout__ if number == 1 else sys.__stderr__) is not None
         if self._is_open:
             self._poll.register(number, select.POLLOUT)
@@ -125,8 +125,9 @@ class _Descriptor:
                     self._own = os.open(f"/proc/self/fd/{number}", flags)
 
     def write(self, text: bytes) -> bytes:
-        """Write a text; returns what could not be written of it."""
-        # BlockingIOError is an OSError: it is full. Else it is closed, or its disk is full.
+        """Write a text. Return the part that could not be written."""
+        # All of these are an OSError: the descriptor is full (BlockingIOError), it is closed, or
+        # the disk is full.
         with contextlib.suppress(OSError):
             while text and self._is_open:
                 if self._own is not None:
@@ -138,14 +139,14 @@ class _Descriptor:
         return text
 
     def close(self) -> None:
-        """Close what was opened again."""
+        """Close the pipe that was opened a second time."""
         if self._own is not None:
             os.close(self._own)
             self._own = None
 
 
 def config(level: str) -> dict[str, Any]:
-    """Return a dictConfig for logging, which gunicorn logs through as well."""
+    """Return a `dictConfig` for logging. gunicorn uses the same one."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -171,7 +172,7 @@ def config(level: str) -> dict[str, Any]:
 
 
 def set_up(level: str) -> None:
-    """Send everything that is logged in this process through one JSON handler."""
+    """Send all log output of this process through one JSON handler."""
     logging.config.dictConfig(config(level))
     structlog.configure(
         processors=[

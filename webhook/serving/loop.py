@@ -1,7 +1,7 @@
-"""The loop: accept, give each connection its turn, sweep the deadlines, drain.
+"""The event loop. It accepts connections, gives each a turn, checks deadlines, and drains.
 
-Clients that have not asked anything yet have a selector of their own, which gets its turn also
-amid reviews. So a flood of dials does not hold up reviews, and reviews do not hold up a probe.
+New clients, which have not sent a request yet, have their own selector. The loop serves it between
+reviews too. So a flood of new connections does not delay reviews, and reviews do not delay a probe.
 """
 
 import contextlib
@@ -29,34 +29,35 @@ from webhook.serving.table import Source, Table
 
 log = structlog.get_logger(__name__)
 
-#: Seconds between two sweeps of the deadlines, and of a longest wait for events.
+#: Seconds between two checks of the deadlines. This is also the longest wait for events.
 _SWEEP = 0.1
-#: Seconds of work after which newcomers and reviews take turns.
+#: Seconds of work after which the loop switches between new clients and reviews.
 _SLICE = 0.01
-#: Seconds until it accepts again if there are no descriptors or no memory left.
+#: Seconds until the loop accepts connections again after it ran out of descriptors or memory.
 _PAUSE = 0.1
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Port(NamedTuple):
-    """A socket that listens, and what is served on it."""
+    """A listening socket and the application that it serves."""
 
     listener: socket.socket
     app: Application
-    #: The certificate to serve it with; None: plain HTTP.
+    #: The serving certificate. None means plain HTTP.
     certificates: Rotation | None = None
 
 
 class Loop:
-    """Serves ports from `run` until it has drained."""
+    """Serves ports from the call of `run` until the loop has drained."""
 
     def __init__(self, ports: Sequence[Port], *, threads: int = 1) -> None:
-        """`threads` make the answers that applications leave to a thread."""
+        """Create the loop. `threads` is the number of threads for slow responses."""
         self.lag = Lag()
         self.table = Table()
         self.now = time.monotonic()
         self.date = b""
-        #: It answers what still comes, each time as the last answer; it waits for the last ones.
+        #: `draining`: each further response is the last one of its connection. `ending`: the loop
+        #: waits for the last connections.
         self.draining = self.ending = False
         self._ports = ports
         self._selector, self._newcomers = selectors.DefaultSelector(), selectors.DefaultSelector()
@@ -71,15 +72,15 @@ class Loop:
         self._selector.register(self._woken, selectors.EVENT_READ, self._collect)
         self._selector.register(self._newcomers, selectors.EVENT_READ, self._greet)
 
-    # What signal handlers and the worker call
+    # Called by signal handlers and by the worker
 
     def drain(self, seconds: float) -> None:
-        """End after so many seconds; at once if it is draining already."""
+        """End after this many seconds. End immediately if the loop is already draining."""
         self._end_at = 0.0 if self.draining or not seconds else time.monotonic() + seconds
         self.draining = True
 
     def run(self, beat: Callable[[], object]) -> None:
-        """Serve until the end; `beat` is called at each sweep, and raises nothing."""
+        """Serve until the end. Each check of the deadlines calls `beat`, which must not raise."""
         try:
             while not self.ending or self.table.members:
                 try:
@@ -88,16 +89,16 @@ class Loop:
                         self._sweep()
                         beat()
                 except Exception:
-                    # A fault of ours ends no worker, and does not fill the log.
+                    # A bug in this program must neither end the worker nor fill the log.
                     log.exception("the loop failed")
                     time.sleep(_PAUSE)
         finally:
             self._close()
 
-    # What connections call
+    # Called by connections
 
     def want(self, connection: Connection, interest: int) -> None:
-        """Wait until a connection's socket is ready for something; 0 for nothing."""
+        """Wait until a connection's socket is ready for these events; 0 means none."""
         selector = self._selector if connection.known else self._newcomers
         was = connection.selector
         if was is selector and interest:
@@ -111,20 +112,20 @@ class Loop:
         connection.selector, connection.interest = selector if interest else None, interest
 
     def soon(self, connection: Connection) -> None:
-        """Give a connection a turn though its socket may not be ready."""
+        """Schedule a connection for a turn even if its socket is not ready."""
         self._soon.append(connection)
 
     def forget(self, connection: Connection) -> None:
-        """Take a connection out of everything, before its socket is closed."""
+        """Remove a connection from the selectors and the table before its socket is closed."""
         self.want(connection, 0)
         self.table.leave(connection)
 
     def work(self, connection: Connection, make: Callable[[], Response]) -> None:
-        """Have a response made by a thread, which must not raise."""
+        """Run `make` in a thread and deliver its response. `make` must not raise."""
         self._pool.submit(make).add_done_callback(partial(self._done, connection))
 
     def _done(self, connection: Connection, made: Future[Response]) -> None:
-        """In the thread: hand over what it has made."""
+        """Hand over a response. This runs in the thread that made it."""
         self._made.append((connection, made.result()))
         with contextlib.suppress(OSError):
             self._wake.send(b"x", socket.MSG_DONTWAIT)
@@ -155,18 +156,19 @@ class Loop:
             self._attend(self._soon.popleft())
 
     def _greet(self) -> None:
-        """Attend to newcomers for a slice of time.
+        """Serve new clients for one slice of time.
 
-        First to those whose handshake goes on, for only real clients come so far. Then to one of
-        each address, and to the next. Of one address the latest is first: if there are more than
-        can be served, those that are served have not given up yet.
+        Clients in the middle of a handshake come first, because only real clients get that far.
+        After them comes one client of each address, then a second one of each, and so on. Within
+        one address the newest client comes first: if there are too many clients to serve, the
+        newest ones have probably not given up yet.
         """
         waiting: dict[Source, int] = {}
         queue: list[tuple[bool, int, Connection]] = []
         for key, _ in reversed(self._newcomers.select(0)):
             if isinstance(key.data, Connection):
                 connection = key.data
-                # Also one that does not get its turn now is not silent.
+                # A client that gets no turn now has still sent something.
                 self.table.hear(connection)
                 place = waiting.get(connection.source, 0)
                 waiting[connection.source] = place + 1
@@ -183,13 +185,14 @@ class Loop:
                 return
 
     def _attend(self, connection: Connection, step: Callable[[], None] | None = None) -> None:
-        """Let a connection go on; whatever goes wrong in it ends it alone."""
+        """Let a connection proceed. An error in it ends only this connection."""
         if connection.closed:
             return
         try:
             (step or connection.proceed)()
         except MemoryError:
-            # What is left half done would look alive to gunicorn's master, which starts another.
+            # A half-stopped worker would look alive to gunicorn's master. If it ends, the master
+            # starts another.
             os._exit(1)
         except Exception:
             log.exception("a connection failed")
@@ -212,7 +215,7 @@ class Loop:
             self.want(connection, READ)
 
     def _exhausted(self, error: OSError) -> None:
-        """Make room if there are no descriptors or no memory left; go on after a pause."""
+        """Make room after descriptors or memory have run out. Accept again after a pause."""
         log.warning("can't accept a connection", why=error.strerror)
         self.table.evict(self.now)
         self._listen(listen=False)
@@ -229,7 +232,7 @@ class Loop:
     # Time
 
     def _sweep(self) -> None:
-        """Do what is due: deadlines, certificates, accepting again, the end."""
+        """Do everything that is due: deadlines, certificates, accepting again, and the shutdown."""
         self._swept = self.now
         self.date = f"date: {email.utils.formatdate(usegmt=True)}\r\n".encode()
         if self._accept_at is not None and self.now >= self._accept_at and not self.ending:
@@ -245,7 +248,7 @@ class Loop:
                 self._attend(connection, connection.expire)
 
     def _finish(self) -> None:
-        """Accept the connections that are already queued, then stop; each may ask once more."""
+        """Accept the connections that are already queued, then stop. Each may send one request."""
         log.info("Shutting down", connections=len(self.table.members))
         self.draining = True
         for port in self._ports:

@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 
 class CertificateMetrics:
-    """What is told of a serving certificate, in any registry."""
+    """The metrics of a serving certificate, in a given registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.certificate_expiry = Gauge(
@@ -24,5 +24,5 @@ class CertificateMetrics:
             self._reloads.labels(result)
 
     def certificate_reload(self, result: Literal["loaded", "refused"]) -> None:
-        """Count one change of the certificate's files."""
+        """Count one reload of the certificate's files."""
         self._reloads.labels(result).inc()

@@ -1,7 +1,7 @@
-"""Serves WSGI applications in this process, on plain ports and on ports with TLS, until a signal.
+"""Serves WSGI applications in this process until a signal, on ports with or without TLS.
 
-The dashboard, the auditor's metrics and the auditor's webhook have the admission server's loop, and
-threads: what they answer may wait for the API server.
+The dashboard, the auditor's metrics and the auditor's webhook share the loop of the admission
+server. They answer in threads, because a response may wait for the API server.
 """
 
 import gc
@@ -22,55 +22,56 @@ from webhook.serving.rotation import Rotation
 
 log = structlog.get_logger(__name__)
 
-#: Requests that are answered at once; more of them wait.
+#: The number of requests that are answered at the same time. Further requests wait.
 _AT_ONCE = 8
 _ERROR = Response(500, http.TEXT, b"500 Internal Server Error\n")
 
 
 class Port(NamedTuple):
-    """A socket that listens already, and what is served on it."""
+    """A listening socket and the application that it serves."""
 
     listener: socket
     app: WSGIApplication
-    #: The certificate to serve it with; None: plain HTTP.
+    #: The serving certificate. None means plain HTTP.
     rotation: Rotation | None = None
 
 
 def serve(ports: Sequence[Port]) -> None:
-    """Serve until SIGTERM or Ctrl-C; the sockets are closed then."""
+    """Serve until SIGTERM or Ctrl-C, then close the sockets."""
     served = [loop.Port(port.listener, _Pages(port), port.rotation) for port in ports]
     running = loop.Loop(served, threads=_AT_ONCE)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: running.drain(0))
-    # What is there now stays: to look through it again and again costs time.
+    # Exclude the existing objects from garbage collection, because checking them repeatedly costs
+    # time.
     gc.freeze()
     running.run(lambda: None)
 
 
 class _Pages:
-    """One WSGI application, as a port's."""
+    """Adapts one WSGI application to a port of the loop."""
 
     def __init__(self, port: Port) -> None:
         self._app = port.app
         self._scheme = "https" if port.rotation else "http"
 
     def trusts(self, _: ssl.SSLSocket) -> float:
-        """All clients may ask; the application decides whom it answers."""
+        """Return infinity: each client may send requests. The application checks them."""
         return float("inf")
 
     def refusal(self, request: Request, _: Connection) -> Response | None:
-        """Refuse what has no path."""
+        """Return an error response if the URL has no path, else None."""
         request.target = http.split(request.url)
         return None if request.target else http.bad("Invalid HTTP request received.")
 
     def answer(self, request: Request, connection: Connection) -> Callable[[], Response]:
-        """Leave the answer to a thread."""
+        """Return a function that makes the response in a thread."""
         path, query = request.target
         given = http.environ(request, path, query, connection.client, scheme=self._scheme)
         return partial(self._call, given)
 
     def shed(self, _: float) -> Response:
-        """Return the answer to a request that comes too late."""
+        """Return the response to a request that can't be answered in time."""
         return http.refusal(503, b"retry-after: 1\r\n")
 
     def _call(self, given: dict[str, object]) -> Response:

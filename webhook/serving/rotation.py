@@ -1,7 +1,7 @@
-"""The serving certificate while it changes: new files are picked up without a restart.
+"""Reloads the serving certificate from changed files without a restart.
 
-A new certificate is a new TLS context, which the next handshake gets. A context in use is never
-loaded into: a failed load would leave it without a key.
+A new certificate gets a new TLS context, and the next handshake uses it. A context in use is never
+changed, because a failed load would leave it without a key.
 """
 
 import ssl
@@ -16,41 +16,43 @@ from webhook.serving.metrics import CertificateMetrics
 
 log = structlog.get_logger(__name__)
 
-#: Seconds between two looks at the files: three calls of stat, some microseconds.
+#: Seconds between two checks of the files. A check is three calls of stat, a few microseconds.
 _EVERY = 0.5
-#: Seconds until a pair that was refused is tried again, which doubles up to the second number: it
-#: may become valid, and what was in the way may go, without a change of the files.
+#: Seconds until a rejected pair is tried again. The pause doubles up to the second number. The pair
+#: may become valid, or the obstacle may disappear, without a change of the files.
 _RETRY, _LONGEST = 1.0, 60.0
 
-#: What differs if a file is another one: Kubernetes swaps a symbolic link, others write.
+#: What identifies a version of a file. Kubernetes swaps a symbolic link, other tools rewrite the
+#: file.
 _Print = tuple[tuple[int, int, int], ...]
 
 
 class Rotation:
-    """The certificate of the moment, from files that may change at any time."""
+    """The current certificate, from files that may change at any time."""
 
     def __init__(
         self, files: tls.Files, last: tls.Certificate, metrics: CertificateMetrics, health: Health
     ) -> None:
-        """Take the files, or `last`, which was read before, if they can't be served now."""
+        """Load the files. Serve `last`, which was loaded before, if they can't be served now."""
         self._files, self._metrics, self._health = files, metrics, health
         self._current = last
         self._seen: _Print = ()
         self._looked = self._retry_at = 0.0
-        #: Why the pair on disk is not served, and the seconds until it is tried again.
+        #: Why the pair on disk is not served, and the seconds until the next attempt.
         self._refused, self._pause = "", _RETRY
         self._adopt(last)
         self._load(first=True)
 
     @property
     def context(self) -> ssl.SSLContext:
-        """The TLS context of a new connection."""
+        """The TLS context for a new connection."""
         return self._current.context
 
     def look(self, now: float | None = None) -> None:
-        """Take a changed pair if it can be served, else keep the one in use. Raises nothing.
+        """Load a changed pair if it can be served, else keep the current one. Raise nothing.
 
-        With `now`, by `time.monotonic`, it looks twice a second however often it is called.
+        With `now` (from `time.monotonic`), check at most twice a second, however often it is
+        called.
         """
         if now is not None:
             if now - self._looked < _EVERY:
@@ -68,7 +70,7 @@ class Rotation:
         try:
             fresh = tls.load(self._files)
         except Exception as error:
-            # Whatever it is: the watcher lives as long as the server.
+            # Catch every error, because the server needs this check for its whole lifetime.
             self._refuse(error, count=not first)
             return
         self._refused = ""

@@ -1,4 +1,4 @@
-"""The table of connections: who may stay when there are too many, or when they hold too much."""
+"""The table of connections. It decides which one to close if there are too many."""
 
 import socket
 from typing import TYPE_CHECKING
@@ -16,7 +16,8 @@ class Source:
 
     def __init__(self, key: bytes) -> None:
         self.key = key
-        #: The longest idle one comes first; so it does of those that have said nothing at all.
+        #: Ordered by idle time: the longest idle connection comes first. `silent` has those that
+        #: have sent nothing at all, in the same order.
         self.members: dict[Connection, None] = {}
         self.silent: dict[Connection, None] = {}
         self.held = 0
@@ -25,19 +26,21 @@ class Source:
 class Table:
     """Connections by source address.
 
-    If all places are taken, a newcomer gets the place of the longest idle connection of the address
-    that has most; one that has said nothing at all goes first. So an address has as many as no
-    other needs, and no address can lock out another. If none is idle, the newcomer gets a place in
-    the reserve, for one request: probes come through.
+    If all places are taken, a new connection replaces the longest idle connection of the address
+    with the most connections. A connection that has sent nothing goes first. So an address can use
+    the places that no other address needs, and no address can lock out another. If no connection is
+    idle, the new one gets a place in the reserve, for one request. So probes still get through.
     """
 
-    #: Connections at once. An API server has as many as calls under way, a few hundred at most.
+    #: The maximum number of connections. An API server has one per call in progress, a few hundred
+    #: at most.
     places = 1000
     reserve = 100
-    #: Bytes of requests and responses that are held at once, of all connections together.
+    #: The maximum size of all pending requests and responses together, in bytes.
     most_held = 64 * 1024 * 1024
-    #: A connection that asked within this many seconds is not idle: the next request may be coming.
-    #: Nor is one that was accepted within this many seconds, as long as another one is.
+    #: A connection that sent a request within the first number of seconds is not idle, because its
+    #: next request may be arriving. A connection that was accepted within the second number of
+    #: seconds is not idle either, as long as another one is.
     grace, patience = 1.0, 0.25
 
     def __init__(self) -> None:
@@ -47,7 +50,7 @@ class Table:
         self._reserved: dict[Connection, None] = {}
 
     def enter(self, member: "Connection", host: str) -> bool:
-        """Take in a connection from an address; return whether it has a place of the reserve."""
+        """Add a connection from an address. Return whether it has a place in the reserve."""
         key = source_key(host)
         source = member.source = self._sources.setdefault(key, Source(key))
         self.members[member] = source.members[member] = None
@@ -61,9 +64,10 @@ class Table:
         return reserved
 
     def evict(self, now: float, newcomer: "Connection | None" = None) -> bool:
-        """Close a connection in favor of another one; return whether there was one to close.
+        """Close a connection to make room for another one. Return whether one was closed.
 
-        Without a newcomer, for the next one, a silent connection always goes first.
+        Without `newcomer`, make room for the next connection. Then a silent connection always goes
+        first.
         """
         if not self._sources:
             return False
@@ -84,7 +88,7 @@ class Table:
         return now - member.asked >= (self.grace if member.known else self.patience)
 
     def leave(self, member: "Connection") -> None:
-        """Forget a connection."""
+        """Remove a connection."""
         self.hold(member, 0)
         del self.members[member]
         self._reserved.pop(member, None)
@@ -95,20 +99,21 @@ class Table:
             del self._sources[member.source.key]
 
     def hear(self, member: "Connection") -> None:
-        """Note that a connection has said something."""
+        """Record that a connection has sent something."""
         member.source.silent.pop(member, None)
 
     def ask(self, member: "Connection", now: float) -> None:
-        """Note that a connection has sent a whole request."""
+        """Record that a connection has sent a complete request."""
         member.asked, member.known = now, True
         members = member.source.members
         del members[member]
         members[member] = None
 
     def hold(self, member: "Connection", held: int) -> None:
-        """Note how many bytes a connection holds.
+        """Record how many bytes a connection holds.
 
-        If all together hold too much, the address that holds most gives up its oldest requests.
+        If all connections together hold too much, the oldest requests of the address that holds the
+        most are rejected.
         """
         more = held - member.held
         member.held = held
@@ -122,7 +127,7 @@ class Table:
 
 
 def source_key(host: str) -> bytes:
-    """Return what stands for an address: IPv4 is counted by address, IPv6 by network of 64 bits."""
+    """Return the key of an address: the address itself for IPv4, its /64 network for IPv6."""
     if ":" not in host:
         return host.encode()
     packed = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])

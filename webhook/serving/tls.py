@@ -1,4 +1,4 @@
-"""The serving certificate: read, checked before use, and made for a try-out."""
+"""Loads and checks the serving certificate, and creates one for a trial run."""
 
 import contextlib
 import datetime
@@ -20,36 +20,36 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-#: Bytes of a file with certificates; chains and CA bundles have some hundred KiB.
+#: The maximum size in bytes of a certificate file. Chains and CA bundles have a few hundred KiB.
 _LONGEST = 4 << 20
 
 
 class CertificateError(ValueError):
-    """A certificate or key that can't be served; the text says what and why."""
+    """Raised for a certificate or key that can't be served. The text says which one and why."""
 
     def __init__(self, why: str, *, ours: bool = False) -> None:
-        """`ours` says that the process is at fault, and the pair may be a good one."""
+        """`ours` means that this process is at fault and the pair may be valid."""
         super().__init__(why)
         self.ours = ours
 
 
 class Files(NamedTuple):
-    """Where the serving certificate lies, and the CA of clients that must present one."""
+    """The files of the serving certificate, and the CA for client certificates."""
 
     cert: Path
     key: Path
     client_ca: Path | None = None
-    #: The name by which clients call the server; without one any certificate will do.
+    #: The DNS name that clients use for the server. If empty, each certificate is accepted.
     name: str = ""
 
     @property
     def paths(self) -> Iterator[Path]:
-        """The files themselves."""
+        """The paths of the files that are set."""
         return (path for path in (self.cert, self.key, self.client_ca) if path is not None)
 
 
 class Certificate(NamedTuple):
-    """A certificate that can be served, from what its files held at one moment."""
+    """A loaded certificate. Its certificate and key were read at the same time."""
 
     context: ssl.SSLContext
     start: datetime.datetime
@@ -59,9 +59,9 @@ class Certificate(NamedTuple):
 def load(files: Files) -> Certificate:
     """Return the certificate in the files.
 
-    Raises `CertificateError`, whatever goes wrong: if a file can't be read, the key is another
-    certificate's, the certificate is not valid now or not for the server's name, or OpenSSL would
-    not serve it.
+    Raise `CertificateError` in each of these cases: a file can't be read, the key belongs to
+    another certificate, the certificate is not valid now, it is not for the server's name, or
+    OpenSSL rejects it.
     """
     try:
         pem, key_pem = _read(files.cert), _read(files.key)
@@ -70,12 +70,12 @@ def load(files: Files) -> Certificate:
     except CertificateError:
         raise
     except Exception as error:
-        # cryptography raises many kinds of errors for certificates that nobody expects.
+        # cryptography raises many kinds of errors for unusual certificates.
         raise CertificateError(f"can't use {files.cert}: {error}") from None
     try:
         made = _context(pem, key_pem)
     except ssl.SSLError as error:
-        # What cryptography reads, OpenSSL may still find too weak to serve.
+        # OpenSSL may reject a certificate as too weak that cryptography can read.
         why = (error.reason or "no reason given").replace("_", " ").lower()
         raise CertificateError(f"OpenSSL does not take {files.cert}: {why}") from None
     except Exception as error:
@@ -86,7 +86,7 @@ def load(files: Files) -> Certificate:
 
 
 def _check(pem: bytes, key_pem: bytes, files: Files) -> tuple[datetime.datetime, datetime.datetime]:
-    """Return when a pair becomes valid, and when it expires. May raise anything."""
+    """Return when a pair becomes valid and when it expires. May raise any exception."""
     try:
         certificate = x509.load_pem_x509_certificate(pem)
     except ValueError:
@@ -121,13 +121,13 @@ def _names(certificate: x509.Certificate) -> list[str]:
 
 
 def _covers(pattern: str, name: str) -> bool:
-    """Whether a name in a certificate is the server's; a * stands for one label."""
+    """Return whether a name in a certificate covers the server's name. `*` matches one label."""
     pattern, name = pattern.lower(), name.lower()
     return pattern == name or (pattern.startswith("*.") and pattern[2:] == name.partition(".")[2])
 
 
 def _read(file: Path) -> bytes:
-    """Return what is in a file, if it is one: a FIFO would never come to an end."""
+    """Return the content of a regular file. Reading a FIFO would never end."""
     try:
         with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:
             mode = os.fstat(opened.fileno()).st_mode
@@ -143,9 +143,9 @@ def _read(file: Path) -> bytes:
 
 
 def _context(pem: bytes, key_pem: bytes) -> ssl.SSLContext:
-    """A server's TLS context: TLS 1.2 and 1.3, HTTP/1.1 alone, as the API server dials webhooks.
+    """Return a server's TLS context: TLS 1.2 and 1.3, and only HTTP/1.1, as for API server calls.
 
-    OpenSSL is given the bytes that were checked, not the files, which may be changing.
+    OpenSSL gets the bytes that were checked. The files themselves may be changing.
     """
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -156,16 +156,16 @@ def _context(pem: bytes, key_pem: bytes) -> ssl.SSLContext:
 
 
 def memory_folder() -> str | None:
-    """A folder that is no disk, where there is one: the root file system may be read-only."""
+    """Return an in-memory folder if there is one. The root file system may be read-only."""
     folder = Path("/dev/shm")  # noqa: S108 - nothing is shared by name
     return str(folder) if folder.is_dir() and os.access(folder, os.W_OK) else None
 
 
 @contextlib.contextmanager
 def _in_memory(content: bytes) -> Iterator[str]:
-    """Yield the name of a file that has the content, because OpenSSL reads files alone."""
+    """Yield the name of a file with the content, because OpenSSL reads only files."""
     if sys.platform == "linux":
-        # No file system, which may be full or read-only.
+        # This needs no file system, which may be full or read-only.
         with open(os.memfd_create("certificate"), "wb", buffering=0) as memory:
             memory.write(content)
             yield f"/proc/self/fd/{memory.fileno()}"
@@ -177,14 +177,14 @@ def _in_memory(content: bytes) -> Iterator[str]:
 
 
 def _ask_clients(made: ssl.SSLContext, ca: bytes, files: Files) -> None:
-    """Ask clients for a certificate of a CA; who has none may still see probes and metrics.
+    """Request a client certificate of a CA. Clients without one may still use probes and metrics.
 
-    TLS verifies a certificate in a full handshake alone, so there are no sessions to be resumed.
+    TLS verifies a certificate only in a full handshake, so sessions can't be resumed.
     """
     try:
         made.load_verify_locations(cadata=ca.decode("ascii"))
     except (ssl.SSLError, ValueError):
-        # An empty file, and one that is no ASCII, raise ValueError.
+        # An empty file and a file that is not ASCII raise ValueError.
         raise CertificateError(f"{files.client_ca} has no certificates in PEM form") from None
     made.verify_mode = ssl.CERT_OPTIONAL
     made.num_tickets = 0
@@ -192,7 +192,7 @@ def _ask_clients(made: ssl.SSLContext, ca: bytes, files: Files) -> None:
 
 
 class Pair(NamedTuple):
-    """A throw-away CA and the serving certificate that it signed, in PEM form."""
+    """A temporary CA and the serving certificate that it signed, in PEM form."""
 
     ca: bytes
     cert: bytes
@@ -200,9 +200,9 @@ class Pair(NamedTuple):
 
 
 def throw_away(names: list[str], *, days: int = 30) -> Pair:
-    """Make a CA and a certificate for DNS names and IP addresses; the CA's key is forgotten.
+    """Return a new certificate for these DNS names and IP addresses, and its CA without a key.
 
-    Raises `CertificateError` on a name that can't be in one.
+    Raise `CertificateError` if a certificate can't contain a name.
     """
     start = datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=5)
     end = start + datetime.timedelta(days=days)

@@ -1,1 +1,1 @@
-"""Speaks to an API server."""
+"""The client for the API server."""

@@ -1,8 +1,8 @@
-"""A connection to a cluster: raw JSON for its objects.
+"""A connection to a cluster that returns objects as raw JSON.
 
-The official client's models would decode every field of every object, for hundreds of bytes a
-field; here lists come in pages of JSON, of which each reader decodes what it reads. How to reach a
-cluster, and with which rights, is the official client's business: `cluster.login`.
+The models of the official client decode each field of each object, which takes hundreds of bytes
+per field. Here, lists arrive in pages of JSON, and each reader decodes only the fields it needs.
+The official client is used only to find the cluster and the credentials: `cluster.login`.
 """
 
 import random
@@ -21,18 +21,20 @@ from webhook.version import VERSION
 if TYPE_CHECKING:
     from webhook.cluster.api.login import Login
 
-#: Objects of one page: of pods with a sidecar two megabytes, which cost seven while they are read.
+#: Objects per page. For pods with a sidecar this is two megabytes, which take seven while they are
+#: decoded.
 PAGE = 100
-#: Seconds in which the API server must take a connection, and answer.
+#: Seconds in which the API server must accept a connection, and in which it must respond.
 _CONNECT, _ANSWER = 5.0, 30.0
-#: Bytes of an endless answer that are taken at once, at most: it comes event by event.
+#: The maximum number of bytes that are read at once from an endless response. It arrives event by
+#: event.
 _CHUNK = 1 << 16
-#: Times that a call is tried which can't be answered now; the first wait, and the longest.
+#: The maximum number of attempts of a failed call; the first pause and the longest, in seconds.
 _TRIES, _WAIT, _LONGEST_WAIT = 6, 0.25, 8.0
-#: Times that a connection is tried while the API server has never answered: a wrong address.
+#: The maximum number of attempts if the API server has never responded. The address may be wrong.
 _FIRST_TRIES = 2
 _FOR_NOW = frozenset({429, 500, 502, 503, 504})
-#: Methods that do the same when they are done twice; so do patches but for JSON Patch.
+#: Methods that are idempotent. Patches are idempotent too, except JSON Patch.
 _SAFE_TWICE = frozenset({"GET", "PUT", "DELETE"})
 _PARTIAL = "application/json;as={};g=meta.k8s.io;v=v1"
 _WARNING = re.compile(r'\d{3} \S+ "((?:[^"\\]|\\.)*)"')
@@ -48,14 +50,14 @@ _PATCHES: Mapping[How, str] = {
 
 
 class Answer(NamedTuple):
-    """What a call gives: the JSON, and the API server's warnings."""
+    """The result of a call: the JSON, and the API server's warnings."""
 
     body: bytes
     warnings: list[str]
 
 
 class Page(NamedTuple):
-    """Some objects of a list, each as its JSON; and how many are left, where that is known."""
+    """Some objects of a list, each as JSON; and the number of remaining objects if it is known."""
 
     items: list[msgspec.Raw]
     remaining: int
@@ -73,7 +75,7 @@ class _List(msgspec.Struct):
 
 class _Named(msgspec.Struct):
     class Meta(msgspec.Struct):
-        """What the API server orders a list by."""
+        """The fields by which the API server orders a list."""
 
         name: str = ""
         namespace: str = ""
@@ -86,30 +88,32 @@ _names = msgspec.json.Decoder(_Named)
 
 
 def path(version: str, plural: str, namespace: str = "", name: str = "", sub: str = "") -> str:
-    """The path of a collection, or of one object in it, or of its subresource.
+    """Return the path of a collection, of one object in it, or of a subresource.
 
-    `version` is an apiVersion, as `v1` or `apps/v1`; without a namespace it is all of them.
+    `version` is an apiVersion like `v1` or `apps/v1`. Without a namespace, the path covers all
+    namespaces.
     """
     parts = ["apis" if "/" in version else "api", *version.split("/")]
     parts += ["namespaces", namespace] if namespace else []
     parts += [part for part in (plural, name, sub) if part]
-    # Names come from users too: one with a slash in it must not lead elsewhere.
+    # Names can come from users. A slash in a name must not lead to another path.
     return "/" + "/".join(quote(part, safe=":") for part in parts)
 
 
 class Cluster:
-    """One cluster, by the rights of anyone who connects. Every call may raise `ClusterError`.
+    """A cluster, with the rights of the current user. Each call may raise `ClusterError`.
 
-    Calls wait and try again where the API server is busy (429, with its Retry-After), fails (5xx)
-    or was cut off; what changes something only where that can't do it twice. Threads may share it.
+    Calls wait and try again if the API server is busy (429, with its Retry-After), fails (5xx), or
+    the connection breaks. Calls that change something are repeated only if they can't take effect
+    twice. Threads may share a cluster.
     """
 
     def __init__(self, login: "Login") -> None:
         self._login = login
         self._answered = False
-        #: Name of the kubeconfig's context; empty in a pod.
+        #: The name of the kubeconfig's context; empty in a pod.
         self.context = login.context
-        #: The namespace that commands take where none is named.
+        #: The default namespace of commands.
         self.namespace = login.namespace
         #: The URL of the API server.
         self.server = login.server
@@ -118,9 +122,10 @@ class Cluster:
     def connect(cls, kubeconfig: str | None = None, context: str | None = None) -> Self:
         """Find the cluster as kubectl does: kubeconfig, KUBECONFIG, ~/.kube/config, else as a pod.
 
-        Nothing is sent yet. Raises `ClusterError` where there is no way to one.
+        Nothing is sent yet. Raise `ClusterError` if no cluster is configured.
         """
-        # The official client costs a third of a second, which no other command should pay.
+        # Importing the official client takes a third of a second. Other commands must not pay for
+        # it.
         from webhook.cluster.api.login import log_in  # noqa: PLC0415
 
         return cls(log_in(kubeconfig, context))
@@ -134,10 +139,10 @@ class Cluster:
         partial: bool = False,
         size: int = PAGE,
     ) -> Iterator[Page]:
-        """The pages of a list, one at a time, ordered by namespace and name.
+        """Yield the pages of a list, ordered by namespace and name.
 
-        With `partial` the objects have metadata alone. A list that became too old to be gone on
-        with (410 Gone) is gone on with at the state of now; no object comes twice.
+        With `partial`, objects have only metadata. If the list has expired (410 Gone), it continues
+        with the current state. No object is repeated.
         """
         query = {"limit": str(size), "labelSelector": labels, "fieldSelector": fields}
         accept = _PARTIAL.format("PartialObjectMetadataList") if partial else ""
@@ -173,15 +178,15 @@ class Cluster:
         partial: bool = False,
         size: int = PAGE,
     ) -> Iterator[msgspec.Raw]:
-        """The objects of a list, each as its JSON: those of its `pages`."""
+        """Yield the objects of a list as JSON, from its `pages`."""
         for page in self.pages(where, labels=labels, fields=fields, partial=partial, size=size):
             yield from page.items
 
     def lines(self, where: str, *, query: Mapping[str, str], silence: float) -> Iterator[bytes]:
-        """The lines of an answer that has no end, as they come; of objects metadata alone.
+        """Yield the lines of an endless response as they arrive. Objects have only metadata.
 
-        It ends when the API server ends it, or is silent for so many seconds. Nothing is tried
-        again: who calls knows where to go on.
+        The response ends when the API server ends it, or after `silence` seconds without data.
+        Nothing is tried again, because the caller knows where to continue.
         """
         accept = _PARTIAL.format("PartialObjectMetadata")
         rest = b""
@@ -195,7 +200,8 @@ class Cluster:
                     *whole, rest = (rest + chunk).split(b"\n")
                     yield from whole
             finally:
-                # Who reads no further leaves what is still to come: the connection is of no use.
+                # If the caller stops early, unread data remains, so the connection can't be used
+                # again.
                 got.close()
         except urllib3.exceptions.ReadTimeoutError:
             return
@@ -203,12 +209,12 @@ class Cluster:
             raise ClusterError(f"{self.server} does not answer: {failure(error)}") from None
 
     def get(self, where: str, *, partial: bool = False) -> Json:
-        """One object, or its metadata alone. Raises `RefusedError` 404 where there is none."""
+        """Return an object, or only its metadata. Raise `RefusedError` 404 if there is none."""
         accept = _PARTIAL.format("PartialObjectMetadata") if partial else ""
         return self._json(self.call("GET", where, accept=accept).body)
 
     def find(self, where: str, *, partial: bool = False) -> Json | None:
-        """One object, or None where there is none, or no such kind."""
+        """Return one object; None if the object or its kind does not exist."""
         try:
             return self.get(where, partial=partial)
         except RefusedError as error:
@@ -219,9 +225,9 @@ class Cluster:
     def create(
         self, where: str, obj: Mapping[str, Any], *, dry_run: bool = False
     ) -> tuple[Json, list[str]]:
-        """Create an object in a collection, or post to a subresource, as `…/pods/x/eviction`.
+        """Create an object in a collection, or post to a subresource like `…/pods/x/eviction`.
 
-        Gives what is stored, and the API server's warnings.
+        Return the stored object and the API server's warnings.
         """
         answer = self.call("POST", where, query=_dry(dry_run), body=obj)
         return self._json(answer.body), answer.warnings
@@ -229,7 +235,7 @@ class Cluster:
     def patch(
         self, where: str, change: Any, *, how: How = "merge", dry_run: bool = False
     ) -> tuple[Json, list[str]]:
-        """Change an object; gives what is stored, and the API server's warnings.
+        """Change an object. Return the stored object and the API server's warnings.
 
         `apply` is a server-side apply that takes over the fields it names.
         """
@@ -240,7 +246,7 @@ class Cluster:
         return self._json(answer.body), answer.warnings
 
     def delete(self, where: str, *, uid: str = "", dry_run: bool = False) -> bool:
-        """Delete an object, the one with this uid if it is given; False where it is gone."""
+        """Delete an object, only with this uid if given. Return False if it is already gone."""
         options = {"preconditions": {"uid": uid}} if uid else {}
         try:
             self.call("DELETE", where, query=_dry(dry_run), body=options)
@@ -260,7 +266,7 @@ class Cluster:
         content: str = "application/json",
         accept: str = "",
     ) -> Answer:
-        """One call to a path; what is empty in `query` is left out."""
+        """Make one call to a path. Empty values in `query` are left out."""
         twice = method in _SAFE_TWICE or (method == "PATCH" and content != _PATCHES["json"])
         data = None if body is None else msgspec.json.encode(body)
         fields = {key: value for key, value in (query or {}).items() if value}
@@ -279,12 +285,13 @@ class Cluster:
                 if attempt == _TRIES or not again or refused.is_budget:
                     raise refused
                 wait = _seconds(got.headers.get("Retry-After", "")) or wait
-            # A little less or more: those who were turned away together must not return together.
+            # Vary the pause, so that clients that were rejected together do not all return at the
+            # same time.
             time.sleep(min(_LONGEST_WAIT, wait) * random.uniform(0.8, 1.2))  # noqa: S311
         raise AssertionError("the last try returns or raises")
 
     def _cut(self, error: urllib3.exceptions.HTTPError, attempt: int, *, safe: bool) -> None:
-        """Raise `ClusterError` where a call that got no answer is not to be tried again."""
+        """Raise `ClusterError` if a call without a response must not be tried again."""
         silent = isinstance(error, urllib3.exceptions.TimeoutError) or _never_sent(error)
         tries = _FIRST_TRIES if silent and not self._answered else _TRIES
         if isinstance(error, urllib3.exceptions.SSLError):
@@ -307,7 +314,7 @@ class Cluster:
         *,
         silence: float = 0,
     ) -> urllib3.BaseHTTPResponse:
-        """Ask once; with `silence`, in seconds, the answer is left to be read as it comes."""
+        """Make one attempt. With `silence` (seconds), the caller reads the response itself."""
         headers = {
             **self._login.headers(),
             "Accept": accept or "application/json",
@@ -338,7 +345,7 @@ class Cluster:
 
 
 def _key(raw: msgspec.Raw) -> bytes:
-    """What lists are ordered by: the object's key in the API server's store."""
+    """Return the key of an object in the API server's store. Lists are ordered by it."""
     meta = _names.decode(raw).metadata
     return (f"{meta.namespace}/{meta.name}" if meta.namespace else meta.name).encode()
 
@@ -348,14 +355,14 @@ def _dry(dry_run: bool) -> dict[str, str]:
 
 
 def _never_sent(error: Exception) -> bool:
-    """Whether a call did not reach anyone: nobody took the connection."""
+    """Return whether a call was never sent, because no connection was made."""
     return isinstance(
         error, (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
     )
 
 
 def _warnings(headers: list[str]) -> list[str]:
-    """The texts of Warning headers; one may carry several."""
+    """Return the texts of Warning headers. One header may contain several."""
     texts = [text for header in headers for text in _WARNING.findall(header)]
     return [re.sub(r"\\(.)", r"\1", text) for text in texts]
 

@@ -1,4 +1,4 @@
-"""What a cluster says where it does not do as asked, and what is said where it does not answer."""
+"""Errors of calls to the API server, with their messages."""
 
 import re
 
@@ -7,11 +7,11 @@ import urllib3
 
 
 class ClusterError(Exception):
-    """No cluster, or one that does not answer; the text is one line: which, why, what to do."""
+    """No cluster, or no response. The text is one line: which cluster, why, and how to fix it."""
 
 
 class RefusedError(ClusterError):
-    """The API server said no; the text is its own, as `pods is forbidden: User "x" cannot …`."""
+    """An error response; the text is the API server's: `pods is forbidden: User "x" cannot …`."""
 
     def __init__(
         self,
@@ -23,21 +23,21 @@ class RefusedError(ClusterError):
     ) -> None:
         super().__init__(message)
         self.code = code
-        #: The reason of metav1.Status, as `NotFound` or `TooManyRequests`.
+        #: The reason in metav1.Status, like `NotFound` or `TooManyRequests`.
         self.reason = reason
-        #: details.causes of metav1.Status: each with reason, message and field.
+        #: details.causes in metav1.Status, each with reason, message and field.
         self.causes = causes or []
-        #: Where a list that has expired can be gone on with, at the state of now.
+        #: The token with which an expired list can continue, with the current state.
         self.token = token
 
     @property
     def is_forbidden(self) -> bool:
-        """Whether the user lacks the right: the text names verb, resource and namespace."""
+        """Return whether the user lacks a right. The text names verb, resource and namespace."""
         return self.code == 403
 
     @property
     def is_budget(self) -> bool:
-        """Whether an eviction was refused by a PodDisruptionBudget."""
+        """Return whether a PodDisruptionBudget rejected an eviction."""
         return any(cause.get("reason") == "DisruptionBudget" for cause in self.causes)
 
 
@@ -60,7 +60,7 @@ _statuses = msgspec.json.Decoder(_Status)
 
 
 def refusal(got: urllib3.BaseHTTPResponse, where: str) -> RefusedError:
-    """What the API server, or a proxy before it, said."""
+    """Return the error in a response of the API server, or of a proxy in front of it."""
     try:
         status = _statuses.decode(got.data)
     except msgspec.MsgspecError:
@@ -75,7 +75,7 @@ def refusal(got: urllib3.BaseHTTPResponse, where: str) -> RefusedError:
 
 
 def failure(error: Exception) -> str:
-    """The words of urllib3's errors, without its objects and what each of them says before."""
+    """Return the text of a urllib3 error without its objects and their prefixes."""
     first = error.args[0] if error.args else error
     text = re.sub(r"<[^<>]* object at 0x\w+>:? ?", "", _one_line(str(first)))
     text = re.sub(r"^\w*Connection(Pool)?\([^)]*\): ", "", text)

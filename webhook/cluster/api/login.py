@@ -1,7 +1,7 @@
-"""How to reach a cluster: by a kubeconfig, or as a pod. Only here the official client is used.
+"""Finds the cluster and the credentials. Only this module uses the official client.
 
-It knows exec plugins, OIDC, tokens that run out, merged kubeconfig files and proxies, as kubectl
-does.
+The official client supports exec plugins, OIDC, expiring tokens, merged kubeconfig files and
+proxies, as kubectl does.
 """
 
 import os
@@ -19,20 +19,20 @@ from webhook.cluster.api.errors import ClusterError
 
 
 class Login(NamedTuple):
-    """How to reach an API server."""
+    """The address and the credentials of an API server."""
 
     server: str
     context: str
     namespace: str
     pool: urllib3.PoolManager
-    #: Gives the headers that say who asks; it renews a token that runs out.
+    #: Returns the headers that authenticate the user. It renews expiring tokens.
     headers: Callable[[], dict[str, str]]
 
 
 def log_in(kubeconfig: str | None, context: str | None) -> Login:
     """Find the cluster as kubectl does: kubeconfig, KUBECONFIG, ~/.kube/config, else as a pod.
 
-    Raises `ClusterError` where there is no way to one.
+    Raise `ClusterError` if no cluster is configured.
     """
     settings = client.Configuration()
     settings.retries = False  # the connection itself knows which calls may be tried again
@@ -62,7 +62,7 @@ def log_in(kubeconfig: str | None, context: str | None) -> Login:
 
 
 def contexts(kubeconfig: str | None) -> list[str]:
-    """The names of the kubeconfig's contexts. May raise anything that reading a file raises."""
+    """Return the names of the kubeconfig's contexts. Raise any error of reading a file."""
     return [str(one["name"]) for one in _contexts(_files(kubeconfig))]
 
 
@@ -71,12 +71,12 @@ def _files(kubeconfig: str | None) -> str:
 
 
 def _contexts(files: str) -> list[Mapping[str, Any]]:
-    """The contexts of these files, which need not have a current one."""
+    """Return the contexts of these files. A current context is not required."""
     return [one.value for one in KubeConfigMerger(files).config["contexts"]]
 
 
 def _chosen(files: str, name: str | None) -> Mapping[str, Any]:
-    """The context of that name, or the current one, as the kubeconfig has it."""
+    """Return the context of that name, or the current one, as in the kubeconfig."""
     if not name:
         _, found = config.list_kube_config_contexts(config_file=files)
         current: Mapping[str, Any] = found
@@ -90,9 +90,9 @@ def _chosen(files: str, name: str | None) -> Mapping[str, Any]:
 
 
 def _demand_own_rights(files: str, chosen: Mapping[str, Any]) -> None:
-    """Raise `ConfigException` where the context's user acts as another one.
+    """Raise `ConfigException` if the context's user impersonates another user.
 
-    The official client does not look at that, and would act with the rights of the first.
+    The official client ignores impersonation, and would act with the rights of the original user.
     """
     for one in KubeConfigMerger(files).config.safe_get("users") or ():
         name, user = one.value["name"], one.value.get("user") or {}

@@ -1,8 +1,9 @@
-"""What changes in a cluster, as it changes, by the watch API; no object is kept.
+"""Reports changes in a cluster by the watch API. It keeps no objects.
 
-It begins at the resourceVersion of now and goes on from the last one that it saw, which bookmarks
-move forward where nothing changes. When that has become too old (410 Gone) changes were missed: it
-says so, and begins again (Kubernetes' API concepts, "Efficient detection of changes").
+A watch starts at the current resourceVersion and continues from the last one that it saw. Bookmarks
+move this version forward if nothing changes. If the version has expired (410 Gone), changes were
+missed: the watch reports this and starts again (Kubernetes' API concepts, "Efficient detection of
+changes").
 """
 
 import random
@@ -19,19 +20,20 @@ from webhook.cluster.api.errors import ClusterError, RefusedError
 
 log = structlog.get_logger(__name__)
 
-#: Seconds after which the API server ends a watch, at least; some more keep watches apart.
+#: Minimum seconds until the API server ends a watch. A random number is added, so that watches do
+#: not end together.
 _LONG = 240
-#: Seconds without a word after which a watch is begun again; bookmarks come once a minute.
+#: Seconds without data after which a watch starts again. Bookmarks arrive once a minute.
 _SILENCE = 90.0
-#: Seconds that a watch lasts at least; one that ends sooner is not begun again before.
+#: Minimum seconds between two starts of a watch.
 _SHORT = 1.0
-#: Seconds until the next try: the first, and the longest, which is that of Kubernetes' own watches
-#: (client-go tools/cache/reflector.go).
+#: Seconds until the next attempt: the first pause and the longest. The longest is the same as in
+#: Kubernetes' own watches (client-go tools/cache/reflector.go).
 _WAIT, _LONGEST_WAIT = 1.0, 30.0
 
 
 class WatchEvent(NamedTuple):
-    """An object was created, changed or deleted."""
+    """The creation, change or deletion of an object."""
 
     namespace: str
     name: str
@@ -45,7 +47,7 @@ class _Meta(msgspec.Struct, rename="camel"):
 
 class _Object(msgspec.Struct):
     metadata: _Meta = msgspec.field(default_factory=_Meta)
-    #: Of the metav1.Status that an ERROR carries.
+    #: From the metav1.Status of an ERROR event.
     code: int = 0
     message: str = ""
 
@@ -64,21 +66,21 @@ _lists = msgspec.json.Decoder(_List)
 
 
 class Watch:
-    """The changes of one collection."""
+    """Yields the changes of one collection."""
 
     def __init__(
         self, cluster: Cluster, where: str, stopping: threading.Event | None = None
     ) -> None:
-        """`stopping` ends the changes, as soon as the API server says or ends something."""
+        """`stopping` ends the changes, as soon as the API server sends data or ends the watch."""
         self._cluster = cluster
         self._where = where
         self._stopping = stopping or threading.Event()
         self._version = ""
 
     def changes(self) -> Iterator[WatchEvent | None]:
-        """Each change; None where some may have been missed, as before the first.
+        """Yield each change; None if changes may have been missed, as before the first one.
 
-        Raises `ClusterError`; called again it goes on where it was.
+        Raise `ClusterError`. Another call continues at the same position.
         """
         if not self._version:
             self._version = self._now()
@@ -112,7 +114,7 @@ class Watch:
             raise
 
     def _now(self) -> str:
-        """The version of the collection as it is now; one object is read for it."""
+        """Return the current version of the collection. This reads one object."""
         answer = self._cluster.call("GET", self._where, query={"limit": "1"})
         try:
             return _lists.decode(answer.body).metadata.resource_version
@@ -121,9 +123,9 @@ class Watch:
 
 
 class Watcher(threading.Thread):
-    """Watches a collection for ever, in a thread that ends with the process.
+    """Watches a collection forever, in a thread that ends with the process.
 
-    What keeps it from watching is logged once, and tried again.
+    An error is logged once, and the watch is tried again.
     """
 
     def __init__(
@@ -134,15 +136,15 @@ class Watcher(threading.Thread):
         self._watch = Watch(cluster, where, self._stopping)
         self._where = where
         self._changed = changed
-        #: Set when it watches, or has failed to for the first time.
+        #: Set when the watch has started, or has failed for the first time.
         self.begun = threading.Event()
 
     def stop(self) -> None:
-        """Have it end with the next change that it sees."""
+        """End at the next event of the watch."""
         self._stopping.set()
 
     def run(self) -> None:
-        """Watch until it is stopped."""
+        """Watch until `stop` is called."""
         told, wait = "", _WAIT
         while not self._stopping.is_set():
             try:

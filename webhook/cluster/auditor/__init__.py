@@ -1,1 +1,1 @@
-"""The loop that runs in the cluster, and what it serves."""
+"""The auditor: a loop that scans the cluster, and the pages and metrics that it serves."""

@@ -1,6 +1,6 @@
-"""What the auditor serves for everyone who watches over it: probes, metrics, version.
+"""The auditor's endpoints for monitoring: probes, metrics, version.
 
-The dashboard and the namespace webhook are applications beside it; the command puts them together.
+The dashboard and the namespace webhook are separate applications. The command combines them.
 """
 
 from flask import Flask, Response
@@ -11,7 +11,7 @@ from webhook.version import VERSION
 
 
 def create_app(seen: Seen, metrics: AuditorMetrics) -> Flask:
-    """Make the Flask application around what the sweeper tells."""
+    """Return the Flask application that serves the state of the scanner."""
     app = Flask("mendix-mesh-auditor", static_folder=None)
 
     @app.get("/livez")
@@ -20,7 +20,7 @@ def create_app(seen: Seen, metrics: AuditorMetrics) -> Flask:
 
     @app.get("/readyz")
     def ready() -> Response:
-        # A cluster that fails later leaves what was seen last: no reason to be restarted for.
+        # If the cluster fails later, the last scan is still shown. A restart would not help.
         if seen.last:
             return Response("ok\n", content_type="text/plain")
         why = f"no sweep has ended yet{f': {seen.error}' if seen.error else ''}"

@@ -21,9 +21,9 @@ from webhook.cluster.kinds.inventory import Workload
 log = structlog.get_logger(__name__)
 
 _COMPONENT = "mendix-mesh"
-#: Most Events of one scan, with two calls each. The next scan creates the others.
+#: The maximum number of Events per scan, with two calls each. The next scan creates the others.
 _MOST = 50
-#: Most characters of a message (ValidateEventUpdate allows 1,024).
+#: The maximum length of a message in characters (ValidateEventUpdate allows 1,024).
 _LONGEST = 1000
 #: Resources from which a workload's uid is read. `kubectl describe` finds Events by the uid.
 _PLACES: Mapping[tuple[str, str], str] = {

@@ -11,7 +11,7 @@ from webhook.cluster.audit import Report
 from webhook.cluster.doctor import Diagnosis
 from webhook.cluster.traffic.reviews import Counts
 
-#: Points of the history: a day of scans every five minutes.
+#: The maximum number of points in the history: a day of scans every five minutes.
 _POINTS = 288
 
 
@@ -34,7 +34,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     report: Report
     #: None until the doctor has run for the first time.
     diagnosis: Diagnosis | None = None
-    #: The webhook's answers from its own metrics; None if no Prometheus is queried.
+    #: The webhook's verdicts from its own metrics; None if no Prometheus is queried.
     counts: Counts | None = None
 
 

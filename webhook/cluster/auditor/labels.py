@@ -1,8 +1,8 @@
-"""When a namespace gets a mesh or a stricter mode, warn the user about its pods that are outside.
+"""Warns about pods outside the mesh when a namespace gets a mesh or a stricter mode.
 
-As Pod Security does when a namespace's level is raised: the pods that run are judged by the new
-labels, and come back as warnings. Nothing is ever refused here, and what can't be found out in time
-is left out, and said to be. The answer is the API server's AdmissionReview.
+Pod Security does the same when the level of a namespace is raised: it judges the running pods by
+the new labels and returns warnings. This webhook never denies anything. If the time is not enough
+to judge all pods, a warning says so. The response is the API server's AdmissionReview.
 """
 
 import re
@@ -29,16 +29,17 @@ from webhook.serving.http import BODY_LIMIT
 
 log = structlog.get_logger(__name__)
 
-#: Pods of a namespace that are looked at; as many as Pod Security looks at.
+#: The maximum number of pods that are judged in a namespace. Pod Security has the same limit.
 MOST_PODS = 3000
-#: Seconds that are taken where the API server does not say how long it waits.
+#: Seconds for judging if the API server does not send its timeout.
 _SECONDS = 2.0
-#: The share of the time that the API server waits which is used.
+#: The share of the API server's timeout that is used.
 _SHARE = 0.5
-#: Namespaces that are looked at at the same time; who comes when there are so many is told so.
+#: The number of namespaces that are judged at the same time. Further requests get the warning that
+#: the auditor is too busy.
 _AT_ONCE = 4
-#: What is wrong in different ways is listed so often. With all else it is ten warnings at most,
-#: far below the 4,096 characters at which the API server begins to cut them.
+#: The maximum number of listed combinations of violations. There are at most ten warnings in all,
+#: far below the 4,096 characters at which the API server starts to shorten them.
 _MOST_KINDS = 7
 _API_VERSION, _KIND = "admission.k8s.io/v1", "AdmissionReview"
 
@@ -57,26 +58,26 @@ _reviews = msgspec.json.Decoder(_Review)
 
 
 class Labelling:
-    """Answers reviews of namespaces. Threads may share it; it never raises."""
+    """Answers reviews of namespaces. It never raises, and threads may share it."""
 
     def __init__(
         self, cluster: Cluster, judge: Judge, enrollment: Callable[[], Enrollment] | None = None
     ) -> None:
-        """`enrollment` tells how namespaces are enrolled now; without, it is read each time."""
+        """`enrollment` returns the current enrollment. Without it, it is read for each review."""
         self._inventory = Inventory(cluster)
         self._judge = judge
         self._enrollment = enrollment or (lambda: Enrollment.read(cluster))
         self._slots = threading.Semaphore(_AT_ONCE)
 
     def answer(self, body: bytes, timeout: str = "") -> bytes:
-        """The answer to a review, within half of the API server's `timeout`, as `5s`."""
+        """Return the response to a review within half of the API server's `timeout`, like `5s`."""
         until = time.monotonic() + seconds(timeout)
         try:
             asked = _reviews.decode(body).request
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             log.warning("unanswerable review", webhook="labelled", why=str(error)[:300])
             return _response("", [])
-        # Without a name it would be all pods of the cluster.
+        # Without a name, all pods of the cluster would be judged.
         if asked.object is None or not asked.object.name:
             return _response(asked.uid, [])
         return _response(asked.uid, self._warnings(asked.object, asked.old_object, until))
@@ -92,7 +93,7 @@ class Labelling:
             finally:
                 self._slots.release()
 
-        # In a thread of its own: a call of the API server can last longer than there is time.
+        # Use a separate thread, because a call to the API server can take longer than the timeout.
         thread = threading.Thread(target=look, name="labelled", daemon=True)
         thread.start()
         thread.join(max(0.0, until - time.monotonic()))
@@ -110,7 +111,7 @@ class Labelling:
         except ClusterError as error:
             tally.fail(str(error))
         except Exception:
-            # The namespace is labelled all the same; the trace is for us.
+            # The namespace is labelled anyway. The traceback is for the operators of the auditor.
             log.exception("review failed", webhook="labelled", namespace=namespace.name)
             tally.fail("an error in mendix-mesh; see the auditor's log")
 
@@ -125,20 +126,20 @@ class Labelling:
                 tally.add(pod.name, *self._found(pod, enrolled))
 
     def _found(self, pod: LivePod, enrolled: Enrolled) -> tuple[str, tuple[str, ...]]:
-        """The state of a pod, and the checks that it breaks."""
+        """Return the state of a pod and the checks that it violates."""
         judged = self._judge.judge(pod, enrolled)
         broken = {one.check for one in judged.violations if one.level == "deny"}
         return judged.state, tuple(sorted(broken))
 
 
 class Tally:
-    """What has been found so far in a namespace; one thread adds, another may read."""
+    """The results so far for one namespace. One thread adds results, another one may read them."""
 
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
-        #: Pods that have been looked at.
+        #: The number of pods judged so far.
         self.pods = 0
-        #: There are more of them.
+        #: Whether some pods were not judged.
         self.cut = False
         self._mesh = ""
         self._why = ""
@@ -148,15 +149,15 @@ class Tally:
         self._lock = threading.Lock()
 
     def begin(self, enrolled: Enrolled) -> None:
-        """Note that the pods are to be judged, and by which mesh."""
+        """Record that the judging starts, and for which mesh."""
         self._mesh = enrolled.mesh
 
     def fail(self, why: str) -> None:
-        """Note why no more will be found."""
+        """Record why judging stopped."""
         self._why = why
 
     def add(self, name: str, state: str, broken: tuple[str, ...]) -> None:
-        """Note a pod."""
+        """Record the result for one pod."""
         with self._lock:
             self.pods += 1
             if state in ("unmeshed", "partly") or "unreadable" in broken:
@@ -165,7 +166,7 @@ class Tally:
                 self._examples.setdefault(broken, name)
 
     def warnings(self, *, ended: bool) -> list[str]:
-        """What is to be said now; not `ended`, it ran out of time. Nothing where all is well."""
+        """Return the warnings; empty if all pods are fine. Not `ended`: the time ran out."""
         with self._lock:
             lines = [*self._summary(), *self._listed(), *self._rest(ended=ended)]
         return [_fitted(line) for line in lines]
@@ -193,7 +194,7 @@ class Tally:
             yield shortened(self._examples[broken], room) + what
 
     def _rest(self, *, ended: bool) -> Iterator[str]:
-        """Why that is not all, in one line."""
+        """Yield one line that says why the list is incomplete, if it is."""
         whole = _audit(self.namespace)
         if self._why:
             yield f"the pods of {self.namespace} could not be looked at: {self._why}"
@@ -206,7 +207,7 @@ class Tally:
 
 
 def blueprint(labelling: Labelling) -> Blueprint:
-    """`POST /labelled`, for the API server."""
+    """Return the routes of the webhook: `POST /labelled`."""
     routes = Blueprint("labelled", __name__)
 
     @routes.post("/labelled")
@@ -219,13 +220,13 @@ def blueprint(labelling: Labelling) -> Blueprint:
 
 
 def seconds(timeout: str) -> float:
-    """How long to look, of the API server's `timeout` in its query, as `5s`."""
+    """Return the seconds for judging. `timeout` is the API server's timeout, like `5s`."""
     found = re.fullmatch(r"(\d{1,3})s", timeout, re.ASCII)
     return float(found[1]) * _SHARE if found else _SECONDS
 
 
 def _gets_stricter(before: Enrolled | None, now: Enrolled) -> bool:
-    """Whether pods are told, or refused, that were not before. In audit nobody is told."""
+    """Return whether pods now get warnings or denials that they did not get before."""
     if now.mesh not in MESHES or now.mode == "audit":
         return False
     same = before is not None and before.mesh == now.mesh
@@ -237,7 +238,7 @@ def _audit(namespace: str) -> str:
 
 
 def _fitted(text: str) -> str:
-    """A warning that clients show whole, with nothing in it that a terminal would obey."""
+    """Return a warning without control characters, short enough for clients to show all of it."""
     return shortened(masked(" ".join(text.split())), LONGEST_WARNING)
 
 

@@ -21,7 +21,7 @@ __all__ = ["CONTENT_TYPE_LATEST", "AuditorMetrics"]
 
 
 class AuditorMetrics:
-    """The auditor's metrics, in a registry of their own."""
+    """The auditor's metrics, in their own registry."""
 
     def __init__(self, seen: Seen) -> None:
         self.registry = CollectorRegistry()

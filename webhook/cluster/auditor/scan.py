@@ -1,8 +1,8 @@
-"""The auditor's loop: all namespaces at intervals, and those in which something changes at once.
+"""The auditor's loop. It scans all namespaces at intervals, and changed namespaces immediately.
 
-Watches say where something changed; nothing of what they send is kept. The namespaces are then
-audited again, one after the other, and take their place in the last report. A cluster that fails is
-told, and tried again; nothing ends the loop but `stop`.
+Watches report in which namespaces something changed. Their objects are not kept. The loop audits
+these namespaces again and replaces them in the last report. If the cluster fails, the loop logs it
+and tries again. Only `stop` ends the loop.
 """
 
 import datetime
@@ -36,55 +36,61 @@ from webhook.policy.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-#: Seconds from a change until its namespace is looked at: a rollout is many changes.
+#: Seconds between a change and the scan of its namespace, because a rollout consists of many
+#: changes.
 DEBOUNCE = 5.0
-#: Looking at changes takes a tenth of the time at most: for each second of it nine of rest.
+#: Scans of changed namespaces take at most a tenth of the time. After each second of scanning the
+#: loop rests for nine.
 _REST = 9
-#: Seconds until a sweep that failed is tried again: the first, and the longest.
+#: Seconds until a failed scan is tried again: the first pause and the longest.
 _WAIT, _LONGEST_WAIT = 2.0, 60.0
-#: Seconds that the first sweep waits for the watches, so that what changes meanwhile is not missed.
+#: Seconds that the first scan waits for the watches to start, so that no change is missed.
 _BEGIN = 5.0
-#: Namespaces that are watched one by one where they are named; of more, all pods are watched.
+#: Up to this number of named namespaces, each gets its own watch. If there are more, one watch
+#: covers all pods.
 _FEW = 10
 
 
 class ScanOptions(NamedTuple):
-    """What the auditor looks at, how often, and what it does beside telling."""
+    """Which namespaces the auditor scans, how often, and what it does with the results."""
 
-    #: Seconds from the beginning of one sweep of all namespaces to that of the next.
+    #: Seconds between the starts of two full scans.
     interval: float = 300.0
-    #: As `audit` takes them: these namespaces, all, Mendix's, or else those that are enrolled.
+    #: The namespaces, selected as for `audit`: these, all, those of Mendix, or the enrolled ones.
     named: tuple[str, ...] = ()
     everything: bool = False
     mendix: bool = False
-    #: What namespaces that are not enrolled are judged by; None: by their own marks.
+    #: The mesh by which namespaces are judged that are not enrolled. None: by their labels and
+    #: annotations.
     mesh: str | None = None
-    #: Whether each full sweep writes reports.
+    #: Whether each full scan writes reports.
     reports: bool = False
-    #: Which Prometheus each full sweep asks for traffic and refusals, and how many seconds back.
+    #: The Prometheus that each full scan queries for traffic and denials, and the time window in
+    #: seconds.
     prometheus: Prometheus | None = None
     window: int = 3600
     debounce: float = DEBOUNCE
 
 
-#: Told of every report that takes the place of another: that one, None before the first; the new.
+#: Called when a report replaces another one, with the previous report (None at first) and the new
+#: one.
 Told = Callable[[Report | None, Report], None]
 
 
 class Changes:
-    """Which namespaces are to be looked at again; watches tell it, the sweeper takes it."""
+    """Collects the namespaces to scan again. Watches add them, the scanner takes them."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
-        #: Namespaces that changed themselves, and those in which pods did.
+        #: The namespaces that changed themselves, and those with changed pods.
         self._changed: set[str] = set()
         self._with_pods: set[str] = set()
         self._missed = False
-        #: The namespaces whose pods count; None before they are known: then all do.
+        #: Only pods of these namespaces count. Before they are known (None), all pods count.
         self._watched: frozenset[str] | None = None
 
     def namespace(self, change: WatchEvent | None) -> None:
-        """Take up a change of a namespace; None: some may have been missed."""
+        """Record a change of a namespace. None means that changes may have been missed."""
         with self._condition:
             if change is None:
                 self._missed = True
@@ -93,7 +99,7 @@ class Changes:
             self._condition.notify()
 
     def pod(self, change: WatchEvent | None) -> None:
-        """Take up a change of a pod; None: some may have been missed."""
+        """Record a change of a pod. None means that changes may have been missed."""
         with self._condition:
             if change is None:
                 self._missed = True
@@ -104,18 +110,18 @@ class Changes:
             self._condition.notify()
 
     def watch(self, names: Iterable[str]) -> None:
-        """From now on pods of these namespaces count, and no others."""
+        """From now on, record only pods of these namespaces."""
         with self._condition:
             self._watched = frozenset(names)
             self._with_pods &= self._watched
 
     def again(self, names: Iterable[str]) -> None:
-        """Have these looked at once more."""
+        """Add these namespaces once more."""
         with self._condition:
             self._changed.update(names)
 
     def wait(self, seconds: float) -> None:
-        """Wait for a change, or until somebody wakes it up, but no longer than so many seconds."""
+        """Wait for a change or for `wake`, at most this many seconds."""
         with self._condition:
             if not (self._changed or self._with_pods or self._missed):
                 self._condition.wait(seconds)
@@ -127,12 +133,12 @@ class Changes:
 
     @property
     def are_there(self) -> bool:
-        """Whether there is anything to take."""
+        """Return whether there are any changes."""
         with self._condition:
             return bool(self._changed or self._with_pods or self._missed)
 
     def take(self) -> tuple[list[str], bool]:
-        """The namespaces, which are forgotten; and whether others may have changed as well."""
+        """Return the namespaces and clear them; and whether changes may have been missed."""
         with self._condition:
             names, missed = sorted(self._changed | self._with_pods), self._missed
             self._changed, self._with_pods, self._missed = set(), set(), False
@@ -140,7 +146,7 @@ class Changes:
 
 
 class _Sweep(NamedTuple):
-    """What a full sweep leaves for those of some namespaces after it."""
+    """Results of a full scan that later scans of single namespaces need."""
 
     scope: Scope
     auditor: Auditor
@@ -148,7 +154,7 @@ class _Sweep(NamedTuple):
 
 
 class Scanner:
-    """Sweeps in a thread of its own, and tells `seen`, the metrics, the Events and `told`."""
+    """Scans in its own thread, and updates `seen`, the metrics, the Events and `told`."""
 
     def __init__(
         self,
@@ -182,11 +188,11 @@ class Scanner:
         ]
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self, seconds: float = 5.0) -> None:
-        """End; a call to the API server that is under way is waited for no longer than that."""
+        """Stop. Wait at most this many seconds for a call to the API server."""
         self._stopping.set()
         for watcher in self._watchers:
             watcher.stop()
@@ -204,14 +210,14 @@ class Scanner:
         while not self._stopping.is_set():
             now = time.monotonic()
             if now < due and self._sweep is None:
-                # Before the first sweep there is nothing that a change could be put into.
+                # Before the first scan there is no report to put a change into.
                 self._stopping.wait(due - now)
                 continue
             if now < due and not self._changes.are_there:
                 self._changes.wait(due - now)
                 continue
             if now < due:
-                # What follows a change at once is taken in with it.
+                # Wait a moment, so that one scan covers all changes that follow each other closely.
                 self._stopping.wait(max(self._options.debounce, rested - now))
                 if self._stopping.is_set():
                     return
@@ -220,7 +226,7 @@ class Scanner:
             if missed or begun >= due:
                 if self._try(lambda begun=begun: self._all(begun)):  # type: ignore[misc]
                     now, wait = time.monotonic(), _WAIT
-                    # A cluster that is too large for the interval is left alone half of the time.
+                    # If a scan takes longer than half of the interval, rest as long as it took.
                     due = max(begun + self._options.interval, now + (now - begun))
                 else:
                     self._metrics.failed()
@@ -233,7 +239,7 @@ class Scanner:
             rested = time.monotonic() + _REST * (time.monotonic() - begun)
 
     def _try(self, sweep: Callable[[], None]) -> bool:
-        """Whether it succeeded; why it did not is told, once as long as it stays the same."""
+        """Return whether a scan succeeds. Log an error once, as long as it stays the same."""
         before = self._seen.error
         try:
             sweep()
@@ -241,7 +247,7 @@ class Scanner:
             why = str(error)
             if why != before:
                 log.warning("the audit failed", why=why)
-        except Exception as error:  # whatever it is, the next sweep may do
+        except Exception as error:  # any error may be gone at the next scan
             why = f"{type(error).__name__}: {error}"
             if why != before:
                 log.exception("the audit failed", why=why)
@@ -253,7 +259,7 @@ class Scanner:
         return False
 
     def _all(self, begun: float) -> None:
-        """Sweep every namespace; then let the doctor look, and write reports."""
+        """Scan all namespaces. Then run the doctor and write reports."""
         options = self._options
         enrollment = Enrollment.read(self._cluster)
         inventory = Inventory(self._cluster)
@@ -285,7 +291,7 @@ class Scanner:
             self._write(report, enrollment.uid)
 
     def _some(self, names: list[str]) -> None:
-        """Look at some namespaces again, and put them into the last report."""
+        """Scan some namespaces again and put them into the last report."""
         last, sweep = self._seen.last, self._sweep
         if last is None or sweep is None:
             return
@@ -295,7 +301,7 @@ class Scanner:
         made = sweep.auditor.audit(targets, total=sweep.scope.total)
         traffic = last.report.traffic
         if traffic:
-            # What the last full sweep saw on the wire is still the latest that is known.
+            # The traffic from the last full scan is the latest that is known.
             wire.add(made, traffic)
         kept = [one for one in last.report.namespaces if one.name not in found]
         merged = sorted([*kept, *made.namespaces], key=lambda one: one.name)
@@ -314,11 +320,11 @@ class Scanner:
         try:
             return scope.targets(everything=options.everything, mendix=options.mendix)
         except ScopeError:
-            # Nothing is enrolled yet: there is nothing to see, and nothing wrong.
+            # No namespace is enrolled yet. This is not an error.
             return []
 
     def _target(self, scope: Scope, report: Report, name: str) -> Target | None:
-        """A namespace as it is to be audited now; None where it is gone, or not to be audited."""
+        """Return a namespace as it must be audited now; None if it is gone or not selected."""
         options = self._options
         if options.named and name not in options.named:
             return None
@@ -335,7 +341,7 @@ class Scanner:
             self._recorder.tell(report, names)
 
     def _refusals(self, report: Report) -> None:
-        """Log what could not be read, once as long as it stays so."""
+        """Log what could not be read, once as long as it stays the same."""
         refused = {f"{one.name}: {one.error}" for one in report.namespaces if one.error}
         refused.update(report.notes)
         for why in sorted(refused - self._refused):
@@ -349,7 +355,8 @@ class Scanner:
             except ScopeError:
                 found = []
             diagnosis = examine(Facts(self._cluster, self._settings), found)
-        except Exception as error:  # it reads what others wrote: the audit stands without it
+        # the doctor reads what others wrote; the audit is valid without it
+        except Exception as error:
             why = str(error) if isinstance(error, ClusterError) else repr(error)
             log.warning("the doctor failed", why=why)
             return
@@ -367,7 +374,7 @@ class Scanner:
 
 
 class Changed(NamedTuple):
-    """A namespace whose numbers differ: as it was, and as it is; None where it was not, or is."""
+    """A namespace with changed numbers, before and after; None if it did not exist or is gone."""
 
     name: str
     before: Audited | None
@@ -375,7 +382,7 @@ class Changed(NamedTuple):
 
 
 def changes(before: Report | None, after: Report) -> list[Changed]:
-    """The namespaces whose numbers differ between two reports."""
+    """Return the namespaces whose numbers differ between two reports."""
     old = {one.name: one for one in before.namespaces} if before else {}
     new = {one.name: one for one in after.namespaces}
     return [

@@ -1,7 +1,7 @@
-"""The dashboard: what the auditor last saw, as pages; server-rendered, and nothing can be changed.
+"""The dashboard: read-only pages about the auditor's last scan, rendered on the server.
 
-`create_app` makes a WSGI application of what a `Seen` holds. Pods, Events and the like are read
-when a page asks for them, with a limit on how many, and for how long it waits.
+`create_app` returns a WSGI application that shows the contents of a `Seen`. Pods, Events and the
+like are read when a page needs them. Their number and the waiting time are limited.
 """
 
 from webhook.cluster.dashboard.access import TokenReviewer

@@ -1,8 +1,9 @@
-"""Who may read the pages, and what browsers may do with them.
+"""Controls who may read the pages, and what browsers may do with them.
 
-Nothing can be changed through a page and none keeps a session, so that there is nothing to forge a
-request for. What is left is reading: by a page of somebody else's whose name leads to this server
-(DNS rebinding: the Host header tells), or which asks in the reader's name (Fetch metadata tell).
+Pages change nothing and keep no session, so requests can't be forged with an effect. The remaining
+risk is that a foreign page reads them. It can use a DNS name that leads to this server (DNS
+rebinding), which the Host header shows. Or it can send requests from the reader's browser, which
+the Fetch metadata headers show.
 """
 
 import hashlib
@@ -19,12 +20,12 @@ from werkzeug.exceptions import Forbidden, MethodNotAllowed, Unauthorized
 
 from webhook.cluster.api.connection import Cluster, Json, path
 
-#: Names by which the machine itself is called; with any port.
+#: Names of the local machine. Any port is allowed.
 LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _METHODS = ("GET", "HEAD")
-#: What a reader must be allowed to `get`, as a nonResourceURL.
+#: The nonResourceURL that a reader must be allowed to `get`.
 URL = "/mendix-mesh"
-#: Seconds for which the API server's word on a token counts, and tokens that are remembered.
+#: Seconds for which a review of a token is valid, and the maximum number of cached tokens.
 _COUNTS, _MOST = 30.0, 1_024
 
 HEADERS = {
@@ -50,7 +51,7 @@ HEADERS = {
 
 
 def guard(app: Flask, hosts: Collection[str], reviewer: "TokenReviewer | None" = None) -> None:
-    """Let only reading requests through, for these hosts, and of those whom `reviewer` lets in."""
+    """Allow only reading requests for these hosts, by users whom `reviewer` admits."""
     allowed = LOCAL | {host.lower() for host in hosts}
 
     @app.before_request
@@ -78,7 +79,7 @@ def guard(app: Flask, hosts: Collection[str], reviewer: "TokenReviewer | None" =
 
 
 def hostname(host: str) -> str:
-    """The name in a Host header, in lower case, without its port and the root's dot."""
+    """Return the name in a Host header: in lower case, without the port and the final dot."""
     try:
         found = urlsplit(f"//{host}").hostname or ""
     except ValueError:
@@ -92,9 +93,9 @@ def hostname(host: str) -> str:
 
 
 class TokenReviewer:
-    """Asks the API server whose token it is, and whether that user may `get` /mendix-mesh.
+    """Asks the API server who owns a token, and whether this user may `get` /mendix-mesh.
 
-    It needs the rights of the ClusterRole system:auth-delegator.
+    This needs the rights of the ClusterRole system:auth-delegator.
     """
 
     def __init__(self, cluster: Cluster) -> None:
@@ -103,12 +104,12 @@ class TokenReviewer:
         self._known: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
 
     def admit(self, header: str) -> None:
-        """Let the bearer of a token in, or raise 401 or 403. May raise `ClusterError`."""
+        """Admit the bearer of a token, or raise 401 or 403. May raise `ClusterError`."""
         kind, _, token = header.partition(" ")
         token = token.strip()
         if kind.lower() != "bearer" or not token:
             raise _unknown("send a token of this cluster in the header Authorization: Bearer TOKEN")
-        # The digest, for tokens are not to lie about in memory.
+        # Keep a digest so that no token stays in memory.
         key = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
         now = time.monotonic()
         with self._lock:
@@ -126,7 +127,7 @@ class TokenReviewer:
             raise Forbidden(why)
 
     def _review(self, token: str) -> str:
-        """Why a token's bearer is not let in; empty where they are."""
+        """Return why the bearer of a token is not admitted; empty if admitted."""
         status = self._ask("authentication.k8s.io/v1", "TokenReview", {"token": token})
         if not status.get("authenticated"):
             return _UNKNOWN

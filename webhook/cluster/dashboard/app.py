@@ -1,4 +1,4 @@
-"""The pages, as a Flask application that only answers what is asked, and changes nothing."""
+"""The pages of the dashboard, as a read-only Flask application."""
 
 import datetime
 from collections.abc import Callable, Collection
@@ -26,9 +26,9 @@ from webhook.policy.labels import MESHES
 from webhook.policy.words import printable
 from webhook.version import VERSION
 
-#: Sweeps that may be missed before what is shown is called old.
+#: The number of missed scans after which the shown data is called old.
 _MISSED = 3
-#: Things of which the first page names a few.
+#: The maximum number of examples on the first page.
 _FEW = 3
 _EXPLAINED = {
     **{entry.check.id: entry.check for entry in checks.all_checks().values()},
@@ -46,13 +46,13 @@ def create_app(
     reviewer: TokenReviewer | None = None,
     clock: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
 ) -> Flask:
-    """Make the dashboard of what `seen` holds; `cluster` is what pages read beside.
+    """Return the dashboard for the scans in `seen`. Pages read further objects from `cluster`.
 
-    `hosts` are the names, beside the machine's own, by which it is reached; `interval` the seconds
-    from sweep to sweep; `reviewer` says who may read, if not anyone who reaches it.
+    `hosts` are allowed host names in addition to those of the local machine. `interval` is the
+    number of seconds between scans. `reviewer` decides who may read; without it, everyone may.
     """
     app = Flask("webhook.cluster.dashboard")
-    # What the tests need not wait for: files of the package do not change while it runs.
+    # Files of the package do not change while the process runs, so browsers may cache them.
     app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 300
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     words.install(app.jinja_env)
@@ -74,7 +74,8 @@ def create_app(
     @app.errorhandler(HTTPException)
     def refuse(error: HTTPException) -> Response | tuple[str, int]:
         if not isinstance(error, NotFound):
-            # Anyone who is refused is not shown a page, with the cluster's name on it.
+            # An unauthorized reader gets only plain text, because a page shows the name of the
+            # cluster.
             text = printable(f"{error.code} {error.name}: {error.description}") + "\n"
             return Response(text, error.code, error.get_headers(), content_type="text/plain")
         return render_template("missing.html", why=error.description), 404
@@ -88,7 +89,7 @@ def create_app(
 
 
 class _Pages:
-    """Each method is a page: it puts together what its template shows."""
+    """The pages. Each method collects what its template shows."""
 
     def __init__(
         self,
@@ -106,7 +107,7 @@ class _Pages:
         self._live = Live(cluster, judge)
 
     def common(self) -> dict[str, Any]:
-        """What every page shows: of which cluster it is, and how old."""
+        """Return what every page shows: the cluster, and the age of the data."""
         now, last = self._clock(), self._seen.last
         age = (now - last.at).total_seconds() if last else 0.0
         return {
@@ -129,14 +130,14 @@ class _Pages:
         return request.args.get(name, "")[:253].strip()
 
     def _mendix(self) -> tuple[Collection[str] | None, str]:
-        """Mendix's namespaces, or why nobody knows which they are."""
+        """Return Mendix's namespaces, or why they are unknown."""
         try:
             return self._live.mendix(), ""
         except ClusterError as error:
             return None, str(error)
 
     def show_overview(self) -> str:
-        """How many are in the mesh, and where they are not."""
+        """Render the overview: how many pods are in the mesh, and where pods are outside."""
         last = self._seen.last
         if last is None:
             return render_template("waiting.html")
@@ -180,7 +181,7 @@ class _Pages:
         return last, found
 
     def show_namespace(self, name: str) -> str:
-        """A namespace: the Mendix view, and its workloads."""
+        """Render a namespace: the Mendix view and its workloads."""
         last, audited = self._audited(name)
         entry = self._entry(name, audited.mesh)
         scene = picture.scene(audited, entry, wires.of(last.report, name))
@@ -224,7 +225,7 @@ class _Pages:
         )
 
     def _entry(self, namespace: str, mesh: str) -> picture.Entry:
-        """The way into a namespace, as far as one may look."""
+        """Return how clients enter a namespace, as far as reading is allowed."""
         ingresses: int | None = None
         try:
             ingresses = len(self._live.ingresses(namespace))
@@ -236,7 +237,7 @@ class _Pages:
         return picture.Entry(ingresses, together(states) if states else None, places)
 
     def show_workload(self) -> str | tuple[str, int]:
-        """A workload: each of its pods, as it is now."""
+        """Render a workload with each of its current pods."""
         where = {name: request.args.get(name, "")[:1000] for name in ("namespace", "kind", "name")}
         last, audited = self._audited(where["namespace"])
         row = next(
@@ -277,7 +278,7 @@ class _Pages:
         )
 
     def show_refusals(self) -> str:
-        """What was refused lately, and what was let in although enforce would refuse it."""
+        """Render recent denials, and what was admitted although mode enforce would deny it."""
         last = self._seen.last
         found, why = self._refusals()
         text = self._asked("text")
@@ -312,7 +313,10 @@ class _Pages:
         )
 
     def _owner(self, refusal: refusals.Refusal) -> Row | None:
-        """The workload that was refused pods, if pods of it run: a ReplicaSet's is a Deployment."""
+        """Return the workload whose pods were denied, if it has pods.
+
+        For a ReplicaSet this is its Deployment.
+        """
         last = self._seen.last
         for audited in last.report.namespaces if last else ():
             if audited.name == refusal.namespace:
@@ -325,7 +329,7 @@ class _Pages:
         return None
 
     def show_health(self) -> str:
-        """Injectors, webhooks and certificates: everything that the doctor looks for."""
+        """Render the health page: injectors, webhooks, certificates and the doctor's findings."""
         last = self._seen.last
         diagnosis = last.diagnosis if last else None
         wrong = {one.id: one.severity for one in diagnosis.findings} if diagnosis else {}
@@ -345,12 +349,12 @@ class _Pages:
         return render_template("health.html", diagnosis=diagnosis, listed=listed)
 
     def show_checks(self) -> str:
-        """Every check, and how many pods have it."""
+        """Render all checks, each with the number of pods that violate it."""
         last = self._seen.last
         return render_template("checks.html", found=last.report.checks if last else {})
 
     def show_check(self, name: str) -> str:
-        """What a check means, and who has it."""
+        """Render the explanation of a check and the workloads that violate it."""
         check = _EXPLAINED.get(name)
         if check is None:
             abort(404, "there is no check with this name")
@@ -371,7 +375,7 @@ def _worst_first(row: Row) -> tuple[int, bool, str]:
 
 
 def _is_asked(row: Row, text: str, state: str) -> bool:
-    """Whether a row is among those that a reader asks for."""
+    """Return whether a row matches the reader's filter."""
     has = text.lower() in f"{row.kind} {row.name} {row.role}".lower() or any(
         text == finding.check for finding in row.findings
     )

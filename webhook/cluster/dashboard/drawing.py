@@ -1,6 +1,6 @@
-"""Where everything in the picture stands, in units of the drawing.
+"""Computes the layout of the picture, in units of the drawing.
 
-There are three columns, the namespace in the middle.
+There are three columns. The namespace is in the middle one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ _NODE, _CHIP = 52, 44
 
 
 class Box(NamedTuple):
-    """A node or a group, where it stands."""
+    """A node or a group, with its position and size."""
 
     x: int
     y: int
@@ -28,12 +28,12 @@ class Box(NamedTuple):
 
     @property
     def room(self) -> int:
-        """How many letters there is room for."""
+        """Return how many letters fit into the box."""
         return (self.width - (50 if self.node and self.node.state else 22)) * 10 // 82
 
 
 class Line(NamedTuple):
-    """An edge, as a curve with a mark on it, and a tip at its end."""
+    """An edge, drawn as a curve with a marker on it and an arrowhead."""
 
     path: str
     tip: str
@@ -50,12 +50,12 @@ class Drawing(NamedTuple):
     groups: list[Box]
     boxes: list[Box]
     lines: list[Line]
-    #: The namespace's own frame.
+    #: The frame of the namespace.
     frame: Box
 
 
 def draw(made: Scene) -> Drawing:
-    """Give everything its place."""
+    """Return the layout of a scene."""
     groups: list[Box] = []
     boxes: list[Box] = []
     y = _TOP
@@ -88,7 +88,7 @@ def _centre(boxes: Sequence[Box]) -> float:
 
 
 def _group(group: Group, top: int, boxes: list[Box]) -> int:
-    """Place the nodes of a group, two in a row, tasks smaller and three; gives its height."""
+    """Place the nodes of a group: two per row, or three small tasks. Return the group's height."""
     inner = _CENTRE - 2 * _PAD
     tasks = [node for node in group.nodes if node.row and not is_large(node.row)]
     large = [node for node in group.nodes if node not in tasks]
@@ -106,7 +106,7 @@ def _group(group: Group, top: int, boxes: list[Box]) -> int:
 
 
 def _outside(made: Scene, groups: Sequence[Box], middle: float) -> list[Box]:
-    """Place what is outside: beside the apps, and beside Mendix's own."""
+    """Place the nodes outside the namespace, beside the apps and beside Mendix's components."""
     found: list[Box] = []
     beside = {"stores": middle - 60, "registry": middle + 20}
     if made.platform:
@@ -121,7 +121,7 @@ def _outside(made: Scene, groups: Sequence[Box], middle: float) -> list[Box]:
 
 
 def _lines(made: Scene, places: Mapping[str, Box], holders: Mapping[str, Box]) -> "list[Line]":
-    """One curve for all edges from or to a group that end in the same place: the worst of them."""
+    """Return one curve for all edges of a group with the same other end: the worst edge."""
     order: dict[How, int] = {"plaintext": 0, "mixed": 1, "unknown": 2, "mtls": 3, "leaves": 4}
     merged: dict[tuple[str, str], Edge] = {}
     ends: dict[tuple[str, str], tuple[Box, Box]] = {}
@@ -137,7 +137,7 @@ def _lines(made: Scene, places: Mapping[str, Box], holders: Mapping[str, Box]) -
 
 def _line(source: Box, target: Box, edge: Edge) -> Line:
     if source.x == target.x:
-        # From app to app: around the left edge.
+        # An edge between two apps runs around their left side.
         x, start, end = source.x, source.y + source.height / 2, target.y + target.height / 2
         path = f"M{x} {start:.0f} C{x - 40} {start:.0f} {x - 40} {end:.0f} {x} {end:.0f}"
         return Line(path, "", x - 30, (start + end) / 2, edge)
@@ -145,7 +145,7 @@ def _line(source: Box, target: Box, edge: Edge) -> Line:
     x2, y2 = target.x, target.y + min(target.height / 2, 58)
     bend = (x2 - x1) / 2
     path = f"M{x1} {y1:.0f} C{x1 + bend:.0f} {y1:.0f} {x2 - bend:.0f} {y2:.0f} {x2} {y2:.0f}"
-    # Nearer to the end that fans out, where curves are apart.
+    # Put the marker close to the end where the curves spread.
     t = 0.7
     s = 1 - t
     across = s**3 * x1 + 3 * s * s * t * (x1 + bend) + 3 * s * t * t * (x2 - bend) + t**3 * x2

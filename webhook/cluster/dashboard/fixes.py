@@ -1,4 +1,4 @@
-"""The way out of a finding, as a command to copy."""
+"""Makes the command that fixes a finding, to be copied from a page."""
 
 import shlex
 from typing import NamedTuple
@@ -7,26 +7,26 @@ from webhook.cluster.judge import Origin
 from webhook.cluster.judge.live import PROXY_NOT_READY
 
 _RESTARTS = frozenset({"proxy-outdated", "trust-anchor-changed", "not-redirected"})
-#: Kinds that `kubectl edit` knows by their own names.
+#: Kinds that `kubectl edit` finds by their short names.
 _OWN = frozenset({"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob"})
 _PROXIES = {"linkerd": "linkerd-proxy", "istio": "istio-proxy"}
 
 
 class Subject(NamedTuple):
-    """What has the finding."""
+    """The workload that has the finding."""
 
     namespace: str
     mesh: str
     kind: str
     name: str
-    #: What it is to Mendix; empty where it is not Mendix's.
+    #: Its role in Mendix; empty for other workloads.
     role: str
-    #: One of the pods that have it.
+    #: One of the pods that have the finding.
     pod: str
 
 
 def command(subject: Subject, check: str, level: str, origin: Origin) -> str:
-    """What to type; empty for an exemption, and where nobody but the author knows."""
+    """Return the command; empty for an exemption, or if only the author knows the fix."""
     where = f"-n {shlex.quote(subject.namespace)}"
     if level == "exempt":
         return ""
@@ -38,7 +38,7 @@ def command(subject: Subject, check: str, level: str, origin: Origin) -> str:
         proxy = _PROXIES[subject.mesh]
         return f"kubectl {where} logs {shlex.quote(subject.pod)} -c {proxy}"
     if subject.role.startswith("app"):
-        # The operator undoes what others write on its Deployments.
+        # The operator would revert changes to its Deployments.
         return f"kubectl {where} edit mendixapps.privatecloud.mendix.com"
     if subject.kind in _OWN:
         return f"kubectl {where} edit {subject.kind.lower()}/{shlex.quote(subject.name)}"

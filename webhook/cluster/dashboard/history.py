@@ -1,4 +1,4 @@
-"""The coverage of the sweeps so far, as a line to look at and as a sentence."""
+"""The coverage over time, as a line to draw and as a sentence."""
 
 import datetime
 from collections.abc import Sequence
@@ -7,12 +7,12 @@ from typing import NamedTuple
 from webhook.cluster.auditor.history import Point
 
 WIDTH, HEIGHT = 240, 64
-#: Room for the stroke, and for the dot at the end.
+#: Space for the width of the line and for the dot at its end.
 _EDGE = 4
 
 
 class History(NamedTuple):
-    """A line from 0 to 100 %, in a box of WIDTH by HEIGHT; and what it says."""
+    """A line from 0 to 100 % in a box of WIDTH by HEIGHT, and its text."""
 
     line: str
     area: str
@@ -26,7 +26,7 @@ class History(NamedTuple):
 
 
 def history(points: Sequence[Point], namespace: str = "") -> History | None:
-    """The history of all pods, or of a namespace's; None while there are not two sweeps."""
+    """Return the history of all pods or of one namespace; None before the second scan."""
     known = [
         (point.at, coverage)
         for point in points

@@ -1,7 +1,7 @@
-"""What pages read from the API server when they are asked for, with limits.
+"""Reads from the API server what pages need at that moment, with limits.
 
-Readers share what was read a moment ago, so that many of them cost the API server what one does;
-and none waits longer than a few seconds for it.
+Readers share recent results, so many readers cause the same load on the API server as one. Each
+reader waits only a few seconds.
 """
 
 import threading
@@ -24,30 +24,31 @@ from webhook.cluster.kinds.inventory import BadPod, Inventory, LivePod, Workload
 from webhook.cluster.namespaces.discovery import mendix_namespaces
 from webhook.cluster.namespaces.enrollment import Enrolled, Enrollment
 
-#: Seconds for which what was read is good enough; of Mendix's namespaces, which come seldom.
+#: Seconds for which a result stays valid. The list of Mendix namespaces seldom changes, so it stays
+#: valid longer.
 _FRESH, _FRESH_NAMESPACES = 5.0, 60.0
-#: Seconds that a page waits for the API server, which is asked on after that.
+#: Seconds that a page waits for the API server. The call then continues in the background.
 PATIENCE = 10.0
-#: Answers that are kept; pods of a workload, pods that are looked through for them, and pods of
-#: ingress controllers.
+#: The maximum numbers of cached results, of pods per workload, of pods that are searched for them,
+#: and of pods of ingress controllers.
 _MOST_ANSWERS, MOST_PODS, MOST_LOOKED_AT, _MOST_CONTROLLERS = 64, 500, 5_000, 200
 
 T = TypeVar("T")
 
 
 class Pods(NamedTuple):
-    """The pods of a workload, judged."""
+    """The judged pods of a workload."""
 
-    #: How their namespace is enrolled, or would be judged.
+    #: How their namespace is enrolled, or how its pods are judged if it is not.
     enrolled: Enrolled
     is_enrolled: bool
     pods: list[tuple[LivePod | BadPod, Judged | None]]
-    #: Why these may not be all; empty where they are.
+    #: Why the list may be incomplete; empty if it is complete.
     cut: str
 
 
 class Entrance(NamedTuple):
-    """An ingress controller's pod, by the mesh of a namespace that it serves."""
+    """A pod of an ingress controller, judged by the mesh of a namespace that it serves."""
 
     namespace: str
     name: str
@@ -55,7 +56,7 @@ class Entrance(NamedTuple):
 
 
 class Live:
-    """Reads by the rights of anyone who started the dashboard. All may raise `ClusterError`."""
+    """Reads with the rights of the dashboard's process. All methods may raise `ClusterError`."""
 
     def __init__(self, cluster: Cluster, judge: Judge, *, patience: float = PATIENCE) -> None:
         self._cluster = cluster
@@ -65,17 +66,17 @@ class Live:
         self._known: OrderedDict[Hashable, tuple[float, Future[Any]]] = OrderedDict()
 
     def mendix(self) -> frozenset[str]:
-        """The names of Mendix's namespaces."""
+        """Return the names of Mendix's namespaces."""
         return self._shared(
             "mendix", lambda: frozenset(mendix_namespaces(self._cluster)), _FRESH_NAMESPACES
         )
 
     def refusals(self) -> Refusals:
-        """What the webhook refused lately, by the Events of those who asked for the pods."""
+        """Return the recent denials of the webhook, from the Events of controllers."""
         return self._shared("refusals", lambda: refusals.read(self._cluster))
 
     def ingresses(self, namespace: str) -> list[str]:
-        """The names of a namespace's Ingresses."""
+        """Return the names of a namespace's Ingresses."""
 
         def read() -> list[str]:
             where = path("networking.k8s.io/v1", "ingresses", namespace)
@@ -86,10 +87,10 @@ class Live:
         return self._shared(("ingresses", namespace), read)
 
     def entrances(self, mesh: str) -> list[Entrance]:
-        """The pods of known ingress controllers and gateways, as members of a mesh."""
+        """Return the pods of known ingress controllers and gateways, judged by a mesh."""
 
         def read() -> list[Entrance]:
-            # Sidecars, gateways and ztunnel speak mutual TLS with each other.
+            # Sidecars, gateways and ztunnel use mutual TLS with each other.
             meshes = ("istio", "ambient") if mesh in ("istio", "ambient") else (mesh,)
             ways = [Enrolled(one, "enforce", ingress=True, since=None) for one in meshes]
             pods = entrances.pods(Inventory(self._cluster))
@@ -106,7 +107,7 @@ class Live:
         return self._shared(("entrances", mesh), read)
 
     def pods(self, workload: Workload, mesh: str) -> Pods:
-        """The pods of a workload; one that is not enrolled is judged by `mesh`, as if enforced."""
+        """Return the pods of a workload. If not enrolled, it is judged by `mesh` and enforce."""
         return self._shared(("pods", workload, mesh), lambda: self._pods(workload, mesh))
 
     def _pods(self, workload: Workload, mesh: str) -> Pods:
@@ -127,7 +128,7 @@ class Live:
         return Pods(enrolled, found is not None, judged, cut)
 
     def _candidates(self, inventory: Inventory, workload: Workload) -> Iterator[LivePod | BadPod]:
-        """The pods among which a workload's are: as few as the rights at hand can tell."""
+        """Yield pods that may belong to a workload, as few as the user's rights allow."""
         if workload.kind == "Pod":
             return inventory.pods(workload.namespace, fields=f"metadata.name={workload.name}")
         try:
@@ -140,7 +141,7 @@ class Live:
         return inventory.pods(workload.namespace, labels=labels)
 
     def _shared(self, key: Hashable, read: Callable[[], T], fresh: float | None = None) -> T:
-        """What was read a moment ago, or is being read, or else is now."""
+        """Return a recent result, or the one that is being read, or read it now."""
         now, fresh = time.monotonic(), _FRESH if fresh is None else fresh
         with self._lock:
             known = self._known.get(key)
@@ -158,7 +159,7 @@ class Live:
 
 
 def _begun(read: Callable[[], T]) -> "Future[T]":
-    """Read in a thread of its own, which does not keep the process from ending."""
+    """Read in a separate thread that does not keep the process from ending."""
     future: Future[T] = Future()
 
     def run() -> None:

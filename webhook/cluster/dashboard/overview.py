@@ -1,4 +1,4 @@
-"""The first page: how many of Mendix's pods are in the mesh, and how sure that is."""
+"""The overview: how many of Mendix's pods are in the mesh, and how certain this number is."""
 
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 from webhook.cluster.audit import Audited, Report, together
 from webhook.cluster.judge import STATES, State
 
-#: What rows are sorted by, and filtered by: the states of pods, and two of namespaces.
+#: The values by which rows are sorted and filtered: the states of pods, and two of namespaces.
 RowState = State | Literal["unread", "unlooked"]
 _ORDER: dict[str, int] = {
     "unread": 0, "unmeshed": 1, "partly": 2, "unlooked": 3, "unknown": 4, "exempt": 5, "meshed": 6,
@@ -15,13 +15,13 @@ _ORDER: dict[str, int] = {
 
 
 class Line(NamedTuple):
-    """A namespace, as a row."""
+    """The row of a namespace."""
 
     name: str
     mesh: str
-    #: Empty where it is not enrolled.
+    #: Empty if it is not enrolled.
     mode: str
-    #: None where nobody knows which namespaces are Mendix's.
+    #: None if Mendix's namespaces are unknown.
     is_mendix: bool | None
     state: RowState
     coverage: int | None
@@ -30,37 +30,37 @@ class Line(NamedTuple):
 
     @property
     def counted(self) -> int:
-        """Its pods, but for exempt ones."""
+        """Return the number of its pods without exempt ones."""
         return sum(self.pods.values()) - self.pods.get("exempt", 0)
 
     @property
     def outside(self) -> int:
-        """How many of its pods are not, or not wholly, in the mesh."""
+        """Return the number of its pods that are outside the mesh or only partly in it."""
         return self.pods.get("unmeshed", 0) + self.pods.get("partly", 0)
 
 
 class Answer(NamedTuple):
-    """Does the promise hold? For Mendix's namespaces, or all where those are not known."""
+    """The result for Mendix's namespaces, or for all if Mendix's are unknown."""
 
     of_mendix: bool
     pods: dict[State, int]
-    #: Namespaces whose pods could not be read; and Mendix's, at which nobody looked.
+    #: Namespaces whose pods could not be read, and Mendix's namespaces that were not scanned.
     unread: list[str]
     unlooked: list[str]
 
     @property
     def counted(self) -> int:
-        """The pods that count: exempt ones don't."""
+        """Return the number of pods that count: all except exempt ones."""
         return sum(self.pods.values()) - self.pods["exempt"]
 
     @property
     def meshed(self) -> int:
-        """How many of them are in the mesh."""
+        """Return how many of them are in the mesh."""
         return self.pods["meshed"]
 
     @property
     def state(self) -> State:
-        """Meshed where all are, and none was overlooked."""
+        """Return the overall state: meshed only if all pods are, and no namespace was left out."""
         if self.pods["unmeshed"]:
             return "unmeshed"
         if self.pods["partly"]:
@@ -71,7 +71,7 @@ class Answer(NamedTuple):
 
 
 def lines(report: Report, mendix: Collection[str] | None) -> list[Line]:
-    """A row for each namespace that was looked at, and for each of Mendix's that was not."""
+    """Return a row for each scanned namespace, and for each of Mendix's that was not scanned."""
     found = [
         _line(one, None if mendix is None else one.name in mendix) for one in report.namespaces
     ]
@@ -108,7 +108,7 @@ def _worst_first(one: Line) -> tuple[int, int, str]:
 
 
 def answer(found: Sequence[Line]) -> Answer:
-    """What the rows say together, of Mendix's namespaces where any is known."""
+    """Return the total of the rows: Mendix's namespaces if any are known, else all."""
     ours = [one for one in found if one.is_mendix]
     pods: Counter[State] = Counter()
     for one in ours or found:
@@ -122,9 +122,9 @@ def answer(found: Sequence[Line]) -> Answer:
 
 
 def matching(found: Sequence[Line], text: str, mesh: str, state: str, kind: str) -> list[Line]:
-    """The rows that a reader asks for; what is empty asks for nothing.
+    """Return the rows that match all filters; an empty filter matches each row.
 
-    `state` asks for namespaces that have pods in it; `outside` stands for unmeshed and partly.
+    `state` selects namespaces with pods in this state. `outside` means unmeshed or partly.
     """
     return [
         one

@@ -1,11 +1,11 @@
-"""Long lists, a page at a time: what a page weighs is bounded, whatever the cluster holds."""
+"""Splits long lists into pages, so that the size of a page is limited for any cluster."""
 
 from collections.abc import Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
-#: Rows of a page.
+#: The number of rows per page.
 SIZE = 50
 
 
@@ -13,16 +13,16 @@ class Paged(NamedTuple, Generic[T]):
     """A page of a list."""
 
     items: Sequence[T]
-    #: Its number, from 1, of `pages`.
+    #: The page number, from 1, and the number of pages.
     page: int
     pages: int
     total: int
 
 
 def paged(items: Sequence[T], asked: str, size: int = SIZE) -> Paged[T]:
-    """The page that a reader asked for, or the nearest that there is."""
+    """Return the requested page, or the nearest one that exists."""
     pages = max(1, -(-len(items) // size))
-    # Python refuses to read numbers of thousands of digits.
+    # Python does not parse numbers with thousands of digits.
     wanted = int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 10 else 1
     page = min(max(1, wanted), pages)
     return Paged(items[(page - 1) * size : page * size], page, pages, len(items))

@@ -1,8 +1,8 @@
-"""The Mendix view of a namespace: who talks to whom through what, and whether the mesh encrypts it.
+"""The Mendix view of a namespace: which components communicate, and whether the mesh encrypts it.
 
-Who talks to whom is Mendix's architecture: requests come through an ingress controller (or gateway)
-to an environment's pods on port 8080; these call the database and the file storage, which are
-outside of any mesh; the operator works through the API server, and the agent calls the Portal.
+The connections come from Mendix's architecture. Requests reach an environment's pods on port 8080
+through an ingress controller or gateway. These pods call the database and the file storage, which
+are outside any mesh. The operator works through the API server. The agent calls the Portal.
 """
 
 from collections.abc import Sequence
@@ -18,24 +18,24 @@ _SUFFIXES = {
     "database": "-database", "file": "-file",
 }  # fmt: skip
 _PLATFORM = ("operator", "agent")
-#: Environments, and other workloads, that are drawn; the lists have all.
+#: The maximum numbers of drawn environments and of other workloads. The lists show all of them.
 MOST_APPS, MOST_OTHERS = 8, 6
 
 
 class Node(NamedTuple):
-    """Something that talks."""
+    """A component that sends or receives traffic."""
 
     id: str
     title: str
     note: str
-    #: None where the mesh does not reach.
+    #: None if the component is beyond the reach of the mesh.
     state: State | None
-    #: What it stands for, where that has a page.
+    #: The workload of the node, if it has a page.
     row: Row | None = None
 
 
 class Edge(NamedTuple):
-    """Who talks to whom, through what, and how."""
+    """A connection between two nodes: what carries it, and how it is secured."""
 
     source: Node
     target: Node
@@ -45,14 +45,14 @@ class Edge(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Nodes that belong together: an environment, or Mendix's own."""
+    """A group of nodes: an environment, or Mendix's components."""
 
     title: str
     nodes: list[Node]
 
 
 class Scene(NamedTuple):
-    """What is in the picture."""
+    """The contents of the picture."""
 
     entrance: Node | None
     apps: list[Group]
@@ -60,23 +60,23 @@ class Scene(NamedTuple):
     others: Group | None
     outside: list[Node]
     edges: list[Edge]
-    #: Environments and others that are left out of the picture.
+    #: The number of environments and other workloads that are not drawn.
     left_out: int
 
 
 class Entry(NamedTuple):
-    """The way in: whether there are Ingresses, and what the controllers' pods are."""
+    """How clients enter a namespace: its Ingresses, and the state of the controllers' pods."""
 
-    #: How many; None where they must not be read.
+    #: The number of Ingresses; None if reading them is forbidden.
     ingresses: int | None
-    #: The state of the controllers' pods together; None where none was found.
+    #: The common state of the controllers' pods; None if none was found.
     state: State | None
-    #: Where they are, as `ingress-nginx`.
+    #: The namespaces of the controllers, like `ingress-nginx`.
     namespaces: list[str]
 
 
 def scene(audited: Audited, entry: Entry, seen: Sequence[Wire] | None) -> Scene:
-    """Put the picture together; `seen` is the traffic, None where nobody looked."""
+    """Return the picture of a namespace. `seen` is its traffic; None if no traffic was read."""
     apps: dict[str, list[Row]] = {}
     platform: list[Row] = []
     others: list[Row] = []
@@ -128,7 +128,7 @@ def _node(row: Row) -> Node:
 
 
 def is_large(row: Row) -> bool:
-    """Whether it is drawn large: all but Mendix's task pods."""
+    """Return whether a node is drawn large: all except Mendix's task pods."""
     return not row.role or row.role.startswith("app") or row.role in _PLATFORM
 
 
@@ -153,7 +153,7 @@ def _edges(
     platform: Sequence[Row],
     seen: Sequence[Wire] | None,
 ) -> tuple[list[Edge], list[Node]]:
-    """All edges, and the nodes outside of the mesh that they lead to."""
+    """Return all edges, and the nodes outside the mesh to which they lead."""
     made: list[Edge] = []
     for group in apps:
         for node in group.nodes:
@@ -187,7 +187,7 @@ def _leaving(source: Node, target: Node, what: str) -> Edge:
 def _incoming(
     entrance: Node, node: Node, namespace: str, entry: Entry, seen: Sequence[Wire] | None
 ) -> Edge:
-    """From the ingress controller to an app: as seen, or else as both ends let one conclude."""
+    """Return the edge from the ingress controller to an app: observed, else as expected."""
     name = node.row.name if node.row else ""
     arrived = [
         wire for wire in seen or ()
@@ -220,7 +220,7 @@ def _concluded(source: Node, target: Node, *, looked: bool) -> tuple[How, str]:
 
 
 def _between(apps: Sequence[Group], namespace: str, seen: Sequence[Wire] | None) -> list[Edge]:
-    """From app to app, where that was seen."""
+    """Return the observed edges between apps."""
     nodes = {
         node.row.name: node
         for group in apps for node in group.nodes

@@ -1,4 +1,4 @@
-"""A workload's pods, with what shows whether each is in the mesh."""
+"""The pods of a workload, with the facts that show whether each one is in the mesh."""
 
 import datetime
 from collections.abc import Iterator
@@ -16,19 +16,19 @@ from webhook.policy.pod.workload import Pod
 
 
 class Fact(NamedTuple):
-    """One thing to be seen in a pod, and what it says of the mesh."""
+    """A fact about a pod, and whether it indicates that the pod is in the mesh."""
 
     name: str
     value: str
-    #: meshed speaks for it, unmeshed against, unknown for neither.
+    #: meshed: it indicates so. unmeshed: it indicates the opposite. unknown: it indicates neither.
     state: State
 
 
 class Trouble(NamedTuple):
-    """Something that is wrong in a pod."""
+    """A violation in a pod."""
 
     violation: Violation
-    #: As in `audit`: deny, advise or exempt.
+    #: The level as in `audit`: deny, advise or exempt.
     level: str
     fix: str
     command: str
@@ -42,17 +42,17 @@ class View(NamedTuple):
     phase: str
     is_ready: bool
     created: datetime.datetime | None
-    #: Since when it is outside; empty where it is not.
+    #: How the pod came to be outside the mesh; empty if it is in the mesh.
     origin: str
     facts: list[Fact]
     troubles: list[Trouble]
-    #: Checks that it passes, and all that apply to it.
+    #: The number of checks that it passes, and of those that apply to it.
     passed: int
     applied: int
 
 
 def views(found: Pods, workload: Workload, judge: Judge) -> list[View]:
-    """The pods, those that are outside first."""
+    """Return the pods to show. Pods outside the mesh come first."""
     mesh = judge.mesh(found.enrolled.mesh)
     made = [
         _unreadable(pod) if isinstance(pod, BadPod) or judged is None
@@ -106,7 +106,7 @@ def _trouble(
 
 
 def _facts(pod: LivePod, seen: Pod, mesh: Mesh) -> Iterator[Fact]:
-    """What a person would look for: the opt-in, the proxy, its image, and whether it works."""
+    """Yield the facts that a person would check: opt-in, proxy, its image, and whether it works."""
     if mesh.name == "unknown":
         return
     wants = [f"{want.key}: {want.value}" for want in mesh.opt_in(seen, task=mendix.is_task(seen))]
@@ -122,7 +122,7 @@ def _facts(pod: LivePod, seen: Pod, mesh: Mesh) -> Iterator[Fact]:
         state: State = "meshed" if told == "enabled" else "unmeshed"
         yield Fact("Redirection", told or "not set by the node's agent", state)
         return
-    # Of ambient's gateways the pod knows no proxy: it is the only container.
+    # In an ambient gateway the proxy is the only container, and the pod does not name it as proxy.
     proxy = seen.proxy or next((one for one in seen.containers if one.name == name), None)
     if proxy is None:
         yield Fact("Proxy", f"no container {name}", "unmeshed")

@@ -1,7 +1,7 @@
-"""What the webhook refused lately: the Events of the controllers that asked for the pods.
+"""Recent denials of the webhook, from the Events of the controllers that create pods.
 
-A person whom it refused has read why in the terminal, and leaves no Event. The API server keeps
-Events for an hour, if not told otherwise.
+If a person's request is denied, there is no Event, because the person sees the message in the
+terminal. The API server keeps Events for an hour by default.
 """
 
 import datetime
@@ -14,9 +14,9 @@ import msgspec
 from webhook.cluster.api.connection import Cluster, path
 from webhook.policy import checks
 
-#: What controllers call a pod that they could not create (ReplicaSet, StatefulSet, Job and others).
+#: The Event reason for a pod that could not be created (ReplicaSet, StatefulSet, Job and others).
 _REASON = "FailedCreate"
-#: Events that are read.
+#: The maximum number of Events that are read.
 MOST_EVENTS = 1_000
 _PAGE = 250
 _DENIED = re.compile(
@@ -24,38 +24,38 @@ _DENIED = re.compile(
     r"(?P<text>.*)",
     re.DOTALL,
 )
-#: A line of a denial, as `policy.messages.table` writes it: check, field, and the rest.
+#: A line of a denial as written by `policy.messages.table`: check, field, and the rest.
 _LINE = re.compile(r"\s+(?P<check>[a-z][a-z0-9-]*)  +(?:(?P<field>\S+(?: \S+)*)  +)?(?P<rest>\S.*)")
 
 
 class Cause(NamedTuple):
-    """One thing for which a pod was refused."""
+    """One reason for the denial of a pod."""
 
     check: str
     field: str
     text: str
-    #: Whether there is a check of that name here.
+    #: Whether this version has a check of that name.
     is_known: bool
 
 
 class Refusal(NamedTuple):
-    """What one controller was refused, and how often."""
+    """A denial of a controller's pods, and how often it occurred."""
 
     namespace: str
     kind: str
     name: str
-    #: The webhook's first names, as `linkerd.enforce`.
+    #: The first parts of the webhook's name, like `linkerd.enforce`.
     webhook: str
     first: datetime.datetime | None
     last: datetime.datetime | None
     times: int
-    #: The first line: which pod, of which mesh.
+    #: The first line: the pod and its mesh.
     subject: str
     causes: list[Cause]
 
 
 class Refusals(NamedTuple):
-    """The refusals, newest first; and whether there were more Events than were read."""
+    """The denials, newest first; and whether there were more Events than were read."""
 
     all: list[Refusal]
     cut: bool
@@ -83,7 +83,7 @@ class _Event(msgspec.Struct, rename="camel"):
 
 
 def read(cluster: Cluster) -> Refusals:
-    """Read the refusals of all namespaces. Raises `ClusterError`."""
+    """Read the denials of all namespaces. Raise `ClusterError`."""
     found: list[Refusal] = []
     seen = 0
     for page in cluster.pages(path("v1", "events"), fields=f"reason={_REASON}", size=_PAGE):
@@ -98,7 +98,7 @@ def read(cluster: Cluster) -> Refusals:
 
 
 def parse(raw: msgspec.Raw | bytes) -> Refusal | None:
-    """The refusal that an Event tells of; None where it tells of something else."""
+    """Return the denial in an Event; None if the Event has another cause."""
     try:
         event = msgspec.json.decode(raw, type=_Event)
     except msgspec.MsgspecError:
@@ -129,7 +129,7 @@ def _causes(lines: list[str]) -> Iterator[Cause]:
             check = match["check"]
             yield Cause(check, match["field"] or "", match["rest"], check in known)
         elif line.strip():
-            # An Event is cut at 1,024 characters.
+            # The API server cuts the text of an Event at 1,024 characters.
             yield Cause("", "", line.strip(), is_known=False)
 
 

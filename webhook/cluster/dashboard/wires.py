@@ -1,6 +1,6 @@
-"""What was seen on the wire between workloads, for the picture.
+"""The observed traffic between workloads, for the picture.
 
-Without such evidence the picture says what must be, and that nobody has looked.
+Without such data the picture shows the expected connections, and says that none were observed.
 """
 
 from collections.abc import Sequence
@@ -9,34 +9,35 @@ from typing import Literal, NamedTuple
 from webhook.cluster.audit import Report
 from webhook.cluster.traffic import Edge, NamespaceTraffic, Traffic
 
-#: mtls: the mesh's mutual TLS, all of it. mixed: some. plaintext: none. unknown: nobody looked, or
-#: nothing was sent. leaves: to where no mesh reaches.
+#: mtls: all traffic uses the mesh's mutual TLS. mixed: some does. plaintext: none does. unknown: no
+#: data, no traffic, or the proxies do not report it. leaves: the traffic goes beyond the reach of
+#: any mesh.
 How = Literal["mtls", "mixed", "plaintext", "unknown", "leaves"]
 
 
 class Wire(NamedTuple):
-    """Requests and connections from a workload to another, as one side counted them."""
+    """Requests and connections from one workload to another, as one side counted them."""
 
-    #: Both empty where nobody knows who it was; the workload where only its account is known.
+    #: Both are empty if the client is unknown. If only its account is known, the workload is empty.
     source_namespace: str
     source: str
     namespace: str
     workload: str
     mutual: int
     plaintext: int
-    #: Of these the proxy did not say.
+    #: The number for which the proxy did not report the security.
     unknown: int
-    #: Whether the one that took them counted: then they did arrive.
+    #: Whether the receiver counted the traffic. In this case it did arrive.
     arrived: bool = True
 
 
 def seen(report: Report) -> Traffic | None:
-    """The traffic of a report; None where nobody looked at it."""
+    """Return the traffic of a report; None if it was not read."""
     return report.traffic if isinstance(report.traffic, Traffic) else None
 
 
 def of(report: Report, namespace: str) -> Sequence[Wire] | None:
-    """The wires to the workloads of a namespace; None where nobody looked, or could."""
+    """Return the traffic to the workloads of a namespace; None if it was not read."""
     found = seen(report)
     one: NamespaceTraffic | None = found.namespaces.get(namespace) if found else None
     return None if one is None else [_wire(edge) for edge in one.edges]
@@ -57,9 +58,9 @@ def _wire(edge: Edge) -> Wire:
 
 
 def together(wires: Sequence[Wire]) -> tuple[How, str]:
-    """What some wires show, and in what words; unknown without any.
+    """Return what some wires show, as a value and as a text; unknown if there are none.
 
-    What both sides counted is the same traffic: the receiver's word counts.
+    If both sides counted the same traffic, the receiver's numbers are used.
     """
     wires = [wire for wire in wires if wire.arrived] or wires
     mutual = sum(wire.mutual for wire in wires)

@@ -1,7 +1,8 @@
-"""Numbers, times and texts as pages show them.
+"""Formats numbers, times and texts for the pages.
 
-Names and messages come from anyone who wrote the objects: they are shortened, and what is not
-printable, as marks that turn the direction of the text, is spelt out. Jinja escapes the rest.
+Names and messages can come from anyone who writes objects. They are shortened, and unprintable
+characters, such as those that change the direction of text, are shown as codes. Jinja escapes the
+rest.
 """
 
 import datetime
@@ -12,12 +13,12 @@ from markupsafe import Markup
 
 from webhook.policy.words import counted, listed, printable, shortened
 
-#: Characters of any one text that a page shows.
+#: The maximum length of a text on a page, in characters.
 LONGEST = 600
 
 
 def install(environment: Environment) -> None:
-    """Make a Jinja environment write texts so, and give it the filters below."""
+    """Make a Jinja environment format texts this way, and add the filters below."""
     environment.finalize = shown
     environment.filters |= {
         "count": counted, "percent": percent, "ago": ago, "moment": moment, "listed": listed,
@@ -26,7 +27,7 @@ def install(environment: Environment) -> None:
 
 
 def shown(value: Any) -> Any:
-    """What an expression in a template writes."""
+    """Return the value that an expression in a template shows."""
     if value is None:
         return ""
     if isinstance(value, str) and not isinstance(value, Markup):
@@ -35,17 +36,17 @@ def shown(value: Any) -> Any:
 
 
 def percent(coverage: int | None) -> str:
-    """A coverage."""
+    """Return a coverage as text."""
     return "-" if coverage is None else f"{coverage} %"
 
 
 def seconds(number: float) -> str:
-    """A duration."""
+    """Return a duration as text."""
     return f"{number:.1f} s" if number < 10 else f"{number:.0f} s"
 
 
 def ago(then: datetime.datetime | None, now: datetime.datetime) -> str:
-    """How long ago something was, in the largest unit that fits."""
+    """Return the age of something, in the largest unit that fits."""
     if then is None:
         return "at an unknown time"
     passed = max(0, int((now - then).total_seconds()))
@@ -56,5 +57,5 @@ def ago(then: datetime.datetime | None, now: datetime.datetime) -> str:
 
 
 def moment(then: datetime.datetime | None) -> str:
-    """A time, in UTC."""
+    """Return a time as text, in UTC."""
     return f"{then.astimezone(datetime.UTC):%Y-%m-%d %H:%M:%S} UTC" if then else ""

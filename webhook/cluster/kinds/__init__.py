@@ -1,1 +1,1 @@
-"""What is in a cluster, decoded."""
+"""Objects of a cluster, decoded."""

@@ -1,4 +1,4 @@
-"""Certificates as the cluster stores them: parsed, and compared with who is to trust them."""
+"""Parses certificates that are stored in the cluster, and checks whether they are trusted."""
 
 from collections.abc import Iterable, Sequence
 
@@ -7,7 +7,7 @@ from cryptography.exceptions import InvalidSignature
 
 
 def parse(pem: bytes) -> list[x509.Certificate]:
-    """The certificates in a text of PEM; none where it has none that can be read."""
+    """Return the certificates in a PEM text; an empty list if it can't be parsed."""
     try:
         return x509.load_pem_x509_certificates(pem)
     except ValueError:
@@ -15,7 +15,7 @@ def parse(pem: bytes) -> list[x509.Certificate]:
 
 
 def is_trusted(chain: Iterable[x509.Certificate], roots: Sequence[x509.Certificate]) -> bool:
-    """Whether a certificate that a server shows is one of `roots`, or is issued by one."""
+    """Return whether a server's chain contains one of `roots`, or a certificate issued by one."""
     return any(one == root or _is_issued_by(one, root) for one in chain for root in roots)
 
 

@@ -1,7 +1,7 @@
-"""The controllers of apps/v1 that make pods, and what their budgets for disruption allow.
+"""The controllers of apps/v1 that create pods, and their PodDisruptionBudgets.
 
-What a rollout may take away at once is from the API reference of each kind (maxUnavailable,
-maxSurge and their defaults); a rollout heeds no PodDisruptionBudget, only evictions do.
+How many pods a rollout may remove at once follows the API reference of each kind (maxUnavailable,
+maxSurge and their defaults). A rollout ignores PodDisruptionBudgets. Only evictions respect them.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
 
 
 class _Fields(msgspec.Struct, frozen=True, rename="camel"):
-    """Base of what is read: camelCase, all else skipped."""
+    """Base class: camelCase names, and other fields are ignored."""
 
 
 class _Rolling(_Fields, frozen=True, rename="camel"):
@@ -71,7 +71,7 @@ class _Meta(objects.Meta, frozen=True, gc=False, rename="camel"):
 
 
 class Controller(_Fields, frozen=True, rename="camel"):
-    """A Deployment, StatefulSet, DaemonSet or ReplicaSet as it is stored."""
+    """A stored Deployment, StatefulSet, DaemonSet or ReplicaSet."""
 
     kind: str
     metadata: _Meta
@@ -80,20 +80,20 @@ class Controller(_Fields, frozen=True, rename="camel"):
 
     @property
     def wanted(self) -> int:
-        """How many pods it is to have."""
+        """Return the desired number of pods."""
         if self.kind == "DaemonSet":
             return self.status.desired_number_scheduled
         return self.spec.replicas
 
     @property
     def is_owned(self) -> bool:
-        """Whether somebody manages it who would undo a change of its template."""
+        """Return whether an owner or operator would revert a change of its template."""
         seen = objects.Object(api_version=_VERSION, kind=self.kind, metadata=self.metadata)
         return is_owned(seen) or mendix.is_operator_owned(seen)
 
     @property
     def rolls(self) -> bool:
-        """Whether it replaces all its pods when its template changes."""
+        """Return whether it replaces all its pods when its template changes."""
         if self.kind == "Deployment":
             return not self.spec.paused
         strategy = self.spec.update_strategy
@@ -102,7 +102,7 @@ class Controller(_Fields, frozen=True, rename="camel"):
 
     @property
     def lets_go(self) -> int:
-        """How many pods a rollout may take away at once."""
+        """Return how many pods a rollout may remove at once."""
         if self.kind != "Deployment":
             given = self.spec.update_strategy.rolling_update.max_unavailable
             return _share(1 if given is None else given, self.wanted, up=True)
@@ -116,7 +116,7 @@ class Controller(_Fields, frozen=True, rename="camel"):
 
     @property
     def is_rolled_out(self) -> bool:
-        """Whether its controller has seen the newest template, and all its pods are of it."""
+        """Return whether its controller has seen the newest template, and all its pods have it."""
         status = self.status
         updated = (
             status.updated_number_scheduled if self.kind == "DaemonSet" else status.updated_replicas
@@ -125,7 +125,7 @@ class Controller(_Fields, frozen=True, rename="camel"):
 
     @property
     def trouble(self) -> str:
-        """Why it can't make pods, in its controller's words; empty where it says nothing."""
+        """Return why it can't create pods, in its controller's words; empty without an error."""
         for one in self.status.conditions:
             if one.type == "ReplicaFailure" and one.status == "True":
                 return " ".join(one.message.split())
@@ -133,7 +133,7 @@ class Controller(_Fields, frozen=True, rename="camel"):
 
     @property
     def labels(self) -> str:
-        """A label selector for its pods, as the API server takes it."""
+        """Return the label selector for its pods, in the API server's syntax."""
         chosen = self.spec.selector
         parts = [f"{key}={value}" for key, value in chosen.match_labels.items()]
         for one in chosen.match_expressions:
@@ -144,9 +144,9 @@ class Controller(_Fields, frozen=True, rename="camel"):
         return ",".join(parts)
 
     def pod(self, namespace: str, like: Json) -> Json:
-        """The pod that it would make now; `like` is one of its pods, of the same owner.
+        """Return the pod that it would create now. `like` is one of its pods, with the same owner.
 
-        A StatefulSet's claims are named after that pod.
+        In a StatefulSet, the names of the claims follow that pod.
         """
         template = self.spec.template
         meta = template.get("metadata") or {}
@@ -173,7 +173,7 @@ class Controller(_Fields, frozen=True, rename="camel"):
 
 
 def _share(given: int | str, of: int, *, up: bool) -> int:
-    """What 2, or 25%, of so many pods is, rounded up or down."""
+    """Return a number, or a percentage of a number of pods, rounded up or down."""
     if isinstance(given, int):
         return given
     percent = int(given.removesuffix("%")) * of
@@ -181,13 +181,13 @@ def _share(given: int | str, of: int, *, up: bool) -> int:
 
 
 def place(workload: Workload) -> str:
-    """The path of a workload that is one of these; empty for any other."""
+    """Return the path of a workload of these kinds; empty for other kinds."""
     plural = _PLURALS.get(workload.kind, "") if workload.api_version == _VERSION else ""
     return plural and path(_VERSION, plural, workload.namespace, workload.name)
 
 
 def find(cluster: Cluster, workload: Workload) -> Controller | None:
-    """A workload as it is stored; None where it is gone, or none of these kinds."""
+    """Return a stored workload; None if it is gone or has another kind."""
     where = place(workload)
     stored = cluster.find(where) if where else None
     return None if stored is None else msgspec.convert(stored, Controller)
@@ -208,14 +208,14 @@ class _Budget(_Fields, frozen=True, rename="camel"):
 
 
 class Budgets(NamedTuple):
-    """The PodDisruptionBudgets of a namespace; `known` is False where they must not be read."""
+    """The PodDisruptionBudgets of a namespace. `known` is False if reading them is forbidden."""
 
     all: list[_Budget]
     known: bool = True
 
     @classmethod
     def read(cls, cluster: Cluster, namespace: str) -> "Budgets":
-        """Read them. Raises `ClusterError`, but not where that is forbidden."""
+        """Read the budgets. Raise `ClusterError`, except if reading them is forbidden."""
         try:
             stored = cluster.items(path("policy/v1", "poddisruptionbudgets", namespace))
             found = [msgspec.json.decode(raw, type=_Budget) for raw in stored]
@@ -226,7 +226,7 @@ class Budgets(NamedTuple):
         return cls(found)
 
     def allow_rollout(self, controller: Controller) -> bool:
-        """Whether a rollout takes no more pods away than every budget of these pods allows."""
+        """Return whether a rollout stays within every budget of these pods."""
         meta: Mapping[str, Any] = controller.spec.template.get("metadata") or {}
         labels: Mapping[str, str] = meta.get("labels") or {}
         return self.known and all(

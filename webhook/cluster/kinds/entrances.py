@@ -1,6 +1,6 @@
-"""How the pods that let clients into the cluster are known: ingress controllers and gateways.
+"""Finds pods that receive requests from outside the cluster: ingress controllers and gateways.
 
-By the labels that their usual charts give them; a controller that is labelled otherwise is unknown.
+They are identified by the labels of their usual charts. Controllers with other labels are unknown.
 """
 
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from webhook.cluster.kinds.inventory import BadPod, Inventory, LivePod
 
 NAME = "app.kubernetes.io/name"
-#: Names of ingress controllers in the usual label.
+#: Names of ingress controllers in the label app.kubernetes.io/name.
 CONTROLLERS = (
     "ingress-nginx",
     "rke2-ingress-nginx",
@@ -16,10 +16,11 @@ CONTROLLERS = (
     "traefik",
     "haproxy-ingress",
 )
-#: What their pods are labelled with.
+#: The label selector of their pods.
 CONTROLLER = f"{NAME} in ({','.join(CONTROLLERS)})"
-#: The same of Istio's gateways: the label that its chart makes of the release's name, as its
-#: installation guides have it, and that of Gateways which istiod deploys (files/kube-gateway.yaml).
+#: The label selectors of Istio's gateways. The first has the label that the chart derives from the
+#: release's name, as in the installation guides. The second is for Gateways that istiod deploys
+#: (files/kube-gateway.yaml).
 GATEWAYS = (
     "istio in (ingressgateway,ingress)",
     "gateway.istio.io/managed=istio.io-gateway-controller",
@@ -27,7 +28,7 @@ GATEWAYS = (
 
 
 def pods(inventory: Inventory, *, fields: str = "") -> Iterator[LivePod | BadPod]:
-    """Their pods in all namespaces, each once; `fields` narrows what is asked for."""
+    """Yield their pods in all namespaces, each once. `fields` is an additional field selector."""
     seen = set()
     for labels in (CONTROLLER, *GATEWAYS):
         for pod in inventory.pods(labels=labels, fields=fields):

@@ -1,7 +1,7 @@
-"""What is in a cluster: namespaces, live pods, and the workloads that own them.
+"""The objects of a cluster: namespaces, live pods, and the workloads that own them.
 
-Everything is streamed from pages of JSON into the few fields that are read. Of a pod those are what
-policy judges, and what shows whether it lives.
+Lists are streamed from pages of JSON, and only a few fields are decoded. For a pod these are the
+fields that policy judges, and those of its status.
 """
 
 import datetime
@@ -17,18 +17,19 @@ from webhook.policy.pod import objects
 from webhook.policy.pod.objects import UndecodableError
 
 _HASH = "pod-template-hash"
-#: CronJobs name their Jobs after themselves and the minute, counted from 1970.
+#: A CronJob names a Job after itself and the minute since 1970.
 _OF_CRON_JOB = re.compile(r".+-\d{8,}")
-#: Kinds that others may own, and their plural names; other controllers are at the top.
+#: Kinds that can have an owner themselves, with their plural names. Other controllers are the top
+#: of the chain.
 _CHAINED = {"ReplicaSet": "replicasets", "Job": "jobs"}
-#: Selects pods by their fields: those that have ended neither send nor take traffic.
+#: Selects pods that have not ended. Ended pods neither send nor receive traffic.
 RUNNING = "status.phase!=Succeeded,status.phase!=Failed"
-#: Owners that are remembered.
+#: The maximum number of cached owners.
 _MOST_OWNERS = 10_000
 
 
 class _Read(msgspec.Struct, frozen=True, rename="camel"):
-    """Base of what is read beside policy's fields: camelCase, all else skipped."""
+    """Base class for fields that policy does not need: camelCase, other fields ignored."""
 
 
 class LiveMeta(objects.Meta, frozen=True, gc=False, rename="camel"):
@@ -40,7 +41,7 @@ class LiveMeta(objects.Meta, frozen=True, gc=False, rename="camel"):
 
 
 class ContainerStatus(_Read, frozen=True, rename="camel"):
-    """How a container of any list does; `started` says that its startup probe has passed."""
+    """The status of a container. `started` means that its startup probe has passed."""
 
     name: str = ""
     ready: bool = False
@@ -64,9 +65,9 @@ class PodStatus(_Read, frozen=True, rename="camel"):
 
 
 class LivePod(objects.Object, frozen=True, gc=False, rename="camel"):
-    """A stored pod: for policy an `Object`, and how it does."""
+    """A stored pod: an `Object` for policy, and its status."""
 
-    # Items of a list leave out what the list says.
+    # The items of a list omit what the list itself says.
     api_version: str = "v1"
     kind: str = "Pod"
     metadata: LiveMeta = LiveMeta()
@@ -74,42 +75,42 @@ class LivePod(objects.Object, frozen=True, gc=False, rename="camel"):
 
     @property
     def name(self) -> str:
-        """Its name, which a stored pod always has."""
+        """Return its name. Every stored pod has one."""
         return self.metadata.name or ""
 
     @property
     def namespace(self) -> str:
-        """Its namespace, which a stored pod always has."""
+        """Return its namespace. Every stored pod has one."""
         return self.metadata.namespace or ""
 
     @property
     def has_ended(self) -> bool:
-        """Whether all its containers have, for good: it sends and takes no traffic any more."""
+        """Return whether all its containers have ended for good, so it has no more traffic."""
         return self.status.phase in ("Succeeded", "Failed")
 
     @property
     def is_leaving(self) -> bool:
-        """Whether it is being deleted."""
+        """Return whether it is being deleted."""
         return self.metadata.deletion_timestamp is not None
 
     @property
     def runs(self) -> bool:
-        """Whether it is there to stay: neither ended, nor being deleted."""
+        """Return whether it has neither ended nor is being deleted."""
         return not self.has_ended and not self.is_leaving
 
     @property
     def is_ready(self) -> bool:
-        """Whether it has the condition Ready."""
+        """Return whether it has the condition Ready."""
         return any(c.type == "Ready" and c.status == "True" for c in self.status.conditions or ())
 
     def container(self, name: str) -> ContainerStatus | None:
-        """How the container of that name does; None where the kubelet has not told yet."""
+        """Return the status of the container of that name; None if not yet reported."""
         lists = (self.status.init_container_statuses, self.status.container_statuses)
         return next((one for some in lists for one in some or () if one.name == name), None)
 
 
 class BadPod(NamedTuple):
-    """A stored pod whose fields can't be decoded, and why."""
+    """A stored pod whose fields can't be decoded, and the reason."""
 
     namespace: str
     name: str
@@ -117,7 +118,7 @@ class BadPod(NamedTuple):
 
 
 class Workload(NamedTuple):
-    """What is deployed, restarted or deleted as one: the controller at the top, or a bare pod."""
+    """The controller at the top of a pod's owners, or a pod without an owner."""
 
     namespace: str
     api_version: str
@@ -147,35 +148,35 @@ class _NamespaceMeta(_Read, frozen=True, rename="camel"):
 
 
 class Namespace(_Read, frozen=True, rename="camel"):
-    """A namespace: its marks, and since when it has them."""
+    """A namespace: its labels and annotations, and since when it has them."""
 
     metadata: _NamespaceMeta
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """Return its name."""
         return self.metadata.name
 
     @property
     def labels(self) -> Mapping[str, str]:
-        """Its labels; the API server gives each one its name as a label."""
+        """Return its labels. The API server adds the name of the namespace as a label."""
         return {"kubernetes.io/metadata.name": self.name, **(self.metadata.labels or {})}
 
     @property
     def annotations(self) -> Mapping[str, str]:
-        """Its annotations."""
+        """Return its annotations."""
         return self.metadata.annotations or {}
 
     @property
     def created(self) -> datetime.datetime | None:
-        """When it was created."""
+        """Return when it was created."""
         return self.metadata.creation_timestamp
 
     def labelled(self, key: str) -> datetime.datetime | None:
-        """When a label got its value, at the latest; None where the API server does not know.
+        """Return the latest time when a label can have got its value; None if unknown.
 
-        It knows when the label's manager last wrote: a later write of other fields by the same
-        manager moves that time forward.
+        The API server stores when the label's manager wrote last. If the same manager writes other
+        fields later, this time moves forward.
         """
         times = [
             managed.time
@@ -191,7 +192,7 @@ class _BareMeta(msgspec.Struct):
 
 
 class _Bare(msgspec.Struct):
-    """What is read of a pod that can't be decoded."""
+    """The fields that are read of a pod that can't be decoded."""
 
     metadata: _BareMeta
 
@@ -202,7 +203,7 @@ _namespaces = msgspec.json.Decoder(Namespace)
 
 
 def decode(raw: msgspec.Raw | bytes) -> LivePod:
-    """Decode one pod. Raises `UndecodableError`, as `policy.objects.decode` does."""
+    """Return one decoded pod. Raise `UndecodableError`, as `policy.objects.decode` does."""
     objects.check_size(raw)
     try:
         return _pods.decode(raw)
@@ -211,7 +212,7 @@ def decode(raw: msgspec.Raw | bytes) -> LivePod:
 
 
 class Inventory:
-    """Lists of a cluster, streamed, `page` objects at a time. All may raise `ClusterError`."""
+    """Streams lists of a cluster, `page` objects at a time. It may raise `ClusterError`."""
 
     def __init__(self, cluster: Cluster, *, page: int = PAGE) -> None:
         self._cluster = cluster
@@ -219,29 +220,29 @@ class Inventory:
         self._owners: dict[tuple[str, str, str, str], Workload] = {}
 
     def namespaces(self, labels: str = "") -> Iterator[Namespace]:
-        """Every namespace, or those that a label selector selects."""
+        """Yield all namespaces, or those that match a label selector."""
         for raw in self._cluster.items(path("v1", "namespaces"), labels=labels, size=self._page):
             yield _namespaces.decode(raw)
 
     def namespace(self, name: str) -> Namespace:
-        """One namespace. Raises `RefusedError` 404 where there is none."""
+        """Return one namespace. Raise `RefusedError` 404 if it does not exist."""
         answer = self._cluster.call("GET", path("v1", "namespaces", name=name))
         return _namespaces.decode(answer.body)
 
     def pods(
         self, namespace: str = "", *, labels: str = "", fields: str = ""
     ) -> Iterator[LivePod | BadPod]:
-        """The pods of a namespace, or of all, ordered by namespace and name."""
+        """Yield the pods of one or all namespaces, ordered by namespace and name."""
         where = path("v1", "pods", namespace)
         stored = self._cluster.items(where, labels=labels, fields=fields, size=self._page)
         return map(_pod, stored)
 
     def workload(self, pod: LivePod) -> Workload:
-        """What owns a pod: its controller, that one's controller, and so on.
+        """Return the top of a pod's chain of owners.
 
-        A ReplicaSet with a Deployment's hash in its name is a Deployment's, as the Deployment
-        controller names them; other owners are asked for once, and where that is forbidden or they
-        are gone, the chain ends with them.
+        If a ReplicaSet has the hash of a Deployment in its name, its owner is that Deployment,
+        because the Deployment controller names ReplicaSets so. Other owners are read once. The
+        chain ends at an owner that is gone or can't be read.
         """
         owner = pod.metadata.controller
         if owner is None:
@@ -257,7 +258,7 @@ class Inventory:
         if not plural or (found.kind == "Job" and not _OF_CRON_JOB.fullmatch(found.name)):
             return found
         if found not in self._owners:
-            # One namespace after the other is looked at: what was known is needed no more.
+            # Namespaces are read one after the other, so the cached owners are not needed any more.
             if len(self._owners) > _MOST_OWNERS:
                 self._owners.clear()
             self._owners[found] = self._asked(found, plural)
@@ -279,7 +280,7 @@ class Inventory:
 
 
 def _pod(raw: msgspec.Raw) -> LivePod | BadPod:
-    """A pod, decoded; one that can't be is told, for it must not be overlooked."""
+    """Return a decoded pod, or a `BadPod`, so that an invalid pod is not overlooked."""
     try:
         return decode(raw)
     except UndecodableError as error:

@@ -1,4 +1,4 @@
-"""Webhook configurations: whom the API server calls for a pod, in which order, whom it trusts."""
+"""Webhook configurations: which webhooks the API server calls for a pod, and in which order."""
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -7,9 +7,9 @@ import msgspec
 
 from webhook.policy.settings import Selector
 
-#: End of the names of our webhooks.
+#: The suffix of the names of our webhooks.
 OURS = ".mendix-mesh.io"
-#: Ends of the names of the meshes' injectors, whatever their configurations are called
+#: The suffixes of the names of the meshes' injectors. The names of their configurations vary
 #: (linkerd2 proxy-injector-rbac.yaml; istioctl/pkg/checkinject/checkinject.go).
 INJECTORS: Mapping[str, str] = {
     "linkerd": "linkerd-proxy-injector.linkerd.io",
@@ -18,7 +18,7 @@ INJECTORS: Mapping[str, str] = {
 
 
 class Service(msgspec.Struct, frozen=True):
-    """The Service by which a webhook is called."""
+    """The Service through which a webhook is called."""
 
     namespace: str
     name: str
@@ -26,18 +26,18 @@ class Service(msgspec.Struct, frozen=True):
 
 
 class ClientConfig(msgspec.Struct, frozen=True, rename="camel"):
-    """How a webhook is called, and by which authorities its server is known."""
+    """How a webhook is called, and the CA that its server's certificate must have."""
 
     service: Service | None = None
     url: str = ""
-    #: PEM; empty, the API server trusts what its own machine does.
+    #: PEM. If empty, the API server trusts the CAs of its own machine.
     ca_bundle: bytes = b""
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """Some of the requests that a webhook is called for."""
+    """The requests for which a webhook is called."""
 
-    #: Plural names: `pods`, `pods/status`.
+    #: Plural names like `pods` or `pods/status`.
     resources: tuple[str, ...] = ()
 
 
@@ -51,9 +51,9 @@ class Webhook(msgspec.Struct, frozen=True, rename="camel"):
     object_selector: Selector = Selector()
 
     def takes(self, namespace: Mapping[str, str], labels: Mapping[str, str] | None = None) -> bool:
-        """Whether it is called in a namespace with these labels, for an object with those.
+        """Return whether it is called for an object with `labels` in a namespace with these labels.
 
-        Without the object's labels the namespace alone is asked for.
+        Without the labels of an object, only the namespace is checked.
         """
         return self.namespace_selector.matches(namespace) and (
             labels is None or self.object_selector.matches(labels)
@@ -61,12 +61,12 @@ class Webhook(msgspec.Struct, frozen=True, rename="camel"):
 
     @property
     def is_ours_for_pods(self) -> bool:
-        """Whether it is one of ours that is called for pods, not for other objects alone."""
+        """Return whether it is one of our webhooks and is called for pods."""
         return self.name.endswith(OURS) and any("pods" in rule.resources for rule in self.rules)
 
     @property
     def path(self) -> str:
-        """The path that it is called at; with a URL, that."""
+        """Return its path, or its URL if it has one."""
         service = self.client_config.service
         return service.path if service else self.client_config.url
 
@@ -82,18 +82,18 @@ class _Configuration(msgspec.Struct, frozen=True):
 
 
 class WebhookEntry(NamedTuple):
-    """A webhook, and the name and labels of the configuration that it is in."""
+    """A webhook, with the name and labels of its configuration."""
 
     configuration: str
     labels: Mapping[str, str]
     webhook: Webhook
-    #: The plural name of the configuration's kind, and the webhook's place in it.
+    #: The plural name of the configuration's kind, and the index of the webhook in it.
     plural: str
     number: int
 
 
 def entries(configurations: Iterable[msgspec.Raw], plural: str) -> list[WebhookEntry]:
-    """The webhooks in the order in which they are called: that of their configurations' names."""
+    """Return webhooks in the order of their calls: the order of the configurations' names."""
     decoded = [msgspec.json.decode(raw, type=_Configuration) for raw in configurations]
     return [
         WebhookEntry(one.metadata.name, one.metadata.labels, webhook, plural, number)

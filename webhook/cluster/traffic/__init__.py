@@ -1,8 +1,8 @@
-"""Proof on the wire: whether the traffic of namespaces is mutual TLS, as the proxies counted it.
+"""Evidence from observed traffic: whether it is mutual TLS, as the proxies counted it.
 
-That every pod has its proxy says what must happen; these numbers say what did. They come from the
-meshes' own metrics in a Prometheus, and they are told apart: no plaintext, no traffic, no metrics,
-no Prometheus.
+If each pod has its proxy, the traffic should be encrypted. These numbers show whether it was. They
+come from the meshes' own metrics in a Prometheus server. The results distinguish four cases: no
+plaintext, no traffic, no metrics, no Prometheus.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,25 +16,25 @@ from webhook.cluster.traffic.queries import FAMILIES, QUERIES, SCRAPED, Family, 
 
 __all__ = ["Count", "Edge", "Prometheus", "PrometheusError", "Traffic", "Verdict", "look"]
 
-#: Namespaces of one query: names have 63 characters at most.
+#: The maximum number of namespaces per query. Names have at most 63 characters.
 _TOGETHER = 100
 
 
 class Received(msgspec.Struct, kw_only=True):
-    """What a workload took in."""
+    """The traffic that a workload received."""
 
     workload: str
-    #: As `Deployment`; empty where the mesh does not say.
+    #: The kind, like `Deployment`; empty if the mesh does not report it.
     kind: str
     verdict: Verdict
-    #: Of a hundred, in mutual TLS: of requests or of connections, whichever is less; rounded down.
+    #: The percentage of mutual TLS, rounded down. The lower one of requests and connections.
     share: int | None
     requests: Count
     connections: Count
 
 
 class NamespaceTraffic(msgspec.Struct, kw_only=True):
-    """What the workloads of a namespace took in, and sent elsewhere."""
+    """The traffic that the workloads of a namespace received, and that they sent elsewhere."""
 
     namespace: str
     mesh: str
@@ -43,23 +43,24 @@ class NamespaceTraffic(msgspec.Struct, kw_only=True):
     requests: Count
     connections: Count
     workloads: list[Received]
-    #: To its workloads, as either side counted them.
+    #: To its workloads, as counted by either side.
     edges: list[Edge]
-    #: From its workloads to namespaces that were not looked at.
+    #: From its workloads to namespaces that were not scanned.
     leaving: list[Edge]
 
     def received(self, workload: str, kind: str) -> Received | None:
-        """What a workload took in; None where nothing was seen."""
+        """Return what a workload received; None if no traffic was observed."""
         for one in self.workloads:
             if one.workload == workload and one.kind in ("", kind):
                 return one
         return None
 
     def senders(self, workload: str, kind: str) -> dict[str, int]:
-        """How much a workload took in plaintext, by who sent it, most first.
+        """Return how much plaintext a workload received by sender, largest first.
 
-        Linkerd's receiver does not know who sends plaintext, but a sender that is in the mesh says
-        to whom it does. What is left comes from clients that no mesh knows: they have the name "".
+        Linkerd's receiving proxy does not know the sender of plaintext. But a sender in the mesh
+        reports to which workload it sends plaintext. The rest comes from clients outside the mesh,
+        which have the name "".
         """
         took, sent = 0, dict[str, int]()
         for edge in self.edges:
@@ -76,21 +77,21 @@ class NamespaceTraffic(msgspec.Struct, kw_only=True):
 
 
 class Traffic(msgspec.Struct, kw_only=True):
-    """The traffic of namespaces, by their names."""
+    """The traffic of namespaces by name."""
 
-    #: How far it looked back, in seconds.
+    #: The time window in seconds, until now.
     window: int
     namespaces: dict[str, NamespaceTraffic]
-    #: What could not be seen, and why.
+    #: What could not be read, and why.
     notes: list[str]
-    #: Why nothing was seen at all, in one line; empty where Prometheus answered.
+    #: Why nothing could be read, in one line; empty if Prometheus responded.
     error: str = ""
 
 
 def look(prometheus: Prometheus, meshes: Mapping[str, str], *, window: int) -> Traffic:
-    """The traffic of namespaces, given with their mesh, of the last `window` seconds.
+    """Return the traffic of the last `window` seconds; `meshes` maps namespaces to their mesh.
 
-    Never raises: where Prometheus does not answer, the error says so.
+    Never raise. If Prometheus does not respond, the result has an error.
     """
     edges = Edges()
     notes: list[str] = []
@@ -117,7 +118,7 @@ def look(prometheus: Prometheus, meshes: Mapping[str, str], *, window: int) -> T
 def _ask(
     prometheus: Prometheus, edges: Edges, family: Family, names: Sequence[str], window: int
 ) -> bool:
-    """Put all questions about namespaces; whether anything was answered."""
+    """Send all queries for some namespaces. Return whether any of them had a result."""
     answered = False
     rest = iter(names)
     while some := list(islice(rest, _TOGETHER)):
@@ -156,7 +157,7 @@ def _namespace(
 
 
 def _received(edges: Iterable[Edge]) -> list[Received]:
-    """What each workload took, by its own count; by the senders' where its proxy has none."""
+    """Return what each workload received, by its own count, else by that of the senders."""
     by_workload: dict[tuple[str, str], list[Edge]] = {}
     for edge in edges:
         by_workload.setdefault((edge.workload, edge.kind), []).append(edge)

@@ -1,4 +1,4 @@
-"""Who talks to whom, how much of it by mutual TLS: what the meshes' own metrics give."""
+"""Traffic between workloads and its share of mutual TLS, from the meshes' own metrics."""
 
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
@@ -8,32 +8,32 @@ import msgspec
 from webhook.cluster.traffic.prometheus import whole
 from webhook.cluster.traffic.queries import LINKERD_OWNERS, LINKERD_TARGETS, Family, Unit, View
 
-#: mtls: all of it is mutual TLS. mixed, plaintext: some is not, or none is. unknown: nothing is
-#: plaintext, but of some it is not known. no-data: nothing was seen, which says nothing.
+#: mtls: all traffic is mutual TLS. mixed: some is not. plaintext: none is. unknown: no plaintext
+#: was observed, but for some traffic the security is unknown. no-data: no traffic was observed.
 Verdict = Literal["mtls", "mixed", "plaintext", "unknown", "no-data"]
 Security = Literal["mutual", "plaintext", "unknown"]
 
 
 class Count(msgspec.Struct, kw_only=True):
-    """Requests or connections, rounded, but never to none; Prometheus reckons in fractions."""
+    """Numbers of requests or connections, as integers. Prometheus returns fractions."""
 
     mutual: int = 0
     plaintext: int = 0
-    #: Of these the proxy that counted them does not say.
+    #: The number for which the proxy did not report the security.
     unknown: int = 0
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """Return the total."""
         return self.mutual + self.plaintext + self.unknown
 
     @property
     def share(self) -> int | None:
-        """Those in mutual TLS, of a hundred: rounded down, so that 100 is all; None of none."""
+        """Return the percentage of mutual TLS, rounded down; None if there was no traffic."""
         return 100 * self.mutual // self.total if self.total else None
 
     def plus(self, other: "Count") -> "Count":
-        """Both together."""
+        """Return the sum of both."""
         return Count(
             mutual=self.mutual + other.mutual,
             plaintext=self.plaintext + other.plaintext,
@@ -42,17 +42,17 @@ class Count(msgspec.Struct, kw_only=True):
 
 
 class Edge(msgspec.Struct, kw_only=True, rename="camel"):
-    """What went from one workload to another, by the count of one side's proxies."""
+    """The traffic from one workload to another, as the proxies of one side counted it."""
 
     mesh: Family
-    #: Who sent it; empty where the mesh can't tell, as of clients outside of it.
+    #: The sender; empty if the mesh does not know it, for example for clients outside the mesh.
     source_namespace: str
     source: str
-    #: The sender's ServiceAccount, proved by its certificate; empty where it had none.
+    #: The sender's ServiceAccount, proven by its certificate; empty if it had none.
     account: str
     namespace: str
     workload: str
-    #: The receiver's kind, as `Deployment`; empty where the mesh does not say.
+    #: The receiver's kind, like `Deployment`; empty if the mesh does not report it.
     kind: str
     seen_by: View
     requests: Count
@@ -60,7 +60,7 @@ class Edge(msgspec.Struct, kw_only=True, rename="camel"):
 
     @property
     def sender(self) -> str:
-        """The sender's name for people; empty where nobody knows."""
+        """Return the sender's name for display; empty if unknown."""
         if self.source:
             return (
                 f"{self.source_namespace}/{self.source}" if self.source_namespace else self.source
@@ -71,12 +71,12 @@ class Edge(msgspec.Struct, kw_only=True, rename="camel"):
 
     @property
     def plaintext(self) -> int:
-        """Requests and connections in plaintext."""
+        """Return the number of requests and connections in plaintext."""
         return self.requests.plaintext + self.connections.plaintext
 
 
 class Key(NamedTuple):
-    """What tells edges apart."""
+    """The key of an edge."""
 
     mesh: Family
     source_namespace: str
@@ -89,18 +89,18 @@ class Key(NamedTuple):
 
 
 class Edges:
-    """Edges while answers come in."""
+    """Collects edges while query results arrive."""
 
     def __init__(self) -> None:
         self._counts: dict[Key, dict[tuple[Unit, Security], float]] = {}
 
     def add(self, key: Key, unit: Unit, security: Security, value: float) -> None:
-        """Count some more, or fewer, of an edge."""
+        """Add a value to an edge. It can be negative."""
         counts = self._counts.setdefault(key, {})
         counts[unit, security] = counts.get((unit, security), 0.0) + value
 
     def finished(self) -> list[Edge]:
-        """All edges on which there was anything, in a fixed order."""
+        """Return all edges with traffic, in a fixed order."""
         made = [
             Edge(**key._asdict(), requests=_count(counts, "requests"),
                  connections=_count(counts, "connections"))
@@ -117,14 +117,14 @@ def _count(counts: Mapping[tuple[Unit, Security], float], unit: Unit) -> Count:
 
 
 def read(family: Family, view: View, labels: Mapping[str, str]) -> tuple[Key, Security]:
-    """Whose edge a series is, and how secure what it counts was."""
+    """Return the edge of a series, and the security of the traffic that it counts."""
     if family == "istio":
         return _istio(view, labels)
     return _taken(labels) if view == "destination" else _sent(labels)
 
 
 def _taken(labels: Mapping[str, str]) -> tuple[Key, Security]:
-    """Linkerd, inbound: of the sender there is its identity, if it has one."""
+    """Read an inbound series of Linkerd. It knows only the sender's identity, if there is one."""
     account, namespace = _identity(labels.get("client_id", ""))
     workload, kind = _owner(labels, LINKERD_OWNERS)
     key = Key("linkerd", namespace, "", account, labels.get("namespace", ""), workload, kind,
@@ -132,12 +132,12 @@ def _taken(labels: Mapping[str, str]) -> tuple[Key, Security]:
     tls = labels.get("tls", "")
     if tls == "true":
         return key, "mutual" if labels.get("client_id") else "unknown"
-    # Of TLS that the proxy passes through it sees the name alone.
+    # If the proxy passes TLS through, it knows only the server name.
     return key, "unknown" if tls == "opaque" else "plaintext"
 
 
 def _sent(labels: Mapping[str, str]) -> tuple[Key, Security]:
-    """Linkerd, outbound: of the receiver all is known that the destination controller knows."""
+    """Read an outbound series of Linkerd. The destination controller knows the receiver."""
     source, _ = _owner(labels, LINKERD_OWNERS)
     workload, kind = _owner(labels, LINKERD_TARGETS)
     key = Key("linkerd", labels.get("namespace", ""), source, "", labels.get("dst_namespace", ""),
@@ -161,12 +161,13 @@ def _istio(view: View, labels: Mapping[str, str]) -> tuple[Key, Security]:
     policy = labels.get("connection_security_policy", "")
     if policy == "mutual_tls":
         return key, "mutual"
-    # Sidecars that send do not know; of those that take, ztunnel says so of what came without TLS.
+    # A sending sidecar does not know the security. For a receiver, ztunnel's `unknown` means
+    # without TLS.
     return key, "unknown" if view == "source" else "plaintext"
 
 
 def _owner(labels: Mapping[str, str], kinds: Mapping[str, str]) -> tuple[str, str]:
-    """A workload's name and kind; a ReplicaSet only where nothing owns it."""
+    """Return a workload's name and kind. A ReplicaSet is returned only if nothing owns it."""
     return next(
         ((name, kind) for label, kind in kinds.items() if (name := labels.get(label, ""))),
         ("", ""),
@@ -174,15 +175,15 @@ def _owner(labels: Mapping[str, str], kinds: Mapping[str, str]) -> tuple[str, st
 
 
 def _known(value: str) -> str:
-    """Istio's label, where it says anything."""
+    """Return a label of Istio; empty if its value is `unknown`."""
     return "" if value == "unknown" else value
 
 
 def _identity(identity: str) -> tuple[str, str]:
-    """The ServiceAccount and namespace of a mesh identity; empty where it is none of Kubernetes'.
+    """Return the ServiceAccount and namespace of a mesh identity; empty for other identities.
 
-    Linkerd's are `shop.mendix.serviceaccount.identity.linkerd.cluster.local`, Istio's
-    `spiffe://cluster.local/ns/mendix/sa/shop`.
+    Linkerd's identities look like `shop.mendix.serviceaccount.identity.linkerd.cluster.local`,
+    Istio's like `spiffe://cluster.local/ns/mendix/sa/shop`.
     """
     name, _, rest = identity.partition(".serviceaccount.identity.")
     if rest:
@@ -196,7 +197,7 @@ def _identity(identity: str) -> tuple[str, str]:
 
 
 def verdict(counts: Iterable[Count]) -> Verdict:
-    """What counts say together."""
+    """Return the verdict on the sum of some counts."""
     summed = Count()
     for count in counts:
         summed = summed.plus(count)

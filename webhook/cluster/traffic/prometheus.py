@@ -1,7 +1,7 @@
-"""Prometheus' HTTP API, as far as it is asked: instant queries.
+"""A client for Prometheus' HTTP API, limited to instant queries.
 
-Any server that speaks it will do (Thanos, Mimir, VictoriaMetrics), under any path. What it says is
-not trusted: an answer is bounded in size and time, and its errors are one line.
+It works with each server that has this API (Thanos, Mimir, VictoriaMetrics), under any path. The
+response is not trusted: its size and time are limited, and errors become one line.
 """
 
 import math
@@ -19,35 +19,35 @@ from webhook.cluster.api.errors import failure
 from webhook.policy.words import printable
 from webhook.version import VERSION
 
-#: Seconds in which a connection must be taken.
+#: Seconds in which the server must accept the connection.
 _CONNECT = 5.0
-#: The largest answer, in bytes: some hundred thousand series.
+#: The maximum size of a response in bytes. This is enough for a few hundred thousand series.
 _LARGEST = 32 * 1024 * 1024
 _PIECE = 64 * 1024
-#: Characters of a server's own words that are shown.
+#: The maximum number of characters that are shown of a server's error text.
 _WORDS = 300
-#: Hosts to which a token may go without TLS: a forwarded port.
+#: Hosts to which a token may be sent without TLS, for example through a forwarded port.
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
 class PrometheusError(Exception):
-    """No answer, or none that is of use; the text is one line: which server, why, what to do."""
+    """Raised if a query fails. The text is one line: which server, why, and how to fix it."""
 
 
 class Sample(NamedTuple):
-    """One series of an answer."""
+    """One series in a response."""
 
     labels: dict[str, str]
     value: float
 
 
 def whole(value: float) -> int:
-    """A number of things: Prometheus reckons in fractions, and some is never none."""
+    """Return a count as an integer. Prometheus returns fractions; a small one becomes 1, not 0."""
     return max(1, round(value)) if value > 0.01 else 0
 
 
 class _Series(msgspec.Struct):
-    #: The time, and the number as text: it may be NaN or +Inf, which JSON has no words for.
+    #: The time, and the number as a string, because JSON has no NaN or +Inf.
     value: tuple[float, str]
     metric: dict[str, str] = {}
 
@@ -69,9 +69,9 @@ _vectors = msgspec.json.Decoder(list[_Series])
 
 
 class Prometheus:
-    """A Prometheus server, by its address. Raises `PrometheusError`, also for a bad address.
+    """A Prometheus server. Raise `PrometheusError`, also for an invalid address.
 
-    The token's file is read again for each query: a projected token is replaced every hour.
+    The token file is read again for each query, because a projected token is replaced every hour.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Prometheus:
         timeout: float = 10.0,
     ) -> None:
         parsed = _parsed(url, secret=token_file is not None)
-        #: The address without what comes after the path.
+        #: The address without query and fragment.
         self.url = f"{parsed.scheme}://{parsed.netloc}{(parsed.path or '').rstrip('/')}"
         self._token_file = token_file
         self._timeout = timeout
@@ -94,7 +94,7 @@ class Prometheus:
         )
 
     def query(self, promql: str) -> list[Sample]:
-        """The instant vector of a query; numbers that are not finite are left out."""
+        """Return the instant vector of a query, without values that are not finite."""
         body = self._body(promql)
         try:
             answer = _answers.decode(body)
@@ -136,7 +136,7 @@ class Prometheus:
         return body
 
     def _read(self, reply: urllib3.BaseHTTPResponse, until: float) -> bytes:
-        """The whole body, unless it is too large or comes too slowly."""
+        """Return the body. Raise an error if it is too large or arrives too slowly."""
         pieces, size = [], 0
         for piece in reply.stream(_PIECE, decode_content=False):
             pieces.append(piece)
@@ -156,7 +156,7 @@ class Prometheus:
     def _headers(self) -> dict[str, str]:
         headers = {
             "Accept": "application/json",
-            "Accept-Encoding": "identity",  # what it unfolds to could not be bounded
+            "Accept-Encoding": "identity",  # the size of compressed data could not be limited
             "Content-Type": "application/x-www-form-urlencoded",
             "User-Agent": f"mendix-mesh/{VERSION}",
         }
@@ -165,7 +165,7 @@ class Prometheus:
         return headers
 
     def _refused(self, status: int, body: bytes) -> str:
-        """The words for an answer that is an error: the server's own, else what usually helps."""
+        """Return the text for an error response: the server's own, else the usual fix."""
         try:
             said = _words(_answers.decode(body), f"HTTP {status}")
         except msgspec.MsgspecError:
@@ -180,7 +180,7 @@ class Prometheus:
 
 
 def _parsed(url: str, *, secret: bool) -> urllib3.util.Url:
-    """The parts of an address that can be used."""
+    """Return the parsed address if it is valid."""
     try:
         parsed = parse_url(url)
     except urllib3.exceptions.HTTPError:
@@ -213,7 +213,7 @@ def _token(file: Path) -> str:
 
 
 def _words(answer: _Answer, otherwise: str) -> str:
-    """The server's own words for an error, on one line and not too many."""
+    """Return the server's own error text, shortened, on one line."""
     said = ": ".join(part for part in (answer.error_type, answer.error) if part)
     return printable(said)[:_WORDS] or otherwise or "it does not say why"
 

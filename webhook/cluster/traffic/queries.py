@@ -1,7 +1,7 @@
-"""What Prometheus is asked, mesh by mesh: every PromQL text of the traffic evidence is made here.
+"""The PromQL queries for traffic, by mesh. All of them are defined here.
 
-`$window` stands for the time looked back over, as `3600s`, and `$namespaces` for a regular
-expression of the namespaces that are looked at.
+`$window` stands for the time window, like `3600s`. `$namespaces` stands for a regular expression
+that matches the scanned namespaces.
 """
 
 from collections.abc import Iterable
@@ -11,41 +11,42 @@ Family = Literal["linkerd", "istio"]
 View = Literal["destination", "source"]
 Unit = Literal["requests", "connections"]
 
-#: Whose metrics tell of a mesh: in ambient mode ztunnel and waypoints report as sidecars do.
+#: The kind of metrics for each mesh. In ambient mode, ztunnel and waypoints have the same metrics
+#: as sidecars.
 FAMILIES: dict[str, Family] = {"linkerd": "linkerd", "istio": "istio", "ambient": "istio"}
 
 
 class Query(NamedTuple):
-    """One question; each answer is a number of requests or connections, and between whom."""
+    """A query. Each sample is a number of requests or connections between two workloads."""
 
     family: Family
     unit: Unit
-    #: Whose proxy counted: the one that took the traffic, or the one that sent it.
+    #: Which side's proxy counts: the receiver (destination) or the sender (source).
     seen_by: View
     promql: str
-    #: Where the metric and its labels come from.
+    #: The source of the metric and its labels.
     source: str
-    #: -1 for what another question counted, and which never came through.
+    #: -1 if the query counts what another query includes but which never arrived.
     weight: int = 1
 
     def text(self, namespaces: Iterable[str], window: int) -> str:
-        """The query for these namespaces, `window` seconds back from now."""
-        # Names of namespaces have nothing in them that a regular expression would read as its own.
+        """Return the query for these namespaces and the last `window` seconds."""
+        # Names of namespaces contain no special characters of regular expressions.
         named = self.promql.replace("$namespaces", "|".join(namespaces))
         return within(named, window)
 
 
 def within(promql: str, window: int) -> str:
-    """A query that looks `window` seconds back from now."""
+    """Return a query for the last `window` seconds."""
     return promql.replace("$window", f"{window}s")
 
 
 def counted(metric: str, matchers: str, by: str) -> str:
-    """How far counters went in the window, summed.
+    """Return the query for the increase of counters in the window, summed.
 
-    Of a counter that appeared within the window, `increase` does not see the first value, which
-    is all there is of a single connection: it is added. Counters that went back to zero are
-    `increase`'s business.
+    For a counter that first appeared within the window, `increase` ignores the first value. For a
+    single connection this is the whole value, so the query adds it. `increase` handles counter
+    resets.
     """
     series = f"{metric}{{{matchers}}}"
     return (
@@ -57,13 +58,13 @@ def counted(metric: str, matchers: str, by: str) -> str:
 
 
 def _standing(metric: str, matchers: str, by: str) -> str:
-    """Connections that were open all the time: opened before the window, they are not counted."""
+    """Return the query for connections open during the whole window, which `counted` misses."""
     series = f"{metric}{{{matchers}}}"
     return f"sum by ({by}) (min_over_time({series}[$window]) and {series} offset $window) > 0"
 
 
 def _open_before(metric: str, matchers: str, by: str) -> str:
-    """The same of two counters: what had been opened when the window began, and not closed."""
+    """Return the same query from two counters: opened before the window and not closed."""
     opened, closed = (
         f"sum by ({by}) ({metric}_{what}_total{{{matchers}}} offset $window)"
         for what in ("opened", "closed")
@@ -71,7 +72,8 @@ def _open_before(metric: str, matchers: str, by: str) -> str:
     return f"{opened} - ({closed} or 0 * {opened}) > 0"
 
 
-#: Labels that Linkerd's own scrape configurations give a proxy's series, by its pod's owner.
+#: Labels that Linkerd's scrape configuration adds to a proxy's series, by the kind of the pod's
+#: owner.
 LINKERD_OWNERS = {
     "deployment": "Deployment",
     "statefulset": "StatefulSet",
@@ -79,7 +81,7 @@ LINKERD_OWNERS = {
     "k8s_job": "Job",
     "replicaset": "ReplicaSet",
 }
-#: What the proxy itself knows of the pod that it sends to, from the destination controller.
+#: Labels for the receiving pod. The proxy gets them from the destination controller.
 LINKERD_TARGETS = {
     "dst_deployment": "Deployment",
     "dst_statefulset": "StatefulSet",
@@ -90,7 +92,7 @@ LINKERD_TARGETS = {
 _OWNERS = ", ".join(("namespace", *LINKERD_OWNERS))
 _TAKEN = f"{_OWNERS}, tls, client_id"
 _SENT = f"{_OWNERS}, dst_namespace, {', '.join(LINKERD_TARGETS)}, tls"
-# Not the proxy's own port for metrics and probes, nor a pod that talks to itself.
+# Exclude the proxy's own port for metrics and probes, and pods that call themselves.
 _INBOUND = (
     'direction="inbound", namespace=~"$namespaces", '
     'target_addr!~".+:419[01]", no_tls_reason!="loopback"'
@@ -106,7 +108,7 @@ _BETWEEN = (
     "source_workload, source_workload_namespace, source_principal, "
     "destination_workload, destination_workload_namespace, connection_security_policy"
 )
-# What a waypoint takes is counted by the rules of the destination's side.
+# A waypoint counts the traffic that it receives in the same way as a destination.
 _ARRIVED = 'reporter=~"destination|waypoint", destination_workload_namespace=~"$namespaces"'
 _COMING = 'reporter="source", destination_workload_namespace=~"$namespaces"'
 _LEAVING = (
@@ -117,15 +119,16 @@ _STATS = "istio/proxy source/extensions/filters/http/istio_stats/istio_stats.cc"
 _ZTUNNEL = "istio/ztunnel src/proxy/metrics.rs, inbound_passthrough.rs"
 
 QUERIES: tuple[Query, ...] = (
-    # The kubelet's probes never use TLS: the policy controller's default route tells them apart.
+    # The kubelet's probes never use TLS. The policy controller's default route identifies them.
     Query("linkerd", "requests", "destination",
           counted("request_total", f'{_INBOUND}, route_name!="probe"', _TAKEN), _PROXY),
-    # Connections that are not HTTP alone: those that are would be probes, too, and can't be told.
+    # Count only connections that are not HTTP. HTTP connections include probes, which can't be
+    # identified here.
     Query("linkerd", "connections", "destination",
           counted("inbound_tcp_authz_allow_total",
                    _INBOUND.removeprefix('direction="inbound", '), _TAKEN),
           "linkerd2-proxy linkerd/app/inbound/src/metrics/authz.rs, policy/tcp.rs"),
-    # A probe is over in a moment: what stood all the time is none.
+    # A probe is short, so a connection that was open all the time is not a probe.
     Query("linkerd", "connections", "destination",
           _standing("tcp_open_connections", f'peer="src", {_INBOUND}', _TAKEN), _PROXY),
     *(
@@ -145,11 +148,12 @@ QUERIES: tuple[Query, ...] = (
     Query("istio", "connections", "destination",
           counted("istio_tcp_connections_opened_total", _ARRIVED, _BETWEEN),
           f"{_STATS}; {_ZTUNNEL}"),
-    # ztunnel counts a connection as opened before it is refused, as plaintext is in STRICT mode.
+    # ztunnel counts a connection as opened before it rejects it, for example plaintext in STRICT
+    # mode.
     Query("istio", "connections", "destination",
           counted("istio_tcp_connections_closed_total", f'{_ARRIVED}, response_flags="DENY"',
                    _BETWEEN), _ZTUNNEL, weight=-1),
-    # Proxies forget both counters together, and a connection is closed where it was opened.
+    # A proxy loses both counters at the same time, and the same proxy counts opening and closing.
     Query("istio", "connections", "destination",
           _open_before("istio_tcp_connections", _ARRIVED, _BETWEEN),
           f"{_STATS}; {_ZTUNNEL}"),
@@ -166,7 +170,8 @@ QUERIES: tuple[Query, ...] = (
     ),
 )  # fmt: skip
 
-#: Whether a mesh's proxies are scraped at all: how many series of theirs were there.
+#: Queries for the number of a mesh's proxy series. They show whether the proxies are scraped at
+#: all.
 SCRAPED: dict[Family, str] = {
     "linkerd": 'count(last_over_time(request_total{direction=~"inbound|outbound"}[$window])'
     " or last_over_time(tcp_open_total[$window])"

@@ -1,7 +1,7 @@
-"""What the webhook refused and let in, by its own count in Prometheus.
+"""The webhook's denials and admissions, from its own metrics in Prometheus.
 
-Its metrics know neither namespaces nor pods, but they miss nobody: Events tell of what controllers
-were refused, and a person at a terminal leaves none.
+These metrics have no namespaces or pods, but they are complete. Events cover only the denials of
+controllers; a person's denied request leaves no Event.
 """
 
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ import msgspec
 from webhook.cluster.traffic.prometheus import Prometheus, PrometheusError, Sample, whole
 from webhook.cluster.traffic.queries import counted, within
 
-#: As `mendix_mesh_reviews_total` has it: `audited` and `warned` were let in.
+#: The verdicts in `mendix_mesh_reviews_total`. `audited` and `warned` were admitted.
 Verdict = Literal["denied", "warned", "audited"]
 
 _REVIEWS = counted(
@@ -21,12 +21,12 @@ _REVIEWS = counted(
     "mesh, kind, verdict",
 )
 _VIOLATIONS = counted("mendix_mesh_violations_total", "", "mesh, mode, check")
-# There from the start of a server, and not of the auditor.
+# The webhook has this metric from its start. The auditor does not have it.
 _SCRAPED = "count(last_over_time(mendix_mesh_review_duration_seconds_count[$window]))"
 
 
 class Answered(msgspec.Struct, kw_only=True):
-    """How often the webhook gave one answer to one kind of object."""
+    """How often the webhook gave one verdict for one kind of object."""
 
     verdict: Verdict
     mesh: str
@@ -35,7 +35,7 @@ class Answered(msgspec.Struct, kw_only=True):
 
 
 class Violated(msgspec.Struct, kw_only=True):
-    """How often a check found something; in enforce that was a refusal, if its level is deny."""
+    """How often a check found a violation. Mode enforce denies a violation of level deny."""
 
     check: str
     mesh: str
@@ -44,21 +44,21 @@ class Violated(msgspec.Struct, kw_only=True):
 
 
 class Counts(msgspec.Struct, kw_only=True):
-    """The webhook's answers of the last `window` seconds, most frequent first."""
+    """The webhook's verdicts of the last `window` seconds, most frequent first."""
 
     window: int
     answers: list[Answered] = []
     violations: list[Violated] = []
-    #: Why nothing is known, in one line; empty where all is.
+    #: Why the verdicts are unknown, in one line; empty if they are known.
     error: str = ""
 
     def times(self, *verdicts: Verdict) -> int:
-        """How often it gave one of these answers."""
+        """Return how often the webhook gave one of these verdicts."""
         return sum(one.times for one in self.answers if one.verdict in verdicts)
 
 
 def look(prometheus: Prometheus, *, window: int) -> Counts:
-    """Ask for the answers of the last `window` seconds. Never raises: the error says why not."""
+    """Return the verdicts of the last `window` seconds. Never raise; the result has an error."""
     try:
         answers = list(_answers(prometheus.query(within(_REVIEWS, window))))
         violations = list(_violations(prometheus.query(within(_VIOLATIONS, window))))

@@ -1,9 +1,9 @@
 """What a pod's author may set: an allow-list of annotations and labels, with typed values.
 
-Injectors, CNI plugins, agents and control planes read a pod's annotations and labels. Each one that
-they read is listed here with the form of its values and with what it can do. A key in a domain that
-a mesh reads and that is not listed is not allowed: so the list is complete from the first day, also
-for what a mesh reads next year.
+Injectors, CNI plugins, agents and control planes read a pod's annotations and labels. The list has
+each key that they read, the form of its values, and its effect. If a key belongs to a domain that a
+mesh reads and is not in the list, it is not allowed. So the list also covers keys that a mesh will
+read in the future.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,12 +13,12 @@ from typing import Literal, NamedTuple
 from webhook.policy.inputs.forms import Form
 from webhook.policy.settings import Annotation
 
-#: The check that reports an input, unless another one knows better what it does.
+#: The default check that reports an input.
 CHECK = "input-not-allowed"
 
-#: harmless: any value of the form is admitted. bypass: it leads traffic past the proxy, and a check
-#: compares it with what the settings allow. admin: only the mesh's own value is admitted. injector:
-#: only the mesh's programs set it, after the author.
+#: harmless: each value of the form is admitted. bypass: it makes traffic bypass the proxy, and a
+#: check compares it with what the settings allow. admin: only the mesh's own value is admitted.
+#: injector: only the mesh's programs set it, after the author.
 May = Literal["harmless", "bypass", "admin", "injector"]
 
 
@@ -31,7 +31,7 @@ class Input(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """What is wrong with an input, in words, and who has to act."""
+    """What is wrong with an input, as a text, and who must fix it."""
 
     check: str
     reason: str
@@ -39,7 +39,7 @@ class Problem(NamedTuple):
 
 
 class Inputs:
-    """The annotations, or the labels, that authors of one mesh may set."""
+    """The annotations, or the labels, that authors of pods of one mesh may set."""
 
     def __init__(
         self,
@@ -53,9 +53,10 @@ class Inputs:
     ) -> None:
         """Bind the list to a mesh's settings.
 
-        `reads` says whether the mesh reads keys like this one; `prefixes` are inputs whose keys
-        only start alike; `own` are the forms of the mesh's own values, where the settings tell
-        them; `allowed` are the keys that an admin adds.
+        - `reads` returns whether the mesh reads a key like this one.
+        - `prefixes` are inputs whose keys only have a common prefix.
+        - `own` are the forms of the mesh's own values, if the settings define them.
+        - `allowed` are the keys that an admin adds.
         """
         self._setting = f"settings.{'linkerd' if mesh == 'linkerd' else 'istio'}.annotations"
         self._mesh = mesh
@@ -70,9 +71,9 @@ class Inputs:
     def problem(self, key: str, value: str, *, submitted: bool) -> Problem | None:
         """Return what is wrong with a key and its value; None if nothing is wrong.
 
-        `submitted` says that no program of the mesh has seen the pod yet.
+        `submitted` means that no program of the mesh has seen the pod yet.
         """
-        # A long value is not kept.
+        # Do not cache a long value.
         if key not in self.listed and not self.reads(key):
             return None
         if len(key) + len(value) > _LONGEST_REMEMBERED:
@@ -114,5 +115,6 @@ def _fix(form: Form) -> str:
     return f"author: set it to {form.words}, or remove it"
 
 
-#: Characters of a key and value that are remembered, and reasons that one input may give.
+#: The maximum length of a cached key and value in characters, and the maximum number of reasons per
+#: input.
 _LONGEST_REMEMBERED, _MOST_REASONS = 384, 3

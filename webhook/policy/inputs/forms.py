@@ -1,20 +1,20 @@
-"""The forms of values: what an input's value must look like before anyone reads on.
+"""The forms of values: how the value of an input must look before it is interpreted.
 
-A form is a pattern in the syntax that Python's `re` and RE2 share, and matches whole values. None
-admits a line break, a control character, a quote or `$(`: injectors paste values into YAML, and the
-kubelet expands `$(VAR)` after admission. Structured values, say JSON, are parsed instead and judged
-key by key.
+A form is a pattern in the common syntax of Python's `re` and RE2. It matches whole values. No form
+admits a line break, a control character, a quote or `$(`, because injectors paste values into YAML
+and the kubelet expands `$(VAR)` after admission. Structured values like JSON are parsed instead,
+and each key is judged.
 """
 
 import re
 from collections.abc import Callable, Iterable
 
-#: What a judge of structured values yields: a sentence without its subject for each thing wrong.
+#: Judges a structured value. Yields a sentence without its subject for each violation.
 Judge = Callable[[str], Iterable[str]]
 
 
 class Form:
-    """What values look like: in words for a message, as a pattern, and how long they may be."""
+    """The form of values: a description for messages, a pattern, and the maximum length."""
 
     __slots__ = ("_judge", "_match", "longest", "pattern", "words")
 
@@ -22,9 +22,9 @@ class Form:
         self, words: str, pattern: str = "", *, longest: int = 253, judge: Judge | None = None
     ) -> None:
         self.words = words
-        #: Empty for structured values, which `judge` reads.
+        #: Empty for structured values, which `judge` parses.
         self.pattern = pattern
-        #: In characters; a longer value is not read at all.
+        #: In characters. A longer value is not read.
         self.longest = longest
         self._judge = judge
         self._match = re.compile(pattern, re.ASCII).fullmatch
@@ -58,14 +58,15 @@ _CIDR = r"[0-9A-Fa-f:.]{2,45}(?:/[0-9]{1,3})?"
 
 
 def _listed(item: str) -> str:
-    """Return the pattern of a list, which may be empty, with commas and blanks between its items.
+    """Return the pattern of a list, possibly empty, with commas and blanks between its items.
 
-    Each blank has one place in it alone, or a long value could keep Python's `re` busy for ever.
+    Each blank can match in only one place. Otherwise a long value could keep Python's `re` busy
+    forever.
     """
     return rf" *(?:(?:{item}) *)?(?:, *(?:(?:{item}) *)?)*"
 
 
-#: Only an admin may set it: no value of an author's has this form.
+#: For inputs that only an admin may set. No value of an author has this form.
 ADMIN_ONLY = one_of()
 BOOLEAN = Form("true or false", r"[Tt]rue|TRUE|[Ff]alse|FALSE|[tTfF01]")
 FALSE = Form("false", r"[Ff]alse|FALSE|[fF0]")
@@ -73,7 +74,8 @@ SWITCH = one_of("enabled", "disabled")
 PORT = Form("a port", _PORT)
 PORTS = Form("ports and ranges, for example 80,8000-8100", _listed(_SPAN), longest=4096)
 PORTS_OR_ALL = Form("ports, or *", rf"{_listed(_SPAN)}| *\* *", longest=4096)
-#: One pattern for all three: if an item could be read in two ways, a list could be in 2^n.
+#: One pattern for ports, ranges and names. If an item could match in two ways, a list of n items
+#: could match in 2^n ways.
 PORTS_OR_NAMES = Form("ports, ranges and port names", _listed(r"[a-z0-9-]{1,63}"), longest=4096)
 CIDRS = Form("subnets, for example 10.0.0.0/8", _listed(_CIDR), longest=4096)
 CIDRS_OR_ALL = Form("subnets, or *", rf"{_listed(_CIDR)}| *\* *", longest=4096)
@@ -107,12 +109,12 @@ PATH = Form(
     r"(?:/[A-Za-z0-9_.~%/-]*(?:\?[A-Za-z0-9_.~%/&=,:\[\]-]*)?)?",
     longest=1024,
 )
-#: What may be pasted into YAML without quotes, and stays one text.
+#: Texts that can be pasted into YAML without quotes and remain one string.
 WORDS = Form(
     "letters, digits, spaces and . _ / + -",
     r"(?:[A-Za-z0-9](?:[A-Za-z0-9._/+ -]{0,251}[A-Za-z0-9._/+-])?)?",
 )
-#: Control characters, and what YAML takes for the end of a line, for a class in a pattern.
+#: Control characters, and the line ends of YAML, for use in a character class.
 UNPRINTABLE = r"\x00-\x1f\x7f-\x9f" + "\u2028\u2029"
-#: Read by no program: it only has to be printable.
+#: For values that no program reads. They only have to be printable.
 TEXT = Form("printable text", f"[^{UNPRINTABLE}]*", longest=4096)

@@ -1,6 +1,7 @@
-"""What Istio's injector, CNI plugin, agent and control plane read of a pod, in 1.24 to 1.32.
+"""The pod annotations and labels that Istio's programs read, in 1.24 to 1.32.
 
-Sources: istio's api annotation and label packages, pkg/kube/inject, cni/pkg, pilot/cmd/pilot-agent.
+The programs are the injector, the CNI plugin, the agent and the control plane. Sources: istio's api
+annotation and label packages, pkg/kube/inject, cni/pkg, pilot/cmd/pilot-agent.
 """
 
 import json
@@ -15,23 +16,23 @@ from webhook.policy.pod.containers import covers, mount_path
 
 #: Names of the containers that the injector adds.
 PROXY, INIT, VALIDATION = "istio-proxy", "istio-init", "istio-validation"
-#: And of their volumes (files/injection-template.yaml, kube-gateway.yaml).
+#: Names of the volumes that the injector adds (files/injection-template.yaml, kube-gateway.yaml).
 VOLUMES = frozenset({
     "workload-socket", "credential-socket", "workload-certs", "istio-envoy", "istio-data",
     "istio-podinfo", "istio-token", "istiod-ca-cert", "istio-ca-crl", "gke-workload-certificate",
 })  # fmt: skip
 
-#: Not parsed beyond so many characters.
+#: Longer values are not parsed, in characters.
 _LONGEST = 32_768
 _PLAIN = Form("plain text", rf"(?:[^{f.UNPRINTABLE}\"'`$]|\$(?!\())*", longest=4096)
 
-#: Variables of the agent and the proxy that change nothing about what is captured or encrypted.
+#: Variables of the agent and the proxy that do not affect what is captured or encrypted.
 HARMLESS_ENV: Mapping[str, Form] = {
     "EXIT_ON_ZERO_ACTIVE_CONNECTIONS": f.BOOLEAN,
     "GOMAXPROCS": f.NUMBER,
     "GOMEMLIMIT": f.Form("an amount of memory", r"[0-9]{1,18}(?:[KMGT]?i?B)?"),
     "ISTIO_DELTA_XDS": f.BOOLEAN,
-    # Without these two, IPv6 is not captured, and pods in ambient mode are spoken to in plaintext.
+    # Without these two, IPv6 is not captured, and peers use plaintext to pods in ambient mode.
     "ISTIO_DUAL_STACK": f.one_of("true"),
     "ISTIO_META_ENABLE_HBONE": f.one_of("true"),
     "ISTIO_META_DNS_AUTO_ALLOCATE": f.BOOLEAN,
@@ -41,8 +42,8 @@ HARMLESS_ENV: Mapping[str, Form] = {
     "MINIMUM_DRAIN_DURATION": f.DURATION,
     "TZ": f.WORDS,
 }
-#: Keys of a proxy's configuration that change nothing about it either. A collection names the
-#: keys that an object may have in its turn (istio api mesh/v1alpha1/proxy.proto).
+#: Keys of a proxy's configuration that do not affect it either. If the value is an object, the
+#: collection names its allowed keys (istio api mesh/v1alpha1/proxy.proto).
 HARMLESS_KEYS: Mapping[str, Collection[str] | None] = {
     "availabilityZone": None,
     "concurrency": None,
@@ -66,7 +67,7 @@ HARMLESS_KEYS: Mapping[str, Collection[str] | None] = {
 
 
 def config(is_ours: Callable[[str], bool]) -> Form:
-    """Return the form of `proxy.istio.io/config`; `is_ours` knows the mesh's istiod."""
+    """Return the form of `proxy.istio.io/config`. `is_ours` recognizes the mesh's istiod."""
 
     def judge(text: str) -> Iterator[str]:
         parsed = proxyconfig.parse(text)
@@ -125,7 +126,7 @@ def _variables(found: Any) -> Iterator[str]:
 
 
 def variable(name: str, value: Any) -> Iterator[str]:
-    """Judge a variable that an author gives the proxy; yield what is wrong as a predicate."""
+    """Judge a variable that an author sets for the proxy. Yield each violation as a predicate."""
     form = HARMLESS_ENV.get(name)
     if form is None:
         yield f"must not set {name}"
@@ -133,8 +134,8 @@ def variable(name: str, value: Any) -> Iterator[str]:
         yield f"must set {name} only to {form.words}"
 
 
-#: Fields of a container with the proxy's name and the image `auto` that change nothing about it;
-#: the API server fills in the latter three.
+#: Harmless fields of a container with the proxy's name and the image `auto`. The API server fills
+#: in the last three.
 _HARMLESS_FIELDS = frozenset({
     "name", "resources", "imagePullPolicy", "terminationMessagePath", "terminationMessagePolicy",
 })  # fmt: skip
@@ -143,12 +144,12 @@ _PROBE_FIELDS = frozenset({
     "initialDelaySeconds", "periodSeconds", "timeoutSeconds", "failureThreshold",
     "successThreshold", "terminationGracePeriodSeconds",
 })  # fmt: skip
-#: Where every container gets its ServiceAccount's token, before any webhook.
+#: Where the API server mounts the ServiceAccount's token in each container, before any webhook.
 _TOKEN_PATH, _TOKEN_NAME = "/var/run/secrets/kubernetes.io/serviceaccount", "kube-api-access-"
 
 
 def _overrides(text: str) -> Iterator[str]:
-    """Judge what the injector recorded of an author's containers with its names."""
+    """Judge the injector's record of an author's containers with names of the injector's."""
     found = _json(text)
     if found is None:
         yield "is not a JSON object"
@@ -165,7 +166,7 @@ def _overrides(text: str) -> Iterator[str]:
 
 
 def customised(container: Mapping[str, Any]) -> Iterator[str]:
-    """Judge a container, as JSON, by which an author customizes one of the injector's."""
+    """Judge a container, as JSON, that customizes one of the injector's containers."""
     for field, value in container.items():
         if value in (None, "", [], {}) or field in _HARMLESS_FIELDS:
             continue
@@ -206,7 +207,7 @@ def _json(text: str) -> dict[str, Any] | None:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make an object of pairs whose keys all differ: Go's decoder takes the last, in any case."""
+    """Return an object of pairs whose keys all differ, because Go's decoder ignores case."""
     if len({key.lower() for key, _ in pairs}) < len(pairs):
         raise ValueError
     return dict(pairs)
@@ -227,13 +228,13 @@ def _datadog(text: str) -> Iterator[str]:
 _IS_DATADOG = re.compile(r"DD_(?:ENV|SERVICE|VERSION|TAGS)", re.ASCII).fullmatch
 _TAGS = f.Form("words and tags, for example team:shop", r"[A-Za-z0-9 ._:,/@+-]*")
 
-#: The template pastes the names, and the injector reads keys in any case.
+#: The template pastes the names without quotes, and the injector ignores the case of keys.
 _is_volume_name = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII).fullmatch
 _VOLUME_SOURCES = dict.fromkeys((
     "configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim",
     "projected", "secret",
 ))  # fmt: skip
-#: Field of a mount -> its type.
+#: The fields of a mount, with their types.
 _MOUNT_FIELDS: Mapping[str, type] = {"mountPath": str, "readOnly": bool, "subPath": str}
 
 
@@ -273,7 +274,8 @@ def _user_mounts(text: str) -> Iterator[str]:
             yield f"must not mount over the proxy's own files ({path[:120]})"
 
 
-#: Where a volume could change what the proxy and its agent run, trust or prove themselves with.
+#: Folders in which a volume could change the programs, trust or identity of the proxy and its
+#: agent.
 GUARDED_PATHS = (
     "/bin", "/dev", "/etc/certs", "/etc/istio", "/etc/ld.so.cache", "/etc/ld.so.conf",
     "/etc/ld.so.conf.d", "/etc/ld.so.preload", "/etc/pki", "/etc/ssl", "/lib", "/lib32", "/lib64",
@@ -286,15 +288,15 @@ _BYPASS = "capture-bypassed"
 _TRAFFIC = "traffic.sidecar.istio.io/"
 _SIDECAR = "sidecar.istio.io/"
 _READY = "readiness.status.sidecar.istio.io/"
-#: Of attributes of traces, and of Datadog's variables.
+#: The prefix of attributes for traces, and the key of Datadog's variables.
 _TRACES, _DATADOG = "resource.opentelemetry.io/", "apm.datadoghq.com/env"
-#: With the CNI plugin by Multus the template pastes it between single quotes.
+#: If the CNI plugin runs through Multus, the template pastes this between single quotes.
 _NETWORKS = f.Form(
     "names, or JSON without single quotes", rf"(?:[^{f.UNPRINTABLE}']|[\n\t])*", longest=4096
 )
 
 ANNOTATIONS: dict[str, Input] = {
-    # Which values opt in, and which out, is another check's.
+    # Another check judges which values opt in and which opt out.
     _SIDECAR + "inject": Input(f.TEXT),
     _SIDECAR + "status": Input(f.Form("the JSON that the injector writes", f.TEXT.pattern,
                                       longest=_LONGEST), "injector", "status-forged"),
@@ -351,7 +353,7 @@ ANNOTATIONS: dict[str, Input] = {
     "proxy.istio.io/config": Input(f.ADMIN_ONLY),
     "istio.io/rev": Input(f.NAME),
     "prometheus.istio.io/merge-metrics": Input(f.BOOLEAN),
-    # Prometheus alone reads it; the injector sets it where the mesh has such a port.
+    # Only Prometheus reads it. The injector sets it if the mesh has such a port.
     "prometheus.istio.io/secure-port": Input(f.PORT),
     "galley.istio.io/analyze-suppress": Input(f.TEXT),
     "install.operator.istio.io/chart-owner": Input(f.TEXT),
@@ -365,9 +367,9 @@ ANNOTATIONS: dict[str, Input] = {
     "ambient.istio.io/redirection": Input(f.one_of("enabled", "pending"), "injector",
                                           "status-forged"),
     "k8s.v1.cni.cncf.io/networks": Input(_NETWORKS),
-    # With the mesh's tracer datadog, the template pastes these variables into the proxy.
+    # If the mesh's tracer is datadog, the template pastes these variables into the proxy.
     _DATADOG: Input(f.structured("a JSON object of DD_ variables", _datadog, longest=4096)),
-    # The agent, which is not captured, asks http://localhost:PORT + PATH.
+    # The agent, whose traffic is not captured, requests http://localhost:PORT + PATH.
     "prometheus.io/scrape": Input(f.Form("true or false", r"[A-Za-z0-9]{0,8}")),
     "prometheus.io/port": Input(f.Form("a port", rf"(?:{f.PORT.pattern})?")),
     "prometheus.io/path": Input(f.PATH),
@@ -377,14 +379,14 @@ ANNOTATIONS: dict[str, Input] = {
          "prometheus.io/interval", "prometheus.io/timeout"), Input(f.WORDS)),
 }  # fmt: skip
 PREFIXES = {
-    # Parameters of a scrape, which Prometheus reads and no agent does.
+    # Parameters of a scrape. Prometheus reads them, the agent does not.
     "prometheus.io/param": Input(f.TEXT),
     # Pasted into a variable of the proxy (pkg/kube/inject/template.go otelResourceAttributes).
     _TRACES: Input(f.WORDS),
 }
 
 LABELS: dict[str, Input] = {
-    # Which values opt in or out, and whether peers speak mutual TLS, is other checks'.
+    # Other checks judge which values opt in or out, and whether peers use mutual TLS.
     _SIDECAR + "inject": Input(f.TEXT),
     "istio.io/dataplane-mode": Input(f.TEXT),
     "security.istio.io/tlsMode": Input(f.TEXT),
@@ -412,7 +414,7 @@ LABELS: dict[str, Input] = {
 def reads(key: str) -> bool:
     """Return whether Istio reads annotations like this one; its agent reads some of Prometheus'.
 
-    The injector takes every character but letters and digits of those for the same one
+    In these keys, the injector treats all characters except letters and digits as equal
     (pkg/kube/inject/webhook.go getPrometheusScrapeConfiguration).
     """
     if key.startswith("prometheus"):
@@ -432,7 +434,7 @@ def reads_label(key: str) -> bool:
 def prometheus(text: str) -> Mapping[str, str]:
     """Return the scrape annotations that the injector kept for the agent, by their short keys.
 
-    What can't be read is one value that no form admits.
+    An unreadable text becomes one value that no form admits.
     """
     found = _json(text) if len(text) <= _LONGEST else None
     if found is None or not all(isinstance(value, str) for value in found.values()):

@@ -1,7 +1,8 @@
-"""What Linkerd's injector, CNI plugin and control plane read of a pod, in 2.14 to edge-26.8.
+"""The pod annotations and labels that Linkerd's programs read, in 2.14 to edge-26.8.
 
-Sources: linkerd2 pkg/k8s/labels.go, pkg/inject/inject.go, cli/cmd/doc.go, charts/patch; and what
-each annotation changed in pods that the real injector made.
+The programs are the injector, the CNI plugin and the control plane. Sources: linkerd2
+pkg/k8s/labels.go, pkg/inject/inject.go, cli/cmd/doc.go, charts/patch; and the effect of each
+annotation on pods that the real injector created.
 """
 
 import json
@@ -15,7 +16,7 @@ CONFIG = "config.linkerd.io/"
 _ALPHA, _BETA = "config.alpha.linkerd.io/", "config.beta.linkerd.io/"
 _DOMAINS = (CONFIG, _ALPHA, _BETA, "linkerd.io/", "resource.opentelemetry.io/")
 
-#: Variables of the proxy that change nothing about what is encrypted.
+#: Variables of the proxy that do not affect what is encrypted.
 HARMLESS_ENV = frozenset({
     "LINKERD2_PROXY_LOG", "LINKERD2_PROXY_LOG_FORMAT", "LINKERD2_PROXY_ACCESS_LOG",
     "LINKERD2_PROXY_CORES", "LINKERD2_PROXY_CORES_MIN", "LINKERD2_PROXY_CORES_MAX",
@@ -33,7 +34,7 @@ _LONGEST_ENV = 8192
 
 
 def _additional(text: str) -> Iterator[str]:
-    """Judge the JSON list of further variables: names of the list above, with plain values."""
+    """Judge the JSON list of additional variables: only harmless names with plain values."""
     if not text:
         return
     try:
@@ -54,7 +55,7 @@ def _additional(text: str) -> Iterator[str]:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make an object of pairs whose keys all differ: Go's decoder reads them in any case."""
+    """Return an object of pairs whose keys all differ, because Go's decoder ignores their case."""
     made = {key.lower(): value for key, value in pairs}
     if len(made) < len(pairs) or any(not key.islower() for key, _ in pairs):
         raise ValueError
@@ -73,10 +74,10 @@ def _config(**inputs: Input) -> dict[str, Input]:
 
 
 ANNOTATIONS: dict[str, Input] = {
-    # Which values opt in, and which out, is another check's.
+    # Another check judges which values opt in and which opt out.
     "linkerd.io/inject": Input(f.TEXT),
     "linkerd.io/created-by": Input(f.TEXT),
-    # The injector writes these over whatever the author wrote.
+    # The injector overwrites these, whatever the author wrote.
     "linkerd.io/proxy-version": Input(f.TEXT),
     "linkerd.io/trust-root-sha256": Input(f.TEXT),
     "linkerd.io/identity-mode": Input(f.TEXT),
@@ -99,7 +100,7 @@ ANNOTATIONS: dict[str, Input] = {
         skip_inbound_ports=Input(f.PORTS, "bypass", _BYPASS),
         skip_outbound_ports=Input(f.PORTS, "bypass", _BYPASS),
         skip_subnets=Input(f.CIDRS, "bypass", _BYPASS),
-        # linkerd-init must agree with the proxy, and the CNI plugin with the settings.
+        # linkerd-init must agree with the proxy, and the CNI plugin must agree with the settings.
         inbound_port=Input(f.PORT),
         outbound_port=Input(f.PORT),
         pod_inbound_ports=Input(f.PORTS),
@@ -112,7 +113,7 @@ ANNOTATIONS: dict[str, Input] = {
         proxy_memory_limit=Input(f.QUANTITY),
         proxy_ephemeral_storage_request=Input(f.QUANTITY),
         proxy_ephemeral_storage_limit=Input(f.QUANTITY),
-        # Whether anybody else has that user or group is judged by what the pod became.
+        # Whether another container has this user or group is judged in the injected pod.
         proxy_uid=Input(f.USER, check="proxy-uid"),
         proxy_gid=Input(f.Form("a group ID, or -1", r"[1-9][0-9]{0,9}|-1"),
                         check="proxy-uid"),
@@ -138,7 +139,7 @@ ANNOTATIONS: dict[str, Input] = {
             f.structured("a JSON list of harmless variables", _additional, longest=_LONGEST_ENV),
             check="proxy-env-overridden",
         ),
-        # Of releases before 2.12; later ones ignore them.
+        # For releases before 2.12. Later releases ignore them.
         disable_identity=Input(f.FALSE, "admin", "mtls-disabled"),
         disable_tap=Input(f.BOOLEAN),
         trace_collector=Input(f.ADMIN_ONLY, "admin"),
@@ -146,17 +147,18 @@ ANNOTATIONS: dict[str, Input] = {
     ),
 }  # fmt: skip
 
-#: Attributes of traces, pasted into YAML without quotes where tracing is on.
+#: Attributes of traces. They are pasted into YAML without quotes if tracing is enabled.
 PREFIXES = {"resource.opentelemetry.io/": Input(f.WORDS)}
 
 _OWNERS = ("deployment", "replicaset", "replicationcontroller", "job", "cronjob", "daemonset",
            "statefulset")  # fmt: skip
 LABELS: dict[str, Input] = {
-    # As labels these do nothing, or keep the injector away: both are other checks'.
+    # As labels these have no effect, or they make the API server skip the injector. Other checks
+    # report both.
     "linkerd.io/inject": Input(f.TEXT),
     "linkerd.io/control-plane-component": Input(f.TEXT),
     "linkerd.io/cni-resource": Input(f.TEXT),
-    # The injector writes these over whatever the author wrote.
+    # The injector overwrites these, whatever the author wrote.
     "linkerd.io/control-plane-ns": Input(f.NAME),
     "linkerd.io/workload-ns": Input(f.NAME),
     **{f"linkerd.io/proxy-{kind}": Input(f.NAME) for kind in _OWNERS},
@@ -169,5 +171,5 @@ def reads(key: str) -> bool:
 
 
 def reads_label(key: str) -> bool:
-    """Return whether Linkerd reads labels like this one; its configuration is none of them."""
+    """Return whether Linkerd reads labels like this one. It reads no configuration from labels."""
     return key.startswith("linkerd.io/")

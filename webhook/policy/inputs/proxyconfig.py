@@ -1,7 +1,8 @@
-"""Istio's `proxy.istio.io/config`: YAML or JSON in an annotation, read as Go's decoders read it.
+"""Istio's `proxy.istio.io/config`: YAML or JSON in an annotation, read like Go's decoders read it.
 
-Scalars stay strings; the field decides their type. What two parsers may read differently, and what
-grows without bound, can't be read: aliases, tags, merge keys, keys given twice, deep nesting.
+Scalars stay strings; the field decides their type. Texts that two parsers may read differently, or
+that can grow without limit, are rejected as unreadable: aliases, tags, merge keys, repeated keys,
+deep nesting.
 """
 
 import functools
@@ -12,20 +13,21 @@ from typing import Any
 import yaml
 
 HOLD = "holdApplicationUntilProxyStarts"
-#: No proxy's configuration comes near these, in characters and levels; libyaml needs a time that is
-#: quadratic in the depth, and PyYAML's composer crashes on what is deep enough.
+#: The limits in characters and nesting levels, far above those of real configurations. The time of
+#: libyaml is quadratic in the depth, and PyYAML's composer crashes on very deep texts.
 _LONGEST, _DEEPEST = 32_768, 32
-#: Characters of what is kept for long: what is read takes many times as much memory.
+#: The maximum length of a text whose result is cached for long. The result takes many times as much
+#: memory.
 _LONGEST_REMEMBERED = 4_096
 
-#: Interception modes that redirect traffic, by name and number, and the texts of none at all.
+#: Interception modes that redirect traffic, by name and number, and the texts for an unset mode.
 CAPTURING = ("REDIRECT", "TPROXY", "0", "1", "", "~", "null")
 
 Config = Mapping[str, Any]
 
 
 class _UnreadableError(ValueError):
-    """A text that is no plain mapping; half a surrogate pair raises the same kind of error."""
+    """Raised for a text that is no plain mapping, or that has half a surrogate pair."""
 
 
 def parse(text: str | None) -> Config | None:
@@ -45,15 +47,15 @@ def _parse(text: str) -> Config | None:
 
 
 _remembered = functools.lru_cache(maxsize=64)(_parse)
-#: Long ones are remembered for as long as one review asks for them: annotation and variable.
+#: Long texts are cached only during one review, which reads the annotation and the variable.
 _latest = functools.lru_cache(maxsize=4)(_parse)
 
 
 def holding(text: str | None) -> str | None:
     """Return the text with `holdApplicationUntilProxyStarts` added and nothing else changed.
 
-    None where there is nothing to do: it is set already, or the text can't be understood, which the
-    injector will say better.
+    Return None if it is already set. Also return None if the text can't be read, because the
+    injector reports this better.
     """
     text = text or ""
     try:
@@ -76,7 +78,7 @@ def holding(text: str | None) -> str | None:
 
 
 def _read(text: str) -> tuple[Config, yaml.MappingStartEvent | None]:
-    """Return the fields, and where their mapping starts: nowhere in an empty text."""
+    """Return the fields, and the event that starts their mapping; None for an empty text."""
     if not text.strip():
         return {}, None
     if len(text) > _LONGEST:
@@ -125,5 +127,5 @@ def _until(end: type[yaml.Event], events: Iterator[yaml.Event]) -> Iterator[yaml
 
 
 def _json_name(name: str) -> str:
-    """Return the JSON name of a protobuf field; what has no underscore is one already."""
+    """Return the JSON name of a protobuf field. A name without underscores is already one."""
     return re.sub("_([a-z0-9])", lambda found: found[1].upper(), name)

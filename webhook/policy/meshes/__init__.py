@@ -1,4 +1,4 @@
-"""The meshes, one module or package each. It has `MESH`, a subclass of `Mesh`."""
+"""The meshes. Each module or package has `MESH`, a subclass of `Mesh`."""
 
 import pkgutil
 from importlib import import_module
@@ -8,7 +8,7 @@ from webhook.policy.settings import Settings
 
 
 def load(settings: Settings) -> dict[str, Mesh]:
-    """Return every mesh by its name, bound to the settings."""
+    """Return each mesh by its name, bound to the settings."""
     modules = (
         import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)
     )

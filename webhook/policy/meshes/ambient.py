@@ -1,6 +1,6 @@
-"""Istio's ambient mode: a label enrolls a pod, the node's CNI agent redirects it to ztunnel.
+"""Istio's ambient mode: a label enrolls a pod, and the node's CNI agent redirects it to ztunnel.
 
-Whether that happened can't be seen at admission; whether it will can: cni/pkg/util/
+At admission it is not yet visible whether the agent did this, but whether it will: cni/pkg/util/
 enablement_selector.go. Sources are paths in istio at 1.32-dev.
 """
 
@@ -18,7 +18,7 @@ BYPASS = "ambient.istio.io/bypass-inbound-capture"
 
 
 class Ambient(Mesh):
-    """Ambient mode, without sidecars: checks judge the label and what would undo it."""
+    """Ambient mode, without sidecars. The checks judge the label and what would disable it."""
 
     name = "ambient"
 
@@ -74,7 +74,7 @@ class Ambient(Mesh):
                        "makes inbound traffic count as outbound traffic")  # fmt: skip
 
     def forged_status(self, pod: Pod) -> Iterator[Spot]:
-        """Yield annotations that only the sidecar injector or the CNI agent must set."""
+        """Yield annotations that only the sidecar injector or the CNI agent may set."""
         if not pod.final or self.is_infrastructure(pod):
             return
         if STATUS in pod.annotations:
@@ -93,14 +93,14 @@ class Ambient(Mesh):
             yield Spot("spec.os.name", (system.name,), fix="author: use a Linux image")
 
     def forsaken(self, pod: Pod) -> Iterator[Spot]:
-        """Yield the label or redirection mark if an update removes it from a running pod."""
+        """Yield the label or redirection annotation if an update removes it from a running pod."""
         old = pod.old
         if old is None:
             return
         if old.labels.get(MODE) == "ambient" != pod.labels.get(MODE):
             yield Spot(label(MODE), (f"ambient -> {pod.labels.get(MODE) or 'removed'}",))
         before, now = old.annotations.get(REDIRECTION), pod.annotations.get(REDIRECTION)
-        # The agent writes it through pods/status; peers send HBONE only while it is there.
+        # The agent writes it through pods/status. Peers send HBONE only while it is present.
         if before != now and not pod.by_status:
             yield Spot(annotation(REDIRECTION), (f"{before or 'unset'} -> {now or 'removed'}",),
                        "tells other pods whether the node captures this pod",

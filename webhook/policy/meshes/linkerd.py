@@ -36,61 +36,63 @@ from webhook.policy.settings import Settings
 INJECT = "linkerd.io/inject"
 CONTROL_PLANE_NS = "linkerd.io/control-plane-ns"
 NATIVE = CONFIG + "proxy-enable-native-sidecar"
-#: Oldest name of the above, still read by every version since 2.15; newer ones know both.
+#: The oldest name of the above. Every version since 2.15 reads it; newer ones read both.
 NATIVE_ALPHA = "config.alpha.linkerd.io/proxy-enable-native-sidecar"
 NATIVE_BETA = "config.beta.linkerd.io/proxy-enable-native-sidecar"
 INBOUND_POLICY = CONFIG + "default-inbound-policy"
 
 PROXY, INIT, VALIDATOR = "linkerd-proxy", "linkerd-init", "linkerd-network-validator"
-#: Where each of Linkerd's own containers may stand (charts/patch/templates/patch.json). The debug
-#: sidecar is judged as the app's: it is a shell that anyone may ask for by annotation.
+#: The lists in which each of Linkerd's own containers may be (charts/patch/templates/patch.json).
+#: The debug sidecar is judged as a container of the app, because anyone can request this shell by
+#: annotation.
 _PLACES = {
     PROXY: ("initContainers", "containers"),
     INIT: ("initContainers",),
     VALIDATOR: ("initContainers",),
 }
-#: Images on which the injector skips a pod, whatever their container is called
-#: (pkg/healthcheck/sidecar.go).
+#: If a container has one of these images, the injector skips the pod, whatever the container's name
+#: is (pkg/healthcheck/sidecar.go).
 _SKIPPED_IMAGES = (
     "cr.l5d.io/linkerd/proxy:",
     "cr.l5d.io/linkerd/proxy-init:",
     "gcr.io/istio-release/proxyv2:",
     "gcr.io/istio-release/proxy_init:",
 )
-#: What they run; an older proxy-init image brings its command with it.
+#: The commands of these containers. An older proxy-init image brings its own command.
 _COMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {
     PROXY: ((),),
     INIT: ((), ("/usr/lib/linkerd/linkerd2-proxy-init",)),
     VALIDATOR: (("/usr/lib/linkerd/linkerd2-network-validator",),),
 }
-#: Values of the inject annotation that opt in (pkg/inject/report.go); `disabled` opts out, and
-#: any other value makes the injector skip the pod without a word.
+#: Values of the inject annotation that opt in (pkg/inject/report.go). `disabled` opts out. For any
+#: other value, the injector skips the pod without a message.
 _OPT_IN = ("enabled", "ingress")
 _IDENTITY_VOLUME = "linkerd-identity-end-entity"
 _TOKEN_VOLUME = "linkerd-identity-token"  # noqa: S105 - the name of a volume
 _XTABLES_LOCK, _PODINFO = "linkerd-proxy-init-xtables-lock", "linkerd-podinfo"
 
-#: Labels that the injector's objectSelector excludes, whatever their value (values.yaml).
+#: Labels that the injector's objectSelector excludes, with any value (values.yaml).
 _INJECTOR_BYPASSES = ("linkerd.io/control-plane-component", "linkerd.io/cni-resource")
 
-#: What labels begin with that were meant as annotations.
+#: Prefixes of labels that were meant as annotations.
 _MISTAKEN = (INJECT, CONFIG)
-#: What the proxy needs to have an identity, and so mTLS at all (charts/partials/_proxy.tpl).
+#: The variables without which the proxy has no identity, and so no mTLS
+#: (charts/partials/_proxy.tpl).
 _IDENTITY_ENV = ("LINKERD2_PROXY_IDENTITY_LOCAL_NAME", "LINKERD2_PROXY_IDENTITY_SVC_ADDR")
 _CONTROL_PLANE_ENV = (
     "LINKERD2_PROXY_DESTINATION_SVC_ADDR",
     "LINKERD2_PROXY_POLICY_SVC_ADDR",
     "LINKERD2_PROXY_IDENTITY_SVC_ADDR",
 )
-#: The variables that the injector refers to in others.
+#: The variables to which the injector refers in other variables.
 _REFERRED = frozenset({
     "_pod_ns", "_pod_name", "_pod_nodeName", "_pod_sa", "_pod_uid", "_pod_ip",
     "_pod_containerName", "_l5d_ns", "_l5d_trustdomain",
 })  # fmt: skip
-#: Default inbound policies that take in no client without a mesh identity (cli/cmd/doc.go).
+#: Default inbound policies that accept no client without a mesh identity (cli/cmd/doc.go).
 CLOSED_POLICIES = ("all-authenticated", "cluster-authenticated", "deny")
-#: Annotations that end up in the ports that linkerd-init does not redirect: it leaves the proxy's
-#: own control and admin ports alone, and a proxy without tap serves nothing on the former.
+#: Annotations whose values become ports that linkerd-init does not redirect. These include the
+#: proxy's own control and admin ports. A proxy without tap does not listen on the control port.
 _SKIP_ANNOTATIONS = {
     "inbound": (CONFIG + "skip-inbound-ports", CONFIG + "control-port", CONFIG + "admin-port"),
     "outbound": (CONFIG + "skip-outbound-ports",),
@@ -98,7 +100,7 @@ _SKIP_ANNOTATIONS = {
 _SKIP_SUBNETS = CONFIG + "skip-subnets"
 _USER_ANNOTATIONS = (CONFIG + "proxy-uid", CONFIG + "proxy-gid")
 #: All arguments that the injector gives linkerd-init (charts/partials/templates/_proxy-init.tpl).
-#: Others, --simulate, --ports-to-redirect or --help, make it redirect little or nothing.
+#: With others, like --simulate, --ports-to-redirect or --help, it redirects little or nothing.
 _INIT_FLAGS = frozenset({
     "--firewall-bin-path", "--firewall-save-bin-path", "--iptables-mode", "--ipv6",
     "--incoming-proxy-port", "--outgoing-proxy-port", "--proxy-uid", "--proxy-gid",
@@ -109,13 +111,13 @@ _INIT_FLAGS = frozenset({
 _VALIDATOR_FLAGS = frozenset(
     {"--log-format", "--log-level", "--connect-addr", "--listen-addr", "--timeout"}
 )
-#: The programs that linkerd-init may set rules with: ip6tables alone would leave IPv4 alone.
+#: The programs with which linkerd-init may set rules. ip6tables would set no rules for IPv4.
 _FIREWALLS = {
     "--firewall-bin-path": ("iptables", "iptables-legacy", "iptables-nft"),
     "--firewall-save-bin-path": ("iptables-save", "iptables-legacy-save", "iptables-nft-save"),
 }
-#: linkerd-init's flag -> the proxy's variables that must agree with it, and the proxy's default
-#: (linkerd2-proxy linkerd/app/src/env.rs). The last one supersedes the others.
+#: For each flag of linkerd-init: the proxy's variables that must agree with it, and the proxy's
+#: default (linkerd2-proxy linkerd/app/src/env.rs). The last variable overrides the others.
 _LISTENS = {
     "--incoming-proxy-port": ("LINKERD2_PROXY_INBOUND_LISTEN_ADDR", "0.0.0.0:4143"),
     "--outgoing-proxy-port": ("LINKERD2_PROXY_OUTBOUND_LISTEN_ADDR", "127.0.0.1:4140"),
@@ -156,10 +158,10 @@ class Linkerd(Mesh):
             INIT: [*self.own.proxy_images, *self.own.init_images],
             VALIDATOR: [*self.own.proxy_images, *self.own.init_images],
         }
-        #: The ports that may be skipped.
+        #: The ports that the settings allow to skip.
         self._skip_inbound = ports.parse(self.own.skip_inbound_ports)[0]
         self._skip_outbound = ports.parse(self.own.skip_outbound_ports)[0]
-        #: linkerd-init's flag -> where the CNI plugin redirects to.
+        #: For each flag of linkerd-init: the port to which the CNI plugin redirects.
         self._plugin = {
             "--incoming-proxy-port": str(self.own.inbound_port),
             "--outgoing-proxy-port": str(self.own.outbound_port),
@@ -177,7 +179,7 @@ class Linkerd(Mesh):
             return
         if value not in _OPT_IN:
             yield Want("annotations", INJECT, "enabled")
-        # Both names, or a build pod would never end on Linkerd 2.15 to 2.19.
+        # Set both names. Otherwise a build pod would never end on Linkerd 2.15 to 2.19.
         if task and not any(key in pod.annotations for key in (NATIVE, NATIVE_BETA, NATIVE_ALPHA)):
             yield Want("annotations", NATIVE, "true")
             yield Want("annotations", NATIVE_ALPHA, "true")
@@ -208,7 +210,7 @@ class Linkerd(Mesh):
             yield Spot("spec.initContainers", reason="has no linkerd-proxy container")
 
     def prove(self, pod: Pod) -> Iterator[Found]:
-        """Yield what is wrong with Linkerd's containers, whatever pod they are in."""
+        """Yield what is wrong with Linkerd's containers. The rest of the pod is ignored."""
         proxy = pod.proxy
         yield from (Found(IMAGE, spot) for spot in self._images_of(pod))
         if proxy is None:
@@ -232,7 +234,7 @@ class Linkerd(Mesh):
             yield from (Found(check, spot) for spot in spots)
 
     def untrusted_images(self, pod: Pod) -> Iterable[Spot]:
-        """Yield images of Linkerd's containers from elsewhere, of another version, or changed."""
+        """Yield untrusted images of Linkerd's containers, other versions, and changed images."""
         return self._images_of(pod) if pod.old else self.proven(pod, IMAGE)
 
     def _images_of(self, pod: Pod) -> Iterator[Spot]:
@@ -282,13 +284,13 @@ class Linkerd(Mesh):
                 )  # fmt: skip
 
     def forgeries(self, pod: Pod) -> Iterator[Spot]:
-        """Yield what shows that linkerd-proxy is not the real proxy. Its name skips injection."""
+        """Yield evidence that linkerd-proxy is not the real proxy. Its name stops the injection."""
         proxy = pod.proxy
         if proxy is None:
             yield from self._misleading(pod)
             return
         yield from self.proven(pod, FORGED)
-        # The proxy's key is made in an empty volume; its token comes from Kubernetes alone.
+        # The proxy's key is created in an empty volume. Its token comes only from Kubernetes.
         source = pod.source(_IDENTITY_VOLUME)
         mounts = proxy.container.volume_mounts or ()
         if source is None or source.field != "emptyDir" or not any(
@@ -319,8 +321,8 @@ class Linkerd(Mesh):
     def capture_bypasses(self, pod: Pod) -> Iterator[Spot]:
         """Yield skipped ports and subnets, ingress mode, and an ineffective linkerd-init.
 
-        With the CNI plugin the annotations are all there is; else linkerd-init's arguments, which
-        also show what a namespace's annotation or the mesh's settings add.
+        With the CNI plugin, only the annotations count. Otherwise linkerd-init's arguments count.
+        They also show what a namespace's annotation or the mesh's settings add.
         """
         init = self._init((pod.proof or self.proofs.of(pod)).pod)
         allow = self.allowed(pod)
@@ -389,8 +391,9 @@ class Linkerd(Mesh):
     def _ineffective_validator(self, pod: Pod, proxy: Placed) -> Iterator[Spot]:
         """Yield what stops the validator from proving that the CNI plugin redirects traffic.
 
-        It connects to a port on which nothing of its own listens, and hears itself only if that is
-        redirected. The plugin's ports are the node's: it does not read the pod's annotations.
+        The validator connects to a port on which it does not listen. It reaches itself only if the
+        connection is redirected. The plugin's ports are those of the node, because it does not read
+        the pod's annotations.
         """
         for flag, (variable, default) in _LISTENS.items():
             listens = _ports(proxy, variable, default)
@@ -417,12 +420,12 @@ class Linkerd(Mesh):
     def identity_clashes(self, pod: Pod) -> Iterator[Spot]:
         """Yield containers that run as the proxy's user or group, which is not captured.
 
-        A number of the pod's own, as each namespace of OpenShift has, is fine if linkerd-init and
-        the proxy agree, and every other container says that it is another.
+        In OpenShift, each namespace has its own range of user numbers. Such a number is fine if
+        linkerd-init and the proxy agree, and every other container sets a different one.
         """
         yield from self._moved_user(pod)
         yield from self.proven(pod, USER)
-        # Of a template, linkerd-init and the proxy will get what the annotation says.
+        # In a template, linkerd-init and the proxy will get the number from the annotation.
         users = (pod.proof or self.proofs.of(pod)).users if pod.proxy else self.users(pod)
         for key, number_of in users.own:
             setting = f"settings.linkerd.proxy{'Uid' if key == 'runAsUser' else 'Gid'}"
@@ -430,7 +433,7 @@ class Linkerd(Mesh):
         yield from sidecars.clashes(pod, users.uids, users.gids)
 
     def users(self, pod: Pod) -> Users:
-        """Return users and groups that the firewall excludes: the mesh's and this pod's own."""
+        """Return users and groups that the firewall excludes: the mesh's and those of this pod."""
         init = self._init(pod)
         context = pod.proxy.container.security_context if pod.proxy else None
         numbers: list[frozenset[int]] = []
@@ -484,15 +487,15 @@ class Linkerd(Mesh):
                            "template")  # fmt: skip
 
     def mtls_disabled(self, pod: Pod) -> Sequence[Spot]:
-        """Return what leaves the proxy without an identity."""
+        """Return the settings that leave the proxy without an identity."""
         return self.proven(pod, DISABLED)
 
     def overridden_env(self, pod: Pod) -> Sequence[Spot]:
-        """Return what other webhooks add to Linkerd's containers, or the kubelet fills in."""
+        """Return variables that other webhooks add to Linkerd's containers or that are expanded."""
         return self.proven(pod, OVERRIDDEN)
 
     def elsewhere(self, pod: Pod) -> Iterator[Spot]:
-        """Yield labels and addresses of another control plane. Peers trust only their own."""
+        """Yield labels and addresses of another control plane, which peers do not trust."""
         ours = self.own.control_plane_namespace
         yield from sidecars.moved_names(pod, (), ours)
         if pod.proxy is None:
@@ -503,13 +506,14 @@ class Linkerd(Mesh):
         yield from self.proven(pod, ELSEWHERE)
 
     def exposed_identity(self, pod: Pod) -> Iterator[Spot]:
-        """Yield the private key and the token that the proxy proves its identity with."""
+        """Yield mounts of the proxy's private key and of its token."""
         return sidecars.mounts(pod, (_IDENTITY_VOLUME, _TOKEN_VOLUME))
 
     def forsaken(self, pod: Pod) -> Iterator[Spot]:
         """Yield the control plane's label, and the inbound policy if the settings require one.
 
-        Read live: controller/api/destination/endpoint_translator.go,
+        The control plane reads these from running pods:
+        controller/api/destination/endpoint_translator.go,
         policy-controller/k8s/index/src/inbound/workload.rs.
         """
         if pod.old is None:
@@ -526,23 +530,23 @@ class Linkerd(Mesh):
             yield Spot(annotation(INBOUND_POLICY), (f"{kept} -> {policy or 'removed'}",))
 
     def late_proxy(self, pod: Pod) -> Iterator[Spot]:
-        """Yield init containers before a native proxy, all of them beside a classic one."""
+        """Yield init containers before a native proxy, or all of them with a classic one."""
         return sidecars.before_proxy(pod, INIT)
 
     def lasting_before_rules(self, pod: Pod) -> Iterator[Spot]:
-        """Yield init containers that stay, before the one that sets the rules."""
+        """Yield init containers that keep running and start before the one that sets the rules."""
         return sidecars.before_rules(pod, INIT)
 
     def plaintext_inbound(self, pod: Pod) -> Iterator[Spot]:
-        """Yield an open inbound policy: the annotation, which wins, or the variable.
+        """Yield an open inbound policy, from the annotation or else from the variable.
 
-        If the settings demand a policy that takes in no plaintext, an open one is denied.
+        If the settings require a policy that is closed to plaintext, an open one is denied.
         """
         wanted = self.own.inbound_policy
         if pod.ingress or (
             wanted and pod.old and pod.old.annotations.get(INBOUND_POLICY) == wanted
         ):
-            return  # an update that loosens it is `forsaken`
+            return  # `forsaken` reports an update that opens it
         policy = pod.annotations.get(INBOUND_POLICY)
         if policy is not None:
             # An unknown value is reported by another check.
@@ -571,17 +575,17 @@ class Linkerd(Mesh):
                 yield Spot(label(key))
 
     def _was_ours(self, pod: Pod) -> bool:
-        """Return whether the pod had our label before; `forsaken` reports its change."""
+        """Return whether the pod had our label before. `forsaken` reports its change."""
         before = pod.old.labels.get(CONTROL_PLANE_NS) if pod.old else None
         return before == self.own.control_plane_namespace
 
 
-#: Characters of a user's number that are read.
+#: The maximum length of a user's number, in characters.
 _LONGEST_NUMBER = 64
 
 
 def _not_redirecting(init: _Init, proxy: Placed) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield what keeps linkerd-init from its work: values and reason, for each."""
+    """Yield what makes linkerd-init ineffective: the values and the reason of each."""
     if init.unexpected:
         yield init.unexpected, "has arguments that can stop it from redirecting traffic"
     for flag, programs in _FIREWALLS.items():
@@ -595,7 +599,7 @@ def _not_redirecting(init: _Init, proxy: Placed) -> Iterator[tuple[tuple[str, ..
 
 
 def _ports(proxy: Placed, variable: str, default: str) -> frozenset[str]:
-    """Return the ports of a listener: of its addresses in both variables, or the default's."""
+    """Return the ports of a listener, from both of its variables or the default."""
     env = proxy.env
     one, several = env.get(variable), env.get(f"{variable}S")
     if one is None and several is None:
@@ -611,7 +615,7 @@ def _listed_ports(text: str) -> frozenset[str]:
     return frozenset(address.strip().rpartition(":")[2] for address in text.split(","))
 
 
-#: Characters of a list of addresses that are read.
+#: The maximum length of a list of addresses, in characters.
 _LONGEST_ADDRESSES = 256
 
 
@@ -627,7 +631,7 @@ def _without_identity(proxy: Placed) -> Iterator[Spot]:
 
 
 def _is_token(source: Source) -> bool:
-    """Return whether a volume is the token of the pod's ServiceAccount and nothing else."""
+    """Return whether a volume contains only the token of the pod's ServiceAccount."""
     return source.field == "projected" and bool(source.content.kinds == [{"serviceAccountToken"}])
 
 

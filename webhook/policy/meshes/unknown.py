@@ -1,10 +1,10 @@
-"""A namespace whose mesh label names no mesh: a typo must not leave its pods outside silently."""
+"""Namespaces with an unknown mesh label. After a typo, pods are denied instead of left outside."""
 
 from webhook.policy.mesh import Mesh
 
 
 class Unknown(Mesh):
-    """No mesh at all: nothing opts in, and the check `unknown-mesh` refuses everything."""
+    """An unknown mesh: nothing opts in, and the check `unknown-mesh` denies everything."""
 
     name = "unknown"
 

@@ -1,1 +1,1 @@
-"""A pod, decoded, and what its parts say."""
+"""Pods, decoded, and the meaning of their parts."""

@@ -1,4 +1,4 @@
-"""What a container runs: its flags, capabilities, references to variables, and mounts."""
+"""The parts of a container: flags, capabilities, references to variables, and mounts."""
 
 import posixpath
 import re
@@ -6,30 +6,32 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from webhook.policy.pod.memo import remembered
 
-#: Variables that make a container run, or load, another program than its image's; the last three
-#: are those of iptables, which loads its extensions.
+#: Variables that make a container run or load a program other than its image's. The last three
+#: belong to iptables, which loads its extensions from there.
 LOADER_ENV = ("LD_", "PATH", "XTABLES_LIBDIR", "IPTABLES_LIB_DIR", "IP6TABLES_LIB_DIR")
 
 
-#: Flags with their values, and the arguments that are no such flags.
+#: Flags with their values, and the arguments that are not known flags.
 Flags = tuple[Mapping[str, str], tuple[str, ...]]
 _NONE: frozenset[str] = frozenset()
-#: So many arguments, and characters of them in all, are read; no injector gives nearly as many.
+#: The limits for the number of arguments and their total length in characters. Injectors use far
+#: fewer.
 _MOST_READ, _LONGEST_READ = 500, 65_536
-#: References that are looked at, and unknown ones that are named.
+#: The maximum number of references that are checked, and of unknown ones that are reported.
 _MOST_REFERENCES, _MOST_UNKNOWN = 1_000, 20
 
 
 def flags(args: Sequence[str], known: frozenset[str], switches: frozenset[str] = _NONE) -> Flags:
     """Return flags (`--flag value` or `--flag=value`) and the other arguments.
 
-    `switches` are those of the known flags that may stand without a value, which is then "true". A
-    flag that is unknown, given twice or has no value is among the latter: programs differ in what
-    they make of those.
+    `switches` are known flags that may have no value, which then is "true". A flag that is unknown,
+    repeated or without a value is among the other arguments, because programs treat those
+    differently.
     """
     if len(args) > _MOST_READ:
         return {}, (f"{len(args)} arguments",)
-    # Each counts for one more, or a million empty ones would be short.
+    # Each argument counts as one more character. Otherwise a million empty ones would have length
+    # 0.
     size = len(args) + sum(map(len, args))
     if size > _LONGEST_READ:
         return {}, (f"arguments of {size} characters",)
@@ -55,7 +57,7 @@ def flags(args: Sequence[str], known: frozenset[str], switches: frozenset[str] =
 
 @remembered
 def number(text: str) -> frozenset[int]:
-    """Return the number, if it is written as all programs read it alike: 02102 is octal to some."""
+    """Return the number if all programs read it alike. Some programs read 02102 as octal."""
     stripped = text.strip()
     plain = stripped.isascii() and stripped.isdecimal() and len(stripped) < 12
     return frozenset({int(stripped)} if plain and not stripped.startswith("0") else ())
@@ -74,7 +76,7 @@ def mount_path(written: str) -> str:
 
 
 def covers(written: str, guarded: Iterable[str]) -> bool:
-    """Return whether a volume that is mounted there is at, above or below one of the folders."""
+    """Return whether a volume mounted at a path is at, above or below one of the folders."""
     path = mount_path(written)
     return path == "/" or any(
         path == folder or path.startswith(folder + "/") or folder.startswith(path + "/")
@@ -82,17 +84,18 @@ def covers(written: str, guarded: Iterable[str]) -> bool:
     )
 
 
-#: Characters of a variable's name that are shown.
+#: The maximum length of a displayed variable name, in characters.
 _LONGEST_NAME = 253
-#: A reference to another variable, which the kubelet expands; `$$(X)` is none, but may be one more.
+#: A reference to another variable, which the kubelet expands. `$$(X)` is an escaped one, but it is
+#: counted too.
 _REFERENCE = re.compile(r"\$\(([^)]*)\)?")
 
 
 def unknown_references(texts: Iterable[str], known: Collection[str]) -> set[str]:
-    """Return the variables, other than known ones, that values or arguments refer to.
+    """Return the variables, except known ones, to which values or arguments refer.
 
-    The kubelet expands `$(NAME)` after every webhook, so what the text becomes is not judged. Of
-    very many references, some unknown ones are named; too many known ones are unknown themselves.
+    The kubelet expands `$(NAME)` after every webhook, so the expanded text is not judged. If there
+    are too many references, all of them count as unknown, and only some are returned.
     """
     references = (found[1] for text in texts if "$(" in text for found in _REFERENCE.finditer(text))
     unknown: set[str] = set()

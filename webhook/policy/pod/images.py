@@ -1,4 +1,4 @@
-"""Image references, parsed as container runtimes do: a prefix match would trust look-alikes."""
+"""Parses image references like container runtimes do. A prefix match would trust look-alikes."""
 
 from webhook.policy.pod.memo import remembered
 
@@ -7,8 +7,9 @@ from webhook.policy.pod.memo import remembered
 def repository(image: str) -> str:
     """Return the registry and path of an image, without tag and digest.
 
-    `cr.l5d.io/linkerd/proxy:edge@sha256:…` gives `cr.l5d.io/linkerd/proxy`; a registry's port is
-    kept. Nothing is added: `linkerd/proxy` is Docker Hub's, and equals no fully named image.
+    `cr.l5d.io/linkerd/proxy:edge@sha256:…` gives `cr.l5d.io/linkerd/proxy`. A registry's port is
+    kept. No default registry is added: `linkerd/proxy` is on Docker Hub, and differs from each
+    fully qualified image.
     """
     name = image.partition("@")[0]
     head, colon, tag = name.rpartition(":")
@@ -16,7 +17,7 @@ def repository(image: str) -> str:
 
 
 def tag(image: str) -> str:
-    """Return the tag of an image; empty where it has none."""
+    """Return the tag of an image; empty if it has none."""
     _, colon, name = image.partition("@")[0].rpartition(":")
     return name if colon and "/" not in name else ""
 
@@ -24,7 +25,7 @@ def tag(image: str) -> str:
 def differ(one: str, other: str) -> bool:
     """Return whether two images of one repository have tags of different versions.
 
-    Istio appends its variant to the tag, as `1.31.0-distroless`.
+    Istio appends its variant to the tag, as in `1.31.0-distroless`.
     """
     if repository(one) != repository(other):
         return False

@@ -1,6 +1,6 @@
-"""Remembering what was made of a text: the same images, paths and port lists come again and again.
+"""Caches results of functions of a text. Images, paths and port lists are often the same.
 
-The texts come from outside, so both their number and their length are bounded.
+The texts come from outside, so their number and their length are limited.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ _MOST, _LONGEST = 512, 256
 
 
 def remembered(function: Callable[[str, *Rest], Result]) -> Callable[[str, *Rest], Result]:
-    """Make a pure function of a text, with an immutable result, remember its latest calls."""
+    """Return a pure function with a cache of its latest results, which are immutable."""
     cached = lru_cache(maxsize=_MOST)(function)
 
     def call(text: str, *rest: *Rest) -> Result:

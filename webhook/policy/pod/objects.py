@@ -1,23 +1,23 @@
-"""The few fields of Kubernetes objects that policy reads, as types to decode into.
+"""The few fields of Kubernetes objects that policy reads, as types for decoding.
 
-Decoding straight into these types skips everything else in an object, which is most of it: that
-is where the speed of a review comes from. Null and missing are the same, as they are in Go.
+Decoding directly into these types skips all other fields, which are most of an object. This makes
+reviews fast. Null and missing values are equal, as in Go.
 """
 
 from typing import Annotated, Any
 
 import msgspec
 
-#: What stands for nothing in a text that is left as it is.
+#: The null value in undecoded JSON.
 NULL = msgspec.Raw(b"null")
 
 
 class _Fields(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):
-    """Base of all: camelCase on the wire, unknown fields skipped, immutable, comparable."""
+    """Base class: camelCase in JSON, unknown fields are ignored, immutable, comparable."""
 
 
 class OwnerReference(_Fields, frozen=True, gc=False, rename="camel"):
-    """Who made an object; `controller` marks the one that manages it."""
+    """The owner of an object. `controller` marks the one that manages it."""
 
     api_version: str = ""
     kind: str = ""
@@ -50,7 +50,7 @@ class Meta(_Fields, frozen=True, gc=False, rename="camel"):
 
 
 class EnvVar(_Fields, frozen=True, gc=False, rename="camel"):
-    """One environment variable; `value` is None where it comes from elsewhere."""
+    """One environment variable. `value` is None if `valueFrom` is set."""
 
     name: str = ""
     value: str | None = None
@@ -64,7 +64,7 @@ class Capabilities(_Fields, frozen=True, gc=False, rename="camel"):
 
 
 class SecurityContext(_Fields, frozen=True, gc=False, rename="camel"):
-    """securityContext of a pod, which has no rights, or of a container, which has one group."""
+    """securityContext of a pod (without capabilities) or of a container (with only one group)."""
 
     run_as_user: int | None = None
     run_as_group: int | None = None
@@ -76,7 +76,7 @@ class SecurityContext(_Fields, frozen=True, gc=False, rename="camel"):
 
 
 class VolumeMount(_Fields, frozen=True, gc=False, rename="camel"):
-    """Where a container sees a volume."""
+    """The path at which a container mounts a volume."""
 
     name: str = ""
     mount_path: str = ""
@@ -98,40 +98,40 @@ class Container(_Fields, frozen=True, gc=False, rename="camel"):
     command: list[str] | None = None
     args: list[str] | None = None
     working_dir: str | None = None
-    #: The variables as they are written: they can be most of a pod, and only the mesh's own
-    #: containers' are read (`policy.variables`).
+    #: The variables as undecoded JSON. They can be most of a pod, and only those of the mesh's own
+    #: containers are read (`policy.variables`).
     env: msgspec.Raw = NULL
     env_from: list[Any] | None = None
     ports: list[ContainerPort] | None = None
     security_context: SecurityContext | None = None
     restart_policy: str | None = None
     volume_mounts: list[VolumeMount] | None = None
-    #: Of an ephemeral container: whose processes it shares.
+    #: For an ephemeral container: the container whose processes it shares.
     target_container_name: str | None = None
-    #: Hooks by their names; what they do is not read.
+    #: Lifecycle hooks by name. Their contents are not read.
     lifecycle: dict[str, msgspec.Raw] | None = None
-    #: Probes, which may run a command; only those of gateways are read.
+    #: Probes, which may run a command. Only those of gateways are read.
     liveness_probe: msgspec.Raw = NULL
     readiness_probe: msgspec.Raw = NULL
     startup_probe: msgspec.Raw = NULL
 
 
-#: No pod has so many, and a hostile one must not keep the server busy for minutes.
+#: Real pods have far fewer containers. The limit keeps a hostile pod from blocking the server.
 Containers = Annotated[list[Container], msgspec.Meta(max_length=500)]
 
 
-#: A volume's name and its one source, each by its field and left as text: few are looked at.
+#: A volume: its name and its source, each as undecoded JSON by field. Few of them are read.
 Volume = dict[str, msgspec.Raw]
 
 
 class Csi(_Fields, frozen=True, gc=False, rename="camel"):
-    """A volume of a CSI driver's."""
+    """A volume from a CSI driver."""
 
     driver: str = ""
 
 
 class ConfigMap(_Fields, frozen=True, gc=False, rename="camel"):
-    """A volume of a ConfigMap's keys: of all, or of those that are listed."""
+    """A volume with the keys of a ConfigMap: all of them, or those that are listed."""
 
     name: str = ""
     items: list[Any] | None = None
@@ -144,7 +144,7 @@ class FieldRef(_Fields, frozen=True, gc=False, rename="camel"):
 
 
 class DownwardItem(_Fields, frozen=True, gc=False, rename="camel"):
-    """A file that says what a field of the pod, or a resource of a container, is."""
+    """A file with the value of a pod's field, or of a container's resource."""
 
     path: str = ""
     field_ref: FieldRef | None = None
@@ -152,7 +152,7 @@ class DownwardItem(_Fields, frozen=True, gc=False, rename="camel"):
 
 
 class Downward(_Fields, frozen=True, gc=False, rename="camel"):
-    """A volume of such files."""
+    """A volume of files from the downward API."""
 
     items: list[DownwardItem] | None = None
 
@@ -168,20 +168,20 @@ class Projected(_Fields, frozen=True, gc=False, rename="camel"):
         return [set(source) for source in self.sources or ()]
 
 
-#: The sources of volumes of which more is read than that they are there, by their fields.
+#: The volume sources whose contents are read, by field name.
 SOURCES: dict[str, type] = {
     "csi": Csi, "configMap": ConfigMap, "downwardAPI": Downward, "projected": Projected,
 }  # fmt: skip
 
 
 class HostAlias(_Fields, frozen=True, gc=False, rename="camel"):
-    """Names that a pod finds in its own hosts file."""
+    """Names that the pod resolves from its own hosts file."""
 
     hostnames: list[str] | None = None
 
 
 class OS(_Fields, frozen=True, gc=False, rename="camel"):
-    """The operating system that a pod is for."""
+    """The operating system for which a pod is built."""
 
     name: str = ""
 
@@ -195,7 +195,7 @@ class PodSpec(_Fields, frozen=True, gc=False, rename="camel"):
     runtime_class_name: str | None = None
     os: OS | None = None
     dns_policy: str | None = None
-    #: Only whether there is one is read.
+    #: Only its presence is read.
     dns_config: msgspec.Raw = NULL
     host_aliases: list[HostAlias] | None = None
     restart_policy: str | None = None
@@ -221,7 +221,7 @@ class JobSpec(_Fields, frozen=True, gc=False, rename="camel"):
 
 
 class JobTemplate(_Fields, frozen=True, gc=False, rename="camel"):
-    """The Job that a CronJob makes."""
+    """The template of the Jobs that a CronJob creates."""
 
     spec: JobSpec | None = None
 
@@ -233,7 +233,7 @@ class IngressService(_Fields, frozen=True, gc=False, rename="camel"):
 
 
 class IngressBackend(_Fields, frozen=True, gc=False, rename="camel"):
-    """Where an Ingress sends a request."""
+    """The backend to which an Ingress sends a request."""
 
     service: IngressService | None = None
 
@@ -251,13 +251,13 @@ class IngressHTTP(_Fields, frozen=True, gc=False, rename="camel"):
 
 
 class IngressRule(_Fields, frozen=True, gc=False, rename="camel"):
-    """One rule of an Ingress; its host is not read."""
+    """One rule of an Ingress. Its host is not read."""
 
     http: IngressHTTP | None = None
 
 
 class Spec(PodSpec, frozen=True, gc=False, rename="camel"):
-    """spec of any reviewed kind: their fields of the same name never differ in type."""
+    """spec of any reviewed kind. Fields with the same name have the same type in all kinds."""
 
     template: Template | None = None
     job_template: JobTemplate | None = None
@@ -276,14 +276,15 @@ class Object(_Fields, frozen=True, gc=False, rename="camel"):
 
 
 class UndecodableError(ValueError):
-    """An object whose fields do not have the types that Kubernetes gives them.
+    """Raised if a field of an object does not have the type that Kubernetes defines for it.
 
-    The text names the offending field, as `… - at $.spec.containers`.
+    The text names the field, like `… - at $.spec.containers`.
     """
 
 
-#: Bytes of JSON whose values need not be counted, and values in a larger object. Each may take 200
-#: bytes of memory; a pod of Mendix has a few hundred.
+#: Objects up to the first number of bytes are decoded without counting their values. A larger
+#: object may have at most the second number of values. Each may take 200 bytes of memory; a pod of
+#: Mendix has a few hundred values.
 _SMALL, _MOST_VALUES = 131_072, 50_000
 
 _decoder = msgspec.json.Decoder(Object)
@@ -292,7 +293,7 @@ _decoder = msgspec.json.Decoder(Object)
 def check_size(data: bytes | memoryview | msgspec.Raw) -> None:
     """Raise `UndecodableError` if the JSON of an object has more values than any real one.
 
-    What is decoded of an object takes far more memory than its text if its values are short.
+    If the values are short, the decoded object takes far more memory than its JSON.
     """
     if len(memoryview(data)) <= _SMALL:
         return
@@ -304,8 +305,8 @@ def check_size(data: bytes | memoryview | msgspec.Raw) -> None:
 def decode(data: bytes | memoryview | msgspec.Raw) -> Object:
     """Decode the JSON of one object of a reviewed kind.
 
-    Raises `UndecodableError` on anything that is not one: bad JSON, wrong types, hostile nesting,
-    very many values.
+    Raise `UndecodableError` for anything else: invalid JSON, wrong types, hostile nesting, too many
+    values.
     """
     check_size(data)
     try:
@@ -315,10 +316,10 @@ def decode(data: bytes | memoryview | msgspec.Raw) -> Object:
 
 
 def convert(document: Any) -> Object:
-    """Make an `Object` of an already parsed document, say from YAML.
+    """Return an `Object` from an already parsed document, for example from YAML.
 
-    Raises `UndecodableError`, as `decode` does, also on what JSON can't hold: YAML lets a string
-    have half a surrogate pair, and a list contain itself.
+    Raise `UndecodableError` as `decode` does. Also raise it for values that JSON can't have: in
+    YAML, a string can have half a surrogate pair, and a list can contain itself.
     """
     try:
         data = msgspec.json.encode(document)
@@ -330,7 +331,7 @@ def convert(document: Any) -> Object:
 def template_of(document: Any) -> Any:
     """Return the pod template of a parsed controller object; None if it has none.
 
-    Whole templates are compared, not the fields that policy reads, because any difference at all
+    Whole templates are compared, and not only the fields that policy reads, because any difference
     starts a rollout.
     """
     spec = document.get("spec") if isinstance(document, dict) else None

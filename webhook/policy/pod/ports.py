@@ -1,4 +1,4 @@
-"""Lists of ports as meshes write them: `25, 8080-8090`."""
+"""Port lists in the syntax of the meshes: `25, 8080-8090`."""
 
 from collections.abc import Collection
 
@@ -7,15 +7,15 @@ from webhook.policy.pod.memo import remembered
 Ranges = tuple[tuple[int, int], ...]
 
 
-#: Parts of a list that are read; the rest counts as one invalid part.
+#: The maximum number of parts that are read. The rest counts as one invalid part.
 _MOST = 500
 
 
 def parse(text: str) -> tuple[Ranges, list[str]]:
-    """Read a list of ports and ranges; gives the ranges, and the parts that are neither.
+    """Return the ports and ranges of a list, and its invalid parts.
 
-    A range that ends before it starts is none, nor is a number that is too long for any port, nor
-    what follows after 500 parts.
+    Invalid are a range that ends before it starts, a number that is too long for a port, and
+    everything after 500 parts.
     """
     ranges: list[tuple[int, int]] = []
     unexpected: list[str] = []
@@ -33,7 +33,7 @@ def parse(text: str) -> tuple[Ranges, list[str]]:
 
 
 def shown(text: str) -> list[str]:
-    """Return the ports and ranges of a list, each as it is shown; invalid parts are left out."""
+    """Return the ports and ranges of a list for display, without invalid parts."""
     return [_show(span) for span in parse(text)[0]]
 
 
@@ -46,7 +46,7 @@ def _number(text: str) -> int | None:
 
 @remembered
 def beyond(text: str, allowed: Ranges) -> tuple[str, ...]:
-    """Return the parts of a list that exceed the allowed ranges, as written; invalid ones count."""
+    """Return the parts of a list that are outside the allowed ranges, as written, or invalid."""
     ranges, unexpected = parse(text)
     known = sorted(allowed)
     return (*(_show(span) for span in ranges if not _within(span, known)), *unexpected)
@@ -65,6 +65,6 @@ def _show(span: tuple[int, int]) -> str:
 
 
 def others(text: str, known: Collection[str]) -> tuple[str, ...]:
-    """Return the parts of a list, say of subnets, that are not known ones, as written."""
+    """Return the parts of a list (for example of subnets) that are not known ones, as written."""
     parts = (part.strip() for part in text.split(",", _MOST))
     return tuple(part for part in parts if part and part not in known)

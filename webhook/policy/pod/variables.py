@@ -1,4 +1,4 @@
-"""The variables of a container."""
+"""The environment variables of a container."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,25 +7,26 @@ import msgspec
 from webhook.policy.pod.containers import unknown_references
 from webhook.policy.pod.objects import Container, EnvVar, UndecodableError
 
-#: Bytes; a proxy's take 2 to 5 KiB.
+#: The maximum size in bytes. A proxy's variables take 2 to 5 KiB.
 _TOO_LONG = 65_536
 
 _decoder = msgspec.json.Decoder(list[EnvVar] | None)
 
 
 class Variables:
-    """The variables of one container; immutable."""
+    """The variables of one container. It is immutable."""
 
     __slots__ = ("listed", "values")
 
     def __init__(self, listed: Sequence[EnvVar]) -> None:
-        #: In their order.
+        #: In their original order.
         self.listed = listed
-        #: Of two with one name the last holds, and one from elsewhere is empty.
+        #: If a name is repeated, the last value counts. A value from elsewhere (`valueFrom`) is
+        #: empty.
         self.values: Mapping[str, str] = {one.name: one.value or "" for one in listed}
 
     def unknown_references(self, known: frozenset[str]) -> set[str]:
-        """Return the names, other than known ones, that values refer to as `$(NAME)`."""
+        """Return the names, except known ones, to which values refer as `$(NAME)`."""
         return unknown_references(self.values.values(), known)
 
     def starting(self, prefixes: tuple[str, ...]) -> tuple[str, ...]:
@@ -36,7 +37,7 @@ class Variables:
 def variables(container: Container) -> Variables:
     """Return the variables of a container.
 
-    Raises `UndecodableError` if they can't be read, or are larger than any mesh makes them.
+    Raise `UndecodableError` if they can't be read, or are larger than those of any mesh.
     """
     if len(memoryview(container.env)) > _TOO_LONG:
         raise UndecodableError(f"env of container {container.name[:63]} is over 64 KiB")

@@ -1,4 +1,4 @@
-"""Any pod-bearing object seen as its pod."""
+"""Reads the pod from any object that is a pod or has a pod template."""
 
 import datetime
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ from webhook.policy.pod.request import Request
 from webhook.policy.pod.variables import Variables, variables
 from webhook.policy.spots import Spot
 
-#: kind -> field that leads to the pod template; empty for the pod itself.
+#: The field that leads to the pod template, by kind; empty for the pod itself.
 TEMPLATES: Mapping[str, str] = {
     "Pod": "",
     "Deployment": "spec.template",
@@ -36,19 +36,21 @@ TEMPLATES: Mapping[str, str] = {
 
 _EMPTY: Mapping[str, str] = {}
 _NO_SWITCHES: frozenset[str] = frozenset()
-#: A pod has four of one mesh at most: in older releases a debug container, too.
+#: A pod has at most four containers of one mesh: older releases have a debug container too.
 _MOST_MESH_CONTAINERS = 8
-#: Bytes of a volume's source that is remembered: the meshes' are the same in all pods.
+#: The maximum size in bytes of a volume's source that is cached. The sources of the meshes are the
+#: same in all pods.
 _LONGEST_SOURCE = 1024
-#: Labels, or annotations, of a pod; and characters of all annotations, as the API server has it.
+#: The maximum number of a pod's labels or annotations, and the maximum total length of annotations
+#: in characters, as in the API server.
 _MOST_KEYS, _MOST_ANNOTATED = 1_000, 262_144
-#: Stands for metadata that is not there at all.
+#: Replaces missing metadata.
 NO_META = Meta()
 _NO_SPEC = PodSpec()
 
 
 class Source(NamedTuple):
-    """Where a volume is from: the field, and its content if it is of `SOURCES`."""
+    """The source of a volume: its field name, and its content if the field is in `SOURCES`."""
 
     field: str
     content: Any
@@ -58,14 +60,15 @@ def _source(field: str, text: bytes) -> Source:
     try:
         return Source(field, msgspec.json.decode(text, type=SOURCES[field]))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return Source("unreadable", None)  # a file may hold anything; in a cluster none is
+        # a manifest file may contain anything; the API server stores only valid sources
+        return Source("unreadable", None)
 
 
 _remembered_source = lru_cache(maxsize=128)(_source)
 
 
 class Placed:
-    """A container and the place that it has in the pod."""
+    """A container and its place in the pod."""
 
     __slots__ = ("_flags", "_variables", "container", "index", "kind")
 
@@ -73,7 +76,7 @@ class Placed:
         self._variables: Variables | None = None
         self._flags: Flags | None = None
         self.container = container
-        #: The list it is in: containers, initContainers or ephemeralContainers.
+        #: The list that contains it: containers, initContainers or ephemeralContainers.
         self.kind = kind
         self.index = index
 
@@ -84,7 +87,7 @@ class Placed:
 
     @property
     def variables(self) -> Variables:
-        """Return the variables. Raises `UndecodableError` where they are none."""
+        """Return the variables. Raise `UndecodableError` if they can't be read."""
         if self._variables is None:
             self._variables = variables(self.container)
         return self._variables
@@ -99,35 +102,36 @@ class Placed:
     ) -> Flags:
         """Return its arguments, except the first `skip`, as `containers.flags` reads them.
 
-        Nobody changes them; a container knows but one set of flags.
+        The result is cached, because arguments do not change and each container has only one set of
+        known flags.
         """
         if self._flags is None:
             self._flags = flags((self.container.args or ())[skip:], known, switches)
         return self._flags
 
     def field(self, inner: str = "") -> str:
-        """Return the container's path, as `spec.containers[shop]`, or that of a field in it."""
+        """Return the container's path, like `spec.containers[shop]`, or that of a field in it."""
         path = f"spec.{self.kind}[{self.name[:63]}]"
         return f"{path}.{inner}" if inner else path
 
 
 class Claimant(Protocol):
-    """What a pod must know of its mesh: which containers are the mesh's, and which the proxy."""
+    """What a pod must know about its mesh: its containers and its proxy."""
 
     proxy_name: str
 
     def claims(self, placed: Placed) -> bool:
-        """Return whether a container, by its name and place, says that it is the mesh's own."""
+        """Return whether a container claims, by its name and list, to be the mesh's own."""
 
     def fills_in(self, placed: Placed) -> bool:
-        """Return whether the injector would make a container its own: an author's wishes for it."""
+        """Return whether the injector would complete a container, which only customizes its own."""
 
 
 class Pod:
     """A pod, or the pod of a template, as the checks see it.
 
-    `final` says that the pod is what the API server stores, after every webhook: then it is judged
-    by evidence. A template or a manifest is judged by what it will become.
+    `final` means that the API server stores the pod like this, after all webhooks. Such a pod is
+    judged by evidence. A template or a manifest is judged by the pod that it will become.
     """
 
     __slots__ = (
@@ -183,30 +187,31 @@ class Pod:
             raise UndecodableError(f"more than {_MOST_KEYS} labels or annotations")
         if sum(map(len, self.annotations.values())) > _MOST_ANNOTATED:
             raise UndecodableError("annotations of more than 256 KiB")
-        #: Path of the template in its object, as `spec.template`; empty for a pod.
+        #: The path of the template in its object, like `spec.template`; empty for a pod.
         self.template = template
         self.final = final
-        #: It is being created now: nothing but its author and webhooks can have written it.
+        #: Whether the pod is being created. Then only its author and webhooks can have written it.
         self.new = new
-        #: It, or what it was before, is part of an update.
+        #: Whether the pod is the new or the old version in an update.
         self.update = update
-        #: The update goes through pods/status, as those of nodes and their agents do.
+        #: Whether the update is of pods/status. Nodes and their agents use this subresource.
         self.by_status = by_status
-        #: Those of its namespace, if they are known.
+        #: The annotations of its namespace, if known.
         self.namespace_annotations = namespace_annotations
-        #: What its mesh found once, and need not look for again.
+        #: Results that the mesh computes once.
         self.inputs: Mapping[str, Sequence[Spot]] | None = None
         self.infrastructure: bool | None = None
         self.proof: Proof | None = None
         self._volumes: dict[str, Volume] | None = None
-        #: The request's namespace: the object's own may be empty.
+        #: The namespace of the request. The object's own may be empty.
         self.namespace = namespace
-        #: An ingress controller's pod: it must take in clients that are not of the mesh.
+        #: Whether the pod belongs to an ingress controller. It must accept clients outside the
+        #: mesh.
         self.ingress = ingress
-        #: What manages the pod; for a template, the object that has it.
+        #: The controller of the pod; for a template, the object that contains it.
         self.controller = controller
         self._today: datetime.date | None = None
-        #: The pod before this update, where there was one.
+        #: The pod before this update; None if it is no update.
         self.old: Pod | None = None
         self.containers = [
             Placed(container, kind, index)
@@ -218,19 +223,20 @@ class Pod:
             if members
             for index, container in enumerate(members)
         ]
-        #: The containers that the mesh put there, by name and place; checks tell the forged ones.
+        #: The mesh's containers by name and place. The checks detect forged ones.
         self.mesh_containers: list[Placed] = []
-        #: The same by their names; the last of a name.
+        #: The same containers by name. If a name is repeated, the last one counts.
         self.mesh_named: dict[str, Placed] = {}
-        #: Those that the injector will make its own: what their author wishes for them.
+        #: Containers that the injector will complete. They contain the author's customizations.
         self.wishes: list[Placed] = []
-        #: The others.
+        #: All other containers.
         self.workload_containers: list[Placed] = []
-        #: The mesh's proxy, where the pod has one.
+        #: The mesh's proxy, if the pod has one.
         self.proxy: Placed | None = None
         for placed in self.containers:
             if mesh.claims(placed):
-                # The API server admits one container of a name; more are not worth a look each.
+                # The API server admits only one container per name, so more of them need not be
+                # judged.
                 if len(self.mesh_containers) == _MOST_MESH_CONTAINERS:
                     raise UndecodableError("more containers with the mesh's names than it has")
                 self.mesh_containers.append(placed)
@@ -242,14 +248,14 @@ class Pod:
             else:
                 self.workload_containers.append(placed)
         inits = self.spec.init_containers
-        #: Whether it has init containers beside those of the mesh.
+        #: Whether the pod has init containers besides those of the mesh.
         self.has_own_inits = bool(inits) and any(
             placed.kind == "initContainers" for placed in self.workload_containers
         )
 
     @property
     def today(self) -> datetime.date:
-        """Return the day by which exemptions and allowances run out."""
+        """Return the date that decides whether exemptions and allowances have expired."""
         if self._today is None:
             self._today = datetime.date.today()
         return self._today
@@ -265,21 +271,22 @@ class Pod:
 
     @property
     def volumes(self) -> Mapping[str, Volume]:
-        """Return the volumes by their names."""
+        """Return the volumes by name."""
         if self._volumes is None:
             self._volumes = {}
             for volume in self.spec.volumes or ():
                 name = bytes(volume.get("name", b"")).decode().strip('"')
-                # Of two with one name, which the API server does not store, all sources count.
+                # The API server stores no two volumes with one name. If there are two, all their
+                # sources count.
                 known = self._volumes.get(name)
                 self._volumes[name] = volume if known is None else {**known, **volume}
         return self._volumes
 
     def source(self, volume: str) -> Source | None:
-        """Return a volume's source; None without a volume.
+        """Return a volume's source; None if there is no such volume.
 
-        A volume that names no source is an emptyDir, as the API server has it. Of one that names
-        several, or that can't be read, the field is none that Kubernetes has.
+        A volume without a source is an emptyDir, as in the API server. If a volume has several
+        sources, or can't be read, the returned field is one that Kubernetes does not have.
         """
         found = self.volumes.get(volume)
         if found is None:
@@ -298,7 +305,7 @@ class Pod:
     def tasks_end(self) -> bool:
         """Return whether the pod must end, so a classic sidecar would keep it running.
 
-        Jobs demand one of these restart policies, and Mendix's build and storage pods have one.
+        Jobs require one of these restart policies. Mendix's build and storage pods also have one.
         """
         return self.spec.restart_policy in ("Never", "OnFailure")
 
@@ -308,8 +315,8 @@ class Users(NamedTuple):
 
     uids: frozenset[int]
     gids: frozenset[int]
-    #: Those of the pod's own, each with its key, runAsUser or runAsGroup: no image was made with
-    #: them in mind.
+    #: The numbers that only this pod has, each with its key runAsUser or runAsGroup. No image was
+    #: built to use them.
     own: tuple[tuple[str, int], ...] = ()
 
 
@@ -317,9 +324,9 @@ NOBODY = Users(frozenset(), frozenset())
 
 
 class Proof(NamedTuple):
-    """What the mesh's containers show by themselves, whatever pod they are in."""
+    """What the mesh's containers prove by themselves, in any pod."""
 
-    #: A pod of these containers alone, with what was read of them.
+    #: A pod with only these containers, and what was read from them.
     pod: Pod
     #: What is wrong with them, by the check that reports it.
     spots: Mapping[str, Sequence[Spot]]
@@ -327,9 +334,9 @@ class Proof(NamedTuple):
 
 
 def pod_of(obj: Object, mesh: Claimant, request: Request, *, final: bool = False) -> Pod | None:
-    """Return the pod that `obj`, of a request, is or would make; None for a kind that bears none.
+    """Return the pod that `obj` is or would create; None for a kind without pods.
 
-    `final` counts for pods alone: a template is never what is stored in the end.
+    `final` has an effect only for pods, because a template is not stored as a pod.
     """
     path = TEMPLATES.get(obj.kind)
     if path is None:
@@ -369,5 +376,5 @@ def pod_of(obj: Object, mesh: Claimant, request: Request, *, final: bool = False
 
 
 def is_owned(obj: Object) -> bool:
-    """Return whether a controller manages the object, and would undo a change of its template."""
+    """Return whether a controller manages the object, and would revert changes of its template."""
     return obj.metadata is not None and obj.metadata.controller is not None

@@ -46,12 +46,13 @@ INTERCEPTION = "sidecar.istio.io/interceptionMode"
 DISCOVERY = "sidecar.istio.io/discoveryAddress"
 TRAFFIC = "traffic.sidecar.istio.io/"
 STATUS_PORT = "status.sidecar.istio.io/port"
-#: What comes in by such an interface passes as what the pod sends; the first name is the new one.
+#: Traffic that arrives on these interfaces is treated as outbound traffic of the pod. The first
+#: name is the new one.
 REROUTES = ("istio.io/reroute-virtual-interfaces", f"{TRAFFIC}kubevirtInterfaces")
-#: The environment of a proxy that pilot-agent turns into the metrics endpoints that it asks.
+#: The proxy's variable from which pilot-agent takes the metrics endpoints that it scrapes.
 _PROMETHEUS = "ISTIO_PROMETHEUS_ANNOTATIONS"
 
-#: Of gateways: what istiod writes on its own, and the template of those from a chart.
+#: Fields of gateways: what istiod itself writes, and the template of gateways from a chart.
 _GATEWAY_KEYS = (
     "metadata.labels[gateway.istio.io/", "metadata.annotations[gateway.istio.io/",
     annotation(TEMPLATES),
@@ -63,11 +64,11 @@ _PLACES = {
     INIT: ("initContainers",),
     VALIDATION: ("initContainers",),
 }
-#: The injector's own ports, which it never captures (files/injection-template.yaml).
+#: The injector's own ports, which are never captured (files/injection-template.yaml).
 _OWN_INBOUND = "15090,15021,15020"
-#: The proxy's key, token and the sockets that hand them out (files/injection-template.yaml).
+#: The proxy's key and token, and the sockets that provide them (files/injection-template.yaml).
 _IDENTITY_VOLUMES = ("istio-token", "workload-certs", "workload-socket", "credential-socket")
-#: Where the proxy's bootstrap and its agent's state lie.
+#: The volumes with the proxy's bootstrap and its agent's state.
 _STATE_VOLUMES = ("istio-envoy", "istio-data")
 
 
@@ -98,7 +99,7 @@ class Istio(Mesh):
         )
 
     def claims(self, placed: Placed) -> bool:
-        """Return whether the container's name is Istio's; image `auto` is only a placeholder."""
+        """Return whether the container's name is Istio's. An image `auto` is only a placeholder."""
         return placed.kind in _PLACES.get(placed.name, ()) and placed.container.image != AUTO
 
     def fills_in(self, placed: Placed) -> bool:
@@ -124,9 +125,10 @@ class Istio(Mesh):
             yield Want("annotations", CONFIG, merged)
 
     def opt_outs(self, pod: Pod) -> Iterator[Spot]:
-        """Yield the label, or else the annotation, that opts out. Istio versions differ on others.
+        """Yield the label, or else the annotation, that opts out.
 
-        A template's other values are fixed when its pods are created.
+        Istio versions differ in how they treat other values. In a template, these are fixed when
+        its pods are created.
         """
         if self.is_infrastructure(pod):
             return
@@ -140,7 +142,7 @@ class Istio(Mesh):
     def is_infrastructure(self, pod: Pod) -> bool:
         """Return whether the pod is a genuine gateway or waypoint: only Istio's own proxy.
 
-        It is all mesh and has no application whose traffic could go past it.
+        It has no application whose traffic could bypass the mesh.
         """
         if pod.infrastructure is None:
             only = gateways.candidate(pod)
@@ -151,7 +153,8 @@ class Istio(Mesh):
         """Yield what the pod has that a genuine gateway does not have."""
         yield from gateways.unexpected(pod, only, self.own, self.is_istiod)
         for found in super()._keys(pod, submitted=False):
-            # What the author wrote in its one container is judged as it is.
+            # The author's only container is judged as it is, so its own fields are not reported
+            # here.
             if not found.spot.field.startswith((*_GATEWAY_KEYS, annotation(OVERRIDES))):
                 yield found.spot
 
@@ -160,17 +163,18 @@ class Istio(Mesh):
         return listed.customised(msgspec.json.decode(msgspec.json.encode(placed.container)))
 
     def _keys(self, pod: Pod, submitted: bool) -> Iterator[Found]:
-        """Yield keys as for any mesh; those of a gateway that opts out are that check's."""
+        """Yield keys as for any mesh, except those of an opted-out gateway (see `opt_outs`)."""
         opts_out = pod.labels.get(INJECT) == "false" or pod.labels.get(MODE) == "none"
         for found in super()._keys(pod, submitted):
             if not (opts_out and found.spot.field.startswith(_GATEWAY_KEYS)):
                 yield found
 
     def gateway_like(self, pod: Pod) -> tuple[str, str]:
-        """Return reason and fix for the opt-out of a gateway that holds more than its proxy.
+        """Return reason and fix for the opt-out of a gateway that contains more than its proxy.
 
-        istiod gives its own the opt-out and a label (files/kube-gateway.yaml, waypoint.yaml), and
-        lays over them what a Gateway's parametersRef says. Both are empty for other pods.
+        istiod creates its gateways with the opt-out and a label (files/kube-gateway.yaml,
+        waypoint.yaml), and merges the Gateway's parametersRef into them. For other pods, both texts
+        are empty.
         """
         asks = "opts the pod out of the mesh, which only Istio's own gateways are allowed to do"
         fix = (
@@ -216,7 +220,7 @@ class Istio(Mesh):
         yield Spot("spec.initContainers", reason="has no istio-proxy container", fix=fix)
 
     def forgeries(self, pod: Pod) -> Iterator[Spot]:
-        """Yield what shows that istio-proxy is not a sidecar that captures traffic."""
+        """Yield evidence that istio-proxy is not a sidecar that captures traffic."""
         if pod.final:
             for placed in pod.workload_containers:
                 if placed.name in _PLACES:
@@ -229,7 +233,8 @@ class Istio(Mesh):
         yield from self.proven(pod, FORGED)
         yield from injected.unexpected_volumes(pod)
         if pod.mesh_named.keys() == {PROXY, VALIDATION} and STATUS not in pod.annotations:
-            # cni/pkg/plugin/plugin.go; kube-injected CronJobs lose theirs.
+            # cni/pkg/plugin/plugin.go. CronJobs that were injected with `istioctl kube-inject` lose
+            # it.
             yield Spot(
                 annotation(STATUS), reason="is missing, so Istio's CNI plugin redirects no traffic"
             )
@@ -239,7 +244,7 @@ class Istio(Mesh):
             )
 
     def prove(self, pod: Pod) -> Iterator[Found]:
-        """Yield what is wrong with Istio's containers, whatever pod they are in."""
+        """Yield what is wrong with Istio's containers. The rest of the pod is ignored."""
         yield from (Found(IMAGE, spot) for spot in self._images_of(pod))
         ineffective = map(injected.not_redirecting, _rules(pod))
         yield from (Found(BYPASSED, spot) for spot in chain.from_iterable(ineffective))
@@ -259,7 +264,7 @@ class Istio(Mesh):
             yield from (Found(check, spot) for spot in spots)
 
     def untrusted_images(self, pod: Pod) -> Iterable[Spot]:
-        """Yield images of Istio's containers from elsewhere, of another version, or changed."""
+        """Yield untrusted images of Istio's containers, other versions, and changed images."""
         return self._images_of(pod) if pod.old else self.proven(pod, IMAGE)
 
     def _images_of(self, pod: Pod) -> Iterator[Spot]:
@@ -273,8 +278,9 @@ class Istio(Mesh):
     def capture_bypasses(self, pod: Pod) -> Iterator[Spot]:
         """Yield disabled interception, excluded ports and addresses, and other templates.
 
-        The CNI plugin obeys the annotations, istio-init its arguments: both are judged. Of a new
-        pod, what an annotation explains is reported once; updates are compared place by place.
+        The CNI plugin follows the annotations, istio-init its arguments. Both are judged. For a new
+        pod, an argument that comes from an annotation is reported once. Updates are compared field
+        by field.
         """
         if self.is_infrastructure(pod):
             return
@@ -285,7 +291,7 @@ class Istio(Mesh):
         yield from self.proven(pod, BYPASSED)
 
     def _said(self, pod: Pod) -> Iterator[Found]:
-        """Yield, beside what holds for every mesh, templates of another kind of injection."""
+        """Yield what holds for every mesh, and other injection templates."""
         yield from super()._said(pod)
         if not self.is_infrastructure(pod):
             yield from (Found(BYPASSED, spot) for spot in self._templates(pod))
@@ -305,7 +311,7 @@ class Istio(Mesh):
         reason = "captures only the listed traffic"
         for key, flag in (("includeInboundPorts", "-b"), ("includeOutboundIPRanges", "-i")):
             if key == "includeInboundPorts" and pod.ingress:
-                continue  # its clients are not of the mesh
+                continue  # its clients are outside the mesh
             asked = pod.annotations.get(TRAFFIC + key, "*").strip()
             if asked != "*":
                 yield Spot(annotation(TRAFFIC + key), (f'"{asked}"',), reason)
@@ -324,7 +330,7 @@ class Istio(Mesh):
             if asked:
                 yield Spot(annotation(TRAFFIC + key), asked)
             yield from self._more(pod, inits, flag, frozenset(asked), allowed)
-        # Port 0 switches the agent's own port off.
+        # Port 0 disables the agent's own port.
         if port := ports.beyond(pod.annotations.get(STATUS_PORT, ""), ((0, 0), *self._inbound)):
             yield Spot(annotation(STATUS_PORT), port, "is excluded from inbound capture")
         subnets = {*self.own.exclude_outbound_ip_ranges, *allow.subnets}
@@ -342,7 +348,7 @@ class Istio(Mesh):
         self, pod: Pod, inits: Collection[Rules], flag: str, asked: frozenset[str],
         allowed: ports.Ranges,
     ) -> Iterator[Spot]:  # fmt: skip
-        """Yield the ports that a flag leaves out beyond those of the annotation, `asked`."""
+        """Yield the ports that a flag excludes in addition to those of the annotation, `asked`."""
         for init in inits:
             given = injected.excluded(init, flag, allowed)
             if more := tuple(part for part in given if not (pod.new and part in asked)):
@@ -355,9 +361,10 @@ class Istio(Mesh):
     def identity_clashes(self, pod: Pod) -> Iterator[Spot]:
         """Yield containers that run as the proxy's user or group (analyzer IST0144).
 
-        A proxy that runs as root, for TPROXY or low ports, is let out by its group: no rule names
-        root (cni/pkg/plugin/sidecar_redirect.go). A number of the pod's own, as each namespace of
-        OpenShift has, is fine if every other container says that it is another.
+        A proxy that runs as root, for TPROXY or low ports, is excluded by its group, because no
+        rule names root (cni/pkg/plugin/sidecar_redirect.go). In OpenShift, each namespace has its
+        own range of user numbers. Such a number is fine if every other container sets a different
+        one.
         """
         if self.is_infrastructure(pod):
             return
@@ -368,14 +375,14 @@ class Istio(Mesh):
         yield from sidecars.clashes(pod, users.uids, users.gids)
 
     def users(self, pod: Pod) -> Users:
-        """Return the users that are not captured: the mesh's, the proxy's, istio-init's."""
+        """Return the users that are not captured: those of the mesh, the proxy and istio-init."""
         return self._users(pod)[0]
 
     def _users(self, pod: Pod) -> tuple[Users, list[Spot]]:
-        """Return them, and what is wrong with them."""
+        """Return the users that are not captured, and what is wrong with them."""
         ours = self.own.proxy_uid
         users = set() if ours is None else {ours}
-        groups = set(users)  # istio-init takes the user's number for the group's, too
+        groups = set(users)  # istio-init uses the user's number for the group too
         own: list[tuple[str, int]] = []
         wrong: list[Spot] = []
         if pod.proxy:
@@ -408,17 +415,17 @@ class Istio(Mesh):
         return Users(frozenset(users), frozenset(groups), tuple(own)), wrong
 
     def mtls_disabled(self, pod: Pod) -> Iterator[Spot]:
-        """Yield the label by which peers know that the pod speaks mTLS (service.go)."""
+        """Yield the label that tells peers that the pod uses mTLS (service.go)."""
         mode = pod.labels.get(TLS_MODE)
         if mode is not None and mode != "istio" and not self._was_ours(pod):
             yield Spot(label(TLS_MODE), (mode,))
 
     def overridden_env(self, pod: Pod) -> Sequence[Spot]:
-        """Return what other webhooks add to Istio's containers, or the kubelet fills in."""
+        """Return variables that other webhooks add to Istio's containers or that are expanded."""
         return () if self.is_infrastructure(pod) else self.proven(pod, OVERRIDDEN)
 
     def _metrics(self, proxy: Placed) -> Iterator[Spot]:
-        """Yield scrape annotations that are not allowed; the injector keeps them in a variable."""
+        """Yield scrape annotations that are not allowed. The injector keeps them in a variable."""
         assert self.annotations is not None  # noqa: S101 - set above
         given = proxy.env.get(_PROMETHEUS) or "{}"
         for key, value in listed.prometheus(given).items():
@@ -430,7 +437,7 @@ class Istio(Mesh):
                            f"author: set prometheus.io/{key} to a plain value")  # fmt: skip
 
     def elsewhere(self, pod: Pod) -> Iterator[Spot]:
-        """Yield addresses of istiod that are not the cluster's."""
+        """Yield addresses of another istiod than the cluster's."""
         if self.is_infrastructure(pod):
             return
         yield from sidecars.moved_names(
@@ -462,7 +469,7 @@ class Istio(Mesh):
             yield Spot(annotation(STATUS))
 
     def forsaken(self, pod: Pod) -> Iterator[Spot]:
-        """Yield the label that tells peers to speak mTLS, read live."""
+        """Yield the label that tells peers to use mTLS. istiod reads it from running pods."""
         old = pod.old
         if old is None:
             return
@@ -471,18 +478,18 @@ class Istio(Mesh):
             yield Spot(label(TLS_MODE), (f"{before} -> {now or 'removed'}",))
 
     def late_proxy(self, pod: Pod) -> Iterator[Spot]:
-        """Yield init containers before a native proxy, all of them beside a classic one."""
+        """Yield init containers before a native proxy, or all of them with a classic one."""
         return sidecars.before_proxy(pod, INIT)
 
     def lasting_before_rules(self, pod: Pod) -> Iterator[Spot]:
-        """Yield init containers that stay, before the one that sets the rules."""
+        """Yield init containers that keep running and start before the one that sets the rules."""
         return sidecars.before_rules(pod, INIT)
 
     def _was_ours(self, pod: Pod) -> bool:
         return pod.old is not None and pod.old.labels.get(TLS_MODE) == "istio"
 
     def is_istiod(self, address: str) -> bool:
-        """Return whether an address is that of the cluster's istiod, or a host of the settings'."""
+        """Return whether an address is the cluster's istiod, or a host in the settings."""
         host = address.rpartition(":")[0] or address
         return host in self.own.control_plane_hosts or sidecars.is_service_in(
             address, self.own.control_plane_namespace, self.settings.cluster_domain
@@ -492,15 +499,16 @@ class Istio(Mesh):
 def leave_linkerd(pod: Pod) -> Iterator[Want]:
     """Yield the annotation that keeps Linkerd's injector away from a formerly Linkerd pod.
 
-    The namespace's label is an admin's and says where its pods belong. An opt-in by label is left
-    to be denied: a changed label may be one by which a controller counts its pods.
+    An admin sets the namespace's label, so it decides to which mesh the pods belong. An opt-in by
+    label is not changed, and the pod is denied, because a controller may select its pods by this
+    label.
     """
     if pod.annotations.get(_LINKERD_INJECT) in ("enabled", "ingress"):
         yield Want("annotations", _LINKERD_INJECT, "disabled")
 
 
 def _rules(pod: Pod) -> list[Rules]:
-    """Return the arguments of the mesh's init containers about redirection rules."""
+    """Return the arguments of the mesh's init containers that concern redirection rules."""
     return [injected.rules(one) for one in pod.mesh_containers if one.name != PROXY]
 
 

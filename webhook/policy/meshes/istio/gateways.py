@@ -1,7 +1,7 @@
-"""Istio's gateways and waypoints: pods that are all proxy, which no injector touches.
+"""Istio's gateways and waypoints: pods that consist of a proxy, which no injector changes.
 
-Their author writes the whole pod, so nothing in it may go beyond what istiod makes
-(files/kube-gateway.yaml, waypoint.yaml) or the Helm chart of a gateway.
+Their author writes the whole pod. So it must contain only what istiod creates
+(files/kube-gateway.yaml, waypoint.yaml), or the Helm chart of a gateway.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,26 +23,26 @@ TEMPLATES = "inject.istio.io/templates"
 #: An image that the injector replaces.
 AUTO = "auto"
 _ROLES = (("proxy", "router"), ("proxy", "waypoint"))
-#: Flags of the proxy; others name a bootstrap or a configuration (pilot-agent/app/cmd.go).
+#: Allowed flags of the proxy. Others set a bootstrap or a configuration (pilot-agent/app/cmd.go).
 _FLAGS = frozenset({
     "--domain", "--proxyLogLevel", "--proxyComponentLogLevel", "--log_output_level", "--stsPort",
     "--outlierLogPath", "--concurrency", "--serviceCluster", "--log_as_json",
 })  # fmt: skip
-#: Variables that change what the agent runs, trusts or shows of itself.
+#: Variables that change what the agent runs, trusts or reports about itself.
 _GUARDED_ENV = (
     "DISABLE_ENVOY", "ISTIO_BOOTSTRAP", "ISTIO_METAJSON_", "ISTIO_META_TLS", "OUTPUT_CERTS",
     "PROV_CERT", "FILE_MOUNTED_CERTS", "ENVOY_", "CREDENTIAL_", "TOKEN_",
     "XDS_AUTH_PLAINTEXT", "ISTIOD_SAN", *containers.LOADER_ENV,
 )  # fmt: skip
-#: Keys of its configuration that give it another program or bootstrap, or plaintext to istiod.
+#: Keys of its configuration that set another program or bootstrap, or plaintext to istiod.
 _GUARDED_KEYS = frozenset({
     "binaryPath", "configPath", "customConfigFile", "proxyBootstrapTemplatePath",
     "controlPlaneAuthPolicy",
 })  # fmt: skip
-#: A waypoint has two that nothing mounts (files/waypoint.yaml).
+#: A waypoint has two volumes that nothing mounts (files/waypoint.yaml).
 _VOLUMES = VOLUMES | {"go-proxy-envoy", "go-proxy-data"}
 _TOKEN_VOLUME = "kube-api-access-"  # noqa: S105 - start of the names of volumes
-#: Where the proxy's volumes are mounted.
+#: The mount paths of the proxy's volumes.
 _FOLDERS = {
     "istio-envoy": "/etc/istio/proxy",
     "istio-podinfo": "/etc/istio/pod",
@@ -58,7 +58,7 @@ _FOLDERS = {
 
 
 def candidate(pod: Pod) -> Placed | None:
-    """Return the one container of a pod that may be a gateway; None of any other pod."""
+    """Return the only container of a pod that may be a gateway; None for any other pod."""
     if len(pod.containers) != 1 or pod.spec.host_network:
         return None
     only = pod.containers[0]
@@ -73,7 +73,7 @@ def candidate(pod: Pod) -> Placed | None:
 def unexpected(
     pod: Pod, only: Placed, own: Istio, is_ours: Callable[[str], bool]
 ) -> Iterator[Spot]:
-    """Yield what a gateway has beyond what istiod or the chart makes; nothing of a genuine one."""
+    """Yield what a gateway has in addition to what istiod or the chart creates."""
     container = only.container
     if container.image != AUTO:
         if repository(container.image or "") not in own.proxy_images:

@@ -1,4 +1,4 @@
-"""Istio's own containers and volumes: what proves that they do their work.
+"""Istio's own containers and volumes, and the evidence that they are effective.
 
 Sources are paths in istio at 1.31, unless said otherwise.
 """
@@ -18,25 +18,25 @@ _RULE_FLAGS = frozenset({
     "--log_output_level", "--redirect-dns", "--capture-all-dns", "--log_as_json",
     "--run-validation", "--skip-rule-apply", "--force-apply", "--native-nftables",
 })  # fmt: skip
-#: Those that stand without a value.
+#: The flags that may have no value.
 SWITCHES = frozenset({
     "--log_as_json", "--run-validation", "--skip-rule-apply", "--force-apply", "--native-nftables",
 })  # fmt: skip
-#: istio-init takes each flag from its environment too, so that one of these can make it do nothing.
+#: Each flag of istio-init can also be a variable. One of these can make it do nothing.
 _RULE_ENV = (
     "DRY_RUN", "SKIP_RULE_APPLY", "CLEANUP_ONLY", "RUN_VALIDATION", "NETWORK_NAMESPACE", "CNI_MODE",
     "RECONCILE", "FORCE_IPTABLES_BINARY", "IPTABLES_PROBE_PORT", "PROBE_TIMEOUT", "ENVOY_USER",
     "ENVOY_PORT", "PROXY_UID", "PROXY_GID", "KUBE_VIRT_INTERFACES", "INBOUND_", "ISTIO_INBOUND_",
     "ISTIO_OUTBOUND_", "ISTIO_LOCAL_", "ISTIO_EXCLUDE_", "ISTIO_SERVICE_",
 )  # fmt: skip
-#: And these the agent, which then runs no proxy (pilot-agent/options, cni/pkg/plugin/plugin.go).
+#: Variables with which the agent runs no proxy (pilot-agent/options, cni/pkg/plugin/plugin.go).
 _NO_PROXY_ENV = ("DISABLE_ENVOY",)
-#: The variables that the injector refers to in others.
+#: The variables to which the injector refers in other variables.
 REFERRED = frozenset({"POD_NAME", "POD_NAMESPACE", "INSTANCE_IP", "HOST_IP", "SERVICE_ACCOUNT"})
 
 
 class Rules(NamedTuple):
-    """The arguments of istio-init or istio-validation about the rules that redirect traffic."""
+    """The arguments of istio-init or istio-validation that concern redirection rules."""
 
     placed: Placed
     flags: Mapping[str, str]
@@ -44,12 +44,12 @@ class Rules(NamedTuple):
 
 
 def rules(placed: Placed) -> Rules:
-    """Read the arguments after the name of the program, `istio-iptables`."""
+    """Return the arguments after the name of the program, `istio-iptables`."""
     return Rules(placed, *placed.flags(_RULE_FLAGS, SWITCHES, skip=1))
 
 
 def not_redirecting(of: Rules) -> Iterator[Spot]:
-    """Yield arguments and variables that make it redirect nothing, or elsewhere."""
+    """Yield arguments and variables that make it redirect nothing, or to another place."""
     placed, flags = of.placed, of.flags
     field, fix = placed.field("args"), f"author: let Istio's injector add {placed.name}"
     skips = ["--skip-rule-apply"] if placed.name == INIT and "--skip-rule-apply" in flags else []
@@ -70,7 +70,7 @@ def not_redirecting(of: Rules) -> Iterator[Spot]:
 
 
 def passing(of: Rules) -> tuple[set[int], list[str]]:
-    """Return the users and groups that its rules let out unproxied, and what is no number."""
+    """Return the users and groups that its rules exclude, and entries that are not numbers."""
     numbers: set[int] = set()
     unexpected: list[str] = []
     for flag in ("-u", "-g"):
@@ -85,12 +85,12 @@ def passing(of: Rules) -> tuple[set[int], list[str]]:
     return numbers, unexpected
 
 
-#: Characters of a list of users that are read.
+#: The maximum length of a list of users, in characters.
 _LONGEST_USERS = 512
 
 
 def own_programs(placed: Placed) -> Iterator[Spot]:
-    """Yield what makes a container of Istio's run something else than its program, or not end."""
+    """Yield what makes one of Istio's containers run another program, or keep running."""
     container = placed.container
     args = container.args or []
     if container.command:
@@ -111,7 +111,7 @@ def own_programs(placed: Placed) -> Iterator[Spot]:
 
 
 def idle_proxy(placed: Placed) -> Iterator[Spot]:
-    """Yield variables with which the proxy does not run, or knows of no interception."""
+    """Yield variables that stop the proxy or its interception."""
     names = [*placed.variables.starting(_NO_PROXY_ENV)]
     env = placed.env
     if env.get("ISTIO_META_INTERCEPTION_MODE", "REDIRECT") not in ("REDIRECT", "TPROXY"):
@@ -126,7 +126,7 @@ def idle_proxy(placed: Placed) -> Iterator[Spot]:
 
 
 def unexpected_volumes(pod: Pod) -> Iterator[Spot]:
-    """Yield volumes of the proxy's that others fill: they hold its identity, trust and metadata."""
+    """Yield the proxy's volumes with a foreign source. They hold its identity and trust."""
     for name in VOLUMES & pod.volumes.keys():
         source = pod.source(name)
         if source is not None and not _SOURCES[name](source):
@@ -140,7 +140,7 @@ def _is_empty(source: Source) -> bool:
 
 
 def _is_socket(source: Source) -> bool:
-    """Return whether it is empty, or SPIRE's (istio.io ops/integrations/spire)."""
+    """Return whether the source is empty, or from SPIRE (istio.io ops/integrations/spire)."""
     return _is_empty(source) or (source.field == "csi" and source.content.driver == "csi.spiffe.io")
 
 
@@ -155,7 +155,7 @@ def _is_all_of(source: Source, name: str) -> bool:
 
 
 def _is_root(source: Source) -> bool:
-    """Return whether it is all of istiod's root certificates."""
+    """Return whether the source is the complete root certificates of istiod."""
     return _is_all_of(source, "istio-ca-root-cert") or _is_projected(source, "clusterTrustBundle")
 
 
@@ -172,7 +172,7 @@ def _is_projected(source: Source, kind: str) -> bool:
 
 
 def _is_podinfo(source: Source) -> bool:
-    """Return whether the volume holds the pod's labels and annotations and nothing else."""
+    """Return whether the volume contains only the pod's labels and annotations."""
     if source.field != "downwardAPI":
         return False
     for item in source.content.items or ():
@@ -199,5 +199,5 @@ _SOURCES = {
 
 
 def excluded(of: Rules, flag: str, allowed: ports.Ranges) -> tuple[str, ...]:
-    """Return the ports that a flag leaves out, other than allowed ones."""
+    """Return the ports that a flag excludes, without allowed ones."""
     return ports.beyond(of.flags.get(flag, ""), allowed)

@@ -1,9 +1,9 @@
-"""Whether Istio's injector injects a pod, according to labels. It skips pods silently.
+"""Predicts from labels whether Istio's injector injects a pod. It skips pods without a message.
 
-A pod must meet one of the selectors of the injector's webhooks (istio-discovery/templates/
-mutatingwebhook.yaml), and then the injector itself must want it (pkg/kube/inject/inject.go,
-injectRequired). Sources are paths in istio at 1.31; the table of all combinations is compared with
-the real istiod by the tests.
+A pod must match one of the selectors of the injector's webhooks (istio-discovery/templates/
+mutatingwebhook.yaml). Then the injector itself decides (pkg/kube/inject/inject.go, injectRequired).
+Sources are paths in istio at 1.31. The tests compare the table of all combinations with the real
+istiod.
 """
 
 from collections.abc import Collection, Mapping
@@ -12,14 +12,14 @@ from typing import NamedTuple
 from webhook.policy.meshes.istio import INJECT, REVISION
 from webhook.policy.pod.workload import Pod
 
-#: The namespace's own opt-in, which wins over its revision.
+#: The label for injection on the namespace. It takes precedence over the revision.
 INJECTION = "istio-injection"
-#: Namespaces that the injector never touches (pkg/kube/inject/initializer.go).
+#: Namespaces that the injector always skips (pkg/kube/inject/initializer.go).
 IGNORED = frozenset({"kube-system", "kube-public", "kube-node-lease", "local-path-storage"})
 
 
 class Decision(NamedTuple):
-    """What becomes of a pod at Istio's injector, and why, in words for a person."""
+    """Whether Istio's injector injects a pod, and the reason as a text."""
 
     injected: bool
     reason: str
@@ -28,11 +28,11 @@ class Decision(NamedTuple):
 def would_inject(
     pod: Pod, namespace: Mapping[str, str], revisions: Collection[str] = ("default",)
 ) -> Decision:
-    """Tell from the labels of the pod's namespace, and from the pod, whether it gets a sidecar.
+    """Return whether a pod gets a sidecar, from the labels of its namespace and of the pod.
 
-    `revisions` are the revisions and tags that are installed; the one without a name is "default".
-    An injector that is configured otherwise (`autoInject: disabled`, `neverInjectSelector`) can
-    skip a pod all the same.
+    `revisions` are the installed revisions and tags. The one without a name is "default". An
+    injector with a different configuration (`autoInject: disabled`, `neverInjectSelector`) can
+    still skip a pod.
     """
     called = _is_called(pod.labels, namespace, revisions)
     if not called.injected:
@@ -41,7 +41,7 @@ def would_inject(
         return Decision(False, "the pod uses the node's network")
     if pod.namespace in IGNORED:
         return Decision(False, f"Istio never injects pods in the namespace {pod.namespace}")
-    # The label wins, and any value but these two counts as none; it was asked for false before.
+    # The label takes precedence. Its value `false` was checked before; other values have no effect.
     if INJECT not in pod.labels and pod.annotations.get(INJECT) == "false":
         return Decision(False, f"the pod has the annotation {INJECT}=false")
     return called
@@ -50,7 +50,7 @@ def would_inject(
 def _is_called(
     labels: Mapping[str, str], namespace: Mapping[str, str], revisions: Collection[str]
 ) -> Decision:
-    """Return whether the selectors of some webhook match: never more than one does."""
+    """Return whether the selectors of a webhook match. At most one webhook matches."""
     if labels.get(INJECT) == "false":
         return Decision(False, f"the pod has the label {INJECT}=false")
     if INJECTION in namespace:
