@@ -215,7 +215,7 @@ def test_what_kubectl_was_refused_is_in_the_webhooks_own_count(
 def test_filters_narrow_the_list_and_can_be_linked_to(opens: Opens) -> None:
     page = opens().open("/")
     page.get_by_role("searchbox", name="Name").fill("crm")
-    page.get_by_label("Whose").select_option("mendix")
+    page.get_by_label("Type").select_option("mendix")
     page.get_by_role("button", name="Show").click()
     page.wait_for_url("**/?text=crm**kind=mendix")
     assert page.locator("tbody a.name").all_inner_texts() == ["crm"]

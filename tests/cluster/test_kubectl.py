@@ -169,7 +169,7 @@ def test_debug_by_a_copy_of_a_pod_is_refused_because_it_brings_the_proxy(
     assert DENIED.format("pod shop-debug") in said
     found = {line.split()[0] for line in said.splitlines()[1:]}
     assert found == {"proxy-brought", "capture-capability"}
-    assert "debug by ephemeral container, not by a copy" in said
+    assert "debug with an ephemeral container, not with a copy" in said
 
 
 def test_debug_of_a_node_from_an_enrolled_namespace_is_refused(kubectl: Kubectl) -> None:
