@@ -310,7 +310,8 @@ def test_an_invalid_annotation_on_the_namespace(api: Api, diagnose: Diagnose, wh
     found = await_exactly(
         diagnose, where, "inject-annotation-invalid", "probe-unmeshed", meshed_="no"
     )
-    assert evidence(found, "inject-annotation-invalid").endswith("linkerd.io/inject=true is invalid")
+    said = evidence(found, "inject-annotation-invalid")
+    assert said.endswith("linkerd.io/inject=true is invalid")
 
 
 def test_a_label_that_should_be_an_annotation(api: Api, diagnose: Diagnose, where: str) -> None:
