@@ -50,7 +50,7 @@ for place in ("/", "/etc/mendix-mesh/tls", "/opt/mendix-mesh", "/tmp"):
 
 
 def test_the_api_server_reaches_them_at_the_services_cluster_ip(nodes: NodeCluster) -> None:
-    with pytest.raises(Refused, match="shares the node's network"):
+    with pytest.raises(Refused, match="uses the node's network"):
         nodes.api.create(pod(nodes.enrolled, hostNetwork=True), dry_run=True)
     # It dials the cluster IP, and kube-proxy leads it to a pod.
     flows = nodes.nodes[0].machine.run("conntrack", "-L", "--orig-dst", nodes.service_ip)

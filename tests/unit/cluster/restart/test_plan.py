@@ -194,7 +194,7 @@ def test_a_new_pod_that_would_be_outside_too_is_told_with_the_way_out(
     assert step.how == "skip"
     (why,) = step.why
     assert why.startswith("proxy-missing: ")
-    assert "see that the injector runs" in why
+    assert "check that the injector runs" in why
 
 
 @pytest.mark.parametrize(
