@@ -131,7 +131,7 @@ def test_enrolling_warns_before_it_labels(mesh_cluster: MeshCluster) -> None:
         run = command.as_admin(cluster.plane)
         done = run("discover", "--enroll", "--mesh", "linkerd", "-n", where, "--yes")
     first, *_ = done.err.splitlines()
-    assert first.startswith("Warning: pods of linkerd may be denied")
+    assert first.startswith("Warning: linkerd pods may be denied")
     assert "settings.linkerd.proxyUid is 2102, the mesh uses 3000" in first
     assert first.endswith("mendix-mesh discover --settings")
 

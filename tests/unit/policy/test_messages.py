@@ -58,7 +58,7 @@ def test_a_pod_without_a_proxy_is_told_where_to_look() -> None:
 def test_a_namespace_of_no_mesh_is_told_to_name_one() -> None:
     assert messages.denial(judge(named("shop"), by="unknown")) == (
         "pod shop would run outside any mesh:\n"
-        "  unknown-mesh  metadata.namespace  is a namespace whose label mendix-mesh.io/mesh "
+        "  unknown-mesh  metadata.namespace  is in a namespace whose label mendix-mesh.io/mesh "
         "has an unknown value; namespace's owner: set the label to linkerd, istio or ambient"
     )
 

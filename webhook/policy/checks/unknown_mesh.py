@@ -12,7 +12,7 @@ CHECK = Check(
     level="deny",
     meshes=("unknown",),
     fields=("metadata.namespace",),
-    reason="is a namespace whose label mendix-mesh.io/mesh has an unknown value",
+    reason="is in a namespace whose label mendix-mesh.io/mesh has an unknown value",
     fix="namespace's owner: set the label to linkerd, istio or ambient",
     source="mendix-mesh",
 )
