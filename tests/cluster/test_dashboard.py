@@ -294,7 +294,7 @@ def background(page: Page) -> str:
     return found
 
 
-def test_nothing_moves_for_whoever_asks_for_calm(opens: Opens) -> None:
+def test_nothing_moves_for_users_who_prefer_reduced_motion(opens: Opens) -> None:
     for calm, seconds in ((True, "0s"), (False, "0.12s")):
         page = opens(calm=calm).open("/")
         button = page.get_by_role("button", name="Show")

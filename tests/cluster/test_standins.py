@@ -471,7 +471,7 @@ def test_the_operator_does_not_mind_the_injector(
         assert "linkerd-proxy" in names(p, "initContainers"), p["metadata"]["name"]
 
 
-def test_whoever_writes_into_the_template_at_admission_fights_the_operator(
+def test_a_webhook_that_changes_the_template_fights_the_operator(
     api: Api, operator: MendixOperator
 ) -> None:
     where = operator.namespace

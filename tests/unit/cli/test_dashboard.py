@@ -84,7 +84,7 @@ def test_a_taken_default_port_is_no_trouble_but_one_that_was_asked_for_is(
         assert address(first) != address(second)
 
 
-def test_whoever_opens_it_to_others_is_warned(kubeconfig: Path) -> None:
+def test_opening_it_to_others_prints_a_warning(kubeconfig: Path) -> None:
     with running(kubeconfig, "--listen", "0.0.0.0:0") as process:
         address(process)
         process.terminate()

@@ -135,9 +135,14 @@ def for_mesh(mesh: str) -> tuple[CheckEntry, ...]:
 def looks(mesh: Mesh) -> tuple[tuple[Check, Look | None], ...]:
     """Return what looks for each check of a mesh; None for one that only inputs break."""
     return tuple(
-        (check, partial(find, mesh) if find else getattr(mesh, check.asks or "", None))
+        (check, partial(find, mesh) if find else _asked(mesh, check))
         for check, find in for_mesh(mesh.name)
     )
+
+
+def _asked(mesh: Mesh, check: Check) -> Look | None:
+    """Return the method of a mesh that a check asks, if any. Raise AttributeError on a wrong name."""
+    return getattr(mesh, check.asks) if check.asks else None
 
 
 @lru_cache(maxsize=256)

@@ -116,7 +116,7 @@ def test_what_gets_no_stricter_is_not_looked_at(
         ({MESH: "istio"}, {MESH: "linkerd"}),
     ],
 )
-def test_whoever_makes_it_stricter_is_told(
+def test_a_stricter_mode_returns_warnings(
     world: World, server: ScriptedServer, before: Json, after: Json
 ) -> None:
     world.pod("mendix", "shop", unmeshed())
@@ -236,7 +236,7 @@ def test_so_many_at_once_are_looked_at_and_no_more(
     ]
 
 
-def test_whoever_asked_before_leaves_the_place_to_the_next(
+def test_a_finished_request_makes_room_for_the_next(
     world: World, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(labels, "_AT_ONCE", 1)

@@ -133,7 +133,7 @@ def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-def test_whoever_sends_no_token_is_asked_for_one(guarded: Open, authority: Authority) -> None:
+def test_a_request_without_a_token_is_asked_for_one(guarded: Open, authority: Authority) -> None:
     for headers in ({}, {"Authorization": "Basic cmVhZGVyOng="}, {"Authorization": "Bearer  "}):
         answer = guarded().get("/", headers=headers)
         assert answer.status_code == 401

@@ -96,7 +96,7 @@ def test_what_is_old_is_read_again(server: ScriptedServer, monkeypatch: pytest.M
     assert len(server.targets) == 2 * asked
 
 
-def test_what_is_forbidden_is_told_to_whoever_asks(world: Hospital, server: ScriptedServer) -> None:
+def test_what_is_forbidden_is_reported_to_the_user(world: Hospital, server: ScriptedServer) -> None:
     world.forbidden.append("/api/v1/namespaces/mendix/pods")
     one = reader(server)
     for _ in range(2):
