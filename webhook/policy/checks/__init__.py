@@ -141,7 +141,7 @@ def looks(mesh: Mesh) -> tuple[tuple[Check, Look | None], ...]:
 
 
 def _asked(mesh: Mesh, check: Check) -> Look | None:
-    """Return the method of a mesh that a check asks, if any. Raise AttributeError on a wrong name."""
+    """Return the method of a mesh that a check asks. Raise AttributeError on a wrong name."""
     return getattr(mesh, check.asks) if check.asks else None
 
 
