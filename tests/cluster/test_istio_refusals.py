@@ -377,9 +377,9 @@ def test_a_namespace_that_keeps_istio_out_is_told_how_to_let_it_in(
             api.create(pod(where))
         assert refused.value.message == DENIED + (
             "pod shop would run outside the istio mesh:\n"
-            "  proxy-missing  spec.initContainers  has no istio-proxy container; see that the "
-            "namespace has no label istio-injection=disabled, and none istio.io/rev of a revision "
-            "that is not installed; if no revision is the default, name yours in "
+            "  proxy-missing  spec.initContainers  has no istio-proxy container; admin: check that "
+            "the namespace has no label istio-injection=disabled, and no label istio.io/rev with a "
+            "revision that is not installed; if no revision is the default, name yours in "
             "settings.istio.revision"
         )
 
@@ -402,7 +402,7 @@ def test_a_replica_set_says_why_it_has_no_pods_and_recovers_with_its_namespace(
 
 
 def test_a_revision_that_a_pod_names_is_named_in_the_refusal(api: Api, enrolled: str) -> None:
-    with pytest.raises(Refused, match=r"see that Istio's revision or tag nowhere is installed"):
+    with pytest.raises(Refused, match=r"check that Istio's revision or tag nowhere is installed"):
         api.create(pod(enrolled, labels={REVISION: "nowhere"}))
 
 

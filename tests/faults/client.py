@@ -116,19 +116,21 @@ class Load:
         senders: int = 8,
         fresh: int = 4,
         deadline: float = 5.0,
+        grace: float = 0.0,
         questions: Sequence[Question] = QUESTIONS,
     ) -> None:
         """Send at most `rate` reviews a second, and at most `senders` at once.
 
         `fresh` says that each so-manieth review closes its connection, 0 that none does. `deadline`
-        is in seconds.
+        is in seconds. `grace` is how many seconds longer this client waits for an answer: it shares
+        the machine with the server, and can be what is late.
         """
         #: The Service's endpoints, which may be changed at any time.
         self.ports = ports
         self.tally = Tally()
         self.senders = senders
         self._interval, self._fresh = 1 / rate, fresh
-        self._deadline = deadline
+        self._deadline, self._grace = deadline, grace
         self._questions = itertools.cycle(questions)
         self._numbers, self._turns = itertools.count(1), itertools.count()
         self._context = ssl.create_default_context(cadata=ca)
@@ -192,7 +194,7 @@ class Load:
     async def _review(self, uid: str, question: Question, *, last: bool) -> None:
         tally, attempt = self.tally, _Attempt(time.monotonic())
         try:
-            async with asyncio.timeout(self._deadline):
+            async with asyncio.timeout(self._deadline + self._grace):
                 await self._ask(attempt, question.request(uid, self._deadline), last=last)
         except TimeoutError:
             attempt.why = f"no answer in {self._deadline:g} s"
@@ -225,6 +227,8 @@ class Load:
                 self._idle.append(connection)
             after = reply.headers.get("retry-after", "")
             if not after.isdecimal() or (reply.status != 429 and reply.status < 500):
+                return
+            if time.monotonic() + int(after) > attempt.began + self._deadline:
                 return
             await asyncio.sleep(int(after))
 
