@@ -1,8 +1,3 @@
-"""The version of what is installed."""
+"""The version of mendix-mesh. The package, the chart and the image have the same one."""
 
-from importlib.metadata import PackageNotFoundError, version
-
-try:
-    VERSION = version("mendix-mesh")
-except PackageNotFoundError:  # run from a checkout that is not installed
-    VERSION = "0.0.0"
+VERSION = "0.1.0"

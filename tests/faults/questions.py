@@ -4,7 +4,6 @@ import math
 from typing import NamedTuple, Self
 
 import msgspec
-import structlog.testing
 
 from tests.unit.admission.clients import FlaskClient, request
 from tests.unit.admission.reviews import Json, meshed, pod, review
@@ -37,8 +36,7 @@ class Question(NamedTuple):
     def of(cls, path: str, obj: Json) -> Self:
         """Return a review of an object; Flask alone, in this process, gives the right answer."""
         body = msgspec.json.encode(review(obj, uid=_UID))
-        with structlog.testing.capture_logs():
-            return cls(path, body, _flask.send(path, body).body)
+        return cls(path, body, _flask.send(path, body).body)
 
     def request(self, uid: str, deadline: float) -> bytes:
         """Return the whole HTTP request; the API server says its deadline in full seconds."""

@@ -79,14 +79,13 @@ def admitted(by: str, seconds: float) -> None:
 
 def costly(by: str, seconds: float) -> None:
     """Search for the pod whose review takes longest. Fail if it takes too long."""
-    import structlog  # noqa: PLC0415
     from hypothesis import HealthCheck, Phase, given, target  # noqa: PLC0415
     from hypothesis import settings as configure  # noqa: PLC0415
 
     from tests.fuzz import costly as search  # noqa: PLC0415
 
     # Each review would log why the pod is denied.
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    logging.disable(logging.CRITICAL)
     found: list[search.Cost] = []
     end = time.monotonic() + seconds
 

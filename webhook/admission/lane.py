@@ -9,13 +9,13 @@ import urllib.parse
 from functools import lru_cache
 from typing import NamedTuple
 
-import structlog
 from flask import Flask
 
 from webhook.admission.app import is_json
 from webhook.admission.clients import Clients
 from webhook.admission.review import AnyRoute, Reviewer
 from webhook.admission.under_way import UnderWay
+from webhook.log import Log
 from webhook.serving import deadline, http
 from webhook.serving.connection import Connection
 from webhook.serving.http import Request, Response
@@ -24,7 +24,7 @@ from webhook.serving.http import Request, Response
 _LONGEST_URL = 100
 _NOT_A_REQUEST = http.bad("Invalid HTTP request received.")
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 
 class Target(NamedTuple):

@@ -12,10 +12,9 @@ from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import NamedTuple
 
-import structlog
-
 from webhook.admission import wire
 from webhook.admission.metrics import Metrics
+from webhook.log import Log
 from webhook.policy import namespaces
 from webhook.policy.labels import MESH_LABEL, MESHES, MODE_LABEL
 from webhook.policy.namespaces import Left, NamespaceChange, Standing, Values
@@ -24,7 +23,7 @@ from webhook.policy.pod.request import Request
 from webhook.policy.settings import Settings, mistakes
 from webhook.policy.validate import MODES
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 _IGNORED = wire.Response(allowed=True)
 _ADMITTED = wire.Response(allowed=True, audit={"verdict": "admitted"})

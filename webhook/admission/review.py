@@ -1,16 +1,15 @@
 """Answers one admission review: body in, response out. Used by the lane and by Flask."""
 
-import logging
 import time
 from functools import lru_cache
 from typing import NamedTuple, get_args
 
 import msgspec
-import structlog
 
 from webhook.admission import namespaces, wire
 from webhook.admission.metrics import Metrics
 from webhook.admission.namespaces import NamespaceRoute
+from webhook.log import Log
 from webhook.policy import meshes, messages
 from webhook.policy.checks import Violation
 from webhook.policy.labels import MESHES
@@ -23,9 +22,7 @@ from webhook.policy.pod.workload import TEMPLATES
 from webhook.policy.settings import Settings
 from webhook.policy.validate import Mode, Verdict, validate
 
-log = structlog.get_logger(__name__)
-#: Checked before a debug message is made. Debugging is usually off, and structlog checks this late.
-_logger = logging.getLogger(__name__)
+log = Log(__name__)
 
 
 _ADMITTED = wire.Response(allowed=True, audit={"verdict": "admitted"})
@@ -124,8 +121,7 @@ class Reviewer:
         patch = mutate(request, route.mesh, self.settings)
         if not patch:
             return _IGNORED, "unchanged"
-        if _logger.isEnabledFor(logging.DEBUG):
-            log.debug("patched", uid=asked.uid, kind=asked.kind.kind, namespace=request.namespace)
+        log.debug("patched", uid=asked.uid, kind=asked.kind.kind, namespace=request.namespace)
         return wire.Response(allowed=True, patch=patch), "patched"
 
     def _validate(
@@ -165,10 +161,7 @@ class Reviewer:
         return respond(verdict), verdict.outcome
 
     def _log(self, asked: wire.AdmissionRequest, namespace: str, verdict: Verdict) -> None:
-        quiet = verdict.outcome == "admitted"
-        if quiet and not _logger.isEnabledFor(logging.DEBUG):
-            return
-        write = log.debug if quiet else log.info
+        write = log.debug if verdict.outcome == "admitted" else log.info
         write(
             verdict.outcome,
             uid=asked.uid,

@@ -7,7 +7,6 @@ import socket
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import structlog
 from gunicorn.app.base import BaseApplication
 
 from webhook.admission.app import create_app
@@ -16,6 +15,7 @@ from webhook.admission.lane import Lane
 from webhook.admission.metrics import Metrics
 from webhook.admission.review import Reviewer
 from webhook.admission.worker import Service, report
+from webhook.log import Log
 from webhook.policy.settings import Settings
 from webhook.serving import logs, tls
 from webhook.serving.health import Health
@@ -23,7 +23,7 @@ from webhook.serving.listening import BACKLOG
 from webhook.serving.rotation import Rotation
 from webhook.version import VERSION
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 
 class Options(NamedTuple):

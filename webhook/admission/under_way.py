@@ -14,9 +14,9 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
-import structlog
+from webhook.log import Log
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 #: The API server writes uid, kind, name and namespace before the object. They need about 600 bytes.
 _HEAD = struct.Struct("2048s")

@@ -7,17 +7,17 @@ import signal
 import time
 from typing import Any, NamedTuple
 
-import structlog
 from gunicorn.arbiter import Arbiter
 from gunicorn.workers.base import Worker as BaseWorker
 
 from webhook.admission.lane import Lane
 from webhook.admission.under_way import UnderWay
+from webhook.log import Log
 from webhook.serving.health import Health
 from webhook.serving.loop import Loop, Port
 from webhook.serving.rotation import Rotation
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 
 class Service(NamedTuple):

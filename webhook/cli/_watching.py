@@ -5,7 +5,6 @@ import sys
 from contextlib import ExitStack
 
 import click
-import structlog
 
 from webhook.cli._errors import BadInputError
 from webhook.cli._output import Printer, percent, tally
@@ -20,6 +19,7 @@ from webhook.cluster.auditor.labels import Labelling, blueprint
 from webhook.cluster.auditor.metrics import AuditorMetrics
 from webhook.cluster.auditor.scan import Scanner, ScanOptions, Told, changes
 from webhook.cluster.judge import Judge
+from webhook.log import Log
 from webhook.policy.settings import Settings
 from webhook.serving import logs, tls
 from webhook.serving.health import Health
@@ -28,7 +28,7 @@ from webhook.serving.metrics import CertificateMetrics
 from webhook.serving.pages import Port, serve
 from webhook.serving.rotation import Rotation
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 
 def watch(cluster: Cluster, settings: Settings, options: ScanOptions, server: Server) -> None:

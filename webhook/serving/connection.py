@@ -1,7 +1,7 @@
 """One client connection: TLS, HTTP/1.1 and the responses. No call blocks on the client."""
 
 import contextlib
-import selectors
+import select
 import socket
 import ssl
 from collections import deque
@@ -10,8 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import httptools
-import structlog
 
+from webhook.log import Log
 from webhook.serving import deadline, http
 from webhook.serving.http import BODY_LIMIT, Request, Response
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from webhook.serving.rotation import Rotation
     from webhook.serving.table import Source
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
-READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
-#: At least one whole TLS record. Otherwise OpenSSL would buffer data that the selector can't see.
+READ, WRITE = select.EPOLLIN, select.EPOLLOUT
+#: At least one whole TLS record. Otherwise OpenSSL would buffer data that epoll can't see.
 _READ_SIZE = 65536
 #: The maximum number of reads from one connection in one turn. A large body must not delay the
 #: other connections.
@@ -86,9 +86,9 @@ class Connection:
         #: Whether the next response is the last one.
         self.reserved = False
         self.closed = False
-        #: Set by the loop: which events of the socket it waits for, and in which selector.
+        #: Set by the loop: which events of the socket it waits for, and in which epoll object.
         self.fd, self.interest = plain.fileno(), 0
-        self.selector: selectors.BaseSelector | None = None
+        self.poller: select.epoll | None = None
         self.trusted_until = 0.0
         self.proceed: Callable[[], None] = (
             partial(self._shake, port.certificates) if port.certificates else self._read

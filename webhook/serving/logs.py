@@ -1,6 +1,8 @@
 """JSON logs on standard output, one object per line, without Kubernetes objects or secrets."""
 
 import contextlib
+import datetime
+import json
 import logging
 import logging.config
 import os
@@ -10,12 +12,22 @@ import sys
 import time
 from typing import Any
 
-import structlog
 
-_SHARED: list[Any] = [
-    structlog.stdlib.add_log_level,
-    structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-]
+class Json(logging.Formatter):
+    """Formats a record as one JSON object: time, level, event, and the record's values."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line without its end."""
+        time = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
+        line = {
+            "time": f"{time:%Y-%m-%dT%H:%M:%S.%fZ}",
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            **getattr(record, "values", {}),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=repr)
 
 
 class Sparing(logging.Filter):
@@ -36,8 +48,7 @@ class Sparing(logging.Filter):
         """Return whether to write a record."""
         if record.levelno != logging.WARNING:
             return True
-        text = record.msg.get("event", "") if isinstance(record.msg, dict) else record.msg
-        kind, now = (record.name, str(text)), int(time.monotonic())
+        kind, now = (record.name, str(record.msg)), int(time.monotonic())
         if len(self._seen) >= self._KINDS:
             self._seen.clear()
         second, count = self._seen.get(kind, (now, 0))
@@ -47,10 +58,7 @@ class Sparing(logging.Filter):
         self._seen[kind] = (now, 1)
         held = count - self._MOST
         if held > 0:
-            if isinstance(record.msg, dict):
-                record.msg = {**record.msg, "held_back": held}
-            else:
-                record.msg = f"{record.msg} ({held} more like it were held back)"
+            record.values = {**getattr(record, "values", {}), "held_back": held}
         return True
 
 
@@ -150,17 +158,7 @@ def config(level: str) -> dict[str, Any]:
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {
-            "json": {
-                "()": structlog.stdlib.ProcessorFormatter,
-                "foreign_pre_chain": _SHARED,
-                "processors": [
-                    structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                    structlog.processors.format_exc_info,
-                    structlog.processors.JSONRenderer(),
-                ],
-            }
-        },
+        "formatters": {"json": {"()": Json}},
         "filters": {"sparing": {"()": Sparing}},
         "handlers": {"stdout": {"()": Output, "filters": ["sparing"], "formatter": "json"}},
         "root": {"level": level.upper(), "handlers": ["stdout"]},
@@ -174,13 +172,3 @@ def config(level: str) -> dict[str, Any]:
 def set_up(level: str) -> None:
     """Send all log output of this process through one JSON handler."""
     logging.config.dictConfig(config(level))
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *_SHARED,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )

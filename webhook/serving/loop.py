@@ -1,14 +1,15 @@
 """The event loop. It accepts connections, gives each a turn, checks deadlines, and drains.
 
-New clients, which have not sent a request yet, have their own selector. The loop serves it between
-reviews too. So a flood of new connections does not delay reviews, and reviews do not delay a probe.
+New clients, which have not sent a request yet, have their own epoll object. The loop serves it
+between reviews too. So a flood of new connections does not delay reviews, and reviews do not delay
+a probe.
 """
 
 import contextlib
 import email.utils
 import errno
 import os
-import selectors
+import select
 import socket
 import ssl
 import time
@@ -19,15 +20,14 @@ from functools import partial
 from operator import itemgetter
 from typing import NamedTuple
 
-import structlog
-
+from webhook.log import Log
 from webhook.serving.connection import READ, Application, Connection
 from webhook.serving.deadline import Lag
 from webhook.serving.http import Response
 from webhook.serving.rotation import Rotation
 from webhook.serving.table import Source, Table
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 #: Seconds between two checks of the deadlines. This is also the longest wait for events.
 _SWEEP = 0.1
@@ -60,7 +60,9 @@ class Loop:
         #: waits for the last connections.
         self.draining = self.ending = False
         self._ports = ports
-        self._selector, self._newcomers = selectors.DefaultSelector(), selectors.DefaultSelector()
+        self._known, self._newcomers = select.epoll(), select.epoll()
+        #: What to call or serve when a descriptor is ready.
+        self._ready: dict[int, Connection | Port | Callable[[], None]] = {}
         self._soon: deque[Connection] = deque()
         self._end_at = float("inf")
         self._accept_at: float | None = 0.0
@@ -69,8 +71,9 @@ class Loop:
         self._made: deque[tuple[Connection, Response]] = deque()
         self._wake, self._woken = socket.socketpair()
         self._woken.setblocking(False)
-        self._selector.register(self._woken, selectors.EVENT_READ, self._collect)
-        self._selector.register(self._newcomers, selectors.EVENT_READ, self._greet)
+        for source, step in ((self._woken, self._collect), (self._newcomers, self._greet)):
+            self._ready[source.fileno()] = step
+            self._known.register(source.fileno(), READ)
 
     # Called by signal handlers and by the worker
 
@@ -99,25 +102,28 @@ class Loop:
 
     def want(self, connection: Connection, interest: int) -> None:
         """Wait until a connection's socket is ready for these events; 0 means none."""
-        selector = self._selector if connection.known else self._newcomers
-        was = connection.selector
-        if was is selector and interest:
+        poller = self._known if connection.known else self._newcomers
+        was = connection.poller
+        if was is poller and interest:
             if interest != connection.interest:
-                selector.modify(connection.fd, interest, connection)
+                poller.modify(connection.fd, interest)
         else:
             if was:
-                was.unregister(connection.fd)
+                # A socket that is closed already has left epoll.
+                with contextlib.suppress(OSError):
+                    was.unregister(connection.fd)
             if interest:
-                selector.register(connection.fd, interest, connection)
-        connection.selector, connection.interest = selector if interest else None, interest
+                poller.register(connection.fd, interest)
+        connection.poller, connection.interest = poller if interest else None, interest
 
     def soon(self, connection: Connection) -> None:
         """Schedule a connection for a turn even if its socket is not ready."""
         self._soon.append(connection)
 
     def forget(self, connection: Connection) -> None:
-        """Remove a connection from the selectors and the table before its socket is closed."""
+        """Remove a connection from epoll and the table before its socket is closed."""
         self.want(connection, 0)
+        del self._ready[connection.fd]
         self.table.leave(connection)
 
     def work(self, connection: Connection, make: Callable[[], Response]) -> None:
@@ -142,14 +148,15 @@ class Loop:
     def _turn(self) -> None:
         wait = 0.0 if self._soon else max(0.0, self._swept + _SWEEP - self.now)
         began = time.monotonic()
-        events = self._selector.select(wait)
+        # A descriptor may be closed and used again within this turn, a connection may not.
+        ready = [self._ready[number] for number, _ in self._known.poll(wait)]
         self.now = began = self.lag.turn(began, wait)
-        for key, _ in events:
-            if isinstance(key.data, Connection):
-                self._attend(key.data)
-            else:
-                key.data()
-            if len(events) > 1 and time.monotonic() - began > _SLICE:
+        for waiter in ready:
+            if isinstance(waiter, Connection):
+                self._attend(waiter)
+            elif not isinstance(waiter, Port):
+                waiter()
+            if len(ready) > 1 and time.monotonic() - began > _SLICE:
                 self._greet()
                 began = self.now = time.monotonic()
         for _ in range(len(self._soon)):
@@ -165,17 +172,17 @@ class Loop:
         """
         waiting: dict[Source, int] = {}
         queue: list[tuple[bool, int, Connection]] = []
-        for key, _ in reversed(self._newcomers.select(0)):
-            if isinstance(key.data, Connection):
-                connection = key.data
+        ready = [self._ready[number] for number, _ in self._newcomers.poll(0)]
+        for connection in reversed(ready):
+            if isinstance(connection, Connection):
                 # A client that gets no turn now has still sent something.
                 self.table.hear(connection)
                 place = waiting.get(connection.source, 0)
                 waiting[connection.source] = place + 1
                 is_first = not isinstance(connection.socket, ssl.SSLSocket)
                 queue.append((is_first, place, connection))
-            else:
-                self._accept(key.data)
+            elif isinstance(connection, Port):
+                self._accept(connection)
         end = time.monotonic() + _SLICE
         queue.sort(key=itemgetter(0, 1))
         for _, _, connection in queue:
@@ -211,6 +218,7 @@ class Loop:
             with contextlib.suppress(OSError):
                 plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection = Connection(self, plain, port, address[0])
+            self._ready[connection.fd] = connection
             connection.reserved = self.table.enter(connection, address[0])
             self.want(connection, READ)
 
@@ -223,11 +231,13 @@ class Loop:
 
     def _listen(self, *, listen: bool) -> None:
         for port in self._ports:
+            number = port.listener.fileno()
             if listen:
                 port.listener.setblocking(False)
-                self._newcomers.register(port.listener, selectors.EVENT_READ, port)
+                self._ready[number] = port
+                self._newcomers.register(number, READ)
             elif self._accept_at is None:
-                self._newcomers.unregister(port.listener)
+                self._newcomers.unregister(number)
 
     # Time
 
@@ -264,5 +274,5 @@ class Loop:
         self._pool.shutdown(wait=False, cancel_futures=True)
         for connection in tuple(self.table.members):
             connection.abort()
-        for closing in (self._selector, self._newcomers, self._wake, self._woken):
+        for closing in (self._known, self._newcomers, self._wake, self._woken):
             closing.close()

@@ -13,14 +13,13 @@ from socket import socket
 from typing import NamedTuple
 from wsgiref.types import WSGIApplication
 
-import structlog
-
+from webhook.log import Log
 from webhook.serving import http, loop
 from webhook.serving.connection import Connection
 from webhook.serving.http import Request, Response
 from webhook.serving.rotation import Rotation
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 #: The number of requests that are answered at the same time. Further requests wait.
 _AT_ONCE = 8

@@ -8,13 +8,12 @@ import ssl
 import time
 from pathlib import Path
 
-import structlog
-
+from webhook.log import Log
 from webhook.serving import tls
 from webhook.serving.health import Health
 from webhook.serving.metrics import CertificateMetrics
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 #: Seconds between two checks of the files. A check is three calls of stat, a few microseconds.
 _EVERY = 0.5

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from structlog.testing import capture_logs
 
 from tests.unit.admission.clients import (
     JSON_HEADERS,
@@ -19,6 +18,7 @@ from tests.unit.admission.clients import (
     request,
 )
 from tests.unit.admission.reviews import Json, accepted, controller, meshed, pod, review
+from tests.unit.logs import capture_logs
 from webhook.admission.review import Reviewer
 from webhook.serving.http import BODY_LIMIT
 

@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -41,7 +40,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
-def record(text: Any = "bad", *, level: int = logging.WARNING) -> logging.LogRecord:
+def record(text: str = "bad", *, level: int = logging.WARNING) -> logging.LogRecord:
     return logging.LogRecord("test", level, __file__, 1, text, None, None)
 
 
@@ -53,24 +52,15 @@ def test_a_few_warnings_of_a_kind_are_written_each_second(clock: Clock) -> None:
         clock.now += 1
 
 
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("bad", "bad (15 more like it were held back)"),
-        ({"event": "bad"}, {"event": "bad", "held_back": 15}),
-    ],
-)
-def test_the_next_one_tells_how_many_were_held_back(
-    text: object, told: object, clock: Clock
-) -> None:
+def test_the_next_one_says_how_many_were_held_back(clock: Clock) -> None:
     sparing = Sparing()
     for _ in range(25):
-        sparing.filter(record(text))
-    for expected in (told, text):
+        sparing.filter(record())
+    for held_back in ({"held_back": 15}, {}):
         clock.now += 1
-        later = record(text)
+        later = record()
         assert sparing.filter(later)
-        assert later.msg == expected
+        assert getattr(later, "values", {}) == held_back
 
 
 @pytest.mark.parametrize("level", [logging.DEBUG, logging.INFO, logging.ERROR, logging.CRITICAL])

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
+from tests.unit.logs import capture_logs
 
 from tests.unit.admission.loops import ASK, Echo, Looping, asks, looping
 from webhook.serving.connection import Connection

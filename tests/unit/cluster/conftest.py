@@ -1,10 +1,11 @@
 """Time passes at once where the connection waits; how long it wanted to is noted."""
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from structlog.testing import capture_logs
+
+from tests.unit.logs import capture_logs
 
 
 @pytest.fixture
@@ -16,7 +17,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.fixture
-def logged() -> Iterator[list[MutableMapping[str, Any]]]:
+def logged() -> Iterator[list[dict[str, Any]]]:
     """The lines of the log, each with its `event`."""
     with capture_logs() as lines:
         yield lines

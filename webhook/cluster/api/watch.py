@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import msgspec
-import structlog
 
 from webhook.cluster.api.connection import Cluster
 from webhook.cluster.api.errors import ClusterError, RefusedError
+from webhook.log import Log
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 #: Minimum seconds until the API server ends a watch. A random number is added, so that watches do
 #: not end together.

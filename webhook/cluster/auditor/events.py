@@ -10,15 +10,14 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-import structlog
-
 from webhook.cluster.api.connection import Cluster, path
 from webhook.cluster.api.errors import ClusterError, RefusedError
 from webhook.cluster.audit import Report, Row
 from webhook.cluster.audit.reports import message
 from webhook.cluster.kinds.inventory import Workload
+from webhook.log import Log
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 _COMPONENT = "mendix-mesh"
 #: The maximum number of Events per scan, with two calls each. The next scan creates the others.

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
-import structlog
 from flask import Blueprint, Response, request
 
 from webhook.cluster.api.connection import Cluster
@@ -21,13 +20,14 @@ from webhook.cluster.api.errors import ClusterError
 from webhook.cluster.judge import Judge
 from webhook.cluster.kinds.inventory import RUNNING, BadPod, Inventory, LivePod, Namespace
 from webhook.cluster.namespaces.enrollment import Enrolled, Enrollment
+from webhook.log import Log
 from webhook.policy.labels import MESHES
 from webhook.policy.messages import LONGEST_WARNING
 from webhook.policy.validate import MODES
 from webhook.policy.words import masked, shortened
 from webhook.serving.http import BODY_LIMIT
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 #: The maximum number of pods that are judged in a namespace. Pod Security has the same limit.
 MOST_PODS = 3000

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import msgspec
-import structlog
 
 from webhook.cluster.api.connection import Cluster, path
 from webhook.cluster.api.errors import ClusterError
@@ -32,9 +31,10 @@ from webhook.cluster.namespaces.enrollment import Enrollment
 from webhook.cluster.namespaces.scope import Scope, ScopeError, Target
 from webhook.cluster.plaintext.policies import PolicyObjects
 from webhook.cluster.traffic import Prometheus, reviews
+from webhook.log import Log
 from webhook.policy.settings import Settings
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 #: Seconds between a change and the scan of its namespace, because a rollout consists of many
 #: changes.
