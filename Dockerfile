@@ -41,6 +41,7 @@ RUN python3 -m pip install --no-cache-dir --target /build --require-hashes --onl
         -r /src/requirements/build.txt
 COPY LICENSE README.md pyproject.toml /src/
 COPY webhook /src/webhook
+COPY docs/*.md docs/rbac.yaml /src/docs/
 RUN set -eu; \
     PYTHONPATH=/build python3 -m pip --python /opt/mendix-mesh/bin/python install --no-cache-dir \
         --no-compile --no-index --no-deps --no-build-isolation /src; \

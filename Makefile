@@ -57,12 +57,13 @@ lock: $(READY) ## Pin all dependencies again, with hashes
 	@echo hatchling | $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header \
 		--python-version 3.11 -c requirements/dev.txt - -o requirements/build.txt
 
-docs: $(READY) ## Write again what is generated: checks.md, configuration.md, inputs.md, schema, README and dashboard of the chart, fixtures
+docs: $(READY) ## Write again what is generated: checks.md, findings.md, configuration.md, inputs.md, schema, README and dashboard of the chart, fixtures
 	@$(BIN)/python -m tests.fixtures.generate
 	@$(BIN)/python -m charts.generate_schema
 	@$(BIN)/python -m charts.generate_readme
 	@$(BIN)/python -m charts.generate_dashboard
 	@$(BIN)/python -m docs.generate
+	@$(BIN)/python -m docs.generate_findings
 	@$(BIN)/python -m docs.generate_configuration
 	@$(BIN)/python -m docs.generate_inputs
 

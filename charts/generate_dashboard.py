@@ -137,8 +137,8 @@ ROWS = (
         ),
         Panel(
             "Findings by check",
-            "Pods with a violation of each check, in all namespaces. docs/checks.md and "
-            "docs/day-2.md say what each check means and how to fix it.",
+            "Pods with a violation of each check, in all namespaces. mendix-mesh explain CHECK "
+            "shows what it means and how to fix it.",
             (Query("max by (check, level) (mendix_mesh_findings) > 0", "{{check}} ({{level}})"),),
             kind="bargauge", width=12, steps=((None, "blue"),),
         ),
@@ -254,8 +254,8 @@ ROWS = (
         ),
         Panel(
             "Linkerd: plaintext that workloads received",
-            "Requests in each second from clients outside the mesh. docs/traffic.md says how to "
-            "find the clients.",
+            "Requests in each second from clients outside the mesh. mendix-mesh explain traffic "
+            "shows how to find the clients.",
             (Query("sum by (namespace, deployment, statefulset) (rate(request_total"
                    '{direction="inbound", tls!~"true|opaque", route_name!="probe", '
                    f'no_tls_reason!="loopback", target_addr!~".+:419[01]", {_CHOSEN}}}'

@@ -188,16 +188,19 @@ class Reviewer:
 def respond(verdict: Verdict) -> wire.Response:
     """Return a verdict as the API server and its clients see it.
 
-    Most verdicts admit with a few warnings. Their responses are encoded once and cached.
+    Most verdicts admit with a few warnings, and all pods of a ReplicaSet have the same ones. Their
+    responses are encoded once and cached.
     """
     if verdict.outcome == "admitted" and not verdict.exempted and _is_small(verdict.violations):
-        return _advising(verdict.mesh, verdict.mode, verdict.violations)
+        return _advising(verdict.mesh, verdict.mode, verdict.subject, verdict.violations)
     return _respond(verdict)
 
 
 @lru_cache(maxsize=256)
-def _advising(mesh: str, mode: Mode, violations: tuple[Violation, ...]) -> wire.Response:
-    return _respond(Verdict("admitted", mesh, mode, violations=violations))
+def _advising(
+    mesh: str, mode: Mode, subject: str, violations: tuple[Violation, ...]
+) -> wire.Response:
+    return _respond(Verdict("admitted", mesh, mode, subject, violations))
 
 
 def _is_small(violations: tuple[Violation, ...]) -> bool:
@@ -217,8 +220,7 @@ def _respond(verdict: Verdict) -> wire.Response:
             sorted({f"{e.violation.check}: {e.exemption.reason}" for e in verdict.exempted})
         )[:1000]
     if verdict.allowed:
-        warnings = messages.warnings(verdict)[: messages.MOST_VIOLATIONS]
-        return wire.Response(allowed=True, warnings=warnings, audit=audit)
+        return wire.Response(allowed=True, warnings=messages.warnings(verdict), audit=audit)
     return wire.Response(
         allowed=False,
         status={

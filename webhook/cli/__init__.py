@@ -1,5 +1,7 @@
 """The command line. Each module without a leading underscore is a command, in its `COMMAND`."""
 
+import codecs
+import difflib
 import io
 import os
 import pkgutil
@@ -45,7 +47,9 @@ class _Commands(click.Group):
         known = self.list_commands(ctx)
         is_name = not ctx.resilient_parsing and not args[0].startswith("-")
         if args[0] not in known and is_name:
-            ctx.fail(f'unknown command "{args[0]}"; commands: {", ".join(known)}')
+            near = difflib.get_close_matches(args[0], known, n=1)
+            hint = f'did you mean "{near[0]}"? Commands' if near else "commands"
+            ctx.fail(f'unknown command "{args[0]}"; {hint}: {", ".join(known)}')
         return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
@@ -65,10 +69,12 @@ class _Commands(click.Group):
         """Run the command line.
 
         If the output can't be written, prints one line and exits with code 2. Characters that the
-        terminal's encoding lacks are printed as question marks.
+        terminal's encoding lacks, as with LC_ALL=C, are printed as words.
         """
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="replace")
+        codecs.register_error("words", _in_words)
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="words")
         if _shells.VARIABLE in os.environ:
             _shells.register()
         try:
@@ -82,6 +88,18 @@ class _Commands(click.Group):
                 os.dup2(nothing.fileno(), 1)
                 click.echo(f"Error: can't write the output: {error.strerror}", err=True)
             sys.exit(2)
+
+
+#: What is printed for a character that an encoding lacks; for any other one a question mark.
+_WORDS = {"✔": "ok", "✘": "bad", "○": "exempt", "→": "->", "…": "..."}
+
+
+def _in_words(error: UnicodeError) -> tuple[str, int]:
+    """Replace what an encoding lacks. This is an error handler of `codecs`."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    return "".join(_WORDS.get(character, "?") for character in text), error.end
 
 
 def _summary(name: str) -> str:

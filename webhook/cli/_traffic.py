@@ -93,7 +93,7 @@ def show(printer: Printer, traffic: Traffic) -> None:
     if lines:
         printer.parts()
         title = f"traffic without mutual TLS in the last {span(traffic.window)}:"
-        printer.parts((title, "bold"), (" see docs/traffic.md for how to fix it", "dim"))
+        printer.parts((title, "bold"), (" mendix-mesh explain traffic shows how to fix it", "dim"))
     for parts in lines[:_LISTED]:
         printer.parts(*parts)
     if len(lines) > _LISTED:

@@ -200,7 +200,7 @@ def _show(printer: Printer, report: Report) -> None:
         printer.parts()
         printer.parts(("advice, with the number of pods: ", "bold"), (advice, ""))
         printer.parts(
-            ("      for the pods see -o json, for the meaning docs/checks.md and docs/day-2.md",
+            ("      -o json shows the pods; mendix-mesh explain ID shows the meaning and the fix",
              "dim")
         )  # fmt: skip
     counts = tally(report.pods)

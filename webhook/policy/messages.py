@@ -4,11 +4,16 @@ from collections.abc import Sequence
 
 from webhook.policy.checks import Violation
 from webhook.policy.validate import Verdict
+from webhook.policy.words import shortened
 
 #: The longest warning that clients show whole (kubernetes.io, extensible admission controllers).
 LONGEST_WARNING = 119
 #: kubectl shows a message whole, but an Event cuts it at 1,024 characters.
 MOST_VIOLATIONS = 20
+#: Characters of the object's kind and name in a warning.
+_LONGEST_SUBJECT = 40
+#: A fix starts with who has to act.
+_FOR_AUTHORS, _FOR_ADMINS = "author: ", ("admin: ", "mesh's admin: ")
 
 
 def denial(verdict: Verdict) -> str:
@@ -32,21 +37,37 @@ def table(violations: Sequence[Violation]) -> list[str]:
 
 
 def warnings(verdict: Verdict) -> list[str]:
-    """Return the client's warnings: none for a denial, and only advice in mode audit."""
-    if verdict.outcome == "denied":
+    """Return the warnings for the client: its violations in mode warn, and one line of advice.
+
+    A denial says everything itself, and mode audit is silent. Advice is only for those who can
+    follow it: the author of the object gets none that is for an admin.
+    """
+    if verdict.outcome == "denied" or verdict.mode == "audit":
         return []
-    shown = [v for v in verdict.violations if v.level == "advise" or verdict.outcome == "warned"]
-    return [warning(violation) for violation in shown]
+    violations = verdict.violations
+    shown = [v for v in violations if v.level == "deny" and verdict.outcome == "warned"]
+    lines = [warning(verdict, v) for v in shown[:MOST_VIOLATIONS]]
+    advice = [v for v in violations if v.level == "advise" and not v.fix.startswith(_FOR_ADMINS)]
+    return lines + [warning(verdict, v, more=len(advice) - 1) for v in advice[:1]]
 
 
-def warning(v: Violation) -> str:
-    """Return one violation in under 120 characters: drop the reason first, then the field."""
-    for parts in (f"{v.field} {v.reason}; ", f"{v.field}: ", f"{v.reason}; ", ""):
-        text = _one_line(f"{v.check}: {parts}{v.fix}")
+def warning(verdict: Verdict, v: Violation, *, more: int = 0) -> str:
+    """Return one violation of a verdict in under 120 characters.
+
+    If it is too long, leave out the reason, then the field, then the fix. `more` is the number of
+    further ones that are not shown.
+    """
+    subject = shortened(verdict.subject.partition(" (")[0], _LONGEST_SUBJECT)
+    fix = v.fix.removeprefix(_FOR_AUTHORS)
+    product, end = f"mendix-mesh ({verdict.mesh})", f" (+{more} more)" if more else ""
+    for middle in (
+        f": {v.field} {v.reason}; {fix}",
+        f": {v.field}: {fix}",
+        f": {v.reason}; {fix}",
+        f": {fix}",
+    ):
+        text = " ".join(f"{product} {subject}: {v.check}{middle}{end}".split())
         if len(text) <= LONGEST_WARNING:
             return text
-    return text[: LONGEST_WARNING - 1] + "…"
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    last = f": {v.check}; mendix-mesh explain {v.check}{end}"
+    return f"{product} {shortened(subject, LONGEST_WARNING - len(product) - len(last) - 1)}{last}"

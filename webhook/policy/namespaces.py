@@ -7,16 +7,19 @@ namespace where its labels say nothing: which mesh it is in by name, and the mod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from webhook.policy.labels import MESH_LABEL, MESHES, MODE_LABEL
+from webhook.policy.labels import DOMAIN, MESH_LABEL, MESHES, MODE_LABEL
 from webhook.policy.settings import LeaveEnforcement, Settings, mistakes
 from webhook.policy.validate import MODES, Mode
-from webhook.policy.words import listed
+from webhook.policy.words import listed, shortened
 
 #: What has one of few values: which label, what it is in words, and the values.
 _VALUES: Sequence[tuple[str, str, Sequence[str]]] = (
     (MESH_LABEL, "mesh", MESHES),
     (MODE_LABEL, "mode", MODES),
 )
+
+
+_LABELS = tuple(label for label, _, _ in _VALUES)
 
 
 class Standing(NamedTuple):
@@ -134,9 +137,14 @@ def _refusal(left: Left, may: LeaveEnforcement) -> str:
 def _warnings(change: NamespaceChange, values: Values, left: Left | None) -> Iterator[str]:
     if left and left.was.mesh != "unknown":
         yield (
-            f"pods outside the {left.was.mesh} mesh are no longer denied; "
+            f"mendix-mesh: pods outside the {left.was.mesh} mesh are no longer denied; "
             f"the namespace is now {left.to}"
         )
+    for label in sorted(change.after):
+        if label.startswith(DOMAIN) and label not in _LABELS and label not in change.before:
+            near = mistakes.nearest(label, _LABELS)
+            hint = f"did you mean {near}?" if near else f"allowed: {', '.join(_LABELS)}"
+            yield f"mendix-mesh does not read label {shortened(label, 36)}; {hint}"
     if MODE_LABEL in change.after and values.standing(change.after) is None:
         yield f"{MODE_LABEL} has no effect without {MESH_LABEL}; allowed: {', '.join(MESHES)}"
     if values.standing(change.after) == Standing("unknown", "enforce"):

@@ -63,7 +63,7 @@ pods unreviewed if the schema were skipped. All problems are reported together, 
   {{- else if $values.hostNetwork -}}
     {{- $problems = append $problems "networkPolicy.enabled: policies do not apply to pods on their nodes' network; set it to false and protect the port with the nodes' firewall, or set hostNetwork: false" -}}
   {{- else if not (or .apiServerCIDRs .from) -}}
-    {{- $problems = append $problems "networkPolicy.apiServerCIDRs: it is empty, so the API server could not call, and every pod of enforced namespaces would be denied; list the addresses that it calls from (see docs/install.md), or name its tunnel's pods in networkPolicy.from" -}}
+    {{- $problems = append $problems "networkPolicy.apiServerCIDRs: it is empty, so the API server could not call, and every pod of enforced namespaces would be denied; list the addresses that it calls from (mendix-mesh explain install), or name its tunnel's pods in networkPolicy.from" -}}
   {{- end -}}
 {{- end -}}
 

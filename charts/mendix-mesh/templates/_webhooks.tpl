@@ -157,7 +157,10 @@ denies no pod that would otherwise be admitted. A controller or an Ingress only 
 deleted changes a label mendix-mesh.io/*.
 */}}
 {{- define "mendix-mesh.changesLabels" -}}
-!has(object.metadata.deletionTimestamp) && ['mendix-mesh.io/mesh', 'mendix-mesh.io/mode'].exists(label, object.metadata.?labels[?label] != (request.operation == 'CREATE' ? optional.none() : oldObject.metadata.?labels[?label]))
+{{- $now := "object.metadata.?labels.orValue({})" -}}
+{{- $before := "(request.operation == 'CREATE' ? {} : oldObject.metadata.?labels.orValue({}))" -}}
+{{- $ours := "label.startsWith('mendix-mesh.io/')" -}}
+{{- printf "!has(object.metadata.deletionTimestamp) && (%s.exists(label, %s && %s[?label] != optional.of(%s[label])) || %s.exists(label, %s && !(label in %s)))" $now $ours $before $now $before $ours $now -}}
 {{- end }}
 
 {{/*

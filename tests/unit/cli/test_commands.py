@@ -56,9 +56,10 @@ def test_no_place_for_the_error_either_is_exit_code_2_all_the_same(pod: Path) ->
         assert run("review", "-f", "missing.yaml", stderr=full).returncode == 2
 
 
-def test_what_an_encoding_lacks_is_replaced(pod: Path) -> None:
+def test_what_an_encoding_lacks_is_printed_in_words(pod: Path) -> None:
     done = run("review", "-f", pod, env={"PYTHONIOENCODING": "ascii"})
-    assert done.stdout.startswith(b"? denied ")
+    assert done.stdout.startswith(b"bad denied ")
+    assert b"p?d.yaml" in done.stdout
     assert (done.returncode, done.stderr) == (1, b"")
 
 
@@ -110,7 +111,7 @@ def test_standard_input_that_can_not_be_read_is_told(tmp_path: Path) -> None:
 def test_a_command_that_is_none_is_told_with_those_that_there_are() -> None:
     outcome = CliRunner().invoke(main, ["reviw"])
     assert outcome.exit_code == 2
-    told = 'Error: unknown command "reviw"; commands: audit, completion, dashboard, '
+    told = 'Error: unknown command "reviw"; did you mean "review"? Commands: audit, completion, '
     assert told in outcome.stderr
 
 

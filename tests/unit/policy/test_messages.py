@@ -5,6 +5,7 @@ from tests.fixtures.meshes import linkerd
 from tests.unit.policy.judge import Json, judge
 from webhook.policy import messages
 from webhook.policy.checks import Violation
+from webhook.policy.validate import Verdict
 
 
 def named(name: str, *changes: Change) -> Json:
@@ -82,45 +83,59 @@ def test_values_of_an_author_stay_on_their_line_and_short() -> None:
     assert all(len(line) < 500 for line in lines)
 
 
-def test_a_warning_is_whole_where_it_fits() -> None:
-    assert messages.warning(violation()) == "some-check: spec.x is wrong; fix it"
+def warning(subject: str = "pod shop", more: int = 0, **given: str) -> str:
+    verdict = Verdict("warned", "linkerd", "warn", subject)
+    return messages.warning(verdict, violation(**given), more=more)
 
 
-def test_in_a_warning_the_reason_gives_way_first() -> None:
-    assert messages.warning(violation(reason="r" * 100)) == "some-check: spec.x: fix it"
+START = "mendix-mesh (linkerd) pod shop: some-check"
 
 
-def test_in_a_warning_the_field_gives_way_next() -> None:
-    text = messages.warning(violation(field="f" * 100, reason="is bad"))
-    assert text == "some-check: is bad; fix it"
-    long = messages.warning(violation(field="f" * 100, reason="r" * 100))
-    assert long == "some-check: fix it"
+def test_a_warning_names_product_mesh_and_pod() -> None:
+    assert warning() == f"{START}: spec.x is wrong; fix it"
+    assert warning("pod shop-7f-* (Mendix app leader)", 2) == (
+        "mendix-mesh (linkerd) pod shop-7f-*: some-check: spec.x is wrong; fix it (+2 more)"
+    )
 
 
-def test_a_warning_that_fits_in_no_way_is_cut() -> None:
-    text = messages.warning(violation(fix="x" * 200))
-    assert len(text) == 119
-    assert text.endswith("x…")
+def test_a_long_warning_loses_the_reason_then_the_field_then_the_fix() -> None:
+    assert warning(reason="r" * 100) == f"{START}: spec.x: fix it"
+    assert warning(field="f" * 100, reason="is bad") == f"{START}: is bad; fix it"
+    assert warning(field="f" * 100, reason="r" * 100) == f"{START}: fix it"
+    assert warning(fix="x" * 100) == f"{START}; mendix-mesh explain some-check"
+
+
+def test_the_longest_warning_still_fits() -> None:
+    text = warning("customresource " + "n" * 300, 12, fix="x" * 100)
+    assert len(text) < 120
+    assert text.endswith("…: some-check; mendix-mesh explain some-check (+12 more)")
 
 
 def test_a_warning_is_one_line() -> None:
-    assert messages.warning(violation(reason="a\n  b")) == "some-check: spec.x a b; fix it"
+    assert warning(reason="a\n  b") == f"{START}: spec.x a b; fix it"
 
 
 def test_a_denial_comes_without_warnings() -> None:
     assert messages.warnings(judge(named("shop", put("/spec/hostNetwork", True)))) == []
 
 
-def test_warn_warns_of_everything_and_audit_of_advice_alone() -> None:
+def test_warn_warns_of_violations_and_gives_one_line_of_advice() -> None:
     pod = named("shop", put("/spec/hostNetwork", True), put("/spec/serviceAccountName", "default"))
-    warned = messages.warnings(judge(pod, mode="warn"))
-    assert [text.partition(":")[0] for text in warned] == ["host-network", "shared-identity"]
-    audited = messages.warnings(judge(pod, mode="audit"))
-    assert [text.partition(":")[0] for text in audited] == ["shared-identity"]
+    first, second = messages.warnings(judge(pod, mode="warn"))
+    assert first.startswith("mendix-mesh (linkerd) pod shop: host-network: ")
+    assert second.startswith("mendix-mesh (linkerd) pod shop: shared-identity: ")
+    pod["spec"]["containers"][0]["ports"] = [{"containerPort": 53, "protocol": "UDP"}]
+    *_, last = messages.warnings(judge(pod, mode="warn"))
+    assert last.endswith(" (+1 more)")
 
 
-def test_the_mesh_s_open_door_is_told_with_the_setting_that_closes_it() -> None:
+def test_mode_audit_is_silent() -> None:
+    pod = named("shop", put("/spec/hostNetwork", True), put("/spec/serviceAccountName", "default"))
+    assert messages.warnings(judge(pod, mode="audit")) == []
+
+
+def test_authors_get_no_advice_that_only_an_admin_can_follow() -> None:
     pod = linkerd.injected(drop("/metadata/annotations/config.linkerd.io~1default-inbound-policy"))
-    assert messages.warnings(judge(pod)) == [
-        "accepts-plaintext: admin: set settings.linkerd.inboundPolicy to all-authenticated"
-    ]
+    verdict = judge(pod)
+    assert [v.check for v in verdict.violations] == ["accepts-plaintext"]
+    assert messages.warnings(verdict) == []

@@ -89,6 +89,17 @@ def test_a_mode_without_a_mesh_has_no_effect_and_says_so() -> None:
     )
 
 
+def test_a_label_of_ours_that_is_unknown_gets_a_warning_once() -> None:
+    wrong = {"mendix-mesh.io/mehs": "linkerd", "team": "shop"}
+    assert ruled({}, wrong).warnings == [
+        "mendix-mesh does not read label mendix-mesh.io/mehs; did you mean mendix-mesh.io/mesh?"
+    ]
+    assert ruled(wrong, wrong).warnings == []
+    (text,) = ruled({}, {f"mendix-mesh.io/{'x' * 63}": ""}).warnings
+    assert text.endswith("allowed: mendix-mesh.io/mesh, mendix-mesh.io/mode")
+    assert len(text) <= LONGEST_WARNING
+
+
 def test_where_a_namespace_is_enrolled_by_name_a_mode_alone_has_an_effect() -> None:
     named = Values("enforce", Standing("linkerd", "warn"))
     assert ruled(labels(), labels(mode="enforce"), values=named) == Ruling(warnings=[])
@@ -111,9 +122,9 @@ def test_who_leaves_enforcement_is_told_and_it_is_noted(
     found = ruled(before, after)
     assert found.left
     assert found.left.was == Standing("linkerd", "enforce")
-    assert (
-        found.warnings[0]
-        == f"pods outside the linkerd mesh are no longer denied; the namespace is now {to}"
+    assert found.warnings[0] == (
+        "mendix-mesh: pods outside the linkerd mesh are no longer denied; "
+        f"the namespace is now {to}"
     )
 
 

@@ -165,9 +165,12 @@ class _Search:
                     who=f"ingress controller {_title(self._inventory, pod)}",
                     why="routes clients to the namespace's apps and "
                     + ("uses hostNetwork" if hosted else "is outside the mesh"),
-                    fix="run it without hostNetwork, and in the mesh: see docs/install.md"
-                    if hosted
-                    else "bring it into the mesh: see docs/install.md",
+                    fix=(
+                        "run it without hostNetwork, and in the mesh"
+                        if hosted
+                        else "bring it into the mesh"
+                    )
+                    + "; mendix-mesh explain install shows how",
                 )
         if not found:
             yield Caller(
@@ -187,7 +190,8 @@ class _Search:
                 yield Caller(
                     who=f"{_title(self._inventory, pod)}",
                     why="scrapes pods of the namespace and is outside the mesh",
-                    fix="bring it into the mesh, or keep a port open for it: see docs/strict.md",
+                    fix="bring it into the mesh, or keep a port open for it; mendix-mesh explain "
+                    "strict shows how",
                 )
 
     def _asks_for_scrapes(self, pod: LivePod) -> bool:

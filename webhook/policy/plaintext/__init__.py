@@ -28,7 +28,7 @@ PLAINTEXT_ACCEPTED = Check(
         "metadata.annotations[config.linkerd.io/default-inbound-policy]",
     ),
     reason="accepts clients without mutual TLS",
-    fix="require mutual TLS: see docs/strict.md",
+    fix="require mutual TLS; mendix-mesh explain strict shows how",
     source="istio pilot/pkg/security/authn/policy_applier.go; "
     "linkerd2 policy-controller/k8s/index/src/inbound/index.rs",
 )

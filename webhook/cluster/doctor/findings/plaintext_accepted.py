@@ -13,7 +13,7 @@ FINDING = FindingRule(
     means="clients outside the mesh can reach these pods without encryption and without an "
     "identity",
     fix="run mendix-mesh discover --enroll --strict: it first lists the callers that would be cut "
-    "off; see docs/strict.md",
+    "off; mendix-mesh explain strict shows how",
     source="policy/strictness",
 )
 

@@ -1,12 +1,10 @@
 """The server, the chart's objects and this command have different versions."""
 
-import re
 from collections.abc import Iterator
-from typing import Any
 
 from webhook.cluster.doctor.facts import Facts, Place
 from webhook.cluster.doctor.findings import FindingRule, Occurrence
-from webhook.policy.pod import images
+from webhook.cluster.kinds.release import LABEL, server_version
 from webhook.version import VERSION
 
 FINDING = FindingRule(
@@ -17,8 +15,6 @@ FINDING = FindingRule(
     fix="finish the upgrade with helm upgrade, and install this command in the server's version",
     source="docs/upgrade.md",
 )
-_LABEL = "app.kubernetes.io/version"
-_VERSION = re.compile(r"v?(\d+\.\d+\.\d+\S*)")
 
 
 def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
@@ -28,24 +24,16 @@ def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
     found = facts.deployment(service) if service else None
     if service is None or found is None:
         return
-    chart = (found["metadata"].get("labels") or {}).get(_LABEL, "")
-    server = _image_version(found) or chart
+    chart = (found["metadata"].get("labels") or {}).get(LABEL, "")
+    server = server_version(found)
     if chart and server != chart:
         yield Occurrence(f"Deployment {service.namespace}/{service.name} runs version {server}, "
                          f"but its chart has version {chart}")  # fmt: skip
     for entry in {entry.configuration: entry for entry in entries}.values():
-        labelled = entry.labels.get(_LABEL, "")
+        labelled = entry.labels.get(LABEL, "")
         if chart and labelled and labelled != chart:
             yield Occurrence(
                 f"{entry.configuration} has version {labelled}, the Deployment has {chart}"
             )
     if server and server != VERSION:
         yield Occurrence(f"the server has version {server}, this command has {VERSION}")
-
-
-def _image_version(deployment: dict[str, Any]) -> str:
-    """Return the version in the tag of the server's image; empty if the tag is not a version."""
-    containers = deployment["spec"]["template"]["spec"]["containers"]
-    image = next((one["image"] for one in containers if one["name"] == "mendix-mesh"), "")
-    found = _VERSION.fullmatch(images.tag(image))
-    return found[1] if found else ""

@@ -10,8 +10,8 @@ FINDING = FindingRule(
     severity="error",
     means="without the mutating webhook pods do not ask for the mesh; without the validating "
     "webhook pods outside the mesh are admitted",
-    fix="run helm upgrade for mendix-mesh again, as in docs/upgrade.md; check whether another tool "
-    "removes or changes the webhook configuration",
+    fix="run helm upgrade for mendix-mesh again, as mendix-mesh explain upgrade shows; check "
+    "whether another tool removes or changes the webhook configuration",
     source="charts/mendix-mesh/templates",
 )
 
