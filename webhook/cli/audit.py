@@ -247,7 +247,7 @@ def _row(one: Audited, wire: Sequence[Styled]) -> list[str | Styled]:
         Styled(str(one.pods[state]), _STYLES[state] if one.pods[state] else "dim")
         for state in STATES
     ]
-    mode = one.mode or "not enrolled"
+    mode = one.mode or ("-" if one.enrolled else "not enrolled")
     total = str(sum(one.pods.values()))
     return [Styled(one.name, "bold"), one.mesh, mode, Styled(percent(one.coverage), style),
             *wire, total, *numbers, _accepts(one)]  # fmt: skip

@@ -156,6 +156,6 @@ def _count(number: int, what: str) -> str:
 
 def _verdict(printer: Printer, one: Examined, width: int) -> None:
     mark, style, text = _WOULD[one.meshed]
-    enrolled = f"{one.mesh}, {one.mode}" if one.mesh else "not enrolled"
+    enrolled = ", ".join(filter(None, (one.mesh, one.mode))) or "not enrolled"
     printer.parts((f"{mark} ", style), (f"{one.name:<{width}}", "bold"),
                   (f"  {text}", style), (f"  ({enrolled})", "dim"))  # fmt: skip

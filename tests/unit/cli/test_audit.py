@@ -189,7 +189,7 @@ def test_a_namespace_that_is_not_enrolled_is_judged_by_what_fits_it(
     ("arguments", "error"),
     [
         (("-n", "missing"),
-         "namespace missing does not exist; kubectl get namespaces lists all"),
+         "namespace missing does not exist; kubectl get namespaces lists all namespaces"),
         (("--mendix",), "nothing to audit: no namespace has a Mendix custom resource; select "
           "namespaces with -n or -A"),
         ((), "nothing to audit: no namespace is enrolled; enroll one with mendix-mesh discover "

@@ -279,6 +279,7 @@ class Scanner:
             at=_now(),
             seconds=round(time.monotonic() - begun, 3),
             report=report,
+            selected=options.named,
             diagnosis=last.diagnosis if last else None,
             counts=counts,
         )

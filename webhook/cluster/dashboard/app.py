@@ -142,13 +142,14 @@ class _Pages:
         if last is None:
             return render_template("waiting.html")
         mendix, why = self._mendix()
-        every = overview.lines(last.report, mendix)
+        every = overview.lines(last.report, mendix, last.selected)
         asked = {name: self._asked(name) for name in ("text", "mesh", "state", "kind")}
         found = overview.matching(every, **asked)
         lately, unread = self._refusals()
         return render_template(
             "overview.html",
             answer=overview.answer(every),
+            selected=last.selected,
             history=history(self._seen.history),
             size=(WIDTH, HEIGHT),
             lines=paged(found, self._asked("page")),

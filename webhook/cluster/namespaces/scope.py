@@ -10,6 +10,7 @@ from webhook.cluster.kinds.inventory import Inventory, Namespace
 from webhook.cluster.namespaces.discovery import guess_mesh, mendix_namespaces
 from webhook.cluster.namespaces.enrollment import Enrolled, Enrollment
 from webhook.policy.labels import MESHES
+from webhook.policy.settings.mistakes import nearest
 
 
 class Target(msgspec.Struct, kw_only=True):
@@ -101,7 +102,7 @@ class Scope:
     def _there(self, name: str) -> Target:
         found = self.target(name)
         if found is None:
-            raise _missing(name)
+            raise _missing(self._inventory, name)
         return found
 
     def _target(self, namespace: Namespace) -> Target:
@@ -115,9 +116,27 @@ def existing(inventory: Inventory, name: str) -> Namespace:
         return inventory.namespace(name)
     except RefusedError as error:
         if error.code == 404:
-            raise _missing(name) from None
+            raise _missing(inventory, name) from None
         raise
 
 
-def _missing(name: str) -> ScopeError:
-    return ScopeError(f"namespace {name} does not exist; kubectl get namespaces lists all")
+def check_exist(inventory: Inventory, names: Sequence[str]) -> None:
+    """Raise `ScopeError` if a namespace does not exist. Reading it may be forbidden."""
+    for name in names:
+        try:
+            existing(inventory, name)
+        except RefusedError as error:
+            if not error.is_forbidden:
+                raise
+
+
+def _missing(inventory: Inventory, name: str) -> ScopeError:
+    """Return the error for a namespace that does not exist, with the nearest name."""
+    try:
+        near = nearest(name, [one.name for one in inventory.namespaces()])
+    except RefusedError:
+        near = ""
+    hint = f"did you mean {near}? " if near else ""
+    return ScopeError(
+        f"namespace {name} does not exist; {hint}kubectl get namespaces lists all namespaces"
+    )

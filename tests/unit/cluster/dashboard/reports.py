@@ -100,7 +100,12 @@ def seen(
     at: datetime.datetime = NOW,
     diagnosis: Diagnosis | None = None,
     counts: Counts | None = None,
+    selected: tuple[str, ...] = (),
 ) -> Seen:
     made, found = Seen(), report(*namespaces)
-    made.swept(Snapshot(at=at, seconds=0.5, report=found, diagnosis=diagnosis, counts=counts))
+    made.swept(
+        Snapshot(
+            at=at, seconds=0.5, report=found, selected=selected, diagnosis=diagnosis, counts=counts
+        )
+    )
     return made

@@ -75,6 +75,17 @@ def test_all_in_the_mesh_is_said_plainly(open_on: Open, world: Hospital) -> None
     assert "All 3 pods in Mendix namespaces are in the mesh" in text
 
 
+def test_namespaces_beside_the_selected_ones_are_not_called_unenrolled(
+    open_on: Open, world: Hospital
+) -> None:
+    world.namespace("stray", "linkerd")
+    found = seen(namespace("mendix", row(meshed=3)), selected=("mendix",))
+    text, _ = read(open_on(found).get("/").text)
+    assert "All 3 pods in the selected namespaces are in the mesh" in text
+    assert "stray Mendix not selected" in text
+    assert "not enrolled" not in text
+
+
 def test_before_the_first_look_the_page_says_so(open_on: Open) -> None:
     waiting = Seen()
     client = open_on(waiting)
