@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from webhook.cluster.api.errors import RefusedError
-from webhook.cluster.judge import STATES, Judge, Judged, Origin, State, is_outside, live
+from webhook.cluster.judge import STATES, Judge, Judged, Origin, State, live
 from webhook.cluster.judge.outdated import CurrentProxies, Proxy, proxy_of
 from webhook.cluster.kinds.inventory import RUNNING, BadPod, Inventory, LivePod, Workload
 from webhook.cluster.namespaces.scope import Target
@@ -33,6 +33,8 @@ _MANY = 20
 #: How to fix pods without a proxy that were created before the enrollment.
 _RESTART = "restart the workload"
 _RECREATE = "recreate the pod; no controller will"
+#: How to fix pods without a proxy in a namespace that is not enrolled, and can't be.
+_EXCLUDED = "the webhook excludes this namespace"
 _WAIT = "wait: the task ends by itself, and the next one joins the mesh"
 
 Level = Literal["deny", "advise", "exempt"]
@@ -75,6 +77,8 @@ class Audited(msgspec.Struct, kw_only=True):
     mesh: str
     mode: str
     enrolled: bool
+    #: Whether its pods are expected in a mesh. If not, they are not judged, and the mesh is empty.
+    expected: bool = True
     since: datetime.datetime | None
     #: Percentage of meshed pods, without exempt ones, rounded down; None if there are no pods.
     coverage: int | None
@@ -85,7 +89,7 @@ class Audited(msgspec.Struct, kw_only=True):
     fix: str = ""
     #: Why its pods could not be read; else empty.
     error: str = ""
-    #: Whether it accepts plaintext; None if that was not assessed.
+    #: Whether it accepts plaintext; None if it has no pods, is not enrolled, or was not assessed.
     strictness: Strictness | None = None
 
 
@@ -146,7 +150,7 @@ class Auditor:
         """
         known = {one.name: one for one in targets}
         drafts: dict[str, _Namespace] = {}
-        readable = [one.name for one in targets if not one.error]
+        readable = [one.name for one in targets if one.expected and not one.error]
         for name, pods in self._by_namespace(readable, total, labels):
             draft = drafts[name] = _Namespace(known[name], self._assess(known[name]))
             try:
@@ -159,20 +163,23 @@ class Auditor:
                 if draft.assessment:
                     draft.assessment.miss(str(error))
             progress(name)
+        for one in targets:
+            if not one.expected:
+                progress(one.name)
         audited = [
             (drafts.get(one.name) or _Namespace(one)).finished(self._currency) for one in targets
         ]
         return summed(audited, self._currency.notes)
 
     def _assess(self, one: Target) -> Assessment | None:
-        if self._policies is None:
+        if self._policies is None or not one.enrolled:
             return None
         return assess(
             self._policies,
             one.name,
             one.judged.mesh,
             annotations=one.annotations,
-            enrolled=one.enrolled,
+            enrolled=True,
         )
 
     def _add(self, draft: "_Namespace", pod: LivePod | BadPod) -> None:
@@ -181,12 +188,12 @@ class Auditor:
             violation = live.UNREADABLE.violation(Spot("", (pod.why,)))
             draft.add(workload, pod.name, Judged("unknown", (violation,)), None)
         elif pod.runs:
-            reading = draft.assessment.read(pod) if draft.assessment else None
-            refuses = reading is not None and reading.accepts == "no"
-            judged = self._judge.judge(pod, draft.target.judged, refuses_plaintext=refuses)
-            if draft.assessment:
-                outside = is_outside(judged, self._judge.mesh(draft.target.judged.mesh))
-                draft.assessment.add(pod.name, reading, outside=outside)
+            enrolled = draft.target.judged
+            judged = (
+                draft.assessment.judged(self._judge, pod, enrolled)
+                if draft.assessment
+                else self._judge.judge(pod, enrolled)
+            )
             proxy = proxy_of(judged.pod) if judged.pod else None
             if proxy:
                 self._currency.saw(pod, proxy)
@@ -237,7 +244,9 @@ class _Namespace:
     def add(self, workload: Workload, name: str, judged: Judged, proxy: Proxy | None) -> None:
         row = self._rows.get(workload)
         if row is None:
-            row = self._rows[workload] = _Workload(judged.role, is_bare=workload.kind == "Pod")
+            row = self._rows[workload] = _Workload(
+                judged.role, self.target, is_bare=workload.kind == "Pod"
+            )
         row.add(name, judged, proxy)
 
     def finished(self, currency: CurrentProxies) -> Audited:
@@ -250,24 +259,32 @@ class _Namespace:
         helps = any(one.fix == _RESTART and one.origin for row in rows for one in row.findings)
         return Audited(
             name=self.target.name,
-            mesh=judged.mesh,
+            mesh=judged.mesh if self.target.expected else "",
             mode=judged.mode if self.target.enrolled else "",
             enrolled=self.target.enrolled,
+            expected=self.target.expected,
             since=judged.since,
             coverage=coverage(pods),
             pods=_counts(pods),
             workloads=rows,
             fix=f"mendix-mesh restart -n {self.target.name}" if helps else "",
             error=self.target.error,
-            strictness=self.assessment.finished() if self.assessment else None,
+            strictness=self._plaintext(),
         )
+
+    def _plaintext(self) -> Strictness | None:
+        """Return whether it accepts plaintext; None if there are no pods that could."""
+        if self.assessment is None or not (self._rows or self.target.error):
+            return None
+        return self.assessment.finished()
 
 
 class _Workload:
     """A workload while its pods are being read."""
 
-    def __init__(self, role: str, *, is_bare: bool) -> None:
+    def __init__(self, role: str, target: Target, *, is_bare: bool) -> None:
         self._role = role
+        self._target = target
         self._is_bare = is_bare
         self._states: Counter[State] = Counter()
         self._findings: dict[tuple[Violation, Level, Origin], list[str]] = {}
@@ -279,8 +296,10 @@ class _Workload:
         self._states[judged.state] += 1
         for violation in judged.violations:
             origin = judged.origin if violation in judged.refused else ""
-            if origin == "before-enrollment" and violation.check == "proxy-missing":
-                # The pod is not misconfigured: it was created before the webhook applied.
+            if violation.check == "proxy-missing" and (
+                origin == "before-enrollment" or not self._target.enrolled
+            ):
+                # The pod is not misconfigured: the webhook did not apply when it was created.
                 violation = msgspec.structs.replace(violation, fix=self._fix(judged))  # noqa: PLW2901
             self._note((violation, violation.level, origin), name)
         for done in judged.exempted:
@@ -291,7 +310,9 @@ class _Workload:
             _keep(self._proxies.setdefault(proxy, []), name)
 
     def _fix(self, judged: Judged) -> str:
-        """Return the fix for a pod that was created before the enrollment."""
+        """Return the fix for a pod without a proxy to which the webhook did not apply."""
+        if not self._target.enrolled:
+            return self._target.enroll or _EXCLUDED
         if judged.pod is not None and mendix.is_task(judged.pod):
             return _WAIT
         return _RECREATE if self._is_bare else _RESTART

@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 
 from webhook.cluster.audit import Audited, Report, together
 from webhook.cluster.judge import STATES, State
+from webhook.policy.plaintext import Accepts
 
 #: The values by which rows are sorted and filtered: the states of pods, and of namespaces: pods
 #: could not be read, not enrolled and so not scanned, left out because -n names others.
@@ -29,6 +30,8 @@ class Line(NamedTuple):
     state: RowState
     coverage: int | None
     pods: dict[State, int]
+    #: Whether plaintext is accepted; empty if that was not assessed.
+    plaintext: Accepts | Literal[""]
     error: str
 
     @property
@@ -98,6 +101,7 @@ def lines(
             state="unselected" if selected and name not in selected else "unlooked",
             coverage=None,
             pods=empty,
+            plaintext="",
             error="",
         )
         for name in mendix or ()
@@ -120,6 +124,7 @@ def _line(one: Audited, is_mendix: bool | None) -> Line:
         state=state,
         coverage=one.coverage,
         pods=one.pods,
+        plaintext=one.strictness.accepts if one.strictness else "",
         error=one.error,
     )
 

@@ -14,7 +14,7 @@ from webhook.cluster.doctor import mesh_reading, probe
 from webhook.cluster.doctor.mesh_reading import Mesh as Configured
 from webhook.cluster.doctor.mesh_reading import Reading
 from webhook.cluster.doctor.probe import Probe
-from webhook.cluster.judge import Judge, is_outside
+from webhook.cluster.judge import Judge
 from webhook.cluster.judge.outdated import Proxy, proxy_of
 from webhook.cluster.kinds import certificates, webhooks
 from webhook.cluster.kinds.inventory import Inventory, LivePod, Namespace
@@ -245,9 +245,7 @@ class Facts:
             for pod in self._inventory.pods(place.name):
                 if not isinstance(pod, LivePod) or not pod.runs:
                     continue
-                judged = self._judge.judge(pod, enrolled)
-                outside = is_outside(judged, place.mesh)
-                assessment.add(pod.name, assessment.read(pod), outside=outside)
+                judged = assessment.judged(self._judge, pod, enrolled)
                 proxy = proxy_of(judged.pod) if judged.pod else None
                 if proxy:
                     proxies.setdefault(proxy, []).append(pod.name)

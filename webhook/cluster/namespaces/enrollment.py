@@ -5,6 +5,7 @@ and the paths of its webhooks. If it can't be read, the namespaces' labels are u
 """
 
 import datetime
+from collections.abc import Mapping
 from typing import Annotated, Literal, NamedTuple
 
 import msgspec
@@ -12,7 +13,7 @@ import msgspec
 from webhook.cluster.api.connection import Cluster, path
 from webhook.cluster.api.errors import ClusterError, RefusedError
 from webhook.cluster.kinds.inventory import Namespace
-from webhook.policy.labels import MESH_LABEL
+from webhook.policy.labels import MESH_LABEL, MESHES, MODE_LABEL
 from webhook.policy.namespaces import Values
 from webhook.policy.settings import Expression
 from webhook.policy.validate import MODES, Mode
@@ -74,8 +75,8 @@ class _Route(NamedTuple):
     mode: Mode
     ingress: bool
 
-    def takes(self, namespace: Namespace) -> bool:
-        labels = namespace.labels
+    def takes(self, labels: Mapping[str, str]) -> bool:
+        """Return whether it is called for a namespace with these labels."""
         return all(
             labels.get(key) == value for key, value in self.selector.match_labels.items()
         ) and all(one.matches(labels) for one in self.selector.match_expressions)
@@ -130,9 +131,16 @@ class Enrollment:
             mode = found.mode if self.is_installed else ""
             return Enrolled(found.mesh, mode, False, self._since(namespace))
         for route in self._routes:
-            if route.takes(namespace):
+            if route.takes(namespace.labels):
                 return Enrolled(route.mesh, route.mode, route.ingress, self._since(namespace))
         return None
+
+    def excludes(self, namespace: Namespace) -> bool:
+        """Return whether no webhook is called for the namespace, whatever its mesh label is."""
+        if self.notes:
+            return False
+        labels = {**namespace.labels, MESH_LABEL: MESHES[0], MODE_LABEL: "enforce"}
+        return not any(route.takes(labels) for route in self._routes)
 
     def _since(self, namespace: Namespace) -> datetime.datetime | None:
         """Return since when a namespace is enrolled. Older pods could not join.

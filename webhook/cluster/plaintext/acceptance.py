@@ -10,7 +10,9 @@ from typing import Literal
 
 import msgspec
 
+from webhook.cluster.judge import Judge, Judged, is_outside
 from webhook.cluster.kinds.inventory import LivePod
+from webhook.cluster.namespaces.enrollment import Enrolled
 from webhook.cluster.plaintext.policies import Downgrade, PolicyObjects, Unread
 from webhook.policy.meshes.linkerd import INBOUND_POLICY
 from webhook.policy.plaintext import (
@@ -57,6 +59,8 @@ class Strictness(msgspec.Struct, kw_only=True):
     unread: list[str] = []
     #: The level of the check by the settings; empty if plaintext is not accepted.
     level: Literal["", "deny", "advise", "exempt"] = ""
+    #: Number of running pods that were assessed.
+    pods: int = 0
 
 
 class _ByLinkerd:
@@ -141,6 +145,15 @@ class Assessment:
         self._closed: dict[str, None] = {}
         self._pods: dict[tuple[str, Opening], int] = {}
         self._names: dict[tuple[str, Opening], list[str]] = {}
+        self._number = 0
+
+    def judged(self, judge: Judge, pod: LivePod, enrolled: Enrolled) -> Judged:
+        """Judge a running pod, and add it with what the mesh does with plaintext to it."""
+        reading = self.read(pod)
+        closed = reading is not None and reading.accepts == "no"
+        judged = judge.judge(pod, enrolled, refuses_plaintext=closed)
+        self.add(pod.name, reading, outside=is_outside(judged, judge.mesh(enrolled.mesh)))
+        return judged
 
     def read(self, pod: LivePod) -> Reading | None:
         """Return what the mesh does with plaintext to a pod; None if that is unknown."""
@@ -158,6 +171,7 @@ class Assessment:
 
     def add(self, name: str, reading: Reading | None, *, outside: bool) -> None:
         """Add a running pod with its reading. A pod outside the mesh accepts plaintext."""
+        self._number += 1
         self._add(Reading(_OUTSIDE, {}) if outside else reading, name)
 
     def _add(self, reading: Reading | None, name: str) -> None:
@@ -196,6 +210,7 @@ class Assessment:
             downgrades=self.downgrades,
             unread=self.unread + self.unread_rules,
             level=self._level() if accepts in ("yes", "partly") else "",
+            pods=self._number,
         )
 
     def _new_pods(self) -> None:

@@ -75,6 +75,13 @@ def test_all_in_the_mesh_is_said_plainly(open_on: Open, world: Hospital) -> None
     assert "All 3 pods in Mendix namespaces are in the mesh" in text
 
 
+def test_the_first_page_says_which_namespaces_accept_plaintext(open_on: Open) -> None:
+    audited = namespace("mendix", row(meshed=3))
+    audited.strictness = Strictness(accepts="yes", because=[], gaps=[], downgrades=None)
+    text, _ = read(open_on(seen(audited)).get("/").text)
+    assert "3 in the mesh linkerd enforce accepted" in text
+
+
 def test_namespaces_beside_the_selected_ones_are_not_called_unenrolled(
     open_on: Open, world: Hospital
 ) -> None:
@@ -238,7 +245,7 @@ def test_whether_a_new_pod_would_join_is_on_the_pages(open_on: Open) -> None:
     assert "ca-bundle mendix secrets is forbidden" in text
     assert "unready found" in text
     assert "ca-bundle could not be checked" in text
-    assert "pod-security not found" in text
+    assert "pod-security no finding" in text
     assert all(finding in text for finding in all_findings())
 
 

@@ -16,12 +16,17 @@ from tests.unit.cluster.apiserver import Reply, status
 from tests.unit.cluster.hospital import MUTATING, Hospital, bundle
 from tests.unit.cluster.world import CONFIGURATION, Json, meshed, unmeshed
 from webhook.cluster.api.errors import ClusterError, RefusedError
+from webhook.cluster.audit import Auditor
 from webhook.cluster.doctor import Diagnosis, apply, examine, repairs
 from webhook.cluster.doctor.facts import Facts, Place, places
 from webhook.cluster.doctor.findings import Repair, all_findings
 from webhook.cluster.doctor.findings.kubernetes_old import NEEDED
+from webhook.cluster.judge import Judge
+from webhook.cluster.judge.outdated import CurrentProxies
 from webhook.cluster.kinds.inventory import Inventory
 from webhook.cluster.namespaces.enrollment import Enrollment
+from webhook.cluster.namespaces.scope import Scope
+from webhook.cluster.plaintext.policies import PolicyObjects
 from webhook.policy import meshes
 from webhook.policy.settings import Exemption, Istio, LevelChange, Linkerd, Settings
 from webhook.version import VERSION
@@ -315,13 +320,14 @@ DEMANDED = Settings(
 
 @pytest.mark.parametrize(
     ("mode", "settings", "severity"),
-    [(None, None, None), ("STRICT", DEMANDED, None), (None, DEMANDED, "error"),
+    [(None, None, "warning"), ("STRICT", DEMANDED, None), (None, DEMANDED, "error"),
      ("PERMISSIVE", DEMANDED, "error")],
 )  # fmt: skip
-def test_plaintext_is_a_finding_where_the_settings_say_so(
+def test_plaintext_is_an_error_where_the_settings_say_so(
     diagnose: Examine, mode: str | None, settings: Settings | None, severity: str | None
 ) -> None:
     hospital = Hospital("ambient")
+    hospital.pod("mendix", "shop", meshed("ambient"))
     if mode:
         policies.peer(hospital, "mendix", "all", mode)
     found = diagnose(hospital, "mendix", settings=settings).findings
@@ -343,6 +349,30 @@ def test_plaintext_that_gets_in_in_part_is_a_warning(diagnose: Examine) -> None:
     assert one.evidence == "all ports of shop: PeerAuthentication mendix/loose is PERMISSIVE"
 
 
+@pytest.mark.parametrize("closed", [False, True])
+def test_doctor_and_audit_give_the_same_answer_about_plaintext(
+    diagnose: Examine, tmp_path: Path, closed: bool
+) -> None:
+    hospital = Hospital()
+    if closed:
+        policies.default_inbound(hospital, "all-authenticated")
+    hospital.namespace("mendix", "linkerd")
+    hospital.namespace("empty", "linkerd")
+    hospital.pod("mendix", "shop", meshed())
+    found = diagnose(hospital, "mendix", "empty").findings
+    told = {name for one in found if one.id == "plaintext-accepted" for name in one.namespaces}
+    with hospital.serving(tmp_path) as server:
+        inventory, read = Inventory(server.cluster), Settings()
+        scope = Scope(server.cluster, inventory, Enrollment.read(server.cluster))
+        report = Auditor(
+            inventory, Judge(read), CurrentProxies(server.cluster, read),
+            PolicyObjects(server.cluster, read),
+        ).audit(scope.targets())  # fmt: skip
+    accepts = {one.name: one.strictness and one.strictness.accepts for one in report.namespaces}
+    assert accepts == {"mendix": "no" if closed else "partly", "empty": None}
+    assert told == ({"mendix"} if not closed else set())
+
+
 def test_a_rule_that_makes_clients_speak_plaintext(diagnose: Examine) -> None:
     hospital = Hospital("ambient")
     policies.rule(hospital, "mendix", "shop", "shop", "DISABLE")
@@ -355,6 +385,7 @@ def test_a_rule_that_makes_clients_speak_plaintext(diagnose: Examine) -> None:
 
 def test_policies_that_must_not_be_read_are_told(diagnose: Examine) -> None:
     hospital = Hospital("ambient")
+    hospital.pod("mendix", "shop", meshed("ambient"))
     hospital.forbidden = ["/apis/security.istio.io", "/apis/networking.istio.io"]
     unseen = {one.id for one in diagnose(hospital, "mendix").unseen}
     assert unseen == {"plaintext-accepted", "client-plaintext"}
