@@ -216,9 +216,7 @@ def _show(printer: Printer, report: Report) -> None:
     printer.parts()
     printer.parts((whole, "bold"), (f" ({counts})" if counts else "", ""))
     if fix := _fix([one for one in report.namespaces if one.fix]):
-        printer.parts(
-            ("to bring pods from before the enrollment into the mesh: ", ""), (fix, "bold")
-        )
+        printer.parts(("to restart the workloads that need it: ", ""), (fix, "bold"))
 
 
 def _fix(namespaces: Sequence[Audited]) -> str:

@@ -17,7 +17,7 @@ from webhook.cli._output import FORMATS, Printer, Styled
 from webhook.cluster.api.connection import Cluster
 from webhook.cluster.api.errors import RefusedError
 from webhook.cluster.doctor import mesh_reading, mesh_settings
-from webhook.cluster.judge import Judge
+from webhook.cluster.judge import Judge, restarting
 from webhook.cluster.kinds.inventory import Inventory
 from webhook.cluster.namespaces import discovery
 from webhook.cluster.namespaces.discovery import Discovery, Found, LabelChange
@@ -354,5 +354,7 @@ def _close(cluster: Cluster, steps: Sequence[ClosingStep], *, dry_run: bool) -> 
             ) from None
         warn(*warnings)
         done = "would be" if dry_run else "is"
-        late = "; running pods after their restart" if step.mesh == "linkerd" else ""
+        late = ""
+        if step.mesh == "linkerd":
+            late = f"; running pods after their restart: {restarting.command(step.name)}"
         click.echo(f"{step.name} {done} closed to plaintext{late}", err=True)

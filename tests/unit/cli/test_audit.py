@@ -100,7 +100,7 @@ def test_one_command_brings_in_what_was_there_before(
         world.namespace(name, "linkerd")
         world.pod(name, "shop-0", owned(unmeshed(), "StatefulSet", "shop"), born=BEFORE)
     last = run(world, tmp_path).stdout.splitlines()[-1]
-    assert last == f"to bring pods from before the enrollment into the mesh: {command}"
+    assert last == f"to restart the workloads that need it: {command}"
 
 
 def test_json_and_yaml_say_the_same(tmp_path: Path) -> None:

@@ -13,8 +13,16 @@ from typing import Literal
 import msgspec
 
 from webhook.cluster.api.errors import RefusedError
-from webhook.cluster.judge import STATES, Judge, Judged, Origin, State, live
-from webhook.cluster.judge.outdated import CurrentProxies, Proxy, proxy_of
+from webhook.cluster.judge import STATES, Judge, Judged, Origin, State, live, restarting
+from webhook.cluster.judge.live import INBOUND_POLICY_OUTDATED
+from webhook.cluster.judge.outdated import (
+    CurrentProxies,
+    Proxy,
+    outdated_policy,
+    proxy_of,
+    wanted_policy,
+)
+from webhook.cluster.judge.restarting import RESTART
 from webhook.cluster.kinds.inventory import RUNNING, BadPod, Inventory, LivePod, Workload
 from webhook.cluster.namespaces.scope import Target
 from webhook.cluster.plaintext.acceptance import Assessment, Strictness, assess
@@ -30,12 +38,8 @@ _EXAMPLES = 3
 #: listed at once.
 _MANY = 20
 
-#: How to fix pods without a proxy that were created before the enrollment.
-_RESTART = "restart the workload"
-_RECREATE = "recreate the pod; no controller will"
 #: How to fix pods without a proxy in a namespace that is not enrolled, and can't be.
 _EXCLUDED = "the webhook excludes this namespace"
-_WAIT = "wait: the task ends by itself, and the next one joins the mesh"
 
 Level = Literal["deny", "advise", "exempt"]
 
@@ -84,8 +88,8 @@ class Audited(msgspec.Struct, kw_only=True):
     coverage: int | None
     pods: dict[State, int]
     workloads: list[Row]
-    #: The command that brings pods from before the enrollment into the mesh; empty if there are
-    #: none, or a restart would not help.
+    #: The command that restarts the pods from before the enrollment, and those with an outdated
+    #: inbound policy; empty if there are none, or a restart would not help.
     fix: str = ""
     #: Why its pods could not be read; else empty.
     error: str = ""
@@ -197,6 +201,12 @@ class Auditor:
             proxy = proxy_of(judged.pod) if judged.pod else None
             if proxy:
                 self._currency.saw(pod, proxy)
+            if draft.target.enrolled:
+                wanted = wanted_policy(
+                    self._judge.settings, enrolled.mesh, draft.target.annotations
+                )
+                outdated = tuple(outdated_policy(judged.pod, wanted))
+                judged = judged._replace(violations=judged.violations + outdated)
             draft.add(self._inventory.workload(pod), pod.name, judged, proxy)
 
     def _by_namespace(
@@ -244,19 +254,22 @@ class _Namespace:
     def add(self, workload: Workload, name: str, judged: Judged, proxy: Proxy | None) -> None:
         row = self._rows.get(workload)
         if row is None:
-            row = self._rows[workload] = _Workload(
-                judged.role, self.target, is_bare=workload.kind == "Pod"
-            )
+            row = self._rows[workload] = _Workload(workload, judged.role, self.target)
         row.add(name, judged, proxy)
 
     def finished(self, currency: CurrentProxies) -> Audited:
         """Return the audit of the namespace, after all pods were added."""
-        rows = [row.finished(workload, currency) for workload, row in sorted(self._rows.items())]
+        rows = [row.finished(currency) for _, row in sorted(self._rows.items())]
         pods: Counter[State] = Counter()
         for row in rows:
             pods.update(row.pods)
         judged = self.target.judged
-        helps = any(one.fix == _RESTART and one.origin for row in rows for one in row.findings)
+        helps = any(
+            one.fix.startswith(RESTART)
+            and (one.origin == "before-enrollment" or one.check == INBOUND_POLICY_OUTDATED.id)
+            for row in rows
+            for one in row.findings
+        )
         return Audited(
             name=self.target.name,
             mesh=judged.mesh if self.target.expected else "",
@@ -267,7 +280,7 @@ class _Namespace:
             coverage=coverage(pods),
             pods=_counts(pods),
             workloads=rows,
-            fix=f"mendix-mesh restart -n {self.target.name}" if helps else "",
+            fix=restarting.command(self.target.name) if helps else "",
             error=self.target.error,
             strictness=self._plaintext(),
         )
@@ -282,10 +295,10 @@ class _Namespace:
 class _Workload:
     """A workload while its pods are being read."""
 
-    def __init__(self, role: str, target: Target, *, is_bare: bool) -> None:
+    def __init__(self, workload: Workload, role: str, target: Target) -> None:
+        self._workload = workload
         self._role = role
         self._target = target
-        self._is_bare = is_bare
         self._states: Counter[State] = Counter()
         self._findings: dict[tuple[Violation, Level, Origin], list[str]] = {}
         self._numbers: Counter[tuple[Violation, Level, Origin]] = Counter()
@@ -300,7 +313,11 @@ class _Workload:
                 origin == "before-enrollment" or not self._target.enrolled
             ):
                 # The pod is not misconfigured: the webhook did not apply when it was created.
-                violation = msgspec.structs.replace(violation, fix=self._fix(judged))  # noqa: PLW2901
+                fix = RESTART
+                if not self._target.enrolled:
+                    fix = self._target.enroll or _EXCLUDED
+                violation = msgspec.structs.replace(violation, fix=fix)  # noqa: PLW2901
+            violation = self._with_advice(violation, judged)  # noqa: PLW2901
             self._note((violation, violation.level, origin), name)
         for done in judged.exempted:
             excused = msgspec.structs.replace(done.violation, fix=done.exemption.reason)
@@ -309,28 +326,39 @@ class _Workload:
             self._proxied[proxy] += 1
             _keep(self._proxies.setdefault(proxy, []), name)
 
-    def _fix(self, judged: Judged) -> str:
-        """Return the fix for a pod without a proxy to which the webhook did not apply."""
-        if not self._target.enrolled:
-            return self._target.enroll or _EXCLUDED
-        if judged.pod is not None and mendix.is_task(judged.pod):
-            return _WAIT
-        return _RECREATE if self._is_bare else _RESTART
+    def _with_advice(
+        self, violation: Violation, judged: Judged | None = None, *, outdated: bool = False
+    ) -> Violation:
+        """Return a violation whose fix says how to restart this workload, if that fixes it."""
+        if RESTART not in violation.fix:
+            return violation
+        advice = restarting.advice(
+            self._workload,
+            self._role,
+            is_task=judged is not None and judged.pod is not None and mendix.is_task(judged.pod),
+            is_enrolled=self._target.enrolled,
+            outdated=outdated,
+        )
+        return msgspec.structs.replace(violation, fix=violation.fix.replace(RESTART, advice))
 
     def _note(self, key: tuple[Violation, Level, Origin], name: str) -> None:
         self._numbers[key] += 1
         _keep(self._findings.setdefault(key, []), name)
 
-    def finished(self, workload: Workload, currency: CurrentProxies) -> Row:
+    def finished(self, currency: CurrentProxies) -> Row:
+        workload = self._workload
         findings = [
             _finding(violation, level, origin, self._numbers[violation, level, origin], names)
             for (violation, level, origin), names in self._findings.items()
         ]
         findings += [
-            _finding(violation, violation.level, "", self._proxied[proxy], names)
+            _finding(
+                self._with_advice(violation, outdated=True),
+                violation.level, "", self._proxied[proxy], names,
+            )
             for proxy, names in self._proxies.items()
             for violation in currency.stale(proxy)
-        ]
+        ]  # fmt: skip
         order = {"deny": 0, "advise": 1, "exempt": 2}
         findings.sort(key=lambda one: (order[one.level], one.check, one.field))
         return Row(

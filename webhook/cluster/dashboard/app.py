@@ -217,7 +217,13 @@ class _Pages:
             ],
             command=lambda row, finding: fixes.command(
                 fixes.Subject(
-                    name, audited.mesh, row.kind, row.name, row.role, (finding.examples or [""])[0]
+                    name,
+                    audited.mesh,
+                    row.kind,
+                    row.name,
+                    row.role,
+                    (finding.examples or [""])[0],
+                    audited.enrolled,
                 ),
                 finding.check,
                 finding.level,
@@ -270,11 +276,7 @@ class _Pages:
             unread=why,
             cut=cut,
             is_enrolled=enrolled,
-            stale=[
-                finding
-                for finding in row.findings
-                if finding.check in (live.PROXY_OUTDATED.id, live.TRUST_ANCHOR_CHANGED.id)
-            ],
+            stale=[finding for finding in row.findings if finding.check in fixes.OUTDATED],
             at=last.at,
         )
 

@@ -60,7 +60,7 @@ def examine(facts: Facts, places: Sequence[Place]) -> Diagnosis:
     A check that needs a right that the user lacks is listed in `unseen`. Raises `ClusterError` if
     the cluster fails.
     """
-    findings: dict[tuple[str, str], Finding] = {}
+    findings: dict[tuple[str, str, str], Finding] = {}
     unseen: dict[tuple[str, str], Unseen] = {}
     for place in places:
         for rule, find, _ in all_findings().values():
@@ -111,7 +111,10 @@ def apply(cluster: Cluster, repair: Repair, *, dry_run: bool) -> list[str]:
 
 
 def _add(
-    findings: dict[tuple[str, str], Finding], rule: FindingRule, occurrence: Occurrence, name: str
+    findings: dict[tuple[str, str, str], Finding],
+    rule: FindingRule,
+    occurrence: Occurrence,
+    name: str,
 ) -> None:
     found = Finding(
         id=rule.id,
@@ -119,9 +122,9 @@ def _add(
         namespaces=[],
         evidence=occurrence.text,
         means=rule.means,
-        fix=rule.fix,
+        fix=occurrence.fix or rule.fix,
     )
-    known = findings.setdefault((rule.id, occurrence.text), found)
+    known = findings.setdefault((rule.id, occurrence.text, found.fix), found)
     if name not in known.namespaces:
         known.namespaces.append(name)
 

@@ -10,11 +10,11 @@ from typing import Literal
 
 import msgspec
 
-from webhook.cluster.judge import Judge, Judged, is_outside
+from webhook.cluster.judge import Judge, Judged, is_outside, restarting
 from webhook.cluster.kinds.inventory import LivePod
 from webhook.cluster.namespaces.enrollment import Enrolled
 from webhook.cluster.plaintext.policies import Downgrade, PolicyObjects, Unread
-from webhook.policy.meshes.linkerd import INBOUND_POLICY
+from webhook.policy.meshes.linkerd import CLOSED_POLICIES, INBOUND_POLICY
 from webhook.policy.plaintext import (
     CLOSE,
     PLAINTEXT_ACCEPTED,
@@ -70,9 +70,11 @@ class _ByLinkerd:
         self,
         policies: linkerd.LinkerdPolicies,
         default: str | Unread,
+        name: str,
         namespace: Mapping[str, str],
         demanded: str | None,
     ) -> None:
+        self._name = name
         self._unread = default if isinstance(default, Unread) else None
         known = linkerd.DEFAULT if isinstance(default, Unread) else default
         self._inbound = linkerd.Inbound(policies, known)
@@ -90,7 +92,15 @@ class _ByLinkerd:
                 for port in container.ports or ():
                     if port.name and port.protocol in (None, "TCP"):
                         named[port.name].append(port.container_port)
-        return self._inbound.of(linkerd.PodMarks(pod.metadata.labels or {}, annotations, named))
+        found = self._inbound.of(linkerd.PodMarks(pod.metadata.labels or {}, annotations, named))
+        wanted = self._demanded or self._namespace.get(INBOUND_POLICY)
+        if found.default is None or wanted not in CLOSED_POLICIES:
+            return found
+        # The namespace is already closed, but a policy reaches only new pods.
+        fix = f"restart the pods: {restarting.command(self._name)}"
+        if INBOUND_POLICY in annotations:
+            fix = f"if the pod template sets {INBOUND_POLICY}, remove it there; then {fix}"
+        return found._replace(default=found.default._replace(fix=fix))
 
     def new_pods(self) -> Reading:
         """Return the reading of a new pod without annotations of its own. Raises `Unread`."""
@@ -247,7 +257,9 @@ def assess(
     try:
         if mesh == "linkerd":
             known = policies.authorizations(namespace)
-            assessment.judge = _ByLinkerd(known, policies.default_inbound(), annotations, demanded)
+            assessment.judge = _ByLinkerd(
+                known, policies.default_inbound(), namespace, annotations, demanded
+            )
         elif mesh in ("istio", "ambient"):
             peers = policies.peers(namespace)
             assessment.judge = _ByIstio(peers, namespace, ambient=mesh == "ambient")

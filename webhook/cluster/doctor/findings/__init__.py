@@ -29,6 +29,8 @@ class Occurrence(NamedTuple):
     text: str
     #: Overrides the severity of the finding.
     severity: Severity | None = None
+    #: Overrides the fix of the finding: of several, the one that applies here.
+    fix: str = ""
 
 
 class FindingRule(msgspec.Struct, frozen=True, kw_only=True):
