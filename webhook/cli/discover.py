@@ -316,7 +316,10 @@ _NOW = {
 def _advice(changes: Sequence[LabelChange], *, installed: bool) -> Iterator[str]:
     """Yield what the changed labels do, and the command that shows the running pods."""
     if changes and not installed:
-        yield "mendix-mesh is not installed, so the labels have no effect yet: see docs/install.md"
+        yield (
+            "mendix-mesh is not installed, so the labels have no effect yet; mendix-mesh explain "
+            "install shows how to install it"
+        )
         return
     joined = [
         one.name for one in changes

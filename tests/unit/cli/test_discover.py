@@ -301,7 +301,8 @@ def test_after_an_uninstall_no_mode_is_shown_and_nothing_is_promised(
     )
     outcome = run(world, tmp_path, "--enroll", "--mesh", "istio", "-n", "apps", "-y")
     assert outcome.stderr.splitlines()[-1] == (
-        "mendix-mesh is not installed, so the labels have no effect yet: see docs/install.md"
+        "mendix-mesh is not installed, so the labels have no effect yet; mendix-mesh explain "
+        "install shows how to install it"
     )
 
 
