@@ -19,8 +19,8 @@ _HEAD = """\
 webhook/policy/plaintext. -->
 
 This page lists what `mendix-mesh doctor` reports about a namespace, and what `mendix-mesh audit` \
-and the webhook report about running pods and the mesh's policy objects. `mendix-mesh explain ID` prints the same. \
-The checks of pods are in [checks.md](checks.md).
+and the webhook report about running pods and the mesh's policy objects. `mendix-mesh explain ID` \
+prints the same. The checks of pods are in [checks.md](checks.md).
 
 ## Findings of doctor
 

@@ -124,6 +124,19 @@ class Facts:
         both = self.mutating() + self._entries("validatingwebhookconfigurations")
         return [entry for entry in both if entry.webhook.name.endswith(OURS)]
 
+    def helm(self, *options: str) -> str:
+        """Return the command that upgrades the installed release with these options."""
+        marks = next((entry.annotations for entry in self.ours_everywhere()), {})
+        name = marks.get("meta.helm.sh/release-name", "mendix-mesh")
+        namespace = marks.get("meta.helm.sh/release-namespace", "mendix-mesh")
+        words = ["helm upgrade", name, "charts/mendix-mesh -n", namespace]
+        return " ".join([*words, "--reset-then-reuse-values", *options])
+
+    def helm_settings(self) -> str:
+        """Return the commands that give the release the settings of the installed mesh."""
+        file = "mesh-settings.yaml"
+        return f"mendix-mesh discover --settings > {file} && {self.helm('--values', file)}"
+
     def ours(self, place: Place) -> list[WebhookEntry]:
         """Return our webhooks that are called for pods of a namespace, mutating ones first."""
         labels = place.namespace.labels

@@ -228,20 +228,26 @@ def test_whether_a_new_pod_would_join_is_on_the_pages(open_on: Open) -> None:
             Finding(id="unready", severity="error", namespaces=["mendix"], evidence="no endpoint",
                     means="reviews can't be answered", fix="see its pods"),
             Finding(id="order-late", severity="warning", namespaces=["mendix"], evidence="zz",
-                    means="m", fix="m"),
+                    means="m", fix="m", repairs=["sort it"]),
+            Finding(id="probe-unmeshed", severity="error", namespaces=["mendix"], evidence="denied",
+                    means="m", fix="m", because=["unready"]),
         ],
         unseen=[Unseen(id="ca-bundle", namespaces=["mendix"], why="secrets is forbidden")],
     )  # fmt: skip
     client = open_on(seen(namespace("mendix", row()), diagnosis=diagnosis))
     text, _ = read(client.get("/").text)
     assert (
-        "No, not in mendix 1 error, 1 warning, 1 finding could not be checked unready no endpoint"
-        in text
+        "No, not in mendix 1 error, 1 warning, 1 finding could not be checked unready no endpoint "
+        "and so probe-unmeshed order-late zz" in text
     )
     text, _ = read(client.get("/namespaces/mendix").text)
-    assert "New pods do not join the mesh: 2 findings" in text
+    assert "New pods do not join the mesh: 3 findings" in text
     text, _ = read(client.get("/health").text)
-    assert "no endpoint reviews can't be answered Fix: see its pods" in text
+    assert (
+        "no endpoint reviews can't be answered Fix: see its pods Consequence: probe-unmeshed denied"
+        in text
+    )
+    assert "Or: sort it mendix-mesh doctor --fix -n mendix" in text
     assert "ca-bundle mendix secrets is forbidden" in text
     assert "unready found" in text
     assert "ca-bundle could not be checked" in text
