@@ -89,7 +89,7 @@ def test_fix_goes_on_until_nothing_is_left_with_one_patch_for_each_object(
     hospital: Hospital, tmp_path: Path
 ) -> None:
     """Behind a misspelled mesh are findings that only an enrolled namespace has."""
-    labels = {MESH: "linkred", MODE: "enfore"}
+    labels = {MESH: "linkred", MODE: "enforced"}
     annotations = {"linkerd.io/inject": "true"}
     hospital.namespace("crm", labels=labels, annotations=annotations)
     with hospital.serving(tmp_path) as server:
