@@ -53,7 +53,7 @@ lock: $(READY) ## Pin all dependencies again, with hashes
 	@$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
 		--extra dev pyproject.toml -o requirements/dev.txt
 	@$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
-		-c requirements/dev.txt pyproject.toml -o requirements/runtime.txt
+		--excludes requirements/unused.txt -c requirements/dev.txt pyproject.toml -o requirements/runtime.txt
 	@echo hatchling | $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header \
 		--python-version 3.11 -c requirements/dev.txt - -o requirements/build.txt
 
@@ -77,7 +77,7 @@ tools: $(READY) ## Build the test cluster's programs into the cache (about 10 mi
 screenshots: $(READY) ## The dashboard's pictures in docs/img, again, from a real API server (about 2 min)
 	@$(BIN)/python -m tests.cluster.screenshots
 
-image: $(READY) ## The image as a file tree and a tar, without a container engine (root; build/image)
+image: $(READY) ## The image as a tar, on a stand-in for its base image (root and buildah; build/image)
 	@$(BIN)/python -m tests.image build/image
 
 bench: $(READY) ## Speed beside the Go webhooks of the field, in one run of 15 minutes (QUICK=1: two)

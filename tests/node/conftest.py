@@ -8,7 +8,7 @@ import pytest
 
 from tests.cluster import build, netns
 from tests.console import uncaptured
-from tests.image.tree import Image
+from tests.image.buildah import Image, Store
 from tests.node.installed import NodeCluster, installed
 from tests.node.machine import missing
 from tests.requirements import not_run
@@ -40,6 +40,7 @@ def on_this_machine() -> None:
 def nodes(
     on_this_machine: None,
     image: Image,
+    image_store: Store,
     tmp_path_factory: pytest.TempPathFactory,
     pytestconfig: pytest.Config,
 ) -> Iterator[NodeCluster]:
@@ -52,7 +53,8 @@ def nodes(
     except netns.NetworkError as error:
         pytest.fail(str(error), pytrace=False)
     started = time.monotonic()
-    with installed(tmp_path_factory.mktemp("nodes"), programs, image) as cluster:
+    folder = tmp_path_factory.mktemp("nodes")
+    with installed(folder, programs, image_store, image) as cluster:
         with uncaptured(pytestconfig) as console:
             taken = time.monotonic() - started
             console.print(f"\nTwo real nodes with mendix-mesh up in {taken:.1f} s.")

@@ -14,8 +14,7 @@ from tests.cluster.certmanager import CertManager
 from tests.cluster.helm import Release
 from tests.cluster.plane import SERVICE_RANGE, ControlPlane, is_ready
 from tests.cluster.workloads import pod
-from tests.image import archive
-from tests.image.tree import Image
+from tests.image.buildah import Image, Store
 from tests.node.node import Node, pause
 
 NAMESPACE = "mendix-mesh"
@@ -100,10 +99,12 @@ class NodeCluster:
 
 
 @contextlib.contextmanager
-def installed(workdir: Path, binaries: Mapping[str, Path], image: Image) -> Iterator[NodeCluster]:
+def installed(
+    workdir: Path, binaries: Mapping[str, Path], store: Store, image: Image
+) -> Iterator[NodeCluster]:
     """Start everything, and yield when pods of an enrolled namespace are reviewed."""
-    archives = [pause(workdir), workdir / "mendix-mesh.tar"]
-    archive.write(image, archives[1], f"mendix-mesh:{_app_version()}")
+    archives = [pause(workdir, store), workdir / "mendix-mesh.tar"]
+    store.save(image.id, archives[1], f"mendix-mesh:{_app_version()}")
     with contextlib.ExitStack() as stack:
         address = netns.HOST_IP
         plane = stack.enter_context(

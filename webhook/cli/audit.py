@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from webhook.cli import _ci, _traffic
+from webhook.cli import _traffic
 from webhook.cli._cluster import (
     cluster_errors,
     cluster_options,
@@ -45,7 +45,7 @@ from webhook.policy.words import counted, listed
 
     mendix-mesh audit
 
-    mendix-mesh audit -n mendix-apps -o sarif > mesh.sarif
+    mendix-mesh audit -n mendix-apps -o json
 
     mendix-mesh audit --prometheus http://localhost:9090
 
@@ -73,10 +73,7 @@ from webhook.policy.words import counted, listed
 @_traffic.prometheus_options
 @watch_options
 @cluster_options
-@click.option(
-    "-o", "--output", type=click.Choice((*FORMATS, "sarif", "junit")), default="table",
-    show_default=True,
-)  # fmt: skip
+@click.option("-o", "--output", type=click.Choice(FORMATS), default="table", show_default=True)
 def COMMAND(  # noqa: N802 - the name by which commands are found
     namespaces: tuple[str, ...],
     everything: bool,
@@ -156,11 +153,7 @@ def _write(cluster: Cluster, report: Report, owner: str, *, prune: bool) -> None
 
 
 def _print(form: str, report: Report) -> None:
-    if form == "sarif":
-        Printer("json").data(_ci.sarif(report))
-    elif form == "junit":
-        click.echo(_ci.junit(report))
-    elif form == "table":
+    if form == "table":
         _show(Printer(form), report)
     else:
         Printer(form).data(report)

@@ -11,7 +11,6 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -20,10 +19,9 @@ from click.testing import CliRunner, Result
 from tests.unit.cluster import mendix, policies
 from tests.unit.cluster.world import BEFORE, World, meshed, owned, unmeshed
 from webhook.cli import main
-from webhook.version import VERSION
 
 GOLDEN = Path(__file__).parents[2] / "fixtures" / "audit"
-FORMATS = {"table": "txt", "json": "json", "yaml": "yaml", "sarif": "sarif", "junit": "xml"}
+FORMATS = {"table": "txt", "json": "json", "yaml": "yaml"}
 SETTINGS = """\
 exemptions:
 - checks: [proxy-missing]
@@ -75,7 +73,7 @@ def run(world: World, folder: Path, *arguments: str) -> Result:
 def output(form: str, folder: Path) -> str:
     outcome = run(story(), folder, "-o", form)
     assert outcome.exit_code == 1, outcome.output
-    return outcome.stdout.replace(f'"version": "{VERSION}"', '"version": "VERSION"')
+    return outcome.stdout
 
 
 @pytest.mark.parametrize(("form", "suffix"), FORMATS.items())
@@ -105,38 +103,6 @@ def test_one_command_brings_in_what_was_there_before(
 
 def test_json_and_yaml_say_the_same(tmp_path: Path) -> None:
     assert json.loads(output("json", tmp_path)) == yaml.safe_load(output("yaml", tmp_path))
-
-
-def test_sarif_has_a_rule_for_each_result(tmp_path: Path) -> None:
-    (run_of,) = json.loads(output("sarif", tmp_path))["runs"]
-    rules = {rule["id"] for rule in run_of["tool"]["driver"]["rules"]}
-    results = run_of["results"]
-    assert {result["ruleId"] for result in results} == rules
-    fingerprints = [result["partialFingerprints"]["finding/v1"] for result in results]
-    assert len(set(fingerprints)) == len(fingerprints)
-    (told,) = run_of["invocations"]
-    assert told["executionSuccessful"] is False
-    assert "crm could not be read" in told["toolExecutionNotifications"][0]["message"]["text"]
-
-
-def test_junit_counts_what_it_holds(tmp_path: Path) -> None:
-    root = ElementTree.fromstring(output("junit", tmp_path))
-    for tag, key in (("testcase", "tests"), ("failure", "failures"), ("error", "errors"),
-                     ("skipped", "skipped")):  # fmt: skip
-        assert root.get(key) == str(len(root.findall(f".//{tag}")))
-        for suite in root:
-            assert suite.get(key) == str(len(suite.findall(f".//{tag}")))
-
-
-def test_names_that_xml_can_not_hold_are_replaced(tmp_path: Path) -> None:
-    world = World()
-    world.install()
-    world.namespace("mendix", "linkerd")
-    pod = unmeshed()
-    pod["metadata"].setdefault("annotations", {})["linkerd.io/inject"] = "\x00\x1b"
-    world.pod("mendix", "a", pod)
-    outcome = run(world, tmp_path, "-o", "junit")
-    assert ElementTree.fromstring(outcome.stdout).get("failures") == "1"
 
 
 # What is audited.
@@ -419,7 +385,7 @@ def test_a_report_says_the_same_when_nothing_has_changed(tmp_path: Path) -> None
     assert written[0] == written[1]
 
 
-def test_plaintext_that_the_settings_refuse_fails_in_every_format(tmp_path: Path) -> None:
+def test_plaintext_that_the_settings_refuse_is_a_failure(tmp_path: Path) -> None:
     world = World()
     world.install()
     demanded = "levels: [{check: plaintext-accepted, level: deny, reason: none}]"
@@ -428,10 +394,6 @@ def test_plaintext_that_the_settings_refuse_fails_in_every_format(tmp_path: Path
     table = run(world, tmp_path)
     assert table.exit_code == 1
     assert "✘ plaintext accepted by mendix" in table.stdout
-    (result,) = json.loads(run(world, tmp_path, "-o", "sarif").stdout)["runs"][0]["results"]
-    assert (result["ruleId"], result["level"]) == ("plaintext-accepted", "error")
-    junit = ElementTree.fromstring(run(world, tmp_path, "-o", "junit").stdout)
-    assert junit.get("failures") == "1"
     serve_reports(world, "openreports.io")
     assert run(world, tmp_path, "--write-reports").exit_code == 1
     report = world.objects["/apis/openreports.io/v1alpha1/namespaces/mendix/reports/mendix-mesh"]

@@ -123,18 +123,6 @@ def findings(report: Any, namespace: str, workload: str) -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize("form", ["sarif", "junit", "yaml"])
-def test_the_finding_is_in_every_format(
-    server: prometheus.Server, tmp_path: Path, form: str
-) -> None:
-    outcome = run(story(), tmp_path, "--prometheus", server.url, "-o", form)
-    assert outcome.exit_code == 0
-    assert "plaintext-traffic" in outcome.stdout
-    if form == "sarif":
-        rules = json.loads(outcome.stdout)["runs"][0]["tool"]["driver"]["rules"]
-        assert "plaintext-traffic" in {rule["id"] for rule in rules}
-
-
 def test_without_prometheus_nothing_is_said_of_traffic(tmp_path: Path) -> None:
     assert "MTLS" not in run(good(), tmp_path).stdout
     assert "traffic" not in json.loads(run(good(), tmp_path, "-o", "json").stdout)

@@ -65,12 +65,13 @@ def test_options_and_their_values_are_completed() -> None:
     assert bash("mendix-mesh audit --mesh ") == ["linkerd", "istio", "ambient"]
     assert bash("mendix-mesh audit --mesh=lin") == ["linkerd"]
     assert bash("mendix-mesh audit --mesh=lin", breaks=" ") == ["--mesh=linkerd"]
+    assert bash("mendix-mesh review -f a -o s") == ["sarif"]
     assert bash("mendix-mesh completion z") == ["zsh"]
 
 
 def test_a_line_that_is_wrong_already_is_quiet() -> None:
     assert "audit" in bash("mendix-mesh nothing ")
-    assert bash("mendix-mesh audit -n Ä --mesh nothing -o j") == ["json", "junit"]
+    assert bash("mendix-mesh audit -n Ä --mesh nothing -o j") == ["json"]
 
 
 def test_namespaces_are_those_of_the_cluster_that_the_line_names(cluster: Path) -> None:

@@ -47,8 +47,9 @@ def test_the_json_is_that_of_the_design() -> None:
     document = json.loads(outcome.stdout)
     assert document["summary"] == {"admitted": 1, "denied": 0}
     (result,) = document["results"]
-    assert {key: result[key] for key in list(result)[:8]} == {
+    assert {key: result[key] for key in list(result)[:9]} == {
         "source": "-#0",
+        "line": 1,
         "kind": "Pod",
         "namespace": "mendix",
         "name": "shop",
