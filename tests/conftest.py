@@ -14,8 +14,8 @@ _WHEELS = pytest.StashKey[Path | ImageError]()
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Fetch what the image is made of before the tests leave the machine's network."""
-    asked = {name for item in session.items for name in getattr(item, "fixturenames", ())}
-    if "image" in asked and not session.config.option.collectonly and not os.geteuid():
+    requested = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    if "image" in requested and not session.config.option.collectonly and not os.geteuid():
         try:
             session.config.stash[_WHEELS] = wheels()
         except ImageError as error:

@@ -19,7 +19,7 @@ from tests.bench import load, pods, servers
 from tests.bench.load import LoadError
 from tests.bench.pods import Json
 from tests.bench.results import Creations
-from tests.cluster.api import Refused, wait_for
+from tests.cluster.api import StatusError, wait_for
 from tests.cluster.helm import Release
 from tests.cluster.istiod import Istiod
 from tests.cluster.kubelet import ServerKubelet
@@ -122,7 +122,7 @@ def _is_validated(cluster: Cluster) -> bool:
     pod["metadata"]["labels"]["istio.io/dataplane-mode"] = "none"
     try:
         cluster.plane.api.create(pod, dry_run=True)
-    except Refused as refused:
+    except StatusError as refused:
         return "opted-out" in refused.message
     return False
 

@@ -43,13 +43,13 @@ def _validate_steps(reviewer: Reviewer, body: bytes, seconds: float) -> dict[str
     assert isinstance(route, Route)
     assert route.mode
     mode = route.mode
-    asked, request = request_of(body)
+    review, request = request_of(body)
     verdict = validate(request, route.mesh, mode, settings)
     return _steps(
         seconds,
         lambda: request_of(body),
         lambda: validate(request_of(body)[1], route.mesh, mode, settings),
-        lambda: respond(verdict).to(asked.uid),
+        lambda: respond(verdict).to(review.uid),
         lambda: reviewer.answer(route, body),
     )
 
@@ -57,13 +57,13 @@ def _validate_steps(reviewer: Reviewer, body: bytes, seconds: float) -> dict[str
 def _mutate_steps(reviewer: Reviewer, body: bytes, seconds: float) -> dict[str, float]:
     route, settings = reviewer.routes[MUTATE], reviewer.settings
     assert isinstance(route, Route)
-    asked, request = request_of(body)
+    review, request = request_of(body)
     patch = mutate(request, route.mesh, settings)
     return _steps(
         seconds,
         lambda: request_of(body),
         lambda: mutate(request_of(body)[1], route.mesh, settings),
-        lambda: wire.Response(allowed=True, patch=patch).to(asked.uid),
+        lambda: wire.Response(allowed=True, patch=patch).to(review.uid),
         lambda: reviewer.answer(route, body),
     )
 

@@ -13,7 +13,7 @@ def write(folder: Path, text: str) -> Path:
     return file
 
 
-def test_variables_of_a_stage_are_filled_in_where_a_builder_would(tmp_path: Path) -> None:
+def test_variables_of_a_stage_are_filled_in_if_a_builder_would(tmp_path: Path) -> None:
     text = """
 ARG BASE=python:1
 FROM ${BASE} AS first
@@ -44,6 +44,6 @@ CMD ["--help"]
     "text",
     ["FROM a\nADD b /", "FROM a\nSHELL ['bash']", "FROM ${NOWHERE}", "FROM a\nCOPY b ${WHERE}"],
 )
-def test_what_it_does_not_know_is_refused(tmp_path: Path, text: str) -> None:
+def test_unknown_steps_are_rejected(tmp_path: Path, text: str) -> None:
     with pytest.raises(DockerfileError):
         read(write(tmp_path, text))

@@ -103,7 +103,7 @@ def test_all_of_its_python_is_compiled_and_never_checked_against_its_source(imag
     assert flags == {b"\x01\0\0\0"}
 
 
-def test_its_user_is_nobody_of_the_system_and_its_command_is_ours(image: Image) -> None:
+def test_its_user_does_not_exist_in_the_system_and_its_command_is_ours(image: Image) -> None:
     assert image.stage.user == "65532:65532"
     assert inside(
         image, "python", "-c", "import os; print(os.getuid(), os.getgid(), os.getgroups())"
@@ -180,7 +180,7 @@ def times(root: Path) -> set[int]:
     return {int(path.lstat().st_mtime) for place in ours for path in (root / place).rglob("*")}
 
 
-def test_a_stage_is_made_anew_where_a_program_of_the_base_has_changed(
+def test_a_stage_is_rebuilt_if_a_program_of_the_base_has_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = tmp_path / "cache"

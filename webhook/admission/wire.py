@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from webhook.policy.mutate import Operation
-from webhook.policy.plaintext import objects as strictness
+from webhook.policy.plaintext import objects as plaintext
 from webhook.policy.pod import objects
 from webhook.policy.pod.objects import NULL, Object
 
@@ -196,7 +196,7 @@ def policy_objects(body: bytes, kind: type[Any]) -> tuple[Any, Any]:
     """
     asked = _raws.decode(body).request
     now, before = (
-        None if raw == NULL else strictness.decode(raw, kind)
+        None if raw == NULL else plaintext.decode(raw, kind)
         for raw in (asked.object, asked.old_object)
     )
     return now, before

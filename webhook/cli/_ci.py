@@ -71,7 +71,7 @@ def _sarif_result(audited: Audited, row: Row, finding: AuditFinding) -> dict[str
 
 def _plaintext_results(audited: Audited) -> Iterator[dict[str, Any]]:
     """Yield a result for each gap for plaintext; its location is the namespace."""
-    found = audited.strictness
+    found = audited.plaintext
     if found is None or not found.level:
         return
     for gap in found.gaps:
@@ -123,11 +123,11 @@ def junit(report: Report) -> str:
             kind = _case(suite, audited, row)
             if kind:
                 counts[kind] += 1
-        if audited.strictness and audited.strictness.level == "deny":
+        if audited.plaintext and audited.plaintext.level == "deny":
             case = ElementTree.SubElement(
                 suite, "testcase", classname=audited.name, name="plaintext"
             )
-            text = _xml("\n".join(audited.strictness.because))
+            text = _xml("\n".join(audited.plaintext.because))
             ElementTree.SubElement(case, "failure", message="plaintext is accepted").text = text
             counts["tests"] += 1
             counts["failures"] += 1

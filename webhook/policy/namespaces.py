@@ -93,7 +93,7 @@ def rule(change: NamespaceChange, values: Values, settings: Settings) -> Ruling:
         return Ruling("; ".join(wrong))
     left = _left(change, values)
     if left and not settings.leave_enforcement.admits(change.user, change.groups):
-        return Ruling(_refusal(left, settings.leave_enforcement), left=left)
+        return Ruling(_denial(left, settings.leave_enforcement), left=left)
     return Ruling(warnings=list(_warnings(change, values, left)), left=left)
 
 
@@ -122,7 +122,7 @@ def _left(change: NamespaceChange, values: Values) -> Left | None:
     return Left(was, will_be)
 
 
-def _refusal(left: Left, may: LeaveEnforcement) -> str:
+def _denial(left: Left, may: LeaveEnforcement) -> str:
     named = [*(f"group {name}" for name in may.groups), *(f"user {name}" for name in may.users)]
     return (
         f"the namespace would leave enforcement (mesh and mode now: {left.was}; after the "

@@ -129,8 +129,8 @@ def find(pod: Pod, mesh: Mesh, settings: Settings) -> list[Violation]:
     else:
         for violation, look in checks.finders(mesh, evident=evident, update=update):
             left = MOST_OF_A_CHECK
-            for spot in look(pod):
-                found.append(violation(spot))
+            for occurrence in look(pod):
+                found.append(violation(occurrence))
                 left -= 1
                 if not left:
                     break
@@ -149,8 +149,8 @@ def _with_inputs(pod: Pod, mesh: Mesh, settings: Settings, *, evident: bool) -> 
     found: list[Violation] = []
     left = dict(inputs)
     for check, look in checks.looks(mesh):
-        spots = left.pop(check.id, ())[:MOST_OF_A_CHECK]
-        said = [check.violation(spot) for spot in spots]
+        occurrences = left.pop(check.id, ())[:MOST_OF_A_CHECK]
+        said = [check.violation(occurrence) for occurrence in occurrences]
         found += said
         if look is None or (check.evidence and not evident) or (explained and check.follows):
             continue
@@ -164,7 +164,14 @@ def _with_inputs(pod: Pod, mesh: Mesh, settings: Settings, *, evident: bool) -> 
         ]
     # A record may name anything: what is no check of this mesh's is reported all the same.
     other = checks.all_checks()[INPUT].check
-    return [*found, *(other.violation(spot) for spots in left.values() for spot in spots)]
+    return [
+        *found,
+        *(
+            other.violation(occurrence)
+            for occurrences in left.values()
+            for occurrence in occurrences
+        ),
+    ]
 
 
 def _any_denies(inputs: Iterable[str], pod: Pod, settings: Settings) -> bool:
@@ -214,7 +221,7 @@ def weigh(
     """Apply levels and exemptions, then let the mode decide.
 
     `labels` are those of what is judged, by which settings select; `denies` says whether enforce
-    may refuse it, and not only warn.
+    may deny it, and not only warn.
     """
     kept: list[Violation] = []
     exempted: list[Exempted] = []
@@ -280,8 +287,8 @@ def _subject(kind: str, meta: Meta | None, pod: Pod, *, created: bool) -> str:
     """Return the object and its Mendix role: `pod shop-master-7f-* (Mendix app leader)`."""
     meta = meta or Meta()
     name, prefix = meta.name, meta.generate_name
-    # A generated name dies with the refusal; and the text must be the same at the next try, for
-    # a ReplicaSet's event to be counted up. Newer API servers generate it before they ask us.
+    # A generated name is gone after the denial. The text must be the same at the next try, so that
+    # the count of a ReplicaSet's Event grows. Newer API servers generate it before they call us.
     if prefix and (not name or (created and len(name) == len(prefix) + _GENERATED)):
         name = f"{prefix}*"
     role = mendix.role(pod)

@@ -1,4 +1,4 @@
-"""One server and one Flask application with the same settings, for all tests of the admission."""
+"""One server and one Flask application with the same settings, for all tests of admission."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -54,7 +54,7 @@ def running_server(
 
 @pytest.fixture(scope="session")
 def server_process(running_server: tuple[Server, ServerClient]) -> Server:
-    """The process of the server that `server` asks."""
+    """The process behind `server`."""
     return running_server[0]
 
 
@@ -71,7 +71,7 @@ def server(running_server: tuple[Server, ServerClient]) -> Iterator[ServerClient
 
 @pytest.fixture
 def resident(server_process: Server) -> Callable[[], int]:
-    """Reads how much memory the worker holds, in KiB."""
+    """Return a function that reads the worker's memory, in KiB."""
     status = Path(f"/proc/{server_process.workers[-1]}/status")
     return lambda: int(re.findall(r"VmRSS:\s+(\d+)", status.read_text())[0])
 
@@ -89,6 +89,6 @@ def flask(reviewer: Reviewer) -> FlaskClient:
 
 @pytest.fixture(params=["flask", "server"])
 def client(request: pytest.FixtureRequest) -> Client:
-    """Each way to ask: a test that uses it runs with both, and must see the same answers."""
+    """Both clients: a test that uses this runs with each, and must get the same answers."""
     found: Client = request.getfixturevalue(request.param)
     return found

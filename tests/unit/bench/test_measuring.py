@@ -30,7 +30,7 @@ def test_the_cpu_of_a_child_of_a_process_is_counted() -> None:
     assert used >= 0.95e9
 
 
-def test_the_cpu_of_a_process_that_is_gone_is_none() -> None:
+def test_the_cpu_of_an_ended_process_is_none() -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         gone.wait()
         assert usage.cpu_ns([gone.pid]) == 0

@@ -69,7 +69,7 @@ def test_too_few_creations_a_second_miss_the_target() -> None:
     assert not target(found([], made), "pod creations").met
 
 
-def test_memory_is_told_after_all_load() -> None:
+def test_memory_is_measured_after_all_load() -> None:
     results = found([])
     results.servers[servers.OURS] = Server(pss_start=40.0, pss_typical=50.0, pss=61.0)
     one = target(results, "PSS")

@@ -73,14 +73,14 @@ class Labelling:
         """Return the response to a review within half of the API server's `timeout`, like `5s`."""
         until = time.monotonic() + seconds(timeout)
         try:
-            asked = _reviews.decode(body).request
+            request = _reviews.decode(body).request
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             log.warning("unanswerable review", webhook="labelled", why=str(error)[:300])
             return _response("", [])
         # Without a name, all pods of the cluster would be judged.
-        if asked.object is None or not asked.object.name:
-            return _response(asked.uid, [])
-        return _response(asked.uid, self._warnings(asked.object, asked.old_object, until))
+        if request.object is None or not request.object.name:
+            return _response(request.uid, [])
+        return _response(request.uid, self._warnings(request.object, request.old_object, until))
 
     def _warnings(self, namespace: Namespace, old: Namespace | None, until: float) -> list[str]:
         if not self._slots.acquire(blocking=False):

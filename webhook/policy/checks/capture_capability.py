@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from webhook.policy.checks import Check
 from webhook.policy.mesh import Mesh
+from webhook.policy.occurrences import Occurrence
 from webhook.policy.pod.containers import capability_names
 from webhook.policy.pod.workload import Pod
-from webhook.policy.spots import Spot
 
 CHECK = Check(
     id="capture-capability",
@@ -26,7 +26,7 @@ CHECK = Check(
 )
 
 
-def find(mesh: Mesh, pod: Pod) -> Iterator[Spot]:
+def find(mesh: Mesh, pod: Pod) -> Iterator[Occurrence]:
     """Yield each container that is privileged or adds a capability that is not harmless."""
     shares = bool(pod.spec.share_process_namespace or pod.spec.host_pid)
     for placed in pod.workload_containers:
@@ -34,7 +34,7 @@ def find(mesh: Mesh, pod: Pod) -> Iterator[Spot]:
         if context is None:
             continue
         if context.privileged:
-            yield Spot(placed.field("securityContext.privileged"))
+            yield Occurrence(placed.field("securityContext.privileged"))
         added = context.capabilities.add if context.capabilities else None
         if not added:
             continue
@@ -42,7 +42,7 @@ def find(mesh: Mesh, pod: Pod) -> Iterator[Spot]:
         harmless = _HARMLESS if near else _HARMLESS_ALONE
         risky = [name for name in added[:_MOST] if not capability_names([name]) <= harmless]
         if risky or len(added) > _MOST:
-            yield Spot(placed.field("securityContext.capabilities.add"), tuple(risky))
+            yield Occurrence(placed.field("securityContext.capabilities.add"), tuple(risky))
 
 
 #: Linux has 41 of them.

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from webhook.policy.checks import Check
 from webhook.policy.mesh import Mesh
+from webhook.policy.occurrences import Occurrence
 from webhook.policy.pod.workload import Pod
-from webhook.policy.spots import Spot
 
 CHECK = Check(
     id="shared-identity",
@@ -18,7 +18,7 @@ CHECK = Check(
 )
 
 
-def find(mesh: Mesh, pod: Pod) -> Sequence[Spot]:
+def find(mesh: Mesh, pod: Pod) -> Sequence[Occurrence]:
     """Return the field, if it is unset or default."""
     shared = pod.spec.service_account_name in (None, "", "default")
-    return (Spot("spec.serviceAccountName"),) if shared else ()
+    return (Occurrence("spec.serviceAccountName"),) if shared else ()

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from webhook.policy.checks import Check
 from webhook.policy.mesh import Mesh
+from webhook.policy.occurrences import Occurrence
 from webhook.policy.pod.workload import Pod
-from webhook.policy.spots import Spot
 
 CHECK = Check(
     id="unknown-mesh",
@@ -18,6 +18,6 @@ CHECK = Check(
 )
 
 
-def find(mesh: Mesh, pod: Pod) -> Iterator[Spot]:
+def find(mesh: Mesh, pod: Pod) -> Iterator[Occurrence]:
     """Yield one violation, always."""
-    yield Spot("metadata.namespace")
+    yield Occurrence("metadata.namespace")

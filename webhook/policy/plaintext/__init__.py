@@ -102,12 +102,12 @@ class Opening(NamedTuple):
 class Reading(NamedTuple):
     """What the mesh does with plaintext to one pod.
 
-    `default` is about every port that is not in `ports`; None stands for: it is refused.
+    `default` is about every port that is not in `ports`; None means that it is closed to plaintext.
     """
 
     default: Opening | None
     ports: Mapping[str, Opening | None]
-    #: Why it is refused where it is.
+    #: Why it is closed to plaintext, if it is.
     closed: str = ""
 
     @property

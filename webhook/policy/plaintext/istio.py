@@ -1,14 +1,14 @@
 """Istio's PeerAuthentications and DestinationRules, as istiod and ztunnel read them.
 
 Sources are paths in istio at 1.31 unless said otherwise. Held against the real istiod by
-tests/cluster/test_strictness_istio.py.
+tests/cluster/test_plaintext_istio.py.
 """
 
 import datetime
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from webhook.policy.mesh import Spot
+from webhook.policy.mesh import Occurrence
 from webhook.policy.meshes.ambient import BYPASS
 from webhook.policy.meshes.istio import INTERCEPTION, TRAFFIC
 from webhook.policy.plaintext import CLOSE, EXEMPT, Opening, Reading
@@ -162,7 +162,7 @@ class Peers:
         serviceregistry/ambient/authorization.go convertPeerAuthentication, and what istiod does:
         - of an UNSET policy only a PERMISSIVE port makes it look at the ports at all, and a DISABLE
           one is then open too; and where the namespace's own policy is UNSET, the conversion gives
-          nothing, so that nothing at all is refused;
+          nothing, so that every port is open;
         - a port that is STRICT in an open policy is left out where STRICT is the mesh's own, as if
           that still held: plaintext gets in there too.
         """
@@ -203,15 +203,15 @@ def _opening(rule: Rule, port: str = "") -> Opening | None:
     return Opening(f"{rule.source} is {rule.mode}{of}", _FIX)
 
 
-def weaknesses(policy: PeerAuthentication) -> Iterator[Spot]:
+def weaknesses(policy: PeerAuthentication) -> Iterator[Occurrence]:
     """Yield each field by which a PeerAuthentication accepts plaintext."""
     mode = mode_of(policy)
     if mode and mode != STRICT:
-        yield Spot("spec.mtls.mode", (mode,), "", "set it to STRICT")
+        yield Occurrence("spec.mtls.mode", (mode,), "", "set it to STRICT")
     for port, tls in sorted((policy.spec.port_level_mtls or {}).items()):
         mode = _set(tls.mode if tls else None)
         if mode and mode != STRICT:
-            yield Spot(f"spec.portLevelMtls[{port}].mode", (mode,), "", "set it to STRICT")
+            yield Occurrence(f"spec.portLevelMtls[{port}].mode", (mode,), "", "set it to STRICT")
 
 
 def strengths(policy: PeerAuthentication) -> dict[str, str]:
@@ -245,7 +245,7 @@ def is_exported_within(now: Sequence[str] | None, before: Sequence[str] | None) 
     return not before or "*" in before or bool(now and set(now) <= set(before))
 
 
-def downgrades(rule: DestinationRule, domain: str) -> Iterator[Spot]:
+def downgrades(rule: DestinationRule, domain: str) -> Iterator[Occurrence]:
     """Yield each field of a DestinationRule that ends mTLS to a host in the mesh.
 
     Hosts that are clearly outside (databases, mail) may well be spoken to otherwise. Any other one
@@ -263,7 +263,7 @@ def downgrades(rule: DestinationRule, domain: str) -> Iterator[Spot]:
 
 def _of_policy(
     policy: TrafficPolicy | None, field: str, host: str, *, certain: bool
-) -> Iterator[Spot]:
+) -> Iterator[Occurrence]:
     if policy is None:
         return
     places = [(policy.tls, f"{field}.tls.mode")]
@@ -272,9 +272,9 @@ def _of_policy(
     for tls, place in places:
         mode = _downgrade(tls)
         if mode and certain:
-            yield Spot(place, (mode,))
+            yield Occurrence(place, (mode,))
         elif mode:
-            yield Spot(
+            yield Occurrence(
                 place,
                 (mode,),
                 f"makes clients in the mesh connect without its mutual TLS to "

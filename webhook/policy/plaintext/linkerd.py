@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from webhook.policy.inputs.linkerd import CONFIG
-from webhook.policy.mesh import Spot, annotation
+from webhook.policy.mesh import Occurrence, annotation
 from webhook.policy.meshes.linkerd import CLOSED_POLICIES, INBOUND_POLICY
 from webhook.policy.plaintext import CLOSE, EXEMPT, Opening, Reading
 from webhook.policy.plaintext.objects import (
@@ -132,18 +132,18 @@ class Inbound:
             return Opening(f"{title} has accessPolicy {access}", "set accessPolicy to deny")
         for granted in self._policies.server_authorizations:
             if _selects(granted, server):
-                for spot in of_server_authorization(granted):
+                for occurrence in of_server_authorization(granted):
                     return Opening(f"ServerAuthorization {granted.metadata.name} lets clients "
-                                   f"without mutual TLS use {title}", spot.fix)  # fmt: skip
+                                   f"without mutual TLS use {title}", occurrence.fix)  # fmt: skip
         for policy in self._policies.authorization_policies:
             target = policy.spec.target_ref
             if target.kind == "Namespace" or (
                 target.kind == "Server" and target.name == server.metadata.name
             ):
-                for spot in of_authorization_policy(policy):
+                for occurrence in of_authorization_policy(policy):
                     if (who := self._clients(policy)) is not None:
                         return Opening(f"AuthorizationPolicy {policy.metadata.name} lets {who} "
-                                       f"use {title}", spot.fix)  # fmt: skip
+                                       f"use {title}", occurrence.fix)  # fmt: skip
         return None
 
     def routes(self) -> Iterator[Opening]:
@@ -151,10 +151,10 @@ class Inbound:
         for policy in self._policies.authorization_policies:
             target = policy.spec.target_ref
             if target.kind in ("HTTPRoute", "GRPCRoute"):
-                for spot in of_authorization_policy(policy):
+                for occurrence in of_authorization_policy(policy):
                     if (who := self._clients(policy)) is not None:
                         yield Opening(f"AuthorizationPolicy {policy.metadata.name} lets {who} use "
-                                      f"{target.kind} {target.name}", spot.fix)  # fmt: skip
+                                      f"{target.kind} {target.name}", occurrence.fix)  # fmt: skip
 
     def _clients(self, policy: AuthorizationPolicy) -> str | None:
         """Return who needs no identity; None if the policy names objects that do not exist.
@@ -184,23 +184,23 @@ def _numbers(port: int | str, named: Mapping[str, Iterable[int]]) -> list[str]:
     return [str(number) for number in named.get(port, ())]
 
 
-def of_server(server: Server) -> Iterator[Spot]:
+def of_server(server: Server) -> Iterator[Occurrence]:
     """Yield each place where a Server itself opens its port."""
     access = server.spec.access_policy
     if access is not None and access not in CLOSED_POLICIES:
-        yield Spot("spec.accessPolicy", (access,), "", "remove it, or set it to deny")
+        yield Occurrence("spec.accessPolicy", (access,), "", "remove it, or set it to deny")
 
 
-def of_server_authorization(granted: ServerAuthorization) -> Iterator[Spot]:
+def of_server_authorization(granted: ServerAuthorization) -> Iterator[Occurrence]:
     """Yield each place where a ServerAuthorization accepts clients without an identity.
 
     `meshTLS.unauthenticatedTLS` is TLS without a name, but not plaintext.
     """
     if granted.spec.client.unauthenticated:
-        yield Spot("spec.client.unauthenticated", ("true",), "", "use client.meshTLS instead")
+        yield Occurrence("spec.client.unauthenticated", ("true",), "", "use client.meshTLS instead")
 
 
-def of_authorization_policy(policy: AuthorizationPolicy) -> Iterator[Spot]:
+def of_authorization_policy(policy: AuthorizationPolicy) -> Iterator[Occurrence]:
     """Yield each place where an AuthorizationPolicy requires no identity.
 
     index.rs policy_client_authz: all must hold, so that one which needs an identity is enough.
@@ -208,20 +208,24 @@ def of_authorization_policy(policy: AuthorizationPolicy) -> Iterator[Spot]:
     wanted = policy.spec.required_authentication_refs or ()
     if not any(one.kind in _IDENTITIES for one in wanted):
         kinds = tuple(dict.fromkeys(one.kind for one in wanted)) or ("nothing",)
-        yield Spot("spec.requiredAuthenticationRefs", kinds, "",
-                   "also require a MeshTLSAuthentication or a ServiceAccount")  # fmt: skip
+        yield Occurrence("spec.requiredAuthenticationRefs", kinds, "",
+                         "also require a MeshTLSAuthentication or a ServiceAccount")  # fmt: skip
 
 
-def of_networks(networks: NetworkAuthentication) -> Iterator[Spot]:
+def of_networks(networks: NetworkAuthentication) -> Iterator[Occurrence]:
     """Yield networks of a NetworkAuthentication that match every client."""
     cidrs = [one.cidr for one in networks.spec.networks or ()]
     anyone = tuple(cidr for cidr in cidrs if cidr.endswith("/0"))
     if anyone:
-        yield Spot("spec.networks", anyone, "matches every client, with or without mutual TLS",
-                   "name the networks of the clients, or use a MeshTLSAuthentication")  # fmt: skip
+        yield Occurrence(
+            "spec.networks",
+            anyone,
+            "matches every client, with or without mutual TLS",
+            "name the networks of the clients, or use a MeshTLSAuthentication",
+        )
 
 
-def of_egress_network(egress: EgressNetwork) -> Iterator[Spot]:
+def of_egress_network(egress: EgressNetwork) -> Iterator[Occurrence]:
     """Yield networks of an EgressNetwork that hold addresses of the cluster.
 
     outbound/index/egress_network.rs: without networks it has all but the cluster's. One that is
@@ -229,7 +233,7 @@ def of_egress_network(egress: EgressNetwork) -> Iterator[Spot]:
     """
     ours = tuple(one.cidr for one in egress.spec.networks or () if _has_cluster(one))
     if ours:
-        yield Spot(
+        yield Occurrence(
             "spec.networks",
             ours,
             "makes pods call addresses that may be in the cluster as if they were outside the "
@@ -264,11 +268,11 @@ def egress_within(now: EgressNetwork, before: EgressNetwork) -> bool:
     )
 
 
-def of_namespace(namespace: NamespaceObject) -> Iterator[Spot]:
+def of_namespace(namespace: NamespaceObject) -> Iterator[Occurrence]:
     """Yield each place where a namespace's annotation opens the pods that are created in it."""
     policy = (namespace.metadata.annotations or {}).get(INBOUND_POLICY)
     if policy is not None and policy not in CLOSED_POLICIES:
-        yield Spot(annotation(INBOUND_POLICY), (policy,), "", "set it to all-authenticated")
+        yield Occurrence(annotation(INBOUND_POLICY), (policy,), "", "set it to all-authenticated")
 
 
 def server_strengths(server: Server) -> dict[str, str]:
@@ -300,9 +304,9 @@ def grants_within(now: ServerAuthorization, before: ServerAuthorization) -> bool
 def authorizes_within(now: AuthorizationPolicy, before: AuthorizationPolicy) -> bool:
     """Return whether a changed AuthorizationPolicy has no further target and requires no less."""
     old, new = before.spec, now.spec
-    asked = new.required_authentication_refs or ()
+    required = new.required_authentication_refs or ()
     return (old.target_ref == new.target_ref or old.target_ref.kind == "Namespace") and all(
-        one in asked for one in old.required_authentication_refs or ()
+        one in required for one in old.required_authentication_refs or ()
     )
 
 

@@ -102,9 +102,9 @@ class RuleSpec(_Fields, frozen=True, rename="camel"):
     """spec of a DestinationRule."""
 
     host: str = ""
-    #: The clients that it is about; all where there is none.
+    #: The clients that it applies to; None means all.
     workload_selector: Labels | None = None
-    #: The namespaces whose clients it is about; all where there is none.
+    #: The namespaces whose clients it applies to; None means all.
     export_to: _Some[str] | None = None
     traffic_policy: TrafficPolicy | None = None
     subsets: list[Subset] | None = None
@@ -191,7 +191,7 @@ class ServiceEntrySpec(_Fields, frozen=True, rename="camel"):
     endpoints: _Many[Endpoint] | None = None
     #: Pods and WorkloadEntries that are its endpoints.
     workload_selector: Workloads | None = None
-    #: The namespaces that know it; all where there is none.
+    #: The namespaces that see it; None means all.
     export_to: _Some[str] | None = None
 
 
@@ -294,7 +294,7 @@ class Network(_Fields, frozen=True, rename="camel"):
 
 
 class Client(_Fields, frozen=True, rename="camel"):
-    """Whom a ServerAuthorization lets in; its meshTLS is never plaintext."""
+    """The clients that a ServerAuthorization admits; its meshTLS is never plaintext."""
 
     unauthenticated: bool | None = None
     #: Where they may call from; anywhere where there are none.

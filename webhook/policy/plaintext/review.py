@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from webhook.policy.checks import Check, Violation
-from webhook.policy.mesh import Spot
+from webhook.policy.mesh import Occurrence
 from webhook.policy.plaintext import (
     CLIENT_PLAINTEXT,
     ENVOY_FILTER,
@@ -27,7 +27,7 @@ from webhook.policy.validate import Mode, Verdict, weigh, worse
 from webhook.policy.words import masked
 
 #: Finds where an object opens something.
-Find = Callable[[Any, Settings], Iterable[Spot]]
+Find = Callable[[Any, Settings], Iterable[Occurrence]]
 
 
 class PolicyRule(NamedTuple):
@@ -41,15 +41,15 @@ class PolicyRule(NamedTuple):
     is_within: Callable[[Any, Any], bool] = lambda _now, _before: True
 
 
-def _accepts(find: Callable[[Any], Iterable[Spot]]) -> tuple[Check, Find]:
+def _accepts(find: Callable[[Any], Iterable[Occurrence]]) -> tuple[Check, Find]:
     return PLAINTEXT_ACCEPTED, lambda obj, _: find(obj)
 
 
-def _sends(find: Callable[[Any], Iterable[Spot]]) -> tuple[Check, Find]:
+def _sends(find: Callable[[Any], Iterable[Occurrence]]) -> tuple[Check, Find]:
     return CLIENT_PLAINTEXT, lambda obj, _: find(obj)
 
 
-def _sends_in(find: Callable[[Any, str], Iterable[Spot]]) -> tuple[Check, Find]:
+def _sends_in(find: Callable[[Any, str], Iterable[Occurrence]]) -> tuple[Check, Find]:
     """Return a rule that needs the cluster's domain."""
     return CLIENT_PLAINTEXT, lambda obj, settings: find(obj, settings.cluster_domain)
 
@@ -196,8 +196,10 @@ def review(
 
 
 def _found(look: PolicyRule, obj: Any, settings: Settings) -> list[Violation]:
-    spots = ((check, spot) for check, find in look.rules for spot in find(obj, settings))
-    return [check.violation(spot) for check, spot in islice(spots, _MOST)]
+    occurrences = (
+        (check, occurrence) for check, find in look.rules for occurrence in find(obj, settings)
+    )
+    return [check.violation(occurrence) for check, occurrence in islice(occurrences, _MOST)]
 
 
 def _lost(look: PolicyRule, change: PolicyChange, reported: set[str]) -> Iterator[Violation]:
@@ -207,4 +209,4 @@ def _lost(look: PolicyRule, change: PolicyChange, reported: set[str]) -> Iterato
         kept = now.get(field)
         if kept in ("", who) or field in reported:
             continue
-        yield PLAINTEXT_ACCEPTED.violation(Spot(field, (), _LOST, "keep the previous value"))
+        yield PLAINTEXT_ACCEPTED.violation(Occurrence(field, (), _LOST, "keep the previous value"))

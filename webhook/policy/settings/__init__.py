@@ -1,7 +1,7 @@
 """The admin's settings: one YAML file, strict, read once at start.
 
 Field names are camelCase in the file. An unknown key is an error that names its path, because a
-misspelt setting that is silently ignored leaves a cluster less protected than its owner
+misspelled setting that is silently ignored leaves a cluster less protected than its owner
 thinks.
 """
 

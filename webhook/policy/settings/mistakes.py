@@ -34,7 +34,7 @@ def unknown(what: str, given: Any, path: str, known: Iterable[str]) -> str:
 
 
 def nearest(given: str, known: Iterable[str]) -> str:
-    """Return the known name that a misspelt one is nearest to; empty where none is near."""
+    """Return the known name that a misspelled one is nearest to; empty where none is near."""
     folded = {name.lower(): name for name in known}
     near = difflib.get_close_matches(given.lower(), folded, n=1)
     return folded[near[0]] if near else ""

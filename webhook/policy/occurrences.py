@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 Level = Literal["deny", "advise"]
 
 
-class Spot(NamedTuple):
+class Occurrence(NamedTuple):
     """A place in a pod, and what is wrong there."""
 
     field: str
