@@ -1,7 +1,7 @@
-"""Whether a namespace keeps its mesh's injector from the pods in it, by its labels and annotations.
+"""Whether a namespace keeps its mesh's injector from its pods, by its labels and annotations.
 
-This is what manifests show. The doctor sees more: the injectors' real selectors, and the revisions
-that are installed.
+Manifests show only this. The doctor sees more: the injectors' real selectors, and the installed
+revisions.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ _WEBHOOKS = "config.linkerd.io/admission-webhooks"
 _LINKERD = Selector(
     match_expressions=[Expression(key=_WEBHOOKS, operator="NotIn", values=["disabled"])]
 )
-#: What a namespace may say in Linkerd's inject annotation.
+#: The valid values of a namespace's inject annotation of Linkerd.
 INJECT_VALUES = ("enabled", "disabled", "ingress")
 _FIELD = "metadata.namespace"
 
@@ -30,7 +30,7 @@ _FIELD = "metadata.namespace"
 def invalid_inject(annotations: Mapping[str, str]) -> str:
     """Return a namespace's value of Linkerd's inject annotation if it is invalid, else nothing.
 
-    With an invalid one the injector skips every pod, whatever the pod says (linkerd2
+    With an invalid value, the injector skips every pod, whatever the pod's value is (linkerd2
     pkg/inject/report.go disabledByAnnotation).
     """
     value = annotations.get(INJECT, "")
@@ -75,7 +75,7 @@ def _by_istio(pod: Pod, labels: Mapping[str, str], settings: Settings) -> Violat
     requested = {labels.get(REVISION, known), pod.labels.get(REVISION, known), "default"}
     alternative = would_inject(pod, labels, requested)
     if alternative.injected:
-        # It may be installed; only a cluster can show it.
+        # It may be installed. Only a cluster can show it.
         return proxy_missing.CHECK.violation(
             Occurrence(
             _FIELD, (),

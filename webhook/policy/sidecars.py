@@ -16,9 +16,9 @@ _OTHER_WEBHOOK = (
 
 
 def before_proxy(pod: Pod, rules: str) -> Iterator[Occurrence]:
-    """Yield init containers before a native proxy, or all of them beside a classic one.
+    """Yield init containers before a native proxy, or all of them with a classic one.
 
-    Not those that `before_rules` yields.
+    Without those that `before_rules` yields.
     """
     proxy = pod.proxy
     if proxy is None or not pod.has_own_inits:
@@ -63,9 +63,9 @@ def mounts(pod: Pod, volumes: Collection[str], reason: str = "") -> Iterator[Occ
 
 
 def clashes(pod: Pod, uids: Set[int], gids: Set[int]) -> Iterator[Occurrence]:
-    """Yield workload containers that run as one of the users or groups which are not captured.
+    """Yield workload containers that run as one of the users or groups that are not captured.
 
-    A member of a group can make a program of its own that runs as the group (chmod g+s).
+    A member of a group can create a program that runs as the group (chmod g+s).
     """
     whole = pod.spec.security_context
     if whole is None:
@@ -95,10 +95,10 @@ def clashes(pod: Pod, uids: Set[int], gids: Set[int]) -> Iterator[Occurrence]:
 
 
 def unproven(pod: Pod, key: str, number: int, setting: str) -> Iterator[Occurrence]:
-    """Yield containers that may run as the proxy's user or group, since nothing says otherwise.
+    """Yield containers that may run as the proxy's user or group, because they don't set another.
 
-    `key` is runAsUser or runAsGroup. The proxy of this pod has a number of its own, as on
-    OpenShift: no image was made with that number in mind, but its author may have chosen both.
+    `key` is runAsUser or runAsGroup. The proxy of this pod has its own number, as on OpenShift: no
+    image was built for that number, but its author may have chosen both.
     """
     field = "run_as_user" if key == "runAsUser" else "run_as_group"
     whole = pod.spec.security_context
@@ -116,7 +116,7 @@ def unproven(pod: Pod, key: str, number: int, setting: str) -> Iterator[Occurren
 
 
 def foreign_changes(placed: Placed, known: frozenset[str]) -> Iterator[Occurrence]:
-    """Yield what other webhooks, or values that are expanded later, change in a mesh's container.
+    """Yield changes to a mesh's container by other webhooks, or by values that are expanded later.
 
     `known` are the variables that the injector itself refers to.
     """
@@ -144,9 +144,10 @@ def foreign_changes(placed: Placed, known: frozenset[str]) -> Iterator[Occurrenc
 def untrusted_images(
     pod: Pod, is_ours: Callable[[Placed], bool], fix: str = ""
 ) -> Iterator[Occurrence]:
-    """Yield containers of the mesh whose image an update changes, or is from another repository.
+    """Yield the mesh's containers whose image an update changes, or is not the mesh's.
 
-    Or has another tag than the proxy's, of the same repository. `fix` is for other repositories.
+    Also those with another tag than the proxy's, of the same repository. `fix` is for images of
+    other repositories.
     """
     # An update moves no container; two of one name are a mistake, and no change.
     old = pod.old.mesh_containers if pod.old else ()
@@ -194,9 +195,10 @@ def moved_names(pod: Pod, hosts: Collection[str], namespace: str) -> Iterator[Oc
 
 @remembered
 def is_service_in(address: str, namespace: str, domain: str) -> bool:
-    """Return whether an address, as `istiod.istio-system.svc:15012`, is a Service of the namespace.
+    """Return whether an address is a Service of the namespace.
 
-    `domain` is the cluster's DNS domain; the address may have it, and end in a dot.
+    `domain` is the cluster's DNS domain. The address, like `istiod.istio-system.svc:15012`, may
+    have it, and may end with a dot.
     """
     host, colon, port = address.rpartition(":")
     name = (host if colon and port.isdigit() else address).lower().rstrip(".")

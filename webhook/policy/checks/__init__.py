@@ -36,7 +36,7 @@ class Violation(msgspec.Struct, frozen=True):
     reason: str
     fix: str
     level: Level
-    #: The offending values, say ports: what an update may not add to.
+    #: The offending values, for example ports. An update must not add to them.
     values: tuple[str, ...] = ()
 
 
@@ -47,17 +47,17 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     #: `deny` denies the pod in mode enforce; `advise` warns in every mode.
     level: Level
     meshes: tuple[str, ...]
-    #: The fields that it looks at.
+    #: The fields that it reads.
     fields: tuple[str, ...]
     reason: str
     fix: str
     #: Where the rule comes from: the code or documents of the mesh or of Kubernetes.
     source: str
-    #: The method of `Mesh` that finds what breaks it; empty if its module has a `find`.
+    #: The method of `Mesh` that finds violations; empty if its module has a `find`.
     asks: str = ""
-    #: Judged only where the proxy is, or must be: on stored pods, not on what will become one.
+    #: Judged only if the proxy exists or must exist: on stored pods, not on templates.
     evidence: bool = False
-    #: It finds what an injector did not do, and is left out if a denied input explains that.
+    #: It finds missing work of an injector, and is left out if a denied input explains that.
     follows: bool = False
     #: Only an update can break it.
     updates_alone: bool = False
@@ -70,7 +70,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     def violation(self, occurrence: Occurrence) -> Violation:
         """Return the violation for an occurrence, with the occurrence's own texts if it has any."""
         field, values, reason, fix, level = occurrence
-        # Each value counts for one more, or a million empty ones would be short.
+        # Each value counts as one more character, or a million empty ones would be short.
         size = len(field) + len(reason) + (len(values) + sum(map(len, values)) if values else 0)
         return (_remembered if size <= _LONGEST_REMEMBERED else _violation)(
             self.id, field, values, reason or self.reason, fix or self.fix, level or self.level
@@ -96,12 +96,12 @@ def _shown(values: Sequence[str]) -> str:
     return ", ".join(shown)
 
 
-#: What looks for a check's violations in a pod.
+#: Searches for a check's violations in a pod.
 Look = Callable[[Pod], Iterable[Occurrence]]
 
 
 class CheckEntry(NamedTuple):
-    """A check, and the function of its module that looks for it in a pod of a mesh, if any."""
+    """A check, and the function of its module that searches for it in a pod of a mesh, if any."""
 
     check: Check
     find: Callable[[Mesh, Pod], Iterable[Occurrence]] | None
@@ -109,7 +109,7 @@ class CheckEntry(NamedTuple):
 
 @cache
 def all_checks() -> Mapping[str, CheckEntry]:
-    """Return every check by its id; RuntimeError on a module whose name is not its check's."""
+    """Return every check by its id. Raise RuntimeError if a module's name is not its check's id."""
     entries: dict[str, CheckEntry] = {}
     for module in pkgutil.iter_modules(__path__):
         loaded = import_module(f"{__name__}.{module.name}")
@@ -133,7 +133,7 @@ def for_mesh(mesh: str) -> tuple[CheckEntry, ...]:
 
 @lru_cache(maxsize=64)
 def looks(mesh: Mesh) -> tuple[tuple[Check, Look | None], ...]:
-    """Return what looks for each check of a mesh; None for one that only inputs break."""
+    """Return the function for each check of a mesh; None for a check that only inputs violate."""
     return tuple(
         (check, partial(find, mesh) if find else _method(mesh, check))
         for check, find in for_mesh(mesh.name)
@@ -149,9 +149,9 @@ def _method(mesh: Mesh, check: Check) -> Look | None:
 def finders(
     mesh: Mesh, *, evident: bool, update: bool
 ) -> tuple[tuple[Callable[[Occurrence], Violation], Look], ...]:
-    """Return what makes the violations of a check, and what looks for them, for each that applies.
+    """Return a function that makes violations, and one that searches for them, for each check.
 
-    Those of evidence apply where there must be some.
+    Checks that need evidence are included only if there must be some.
     """
     return tuple(
         (check.violation, look)

@@ -47,12 +47,12 @@ def find(mesh: Mesh, pod: Pod) -> Iterator[Occurrence]:
 
 #: Linux has 41 of them.
 _MOST = 100
-#: What neither the firewall, nor the node, nor another container's process is changed with.
+#: Capabilities that change neither the firewall, nor the node, nor another container's process.
 _HARMLESS = frozenset({
     "AUDIT_READ", "AUDIT_WRITE", "BLOCK_SUSPEND", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID",
     "IPC_LOCK", "IPC_OWNER", "KILL", "LEASE", "LINUX_IMMUTABLE", "MKNOD", "NET_BIND_SERVICE",
     "NET_BROADCAST", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT", "SYS_NICE",
     "SYS_PACCT", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "SYSLOG", "WAKE_ALARM",
 })  # fmt: skip
-#: A debugger of the container's own processes; with shared ones it could enter the proxy's.
+#: A debugger of the container's own processes. With shared processes it could enter the proxy's.
 _HARMLESS_ALONE = _HARMLESS | {"SYS_PTRACE"}

@@ -1,4 +1,4 @@
-"""Another mesh's proxy or opt-in beside the right one; each would take the other's traffic."""
+"""Another mesh's proxy or opt-in besides the right one: each captures the other's traffic."""
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
@@ -22,7 +22,7 @@ CHECK = Check(
 
 
 class Signs(NamedTuple):
-    """By what a mesh is known in a pod: containers, and values of labels and annotations."""
+    """The signs of a mesh in a pod: containers, and values of labels and annotations."""
 
     containers: Collection[str] = ()
     labels: Mapping[str, Collection[str]] = {}

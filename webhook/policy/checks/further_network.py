@@ -1,4 +1,4 @@
-"""A pod with further networks, say by Multus: no mesh captures their traffic."""
+"""A pod with further networks, for example by Multus: no mesh captures their traffic."""
 
 from collections.abc import Sequence
 

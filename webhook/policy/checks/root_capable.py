@@ -1,4 +1,4 @@
-"""A container that may be root: it can take on the proxy's user, or send raw packets."""
+"""A container that may run as root: it can switch to the proxy's user, or send raw packets."""
 
 from collections.abc import Iterator
 
@@ -51,7 +51,7 @@ def _is_risky(listed: Capabilities, risky: frozenset[str]) -> bool:
 
 _NONE = SecurityContext()
 _RISKY = frozenset({"SETUID", "NET_RAW"})
-#: Ambient knows what ztunnel sends by its mark, and not by a user.
+#: Ambient mode recognizes ztunnel's packets by their mark, not by a user.
 _RISKY_BY_MARK = frozenset({"NET_RAW"})
 _MARKS = "can run as root, and then send packets with ztunnel's own mark"
 _NO_MARKS = "author: set runAsNonRoot: true, or drop the capability NET_RAW"

@@ -1,4 +1,4 @@
-"""A pod as ServiceAccount default: all such pods of a namespace are one to the mesh."""
+"""A pod with the ServiceAccount default: the mesh gives all such pods one identity."""
 
 from collections.abc import Sequence
 

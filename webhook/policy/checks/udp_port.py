@@ -1,4 +1,4 @@
-"""A port that is not TCP: UDP or SCTP. Meshes capture TCP alone."""
+"""A port that is not TCP: UDP or SCTP. Meshes capture only TCP."""
 
 from collections.abc import Iterator
 

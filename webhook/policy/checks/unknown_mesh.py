@@ -1,4 +1,4 @@
-"""A namespace whose label mendix-mesh.io/mesh names no mesh, say by a typo."""
+"""A namespace whose label mendix-mesh.io/mesh names no known mesh, for example by a typo."""
 
 from collections.abc import Iterator
 

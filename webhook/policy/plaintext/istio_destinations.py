@@ -1,7 +1,7 @@
-"""Istio's objects by which clients in the mesh call others in the cluster without mutual TLS.
+"""Istio's objects that can make clients in the mesh call others in the cluster in plaintext.
 
-Sidecars, ServiceEntries, WorkloadEntries, WorkloadGroups, EnvoyFilters and ProxyConfigs.
-Sources are paths in istio at 1.31, below pilot/pkg/.
+Sidecars, ServiceEntries, WorkloadEntries, WorkloadGroups, EnvoyFilters and ProxyConfigs. Sources
+are paths in istio at 1.31, below pilot/pkg/.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ TLS_MODE = "security.istio.io/tlsMode"
 _MUTUAL = "istio"
 TUNNEL = "networking.istio.io/tunnel"
 REDIRECTION = "ambient.istio.io/redirection"
-#: Where Istio itself places hosts that have no address (ISTIO_META_DNS_AUTO_ALLOCATE): never pods.
+#: The addresses that Istio gives to hosts without one (ISTIO_META_DNS_AUTO_ALLOCATE): never pods.
 _ALLOCATED = "240.240."
 _LOCAL = ("127.", "::1", "unix://")
 _SAY_TUNNEL = f"set its label {TUNNEL} to http if it speaks HBONE; {EXEMPT}"
@@ -37,8 +37,8 @@ _SAY_MUTUAL = f"set its label {TLS_MODE} to istio if it speaks mutual TLS; {EXEM
 def hides(sidecar: Sidecar, domain: str) -> Iterator[Occurrence]:
     """Yield spec.egress if a Sidecar hides Services, so calls to them are plaintext.
 
-    model/sidecar.go ConvertToSidecarScope: without egress everything is known; without
-    outboundTrafficPolicy the mesh's counts, which by default lets unknown hosts be called.
+    model/sidecar.go ConvertToSidecarScope: without egress everything is known. Without
+    outboundTrafficPolicy the mesh's applies, which by default allows calls to unknown hosts.
     """
     spec = sidecar.spec
     entries = spec.egress
@@ -66,8 +66,8 @@ _OTHERS = "Services of other namespaces"
 def _hidden(entries: Sequence[Egress], namespace: str, domain: str) -> str:
     """Return which Services are hidden; empty if none are.
 
-    Each entry that captures must know all of them, as the calls to its port are then its own; and
-    one must be for all ports.
+    Each entry that captures traffic must know all Services, because it handles all calls to its
+    port. One entry must be for all ports.
     """
     judged = [one for one in entries if not (one.bind or "").startswith(_LOCAL)]
     found = [_hidden_by(one, namespace, domain) for one in judged]
@@ -77,10 +77,10 @@ def _hidden(entries: Sequence[Egress], namespace: str, domain: str) -> str:
 
 
 def _hidden_by(entry: Egress, namespace: str, domain: str) -> str:
-    """Return the same, of one entry.
+    """Return which Services one entry hides; empty if none are.
 
-    model/sidecar.go selectServices: what an entry says of a namespace by name is all that it has
-    of it, whatever it says of `*`.
+    model/sidecar.go selectServices: for a namespace that an entry names, only the named hosts
+    count, also if the entry has `*`.
     """
     if entry.port is None and (
         entry.bind or entry.capture_mode not in (None, "", "DEFAULT", "IPTABLES")
@@ -100,7 +100,7 @@ def _hidden_by(entry: Egress, namespace: str, domain: str) -> str:
 
 
 def takes_in(sidecar: Sidecar) -> Iterator[Occurrence]:
-    """Yield each place where a Sidecar takes in what is not of the mesh."""
+    """Yield each place where a Sidecar accepts traffic outside the mesh."""
     for index, one in enumerate(sidecar.spec.ingress or ()):
         field = f"spec.ingress[{index}]"
         if one.capture_mode not in (None, "", "DEFAULT", "IPTABLES"):
@@ -130,7 +130,7 @@ def _knows_more(now: Egress, before: Egress) -> bool:
     return (
         (now.port, now.bind, now.capture_mode) == (before.port, before.bind, before.capture_mode)
         and old <= new
-        # The first host of a namespace takes from it what `*` gave.
+        # The first host of a namespace overrides `*` for that namespace.
         and ("*" not in named or all(host.partition("/")[0] in named for host in new))
     )
 
@@ -138,9 +138,9 @@ def _knows_more(now: Egress, before: Egress) -> bool:
 def leads_past(entry: ServiceEntry, domain: str, *, ambient: bool = False) -> Iterator[Occurrence]:
     """Yield fields of a ServiceEntry that make clients call the cluster in plaintext.
 
-    cluster_tls.go: what is MESH_EXTERNAL, the default, is called in plaintext. Of the rest, an
-    endpoint is if it does not say that it speaks mutual TLS; a host or an address without endpoints
-    is always (serviceentry/conversion.go).
+    cluster_tls.go: MESH_EXTERNAL, the default, is called in plaintext. Otherwise, an endpoint is,
+    unless its label says mutual TLS. A host or an address without endpoints always is
+    (serviceentry/conversion.go).
     """
     spec = entry.spec
     tunnelled = _is_tunnelled(entry.metadata.labels or {}, entry.metadata)
@@ -175,7 +175,7 @@ def leads_past(entry: ServiceEntry, domain: str, *, ambient: bool = False) -> It
         )
     if external or not chosen or endpoints:
         hosts = spec.hosts or ()
-        # Where endpoints say where calls go, a name is one; but not if it is a Service's.
+        # If endpoints decide where calls go, any name is fine, except a Service's.
         named = tuple(h for h in hosts if is_in_mesh(h, domain)) if chosen else inside(hosts)
         if named:
             yield Occurrence("spec.hosts", named, _calls("hosts that may be in the cluster"),
@@ -233,19 +233,19 @@ def entry_within(now: ServiceEntry, before: ServiceEntry) -> bool:
 def _is_mutual(
     labels: Mapping[str, str], service_account: str | None, *, ambient: bool = False
 ) -> bool:
-    """Return whether an endpoint's label lets a sidecar call it in mutual TLS.
+    """Return whether an endpoint's label lets a sidecar call it with mutual TLS.
 
-    serviceentry/conversion.go getTLSModeFromWorkloadEntry: by its label; without one, if it has a
-    ServiceAccount. To ztunnel it is enough that no label says otherwise.
+    serviceentry/conversion.go getTLSModeFromWorkloadEntry: the label decides. Without it, a
+    ServiceAccount is required. For ztunnel, it is enough that no label says otherwise.
     """
     return labels[TLS_MODE] == _MUTUAL if TLS_MODE in labels else ambient or bool(service_account)
 
 
 def _is_tunnelled(labels: Mapping[str, str], meta: Meta) -> bool:
-    """Return whether ztunnel calls what an object names in mutual TLS.
+    """Return whether ztunnel calls an object's destinations with mutual TLS.
 
-    serviceregistry/ambient/workloads.go setTunnelProtocol: of endpoints in a ServiceEntry too, its
-    own labels and annotations count.
+    serviceregistry/ambient/workloads.go setTunnelProtocol: its own labels and annotations decide,
+    also for endpoints in a ServiceEntry.
     """
     return labels.get(TUNNEL) == "http" or (meta.annotations or {}).get(REDIRECTION) == "enabled"
 
@@ -284,9 +284,9 @@ def workload_within(now: WorkloadEntry, before: WorkloadEntry) -> bool:
 
 
 def group_is_called_plainly(group: WorkloadGroup) -> Iterator[Occurrence]:
-    """Yield each place where a WorkloadGroup says that its workloads are called in plaintext.
+    """Yield each place where a WorkloadGroup makes clients call its workloads in plaintext.
 
-    Without the label, each WorkloadEntry that istiod makes of it is judged for itself.
+    Without the label, each WorkloadEntry that istiod creates from it is judged by itself.
     """
     spec = group.spec
     for place, labels in (
@@ -314,7 +314,7 @@ def variables(proxy_config: ProxyConfig) -> Iterator[Occurrence]:
 
 
 def filters_within(now: EnvoyFilter, before: EnvoyFilter) -> bool:
-    """Return whether a changed EnvoyFilter does the same to the same proxies."""
+    """Return whether a changed EnvoyFilter makes the same changes to the same proxies."""
     return now.spec == before.spec
 
 
