@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from tests.requirements import not_run
-from tests.unit.admission.server import PROGRAM
+from tests.unit.serving.server import PROGRAM
 
 #: For version 1 and version 2: the folder of groups, the file of the limit and of the peak.
 _VERSIONS = (

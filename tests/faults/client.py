@@ -36,7 +36,7 @@ import httptools
 import uvloop
 
 from tests.faults.questions import QUESTIONS, Question
-from tests.unit.admission.clients import Reply
+from tests.unit.serving.clients import Reply
 
 #: The number of idle connections that client-go keeps to one host.
 _IDLE = 25

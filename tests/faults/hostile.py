@@ -15,8 +15,8 @@ from functools import partial
 from typing import Self
 
 from tests.faults.replica import PATIENCE, Replica
-from tests.unit.admission.clients import request
 from tests.unit.admission.reviews import pod, review
+from tests.unit.serving.clients import request
 
 _PATH = "/mutate/linkerd"
 _WHOLE = request(_PATH, json.dumps(review(pod())).encode())

@@ -5,8 +5,8 @@ from typing import NamedTuple, Self
 
 import msgspec
 
-from tests.unit.admission.clients import FlaskClient, request
 from tests.unit.admission.reviews import Json, meshed, pod, review
+from tests.unit.serving.clients import FlaskClient, request
 from webhook.admission.app import create_app
 from webhook.admission.metrics import Metrics
 from webhook.admission.review import Reviewer

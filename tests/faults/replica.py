@@ -12,8 +12,8 @@ from typing import Any
 from tests.cluster.certificates import Authority
 from tests.faults.client import Load, Tally
 from tests.faults.files import Files, Mounted
-from tests.unit.admission.clients import ServerClient
-from tests.unit.admission.server import PROGRAM, Server
+from tests.unit.serving.clients import ServerClient
+from tests.unit.serving.server import PROGRAM, Server
 
 #: The maximum seconds of every wait.
 PATIENCE = 20.0

@@ -11,7 +11,7 @@ from cryptography import x509
 from tests.cluster.certificates import Authority, Pair
 from tests.faults.files import Files, Mounted, Plain
 from tests.faults.replica import HOSTS, Replica, Show, Start, assert_all_answered, wait_for
-from tests.unit.admission.clients import ServerClient
+from tests.unit.serving.clients import ServerClient
 
 EXPIRY = "mendix_mesh_certificate_expiry_timestamp_seconds"
 RELOADS = "mendix_mesh_certificate_reloads_total"

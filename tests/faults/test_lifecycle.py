@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 from tests.faults.replica import Replica, Show, Start, assert_all_answered, wait_for
-from tests.unit.admission.clients import request
 from tests.unit.admission.reviews import pod, review
+from tests.unit.serving.clients import request
 
 #: Seconds until the last client has heard that a replica is gone.
 PROPAGATION = 1.5

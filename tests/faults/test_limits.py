@@ -13,8 +13,8 @@ import pytest
 from tests.faults.hostile import Flood
 from tests.faults.questions import Question
 from tests.faults.replica import Replica, Show, assert_all_answered
-from tests.unit.admission.clients import request
 from tests.unit.admission.reviews import meshed
+from tests.unit.serving.clients import request
 
 #: The start of the answer to a shed review.
 OVERLOADED = "overloaded"

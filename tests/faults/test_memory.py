@@ -15,8 +15,8 @@ import pytest
 from tests.faults import cgroup
 from tests.faults.hostile import hello
 from tests.faults.replica import Replica, Show, Start, assert_all_answered
-from tests.unit.admission.clients import JSON_HEADERS, request
 from tests.unit.admission.reviews import pod, review
+from tests.unit.serving.clients import JSON_HEADERS, request
 
 #: The attacker's address. The good traffic is from 127.0.0.1.
 NEIGHBOR = "127.0.0.2"

@@ -13,8 +13,8 @@ import pytest
 from tests.image import standin
 from tests.image.tree import ROOT, Image, build, contents, ignored, wheels
 from tests.unit.admission import reviews
-from tests.unit.admission.clients import ServerClient
-from tests.unit.admission.server import Files, Server
+from tests.unit.serving.clients import ServerClient
+from tests.unit.serving.server import Files, Server
 
 COMPILERS = re.compile(r"(gcc|g\+\+|cc|c\+\+|clang|tcc|go|rustc|cargo|ld|as|make)([-\d].*)?")
 INSTALLERS = re.compile(r"(pip|uv|conda|ensurepip|setuptools|wheel|hatchling)([-\d].*)?")

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.certificates import Authority
-from tests.unit.admission.clients import Connection, ServerClient, request
 from tests.unit.admission.reviews import meshed, review
-from tests.unit.admission.server import running
+from tests.unit.serving.clients import Connection, ServerClient, request
+from tests.unit.serving.server import running
 from webhook.admission.clients import Clients
 
 API_SERVER = {

@@ -10,15 +10,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.unit.admission.clients import (
+from tests.unit.admission.reviews import Json, accepted, controller, meshed, pod, review
+from tests.unit.logs import capture_logs
+from tests.unit.serving.clients import (
     JSON_HEADERS,
     Client,
     FlaskClient,
     ServerClient,
     request,
 )
-from tests.unit.admission.reviews import Json, accepted, controller, meshed, pod, review
-from tests.unit.logs import capture_logs
 from webhook.admission.review import Reviewer
 from webhook.serving.http import BODY_LIMIT
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.unit.admission.clients import Client, FlaskClient
 from tests.unit.admission.reviews import accepted, changed, namespace, review
 from tests.unit.admission.test_hostile_bodies import JSON_VALUES, places, put_at
 from tests.unit.logs import capture_logs
+from tests.unit.serving.clients import Client, FlaskClient
 from webhook.admission.app import create_app
 from webhook.admission.metrics import Metrics
 from webhook.admission.review import Reviewer

@@ -11,7 +11,6 @@ from urllib.parse import quote
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.unit.admission.clients import Client, FlaskClient, ServerClient
 from tests.unit.admission.reviews import (
     KINDS,
     changed,
@@ -22,7 +21,8 @@ from tests.unit.admission.reviews import (
     pod,
     review,
 )
-from tests.unit.admission.server import Server
+from tests.unit.serving.clients import Client, FlaskClient, ServerClient
+from tests.unit.serving.server import Server
 from webhook.admission.app import create_app
 from webhook.admission.metrics import Metrics
 from webhook.admission.review import Reviewer

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from tests.unit.admission.clients import Client, FlaskClient
 from tests.unit.admission.reviews import Json, review
+from tests.unit.serving.clients import Client, FlaskClient
 from webhook.admission.app import create_app
 from webhook.admission.metrics import Metrics
 from webhook.admission.review import Reviewer

@@ -6,7 +6,6 @@ import json
 import jsonpatch
 import pytest
 
-from tests.unit.admission.clients import Client, FlaskClient, ServerClient
 from tests.unit.admission.reviews import (
     CONTROLLERS,
     KINDS,
@@ -18,6 +17,7 @@ from tests.unit.admission.reviews import (
     pod,
     review,
 )
+from tests.unit.serving.clients import Client, FlaskClient, ServerClient
 from webhook.policy.validate import IGNORED_SUBRESOURCES
 
 ENFORCE, WARN, AUDIT = (f"/validate/linkerd/{mode}" for mode in ("enforce", "warn", "audit"))

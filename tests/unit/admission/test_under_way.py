@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.unit.admission.clients import ServerClient
 from tests.unit.admission.reviews import pod, review
-from tests.unit.admission.server import Files, Server
+from tests.unit.serving.clients import ServerClient
+from tests.unit.serving.server import Files, Server
 from webhook.admission.under_way import identity
 
 #: `mendix-mesh` with a policy that hangs on pods of the namespace `hangs`, in C code that no signal

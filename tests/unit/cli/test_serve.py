@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.unit.admission.clients import ServerClient, request
 from tests.unit.admission.reviews import meshed, pod, review
-from tests.unit.admission.server import Files, Server
+from tests.unit.serving.clients import ServerClient, request
+from tests.unit.serving.server import Files, Server
 from webhook.cli import main
 from webhook.serving import tls
 
@@ -71,7 +71,7 @@ class TestInvalidOptions:
         assert result.stderr.count("\n") == 1
 
     def test_a_certificate_that_cannot_be_served(self, files: Files, tmp_path: Path) -> None:
-        """tests/unit/admission/test_tls.py has the text for each reason."""
+        """tests/unit/serving/test_tls.py has the text for each reason."""
         result = serve(
             *("--listen", "127.0.0.1:0", "--tls-cert-file", files.cert),
             *("--tls-private-key-file", tmp_path / "none"),

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from tests.unit.cluster.apiserver import HttpRequest, Reply, ScriptedServer
 from tests.unit.cluster.world import Json, World, meshed, unmeshed
 from webhook.cluster.auditor import labels
-from webhook.cluster.auditor.labels import Labelling, blueprint, seconds
+from webhook.cluster.auditor.labels import Labelling, blueprint
 from webhook.cluster.judge import Judge
 from webhook.policy.settings import Settings
 
@@ -32,6 +33,7 @@ def review(before: Json | None = None, after: Json | None = None, **request: Any
     fields = {
         "uid": "u1",
         "operation": "UPDATE",
+        "kind": {"group": "", "version": "v1", "kind": "Namespace"},
         "object": made[0],
         "oldObject": made[1],
         **request,
@@ -53,7 +55,7 @@ def server(world: World, tmp_path: Path) -> Iterator[ScriptedServer]:
         yield running
 
 
-def warnings_for(server: ScriptedServer, body: Json, timeout: str = "") -> list[str]:
+def warnings_for(server: ScriptedServer, body: Json, timeout: float = 10.0) -> list[str]:
     """Return the warnings of the response."""
     answer = Labelling(server.cluster, Judge(Settings())).answer(json.dumps(body).encode(), timeout)
     return warnings_of(answer)
@@ -202,16 +204,18 @@ def test_an_api_server_that_does_not_answer_in_time_is_not_waited_for(
     answered = threading.Event()
 
     class Slow(World):
-        def answer(self, warnings_for: HttpRequest) -> Reply:
-            if warnings_for.target.startswith(PODS):
+        def answer(self, request: HttpRequest) -> Reply:
+            if request.target.startswith(PODS):
                 answered.wait(20)
-            return super().answer(warnings_for)
+            return super().answer(request)
 
     slow = Slow()
     slow.objects = world.objects
     with slow.serving(tmp_path) as server:
         try:
-            found = warnings_for(server, review(), "1s")
+            begun = time.monotonic()
+            found = warnings_for(server, review(), timeout=2.0)
+            assert time.monotonic() - begun < 2.0
         finally:
             answered.set()
     assert found == ["only 0 pods were looked at in time; see mendix-mesh audit -n mendix"]
@@ -250,13 +254,6 @@ def test_a_finished_request_makes_room_for_the_next(
     one = Labelling(server.cluster, Judge(Settings()))
     for _ in range(3):
         assert len(warnings_of(one.answer(json.dumps(review()).encode()))) == 2
-
-
-@pytest.mark.parametrize(
-    ("timeout", "taken"), [("5s", 2.5), ("30s", 15.0), ("", 2.0), ("5", 2.0), ("\u0665s", 2.0)]
-)
-def test_half_of_the_api_servers_time_is_taken(timeout: str, taken: float) -> None:
-    assert seconds(timeout) == taken
 
 
 @pytest.fixture

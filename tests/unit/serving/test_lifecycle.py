@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.unit.admission.clients import ServerClient, request
 from tests.unit.admission.reviews import meshed, pod, review
-from tests.unit.admission.server import PATIENCE, Server, running
+from tests.unit.serving.clients import ServerClient, request
+from tests.unit.serving.server import PATIENCE, Server, running
 
 ENFORCE = "/validate/linkerd/enforce"
 #: If a flag is repeated, the last value counts.

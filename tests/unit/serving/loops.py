@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.unit.admission.server import Files
+from tests.unit.serving.server import Files
 from webhook.admission.metrics import Metrics
 from webhook.serving import http, tls
 from webhook.serving.connection import Connection

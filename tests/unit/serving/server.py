@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.cluster.process import Process
-from tests.unit.admission.clients import ServerClient
+from tests.unit.serving.clients import ServerClient
 from webhook.serving import tls
 
 #: Seconds within which the server starts, and ends.

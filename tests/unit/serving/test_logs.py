@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import netns
-from tests.unit.admission.clients import ServerClient, request
 from tests.unit.admission.reviews import pod, review
-from tests.unit.admission.server import PATIENCE, Files
+from tests.unit.serving.clients import ServerClient, request
+from tests.unit.serving.server import PATIENCE, Files
 from webhook.serving.logs import Sparing
 
 ENFORCE = "/validate/linkerd/enforce"

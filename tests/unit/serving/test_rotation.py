@@ -17,7 +17,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from tests.cluster.certificates import Authority
-from tests.unit.admission.server import PATIENCE, running
+from tests.unit.serving.server import PATIENCE, running
 from webhook.admission.metrics import Metrics
 from webhook.serving import tls
 from webhook.serving.health import Health

@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.unit.admission.clients import JSON_HEADERS, Client, ServerClient, request
-from tests.unit.admission.loops import looping
 from tests.unit.admission.reviews import accepted, meshed, pod, review
-from tests.unit.admission.server import Server
+from tests.unit.serving.clients import JSON_HEADERS, Client, ServerClient, request
+from tests.unit.serving.loops import looping
+from tests.unit.serving.server import Server
 from webhook.serving.connection import Connection
 
 ENFORCE = "/validate/linkerd/enforce"

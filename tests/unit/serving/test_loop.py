@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.admission.loops import ASK, Echo, Looping, asks, looping
 from tests.unit.logs import capture_logs
+from tests.unit.serving.loops import ASK, Echo, Looping, asks, looping
 from webhook.serving.connection import Connection
 from webhook.serving.http import Request, Response
 from webhook.serving.table import Table, source_key
