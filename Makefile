@@ -20,10 +20,10 @@ $(READY): requirements/dev.txt pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: $(READY) ## A real API server meshing and refusing Mendix pods (KEEP=1, DASHBOARD=1, MESH=istio; first time ~10 min)
+demo: $(READY) ## A real API server that meshes and denies Mendix pods (KEEP=1, DASHBOARD=1, MESH=istio; first time ~10 min)
 	@$(BIN)/python -m tests.cluster.demo $(if $(KEEP),--keep) $(if $(DASHBOARD),--dashboard) $(if $(MESH),--mesh $(MESH))
 
-demo-install: $(READY) ## The guides' commands on a real API server: install, refuse, upgrade, uninstall
+demo-install: $(READY) ## The guides' commands on a real API server: install, deny, upgrade, uninstall
 	@$(BIN)/python -m tests.cluster.demo_install
 
 test: $(READY) ## Every test, on a real API server and real nodes (about 20 min; first time some 18 more to build it)

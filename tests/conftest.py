@@ -1,13 +1,18 @@
-"""The image, for its own tests and for those that run it on a node."""
+"""Hypothesis without time limits, and the image for its own tests and those that run it."""
 
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.image.buildah import Image, ImageError, Store, missing, wheels
 from tests.requirements import not_run
+
+# A busy machine is not a failure.
+settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any speed")
 
 _WHEELS = pytest.StashKey[Path | ImageError]()
 

@@ -88,7 +88,7 @@ def test_the_container_serves_with_the_mounted_files() -> None:
 @pytest.mark.parametrize(
     ("kubernetes", "seconds", "sleeps"), [("1.30.0", 7, True), ("1.29.9", 17, False)]
 )
-def test_the_server_drains_for_longer_where_the_pod_cannot_sleep_before(
+def test_the_server_drains_for_longer_if_the_pod_cannot_sleep_before(
     kubernetes: str, seconds: int, sleeps: bool
 ) -> None:
     found = container({"drainSeconds": 7}, kubernetes=kubernetes)
@@ -106,7 +106,7 @@ def test_the_server_drains_for_longer_where_the_pod_cannot_sleep_before(
         ({"caConfigMapName": "api-ca", "key": "bundle.pem"}, {"configMap": {"name": "api-ca"}}),
     ],
 )
-def test_clients_are_asked_for_a_certificate_of_a_ca_and_a_name(
+def test_clients_need_a_certificate_of_a_ca_and_a_name(
     values: dict[str, Any], source: dict[str, Any]
 ) -> None:
     values = {"clientCertificates": {**values, "names": ["kube-apiserver", "spiffe://x/y"]}}
@@ -123,7 +123,7 @@ def test_clients_are_asked_for_a_certificate_of_a_ca_and_a_name(
     assert volume[kind] == {**source[kind], "items": [{"key": "bundle.pem", "path": "ca.crt"}]}
 
 
-def test_clients_are_not_asked_by_default() -> None:
+def test_clients_need_no_certificate_by_default() -> None:
     assert not [arg for arg in container()["args"] if arg.startswith("--client")]
     assert "client-ca" not in str(pod()["spec"])
 
@@ -139,7 +139,7 @@ def test_the_port_is_the_same_in_arguments_and_container_and_found_by_name() -> 
     ]
 
 
-def test_the_nodes_network_is_used_only_where_it_is_asked_for() -> None:
+def test_the_nodes_network_is_used_only_on_request() -> None:
     assert not {"hostNetwork", "dnsPolicy"} & set(pod()["spec"])
     values = {"port": 10260, "hostNetwork": True}
     assert pod(values)["spec"]["hostNetwork"] is True
@@ -241,7 +241,7 @@ def test_a_pod_is_given_time_before_it_stops() -> None:
     assert pod(values)["spec"]["terminationGracePeriodSeconds"] == 20
 
 
-def test_kubernetes_1_29_is_not_given_the_sleep_that_it_would_refuse() -> None:
+def test_kubernetes_1_29_is_not_given_the_sleep_that_it_would_reject() -> None:
     assert "lifecycle" not in container(kubernetes="1.29.14")
     assert "lifecycle" in container(kubernetes="1.30.0-gke.1")
 
@@ -317,19 +317,19 @@ def test_the_number_of_pods_can_be_set() -> None:
     assert deployment({"replicaCount": 3})["replicas"] == 3
 
 
-def test_the_disruption_budget_exists_only_where_it_cannot_block_a_drain() -> None:
+def test_the_disruption_budget_exists_only_if_it_cannot_block_a_drain() -> None:
     assert helm.render().one("PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
     assert helm.render({"replicaCount": 1}).of_kind("PodDisruptionBudget") == []
     off = {"podDisruptionBudget": {"enabled": False}}
     assert helm.render(off).of_kind("PodDisruptionBudget") == []
 
 
-def test_the_priority_class_can_be_another_or_none() -> None:
+def test_the_priority_class_can_be_changed_or_removed() -> None:
     assert pod()["spec"]["priorityClassName"] == "system-cluster-critical"
     assert "priorityClassName" not in pod({"priorityClassName": ""})["spec"]
 
 
-def test_pods_spread_over_nodes_and_zones_where_they_can() -> None:
+def test_pods_spread_over_nodes_and_zones_if_they_can() -> None:
     constraints = pod()["spec"]["topologySpreadConstraints"]
     assert [constraint["topologyKey"] for constraint in constraints] == [
         "kubernetes.io/hostname",

@@ -23,14 +23,14 @@ _BINARIES = pytest.StashKey[dict[str, Path] | build.BuildError]()
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Build before the first test if any test needs the cluster."""
-    asked = {name for item in session.items for name in getattr(item, "fixturenames", ())}
-    if "plane" not in asked or session.config.option.collectonly:
+    requested = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    if "plane" not in requested or session.config.option.collectonly:
         return
-    programs = [*build.CORE, build.ISTIOD] if "istio_plane" in asked else build.CORE
+    programs = [*build.CORE, build.ISTIOD] if "istio_plane" in requested else build.CORE
     with uncaptured(session.config) as console:
         try:
             session.config.stash[_BINARIES] = build.ensure(programs, console)
-            if "monitoring" in asked:
+            if "monitoring" in requested:
                 build.monitoring_crds(console)
         except build.BuildError as error:
             session.config.stash[_BINARIES] = error

@@ -1,4 +1,4 @@
-"""Where the cluster's programs come from, with a Go that only pretends."""
+"""Where the programs of the test cluster come from, with a fake Go compiler."""
 
 import io
 import os
@@ -15,7 +15,7 @@ from tests.cluster import build
 
 Script = Callable[[Path, str], Path]
 
-# Lists two packages, and builds by writing a script that does nothing.
+# Lists two packages. A build writes a script that does nothing.
 GO = """
 PATH=/usr/bin:/bin
 case "$1" in
@@ -47,7 +47,7 @@ def console() -> Console:
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The only folder of the PATH, with nothing in it yet; the cache is empty too."""
+    """The only folder of the PATH, still empty. The cache is empty too."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
@@ -83,7 +83,7 @@ def test_a_program_is_built_once_into_the_cache(
     assert "Built helm v4." in said(console)
     (path / "go").unlink()
     assert build.ensure(["helm"], console) == {"helm": built}
-    # Nothing but the program and the lock: what was half done is not left behind.
+    # Only the program and the lock exist: no incomplete files are left.
     assert {entry.name for entry in built.parent.iterdir()} == {"helm", ".lock"}
 
 
@@ -201,7 +201,7 @@ def test_envtests_folder_goes_before_all(
     assert build.find(etcd) == asset
 
 
-def test_without_go_it_is_said_where_to_get_it(path: Path) -> None:
+def test_without_go_the_error_says_how_to_get_it(path: Path) -> None:
     result = CliRunner().invoke(build.main, ["helm"])
     assert result.exit_code == 1
     assert "there is no Go on the PATH" in result.output
@@ -217,7 +217,7 @@ def test_without_go_it_is_said_where_to_get_it(path: Path) -> None:
         ("undefined: x", "Run that command yourself"),
     ],
 )
-def test_a_failed_build_shows_gos_last_words_and_a_way_out(
+def test_a_failed_build_shows_gos_last_lines_and_a_fix(
     path: Path, script: Script, console: Console, words: str, advice: str
 ) -> None:
     script(path / "go", f"echo {words!r} >&2; exit 1")

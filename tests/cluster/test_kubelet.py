@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.cluster.api import Api, Json, Refused, wait_for
+from tests.cluster.api import Api, Json, StatusError, wait_for
 from tests.cluster.certificates import Authority
 from tests.cluster.helm import Release
 from tests.cluster.kubelet import ServerKubelet
@@ -16,7 +16,7 @@ from tests.cluster.process import ProcessError
 
 TINY = (sys.executable, str(Path(__file__).with_name("tiny_server.py")))
 
-# What our own chart has and the kubelet must understand, and no more.
+# What our own chart uses and the test kubelet must support.
 LABELS = {"app.kubernetes.io/name": "mendix-mesh", "app.kubernetes.io/instance": "tiny"}
 CONTAINER = {
     "name": "mendix-mesh",
@@ -142,13 +142,13 @@ def kubelet(plane: ControlPlane, release: Release) -> Iterator[ServerKubelet]:
 
 @pytest.fixture
 def ask(plane: ControlPlane, release: Release, kubelet: ServerKubelet) -> Callable[[], str]:
-    """Return a function that asks the webhook, and returns the end of what is refused with."""
+    """Return a function that calls the webhook and returns the end of its denial."""
     watched = plane.new_namespace(labels={"tiny": release.namespace})
 
     def ask() -> str:
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(StatusError) as denied:
             plane.api.create(_reviewed(watched), dry_run=True)
-        return refused.value.message.rpartition(": ")[2]
+        return denied.value.message.rpartition(": ")[2]
 
     wait_for(lambda: _is_reviewed(plane.api, watched), why="the webhook to be called")
     return ask
@@ -157,13 +157,13 @@ def ask(plane: ControlPlane, release: Release, kubelet: ServerKubelet) -> Callab
 def _is_reviewed(api: Api, namespace: str) -> bool:
     try:
         api.create(_reviewed(namespace), dry_run=True)
-    except Refused:
+    except StatusError:
         return True
     return False
 
 
 def _reviewed(namespace: str) -> Json:
-    """Return an object that the webhook reviews, and always refuses."""
+    """Return an object that the webhook reviews, and always denies."""
     service = _object("v1", "Service", "asked", spec={"ports": [{"port": 80}]})
     service["metadata"]["namespace"] = namespace
     return service
@@ -179,7 +179,7 @@ def test_the_pods_own_command_answers_through_the_charts_service(
     assert all(map(is_ready, pods))
 
 
-def test_paused_servers_refuse_connections_while_their_pods_stay_ready(
+def test_paused_servers_reject_connections_while_their_pods_stay_ready(
     plane: ControlPlane, release: Release, kubelet: ServerKubelet, ask: Callable[[], str]
 ) -> None:
     before = plane.api.list("Pod", release.namespace)
@@ -226,7 +226,7 @@ def test_a_rollout_replaces_the_processes_and_never_leaves_the_service_alone(
     wait_for(replaced, seconds=30, why="the new pods")
     kubelet.wait_ready(2)
     assert ask() == "second"
-    # Refused by a server each time, never for want of one.
+    # Each denial comes from a server, none from the lack of a server.
     assert set(answers) <= {"first", "second"}
     wait_for(
         lambda: len(plane.api.list("Pod", release.namespace)) == 2, why="the old pods to be gone"

@@ -1,4 +1,4 @@
-"""The test cluster itself: that what other tests rely on is really so."""
+"""The test cluster itself: the properties that other tests rely on."""
 
 import base64
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.cluster.api import Api, Json, Refused, wait_for
+from tests.cluster.api import Api, Json, StatusError, wait_for
 from tests.cluster.certificates import Authority
 from tests.cluster.plane import STAY_ANNOTATION, CommandError, ControlPlane
 from tests.cluster.process import Process, ProcessError
@@ -97,7 +97,7 @@ def test_a_job_completes(api: Api, namespace: Namespace, sidecar: bool) -> None:
         assert status["state"]["terminated"]["reason"] == "Completed"
 
 
-def test_task_pods_end_unless_told_to_stay_or_held_by_a_classic_sidecar(
+def test_task_pods_end_unless_they_must_stay_or_have_a_classic_sidecar(
     api: Api, namespace: Namespace
 ) -> None:
     where = namespace()
@@ -108,7 +108,7 @@ def test_task_pods_end_unless_told_to_stay_or_held_by_a_classic_sidecar(
     stays = pod(where, "stays")
     stays["metadata"]["annotations"] = {STAY_ANNOTATION: "true"}
     held = pod(where, "held", containers=[app, proxy])
-    # Those that must not end come first: when the others have ended, these have had longer.
+    # Pods that must not end come first: when the others have ended, these had more time.
     for obj in (stays, held, bare, native):
         api.create(obj)
         reaches(api, obj, "Running")
@@ -120,14 +120,16 @@ def test_task_pods_end_unless_told_to_stay_or_held_by_a_classic_sidecar(
     wait_for(lambda: len(api.list("Pod", where)) == 3, why="the held pod to be deleted")
 
 
-def test_a_refusal_carries_code_message_and_status(api: Api, namespace: Namespace) -> None:
+def test_a_denial_carries_code_message_and_status(api: Api, namespace: Namespace) -> None:
     where = namespace()
-    with pytest.raises(Refused) as missing:
+    with pytest.raises(StatusError) as missing:
         api.get("Pod", "nobody", where)
     assert missing.value.code == 404
     assert missing.value.message == 'pods "nobody" not found'
     assert missing.value.status["reason"] == "NotFound"
-    with pytest.raises(Refused, match=r"^422: Pod \"task\" is invalid: spec.containers: Required"):
+    with pytest.raises(
+        StatusError, match=r"^422: Pod \"task\" is invalid: spec.containers: Required"
+    ):
         api.create(pod(where, containers=[]))
 
 
@@ -140,14 +142,14 @@ def test_rbac_is_real(plane: ControlPlane, namespace: Namespace) -> None:
         # The authorizer reads bindings, and the parts of `view`, a moment after they are written.
         try:
             return jane.list("Pod", where) == []
-        except Refused:
+        except StatusError:
             return False
 
     wait_for(may_list, why="the role binding to count")
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(StatusError) as denied:
         jane.create(pod(where))
-    assert refused.value.code == 403
-    assert 'User "jane" cannot create resource "pods"' in refused.value.message
+    assert denied.value.code == 403
+    assert 'User "jane" cannot create resource "pods"' in denied.value.message
 
 
 def test_objects_are_patched_replaced_and_listed_by_every_means(
@@ -238,7 +240,7 @@ def webhook(plane: ControlPlane, namespace: Namespace, tmp_path: Path) -> Iterat
 
 
 class Webhook:
-    """A webhook that answers what it is told, the namespace it watches, and its process."""
+    """A webhook with a given response, the namespace that it watches, and its process."""
 
     def __init__(self, namespace: str, server: Process, settings: Path) -> None:
         self.namespace = namespace
@@ -296,14 +298,14 @@ def test_a_webhook_behind_a_service_is_called_at_a_pod_ip(api: Api, webhook: Web
     # The API server learns of a new configuration a moment later.
     webhook.answer({"allowed": False, "status": {"code": 403, "message": "not today"}})
 
-    def refused() -> Refused | None:
+    def denied() -> StatusError | None:
         try:
             api.create(pod(where, "probe"), dry_run=True)
-        except Refused as error:
+        except StatusError as error:
             return error
         return None
 
-    error = wait_for(refused, why="the webhook to be called")
+    error = wait_for(denied, why="the webhook to be called")
     assert error.code == 403
     assert (
         error.message
@@ -317,7 +319,9 @@ def test_a_webhook_behind_a_service_is_called_at_a_pod_ip(api: Api, webhook: Web
     assert api.warnings == []
 
     webhook.server.stop()
-    with pytest.raises(Refused, match=r"failed calling webhook .* connection refused") as broken:
+    with pytest.raises(
+        StatusError, match=r"failed calling webhook .* connection refused"
+    ) as broken:
         api.create(pod(where, "late"))
     assert broken.value.code == 500
 
@@ -335,7 +339,7 @@ def test_a_child_that_dies_early_is_explained_by_the_end_of_its_log(tmp_path: Pa
 def test_no_child_outlives_a_parent_that_is_killed(
     plane: ControlPlane, binaries: dict[str, Path], tmp_path: Path
 ) -> None:
-    """`plane` is here for the network namespace alone, in which a second cluster is started."""
+    """`plane` provides the network namespace, in which a second cluster is started."""
     script = (
         "import json, signal, sys; from pathlib import Path\n"
         "from tests.cluster.plane import ControlPlane\n"
@@ -360,7 +364,7 @@ def test_no_child_outlives_a_parent_that_is_killed(
 
 
 def _runs(pid: int) -> bool:
-    """Say whether a process runs; one that has ended and waits to be collected does not."""
+    """Return whether a process runs. A zombie does not run."""
     try:
         os.kill(pid, 0)
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"

@@ -1,11 +1,11 @@
-"""The stand-ins themselves, on the test cluster: that they do there what they stand in for."""
+"""The stand-ins themselves, on the test cluster: they do what the real programs do."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from tests.cluster.api import Api, Json, Refused, wait_for
+from tests.cluster.api import Api, Json, StatusError, wait_for
 from tests.cluster.mesh import MeshCluster
 from tests.cluster.plane import STAY_ANNOTATION, ControlPlane
 from tests.standins import mendix_manifests as manifests
@@ -97,17 +97,17 @@ def test_an_outage_lets_pods_through_without_a_proxy(
     assert names(api.create(pod(where, "after")), "initContainers")
 
 
-def test_an_outage_under_high_availability_refuses_pods(
+def test_an_outage_under_high_availability_denies_pods(
     plane: ControlPlane, namespace: Namespace, injector: LinkerdInjector
 ) -> None:
     user = plane.user("injector", ["system:masters"])
     where = namespace()
     with LinkerdInjector(user, failure_policy="Fail") as strict:
         strict.stop()
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(StatusError) as denied:
             plane.api.create(pod(where))
         strict.restart()
-        assert refused.value.code == 500
+        assert denied.value.code == 500
         assert names(plane.api.create(pod(where)), "initContainers")
     injector.start()
 
@@ -124,12 +124,12 @@ def test_labels_keep_pods_from_the_injector(
     assert not [a for a in injector.answered[before:] if a.kind == "Pod"]
 
 
-def test_the_injector_denies_what_it_can_not_make(
+def test_the_injector_denies_what_it_cannot_make(
     api: Api, namespace: Namespace, injector: LinkerdInjector
 ) -> None:
     bad = pod(namespace())
     bad["metadata"]["annotations"]["config.linkerd.io/proxy-log-http-headers"] = "all"
-    with pytest.raises(Refused, match=r"linkerd-proxy-injector\.linkerd\.io"):
+    with pytest.raises(StatusError, match=r"linkerd-proxy-injector\.linkerd\.io"):
         api.create(bad)
 
 
@@ -153,12 +153,12 @@ def test_a_broken_patch_lets_the_pod_through_without_a_proxy(
     of_namespace: dict[str, str],
 ) -> None:
     where = namespace(annotations=configured(of_namespace))
-    asked = pod(where)
-    asked["metadata"]["annotations"] |= configured(own)
-    stored = api.create(asked)
+    submitted = pod(where)
+    submitted["metadata"]["annotations"] |= configured(own)
+    stored = api.create(submitted)
     assert injector.answered[-1].skipped == ()
     assert not names(stored, "initContainers")
-    assert stored["metadata"]["annotations"] == asked["metadata"]["annotations"]
+    assert stored["metadata"]["annotations"] == submitted["metadata"]["annotations"]
 
 
 @pytest.mark.parametrize(
@@ -168,9 +168,9 @@ def test_a_line_break_in_the_pull_policy_writes_the_proxys_env(
     api: Api, namespace: Namespace, injector: LinkerdInjector, config: InjectorConfig
 ) -> None:
     injector.config = config
-    asked = pod(namespace())
-    asked["metadata"]["annotations"] |= configured({"image-pull-policy": "Always\n" + ENV})
-    for container in api.create(asked)["spec"]["initContainers"]:
+    submitted = pod(namespace())
+    submitted["metadata"]["annotations"] |= configured({"image-pull-policy": "Always\n" + ENV})
+    for container in api.create(submitted)["spec"]["initContainers"]:
         assert container["env"] == [{"name": "LINKERD2_PROXY_LOG", "value": "evil"}]
         assert container["imagePullPolicy"] == "Always"
 
@@ -178,11 +178,11 @@ def test_a_line_break_in_the_pull_policy_writes_the_proxys_env(
 def test_an_owners_name_can_add_operations_to_the_patch(
     api: Api, namespace: Namespace, injector: LinkerdInjector
 ) -> None:
-    asked = pod(namespace())
+    submitted = pod(namespace())
     name = 'x"},{"op":"add","path":"/metadata/annotations/evil","value":"yes'
     owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": name, "uid": "u-1"}
-    asked["metadata"]["ownerReferences"] = [owner]
-    stored = api.create(asked)
+    submitted["metadata"]["ownerReferences"] = [owner]
+    stored = api.create(submitted)
     assert stored["metadata"]["annotations"]["evil"] == "yes"
     assert "linkerd-proxy" in names(stored, "initContainers")
 
@@ -191,10 +191,10 @@ def test_an_owners_name_can_add_operations_to_the_patch(
 def test_the_api_server_denies_what_yaml_does_not_parse(
     api: Api, namespace: Namespace, injector: LinkerdInjector, value: str
 ) -> None:
-    asked = pod(namespace())
-    asked["metadata"]["annotations"] |= configured({"image-pull-policy": value})
-    with pytest.raises(Refused, match=r"initContainers\[0\]\.name: Required value"):
-        api.create(asked)
+    submitted = pod(namespace())
+    submitted["metadata"]["annotations"] |= configured({"image-pull-policy": value})
+    with pytest.raises(StatusError, match=r"initContainers\[0\]\.name: Required value"):
+        api.create(submitted)
 
 
 def test_owners_become_labels(api: Api, namespace: Namespace, injector: LinkerdInjector) -> None:
@@ -286,7 +286,7 @@ def test_the_operator_makes_all_of_an_app_and_then_rests(
     where = operator.namespace
     api.create(manifests.mendix_app("shop", where))
     assert operator.reconcile() == 11
-    assert operator.refused == {}
+    assert operator.denied == {}
 
     owners = {}
     for kind in ("Runtime", "Build", "StorageInstance", "Endpoint", "Deployment", "Service"):
@@ -330,7 +330,7 @@ def test_the_operator_makes_all_of_an_app_and_then_rests(
     assert operator.writes == before
     assert before["Deployment/shop-master"] == 1
     assert operator.reconciles >= 6
-    # A pod whose task is done is gone for good.
+    # A task's pod is not recreated after its task has ended.
     api.delete("Pod", "shop-file", where, grace=0)
     assert operator.reconcile() == 0
 
@@ -413,18 +413,18 @@ def test_deleting_the_app_deletes_all_that_it_owns(api: Api, operator: MendixOpe
                 and {d["metadata"]["name"] for d in api.list("Deployment", where)}
                 == {"mendix-operator", "mendix-agent"}
             ),
-            seconds=60,  # it looks for new kinds only every 30 s
+            seconds=60,  # It looks for new kinds only every 30 s.
             why="the garbage collector",
         )
 
 
-def test_what_the_api_server_refuses_is_tried_again(api: Api, operator: MendixOperator) -> None:
+def test_what_the_api_server_rejects_is_tried_again(api: Api, operator: MendixOperator) -> None:
     where = operator.namespace
     api.delete("ServiceAccount", "mendix-builder", where)
     api.create(manifests.mendix_app("shop", where))
     operator.reconcile()
-    assert list(operator.refused) == ["Pod/shop-build"]
-    assert "mendix-builder" in operator.refused["Pod/shop-build"]
+    assert list(operator.denied) == ["Pod/shop-build"]
+    assert "mendix-builder" in operator.denied["Pod/shop-build"]
     api.create(
         {
             "apiVersion": "v1",
@@ -435,7 +435,7 @@ def test_what_the_api_server_refuses_is_tried_again(api: Api, operator: MendixOp
 
     def accepted() -> bool:
         operator.reconcile()
-        return not operator.refused
+        return not operator.denied
 
     wait_for(accepted, why="the build pod")
 

@@ -14,8 +14,8 @@ import pytest
 from tests.image import standin
 from tests.image.buildah import ROOT, Image, Store
 from tests.unit.admission import reviews
-from tests.unit.admission.clients import ServerClient
-from tests.unit.admission.server import Files, Server
+from tests.unit.serving.clients import ServerClient
+from tests.unit.serving.server import Files, Server
 from webhook.cli import main
 
 COMPILERS = re.compile(r"(gcc|g\+\+|cc|c\+\+|clang|tcc|go|rustc|cargo|ld|as|make)([-\d].*)?")

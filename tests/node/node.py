@@ -38,7 +38,7 @@ class Node:
         self._processes: list[Process] = []
 
     def start_containerd(self) -> None:
-        """Make the machine, and start what runs containers."""
+        """Create the machine, and start containerd."""
         self.machine.start()
         settings.cni(self.machine)
         config = settings.containerd(self.machine)
@@ -51,7 +51,7 @@ class Node:
             self.ctr("images", "import", str(archive))
 
     def start_kubelet(self, programs: Mapping[str, Path]) -> None:
-        """Start what registers the node and runs its pods, and what routes its Services."""
+        """Start the kubelet, which registers the node and runs its pods, and kube-proxy."""
         plane, folder = self._plane, self.machine.workdir
         kubeconfig = plane.write_kubeconfig(
             folder / "kubelet.kubeconfig", f"system:node:{self.name}", ["system:nodes"]
@@ -89,7 +89,7 @@ class Node:
             process.check()
 
     def ctr(self, *arguments: str) -> str:
-        """Run containerd's own client, and return what it prints."""
+        """Run containerd's own client, and return its output."""
         client = ["ctr", f"--address={settings.SOCKET}", "--namespace=k8s.io"]
         return self.machine.run(*client, *arguments)
 

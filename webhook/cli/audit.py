@@ -251,15 +251,15 @@ _OPEN: dict[Accepts, str] = {"no": "green", "partly": "yellow", "yes": "yellow",
 
 def _accepts(one: Audited) -> Styled:
     """Return the cell that says whether the namespace accepts plaintext."""
-    if one.strictness is None:
+    if one.plaintext is None:
         return Styled("-", "dim")
-    accepts = one.strictness.accepts
-    return Styled(accepts, "bold red" if one.strictness.level == "deny" else _OPEN[accepts])
+    accepts = one.plaintext.accepts
+    return Styled(accepts, "bold red" if one.plaintext.level == "deny" else _OPEN[accepts])
 
 
 def _plaintext(printer: Printer, one: Audited) -> None:
     """Print each gap for plaintext with its fix, and each rule that makes clients send it."""
-    found = one.strictness
+    found = one.plaintext
     if found is None:
         return
     if found.accepts != "no":

@@ -17,7 +17,7 @@ from webhook.cli._cluster import (
 from webhook.cli._errors import warn
 from webhook.cli._output import FORMATS, Printer
 from webhook.cluster.api.connection import Cluster
-from webhook.cluster.api.errors import RefusedError
+from webhook.cluster.api.errors import StatusError
 from webhook.cluster.doctor import Diagnosis, Examined, apply, examine, repairs
 from webhook.cluster.doctor.facts import Facts, places
 from webhook.cluster.doctor.findings import Repair
@@ -105,7 +105,7 @@ def _fix(cluster: Cluster, found: Sequence[Repair], *, yes: bool, dry_run: bool)
     for repair in found:
         try:
             warnings = apply(cluster, repair, dry_run=dry_run)
-        except RefusedError as error:
+        except StatusError as error:
             click.echo(f"not fixed: {repair.what}: {error}", err=True)
             continue
         warn(*warnings)
@@ -135,17 +135,17 @@ def _show(printer: Printer, diagnosis: Diagnosis) -> None:
         printer.parts((f"    {finding.evidence}", ""))
         printer.parts((f"    {finding.means}", "dim"))
         printer.parts(("    fix: ", "green"), (finding.fix, ""))
-    for unseen in diagnosis.unseen:
+    for unchecked in diagnosis.unchecked:
         printer.parts()
-        printer.parts((f"? {unseen.id}", "yellow"), (f"  {listed(unseen.namespaces)}", "dim"))
-        printer.parts((f"    could not check: {unseen.why}", ""))
+        printer.parts((f"? {unchecked.id}", "yellow"), (f"  {listed(unchecked.namespaces)}", "dim"))
+        printer.parts((f"    could not check: {unchecked.why}", ""))
     severities = [finding.severity for finding in diagnosis.findings]
     counts = [
         _count(severities.count("error"), "error"),
         _count(severities.count("warning"), "warning"),
     ]
-    if diagnosis.unseen:
-        counts.append(f"{counted(len(diagnosis.unseen), 'finding')} could not be checked")
+    if diagnosis.unchecked:
+        counts.append(f"{counted(len(diagnosis.unchecked), 'finding')} could not be checked")
     printer.parts()
     printer.parts((", ".join(counts), "bold"))
 

@@ -30,6 +30,7 @@ from webhook.policy.pod.request import Request
 from webhook.policy.pod.workload import TEMPLATES, pod_of
 from webhook.policy.settings import Settings
 from webhook.policy.validate import MODES, Mode, Verdict, validate, weigh
+from webhook.serving.review import KIND
 
 
 class Reviewed(msgspec.Struct):
@@ -189,7 +190,7 @@ class _Reviewer:
                 meta = _converted(document).metadata or objects.Meta()
                 found = _Namespace(meta.labels or {}, meta.annotations or {})
                 self._namespaces[meta.name or ""] = found
-            elif kind == wire.KIND:
+            elif kind == KIND:
                 yield self._review(document)
             elif kind in TEMPLATES or kind == "Ingress":
                 yield self._manifest(document)

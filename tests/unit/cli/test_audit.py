@@ -1,6 +1,6 @@
-"""`mendix-mesh audit`: what it chooses, prints and ends with. Formats are compared with files.
+"""`mendix-mesh audit`: its options, output and exit codes. Formats are compared with files.
 
-After a wanted change of a format `make golden` writes the files again.
+After an intended change of a format, `make golden` writes the files again.
 """
 
 import json
@@ -41,10 +41,10 @@ def story() -> World:
     world.namespace("crm", "istio")
     world.namespace("others")
     app = {"app": "shop", "component": "mendix-app", "node-type": "master"}
-    for name, pod, born in (("a", meshed(), BEFORE), ("b", unmeshed(), BEFORE)):
+    for name, pod, created in (("a", meshed(), BEFORE), ("b", unmeshed(), BEFORE)):
         pod["metadata"]["labels"] |= app
         world.pod("mendix", f"shop-master-7fd5-{name}", owned(pod, "Deployment", "shop-master"),
-                  born=born)  # fmt: skip
+                  created=created)  # fmt: skip
     for number in range(5):
         world.pod("mendix", f"escaped-{number}", owned(unmeshed(), "StatefulSet", "escaped"))
     legacy = unmeshed()
@@ -96,7 +96,7 @@ def test_one_command_brings_in_what_was_there_before(
     world.install()
     for name in names:
         world.namespace(name, "linkerd")
-        world.pod(name, "shop-0", owned(unmeshed(), "StatefulSet", "shop"), born=BEFORE)
+        world.pod(name, "shop-0", owned(unmeshed(), "StatefulSet", "shop"), created=BEFORE)
     last = run(world, tmp_path).stdout.splitlines()[-1]
     assert last == f"to bring pods from before the enrollment into the mesh: {command}"
 
@@ -178,7 +178,7 @@ def test_nothing_to_audit_is_an_error_and_no_success(
         (("-l", "a=b", "--write-reports"), "remove -l"),
     ],
 )
-def test_options_that_contradict_each_other_are_refused(
+def test_options_that_contradict_each_other_are_rejected(
     tmp_path: Path, arguments: tuple[str, ...], error: str
 ) -> None:
     outcome = run(World(), tmp_path, *arguments)
@@ -186,7 +186,7 @@ def test_options_that_contradict_each_other_are_refused(
     assert error in outcome.stderr
 
 
-def test_a_namespace_that_must_not_be_looked_at_is_told(tmp_path: Path) -> None:
+def test_a_namespace_whose_reading_is_forbidden_is_reported(tmp_path: Path) -> None:
     world = story()
     world.forbidden = ["/api/v1/namespaces/others"]
     outcome = run(world, tmp_path, "-n", "others", "-n", "ambient", "-o", "json")
@@ -224,7 +224,7 @@ def test_advice_is_one_line(tmp_path: Path) -> None:
     world = good()
     old = meshed()
     old["metadata"]["annotations"]["linkerd.io/proxy-version"] = "edge-25.1.1"
-    world.pod("mendix", "b", old, born=BEFORE)
+    world.pod("mendix", "b", old, created=BEFORE)
     outcome = run(world, tmp_path)
     assert outcome.exit_code == 0
     assert "advice, with the number of pods: proxy-outdated 1\n" in outcome.stdout
@@ -266,7 +266,7 @@ def test_the_settings_are_those_of_the_release(tmp_path: Path) -> None:
     ("forbidden", "why"),
     [(["/api/v1/namespaces/platform"], 'User "someone" cannot get '), ([], "it does not exist")],
 )
-def test_settings_that_can_not_be_read_are_told(
+def test_settings_that_cannot_be_read_are_reported(
     tmp_path: Path, forbidden: list[str], why: str
 ) -> None:
     world = good()
@@ -287,7 +287,7 @@ def test_settings_can_be_a_file(tmp_path: Path) -> None:
     assert "expired on 2020-01-01 and has no effect" in outcome.stderr
 
 
-def test_settings_of_the_release_that_are_wrong_are_told(tmp_path: Path) -> None:
+def test_settings_of_the_release_that_are_wrong_are_reported(tmp_path: Path) -> None:
     world = good()
     world.config_map("mendix-mesh", "mendix-mesh-settings", settings_yaml="optOt: deny")
     outcome = run(world, tmp_path)
@@ -357,7 +357,7 @@ def test_reports_of_namespaces_that_are_no_longer_audited_are_removed(tmp_path: 
     assert where.format("others") in world.objects
 
 
-def test_a_cluster_without_reports_is_told(tmp_path: Path) -> None:
+def test_a_cluster_without_reports_is_reported(tmp_path: Path) -> None:
     outcome = run(good(), tmp_path, "--write-reports")
     assert outcome.exit_code == 2
     assert "the cluster has no CRD reports.openreports.io or policyreports.wgpolicyk8s.io" in (
@@ -365,7 +365,7 @@ def test_a_cluster_without_reports_is_told(tmp_path: Path) -> None:
     )
 
 
-def test_a_report_that_must_not_be_written_is_told(tmp_path: Path) -> None:
+def test_a_report_that_must_not_be_written_is_reported(tmp_path: Path) -> None:
     world = good()
     serve_reports(world, "wgpolicyk8s.io")
     world.forbidden = ["/apis/wgpolicyk8s.io/v1alpha2/namespaces/mendix"]

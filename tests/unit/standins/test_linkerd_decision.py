@@ -145,7 +145,7 @@ def test_all_reasons_are_given_in_the_order_of_the_injector() -> None:
 
 
 @pytest.mark.parametrize(("projection", "skipped"), [(True, False), (False, True)])
-def test_a_pod_without_token_is_skipped_only_where_linkerd_projects_none(
+def test_a_pod_without_token_is_skipped_only_if_linkerd_projects_none(
     *, projection: bool, skipped: bool
 ) -> None:
     config = InjectorConfig(token_projection=projection)

@@ -10,7 +10,7 @@ import httpx
 import jsonpatch
 import pytest
 
-from tests.cluster.api import Api, Refused
+from tests.cluster.api import Api, StatusError
 from tests.standins.linkerd import InjectorConfig
 from tests.standins.linkerd_server import LinkerdInjector
 
@@ -18,7 +18,7 @@ Json = dict[str, Any]
 
 
 class FakeApi:
-    """The API server as far as the injector asks it: stored objects, by kind and name."""
+    """The API server as the injector uses it: stored objects, by kind and name."""
 
     def __init__(self, **stored: Json) -> None:
         self.stored = {name.replace("_", "/", 1).replace("_", "-"): o for name, o in stored.items()}
@@ -27,7 +27,7 @@ class FakeApi:
         try:
             return self.stored[f"{kind}/{name}"]
         except KeyError:
-            raise Refused(404, f'{kind} "{name}" not found', {}) from None
+            raise StatusError(404, f'{kind} "{name}" not found', {}) from None
 
 
 @pytest.fixture
@@ -71,27 +71,27 @@ def review(namespace: str = "mendix", **metadata: Any) -> Json:
     }
 
 
-def ask(client: httpx.Client, asked: Json) -> Json:
-    answer = client.post("/", json=asked).raise_for_status().json()
-    assert answer["request"] == asked["request"]
-    assert answer["apiVersion"] == asked["apiVersion"]
+def ask(client: httpx.Client, payload: Json) -> Json:
+    answer = client.post("/", json=payload).raise_for_status().json()
+    assert answer["request"] == payload["request"]
+    assert answer["apiVersion"] == payload["apiVersion"]
     assert answer["response"]["uid"] == "u-1"
     return cast("Json", answer["response"])
 
 
-def patched(asked: Json, response: Json) -> Json:
+def patched(payload: Json, response: Json) -> Json:
     patch = json.loads(base64.b64decode(response["patch"]))
-    return cast("Json", jsonpatch.apply_patch(asked["request"]["object"], patch))
+    return cast("Json", jsonpatch.apply_patch(payload["request"]["object"], patch))
 
 
 def test_a_pod_of_an_enabled_namespace_gets_the_proxy(
     client: httpx.Client, injector: LinkerdInjector
 ) -> None:
-    asked = review()
-    response = ask(client, asked)
+    payload = review()
+    response = ask(client, payload)
     assert response["allowed"] is True
     assert response["patchType"] == "JSONPatch"
-    names = [c["name"] for c in patched(asked, response)["spec"]["initContainers"]]
+    names = [c["name"] for c in patched(payload, response)["spec"]["initContainers"]]
     assert names == ["linkerd-init", "linkerd-proxy"]
     assert injector.answered[-1].skipped == ()
 
@@ -133,8 +133,8 @@ def test_a_broken_patch_is_sent_as_it_is(client: httpx.Client, injector: Linkerd
 def test_the_deployment_of_a_replica_set_is_looked_up_if_it_can_be(
     client: httpx.Client, name: str, label: dict[str, str]
 ) -> None:
-    asked = review(ownerReferences=[{"kind": "ReplicaSet", "name": name}])
-    labels = patched(asked, ask(client, asked))["metadata"]["labels"]
+    payload = review(ownerReferences=[{"kind": "ReplicaSet", "name": name}])
+    labels = patched(payload, ask(client, payload))["metadata"]["labels"]
     found = {k: v for k, v in labels.items() if k.startswith("linkerd.io/proxy-")}
     assert found == {f"linkerd.io/{key}": value for key, value in label.items()}
 
@@ -143,8 +143,8 @@ def test_the_settings_can_be_changed_while_it_runs(
     client: httpx.Client, injector: LinkerdInjector
 ) -> None:
     injector.config = InjectorConfig(native=False)
-    asked = review()
-    names = [c["name"] for c in patched(asked, ask(client, asked))["spec"]["containers"]]
+    payload = review()
+    names = [c["name"] for c in patched(payload, ask(client, payload))["spec"]["containers"]]
     assert names == ["linkerd-proxy", "a"]
 
 

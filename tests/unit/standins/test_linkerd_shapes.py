@@ -1,4 +1,4 @@
-"""What an injected pod is: names, order, variables and volumes, and what annotations change."""
+"""An injected pod: names, order, variables and volumes, and the effects of annotations."""
 
 import hashlib
 import json
@@ -36,7 +36,7 @@ VARIABLES = """
 
 
 def app(annotations: dict[str, str] | None = None, **container: Any) -> Json:
-    """Return an app's pod with an init container of its own, opted in by its annotation."""
+    """Return an app's pod with its own init container and the opt-in annotation."""
     mendix = {"name": "mendix", "image": "shop:1", "ports": [{"containerPort": 8080}], **container}
     sidecar = {
         "name": "m2ee-sidecar",
@@ -67,7 +67,7 @@ def injected(
     config: InjectorConfig | None = None,
     **annotations: str,
 ) -> Injection:
-    """Inject a pod with these annotations; underscores stand for hyphens after the prefix."""
+    """Inject a pod with these annotations. Underscores stand for hyphens after the prefix."""
     named = {CONFIG + name.replace("_", "-"): value for name, value in annotations.items()}
     of = {"metadata": {"name": "mendix", "annotations": namespace or {}}}
     injection = inject(pod or app(named), of, config or InjectorConfig())
@@ -117,13 +117,13 @@ def test_a_classic_proxy_is_the_first_container_and_its_init_container_the_last(
     assert not {"restartPolicy", "startupProbe"} & proxy.keys()
 
 
-def test_a_classic_proxy_that_nobody_awaits_is_the_last_container() -> None:
+def test_a_classic_proxy_without_await_is_the_last_container() -> None:
     injection = injected(config=InjectorConfig(native=False), proxy_await="disabled")
     assert names(injection, "containers") == ["mendix", "m2ee-sidecar", "linkerd-proxy"]
     assert "lifecycle" not in container(injection, "linkerd-proxy")
 
 
-def test_a_native_proxy_that_nobody_awaits_has_no_startup_probe() -> None:
+def test_a_native_proxy_without_await_has_no_startup_probe() -> None:
     proxy = container(injected(proxy_await="disabled"), "linkerd-proxy")
     assert "startupProbe" not in proxy
 

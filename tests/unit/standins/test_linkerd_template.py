@@ -1,4 +1,4 @@
-"""What an annotation can write: Linkerd pastes some values into text without quotes."""
+"""Texts that annotations can insert: Linkerd pastes some values into text without quotes."""
 
 import json
 from collections.abc import Iterator
@@ -149,13 +149,13 @@ def test_with_tracing_the_proxy_has_the_pods_attributes_in_their_order() -> None
 def test_a_broken_patch_leaves_the_pod_bare(
     own: dict[str, str], of_namespace: dict[str, str], owner: str
 ) -> None:
-    asked = pod({CONFIG + name: value for name, value in own.items()}, owner)
+    submitted = pod({CONFIG + name: value for name, value in own.items()}, owner)
     annotations = {CONFIG + name: value for name, value in of_namespace.items()}
-    injection = inject(asked, {"metadata": {"annotations": annotations}}, InjectorConfig())
+    injection = inject(submitted, {"metadata": {"annotations": annotations}}, InjectorConfig())
     assert injection.skipped == ()
     assert injection.text
     assert not injection.patch
-    assert injection.pod == asked
+    assert injection.pod == submitted
 
 
 def test_a_namespaces_variables_are_no_problem_if_the_pod_has_its_own() -> None:
@@ -259,7 +259,7 @@ def test_an_annotation_changes_these_fields_and_no_others(
     changed = {name: set(_changed(before[name], after[name])) for name in before}
     assert changed.pop("linkerd-proxy") == set(of_proxy.split())
     assert changed.pop("app") == set()
-    # The validator's arguments are constant: with CNI, nothing in them follows the annotations.
+    # The validator's arguments are constant: with CNI, annotations do not change them.
     ((_, of_first),) = changed.items()
     assert of_first == set(of_init.split()) - ({"args"} if config.cni else set())
 

@@ -1,4 +1,4 @@
-"""The manifests of a Mendix namespace, and what the stand-in operator undoes, without a cluster."""
+"""The manifests of a Mendix namespace, and what the stand-in operator reverts, offline."""
 
 import copy
 from typing import Any

@@ -12,17 +12,17 @@ from typing import Literal
 
 import msgspec
 
-from webhook.cluster.api.errors import RefusedError
+from webhook.cluster.api.errors import StatusError
 from webhook.cluster.judge import STATES, Judge, Judged, Origin, State, is_outside, live
 from webhook.cluster.judge.outdated import CurrentProxies, Proxy, proxy_of
 from webhook.cluster.kinds.inventory import RUNNING, BadPod, Inventory, LivePod, Workload
 from webhook.cluster.namespaces.scope import Target
-from webhook.cluster.plaintext.acceptance import Assessment, Strictness, assess
+from webhook.cluster.plaintext.acceptance import Assessment, PlaintextPolicy, assess
 from webhook.cluster.plaintext.policies import PolicyObjects
 from webhook.cluster.traffic import Traffic
 from webhook.policy import mendix
 from webhook.policy.checks import Violation
-from webhook.policy.spots import Spot
+from webhook.policy.occurrences import Occurrence
 
 #: Number of pods that a finding names.
 _EXAMPLES = 3
@@ -86,7 +86,7 @@ class Audited(msgspec.Struct, kw_only=True):
     #: Why its pods could not be read; else empty.
     error: str = ""
     #: Whether it accepts plaintext; None if that was not assessed.
-    strictness: Strictness | None = None
+    plaintext: PlaintextPolicy | None = None
 
 
 class Report(msgspec.Struct, kw_only=True):
@@ -106,7 +106,7 @@ class Report(msgspec.Struct, kw_only=True):
     def is_good(self) -> bool:
         """Return whether every pod was read, and none breaks a rule that mode enforce denies."""
         return not any(
-            one.error or (one.strictness and one.strictness.level == "deny")
+            one.error or (one.plaintext and one.plaintext.level == "deny")
             for one in self.namespaces
         ) and not any(
             row.state in ("unmeshed", "partly")
@@ -123,13 +123,13 @@ class Auditor:
         self,
         inventory: Inventory,
         judge: Judge,
-        currency: CurrentProxies,
+        current: CurrentProxies,
         policies: PolicyObjects | None = None,
     ) -> None:
         """Without `policies`, plaintext is not assessed."""
         self._inventory = inventory
         self._judge = judge
-        self._currency = currency
+        self._current = current
         self._policies = policies
 
     def audit(
@@ -152,7 +152,7 @@ class Auditor:
             try:
                 for pod in pods:
                     self._add(draft, pod)
-            except RefusedError as error:
+            except StatusError as error:
                 if not error.is_forbidden:
                     raise
                 draft.target.error = str(error)
@@ -160,9 +160,9 @@ class Auditor:
                     draft.assessment.miss(str(error))
             progress(name)
         audited = [
-            (drafts.get(one.name) or _Namespace(one)).finished(self._currency) for one in targets
+            (drafts.get(one.name) or _Namespace(one)).finished(self._current) for one in targets
         ]
-        return summed(audited, self._currency.notes)
+        return summed(audited, self._current.notes)
 
     def _assess(self, one: Target) -> Assessment | None:
         if self._policies is None:
@@ -178,18 +178,18 @@ class Auditor:
     def _add(self, draft: "_Namespace", pod: LivePod | BadPod) -> None:
         if isinstance(pod, BadPod):
             workload = Workload(pod.namespace, "v1", "Pod", pod.name)
-            violation = live.UNREADABLE.violation(Spot("", (pod.why,)))
+            violation = live.UNREADABLE.violation(Occurrence("", (pod.why,)))
             draft.add(workload, pod.name, Judged("unknown", (violation,)), None)
         elif pod.runs:
             reading = draft.assessment.read(pod) if draft.assessment else None
-            refuses = reading is not None and reading.accepts == "no"
-            judged = self._judge.judge(pod, draft.target.judged, refuses_plaintext=refuses)
+            closed = reading is not None and reading.accepts == "no"
+            judged = self._judge.judge(pod, draft.target.judged, closed=closed)
             if draft.assessment:
                 outside = is_outside(judged, self._judge.mesh(draft.target.judged.mesh))
                 draft.assessment.add(pod.name, reading, outside=outside)
             proxy = proxy_of(judged.pod) if judged.pod else None
             if proxy:
-                self._currency.saw(pod, proxy)
+                self._current.saw(pod, proxy)
             draft.add(self._inventory.workload(pod), pod.name, judged, proxy)
 
     def _by_namespace(
@@ -203,7 +203,7 @@ class Auditor:
             every = self._inventory.pods(labels=labels, fields=RUNNING)
             try:
                 first = next(every, None)
-            except RefusedError as error:
+            except StatusError as error:
                 if not error.is_forbidden:
                     raise
             else:
@@ -240,9 +240,9 @@ class _Namespace:
             row = self._rows[workload] = _Workload(judged.role, is_bare=workload.kind == "Pod")
         row.add(name, judged, proxy)
 
-    def finished(self, currency: CurrentProxies) -> Audited:
+    def finished(self, current: CurrentProxies) -> Audited:
         """Return the audit of the namespace, after all pods were added."""
-        rows = [row.finished(workload, currency) for workload, row in sorted(self._rows.items())]
+        rows = [row.finished(workload, current) for workload, row in sorted(self._rows.items())]
         pods: Counter[State] = Counter()
         for row in rows:
             pods.update(row.pods)
@@ -259,7 +259,7 @@ class _Namespace:
             workloads=rows,
             fix=f"mendix-mesh restart -n {self.target.name}" if helps else "",
             error=self.target.error,
-            strictness=self.assessment.finished() if self.assessment else None,
+            plaintext=self.assessment.finished() if self.assessment else None,
         )
 
 
@@ -278,7 +278,7 @@ class _Workload:
     def add(self, name: str, judged: Judged, proxy: Proxy | None) -> None:
         self._states[judged.state] += 1
         for violation in judged.violations:
-            origin = judged.origin if violation in judged.refused else ""
+            origin = judged.origin if violation in judged.denied else ""
             if origin == "before-enrollment" and violation.check == "proxy-missing":
                 # The pod is not misconfigured: it was created before the webhook applied.
                 violation = msgspec.structs.replace(violation, fix=self._fix(judged))  # noqa: PLW2901
@@ -300,7 +300,7 @@ class _Workload:
         self._numbers[key] += 1
         _keep(self._findings.setdefault(key, []), name)
 
-    def finished(self, workload: Workload, currency: CurrentProxies) -> Row:
+    def finished(self, workload: Workload, current: CurrentProxies) -> Row:
         findings = [
             _finding(violation, level, origin, self._numbers[violation, level, origin], names)
             for (violation, level, origin), names in self._findings.items()
@@ -308,7 +308,7 @@ class _Workload:
         findings += [
             _finding(violation, violation.level, "", self._proxied[proxy], names)
             for proxy, names in self._proxies.items()
-            for violation in currency.stale(proxy)
+            for violation in current.stale(proxy)
         ]
         order = {"deny": 0, "advise": 1, "exempt": 2}
         findings.sort(key=lambda one: (order[one.level], one.check, one.field))

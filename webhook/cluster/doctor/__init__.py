@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 
 from webhook.cluster.api.connection import Cluster
-from webhook.cluster.api.errors import RefusedError
+from webhook.cluster.api.errors import StatusError
 from webhook.cluster.doctor.facts import Facts, Place
 from webhook.cluster.doctor.findings import FindingRule, Occurrence, Repair, Severity, all_findings
 
@@ -22,7 +22,7 @@ class Finding(msgspec.Struct, kw_only=True):
     fix: str
 
 
-class Unseen(msgspec.Struct, kw_only=True):
+class Unchecked(msgspec.Struct, kw_only=True):
     """A finding that could not be checked, and why."""
 
     id: str
@@ -44,7 +44,7 @@ class Diagnosis(msgspec.Struct, kw_only=True):
 
     namespaces: list[Examined]
     findings: list[Finding]
-    unseen: list[Unseen]
+    unchecked: list[Unchecked]
     #: What `--fix` changed before this examination, in words.
     fixed: list[str] = []
 
@@ -57,11 +57,11 @@ class Diagnosis(msgspec.Struct, kw_only=True):
 def examine(facts: Facts, places: Sequence[Place]) -> Diagnosis:
     """Check every finding in every namespace.
 
-    A check that needs a right that the user lacks is listed in `unseen`. Raises `ClusterError` if
+    Checks that need a right that the user lacks are listed in `unchecked`. Raises `ClusterError` if
     the cluster fails.
     """
     findings: dict[tuple[str, str], Finding] = {}
-    unseen: dict[tuple[str, str], Unseen] = {}
+    unchecked: dict[tuple[str, str], Unchecked] = {}
     for place in places:
         for rule, find, _ in all_findings().values():
             if place.mesh.name not in rule.meshes:
@@ -69,16 +69,16 @@ def examine(facts: Facts, places: Sequence[Place]) -> Diagnosis:
             try:
                 for occurrence in find(facts, place):
                     _add(findings, rule, occurrence, place.name)
-            except RefusedError as error:
+            except StatusError as error:
                 # 404: the namespace was deleted in the meantime.
                 if error.code not in (403, 404):
                     raise
-                one = Unseen(id=rule.id, namespaces=[], why=str(error))
-                unseen.setdefault((rule.id, str(error)), one).namespaces.append(place.name)
+                one = Unchecked(id=rule.id, namespaces=[], why=str(error))
+                unchecked.setdefault((rule.id, str(error)), one).namespaces.append(place.name)
     return Diagnosis(
         namespaces=[_examined(facts, place) for place in places],
         findings=sorted(findings.values(), key=lambda one: (one.severity, one.id)),
-        unseen=list(unseen.values()),
+        unchecked=list(unchecked.values()),
     )
 
 
@@ -95,7 +95,7 @@ def repairs(facts: Facts, places: Sequence[Place]) -> list[Repair]:
                 continue
             try:
                 found |= {one.what: one for one in repair(facts, place)}
-            except RefusedError as error:
+            except StatusError as error:
                 if error.code not in (403, 404):
                     raise
     return list(found.values())
@@ -132,7 +132,7 @@ def _examined(facts: Facts, place: Place) -> Examined:
     if place.mesh.name != "unknown":
         try:
             meshed = "yes" if facts.probe(place).is_meshed else "no"
-        except RefusedError:
+        except StatusError:
             meshed = "unknown"
     name = place.enrolled.mesh if place.enrolled else ""
     return Examined(name=place.name, mesh=name, mode=mode, meshed=meshed)

@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 import yaml
 
 from webhook.cluster.api.connection import Cluster, path
-from webhook.cluster.api.errors import RefusedError
+from webhook.cluster.api.errors import StatusError
 from webhook.cluster.judge.live import PROXY_OUTDATED, TRUST_ANCHOR_CHANGED
 from webhook.cluster.kinds.inventory import LivePod
 from webhook.policy.checks import Violation
+from webhook.policy.occurrences import Occurrence, annotation
 from webhook.policy.pod import images
 from webhook.policy.pod.workload import Pod
 from webhook.policy.settings import Settings
-from webhook.policy.spots import Spot, annotation
 
 _ANCHORS = "linkerd.io/trust-root-sha256"
 _VERSION = "linkerd.io/proxy-version"
@@ -68,11 +68,11 @@ class CurrentProxies:
         """Record a pod with a proxy."""
         if proxy.stream not in self._declared:
             self._declared[proxy.stream] = self._declares(proxy.stream)
-        born = pod.metadata.creation_timestamp
-        if born and proxy.version:
+        created = pod.metadata.creation_timestamp
+        if created and proxy.version:
             youngest = self._youngest.get(proxy.stream)
-            if youngest is None or born > youngest[0]:
-                self._youngest[proxy.stream] = (born, proxy.version)
+            if youngest is None or created > youngest[0]:
+                self._youngest[proxy.stream] = (created, proxy.version)
 
     def current(self, stream: str) -> str:
         """Return the version that a new pod of a stream gets; empty if unknown."""
@@ -83,9 +83,11 @@ class CurrentProxies:
         """Yield what is outdated in a proxy. Call it after all pods have been recorded."""
         now = self.current(proxy.stream)
         if now and proxy.version and proxy.version != now:
-            yield PROXY_OUTDATED.violation(Spot(proxy.field, (f"{proxy.version}, current: {now}",)))
+            yield PROXY_OUTDATED.violation(
+                Occurrence(proxy.field, (f"{proxy.version}, current: {now}",))
+            )
         if proxy.anchors and self._anchors and proxy.anchors not in self._anchors:
-            yield TRUST_ANCHOR_CHANGED.violation(Spot(annotation(_ANCHORS)))
+            yield TRUST_ANCHOR_CHANGED.violation(Occurrence(annotation(_ANCHORS)))
 
     def _declares(self, stream: str) -> str:
         mesh, _, revision = stream.partition("/")
@@ -105,7 +107,7 @@ class CurrentProxies:
     def _data(self, name: str, namespace: str) -> Mapping[str, str]:
         try:
             found = self._cluster.find(path("v1", "configmaps", namespace, name))
-        except RefusedError as error:
+        except StatusError as error:
             if not error.is_forbidden:
                 raise
             self.notes.append(f"the current proxy version is taken from the youngest pods: {error}")

@@ -10,7 +10,7 @@ from typing import Annotated, NamedTuple
 import msgspec
 
 from webhook.cluster.api.connection import Cluster, path
-from webhook.cluster.api.errors import ClusterError, RefusedError
+from webhook.cluster.api.errors import ClusterError, StatusError
 from webhook.cluster.kinds.inventory import Namespace
 from webhook.policy.labels import MESH_LABEL
 from webhook.policy.namespaces import Values
@@ -96,7 +96,7 @@ class Enrollment:
         where = path(_VERSION, _PLURAL, name=CONFIGURATION)
         try:
             body = cluster.call("GET", where).body
-        except RefusedError as error:
+        except StatusError as error:
             if error.code == 404:
                 return cls([], "mendix-mesh is not installed")
             if error.is_forbidden:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from webhook.cluster.api.connection import Cluster
-from webhook.cluster.api.errors import RefusedError
+from webhook.cluster.api.errors import StatusError
 from webhook.cluster.kinds.inventory import Inventory, Namespace
 from webhook.cluster.namespaces.discovery import guess_mesh, mendix_namespaces
 from webhook.cluster.namespaces.enrollment import Enrolled, Enrollment
@@ -90,7 +90,7 @@ class Scope:
         """Return a namespace as a target, with an error if it can't be read; None if not found."""
         try:
             return self._target(self._inventory.namespace(name))
-        except RefusedError as error:
+        except StatusError as error:
             if error.code == 404:
                 return None
             if not error.is_forbidden:
@@ -113,7 +113,7 @@ def existing(inventory: Inventory, name: str) -> Namespace:
     """Return the namespace of that name. Raises `ScopeError` if it does not exist."""
     try:
         return inventory.namespace(name)
-    except RefusedError as error:
+    except StatusError as error:
         if error.code == 404:
             raise _missing(name) from None
         raise

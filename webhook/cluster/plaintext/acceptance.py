@@ -44,7 +44,7 @@ class Gap(msgspec.Struct, kw_only=True):
     examples: list[str] = []
 
 
-class Strictness(msgspec.Struct, kw_only=True):
+class PlaintextPolicy(msgspec.Struct, kw_only=True):
     """Whether a namespace accepts plaintext."""
 
     accepts: Accepts
@@ -173,7 +173,7 @@ class Assessment:
             if name and len(names) < _EXAMPLES:
                 names.append(name)
 
-    def finished(self) -> Strictness:
+    def finished(self) -> PlaintextPolicy:
         """Return the result, after all pods have been added."""
         self._new_pods()
         gaps = [
@@ -189,7 +189,7 @@ class Assessment:
         because = [describe(gap) for gap in gaps] or list(self._closed) or list(self.unread)
         if accepts == "unknown":
             because = list(self.unread) or because
-        return Strictness(
+        return PlaintextPolicy(
             accepts=accepts,
             because=because,
             gaps=gaps,

@@ -19,7 +19,7 @@ FINDING = FindingRule(
 def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
     """Yield why the dry-run pod was denied, or what it lacks."""
     probe = facts.probe(place)
-    if probe.refusal:
-        yield Occurrence(f"the dry-run pod was denied: {probe.refusal}")
+    if probe.denial:
+        yield Occurrence(f"the dry-run pod was denied: {probe.denial}")
     elif ABSENT in probe.broken:
         yield Occurrence(f"the dry-run pod was admitted outside the mesh: {probe.broken[ABSENT]}")

@@ -24,8 +24,8 @@ def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
     labels = place.namespace.labels
     if not installed or INJECTION in labels:
         return
-    asked, who = labels.get(REVISION), f"the namespace's label {REVISION}"
-    if asked is None:
-        asked, who = facts.settings.istio.revision, "settings.istio.revision"
-    if asked and asked not in installed:
-        yield Occurrence(f"{who} is {asked}; installed: {', '.join(sorted(installed))}")
+    requested, who = labels.get(REVISION), f"the namespace's label {REVISION}"
+    if requested is None:
+        requested, who = facts.settings.istio.revision, "settings.istio.revision"
+    if requested and requested not in installed:
+        yield Occurrence(f"{who} is {requested}; installed: {', '.join(sorted(installed))}")

@@ -1,4 +1,4 @@
-"""What the chart refuses to render, and whether the message says what to change."""
+"""Values that the chart rejects, and whether the message says what to change."""
 
 from typing import Any
 
@@ -7,21 +7,21 @@ import pytest
 from tests.chart import helm
 
 
-def test_an_empty_ca_is_refused_with_the_ways_to_get_one() -> None:
-    message = helm.refusal({"tls": {"source": "secret", "secretName": "our-tls"}})
+def test_an_empty_ca_is_rejected_with_the_ways_to_get_one() -> None:
+    message = helm.error_of({"tls": {"source": "secret", "secretName": "our-tls"}})
     for part in ("tls.caBundle", "Secret our-tls", "--set-file", "tls.source: certManager"):
         assert part in message
 
 
 @pytest.mark.parametrize("given", ["nonsense", "bm9uc2Vuc2U="])
-def test_a_ca_that_is_no_certificate_is_refused(given: str) -> None:
-    message = helm.refusal({"tls": {"source": "secret", "caBundle": given}})
+def test_a_ca_that_is_no_certificate_is_rejected(given: str) -> None:
+    message = helm.error_of({"tls": {"source": "secret", "caBundle": given}})
     assert "tls.caBundle: it is neither a PEM certificate nor the base64 of one" in message
 
 
 @pytest.mark.parametrize("source", ["certManager", "helm"])
-def test_a_ca_of_ones_own_is_refused_where_another_makes_it(source: str) -> None:
-    message = helm.refusal({"tls": {"source": source, "caBundle": helm.CA}})
+def test_a_ca_of_ones_own_is_rejected_if_another_makes_it(source: str) -> None:
+    message = helm.error_of({"tls": {"source": source, "caBundle": helm.CA}})
     assert f"tls.caBundle: with tls.source: {source} the CA comes from there" in message
     assert "set tls.source: secret" in message
 
@@ -30,10 +30,10 @@ def test_a_ca_of_ones_own_is_refused_where_another_makes_it(source: str) -> None
     ("key", "value"), [("issuerRef", {"name": "company"}), ("caSecretName", "company-ca")]
 )
 @pytest.mark.parametrize("source", ["secret", "helm"])
-def test_what_only_cert_manager_reads_is_refused_without_it(
+def test_what_only_cert_manager_reads_is_rejected_without_it(
     source: str, key: str, value: object
 ) -> None:
-    message = helm.refusal({"tls": {"source": source, "certManager": {key: value}}})
+    message = helm.error_of({"tls": {"source": source, "certManager": {key: value}}})
     assert f"tls.certManager.{key}" in message
     assert f"it has no effect with tls.source: {source}; set tls.source: certManager" in message
 
@@ -47,11 +47,11 @@ def test_what_only_cert_manager_reads_is_refused_without_it(
         ({"duration": "8761h"}, "the CA could expire before the last certificate that it signed"),
     ],
 )
-def test_times_that_cannot_go_together_are_refused(times: object, words: str) -> None:
-    assert words in helm.refusal({"tls": {"certManager": times}})
+def test_times_that_cannot_go_together_are_rejected(times: object, words: str) -> None:
+    assert words in helm.error_of({"tls": {"certManager": times}})
 
 
-def test_the_times_of_the_charts_ca_do_not_matter_where_another_signs() -> None:
+def test_the_times_of_the_charts_ca_do_not_matter_if_another_signs() -> None:
     other = {"issuerRef": {"name": "company"}, "duration": "8761h"}
     helm.render({"tls": {"certManager": other}})
 
@@ -70,46 +70,46 @@ EXCLUDED = {
 
 @pytest.mark.parametrize(("name", "way_out"), EXCLUDED.items())
 def test_a_named_namespace_must_not_be_excluded_too(name: str, way_out: str) -> None:
-    message = helm.refusal({"namespaces": [{"name": name, "mesh": "linkerd"}]})
+    message = helm.error_of({"namespaces": [{"name": name, "mesh": "linkerd"}]})
     assert f"namespaces: the namespace {name} is never reviewed" in message
     assert way_out.format(key="namespaces") in message
 
 
 @pytest.mark.parametrize(("name", "way_out"), EXCLUDED.items())
 def test_an_ingress_namespace_must_not_be_excluded_too(name: str, way_out: str) -> None:
-    message = helm.refusal({"ingress": {"namespaces": [name]}})
+    message = helm.error_of({"ingress": {"namespaces": [name]}})
     assert f"ingress.namespaces: the namespace {name} is never reviewed" in message
     assert way_out.format(key="ingress.namespaces") in message
 
 
 def test_a_namespace_must_not_be_named_twice() -> None:
     twice = [{"name": "shop", "mesh": "linkerd"}, {"name": "shop", "mesh": "istio"}]
-    message = helm.refusal({"namespaces": twice})
+    message = helm.error_of({"namespaces": twice})
     assert "namespaces: shop is listed more than once; keep one entry" in message
 
 
 @pytest.mark.parametrize("name", ["istio-a", "istio-zz", "linkerd-a", "mendix-mesh", "zz"])
-def test_a_name_behind_the_injectors_is_refused(name: str) -> None:
-    message = helm.refusal({"mutatingWebhookConfigurationName": name})
+def test_a_name_behind_the_injectors_is_rejected(name: str) -> None:
+    message = helm.error_of({"mutatingWebhookConfigurationName": name})
     assert f"mutatingWebhookConfigurationName: {name} sorts after" in message
     assert "00-mendix-mesh" in message
     assert "allowLateName" in message
 
 
-def test_the_kubelets_port_is_refused_on_the_nodes_network() -> None:
-    message = helm.refusal({"hostNetwork": True})
+def test_the_kubelets_port_is_rejected_on_the_nodes_network() -> None:
+    message = helm.error_of({"hostNetwork": True})
     assert "port: with hostNetwork the kubelet already uses 10250" in message
 
 
-def test_a_grace_period_that_cuts_off_open_requests_is_refused() -> None:
-    message = helm.refusal({"terminationGracePeriodSeconds": 19})
+def test_a_grace_period_that_cuts_off_open_requests_is_rejected() -> None:
+    message = helm.error_of({"terminationGracePeriodSeconds": 19})
     assert (
         "terminationGracePeriodSeconds: it must be at least 20, the sum of preStopSleepSeconds, "
         in message
     )
     helm.render({"terminationGracePeriodSeconds": 20})
     longer = {"drainSeconds": 31}
-    assert "it must be at least 46" in helm.refusal(longer)
+    assert "it must be at least 46" in helm.error_of(longer)
     helm.render({**longer, "terminationGracePeriodSeconds": 46})
 
 
@@ -123,8 +123,10 @@ def test_a_grace_period_that_cuts_off_open_requests_is_refused() -> None:
         ({"names": ["kube-apiserver"]}, "clientCertificates.names: without a CA no certificate is"),
     ],
 )
-def test_client_certificates_without_one_ca_are_refused(values: dict[str, Any], words: str) -> None:
-    assert words in helm.refusal({"clientCertificates": values})
+def test_client_certificates_without_one_ca_are_rejected(
+    values: dict[str, Any], words: str
+) -> None:
+    assert words in helm.error_of({"clientCertificates": values})
 
 
 @pytest.mark.parametrize(
@@ -148,22 +150,22 @@ def test_client_certificates_without_one_ca_are_refused(values: dict[str, Any], 
         ),
     ],
 )
-def test_a_network_policy_that_blocks_all_or_nothing_is_refused(
+def test_a_network_policy_that_blocks_all_or_nothing_is_rejected(
     values: dict[str, Any], words: str
 ) -> None:
-    assert words in helm.refusal(values)
+    assert words in helm.error_of(values)
 
 
 def test_every_problem_is_named_at_once() -> None:
-    message = helm.refusal(
+    message = helm.error_of(
         {"tls": {"source": "secret"}, "hostNetwork": True, "mutatingWebhookConfigurationName": "zz"}
     )
     for part in ("\n  tls.caBundle: ", "\n  port: ", "\n  mutatingWebhookConfigurationName: "):
         assert part in message
 
 
-def test_an_unknown_mode_is_refused() -> None:
-    message = helm.refusal({"mode": "strict"})
+def test_an_unknown_mode_is_rejected() -> None:
+    message = helm.error_of({"mode": "strict"})
     assert "at '/mode': value must be one of 'enforce', 'warn', 'audit'" in message
 
 
@@ -182,10 +184,10 @@ def test_an_unknown_mode_is_refused() -> None:
         ),
     ],
 )
-def test_what_would_leave_pods_unreviewed_is_refused_even_without_the_schema(
+def test_what_would_leave_pods_unreviewed_is_rejected_even_without_the_schema(
     values: dict[str, Any], words: str
 ) -> None:
-    assert words in helm.refusal(values, schema=False)
+    assert words in helm.error_of(values, schema=False)
 
 
 @pytest.mark.parametrize(
@@ -206,8 +208,8 @@ def test_what_would_leave_pods_unreviewed_is_refused_even_without_the_schema(
         ({"imagePullSecrets": [{"name": "x", "key": "y"}]}, "'/imagePullSecrets/0'"),
     ],
 )
-def test_an_unknown_key_is_refused_with_its_place(values: dict[str, Any], where: str) -> None:
-    message = helm.refusal(values)
+def test_an_unknown_key_is_rejected_with_its_place(values: dict[str, Any], where: str) -> None:
+    message = helm.error_of(values)
     assert f"at {where}: additional properties" in message
 
 
@@ -242,15 +244,15 @@ def test_an_unknown_key_is_refused_with_its_place(values: dict[str, Any], where:
         ),
     ],
 )
-def test_a_value_of_the_wrong_shape_is_refused_with_its_place(
+def test_a_value_of_the_wrong_shape_is_rejected_with_its_place(
     values: dict[str, Any], where: str
 ) -> None:
-    assert f"at '{where}':" in helm.refusal(values)
+    assert f"at '{where}':" in helm.error_of(values)
 
 
 def test_the_schema_lets_a_parent_chart_pass_its_globals() -> None:
     helm.render({"global": {"registry": "x"}})
 
 
-def test_a_cluster_that_is_too_old_is_refused() -> None:
-    assert "kubeVersion: >=1.29.0-0" in helm.refusal(kubernetes="1.28.9")
+def test_a_cluster_that_is_too_old_is_rejected() -> None:
+    assert "kubeVersion: >=1.29.0-0" in helm.error_of(kubernetes="1.28.9")

@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from tests.unit.admission.clients import ServerClient, request
 from tests.unit.admission.reviews import meshed, pod, review
-from tests.unit.admission.server import PATIENCE, Server, running
+from tests.unit.serving.clients import ServerClient, request
+from tests.unit.serving.server import PATIENCE, Server, running
 
 ENFORCE = "/validate/linkerd/enforce"
-#: The last of two such flags counts.
+#: If a flag is repeated, the last value counts.
 DRAIN = ("--drain-seconds", "2")
 
 
 def until(holds: Callable[[], bool], why: str) -> None:
-    """Wait until something holds."""
+    """Wait until a condition holds."""
     end = time.monotonic() + PATIENCE
     while not holds():
         assert time.monotonic() < end, why
@@ -28,7 +28,7 @@ def until(holds: Callable[[], bool], why: str) -> None:
 
 
 class TestDraining:
-    """After SIGTERM it goes on for a while, and says on each connection that it is the last."""
+    """After SIGTERM it continues for a while, and closes each connection after its answer."""
 
     @pytest.fixture
     def both(self, tmp_path: Path) -> Iterator[tuple[Server, ServerClient]]:
@@ -72,7 +72,7 @@ def opts_in(answer: dict[str, Any]) -> bool:
 
 
 class TestReload:
-    """SIGHUP takes new settings, where they are good, without a gap."""
+    """SIGHUP loads new settings without a gap, if they are valid."""
 
     @pytest.fixture
     def settings(self, tmp_path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The loop of the server in a thread of this process, with an application that says little."""
+"""The server's loop in a thread of this process, with a small application."""
 
 import contextlib
 import socket
@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.unit.admission.server import Files
+from tests.unit.serving.server import Files
 from webhook.admission.metrics import Metrics
 from webhook.serving import http, tls
 from webhook.serving.connection import Connection
@@ -20,7 +20,7 @@ ASK = b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi"
 
 
 class Echo:
-    """Answers with what it was sent."""
+    """Answers with the request's body."""
 
     def trusts(self, peer: ssl.SSLSocket) -> float:
         return float("inf")
@@ -43,25 +43,25 @@ class Looping:
         self.context = ssl.create_default_context(cafile=str(ca)) if ca else None
 
     def plain(self, source: str = "127.0.0.1") -> socket.socket:
-        """Dial from an address, and say nothing yet."""
+        """Dial from an address, without sending anything."""
         return socket.create_connection(self.address, 10, source_address=(source, 0))
 
     def dial(self, source: str = "127.0.0.1") -> socket.socket:
-        """Dial, and shake hands where the port has a certificate."""
+        """Dial, with a TLS handshake if the port has a certificate."""
         plain = self.plain(source)
         if not self.context:
             return plain
         return self.context.wrap_socket(plain, server_hostname="localhost")
 
     def asks(self, source: str = "127.0.0.1") -> bool:
-        """Dial and ask; returns whether there was an answer."""
+        """Dial and send a request. Return whether there was an answer."""
         with contextlib.suppress(OSError), self.dial(source) as client:
             return asks(client)
         return False
 
 
 def asks(client: socket.socket) -> bool:
-    """Ask on a connection; returns whether there was an answer."""
+    """Send a request on a connection. Return whether there was an answer."""
     with contextlib.suppress(OSError):
         client.sendall(ASK)
         return client.recv(1 << 16).endswith(b"hi")

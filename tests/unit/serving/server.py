@@ -1,4 +1,4 @@
-"""The real server as a process of its own."""
+"""The real server in its own process."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.cluster.process import Process
-from tests.unit.admission.clients import ServerClient
+from tests.unit.serving.clients import ServerClient
 from webhook.serving import tls
 
 #: Seconds within which the server starts, and ends.
@@ -36,7 +36,7 @@ class Server:
 
     @property
     def text(self) -> str:
-        """What it has written, on either stream."""
+        """Its output on both streams."""
         return self.process.log.read_text()
 
     @property
@@ -49,7 +49,7 @@ class Server:
         return [json.loads(line) for line in self.text.splitlines()]
 
     def wait_for(self, pattern: str) -> str:
-        """Return what it writes sooner or later, or the group in it."""
+        """Wait for a pattern in its output. Return the match, or its group."""
         end = time.monotonic() + PATIENCE
         while not (found := re.search(pattern, self.text)):
             self.process.check()
@@ -58,7 +58,7 @@ class Server:
         return found.group(found.lastindex or 0)
 
     def stop(self) -> int:
-        """Ask it to end by SIGTERM, and return its exit code."""
+        """Send SIGTERM, and return its exit code."""
         self.process.stop(PATIENCE)
         assert self.process.returncode is not None
         return self.process.returncode
@@ -76,7 +76,7 @@ class Files:
 
     @property
     def arguments(self) -> tuple[str | Path, ...]:
-        """The arguments that make the server use it."""
+        """Return the arguments with which the server uses it."""
         return ("--tls-cert-file", self.cert, "--tls-private-key-file", self.key)
 
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from tests.unit.admission.clients import JSON_HEADERS, Connection, Reply, ServerClient, request
 from tests.unit.admission.reviews import Json, meshed, pod, review
+from tests.unit.serving.clients import JSON_HEADERS, Connection, Reply, ServerClient, request
 
 PATHS = ("/validate/linkerd/enforce?timeout=5s", "/validate/linkerd/warn", "/mutate/linkerd")
 #: Another way to declare the same body.

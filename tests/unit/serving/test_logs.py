@@ -1,4 +1,4 @@
-"""What is logged, and how much of it."""
+"""The log lines, and their number."""
 
 import contextlib
 import json
@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import netns
-from tests.unit.admission.clients import ServerClient, request
 from tests.unit.admission.reviews import pod, review
-from tests.unit.admission.server import PATIENCE, Files
+from tests.unit.serving.clients import ServerClient, request
+from tests.unit.serving.server import PATIENCE, Files
 from webhook.serving.logs import Sparing
 
 ENFORCE = "/validate/linkerd/enforce"
@@ -52,7 +52,7 @@ def test_a_few_warnings_of_a_kind_are_written_each_second(clock: Clock) -> None:
         clock.now += 1
 
 
-def test_the_next_one_says_how_many_were_held_back(clock: Clock) -> None:
+def test_the_next_event_has_the_number_of_suppressed_ones(clock: Clock) -> None:
     sparing = Sparing()
     for _ in range(25):
         sparing.filter(record())
@@ -77,7 +77,7 @@ def test_kinds_without_end_fill_no_memory(clock: Clock) -> None:
 
 
 def denials(client: ServerClient, count: int) -> None:
-    """Have so many lines logged."""
+    """Log this many lines."""
     with client.connect() as connection:
         body = json.dumps(review(pod())).encode()
         for _ in range(count):
@@ -85,7 +85,7 @@ def denials(client: ServerClient, count: int) -> None:
 
 
 class TestOutput:
-    """Standard output that can't be written to holds up nothing."""
+    """Standard output that can't be written to blocks nothing."""
 
     @contextmanager
     def serving(

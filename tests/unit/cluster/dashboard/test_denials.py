@@ -1,4 +1,4 @@
-"""What the webhook refused, read from Events."""
+"""The webhook's denials, read from Events."""
 
 import json
 from pathlib import Path
@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from tests.unit.cluster.apiserver import Asked, Reply, serving
-from webhook.cluster.dashboard import refusals
+from tests.unit.cluster.apiserver import HttpRequest, Reply, serving
+from webhook.cluster.dashboard import denials
 from webhook.policy import messages
 from webhook.policy.checks import all_checks
-from webhook.policy.spots import Spot
+from webhook.policy.occurrences import Occurrence
 from webhook.policy.validate import Verdict
 
 DENIED = 'Error creating: admission webhook "linkerd.enforce.mendix-mesh.io" denied the request: '
@@ -25,15 +25,15 @@ def event(message: str, name: str = "shop-7fd5", **more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def parse(obj: dict[str, Any]) -> refusals.Refusal | None:
-    return refusals.parse(json.dumps(obj).encode())
+def parse(obj: dict[str, Any]) -> denials.Denial | None:
+    return denials.parse(json.dumps(obj).encode())
 
 
 def denial(*checks: str) -> str:
     """The message as the webhook itself writes it."""
     known = all_checks()
     made = (known[one].check for one in checks)
-    violations = tuple(check.violation(Spot(check.fields[0])) for check in made)
+    violations = tuple(check.violation(Occurrence(check.fields[0])) for check in made)
     verdict = Verdict(
         "denied", mode="enforce", subject="pod shop-7fd5-x", mesh="linkerd", violations=violations
     )
@@ -104,15 +104,15 @@ def test_the_newer_kind_of_event_counts_in_its_series() -> None:
 
 
 def test_the_newest_come_first_and_no_more_than_a_thousand_are_read(tmp_path: Path) -> None:
-    told = denial("host-network")
+    message = denial("host-network")
     every = [
-        event(told, f"rs-{n}", lastTimestamp=f"2026-01-02T{n // 60:02}:{n % 60:02}:00Z")
+        event(message, f"rs-{n}", lastTimestamp=f"2026-01-02T{n // 60:02}:{n % 60:02}:00Z")
         for n in range(1200)
     ]  # fmt: skip
-    asked: list[str] = []
+    targets: list[str] = []
 
-    def answer(request: Asked) -> Reply:
-        asked.append(request.target)
+    def answer(request: HttpRequest) -> Reply:
+        targets.append(request.target)
         start = int(request.target.partition("continue=")[2].partition("&")[0] or 0)
         meta = {"continue": str(start + 250), "remainingItemCount": 1200 - start - 250}
         return Reply(
@@ -123,8 +123,8 @@ def test_the_newest_come_first_and_no_more_than_a_thousand_are_read(tmp_path: Pa
         )
 
     with serving(answer, tmp_path) as server:
-        found = refusals.read(server.cluster)
+        found = denials.read(server.cluster)
     assert found.cut
-    assert (len(found.all), len(asked)) == (1000, 4)
+    assert (len(found.all), len(targets)) == (1000, 4)
     assert found.all[0].name == "rs-999"
-    assert "reason%3DFailedCreate" in asked[0]
+    assert "reason%3DFailedCreate" in targets[0]

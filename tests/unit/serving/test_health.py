@@ -1,4 +1,4 @@
-"""What /readyz tells."""
+"""The answers of /readyz."""
 
 import datetime
 
@@ -10,7 +10,7 @@ MINUTE = datetime.timedelta(minutes=1)
 
 
 def health(life: datetime.timedelta, left: datetime.timedelta) -> Health:
-    """Return the health of a server whose certificate has a life, of which some is left."""
+    """Return the health of a server whose certificate has a lifetime, with some of it left."""
     made = Health()
     end = datetime.datetime.now(datetime.UTC) + left
     made.certified(end - life, end)

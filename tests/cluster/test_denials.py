@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.api import Api, Json, Refused, wait_for
+from tests.cluster.api import Api, Json, StatusError, wait_for
 from tests.cluster.mesh import MeshCluster
 from tests.cluster.workloads import (
     CONTROL_PLANE_NS,
@@ -41,23 +41,23 @@ def outage(mesh_cluster: MeshCluster) -> Iterator[None]:
     mesh_cluster.injector.restart()
 
 
-def refusal(api: Api, obj: Json) -> Refused:
-    """Create an object that must be refused, and give the refusal."""
-    with pytest.raises(Refused) as refused:
+def denial(api: Api, obj: Json) -> StatusError:
+    """Create an object that must be denied, and return the denial."""
+    with pytest.raises(StatusError) as denied:
         api.create(obj)
-    assert refused.value.code == 403
-    assert refused.value.status["reason"] == "Forbidden"
+    assert denied.value.code == 403
+    assert denied.value.status["reason"] == "Forbidden"
     name, namespace = obj["metadata"]["name"], obj["metadata"]["namespace"]
-    with pytest.raises(Refused, match="not found"):
+    with pytest.raises(StatusError, match="not found"):
         api.get(obj["kind"], name, namespace)
-    return refused.value
+    return denied.value
 
 
-def test_a_refusal_names_the_pod_the_check_the_field_the_reason_and_the_way_out(
+def test_a_denial_names_the_pod_the_check_the_field_the_reason_and_the_fix(
     api: Api, mesh_cluster: MeshCluster
 ) -> None:
-    refused = refusal(api, pod(mesh_cluster.enroll(), "shop-debug", hostNetwork=True))
-    assert refused.message == DENIED + (
+    denied = denial(api, pod(mesh_cluster.enroll(), "shop-debug", hostNetwork=True))
+    assert denied.message == DENIED + (
         "pod shop-debug would run outside the linkerd mesh:\n"
         "  host-network  spec.hostNetwork  uses the node's network, where no mesh can capture "
         "traffic; "
@@ -65,7 +65,7 @@ def test_a_refusal_names_the_pod_the_check_the_field_the_reason_and_the_way_out(
     )
 
 
-def test_a_refusal_names_every_violation_at_once_one_aligned_line_each(
+def test_a_denial_names_every_violation_at_once_one_aligned_line_each(
     api: Api, mesh_cluster: MeshCluster
 ) -> None:
     made = pod(
@@ -75,8 +75,8 @@ def test_a_refusal_names_every_violation_at_once_one_aligned_line_each(
         hostNetwork=True,
         containers=[{**APP, "securityContext": {"capabilities": {"add": ["NET_ADMIN"]}}}],
     )
-    refused = refusal(api, made)
-    first, *lines = refused.message.splitlines()
+    denied = denial(api, made)
+    first, *lines = denied.message.splitlines()
     assert first == DENIED + "pod shop-debug would run outside the linkerd mesh:"
     assert {line.split()[0] for line in lines} == {
         "capture-bypassed",
@@ -87,7 +87,7 @@ def test_a_refusal_names_every_violation_at_once_one_aligned_line_each(
     rows = [line.split("  ") for line in lines]
     columns = {line.index(line.split()[1]) for line in lines}
     assert len(columns) == 1, rows
-    causes = refused.status["details"]["causes"]
+    causes = denied.status["details"]["causes"]
     assert {cause["reason"] for cause in causes} >= {line.split()[0] for line in lines}
     assert all(cause["field"] and cause["message"] for cause in causes)
 
@@ -126,20 +126,20 @@ def test_a_refusal_names_every_violation_at_once_one_aligned_line_each(
          {"containers": [{**APP, "securityContext": {"privileged": True}}]}),
     ],
 )  # fmt: skip
-def test_a_way_round_the_proxy_is_refused(
+def test_a_bypass_of_the_proxy_is_denied(
     api: Api, mesh_cluster: MeshCluster, check: str, annotations: Json, spec: Json
 ) -> None:
-    refused = refusal(api, pod(mesh_cluster.enroll(), annotations=annotations, **spec))
-    assert f"  {check}  " in refused.message
+    denied = denial(api, pod(mesh_cluster.enroll(), annotations=annotations, **spec))
+    assert f"  {check}  " in denied.message
 
 
 @pytest.mark.parametrize("name", ["linkerd.io/control-plane-component", "linkerd.io/cni-resource"])
-def test_a_label_that_hides_the_pod_from_the_injector_is_refused(
+def test_a_label_that_hides_the_pod_from_the_injector_is_denied(
     api: Api, mesh_cluster: MeshCluster, name: str
 ) -> None:
-    refused = refusal(api, pod(mesh_cluster.enroll(), labels={name: "x"}))
-    assert f"  injector-bypass-label  metadata.labels[{name}]" in refused.message
-    assert "proxy-missing" not in refused.message
+    denied = denial(api, pod(mesh_cluster.enroll(), labels={name: "x"}))
+    assert f"  injector-bypass-label  metadata.labels[{name}]" in denied.message
+    assert "proxy-missing" not in denied.message
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_a_label_that_hides_the_pod_from_the_injector_is_refused(
         ("proxy-image-untrusted",
          {"annotations": {"config.linkerd.io/proxy-image": "evil.example/proxy"}}),
         ("proxy-uid", {"annotations": {"config.linkerd.io/proxy-uid": "1000"}}),
-        # JSON in it makes the injector's patch invalid, and the pod stays bare.
+        # With JSON in it, the injector's patch is invalid, and the pod gets no proxy.
         ("proxy-missing", {"annotations": {"config.linkerd.io/proxy-additional-env":
             '[{"name": "LINKERD2_PROXY_INBOUND_LISTEN_ADDR", "value": "0.0.0.0:1"}]'}}),
     ],
@@ -163,37 +163,37 @@ def test_a_namespace_that_leads_its_pods_round_the_proxy_gains_nothing(
     api, where = mesh_cluster.api, mesh_cluster.enroll()
     api.patch("Namespace", where, None, {"metadata": metadata})
 
-    def refused() -> str:
+    def denied() -> str:
         try:
             api.create(pod(where), dry_run=True)
-        except Refused as error:
+        except StatusError as error:
             return error.message
         return ""
 
     # The API server hears of a namespace's new label a moment later.
-    message = wait_for(refused, why="the pod to be refused")
+    message = wait_for(denied, why="the pod to be denied")
     assert f"  {check}  " in message
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob"])
-def test_a_template_that_is_certain_to_fail_is_refused_at_once(
+def test_a_template_that_is_certain_to_fail_is_denied_at_once(
     api: Api, mesh_cluster: MeshCluster, kind: str
 ) -> None:
-    refused = refusal(api, workload(kind, mesh_cluster.enroll(), hostNetwork=True))
+    denied = denial(api, workload(kind, mesh_cluster.enroll(), hostNetwork=True))
     path = "spec.jobTemplate.spec.template" if kind == "CronJob" else "spec.template"
-    assert f"{DENIED}{kind.lower()} shop would run outside the linkerd mesh:" in refused.message
-    assert f"  host-network  {path}.spec.hostNetwork  " in refused.message
-    assert "proxy-missing" not in refused.message
+    assert f"{DENIED}{kind.lower()} shop would run outside the linkerd mesh:" in denied.message
+    assert f"  host-network  {path}.spec.hostNetwork  " in denied.message
+    assert "proxy-missing" not in denied.message
 
 
 def test_a_pod_of_a_generated_name_is_named_by_its_pattern(
     api: Api, mesh_cluster: MeshCluster
 ) -> None:
-    """The name itself dies with the refusal, and would make each retry's message another one."""
+    """A generated name is gone after the denial. It would make each retry's message different."""
     made = pod(mesh_cluster.enroll(), hostNetwork=True)
     del made["metadata"]["name"]
     made["metadata"]["generateName"] = "shop-"
-    with pytest.raises(Refused, match=r"denied the request: pod shop-\* would run outside"):
+    with pytest.raises(StatusError, match=r"denied the request: pod shop-\* would run outside"):
         api.create(made)
 
 
@@ -213,7 +213,7 @@ def test_a_replica_set_says_why_it_has_no_pods_and_recovers_when_the_injector_is
         return next((str(c["message"]) for c in found if c["type"] == "ReplicaFailure"), "")
 
     assert "proxy-missing" in wait_for(condition, why="the Deployment's condition")
-    # What a person sees: `get` cuts at the end of the first line, `describe` shows everything.
+    # `get` shows only the end of the first line, `describe` shows everything.
     kubectl = mesh_cluster.plane.kubectl
     assert "would run outside the linkerd mesh:..." in kubectl("get", "events", "-n", where).stdout
     assert "  proxy-missing  " in kubectl("describe", "replicaset", "-n", where).stdout
@@ -242,24 +242,24 @@ def test_without_us_the_same_outage_lets_a_pod_start_in_plaintext(
     assert not sidecar_of(mesh_cluster.api.create(pod(where)))
 
 
-def test_a_refused_dry_run_says_the_same(api: Api, mesh_cluster: MeshCluster) -> None:
+def test_a_denied_dry_run_says_the_same(api: Api, mesh_cluster: MeshCluster) -> None:
     where = mesh_cluster.enroll()
     messages = []
     for dry_run in (True, False):
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(StatusError) as denied:
             api.create(pod(where, hostNetwork=True), dry_run=dry_run)
-        messages.append(refused.value.message)
+        messages.append(denied.value.message)
     assert messages[0] == messages[1]
 
 
 @pytest.mark.parametrize("changed", [False, True], ids=["as it was", "with a variable changed"])
 @pytest.mark.parametrize("preset", [None, "", "app"])
-def test_a_proxy_that_a_pod_brings_is_refused_as_good_as_it_looks(
+def test_a_proxy_that_a_pod_brings_is_denied_even_if_it_looks_valid(
     api: Api, mesh_cluster: MeshCluster, changed: bool, preset: str | None
 ) -> None:
-    """The injector skips a pod that has a proxy already, so the copy is all that there is.
+    """The injector skips a pod that already has a proxy, so nothing is added to the copy.
 
-    We record it before the injector's turn: the injector's own work is not recorded.
+    We record the author's input before the injectors run, so their work is not recorded.
     """
     stored = api.create(pod(mesh_cluster.enroll()))
     assert is_meshed(stored)
@@ -271,7 +271,7 @@ def test_a_proxy_that_a_pod_brings_is_refused_as_good_as_it_looks(
     (networks,) = [one for one in proxy["env"] if one["name"].endswith("_PROFILE_NETWORKS")]
     assert networks["name"] == "LINKERD2_PROXY_DESTINATION_PROFILE_NETWORKS"
     networks["value"] = "127.0.0.0/8" if changed else networks["value"]
-    first, *lines = refusal(api, made).message.splitlines()
+    first, *lines = denial(api, made).message.splitlines()
     assert first == DENIED + "pod copy would run outside the linkerd mesh:"
     assert [line.split()[:2] for line in lines] == [
         ["proxy-brought", "spec.initContainers[linkerd-init]"],
@@ -282,20 +282,20 @@ def test_a_proxy_that_a_pod_brings_is_refused_as_good_as_it_looks(
 def test_a_copy_of_a_meshed_pod_has_one_fault_whatever_it_lacks(
     api: Api, mesh_cluster: MeshCluster
 ) -> None:
-    refused = refusal(api, copy_of(api.create(pod(mesh_cluster.enroll())), labels={}))
-    found = {line.split()[0] for line in refused.message.splitlines()[1:]}
+    denied = denial(api, copy_of(api.create(pod(mesh_cluster.enroll())), labels={}))
+    found = {line.split()[0] for line in denied.message.splitlines()[1:]}
     assert found == {"proxy-brought"}
 
 
 def test_a_proxy_that_was_brought_hides_in_no_opt_out(api: Api, mesh_cluster: MeshCluster) -> None:
     made = copy_of(api.create(pod(mesh_cluster.enroll())))
     made["metadata"]["annotations"][INJECT] = "disabled"
-    found = {line.split()[0] for line in refusal(api, made).message.splitlines()[1:]}
+    found = {line.split()[0] for line in denial(api, made).message.splitlines()[1:]}
     assert found == {"opted-out", "proxy-brought"}
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob"])
-def test_a_template_that_brings_its_proxy_is_refused_at_once(
+def test_a_template_that_brings_its_proxy_is_denied_at_once(
     api: Api, mesh_cluster: MeshCluster, kind: str
 ) -> None:
     """As `linkerd inject --manual` writes it."""
@@ -306,34 +306,34 @@ def test_a_template_that_brings_its_proxy_is_refused_at_once(
     template["metadata"]["labels"][CONTROL_PLANE_NS] = "linkerd"
     if kind in ("Job", "CronJob"):
         template["spec"]["restartPolicy"] = "Never"
-    refused = refusal(api, made)
+    denied = denial(api, made)
     path = "spec.jobTemplate.spec.template" if kind == "CronJob" else "spec.template"
-    assert [line.split()[:2] for line in refused.message.splitlines()[1:]] == [
+    assert [line.split()[:2] for line in denied.message.splitlines()[1:]] == [
         ["proxy-brought", f"{path}.spec.initContainers[linkerd-init]"],
         ["proxy-brought", f"{path}.spec.initContainers[linkerd-proxy]"],
     ]
 
 
-def test_the_record_of_a_running_pod_may_not_be_changed(
+def test_the_record_of_a_running_pod_must_not_be_changed(
     api: Api, mesh_cluster: MeshCluster
 ) -> None:
     where = mesh_cluster.enroll()
     api.create(pod(where))
     for value in ("", None):
-        with pytest.raises(Refused, match="proxy-brought"):
+        with pytest.raises(StatusError, match="proxy-brought"):
             api.patch("Pod", "shop", where, {"metadata": {"annotations": {RECORD: value}}})
     api.patch("Pod", "shop", where, {"metadata": {"labels": {"team": "shop"}}})
 
 
-def test_the_mesh_of_another_control_plane_is_refused(api: Api, mesh_cluster: MeshCluster) -> None:
+def test_the_mesh_of_another_control_plane_is_denied(api: Api, mesh_cluster: MeshCluster) -> None:
     injector = mesh_cluster.injector
     before = injector.config
     injector.config = dataclasses.replace(before, control_plane_namespace="linkerd-two")
     try:
-        refused = refusal(api, pod(mesh_cluster.enroll()))
+        denied = denial(api, pod(mesh_cluster.enroll()))
     finally:
         injector.config = before
-    assert "  control-plane-elsewhere  " in refused.message
+    assert "  control-plane-elsewhere  " in denied.message
 
 
 def test_advice_reaches_the_client_as_short_warnings(api: Api, mesh_cluster: MeshCluster) -> None:
@@ -344,12 +344,12 @@ def test_advice_reaches_the_client_as_short_warnings(api: Api, mesh_cluster: Mes
     assert len(warning) < 120
     shown = mesh_cluster.plane.kubectl("run", "app", "--image=shop", "-n", where).stderr
     assert shown == f"Warning: {warning.replace('pod shop', 'pod app')}\n"
-    # Beside a refusal nothing else is said.
-    refusal(api, pod(where, "third", hostNetwork=True))
+    # A denial comes without further warnings.
+    denial(api, pod(where, "third", hostNetwork=True))
     assert api.warnings == []
 
 
-def test_every_field_of_a_pod_that_nobody_here_reads_survives(
+def test_every_field_of_a_pod_that_is_not_read_survives(
     api: Api, mesh_cluster: MeshCluster
 ) -> None:
     spec: dict[str, Any] = {
@@ -363,6 +363,6 @@ def test_every_field_of_a_pod_that_nobody_here_reads_survives(
     outside = api.create(pod(mesh_cluster.plane.new_namespace(), **spec))["spec"]
     inside = api.create(pod(mesh_cluster.enroll(), **spec))["spec"]
     for volume_mount in (outside["containers"][0], inside["containers"][0]):
-        del volume_mount["volumeMounts"]  # the token's volume has a name of its own
+        del volume_mount["volumeMounts"]  # The token's volume has its own name.
     for field in spec:
         assert inside[field] == outside[field]

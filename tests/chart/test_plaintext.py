@@ -1,4 +1,4 @@
-"""What the chart renders for namespaces that refuse plaintext."""
+"""What the chart renders for namespaces that are closed to plaintext."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from tests.chart import helm
 from tests.chart.test_webhook_configurations import FULL
 
 NAMED = {"name": "shop", "mesh": "istio", "strict": True}
-#: What sidecars and ztunnel both read.
+#: The policy object that both sidecars and ztunnel read.
 EITHER = ["destinationrules", "serviceentries", "workloadentries", "workloadgroups", "envoyfilters"]
 PEERS = {"security.istio.io": ["peerauthentications"]}
 ISTIO = {**PEERS, "networking.istio.io": ["sidecars", "proxyconfigs", *EITHER]}
@@ -36,13 +36,13 @@ def test_without_one_none_is_rendered() -> None:
     assert helm.render(FULL).of_kind("PeerAuthentication") == []
 
 
-def test_linkerd_s_way_is_told() -> None:
-    with pytest.raises(helm.RefusalError, match="all-authenticated, or run mendix-mesh discover"):
+def test_the_fix_for_linkerd_is_shown() -> None:
+    with pytest.raises(helm.RenderError, match="all-authenticated, or run mendix-mesh discover"):
         helm.render({"namespaces": [{**NAMED, "mesh": "linkerd"}]})
 
 
 @pytest.mark.parametrize("reviewed", [False, True])
-def test_policies_are_reviewed_only_where_that_is_asked_for(reviewed: bool) -> None:
+def test_policies_are_reviewed_only_on_request(reviewed: bool) -> None:
     rendered = helm.render({**FULL, "reviewMeshPolicies": reviewed})
     for entry in helm.for_pods(rendered.one("ValidatingWebhookConfiguration")):
         mesh = entry["clientConfig"]["service"]["path"].split("/")[2]
@@ -56,6 +56,6 @@ def test_policies_are_reviewed_only_where_that_is_asked_for(reviewed: bool) -> N
         }
         assert found == wanted
         for rule in entry["rules"]:
-            # What is deleted with its namespace must not wait for us.
+            # The deletion of a namespace must not wait for our server.
             assert "DELETE" not in rule["operations"]
             assert (rule["scope"] == "Cluster") == (rule["resources"] == ["namespaces"])

@@ -1,4 +1,4 @@
-"""How long a review may take."""
+"""The time that a review may take."""
 
 import pytest
 
@@ -23,7 +23,7 @@ def test_anything_else_is_the_default(query: bytes) -> None:
 
 
 class Clock:
-    """A loop's day, by the clock that it looks at."""
+    """A turn of a loop, by the clock that it reads."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
@@ -34,7 +34,7 @@ class Clock:
         return self.now
 
     def turn(self, *, slept: float = 0.0, most: float = 0.1, worked: float = 0.0) -> float:
-        """Wait for events, then work; returns what a request of this turn has as its `since`."""
+        """Wait for events, then work. Return the `since` of a request of this turn."""
         began = self.now
         self.now += slept
         self.lag.turn(began, most)
@@ -60,7 +60,7 @@ def test_a_request_that_waited_for_half_of_its_time_is_late_and_the_next_is_not(
     since = clock.turn(slept=0.05, worked=0.6)
     assert clock.lag.too_late(since, 1)
     assert not clock.lag.too_late(since, 10)
-    # It was ready at once: so it may have come just after the wait before.
+    # It was ready at once, so it may have arrived just after the previous wait.
     assert clock.lag.too_late(clock.turn(), 1)
     assert not clock.lag.too_late(clock.turn(slept=0.05), 1)
 

@@ -1,19 +1,19 @@
-"""Where in a pod something was found: what meshes tell and checks turn into violations."""
+"""Places in a pod where something is wrong. Meshes report them, checks make violations of them."""
 
 from typing import Literal, NamedTuple
 
 Level = Literal["deny", "advise"]
 
 
-class Spot(NamedTuple):
+class Occurrence(NamedTuple):
     """A place in a pod, and what is wrong there."""
 
     field: str
     values: tuple[str, ...] = ()
-    #: In words; the check's own if empty.
+    #: The reason; empty means the check's own.
     reason: str = ""
     fix: str = ""
-    #: Another level than the check's own, where the settings demand it.
+    #: Another level than the check's own, if the settings require it.
     level: Level | None = None
 
 

@@ -38,7 +38,7 @@ class Cause(NamedTuple):
     is_known: bool
 
 
-class Refusal(NamedTuple):
+class Denial(NamedTuple):
     """A denial of a controller's pods, and how often it occurred."""
 
     namespace: str
@@ -54,10 +54,10 @@ class Refusal(NamedTuple):
     causes: list[Cause]
 
 
-class Refusals(NamedTuple):
+class Denials(NamedTuple):
     """The denials, newest first; and whether there were more Events than were read."""
 
-    all: list[Refusal]
+    all: list[Denial]
     cut: bool
 
 
@@ -82,37 +82,37 @@ class _Event(msgspec.Struct, rename="camel"):
     series: _Series | None = None
 
 
-def read(cluster: Cluster) -> Refusals:
+def read(cluster: Cluster) -> Denials:
     """Read the denials of all namespaces. Raise `ClusterError`."""
-    found: list[Refusal] = []
+    found: list[Denial] = []
     seen = 0
     for page in cluster.pages(path("v1", "events"), fields=f"reason={_REASON}", size=_PAGE):
         for raw in page.items:
-            refusal = parse(raw)
-            if refusal:
-                found.append(refusal)
+            denial = parse(raw)
+            if denial:
+                found.append(denial)
         seen += len(page.items)
         if seen >= MOST_EVENTS and page.remaining:
-            return Refusals(_newest_first(found), cut=True)
-    return Refusals(_newest_first(found), cut=False)
+            return Denials(_newest_first(found), cut=True)
+    return Denials(_newest_first(found), cut=False)
 
 
-def parse(raw: msgspec.Raw | bytes) -> Refusal | None:
+def parse(raw: msgspec.Raw | bytes) -> Denial | None:
     """Return the denial in an Event; None if the Event has another cause."""
     try:
         event = msgspec.json.decode(raw, type=_Event)
     except msgspec.MsgspecError:
         return None
-    told = _DENIED.search(event.message)
-    if told is None:
+    found = _DENIED.search(event.message)
+    if found is None:
         return None
-    subject, *lines = told["text"].splitlines() or [""]
+    subject, *lines = found["text"].splitlines() or [""]
     series = event.series or _Series()
-    return Refusal(
+    return Denial(
         namespace=event.involved_object.namespace,
         kind=event.involved_object.kind,
         name=event.involved_object.name,
-        webhook=told["webhook"],
+        webhook=found["webhook"],
         first=event.first_timestamp or event.event_time,
         last=series.last_observed_time or event.last_timestamp or event.event_time,
         times=series.count or event.count or 1,
@@ -133,6 +133,6 @@ def _causes(lines: list[str]) -> Iterator[Cause]:
             yield Cause("", "", line.strip(), is_known=False)
 
 
-def _newest_first(found: list[Refusal]) -> list[Refusal]:
+def _newest_first(found: list[Denial]) -> list[Denial]:
     never = datetime.datetime.min.replace(tzinfo=datetime.UTC)
     return sorted(found, key=lambda one: one.last or never, reverse=True)

@@ -17,7 +17,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from tests.cluster.certificates import Authority
-from tests.unit.admission.server import PATIENCE, running
+from tests.unit.serving.server import PATIENCE, running
 from webhook.admission.metrics import Metrics
 from webhook.serving import tls
 from webhook.serving.health import Health
@@ -27,7 +27,7 @@ PAIRS = [tls.throw_away(["localhost", "127.0.0.1"], days=days) for days in (10, 
 
 
 def served(context: ssl.SSLContext, *, name: str | None = "localhost") -> bytes:
-    """Return the certificate that a client meets, which gives a name or not."""
+    """Return the server's certificate as a client sees it, with or without SNI."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     anyone = ssl.create_default_context()
     anyone.check_hostname = False
@@ -111,14 +111,14 @@ def test_files_that_did_not_change_are_left_alone(case: Case) -> None:
     ],
     ids=["mismatched-certificate", "mismatched-key", "half-written", "empty", "gone"],
 )
-def test_a_pair_that_can_not_be_served_is_kept_out(
+def test_a_pair_that_cannot_be_served_is_kept_out(
     case: Case, spoil: Callable[[tls.Files], object]
 ) -> None:
     spoil(case.files)
     case.rotation.look()
     assert case.served == PAIRS[0]
     case.rotation.look()
-    assert (case.count("loaded"), case.count("refused")) == (0, 1), "told more than once"
+    assert (case.count("loaded"), case.count("refused")) == (0, 1), "reported more than once"
     case.write(PAIRS[1])
     case.rotation.look()
     assert case.served == PAIRS[1]
@@ -191,7 +191,7 @@ def test_sessions_are_resumed_also_over_a_rotation(tmp_path: Path, version: ssl.
     def ask(
         context: ssl.SSLContext, port: int, session: ssl.SSLSession | None = None
     ) -> tuple[ssl.SSLSession | None, bool | None]:
-        """Ask once; gives the session, and whether it is the one that was given."""
+        """Send a request. Return the session, and whether it is the given one."""
         with (
             socket.create_connection(("127.0.0.1", port), PATIENCE) as plain,
             context.wrap_socket(plain, session=session) as connection,
@@ -276,7 +276,7 @@ def test_the_watcher_survives_whatever_it_finds(
     assert case.served == PAIRS[1]
 
 
-def test_an_empty_client_ca_is_refused_as_others_are(tmp_path: Path) -> None:
+def test_an_empty_client_ca_is_rejected_like_others(tmp_path: Path) -> None:
     ca = tmp_path / "clients.crt"
     ca.write_bytes(PAIRS[0].ca)
     case = Case(tmp_path)
@@ -298,7 +298,7 @@ def test_what_is_in_the_way_is_tried_again_and_later_each_time(
     def fail(files: tls.Files) -> tls.Certificate:
         tries.append(clock.now)
         if clock.now < 1600:
-            raise RuntimeError("nobody expects this")
+            raise RuntimeError("unexpected")
         return load(files)
 
     monkeypatch.setattr(tls, "load", fail)
@@ -310,7 +310,7 @@ def test_what_is_in_the_way_is_tried_again_and_later_each_time(
         clock.now += 0.5
     gaps = [after - before for before, after in pairwise(tries)]
     assert gaps == [1, 2, 4, 8, 16, 32, *[60] * 9]
-    assert (case.count("loaded"), case.count("refused")) == (1, 1), "told once"
+    assert (case.count("loaded"), case.count("refused")) == (1, 1), "reported once"
     assert case.served == PAIRS[1]
 
 
@@ -373,7 +373,7 @@ def test_without_descriptors_the_last_pair_is_served(case: Case) -> None:
 
 
 @pytest.mark.parametrize("spoil", [fifo, folder])
-def test_reload_and_a_killed_worker_live_with_files_that_are_none(
+def test_reload_and_a_killed_worker_survive_invalid_files(
     tmp_path: Path, spoil: Callable[[Case], None]
 ) -> None:
     with running(tmp_path) as (server, client):

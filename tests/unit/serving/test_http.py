@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.unit.admission.clients import JSON_HEADERS, Client, ServerClient, request
-from tests.unit.admission.loops import looping
 from tests.unit.admission.reviews import accepted, meshed, pod, review
-from tests.unit.admission.server import Server
+from tests.unit.serving.clients import JSON_HEADERS, Client, ServerClient, request
+from tests.unit.serving.loops import looping
+from tests.unit.serving.server import Server
 from webhook.serving.connection import Connection
 
 ENFORCE = "/validate/linkerd/enforce"
@@ -83,7 +83,7 @@ def test_no_other_path_is_served(client: Client, path: str) -> None:
 
 
 def test_slashes_at_the_start_count_as_one(client: Client) -> None:
-    """Werkzeug sees it so; nothing is redirected, which the API server would not follow."""
+    """Werkzeug gets it unchanged. There is no redirect, which the API server would not follow."""
     assert client.answer(f"//{ENFORCE}", GOOD, UID)["allowed"]
     assert client.get("//livez").status == 200
 
@@ -117,7 +117,7 @@ def raw(
     return f"{line}\r\n{common}{fields}\r\n".encode("latin-1") + body
 
 
-REFUSED = {
+REJECTED = {
     "negative length": raw("Content-Length: -1\r\n"),
     "length in words": raw("Content-Length: many\r\n"),
     "length with a sign": raw(f"Content-Length: +{len(GOOD)}\r\n"),
@@ -172,14 +172,14 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_is_no_plain_http_is_refused_and_the_connection_ended(
+@pytest.mark.parametrize("name", REJECTED)
+def test_what_is_no_plain_http_is_rejected_and_the_connection_ended(
     server: ServerClient, name: str
 ) -> None:
-    """Among them all that servers in a row understand each in another way (request smuggling)."""
+    """They include all that two servers in a row read differently (request smuggling)."""
     smuggled = request(ENFORCE, GOOD)
     with server.connect() as connection:
-        reply = connection.send(REFUSED[name], smuggled).reply()
+        reply = connection.send(REJECTED[name], smuggled).reply()
         assert reply.status == 400
         assert reply.headers["connection"] == "close"
         assert connection.ended(), "what followed was taken for a request"
@@ -193,7 +193,7 @@ ANSWERED = {
     "trailers": raw(CHUNKED, CHUNKS[:-2] + b"X: y\r\n\r\n"),
     "no host": raw(common="Content-Type: application/json\r\n"),
     "two hosts": raw(f"Host: other\r\n{LENGTH}"),
-    "host that is none": raw(common="Host: [::\r\nContent-Type: application/json\r\n"),
+    "invalid host": raw(common="Host: [::\r\nContent-Type: application/json\r\n"),
     "field that is no ASCII": raw(f"X: \xff\xfe\r\n{LENGTH}"),
     "whole URL": raw(line=f"POST https://mendix-mesh{ENFORCE} HTTP/1.1"),
     "empty lines before it": b"\r\n\r\n" + raw(),
@@ -208,7 +208,7 @@ ANSWERED = {
 
 
 @pytest.mark.parametrize("name", ANSWERED)
-def test_what_is_odd_but_clear_is_answered(server: ServerClient, name: str) -> None:
+def test_unusual_but_clear_reviews_are_answered(server: ServerClient, name: str) -> None:
     with server.connect() as connection:
         reply = connection.send(ANSWERED[name]).reply()
         assert accepted(reply.body, UID, validating=True)["allowed"]
@@ -227,9 +227,9 @@ class TestConnections:
     def test_many_reviews_go_over_one_connection(self, server: ServerClient) -> None:
         with server.connect() as connection:
             for i in range(500):
-                asked = review(meshed() if i % 2 else pod(), uid=f"uid-{i}")
+                payload = review(meshed() if i % 2 else pod(), uid=f"uid-{i}")
                 path = (ENFORCE, MUTATE)[i % 3 == 0]
-                reply = connection.send(request(path, json.dumps(asked).encode())).reply()
+                reply = connection.send(request(path, json.dumps(payload).encode())).reply()
                 accepted(reply.body, f"uid-{i}", validating=path == ENFORCE)
                 assert "connection" not in reply.headers
 
@@ -257,7 +257,7 @@ class TestConnections:
                 connection.send(bytes((byte,)))
             assert accepted(connection.reply().body, UID, validating=True)["allowed"]
 
-    def test_a_refused_body_is_skipped_and_the_next_review_answered(
+    def test_a_rejected_body_is_skipped_and_the_next_review_answered(
         self, server: ServerClient
     ) -> None:
         with server.connect() as connection:
@@ -312,7 +312,7 @@ class TestConnections:
             assert tls.selected_alpn_protocol() == "http/1.1"
 
     @pytest.mark.parametrize("version", ["TLSv1", "TLSv1_1"])
-    def test_old_tls_is_refused(self, server: ServerClient, version: str) -> None:
+    def test_old_tls_is_rejected(self, server: ServerClient, version: str) -> None:
 
         context = ssl.create_default_context(cadata=server.ca)
         context.set_ciphers("DEFAULT:@SECLEVEL=0")
@@ -338,7 +338,7 @@ ENDLESS = {
 
 
 class TestBounds:
-    """What comes beside a body, and how long it takes, are bounded."""
+    """The parts besides the body, and their time, are limited."""
 
     @pytest.mark.parametrize("name", ENDLESS)
     def test_endless_heads_fill_no_memory(
@@ -355,7 +355,7 @@ class TestBounds:
                 pass  # the server has ended the connection
         assert resident() - before < 8 * 1024
 
-    def test_too_large_a_head_is_refused(self, server: ServerClient) -> None:
+    def test_too_large_a_head_is_rejected(self, server: ServerClient) -> None:
         with server.connect() as connection:
             reply = connection.send(START, b"X: " + b"y" * 100_000).reply()
             assert reply.status == 400

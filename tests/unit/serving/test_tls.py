@@ -1,4 +1,4 @@
-"""The serving certificate: what is refused and in which words, and what is made for a try-out."""
+"""The serving certificate: which ones are rejected with which text, and the one for --dev."""
 
 import datetime
 import os
@@ -75,7 +75,7 @@ Check = Callable[[bytes, bytes], datetime.datetime]
     ],
     ids=["P-256", "P-384", "RSA", "Ed25519"],
 )
-def test_a_good_pair_tells_when_it_expires(check: Check, key: PrivateKey) -> None:
+def test_a_valid_pair_has_an_expiry(check: Check, key: PrivateKey) -> None:
     left = check(certificate(key), private(key)) - datetime.datetime.now(datetime.UTC)
     assert datetime.timedelta(hours=23) < left < datetime.timedelta(hours=25)
 
@@ -94,7 +94,7 @@ def test_a_certificate_may_come_in_company(check: Check, cert: bytes) -> None:
     check(cert, private(KEY))
 
 
-REFUSED = {
+REJECTED = {
     "of another key": (GOOD, private(OTHER), "{key} is not the key of the certificate in {crt}"),
     "after its CA": (
         certificate(OTHER) + GOOD,
@@ -132,37 +132,37 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_a_pair_that_can_not_be_served_is_refused(check: Check, tmp_path: Path, name: str) -> None:
-    cert, key, message = REFUSED[name]
-    with pytest.raises(tls.CertificateError) as refusal:
+@pytest.mark.parametrize("name", REJECTED)
+def test_a_pair_that_cannot_be_served_is_rejected(check: Check, tmp_path: Path, name: str) -> None:
+    cert, key, message = REJECTED[name]
+    with pytest.raises(tls.CertificateError) as error:
         check(cert, key)
-    assert str(refusal.value) == message.format(crt=tmp_path / "crt", key=tmp_path / "key")
+    assert str(error.value) == message.format(crt=tmp_path / "crt", key=tmp_path / "key")
 
 
-def test_a_weak_key_is_refused_before_the_worker_would_fail(check: Check, tmp_path: Path) -> None:
+def test_a_weak_key_is_rejected_before_the_worker_would_fail(check: Check, tmp_path: Path) -> None:
     key = rsa.generate_private_key(65537, 1024)
-    with pytest.raises(tls.CertificateError) as refusal:
+    with pytest.raises(tls.CertificateError) as error:
         check(certificate(key), private(key))
-    assert str(refusal.value) == f"OpenSSL does not take {tmp_path / 'crt'}: ee key too small"
+    assert str(error.value) == f"OpenSSL does not take {tmp_path / 'crt'}: ee key too small"
 
 
-def test_an_expired_certificate_is_refused_with_its_last_day(check: Check, tmp_path: Path) -> None:
-    with pytest.raises(tls.CertificateError) as refusal:
+def test_an_expired_certificate_is_rejected_with_its_last_day(check: Check, tmp_path: Path) -> None:
+    with pytest.raises(tls.CertificateError) as error:
         check(certificate(KEY, start=-2 * DAY, end=-DAY), private(KEY))
     day = datetime.datetime.now(datetime.UTC) - DAY
-    text = str(refusal.value)
+    text = str(error.value)
     assert text.startswith(f"the certificate in {tmp_path / 'crt'} expired on {day:%Y-%m-%d} ")
     assert text.endswith("Z")
 
 
-def test_a_certificate_of_tomorrow_is_refused_with_its_first_day(
+def test_a_certificate_of_tomorrow_is_rejected_with_its_first_day(
     check: Check, tmp_path: Path
 ) -> None:
-    with pytest.raises(tls.CertificateError) as refusal:
+    with pytest.raises(tls.CertificateError) as error:
         check(certificate(KEY, start=DAY, end=2 * DAY), private(KEY))
     day = datetime.datetime.now(datetime.UTC) + DAY
-    text = str(refusal.value)
+    text = str(error.value)
     assert text.startswith(f"the certificate in {tmp_path / 'crt'} starts on {day:%Y-%m-%d} ")
 
 
@@ -176,21 +176,21 @@ def test_a_certificate_of_tomorrow_is_refused_with_its_first_day(
     ids=["missing", "folder", "loop"],
 )
 @pytest.mark.parametrize("name", ["crt", "key"])
-def test_a_file_that_can_not_be_read_is_named(
+def test_a_file_that_cannot_be_read_is_named(
     tmp_path: Path, make: Callable[[Path], object], why: str, name: str
 ) -> None:
     (tmp_path / "crt").write_bytes(GOOD)
     (tmp_path / "key").write_bytes(private(KEY))
     (tmp_path / name).unlink()
     make(tmp_path / name)
-    with pytest.raises(tls.CertificateError) as refusal:
+    with pytest.raises(tls.CertificateError) as error:
         tls.load(tls.Files(tmp_path / "crt", tmp_path / "key"))
-    assert str(refusal.value) == f"can't read {tmp_path / name}: {why}"
+    assert str(error.value) == f"can't read {tmp_path / name}: {why}"
 
 
 @pytest.fixture
 def nobodys_folder() -> Iterator[Path]:
-    """A folder that an ordinary user may enter, and the user to be: root may read everything."""
+    """A folder that a normal user may enter, and that user, because root may read everything."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         was = os.geteuid()
@@ -202,7 +202,7 @@ def nobodys_folder() -> Iterator[Path]:
             os.seteuid(was)
 
 
-def test_a_file_that_may_not_be_read_is_named(nobodys_folder: Path) -> None:
+def test_a_file_whose_reading_is_forbidden_is_named(nobodys_folder: Path) -> None:
     was = os.geteuid()
     os.seteuid(os.getuid())
     (nobodys_folder / "crt").write_bytes(GOOD)
@@ -210,9 +210,9 @@ def test_a_file_that_may_not_be_read_is_named(nobodys_folder: Path) -> None:
     (nobodys_folder / "crt").chmod(0o644)
     (nobodys_folder / "key").chmod(0)
     os.seteuid(was)
-    with pytest.raises(tls.CertificateError) as refusal:
+    with pytest.raises(tls.CertificateError) as error:
         tls.load(tls.Files(nobodys_folder / "crt", nobodys_folder / "key"))
-    assert str(refusal.value) == f"can't read {nobodys_folder / 'key'}: Permission denied"
+    assert str(error.value) == f"can't read {nobodys_folder / 'key'}: Permission denied"
 
 
 NAMES = ("localhost", "mendix-mesh.mendix-mesh.svc", "*.example.com", "10.1.2.3", "::1")
@@ -225,12 +225,12 @@ def test_a_certificate_for_the_servers_name_will_do(tmp_path: Path, name: str) -
 
 
 @pytest.mark.parametrize("name", ["mendix-mesh", "example.com", "a.b.example.com", "local", "*"])
-def test_a_certificate_for_another_name_is_refused_with_its_names(
+def test_a_certificate_for_another_name_is_rejected_with_its_names(
     tmp_path: Path, name: str
 ) -> None:
-    with pytest.raises(tls.CertificateError) as refusal:
+    with pytest.raises(tls.CertificateError) as error:
         tls.load(written(tmp_path, PAIR)._replace(name=name))
-    assert str(refusal.value) == (
+    assert str(error.value) == (
         f"the certificate in {tmp_path / 'crt'} is not for {name}, as clients call the server, "
         "but for localhost, mendix-mesh.mendix-mesh.svc, *.example.com"
     )
@@ -245,10 +245,10 @@ def written(folder: Path, pair: tls.Pair) -> tls.Files:
 
 
 class TestThrowAway:
-    """A CA and a certificate for a try-out."""
+    """A CA and a certificate for --dev."""
 
     def handshake(self, folder: Path, name: str, ca: bytes) -> None:
-        """Let a client that trusts `ca` meet a server with the pair, without a network."""
+        """Connect a client that trusts `ca` to a server with the pair, without a network."""
         files = written(folder, PAIR)
         server_in, client_in = ssl.MemoryBIO(), ssl.MemoryBIO()
         trusting = ssl.create_default_context(cadata=ca.decode())
@@ -288,9 +288,9 @@ class TestThrowAway:
         assert constraints.critical
         assert (constraints.value.ca, constraints.value.path_length) == (True, 0)
 
-    def test_a_name_that_is_no_ascii_is_refused(self) -> None:
-        with pytest.raises(tls.CertificateError) as refusal:
+    def test_a_name_that_is_no_ascii_is_rejected(self) -> None:
+        with pytest.raises(tls.CertificateError) as error:
             tls.throw_away(["münchen.example.com"])
-        assert str(refusal.value) == (
+        assert str(error.value) == (
             "münchen.example.com can't be in a certificate: write it as xn--…"
         )

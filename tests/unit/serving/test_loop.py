@@ -1,4 +1,4 @@
-"""How connections are taken in, and which of them may stay."""
+"""How connections are accepted, and which of them are kept."""
 
 import contextlib
 import random
@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.admission.loops import ASK, Echo, Looping, asks, looping
 from tests.unit.logs import capture_logs
+from tests.unit.serving.loops import ASK, Echo, Looping, asks, looping
 from webhook.serving.connection import Connection
 from webhook.serving.http import Request, Response
 from webhook.serving.table import Table, source_key
@@ -158,7 +158,7 @@ def test_a_newcomer_is_not_closed_while_there_is_an_idle_one(
         assert [is_open(client) for client in idle] == [False] * 5 + [True] * 5
 
 
-def test_one_that_never_asked_makes_room_at_once(small: None, server: Looping) -> None:
+def test_a_connection_without_a_request_makes_room_at_once(small: None, server: Looping) -> None:
     with contextlib.ExitStack() as stack:
         silent = [stack.enter_context(server.plain()) for _ in range(10)]
         for _ in range(5):
@@ -169,7 +169,7 @@ def test_one_that_never_asked_makes_room_at_once(small: None, server: Looping) -
 def test_if_none_is_idle_newcomers_have_one_request_each(
     monkeypatch: pytest.MonkeyPatch, small: None, server: Looping
 ) -> None:
-    """So a probe is answered whatever the others do."""
+    """So a probe is answered, whatever other clients do."""
     monkeypatch.setattr(Table, "grace", 60.0)
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(server.dial()) for _ in range(10)]

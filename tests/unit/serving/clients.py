@@ -1,4 +1,4 @@
-"""Two ways to ask the same questions: Flask's test client, and a raw TLS client of the server."""
+"""Two clients for the same requests: Flask's test client, and a raw TLS client of the server."""
 
 import abc
 import contextlib
@@ -15,7 +15,7 @@ from flask import Flask
 from tests.unit.admission.reviews import Json, accepted
 
 JSON_HEADERS: Mapping[str, str] = {"Content-Type": "application/json"}
-#: Seconds in which any answer must come.
+#: The maximum seconds of each wait for an answer.
 PATIENCE = 10.0
 
 
@@ -29,7 +29,7 @@ class Reply:
 
 
 class Client(abc.ABC):
-    """Asks the admission server, however it is served."""
+    """A client of the admission server, with or without a network."""
 
     @abc.abstractmethod
     def send(
@@ -40,7 +40,7 @@ class Client(abc.ABC):
         method: str = "POST",
         headers: Mapping[str, str] = JSON_HEADERS,
     ) -> Reply:
-        """Send one request on a connection of its own; Content-Length is added."""
+        """Send one request on its own connection. Content-Length is added."""
 
     def get(self, path: str) -> Reply:
         """Get a page."""
@@ -146,7 +146,7 @@ class Connection:
         return Reply(int(status), headers, body)
 
     def ended(self) -> bool:
-        """Wait until the server closes the connection; False where it says more instead."""
+        """Wait until the server closes the connection. Return False if it sends more instead."""
         with contextlib.suppress(ConnectionError, ssl.SSLError):
             return not self._buffer and not self._socket.recv(1)
         return True
@@ -176,7 +176,7 @@ def request(
     method: str = "POST",
     headers: Mapping[str, Any] = JSON_HEADERS,
 ) -> bytes:
-    """Return a request in HTTP/1.1, with the length of its body unless `headers` say it."""
+    """Return a request in HTTP/1.1, with the length of its body unless `headers` have it."""
     names = {name.lower() for name in headers}
     fields = {"Host": "mendix-mesh.mendix-mesh.svc", **headers}
     if not names & {"content-length", "transfer-encoding"} and (body or method == "POST"):

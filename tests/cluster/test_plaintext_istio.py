@@ -1,7 +1,7 @@
-"""What policy says of Istio's PeerAuthentications, held against the real istiod.
+"""What policy says about Istio's PeerAuthentications, compared with the real istiod.
 
-Of every mode of mesh, namespace, workload and port, in every combination: what a sidecar's inbound
-listener lets in, and what ztunnel would be told to refuse.
+It covers every combination of the modes of mesh, namespace, workload and port: what a sidecar's
+inbound listener accepts, and what ztunnel would deny.
 """
 
 import itertools
@@ -28,12 +28,12 @@ PORTS = (
     {8080: "DISABLE", 9090: "PERMISSIVE"},
     {8080: "DISABLE", 9090: "STRICT"},
 )
-#: One that policies name, one more, and one that none does.
-ASKED = (8080, 9090, 7070)
+#: A port that policies name, another one, and one that no policy names.
+CALLED = (8080, 9090, 7070)
 
 
 class Case(NamedTuple):
-    """A pod that a policy of its own selects, in a namespace with a policy for all."""
+    """A pod with its own policy, in a namespace with a policy for all pods."""
 
     namespace: str
     name: str
@@ -45,7 +45,7 @@ class Case(NamedTuple):
 
 
 class World(NamedTuple):
-    """All of them, and what they are judged by."""
+    """All cases, and the reader that judges them."""
 
     plane: ControlPlane
     istiod: Istiod
@@ -94,7 +94,7 @@ def world(istio_plane: ControlPlane, istio_crds: None) -> Iterator[World]:
 
 
 def peers(plane: ControlPlane) -> istio.Peers:
-    """What the API server has, read as the commands read it."""
+    """Return the API server's policies, read as the commands read them."""
     listed = plane.kubectl("get", "peerauthentications", "-A", "-o", "json").stdout
     items = msgspec.json.decode(listed)["items"]
     read = [msgspec.convert(item, objects.PeerAuthentication) for item in items]
@@ -119,7 +119,7 @@ def mesh(world: World, request: pytest.FixtureRequest) -> Iterator[World]:
             world.plane.api.delete("PeerAuthentication", name, ROOT)
 
 
-def test_a_sidecar_lets_plaintext_in_where_policy_says_so(mesh: World) -> None:
+def test_a_sidecar_accepts_plaintext_if_policy_says_so(mesh: World) -> None:
     known = peers(mesh.plane)
     wrong: list[tuple[Case, int]] = []
 
@@ -128,7 +128,7 @@ def test_a_sidecar_lets_plaintext_in_where_policy_says_so(mesh: World) -> None:
         for case in mesh.cases:
             reading = known.of(case.namespace, case.labels)
             with Proxy(mesh.istiod, case.namespace, case.name, case.ip, case.labels) as proxy:
-                for port, found in zip(ASKED, proxy.take_plaintext(ASKED), strict=True):
+                for port, found in zip(CALLED, proxy.take_plaintext(CALLED), strict=True):
                     if takes(reading, port) != found:
                         wrong.append((case, port))
         return not wrong
@@ -136,9 +136,9 @@ def test_a_sidecar_lets_plaintext_in_where_policy_says_so(mesh: World) -> None:
     await_agreement(agree, wrong)
 
 
-def test_ztunnel_lets_plaintext_in_where_policy_says_so(mesh: World) -> None:
-    # What istiod makes of a policy's ports it does not make again when only the mesh's own policy
-    # changes (ambient/policies.go: the lookup is not tracked): docs/strict.md warns of it.
+def test_ztunnel_accepts_plaintext_if_policy_says_so(mesh: World) -> None:
+    # Istiod does not compute a policy's ports again if only the mesh's policy changes
+    # (ambient/policies.go: the lookup is not tracked). docs/strict.md warns about it.
     mesh.istiod.stop()
     mesh.istiod.start()
     known = peers(mesh.plane)
@@ -151,8 +151,8 @@ def test_ztunnel_lets_plaintext_in_where_policy_says_so(mesh: World) -> None:
             reading = known.of(case.namespace, case.labels, ambient=True)
             wrong.extend(
                 (case, port)
-                for port in ASKED
-                if takes(reading, port) == index.refuses(case.namespace, case.name, port)
+                for port in CALLED
+                if takes(reading, port) == index.closes(case.namespace, case.name, port)
             )
         return not wrong
 
@@ -178,7 +178,7 @@ class Ztunnel:
             for one in index["workloads"]
         }
 
-    def refuses(self, namespace: str, name: str, port: int) -> bool:
+    def closes(self, namespace: str, name: str, port: int) -> bool:
         """Any policy that denies it is enough."""
         return any(
             self._denies(self._policies.get(key), port) for key in self._named[namespace, name]
@@ -195,7 +195,7 @@ class Ztunnel:
 
 
 def _fits(match: Json, port: int) -> bool:
-    """All that a match says must hold; nobody is not a present principal."""
+    """Every condition of a match must hold. A client without identity is not a principal."""
     assert set(match) <= {"notPrincipals", "destinationPorts", "notDestinationPorts"}
     return port in match.get("destinationPorts", [port]) and port not in match.get(
         "notDestinationPorts", []

@@ -1,6 +1,6 @@
-"""Every known way to be in Istio and not use it is refused, and the nearest honest pod let in.
+"""Every known bypass of Istio is denied, and the most similar legitimate pod is admitted.
 
-Each row runs on the real istiod, where istio-init redirects and where its CNI plugin does.
+Each row runs on the real istiod, once with istio-init and once with its CNI plugin.
 """
 
 import json
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.cluster.api import Api, Json, Refused, wait_for
+from tests.cluster.api import Api, Json, StatusError, wait_for
 from tests.cluster.istio import (
     CONFIG,
     INJECT,
@@ -46,9 +46,9 @@ RULES = {"-p": "15001", "-z": "15006", "-u": "1337", "-m": "REDIRECT", "-i": "*"
 
 
 class Row(NamedTuple):
-    """The check that finds a way round, what it is, and the nearest that is let in: a pod's fields.
+    """The check that denies a bypass, the bypass, and the most similar pod that is admitted.
 
-    Where nothing nearer is, that is a plain pod.
+    By default the latter is a plain pod. Both are the pod's fields.
     """
 
     check: str
@@ -75,14 +75,14 @@ def metadata(**variables: str) -> Json:
 
 
 def proxy(**fields: Any) -> Json:
-    """Return a pod whose author customises the proxy, which the injector then merges."""
+    """Return a pod whose author customizes the proxy. The injector merges the customization."""
     return {"containers": [APP, {"name": "istio-proxy", "image": "auto", **fields}]}
 
 
 def init(image: str = "docker.io/istio/proxyv2:1.31.0", **changed: str | None) -> Json:
-    """Return a pod that brings its own istio-init, with some of its arguments changed."""
-    told = {**RULES, **{f"-{flag}": value for flag, value in changed.items()}}
-    args = [part for flag, value in told.items() if value is not None for part in (flag, value)]
+    """Return a pod with its own istio-init, with some of its arguments changed."""
+    rules = {**RULES, **{f"-{flag}": value for flag, value in changed.items()}}
+    args = [part for flag, value in rules.items() if value is not None for part in (flag, value)]
     container = {"name": "istio-init", "image": image, "args": ["istio-iptables", *args]}
     return {"initContainers": [container]}
 
@@ -92,13 +92,13 @@ def app(**context: Any) -> Json:
 
 
 def mounted(volume: str, path: str) -> Json:
-    """Return a pod that mounts a volume of its own at a path of the proxy's."""
+    """Return a pod that mounts its own volume at a path of the proxy."""
     made = proxy(volumeMounts=[{"name": volume, "mountPath": path}])
     return {**made, "volumes": [{"name": volume, "emptyDir": {}}]}
 
 
 def exposed(volume: str) -> Json:
-    """Return a pod whose app mounts one of the proxy's volumes, which it has to declare."""
+    """Return a pod whose app mounts one of the proxy's volumes, which it must also declare."""
     container = {**APP, "volumeMounts": [{"name": volume, "mountPath": "/proxy"}]}
     return {"containers": [container], "volumes": [{"name": volume, "emptyDir": {}}]}
 
@@ -108,13 +108,13 @@ OWN_VOLUME = {"containers": [APP], "volumes": [{"name": "data", "emptyDir": {}}]
 BOTH_META = {"ISTIO_META_DNS_CAPTURE": "true"}
 
 ROWS: dict[str, Row] = {
-    # What the injector leaves alone.
+    # Pods that the injector skips.
     "host network": Row("host-network", {"hostNetwork": True}, {"hostPID": False}),
     "opted out by label": Row("opted-out", {"labels": {INJECT: "false"}},
                               {"labels": {INJECT: "true"}}),
     "opted out by annotation": Row("opted-out", note(INJECT, "false"), note(INJECT, "true")),
     "a revision that is not there": Row("proxy-missing", {"labels": {REVISION: "nowhere"}}),
-    # What it captures.
+    # Captured traffic.
     "no interception": Row("capture-bypassed", note("sidecar.istio.io/interceptionMode", "NONE"),
                            note("sidecar.istio.io/interceptionMode", "REDIRECT")),
     "no interception by configuration": Row("input-not-allowed", config(interceptionMode="NONE"),
@@ -157,7 +157,7 @@ ROWS: dict[str, Row] = {
                                       note("inject.istio.io/templates", "grpc-simple")),
     "a template without an Envoy": Row("capture-bypassed",
                                        note("inject.istio.io/templates", "grpc-agent")),
-    # What istio-init is told, by its environment and by a container of its name.
+    # The settings of istio-init, by its environment and by a container of its name.
     **{
         f"{name} in the environment": Row("input-not-allowed", metadata(**{name: value}),
                                           config(proxyMetadata=BOTH_META))
@@ -177,7 +177,7 @@ ROWS: dict[str, Row] = {
         note(CONFIG, "proxyMetadata: {A: &on 'true', DISABLE_ENVOY: *on}"),
         note(CONFIG, "proxyMetadata: {TZ: 'UTC'}"),
     ),
-    # Brought at all, it is refused for that: what is nearest and let in has none.
+    # A brought container is denied anyway, so the admitted pod has none.
     "an own istio-init that captures nothing": Row("proxy-brought", init(b=None, i=None)),
     "an own istio-init behind an annotation": Row(
         "proxy-brought", {**init(b=""), **annotated(traffic_includeInboundPorts="*")},
@@ -188,14 +188,14 @@ ROWS: dict[str, Row] = {
         annotated(traffic_excludeOutboundIPRanges="")),
     "an own istio-init for two users": Row("proxy-brought", init(u="1337,1000")),
     "an own istio-init of another group": Row("proxy-brought", init(g="1000")),
-    "an own istio-init from elsewhere": Row("proxy-brought", init(image="evil/proxyv2:1")),
+    "an own istio-init of another source": Row("proxy-brought", init(image="evil/proxyv2:1")),
     "an own istio-init that may fail": Row("proxy-brought", {
         "initContainers": [{**init()["initContainers"][0], "command": ["true"]}]}),
     "an own istio-init that does all it should": Row("proxy-brought", init()),
     "a validation of nothing": Row("proxy-brought", {"initContainers": [{
         "name": "istio-validation", "image": "docker.io/istio/proxyv2:1.31.0",
         "args": ["istio-iptables", "-b", "*", "-i", "*", "--run-validation=false"]}]}),
-    # What runs as the proxy.
+    # The proxy's program.
     "an own proxy": Row("proxy-brought",
                         {"containers": [APP, {"name": "istio-proxy", "image": "sleep"}]}, proxy()),
     "an own proxy by Istio's note": Row("input-not-allowed", note(
@@ -203,7 +203,7 @@ ROWS: dict[str, Row] = {
         '{"initContainers": [{"name": "istio-proxy", "image": "evil.example/proxyv2"}]}')),
     "an own proxy behind a status": Row("input-not-allowed", {
         **proxy(command=["sleep"]), **note(STATUS, '{"containers": []}')}, proxy()),
-    "a proxy's image from elsewhere": Row("proxy-image-untrusted",
+    "a proxy's image of another source": Row("proxy-image-untrusted",
         note(IMAGE, "evil.io/proxyv2:1")),
     "an older version": Row("proxy-image-untrusted", note(IMAGE, "docker.io/istio/proxyv2:1.20.0"),
                             note("sidecar.istio.io/proxyImageType", "distroless")),
@@ -229,13 +229,14 @@ ROWS: dict[str, Row] = {
     "a volume for a mesh of its own": Row("input-not-allowed",
         mounted("data", "/etc/istio/config")),
     "a volume over the program": Row("input-not-allowed", mounted("data", "/usr/local/bin")),
-    "variables from elsewhere": Row("input-not-allowed", proxy(
+    "variables of another source": Row("input-not-allowed", proxy(
         envFrom=[{"configMapRef": {"name": "shop"}}]), proxy(env=[{"name": "TZ", "value": "UTC"}])),
     "an own bootstrap": Row("input-not-allowed",
                             note("sidecar.istio.io/bootstrapOverride", "mine")),
     "a later Istio's annotation": Row("input-not-allowed", note("sidecar.istio.io/next", "x")),
-    "metrics from elsewhere": Row("input-not-allowed", note("prometheus.io/path", "@10.9.9.9:1/x"),
-                                  note("prometheus.io/path", "/metrics?full=1")),
+    "metrics of another source": Row("input-not-allowed",
+                                     note("prometheus.io/path", "@10.9.9.9:1/x"),
+                                     note("prometheus.io/path", "/metrics?full=1")),
     "a variable that is filled in later": Row("input-not-allowed", proxy(env=[
         {"name": "APP", "value": "x"},
         {"name": "PROXY_CONFIG", "value": '{"serviceCluster":"$(APP)"}'}])),
@@ -246,7 +247,7 @@ ROWS: dict[str, Row] = {
     "an own configuration": Row("input-not-allowed", config(customConfigFile="/data/x")),
     "an own template": Row("input-not-allowed", config(proxyBootstrapTemplatePath="/data/x")),
     "an own folder": Row("input-not-allowed", config(configPath="/data")),
-    # Whom it obeys, and who it is.
+    # The proxy's control plane and identity.
     "another istiod": Row("input-not-allowed", config(discoveryAddress="evil.example:15012"),
                           config(discoveryAddress="istiod.istio-system.svc:15012")),
     "another istiod in other letters": Row("input-not-allowed",
@@ -285,7 +286,7 @@ ROWS: dict[str, Row] = {
     "the right to undo capture": Row("capture-capability", app(capabilities={"add": ["NET_ADMIN"]}),
                                      app(capabilities={"drop": ["ALL"]})),
     "a privileged app": Row("capture-capability", app(privileged=True), app(privileged=False)),
-    # Another mesh beside it.
+    # Another mesh in the same pod.
     "Linkerd's proxy": Row("foreign-mesh", {"containers": [
         APP, {"name": "linkerd-proxy", "image": "cr.l5d.io/linkerd/proxy:1"}]}),
     "a name of istiod's": Row("control-plane-elsewhere", {"hostAliases": [
@@ -312,7 +313,7 @@ def enrolled(istio_cluster: IstioCluster) -> str:
 
 @pytest.fixture(scope="module")
 def cni(istio_cluster: IstioCluster) -> Iterator[Istiod]:
-    """A revision of Istio beside the default one whose CNI plugin redirects."""
+    """A revision of Istio besides the default one, whose CNI plugin redirects traffic."""
     values: Json = {"pilot": {"cni": {"enabled": True}}}
     with Istiod(istio_cluster.plane, revision="cni", values=values) as running:
         yield running
@@ -326,14 +327,14 @@ def made(namespace: str, fields: Mapping[str, Any], revision: str) -> Json:
 
 @pytest.mark.parametrize("revision", ["default", "cni"])
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
-def test_a_way_round_is_refused_and_the_nearest_honest_pod_let_in(
+def test_a_bypass_is_denied_and_the_nearest_honest_pod_admitted(
     api: Api, enrolled: str, cni: Istiod, row: Row, revision: str
 ) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(StatusError) as denied:
         api.create(made(enrolled, row.bad, revision), dry_run=True)
-    assert refused.value.code == 403
-    assert refused.value.message.startswith(DENIED), refused.value.message
-    found = {line.split()[0] for line in refused.value.message.splitlines()[1:]}
+    assert denied.value.code == 403
+    assert denied.value.message.startswith(DENIED), denied.value.message
+    found = {line.split()[0] for line in denied.value.message.splitlines()[1:]}
     assert row.check in found
     assert found.isdisjoint({"proxy-missing"} - {row.check}), "the reason explains it already"
     good = api.create(made(enrolled, row.good, revision), dry_run=True)
@@ -354,14 +355,16 @@ def test_a_way_round_is_refused_and_the_nearest_honest_pod_let_in(
     ],
     ids=str,
 )
-def test_what_istio_cannot_read_it_refuses_itself(
+def test_istio_itself_rejects_what_it_cannot_read(
     api: Api, enrolled: str, annotations: Json
 ) -> None:
-    with pytest.raises(Refused, match=r'"object\.sidecar-injector\.istio\.io" denied the request'):
+    with pytest.raises(
+        StatusError, match=r'"object\.sidecar-injector\.istio\.io" denied the request'
+    ):
         api.create(pod(enrolled, annotations=annotations), dry_run=True)
 
 
-def test_a_namespace_that_keeps_istio_out_is_told_how_to_let_it_in(
+def test_a_namespace_that_disables_istio_gets_the_fix_to_enable_it(
     istio_cluster: IstioCluster,
 ) -> None:
     api = istio_cluster.api
@@ -373,9 +376,9 @@ def test_a_namespace_that_keeps_istio_out_is_told_how_to_let_it_in(
         where = istio_cluster.enroll()
         api.patch("Namespace", where, None, {"metadata": {"labels": labels}})
         istio_cluster.await_judge(where, "istio.enforce")
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(StatusError) as denied:
             api.create(pod(where))
-        assert refused.value.message == DENIED + (
+        assert denied.value.message == DENIED + (
             "pod shop would run outside the istio mesh:\n"
             "  proxy-missing  spec.initContainers  has no istio-proxy container; admin: check that "
             "the namespace has no label istio-injection=disabled, and no label istio.io/rev with a "
@@ -401,26 +404,28 @@ def test_a_replica_set_says_why_it_has_no_pods_and_recovers_with_its_namespace(
     assert is_meshed(found)
 
 
-def test_a_revision_that_a_pod_names_is_named_in_the_refusal(api: Api, enrolled: str) -> None:
-    with pytest.raises(Refused, match=r"check that Istio's revision or tag nowhere is installed"):
+def test_a_revision_that_a_pod_names_is_named_in_the_denial(api: Api, enrolled: str) -> None:
+    with pytest.raises(
+        StatusError, match=r"check that Istio's revision or tag nowhere is installed"
+    ):
         api.create(pod(enrolled, labels={REVISION: "nowhere"}))
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob"])
-def test_a_template_that_is_certain_to_fail_is_refused_at_once(
+def test_a_template_that_is_certain_to_fail_is_denied_at_once(
     api: Api, enrolled: str, kind: str
 ) -> None:
     annotations = {INJECT: "false", f"{TRAFFIC}excludeInboundPorts": "8080"}
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(StatusError) as denied:
         api.create(workload(kind, enrolled, annotations=annotations, hostNetwork=True))
-    message = refused.value.message
+    message = denied.value.message
     assert f"{DENIED}{kind.lower()} shop would run outside the istio mesh:" in message
     found = {line.split()[0] for line in message.splitlines()[1:]}
     assert found == {"host-network", "opted-out", "capture-bypassed"}
 
 
 def test_a_cluster_side_opt_out_does_not_reach_enrolled_pods(istio_cluster: IstioCluster) -> None:
-    """`neverInjectSelector` and `autoInject` decide only on pods that say nothing themselves."""
+    """`neverInjectSelector` and `autoInject` apply only to pods without their own label."""
     api, plane = istio_cluster.api, istio_cluster.plane
     values: Json = {
         "sidecarInjectorWebhook": {"neverInjectSelector": [{"matchLabels": {"app": "shop"}}]},
@@ -432,47 +437,49 @@ def test_a_cluster_side_opt_out_does_not_reach_enrolled_pods(istio_cluster: Isti
         assert is_meshed(api.create(pod(istio_cluster.enroll(), labels=labels)))
 
 
-def test_while_istiod_is_down_istio_refuses_and_without_its_webhook_we_do(
+def test_while_istiod_is_down_istio_denies_and_without_its_webhook_we_do(
     istio_cluster: IstioCluster,
 ) -> None:
-    """Istio's own webhook fails closed; what opens the gate is that webhook's absence."""
+    """Istio's own webhook fails closed. Without that webhook, pods start outside the mesh."""
     api, plane, where = istio_cluster.api, istio_cluster.plane, istio_cluster.enroll()
     labels = {REVISION: "fading"}
     with Istiod(plane, revision="fading") as fading:
         assert is_meshed(api.create(pod(where, "first", labels=labels)))
         fading.stop()
-        with pytest.raises(Refused, match=r'failed calling webhook "rev\.object\.sidecar-inj'):
+        with pytest.raises(StatusError, match=r'failed calling webhook "rev\.object\.sidecar-inj'):
             api.create(pod(where, labels=labels))
 
-    # The webhook's configuration is gone, as it is for a moment in an upgrade of Istio.
-    def refused() -> str:
+    # The webhook's configuration is gone, as for a moment in an upgrade of Istio.
+    def denied() -> str:
         try:
             api.create(pod(where, labels=labels), dry_run=True)
-        except Refused as error:
+        except StatusError as error:
             return error.message if DENIED in error.message else ""
         return "admitted"
 
-    message = wait_for(refused, why="the API server to forget Istio's webhook")
+    message = wait_for(denied, why="the API server to forget Istio's webhook")
     assert "  proxy-missing  " in message
-    # Beside us nobody would have said a word.
+    # Without mendix-mesh, the pod would start without any message.
     assert not sidecar_of(api.create(pod(plane.new_namespace(), labels=labels)))
 
 
 def test_while_we_are_down_nothing_starts(istio_cluster: IstioCluster, enrolled: str) -> None:
     istio_cluster.kubelet.pause()
     try:
-        with pytest.raises(Refused, match=r'failed calling webhook "istio\.mutate-pods\.enforce\.'):
+        with pytest.raises(
+            StatusError, match=r'failed calling webhook "istio\.mutate-pods\.enforce\.'
+        ):
             istio_cluster.api.create(pod(enrolled))
     finally:
         istio_cluster.kubelet.resume()
 
 
-def test_a_pod_that_was_injected_by_hand_without_a_status_is_refused_where_a_plugin_redirects(
+def test_a_pod_that_was_injected_by_hand_without_a_status_is_denied_if_a_plugin_redirects(
     istio_cluster: IstioCluster, cni: Istiod
 ) -> None:
-    """So `istioctl kube-inject` leaves a CronJob; Istio's CNI plugin takes it for an ordinary pod.
+    """`istioctl kube-inject` creates such a CronJob. Istio's CNI plugin treats it like any pod.
 
-    The injector would write a new status: it is kept out by the namespace here.
+    The injector would write a new status, so the namespace disables it here.
     """
     api, where = istio_cluster.api, istio_cluster.enroll()
     stored = api.create(pod(where, labels={REVISION: "cni"}), dry_run=True)
@@ -480,16 +487,16 @@ def test_a_pod_that_was_injected_by_hand_without_a_status_is_refused_where_a_plu
     api.patch("Namespace", where, None, keep_out)
     istio_cluster.await_judge(where, "istio.enforce")
     by_hand = copy_of(stored)
-    assert refused_for(api, by_hand) == {"proxy-brought"}
+    assert denied_for(api, by_hand) == {"proxy-brought"}
     del by_hand["metadata"]["annotations"][STATUS]
-    assert refused_for(api, by_hand) == {"proxy-brought"}
+    assert denied_for(api, by_hand) == {"proxy-brought"}
 
 
-def refused_for(api: Api, obj: Json) -> set[str]:
-    """Return the checks for which an object is refused."""
-    with pytest.raises(Refused, match=DENIED) as refused:
+def denied_for(api: Api, obj: Json) -> set[str]:
+    """Return the checks for which an object is denied."""
+    with pytest.raises(StatusError, match=DENIED) as denied:
         api.create(obj, dry_run=True)
-    return {line.split()[0] for line in refused.value.message.splitlines()[1:]}
+    return {line.split()[0] for line in denied.value.message.splitlines()[1:]}
 
 
 def altered(stored: Json) -> Json:
@@ -503,21 +510,21 @@ def altered(stored: Json) -> Json:
 
 @pytest.mark.parametrize("revision", ["default", "cni"])
 @pytest.mark.parametrize("make", [copy_of, altered])
-def test_a_proxy_that_a_pod_brings_is_refused_as_good_as_it_looks(
+def test_a_proxy_that_a_pod_brings_is_denied_even_if_it_looks_valid(
     api: Api, enrolled: str, cni: Istiod, revision: str, make: Callable[[Json], Json]
 ) -> None:
     stored = api.create(pod(enrolled, labels={REVISION: revision}), dry_run=True)
     assert RECORD not in annotations_of(stored)
     made = make(stored)
-    assert refused_for(api, made) == {"proxy-brought"}
+    assert denied_for(api, made) == {"proxy-brought"}
     del made["metadata"]["annotations"][STATUS]
-    assert refused_for(api, made) == {"proxy-brought"}
+    assert denied_for(api, made) == {"proxy-brought"}
 
 
 def test_without_us_the_injector_keeps_what_the_author_wrote(
     istio_cluster: IstioCluster,
 ) -> None:
-    """It sees the pod after us, and merges its own proxy with the one that it finds."""
+    """Istio's injector runs after us, and merges its proxy with the one that it finds."""
     api, where = istio_cluster.api, istio_cluster.plane.new_namespace()
     made = altered(api.create(pod(where, labels={INJECT: "true"}), dry_run=True))
     del made["metadata"]["annotations"][STATUS]
@@ -527,7 +534,7 @@ def test_without_us_the_injector_keeps_what_the_author_wrote(
     assert {"name": "TRUST_DOMAIN", "value": "evil.example"} in proxy["env"]
 
 
-def test_a_template_that_brings_its_proxy_is_refused_at_once(api: Api, enrolled: str) -> None:
+def test_a_template_that_brings_its_proxy_is_denied_at_once(api: Api, enrolled: str) -> None:
     """As `istioctl kube-inject` writes it."""
     stored = copy_of(api.create(pod(enrolled), dry_run=True))
     made = workload("Deployment", enrolled, **stored["spec"])
@@ -535,7 +542,7 @@ def test_a_template_that_brings_its_proxy_is_refused_at_once(api: Api, enrolled:
         "labels": {**stored["metadata"]["labels"], "app": "shop"},
         "annotations": stored["metadata"]["annotations"],
     }
-    assert refused_for(api, made) == {"proxy-brought"}
+    assert denied_for(api, made) == {"proxy-brought"}
 
 
 def test_a_status_alone_is_no_proof(istio_cluster: IstioCluster) -> None:
@@ -543,7 +550,7 @@ def test_a_status_alone_is_no_proof(istio_cluster: IstioCluster) -> None:
     keep_out = {"metadata": {"labels": {"istio-injection": "disabled"}}}
     api.patch("Namespace", where, None, keep_out)
     istio_cluster.await_judge(where, "istio.enforce")
-    with pytest.raises(Refused, match=rf"status-forged +metadata\.annotations\[{STATUS}\]"):
+    with pytest.raises(StatusError, match=rf"status-forged +metadata\.annotations\[{STATUS}\]"):
         api.create(pod(where, annotations={STATUS: '{"containers": ["istio-proxy"]}'}))
 
 
@@ -565,7 +572,7 @@ def test_a_gateway_with_anything_beside_its_proxy_is_judged_as_an_app(
         [{**router, "args": ["proxy", "router", "--templateFile=/data/x"]}],
         [hooked],
     ):
-        with pytest.raises(Refused, match=DENIED):
+        with pytest.raises(StatusError, match=DENIED):
             api.create(gateway(containers=containers), dry_run=True)
-    with pytest.raises(Refused, match="host-network"):
+    with pytest.raises(StatusError, match="host-network"):
         api.create(gateway(containers=[router], hostNetwork=True), dry_run=True)
