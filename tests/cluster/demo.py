@@ -38,6 +38,7 @@ from webhook.cluster.auditor.scan import ScanOptions
 
 SAMPLES = Path(__file__).parents[1] / "fixtures" / "mendix"
 ENV = "shop"
+COMMAND = Path(sys.executable).parent / "mendix-mesh"
 DATAPLANE = "istio.io/dataplane-mode"
 #: Read before the process enters the network namespace, in which each user is root.
 ORDINARY_USER = os.geteuid() != 0
@@ -70,7 +71,8 @@ def main() -> None:
         raise SystemExit(2) from None
     with tempfile.TemporaryDirectory(prefix="mendix-mesh-demo-") as folder:
         say("")
-        say("Starting etcd, kube-apiserver, controllers and a simulated node (about 5 s) ...")
+        say("Starting etcd, kube-apiserver, controllers and a node (about 5 s) ...")
+        say("The node is simulated: pods get the status Running, but no container runs.")
         with ControlPlane(Path(folder), binaries) as plane, contextlib.ExitStack() as stack:
             say("Starting the real cert-manager ...")
             stack.enter_context(CertManager(plane))
@@ -196,7 +198,7 @@ def operator_and_agent(demo: Demo) -> None:
 
 
 def mendix_app(demo: Demo) -> None:
-    """A Mendix app: the operator creates task pods and a Deployment. All of them join the mesh.
+    """A Mendix app: the operator (a stand-in) creates its pods. All of them join the mesh.
 
     Task pods get a native sidecar and end. The operator's Deployment itself is not changed, because
     the operator would revert the change.
@@ -232,7 +234,7 @@ def plain_app(demo: Demo) -> None:
 
 
 def denials(demo: Demo) -> None:
-    """Attempts to stay outside are denied, with reason and fix (more: docs/bypasses.md)."""
+    """Attempts to stay outside are denied, with reason and fix (mendix-mesh explain bypasses)."""
     where = demo.namespace
     demo.apply(_pod("shop-debug", where, hostNetwork=True), denied="host-network")
     opted = _pod("shop-legacy", where)
@@ -245,7 +247,7 @@ def denials(demo: Demo) -> None:
     forged["spec"]["containers"].append(
         {"name": "linkerd-proxy", "image": "evil.example/cr.l5d.io/linkerd/proxy:v1"}
     )
-    demo.apply(forged, denied="proxy-image-untrusted")
+    demo.apply(forged, denied="proxy-brought")
     intruder = _pod("shop-root", where)
     intruder["spec"]["containers"][0]["securityContext"] = {
         "runAsUser": 2102,
@@ -334,7 +336,7 @@ def untouched(demo: Demo) -> None:
 
 
 def istio_denials(demo: Demo) -> None:
-    """Attempts to stay outside are denied, with reason and fix (more: docs/bypasses.md)."""
+    """Attempts to stay outside are denied, with reason and fix (mendix-mesh explain bypasses)."""
     where = demo.namespace
     demo.apply(_pod("shop-debug", where, hostNetwork=True), denied="host-network")
     opted = _pod("shop-legacy", where)
@@ -488,16 +490,18 @@ def _keep(plane: ControlPlane) -> None:
     """Keep the cluster until the user ends it: a shell on a terminal, else until a signal."""
     kubectl = plane.binaries["kubectl"]
     heading("The cluster stays up.")
-    say(f"kubeconfig: {plane.kubeconfig}")
+    say("Its node is simulated, so kubectl logs and kubectl exec have nothing to show.")
     # An ordinary user must first enter the user namespace that netns.py created.
     user = "--user --preserve-credentials " if ORDINARY_USER else ""
-    say(
-        f"From another terminal, as the same user: nsenter -t {os.getpid()} {user}--net "
-        f"{kubectl} --kubeconfig {plane.kubeconfig} get pods -A"
-    )
+    enter = f"nsenter -t {os.getpid()} {user}--net"
+    say("From another terminal, as the same user:")
+    for command in (f"{kubectl} get pods -A", f"{COMMAND} audit", f"{COMMAND} doctor"):
+        say(f"  {enter} {command} --kubeconfig {plane.kubeconfig}")
     if sys.stdin.isatty():
-        say("This shell has kubectl and KUBECONFIG; leave it to end the cluster.")
-        path = f"{kubectl.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+        say("This shell has kubectl, mendix-mesh and KUBECONFIG; leave it to end the cluster.")
+        path = os.pathsep.join(
+            (str(kubectl.parent), str(COMMAND.parent), os.environ.get("PATH", os.defpath))
+        )
         environment = {**os.environ, "KUBECONFIG": str(plane.kubeconfig), "PATH": path}
         subprocess.run([os.environ.get("SHELL", "/bin/sh")], check=False, env=environment)
         return
