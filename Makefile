@@ -67,9 +67,10 @@ docs: $(READY) ## Write again what is generated: checks.md, findings.md, configu
 	@$(BIN)/python -m docs.generate_configuration
 	@$(BIN)/python -m docs.generate_inputs
 
-golden: $(READY) ## Write again what the chart renders to (tests/chart/golden), and audit prints, to be reviewed
+golden: $(READY) ## Write the golden files: what the chart renders, audit prints and the Linkerd stand-in injects
 	@$(BIN)/python -m tests.chart.matrix
 	@$(BIN)/python -m tests.unit.cli.test_audit
+	@$(BIN)/python -m tests.unit.standins.test_linkerd_injected
 
 tools: $(READY) ## Build the test cluster's programs into the cache (about 10 min on 2 cores)
 	@$(BIN)/python -m tests.cluster.build

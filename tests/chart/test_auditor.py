@@ -261,11 +261,6 @@ def test_the_command_knows_its_arguments() -> None:
     assert "there is no kubeconfig /nonexistent" in outcome.output
 
 
-def test_it_is_one_pod_that_is_replaced_whole() -> None:
-    spec = helm.render().one("Deployment", auditor=True)["spec"]
-    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
-
-
 def test_the_service_and_the_deployment_select_its_pod_and_not_the_servers() -> None:
     rendered = helm.render()
     labels = pod()["metadata"]["labels"]
@@ -278,28 +273,6 @@ def test_the_service_and_the_deployment_select_its_pod_and_not_the_servers() -> 
         assert selector.items() <= labels.items()
         assert not selector.items() <= servers.items()
     assert not rendered.one("Service")["spec"]["selector"].items() <= labels.items()
-
-
-def test_the_service_leads_to_the_ports() -> None:
-    ports = {one["name"]: one["containerPort"] for one in container(port=10260)["ports"]}
-    assert ports == {"http": 8080, "https": 10260}
-    assert "--tls-listen=0.0.0.0:10260" in container(port=10260)["args"]
-    service = helm.render().one("Service", auditor=True)["spec"]["ports"]
-    assert [(one["port"], one["targetPort"]) for one in service] == [(8080, "http"), (443, "https")]
-    for probe in ("livenessProbe", "readinessProbe"):
-        assert container()[probe]["httpGet"]["port"] == "http"
-
-
-def test_its_pod_is_as_hard_as_the_servers() -> None:
-    server = helm.render().one("Deployment")["spec"]["template"]
-    spec = pod()["spec"]
-    assert spec["securityContext"] == server["spec"]["securityContext"]
-    hardened = container()["securityContext"]
-    assert hardened == server["spec"]["containers"][0]["securityContext"]
-    assert hardened["readOnlyRootFilesystem"] is True
-    assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & set(spec)
-    allowed = {"configMap", "emptyDir", "secret"}
-    assert all(set(volume) - {"name"} <= allowed for volume in spec["volumes"])
 
 
 def test_its_pod_stays_outside_every_mesh() -> None:
@@ -335,31 +308,6 @@ def test_it_asks_a_prometheus_that_is_named_with_its_token_and_ca() -> None:
 @pytest.mark.parametrize("url", ["prometheus:9090", "https://a:b@prometheus", "http://a/?b"])
 def test_an_address_of_prometheus_that_cannot_be_used_is_rejected(url: str) -> None:
     assert "auditor" in helm.error_of({"auditor": {"prometheus": {"url": url}}})
-
-
-def test_changed_settings_restart_it() -> None:
-    before = pod()["metadata"]["annotations"]
-    assert pod(settings={"optOut": "override"})["metadata"]["annotations"] != before
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("nodeSelector", {"kubernetes.io/os": "linux"}),
-        ("tolerations", [{"key": "infra", "operator": "Exists"}]),
-        ("affinity", {"nodeAffinity": {}}),
-        ("priorityClassName", "ours"),
-    ],
-)
-def test_placement_is_passed_on(key: str, value: Any) -> None:
-    assert key not in pod()["spec"]
-    assert pod({key: value})["spec"][key] == value
-
-
-def test_resources_are_passed_on() -> None:
-    values = {"resources": {"requests": {"cpu": "1"}}}
-    assert container(values)["resources"]["requests"] == {"cpu": "1", "memory": "128Mi"}
-    assert "resources" not in container({"resources": None})
 
 
 # Its certificate.

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import build, mesh, netns
+from tests.cluster.api import Api
 from tests.cluster.certmanager import CertManager
 from tests.cluster.istio import IstioCluster
 from tests.cluster.istiod import Istiod
@@ -121,6 +122,12 @@ def mesh_cluster(plane: ControlPlane, pytestconfig: pytest.Config) -> Iterator[m
             console.print(f"\nmendix-mesh installed in {time.monotonic() - started:.1f} s.")
         yield cluster
         assert cluster.kubelet.crashes == []
+
+
+@pytest.fixture
+def api(mesh_cluster: mesh.MeshCluster) -> Api:
+    """Return a client, as cluster administrator."""
+    return mesh_cluster.api
 
 
 @pytest.fixture(scope="module")

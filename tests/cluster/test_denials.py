@@ -29,11 +29,6 @@ APP = {"name": "app", "image": "registry.example.com/shop:1"}
 
 
 @pytest.fixture
-def api(mesh_cluster: MeshCluster) -> Api:
-    return mesh_cluster.api
-
-
-@pytest.fixture
 def outage(mesh_cluster: MeshCluster) -> Iterator[None]:
     """Linkerd's injector is down until the test restarts it, or ends."""
     mesh_cluster.injector.stop()

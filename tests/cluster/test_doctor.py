@@ -100,11 +100,6 @@ def where(mesh_cluster: MeshCluster, diagnose: Diagnose) -> Iterator[str]:
     await_exactly(diagnose, mesh_cluster.enroll("enforce"), meshed_="yes")
 
 
-@pytest.fixture
-def api(mesh_cluster: MeshCluster) -> Api:
-    return mesh_cluster.api
-
-
 def mark(api: Api, namespace: str, **metadata: Json) -> None:
     api.patch("Namespace", namespace, None, {"metadata": metadata})
 

@@ -36,11 +36,6 @@ SHAPES: dict[str, Any] = {
 
 
 @pytest.fixture
-def api(mesh_cluster: MeshCluster) -> Api:
-    return mesh_cluster.api
-
-
-@pytest.fixture
 def shape(mesh_cluster: MeshCluster, request: pytest.FixtureRequest) -> Iterator[InjectorConfig]:
     """Linkerd with other settings of its injector: the test's parameter."""
     before = mesh_cluster.injector.config

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.api import Api, Json, StatusError, wait_for
+from tests.cluster.api import Json, StatusError, wait_for
 from tests.cluster.mesh import MESH_LABEL, MODE_LABEL, MeshCluster
 from tests.cluster.workloads import (
     INJECT,
@@ -23,11 +23,6 @@ from tests.cluster.workloads import (
     workload,
 )
 from tests.standins import mendix_manifests
-
-
-@pytest.fixture
-def api(mesh_cluster: MeshCluster) -> Api:
-    return mesh_cluster.api
 
 
 def verdict(cluster: MeshCluster, obj: Json) -> Json:

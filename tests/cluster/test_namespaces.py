@@ -18,11 +18,6 @@ OTHER = "system:serviceaccount:shop:deployer"
 LEAVE = {"settings": {"leaveEnforcement": {"groups": ["platform"], "users": [ARGO]}}}
 
 
-@pytest.fixture
-def api(mesh_cluster: MeshCluster) -> Api:
-    return mesh_cluster.api
-
-
 def relabel(api: Api, name: str, *, dry_run: bool = False, **labels: str | None) -> Json:
     given = {f"mendix-mesh.io/{key}": value for key, value in labels.items()}
     patch = {"metadata": {"labels": given}}

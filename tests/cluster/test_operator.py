@@ -72,11 +72,6 @@ def mendix_namespace(mesh_cluster: MeshCluster) -> Installation:
     return installation
 
 
-@pytest.fixture
-def api(mesh_cluster: MeshCluster) -> Api:
-    return mesh_cluster.api
-
-
 def test_the_apps_pods_join_although_its_deployment_is_left_alone(
     mendix_namespace: Installation,
 ) -> None:

@@ -27,11 +27,6 @@ SKIP = "config.linkerd.io/skip-inbound-ports"
 Patch = dict[str, Any]
 
 
-@pytest.fixture
-def api(mesh_cluster: MeshCluster) -> Api:
-    return mesh_cluster.api
-
-
 class Old:
     """A namespace with pods of before its enrollment: they break the rules and are left running."""
 
