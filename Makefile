@@ -20,10 +20,10 @@ $(READY): requirements/dev.txt pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: $(READY) ## A real API server meshing and refusing Mendix pods (KEEP=1, DASHBOARD=1, MESH=istio; first time ~10 min)
+demo: $(READY) ## A real API server that meshes and denies Mendix pods (KEEP=1, DASHBOARD=1, MESH=istio; first time ~10 min)
 	@$(BIN)/python -m tests.cluster.demo $(if $(KEEP),--keep) $(if $(DASHBOARD),--dashboard) $(if $(MESH),--mesh $(MESH))
 
-demo-install: $(READY) ## The guides' commands on a real API server: install, refuse, upgrade, uninstall
+demo-install: $(READY) ## The guides' commands on a real API server: install, deny, upgrade, uninstall
 	@$(BIN)/python -m tests.cluster.demo_install
 
 test: $(READY) ## Every test, on a real API server and real nodes (about 20 min; first time some 18 more to build it)
@@ -53,7 +53,7 @@ lock: $(READY) ## Pin all dependencies again, with hashes
 	@$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
 		--extra dev pyproject.toml -o requirements/dev.txt
 	@$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
-		-c requirements/dev.txt pyproject.toml -o requirements/runtime.txt
+		--excludes requirements/unused.txt -c requirements/dev.txt pyproject.toml -o requirements/runtime.txt
 	@echo hatchling | $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header \
 		--python-version 3.11 -c requirements/dev.txt - -o requirements/build.txt
 
@@ -67,9 +67,10 @@ docs: $(READY) ## Write again what is generated: checks.md, findings.md, configu
 	@$(BIN)/python -m docs.generate_configuration
 	@$(BIN)/python -m docs.generate_inputs
 
-golden: $(READY) ## Write again what the chart renders to (tests/chart/golden), and audit prints, to be reviewed
+golden: $(READY) ## Write the golden files: what the chart renders, audit prints and the Linkerd stand-in injects
 	@$(BIN)/python -m tests.chart.matrix
 	@$(BIN)/python -m tests.unit.cli.test_audit
+	@$(BIN)/python -m tests.unit.standins.test_linkerd_injected
 
 tools: $(READY) ## Build the test cluster's programs into the cache (about 10 min on 2 cores)
 	@$(BIN)/python -m tests.cluster.build
@@ -77,7 +78,7 @@ tools: $(READY) ## Build the test cluster's programs into the cache (about 10 mi
 screenshots: $(READY) ## The dashboard's pictures in docs/img, again, from a real API server (about 2 min)
 	@$(BIN)/python -m tests.cluster.screenshots
 
-image: $(READY) ## The image as a file tree and a tar, without a container engine (root; build/image)
+image: $(READY) ## The image as a tar, on a stand-in for its base image (root and buildah; build/image)
 	@$(BIN)/python -m tests.image build/image
 
 bench: $(READY) ## Speed beside the Go webhooks of the field, in one run of 15 minutes (QUICK=1: two)

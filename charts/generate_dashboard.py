@@ -109,7 +109,7 @@ ROWS = (
             "Last scan ended",
             "Time since the auditor last scanned all namespaces. All data about running pods is as "
             "old as this.",
-            (Query("time() - max(mendix_mesh_last_sweep_timestamp_seconds)"),),
+            (Query("time() - max(mendix_mesh_last_scan_timestamp_seconds)"),),
             kind="stat", width=4, unit="s",
             steps=((None, "green"), (900, "orange"), (1800, "red")),
         ),
@@ -300,8 +300,8 @@ ROWS = (
             "Scans",
             "How long the auditor's last scan took, and how many scans failed during each "
             "interval.",
-            (Query("max(mendix_mesh_sweep_duration_seconds)", "seconds of the last one"),
-             Query('sum(increase(mendix_mesh_sweeps_total{result="failed"}[$__rate_interval]))',
+            (Query("max(mendix_mesh_scan_duration_seconds)", "seconds of the last one"),
+             Query('sum(increase(mendix_mesh_scans_total{result="failed"}[$__rate_interval]))',
                    "failed")),
         ),
     )),

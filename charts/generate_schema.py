@@ -1,6 +1,6 @@
 """Write the schema of `settings:` in the chart's values.schema.json from the settings' types.
 
-With it, helm rejects a misspelt setting or an unknown check before it installs anything.
+With it, helm rejects a misspelled setting or an unknown check before it installs anything.
 """
 
 import json

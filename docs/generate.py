@@ -1,6 +1,6 @@
 """Write docs/checks.md from the checks' own data: `python -m docs.generate`.
 
-The examples are the fixtures, and what is shown of a refusal is what policy says of them.
+The examples are the fixtures, and the denials that are shown come from policy.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ _HEAD = """\
 This page lists every check: what it looks at, why it matters and how to fix it. Each check is one \
 file in [webhook/policy/checks](../webhook/policy/checks).
 
-## How to read a refusal
+## How to read a denial
 
 ```
 {denial}
@@ -63,7 +63,7 @@ exemptions:
     namespaces: [mendix-prod, "mendix-test-*"]
     selector:
       matchLabels: {{app: node-dns}}
-    reason: it answers for the node, and speaks to nobody else
+    reason: it serves the node and calls no other pod
     until: 2027-03-31
 levels:
   - check: root-capable

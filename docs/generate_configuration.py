@@ -29,7 +29,7 @@ can be kept to some | [its mesh and mode](install.md#enroll-a-namespace) |
 [how the server runs](../charts/mendix-mesh/README.md#values), namespaces enrolled by name |
 | `settings:` in those values | the same | how pods are judged: below |
 
-Nothing that a pod says of itself loosens anything. Helm refuses a setting that does not exist, as \
+Nothing that a pod says of itself loosens anything. Helm rejects a setting that does not exist, as \
 does the server, and `mendix-mesh review --settings FILE` takes the same document, with or without \
 the key `settings:` around it. `mendix-mesh discover --settings` prints what \
 [matches your mesh](day-2.md#settings-that-match-the-mesh). A change restarts the servers, one \
@@ -108,7 +108,7 @@ def _what(field: dict[str, Any]) -> str:
 
 
 def _structure(field: dict[str, Any]) -> str:
-    """The structure that a field is one of; empty where it is none."""
+    """The structure that a field is one of; empty if it is not one."""
     return str(field.get("$ref", "")).rpartition("/")[2]
 
 

@@ -1,7 +1,7 @@
-"""Every test, in two halves side by side: those of the cluster wait most of their time.
+"""Every test, in two halves in parallel, because those of the cluster mostly wait.
 
-What the second half says is held back, and follows when the first is done. The exit code is 1 where
-either failed.
+The output of the second half is held back, and follows when the first half is done. The exit code
+is 1 if either failed.
 """
 
 import os
@@ -15,8 +15,8 @@ _CLUSTER, _OTHERS = ("tests/cluster",), ("tests", "--ignore=tests/cluster")
 
 
 def main() -> int:
-    """Run both; gives the exit code."""
-    # Anyone who ends us ends both, as Ctrl-C does: they clear up what they started.
+    """Run both. Return the exit code."""
+    # If this process is ended, it ends both with Ctrl-C, so that they clean up.
     signal.signal(signal.SIGTERM, lambda *_: os.killpg(0, signal.SIGINT))
     with tempfile.TemporaryFile("w+", errors="replace") as held:
         print("Half of them, on the cluster:", flush=True)
@@ -26,7 +26,7 @@ def main() -> int:
                 print("And the other half, which ran beside it:", flush=True)
                 second = others.wait()
             except KeyboardInterrupt:
-                # Both were told by the terminal; they say what they did until now.
+                # Both received Ctrl-C from the terminal. They finish their output.
                 first, second = 130, others.wait()
         held.seek(0)
         for line in held:

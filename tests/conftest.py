@@ -1,21 +1,27 @@
-"""The image's file tree, for the tests of the image and those that run it on a node."""
+"""Hypothesis without time limits, and the image for its own tests and those that run it."""
 
-import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
-from tests.image.tree import Image, ImageError, build, wheels
+from tests.image.buildah import Image, ImageError, Store, missing, wheels
 from tests.requirements import not_run
+
+# A busy machine is not a failure.
+settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any speed")
 
 _WHEELS = pytest.StashKey[Path | ImageError]()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Fetch what the image is made of before the tests leave the machine's network."""
+    """Download what the image consists of before the tests leave the machine's network."""
     asked = {name for item in session.items for name in getattr(item, "fixturenames", ())}
-    if "image" in asked and not session.config.option.collectonly and not os.geteuid():
+    if "image_store" in asked and not session.config.option.collectonly and not missing():
         try:
             session.config.stash[_WHEELS] = wheels()
         except ImageError as error:
@@ -23,11 +29,21 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 @pytest.fixture(scope="session")
-def image(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Image:
-    """The image of the Dockerfile, as a tree."""
-    if os.geteuid():
-        not_run("building the image's tree needs root")
-    fetched = pytestconfig.stash[_WHEELS]
-    if isinstance(fetched, ImageError):
-        pytest.fail(str(fetched), pytrace=False)
-    return build(tmp_path_factory.mktemp("image") / "tree")
+def image_store(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Store]:
+    """The folder in which buildah works."""
+    if reason := missing():
+        not_run(reason)
+    downloaded = pytestconfig.stash[_WHEELS]
+    if isinstance(downloaded, ImageError):
+        pytest.fail(str(downloaded), pytrace=False)
+    folder = tmp_path_factory.mktemp("image")
+    yield Store(folder, downloaded)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def image(image_store: Store) -> Image:
+    """The image of the Dockerfile."""
+    return image_store.open(image_store.build())

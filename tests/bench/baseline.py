@@ -9,12 +9,12 @@ app = Flask(__name__)
 def validate() -> Response | dict[str, object]:
     """Admit a pod that has a container named linkerd-proxy; the least that anyone would write."""
     review = request.get_json()
-    asked = review["request"]
-    spec = asked["object"]["spec"]
+    submitted = review["request"]
+    spec = submitted["object"]["spec"]
     containers = spec.get("initContainers", []) + spec["containers"]
     allowed = any(container["name"] == "linkerd-proxy" for container in containers)
     return {
         "apiVersion": review["apiVersion"],
         "kind": review["kind"],
-        "response": {"uid": asked["uid"], "allowed": allowed},
+        "response": {"uid": submitted["uid"], "allowed": allowed},
     }

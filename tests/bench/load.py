@@ -1,100 +1,77 @@
-"""Load on one URL by h2load, and what came of it: rate, CPU of a server, latencies.
+"""Puts load on one URL with h2load, and measures rate, latencies, and the CPU of servers.
 
-The client is in C and logs every request, so that it takes little of the machine and nothing is
-estimated. What is measured is a window inside its run: connections are open by then.
+h2load logs each request, so nothing is estimated. What counts is a window inside its run, in which
+all connections are open.
 """
 
+import contextlib
 import math
 import os
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from tests.bench import usage
 from tests.bench.results import Sample
 
-_LEAD = 0.4
-_TAIL = 0.2
+_TAIL = 0.2  # seconds after the window
+_QUIET = 0.2  # cores below which a process is at rest
 
 
 class LoadError(Exception):
-    """A server did not answer as it should have; the message has what h2load said."""
+    """A server did not answer as it should. The message has the output of h2load."""
 
 
-@dataclass
-class Target:
-    """Where load goes, and whose CPU is counted: by name, the processes with their descendants."""
+class Target(NamedTuple):
+    """Where load goes. CPU is counted for the processes of each name, with their descendants."""
 
     url: str
     body: Path
     pids: Mapping[str, Sequence[int]]
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = {}
     status: int = 200
 
 
-@dataclass
-class Window:
-    """What happened in a window: latencies in microseconds, sorted; CPU in microseconds by name."""
+def run(
+    target: Target, clients: int, seconds: float, home: Path, *, lead: float = 0.4
+) -> tuple[Sample, dict[str, float]]:
+    """Send one request again and again on `clients` connections, one at a time on each.
 
-    seconds: float
-    latencies: list[int]
-    cpu_us: dict[str, float]
-
-    def sample(self, name: str) -> Sample:
-        """The figures of one round, with the CPU of `name`."""
-        count = len(self.latencies)
-        return Sample(
-            count=count,
-            rate=round(count / self.seconds, 1),
-            cpu_us=round(self.cpu_us[name] / count, 1),
-            p50=percentile(self.latencies, 50),
-            p99=percentile(self.latencies, 99),
-            worst=self.latencies[-1],
-        )
-
-
-def run(target: Target, clients: int, seconds: float, home: Path, *, lead: float = _LEAD) -> Window:
-    """Send the same request over and over, on so many connections, one at a time on each.
-
-    `lead` is how long, in seconds, before the window opens: all have connected by then.
+    Return the figures, with the CPU of the first name, and the CPU of each name for one request in
+    microseconds. The window opens after `lead` seconds. Raise `LoadError`.
     """
     log = home / "requests.tsv"
+    log.unlink(missing_ok=True)
     duration = round((lead + seconds + _TAIL) * 1000)
     command = ["h2load", "--h1", f"--clients={clients}", f"--duration={duration}ms", "--threads=1"]
     command += [f"--data={target.body}", f"--log-file={log}"]
     headers = {"content-type": "application/json", **target.headers}
     command += [f"--header={name}: {value}" for name, value in headers.items()]
-    log.unlink(missing_ok=True)
     with subprocess.Popen(
         [*command, target.url], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as client:
         time.sleep(lead)
-        accounts = {**target.pids, "client": [client.pid]}
-        before, start = _cpu(accounts), time.time()
+        pids = {**target.pids, "client": [client.pid]}
+        before, start = {name: cpu_ns(of) for name, of in pids.items()}, time.time()
         time.sleep(seconds)
-        after, end = _cpu(accounts), time.time()
-        said, _ = client.communicate(timeout=60)
-    latencies = _read(log, start, end, target.status, f"{target.url}:\n{said}")
-    cpu = {name: (after[name] - before[name]) / 1000 for name in accounts}
-    return Window(end - start, latencies, cpu)
+        used, end = {name: cpu_ns(of) - before[name] for name, of in pids.items()}, time.time()
+        output, _ = client.communicate(timeout=60)
+    took = _latencies(log, start, end, target.status, f"{target.url}:\n{output}")
+    cpu = {name: round(total / len(took) / 1000, 1) for name, total in used.items()}
+    rate = round(len(took) / (end - start), 1)
+    return Sample(rate, next(iter(cpu.values())), _percentile(took, 50), _percentile(took, 99)), cpu
 
 
-def percentile(ordered: Sequence[int], percent: float) -> int:
-    """The smallest value that so many percent do not exceed (nearest rank)."""
-    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
+def _percentile(ordered: Sequence[int], percent: int) -> int:
+    """Return the smallest value that so many percent do not exceed (nearest rank)."""
+    return ordered[math.ceil(len(ordered) * percent / 100) - 1]
 
 
-def _cpu(accounts: Mapping[str, Sequence[int]]) -> dict[str, int]:
-    return {name: usage.cpu_ns(pids) for name, pids in accounts.items()}
-
-
-def _read(log: Path, start: float, end: float, status: int, what: str) -> list[int]:
-    """The latencies of the requests that ended in a window of seconds since 1970."""
+def _latencies(log: Path, start: float, end: float, status: int, what: str) -> list[int]:
+    """Return the sorted latencies of the requests that ended in a window, in microseconds."""
     found = []
-    lines = log.read_text().splitlines() if log.exists() else []
-    for line in lines:
+    for line in log.read_text().splitlines() if log.exists() else ():
         began, code, took = (int(column) for column in line.split("\t")[:3])
         if start <= (began + took) / 1e6 <= end:
             if code != status:
@@ -105,16 +82,46 @@ def _read(log: Path, start: float, end: float, status: int, what: str) -> list[i
     return sorted(found)
 
 
-def missing() -> list[str]:
-    """What to install before anything can be measured, as commands; empty where all is there."""
-    programs = {"h2load": "nghttp2-client", "nginx": "nginx-light"}
-    path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
-    return [
-        f"apt-get install {package}"
-        for program, package in programs.items()
-        if not _which(program, path)
-    ]
+def cpu_ns(pids: Sequence[int]) -> int:
+    """Return the CPU time of processes and their descendants, in nanoseconds.
+
+    It is the scheduler's account of each thread. /proc/PID/stat counts in steps of 10 ms.
+    """
+    total = 0
+    for pid in _tree(pids):
+        for thread in _threads(pid):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                total += int((thread / "schedstat").read_text().split()[0])
+    return total
 
 
-def _which(program: str, path: str) -> bool:
-    return any(os.access(Path(folder) / program, os.X_OK) for folder in path.split(":") if folder)
+def pss_mib(pid: int) -> float:
+    """Return the proportional set size of a process and its descendants, in MiB."""
+    files = [Path(f"/proc/{each}/smaps_rollup").read_text() for each in _tree([pid])]
+    lines = [line.split() for text in files for line in text.splitlines()]
+    return round(sum(int(words[1]) for words in lines if words[0] == "Pss:") / 1024, 1)
+
+
+def settle(pids: Sequence[int]) -> None:
+    """Wait until processes have finished their work, at most five seconds."""
+    for _ in range(100):
+        before = cpu_ns(pids)
+        time.sleep(0.05)
+        if cpu_ns(pids) - before < _QUIET * 0.05 * 1e9:
+            return
+
+
+def _tree(pids: Sequence[int]) -> Iterator[int]:
+    for pid in pids:
+        yield pid
+        for thread in _threads(pid):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                yield from _tree([*map(int, (thread / "children").read_text().split())])
+
+
+def _threads(pid: int) -> list[Path]:
+    folder = Path(f"/proc/{pid}/task")
+    try:
+        return [folder / name for name in os.listdir(folder)]
+    except FileNotFoundError:
+        return []

@@ -1,4 +1,4 @@
-"""Helm is built before the first test: a cold build takes longer than a test may."""
+"""Helm is built before the first test, because a cold build takes longer than a test may."""
 
 import contextlib
 from pathlib import Path
@@ -9,7 +9,7 @@ from tests.cluster import build
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Build if a test of this folder will run. If that fails, the tests say why themselves."""
+    """Build helm if a test of this folder will run. If that fails, the tests say why."""
     needed = any(Path(__file__).parent in item.path.parents for item in session.items)
     if needed and not session.config.option.collectonly:
         with contextlib.suppress(build.BuildError):

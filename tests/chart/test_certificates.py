@@ -1,4 +1,4 @@
-"""Who makes the server's certificate, and how the API server comes to trust it."""
+"""Who creates the server's certificate, and how the API server gets its CA."""
 
 from pathlib import Path
 from typing import Any

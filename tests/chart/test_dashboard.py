@@ -1,4 +1,4 @@
-"""Grafana's dashboard: it is well formed, and a real Prometheus answers all that it asks."""
+"""Grafana's dashboard: it is valid, and a real Prometheus answers all of its queries."""
 
 import json
 import re
@@ -32,7 +32,7 @@ def rendered(**values: Any) -> dict[str, Any]:
 
 
 def recorded() -> str:
-    """Every metric that is asked for, as OpenMetrics: counters grow, gauges stand."""
+    """Return every metric of the queries, as OpenMetrics: counters grow, gauges are constant."""
     webhook = {"name": "linkerd.enforce.mendix-mesh.io", "type": "validating"}
     here = {"namespace": "mendix", "mesh": "linkerd"}
     client = linkerd_identity("crm", "web")
@@ -42,8 +42,8 @@ def recorded() -> str:
         ("mendix_mesh_coverage_ratio", here, 0.75),
         ("mendix_mesh_findings", {"check": "proxy-missing", "level": "deny"}, 1),
         ("mendix_mesh_doctor_findings", {"id": "injector-missing", "severity": "error"}, 1),
-        ("mendix_mesh_last_sweep_timestamp_seconds", {}, BEGIN),
-        ("mendix_mesh_sweep_duration_seconds", {}, 2),
+        ("mendix_mesh_last_scan_timestamp_seconds", {}, BEGIN),
+        ("mendix_mesh_scan_duration_seconds", {}, 2),
         ("mendix_mesh_certificate_expiry_timestamp_seconds", {}, BEGIN + 10**7),
         ("mendix_mesh_build_info", {"version": "1"}, 1),
     ]
@@ -53,14 +53,14 @@ def recorded() -> str:
         ("mendix_mesh_violations", {"mesh": "linkerd", "mode": "warn", "check": "proxy-missing"}),
         ("mendix_mesh_reviews_shed", {}),
         ("mendix_mesh_certificate_reloads", {"result": "refused"}),
-        ("mendix_mesh_sweeps", {"result": "failed"}),
+        ("mendix_mesh_scans", {"result": "failed"}),
         ("apiserver_admission_webhook_request", webhook),
         *(("request", linkerd_inbound("mendix", "shop", one)) for one in ("", client)),
         *((metric, istio(("crm", "web"), ("mendix", "shop"), policy))
           for metric in ("istio_requests", "istio_tcp_connections_opened")
           for policy in ("mutual_tls", "none")),
     ]  # fmt: skip
-    # The API server's counters lack the ending that OpenMetrics asks for.
+    # The API server's counters lack the ending that OpenMetrics requires.
     plain = [
         (f"{API_SERVER}_fail_open_count", webhook),
         (f"{API_SERVER}_rejection_count",
@@ -86,7 +86,7 @@ def _series(metric: str, labels: dict[str, str]) -> str:
     return f"{metric}{{{pairs}}}"
 
 
-def asked(target: dict[str, Any]) -> str:
+def expression(target: dict[str, Any]) -> str:
     """The question as Grafana puts it."""
     expr: str = target["expr"]
     for variable, value in _VARIABLES.items():
@@ -104,7 +104,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[prometheus.Serv
 @pytest.mark.parametrize("name", TARGETS)
 def test_prometheus_answers_every_question(server: prometheus.Server, name: str) -> None:
     at = str(BEGIN + 60 * (MINUTES - 10))
-    found = server.get("query", query=asked(TARGETS[name]), time=at)["result"]
+    found = server.get("query", query=expression(TARGETS[name]), time=at)["result"]
     assert found
     assert all(float(one["value"][1]) == float(one["value"][1]) for one in found), "NaN"
     for one in found:
@@ -120,10 +120,12 @@ def test_the_namespaces_to_choose_from_are_there(server: prometheus.Server) -> N
     assert answer.json()["data"] == ["mendix"]
 
 
-def test_the_metrics_of_ours_that_are_asked_for_exist() -> None:
-    asked = set(re.findall(r"\bmendix_mesh_\w+", "".join(one["expr"] for one in TARGETS.values())))
-    assert len(asked) > 10
-    assert asked <= own_metrics()
+def test_our_metrics_in_queries_exist() -> None:
+    expression = set(
+        re.findall(r"\bmendix_mesh_\w+", "".join(one["expr"] for one in TARGETS.values()))
+    )
+    assert len(expression) > 10
+    assert expression <= own_metrics()
 
 
 def test_the_file_is_what_is_generated() -> None:

@@ -1,4 +1,4 @@
-"""What a person reads of the chart: its README, its values, its notes, the linter's verdict."""
+"""The chart's texts: its README, its values, its notes, and the linter's result."""
 
 import json
 from collections.abc import Iterator
@@ -55,7 +55,7 @@ def test_the_schema_knows_the_keys_of_the_values_and_no_others() -> None:
     assert set(_properties(schema)) - {"global"} == values
 
 
-def test_the_notes_show_the_next_step_and_the_way_out() -> None:
+def test_the_notes_show_the_next_step_and_the_fix() -> None:
     notes = helm.notes()
     labels = "mendix-mesh.io/mesh=linkerd mendix-mesh.io/mode=warn"
     assert f"kubectl label namespace NAMESPACE {labels}\n" in notes

@@ -1,4 +1,4 @@
-"""What `discover` and `audit` take for enrolled is what the chart's selectors route."""
+"""`discover` and `audit` count a namespace as enrolled if the chart's selectors route it."""
 
 import itertools
 import json
@@ -21,7 +21,7 @@ from webhook.cluster.namespaces.enrollment import Enrollment
 
 
 @pytest.mark.parametrize("values", VALUE_SETS.values(), ids=VALUE_SETS.keys())
-def test_every_namespace_is_told_as_it_is_routed(values: dict[str, Any]) -> None:
+def test_every_namespace_is_reported_as_it_is_routed(values: dict[str, Any]) -> None:
     configuration = helm.render(values).one("ValidatingWebhookConfiguration")
     enrollment = Enrollment.parse(json.dumps(configuration).encode())
     for name, mesh, mode in itertools.product(NAMES, MESH_LABELS, MODE_LABELS):
@@ -29,5 +29,5 @@ def test_every_namespace_is_told_as_it_is_routed(values: dict[str, Any]) -> None
         found = enrollment.of(
             msgspec.convert({"metadata": {"name": name, "labels": labels}}, Namespace)
         )
-        told = found and (found.mesh, found.mode, "/ingress" if found.ingress else "")
-        assert told == expected(name, mesh, mode, values), labels
+        routed = found and (found.mesh, found.mode, "/ingress" if found.ingress else "")
+        assert routed == expected(name, mesh, mode, values), labels

@@ -1,4 +1,4 @@
-"""What the chart renders over the matrix of values, as somebody has reviewed it."""
+"""The chart's result for the matrix of values is the reviewed one."""
 
 import pytest
 

@@ -1,6 +1,6 @@
-"""The entries for namespaces themselves: which path says what of which namespace.
+"""The entries for Namespaces: which path is called for which namespace.
 
-What their conditions come to, a real API server tells: tests/cluster/test_namespaces.py.
+tests/cluster/test_namespaces.py tests their conditions on a real API server.
 """
 
 import itertools
@@ -26,7 +26,7 @@ def entries(values: dict[str, Any]) -> list[helm.Object]:
 
 
 def expected(name: str, values: dict[str, Any]) -> str:
-    """The path for a namespace."""
+    """Return the path for a namespace."""
     if name in EXCLUDED:
         return "/namespace/excluded"
     mode = values["mode"]
@@ -122,7 +122,7 @@ def test_names_of_entries_for_namespaces_enrolled_by_name_are_the_contract() -> 
 AUDITOR = {**helm.OWN, "auditor": {"tlsSecretName": "mine"}}
 
 
-def test_the_auditor_is_asked_where_it_serves_the_api_server() -> None:
+def test_the_auditor_is_called_if_it_serves_the_api_server() -> None:
     configuration = helm.render(AUDITOR).one(KIND, auditor=True)
     assert configuration["metadata"]["name"] == "mendix-mesh-auditor"
     (webhook,) = configuration["webhooks"]
@@ -144,7 +144,7 @@ def test_the_auditor_is_asked_where_it_serves_the_api_server() -> None:
         {**AUDITOR, "hostNetwork": True, "port": 10260},
     ],
 )
-def test_where_the_auditor_serves_no_https_it_is_not_asked(values: dict[str, Any]) -> None:
+def test_if_the_auditor_serves_no_https_it_is_not_called(values: dict[str, Any]) -> None:
     names = [one["metadata"]["name"] for one in helm.render(values).of_kind(KIND)]
     assert names == ["mendix-mesh"]
 

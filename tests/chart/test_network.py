@@ -1,4 +1,4 @@
-"""Who may reach the server, and from where it is scraped."""
+"""Which clients can reach the server, and from where it is scraped."""
 
 from typing import Any
 
@@ -38,7 +38,7 @@ def test_only_the_api_server_whom_the_values_name_and_helm_test_may_call() -> No
     assert test["podSelector"]["matchLabels"].items() <= labels.items()
 
 
-def test_the_pods_may_call_nobody() -> None:
+def test_the_pods_are_not_allowed_to_call_anything() -> None:
     assert policy()["policyTypes"] == ["Ingress", "Egress"]
     assert "egress" not in policy()
 

@@ -1,8 +1,8 @@
-"""Which namespaces reach which path: the selectors against a second, independent account of them.
+"""Which namespaces reach which path: the selectors, compared with an independent version.
 
-The rules are in the chart's README, "Which pods are reviewed, and how". `expected` says them again
-in Python; `matching` evaluates the rendered selectors as the API server does. Both are compared for
-every combination of a namespace's name, its two labels, the chart's mode, and the lists.
+The rules are in the chart's README, "Which pods are reviewed, and how". `expected` repeats them in
+Python. `matching` evaluates the rendered selectors like the API server. Both are compared for every
+combination of a namespace's name, its two labels, the chart's mode, and the lists.
 """
 
 import itertools
@@ -50,20 +50,20 @@ VALUE_SETS: dict[str, dict[str, Any]] = {
 
 
 def meets(labels: Mapping[str, str], expression: Mapping[str, Any]) -> bool:
-    """One requirement, as apimachinery's labels.Requirement.Matches: NotIn holds when absent."""
+    """Return whether a requirement matches, like apimachinery's labels.Requirement.Matches."""
     key: str = expression["key"]
     operator: str = expression["operator"]
     values: list[str] | None = expression.get("values")
     if operator in {"In", "NotIn"}:
-        assert values, f"the API server refuses {operator} without values"
+        assert values, f"the API server rejects {operator} without values"
         return (labels.get(key) in values) == (operator == "In")
     assert operator in {"Exists", "DoesNotExist"}
-    assert values is None, f"the API server refuses {operator} with values"
+    assert values is None, f"the API server rejects {operator} with values"
     return (key in labels) == (operator == "Exists")
 
 
 def matching(configuration: helm.Object, labels: Mapping[str, str]) -> list[helm.Object]:
-    """The entries for its pods whose namespaceSelector matches a namespace's labels."""
+    """Return the entries for pods whose namespaceSelector matches a namespace's labels."""
     return [
         entry
         for entry in helm.for_pods(configuration)
@@ -72,7 +72,7 @@ def matching(configuration: helm.Object, labels: Mapping[str, str]) -> list[helm
 
 
 def routes(configuration: helm.Object, labels: Mapping[str, str]) -> dict[str, list[Route]]:
-    """Path and failure policy of each entry that matches, for pods and for anything else."""
+    """Return path and failure policy of each matching entry, for pods and for other objects."""
     found: dict[str, list[Route]] = {"pods": [], "others": []}
     for entry in matching(configuration, labels):
         route = entry["clientConfig"]["service"]["path"], entry["failurePolicy"]
@@ -97,7 +97,7 @@ def labels_of(name: str, mesh: str | None, mode: str | None) -> dict[str, str]:
 def expected(
     name: str, mesh: str | None, mode: str | None, values: Mapping[str, Any]
 ) -> tuple[str, str, str] | None:
-    """Mesh, mode and end of the path of a namespace, or None if it is not enrolled."""
+    """Return mesh, mode and end of the path of a namespace, or None if it is not enrolled."""
     if name in EXCLUDED:
         return None
     named = next((entry for entry in values.get("namespaces", []) if entry["name"] == name), None)

@@ -22,10 +22,10 @@ def test_the_schema_of_the_settings_is_current() -> None:
         ({"levels": [{"check": "host-network", "level": "off", "reason": "r"}]}, "level"),
     ],
 )
-def test_helm_refuses_settings_that_the_server_would_refuse(
+def test_helm_rejects_settings_that_the_server_would_reject(
     settings: dict[str, object], words: str
 ) -> None:
-    assert words in helm.refusal({"settings": settings})
+    assert words in helm.error_of({"settings": settings})
 
 
 def test_helm_takes_settings_that_the_server_takes() -> None:

@@ -1,4 +1,4 @@
-"""What the API server is told about every entry: rules, failure, trust, time."""
+"""The entries of the webhook configurations: rules, failure policy, CA, timeout."""
 
 from typing import Any
 
@@ -46,7 +46,7 @@ CONTROLLERS = (
 
 
 def webhooks(kind: str, values: dict[str, Any] | None = None) -> list[helm.Object]:
-    """The entries for what is in namespaces; those for these themselves are in test_namespaces."""
+    """The entries for objects in namespaces. test_namespaces has those for Namespaces."""
     return helm.for_pods(helm.render(FULL if values is None else values).one(kind))
 
 
@@ -62,7 +62,7 @@ def test_pods_are_opted_in_at_birth_and_what_makes_them_also_on_update() -> None
 def test_pods_their_debug_containers_and_what_makes_them_are_judged() -> None:
     for entry in webhooks("ValidatingWebhookConfiguration"):
         if not entry["name"].startswith("unknown-mesh."):
-            # In ambient mode the node agent writes annotations by way of the status.
+            # In ambient mode the node agent writes annotations through the status.
             status = [] if entry["name"].startswith("ambient.") else ["v1 pods/status"]
             assert rules_of(entry) == (
                 rules({"CREATE", "UPDATE"}, "v1 pods", *CONTROLLERS)
@@ -150,13 +150,13 @@ def test_the_time_for_an_answer_can_be_set(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_aks_is_asked_to_leave_the_selectors_alone(kind: str) -> None:
+def test_aks_leaves_the_selectors_alone(kind: str) -> None:
     annotations = helm.render(helm.OWN).one(kind)["metadata"]["annotations"]
     assert annotations["admissions.enforcer/disabled"] == "true"
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_argo_cd_is_asked_to_apply_it_after_the_server_and_remove_it_before(kind: str) -> None:
+def test_argo_cd_applies_it_after_the_server_and_removes_it_before(kind: str) -> None:
     rendered = helm.render(helm.OWN)
     wave = "argocd.argoproj.io/sync-wave"
     assert int(rendered.one(kind)["metadata"]["annotations"][wave]) > 0
@@ -177,7 +177,7 @@ def test_the_mutating_configuration_may_have_any_early_name(name: str) -> None:
     assert rendered.one("MutatingWebhookConfiguration")["metadata"]["name"] == name
 
 
-def test_a_late_name_is_possible_when_it_is_asked_for() -> None:
+def test_a_late_name_is_possible_on_request() -> None:
     rendered = helm.render(
         {"mutatingWebhookConfigurationName": "zz-mendix-mesh", "allowLateName": True}
     )

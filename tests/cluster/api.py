@@ -35,7 +35,7 @@ _WARNING = re.compile(r'\d{3} \S+ "((?:[^"\\]|\\.)*)"')
 _DISCOVERY = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 
 
-class Refused(Exception):  # noqa: N818 - it is what the API server did, and reads so in tests
+class StatusError(Exception):
     """Raised for each failure that the API server returns: any metav1.Status without success."""
 
     def __init__(self, code: int, message: str, status: Json) -> None:
@@ -89,8 +89,8 @@ class Api:
 
     `kind` is "Pod", "Deployment", …, without a version. Objects contain their apiVersion. Without a
     namespace, namespaced kinds use "default", as in kubectl. Only `list` then means all namespaces.
-    Each failure that the API server returns raises Refused. If the server can't be reached, it is
-    httpx.TransportError.
+    Each failure that the API server returns raises StatusError. If the server can't be reached, it
+    is httpx.TransportError.
     """
 
     def __init__(self, server: str, ca: Path, cert: Path, key: Path) -> None:
@@ -122,7 +122,7 @@ class Api:
         return self._json("POST", path, body=obj, dry_run=dry_run)
 
     def get(self, kind: str, name: str, namespace: str | None = None) -> Json:
-        """Return one object. Raise Refused with code 404 if there is none."""
+        """Return one object. Raise StatusError with code 404 if there is none."""
         return self._json("GET", _path(self._resource(kind), namespace, name))
 
     def list(
@@ -220,7 +220,7 @@ class Api:
         if answer.is_success:
             return answer
         status = _status(answer)
-        raise Refused(status.get("code", answer.status_code), status["message"], status)
+        raise StatusError(status.get("code", answer.status_code), status["message"], status)
 
     def _resource(self, kind: str, version: str = "") -> Resource:
         """Return the location of a kind, in the given version or else in the preferred one."""
@@ -292,7 +292,7 @@ def wait_for(
 
     A busy machine can need many times as long as an idle one, so the default of `seconds` is high.
 
-    An object that does not exist yet (Refused 404) counts as not true. Every other exception is
+    An object that does not exist yet (StatusError 404) counts as not true. Every other exception is
     raised. Raise TimeoutError with `why` and the last result after `seconds`.
     """
     deadline = time.monotonic() + seconds
@@ -300,10 +300,10 @@ def wait_for(
         seen: object
         try:
             result = what()
-        except Refused as refused:
-            if refused.code != httpx.codes.NOT_FOUND:
+        except StatusError as denied:
+            if denied.code != httpx.codes.NOT_FOUND:
                 raise
-            seen = refused
+            seen = denied
         else:
             if result:
                 return result

@@ -96,7 +96,7 @@ def running(kubeconfig: Path, log: Path, *arguments: str | Path) -> Iterator[Aud
 
 
 @contextmanager
-def asked(plane: ControlPlane, folder: Path) -> Iterator[Auditor]:
+def called(plane: ControlPlane, folder: Path) -> Iterator[Auditor]:
     """Run the auditor with the chart's rights. The chart's webhook configuration calls it."""
     kubeconfig = command.as_account(plane, name="mendix-mesh-watcher").kubeconfig
     authority = Authority("auditor")
@@ -118,13 +118,15 @@ def asked(plane: ControlPlane, folder: Path) -> Iterator[Auditor]:
         probe = plane.new_namespace()
         plane.api.create(pod(probe))
         try:
-            wait_for(lambda: _is_told(plane.api, probe), why="the API server to ask the auditor")
+            wait_for(
+                lambda: _is_configured(plane.api, probe), why="the API server to ask the auditor"
+            )
             yield process
         finally:
             plane.api.delete("ValidatingWebhookConfiguration", "mendix-mesh-auditor")
 
 
-def _is_told(api: Api, where: str) -> bool:
+def _is_configured(api: Api, where: str) -> bool:
     labels = {"metadata": {"labels": {MESH_LABEL: "linkerd"}}}
     api.patch("Namespace", where, None, labels, dry_run=True)
     return any("outside the linkerd mesh" in text for text in api.warnings)

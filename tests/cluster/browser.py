@@ -57,7 +57,7 @@ class Reader:
         self.page.set_default_timeout(20_000)
         self.page.on("console", lambda said: self._noted(said.type, said.text))
         self.page.on("pageerror", lambda error: self._noted("error", str(error)))
-        self._context.on("request", lambda request: self._asked(request.url))
+        self._context.on("request", lambda request: self._open(request.url))
 
     def open(self, path: str) -> Page:
         """Open a page."""
@@ -82,7 +82,7 @@ class Reader:
         if kind not in ("debug", "info", "log"):
             self.complaints.append(f"{self.page.url}: {kind}: {text}")
 
-    def _asked(self, url: str) -> None:
+    def _open(self, url: str) -> None:
         if url.startswith("data:"):
             return
         if urlsplit(url)[:2] != urlsplit(self.url)[:2]:

@@ -14,6 +14,7 @@ source tree.
 import contextlib
 import fcntl
 import hashlib
+import itertools
 import os
 import platform
 import re
@@ -400,11 +401,14 @@ def _only_one_builds(place: Path, console: Console) -> Iterator[None]:
     """Hold the lock of a cache folder. A second run waits and does not build the same again."""
     place.mkdir(parents=True, exist_ok=True)
     with (place / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            console.print(f"Another run is building {place.name}; waiting for it.")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        for waited in itertools.count():
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if waited % 15 == 0:
+                    console.print(f"Another run is building {place.name}: waiting, {waited} s")
+                time.sleep(1)
         yield
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from tests.cluster.api import Api, Json, Refused, wait_for
+from tests.cluster.api import Api, Json, StatusError, wait_for
 from tests.cluster.plane import ControlPlane
 
 RIGHTS = Path(__file__).parents[2] / "docs" / "rbac.yaml"
@@ -124,7 +124,7 @@ def _await_rights(api: Api, account: str, roles: Sequence[Json]) -> None:
     """Wait until the API server applies these ClusterRoles, which takes a moment."""
     for rule in (rule for role in roles for rule in role.get("rules", ())):
         if "nonResourceURLs" in rule:
-            asked = {"nonResourceAttributes": {"path": rule["nonResourceURLs"][0],
+            requested = {"nonResourceAttributes": {"path": rule["nonResourceURLs"][0],
                                                "verb": rule["verbs"][0]}}  # fmt: skip
         else:
             resource, _, part = rule["resources"][0].partition("/")
@@ -135,12 +135,12 @@ def _await_rights(api: Api, account: str, roles: Sequence[Json]) -> None:
                 "verb": rule["verbs"][0],
                 "name": rule.get("resourceNames", [""])[0],
             }
-            asked = {"resourceAttributes": attributes}
+            requested = {"resourceAttributes": attributes}
         review = {
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SubjectAccessReview",
             "metadata": {},
-            "spec": {"user": f"system:serviceaccount:{NAMESPACE}:{account}", **asked},
+            "spec": {"user": f"system:serviceaccount:{NAMESPACE}:{account}", **requested},
         }  # fmt: skip
 
         def allowed(review: Json = review) -> bool:
@@ -153,6 +153,6 @@ def _apply(api: Api, obj: Json) -> None:
     meta = obj["metadata"]
     try:
         api.patch(obj["kind"], meta["name"], meta.get("namespace"), obj, how="apply")
-    except Refused as refused:
-        if refused.status.get("reason") != "AlreadyExists":
+    except StatusError as denied:
+        if denied.status.get("reason") != "AlreadyExists":
             raise

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import build, mesh, netns
+from tests.cluster.api import Api
 from tests.cluster.certmanager import CertManager
 from tests.cluster.istio import IstioCluster
 from tests.cluster.istiod import Istiod
@@ -23,14 +24,14 @@ _BINARIES = pytest.StashKey[dict[str, Path] | build.BuildError]()
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Build before the first test if any test needs the cluster."""
-    asked = {name for item in session.items for name in getattr(item, "fixturenames", ())}
-    if "plane" not in asked or session.config.option.collectonly:
+    requested = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    if "plane" not in requested or session.config.option.collectonly:
         return
-    programs = [*build.CORE, build.ISTIOD] if "istio_plane" in asked else build.CORE
+    programs = [*build.CORE, build.ISTIOD] if "istio_plane" in requested else build.CORE
     with uncaptured(session.config) as console:
         try:
             session.config.stash[_BINARIES] = build.ensure(programs, console)
-            if "monitoring" in asked:
+            if "monitoring" in requested:
                 build.monitoring_crds(console)
         except build.BuildError as error:
             session.config.stash[_BINARIES] = error
@@ -121,6 +122,12 @@ def mesh_cluster(plane: ControlPlane, pytestconfig: pytest.Config) -> Iterator[m
             console.print(f"\nmendix-mesh installed in {time.monotonic() - started:.1f} s.")
         yield cluster
         assert cluster.kubelet.crashes == []
+
+
+@pytest.fixture
+def api(mesh_cluster: mesh.MeshCluster) -> Api:
+    """Return a client, as cluster administrator."""
+    return mesh_cluster.api
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,8 @@
-"""`make demo`: mendix-mesh on a real API server, told in scenes; MESH=istio tells it with Istio.
+"""`make demo`: mendix-mesh on a real API server, shown in scenes; MESH=istio uses Istio.
 
-Every scene says what is done and shows what the API server answered, and the demo fails where an
-answer is not the promised one. Linkerd's injector and the Mendix Operator are stand-ins; nodes and
-containers are simulated by kwok; all the rest is real, cert-manager and istiod too.
+Every scene shows the command and the API server's response. The demo fails if a response is not the
+expected one. Linkerd's injector and the Mendix Operator are stand-ins, and kwok simulates nodes and
+containers. Everything else is real, including cert-manager and istiod.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.text import Text
 
 from tests.cluster import build, mesh, netns
-from tests.cluster.api import Api, Json, Refused, wait_for
+from tests.cluster.api import Api, Json, StatusError, wait_for
 from tests.cluster.certmanager import CertManager
 from tests.cluster.istiod import Istiod
 from tests.cluster.mesh import MESH_LABEL, MODE_LABEL, MeshCluster
@@ -38,6 +38,7 @@ from webhook.cluster.auditor.scan import ScanOptions
 
 SAMPLES = Path(__file__).parents[1] / "fixtures" / "mendix"
 ENV = "shop"
+COMMAND = Path(sys.executable).parent / "mendix-mesh"
 DATAPLANE = "istio.io/dataplane-mode"
 #: Read before the process enters the network namespace, in which each user is root.
 ORDINARY_USER = os.geteuid() != 0
@@ -70,7 +71,8 @@ def main() -> None:
         raise SystemExit(2) from None
     with tempfile.TemporaryDirectory(prefix="mendix-mesh-demo-") as folder:
         say("")
-        say("Starting etcd, kube-apiserver, controllers and a simulated node (about 5 s) ...")
+        say("Starting etcd, kube-apiserver, controllers and a node (about 5 s) ...")
+        say("The node is simulated: pods get the status Running, but no container runs.")
         with ControlPlane(Path(folder), binaries) as plane, contextlib.ExitStack() as stack:
             say("Starting the real cert-manager ...")
             stack.enter_context(CertManager(plane))
@@ -88,7 +90,7 @@ def main() -> None:
                 for number, scene in enumerate(SCENES[options.mesh], 1):
                     heading(f"{number}. {(scene.__doc__ or '').splitlines()[0]}")
                     scene(demo)
-            except (DemoError, Refused, TimeoutError) as error:
+            except (DemoError, StatusError, TimeoutError) as error:
                 console.print(f"\nThe demo failed: {error}", style="bold red")
                 raise SystemExit(1) from None
             _epilogue(time.monotonic() - started)
@@ -129,8 +131,8 @@ class Demo:
         """Return a new namespace that is enrolled in the mesh of this demo."""
         return self.cluster.enroll(mode, mesh=self.mesh)
 
-    def apply(self, obj: Json, *, refused: str = "") -> str:
-        """Show `kubectl apply` of an object and its output. `refused` is the expected check."""
+    def apply(self, obj: Json, *, denied: str = "") -> str:
+        """Show `kubectl apply` of an object and its output. `denied` is the expected check."""
         name = obj["metadata"]["name"]
         say(f"$ kubectl apply -f {name}.yaml", "bold")
         done = self.cluster.plane.kubectl(
@@ -138,8 +140,8 @@ class Demo:
         )
         said = (done.stdout + done.stderr).strip()
         answer(said, good=done.returncode == 0)
-        if (done.returncode != 0) != bool(refused) or refused not in said:
-            expected = f"a refusal by {refused}" if refused else "no refusal"
+        if (done.returncode != 0) != bool(denied) or denied not in said:
+            expected = f"a denial by {denied}" if denied else "no denial"
             raise DemoError(f"expected {expected} of {name}")
         return said
 
@@ -184,10 +186,10 @@ class Demo:
 
 
 def operator_and_agent(demo: Demo) -> None:
-    """Mendix's own operator and agent are applied as ever, and join."""
+    """Apply Mendix's own operator and agent as usual: they join the mesh."""
     api = demo.cluster.plane.api
     for obj in manifests.service_accounts(demo.namespace):
-        with contextlib.suppress(Refused):
+        with contextlib.suppress(StatusError):
             api.create(obj)
     api.create(manifests.operator_configuration(demo.namespace))
     demo.apply(manifests.operator_deployment(demo.namespace))
@@ -196,7 +198,7 @@ def operator_and_agent(demo: Demo) -> None:
 
 
 def mendix_app(demo: Demo) -> None:
-    """A Mendix app: the operator makes task pods and a Deployment; all of them join by themselves.
+    """A Mendix app: the operator (a stand-in) creates its pods. All of them join the mesh.
 
     Task pods get a native sidecar and end. The operator's Deployment itself is not changed, because
     the operator would revert the change.
@@ -226,36 +228,36 @@ def mendix_app(demo: Demo) -> None:
 
 
 def plain_app(demo: Demo) -> None:
-    """An app that somebody applies by hand joins too."""
+    """An app that a user applies joins too."""
     demo.apply(_deployment("reports", demo.namespace))
     demo.show(demo.pods(ready=1, contains="reports-"))
 
 
-def refusals(demo: Demo) -> None:
-    """Ways to stay outside are refused, with reason and way out (more: docs/bypasses.md)."""
+def denials(demo: Demo) -> None:
+    """Attempts to stay outside are denied, with reason and fix (mendix-mesh explain bypasses)."""
     where = demo.namespace
-    demo.apply(_pod("shop-debug", where, hostNetwork=True), refused="host-network")
+    demo.apply(_pod("shop-debug", where, hostNetwork=True), denied="host-network")
     opted = _pod("shop-legacy", where)
     opted["metadata"]["annotations"] = {"linkerd.io/inject": "disabled"}
-    demo.apply(opted, refused="opted-out")
+    demo.apply(opted, denied="opted-out")
     skipping = _pod("shop-export", where)
     skipping["metadata"]["annotations"] = {"config.linkerd.io/skip-inbound-ports": "8080"}
-    demo.apply(skipping, refused="capture-bypassed")
+    demo.apply(skipping, denied="capture-bypassed")
     forged = _pod("shop-fake", where)
     forged["spec"]["containers"].append(
         {"name": "linkerd-proxy", "image": "evil.example/cr.l5d.io/linkerd/proxy:v1"}
     )
-    demo.apply(forged, refused="proxy-image-untrusted")
+    demo.apply(forged, denied="proxy-brought")
     intruder = _pod("shop-root", where)
     intruder["spec"]["containers"][0]["securityContext"] = {
         "runAsUser": 2102,
         "capabilities": {"add": ["NET_ADMIN"]},
     }
-    demo.apply(intruder, refused="proxy-uid")
+    demo.apply(intruder, denied="proxy-uid")
 
 
 def injector_down(demo: Demo) -> None:
-    """Linkerd's injector is down: Linkerd alone would start the pod in plaintext; here it waits."""
+    """Linkerd's injector is down. Linkerd alone would start the pod in plaintext; here it waits."""
     api, plane = demo.cluster.plane.api, demo.cluster.plane
     outside = plane.new_namespace("not-enrolled", annotations={"linkerd.io/inject": "enabled"})
     demo.cluster.injector.stop()
@@ -264,7 +266,7 @@ def injector_down(demo: Demo) -> None:
         bare = _deployment("orders", outside)
         demo.apply(bare)
         pod = demo.pods(ready=1, namespace=outside)[0]
-        answer(f"{pod['metadata']['name']:<36} {'Running':<10} NOT meshed, and nothing says so",
+        answer(f"{pod['metadata']['name']:<36} {'Running':<10} NOT meshed, without any message",
                 good=False)  # fmt: skip
         if _proxy(pod):
             raise DemoError("the injector was not down")
@@ -279,12 +281,12 @@ def injector_down(demo: Demo) -> None:
             raise DemoError("expected proxy-missing in the event")
     finally:
         demo.cluster.injector.restart()
-    say("The injector is back; nobody does anything else:")
+    say("The injector is back. Everything recovers by itself:")
     demo.show(demo.pods(ready=1, contains="orders-"))
 
 
 def modes(demo: Demo) -> None:
-    """Not yet ready to enforce: warn tells the author, audit only the audit log."""
+    """Before you enforce: mode warn shows warnings to the author, audit only in the audit log."""
     for mode in ("warn", "audit"):
         where = demo.enroll(mode)
         # A pod that is created in the second of the enrollment counts as older.
@@ -294,7 +296,7 @@ def modes(demo: Demo) -> None:
 
 
 def day_two(demo: Demo) -> None:
-    """What already runs: a namespace full of plaintext pods is found, enrolled, restarted, proved.
+    """Existing pods: a namespace full of plaintext pods is found, enrolled, restarted and audited.
 
     mendix-mesh restarts the pods that are outside one at a time, within every budget. It evicts the
     pods of the operator's own workloads, because the operator would revert a change of their
@@ -333,13 +335,13 @@ def untouched(demo: Demo) -> None:
         raise DemoError("a namespace that is not enrolled was touched")
 
 
-def istio_refusals(demo: Demo) -> None:
-    """Ways to stay outside are refused, with reason and way out (more: docs/bypasses.md)."""
+def istio_denials(demo: Demo) -> None:
+    """Attempts to stay outside are denied, with reason and fix (mendix-mesh explain bypasses)."""
     where = demo.namespace
-    demo.apply(_pod("shop-debug", where, hostNetwork=True), refused="host-network")
+    demo.apply(_pod("shop-debug", where, hostNetwork=True), denied="host-network")
     opted = _pod("shop-legacy", where)
     opted["metadata"]["labels"] = {"sidecar.istio.io/inject": "false"}
-    demo.apply(opted, refused="opted-out")
+    demo.apply(opted, denied="opted-out")
     for name, key, value in (
         ("shop-export", "traffic.sidecar.istio.io/excludeInboundPorts", "8080"),
         ("shop-quiet", "sidecar.istio.io/interceptionMode", "NONE"),
@@ -347,17 +349,17 @@ def istio_refusals(demo: Demo) -> None:
     ):
         pod = _pod(name, where)
         pod["metadata"]["annotations"] = {key: value}
-        demo.apply(pod, refused="capture-bypassed")
+        demo.apply(pod, denied="capture-bypassed")
     plain = _pod("shop-plain", where)
     plain["metadata"]["labels"] = {"security.istio.io/tlsMode": "disabled"}
-    demo.apply(plain, refused="mtls-disabled")
+    demo.apply(plain, denied="mtls-disabled")
     intruder = _pod("shop-root", where)
     intruder["spec"]["containers"][0]["securityContext"] = {"runAsUser": 1337}
-    demo.apply(intruder, refused="proxy-uid")
+    demo.apply(intruder, denied="proxy-uid")
 
 
 def unknown_revision(demo: Demo) -> None:
-    """A namespace names a revision that is not installed: Istio says nothing, mendix-mesh does."""
+    """A namespace names a revision that is not installed. Only mendix-mesh reports it."""
     plane = demo.cluster.plane
     labels = {"istio.io/rev": "canary"}
     outside = plane.new_namespace("not-enrolled", labels=labels)
@@ -365,14 +367,14 @@ def unknown_revision(demo: Demo) -> None:
     demo.apply(_pod("orders", outside))
     if _proxy(plane.api.get("Pod", "orders", outside)):
         raise DemoError("the revision is installed after all")
-    answer("orders runs NOT meshed, and nothing says so", good=False)
+    answer("orders runs NOT meshed, without any message", good=False)
     inside = plane.new_namespace("mendix", labels={**labels, MESH_LABEL: "istio"})
     say(f"In {inside}, which mendix-mesh guards:")
-    demo.apply(_pod("orders", inside), refused="proxy-missing")
+    demo.apply(_pod("orders", inside), denied="proxy-missing")
 
 
 def ambient(demo: Demo) -> None:
-    """Ambient mode: no sidecar; a label enrolls the pod, and may not be taken away again."""
+    """Ambient mode: no sidecar. A label enrolls the pod, and must not be removed."""
     where = demo.cluster.enroll(mesh="ambient")
     demo.apply(_pod("orders", where))
     labels = demo.cluster.plane.api.get("Pod", "orders", where)["metadata"]["labels"]
@@ -388,8 +390,8 @@ def ambient(demo: Demo) -> None:
 Scene = Callable[[Demo], None]
 _JOINS: tuple[Scene, ...] = (operator_and_agent, mendix_app, plain_app)
 SCENES: dict[str, tuple[Scene, ...]] = {
-    "linkerd": (*_JOINS, refusals, injector_down, modes, untouched, day_two),
-    "istio": (*_JOINS, istio_refusals, unknown_revision, ambient, modes, untouched, day_two),
+    "linkerd": (*_JOINS, denials, injector_down, modes, untouched, day_two),
+    "istio": (*_JOINS, istio_denials, unknown_revision, ambient, modes, untouched, day_two),
 }
 
 
@@ -430,7 +432,7 @@ def _proxy(pod: Json) -> str:
 
 
 def _ended(api: Api, name: str, namespace: str) -> Json | None:
-    with contextlib.suppress(Refused):
+    with contextlib.suppress(StatusError):
         pod: Json = api.get("Pod", name, namespace)
         if pod["status"].get("phase") == "Succeeded":
             return pod
@@ -459,7 +461,7 @@ def answer(text: str, *, good: bool) -> None:
 
 
 def _epilogue(seconds: float) -> None:
-    heading(f"All of it held ({seconds:.0f} s). Next:")
+    heading(f"All scenes succeeded ({seconds:.0f} s). Next:")
     for line in (
         "make test                      every test, on the same kind of cluster",
         "make demo KEEP=1               the cluster stays up for you to try things",
@@ -488,16 +490,18 @@ def _keep(plane: ControlPlane) -> None:
     """Keep the cluster until the user ends it: a shell on a terminal, else until a signal."""
     kubectl = plane.binaries["kubectl"]
     heading("The cluster stays up.")
-    say(f"kubeconfig: {plane.kubeconfig}")
+    say("Its node is simulated, so kubectl logs and kubectl exec have nothing to show.")
     # An ordinary user must first enter the user namespace that netns.py created.
     user = "--user --preserve-credentials " if ORDINARY_USER else ""
-    say(
-        f"from another terminal, as the same user: nsenter -t {os.getpid()} {user}--net "
-        f"{kubectl} --kubeconfig {plane.kubeconfig} get pods -A"
-    )
+    enter = f"nsenter -t {os.getpid()} {user}--net"
+    say("From another terminal, as the same user:")
+    for command in (f"{kubectl} get pods -A", f"{COMMAND} audit", f"{COMMAND} doctor"):
+        say(f"  {enter} {command} --kubeconfig {plane.kubeconfig}")
     if sys.stdin.isatty():
-        say("This shell has kubectl and KUBECONFIG; leave it to end the cluster.")
-        path = f"{kubectl.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+        say("This shell has kubectl, mendix-mesh and KUBECONFIG; leave it to end the cluster.")
+        path = os.pathsep.join(
+            (str(kubectl.parent), str(COMMAND.parent), os.environ.get("PATH", os.defpath))
+        )
         environment = {**os.environ, "KUBECONFIG": str(plane.kubeconfig), "PATH": path}
         subprocess.run([os.environ.get("SHELL", "/bin/sh")], check=False, env=environment)
         return

@@ -14,7 +14,7 @@ import yaml
 from rich.console import Console
 
 from tests.cluster import build, netns
-from tests.cluster.api import Refused, wait_for
+from tests.cluster.api import StatusError, wait_for
 from tests.cluster.certmanager import CertManager
 from tests.cluster.demo import DemoError, answer, heading, say
 from tests.cluster.guides import Reader, commands
@@ -44,14 +44,14 @@ class Story:
             say(f"$ {self.reader.of(line)}", "bold")
             answer(self.reader.run(line).partition("\nNOTES:")[0].strip(), good=True)
 
-    def apply(self, name: str, *, refused: str = "", **spec: Any) -> None:
-        """Show `kubectl apply` of a pod. `refused` is the check that must deny it."""
+    def apply(self, name: str, *, denied: str = "", **spec: Any) -> None:
+        """Show `kubectl apply` of a pod. `denied` is the check that must deny it."""
         say(f"$ kubectl apply -n {self.namespace} -f {name}.yaml", "bold")
         text = yaml.safe_dump(pod(self.namespace, name, **spec))
         done = self.cluster.plane.kubectl("apply", "--filename=-", input=text, check=False)
         answer((done.stdout + done.stderr).strip(), good=not done.returncode)
-        if bool(done.returncode) != bool(refused) or refused not in done.stderr:
-            raise DemoError(f"expected {refused or 'no refusal'} of {name}")
+        if bool(done.returncode) != bool(denied) or denied not in done.stderr:
+            raise DemoError(f"expected {denied or 'no denial'} of {name}")
 
     def show(self) -> None:
         """Print a line per pod of the app that says whether it is meshed."""
@@ -80,7 +80,7 @@ def install(story: Story) -> None:
 
 
 def first_pods(story: Story) -> None:
-    """Label the namespace: what runs stays, and what comes next is in the mesh."""
+    """Label the namespace. Running pods stay as they are; new pods are in the mesh."""
     label, restart = commands("rollout.md", "1. Audit: see what is outside")
     story.type(label)
     story.await_mode("audit")
@@ -95,8 +95,8 @@ def first_pods(story: Story) -> None:
     story.show()
 
 
-def first_refusal(story: Story) -> None:
-    """Warn, then enforce: the first pod that is refused."""
+def first_denial(story: Story) -> None:
+    """Set mode warn, then enforce: the first pod is denied."""
     (warn,) = commands("rollout.md", "2. Warn: tell the authors")
     story.type(warn)
     story.await_mode("warn")
@@ -104,7 +104,7 @@ def first_refusal(story: Story) -> None:
     enforce, _ = commands("rollout.md", "3. Enforce: close the gate")
     story.type(enforce)
     story.await_mode("enforce")
-    story.apply("shop-debug", refused="host-network", hostNetwork=True)
+    story.apply("shop-debug", denied="host-network", hostNetwork=True)
 
 
 def upgrade(story: Story) -> None:
@@ -118,8 +118,8 @@ def upgrade(story: Story) -> None:
         story.type(change.replace(keep, f"{keep} --set logLevel=warning"))
         story.type(back)
         load.await_total(load.total + 200)
-    told = ", ".join(f"{what} {count}" for what, count in load.answers.items())
-    answer(f"{load.total} pods created meanwhile: {told}", good=True)
+    summary = ", ".join(f"{what} {count}" for what, count in load.answers.items())
+    answer(f"{load.total} pods created meanwhile: {summary}", good=True)
     if set(load.answers) != {JOINS}:
         raise DemoError("a pod was lost")
 
@@ -132,22 +132,22 @@ def emergency(story: Story) -> None:
     story.apply("shop-urgent", hostNetwork=True)
     story.type(back)
     story.await_mode("enforce")
-    story.apply("shop-debug", refused="host-network", hostNetwork=True)
+    story.apply("shop-debug", denied="host-network", hostNetwork=True)
 
 
 def uninstall(story: Story) -> None:
-    """Uninstall: pods stay as they are, and nothing is refused any more."""
+    """Uninstall: pods stay as they are, and nothing is denied any more."""
     for block in commands("upgrade.md", "Uninstall"):
         story.type(block)
     story.show()
     story.apply("shop-debug", hostNetwork=True)
 
 
-SCENES = (before, install, first_pods, first_refusal, upgrade, emergency, uninstall)
+SCENES = (before, install, first_pods, first_denial, upgrade, emergency, uninstall)
 
 
 def play(cluster: MeshCluster, home: Path) -> Story:
-    """Play all scenes. Raise DemoError, AssertionError or Refused if a scene fails."""
+    """Play all scenes. Raise DemoError, AssertionError or StatusError if a scene fails."""
     story = Story(cluster, home)
     for number, scene in enumerate(SCENES, 1):
         heading(f"{number}. {(scene.__doc__ or '').strip()}")
@@ -175,7 +175,7 @@ def main() -> None:
             with injector, kubelet:
                 try:
                     play(MeshCluster(plane, release, kubelet, injector), home)
-                except (AssertionError, DemoError, Refused, TimeoutError) as error:
+                except (AssertionError, DemoError, StatusError, TimeoutError) as error:
                     say(f"The demo failed: {error}", "bold red")
                     raise SystemExit(1) from None
     heading(f"All of it held ({time.monotonic() - started:.0f} s).")

@@ -40,7 +40,7 @@ class FaultyServer:
     def __init__(self, url: str, ca: bytes) -> None:
         self.url = url
         self.ca = ca
-        self.asked: list[str] = []
+        self.called: list[str] = []
         self.statuses: list[int] = []
         self.troubles = 0
         self.plan: Plan = lambda _method, _path: None
@@ -59,7 +59,7 @@ def in_front_of(plane: ControlPlane) -> Iterator[FaultyServer]:
     class Faulty(Handler):
         def answer(self) -> None:
             body = self.body()
-            server.asked.append(f"{self.command} {self.path}")
+            server.called.append(f"{self.command} {self.path}")
             trouble = server.plan(self.command, self.path) or Trouble()
             server.troubles += trouble != Trouble()
             if trouble.status:

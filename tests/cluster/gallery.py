@@ -9,7 +9,7 @@ import contextlib
 import time
 from collections.abc import Callable
 
-from tests.cluster.api import Json, Refused, wait_for
+from tests.cluster.api import Json, StatusError, wait_for
 from tests.cluster.mesh import MESH_LABEL, MODE_LABEL, MeshCluster
 from tests.cluster.plane import STAY_ANNOTATION, is_ready
 from tests.cluster.workloads import pod, workload
@@ -83,7 +83,7 @@ def populate(cluster: MeshCluster, pause: Callable[[], None] = lambda: None) -> 
     wait_for(
         lambda: [e for e in api.list("Event", APPS, fields="reason=FailedCreate")
                  if "host-network" in e["message"]],
-        why="a pod of reports to be refused",
+        why="a pod of reports to be denied",
     )  # fmt: skip
 
 
@@ -94,7 +94,7 @@ def _namespace(cluster: MeshCluster, name: str, **meta: Json) -> None:
 
 
 def _quietly(cluster: MeshCluster, obj: Json) -> None:
-    with contextlib.suppress(Refused):
+    with contextlib.suppress(StatusError):
         cluster.api.create(obj)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from tests.cluster.api import Refused
+from tests.cluster.api import StatusError
 from tests.cluster.certificates import Authority, Pair
 from tests.cluster.plane import KUBELET_ANNOTATION, ControlPlane
 
@@ -52,8 +52,8 @@ class Release:
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}}
         try:
             self._plane.api.create(namespace)
-        except Refused as refused:
-            if refused.status.get("reason") != "AlreadyExists":
+        except StatusError as denied:
+            if denied.status.get("reason") != "AlreadyExists":
                 raise
         self._plane.await_namespace(self.namespace)
         if self.source == "secret":

@@ -12,7 +12,7 @@ import httpx
 import yaml
 
 from tests.cluster import build, netns
-from tests.cluster.api import Json, Refused, wait_for
+from tests.cluster.api import Json, StatusError, wait_for
 from tests.cluster.part import Part
 from tests.cluster.plane import ControlPlane
 from tests.cluster.process import Process
@@ -91,8 +91,8 @@ class Istiod(Part):
         try:
             self._plane.api.create(namespace)
             self._plane.await_namespace(NAMESPACE)
-        except Refused as refused:
-            if refused.status.get("reason") != "AlreadyExists":
+        except StatusError as denied:
+            if denied.status.get("reason") != "AlreadyExists":
                 raise
         for obj in self._rendered():
             name, where = obj["metadata"]["name"], obj["metadata"].get("namespace")
@@ -159,7 +159,7 @@ class Istiod(Part):
         }
         try:
             stored = self._plane.api.create(pod, dry_run=True)
-        except Refused:
+        except StatusError:
             return False
         containers = stored["spec"].get("initContainers", []) + stored["spec"]["containers"]
         return any(container["name"] == "istio-proxy" for container in containers)

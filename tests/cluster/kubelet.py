@@ -25,7 +25,7 @@ from signal import SIGTERM
 
 import httpx
 
-from tests.cluster.api import Api, Json, Refused, wait_for
+from tests.cluster.api import Api, Json, StatusError, wait_for
 from tests.cluster.part import Part
 from tests.cluster.plane import KUBELET_ANNOTATION, ControlPlane
 from tests.cluster.process import Process, ProcessError
@@ -158,7 +158,7 @@ class ServerKubelet(Part):
         try:
             while not self._stopping.wait(_TICK):
                 # The API server may be restarting or ending. A kubelet would also continue.
-                with contextlib.suppress(httpx.TransportError, Refused):
+                with contextlib.suppress(httpx.TransportError, StatusError):
                     self._tick()
         except Exception as error:  # raised in the tests' thread, where it is visible
             self._failure = error
@@ -273,7 +273,7 @@ class ServerKubelet(Part):
     def _forget(self, obj: Json) -> None:
         """Confirm that a deleted pod's containers have ended. The API server then removes it."""
         if _ours(obj):
-            with contextlib.suppress(Refused):
+            with contextlib.suppress(StatusError):
                 self._api.delete("Pod", obj["metadata"]["name"], self.namespace, grace=0)
 
     def _end_all(self) -> None:
@@ -301,7 +301,7 @@ class _Pod:
     due: float = 0.0
     leaving_at: float | None = None
     kill_at: float = 0.0
-    asked: bool = False
+    terminating: bool = False
 
     def leave(self, now: float, *, at_once: bool) -> None:
         """Start the deletion: SIGTERM after the preStop hook, SIGKILL after the grace period."""
@@ -311,8 +311,8 @@ class _Pod:
     def gone(self, now: float) -> bool:
         """Do what is due during the deletion. Return whether the process has ended."""
         assert self.leaving_at is not None
-        if now >= self.leaving_at and not self.asked:
-            self.asked = True
+        if now >= self.leaving_at and not self.terminating:
+            self.terminating = True
             self.process.terminate()
         if self.process.returncode is None and now < self.kill_at:
             return False
@@ -336,7 +336,7 @@ class _Volumes:
         self._written: dict[str, dict[str, bytes]] = {}
 
     def sync(self, api: Api) -> None:
-        """Update the folder. Raise Refused 404 while an object is missing."""
+        """Update the folder. Raise StatusError 404 while an object is missing."""
         for mount in self._mounts:
             name = mount["name"]
             if "subPath" in mount and name in self._written:
@@ -395,8 +395,8 @@ def _not_yet() -> Iterator[None]:
     """Ignore a missing object that a pod mounts. As in a kubelet, the next check tries again."""
     try:
         yield
-    except Refused as refused:
-        if refused.code != httpx.codes.NOT_FOUND:
+    except StatusError as denied:
+        if denied.code != httpx.codes.NOT_FOUND:
             raise
 
 

@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from tests.cluster.api import Api, Json, Refused, wait_for
+from tests.cluster.api import Api, Json, StatusError, wait_for
 from tests.cluster.helm import Release, Source, Values
 from tests.cluster.kubelet import ServerKubelet
 from tests.cluster.plane import ControlPlane
@@ -75,7 +75,7 @@ class MeshCluster:
         probe = {"apiVersion": "v1", "kind": "Namespace", "metadata": meta}
         try:
             self.api.create(probe, dry_run=True)
-        except Refused:
+        except StatusError:
             return True
         return False
 
@@ -91,7 +91,7 @@ class MeshCluster:
         name = f"probe-{secrets.token_hex(4)}"
         probe = _pod(namespace, hostNetwork=True)
         probe["metadata"]["name"] = name
-        with contextlib.suppress(Refused):
+        with contextlib.suppress(StatusError):
             self.api.create(probe, dry_run=True)
         (event,) = self.plane.audit(namespace=namespace, name=name)
         for key in event.get("annotations", {}):
@@ -148,7 +148,7 @@ def _is_meshed(plane: ControlPlane, namespace: str) -> bool:
     """Return whether a pod without any annotations gets a proxy."""
     try:
         pod = plane.api.create(_pod(namespace), dry_run=True)
-    except Refused:
+    except StatusError:
         return False
     containers = pod["spec"].get("initContainers", []) + pod["spec"]["containers"]
     return any(container["name"] == "linkerd-proxy" for container in containers)
@@ -158,7 +158,7 @@ def _is_judged(plane: ControlPlane, namespace: str) -> bool:
     """Return whether a pod that no mesh can capture is denied."""
     try:
         plane.api.create(_pod(namespace, hostNetwork=True), dry_run=True)
-    except Refused:
+    except StatusError:
         return True
     return False
 

@@ -21,7 +21,7 @@ import httpx
 import yaml
 
 from tests.cluster import netns
-from tests.cluster.api import Api, Json, Refused, wait_for
+from tests.cluster.api import Api, Json, StatusError, wait_for
 from tests.cluster.build import ALL, KWOK_STAGES, kwok_stages
 from tests.cluster.certificates import Authority, signing_key
 from tests.cluster.part import Part
@@ -395,7 +395,7 @@ class ControlPlane(Part):
         """Return whether the API server answers a path. It does not before it is ready."""
         try:
             self.api.text(path)
-        except (httpx.TransportError, Refused):
+        except (httpx.TransportError, StatusError):
             return False
         return True
 

@@ -89,8 +89,8 @@ def watch(plane: ControlPlane, log: Path, namespaces: int) -> None:
         while (now := _used(pid)) - used > 0.1:
             used = now
             time.sleep(5)
-        seconds = running.samples("mendix_mesh_sweep_duration_seconds")[()]
-        _CONSOLE.print(f"auditor: first sweep {seconds:.1f} s, {used:.1f} CPU s in all")
+        seconds = running.samples("mendix_mesh_scan_duration_seconds")[()]
+        _CONSOLE.print(f"auditor: first scan {seconds:.1f} s, {used:.1f} CPU s in all")
         for words, change in (("idle", False), ("a changed pod a second", True)):
             before = _used(pid)
             for second in range(_LOOK):

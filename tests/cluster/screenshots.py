@@ -1,4 +1,4 @@
-"""`make screenshots`: takes the dashboard's pictures in docs/img again, from a real API server."""
+"""`make screenshots`: take the dashboard's pictures in docs/img again, from a real API server."""
 
 import contextlib
 import struct
@@ -25,7 +25,7 @@ PAGES = {
     "overview": "/",
     "namespace": f"/namespaces/{APPS}",
     "workload": f"/workload?namespace={APPS}&kind=Deployment&name=shop-master",
-    "refusals": "/refusals",
+    "denials": "/denials",
     "health": "/health",
     "check": "/checks/host-network",
 }

@@ -1,6 +1,6 @@
-"""Ambient mode: a label enrolls a pod, live; what would undo or fake that is refused.
+"""Ambient mode: a label enrolls a running pod; changes that undo or fake that are denied.
 
-No istiod takes part: the CNI agent acts on the node, and its part here is one write.
+Istiod is not needed: the CNI agent acts on the node, and the tests do its one write.
 """
 
 import json
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.api import Api, Json, Patch, Refused
+from tests.cluster.api import Api, Json, Patch, StatusError
 from tests.cluster.mesh import MeshCluster
 from tests.cluster.test_joins import make
 from tests.cluster.test_operator import ENV, TASKS, Installation
@@ -24,7 +24,7 @@ FINALIZER = "tests.mendix-mesh.io/held"
 
 
 class AmbientCluster(MeshCluster):
-    """A cluster on which mendix-mesh is installed; what is enrolled here is enrolled in ambient."""
+    """A cluster with mendix-mesh; `enroll` enrolls namespaces in ambient mode."""
 
     def enroll(self, mode: str = "", *, mesh: str = "ambient") -> str:
         return super().enroll(mode, mesh=mesh)
@@ -51,7 +51,7 @@ def mode_of(obj: Json) -> str:
 
 
 def would_be_captured(obj: Json) -> bool:
-    """Say whether ambient's CNI agent would take a pod in: its own predicate, written once more."""
+    """Return whether ambient's CNI agent would enroll a pod: its own predicate, in Python."""
     annotations = obj["metadata"].get("annotations", {})
     return (
         not obj["spec"].get("hostNetwork")
@@ -86,10 +86,10 @@ def test_a_pod_of_a_generated_name_joins(api: Api, enrolled: str) -> None:
     assert would_be_captured(api.create(made, dry_run=True))
 
 
-def test_a_mendix_app_and_its_task_pods_join_and_nobody_fights(cluster: AmbientCluster) -> None:
+def test_a_mendix_app_and_its_task_pods_join_without_conflicts(cluster: AmbientCluster) -> None:
     installation = Installation(cluster)
     installation.settle()
-    assert installation.operator.refused == {}
+    assert installation.operator.denied == {}
     assert all(map(would_be_captured, installation.app_pods()))
     for name in TASKS:
         assert would_be_captured(installation.get("Pod", name))
@@ -124,37 +124,37 @@ def test_a_mendix_app_and_its_task_pods_join_and_nobody_fights(cluster: AmbientC
     ],
     ids=str,
 )  # fmt: skip
-def test_a_way_round_is_refused_and_the_nearest_honest_pod_let_in(
+def test_a_bypass_is_denied_and_the_nearest_honest_pod_admitted(
     api: Api, enrolled: str, check: str, bad: Json, good: Json
 ) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(StatusError) as denied:
         api.create(pod(enrolled, **bad), dry_run=True)
-    assert refused.value.message.startswith(DENIED)
-    assert check in {line.split()[0] for line in refused.value.message.splitlines()[1:]}
+    assert denied.value.message.startswith(DENIED)
+    assert check in {line.split()[0] for line in denied.value.message.splitlines()[1:]}
     assert would_be_captured(api.create(pod(enrolled, **good), dry_run=True))
 
 
 @pytest.mark.parametrize("value", ["Ambient", "sidecar", "true", ""])
-def test_a_value_that_istio_does_not_know_is_mended(api: Api, enrolled: str, value: str) -> None:
+def test_a_value_that_istio_does_not_know_is_fixed(api: Api, enrolled: str, value: str) -> None:
     stored = api.create(pod(enrolled, labels={MODE: value}), dry_run=True)
     assert would_be_captured(stored)
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "CronJob"])
-def test_a_template_that_is_certain_to_fail_is_refused_at_once(
+def test_a_template_that_is_certain_to_fail_is_denied_at_once(
     api: Api, enrolled: str, kind: str
 ) -> None:
     made = workload(kind, enrolled, annotations={BYPASS: "true"}, hostNetwork=True)
     template_of(made)["metadata"]["labels"][MODE] = "none"
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(StatusError) as denied:
         api.create(made)
-    found = {line.split()[0] for line in refused.value.message.splitlines()[1:]}
+    found = {line.split()[0] for line in denied.value.message.splitlines()[1:]}
     assert found == {"opted-out", "host-network", "capture-bypassed"}
 
 
 @pytest.fixture(scope="module")
 def running(cluster: AmbientCluster) -> Json:
-    """An enrolled pod. No test may really take it out of the mesh."""
+    """An enrolled pod. Tests must not take it out of the mesh."""
     return cluster.api.create(pod(cluster.enroll("enforce")))
 
 
@@ -175,12 +175,12 @@ def change(api: Api, running: Json, patch: Patch, **how: Any) -> Json:
     ],
     ids=str,
 )
-def test_a_running_pod_may_not_leave_the_mesh(
+def test_a_running_pod_must_not_leave_the_mesh(
     api: Api, running: Json, checks: set[str], patch: Patch
 ) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(StatusError) as denied:
         change(api, running, {"metadata": patch})
-    found = {line.split()[0] for line in refused.value.message.splitlines()[1:]}
+    found = {line.split()[0] for line in denied.value.message.splitlines()[1:]}
     assert found - {"proxy-missing"} == checks
 
 
@@ -199,7 +199,7 @@ def test_a_running_pod_may_change_otherwise(api: Api, running: Json, patch: Patc
     assert would_be_captured(change(api, running, patch))
 
 
-def test_what_the_cni_agent_writes_is_not_reviewed_and_troubles_nobody_later(
+def test_what_the_cni_agent_writes_is_not_reviewed_and_causes_no_denial_later(
     cluster: AmbientCluster,
 ) -> None:
     api, where = cluster.api, cluster.enroll("enforce")
@@ -223,8 +223,8 @@ def test_what_the_cni_agent_writes_is_not_reviewed_and_troubles_nobody_later(
     for metadata in later:
         changed = change(api, running, {"metadata": metadata})
         assert changed["metadata"]["annotations"][REDIRECTION] == "enabled"
-    with pytest.raises(Refused, match="mesh-label-removed"):
+    with pytest.raises(StatusError, match="mesh-label-removed"):
         change(api, running, {"metadata": {"labels": {MODE: None}}})
-    with pytest.raises(Refused, match="mesh-label-removed"):
+    with pytest.raises(StatusError, match="mesh-label-removed"):
         change(api, running, {"metadata": {"annotations": {REDIRECTION: None}}})
     api.delete("Pod", "shop", where)

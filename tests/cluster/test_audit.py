@@ -1,6 +1,6 @@
-"""discover and audit on the real API server, as the ServiceAccount of docs/rbac.yaml.
+"""`discover` and `audit` on the real API server, with the ServiceAccount of docs/rbac.yaml.
 
-Pods run on simulated nodes; Linkerd's injector is the stand-in, the webhook is the real one.
+Nodes are simulated and Linkerd's injector is the stand-in. The webhook is real.
 """
 
 import datetime
@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.cluster import command
-from tests.cluster.api import Json, Refused, wait_for
+from tests.cluster.api import Json, StatusError, wait_for
 from tests.cluster.command import Command
 from tests.cluster.mesh import MESH_LABEL, MODE_LABEL, MeshCluster
 from tests.cluster.plane import STAY_ANNOTATION
@@ -30,7 +30,7 @@ def auditor(mesh_cluster: MeshCluster) -> Command:
 
 @pytest.fixture(scope="module")
 def linkerd_config(mesh_cluster: MeshCluster) -> Iterator[None]:
-    """What Linkerd's chart installs beside the injector, as far as it is read."""
+    """Create the objects of Linkerd's chart that the audit reads, besides the injector."""
     api, config = mesh_cluster.api, mesh_cluster.injector.config
     api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "linkerd"}})
     data = {
@@ -81,7 +81,7 @@ def renew(cluster: MeshCluster, namespace: str) -> None:
 def test_a_mendix_namespace_is_found_enrolled_and_brought_into_the_mesh(
     mesh_cluster: MeshCluster, auditor: Command, linkerd_config: None
 ) -> None:
-    """From a namespace of which nobody knows to one that is wholly in the mesh."""
+    """Follow a namespace from unknown to completely in the mesh."""
     api = mesh_cluster.api
     namespace = mesh_cluster.plane.new_namespace("mendix")
     mendix.install(api, namespace)
@@ -147,7 +147,7 @@ def test_a_workload_in_the_middle_of_a_rollout_is_there_in_part(
     assert only(report)["coverage"] == 50
 
 
-def test_pods_that_were_let_in_and_pods_that_escaped_are_told_apart(
+def test_pods_that_were_admitted_and_pods_that_escaped_are_distinguished(
     mesh_cluster: MeshCluster, auditor: Command
 ) -> None:
     namespace = mesh_cluster.enroll("warn")
@@ -157,7 +157,7 @@ def test_pods_that_were_let_in_and_pods_that_escaped_are_told_apart(
     mesh_cluster.api.create(pod(namespace, hostNetwork=True))
     await_running(mesh_cluster, namespace)
     report = auditor.audit("-n", namespace, codes=[1])
-    assert findings(report) == [("shop", "host-network", "let-in")]
+    assert findings(report) == [("shop", "host-network", "admitted")]
     mesh_cluster.api.patch(
         "Namespace", namespace, None, {"metadata": {"labels": {MODE_LABEL: "enforce"},
                                                     "annotations": {ENROLLED_AT: created}}}
@@ -173,7 +173,7 @@ def await_running(cluster: MeshCluster, namespace: str, name: str = "shop") -> N
     )
 
 
-def test_a_proxy_of_another_version_and_other_roots_are_told(
+def test_a_proxy_of_another_version_and_other_roots_are_reported(
     mesh_cluster: MeshCluster, auditor: Command, linkerd_config: None
 ) -> None:
     namespace = mesh_cluster.enroll()
@@ -221,7 +221,7 @@ def test_the_jobs_of_a_cron_job_are_one_row(mesh_cluster: MeshCluster, auditor: 
 def test_in_ambient_mode_the_annotation_of_the_nodes_agent_counts(
     mesh_cluster: MeshCluster, auditor: Command
 ) -> None:
-    """The agent's part is the tests': it writes the annotation by way of the pod's status."""
+    """The tests act as the agent: they write the annotation through the pod's status."""
     namespace = mesh_cluster.enroll(mesh="ambient")
     mesh_cluster.api.create(workload("Deployment", namespace))
     (found,) = ready_pods(mesh_cluster.api, namespace)
@@ -234,7 +234,7 @@ def test_in_ambient_mode_the_annotation_of_the_nodes_agent_counts(
     assert seen == ["unmeshed", "unknown", "meshed"]
 
 
-def test_a_misspelt_mesh_is_unknown(mesh_cluster: MeshCluster, auditor: Command) -> None:
+def test_a_misspelled_mesh_is_unknown(mesh_cluster: MeshCluster, auditor: Command) -> None:
     namespace = mesh_cluster.plane.new_namespace("mendix")
     mesh_cluster.api.create(pod(namespace))
     await_running(mesh_cluster, namespace)
@@ -299,10 +299,10 @@ def test_without_any_rights_each_command_says_what_is_missing(
         assert "cannot list resource" in last
 
 
-def test_a_namespace_that_is_forbidden_is_told_and_the_others_are_audited(
+def test_a_namespace_that_is_forbidden_is_reported_and_the_others_are_audited(
     mesh_cluster: MeshCluster,
 ) -> None:
-    """A user with rights in one namespace alone."""
+    """A user with rights in one namespace only."""
     plane = mesh_cluster.plane
     mine, others = mesh_cluster.enroll(), mesh_cluster.enroll()
     guest = command.as_account(plane, name=f"guest-{mine}")
@@ -395,7 +395,7 @@ def defined(cluster: MeshCluster, group: str, version: str, kind: str) -> Iterat
 def _is_served(cluster: MeshCluster, kind: str) -> bool:
     try:
         cluster.plane.user("reports", ["system:masters"]).list(kind)
-    except (LookupError, Refused):
+    except (LookupError, StatusError):
         return False
     return True
 
@@ -434,7 +434,7 @@ def test_one_report_a_namespace_is_written_owned_and_removed(
     assert bad not in left
 
 
-def test_open_reports_are_written_where_they_are_known(
+def test_open_reports_are_written_if_they_are_known(
     mesh_cluster: MeshCluster, auditor: Command, policy_reports: None, open_reports: None
 ) -> None:
     namespace = mesh_cluster.enroll()

@@ -1,4 +1,4 @@
-"""audit and discover while the API server, or the way to it, gives trouble."""
+"""`audit` and `discover` while the API server, or the connection to it, fails."""
 
 import base64
 import json
@@ -93,14 +93,14 @@ def test_trouble_that_lasts_ends_with_one_line_and_2(
     assert done.out == ""
 
 
-def test_an_api_server_that_is_not_to_be_trusted_is_told(
+def test_an_api_server_that_is_not_to_be_trusted_is_reported(
     mesh_cluster: MeshCluster, server: FaultyServer
 ) -> None:
     stranger = command.as_account(mesh_cluster.plane, server=server.url, ca=mesh_cluster.plane.ca)
     (line,) = stranger("audit", codes=[2]).err.splitlines()
     assert line.startswith(f"Error: can't trust {server.url}: ")
     assert "certificate" in line
-    assert server.asked == []
+    assert server.called == []
 
 
 def test_a_cut_while_labelling_labels_all_the_same(
@@ -129,10 +129,10 @@ def names(auditor: Command, namespace: str, page: int) -> list[str]:
 def test_a_list_that_expires_while_it_is_read_loses_and_doubles_nothing(
     mesh_cluster: MeshCluster, server: FaultyServer, auditor: Command
 ) -> None:
-    """The list's state is forgotten between two pages: the API server's own 410 Gone.
+    """Lose the list's state between two pages: the API server's own 410 Gone.
 
-    It remembers what it has seen for minutes, so the proxy makes the token one of a time when this
-    kind was not defined yet, and etcd is made to forget.
+    The API server remembers its state for minutes. So the proxy replaces the token by one from
+    before this kind was defined, and etcd is compacted.
     """
     mendix.install_crds(mesh_cluster.api)
     where = mesh_cluster.plane.new_namespace("mendix")
@@ -168,10 +168,10 @@ def aged(path: str) -> str:
     return str(url.copy_set_param("continue", made))
 
 
-def test_a_list_that_expires_without_a_way_on_starts_anew_and_doubles_nothing(
+def test_a_list_that_expires_without_a_token_starts_again_without_duplicates(
     server: FaultyServer, auditor: Command, namespace: str
 ) -> None:
-    """As API servers before 1.12, and proxies, say it."""
+    """The response of API servers before 1.12, and of proxies."""
     before = names(auditor, namespace, 500)
     gone = Trouble(410, STATUS % b"Expired")
     pages = Counter[str]()
@@ -186,7 +186,7 @@ def test_a_list_that_expires_without_a_way_on_starts_anew_and_doubles_nothing(
 
 
 def forget(plane: ControlPlane) -> int:
-    """Write something, and have etcd forget all that was before it; gives the revision."""
+    """Write an object and compact etcd up to this write. Return the revision."""
     plane.new_namespace("forget")
     with httpx.Client(base_url=plane.etcd, trust_env=False) as etcd:
         key = base64.b64encode(b"x").decode()

@@ -1,4 +1,4 @@
-"""audit against the real istiod: its sidecars, its revisions and its own account of its version."""
+"""`audit` with the real istiod: its sidecars, its revisions, and the version that it reports."""
 
 import pytest
 
@@ -29,7 +29,7 @@ def test_a_pod_that_istiod_injected_is_meshed_and_of_today(
     assert done.err == ""
 
 
-def test_an_injector_of_another_version_is_told(
+def test_an_injector_of_another_version_is_reported(
     istio_cluster: IstioCluster, auditor: Command
 ) -> None:
     namespace = istio_cluster.enroll()
@@ -50,7 +50,7 @@ def test_an_injector_of_another_version_is_told(
     assert reasons[0].endswith("(1.31.0, current: 1.99.0)")
 
 
-def test_a_pod_from_before_the_enrollment_is_told(
+def test_a_pod_from_before_the_enrollment_is_reported(
     istio_cluster: IstioCluster, auditor: Command
 ) -> None:
     namespace = istio_cluster.plane.new_namespace("mendix")

@@ -1,4 +1,4 @@
-"""The auditor on the real API server, with no other rights than those that the chart gives it."""
+"""The auditor on the real API server, with only the rights that the chart gives it."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.cluster.mesh import MESH_LABEL, MODE_LABEL, MeshCluster
 from tests.cluster.plane import ControlPlane
 from tests.cluster.workloads import pod, ready_pods, workload
 from webhook.cluster.api.connection import Cluster
-from webhook.cluster.api.errors import RefusedError
+from webhook.cluster.api.errors import StatusError
 from webhook.cluster.api.watch import Watch, WatchEvent
 
 ACCOUNT = "mendix-mesh-watcher"
@@ -20,13 +20,13 @@ ACCOUNT = "mendix-mesh-watcher"
 
 @pytest.fixture(scope="module")
 def kubeconfig(mesh_cluster: MeshCluster) -> Path:
-    """The chart's own account, which has the chart's own ClusterRole and no other."""
+    """The chart's ServiceAccount, with only the chart's ClusterRole."""
     return command.as_account(mesh_cluster.plane, name=ACCOUNT).kubeconfig
 
 
 @pytest.fixture(scope="module")
 def watching(kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Auditor]:
-    """The auditor, which sees changes alone after its first sweep."""
+    """The auditor. After its first scan, it scans only changed namespaces."""
     log = tmp_path_factory.mktemp("auditor") / "log"
     with auditor.running(kubeconfig, log, "--interval", "3600", "--events") as running:
         running.until("/readyz")
@@ -75,7 +75,7 @@ def test_metrics_and_events_follow_a_workload_out_of_the_mesh_and_into_it(
     assert made()["Meshed"]["type"] == "Normal"
 
 
-def test_a_pod_that_appears_outside_is_seen_and_told_once(
+def test_a_pod_that_appears_outside_is_seen_and_reported_once(
     mesh_cluster: MeshCluster, watching: Auditor
 ) -> None:
     namespace = mesh_cluster.enroll("warn")
@@ -91,10 +91,10 @@ def test_a_pod_that_appears_outside_is_seen_and_told_once(
         lambda: states(watching, namespace) == {"unmeshed": 1, "meshed": 1},
         seconds=PATIENCE, why="the other",
     )  # fmt: skip
-    told = [
+    reported = [
         (one["involvedObject"]["name"], one["count"]) for one in events(mesh_cluster, namespace)
     ]
-    assert told == [("shop", 1)]
+    assert reported == [("shop", 1)]
 
 
 def test_the_series_of_a_namespace_go_with_it(mesh_cluster: MeshCluster, watching: Auditor) -> None:
@@ -115,14 +115,19 @@ def test_the_series_of_a_namespace_go_with_it(mesh_cluster: MeshCluster, watchin
 
 
 def test_the_charts_rights_are_all_that_it_needs(watching: Auditor) -> None:
-    """It runs last: whatever was forbidden meanwhile would be told by now."""
-    told = {line["event"] for line in watching.logged if line["level"] != "info"}
-    # Linkerd's ConfigMaps are not there; nothing else is missing, and nothing forbidden.
-    assert not told & {"can't watch", "the audit failed", "event not created", "could not be read"}
-    assert watching.samples("mendix_mesh_sweeps_total") == {("ok",): 1, ("failed",): 0}
+    """This test runs last, when a forbidden request would already be in the log."""
+    reported = {line["event"] for line in watching.logged if line["level"] != "info"}
+    # Linkerd's ConfigMaps do not exist. Everything else is readable.
+    assert not reported & {
+        "can't watch",
+        "the audit failed",
+        "event not created",
+        "could not be read",
+    }
+    assert watching.samples("mendix_mesh_scans_total") == {("ok",): 1, ("failed",): 0}
 
 
-def test_what_is_forbidden_is_told_and_the_rest_is_seen(
+def test_what_is_forbidden_is_reported_and_the_rest_is_seen(
     mesh_cluster: MeshCluster, tmp_path: Path
 ) -> None:
     plane = mesh_cluster.plane
@@ -166,7 +171,7 @@ def _grant(
 def test_it_outlives_the_api_server_and_what_that_forgets(
     plane: ControlPlane, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """On a cluster of its own, without the webhook: only labels show the enrollment."""
+    """Use a cluster without the webhook: only labels show the enrollment."""
     with ControlPlane(tmp_path_factory.mktemp("restarted"), plane.binaries) as own:
         namespace = own.new_namespace("mendix", labels={MESH_LABEL: "linkerd"})
         own.api.create(pod(namespace))
@@ -187,12 +192,12 @@ def test_it_outlives_the_api_server_and_what_that_forgets(
             assert running.process.returncode is None
             assert running.events("can't watch")
             assert running.events("watches again")
-        # It knows nothing of before its start any more.
+        # It does not know events from before its start.
         watch = Watch(Cluster.connect(str(own.kubeconfig)), "/api/v1/pods")
         watch._version = "1"
-        with pytest.raises(RefusedError) as refused:
+        with pytest.raises(StatusError) as denied:
             next(watch.changes())
-        assert refused.value.code == 410
+        assert denied.value.code == 410
         changes = watch.changes()
         assert next(changes) is None
         labels = {"metadata": {"labels": {"changed": "yes"}}}

@@ -1,6 +1,6 @@
-"""The cluster of Mendix's Terraform module for AWS: what mendix-mesh does to each of its parts.
+"""The cluster of Mendix's Terraform module for AWS, and what mendix-mesh does to each part.
 
-docs/aws.md tells the same.
+docs/aws.md describes the same.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.cluster.api import Json, Refused, wait_for
+from tests.cluster.api import Json, StatusError, wait_for
 from tests.cluster.istio import IstioCluster
 from tests.cluster.mesh import MeshCluster
 from tests.cluster.plane import is_ready
@@ -26,13 +26,13 @@ SERVICE_UPSTREAM = "nginx.ingress.kubernetes.io/service-upstream"
 
 
 class Aws:
-    """A namespace as the module's installer leaves it, with one app; the operator is a stand-in."""
+    """A namespace as the module's installer leaves it, with one app. The operator is a stand-in."""
 
     def __init__(self, cluster: MeshCluster, mode: str, *, mesh: str = "linkerd") -> None:
         self.cluster = cluster
         self.api = cluster.api
         self.namespace = cluster.enroll(mode, mesh=mesh)
-        # The installer is the first pod there is: it makes all the others.
+        # The installer is the first pod. It creates all others.
         mendix.install_crds(self.api)
         for account in manifests.service_accounts(self.namespace):
             self.api.create(account)
@@ -44,12 +44,12 @@ class Aws:
         self.api.create(manifests.mendix_app(ENV, self.namespace))
 
     def settle(self) -> None:
-        """Let the operator work until all is up and there is nothing left to do."""
+        """Run the operator until everything is ready and a pass changes nothing."""
 
         def quiet() -> bool:
             self.operator.reconcile()
             done = all(self.ended(task) for task in TASKS) and self.app_is_up()
-            # Only a pass that begins when all is done has nothing left to note.
+            # Only a pass that starts after everything is ready can find nothing to do.
             return done and not self.operator.reconcile()
 
         wait_for(quiet, why="the operator to have nothing more to do")
@@ -63,7 +63,7 @@ class Aws:
         return bool(pod["status"].get("phase") == "Succeeded")
 
     def pods(self) -> dict[str, Json]:
-        """What is there by its workload's name, once all is there and ready or has ended."""
+        """Return the pods by their workload's name, once all are ready or have ended."""
         system = ("mendix-operator", "mendix-agent", "adot-collector", "mxpc-cli-installer")
         names = (*system, f"{ENV}-master", *TASKS)
 
@@ -80,8 +80,8 @@ class Aws:
 
         return wait_for(all_there, why=f"{', '.join(names)} to be there")
 
-    def refusals(self) -> dict[str, str]:
-        """What the events say of pods that controllers could not make, by the controller's name."""
+    def denials(self) -> dict[str, str]:
+        """Return the Events' messages for pods that could not be created, by their controller."""
         events = self.api.list("Event", self.namespace, fields="reason=FailedCreate")
         return {event["involvedObject"]["name"]: event["message"] for event in events}
 
@@ -133,29 +133,29 @@ def test_without_a_mesh_enforce_lets_nothing_start_whatever_the_annotations_prom
         expected = {"mendix-operator", "mendix-agent", "adot-collector", "mxpc-cli-installer"}
         expected.add(f"{ENV}-master")
 
-        def all_refused() -> bool:
-            said = made.refusals()
+        def all_denied() -> bool:
+            said = made.denials()
             return all(
                 any(who.startswith(name) and "proxy-missing" in why for who, why in said.items())
                 for name in expected
             )
 
-        wait_for(all_refused, why="every controller to be refused")
+        wait_for(all_denied, why="every controller to be denied")
         assert made.api.list("Pod", made.namespace) == []
-        # The task pods, whose refusal the operator itself gets.
-        assert {f"Pod/{task}" for task in TASKS} <= made.operator.refused.keys()
-        assert all("proxy-missing" in made.operator.refused[f"Pod/{task}"] for task in TASKS)
-        # The app's pods carry the annotation, by the operator's settings; it proves nothing.
+        # The task pods. The operator itself receives their denial.
+        assert {f"Pod/{task}" for task in TASKS} <= made.operator.denied.keys()
+        assert all("proxy-missing" in made.operator.denied[f"Pod/{task}"] for task in TASKS)
+        # The operator's settings put the annotation on the app's pods. It proves nothing.
         template = made.api.get("Deployment", f"{ENV}-master", made.namespace)["spec"]["template"]
         assert annotations_of(template)[INJECT] == "enabled"
-        with pytest.raises(Refused, match="proxy-missing"):
+        with pytest.raises(StatusError, match="proxy-missing"):
             made.api.create(aws.solver_pod(made.namespace))
 
 
 def test_with_linkerd_everything_in_the_namespace_joins(meshed: Aws) -> None:
     pods = meshed.pods()
     assert {name for name, pod in pods.items() if not is_meshed(pod)} == set()
-    # What must end has its proxy as a native sidecar, and has ended.
+    # Pods that must end have a native sidecar, and have ended.
     for name in (*TASKS, "mxpc-cli-installer"):
         assert sidecar_of(pods[name]) == "native"
         assert pods[name]["status"]["phase"] == "Succeeded"
@@ -166,7 +166,7 @@ def test_the_annotations_of_the_operators_settings_stay(meshed: Aws) -> None:
     assert aws.CONFIGURATION["runtimeDeploymentPodAnnotations"].items() <= stored.items()
 
 
-def test_nobody_fights_over_the_apps_ingress(meshed: Aws) -> None:
+def test_no_controllers_conflict_over_the_apps_ingress(meshed: Aws) -> None:
     stored = annotations_of(meshed.api.get("Ingress", ENV, meshed.namespace))
     assert stored[SERVICE_UPSTREAM] == "true"
     assert aws.CONFIGURATION["endpoint"]["ingress"]["annotations"].items() <= stored.items()
@@ -195,7 +195,7 @@ def test_what_the_module_installs_beside_mendix_is_untouched(
     (stored,) = wait_for(lambda: mesh_cluster.api.list("Pod", where, **labels), why="its pod")
     assert annotations_of(stored) == {}
     assert not sidecar_of(stored)
-    # No webhook of ours was asked: it would have left a verdict.
+    # None of our webhooks was called: the audit log would contain a verdict.
     events = mesh_cluster.plane.audit(namespace=where)
     assert [e for e in events if "mendix-mesh" in str(e.get("annotations"))] == []
 
@@ -204,7 +204,7 @@ def test_with_istio_a_solver_pod_opts_out_until_its_issuer_says_otherwise(
     istio_cluster: IstioCluster,
 ) -> None:
     where = istio_cluster.enroll("enforce", mesh="istio")
-    with pytest.raises(Refused, match="opted-out"):
+    with pytest.raises(StatusError, match="opted-out"):
         istio_cluster.api.create(aws.solver_pod(where))
     joining = {"sidecar.istio.io/inject": "true"}
     stored = istio_cluster.api.create(aws.solver_pod(where, annotations=joining))
@@ -227,7 +227,7 @@ def test_with_istio_a_solver_pod_may_be_exempted_as_the_guide_says(
         wait_for(lambda: _is_let_in(istio_cluster, where), why="the exemption to hold")
         other = aws.solver_pod(where)
         other["metadata"]["labels"] = {}
-        with pytest.raises(Refused, match="opted-out"):
+        with pytest.raises(StatusError, match="opted-out"):
             istio_cluster.api.create(other, dry_run=True)
     finally:
         istio_cluster.release.upgrade()
@@ -237,6 +237,6 @@ def test_with_istio_a_solver_pod_may_be_exempted_as_the_guide_says(
 def _is_let_in(cluster: MeshCluster, where: str) -> bool:
     try:
         cluster.api.create(aws.solver_pod(where), dry_run=True)
-    except Refused:
+    except StatusError:
         return False
     return True

@@ -13,7 +13,7 @@ import jsonpatch
 import pytest
 import yaml
 
-from tests.cluster.api import Api, Json, Refused
+from tests.cluster.api import Api, Json, StatusError
 from tests.cluster.mesh import MESH_LABEL, MeshCluster, configured
 from tests.cluster.test_fixtures import EXEMPT, EXEMPTION, HIDDEN
 from tests.unit.cli.test_cases import CASES, PODS, denials
@@ -34,23 +34,23 @@ class Request(NamedTuple):
 
 
 def requests(path: Path, namespace: str) -> Iterator[Request]:
-    """What a file asks of the API server, in another namespace than the file's."""
+    """The request that a file describes, in another namespace than the file's."""
     for document in yaml.safe_load_all(path.read_text()):
-        asked = document.get("request", {"object": document})
-        pod, old = asked["object"], asked.get("oldObject")
+        request = document.get("request", {"object": document})
+        pod, old = request["object"], request.get("oldObject")
         for one in (pod, old) if old else (pod,):
             one["metadata"]["namespace"] = namespace
-            if old:  # the garbage collector deletes stored pods whose owner does not exist
+            if old:  # The garbage collector deletes stored pods whose owner does not exist.
                 one["metadata"].pop("ownerReferences", None)
-        yield Request(pod, old, asked.get("subResource", ""))
+        yield Request(pod, old, request.get("subResource", ""))
 
 
-def submit(api: Api, asked: Request) -> None:
-    """Ask the API server. Raises Refused."""
-    pod, old, subresource = asked
+def submit(api: Api, request: Request) -> None:
+    """Send the request to the API server. Raise StatusError."""
+    pod, old, subresource = request
     name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
     account = {"name": pod["spec"].get("serviceAccountName", "default"), "namespace": namespace}
-    with contextlib.suppress(Refused):  # it exists
+    with contextlib.suppress(StatusError):  # it exists
         api.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account})
     if old is None:
         api.create(pod, dry_run=True)
@@ -66,12 +66,12 @@ def submit(api: Api, asked: Request) -> None:
     api.patch("Pod", name, namespace, changes, how="json", subresource=subresource)
 
 
-def denied_by(api: Api, asked: Request) -> set[str]:
-    """The checks for which our webhook denies it. Raises Refused if something else does."""
+def denied_by(api: Api, request: Request) -> set[str]:
+    """Return the checks for which our webhook denies it. Raise StatusError for other denials."""
     try:
-        submit(api, asked)
-    except Refused as refused:
-        first, *lines = refused.message.splitlines()
+        submit(api, request)
+    except StatusError as denied:
+        first, *lines = denied.message.splitlines()
         if 'mendix-mesh.io" denied the request' not in first:
             raise
         return {line.split()[0] for line in lines}
@@ -80,7 +80,7 @@ def denied_by(api: Api, asked: Request) -> set[str]:
 
 @pytest.fixture(scope="module")
 def new_namespace(mesh_cluster: MeshCluster) -> Iterator[Make]:
-    """Make a namespace for pods as stored. The settings are those of all cases together."""
+    """Create a namespace for stored pods. The settings are those of all cases together."""
     api = mesh_cluster.api
 
     def make(mesh: str) -> str:
@@ -107,7 +107,7 @@ def test_a_pod_gets_the_verdict_of_review(
 ) -> None:
     stored = "--final" in case["flags"].split()
     make = new_namespace if stored else lambda mesh: mesh_cluster.enroll(mesh=mesh)
-    asked = requests(CASES / case["file"], make(case["mesh"]))
-    found = [denied_by(mesh_cluster.api, one) for one in asked]
+    request = requests(CASES / case["file"], make(case["mesh"]))
+    found = [denied_by(mesh_cluster.api, one) for one in request]
     assert {bool(checks) for checks in found} == {case["want"] == "deny"}
     assert found == denials(case)

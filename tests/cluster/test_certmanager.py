@@ -1,6 +1,6 @@
 """The chart with certificates from cert-manager, whose controllers and CA injector are real.
 
-The module takes the release that other tests share away, and puts it back at its end.
+The module removes the shared release and installs it again at its end.
 """
 
 import base64
@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from tests.cluster.api import Api, Json, Refused, wait_for
+from tests.cluster.api import Api, Json, StatusError, wait_for
 from tests.cluster.certmanager import CertManager
 from tests.cluster.helm import CHART, Release
 from tests.cluster.mesh import MeshCluster
@@ -40,7 +40,7 @@ CONFIGURATIONS = {
 
 
 class Installed:
-    """The release whose certificates cert-manager makes, and what the tests ask about it."""
+    """The release whose certificates cert-manager creates, with helpers for the tests."""
 
     def __init__(self, cluster: MeshCluster, cert_manager: CertManager) -> None:
         self.cluster = cluster
@@ -51,7 +51,7 @@ class Installed:
         self.namespace = cluster.enroll("enforce")
 
     def install(self) -> None:
-        """Install, and wait until the webhook is in force by what cert-manager made."""
+        """Install the chart, and wait until the webhook works with cert-manager's certificates."""
         self.release.install()
         self.await_in_force()
 
@@ -61,10 +61,10 @@ class Installed:
         self.cluster.await_judge(self.namespace, "linkerd.enforce")
 
     def uninstall(self, release: Release | None = None) -> None:
-        """Remove a release, and what its uninstallation leaves: the Secrets."""
+        """Remove a release and the Secrets that its uninstallation leaves."""
         (release or self.release).uninstall()
         for name in (TLS, CA, AUDITORS):
-            with contextlib.suppress(Refused):
+            with contextlib.suppress(StatusError):
                 self.api.delete("Secret", name, WHERE)
         labels = ",".join(f"{key}={value}" for key, value in self.release.labels.items())
         wait_for(
@@ -78,7 +78,7 @@ class Installed:
         return {key: base64.b64decode(value) for key, value in data.items()}
 
     def shell(self, script: str, cwd: Path) -> None:
-        """Run what a guide says, as an administrator would in the checkout."""
+        """Run the commands of a guide as an administrator in the checkout."""
         plane = self.cluster.plane
         if not (cwd / "charts").exists():
             (cwd / "charts").symlink_to(ROOT / "charts")
@@ -98,11 +98,11 @@ class Installed:
         return x509.load_pem_x509_certificate(self.secret(TLS)["tls.crt"])
 
     def trusted(self) -> list[bytes]:
-        """What the API server trusts, entry by entry of both configurations."""
+        """Return the CAs that the API server trusts, for each entry of both configurations."""
         return _bundles(self.api)
 
     def await_trust(self, *authorities: bytes) -> None:
-        """Wait until the API server trusts these CAs for every entry, whatever else it trusts."""
+        """Wait until the API server trusts these CAs, and possibly others, for every entry."""
         wait_for(
             lambda: all(pem in bundle for bundle in self.trusted() for pem in authorities),
             why="the CA to be in every caBundle",
@@ -124,18 +124,18 @@ class Installed:
 
     @contextlib.contextmanager
     def under_load(self) -> Iterator[None]:
-        """Have pods reviewed without pause, until a while after the block; none may be lost.
+        """Send reviews without pause during the block and some time after it; none must be lost.
 
-        Two clients ask the API server, with which a lost review shows as a pod that is refused, or
-        admitted without its proxy. Two more open a new connection each time, as an API server does
-        that has none, and trust what it trusts at that moment.
+        Two clients create pods through the API server. A lost review shows as a denied pod, or as a
+        pod without its proxy. Two other clients open a new connection for each review, as an API
+        server without connections does. They trust the CAs that it trusts at that moment.
         """
         answers: Counter[str] = Counter()
         failures: list[Exception] = []
         done = threading.Event()
 
         def repeat(ask: Callable[[Api], str]) -> None:
-            # A client for each thread: one connection each, as of so many users.
+            # One client for each thread, with its own connection, like as many users.
             api = self.cluster.plane.user("load", ["system:masters"])
             try:
                 while not done.is_set():
@@ -169,8 +169,8 @@ class Installed:
     def _review(self, api: Api) -> str:
         try:
             meshed = is_meshed(api.create(pod(self.namespace, "load"), dry_run=True))
-        except Refused as refused:
-            return refused.message
+        except StatusError as denied:
+            return denied.message
         return "reviewed" if meshed else "not meshed"
 
     def _connect(self, api: Api) -> str:
@@ -214,9 +214,9 @@ def installed(mesh_cluster: MeshCluster, cert_manager: CertManager) -> Iterator[
         mesh_cluster.await_judge(made.namespace, "linkerd.enforce")
 
 
-def test_the_first_pods_are_meshed_and_the_first_offender_is_refused(installed: Installed) -> None:
+def test_the_first_pods_are_meshed_and_the_first_offender_is_denied(installed: Installed) -> None:
     assert is_meshed(installed.api.create(pod(installed.namespace), dry_run=True))
-    with pytest.raises(Refused, match="host-network"):
+    with pytest.raises(StatusError, match="host-network"):
         installed.api.create(pod(installed.namespace, hostNetwork=True))
 
 
@@ -241,9 +241,9 @@ def test_the_certificate_is_for_the_service_and_signed_by_a_ca_of_its_own(
 def test_every_entry_of_both_configurations_trusts_that_ca_alone(installed: Installed) -> None:
     trusted = installed.trusted()
     assert set(trusted) == {installed.secret(CA)["tls.crt"]}
-    # Three meshes to opt in: enforced pods, other pods, and what makes pods. Three modes of
-    # each mesh to judge, and of misspelt ones. And namespaces: those that are enforced, all others,
-    # and those that are never reviewed.
+    # Mutating: enforced pods, other pods, and controllers, for three meshes. Validating: three
+    # modes of each mesh, and of misspelled ones. Namespaces: the enforced ones, all others, and
+    # those that are never reviewed.
     assert len(trusted) == 3 * 3 + 3 * (3 + 1) + 3
 
 
@@ -256,14 +256,14 @@ def test_gitops_finds_nothing_to_change(installed: Installed) -> None:
     objects = [
         obj
         for obj in yaml.safe_load_all(rendered.stdout)
-        # The tests' own annotation is on the Deployment's pods; a bare pod is `helm test`'s, which
-        # GitOps tools leave out.
+        # The Deployment's pods have the tests' annotation. The bare pod belongs to `helm test`;
+        # GitOps tools leave it out.
         if obj["kind"] not in ("Deployment", "Pod")
     ]
     assert {"Certificate", "Issuer", *CONFIGURATIONS} <= {obj["kind"] for obj in objects}
     text = yaml.safe_dump_all(objects)
     for how in (("--server-side", "--field-manager=argocd-controller", "--force-conflicts"), ()):
-        # Raises, with the difference, where there is one.
+        # Raises an exception with the difference, if there is one.
         plane.kubectl("diff", *how, "--filename=-", input=text)
 
 
@@ -315,7 +315,7 @@ def test_a_renewed_ca_has_the_old_ones_key_and_no_review_is_lost(installed: Inst
         new = installed.secret(CA)
         assert new["tls.crt"] != old["tls.crt"]
         assert new["tls.key"] == old["tls.key"]
-        # It comes to the API server with the server's next certificate.
+        # The API server gets it together with the server's next certificate.
         assert all(new["tls.crt"] not in bundle for bundle in installed.trusted())
         installed.cert_manager.renew("mendix-mesh", WHERE)
         installed.await_trust(new["tls.crt"])
@@ -359,10 +359,10 @@ def test_without_cert_manager_pods_wait_and_when_it_comes_all_is_well(
             why="the pods to be made",
         )
         assert not deployment["status"].get("readyReplicas")
-        with pytest.raises(Refused):
+        with pytest.raises(StatusError):
             installed.secret(TLS)
-        # Enforced namespaces refuse meanwhile, and say what is missing.
-        with pytest.raises(Refused, match=r"no endpoints available for service"):
+        # Meanwhile, pods in enforced namespaces are denied with the reason.
+        with pytest.raises(StatusError, match=r"no endpoints available for service"):
             installed.api.create(pod(installed.namespace, "early"))
     finally:
         installed.cert_manager.start()
@@ -396,7 +396,7 @@ def test_an_issuer_of_the_cluster_can_sign(installed: Installed) -> None:
         leaf.verify_directly_issued_by(x509.load_pem_x509_certificate(company.pem))
         installed.await_served(leaf)
         assert is_meshed(installed.api.create(pod(installed.namespace), dry_run=True))
-        # What only the chart's own CA needs is gone.
+        # The objects that only the chart's own CA needs are gone.
         names = [one["metadata"]["name"] for one in installed.api.list("Certificate", WHERE)]
         assert names == ["mendix-mesh", "mendix-mesh-auditor"]
         assert installed.api.list("Issuer", WHERE) == []

@@ -14,7 +14,7 @@ import yaml
 from charts.generate_dashboard import DASHBOARD
 from tests.chart import helm, matrix
 from tests.chart.test_alerts import ALERTS
-from tests.cluster.api import Json, Refused, wait_for
+from tests.cluster.api import Json, StatusError, wait_for
 from tests.cluster.certmanager import CertManager
 from tests.cluster.mesh import MeshCluster
 from tests.cluster.plane import CommandError
@@ -23,7 +23,7 @@ from tests.cluster.workloads import pod
 WHERE = "mendix-mesh"
 HOST = f"mendix-mesh.{WHERE}.svc"
 
-# A certificate made by Helm is not among the golden files, for it is another one each time.
+# A certificate from Helm is not in the golden files, because it differs each time.
 EVERYTHING: Json = {
     "tls": {"source": "helm"},
     "serviceMonitor": {"enabled": True},
@@ -33,7 +33,7 @@ EVERYTHING: Json = {
 
 
 def apply_strictly(cluster: MeshCluster, rendered: helm.Rendered, *options: str) -> str:
-    """What kubectl says of objects that are applied with strict validation by the server."""
+    """Return kubectl's output for objects that are applied with strict server-side validation."""
     strict = ("--server-side", "--force-conflicts", "--validate=strict", *options)
     objects = yaml.safe_dump_all(rendered.objects)
     return cluster.plane.kubectl("apply", *strict, "--filename=-", input=objects).stdout
@@ -47,7 +47,7 @@ def test_every_object_is_accepted_with_strict_validation(
     istio_crds: None,
     name: str,
 ) -> None:
-    # Not where the release is: what it owns would be mixed with what is applied here.
+    # In another namespace than the release, so that their objects are not mixed.
     where = mesh_cluster.plane.new_namespace("strict")
     rendered = (
         helm.render(EVERYTHING, namespace=where)
@@ -56,7 +56,7 @@ def test_every_object_is_accepted_with_strict_validation(
     )
     # Of the set `strict`: a namespace that is enrolled by its name, and gets an object.
     for other in {obj["metadata"].get("namespace", where) for obj in rendered.objects} - {where}:
-        with contextlib.suppress(Refused):
+        with contextlib.suppress(StatusError):
             mesh_cluster.api.create(
                 {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": other}}
             )
@@ -78,7 +78,7 @@ def test_strict_validation_would_see_a_field_that_does_not_exist(
             apply_strictly(mesh_cluster, wrong, "--dry-run=server")
 
 
-def test_pods_pass_pod_security_at_its_strictest(mesh_cluster: MeshCluster) -> None:
+def test_pods_pass_pod_security_at_level_restricted(mesh_cluster: MeshCluster) -> None:
     levels = dict.fromkeys(("enforce", "warn"), "restricted")
     labels = {f"pod-security.kubernetes.io/{mode}": level for mode, level in levels.items()}
     where = mesh_cluster.plane.new_namespace("restricted", labels=labels)
@@ -91,11 +91,11 @@ def test_pods_pass_pod_security_at_its_strictest(mesh_cluster: MeshCluster) -> N
             metadata = {**found["metadata"], "namespace": where}
             api.create({**found, "metadata": metadata}, dry_run=True)
             assert api.warnings == [], name
-    with pytest.raises(Refused, match="PodSecurity"):
+    with pytest.raises(StatusError, match="PodSecurity"):
         api.create(pod(where), dry_run=True)
 
 
-# What Service and DNS would do: this name is at that address. The script is the next argument.
+# Replaces Service and DNS: this name is at that address. The script is the next argument.
 RESOLVE = """
 import socket, sys
 connect = socket.create_connection
@@ -114,7 +114,7 @@ exec(script)
 def run_helm_test(
     cluster: MeshCluster, folder: Path, values: dict[str, Any], address: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    """Run what the pod of `helm test` runs, with its files, at one of the servers."""
+    """Run the command of the pod of `helm test`, with its files, against one of the servers."""
     ours = {"tls": {"source": "secret", "caBundle": cluster.release.authority.pem.decode()}}
     (container,) = helm.render({**ours, **values}).one("Pod")["spec"]["containers"]
     assert container["command"] == ["python3", "-I", "-c"]
@@ -132,7 +132,7 @@ def run_helm_test(
     )
 
 
-def test_helm_test_sees_a_pod_opted_in_and_another_refused(
+def test_helm_test_sees_a_pod_opted_in_and_another_denied(
     mesh_cluster: MeshCluster, tmp_path: Path
 ) -> None:
     done = run_helm_test(mesh_cluster, tmp_path, {})
@@ -143,7 +143,7 @@ def test_helm_test_sees_a_pod_opted_in_and_another_refused(
     ]
 
 
-def test_helm_test_fails_where_no_server_answers(mesh_cluster: MeshCluster, tmp_path: Path) -> None:
+def test_helm_test_fails_if_no_server_answers(mesh_cluster: MeshCluster, tmp_path: Path) -> None:
     address = mesh_cluster.kubelet.addresses()[0]
     mesh_cluster.kubelet.pause()
     try:
@@ -154,7 +154,7 @@ def test_helm_test_fails_where_no_server_answers(mesh_cluster: MeshCluster, tmp_
     assert f"https://{HOST} does not answer: " in done.stderr
 
 
-def test_helm_test_fails_where_the_server_is_not_ours(
+def test_helm_test_fails_if_the_server_is_not_ours(
     mesh_cluster: MeshCluster, tmp_path: Path
 ) -> None:
     # Linkerd's injector: another server, with another CA's certificate.
@@ -169,9 +169,9 @@ CLOSED = 10260
 
 @pytest.fixture
 def closed(mesh_cluster: MeshCluster) -> Iterator[dict[str, Any]]:
-    """The release with client certificates asked for, which this API server has not.
+    """The release with client certificates required, which this API server does not have.
 
-    And on another port, so that nobody takes an old server for a new one.
+    It uses another port, so that no old server is mistaken for a new one.
     """
     data = {"ca.crt": mesh_cluster.plane.ca.decode()}
     metadata = {"name": "api-server-ca", "namespace": WHERE}
@@ -199,8 +199,8 @@ def test_with_client_certificates_only_an_api_server_that_shows_one_is_answered(
     def said() -> str:
         try:
             mesh_cluster.api.create(pod(where), dry_run=True)
-        except Refused as refused:
-            return refused.message
+        except StatusError as denied:
+            return denied.message
         return ""
 
     wait_for(lambda: "403 Forbidden" in said(), why="the API server to be turned away")
@@ -216,15 +216,15 @@ def test_the_api_servers_metrics_that_alerts_and_dashboard_ask_for_exist(
     enforced, watched = mesh_cluster.enroll("enforce"), mesh_cluster.enroll("warn")
     mesh_cluster.kubelet.pause()
     try:
-        with pytest.raises(Refused):
+        with pytest.raises(StatusError):
             mesh_cluster.api.create(pod(enforced))
         mesh_cluster.api.create(pod(watched))
     finally:
         mesh_cluster.kubelet.resume()
     shown = mesh_cluster.api.text("/metrics").splitlines()
     there = {line.partition("{")[0] for line in shown}
-    asked = [*(rule["expr"] for rule in ALERTS.values()), DASHBOARD.read_text()]
-    assert set(re.findall(r"\bapiserver_\w+", "".join(asked))) <= there
+    queries = [*(rule["expr"] for rule in ALERTS.values()), DASHBOARD.read_text()]
+    assert set(re.findall(r"\bapiserver_\w+", "".join(queries))) <= there
     rejections = [line for line in shown if line.startswith("apiserver_admission_webhook_rejec")]
     assert [
         line

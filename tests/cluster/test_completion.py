@@ -1,4 +1,4 @@
-"""Completion in real shells, as somebody types, with names from the real API server; and kubectl's.
+"""Completion in real shells and in kubectl, with names from the real API server.
 
 The account is the auditor's of docs/rbac.yaml.
 """
@@ -46,7 +46,7 @@ def namespace(mesh_cluster: MeshCluster) -> str:
 def environment(
     mesh_cluster: MeshCluster, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, str]:
-    """Of somebody who has installed mendix-mesh and kubectl, and may audit."""
+    """The shell of a user who has installed mendix-mesh and kubectl, and is allowed to audit."""
     home = tmp_path_factory.mktemp("home")
     kubeconfig = command.as_account(mesh_cluster.plane).kubeconfig
     content = yaml.safe_load(kubeconfig.read_text())
@@ -110,16 +110,16 @@ def terminal(request: pytest.FixtureRequest, environment: dict[str, str]) -> Ite
 
 
 def completed(terminal: Terminal, line: str) -> str:
-    """Type a line, have its end completed, and return what stands there then.
+    """Type a line, complete it, and return the line after that.
 
-    The words are given to printf, by keys that go to the line's begin.
+    The words are given to printf. Then keys move the cursor to the start of the line.
     """
     terminal.type(f"{line}\t\x01printf '<%s>' \x05; printf '<<%s>>\\n' en''d\n")
     shown = terminal.read("((?:<[^<>]+>)+)<<end>>")
     return " ".join(re.findall("<([^<>]+)>", shown))
 
 
-#: What is typed, and what stands there after the key; NAME is the namespace.
+#: The typed text, and the line after the key. NAME is the namespace.
 TYPED = [
     ("mendix-mesh aud", "mendix-mesh audit"),
     ("mendix-mesh audit --wri", "mendix-mesh audit --write-reports"),
@@ -145,7 +145,7 @@ def test_a_key_completes_commands_options_and_names(
 
 
 def test_fish_completes_them_too(namespace: str, environment: dict[str, str]) -> None:
-    """By its own command for it; it gives the last word, and what that is for."""
+    """Call fish's own completion command. It returns the last word and its description."""
     need("fish")
     lines = [line.replace("NAME", namespace) for line, _ in TYPED[:-1]]
     script = "mendix-mesh completion fish | source\n" + "".join(
@@ -187,16 +187,16 @@ def test_kubectl_finds_the_plugin_and_it_does_the_same(
 
 
 def test_kubectls_completion_asks_the_plugin(environment: dict[str, str], namespace: str) -> None:
-    """`__complete` is what kubectl's scripts call, in every shell."""
+    """`__complete` is the command that kubectl's scripts call, in every shell."""
 
-    def asked(*words: str) -> list[str]:
+    def completions(*words: str) -> list[str]:
         return kubectl(environment, "__complete", "mendix-mesh", *words).stdout.splitlines()
 
-    assert asked("audit", "-n", "compl") == [namespace, ":4"]
-    assert asked("restart", "-n", namespace, "depl") == ["deployment/reports", ":4"]
-    assert asked("audit", "--context", "arn") == [ARN, ":4"]
-    assert [line.partition("\t")[0] for line in asked("au")] == ["audit", ":4"]
-    assert asked("review", "-f", "") == [":0"]
+    assert completions("audit", "-n", "compl") == [namespace, ":4"]
+    assert completions("restart", "-n", namespace, "depl") == ["deployment/reports", ":4"]
+    assert completions("audit", "--context", "arn") == [ARN, ":4"]
+    assert [line.partition("\t")[0] for line in completions("au")] == ["audit", ":4"]
+    assert completions("review", "-f", "") == [":0"]
 
 
 def test_kubectls_own_script_in_fish_completes_the_plugin(

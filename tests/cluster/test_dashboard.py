@@ -1,7 +1,6 @@
-"""The dashboard in a real browser, over a real API server.
+"""The dashboard in a real browser, with a real API server.
 
-Pods run on simulated nodes; Linkerd's injector and the Mendix Operator are the stand-ins, the
-webhook is the real one.
+Nodes are simulated. Linkerd's injector and the Mendix Operator are stand-ins; the webhook is real.
 """
 
 import base64
@@ -18,7 +17,7 @@ from playwright.sync_api import Browser, Page
 
 from tests import prometheus
 from tests.cluster import command, dashboard, gallery
-from tests.cluster.api import Json, Refused, wait_for
+from tests.cluster.api import Json, StatusError, wait_for
 from tests.cluster.browser import DESK, PHONE, Reader, chromium
 from tests.cluster.gallery import APPS, CRM, INGRESS, TEST
 from tests.cluster.mesh import MeshCluster
@@ -29,7 +28,7 @@ SHOP = f"/workload?namespace={APPS}&kind=Deployment&name=shop-master"
 PAGES = (
     "/", "/?state=unmeshed&kind=mendix", f"/namespaces/{APPS}", f"/namespaces/{TEST}",
     f"/namespaces/{CRM}", SHOP, f"/workload?namespace={TEST}&kind=Pod&name=shop-debug",
-    "/refusals", "/health", "/checks", "/checks/host-network",
+    "/denials", "/health", "/checks", "/checks/host-network",
 )  # fmt: skip
 NAMED = tuple(part for name in (APPS, TEST, CRM) for part in ("-n", name))
 
@@ -44,7 +43,7 @@ def populated(mesh_cluster: MeshCluster) -> Iterator[MeshCluster]:
 
 
 def _without_other_controllers(cluster: MeshCluster) -> None:
-    """Remove what other tests left: whatever may come in from outside is in the picture."""
+    """Remove what other tests left, because the picture shows every possible client."""
     api = cluster.api
 
     def there() -> list[Json]:
@@ -53,7 +52,7 @@ def _without_other_controllers(cluster: MeshCluster) -> None:
     for where in {one["metadata"]["namespace"] for one in there()}:
         for kind in ("Deployment", "DaemonSet", "Pod"):
             for one in api.list(kind, where):
-                with contextlib.suppress(Refused):  # gone with its owner
+                with contextlib.suppress(StatusError):  # gone with its owner
                     api.delete(kind, one["metadata"]["name"], where, grace=0)
     gone = "other ingress controllers to be gone"
     wait_for(lambda: not there(), seconds=60, why=gone)
@@ -63,7 +62,7 @@ def _without_other_controllers(cluster: MeshCluster) -> None:
 def metrics(
     mesh_cluster: MeshCluster, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[prometheus.Server]:
-    """A Prometheus that scrapes the webhook's servers from before anything is refused."""
+    """A Prometheus that scrapes the webhook's servers, started before the first denial."""
     folder = tmp_path_factory.mktemp("prometheus")
     servers = [f"https://{one}" for one in mesh_cluster.kubelet.addresses()]
     with prometheus.serving(folder, scraped=servers) as running:
@@ -80,7 +79,7 @@ def url(
     kubeconfig = populated.plane.kubeconfig
     options = ("--interval", "5", "--prometheus", metrics.url)
     with dashboard.running(kubeconfig, log, *NAMED, *options) as found:
-        # The doctor looks after the first sweep.
+        # The doctor runs after the first scan.
         wait_for(
             lambda: "has not looked yet" not in httpx.get(f"{found}health").text,
             seconds=30, why="the doctor",
@@ -100,7 +99,7 @@ Opens = Callable[..., Reader]
 
 @pytest.fixture
 def opens(browser: Browser, url: str) -> Iterator[Opens]:
-    """Somebody who reads; at the end nothing may have gone wrong in their browser."""
+    """A reader with a browser. At the end, the browser must have no errors."""
     readers: list[Reader] = []
 
     def opened(**options: Any) -> Reader:
@@ -115,7 +114,7 @@ def opens(browser: Browser, url: str) -> Iterator[Opens]:
 
 
 def faults(page: Page) -> list[str]:
-    """What axe finds: WCAG 2.2 A and AA, and its best practices."""
+    """Return the violations that axe finds: WCAG 2.2 A and AA, and its best practices."""
     found = Axe().run(page).response["violations"]
     return [
         f"{one['id']}: {one['help']}: {[node['target'] for node in one['nodes']][:5]}"
@@ -168,7 +167,7 @@ def test_the_mendix_view_shows_who_is_meshed_and_leads_there(opens: Opens) -> No
     assert page.inner_text("h1") == "orders-master"
 
 
-def test_a_workload_shows_the_evidence_of_each_pod_and_a_mend_to_copy(opens: Opens) -> None:
+def test_a_workload_shows_the_evidence_of_each_pod_and_a_fix_to_copy(opens: Opens) -> None:
     page = opens().open(SHOP)
     assert page.locator("article.pod").count() == 2
     first, second = page.locator("article.pod").all()
@@ -181,34 +180,34 @@ def test_a_workload_shows_the_evidence_of_each_pod_and_a_mend_to_copy(opens: Ope
     assert copied == f"mendix-mesh restart -n {APPS}"
 
 
-def test_what_was_refused_and_what_was_let_in_is_there_with_reasons(opens: Opens) -> None:
-    page = opens().open("/refusals")
-    refused = page.locator("article", has_text="reports-").first.inner_text()
-    assert "host-network" in refused
-    assert "author: remove hostNetwork: true" in refused
-    assert "linkerd.enforce" in refused
-    let_in = page.locator("tr", has_text="shop-debug").inner_text()
-    assert "warn" in let_in
-    assert "host-network" in let_in
+def test_what_was_denied_and_what_was_admitted_is_there_with_reasons(opens: Opens) -> None:
+    page = opens().open("/denials")
+    denied = page.locator("article", has_text="reports-").first.inner_text()
+    assert "host-network" in denied
+    assert "author: remove hostNetwork: true" in denied
+    assert "linkerd.enforce" in denied
+    admitted = page.locator("tr", has_text="shop-debug").inner_text()
+    assert "warn" in admitted
+    assert "host-network" in admitted
 
 
-def test_what_kubectl_was_refused_is_in_the_webhooks_own_count(
+def test_what_kubectl_was_denied_is_in_the_webhooks_own_count(
     opens: Opens, populated: MeshCluster
 ) -> None:
     reader = opens()
 
-    def refused() -> int:
-        found = reader.open("/refusals").locator("[aria-labelledby=counted] tbody tr")
+    def denied() -> int:
+        found = reader.open("/denials").locator("[aria-labelledby=counted] tbody tr")
         cells = [row.locator("th, td").all_inner_texts() for row in found.all()]
         numbers = [one[3] for one in cells if one[:3] == ["host-network", "linkerd", "enforce"]]
         return int(numbers[0].split()[0].replace(",", "")) if numbers else 0
 
-    before = refused()
+    before = denied()
     for _ in range(10):
-        with pytest.raises(Refused, match="host-network"):
+        with pytest.raises(StatusError, match="host-network"):
             populated.api.create(pod(CRM, "by-hand", hostNetwork=True))
-    wait_for(lambda: refused() >= before + 10, seconds=30, why="the dashboard to know")
-    text = reader.open("/").inner_text("[aria-labelledby=refused]")
+    wait_for(lambda: denied() >= before + 10, seconds=30, why="the dashboard to know")
+    text = reader.open("/").inner_text("[aria-labelledby=denied]")
     assert "From the webhook's metrics, in the last hour:" in text
 
 
@@ -353,13 +352,13 @@ def test_behind_a_proxy_whose_session_is_over_a_reader_is_led_to_its_login(
         reader.close()
 
 
-def test_what_the_least_rights_do_not_show_is_told(
+def test_what_the_least_rights_do_not_show_is_reported(
     populated: MeshCluster, browser: Browser, tmp_path: Path
 ) -> None:
     auditor = command.as_account(populated.plane)
     with dashboard.running(auditor.kubeconfig, tmp_path / "log", *NAMED) as where:
         reader = Reader(browser, where)
-        page = reader.open("/refusals")
+        page = reader.open("/denials")
         assert 'cannot list resource "events"' in page.inner_text("main")
         assert "in Mendix namespaces" in reader.open("/").inner_text("h1")
         assert reader.open(SHOP).locator("article.pod").count() == 2
@@ -393,7 +392,7 @@ def get(where: str, token: str) -> int:
 
 
 def forged(token: str) -> str:
-    """The same claims for somebody else, under the same signature."""
+    """Return the same claims for another user, with the same signature."""
     head, body, signature = token.split(".")
     claims = json.loads(base64.urlsafe_b64decode(body + "=="))
     claims["sub"] = "system:serviceaccount:kube-system:default"

@@ -1,7 +1,7 @@
 """`mendix-mesh doctor` in clusters that are broken on purpose, each in one way, and in good ones.
 
-Findings count as soon as they are there, but the API server takes a moment to follow a changed
-webhook configuration: the tests wait for what they expect.
+The API server takes a moment to follow a changed webhook configuration. So the tests wait for the
+finding that they expect.
 """
 
 import base64
@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests.cluster import command
-from tests.cluster.api import Api, Json, Refused, wait_for
+from tests.cluster.api import Api, Json, StatusError, wait_for
 from tests.cluster.certificates import Authority, Pair
 from tests.cluster.istio import IstioCluster, sidecar_of
 from tests.cluster.istiod import TAG, Istiod
@@ -87,7 +87,7 @@ def await_exactly(diagnose: Diagnose, where: str, *expected: str, meshed_: str) 
         wait_for(there, seconds=20, every=0.2, why=f"the findings {expected}")
     except TimeoutError:
         pytest.fail(f"wanted {expected} and {meshed_}, not {json.dumps(seen[-1], indent=1)}")
-    assert seen[-1]["unseen"] == []
+    assert seen[-1]["unchecked"] == []
     return seen[-1]
 
 
@@ -100,11 +100,6 @@ def where(mesh_cluster: MeshCluster, diagnose: Diagnose) -> Iterator[str]:
     await_exactly(diagnose, mesh_cluster.enroll("enforce"), meshed_="yes")
 
 
-@pytest.fixture
-def api(mesh_cluster: MeshCluster) -> Api:
-    return mesh_cluster.api
-
-
 def mark(api: Api, namespace: str, **metadata: Json) -> None:
     api.patch("Namespace", namespace, None, {"metadata": metadata})
 
@@ -113,7 +108,7 @@ def mark(api: Api, namespace: str, **metadata: Json) -> None:
 def changed(
     api: Api, kind: str, name: str, change: Callable[[Json], None], namespace: str | None = None
 ) -> Iterator[None]:
-    """Change an object's own fields for the time of the block."""
+    """Change fields of an object during the block."""
     before = api.get(kind, name, namespace)
     after = copy.deepcopy(before)
     change(after)
@@ -128,7 +123,7 @@ def changed(
 
 @contextlib.contextmanager
 def gone(api: Api, kind: str, name: str) -> Iterator[Json]:
-    """Delete an object for the time of the block, and give it."""
+    """Delete an object during the block, and yield it."""
     before = api.get(kind, name)
     api.delete(kind, name)
     for field in ("uid", "resourceVersion", "creationTimestamp", "managedFields", "generation"):
@@ -141,7 +136,7 @@ def gone(api: Api, kind: str, name: str) -> Iterator[Json]:
 
 @contextlib.contextmanager
 def added(api: Api, *objects: Json) -> Iterator[None]:
-    """Create objects for the time of the block."""
+    """Create objects during the block."""
     for obj in objects:
         api.create(obj)
     try:
@@ -153,7 +148,7 @@ def added(api: Api, *objects: Json) -> Iterator[None]:
 
 
 def ensure_namespace(cluster: MeshCluster, name: str) -> None:
-    with contextlib.suppress(Refused):
+    with contextlib.suppress(StatusError):
         cluster.api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     cluster.plane.await_namespace(name)
 
@@ -172,7 +167,7 @@ def test_a_namespace_that_is_not_enrolled(mesh_cluster: MeshCluster, diagnose: D
     assert "has no label mendix-mesh.io/mesh" in evidence(found, "not-enrolled")
 
 
-def test_a_misspelt_mesh(mesh_cluster: MeshCluster, diagnose: Diagnose) -> None:
+def test_a_misspelled_mesh(mesh_cluster: MeshCluster, diagnose: Diagnose) -> None:
     where = mesh_cluster.enroll(mesh="linkred")
     found = await_exactly(diagnose, where, "not-enrolled", meshed_="no")
     assert "mendix-mesh.io/mesh=linkred is not a mesh" in evidence(found, "not-enrolled")
@@ -283,7 +278,7 @@ def test_the_injector_is_down(mesh_cluster: MeshCluster, diagnose: Diagnose, whe
     assert "proxy-missing" in evidence(found, "probe-unmeshed")
 
 
-def test_where_nothing_is_refused_the_probe_shows_that_it_is_not_meshed(
+def test_if_nothing_is_denied_the_probe_shows_that_it_is_not_meshed(
     mesh_cluster: MeshCluster, diagnose: Diagnose, where: str
 ) -> None:
     watching = mesh_cluster.enroll("warn")
@@ -321,7 +316,7 @@ def test_a_label_that_should_be_an_annotation(api: Api, diagnose: Diagnose, wher
 
 
 @pytest.mark.parametrize("level", ["baseline", "restricted"])
-def test_pod_security_refuses_the_injected_pod(
+def test_pod_security_rejects_the_injected_pod(
     api: Api, diagnose: Diagnose, where: str, level: str
 ) -> None:
     mark(api, where, labels={ENFORCE: level})
@@ -442,7 +437,7 @@ def test_an_operator_that_asks_for_the_mesh_contradicts_nothing(
     await_exactly(diagnose, where, meshed_="yes")
 
 
-def test_a_mode_that_is_none(mesh_cluster: MeshCluster, diagnose: Diagnose) -> None:
+def test_an_invalid_mode(mesh_cluster: MeshCluster, diagnose: Diagnose) -> None:
     where = mesh_cluster.enroll("wran")
     found = await_exactly(diagnose, where, "mode-unknown", meshed_="yes")
     assert (
@@ -496,7 +491,7 @@ def test_a_command_of_another_version(
 def test_an_api_server_older_than_what_is_needed(
     api: Api, diagnose: Diagnose, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There is but one API server here: what is needed is made to be newer than that."""
+    """The only API server here is current, so a newer version is made the requirement."""
     monkeypatch.setattr("webhook.cluster.doctor.findings.kubernetes_old.NEEDED", (1, 999))
     found = await_exactly(diagnose, where, "kubernetes-old", meshed_="yes")
     version = json.loads(api.text("/version"))["gitVersion"]
@@ -508,7 +503,7 @@ Fix = Callable[..., Json]
 
 @pytest.fixture(scope="module")
 def fix(mesh_cluster: MeshCluster) -> Fix:
-    """Run `doctor --fix --yes` in a namespace; gives the diagnosis after it."""
+    """Run `doctor --fix --yes` in a namespace. Return the diagnosis after it."""
     plane = mesh_cluster.plane
     admin = plane.write_kubeconfig(plane.workdir / "fixer", "fixer", ["system:masters"])
 
@@ -522,12 +517,12 @@ def fix(mesh_cluster: MeshCluster) -> Fix:
     return run
 
 
-def test_misspelt_labels_are_fixed(
+def test_misspelled_labels_are_fixed(
     mesh_cluster: MeshCluster, api: Api, diagnose: Diagnose, fix: Fix
 ) -> None:
     where = mesh_cluster.enroll("enforced", mesh="linkred")
     await_exactly(diagnose, where, "not-enrolled", "mode-unknown", meshed_="no")
-    # By a dry run the API server, with our webhook, is asked; and nothing changes.
+    # The dry run calls the API server with our webhook and changes nothing.
     assert fix(where, "--dry-run")["fixed"] == []
     assert api.get("Namespace", where)["metadata"]["labels"]["mendix-mesh.io/mesh"] == "linkred"
     assert fix(where)["fixed"] == [
@@ -577,14 +572,14 @@ def test_our_ca_bundles_are_fixed(
 
 
 def rules() -> list[Json]:
-    """The rights that docs/rbac.yaml lists for the doctor."""
+    """Return the rights that docs/rbac.yaml lists for the doctor."""
     roles = {one["metadata"]["name"]: one.get("rules", ()) for one in command.rights()
              if one["kind"] == "ClusterRole"}  # fmt: skip
     return list(roles["mendix-mesh-doctor"])
 
 
 def may(cluster: MeshCluster, account: str, given: list[Json]) -> Path:
-    """Give a ServiceAccount these rights alone, and return a kubeconfig with its token."""
+    """Give a ServiceAccount only these rights. Return a kubeconfig with its token."""
     version = "rbac.authorization.k8s.io/v1"
     meta = {"name": account}
     role = {"apiVersion": version, "kind": "ClusterRole", "metadata": meta, "rules": given}
@@ -598,13 +593,13 @@ def test_the_rights_that_the_docs_list_are_enough(
     mendix.install_crds(api)
     kubeconfig = may(mesh_cluster, "doctor-enough", rules())
     found = wait_for(
-        lambda: (seen := diagnose(where, kubeconfig=kubeconfig))["unseen"] == [] and seen,
+        lambda: (seen := diagnose(where, kubeconfig=kubeconfig))["unchecked"] == [] and seen,
         why="the rights to be in force",
     )
     assert (ids(found), meshed(found)) == (set(), "yes")
 
 
-def test_what_is_forbidden_is_told_and_not_fatal(
+def test_what_is_forbidden_is_reported_and_not_fatal(
     mesh_cluster: MeshCluster, api: Api, diagnose: Diagnose, where: str
 ) -> None:
     kept = [rule for rule in rules() if not {"secrets", "pods"} & set(rule["resources"])]
@@ -613,16 +608,21 @@ def test_what_is_forbidden_is_told_and_not_fatal(
 
     def settled() -> Json | None:
         seen = diagnose(where, kubeconfig=kubeconfig)
-        return seen if "injector-skips" not in {one["id"] for one in seen["unseen"]} else None
+        return seen if "injector-skips" not in {one["id"] for one in seen["unchecked"]} else None
 
     found = wait_for(settled, why="the rights to be in force")
     assert found is not None
     assert ids(found) == {"inject-annotation-invalid"}
     assert meshed(found) == "unknown"
-    unseen = {one["id"]: one["why"] for one in found["unseen"]}
-    assert {"ca-bundle", "certificate-expiring", "probe-unmeshed", "pod-security"} <= unseen.keys()
-    assert 'cannot get resource "secrets"' in unseen["ca-bundle"]
-    assert 'cannot create resource "pods"' in unseen["probe-unmeshed"]
+    unchecked = {one["id"]: one["why"] for one in found["unchecked"]}
+    assert {
+        "ca-bundle",
+        "certificate-expiring",
+        "probe-unmeshed",
+        "pod-security",
+    } <= unchecked.keys()
+    assert 'cannot get resource "secrets"' in unchecked["ca-bundle"]
+    assert 'cannot create resource "pods"' in unchecked["probe-unmeshed"]
 
 
 class TestIstio:
@@ -659,7 +659,7 @@ class TestIstio:
         mark(api, where, annotations={"istio-injection": "disabled"})
         await_exactly(diagnose, where, "label-not-annotation", meshed_="yes")
 
-    def test_pod_security_refuses_the_injected_pod(
+    def test_pod_security_rejects_the_injected_pod(
         self, api: Api, diagnose: Diagnose, where: str
     ) -> None:
         mark(api, where, labels={ENFORCE: "baseline"})
@@ -694,7 +694,7 @@ class TestIstio:
             for webhook in configuration["webhooks"]:
                 webhook["clientConfig"]["caBundle"] = other
 
-        # Running, it puts its own there at once.
+        # If it ran, it would immediately restore its own.
         istio_cluster.istiod.stop()
         try:
             with changed(api, MUTATING, "istio-sidecar-injector", change):
@@ -731,7 +731,7 @@ class TestIstio:
         values = {"settings": {"istio": {"nativeSidecars": False}}}
         with Istiod(cluster.plane, revision="old", native=False):
             mark(api, where, labels={"istio.io/rev": "old"})
-            # The annotation that we give task pods is what makes the difference.
+            # The annotation that we add to task pods makes the difference.
             await_exactly(diagnose, where, meshed_="yes")
 
             def is_classic() -> bool:

@@ -1,8 +1,8 @@
-"""Every fixture of every check, on a real API server: what fails is refused, what passes is stored.
+"""Every fixture of every check on a real API server: failing pods are denied, others are stored.
 
-A fixture is a pod as it is stored, so these namespaces are hidden from Linkerd's injector, and
-Istio's is not there; its work is in the pods already. Our own webhooks see them as they see any
-pod: as one that brings its proxy, which most of these namespaces have an exemption for.
+A fixture is a stored pod, and already contains the injector's work. So these namespaces are hidden
+from Linkerd's injector, and Istio's does not run. For our webhooks, such a pod brings its proxy, so
+most of these namespaces have an exemption from that.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import jsonpatch
 import pytest
 
-from tests.cluster.api import Api, Json, Refused
+from tests.cluster.api import Api, Json, StatusError
 from tests.cluster.mesh import MESH_LABEL, MeshCluster, configured
 from tests.cluster.workloads import is_meshed
 from tests.fixtures.fixture import Fixture
@@ -20,8 +20,8 @@ from webhook.policy.checks import all_checks
 #: The mesh that a file's name begins with -> the label of its namespace.
 LABELS = {"linkerd": "linkerd", "istio": "istio", "ambient": "ambient", "unknown": "linkrd"}
 HIDDEN = {"config.linkerd.io/admission-webhooks": "disabled"}
-#: What is created here went through an injector long ago, and so is refused for bringing its proxy
-#: before anything else can be seen of it. In namespaces of this name it is not.
+#: The fixtures were injected earlier, so they would be denied because they bring a proxy, before
+#: any other check. Namespaces of this name are exempt from that.
 EXEMPT = "injected"
 EXEMPTION = {
     "checks": ["proxy-brought"],
@@ -30,12 +30,12 @@ EXEMPTION = {
 }
 
 FIXTURES = [fixture for fixture in fixtures() if fixture.mesh in LABELS]
-#: Those of which the webhooks or the injector would make another pod.
+#: The fixtures that the webhooks or the injector would change.
 COMPLETED = [fixture for fixture in FIXTURES if fixture.stored_only]
-#: Those that the stand-in for Linkerd's injector, which is there, completes.
+#: The fixtures that the stand-in for Linkerd's injector completes.
 OF_LINKERD = [fixture for fixture in COMPLETED if fixture.mesh == "linkerd"]
-#: Updates of what only our own webhook or Istio's agent writes, so that no pod can be created with
-#: it: tests.cluster.test_updates and test_ambient have them.
+#: Updates of fields that only our webhook or Istio's agent writes, so no pod can be created with
+#: them. tests.cluster.test_updates and test_ambient cover them.
 WRITTEN_LATER = [
     named("proxy-brought", "linkerd-changed-record"),
     named("mesh-label-removed", "ambient-redirection-removed"),
@@ -57,7 +57,7 @@ def namespaces(mesh_cluster: MeshCluster) -> Iterator[dict[str, str]]:
     def exempts() -> bool:
         try:
             mesh_cluster.api.create(_in_namespace(injected, made["linkerd"]), dry_run=True)
-        except Refused:
+        except StatusError:
             return False
         return True
 
@@ -89,13 +89,13 @@ def _create_account(api: Api, namespace: str) -> None:
 
 
 def submit(cluster: MeshCluster, fixture: Fixture, namespaces: dict[str, str]) -> list[str]:
-    """Do to the cluster what a fixture stands for, and return the warnings. Raises Refused."""
+    """Create or update the objects of a fixture. Return the warnings. Raise StatusError."""
     api, mesh = cluster.api, fixture.mesh
     first, *then = [_in_namespace(document, namespaces[mesh]) for document in fixture.documents]
     if not then:
         api.create(first, dry_run=True)
         return api.warnings
-    # An update needs a stored pod, which must not get in the way of another fixture's.
+    # An update needs a stored pod that does not affect other fixtures.
     where = _namespace(cluster, mesh)
     api.create(_in_namespace(first, where))
     changes = jsonpatch.make_patch(first, then[0]).patch
@@ -120,7 +120,7 @@ def test_there_are_fixtures_of_every_check() -> None:
 
 
 @pytest.mark.parametrize("fixture", FAILING, ids=name)
-def test_a_failing_fixture_is_refused_or_warned_of(
+def test_a_failing_fixture_is_denied_or_warned_of(
     mesh_cluster: MeshCluster, namespaces: dict[str, str], strict: dict[str, str], fixture: Fixture
 ) -> None:
     check = fixture.check
@@ -130,10 +130,10 @@ def test_a_failing_fixture_is_refused_or_warned_of(
         assert check in {text.split(":")[0] for text in warnings}
         assert all(len(text) < 120 for text in warnings)
         return
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(StatusError) as denied:
         submit(mesh_cluster, fixture, namespaces)
-    assert refused.value.code == 403, refused.value
-    found = {line.split()[0] for line in refused.value.message.splitlines()[1:]}
+    assert denied.value.code == 403, denied.value
+    found = {line.split()[0] for line in denied.value.message.splitlines()[1:]}
     assert found == {check, *fixture.also}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import demo_install
-from tests.cluster.api import Refused
+from tests.cluster.api import StatusError
 from tests.cluster.certmanager import CertManager
 from tests.cluster.guides import commands
 from tests.cluster.mesh import MESH_LABEL, MODE_LABEL, MeshCluster
@@ -25,13 +25,13 @@ GUIDES = {
     ],
     "upgrade.md": ["Upgrade", "In an emergency", "Uninstall"],
 }
-# No container runs here; test_chart.py runs what the test's pod runs.
+# No container runs here. test_chart.py runs the test pod's command.
 NOT_TYPED = {"helm test mendix-mesh -n mendix-mesh"}
 
 
 @pytest.fixture(scope="module")
 def cluster(mesh_cluster: MeshCluster, cert_manager: CertManager) -> Iterator[MeshCluster]:
-    """The cluster with cert-manager and Linkerd's stand-in, and nothing of ours."""
+    """The cluster with cert-manager and Linkerd's stand-in, without mendix-mesh."""
     _clear(mesh_cluster)
     try:
         yield mesh_cluster
@@ -52,7 +52,7 @@ def _clear(cluster: MeshCluster) -> None:
 def test_the_guides_lead_from_an_installation_to_its_end(
     cluster: MeshCluster, tmp_path: Path
 ) -> None:
-    """`make demo-install`, whose scenes fail by themselves where a promise is broken."""
+    """Run `make demo-install`. Its scenes fail by themselves if a step goes wrong."""
     story = demo_install.play(cluster, tmp_path)
     for page, headings in GUIDES.items():
         for heading in headings:
@@ -66,7 +66,7 @@ def test_the_guides_lead_from_an_installation_to_its_end(
         ("MutatingWebhookConfiguration", "00-mendix-mesh"),
         ("Namespace", WHERE),
     ):
-        with pytest.raises(Refused, match="not found"):
+        with pytest.raises(StatusError, match="not found"):
             cluster.api.get(kind, name)
 
 

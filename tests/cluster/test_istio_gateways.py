@@ -1,6 +1,6 @@
 """Istio's own gateways and waypoints, as the real istiod deploys them for Gateways of the API.
 
-Their pods run on simulated nodes, and on none of them Istio's CNI agent.
+Their pods run on simulated nodes without Istio's CNI agent.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.cluster import build, command
-from tests.cluster.api import Api, Json, Refused, wait_for
+from tests.cluster.api import Api, Json, StatusError, wait_for
 from tests.cluster.command import Command
 from tests.cluster.istio import INJECT, IstioCluster
 from tests.cluster.istiod import Istiod
@@ -35,7 +35,7 @@ MESHES = ("ambient", "istio")
 
 
 class Class(NamedTuple):
-    """A class of Gateways: what istiod calls its Deployments, and how it labels their pods."""
+    """A class of Gateways: the names of its Deployments, and the labels of their pods."""
 
     name: str
     deployment: str
@@ -52,7 +52,7 @@ CLASSES = {"gateway": GATEWAY, "waypoint": WAYPOINT}
 
 
 def gateway(namespace: str, kind: str, name: str = "", *, parameters: str = "") -> Json:
-    """Return a Gateway of a class; `parameters` names a ConfigMap with what to make otherwise."""
+    """Return a Gateway of a class; `parameters` names a ConfigMap with changes."""
     of = CLASSES[kind]
     spec: Json = {"gatewayClassName": of.name, "listeners": [of.listener]}
     if parameters:
@@ -64,7 +64,7 @@ def gateway(namespace: str, kind: str, name: str = "", *, parameters: str = "") 
 
 @pytest.fixture(scope="module")
 def gateway_api(istio_plane: ControlPlane) -> Iterator[None]:
-    """The Gateway API's own CRDs for the time of this module: where they are, others look."""
+    """The Gateway API's own CRDs, during this module only, because other tests look for them."""
     folder = str(build.gateway_api_crds())
     istio_plane.kubectl("apply", "--server-side", "--filename", folder)
     istio_plane.kubectl("wait", "--for=condition=Established", "--filename", folder)
@@ -87,7 +87,7 @@ def api(cluster: IstioCluster) -> Api:
 
 @pytest.fixture(scope="module")
 def places(cluster: IstioCluster) -> Iterator[dict[str, str]]:
-    """By mesh, an enrolled namespace where a Gateway of each class is, and its pod is ready."""
+    """By mesh, an enrolled namespace with a ready Gateway of each class."""
     api = cluster.api
     made = {mesh: cluster.enroll("enforce", mesh=mesh) for mesh in MESHES}
     for where in made.values():
@@ -97,7 +97,7 @@ def places(cluster: IstioCluster) -> Iterator[dict[str, str]]:
         for kind in CLASSES:
             ready_pod(api, where, kind)
     yield made
-    # Other tests look for ways into the cluster.
+    # Other tests look for clients from outside the mesh.
     for where in made.values():
         api.delete("Namespace", where)
     left = "gateways to be gone"
@@ -110,7 +110,7 @@ def auditor(cluster: IstioCluster) -> Command:
 
 
 def ready_pods(api: Api, where: str, name: str, count: int = 1) -> list[Json]:
-    """Wait until a Gateway has so many pods, and all are ready."""
+    """Wait until a Gateway has this number of pods, and all are ready."""
 
     def up() -> list[Json]:
         found = api.list("Pod", where, labels=f"{NAME_LABEL}={name}")
@@ -134,7 +134,7 @@ def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def test_what_istiod_makes_of_a_gateway_is_let_in_and_left_alone(
+def test_what_istiod_makes_of_a_gateway_is_admitted_and_left_alone(
     cluster: IstioCluster, places: dict[str, str], mesh: str, kind: str
 ) -> None:
     api, where = cluster.api, places[mesh]
@@ -162,9 +162,9 @@ def test_what_istiod_makes_of_a_gateway_is_let_in_and_left_alone(
             and event["objectRef"].get("name", name) == name
         ]
         assert f"{mesh}.enforce.mendix-mesh.io/verdict" in events[0]
-        told = [json.loads(text) for one in events for key, text in one.items()
+        patches = [json.loads(text) for one in events for key, text in one.items()
                 if key.startswith("mutation.webhook")]  # fmt: skip
-        ours = [one["mutated"] for one in told if one["configuration"] == "00-mendix-mesh"]
+        ours = [one["mutated"] for one in patches if one["configuration"] == "00-mendix-mesh"]
         assert ours
         assert not any(ours)
 
@@ -177,7 +177,7 @@ def test_audit_calls_them_meshed(places: dict[str, str], auditor: Command, mesh:
 
 
 def changed(api: Api, where: str, kind: str, *containers: Json, **spec: object) -> Json:
-    """Return istiod's own Deployment again, with these containers for its only one."""
+    """Return a copy of istiod's Deployment with these containers."""
     stored = api.get("Deployment", CLASSES[kind].deployment.format(kind), where)
     made = copy.deepcopy({key: stored[key] for key in ("apiVersion", "kind", "spec")})
     made["metadata"] = {"name": "copy", "namespace": where}
@@ -186,7 +186,7 @@ def changed(api: Api, where: str, kind: str, *containers: Json, **spec: object) 
     return made
 
 
-def test_what_only_looks_like_it_is_refused(
+def test_what_only_looks_like_it_is_denied(
     api: Api, places: dict[str, str], mesh: str, kind: str
 ) -> None:
     where = places[mesh]
@@ -207,45 +207,45 @@ def test_what_only_looks_like_it_is_refused(
         [{**real, "volumeMounts": [*mounts, mount]}],
         [APP],
     ):
-        with pytest.raises(Refused, match="opted-out"):
+        with pytest.raises(StatusError, match="opted-out"):
             api.create(changed(api, where, kind, *containers), dry_run=True)
     on_host = changed(api, where, kind, hostNetwork=True, securityContext={})
-    with pytest.raises(Refused, match="host-network"):
+    with pytest.raises(StatusError, match="host-network"):
         api.create(on_host, dry_run=True)
 
 
 def laid_over(api: Api, where: str, name: str, overlay: Json) -> None:
-    """Make the ConfigMap by which istiod makes a Gateway's Deployment otherwise."""
+    """Create the ConfigMap with changes to a Gateway's Deployment."""
     data = {"deployment": json.dumps({"spec": overlay})}
     metadata = {"name": name, "namespace": where}
     api.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
 
 
-def refusal(cluster: IstioCluster, where: str, deployment: str) -> str:
-    """Wait until istiod was refused a Deployment, and return what it was told."""
+def denial(cluster: IstioCluster, where: str, deployment: str) -> str:
+    """Wait until a Deployment of istiod is denied, and return the message."""
 
-    def told() -> str:
+    def patches() -> str:
         events = cluster.plane.audit(namespace=where, resource="deployments", name=deployment)
-        refused = [one["responseStatus"] for one in events if one["responseStatus"]["code"] == 403]
-        return str(refused[-1]["message"]) if refused else ""
+        denied = [one["responseStatus"] for one in events if one["responseStatus"]["code"] == 403]
+        return str(denied[-1]["message"]) if denied else ""
 
-    return wait_for(told, why=f"istiod to be refused Deployment {where}/{deployment}")
+    return wait_for(patches, why=f"istiod's Deployment to be denied: {where}/{deployment}")
 
 
 BESIDE: Json = {"containers": [APP]}
-#: The API server allows no node's network beside the sysctl that a gateway has.
+#: The API server does not allow the node's network together with a gateway's sysctl.
 ON_HOST: Json = {"hostNetwork": True, "securityContext": {"sysctls": None}}
 
 
 @pytest.mark.parametrize(("check", "spec"), [("opted-out", BESIDE), ("host-network", ON_HOST)])
-def test_a_gateway_with_more_than_istios_proxy_is_refused_and_told_why(
+def test_a_gateway_with_more_than_istios_proxy_is_denied_with_the_reason(
     cluster: IstioCluster, places: dict[str, str], mesh: str, kind: str, check: str, spec: Json
 ) -> None:
     api, where, name = cluster.api, places[mesh], f"{kind}-{check}"
     laid_over(api, where, name, {"template": {"spec": spec}})
     api.create(gateway(where, kind, name, parameters=name))
     deployment = CLASSES[kind].deployment.format(name)
-    first, *lines = refusal(cluster, where, deployment).splitlines()
+    first, *lines = denial(cluster, where, deployment).splitlines()
     assert first == (
         f'admission webhook "{mesh}.enforce.mendix-mesh.io" denied the request: deployment '
         f"{deployment} would run outside the {mesh} mesh:"
@@ -262,15 +262,15 @@ def test_a_gateway_with_more_than_istios_proxy_is_refused_and_told_why(
     }
     assert thing[check] in said["opted-out"]
     assert "what its parametersRef adds" in said["opted-out"]
-    with pytest.raises(Refused, match="not found"):
+    with pytest.raises(StatusError, match="not found"):
         api.get("Deployment", deployment, where)
 
 
 def remove(api: Api, where: str, kind: str, name: str) -> None:
-    """Delete a Gateway and what istiod made of it: garbage collection may not know Gateways yet."""
+    """Delete a Gateway and istiod's objects for it, which garbage collection may not know yet."""
     api.delete("Gateway", name, where)
     for made in ("Deployment", "Service"):
-        with contextlib.suppress(Refused):  # it may be gone with the Gateway
+        with contextlib.suppress(StatusError):  # It may be gone with the Gateway.
             api.delete(made, CLASSES[kind].deployment.format(name), where)
 
 
@@ -283,12 +283,12 @@ def test_a_gateway_that_runs_is_not_made_to_run_more(
     laid_over(api, where, name, {"template": {"spec": BESIDE}})
     later = gateway(where, kind, name, parameters=name)["spec"]
     api.patch("Gateway", name, where, {"spec": later})
-    assert "opted-out" in refusal(cluster, where, CLASSES[kind].deployment.format(name))
+    assert "opted-out" in denial(cluster, where, CLASSES[kind].deployment.format(name))
     assert ready_pod(api, where, name)["metadata"]["uid"] == before
     remove(api, where, kind, name)
 
 
-def test_a_gateway_that_is_only_tuned_is_let_in(
+def test_a_gateway_that_is_only_tuned_is_admitted(
     api: Api, places: dict[str, str], mesh: str, kind: str
 ) -> None:
     where, name = places[mesh], f"{kind}-tuned"
@@ -352,7 +352,7 @@ def test_who_serves_an_httproute_is_looked_for(
         api.delete("Pod", "controller", edge, grace=0)
 
 
-def test_nobody_is_cut_off_from_a_gateway_of_the_namespace(
+def test_no_client_is_cut_off_from_a_gateway_of_the_namespace(
     cluster: IstioCluster, places: dict[str, str], auditor: Command, mesh: str
 ) -> None:
     """Its Service is a LoadBalancer, and it serves the namespace's own HTTPRoutes."""

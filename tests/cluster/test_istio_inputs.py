@@ -1,4 +1,4 @@
-"""The allow-lists beside the real istiod: what it reads, and what it makes of what they admit."""
+"""The allow-lists and the real istiod: which keys it reads, and the effect of allowed values."""
 
 import copy
 import json
@@ -11,17 +11,17 @@ from hypothesis import settings as configure
 from hypothesis import strategies as st
 
 from tests.cluster import build
-from tests.cluster.api import Json, Refused
+from tests.cluster.api import Json, StatusError
 from tests.cluster.istio import IstioCluster, is_meshed
 from tests.cluster.mesh import configured
 from tests.unit.policy.inputs import knobs
 from tests.unit.policy.inputs.explained import unexplained
 from tests.unit.policy.inputs.knobs import lists, saying
 
-#: Three keys of the list at a time, so that each is asked for.
+#: Three keys of the list at a time, so that each is used.
 KEYS = knobs.keys("istio")
 BATCHES = [KEYS[at : at + 3] for at in range(0, len(KEYS), 3)]
-#: A name of a mount that makes two of it: one over the proxy's own programs.
+#: The name of a mount that splits it in two: one is over the proxy's own programs.
 PASTED = 'x"\n      mountPath: /usr/local/bin\n    - name: "x'
 EXCLUDED = {"traffic.sidecar.istio.io/excludeInboundPorts": "9901"}
 
@@ -39,7 +39,7 @@ def where(istio_cluster: IstioCluster) -> Iterator[str]:
     def works() -> bool:
         try:
             istio_cluster.api.create(probe, dry_run=True)
-        except Refused:
+        except StatusError:
             return False
         return True
 
@@ -55,7 +55,7 @@ def placed(pod: Json, where: str) -> Json:
 
 
 def stored(cluster: IstioCluster, pod: Json) -> Json:
-    """The pod as the API server would store it, with one name for the volume of its token."""
+    """Return the pod as the API server would store it, with one name for its token's volume."""
     text = json.dumps(cluster.api.create(pod, dry_run=True))
     renamed: Json = json.loads(re.sub(r"kube-api-access-\w{5}", "kube-api-access", text))
     return renamed
@@ -75,7 +75,7 @@ def test_whatever_the_lists_allow_is_admitted_and_explains_what_the_real_istiod_
     istio_cluster: IstioCluster, where: str, batch: Sequence[str], data: st.DataObject
 ) -> None:
     pod = placed(data.draw(st.sampled_from(knobs.mendix_pods())), where)
-    annotations, labels = data.draw(knobs.asked("istio", *batch))
+    annotations, labels = data.draw(knobs.allowed("istio", *batch))
     labels.pop("istio.io/rev", None)  # there is one revision; another's injector is not there
     made = stored(istio_cluster, saying(pod, annotations, labels))
     assert is_meshed(made)
@@ -101,25 +101,25 @@ VOLUME, MOUNT = knobs.VOLUME, knobs.MOUNT
     ],
     ids=min,
 )
-def test_what_istiod_would_paste_elsewhere_is_denied(
+def test_what_istiod_would_paste_to_another_place_is_denied(
     istio_cluster: IstioCluster, where: str, annotations: dict[str, str]
 ) -> None:
     pod = placed(knobs.mendix_pods()[0], where)
-    with pytest.raises(Refused, match="input-not-allowed"):
+    with pytest.raises(StatusError, match="input-not-allowed"):
         istio_cluster.api.create(saying(pod, annotations, {}), dry_run=True)
 
 
-# What istiod reads.
+# The keys that istiod reads.
 
-#: Keys that istiod names for pods and that authors may not set, and why not.
+#: Keys that istiod reads from pods and that authors must not set, and why not.
 UNKNOWN = {
     "gateway.istio.io/agentgatewayImage": "the image of another proxy",
     "gateway.istio.io/controller-version": "istiod's mark on Gateways",
     "prometheus_istio_io_scrape_targets": "further pages that the agent, not captured, asks for",
 }
-#: What looks like a key in its code, and is none of a pod's.
+#: Texts in its code that look like keys but are not keys of pods.
 NO_KEYS = {"istio.io/insecurepath", "registry.istio.io/release"}
-#: Kubernetes' own keys, which any author may set and no proxy changes by.
+#: Kubernetes' own keys, which any author may set and which do not change the proxy.
 KUBERNETES = (
     "kubectl.kubernetes.io/",
     "app.kubernetes.io/",
@@ -129,7 +129,7 @@ KUBERNETES = (
 
 
 def declared() -> Iterator[str]:
-    """Yield the names in Istio's own list that pods, or any object, may have."""
+    """Yield the keys in Istio's own list that pods, or any object, may have."""
     entry = r'= Instance \{\s*Name:\s*"([^"]+)".*?Resources: \[\]ResourceTypes\{(.*?)\}'
     for file in sorted(build.istio_keys().rglob("*.go")):
         for name, resources in re.findall(entry, file.read_text(), re.DOTALL):
@@ -138,13 +138,13 @@ def declared() -> Iterator[str]:
 
 
 def templated() -> Iterator[str]:
-    """Yield the keys that the injection templates look up in a pod."""
+    """Yield the keys that the injection templates read from a pod."""
     for file in sorted((build.istio_chart() / "files").glob("*inject*.yaml")):
         yield from re.findall(r"ObjectMeta(?:\.[A-Z]\w+)? `([^`]+)`", file.read_text())
 
 
 def coded() -> Iterator[str]:
-    """Yield the keys that injector, agent and bootstrap name in their code, some with _ alone."""
+    """Yield the keys that occur in the code of injector, agent and bootstrap."""
     dotted = r"(?:[a-z0-9]+\.)*(?:istio|prometheus|opentelemetry)\.io/[A-Za-z0-9._-]+"
     key = rf'"({dotted}|prometheus_[a-z_]+)"'
     for file in sorted(build.istio_injector().rglob("*.go")):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.api import Api, Json, Refused, wait_for
+from tests.cluster.api import Api, Json, StatusError, wait_for
 from tests.cluster.istio import (
     CONFIG,
     INJECT,
@@ -35,7 +35,7 @@ from tests.fixtures.changes import RECORD
 APP = {"name": "app", "image": "registry.example.com/shop:1", "ports": [{"containerPort": 8080}]}
 TRAFFIC = "traffic.sidecar.istio.io/"
 
-#: Istio installed in other ways: each is a revision of its own.
+#: Istio with other installation options, each as its own revision.
 CNI: Json = {"pilot": {"cni": {"enabled": True}}}
 OTHER: Json = {
     "global": {
@@ -72,7 +72,7 @@ def customised(**proxy: Any) -> Json:
     return {"containers": [APP, {"name": "istio-proxy", "image": "auto", **proxy}]}
 
 
-#: What an author, or another webhook, may want of a pod in Istio: metadata and spec.
+#: What an author, or another webhook, may set for a pod in Istio: metadata and spec.
 VARIATIONS: dict[str, Json] = {
     "plain": {},
     "TPROXY": {"annotations": {"sidecar.istio.io/interceptionMode": "TPROXY"}},
@@ -150,7 +150,7 @@ def api(istio_cluster: IstioCluster) -> Api:
 
 @pytest.fixture(scope="module")
 def installs(istio_cluster: IstioCluster) -> Iterator[list[str]]:
-    """Revisions of Istio beside the default one, installed in other ways; "" is the default."""
+    """Revisions of Istio besides the default one, with other options; "" is the default."""
     plane = istio_cluster.plane
     with (
         Istiod(plane, revision="cni", values=CNI),
@@ -193,7 +193,7 @@ def test_a_template_is_opted_in_when_it_is_created(api: Api, enrolled: str, kind
 
 
 @pytest.mark.parametrize("variation", VARIATIONS.values(), ids=VARIATIONS)
-def test_every_form_that_the_injector_gives_a_pod_is_let_in(
+def test_every_form_that_the_injector_gives_a_pod_is_admitted(
     api: Api, installs: list[str], enrolled: str, variation: Json
 ) -> None:
     metadata = {key: variation.get(key, {}) for key in ("labels", "annotations")}
@@ -248,7 +248,7 @@ def test_probes_are_rewritten_to_go_through_the_agent(api: Api, enrolled: str) -
 
 
 @pytest.mark.parametrize("kind", ["Job", "CronJob", "Pod"])
-def test_what_must_end_ends_even_where_the_mesh_injects_classic_sidecars(
+def test_what_must_end_ends_even_if_the_mesh_injects_classic_sidecars(
     istio_cluster: IstioCluster, installs: list[str], kind: str
 ) -> None:
     api, where = istio_cluster.api, istio_cluster.enroll()
@@ -263,15 +263,15 @@ def test_what_must_end_ends_even_where_the_mesh_injects_classic_sidecars(
         why="the pod to end",
     )
     assert sidecar_of(ended) == "native"
-    # A pod that runs for ever has what the mesh gives it.
+    # A pod that runs for ever has the mesh's default kind of proxy.
     assert sidecar_of(api.create(pod(where, "app"), dry_run=True)) == "classic"
 
 
-def test_a_mendix_app_and_its_task_pods_join_and_nobody_fights(istio_cluster: IstioCluster) -> None:
+def test_a_mendix_app_and_its_task_pods_join_without_conflicts(istio_cluster: IstioCluster) -> None:
     installation = Installation(istio_cluster)
     installation.settle()
     operator = installation.operator
-    assert operator.refused == {}
+    assert operator.denied == {}
     pods = installation.app_pods()
     assert [sidecar_of(found) for found in pods] == ["native", "native"]
     assert all(map(is_meshed, pods))
@@ -280,7 +280,7 @@ def test_a_mendix_app_and_its_task_pods_join_and_nobody_fights(istio_cluster: Is
         assert sidecar_of(found) == "native"
         assert annotations_of(found)[NATIVE] == "true"
         assert found["status"]["phase"] == "Succeeded"
-    # The operator would undo a label in its Deployment: it is on the pods alone.
+    # The operator would revert a label in its Deployment, so only the pods have it.
     template = template_of(installation.get("Deployment", f"{ENV}-master"))
     assert INJECT not in labels_of(template)
     writes = operator.writes.total()
@@ -288,7 +288,7 @@ def test_a_mendix_app_and_its_task_pods_join_and_nobody_fights(istio_cluster: Is
     assert operator.writes.total() == writes
 
 
-def test_a_pod_that_was_injected_before_is_injected_again_and_let_in_by_an_exemption(
+def test_a_pod_that_was_injected_before_is_injected_again_and_admitted_by_an_exemption(
     istio_cluster: IstioCluster,
 ) -> None:
     api = istio_cluster.api
@@ -296,13 +296,13 @@ def test_a_pod_that_was_injected_before_is_injected_again_and_let_in_by_an_exemp
     exemption = {"checks": ["proxy-brought"], "namespaces": [exempt], "reason": "restored"}
     stored = [api.create(pod(where, "first")) for where in (enrolled, exempt)]
     assert RECORD not in annotations_of(stored[0])
-    with pytest.raises(Refused, match=r"proxy-brought +spec\.initContainers\[istio-proxy\]"):
+    with pytest.raises(StatusError, match=r"proxy-brought +spec\.initContainers\[istio-proxy\]"):
         api.create(copy_of(stored[0]))
 
     def works() -> bool:
         try:
             return is_meshed(api.create(copy_of(stored[1]), dry_run=True))
-        except Refused:
+        except StatusError:
             return False
 
     with configured(istio_cluster, {"settings": {"exemptions": [exemption]}}, works):
@@ -311,12 +311,12 @@ def test_a_pod_that_was_injected_before_is_injected_again_and_let_in_by_an_exemp
     assert annotations_of(again)[RECORD].startswith("proxy-brought spec.initContainers[istio-init]")
     names = [[c["name"] for c in one["spec"]["initContainers"]] for one in (stored[1], again)]
     assert names[0] == names[1]
-    # It came in so, and stays: nobody has to take it down when the exemption is over.
+    # It was admitted, and stays when the exemption ends.
     api.patch("Pod", "copy", exempt, {"metadata": {"labels": {"team": "shop"}}})
 
 
-def test_a_gateway_that_is_only_istios_proxy_is_let_in(api: Api, enrolled: str) -> None:
-    """As the chart `gateway` of Istio makes it: the injector fills in everything."""
+def test_a_gateway_that_is_only_istios_proxy_is_admitted(api: Api, enrolled: str) -> None:
+    """A pod of Istio's chart `gateway`: the injector fills in everything."""
     proxy = {"name": "istio-proxy", "image": "auto", "securityContext": {"runAsUser": 1337}}
     made = workload(
         "Deployment",

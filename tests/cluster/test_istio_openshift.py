@@ -1,4 +1,4 @@
-"""Istio as it is on OpenShift, which gives each namespace's pods users of its own."""
+"""Istio on OpenShift, which gives each namespace's pods their own range of users."""
 
 import contextlib
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.api import Json, Refused
+from tests.cluster.api import Json, StatusError
 from tests.cluster.istio import INJECT, NATIVE, IstioCluster, is_meshed
 from tests.cluster.istiod import Istiod
 from tests.cluster.mesh import MeshCluster, configured
@@ -20,7 +20,7 @@ MIRROR = "registry.example.com:5000/ossm"
 
 @dataclass(frozen=True)
 class OpenShift:
-    """A namespace of OpenShift, which gives its pods a user of the namespace's range."""
+    """A namespace of OpenShift, which gives its pods a user from the namespace's range."""
 
     cluster: IstioCluster
     namespace: str
@@ -54,7 +54,7 @@ def openshift(istio_plane: ControlPlane, mesh_cluster: MeshCluster) -> Iterator[
         }
 
         def works() -> bool:
-            with contextlib.suppress(Refused):
+            with contextlib.suppress(StatusError):
                 return is_meshed(made.tried())
             return False
 
@@ -75,20 +75,20 @@ def test_on_openshift_the_proxy_has_a_user_of_the_namespace(
     assert everything[0]["name"] == "istio-validation"
 
 
-def test_on_openshift_an_app_may_not_run_as_that_user(openshift: OpenShift) -> None:
+def test_on_openshift_an_app_must_not_run_as_that_user(openshift: OpenShift) -> None:
     context = {"runAsUser": openshift.proxy_user}
-    with pytest.raises(Refused, match=r"proxy-uid +spec\.containers\[app\]"):
+    with pytest.raises(StatusError, match=r"proxy-uid +spec\.containers\[app\]"):
         openshift.tried(containers=[{**APP, "securityContext": context}])
 
 
 def test_on_openshift_an_image_of_istios_own_registry_is_not_the_mirrors(
     openshift: OpenShift,
 ) -> None:
-    asked = {"sidecar.istio.io/proxyImage": "docker.io/istio/proxyv2:1.31.0"}
-    with pytest.raises(Refused, match="proxy-image-untrusted"):
-        openshift.tried(annotations=asked)
+    requested = {"sidecar.istio.io/proxyImage": "docker.io/istio/proxyv2:1.31.0"}
+    with pytest.raises(StatusError, match="proxy-image-untrusted"):
+        openshift.tried(annotations=requested)
 
 
-def test_where_the_settings_override_an_opt_out_the_pod_joins(openshift: OpenShift) -> None:
+def test_if_the_settings_override_an_opt_out_the_pod_joins(openshift: OpenShift) -> None:
     assert is_meshed(openshift.tried(labels={INJECT: "false"}))
     assert is_meshed(openshift.tried(annotations={INJECT: "false"}))

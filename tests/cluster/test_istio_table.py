@@ -1,4 +1,4 @@
-"""What the real istiod injects, for every combination of labels, against what we predict."""
+"""What the real istiod injects, for every combination of labels, compared with our prediction."""
 
 import contextlib
 import itertools
@@ -39,7 +39,7 @@ def rows(revisions: Revisions) -> Iterator[tuple[Labels, Labels, Labels]]:
 
 
 class Table:
-    """Compares the prediction with what istiod does, in namespaces that only Istio watches."""
+    """Compares the prediction with istiod's result, in namespaces that only Istio watches."""
 
     def __init__(self, plane: ControlPlane, installed: tuple[str, ...]) -> None:
         self.compared = 0
@@ -76,7 +76,7 @@ class Table:
         return self._namespaces[key]
 
     def run(self, revisions: Revisions, capsys: pytest.CaptureFixture[str]) -> None:
-        """Compare every row, say how many there were, and fail on a disagreement."""
+        """Compare every row and print their number. Fail if one differs."""
         for row in rows(revisions):
             self.compare(*row)
         with capsys.disabled():
@@ -89,7 +89,7 @@ class Table:
 
 
 @pytest.mark.parametrize(
-    ("installed", "asked"),
+    ("installed", "requested"),
     [
         ({"default": []}, (None, "default", "canary")),
         ({"canary": ["prod"]}, (None, "canary", "prod")),
@@ -101,13 +101,13 @@ def test_we_predict_what_istiod_does(
     istio_plane: ControlPlane,
     capsys: pytest.CaptureFixture[str],
     installed: Mapping[str, list[str]],
-    asked: Revisions,
+    requested: Revisions,
 ) -> None:
     with contextlib.ExitStack() as running:
         for revision, tags in installed.items():
             running.enter_context(Istiod(istio_plane, revision=revision, tags=tags))
         names = [name for revision, tags in installed.items() for name in (revision, *tags)]
-        Table(istio_plane, tuple(names)).run(asked, capsys)
+        Table(istio_plane, tuple(names)).run(requested, capsys)
 
 
 def test_we_predict_what_the_injector_leaves_alone_when_it_is_called(

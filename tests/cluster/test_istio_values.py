@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 import yaml
 
-from tests.cluster.api import Json, Refused, wait_for
+from tests.cluster.api import Json, StatusError, wait_for
 from tests.cluster.istio import (
     CONFIG,
     INJECT,
@@ -40,7 +40,7 @@ REASON = "the database is not of the mesh"
 
 @dataclass(frozen=True)
 class Set:
-    """A cluster and namespaces for which the values say something."""
+    """A cluster and namespaces for which the values have settings."""
 
     cluster: IstioCluster
     enrolled: str
@@ -54,7 +54,7 @@ class Set:
 
 @pytest.fixture(scope="module")
 def classic(istio_plane: ControlPlane, mesh_cluster: MeshCluster) -> Iterator[Set]:
-    """A cluster without native sidecars or a default revision: pods ask for the tag `prod`."""
+    """A cluster without native sidecars or a default revision: pods request the tag `prod`."""
     with Istiod(istio_plane, revision="1-31", tags=["prod"], native=False) as istiod:
         cluster = IstioCluster(**vars(mesh_cluster), istiod=istiod)
         made = Set(
@@ -86,7 +86,7 @@ def classic(istio_plane: ControlPlane, mesh_cluster: MeshCluster) -> Iterator[Se
         }
 
         def works() -> bool:
-            with contextlib.suppress(Refused):
+            with contextlib.suppress(StatusError):
                 return labels_of(made.tried(pod(made.enrolled))).get(REVISION) == "prod"
             return False
 
@@ -114,7 +114,7 @@ def test_a_revision_of_its_own_is_left_to_a_pod(classic: Set) -> None:
 
 
 def test_without_the_setting_no_webhook_would_match(classic: Set) -> None:
-    """The label that opts in is not enough where no revision is the default."""
+    """The opt-in label is not enough if no revision is the default."""
     where = classic.cluster.plane.new_namespace()
     assert not sidecar_of(classic.tried(pod(where, labels={INJECT: "true"})))
 
@@ -130,7 +130,7 @@ def test_without_the_setting_no_webhook_would_match(classic: Set) -> None:
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("owner", ["Job", "Pod"])
-def test_a_task_waits_for_its_proxy_where_that_is_classic(
+def test_a_task_waits_for_its_proxy_if_that_is_classic(
     classic: Set, before: str | None, others: Json, owner: str
 ) -> None:
     api, where = classic.cluster.api, classic.cluster.enroll()
@@ -139,7 +139,7 @@ def test_a_task_waits_for_its_proxy_where_that_is_classic(
     (found,) = wait_for(lambda: api.list("Pod", where), why="the task's pod")
     assert yaml.safe_load(annotations_of(found)[CONFIG]) == {**others, HOLD: True}
     assert NATIVE not in annotations_of(found)
-    # The injector has obeyed it: the proxy is first, and the next container waits for its hook.
+    # The injector applied it: the proxy is first, and the next container waits for its hook.
     proxy = found["spec"]["containers"][0]
     assert proxy["name"] == "istio-proxy"
     assert proxy["lifecycle"]["postStart"]["exec"]["command"] == ["pilot-agent", "wait"]
@@ -173,7 +173,7 @@ def test_traffic_that_the_settings_allow_may_pass_the_proxy_by_for_those_pods_al
     stored = classic.tried(pod(classic.enrolled, labels=shop, annotations=annotations))
     assert is_meshed(stored)
     for where, labels in ((classic.other, shop), (classic.enrolled, {"app": "other"})):
-        with pytest.raises(Refused, match="capture-bypassed"):
+        with pytest.raises(StatusError, match="capture-bypassed"):
             classic.tried(pod(where, labels=labels, annotations=annotations))
 
 
@@ -186,12 +186,12 @@ def test_traffic_that_the_settings_allow_may_pass_the_proxy_by_for_those_pods_al
     ],
     ids=str,
 )
-def test_traffic_beyond_what_the_settings_allow_is_refused(classic: Set, annotations: Json) -> None:
+def test_traffic_beyond_what_the_settings_allow_is_denied(classic: Set, annotations: Json) -> None:
     made = pod(classic.enrolled, labels={"app": "shop"}, annotations=annotations)
-    with pytest.raises(Refused, match="capture-bypassed") as refused:
+    with pytest.raises(StatusError, match="capture-bypassed") as denied:
         classic.tried(made)
-    assert "5432," not in refused.value.message
-    assert "10.1.0.0" not in refused.value.message
+    assert "5432," not in denied.value.message
+    assert "10.1.0.0" not in denied.value.message
 
 
 def test_a_host_of_istiod_may_be_named_in_the_settings(classic: Set) -> None:
@@ -210,7 +210,7 @@ def test_an_ingress_controller_may_take_in_what_is_not_of_the_mesh(
 ) -> None:
     assert is_meshed(classic.tried(pod(classic.ingress, annotations=annotations)))
     assert classic.cluster.judge_of(classic.ingress) == "istio.enforce.ingress"
-    with pytest.raises(Refused, match="capture-bypassed"):
+    with pytest.raises(StatusError, match="capture-bypassed"):
         classic.tried(pod(classic.other, annotations=annotations))
 
 
@@ -220,7 +220,7 @@ def test_an_ingress_controller_sends_through_the_mesh_like_any_pod(classic: Set)
         {f"{TRAFFIC}excludeOutboundPorts": "8080"},
         {"sidecar.istio.io/interceptionMode": "NONE"},
     ):
-        with pytest.raises(Refused, match="capture-bypassed"):
+        with pytest.raises(StatusError, match="capture-bypassed"):
             classic.tried(pod(classic.ingress, annotations=annotations))
 
 
@@ -230,5 +230,5 @@ def test_in_ambient_an_ingress_controller_may_take_in_what_is_not_of_the_mesh(
     annotations = {BYPASS: "true"}
     stored = classic.tried(pod(classic.ambient_ingress, annotations=annotations))
     assert labels_of(stored)["istio.io/dataplane-mode"] == "ambient"
-    with pytest.raises(Refused, match="capture-bypassed"):
+    with pytest.raises(StatusError, match="capture-bypassed"):
         classic.tried(pod(classic.cluster.enroll(mesh="ambient"), annotations=annotations))

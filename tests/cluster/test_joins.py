@@ -36,13 +36,8 @@ SHAPES: dict[str, Any] = {
 
 
 @pytest.fixture
-def api(mesh_cluster: MeshCluster) -> Api:
-    return mesh_cluster.api
-
-
-@pytest.fixture
 def shape(mesh_cluster: MeshCluster, request: pytest.FixtureRequest) -> Iterator[InjectorConfig]:
-    """Linkerd installed in another way: its injector's settings are the test's parameter."""
+    """Linkerd with other settings of its injector: the test's parameter."""
     before = mesh_cluster.injector.config
     mesh_cluster.injector.config = dataclasses.replace(before, **request.param)
     yield mesh_cluster.injector.config
@@ -50,7 +45,7 @@ def shape(mesh_cluster: MeshCluster, request: pytest.FixtureRequest) -> Iterator
 
 
 def make(api: Api, kind: str, namespace: str, **arguments: Any) -> Json:
-    """Create a workload; a CronJob's turn comes at once."""
+    """Create a workload. A CronJob runs immediately."""
     made = workload(kind, namespace, **arguments)
     if kind != "CronJob":
         return api.create(made)
@@ -82,7 +77,7 @@ def test_a_template_is_opted_in_when_it_is_created(
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES, indirect=True)
-def test_every_shape_that_the_injector_gives_a_pod_is_let_in(
+def test_every_shape_that_the_injector_gives_a_pod_is_admitted(
     mesh_cluster: MeshCluster, shape: InjectorConfig
 ) -> None:
     where = mesh_cluster.enroll()
@@ -93,12 +88,12 @@ def test_every_shape_that_the_injector_gives_a_pod_is_let_in(
 
 @pytest.mark.parametrize("shape", [{"native": False}], ids=["classic"], indirect=True)
 @pytest.mark.parametrize("kind", ["Job", "CronJob", "Pod"])
-def test_what_must_end_ends_even_where_the_mesh_injects_classic_sidecars(
+def test_what_must_end_ends_even_if_the_mesh_injects_classic_sidecars(
     mesh_cluster: MeshCluster, shape: InjectorConfig, kind: str
 ) -> None:
     api, where = mesh_cluster.api, mesh_cluster.enroll()
-    # What would happen to it without us, in a namespace that only Linkerd watches. It goes first,
-    # so that it has had longer when the other has ended.
+    # The same pod without us, in a namespace that only Linkerd watches. It starts first, so that
+    # it had more time when the other pod has ended.
     alone = mesh_cluster.plane.new_namespace()
     api.create(workload("Job", alone, annotations={INJECT: "enabled"}))
     (hanging,) = ready_pods(api, alone)
@@ -145,7 +140,7 @@ def test_a_pod_without_a_namespace_in_its_manifest_joins(mesh_cluster: MeshClust
     assert is_meshed(mesh_cluster.api.get("Pod", "shop", where))
 
 
-def test_a_value_that_the_injector_does_not_know_is_mended(
+def test_a_value_that_the_injector_does_not_know_is_fixed(
     api: Api, mesh_cluster: MeshCluster
 ) -> None:
     where = mesh_cluster.enroll()

@@ -47,7 +47,7 @@ def kubectl(mesh_cluster: MeshCluster, namespace: str) -> Kubectl:
 
 @pytest.fixture
 def meshed_pods(mesh_cluster: MeshCluster, namespace: str) -> Callable[..., None]:
-    """Wait for a number of ready pods of a workload that kubectl made: all must be meshed."""
+    """Wait for this number of ready pods of a workload from kubectl. All must be meshed."""
 
     def await_them(name: str = "shop", *, count: int = 1) -> None:
         assert all(map(is_meshed, ready_pods(mesh_cluster.api, namespace, name, count=count)))
@@ -84,7 +84,7 @@ def test_create_deployment_scale_and_restart(
 def test_a_restart_brings_a_deployment_of_before_into_the_mesh(
     mesh_cluster: MeshCluster,
 ) -> None:
-    """The way in that the documentation names: enroll, then restart."""
+    """The steps of the documentation: enroll, then restart."""
     where = mesh_cluster.plane.new_namespace("old")
     mesh_cluster.api.create(workload("Deployment", where))
     ready_pods(mesh_cluster.api, where)
@@ -105,7 +105,7 @@ def test_a_job_by_hand_from_a_cronjob(
     assert is_meshed(found)
 
 
-def test_a_refusal_reads_well(namespace: str, kubectl: Kubectl) -> None:
+def test_a_denial_reads_well(namespace: str, kubectl: Kubectl) -> None:
     manifest = pod(namespace, "shop-debug", hostNetwork=True)
     assert kubectl("create", "-f", "-", stdin=manifest, fails=True) == (
         'Error from server (Forbidden): error when creating "STDIN": '
@@ -116,7 +116,7 @@ def test_a_refusal_reads_well(namespace: str, kubectl: Kubectl) -> None:
     )
 
 
-def test_a_refusal_lists_all_violations_aligned(namespace: str, kubectl: Kubectl) -> None:
+def test_a_denial_lists_all_violations_aligned(namespace: str, kubectl: Kubectl) -> None:
     said = kubectl(
         "run",
         "shop-debug",
@@ -147,7 +147,7 @@ def test_diff_and_a_dry_run_on_the_server_show_the_opt_in(namespace: str, kubect
     shown = kubectl("apply", "--dry-run=server", "-o", "json", "-f", "-", stdin=manifest)
     assert annotations_of(template_of(json.loads(shown)))[INJECT] == "enabled"
     kubectl("apply", "-f", "-", stdin=manifest)
-    kubectl("diff", "-f", "-", stdin=manifest)  # exits 1 where it finds a difference
+    kubectl("diff", "-f", "-", stdin=manifest)  # Exits with 1 if there is a difference.
 
 
 @pytest.fixture
@@ -158,10 +158,10 @@ def running(kubectl: Kubectl) -> str:
 
 
 @pytest.mark.parametrize("more", [["--", "sh"], ["--keep-labels"]])
-def test_debug_by_a_copy_of_a_pod_is_refused_because_it_brings_the_proxy(
+def test_debug_by_a_copy_of_a_pod_is_denied_because_it_brings_the_proxy(
     kubectl: Kubectl, running: str, more: list[str]
 ) -> None:
-    """Nobody compares the copy's proxy with the pod's. An ephemeral container is the fix.
+    """The copy's proxy is not compared with the pod's. An ephemeral container is the alternative.
 
     kubectl gives the copy's debugger the capability SYS_PTRACE and shares its processes.
     """
@@ -172,13 +172,13 @@ def test_debug_by_a_copy_of_a_pod_is_refused_because_it_brings_the_proxy(
     assert "debug with an ephemeral container, not with a copy" in said
 
 
-def test_debug_of_a_node_from_an_enrolled_namespace_is_refused(kubectl: Kubectl) -> None:
+def test_debug_of_a_node_from_an_enrolled_namespace_is_denied(kubectl: Kubectl) -> None:
     said = kubectl("debug", "node/node-0", "--image=busybox", fails=True)
     assert "denied the request: pod node-debugger-node-0-" in said
     assert "  host-network  spec.hostNetwork  " in said
 
 
-def test_debug_by_an_ephemeral_container_is_let_in(
+def test_debug_by_an_ephemeral_container_is_admitted(
     mesh_cluster: MeshCluster, namespace: str, kubectl: Kubectl, running: str
 ) -> None:
     kubectl("debug", running, "--image=busybox", "--container=debugger")
@@ -187,14 +187,14 @@ def test_debug_by_an_ephemeral_container_is_let_in(
 
 
 @pytest.mark.parametrize("profile", ["netadmin", "sysadmin"])
-def test_debug_with_a_profile_that_can_undo_the_capture_is_refused(
+def test_debug_with_a_profile_that_can_undo_the_capture_is_denied(
     kubectl: Kubectl, running: str, profile: str
 ) -> None:
     said = kubectl("debug", running, "--image=busybox", f"--profile={profile}", fails=True)
     assert "  capture-capability  spec.ephemeralContainers[debugger-" in said
 
 
-def test_what_is_edited_on_a_running_pod_is_refused_with_the_reason(
+def test_what_is_edited_on_a_running_pod_is_denied_with_the_reason(
     kubectl: Kubectl, running: str
 ) -> None:
     said = kubectl("label", "pod", running, "linkerd.io/control-plane-ns-", fails=True)

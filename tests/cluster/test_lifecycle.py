@@ -1,6 +1,6 @@
 """Upgrade, outage, uninstallation and a late installation: none blocks or opens the cluster.
 
-The module takes the release that other tests share away, and puts it back at its end.
+The module removes the shared release, and installs it again at its end.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.chart import helm
-from tests.cluster.api import Json, Refused, wait_for
+from tests.cluster.api import Json, StatusError, wait_for
 from tests.cluster.helm import CHART, Release
 from tests.cluster.load import JOINS, OUTSIDE, Load
 from tests.cluster.mesh import MESH_LABEL, MODE_LABEL, MeshCluster
@@ -20,7 +20,7 @@ from tests.cluster.plane import KUBELET_ANNOTATION, is_ready
 from tests.cluster.workloads import is_meshed, pod, pods_of, ready_pods, workload
 
 WHERE = "mendix-mesh"
-ENOUGH = 2500  # pods, and for each of them two reviews
+ENOUGH = 2500  # Pods, with two reviews for each of them.
 # Chart and server as they were before: `git archive --format=tgz -9 COMMIT charts/mendix-mesh
 # webhook`. The last release's, once there is one.
 PREVIOUS = Path(__file__).parent / "previous" / "89e275b.tgz"
@@ -44,7 +44,7 @@ def uninstall(cluster: MeshCluster, release: Release) -> None:
 
 @pytest.fixture(scope="module")
 def cluster(mesh_cluster: MeshCluster) -> Iterator[MeshCluster]:
-    """The cluster with nothing of ours installed."""
+    """The cluster without mendix-mesh."""
     uninstall(mesh_cluster, mesh_cluster.release)
     try:
         yield mesh_cluster
@@ -56,9 +56,9 @@ def cluster(mesh_cluster: MeshCluster) -> Iterator[MeshCluster]:
 
 @contextlib.contextmanager
 def installed(cluster: MeshCluster, *, chart: Path = CHART, tag: str = "") -> Iterator[Release]:
-    """A release of ours in the namespace of the shared one; gone afterwards, if it is not already.
+    """A release in the namespace of the shared one. It is removed afterwards.
 
-    It is in force: a pod outside the mesh is refused.
+    It works: a pod outside the mesh is denied.
     """
     release = Release(cluster.plane, chart=chart)
     release.install({"image": {"tag": tag}})
@@ -75,7 +75,7 @@ def trees(cluster: MeshCluster) -> set[str]:
     """The source trees that the running servers are from."""
     found = set()
     for process in cluster.kubelet.processes.values():
-        # One that ends while we look is not running.
+        # A pod that ends meanwhile is not running.
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             environment = Path(f"/proc/{process.pid}/environ").read_text().split("\0")
             found |= {Path(e).name for e in environment if e.startswith("PYTHONPATH=")}
@@ -147,7 +147,7 @@ def test_pods_that_were_there_before_stay_and_only_new_ones_are_judged(
     cluster: MeshCluster,
 ) -> None:
     api = cluster.api
-    # No injector, as in a cluster whose mesh was never finished: everything is outside.
+    # No injector, as in a cluster whose mesh is not complete: every pod is outside.
     cluster.injector.stop()
     try:
         where = cluster.plane.new_namespace(
@@ -160,15 +160,15 @@ def test_pods_that_were_there_before_stay_and_only_new_ones_are_judged(
     finally:
         cluster.injector.restart()
     with installed(cluster):
-        # They stay, and may be changed and let go of like any other.
+        # They stay, and can be changed and deleted like any other.
         names = {one["metadata"]["name"] for one in before}
         assert {one["metadata"]["name"] for one in pods_of(api, where)} == names
         patch = {"metadata": {"labels": {"team": "a"}, "finalizers": ["example.com/hold"]}}
         for name in (*names, "bare"):
             api.patch("Pod", name, where, patch)
             api.patch("Pod", name, where, {"metadata": {"finalizers": None}})
-        # What is new is judged: an offender is refused, and what is scaled up joins.
-        with pytest.raises(Refused, match="host-network"):
+        # New pods are judged: an offender is denied, and scaled-up pods join.
+        with pytest.raises(StatusError, match="host-network"):
             api.create(pod(where, "other", hostNetwork=True))
         api.patch("Deployment", "shop", where, {"spec": {"replicas": 5}})
         after = ready_pods(api, where, count=5)
@@ -191,7 +191,7 @@ def test_with_every_replica_down_only_enforced_namespaces_wait_and_all_comes_bac
     enforced = cluster.enroll("enforce")
     watched = cluster.enroll("warn")
     outside = cluster.plane.new_namespace("outside")
-    # Labels that nobody should set: these namespaces are never reviewed all the same.
+    # These labels do not matter: the namespaces are never reviewed.
     ours = ("kube-system", WHERE)
     labels = {MESH_LABEL: "linkerd", MODE_LABEL: "enforce"}
     with installed(cluster):
@@ -210,14 +210,14 @@ def test_with_every_replica_down_only_enforced_namespaces_wait_and_all_comes_bac
                     len({one["metadata"]["name"] for one in api.list("Pod", WHERE)} - lost)
                     == len(lost)
                 ),
-                why="the Deployments to make new pods of ours, which nothing may refuse",
+                why="the Deployments to create new pods of ours, which must not be denied",
             )
-            with pytest.raises(Refused, match=r"no endpoints available|connection refused"):
+            with pytest.raises(StatusError, match=r"no endpoints available|connection refused"):
                 api.create(pod(enforced, "early"))
             for name in (*ours, outside, watched):
                 api.create(pod(name, "anything"))
                 api.delete("Pod", "anything", name, grace=0)
-            # What runs may be changed, and what was lost waits.
+            # Running pods can be changed, and lost pods wait.
             (one, other) = pods_of(api, enforced)
             for finalizers in (["example.com/hold"], []):
                 patch = {"metadata": {"finalizers": finalizers}}
@@ -225,13 +225,13 @@ def test_with_every_replica_down_only_enforced_namespaces_wait_and_all_comes_bac
             api.delete("Pod", other["metadata"]["name"], enforced, grace=0)
             wait_for(
                 lambda: api.list("Event", enforced, fields="reason=FailedCreate"),
-                why="the ReplicaSet to be refused",
+                why="the ReplicaSet's pod to be denied",
             )
-            # The servers come back, and so does the rest: nobody does anything else.
+            # When the servers come back, everything recovers by itself.
             cluster.kubelet.resume()
             found = ready_pods(api, enforced, count=2, seconds=90)
             assert all(map(is_meshed, found))
-            with pytest.raises(Refused, match="host-network"):
+            with pytest.raises(StatusError, match="host-network"):
                 api.create(pod(enforced, "late", hostNetwork=True))
         finally:
             for name in ours:
@@ -269,7 +269,7 @@ def test_a_gitops_tool_installs_without_helm_and_applying_again_changes_nothing(
         first = versions()
         plane.kubectl("apply", *options, "--validate=strict", input=text)
         assert versions() == first
-        # Raises, with the difference, where there is one.
+        # Raises an exception with the difference, if there is one.
         plane.kubectl("diff", *options, input=text)
     finally:
         plane.kubectl("delete", "--filename=-", input=text)
@@ -277,9 +277,9 @@ def test_a_gitops_tool_installs_without_helm_and_applying_again_changes_nothing(
 
 
 def _written(obj: Json) -> str:
-    """Changes with every write; of what has a status, which others write, with those of its spec.
+    """Return a value that changes with every write. For objects with a status, only of the spec.
 
-    A Deployment's generation counts them.
+    A Deployment's generation counts these writes.
     """
     metadata = obj["metadata"]
     version = metadata.get("generation") if "status" in obj else metadata["resourceVersion"]

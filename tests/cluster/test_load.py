@@ -1,4 +1,4 @@
-"""Many pods at once: each joins, none is lost, none is refused."""
+"""Many pods at once: each joins, none is lost, none is denied."""
 
 import threading
 from collections import Counter
@@ -30,7 +30,8 @@ def test_two_hundred_replicas_at_once_all_join(mesh_cluster: MeshCluster) -> Non
     events = api.list("Event", where, fields="reason=FailedCreate")
     opened = failed_open(mesh_cluster, where)
     assert not [name for name in opened if name.endswith(OURS)]
-    # Where all cores are busy the stand-in injector may be too late: what it missed is refused.
+    # If all cores are busy, the stand-in injector may be too late. Pods that it missed are
+    # denied.
     assert opened or [event["message"] for event in events] == []
     api.delete("Deployment", "shop", where)
 
@@ -40,7 +41,7 @@ def test_two_hundred_pods_by_many_clients_at_once_all_join(mesh_cluster: MeshClu
     clients = threading.local()
 
     def create(number: int) -> Json:
-        # A client for each thread: one connection each, as of so many users.
+        # One client for each thread, with its own connection, like as many users.
         if not hasattr(clients, "api"):
             clients.api = mesh_cluster.plane.user("many", ["system:masters"])
         api: Api = clients.api

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.cluster.api import Json, Refused, wait_for
+from tests.cluster.api import Json, StatusError, wait_for
 from tests.cluster.mesh import MeshCluster
 from tests.cluster.plane import is_ready
 
@@ -44,11 +44,11 @@ def test_a_pod_that_did_not_join_does_not_start(mesh_cluster: MeshCluster) -> No
     # The injector is down and fails open: without a gate the pod would start in plaintext.
     mesh_cluster.injector.stop()
     try:
-        with pytest.raises(Refused, match="proxy-missing") as refused:
+        with pytest.raises(StatusError, match="proxy-missing") as denied:
             mesh_cluster.plane.api.create(pod)
     finally:
         mesh_cluster.injector.restart()
-    assert refused.value.code == 403
+    assert denied.value.code == 403
     assert mesh_cluster.plane.api.create(pod)
 
 

@@ -1,11 +1,11 @@
-"""One mesh after the other in a namespace, and several beside each other in a cluster."""
+"""A namespace that moves from one mesh to another, and several meshes in one cluster."""
 
 from typing import Any
 
 import pytest
 
 from tests.cluster import istio
-from tests.cluster.api import Api, Json, Refused, wait_for
+from tests.cluster.api import Api, Json, StatusError, wait_for
 from tests.cluster.istio import IstioCluster
 from tests.cluster.mesh import MeshCluster
 from tests.cluster.test_operator import ENV, Installation
@@ -64,7 +64,7 @@ def test_a_namespace_moves_from_linkerd(istio_cluster: IstioCluster, mesh: str) 
     assert [meshes_of(one) for one in old] == [{"linkerd"}] * 2
     istio_cluster.relabel(where, f"{mesh}.enforce", mesh=mesh, mode="enforce")
 
-    # What runs goes on, and can be changed and deleted.
+    # Running pods continue, and can be changed and deleted.
     change: list[Json] = [
         {"labels": {"team": "shop"}},
         {"finalizers": [FINALIZER]},
@@ -77,8 +77,8 @@ def test_a_namespace_moves_from_linkerd(istio_cluster: IstioCluster, mesh: str) 
     scaled = api.patch("Deployment", "shop", where, {"metadata": {"labels": {"team": "shop"}}})
     assert scaled["metadata"]["generation"] == 1
 
-    # A recreated pod joins the new mesh, although its template asks for the old one: that
-    # was us. The rest follows with the next rollout.
+    # A recreated pod joins the new mesh, although its template names the old one, which our
+    # webhook added. The other pods follow with the next rollout.
     assert annotations_of(template_of(scaled))[INJECT] == "enabled"
     api.delete("Pod", old[0]["metadata"]["name"], where)
     wait_for(
@@ -94,25 +94,25 @@ def test_a_namespace_moves_from_linkerd(istio_cluster: IstioCluster, mesh: str) 
     assert annotations_of(template)[INJECT] == "disabled"
 
 
-def test_a_running_pod_of_the_old_mesh_may_not_be_weakened_in_the_new_ones_name(
+def test_a_running_pod_of_the_old_mesh_must_not_be_weakened_in_the_new_ones_name(
     istio_cluster: IstioCluster,
 ) -> None:
     api, where = istio_cluster.api, istio_cluster.enroll("enforce", mesh="linkerd")
     api.create(pod(where))
     istio_cluster.relabel(where, "istio.enforce", mesh="istio", mode="enforce")
-    refused: list[Json] = [
+    denied: list[Json] = [
         {"labels": {"sidecar.istio.io/inject": "false"}},
         {"annotations": {"sidecar.istio.io/interceptionMode": "NONE"}},
     ]
-    for metadata in refused:
-        with pytest.raises(Refused):
+    for metadata in denied:
+        with pytest.raises(StatusError):
             api.patch("Pod", "shop", where, {"metadata": metadata})
 
 
-def test_mendix_apps_move_as_their_pods_are_made_anew(
+def test_mendix_apps_move_when_their_pods_are_recreated(
     mesh_cluster: MeshCluster, istio_cluster: IstioCluster
 ) -> None:
-    """Nothing of the operator's is changed, so that there is nothing for it to undo."""
+    """The operator's objects are not changed, so it has nothing to revert."""
     installation = Installation(mesh_cluster)
     installation.settle()
     api, where, name = istio_cluster.api, installation.namespace, f"{ENV}-master"
@@ -139,7 +139,7 @@ def test_every_mesh_has_its_namespaces_at_the_same_time(istio_cluster: IstioClus
             (found,) = ready_pods(api, where, kind)
             assert meshes_of(found) == {mesh}
     for mesh, where in namespaces.items():
-        with pytest.raises(Refused, match=rf'"{mesh}\.enforce\.mendix-mesh\.io" denied'):
+        with pytest.raises(StatusError, match=rf'"{mesh}\.enforce\.mendix-mesh\.io" denied'):
             api.create(pod(where, hostNetwork=True))
 
 
@@ -151,7 +151,7 @@ def test_an_outage_of_one_mesh_does_not_reach_the_others(istio_cluster: IstioClu
     try:
         for mesh, where in namespaces.items():
             if mesh == "istio":
-                with pytest.raises(Refused, match=r"sidecar-injector\.istio\.io"):
+                with pytest.raises(StatusError, match=r"sidecar-injector\.istio\.io"):
                     api.create(pod(where))
             else:
                 assert meshes_of(api.create(pod(where))) == {mesh}
@@ -160,14 +160,14 @@ def test_an_outage_of_one_mesh_does_not_reach_the_others(istio_cluster: IstioClu
     assert meshes_of(api.create(pod(namespaces["istio"], "later"))) == {"istio"}
 
 
-def test_a_pod_that_asks_for_another_mesh_by_label_is_told_where_it_is(
+def test_a_pod_with_the_label_of_another_mesh_gets_the_name_of_its_own(
     istio_cluster: IstioCluster, api: Api
 ) -> None:
     """A label of a former mesh is left to its author: controllers count their pods by labels."""
-    asked: dict[str, Any] = {
+    requested: dict[str, Any] = {
         "istio": {MODE: "ambient"},
         "ambient": {"sidecar.istio.io/inject": "true"},
     }
-    for mesh, labels in asked.items():
-        with pytest.raises(Refused, match=r"foreign-mesh +metadata\.labels\["):
+    for mesh, labels in requested.items():
+        with pytest.raises(StatusError, match=r"foreign-mesh +metadata\.labels\["):
             api.create(pod(istio_cluster.enroll("enforce", mesh=mesh), labels=labels))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.api import Api, Json, Refused, wait_for
+from tests.cluster.api import Json, StatusError, wait_for
 from tests.cluster.mesh import MESH_LABEL, MODE_LABEL, MeshCluster
 from tests.cluster.workloads import (
     INJECT,
@@ -25,13 +25,8 @@ from tests.cluster.workloads import (
 from tests.standins import mendix_manifests
 
 
-@pytest.fixture
-def api(mesh_cluster: MeshCluster) -> Api:
-    return mesh_cluster.api
-
-
 def verdict(cluster: MeshCluster, obj: Json) -> Json:
-    """Return what our validating webhook left in the audit log of an object's creation, by key."""
+    """Return the annotations of our validating webhook in the audit log, by key."""
     meta = obj["metadata"]
     events = cluster.plane.audit(namespace=meta["namespace"], name=meta["name"])
     # The scheduler's binding is a creation too, of a subresource.
@@ -44,16 +39,16 @@ def verdict(cluster: MeshCluster, obj: Json) -> Json:
     return {key.rpartition("/")[2]: value for key, value in found if ".mendix-mesh.io/" in key}
 
 
-def test_enforce_refuses_and_the_audit_log_says_so(mesh_cluster: MeshCluster) -> None:
+def test_enforce_denies_and_the_audit_log_says_so(mesh_cluster: MeshCluster) -> None:
     made = pod(mesh_cluster.enroll("enforce"), hostNetwork=True)
-    with pytest.raises(Refused, match=r"host-network +spec.hostNetwork"):
+    with pytest.raises(StatusError, match=r"host-network +spec.hostNetwork"):
         mesh_cluster.api.create(made)
     found = verdict(mesh_cluster, made)
     assert found["verdict"] == "denied"
     assert "host-network" in found["checks"].split(",")
 
 
-def test_warn_lets_in_warns_and_leaves_a_trace_in_the_audit_log(
+def test_warn_admits_warns_and_leaves_a_trace_in_the_audit_log(
     mesh_cluster: MeshCluster,
 ) -> None:
     api = mesh_cluster.api
@@ -66,11 +61,11 @@ def test_warn_lets_in_warns_and_leaves_a_trace_in_the_audit_log(
     assert "host-network" in found["checks"].split(",")
 
 
-def test_audit_lets_in_and_only_the_audit_log_says_why(mesh_cluster: MeshCluster) -> None:
+def test_audit_admits_and_only_the_audit_log_has_the_reason(mesh_cluster: MeshCluster) -> None:
     api = mesh_cluster.api
     made = pod(mesh_cluster.enroll("audit"), hostNetwork=True)
     assert not sidecar_of(api.create(made))
-    # Advice is given in every mode; of what enforce would refuse, audit says nothing.
+    # Advice is given in every mode. Mode audit does not show what enforce would deny.
     assert "host-network" not in " ".join(api.warnings)
     found = verdict(mesh_cluster, made)
     assert found["verdict"] == "audited"
@@ -88,12 +83,12 @@ def test_a_new_mode_label_takes_effect(mesh_cluster: MeshCluster) -> None:
     api, where = mesh_cluster.api, mesh_cluster.enroll("warn")
     api.create(pod(where, "first", hostNetwork=True))
     mesh_cluster.relabel(where, "linkerd.enforce", mode="enforce")
-    with pytest.raises(Refused, match="host-network"):
+    with pytest.raises(StatusError, match="host-network"):
         api.create(pod(where, "second", hostNetwork=True))
     mesh_cluster.relabel(where, "linkerd.audit", mode="audit")
     api.create(pod(where, "third", hostNetwork=True))
-    mesh_cluster.relabel(where, "linkerd.enforce")  # none: the chart's mode
-    with pytest.raises(Refused, match="host-network"):
+    mesh_cluster.relabel(where, "linkerd.enforce")  # Without a label, the chart's mode applies.
+    with pytest.raises(StatusError, match="host-network"):
         api.create(pod(where, "fourth", hostNetwork=True))
 
 
@@ -106,33 +101,33 @@ def test_a_namespace_that_leaves_is_left_alone(mesh_cluster: MeshCluster) -> Non
 
 
 @pytest.mark.parametrize("mode", ["enforced", "Warn", "off"])
-def test_a_misspelt_mode_counts_as_the_strictest(mesh_cluster: MeshCluster, mode: str) -> None:
-    with pytest.raises(Refused, match=r"linkerd\.enforce\.mendix-mesh\.io.*denied"):
+def test_a_misspelled_mode_counts_as_enforce(mesh_cluster: MeshCluster, mode: str) -> None:
+    with pytest.raises(StatusError, match=r"linkerd\.enforce\.mendix-mesh\.io.*denied"):
         mesh_cluster.api.create(pod(mesh_cluster.enroll(mode), hostNetwork=True))
 
 
-def test_a_misspelt_mesh_is_refused_with_the_way_out(mesh_cluster: MeshCluster) -> None:
+def test_a_misspelled_mesh_is_denied_with_the_fix(mesh_cluster: MeshCluster) -> None:
     api, where = mesh_cluster.api, mesh_cluster.enroll(mesh="linkrd")
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(StatusError) as denied:
         api.create(pod(where))
-    assert 'admission webhook "unknown-mesh.enforce.mendix-mesh.io" denied' in refused.value.message
-    assert refused.value.message.splitlines()[1] == (
+    assert 'admission webhook "unknown-mesh.enforce.mendix-mesh.io" denied' in denied.value.message
+    assert denied.value.message.splitlines()[1] == (
         "  unknown-mesh  metadata.namespace  is in a namespace whose label mendix-mesh.io/mesh "
         "has an unknown value; namespace's owner: set the label to linkerd, istio or ambient"
     )
-    with pytest.raises(Refused, match="unknown-mesh"):
+    with pytest.raises(StatusError, match="unknown-mesh"):
         api.create(workload("Deployment", where))
     mesh_cluster.relabel(where, "linkerd.enforce")
     assert is_meshed(api.create(pod(where)))
 
 
-def test_a_misspelt_mesh_warns_where_the_mode_says_so(mesh_cluster: MeshCluster) -> None:
+def test_a_misspelled_mesh_causes_a_warning_in_mode_warn(mesh_cluster: MeshCluster) -> None:
     api, where = mesh_cluster.api, mesh_cluster.enroll("warn", mesh="linkrd")
     api.create(pod(where))
     assert any(": unknown-mesh" in text for text in api.warnings)
 
 
-def test_what_exists_in_a_namespace_with_a_misspelt_mesh_can_be_changed_and_deleted(
+def test_what_exists_in_a_namespace_with_a_misspelled_mesh_can_be_changed_and_deleted(
     mesh_cluster: MeshCluster,
 ) -> None:
     api, where = mesh_cluster.api, mesh_cluster.plane.new_namespace()
@@ -152,16 +147,16 @@ def outage(mesh_cluster: MeshCluster) -> Iterator[None]:
     mesh_cluster.kubelet.resume()
 
 
-def test_while_we_are_down_enforce_refuses_and_recovers(
+def test_while_we_are_down_enforce_denies_and_recovers(
     mesh_cluster: MeshCluster, outage: None
 ) -> None:
     api, where = mesh_cluster.api, mesh_cluster.enroll("enforce")
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(StatusError) as denied:
         api.create(pod(where))
-    assert refused.value.code == 500
-    assert 'failed calling webhook "linkerd.mutate-pods.enforce.' in refused.value.message
-    # For a controller the mutating webhook is skipped, and the validating one denies.
-    with pytest.raises(Refused, match=r'failed calling webhook "linkerd\.enforce\.'):
+    assert denied.value.code == 500
+    assert 'failed calling webhook "linkerd.mutate-pods.enforce.' in denied.value.message
+    # For a controller, the mutating webhook is skipped, and the validating one denies.
+    with pytest.raises(StatusError, match=r'failed calling webhook "linkerd\.enforce\.'):
         api.create(workload("Deployment", where))
     made = api.create(mendix_manifests.app_ingress("shop", where))
     assert "nginx.ingress.kubernetes.io/service-upstream" not in annotations_of(made)
@@ -172,7 +167,7 @@ def test_while_we_are_down_enforce_refuses_and_recovers(
 
 @contextlib.contextmanager
 def frozen(cluster: MeshCluster) -> Iterator[None]:
-    """Let servers take connections, and answer none: calls end by time-out."""
+    """Let the servers accept connections without answering, so that calls time out."""
     where = cluster.enroll("enforce")
     masters = [process.pid for process in cluster.kubelet.processes.values()]
     children = [child for master in masters for child in _children(master)]
@@ -194,14 +189,14 @@ def _children(pid: int) -> list[int]:
 def _can_create(cluster: MeshCluster, namespace: str) -> bool:
     try:
         cluster.api.create(pod(namespace), dry_run=True)
-    except Refused:
+    except StatusError:
         return False
     return True
 
 
 @contextlib.contextmanager
 def mutating_lost(cluster: MeshCluster) -> Iterator[None]:
-    """Let the mutating webhook lead to a Service without servers; the validating one works."""
+    """Point the mutating webhook to a Service without servers. The validating one works."""
     kind = "MutatingWebhookConfiguration"
     before = cluster.api.get(kind, "00-mendix-mesh")
     away = copy.deepcopy(before)
@@ -235,15 +230,15 @@ def test_without_the_mutating_side_enforce_denies_pods_and_the_other_modes_admit
     why: str,
     denies: list[str],
 ) -> None:
-    """What an author wrote is never left unjudged in enforce."""
+    """In mode enforce, an author's input is always judged."""
     api = mesh_cluster.api
     namespaces = {mode: mesh_cluster.enroll(mode) for mode in (*denies, "warn", "audit")}
     with outage(mesh_cluster):
         for mode in denies:
-            with pytest.raises(Refused, match=why) as refused:
+            with pytest.raises(StatusError, match=why) as denied:
                 api.create(pod(namespaces[mode]))
-            assert refused.value.code == 500
-            assert 'calling webhook "linkerd.mutate-pods.enforce.' in refused.value.message
+            assert denied.value.code == 500
+            assert 'calling webhook "linkerd.mutate-pods.enforce.' in denied.value.message
         for mode in ("warn", "audit"):
             assert INJECT not in annotations_of(api.create(pod(namespaces[mode])))
 
@@ -261,7 +256,7 @@ def test_without_the_mutating_side_alone_controllers_and_ingresses_are_created_i
 def test_while_we_are_down_pods_are_deleted_and_report_their_status(
     mesh_cluster: MeshCluster,
 ) -> None:
-    """What kubelets and clean-ups do is not reviewed, so that an outage does not reach it."""
+    """Writes of kubelets and clean-ups are not reviewed, so an outage does not affect them."""
     api, where = mesh_cluster.api, mesh_cluster.enroll("enforce")
     api.create(workload("Deployment", where))
     (running,) = ready_pods(api, where)
@@ -281,10 +276,10 @@ def test_while_we_are_down_pods_are_deleted_and_report_their_status(
 
 
 @pytest.mark.parametrize("mode", ["warn", "audit"])
-def test_while_we_are_down_the_other_modes_let_in(
+def test_while_we_are_down_the_other_modes_admit(
     mesh_cluster: MeshCluster, outage: None, mode: str
 ) -> None:
-    """Neither opted in nor judged: a gate that only watches must not be in the way."""
+    """Pods are neither opted in nor judged: mode audit must not block anything."""
     api, where = mesh_cluster.api, mesh_cluster.enroll(mode)
     stored = api.create(pod(where))
     assert not sidecar_of(stored)

@@ -1,4 +1,4 @@
-"""Namespaces' labels on a real API server: what is refused, who may leave, what waits for us."""
+"""Labels of namespaces on a real API server: denials, who may leave, and what needs the server."""
 
 import contextlib
 import json
@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.cluster import auditor
-from tests.cluster.api import Api, Json, Refused, wait_for
+from tests.cluster.api import Api, Json, StatusError, wait_for
 from tests.cluster.mesh import MESH_LABEL, MODE_LABEL, MeshCluster, configured
 from tests.cluster.workloads import pod, ready_pods, workload
 from webhook.cluster.auditor.labels import MOST_PODS
@@ -18,11 +18,6 @@ OTHER = "system:serviceaccount:shop:deployer"
 LEAVE = {"settings": {"leaveEnforcement": {"groups": ["platform"], "users": [ARGO]}}}
 
 
-@pytest.fixture
-def api(mesh_cluster: MeshCluster) -> Api:
-    return mesh_cluster.api
-
-
 def relabel(api: Api, name: str, *, dry_run: bool = False, **labels: str | None) -> Json:
     given = {f"mendix-mesh.io/{key}": value for key, value in labels.items()}
     patch = {"metadata": {"labels": given}}
@@ -30,7 +25,7 @@ def relabel(api: Api, name: str, *, dry_run: bool = False, **labels: str | None)
 
 
 def left(cluster: MeshCluster, name: str) -> list[Json]:
-    """What the audit log has of changes of a namespace by which it left enforcement."""
+    """Return the audit log's entries of changes by which a namespace left enforcement."""
     found = []
     for event in cluster.plane.audit(resource="namespaces", name=name):
         notes = event.get("annotations", {})
@@ -40,7 +35,7 @@ def left(cluster: MeshCluster, name: str) -> list[Json]:
     return found
 
 
-def test_a_misspelt_mesh_is_refused_with_kubectl(mesh_cluster: MeshCluster) -> None:
+def test_a_misspelled_mesh_is_denied_with_kubectl(mesh_cluster: MeshCluster) -> None:
     where = mesh_cluster.plane.new_namespace()
     done = mesh_cluster.plane.kubectl(
         "label", "namespace", where, f"{MESH_LABEL}=linkred", check=False
@@ -54,25 +49,25 @@ def test_a_misspelt_mesh_is_refused_with_kubectl(mesh_cluster: MeshCluster) -> N
     )
 
 
-def test_a_misspelt_mode_is_refused_in_every_way_to_write_it(
+def test_a_misspelled_mode_is_denied_in_every_way_to_write_it(
     mesh_cluster: MeshCluster, api: Api
 ) -> None:
     where = mesh_cluster.enroll("warn")
     words = r"did you mean `enforce`\? Allowed: audit, enforce, warn"
-    with pytest.raises(Refused, match=words):
+    with pytest.raises(StatusError, match=words):
         relabel(api, where, mode="enforced")
     whole = api.get("Namespace", where)
     whole["metadata"]["labels"][MODE_LABEL] = "enforced"
-    with pytest.raises(Refused, match=words):
+    with pytest.raises(StatusError, match=words):
         api.replace(whole)
-    with pytest.raises(Refused, match=words):
+    with pytest.raises(StatusError, match=words):
         api.replace(whole, subresource="status")
     applied = {"apiVersion": "v1", "kind": "Namespace", "metadata": whole["metadata"]}
     del applied["metadata"]["managedFields"]
-    with pytest.raises(Refused, match=words):
+    with pytest.raises(StatusError, match=words):
         api.patch("Namespace", where, None, applied, how="apply")
     meta = {"name": "new-one", "labels": {MESH_LABEL: "linkerd", MODE_LABEL: "enforced"}}
-    with pytest.raises(Refused, match=words):
+    with pytest.raises(StatusError, match=words):
         api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": meta})
 
 
@@ -89,7 +84,7 @@ def test_labels_of_an_excluded_namespace_are_warned_of(api: Api) -> None:
     ]
 
 
-def test_a_bad_value_from_before_us_can_be_mended(mesh_cluster: MeshCluster, api: Api) -> None:
+def test_a_bad_value_from_before_us_can_be_fixed(mesh_cluster: MeshCluster, api: Api) -> None:
     where = mesh_cluster.enroll("wran", mesh="linkred")
     relabel(api, where, mode="warn")
     relabel(api, where, mesh="linkerd")
@@ -114,7 +109,7 @@ def test_who_leaves_enforcement_is_in_the_audit_log(mesh_cluster: MeshCluster, a
 
 @pytest.fixture(scope="module")
 def labellers(mesh_cluster: MeshCluster) -> dict[str, Api]:
-    """Users who may change namespaces, by name; one of them is of the platform's group."""
+    """Users who may change namespaces, by name. One of them is in the platform group."""
     api, plane = mesh_cluster.api, mesh_cluster.plane
     rules = [{"apiGroups": [""], "resources": ["namespaces", "namespaces/status"],
               "verbs": ["get", "patch", "update"]}]  # fmt: skip
@@ -140,23 +135,23 @@ def test_leaving_can_be_kept_to_named_groups_and_users(
     def is_kept() -> bool:
         try:
             relabel(labellers[OTHER], probe, dry_run=True, mode="warn")
-        except Refused:
+        except StatusError:
             return True
         return False
 
     with configured(mesh_cluster, LEAVE, is_kept):
         where = mesh_cluster.enroll()
-        refused = (
+        denied = (
             rf"namespace {where}: the namespace would leave enforcement \(mesh and mode "
             rf"now: linkerd, enforce; after the change: .*\); settings.leaveEnforcement "
             rf"allows this only for group platform, user {ARGO}"
         )
         for key, value in (("mode", "warn"), ("mesh", None), ("mesh", "istio")):
-            with pytest.raises(Refused, match=refused):
+            with pytest.raises(StatusError, match=denied):
                 relabel(labellers[OTHER], where, dry_run=False, **{key: value})
         whole = labellers[OTHER].get("Namespace", where)
         del whole["metadata"]["labels"][MESH_LABEL]
-        with pytest.raises(Refused, match=refused):
+        with pytest.raises(StatusError, match=denied):
             labellers[OTHER].replace(whole, subresource="status")
         for user in (ARGO, "carol"):
             relabel(labellers[user], where, mode="audit")
@@ -189,9 +184,9 @@ def test_while_we_are_down_only_a_change_of_an_enforced_namespaces_labels_waits(
     api.patch("Namespace", ending, None, held)
     mesh_cluster.kubelet.pause()
     try:
-        with pytest.raises(Refused, match=r"failed calling webhook \"namespaces\.enforced\."):
+        with pytest.raises(StatusError, match=r"failed calling webhook \"namespaces\.enforced\."):
             relabel(api, enforced, mode="warn")
-        # All else goes on, also what we would have judged.
+        # Everything else continues, also what we would have judged.
         api.patch("Namespace", enforced, None, {"metadata": {"labels": {"team": "shop"}}})
         annotated: Json = {"metadata": {"annotations": {"a": "b"}, "finalizers": ["example.com/x"]}}
         api.patch("Namespace", enforced, None, annotated)
@@ -203,7 +198,7 @@ def test_while_we_are_down_only_a_change_of_an_enforced_namespaces_labels_waits(
              "metadata": {"name": "born-in-an-outage", "labels": {MESH_LABEL: "linkerd"}}}
         )  # fmt: skip
         api.delete("Namespace", ending)
-        # An end is nobody's business: not even these labels wait.
+        # A deletion is not reviewed, even with these labels.
         relabel(api, ending, mesh=None)
         api.patch("Namespace", ending, None, {"metadata": {"finalizers": None}})
         wait_for(lambda: _is_gone(api, ending), seconds=30, why="the namespace to be gone")
@@ -215,8 +210,8 @@ def test_while_we_are_down_only_a_change_of_an_enforced_namespaces_labels_waits(
 def _is_gone(api: Api, name: str) -> bool:
     try:
         api.get("Namespace", name)
-    except Refused as refused:
-        return refused.code == 404
+    except StatusError as denied:
+        return denied.code == 404
     return False
 
 
@@ -234,7 +229,7 @@ def test_in_an_emergency_the_line_of_the_notes_opens_this_gate_too(
         try:
             wait_for(lambda: _can(api, where), why="labels to be free")
         finally:
-            # By helm, to which it belongs: it would refuse to write what another one made.
+            # With helm, because the object belongs to it: helm would not overwrite another one.
             mesh_cluster.release.upgrade(wait=False)
     finally:
         mesh_cluster.kubelet.resume()
@@ -243,15 +238,15 @@ def test_in_an_emergency_the_line_of_the_notes_opens_this_gate_too(
 def _can(api: Api, where: str) -> bool:
     try:
         relabel(api, where, mode="warn")
-    except Refused:
+    except StatusError:
         return False
     return True
 
 
 @pytest.fixture(scope="module")
 def labelled(mesh_cluster: MeshCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The auditor is asked when a namespace is labelled."""
-    with auditor.asked(mesh_cluster.plane, tmp_path_factory.mktemp("labelled")):
+    """The auditor is called when a namespace is labelled."""
+    with auditor.called(mesh_cluster.plane, tmp_path_factory.mktemp("labelled")):
         yield
 
 
@@ -287,7 +282,7 @@ def test_who_labels_a_namespace_is_shown_the_pods_that_lack_the_mesh(
 @pytest.mark.timeout(400)
 def test_thousands_of_pods_are_bounded(mesh_cluster: MeshCluster, api: Api, labelled: None) -> None:
     where = mesh_cluster.plane.new_namespace("mendix")
-    # Nobody schedules them: they stay as they are created.
+    # These pods are never scheduled: they stay as they are created.
     made = pod(where, schedulerName="nobody")
     made["metadata"] = {"generateName": "shop-", "namespace": where}
     body = json.dumps(made)
@@ -315,6 +310,6 @@ def test_thousands_of_pods_are_bounded(mesh_cluster: MeshCluster, api: Api, labe
     assert last == f"only {seen} pods were looked at in time; see mendix-mesh audit -n {where}"
 
 
-def test_the_auditor_is_asked_for_what_the_chart_reviews(labelled: None, api: Api) -> None:
+def test_the_auditor_is_called_for_what_the_chart_reviews(labelled: None, api: Api) -> None:
     relabel(api, "kube-system", dry_run=True, mesh="linkerd")
     assert not any("outside the linkerd mesh" in text for text in api.warnings)

@@ -1,4 +1,4 @@
-"""What is said when the network namespace cannot be had. That it works, test_plane.py shows."""
+"""The messages if the network namespace can't be created. test_plane.py shows that it works."""
 
 import threading
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.cluster import netns
 
 @pytest.fixture(autouse=True)
 def outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pretend not to be inside yet, whatever has run before."""
+    """Pretend that the process is not inside yet."""
     monkeypatch.setattr(netns, "inside", lambda: False)
 
 

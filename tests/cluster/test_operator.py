@@ -1,7 +1,7 @@
-"""The Mendix Operator (a stand-in) and our webhook in one namespace: all joins, and nobody fights.
+"""The Mendix Operator (a stand-in) and our webhook in one namespace: everything joins.
 
-The operator rolls back what it does not expect in the Deployments that it owns. So a webhook that
-changed them would have it write, and the app roll out, without end.
+The operator reverts unexpected changes of its Deployments. A webhook that changed them would cause
+endless writes and rollouts.
 """
 
 import dataclasses
@@ -45,7 +45,7 @@ class Installation:
         self.api.create(manifests.mendix_app(ENV, self.namespace, replicas=2))
 
     def settle(self) -> None:
-        """Let the operator work until there is nothing left to do."""
+        """Run the operator until a pass changes nothing."""
 
         def quiet() -> bool:
             self.operator.reconcile()
@@ -53,7 +53,7 @@ class Installation:
                        for task in TASKS)  # fmt: skip
             status = self.get("Deployment", f"{ENV}-master").get("status", {})
             up = status.get("availableReplicas") == 2
-            # Only a pass that begins when all is done has nothing left to note.
+            # Only a pass that starts after everything is ready can find nothing to do.
             return done and up and not self.operator.reconcile()
 
         wait_for(quiet, why="the operator to have nothing more to do")
@@ -72,11 +72,6 @@ def mendix_namespace(mesh_cluster: MeshCluster) -> Installation:
     return installation
 
 
-@pytest.fixture
-def api(mesh_cluster: MeshCluster) -> Api:
-    return mesh_cluster.api
-
-
 def test_the_apps_pods_join_although_its_deployment_is_left_alone(
     mendix_namespace: Installation,
 ) -> None:
@@ -88,7 +83,7 @@ def test_the_apps_pods_join_although_its_deployment_is_left_alone(
     pods = mendix_namespace.app_pods()
     assert len(pods) == 2
     assert all(map(is_meshed, pods))
-    assert mendix_namespace.operator.refused == {}
+    assert mendix_namespace.operator.denied == {}
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -102,12 +97,12 @@ def test_a_task_pod_joins_with_a_native_sidecar_and_ends(
 
 
 def test_the_app_and_its_operator_settle_for_good(mendix_namespace: Installation) -> None:
-    """A hundred reconciles later nothing has been written, rolled out or restarted."""
+    """After a hundred reconciles, nothing has been written, rolled out or restarted."""
     operator = mendix_namespace.operator
     kinds = ("Deployment", "ReplicaSet", "Pod", "Ingress", "Service")
 
     def versions() -> dict[str, object]:
-        """What changes with every write but those of status, by object."""
+        """Return a value for each object that changes with every write, except of the status."""
         found: dict[str, object] = {}
         for kind in kinds:
             for one in mendix_namespace.api.list(kind, mendix_namespace.namespace):
@@ -127,7 +122,7 @@ def test_the_app_and_its_operator_settle_for_good(mendix_namespace: Installation
 def test_a_change_of_the_deployment_would_have_been_rolled_back(
     mendix_namespace: Installation,
 ) -> None:
-    """The stand-in does fight: without this, the test before would prove nothing."""
+    """The stand-in does revert changes: otherwise the test above would prove nothing."""
     name, where = f"{ENV}-master", mendix_namespace.namespace
     template = {"metadata": {"annotations": {INJECT: "enabled"}}}
     patch = {"spec": {"template": template, "paused": True}}
@@ -135,7 +130,7 @@ def test_a_change_of_the_deployment_would_have_been_rolled_back(
     # Its first try may conflict with the Deployment controller's write of the status.
     wait_for(mendix_namespace.operator.reconcile, why="the operator to roll it back")
     stored = mendix_namespace.get("Deployment", name)
-    # Our webhook reviewed the operator's write as well, and let it have its way.
+    # Our webhook reviewed the operator's write as well, and admitted it.
     assert annotations_of(template_of(stored)) == {}
     assert mendix_namespace.operator.reconcile() == 0
 
@@ -170,7 +165,7 @@ def test_the_ingress_dials_the_service_and_the_operator_keeps_it(
 ) -> None:
     where = mendix_namespace.namespace
     assert annotations_of(mendix_namespace.get("Ingress", ENV))[SERVICE_UPSTREAM] == "true"
-    # Somebody takes it off: that update is reviewed as well, and the operator has no say in it.
+    # A user removes it: that update is reviewed as well, and the operator is not involved.
     removal = {"metadata": {"annotations": {SERVICE_UPSTREAM: None}}}
     patched = mendix_namespace.api.patch("Ingress", ENV, where, removal)
     assert annotations_of(patched)[SERVICE_UPSTREAM] == "true"
@@ -228,7 +223,7 @@ def classic(mesh_cluster: MeshCluster) -> Iterator[MeshCluster]:
     mesh_cluster.injector.config = before
 
 
-def test_task_pods_end_also_where_the_mesh_injects_classic_sidecars(classic: MeshCluster) -> None:
+def test_task_pods_end_also_if_the_mesh_injects_classic_sidecars(classic: MeshCluster) -> None:
     installation = Installation(classic)
     installation.settle()
     assert {sidecar_of(installation.get("Pod", name)) for name in TASKS} == {"native"}

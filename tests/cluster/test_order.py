@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster.api import Json, Refused, wait_for
+from tests.cluster.api import Json, StatusError, wait_for
 from tests.cluster.mesh import MeshCluster
 from tests.cluster.workloads import (
     INJECT,
@@ -52,19 +52,20 @@ def test_by_default_the_configuration_sorts_before_the_injectors(
     assert is_meshed(mesh_cluster.api.create(pod(mesh_cluster.enroll())))
 
 
-def test_called_after_the_injector_pods_are_opted_in_too_late_and_refused(
+def test_if_we_are_called_after_the_injector_pods_are_opted_in_too_late_and_denied(
     late: MeshCluster,
 ) -> None:
     assert names(late) == ["linkerd-proxy-injector-webhook-config", LATE]
     api = late.api
-    # Let in where we only watch, the pod shows what went wrong: the promise without the proxy.
+    # In mode audit or warn, the pod is admitted and shows the problem: the label without the
+    # proxy.
     stored = api.create(pod(late.enroll("warn")))
     assert annotations_of(stored)[INJECT] == "enabled"
     assert not sidecar_of(stored)
-    with pytest.raises(Refused, match=r"proxy-missing +spec\.initContainers"):
+    with pytest.raises(StatusError, match=r"proxy-missing +spec\.initContainers"):
         api.create(pod(late.enroll("enforce")))
-    # A template is opted in long before its pods meet the injector, but what the injector has added
-    # by our turn we must take for its author's.
+    # A template is opted in long before its pods reach the injector. But what the injector adds
+    # before our turn looks like the author's input.
     where = late.enroll("warn")
     api.create(workload("Deployment", where))
     found: list[Json] = ready_pods(api, where)

@@ -1,6 +1,6 @@
-"""restart on the real API server, as the ServiceAccount of docs/rbac.yaml, in a Mendix namespace.
+"""`restart` on the real API server, with the ServiceAccount of docs/rbac.yaml.
 
-Controllers, evictions and budgets are real; pods run on simulated nodes, the operator and Linkerd's
+Controllers, evictions and budgets are real. Nodes are simulated; the operator and Linkerd's
 injector are stand-ins. All pods are older than the enrollment of their namespace.
 """
 
@@ -42,7 +42,7 @@ pytestmark = pytest.mark.timeout(400)
 STUCK = "m-stuck"
 NOWHERE = {"kubernetes.io/hostname": "nowhere"}
 APPS = {"shop": 3, "crm": 2}
-#: Workloads of nobody's: kind, name and replicas.
+#: Workloads without an operator: kind, name and replicas.
 OTHERS = [
     *[("Deployment", f"app-{number}", 1 + number % 2) for number in range(14)],
     ("Deployment", "at-once", 3),
@@ -125,7 +125,7 @@ def budget(namespace: str, app: str, least: int) -> Json:
 
 
 def build_world(api: Api, namespace: str) -> None:
-    """Some thirty workloads, of the operator and of others, and pods that nobody makes again."""
+    """Some thirty workloads, of the operator and of others, and pods without a controller."""
     mendix.install(api, namespace)
     for env, replicas in APPS.items():
         api.create(manifests.mendix_app(env, namespace, replicas=replicas))
@@ -148,7 +148,7 @@ def states(report: Json) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Story:
-    """What happened: a dry run, a run that got stuck, and one that went on."""
+    """The results: a dry run, a run that got stuck, and one that continued."""
 
     api: Api
     namespace: str
@@ -207,7 +207,7 @@ def test_a_dry_run_changes_nothing_and_has_operator_and_agent_first(story: Story
     planned = [one for one in story.planned["workloads"] if one["state"] == "planned"]
     assert [one["name"] for one in planned[:2]] == ["mendix-operator", "mendix-agent"]
     assert story.planned["summary"] == {"planned": len(APPS) + len(OTHERS) + 2, "left": 1}
-    # What the first run did was what was still to be done after the dry run.
+    # The first run did what the dry run listed.
     first = json.loads(story.stuck.out)
     assert [one["name"] for one in first["workloads"]] == [
         one["name"] for one in story.planned["workloads"]
@@ -222,7 +222,7 @@ def test_each_is_restarted_in_the_way_that_suits_it(story: Story) -> None:
     assert how["store-0"] == how["agent-0"] == how["app-0"] == "restart"
 
 
-def test_the_first_that_fails_stops_the_run_and_is_told(story: Story) -> None:
+def test_the_first_that_fails_stops_the_run_and_is_reported(story: Story) -> None:
     report = json.loads(story.stuck.out)
     order = [one["state"] for one in report["workloads"] if one["state"] != "left"]
     at = order.index("failed")
@@ -256,7 +256,7 @@ def test_the_operator_had_nothing_to_undo(story: Story) -> None:
         assert deployment["metadata"]["generation"] == story.generations[f"{env}-master"]
         assert RESTARTED_AT not in annotations_of(template_of(deployment))
     assert story.operator.writes.total() == story.writes
-    assert story.operator.refused == {}
+    assert story.operator.denied == {}
 
 
 def test_what_was_in_the_mesh_was_left_alone(story: Story) -> None:
@@ -285,11 +285,11 @@ def test_the_ready_ones_are_counted_right(story: Story) -> None:
     assert story.watch.least["app-0"] == 1
 
 
-# Beside the story.
+# Independent of the story.
 
 
 def unmeshed_namespace(cluster: MeshCluster, *objects: Json, mode: str = "enforce") -> str:
-    """A namespace enrolled after these objects' pods have come up; each names what it waits for."""
+    """A namespace enrolled after these objects' pods are ready. Each names what it waits for."""
     namespace = cluster.plane.new_namespace("mendix")
     for obj in objects:
         obj["metadata"]["namespace"] = namespace
@@ -360,7 +360,7 @@ def test_the_last_pod_that_a_budget_needs_is_waited_for_in_vain(
 
 
 @pytest.mark.parametrize(("mode", "check"), [("enforce", "opted-out"), ("warn", "opted-out")])
-def test_a_pod_that_opted_out_is_skipped_with_the_way_out(
+def test_a_pod_that_opted_out_is_skipped_with_the_fix(
     mesh_cluster: MeshCluster, restart: Command, mode: str, check: str
 ) -> None:
     out = workload("Deployment", "", "shop", annotations={INJECT: "disabled"})
@@ -389,7 +389,7 @@ def test_without_an_injector_nothing_is_restarted(
     )
 
 
-def test_bare_pods_go_when_that_is_asked_for(mesh_cluster: MeshCluster, restart: Command) -> None:
+def test_bare_pods_are_deleted_with_the_option(mesh_cluster: MeshCluster, restart: Command) -> None:
     namespace = unmeshed_namespace(mesh_cluster, pod("", "shop", labels={"app": "shop"}))
     run = ("restart", "-n", namespace, "--yes", "-o", "json")
     assert states(restart(*run).data) == {"Pod/shop": "left"}
@@ -398,10 +398,10 @@ def test_bare_pods_go_when_that_is_asked_for(mesh_cluster: MeshCluster, restart:
     assert not pods_of(mesh_cluster.api, namespace)
 
 
-def test_a_failed_task_goes_when_that_is_asked_for_and_the_operator_tries_again(
+def test_a_failed_task_is_deleted_with_the_option_and_the_operator_tries_again(
     mesh_cluster: MeshCluster, restart: Command
 ) -> None:
-    """Nobody else would: the operator makes a task's pod again only when it is gone."""
+    """No controller replaces them: the operator recreates a task's pod only after it is gone."""
     api, namespace = mesh_cluster.api, mesh_cluster.plane.new_namespace("mendix")
     mendix.install(api, namespace)
     build = api.create(manifests.custom_resource("Build", "shop-build", namespace, {}))

@@ -1,7 +1,7 @@
-"""restart in Istio's two modes: sidecars by the real istiod; ambient, whose agent is the tests'.
+"""`restart` in Istio's two modes: sidecars by the real istiod; for ambient, tests are the agent.
 
-What is the same in every mesh is in test_restart.py: here it is that every pod gets in, that the
-operator has nothing to undo, and that no budget is broken at any moment.
+What is the same in every mesh is in test_restart.py. Here, every pod joins, the operator has
+nothing to revert, and no budget is broken at any moment.
 """
 
 import threading
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.cluster import command, istio
-from tests.cluster.api import Api, Json, Refused
+from tests.cluster.api import Api, Json, StatusError
 from tests.cluster.command import Command
 from tests.cluster.istio import IstioCluster
 from tests.cluster.mesh import MeshCluster
@@ -25,7 +25,7 @@ from tests.standins import mendix_manifests as manifests
 
 pytestmark = pytest.mark.timeout(300)
 
-#: Kind, name, replicas, the least that its budget asks for, and what restarts it.
+#: Kind, name, replicas, the minimum of its budget, and what restarts it.
 OTHERS = [
     ("Deployment", "at-once", 3, 2, "evict"),
     ("Deployment", "surging", 2, 1, "restart"),
@@ -84,7 +84,7 @@ def tell(
         after = api.get("Deployment", "shop-master", namespace)["metadata"]["generation"]
         assert after == generation
         assert operator.writes.total() == writes
-        assert operator.refused == {}
+        assert operator.denied == {}
     api.delete("Pod", END, namespace, grace=0)
     report = restart.audit("-n", namespace, codes=[0])
     assert report["namespaces"][0]["coverage"] == 100
@@ -137,8 +137,8 @@ class Node:
                 self._api.delete("Pod", name, self._namespace, grace=0)
             elif one["status"].get("phase") == "Running" and not is_ready(one):
                 self._start(name, one)
-        except Refused as refused:
-            if refused.code != 404:
+        except StatusError as denied:
+            if denied.code != 404:
                 raise
 
     def _start(self, name: str, one: Json) -> None:
@@ -163,7 +163,7 @@ def test_every_workload_is_redirected_to_ztunnel_and_no_budget_is_broken(
     namespace = plane.new_namespace("mendix")
     mendix.install_crds(istio_cluster.api)
     for obj in manifests.service_accounts(namespace):
-        with suppress(Refused):
+        with suppress(StatusError):
             istio_cluster.api.create(obj)
     settings = manifests.operator_configuration(
         namespace, runtimeDeploymentPodAnnotations=SIMULATED

@@ -1,4 +1,4 @@
-"""Every command as a ServiceAccount with just the ClusterRoles that docs/day-2.md lists for it."""
+"""Every command with only the ClusterRoles that docs/day-2.md lists for it."""
 
 from collections.abc import Callable, Iterator
 
@@ -55,7 +55,7 @@ def namespace(mesh_cluster: MeshCluster) -> str:
 
 
 def run(cluster: MeshCluster, named: str, roles: list[str], namespace: str, code: int) -> Done:
-    """Run a command as an account of these roles alone."""
+    """Run a command as an account with only these roles."""
     account = "-".join(["rights", *(role.removeprefix("mendix-mesh-") for role in roles)])
     by = command.as_account(cluster.plane, *roles, name=account)
     form = [] if "--enroll" in named else ["-o", "json"]
@@ -69,7 +69,7 @@ def is_found(cluster: MeshCluster, namespace: str, done: Done) -> bool:
 
 
 def is_read(cluster: MeshCluster, namespace: str, done: Done) -> bool:
-    # Another test's istiod may be there, too.
+    # The istiod of another test may exist too.
     return "linkerd" in [one["name"] for one in done.data["meshes"]] and done.err == ""
 
 
@@ -97,7 +97,7 @@ def is_reported(cluster: MeshCluster, namespace: str, done: Done) -> bool:
 
 def is_healthy(cluster: MeshCluster, namespace: str, done: Done) -> bool:
     (found,) = done.data["namespaces"]
-    return bool(found["meshed"] == "yes") and done.data["unseen"] == [] and done.err == ""
+    return bool(found["meshed"] == "yes") and done.data["unchecked"] == [] and done.err == ""
 
 
 def is_restarted(cluster: MeshCluster, namespace: str, done: Done) -> bool:
@@ -142,10 +142,10 @@ def test_the_roles_that_are_listed_are_enough(
 def test_none_of_them_is_too_much(
     mesh_cluster: MeshCluster, namespace: str, named: str, role: str
 ) -> None:
-    """Without it the command does not do what it should, and says which right is missing."""
+    """Without the right, the command does not do its work, and names the right."""
     kept = [one for one in LISTED[named] if one != role]
     code = 1 if "reporter" in role or named.startswith("audit") else 2
-    # Who would be cut off could not be looked for, which was told, and was to be gone over.
+    # With --cut-off-anyway, a failed check of the clients is only reported.
     code = 0 if "strict" in role else code
     done = run(mesh_cluster, named, kept, namespace, code)
     assert "is forbidden: User" in done.err + done.out

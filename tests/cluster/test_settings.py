@@ -1,6 +1,6 @@
-"""`mendix-mesh discover --settings`, and the doctor with what it prints, by the meshes' own values.
+"""`discover --settings` with the meshes' own values, and the doctor with its output.
 
-Istio's are the real chart's, read by the real istiod; Linkerd's are made in the chart's shape for
+Istio's values are the real chart's, read by the real istiod. Linkerd's have the chart's shape, for
 the stand-in.
 """
 
@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from tests.cluster import command, guides
-from tests.cluster.api import Json, Refused, wait_for
+from tests.cluster.api import Json, StatusError, wait_for
 from tests.cluster.istio import REVISION, IstioCluster
 from tests.cluster.istiod import TAG, Istiod
 from tests.cluster.mesh import MeshCluster, configured
@@ -34,10 +34,10 @@ MIRROR = "registry.example.com:5000/mesh"
 
 @contextlib.contextmanager
 def configured_by(cluster: MeshCluster, config: InjectorConfig) -> Iterator[None]:
-    """Let Linkerd be installed with these values: its injector and its ConfigMap say them."""
+    """Install Linkerd with these values, in its injector and its ConfigMap."""
     made = config_map(config)
     where, name = made["metadata"]["namespace"], made["metadata"]["name"]
-    with contextlib.suppress(Refused):
+    with contextlib.suppress(StatusError):
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": where}}
         cluster.api.create(namespace)
     cluster.plane.await_namespace(where)
@@ -51,7 +51,7 @@ def configured_by(cluster: MeshCluster, config: InjectorConfig) -> Iterator[None
 
 
 def printed(plane: ControlPlane, *arguments: str) -> Json:
-    """What `discover --settings` prints, read as the server reads it."""
+    """Return the output of `discover --settings`, read as the server reads it."""
     done = command.as_admin(plane)("discover", "--settings", *arguments)
     assert done.err == ""
     values: Json = yaml.safe_load(done.out)
@@ -60,10 +60,10 @@ def printed(plane: ControlPlane, *arguments: str) -> Json:
 
 
 def found_by_doctor(plane: ControlPlane, namespace: str) -> tuple[str, list[str]]:
-    """Whether a pod would be meshed, and what the doctor says of the settings."""
+    """Return whether a pod would be meshed, and the doctor's findings about the settings."""
     run = command.as_admin(plane)
     report = run("doctor", "-n", namespace, "-o", "json", codes=(0, 1)).data
-    assert report["unseen"] == []
+    assert report["unchecked"] == []
     said = [one["evidence"] for one in report["findings"] if one["id"] == "settings-differ"]
     return report["namespaces"][0]["meshed"], said
 
@@ -72,7 +72,7 @@ def is_admitted(cluster: MeshCluster, namespace: str) -> bool:
     """Whether an injected pod would be stored now."""
     try:
         cluster.api.create(pod(namespace), dry_run=True)
-    except Refused:
+    except StatusError:
         return False
     return True
 
@@ -186,7 +186,7 @@ def test_defaults_of_istio_need_no_settings(istio_cluster: IstioCluster) -> None
     assert done.err == ""
 
 
-def test_a_mesh_without_its_configuration_is_said_and_the_rest_printed(
+def test_a_mesh_without_its_configuration_is_reported_and_the_rest_printed(
     istio_cluster: IstioCluster,
 ) -> None:
     done = command.as_admin(istio_cluster.plane)("discover", "--settings", codes=[1])
@@ -226,7 +226,7 @@ SETTINGS: Json = {
 def test_with_the_printed_settings_pods_of_istio_are_admitted_and_nothing_differs(
     istio_plane: ControlPlane, mesh_cluster: MeshCluster
 ) -> None:
-    """The mesh has no default revision, another mirror, and ports and templates of its own."""
+    """The mesh has no default revision, another mirror, and its own ports and templates."""
     plane = istio_plane
     with (
         Istiod(plane, revision="1-31", tags=["prod"], values=VALUES) as istiod,
@@ -234,13 +234,13 @@ def test_with_the_printed_settings_pods_of_istio_are_admitted_and_nothing_differ
     ):
         cluster = IstioCluster(**vars(mesh_cluster), istiod=istiod)
         where = cluster.enroll("enforce")
-        # An istiod of the default revision may be there, too: it must not inject here.
+        # An istiod of the default revision may exist too. It must not inject here.
         cluster.api.patch("Namespace", where, None, {"metadata": {"labels": {REVISION: "prod"}}})
         values = printed(plane)
-        # Another test's istiod may be there, too, with images of its own.
+        # The istiod of another test may exist too, with its own images.
         images = values["settings"]["istio"].pop("proxyImages")
         assert f"{MIRROR}/proxyv2" in images
-        # If one is the default revision, none has to be named.
+        # If one is the default revision, no revision has to be set.
         unnamed = {key: value for key, value in SETTINGS["istio"].items() if key != "revision"}
         assert values["settings"]["istio"] in (SETTINGS["istio"], unnamed)
         values["settings"]["istio"]["proxyImages"] = images

@@ -1,6 +1,6 @@
-"""The whole story, as somebody lives it who finds a namespace full of Mendix pods in plaintext.
+"""The whole story of a user who finds a namespace full of Mendix pods in plaintext.
 
-Each step is a command with the rights that docs/day-2.md lists for it, on a real API server; the
+Each step is a command with the rights that docs/day-2.md lists for it, on a real API server. The
 Mendix Operator and Linkerd's injector are stand-ins, istiod is real.
 """
 
@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import command, istio, workloads
-from tests.cluster.api import Json, Refused, wait_for
-from tests.cluster.auditor import asked
+from tests.cluster.api import Json, StatusError, wait_for
+from tests.cluster.auditor import called
 from tests.cluster.command import Command
 from tests.cluster.istio import IstioCluster
 from tests.cluster.mesh import MESH_LABEL, MODE_LABEL, MeshCluster
@@ -31,7 +31,7 @@ def test_a_namespace_is_found_meshed_and_guarded_with_linkerd(
     mesh_cluster: MeshCluster, tmp_path: Path
 ) -> None:
     out = pod("", "shop-legacy", annotations={workloads.INJECT: "disabled"})
-    with asked(mesh_cluster.plane, tmp_path):
+    with called(mesh_cluster.plane, tmp_path):
         tell(mesh_cluster, "linkerd", out, workloads.is_meshed)
 
 
@@ -39,7 +39,7 @@ def test_a_namespace_is_found_meshed_and_guarded_with_istio(
     istio_cluster: IstioCluster, tmp_path: Path
 ) -> None:
     out = pod("", "shop-legacy", labels={istio.INJECT: "false"})
-    with asked(istio_cluster.plane, tmp_path):
+    with called(istio_cluster.plane, tmp_path):
         tell(istio_cluster, "istio", out, istio.is_meshed)
 
 
@@ -97,7 +97,7 @@ def tell(
         assert how == {name: way for name, (way, _) in RESTARTED.items()}
         assert operator.writes.total() == writes, "the operator had something to undo"
 
-        # The task that still ran is left alone, and ends.
+        # The task that still ran is not touched, and ends.
         ended = {"status": {"phase": "Succeeded"}}
         api.patch("Pod", "crm-build", namespace, ended, subresource="status")
         assert coverage(auditor, namespace) == 100
@@ -110,9 +110,9 @@ def tell(
         mendix.await_tasks(api, namespace, "portal")
         for task in ("portal-build", "portal-database", "portal-file"):
             assert is_meshed(api.get("Pod", task, namespace))
-        assert operator.refused == {}
+        assert operator.denied == {}
         opted_out["metadata"]["namespace"] = namespace
-        with pytest.raises(Refused, match="opted-out"):
+        with pytest.raises(StatusError, match="opted-out"):
             api.create(opted_out)
         assert coverage(auditor, namespace) == 100
 

@@ -1,13 +1,11 @@
-"""Updates: what was there before its namespace was enrolled stays manageable, running pods stay in
-the mesh, and nothing is rolled out that nobody asked for.
-"""
+"""Updates: existing objects stay manageable after the enrollment, and meshed pods stay meshed."""
 
 import json
 from typing import Any
 
 import pytest
 
-from tests.cluster.api import Api, Json, Refused, wait_for
+from tests.cluster.api import Api, Json, StatusError, wait_for
 from tests.cluster.mesh import MeshCluster
 from tests.cluster.workloads import (
     CONTROL_PLANE_NS,
@@ -27,11 +25,6 @@ from tests.fixtures.changes import RECORD
 FINALIZER = "tests.mendix-mesh.io/held"
 SKIP = "config.linkerd.io/skip-inbound-ports"
 Patch = dict[str, Any]
-
-
-@pytest.fixture
-def api(mesh_cluster: MeshCluster) -> Api:
-    return mesh_cluster.api
 
 
 class Old:
@@ -67,13 +60,13 @@ def old(mesh_cluster: MeshCluster) -> Old:
     return Old(mesh_cluster)
 
 
-def test_a_running_pod_may_not_leave_the_mesh_by_way_of_its_status(api: Api, running: Json) -> None:
+def test_a_running_pod_must_not_leave_the_mesh_through_its_status(api: Api, running: Json) -> None:
     """Labels and annotations can be patched through pods/status too."""
     for patch in (
         {"metadata": {"labels": {CONTROL_PLANE_NS: None}}},
         {"metadata": {"annotations": {SKIP: "8080"}}},
     ):
-        with pytest.raises(Refused, match=r"mesh-label-removed|capture-bypassed"):
+        with pytest.raises(StatusError, match=r"mesh-label-removed|capture-bypassed"):
             change(api, running, patch, subresource="status")
     condition = {"type": "example.com/warm", "status": "True"}
     change(api, running, {"status": {"conditions": [condition]}}, subresource="status")
@@ -101,17 +94,17 @@ def test_the_app_image_of_a_pod_of_before_may_be_changed(old: Old) -> None:
     old.patch("Pod", "bare", {"spec": {"containers": containers}}, how="strategic")
 
 
-def test_a_pod_of_before_may_not_become_worse(old: Old) -> None:
-    with pytest.raises(Refused, match="capture-bypassed") as refused:
+def test_a_pod_of_before_must_not_become_worse(old: Old) -> None:
+    with pytest.raises(StatusError, match="capture-bypassed") as denied:
         old.patch("Pod", "bare", {"metadata": {"annotations": {SKIP: "8080"}}})
-    assert "host-network" not in refused.value.message
+    assert "host-network" not in denied.value.message
 
 
 def test_what_is_recorded_of_a_pod_s_inputs_stays(mesh_cluster: MeshCluster) -> None:
     api, where = mesh_cluster.api, mesh_cluster.enroll()
     api.create(pod(where, "shop"))
     for record in ("", None):
-        with pytest.raises(Refused, match=r"proxy-brought +metadata\.annotations"):
+        with pytest.raises(StatusError, match=r"proxy-brought +metadata\.annotations"):
             api.patch("Pod", "shop", where, {"metadata": {"annotations": {RECORD: record}}})
 
 
@@ -160,8 +153,8 @@ def test_a_deployment_of_before_joins_when_its_template_changes_anyway(
     assert all(is_meshed(found) for found in ready_pods(api, where, "plain"))
 
 
-def test_a_deployment_that_opts_out_is_refused_when_its_template_changes(old: Old) -> None:
-    with pytest.raises(Refused, match=r"opted-out +spec\.template\.metadata\.annotations"):
+def test_a_deployment_that_opts_out_is_denied_when_its_template_changes(old: Old) -> None:
+    with pytest.raises(StatusError, match=r"opted-out +spec\.template\.metadata\.annotations"):
         _set_image(old.api, old.namespace, "out", "registry.example.com/shop:2")
     # The same change, with the violation fixed, is welcome.
     fixed = {
@@ -174,7 +167,7 @@ def test_a_deployment_that_opts_out_is_refused_when_its_template_changes(old: Ol
 
 def test_a_controller_on_the_host_network_is_scaled_but_makes_no_more_pods(old: Old) -> None:
     old.patch("StatefulSet", "data", {"spec": {"replicas": 2}})
-    message = wait_for(lambda: failed_create(old.api, old.namespace, "data"), why="a refusal")
+    message = wait_for(lambda: failed_create(old.api, old.namespace, "data"), why="a denial")
     assert "host-network" in message
     assert [found["metadata"]["name"] for found in pods_of(old.api, old.namespace, "data")] == [
         "data-0"
@@ -221,7 +214,7 @@ def test_a_meshed_deployment_is_scaled_and_labelled_without_a_rollout(
     (replica_set,) = api.list("ReplicaSet", where)
     stored = api.get("Deployment", "shop", where)
     assert stored["spec"]["template"] == before["spec"]["template"]
-    # The ReplicaSet's template is the Deployment's, plus the hash and nothing else.
+    # The ReplicaSet's template is the Deployment's plus the hash.
     template = replica_set["spec"]["template"]
     digest = template["metadata"]["labels"].pop("pod-template-hash")
     assert template == stored["spec"]["template"]
@@ -269,7 +262,7 @@ def test_kubectl_apply_twice_changes_nothing(mesh_cluster: MeshCluster, how: str
 
 @pytest.fixture(scope="module")
 def running(mesh_cluster: MeshCluster) -> Json:
-    """A meshed pod with a native proxy; no test may really change what keeps it in the mesh."""
+    """A meshed pod with a native proxy. Tests must not change what keeps it in the mesh."""
     where = mesh_cluster.enroll()
     stored = mesh_cluster.api.create(pod(where, annotations={"note": "old"}))
     assert sidecar_of(stored) == "native"
@@ -299,13 +292,13 @@ def change(api: Api, running: Json, patch: Patch, **how: Any) -> Json:
     ],
     ids=["label removed", "other control plane", "skipped port", "opted out", "proxy", "init"],
 )
-def test_a_running_pod_may_not_leave_the_mesh(
+def test_a_running_pod_must_not_leave_the_mesh(
     api: Api, running: Json, check: str, patch: Patch
 ) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(StatusError) as denied:
         change(api, running, patch)
-    assert refused.value.code == 403
-    assert f"  {check}  " in refused.value.message
+    assert denied.value.code == 403
+    assert f"  {check}  " in denied.value.message
 
 
 @pytest.mark.parametrize(
@@ -313,7 +306,7 @@ def test_a_running_pod_may_not_leave_the_mesh(
     [
         {"metadata": {"labels": {"team": "shop"}}},
         {"metadata": {"annotations": {"note": "new"}}},
-        {"metadata": {"annotations": {SKIP: "4567"}}},  # the mesh's own default
+        {"metadata": {"annotations": {SKIP: "4567"}}},  # The mesh's default.
         {"metadata": {"finalizers": [FINALIZER]}},
         {"metadata": {"finalizers": None}},
         {"spec": {"containers": [{"name": "app", "image": "registry.example.com/shop:2"}]}},
@@ -324,12 +317,14 @@ def test_a_running_pod_may_change_otherwise(api: Api, running: Json, patch: Patc
     assert is_meshed(change(api, running, patch))
 
 
-def test_the_proxy_of_a_running_pod_may_not_be_exchanged_even_for_another_of_the_mesh(
+def test_the_proxy_of_a_running_pod_must_not_be_exchanged_even_for_another_of_the_mesh(
     api: Api, running: Json
 ) -> None:
     image = "cr.l5d.io/linkerd/proxy:edge-26.9.1"
     containers = [{"name": "linkerd-proxy", "image": image}]
-    with pytest.raises(Refused, match="replaces the image of a mesh container in a running pod"):
+    with pytest.raises(
+        StatusError, match="replaces the image of a mesh container in a running pod"
+    ):
         change(api, running, {"spec": {"initContainers": containers}})
 
 
@@ -347,15 +342,15 @@ def ephemeral(name: str, **context: Any) -> Patch:
     ],
     ids=["proxy's user", "NET_ADMIN", "privileged"],
 )
-def test_an_ephemeral_container_that_can_evade_the_proxy_is_refused(
+def test_an_ephemeral_container_that_can_evade_the_proxy_is_denied(
     api: Api, running: Json, check: str, context: Json
 ) -> None:
-    with pytest.raises(Refused, match=rf"{check} +spec\.ephemeralContainers\[evil\]") as refused:
+    with pytest.raises(StatusError, match=rf"{check} +spec\.ephemeralContainers\[evil\]") as denied:
         change(api, running, ephemeral("evil", **context), subresource="ephemeralcontainers")
-    assert refused.value.code == 403
+    assert denied.value.code == 403
 
 
-def test_an_ephemeral_container_with_a_user_of_its_own_is_let_in(api: Api, running: Json) -> None:
+def test_an_ephemeral_container_with_a_user_of_its_own_is_admitted(api: Api, running: Json) -> None:
     patch = ephemeral("debugger", runAsUser=1000, runAsNonRoot=True)
     changed = change(api, running, patch, subresource="ephemeralcontainers")
     assert [c["name"] for c in changed["spec"]["ephemeralContainers"]] == ["debugger"]
@@ -381,7 +376,7 @@ def _set_image(api: Api, namespace: str, name: str, image: str) -> None:
 
 
 def _rolled_out(api: Api, namespace: str, name: str = "shop") -> Json | None:
-    """Return the Deployment once its controller has nothing more to do, else None."""
+    """Return the Deployment if its controller has nothing more to do, else None."""
     found = api.get("Deployment", name, namespace)
     status, wanted = found["status"], found["spec"]["replicas"]
     counts = [status.get(key, 0) for key in ("replicas", "updatedReplicas", "availableReplicas")]
@@ -393,8 +388,8 @@ def _await_absence(api: Api, kind: str, name: str, namespace: str | None = None)
     def gone() -> bool:
         try:
             api.get(kind, name, namespace)
-        except Refused as refused:
-            return refused.code == 404
+        except StatusError as denied:
+            return denied.code == 404
         return False
 
     wait_for(gone, seconds=45, why=f"{kind} {name} to be gone")

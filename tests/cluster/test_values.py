@@ -1,11 +1,11 @@
-"""What an admin sets in the chart's values, seen where it counts: on pods."""
+"""What an admin sets in the chart's values, seen on pods."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 
-from tests.cluster.api import Json, Refused, wait_for
+from tests.cluster.api import Json, StatusError, wait_for
 from tests.cluster.mesh import MESH_LABEL, MODE_LABEL, MeshCluster
 from tests.cluster.workloads import (
     INJECT,
@@ -21,7 +21,7 @@ from tests.standins import mendix_manifests as manifests
 
 INBOUND_POLICY = "config.linkerd.io/default-inbound-policy"
 REASON = "node-exporter measures the node"
-#: A label of what Velero restores.
+#: A label of objects that Velero restores.
 RESTORED = "velero.io/restore-name"
 
 
@@ -109,7 +109,7 @@ def configured(mesh_cluster: MeshCluster) -> Iterator[Configured]:
 
 
 def _has_policy(cluster: MeshCluster, namespace: str) -> bool:
-    """Say whether every server of ours, not only one, opts pods in with the inbound policy."""
+    """Return whether every server opts pods in with the inbound policy."""
     probes = [cluster.api.create(pod(namespace), dry_run=True) for _ in range(4)]
     return all(INBOUND_POLICY in annotations_of(probe) for probe in probes)
 
@@ -119,7 +119,7 @@ def test_the_charts_mode_is_that_of_namespaces_without_one(configured: Configure
     configured.create(pod(where, hostNetwork=True))
     assert "host-network: spec.hostNetwork" in configured.warnings
     strict = configured.cluster.enroll("enforce")
-    with pytest.raises(Refused, match="host-network"):
+    with pytest.raises(StatusError, match="host-network"):
         configured.create(pod(strict, hostNetwork=True))
 
 
@@ -132,7 +132,7 @@ def test_a_namespace_is_enrolled_by_its_name(configured: Configured) -> None:
 
 
 def test_a_namespace_that_is_enrolled_by_name_has_its_own_mode(configured: Configured) -> None:
-    with pytest.raises(Refused, match=r"linkerd\.enforce\.named\.mendix-mesh\.io.*denied"):
+    with pytest.raises(StatusError, match=r"linkerd\.enforce\.named\.mendix-mesh\.io.*denied"):
         configured.create(pod(configured.strict, hostNetwork=True))
 
 
@@ -153,7 +153,7 @@ def test_linkerds_ingress_mode_is_for_ingress_namespaces(configured: Configured)
     controller = {INJECT: "ingress"}
     assert is_meshed(configured.create(pod(configured.ingress, annotations=controller)))
     assert configured.cluster.judge_of(configured.ingress) == "linkerd.enforce.ingress"
-    with pytest.raises(Refused, match="capture-bypassed"):
+    with pytest.raises(StatusError, match="capture-bypassed"):
         configured.create(pod(configured.exempt, annotations=controller))
 
 
@@ -169,22 +169,22 @@ def test_an_exemption_lets_a_pod_in_and_its_reason_is_recorded(configured: Confi
 
 def test_an_exemption_is_for_its_checks_pods_and_namespaces_alone(configured: Configured) -> None:
     labels, where = {"app": "node-exporter"}, configured.exempt
-    with pytest.raises(Refused, match="host-network"):
+    with pytest.raises(StatusError, match="host-network"):
         configured.create(pod(where, labels={"app": "other"}, hostNetwork=True))
-    with pytest.raises(Refused, match="host-network"):
+    with pytest.raises(StatusError, match="host-network"):
         configured.create(pod(configured.strict, labels=labels, hostNetwork=True))
     privileged = {"name": "app", "image": "app", "securityContext": {"privileged": True}}
     both = pod(where, labels=labels, hostNetwork=True, containers=[privileged])
-    with pytest.raises(Refused, match="capture-capability") as refused:
+    with pytest.raises(StatusError, match="capture-capability") as denied:
         configured.create(both)
-    assert "host-network" not in refused.value.message
+    assert "host-network" not in denied.value.message
 
 
-def test_a_restored_pod_is_let_in_by_an_exemption_and_stays_so(configured: Configured) -> None:
-    """A backup has pods as they ran; Velero puts a label on what it restores."""
+def test_a_restored_pod_is_admitted_by_an_exemption_and_stays_so(configured: Configured) -> None:
+    """A backup contains pods as they ran. Velero adds a label to what it restores."""
     api, where = configured.cluster.api, configured.exempt
     stored = api.create(pod(where, "before"), dry_run=True)
-    with pytest.raises(Refused, match="proxy-brought"):
+    with pytest.raises(StatusError, match="proxy-brought"):
         configured.create(copy_of(stored, "copied"))
     labels = {**stored["metadata"]["labels"], RESTORED: "monday"}
     restored = configured.create(copy_of(stored, "restored", labels=labels))
@@ -208,20 +208,20 @@ def test_an_exempt_deployment_gets_its_pods(configured: Configured) -> None:
 
 
 def test_an_exemption_whose_last_day_has_passed_exempts_nothing(configured: Configured) -> None:
-    with pytest.raises(Refused, match="opted-out"):
+    with pytest.raises(StatusError, match="opted-out"):
         configured.create(pod(configured.exempt, annotations={INJECT: "disabled"}))
 
 
 def test_a_check_that_advises_can_be_made_to_deny(configured: Configured) -> None:
-    with pytest.raises(Refused, match=r"shared-identity +spec\.serviceAccountName"):
+    with pytest.raises(StatusError, match=r"shared-identity +spec\.serviceAccountName"):
         configured.create(pod(configured.strict))
-    # A ServiceAccount of its own is the way out that the message names.
+    # The fix in the message is an own ServiceAccount.
     account = {"metadata": {"name": "shop", "namespace": configured.strict}}
     configured.create({"apiVersion": "v1", "kind": "ServiceAccount", **account})
     assert is_meshed(configured.create(pod(configured.strict, serviceAccountName="shop")))
 
 
-def test_the_inbound_policy_is_added_and_may_not_be_loosened_on_a_running_pod(
+def test_the_inbound_policy_is_added_and_must_not_be_loosened_on_a_running_pod(
     configured: Configured,
 ) -> None:
     where = configured.cluster.enroll("enforce")
@@ -230,7 +230,7 @@ def test_the_inbound_policy_is_added_and_may_not_be_loosened_on_a_running_pod(
     assert "accepts-plaintext" not in configured.warnings
     for value in ("all-unauthenticated", None):
         patch = {"metadata": {"annotations": {INBOUND_POLICY: value}}}
-        with pytest.raises(Refused, match="mesh-label-removed"):
+        with pytest.raises(StatusError, match="mesh-label-removed"):
             configured.cluster.api.patch("Pod", "shop", where, patch)
 
 
@@ -239,7 +239,7 @@ def test_a_port_that_the_settings_allow_may_be_skipped(configured: Configured) -
     allowed = {"config.linkerd.io/skip-inbound-ports": "25"}
     assert is_meshed(configured.create(pod(where, annotations=allowed)))
     more = {"config.linkerd.io/skip-inbound-ports": "25,8080"}
-    with pytest.raises(Refused, match=r"capture-bypassed .* \(8080\)"):
+    with pytest.raises(StatusError, match=r"capture-bypassed .* \(8080\)"):
         configured.create(pod(where, "other", annotations=more))
 
 

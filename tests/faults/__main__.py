@@ -1,8 +1,8 @@
 """`make soak`: the long form of the fault tests, then steady load for a long time.
 
-Through all of the soak the certificate rotates; in its first third the worker is reloaded five
-times, and the last worker's memory is watched from then on. Exit code 1 where a test fails, a
-review is lost, or a process holds more than 5 % more memory in the end than after it was warm.
+During the soak the certificate rotates. In its first third the worker is reloaded five times. From
+then on the last worker's memory is measured. The exit code is 1 if a test fails, a review is lost,
+or a process holds more than 5 % more memory at the end than after its warm-up.
 """
 
 import os
@@ -23,11 +23,11 @@ from tests.faults.replica import HOSTS, Replica, resident
 #: Reviews a second, on one connection in four a new one.
 _RATE = 400
 _RELOADS = 5
-#: How often the certificate rotates and memory is looked at, in all.
+#: The number of certificate rotations and memory measurements.
 _STEPS = 180
-#: The share of a process's looks that are its warm-up, and that its first and last mean is made of.
+#: The share of a process's measurements that are its warm-up, and the share in each mean.
 _SHARE = 0.1
-#: By what share a process may grow after its warm-up.
+#: The share by which a process may grow after its warm-up.
 _GROWTH = 0.05
 
 
@@ -48,7 +48,7 @@ def main(minutes: float, reviews: int) -> None:
 
 
 def _soak(folder: Path, seconds: float) -> list[str]:
-    """Return what went wrong."""
+    """Return the problems."""
     authority = Authority("mendix-mesh soak")
     replica = Replica(folder / "replica", authority, "--drain-seconds", "5")
     master = replica.server.process.pid
@@ -91,7 +91,7 @@ def _tell(load: Load, held: dict[int, list[int]], processes: Sequence[int]) -> N
 
 
 def _first_and_last(looks: list[int]) -> tuple[float, float]:
-    """Return what a process held after its warm-up and at its end, in KiB."""
+    """Return a process's memory after its warm-up and at its end, in KiB."""
     part = max(1, round(len(looks) * _SHARE))
     return statistics.mean(looks[part : 2 * part]), statistics.mean(looks[-part:])
 

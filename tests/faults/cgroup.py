@@ -1,4 +1,4 @@
-"""A cgroup with the chart's memory limit, for a server to live in."""
+"""A cgroup with the chart's memory limit, in which a server runs."""
 
 import contextlib
 import os
@@ -8,9 +8,9 @@ from pathlib import Path
 import yaml
 
 from tests.requirements import not_run
-from tests.unit.admission.server import PROGRAM
+from tests.unit.serving.server import PROGRAM
 
-#: As version 1 has it, or version 2: where groups are made, the limit's file and the peak's.
+#: For version 1 and version 2: the folder of groups, the file of the limit and of the peak.
 _VERSIONS = (
     (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.max_usage_in_bytes"),
     (Path("/sys/fs/cgroup"), "memory.max", "memory.peak"),
@@ -25,7 +25,7 @@ class Group:
 
     @property
     def program(self) -> tuple[str | Path, ...]:
-        """What starts `mendix-mesh` in it."""
+        """The command that starts `mendix-mesh` in it."""
         enter = f'echo $$ > {self._folder}/cgroup.procs; exec "$0" "$@"'
         return ("sh", "-c", enter, *PROGRAM)
 
@@ -45,7 +45,7 @@ def limit() -> int:
 
 @contextlib.contextmanager
 def limited() -> Iterator[Group]:
-    """Make a group with the chart's limit. Without cgroups the test is not run."""
+    """Create a group with the chart's limit. Without cgroups the test is not run."""
     for root, most, peak in _VERSIONS:
         folder = root / f"mendix-mesh-test-{os.getpid()}"
         try:

@@ -1,26 +1,24 @@
 """A client that treats the admission server as the API server does, and counts every review.
 
-The API server calls webhooks through client-go and Go's net/http; what is modelled here was read in
-their sources (k8s.io/client-go v0.37: rest/request.go, rest/with_retry.go, transport/cache.go; Go
-1.26: net/http/transport.go):
+The API server calls webhooks through client-go and Go's net/http. This model follows their sources
+(k8s.io/client-go v0.37: rest/request.go, rest/with_retry.go, transport/cache.go; Go 1.26:
+net/http/transport.go):
 
-- HTTP/1.1 over TLS, connections kept alive: the one used last is taken first, at most 25 stay idle,
-  and where none is idle a new one is dialled to one of the Service's endpoints of that moment.
+- HTTP/1.1 over TLS with kept connections. The most recently used one is taken first, and at most 25
+  stay idle. If none is idle, a new one is dialled to one of the Service's current endpoints.
 - An idle connection that the server closed is noticed in the background and never used again.
-- A POST is not replayable to net/http, even with a body that can be rewound: once a byte of it is
-  written to a connection, whatever ends that connection before the answer loses the review. It is
-  sent again in one case alone, when a reused connection broke *before* anything was written. Here
-  nothing can happen between the look at a connection and the write, so that this case and a
-  connection known to be closed are the same.
-- A dial that fails, in TCP or TLS, loses the review; so does an answer that is cut short.
+- net/http does not replay a POST, even if its body can be rewound. After a byte of it is written,
+  the end of the connection loses the review. It is sent again in only one case: if a reused
+  connection broke *before* anything was written. In this model nothing can happen between the check
+  of a connection and the write, so this case is the same as a connection that is known to be shut.
+- A dial that fails, in TCP or TLS, loses the review. So does an answer that is cut short.
 - An answer of 429 or 5xx with `Retry-After: SECONDS` is followed by another attempt after that
   time, up to ten times within the deadline.
-- The deadline (`timeoutSeconds` of the webhook) bounds all of it, and stands in the query as
+- The deadline (`timeoutSeconds` of the webhook) limits all of this, and is in the query as
   `?timeout=5s`.
 
-Simpler than the model: a review that waits for its dial does not take a connection that becomes
-idle meanwhile, and a share of the reviews closes its connection behind it, so that handshakes go on
-all along.
+Two simplifications: a review that waits for its dial does not take a connection that becomes idle
+meanwhile, and a share of the reviews closes its connection, so that handshakes never stop.
 """
 
 import asyncio
@@ -38,11 +36,11 @@ import httptools
 import uvloop
 
 from tests.faults.questions import QUESTIONS, Question
-from tests.unit.admission.clients import Reply
+from tests.unit.serving.clients import Reply
 
-#: client-go keeps so many idle connections to one host.
+#: The number of idle connections that client-go keeps to one host.
 _IDLE = 25
-#: client-go makes so many attempts after answers with Retry-After.
+#: The number of attempts of client-go after answers with Retry-After.
 _ATTEMPTS = 10
 
 
@@ -61,17 +59,17 @@ class Loss(NamedTuple):
     why: str
     #: When it was sent, by `time.monotonic`.
     began: float
-    #: When the connection was dialled on which it was sent; None where it never had one.
+    #: When the connection on which it was sent was dialled; None if it never had one.
     dialled: float | None
 
 
 @dataclass
 class Tally:
-    """What became of every review."""
+    """The outcome of every review."""
 
     sent: int = 0
     answers: list[Answer] = field(default_factory=list)
-    #: What those that the server declined to review were told, and how often.
+    #: The text and number of the answers with which the server shed reviews.
     shed: Counter[str] = field(default_factory=Counter)
     #: Answers that the API server would not have got from a server that works.
     wrong: list[str] = field(default_factory=list)
@@ -102,10 +100,10 @@ class Tally:
 
 
 class Load:
-    """Sends reviews from a thread of its own, from entering it as a context to leaving it.
+    """Sends reviews from its own thread while it is used as a context.
 
-    Leaving waits for the answers that are still to come; then every review sent is in one of the
-    tally's counts.
+    The end of the context waits for the answers that are still missing. Then each sent review is in
+    one of the tally's counts.
     """
 
     def __init__(
@@ -121,9 +119,9 @@ class Load:
     ) -> None:
         """Send at most `rate` reviews a second, and at most `senders` at once.
 
-        `fresh` says that each so-manieth review closes its connection, 0 that none does. `deadline`
-        is in seconds. `grace` is how many seconds longer this client waits for an answer: it shares
-        the machine with the server, and can be what is late.
+        Every `fresh`-th review closes its connection; 0 means none. `deadline` is in seconds.
+        `grace` is how many seconds longer this client waits for an answer, because it shares the
+        machine with the server and can be late itself.
         """
         #: The Service's endpoints, which may be changed at any time.
         self.ports = ports
@@ -155,7 +153,7 @@ class Load:
         assert tally.sent == counted
 
     def until(self, answered: int) -> None:
-        """Wait until so many reviews have been answered since the start."""
+        """Wait until this number of reviews have been answered since the start."""
         # Generous: 50 a second.
         end = time.monotonic() + 30 + (answered - len(self.tally.answers)) / 50
         while len(self.tally.answers) < answered:
@@ -165,7 +163,7 @@ class Load:
             time.sleep(0.02)
 
     def more(self, answered: int) -> None:
-        """Wait until so many more reviews have been answered."""
+        """Wait until this number of further reviews have been answered."""
         self.until(len(self.tally.answers) + answered)
 
     def _run(self) -> None:
@@ -180,7 +178,7 @@ class Load:
 
     async def _send(self) -> None:
         while not self._stopped:
-            # What could not be sent in time, because the server stalled, is not made up for.
+            # Reviews that were late because the server stalled are not sent afterwards.
             self._next = max(self._next + self._interval, time.monotonic())
             await asyncio.sleep(self._next - time.monotonic())
             number = next(self._numbers)
@@ -211,7 +209,7 @@ class Load:
             tally.lost.append(Loss(uid, attempt.why, attempt.began, attempt.dialled))
 
     async def _ask(self, attempt: "_Attempt", request: bytes, *, last: bool) -> None:
-        """Have an answer put into `attempt`; raises OSError where none comes."""
+        """Read an answer into `attempt`. Raise OSError if there is none."""
         for _ in range(_ATTEMPTS + 1):
             connection = self._take() or await self._dial()
             attempt.dialled = connection.dialled
@@ -257,7 +255,7 @@ class Load:
 
 @dataclass
 class _Attempt:
-    """How far a review has come."""
+    """The progress of a review."""
 
     began: float
     dialled: float | None = None
@@ -266,7 +264,7 @@ class _Attempt:
 
 
 class _Connection(asyncio.Protocol):
-    """One connection, with at most one request under way."""
+    """One connection, with at most one open request."""
 
     def __init__(self, dialled: float) -> None:
         self.dialled = dialled
@@ -285,7 +283,7 @@ class _Connection(asyncio.Protocol):
         self._begun = False
 
     async def ask(self, request: bytes) -> Reply:
-        """Send a request and return the answer; raises OSError where there is none."""
+        """Send a request and return the answer. Raise OSError if there is none."""
         assert self._transport
         self._reset()
         self._reply = asyncio.get_running_loop().create_future()
@@ -307,7 +305,7 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._reply is None or self._reply.done():
-            # Nobody asked; net/http closes such a connection as well.
+            # Without a request. net/http closes such a connection as well.
             self.abort()
             return
         self._begun = True

@@ -1,4 +1,4 @@
-"""Replicas to do harm to, and how many reviews each test sends meanwhile."""
+"""Replicas for the fault tests, and the number of reviews that each test sends."""
 
 import os
 import re
@@ -25,9 +25,9 @@ def authority() -> Authority:
 
 @pytest.fixture
 def start(tmp_path: Path, authority: Authority) -> Iterator[Start]:
-    """Start a replica, with any arguments; it is stopped after the test.
+    """Start a replica, with any arguments. It is stopped after the test.
 
-    It must have ended well, and have had nothing to complain of but what the test allowed.
+    It must end with code 0, and its log must only have complaints that the test allows.
     """
     started: list[Replica] = []
 
@@ -52,7 +52,7 @@ def replica(start: Start) -> Replica:
 
 @pytest.fixture
 def show(request: pytest.FixtureRequest) -> Show:
-    """Print what became of the reviews of a test, with remarks; `make soak` shows it."""
+    """Print the outcome of a test's reviews, with remarks. `make soak` shows it."""
 
     def say(tally: Tally, *remarks: str) -> None:
         name = request.node.name.removeprefix("test_").replace("_", " ")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.cluster.certificates import Pair
 
-#: Seconds between two steps of a change that is not atomic; a server that looks meanwhile sees it.
+#: Seconds between two steps of a change that is not atomic, so that a server can read in between.
 _PAUSE = 0.1
 
 
@@ -22,7 +22,7 @@ class Files(abc.ABC):
 
     @property
     def arguments(self) -> tuple[str | Path, ...]:
-        """The arguments that make the server use them."""
+        """The arguments with which the server uses them."""
         cert, key = self.folder / "tls.crt", self.folder / "tls.key"
         return ("--tls-cert-file", cert, "--tls-private-key-file", key)
 

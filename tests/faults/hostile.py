@@ -15,12 +15,12 @@ from functools import partial
 from typing import Self
 
 from tests.faults.replica import PATIENCE, Replica
-from tests.unit.admission.clients import request
 from tests.unit.admission.reviews import pod, review
+from tests.unit.serving.clients import request
 
 _PATH = "/mutate/linkerd"
 _WHOLE = request(_PATH, json.dumps(review(pod())).encode())
-#: Closing such a socket resets the connection.
+#: With this option, closing a socket resets the connection.
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -38,9 +38,9 @@ _HELLO = hello()
 
 @contextlib.contextmanager
 def silent(replica: Replica, count: int, *, kinds: int = 4) -> Iterator[None]:
-    """Hold connections open that say nothing, half a ClientHello, half a head, or half a body.
+    """Hold connections open with no data, half a ClientHello, half a head, or half a body.
 
-    Of these four `kinds` says how many, from the first, are used.
+    `kinds` is how many of these four are used, from the first.
     """
     said = (b"", _HELLO[:100], _WHOLE[:60], _WHOLE[:-100])
     with contextlib.ExitStack() as stack:
@@ -59,8 +59,8 @@ def _plain(replica: Replica) -> socket.socket:
 
 @contextlib.contextmanager
 def slow_readers(replica: Replica, count: int, *, requests: int = 200) -> Iterator[None]:
-    """Hold connections open that ask a lot and read one byte of the answers now and then."""
-    asked = _WHOLE * requests
+    """Hold connections open that send many requests and read one byte of the answers at times."""
+    payload = _WHOLE * requests
     with contextlib.ExitStack() as stack:
         readers = []
         for _ in range(count):
@@ -71,9 +71,9 @@ def slow_readers(replica: Replica, count: int, *, requests: int = 200) -> Iterat
             tls = replica.client.context.wrap_socket(plain, server_hostname="localhost")
             stack.enter_context(tls)
             tls.settimeout(0.02)
-            # The server stops to read when nobody takes its answers.
+            # The server stops reading when its answers are not read.
             with contextlib.suppress(TimeoutError):
-                tls.sendall(asked)
+                tls.sendall(payload)
             readers.append(tls)
         with _beside(lambda: _sip(readers)):
             yield
@@ -89,7 +89,7 @@ def _sip(readers: list[ssl.SSLSocket]) -> None:
 def dial_and_drop(replica: Replica, count: int) -> Counter[str]:
     """Open connections and drop them at once, one after the other, in several ways.
 
-    Every twentieth is dropped after its TLS handshake. Returns how often each way was gone.
+    Every twentieth is dropped after its TLS handshake. Return the number for each way.
     """
     ways = Counter[str]()
     for number in range(count):
@@ -165,7 +165,7 @@ MALFORMED = {
     "length and chunks": request(_PATH, b"{}", headers={
         "Content-Length": "2", "Transfer-Encoding": "chunked",
     }),
-    "chunks that are none": request(_PATH, b"zz\r\n", headers={"Transfer-Encoding": "chunked"}),
+    "invalid chunks": request(_PATH, b"zz\r\n", headers={"Transfer-Encoding": "chunked"}),
     "no JSON": request(_PATH, b"{" * 5000),
     "no JSON, for the gate": request("/validate/linkerd/enforce", b"[" * 5000),
     "no review": request("/validate/linkerd/enforce", b'{"kind": "Pod"}'),
@@ -177,7 +177,7 @@ MALFORMED = {
 
 @contextlib.contextmanager
 def _beside(step: Callable[[], None]) -> Iterator[None]:
-    """Repeat a step in a thread of its own until the context is left."""
+    """Repeat a step in its own thread during the context."""
     stopped = threading.Event()
 
     def repeat() -> None:

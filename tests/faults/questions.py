@@ -5,8 +5,8 @@ from typing import NamedTuple, Self
 
 import msgspec
 
-from tests.unit.admission.clients import FlaskClient, request
 from tests.unit.admission.reviews import Json, meshed, pod, review
+from tests.unit.serving.clients import FlaskClient, request
 from webhook.admission.app import create_app
 from webhook.admission.metrics import Metrics
 from webhook.admission.review import Reviewer
@@ -15,7 +15,7 @@ from webhook.serving.health import Health
 
 #: As long as every other uid, so that bodies do not change their length.
 _UID = "705ab4f5-6393-11e8-b7cc-42010a800002"
-#: What client-go sends beside.
+#: The other headers of client-go.
 _HEADERS = {
     "Accept": "application/json, */*",
     "Accept-Encoding": "gzip",
@@ -26,21 +26,21 @@ _flask = FlaskClient(create_app(Reviewer(Settings(), Metrics("test")), Health())
 
 
 class Question(NamedTuple):
-    """A review; what is sent and what is answered, but for the uid in both."""
+    """A review: its request and its right answer, with a placeholder for the uid."""
 
     path: str
-    asked: bytes
+    body: bytes
     right: bytes
 
     @classmethod
     def of(cls, path: str, obj: Json) -> Self:
-        """Return a review of an object; Flask alone, in this process, gives the right answer."""
+        """Return a review of an object. Flask in this process provides the right answer."""
         body = msgspec.json.encode(review(obj, uid=_UID))
         return cls(path, body, _flask.send(path, body).body)
 
     def request(self, uid: str, deadline: float) -> bytes:
-        """Return the whole HTTP request; the API server says its deadline in full seconds."""
-        body = self.asked.replace(_UID.encode(), uid.encode(), 1)
+        """Return the whole HTTP request. The API server sends its deadline in full seconds."""
+        body = self.body.replace(_UID.encode(), uid.encode(), 1)
         return request(f"{self.path}?timeout={math.ceil(deadline)}s", body, headers=_HEADERS)
 
     def is_right(self, uid: str, body: bytes) -> bool:

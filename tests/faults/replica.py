@@ -1,4 +1,4 @@
-"""A replica of the admission server, and what a test may do to it."""
+"""A replica of the admission server, and the operations that tests need."""
 
 import os
 import re
@@ -12,16 +12,16 @@ from typing import Any
 from tests.cluster.certificates import Authority
 from tests.faults.client import Load, Tally
 from tests.faults.files import Files, Mounted
-from tests.unit.admission.clients import ServerClient
-from tests.unit.admission.server import PROGRAM, Server
+from tests.unit.serving.clients import ServerClient
+from tests.unit.serving.server import PROGRAM, Server
 
-#: Seconds in which whatever is waited for must happen.
+#: The maximum seconds of every wait.
 PATIENCE = 20.0
 HOSTS = ("localhost", "127.0.0.1")
 
 
 class Replica:
-    """A server whose certificate an authority of the test signed."""
+    """A server whose certificate is signed by an authority of the test."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Replica:
     ) -> None:
         """`program` starts `mendix-mesh` with the arguments that follow it."""
         folder.mkdir()
-        #: A pattern of what it may complain of in its log: nothing.
+        #: A pattern of allowed complaints in its log; by default none.
         self.allowed = r"(?!)"
         self.files = files(folder / "tls", authority.issue("mendix-mesh", hosts=HOSTS))
         self.server = Server(
@@ -53,19 +53,19 @@ class Replica:
         return Load(self.client.ca, *ports, **options)
 
     def metric(self, name: str, **labels: str) -> float:
-        """Return a metric's value; 0 where it has none yet."""
+        """Return a metric's value; 0 if it has none yet."""
         wanted = ",".join(f'{label}="{value}"' for label, value in labels.items())
         line = re.escape(f"{name}{{{wanted}}} " if labels else f"{name} ")
         found = re.search(rf"^{line}(\S+)$", self.client.get("/metrics").body.decode(), re.M)
         return float(found[1]) if found else 0.0
 
     def complaints(self) -> list[str]:
-        """What it has logged that is worse than information, each in short."""
+        """Return its log above level info, each entry shortened."""
         entries = (e for e in self.server.logged() if e["level"] not in ("debug", "info"))
         return [str(entry.get("exception") or entry)[-500:] for entry in entries]
 
     def resident(self) -> int:
-        """How much memory the worker holds, in KiB."""
+        """Return the memory of the worker, in KiB."""
         return resident(self.worker)
 
     def kill_worker(self) -> float:
@@ -76,7 +76,7 @@ class Replica:
         return time.monotonic()
 
     def reload(self) -> None:
-        """Send SIGHUP, and wait for the new worker to serve and the old one to be gone."""
+        """Send SIGHUP. Wait until the new worker serves and the old one is gone."""
         old = self.worker
         os.kill(self.server.process.pid, signal.SIGHUP)
         wait_for(lambda: self.worker != old and not _lives(old), "a new worker, the old one gone")
@@ -87,7 +87,7 @@ class Replica:
         resource.prlimit(self.worker, what, (value, most))
 
     def stop(self) -> int:
-        """Ask it to end, and return its exit code."""
+        """Send SIGTERM, and return the exit code."""
         return self.server.stop()
 
 
@@ -106,7 +106,7 @@ Show = Callable[..., None]
 
 
 def resident(pid: int) -> int:
-    """How much memory a process holds, in KiB."""
+    """Return the memory of a process, in KiB."""
     return int(re.findall(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[0])
 
 
@@ -118,7 +118,7 @@ def assert_all_answered(tally: Tally) -> None:
 
 
 def wait_for(what: Callable[[], object], why: str, *, seconds: float = PATIENCE) -> None:
-    """Wait until something holds."""
+    """Wait until a condition holds."""
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, f"waited in vain: {why}"

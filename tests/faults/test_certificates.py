@@ -11,7 +11,7 @@ from cryptography import x509
 from tests.cluster.certificates import Authority, Pair
 from tests.faults.files import Files, Mounted, Plain
 from tests.faults.replica import HOSTS, Replica, Show, Start, assert_all_answered, wait_for
-from tests.unit.admission.clients import ServerClient
+from tests.unit.serving.clients import ServerClient
 
 EXPIRY = "mendix_mesh_certificate_expiry_timestamp_seconds"
 RELOADS = "mendix_mesh_certificate_reloads_total"
@@ -68,7 +68,7 @@ def test_a_rotation_every_half_second(
 
 
 @pytest.mark.parametrize(("files", "make"), [(Mounted, mismatched), (Plain, cut)])
-def test_a_pair_that_can_not_be_served_is_kept_out(
+def test_a_pair_that_cannot_be_served_is_kept_out(
     start: Start, authority: Authority, files: type[Files], make: Callable[[Authority], Pair]
 ) -> None:
     """It is counted and logged once, and the next good one is served."""
@@ -76,14 +76,14 @@ def test_a_pair_that_can_not_be_served_is_kept_out(
     replica.allowed = "kept the last certificate"
     was = shown(replica)
     replica.files.replace(make(authority))
-    wait_for(lambda: replica.metric(RELOADS, result="refused"), "the pair to be refused")
-    # Long enough for the server to look at it again, several times.
+    wait_for(lambda: replica.metric(RELOADS, result="refused"), "the pair to be rejected")
+    # Long enough for the server to check it several times.
     time.sleep(1.5)
-    refused = replica.metric(RELOADS, result="refused")
-    assert len(replica.complaints()) == refused, replica.complaints()
+    rejected = replica.metric(RELOADS, result="refused")
+    assert len(replica.complaints()) == rejected, replica.complaints()
     if files is Mounted:
-        # Of files written in place the server may see a half as well.
-        assert refused == 1
+        # Of files written in place, the server may also read a half.
+        assert rejected == 1
     assert shown(replica) == was
     assert replica.client.get("/readyz").status == 200
     good = new(authority)
@@ -94,10 +94,11 @@ def test_a_pair_that_can_not_be_served_is_kept_out(
 def test_a_certificate_that_is_about_to_expire(
     replica: Replica, authority: Authority, reviews: int, show: Show
 ) -> None:
-    """Readiness is lost before it expires, and comes back with a new one; no review is lost.
+    """Readiness is lost before it expires, and returns with a new one; no review is lost.
 
-    Of a certificate for less than a day the last twentieth of its life is meant: 3 s of this one's
-    60. The client keeps its one connection, for no new one would be trusted in the end.
+    For a certificate of less than a day, readiness is lost in the last twentieth of its life: 3 s
+    of this one's 60. The client keeps its one connection, because a new one would not be trusted at
+    the end.
     """
     left = dt.timedelta(seconds=7)
     short = authority.issue("x", hosts=HOSTS, age=dt.timedelta(seconds=53), lifetime=left)

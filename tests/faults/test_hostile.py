@@ -1,4 +1,4 @@
-"""Good traffic beside clients that mean no good: no good review is lost."""
+"""Normal traffic together with hostile clients: no normal review is lost."""
 
 import pytest
 
@@ -12,8 +12,7 @@ from tests.faults.hostile import (
 )
 from tests.faults.replica import Replica, Show, assert_all_answered
 
-#: KiB by which a worker's memory may grow while clients do what they can: bodies of 64 MiB may be
-#: held at once.
+#: KiB by which a worker's memory may grow under attack: bodies of 64 MiB may be held at once.
 _GROWTH = 96 * 1024
 
 
@@ -34,7 +33,7 @@ def test_two_hundred_connections_that_never_end_what_they_say(
 def test_three_thousand_connections_that_say_nothing(
     replica: Replica, reviews: int, show: Show
 ) -> None:
-    """They cost little memory, and who dials again beside them is served."""
+    """They cost little memory, and clients that dial again meanwhile are served."""
     with replica.load() as load:
         load.more(100)
         before = replica.resident()

@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 from tests.faults.replica import Replica, Show, Start, assert_all_answered, wait_for
-from tests.unit.admission.clients import request
 from tests.unit.admission.reviews import pod, review
+from tests.unit.serving.clients import request
 
 #: Seconds until the last client has heard that a replica is gone.
 PROPAGATION = 1.5
@@ -35,8 +35,8 @@ def test_a_replica_is_replaced(start: Start, reviews: int, show: Show) -> None:
     assert_all_answered(load.tally)
 
 
-def test_a_replica_is_told_to_end_and_still_dialled(start: Start, show: Show) -> None:
-    """It answers anyone who has not heard yet, each time with the word that this was the last."""
+def test_a_replica_is_called_while_it_ends(start: Start, show: Show) -> None:
+    """It still answers clients of its old endpoint, each time with `Connection: close`."""
     replica = start("--drain-seconds", "3")
     with replica.load() as load:
         load.more(100)
@@ -51,8 +51,8 @@ def test_a_replica_is_told_to_end_and_still_dialled(start: Start, show: Show) ->
 
 
 def test_the_worker_is_killed(replica: Replica, reviews: int, show: Show) -> None:
-    """Lost is what the killed process had in its hands, and nothing after it."""
-    # gunicorn's words for a worker that was killed, and ours for the review that it was in.
+    """Only the reviews of the killed process are lost."""
+    # gunicorn's message for a worker that was killed, and ours for the review that it was in.
     replica.allowed = "was sent SIGKILL|in the middle of a review"
     kills: list[float] = []
     named: list[str] = []
@@ -77,7 +77,7 @@ def test_the_worker_is_killed(replica: Replica, reviews: int, show: Show) -> Non
 
 
 def test_a_reload(start: Start, tmp_path: Path, reviews: int, show: Show) -> None:
-    """SIGHUP takes up the settings file as it is now; one that is wrong changes nothing."""
+    """SIGHUP loads the current settings file. An invalid one changes nothing."""
     settings = tmp_path / "settings.yaml"
     settings.write_text("{}")
     replica = start("--settings", settings, "--drain-seconds", "1")
@@ -87,26 +87,26 @@ def test_a_reload(start: Start, tmp_path: Path, reviews: int, show: Show) -> Non
     with replica.load() as load:
         while load.tally.sent < reviews or reloads < 3:
             namespace = f"exempt-{reloads}"
-            asked = review(pod(), namespace=namespace)
-            assert not replica.client.review(path, asked)["allowed"]
+            body = review(pod(), namespace=namespace)
+            assert not replica.client.review(path, body)["allowed"]
             exemption = {"reason": "a test", "namespaces": [namespace], "checks": ["proxy-missing"]}
             settings.write_text(json.dumps({"exemptions": [exemption]}))
             replica.reload()
-            assert replica.client.review(path, asked)["allowed"]
+            assert replica.client.review(path, body)["allowed"]
             reloads += 1
             load.more(200)
         settings.write_text("optOut: [")
         os.kill(replica.server.process.pid, signal.SIGHUP)
         replica.server.wait_for("not YAML")
         load.more(400)
-        assert replica.client.review(path, asked)["allowed"], "the last good settings hold"
+        assert replica.client.review(path, body)["allowed"], "the last good settings hold"
     show(load.tally, f"{reloads} reloads")
     assert_all_answered(load.tally)
     wait_for(lambda: replica.client.get("/readyz").status == 200, "readiness")
 
 
 def test_a_request_that_comes_too_slowly_for_its_deadline(replica: Replica) -> None:
-    """It is given up when the API server gives up, long before the server's own 10 s are over."""
+    """It is abandoned at the API server's deadline, long before the server's own 10 s."""
     whole = request("/mutate/linkerd?timeout=1s", json.dumps(review(pod())).encode())
     with replica.client.connect() as connection:
         connection.send(whole[:-10])

@@ -1,4 +1,4 @@
-"""The server meets a limit, of the system or of its own: it sheds, and comes back."""
+"""The server reaches a limit of the system or its own: it sheds load, and recovers."""
 
 import contextlib
 import os
@@ -13,10 +13,10 @@ import pytest
 from tests.faults.hostile import Flood
 from tests.faults.questions import Question
 from tests.faults.replica import Replica, Show, assert_all_answered
-from tests.unit.admission.clients import request
 from tests.unit.admission.reviews import meshed
+from tests.unit.serving.clients import request
 
-#: Of what a review is told that is turned away.
+#: The start of the answer to a shed review.
 OVERLOADED = "overloaded"
 
 
@@ -35,7 +35,7 @@ def test_no_file_descriptors_are_left(replica: Replica, reviews: int, show: Show
             used = _descriptors(replica)
         load.more(200)
     assert_all_answered(load.tally)
-    # One or two of the silent ones have made room for a client that speaks.
+    # One or two of the silent ones were closed for a client that sends requests.
     assert used >= held + 45, "the limit was not met"
     with replica.load(fresh=1) as after:
         after.more(reviews // 2)
@@ -54,7 +54,7 @@ def _descriptors(replica: Replica) -> int:
 
 
 def test_a_worker_that_stands_still_for_a_while(replica: Replica, reviews: int, show: Show) -> None:
-    """As without CPU: what waited for too long is turned away, and nothing waits for ever."""
+    """As without CPU: reviews that waited for too long are shed, and none waits for ever."""
     replica.allowed = "overloaded"
     with replica.load(senders=32, fresh=0, deadline=2) as load:
         while load.tally.sent < reviews:
@@ -73,10 +73,10 @@ def test_a_worker_that_stands_still_for_a_while(replica: Replica, reviews: int, 
 def test_more_reviews_than_it_can_answer(
     replica: Replica, reviews: int, callers: int, show: Show
 ) -> None:
-    """Each is answered or turned away; then all are answered again.
+    """Each is answered or shed; then all are answered again.
 
-    What waited for too long is turned away by the server's clock. The clients' is not asked: 600 of
-    them in one Python process are as short of CPU as the server.
+    The server's clock decides what waited for too long, not the clients': 600 of them in one Python
+    process are as short of CPU as the server.
     """
     replica.allowed = "overloaded"
     pod = meshed()
@@ -87,7 +87,7 @@ def test_more_reviews_than_it_can_answer(
         load.until(reviews // 2)
     with replica.load() as after:
         after.more(reviews // 2)
-    show(load.tally, f"{len(heavy.asked) >> 10} KiB each; afterwards:", after.tally)
+    show(load.tally, f"{len(heavy.body) >> 10} KiB each; afterwards:", after.tally)
     assert not load.tally.wrong, str(load.tally)
     assert not load.tally.lost, str(load.tally)
     assert all(OVERLOADED in text for text in load.tally.shed)

@@ -1,4 +1,4 @@
-"""Attacks on a server with the chart's memory limit: it lives, and others are served meanwhile."""
+"""Attacks on a server with the chart's memory limit: it survives, and others are served."""
 
 import contextlib
 import json
@@ -15,14 +15,14 @@ import pytest
 from tests.faults import cgroup
 from tests.faults.hostile import hello
 from tests.faults.replica import Replica, Show, Start, assert_all_answered
-from tests.unit.admission.clients import JSON_HEADERS, request
 from tests.unit.admission.reviews import pod, review
+from tests.unit.serving.clients import JSON_HEADERS, request
 
 #: The attacker's address. The good traffic is from 127.0.0.1.
 NEIGHBOR = "127.0.0.2"
 PATH = "/validate/linkerd/enforce"
 WHOLE = request(PATH, json.dumps(review(pod())).encode())
-#: An attacker in a process of its own, which prints how many hellos it has said when it is ended.
+#: An attacker in its own process. When it ends, it prints the number of hellos that it sent.
 HELLOS = """
 import signal, socket, sys, time
 source, port, said = sys.argv[1], int(sys.argv[2]), bytes.fromhex(sys.argv[3])
@@ -63,14 +63,14 @@ def dial(replica: Replica, source: str) -> ssl.SSLSocket:
 
 
 def probe(replica: Replica) -> float:
-    """Ask as the kubelet does; returns the seconds until the answer."""
+    """Send a probe like the kubelet. Return the seconds until the answer."""
     start = time.monotonic()
     assert replica.client.get("/livez").status == 200
     return time.monotonic() - start
 
 
 @pytest.mark.parametrize("source", ["127.0.0.1", NEIGHBOR], ids=["same-address", "other-address"])
-def test_a_thousand_connections_that_each_asked_once(
+def test_a_thousand_connections_with_one_request_each(
     group: cgroup.Group, start: Start, reviews: int, source: str, show: Show
 ) -> None:
     replica = start(program=group.program)
@@ -121,10 +121,10 @@ def test_requests_that_do_not_end(
 def test_a_thousand_hellos_a_second(
     group: cgroup.Group, start: Start, reviews: int, source: str, show: Show
 ) -> None:
-    """Each is on a connection of its own, which is held as long as the server holds it.
+    """Each is on its own connection, which is held as long as the server holds it.
 
-    A client with another address loses nothing. One that shares the attacker's address shares its
-    places, too: if there are more hellos than the CPU can serve, some of its dials fail.
+    A client with another address loses nothing. A client with the attacker's address shares its
+    places too: if there are more hellos than the CPU can serve, some of its dials fail.
     """
     replica = start(program=group.program)
     command = [sys.executable, "-c", HELLOS, source, str(replica.port), hello().hex()]

@@ -512,7 +512,7 @@ def _start(draw: Draw, by: str, config: Any) -> tuple[Json, tuple[Edit, ...]]:
 
 
 @st.composite
-def wishes(draw: Draw, by: str) -> Json:
+def submitted(draw: Draw, by: str) -> Json:
     """Draw a pod as its author writes it, before any injector has seen it."""
     return _edited(draw, APPS[by](), AUTHOR, 4)
 

@@ -233,10 +233,10 @@ def _wide_argument(pod: Json, size: int) -> None:
 
 
 def _metrics(pod: Json, size: int) -> None:
-    told = json.dumps({f"k{number}": "" for number in _many(min(size, 32_000), 12)})
+    text = json.dumps({f"k{number}": "" for number in _many(min(size, 32_000), 12)})
     for container in _mesh_containers(pod):
         container.setdefault("env", []).append(
-            {"name": "ISTIO_PROMETHEUS_ANNOTATIONS", "value": told}
+            {"name": "ISTIO_PROMETHEUS_ANNOTATIONS", "value": text}
         )
 
 

@@ -1,28 +1,29 @@
-"""Build the image without a container engine: `python -m tests.image FOLDER`.
+"""Build the image on a stand-in for its base image: `python -m tests.image FOLDER`.
 
-FOLDER gets the file tree, `tree`, and the image, `mendix-mesh.tar`, for `docker load` or
-`ctr images import`. The base is this machine's own Python, not the one that the Dockerfile names.
+FOLDER gets `mendix-mesh.tar`, for `docker load` or `ctr images import`. The stand-in has the Python
+of this machine.
 """
 
-import shutil
 import sys
+import tempfile
 from pathlib import Path
 
-from tests.image.archive import write
-from tests.image.tree import ImageError, build
+from tests.image.buildah import ImageError, Store, missing, wheels
 
 
 def main(folder: Path) -> None:
-    """Build the image again into a folder, and say what came out."""
-    if (folder / "tree").exists():
-        shutil.rmtree(folder / "tree")
+    """Write the image into a folder, and print its size."""
+    if reason := missing():
+        sys.exit(reason)
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        image = build(folder / "tree")
-    except ImageError as error:
-        sys.exit(str(error))
-    write(image, folder / "mendix-mesh.tar", "mendix-mesh:dev")
-    print(f"{folder}/tree: {image.size / 1e6:.0f} MB; {folder}/mendix-mesh.tar: mendix-mesh:dev")
+    with tempfile.TemporaryDirectory() as place:
+        try:
+            store = Store(Path(place), wheels())
+            image = store.open(store.build())
+            store.save(image.id, folder / "mendix-mesh.tar", "mendix-mesh:dev")
+        except ImageError as error:
+            sys.exit(str(error))
+        print(f"{folder}/mendix-mesh.tar: mendix-mesh:dev, {image.size / 1e6:.0f} MB unpacked")
 
 
 if __name__ == "__main__":

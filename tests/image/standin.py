@@ -14,7 +14,7 @@ import sysconfig
 from collections.abc import Iterable
 from pathlib import Path
 
-TOOLS = ("sh", "chmod", "find", "rm", "touch", "cat", "sleep")
+TOOLS = ("sh", "chmod", "find", "rm", "cat", "sleep")
 SETUID = "su"
 # Wheels may need these, and every Debian has them: C++'s, and what the C library once was split in.
 _LIBRARIES = ("libgcc_s.so.1", "libstdc++.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1")

@@ -1,4 +1,4 @@
-"""The image as a tree, built by the Dockerfile's own steps: what is in it, and that it serves."""
+"""What is in the image, and that its commands work."""
 
 import json
 import re
@@ -8,16 +8,46 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 from tests.image import standin
-from tests.image.tree import ROOT, Image, build, contents, ignored, wheels
+from tests.image.buildah import ROOT, Image, Store
 from tests.unit.admission import reviews
-from tests.unit.admission.clients import ServerClient
-from tests.unit.admission.server import Files, Server
+from tests.unit.serving.clients import ServerClient
+from tests.unit.serving.server import Files, Server
+from webhook.cli import main
 
 COMPILERS = re.compile(r"(gcc|g\+\+|cc|c\+\+|clang|tcc|go|rustc|cargo|ld|as|make)([-\d].*)?")
 INSTALLERS = re.compile(r"(pip|uv|conda|ensurepip|setuptools|wheel|hatchling)([-\d].*)?")
+COMMANDS = main.list_commands(click.Context(main))
+MEGABYTES = 160
+POD = """\
+apiVersion: v1
+kind: Namespace
+metadata: {name: mendix, labels: {mendix-mesh.io/mesh: linkerd}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: shop, namespace: mendix}
+spec: {hostNetwork: true, containers: [{name: app, image: app}]}
+"""
+KUBECONFIG = """\
+apiVersion: v1
+kind: Config
+current-context: here
+contexts: [{name: here, context: {cluster: here, user: me}}]
+clusters: [{name: here, cluster: {server: "https://127.0.0.1:1"}}]
+users: [{name: me, user: {token: secret}}]
+"""
+IMPORTS = """
+import importlib, pkgutil, webhook
+names = [found.name for found in pkgutil.walk_packages(webhook.__path__, "webhook.")]
+for name in names:
+    if not name.endswith("__main__"):
+        importlib.import_module(name)
+print(len(names))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -28,15 +58,15 @@ def base(tmp_path_factory: pytest.TempPathFactory, image: Image) -> Path:
     return root
 
 
+def run(image: Image, *command: str, files: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command in the image, as its user."""
+    words = [*image.chroot(files), *command]
+    return subprocess.run(words, env=image.env, capture_output=True, text=True, check=False)
+
+
 def inside(image: Image, *command: str) -> str:
-    """Run a command in the image, as its user, and return what it prints."""
-    done = subprocess.run(
-        [*image.chroot(), *command],
-        env=image.stage.env,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    """Return what a command in the image prints."""
+    done = run(image, *command)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -104,18 +134,18 @@ def test_all_of_its_python_is_compiled_and_never_checked_against_its_source(imag
 
 
 def test_its_user_is_nobody_of_the_system_and_its_command_is_ours(image: Image) -> None:
-    assert image.stage.user == "65532:65532"
+    assert image.config["User"] == "65532:65532"
     assert inside(
         image, "python", "-c", "import os; print(os.getuid(), os.getgid(), os.getgroups())"
     ) == ("65532 65532 []\n")
-    printed = inside(image, *image.stage.entrypoint, *image.stage.command)
+    printed = inside(image, *image.config["Entrypoint"], *image.config["Cmd"])
     assert "mendix-mesh" in printed
     assert "serve" in printed
 
 
 def test_its_labels_say_what_the_project_says(image: Image) -> None:
     prefix = "org.opencontainers.image."
-    labels = {key.removeprefix(prefix): value for key, value in image.stage.labels.items()}
+    labels = {key.removeprefix(prefix): value for key, value in image.config["Labels"].items()}
     project = (ROOT / "pyproject.toml").read_text()
     for key, label in (("name", "title"), ("description", "description"), ("license", "licenses")):
         assert f'\n{key} = "{labels[label]}"\n' in project
@@ -135,19 +165,27 @@ for place in ("/", "/etc", "/opt/mendix-mesh", "/usr/local/lib", "/dev", "/tmp")
 
 
 @pytest.fixture
-def served(image: Image, tmp_path: Path) -> Iterator[ServerClient]:
-    """A client of the server, which runs in the tree as a kubelet would run it."""
+def files(tmp_path: Path) -> Path:
+    """A folder that the image's user can read."""
     folder = tmp_path / "files"
     folder.mkdir(mode=0o755)
-    files = Files(folder)
+    (folder / "pod.yaml").write_text(POD)
+    (folder / "kubeconfig").write_text(KUBECONFIG)
+    return folder
+
+
+@pytest.fixture
+def served(image: Image, files: Path, tmp_path: Path) -> Iterator[ServerClient]:
+    """A client of the server, which runs as a kubelet would run it."""
+    certificate = Files(files)
     server = Server(
         tmp_path / "server.log",
         "--tls-cert-file=/mnt/tls.crt",
         "--tls-private-key-file=/mnt/tls.key",
-        program=[*image.chroot(folder), *image.stage.entrypoint],
-        environment=image.stage.env,
+        program=[*image.chroot(files), *image.config["Entrypoint"]],
+        environment=image.env,
     )
-    yield ServerClient(server.port, files.ca.read_text())
+    yield ServerClient(server.port, certificate.ca.read_text())
     assert server.stop() == 0
 
 
@@ -160,63 +198,33 @@ def test_the_server_runs_in_it_and_answers_reviews(served: ServerClient) -> None
     assert "proxy-missing" in judged["status"]["message"]
 
 
-def test_built_again_it_is_the_same_to_the_byte(image: Image, tmp_path: Path) -> None:
-    again = build(tmp_path / "tree", cached=False)
-    first, second = contents(image.root), contents(again.root)
-    # A comparison of ten thousand files would bury the one that differs.
-    differing = sorted(
-        (inner, first.get(inner), second.get(inner))
-        for inner in {*first, *second}
-        if first.get(inner) != second.get(inner)
-    )
-    assert differing == []
-    assert times(again.root) == {1580601600} == times(image.root)
-    print(f"the image's tree: {image.size / 1e6:.0f} MB, {len(first)} files")
+def test_every_module_of_the_package_can_be_imported(image: Image) -> None:
+    assert int(inside(image, "python", "-c", IMPORTS)) > 100
 
 
-def times(root: Path) -> set[int]:
-    """Return the times, in seconds, of all that the Dockerfile's steps set one for."""
-    ours = ("opt/mendix-mesh", "usr/local")
-    return {int(path.lstat().st_mtime) for place in ours for path in (root / place).rglob("*")}
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(image: Image, command: str) -> None:
+    assert f"Usage: mendix-mesh {command}" in inside(image, "mendix-mesh", command, "--help")
 
 
-def test_a_stage_is_made_anew_where_a_program_of_the_base_has_changed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cache = tmp_path / "cache"
-    cache.mkdir()
-    (cache / wheels().name).symlink_to(wheels())
-    monkeypatch.setenv("MENDIX_MESH_CACHE", str(cache))
-    dockerfile = tmp_path / "Dockerfile"
-    dockerfile.write_text(
-        "FROM python:3 AS system\nRUN touch /made\nFROM scratch\nCOPY --from=system /usr/bin /bin\n"
-    )
-
-    def built(name: str, shell: str) -> str:
-        def make(root: Path) -> None:
-            standin.skeleton(root)
-            standin.add_programs(root, standin.TOOLS)
-            (root / "usr/bin/shell").write_text(shell)
-
-        monkeypatch.setattr(standin, "make", make)
-        tree = build(tmp_path / name, name=str(dockerfile))
-        return (tree.root / "bin/shell").read_text()
-
-    assert built("first", "old") == "old"
-    assert built("second", "new") == "new"
+@pytest.mark.parametrize("form", ["table", "yaml"])
+def test_manifests_can_be_reviewed(image: Image, files: Path, form: str) -> None:
+    done = run(image, "mendix-mesh", "review", "-f", "/mnt/pod.yaml", "-o", form, files=files)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "host-network" in done.stdout
 
 
-@pytest.mark.parametrize(
-    ("path", "out"),
-    [
-        ("webhook/cli/serve.py", False),
-        ("webhook/__pycache__/a.pyc", True),
-        ("requirements/runtime.txt", False),
-        ("requirements/dev.txt", True),
-        ("tests/conftest.py", True),
-        (".git/config", True),
-        ("LICENSE", False),
-    ],
-)
-def test_only_what_the_image_is_made_of_is_sent_to_the_builder(path: str, out: bool) -> None:
-    assert ignored(Path(path)) is out
+def test_a_command_can_log_in_to_a_cluster(image: Image, files: Path) -> None:
+    done = run(image, "mendix-mesh", "audit", "--kubeconfig=/mnt/kubeconfig", files=files)
+    assert done.returncode == 2
+    assert "https://127.0.0.1:1 does not answer" in done.stderr
+
+
+def test_it_is_small(image: Image) -> None:
+    print(f"the image has {image.size / 1e6:.0f} MB")
+    assert image.size < MEGABYTES * 1e6
+
+
+def test_a_second_build_gives_the_same_image(image: Image, image_store: Store) -> None:
+    # The id is a digest of all files with their modes, owners and times, and of the configuration.
+    assert image_store.build() == image.id

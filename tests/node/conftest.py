@@ -1,4 +1,4 @@
-"""The chart on real nodes, for this folder's tests. Where they can't be had, they say why."""
+"""The chart on real nodes, for this folder's tests. If there can be no nodes, they say why."""
 
 import time
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import pytest
 
 from tests.cluster import build, netns
 from tests.console import uncaptured
-from tests.image.tree import Image
+from tests.image.buildah import Image, Store
 from tests.node.installed import NodeCluster, installed
 from tests.node.machine import missing
 from tests.requirements import not_run
@@ -18,8 +18,8 @@ _PROGRAMS = pytest.StashKey[dict[str, Path] | build.BuildError]()
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Build before the first test, if any test needs the nodes and they can be had."""
-    asked = {name for item in session.items for name in getattr(item, "fixturenames", ())}
-    if "nodes" not in asked or session.config.option.collectonly or missing():
+    requested = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    if "nodes" not in requested or session.config.option.collectonly or missing():
         return
     with uncaptured(session.config) as console:
         try:
@@ -31,7 +31,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.fixture(scope="session")
 def on_this_machine() -> None:
-    """Whether real nodes can be had. Comes before the image, which is of no use without them."""
+    """Check that real nodes are possible. This comes before the image, which needs them."""
     if reason := missing():
         not_run(reason)
 
@@ -40,10 +40,11 @@ def on_this_machine() -> None:
 def nodes(
     on_this_machine: None,
     image: Image,
+    image_store: Store,
     tmp_path_factory: pytest.TempPathFactory,
     pytestconfig: pytest.Config,
 ) -> Iterator[NodeCluster]:
-    """Two real nodes with mendix-mesh on them. From here on nothing outside can be reached."""
+    """Two real nodes with mendix-mesh. From here on, nothing outside can be reached."""
     programs = pytestconfig.stash[_PROGRAMS]
     if isinstance(programs, build.BuildError):
         pytest.fail(str(programs), pytrace=False)
@@ -52,7 +53,8 @@ def nodes(
     except netns.NetworkError as error:
         pytest.fail(str(error), pytrace=False)
     started = time.monotonic()
-    with installed(tmp_path_factory.mktemp("nodes"), programs, image) as cluster:
+    folder = tmp_path_factory.mktemp("nodes")
+    with installed(folder, programs, image_store, image) as cluster:
         with uncaptured(pytestconfig) as console:
             taken = time.monotonic() - started
             console.print(f"\nTwo real nodes with mendix-mesh up in {taken:.1f} s.")

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.cluster import netns
-from tests.cluster.api import Api, Json, Refused, wait_for
+from tests.cluster.api import Api, Json, StatusError, wait_for
 from tests.cluster.certmanager import CertManager
 from tests.cluster.helm import Release
 from tests.cluster.plane import SERVICE_RANGE, ControlPlane, is_ready
 from tests.cluster.workloads import pod
-from tests.image import archive
-from tests.image.tree import Image
+from tests.image.buildah import Image, Store
 from tests.node.node import Node, pause
 
 NAMESPACE = "mendix-mesh"
@@ -25,7 +24,7 @@ CERTIFICATE = "mendix-mesh"
 SECRET = "mendix-mesh-tls"
 _RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 ENROLLED = {"mendix-mesh.io/mesh": "ambient", "mendix-mesh.io/mode": "enforce"}
-# What the chart itself says: the tests on simulated nodes are in a greater hurry.
+# The chart's own times. The tests on simulated nodes use shorter ones.
 _VALUES = {"image": {"pullPolicy": "Never"}, "preStopSleepSeconds": 10}
 
 
@@ -66,7 +65,7 @@ class NodeCluster:
         return wait_for(settled, seconds=seconds, why="two pods that are ready and stay")
 
     def await_auditor(self, seconds: float = 60) -> Json:
-        """Wait until the auditor's pod is ready and alone, and return it."""
+        """Wait until the auditor has one pod and it is ready, and return it."""
 
         def settled() -> Json | None:
             found = self.api.list("Pod", NAMESPACE, labels=f"app.kubernetes.io/name={AUDITOR}")
@@ -76,16 +75,16 @@ class NodeCluster:
         return wait_for(settled, seconds=seconds, why="the auditor's pod to be ready")
 
     def upgrade(self, values: Mapping[str, object]) -> None:
-        """Upgrade the release to these values beside those of its installation."""
+        """Upgrade the release to these values, in addition to those of its installation."""
         self.release.upgrade({**_VALUES, **values})
 
     def run_in(self, one: Json, *command: str) -> str:
-        """Run a command in a pod of the release, by `kubectl exec`, and return what it prints."""
+        """Run a command in a pod of the release, with `kubectl exec`, and return its output."""
         exec_in = ["exec", "--namespace", NAMESPACE, one["metadata"]["name"], "--"]
         return self.plane.kubectl(*exec_in, *command).stdout
 
     def reviews(self) -> tuple[int, int]:
-        """Return of the API server's own count the reviews answered, and those that failed."""
+        """Return the API server's own counts of answered and failed reviews."""
         text = self.api.text("/metrics")
         calls = re.findall(
             r'^apiserver_admission_webhook_request_total\{code="(\d+)".* (\d+)$', text, re.MULTILINE
@@ -100,10 +99,12 @@ class NodeCluster:
 
 
 @contextlib.contextmanager
-def installed(workdir: Path, binaries: Mapping[str, Path], image: Image) -> Iterator[NodeCluster]:
+def installed(
+    workdir: Path, binaries: Mapping[str, Path], store: Store, image: Image
+) -> Iterator[NodeCluster]:
     """Start everything, and yield when pods of an enrolled namespace are reviewed."""
-    archives = [pause(workdir), workdir / "mendix-mesh.tar"]
-    archive.write(image, archives[1], f"mendix-mesh:{_app_version()}")
+    archives = [pause(workdir, store), workdir / "mendix-mesh.tar"]
+    store.save(image.id, archives[1], f"mendix-mesh:{_app_version()}")
     with contextlib.ExitStack() as stack:
         address = netns.HOST_IP
         plane = stack.enter_context(
@@ -123,7 +124,7 @@ def installed(workdir: Path, binaries: Mapping[str, Path], image: Image) -> Iter
         metadata = {"name": NAMESPACE, "labels": _RESTRICTED}
         plane.api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
         release = Release(plane, source="certManager")
-        # First of all, so that it is in the auditor's first sweep, with which the doctor looks.
+        # Created first, so that it is in the auditor's first scan, after which the doctor runs.
         enrolled = plane.new_namespace("mendix", labels=ENROLLED)
         release.install(_VALUES, wait=False)
         cluster = NodeCluster(plane, nodes, release, cert_manager, enrolled)
@@ -140,16 +141,16 @@ def served_certificate(one: Json) -> str:
 
 
 def joins(stored: Json) -> bool:
-    """Say whether a stored pod is in the ambient mesh."""
+    """Return whether a stored pod is in the ambient mesh."""
     labels = stored["metadata"].get("labels", {})
     return bool(labels.get("istio.io/dataplane-mode") == "ambient")
 
 
 def is_reviewed(api: Api, namespace: str) -> bool:
-    """Say whether the webhook is called for the pods of a namespace in ambient mode."""
+    """Return whether the webhook is called for the pods of a namespace in ambient mode."""
     try:
         return joins(api.create(pod(namespace), dry_run=True))
-    except Refused:
+    except StatusError:
         return False
 
 

@@ -1,4 +1,4 @@
-"""Reviews without pause while something happens to the servers; not one may be lost."""
+"""Reviews without pause while something happens to the servers; none must be lost."""
 
 import base64
 import contextlib
@@ -22,10 +22,10 @@ _BY_THE_API_SERVER, _DIRECT = 3, 2  # clients of either kind
 
 
 class Load:
-    """Clients of two kinds, each in a thread of its own.
+    """Clients of two kinds, each in its own thread.
 
-    Some create pods, by dry run, so that the API server asks for two reviews on the connections
-    that it keeps. Others ask the Service themselves, each time on a new connection.
+    Some create pods with dry runs, so that the API server sends two reviews on its kept
+    connections. Others call the Service directly, each time on a new connection.
     """
 
     def __init__(self, cluster: NodeCluster) -> None:
@@ -54,7 +54,7 @@ class Load:
         self._over.set()
 
     def judge(self, what: str) -> None:
-        """Fail if a review was lost, else print how many there were."""
+        """Fail if a review was lost, else print their number."""
         answered, failed = (
             now - then for now, then in zip(self._cluster.reviews(), self._before, strict=True)
         )
@@ -64,7 +64,7 @@ class Load:
         assert self._lost == []
         assert failed == 0
         assert answered >= ENOUGH
-        # Two for each pod, or the API server has not asked.
+        # Two for each pod, or the API server did not call both webhooks.
         assert answered >= 2 * self._counts["pods"]
         assert direct > 0
 
@@ -76,7 +76,7 @@ class Load:
                 self._lost.append(f"{time.strftime('%X')} {type(error).__name__}: {error}")
 
     def _create(self) -> Callable[[], None]:
-        """Return what creates a pod, on a connection of its own to the API server."""
+        """Return a function that creates a pod, on its own connection to the API server."""
         api = self._cluster.plane.user("load", ["system:masters"])
         wanted = pod(self._cluster.enrolled)
 
@@ -87,7 +87,7 @@ class Load:
         return create
 
     def _ask(self) -> Callable[[], None]:
-        """Return what sends a review to the Service, on a new connection."""
+        """Return a function that sends a review to the Service, on a new connection."""
         context = ssl.create_default_context(cadata=_pem(self._authority))
         where = (self._cluster.service_ip, 443)
         body = json.dumps(reviews.review(pod("mendix"))).encode()
@@ -108,7 +108,7 @@ class Load:
 
 @contextlib.contextmanager
 def under_load(cluster: NodeCluster, what: str) -> Iterator[None]:
-    """Have reviews asked for during the block, and after it until there were ENOUGH of them."""
+    """Send reviews during the block, and after it until there were ENOUGH of them."""
     load = Load(cluster)
     threads = load.run()
     try:

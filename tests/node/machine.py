@@ -1,8 +1,8 @@
-"""What a node has for itself on this machine: namespaces, a network cable, mounts, cgroups.
+"""The parts of this machine that belong to a node: namespaces, a network cable, mounts, cgroups.
 
-Network, mounts and process ids are namespaces of its own, so that kubelet and kube-proxy find a
+Network, mounts and process ids are in separate namespaces, so that kubelet and kube-proxy have a
 machine that they may change. One end of a veth pair is in the network of the calling process, which
-is that of tests/cluster/netns.py: the machine's own network, forwarding and DNS stay as they are.
+is that of tests/cluster/netns.py. The network, forwarding and DNS of this machine do not change.
 """
 
 import contextlib
@@ -23,11 +23,11 @@ CNI = Path("/usr/lib/cni")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CGROUPS = Path("/sys/fs/cgroup")
 
-# Not shared with the machine's own mounts, or they would leak out; but shared from here on, because
-# the kubelet's volumes have to reach containers.
+# Separate from the machine's mounts, so that nothing leaks out. Shared from here on, because the
+# kubelet's volumes must reach containers.
 _INIT = "mount --make-rshared /; while :; do sleep 3600 & wait $!; done"
 
-# containerd, kubelet and CNI write below these whatever they are told.
+# containerd, kubelet and CNI always write below these.
 _MOUNTS = """
 set -e
 for place in /var /usr/libexec; do
@@ -40,7 +40,7 @@ mount -t tmpfs tmpfs /run
 
 
 def missing() -> str:
-    """Say what this machine lacks for a real node, empty if nothing."""
+    """Return what this machine lacks for a real node; empty if nothing."""
     if os.geteuid():
         return "a real node needs root"
     absent = [name for name in PROGRAMS if not shutil.which(name, path=_PATH)]
@@ -52,7 +52,10 @@ def missing() -> str:
 
 
 class Machine:
-    """The node's share of this machine, from `start` to `stop`. `number` makes its addresses."""
+    """The node's share of this machine, from `start` to `stop`.
+
+    `number` makes its addresses unique.
+    """
 
     def __init__(self, number: int, workdir: Path) -> None:
         self.workdir = workdir
@@ -65,7 +68,7 @@ class Machine:
         self._init = 0
 
     def start(self) -> None:
-        """Make it all. The calling thread must outlive the machine."""
+        """Create everything. The calling thread must outlive the machine."""
         self.workdir.mkdir(parents=True)
         flags = "--net --mount --propagation private --pid --fork --mount-proc --kill-child"
         self._holder = Process(
@@ -80,18 +83,18 @@ class Machine:
         self._plug_in()
 
     def stop(self) -> None:
-        """Kill what runs in it, and take it all away."""
+        """Kill all processes in it, and remove everything."""
         if self._init:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._init, signal.SIGKILL)
         if self._holder:
             self._holder.stop()
-        # Gone with the namespace in which its other end was, but perhaps not yet.
+        # It ends with the namespace of its other end, but possibly later.
         subprocess.run(["ip", "link", "delete", self._device], capture_output=True, check=False)
         self._remove_cgroups()
 
     def run(self, *command: str) -> str:
-        """Run a command to its end inside, and return what it prints. Raises ProcessError."""
+        """Run a command inside to its end, and return its output. Raise ProcessError."""
         done = subprocess.run(
             self._enter(command), env=_environment(), capture_output=True, text=True, check=False
         )
@@ -122,7 +125,7 @@ class Machine:
         while True:
             parent.check()
             children = listing.read_text().split()
-            # It has its own name only when all namespaces are made and the shell has begun.
+            # It has its own name only when all namespaces exist and the shell has started.
             if children and Path(f"/proc/{children[0]}/comm").read_text().strip() == "sh":
                 return int(children[0])
             if time.monotonic() > end:
@@ -137,7 +140,7 @@ class Machine:
             f"route add {self.pod_range} via {self.address}",
         ):
             subprocess.run(["ip", *command.split()], check=True)
-        # What nodes send to each other's pods passes through here.
+        # The traffic of nodes to each other's pods passes here.
         Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
         for command in (
             "link set lo up",
@@ -168,7 +171,7 @@ class Machine:
             (_CGROUPS / "cpuset" / self.cgroup / name).write_text(content)
 
     def _remove_cgroups(self) -> None:
-        # Also where runc made them by itself: a system may have both versions.
+        # Also those that runc created: a system may have both versions.
         for place in (_CGROUPS, *_CGROUPS.iterdir()):
             _remove_cgroup(place / self.cgroup)
 

@@ -1,5 +1,6 @@
 """Real nodes: containerd, kubelet and kube-proxy, whose pods really run."""
 
+import json
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -8,9 +9,7 @@ from tests.cluster.api import Json, wait_for
 from tests.cluster.plane import ControlPlane, is_ready
 from tests.cluster.process import Process, ProcessError
 from tests.image import standin
-from tests.image.archive import write
-from tests.image.dockerfile import Stage
-from tests.image.tree import Image
+from tests.image.buildah import Store
 from tests.node import settings
 from tests.node.machine import Machine
 
@@ -18,15 +17,14 @@ _UP = 60.0  # seconds in which each part must be up; it takes a few even on a bu
 _PAUSE = "trap 'exit 0' INT TERM; sleep infinity & wait"
 
 
-def pause(folder: Path) -> Path:
+def pause(folder: Path, store: Store) -> Path:
     """Write the archive of the image that holds a pod's namespaces: a shell that waits."""
-    root = folder / "pause"
+    root, archive = folder / "pause", folder / "pause.tar"
     root.mkdir()
     standin.skeleton(root)
     standin.add_programs(root, ("sh", "sleep"))
-    stage = Stage("pause", "scratch", entrypoint=["/bin/sh", "-c", _PAUSE])
-    archive = folder / "pause.tar"
-    write(Image(root, stage), archive, settings.PAUSE)
+    store.add(root, "pause", f"--entrypoint={json.dumps(['/bin/sh', '-c', _PAUSE])}")
+    store.save("pause", archive, settings.PAUSE)
     return archive
 
 
@@ -40,7 +38,7 @@ class Node:
         self._processes: list[Process] = []
 
     def start_containerd(self) -> None:
-        """Make the machine, and start what runs containers."""
+        """Create the machine, and start containerd."""
         self.machine.start()
         settings.cni(self.machine)
         config = settings.containerd(self.machine)
@@ -53,7 +51,7 @@ class Node:
             self.ctr("images", "import", str(archive))
 
     def start_kubelet(self, programs: Mapping[str, Path]) -> None:
-        """Start what registers the node and runs its pods, and what routes its Services."""
+        """Start the kubelet, which registers the node and runs its pods, and kube-proxy."""
         plane, folder = self._plane, self.machine.workdir
         kubeconfig = plane.write_kubeconfig(
             folder / "kubelet.kubeconfig", f"system:node:{self.name}", ["system:nodes"]
@@ -91,7 +89,7 @@ class Node:
             process.check()
 
     def ctr(self, *arguments: str) -> str:
-        """Run containerd's own client, and return what it prints."""
+        """Run containerd's own client, and return its output."""
         client = ["ctr", f"--address={settings.SOCKET}", "--namespace=k8s.io"]
         return self.machine.run(*client, *arguments)
 

@@ -1,4 +1,4 @@
-"""What the programs of a node are configured with."""
+"""The configuration files of a node's programs."""
 
 import json
 from pathlib import Path
@@ -73,7 +73,7 @@ def kubelet(machine: Machine, client_ca: Path) -> Path:
         "failCgroupV1": False,
         "failSwapOn": False,
         "enforceNodeAllocatable": ["pods"],
-        # The disk and the memory are the machine's, whatever they are.
+        # Disk and memory are those of this machine, so their limits do not matter.
         "evictionHard": none | {"imagefs.available": "0%", "imagefs.inodesFree": "0%"},
         "imageGCHighThresholdPercent": 100,
         "resolvConf": str(resolv),
@@ -95,7 +95,7 @@ def kube_proxy(machine: Machine, name: str, kubeconfig: Path) -> Path:
         "mode": "nftables",
         "hostnameOverride": name,
         "clientConnection": {"kubeconfig": str(kubeconfig)},
-        # Anyone who calls from elsewhere gets his answers by way of this node, too.
+        # Answers to clients from other networks also pass through this node.
         "clusterCIDR": POD_RANGES,
         "conntrack": {
             "maxPerCore": 0,

@@ -1,4 +1,4 @@
-"""The auditor's pod on a real node, with the chart's own account: what it sees, and who sees it."""
+"""The auditor's pod on a real node, with the chart's ServiceAccount: its output and its clients."""
 
 import contextlib
 import json
@@ -36,7 +36,7 @@ Runs = Callable[[str, str], Json]
 
 @pytest.fixture
 def runs(nodes: NodeCluster) -> Iterator[Runs]:
-    """Have a bare pod run in a namespace, until the test ends: nodes with such are not drained."""
+    """Run a bare pod in a namespace until the test ends. Nodes with such pods are not drained."""
     api = nodes.api
     made: list[tuple[str, str]] = []
 
@@ -57,7 +57,7 @@ def runs(nodes: NodeCluster) -> Iterator[Runs]:
 
 
 def at_its_service(nodes: NodeCluster, port: int, path: str, **headers: str) -> httpx.Response:
-    """Ask it at the cluster IP of its Service."""
+    """Send a request to the cluster IP of its Service."""
     address = nodes.api.get("Service", AUDITOR, NAMESPACE)["spec"]["clusterIP"]
     # kube-proxy hears of a new pod last.
     patient = httpx.HTTPTransport(retries=5)
@@ -66,19 +66,19 @@ def at_its_service(nodes: NodeCluster, port: int, path: str, **headers: str) -> 
 
 
 def metrics(nodes: NodeCluster, name: str, **labels: str) -> dict[tuple[str, ...], float]:
-    """What it tells Prometheus: see `samples`."""
+    """Return its metrics: see `samples`."""
     return samples(at_its_service(nodes, 8080, "/metrics").text, name, **labels)
 
 
 def troubles(logged: str) -> list[dict[str, Any]]:
-    """Return what a pod of it has logged beyond news; fails on a line that is no JSON object."""
+    """Return a pod's log above level info. Fail if a line is not a JSON object."""
     lines = [json.loads(line) for line in logged.splitlines()]
     assert "listens" in {line["event"] for line in lines}
     return [line for line in lines if line["level"] != "info"]
 
 
 def start_kubectl(nodes: NodeCluster, folder: Path, *arguments: str) -> Process:
-    """Start kubectl in the release's namespace, to run beside the test."""
+    """Start kubectl in the release's namespace, in parallel to the test."""
     return Process(
         "kubectl",
         [nodes.plane.binaries["kubectl"], "-n", NAMESPACE, *arguments],
@@ -104,7 +104,7 @@ def forwarded(nodes: NodeCluster, folder: Path) -> Iterator[None]:
         process.stop()
 
 
-def test_who_labels_a_namespace_is_warned_and_the_metrics_tell_its_coverage(
+def test_labelling_a_namespace_causes_a_warning_and_the_metrics_have_its_coverage(
     nodes: NodeCluster, runs: Runs
 ) -> None:
     auditor, api, kubectl = nodes.await_auditor(), nodes.api, nodes.plane.kubectl
@@ -149,7 +149,7 @@ def test_its_dashboard_is_reached_by_port_forward_and_by_nothing_else(
 ) -> None:
     auditor = nodes.await_auditor()
     with forwarded(nodes, tmp_path), httpx.Client(base_url=FORWARDED, trust_env=False) as reader:
-        for path in ("/", f"/namespaces/{nodes.enrolled}", "/refusals", "/health", "/checks"):
+        for path in ("/", f"/namespaces/{nodes.enrolled}", "/denials", "/health", "/checks"):
             answer = reader.get(path)
             assert answer.status_code == httpx.codes.OK, path
         assert nodes.enrolled in reader.get("/").text
@@ -171,14 +171,14 @@ def test_a_renewed_certificate_is_served_without_a_restart(nodes: NodeCluster) -
 def test_it_ends_in_order_and_another_takes_its_place(nodes: NodeCluster, tmp_path: Path) -> None:
     auditor, api = nodes.await_auditor(), nodes.api
     name = auditor["metadata"]["name"]
-    sweeps = "mendix_mesh_sweeps_total"
-    # It is ready before it has swept for the first time.
-    wait_for(lambda: metrics(nodes, sweeps).get(("ok",)), why="a first sweep")
-    assert metrics(nodes, sweeps)[("failed",)] == 0
+    scans = "mendix_mesh_scans_total"
+    # It is ready before its first scan.
+    wait_for(lambda: metrics(nodes, scans).get(("ok",)), why="a first scan")
+    assert metrics(nodes, scans)[("failed",)] == 0
     # The kubelet removes the log of a deleted pod soon after its end.
     follower = start_kubectl(nodes, tmp_path, "logs", "--follow", name)
     wait_for(follower.log.read_text, why="its log")
-    # So that it is there to be asked when it has ended.
+    # So that its logs can still be read when it has ended.
     api.patch("Pod", name, NAMESPACE, {"metadata": {"finalizers": [FINALIZER]}})
     api.delete("Pod", name, NAMESPACE)
 
@@ -201,9 +201,9 @@ def test_it_ends_in_order_and_another_takes_its_place(nodes: NodeCluster, tmp_pa
 
 @pytest.fixture(scope="module")
 def exposed(nodes: NodeCluster) -> Iterator[Json]:
-    """The pod of an auditor with all rights, whose doctor looks often, and its dashboard exposed.
+    """The pod of an auditor with all rights, frequent doctor runs, and an exposed dashboard.
 
-    It comes last: every other test has the chart's own values.
+    It comes last, because every other test uses the chart's own values.
     """
     values = {"fullDoctor": True, "interval": 5, "dashboard": {"expose": True}}
     nodes.upgrade({"auditor": values})
@@ -212,7 +212,7 @@ def exposed(nodes: NodeCluster) -> Iterator[Json]:
 
 
 def token_of(nodes: NodeCluster, account: str) -> str:
-    """Make a ServiceAccount, and return what says that it is it who asks."""
+    """Create a ServiceAccount, and return the header with its token."""
     where = f"--namespace={nodes.enrolled}"
     nodes.plane.kubectl("create", "serviceaccount", account, where)
     token = nodes.plane.kubectl("create", "token", account, where).stdout.strip()
@@ -220,7 +220,7 @@ def token_of(nodes: NodeCluster, account: str) -> str:
 
 
 def reader_of(nodes: NodeCluster) -> str:
-    """The same, of one that may read the dashboard."""
+    """The same for a ServiceAccount that is allowed to read the dashboard."""
     name = f"reader-{secrets.token_hex(3)}"
     token = token_of(nodes, name)
     nodes.plane.kubectl(
@@ -230,7 +230,9 @@ def reader_of(nodes: NodeCluster) -> str:
     return token
 
 
-def test_the_exposed_dashboard_lets_in_who_may_read_it(nodes: NodeCluster, exposed: Json) -> None:
+def test_the_exposed_dashboard_admits_users_with_the_right(
+    nodes: NodeCluster, exposed: Json
+) -> None:
     def answer(**headers: str) -> int:
         return at_its_service(nodes, 80, "/", **headers).status_code
 
@@ -246,7 +248,7 @@ def test_the_doctor_with_all_rights_looks_for_everything(nodes: NodeCluster, exp
     def found() -> set[tuple[str, ...]]:
         return set(metrics(nodes, "mendix_mesh_doctor_findings"))
 
-    # No mesh is installed here; what is ours is in order.
+    # No mesh is installed here. The objects of mendix-mesh are healthy.
     there = {("agents-missing", "error")}
     wait_for(lambda: found() == there, seconds=60, why="the doctor's findings")
     seen = {"Host": f"{AUDITOR}.{NAMESPACE}.svc", "Authorization": reader_of(nodes)}

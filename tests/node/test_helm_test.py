@@ -9,7 +9,7 @@ from tests.node.installed import NAMESPACE, NodeCluster
 HOST = f"mendix-mesh.{NAMESPACE}.svc"
 
 
-def test_its_pod_has_a_pod_opted_in_and_another_refused(nodes: NodeCluster) -> None:
+def test_its_pod_has_a_pod_opted_in_and_another_denied(nodes: NodeCluster) -> None:
     rendered = nodes.plane.helm(
         *("template", "mendix-mesh", str(CHART), f"--namespace={NAMESPACE}"),
         *("--show-only=templates/tests/review.yaml", "--set=image.pullPolicy=Never"),

@@ -1,4 +1,4 @@
-"""Where a real node can't be had, the tests say so; where all must run, they fail."""
+"""If there can be no real node, the tests say why. With MENDIX_MESH_RUN_ALL, they fail."""
 
 import os
 
@@ -16,7 +16,7 @@ def test_what_a_node_lacks_is_named_with_the_packages(monkeypatch: pytest.Monkey
     assert "apt-get install runc containerd" in said
 
 
-def test_a_test_that_cannot_run_says_so_and_fails_where_all_must_run(
+def test_a_test_that_cannot_run_is_reported_and_fails_if_all_must_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("MENDIX_MESH_RUN_ALL", raising=False)

@@ -58,7 +58,7 @@ def test_both_nodes_are_drained_one_pod_at_a_time_and_nothing_is_lost(nodes: Nod
         drain(nodes, first)
         assert {server["spec"]["nodeName"] for server in nodes.await_settled()} == {second}
         nodes.plane.kubectl("uncordon", first)
-        # Two pods have to leave this one, and the budget lets only one go at a time.
+        # Two pods must leave this one, and the budget allows only one at a time.
         said = drain(nodes, second)
         assert "would violate the pod's disruption budget" in said
         assert {server["spec"]["nodeName"] for server in nodes.await_settled()} == {first}
@@ -70,6 +70,6 @@ def test_both_nodes_are_drained_one_pod_at_a_time_and_nothing_is_lost(nodes: Nod
 
 
 def drain(nodes: NodeCluster, node: str) -> str:
-    """Drain a node as an administrator would, and return what kubectl says of it."""
+    """Drain a node as an administrator would, and return kubectl's output."""
     done = nodes.plane.kubectl("drain", node, "--delete-emptydir-data", "--timeout=100s")
     return done.stdout + done.stderr

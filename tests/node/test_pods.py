@@ -1,4 +1,4 @@
-"""The chart's pods on a real node: what they may do, who reaches them, what happens if one dies."""
+"""The chart's pods on a real node: their rights, their clients, and what happens if one dies."""
 
 import os
 import ssl
@@ -7,7 +7,7 @@ from signal import SIGCONT, SIGKILL, SIGSTOP
 import httpx
 import pytest
 
-from tests.cluster.api import Json, Refused, wait_for
+from tests.cluster.api import Json, StatusError, wait_for
 from tests.cluster.workloads import pod
 from tests.node.installed import NAMESPACE, NodeCluster
 from tests.node.node import processes_of
@@ -16,8 +16,8 @@ from tests.unit.admission import reviews
 pytestmark = pytest.mark.timeout(300)
 
 
-def test_they_run_where_pod_security_is_restricted_one_on_each_node(nodes: NodeCluster) -> None:
-    with pytest.raises(Refused, match="violates PodSecurity"):
+def test_they_run_under_restricted_pod_security_one_on_each_node(nodes: NodeCluster) -> None:
+    with pytest.raises(StatusError, match="violates PodSecurity"):
         nodes.api.create(pod(NAMESPACE), dry_run=True)
     where = {server["spec"]["nodeName"] for server in nodes.await_settled()}
     assert where == {node.name for node in nodes.nodes}
@@ -50,7 +50,7 @@ for place in ("/", "/etc/mendix-mesh/tls", "/opt/mendix-mesh", "/tmp"):
 
 
 def test_the_api_server_reaches_them_at_the_services_cluster_ip(nodes: NodeCluster) -> None:
-    with pytest.raises(Refused, match="uses the node's network"):
+    with pytest.raises(StatusError, match="uses the node's network"):
         nodes.api.create(pod(nodes.enrolled, hostNetwork=True), dry_run=True)
     # It dials the cluster IP, and kube-proxy leads it to a pod.
     flows = nodes.nodes[0].machine.run("conntrack", "-L", "--orig-dst", nodes.service_ip)
@@ -66,7 +66,7 @@ def test_connections_to_the_service_are_spread_over_both(nodes: NodeCluster) -> 
     url = f"https://{nodes.service_ip}/mutate/ambient"
     before = reviews_of(nodes, context)
 
-    def both_asked() -> bool:
+    def both_probed() -> bool:
         answer = httpx.post(
             url, json=reviews.review(pod("mendix")), verify=context, trust_env=False
         )
@@ -74,12 +74,12 @@ def test_connections_to_the_service_are_spread_over_both(nodes: NodeCluster) -> 
         after = reviews_of(nodes, context)
         return all(after[name] > before[name] for name in after)
 
-    # Which one a connection goes to is left to chance, and kube-proxy hears of a new pod last.
-    wait_for(both_asked, why="both pods to be asked")
+    # The pod of a connection is random, and kube-proxy learns of a new pod last.
+    wait_for(both_probed, why="both pods to be asked")
 
 
 def reviews_of(nodes: NodeCluster, context: ssl.SSLContext) -> dict[str, float]:
-    """Return how many reviews each pod has answered, by its own count."""
+    """Return the number of reviews that each pod has answered, by its own count."""
     found = {}
     for server in nodes.await_settled():
         url = f"https://{server['status']['podIP']}:10250/metrics"
@@ -89,7 +89,7 @@ def reviews_of(nodes: NodeCluster, context: ssl.SSLContext) -> dict[str, float]:
     return found
 
 
-def test_one_that_hangs_is_asked_no_more_until_it_answers_again(nodes: NodeCluster) -> None:
+def test_a_server_that_hangs_gets_no_calls_until_it_answers_again(nodes: NodeCluster) -> None:
     server = nodes.await_settled()[0]
     hung, before = processes_of(server), restarts(nodes, server)
     assert len(hung) >= 2  # gunicorn's, and its worker's
@@ -115,7 +115,7 @@ def test_one_that_dies_is_started_again(nodes: NodeCluster) -> None:
 
 
 def has_endpoint(nodes: NodeCluster, server: Json) -> bool:
-    """Say whether the Service leads to a pod."""
+    """Return whether the Service leads to a pod."""
     slices = nodes.api.list("EndpointSlice", NAMESPACE)
     endpoints = [endpoint for one in slices for endpoint in one["endpoints"] or ()]
     ready = [one for one in endpoints if one["conditions"]["ready"]]

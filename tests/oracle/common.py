@@ -37,7 +37,7 @@ class Pod:
 
 
 def env(container: Json) -> dict[str, str | None]:
-    """Return the variables. The last of a name counts. None stands for a value from elsewhere."""
+    """Return the variables. The last of a name counts. None means a value of another object."""
     return {
         entry["name"]: None if entry.get("valueFrom") else entry.get("value") or ""
         for entry in container.get("env") or ()
@@ -140,7 +140,7 @@ def loaded(container: Json) -> Iterator[str]:
         yield f"{name} has the rights of its node"
     for variable in env(container):
         if variable == "PATH" or variable.startswith("LD_") or variable == "XTABLES_LIBDIR":
-            yield f"{name} is told by {variable} to load something else"
+            yield f"{variable} makes {name} load another program"
     if container.get("envFrom"):
         yield f"{name} has variables that anyone may add to"
     for mount in container.get("volumeMounts") or ():
@@ -184,11 +184,11 @@ def unexplained(  # noqa: C901 - one thing after another
         if entry == before:
             continue
         if entry["name"] not in harmless:
-            yield f"{name} is told {entry['name']} by the author"
+            yield f"{name} gets {entry['name']} from the author"
         elif entry.get("valueFrom") and entry.get("valueFrom") != (before or {}).get("valueFrom"):
-            yield f"{name} is told {entry['name']} by somebody"
+            yield f"{name} gets {entry['name']} from another webhook"
         elif "$(" in (entry.get("value") or "") and "$(" not in ((before or {}).get("value") or ""):
-            yield f"{name} is told {entry['name']}, which is filled in later"
+            yield f"{name} gets {entry['name']}, which is set later"
     for field in ("command", "envFrom", "workingDir"):
         if container.get(field) and container.get(field) != untouched.get(field):
             yield f"{name} has another {field} than the injector gives it"
@@ -281,13 +281,13 @@ class Line:
     def _switch(self, name: str) -> bool:
         return self._flags[name] == "switch"
 
-    def told(self, name: str, otherwise: str = "") -> str:
+    def value(self, name: str, otherwise: str = "") -> str:
         """Return the value of a flag."""
         return self.values.get(name, otherwise)
 
     def on(self, name: str) -> bool:
         """Return whether a switch is on, as Go reads it."""
-        return is_true(self.told(name))
+        return is_true(self.value(name))
 
 
 def is_true(text: str | None) -> bool:

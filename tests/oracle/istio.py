@@ -189,9 +189,9 @@ def genuine(container: Json) -> Iterator[str]:
     yield from common.loaded(container)
     if name != "istio-proxy":
         if container.get("restartPolicy"):
-            yield f"nobody waits for {name}"
+            yield f"no container waits for {name}"
     elif any(word.startswith(("--templateFile", "--meshConfig")) for word in args):
-        yield "the proxy is told another bootstrap"
+        yield "the proxy gets another bootstrap"
     yield from common.expanded(container, REFERRED)
 
 
@@ -200,11 +200,11 @@ def agent(pod: Pod, proxy: Json) -> Iterator[str]:
     variables = env(proxy)
     for name in variables:
         if name in WRONG_VARIABLES or name.startswith("ISTIO_METAJSON_"):
-            yield f"the proxy is told {name}"
+            yield f"the proxy gets {name}"
     if variables.get("PROXY_CONFIG", "") is None:
-        yield "a ConfigMap says what the proxy is told"
+        yield "a ConfigMap sets the proxy's variables"
     for config in configurations(pod, proxy):
-        yield from told(config)
+        yield from set_for(config)
     for config in parsed(pod.annotations.get("proxy.istio.io/config")):
         if any(said(config, ROOTS)):
             yield "the pod trusts whom its author trusts"
@@ -212,7 +212,7 @@ def agent(pod: Pod, proxy: Json) -> Iterator[str]:
     addresses = [variables.get("CA_ADDR", "istiod.istio-system.svc:15012")]
     addresses += [pod.annotations.get("sidecar.istio.io/discoveryAddress", addresses[0])]
     if not all(is_istiod(address) for address in addresses):
-        yield "another istiod tells it what to do"
+        yield "another istiod configures it"
     if "sidecar.istio.io/bootstrapOverride" in pod.annotations:
         yield "its bootstrap is overridden"
     yield from files(pod, proxy)
@@ -220,8 +220,8 @@ def agent(pod: Pod, proxy: Json) -> Iterator[str]:
 
 def scraped(text: str) -> Iterator[str]:
     """Yield wrong metrics addresses of the uncaptured agent: http://localhost:PORT + PATH."""
-    told = json.loads(text)
-    path, port = str(told.get("path", "")), str(told.get("port", ""))
+    set_for = json.loads(text)
+    path, port = str(set_for.get("path", "")), str(set_for.get("port", ""))
     if (path and not path.startswith("/")) or (port and not port.isdecimal()):
         yield f"the agent asks localhost:{port}{path}"
 
@@ -277,7 +277,7 @@ def said(config: Json, field: str) -> Iterator[Any]:
     yield from (config[name] for name in (field, snake) if config.get(name))
 
 
-def told(config: Json) -> Iterator[str]:
+def set_for(config: Json) -> Iterator[str]:
     """Yield dangerous fields of a configuration."""
     for field in WRONG_FIELDS:
         for _ in said(config, field):
@@ -321,7 +321,7 @@ class Firewall:
             for validation in validations:
                 yield from self._validated(validation)
         else:
-            yield "nothing redirects, or nobody looks whether it does"
+            yield "nothing redirects, or nothing checks that it does"
 
     def _init(self, init: Json) -> Iterator[str]:
         line = _line(init)
@@ -335,30 +335,30 @@ class Firewall:
         for switch in ("dry-run", "skip-rule-apply", "cleanup-only"):
             if line.on(switch):
                 yield f"istio-init does nothing ({switch})"
-        if line.told("network-namespace"):
+        if line.value("network-namespace"):
             yield "istio-init works in another network"
         for name in ("ISTIO_OUTBOUND_OWNER_GROUPS", "ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE"):
             if name in env(init):
                 yield f"istio-init captures some groups alone ({name})"
         yield from self._rules(
-            mode=line.told("istio-inbound-interception-mode", "REDIRECT"),
-            included=(line.told("istio-inbound-ports"), line.told("istio-service-cidr")),
+            mode=line.value("istio-inbound-interception-mode", "REDIRECT"),
+            included=(line.value("istio-inbound-ports"), line.value("istio-service-cidr")),
             excluded=(
-                line.told("istio-local-exclude-ports"),
-                line.told("istio-local-outbound-ports-exclude"),
+                line.value("istio-local-exclude-ports"),
+                line.value("istio-local-outbound-ports-exclude"),
             ),
             beside=[
-                line.told(name)
+                line.value(name)
                 for name in ("istio-service-exclude-cidr", "istio-exclude-interfaces",
                              "kube-virt-interfaces")
             ],
         )  # fmt: skip
-        if line.told("envoy-port", "15001") != "15001":
-            yield "what goes out is led elsewhere"
-        if line.told("inbound-capture-port", "15006") != "15006":
-            yield "what comes in is led elsewhere"
-        users = listed(line.told("proxy-uid", "1337"))
-        groups = listed(line.told("proxy-gid")) or users
+        if line.value("envoy-port", "15001") != "15001":
+            yield "outbound traffic is redirected to another port"
+        if line.value("inbound-capture-port", "15006") != "15006":
+            yield "inbound traffic is redirected to another port"
+        users = listed(line.value("proxy-uid", "1337"))
+        groups = listed(line.value("proxy-gid")) or users
         if users != ["1337"] or groups != ["1337"]:
             yield f"the firewall lets users {users} and groups {groups} past"
 
@@ -401,7 +401,7 @@ class Firewall:
         line = _line(validation)
         if line is None or (not line.fails and (line.helps or not line.on("run-validation"))):
             yield "istio-validation does not look whether anything is redirected"
-        elif line.told("iptables-probe-port", "15002") in ("15001", "15006"):
+        elif line.value("iptables-probe-port", "15002") in ("15001", "15006"):
             yield "istio-validation hears itself"
 
     def _rules(

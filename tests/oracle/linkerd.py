@@ -38,8 +38,8 @@ VALIDATOR_FLAGS = {
 }  # fmt: skip
 
 
-#: Variables that an author's annotations may change. None of them redirects traffic elsewhere;
-#: ports and users are compared with the rules.
+#: Variables that an author's annotations may change. None of them redirects traffic; ports and
+#: users are compared with the rules.
 KNOBS = {
     "LINKERD2_PROXY_" + name
     for name in (
@@ -79,7 +79,7 @@ def complaints(document: Json, untouched: Json | None = None) -> Iterator[str]:
     for init in inits:
         yield from genuine(init)
     if not inits:
-        yield "nothing redirects, or nobody looks whether it does"
+        yield "nothing redirects, or nothing checks that it does"
     users, groups = {2102}, set[int]()
     for init in inits:
         if init["name"] == "linkerd-init":
@@ -106,7 +106,7 @@ def genuine(container: Json) -> Iterator[str]:
         if command or container.get("args"):
             yield "the proxy is run otherwise"
     elif container.get("restartPolicy"):
-        yield f"nobody waits for {name}"
+        yield f"no container waits for {name}"
     elif command and command not in ([BIN + "linkerd2-proxy-init"],
                                      [BIN + "linkerd2-network-validator"]):  # fmt: skip
         yield f"{name} runs {command}"
@@ -120,7 +120,7 @@ def identity(pod: Pod, proxy: Json) -> Iterator[str]:
         yield "the proxy ends before the app starts"
     if pod.labels.get("linkerd.io/control-plane-ns") != "linkerd":
         yield "peers speak plaintext to it"
-    yield from told(proxy)
+    yield from set_for(proxy)
     if VOLUME not in {mount["name"] for mount in proxy.get("volumeMounts") or ()}:
         yield "the proxy has no place for its key"
     for volume in pod.spec.get("volumes") or ():
@@ -130,14 +130,14 @@ def identity(pod: Pod, proxy: Json) -> Iterator[str]:
             yield "the proxy's token is another's"
 
 
-def told(proxy: Json) -> Iterator[str]:
+def set_for(proxy: Json) -> Iterator[str]:
     """Yield dangerous variables of the proxy."""
     variables = env(proxy)
     for name in ("LOCAL_NAME", "SVC_ADDR"):
         if not variables.get(f"LINKERD2_PROXY_IDENTITY_{name}"):
             yield f"the proxy has no identity ({name})"
     if "LINKERD2_PROXY_IDENTITY_DISABLED" in variables:
-        yield "the proxy is told to do without an identity"
+        yield "the proxy's identity is disabled"
     for name in ("DESTINATION", "POLICY", "IDENTITY"):
         address = variables.get(f"LINKERD2_PROXY_{name}_SVC_ADDR", "of.linkerd.svc")
         parts = (address or "").split(":")[0].removesuffix(".").split(".")[1:]
@@ -153,7 +153,7 @@ def told(proxy: Json) -> Iterator[str]:
         value = entry.get("value", entry.get("valueFrom"))
         matters = entry["name"].startswith("LINKERD2_PROXY_") and "_LOG" not in entry["name"]
         if matters and seen.setdefault(entry["name"], value) != value:
-            yield f"the proxy's {entry['name']} is told again"
+            yield f"the proxy's {entry['name']} is set again"
 
 
 def redirects(init: Json, proxy: Json, users: set[int], groups: set[int]) -> Iterator[str]:
@@ -163,27 +163,27 @@ def redirects(init: Json, proxy: Json, users: set[int], groups: set[int]) -> Ite
         return  # the container ends with an error, so the app never starts
     if line.helps or line.on("simulate"):
         yield "linkerd-init does nothing"
-    if line.told("netns") or line.told("ports-to-redirect"):
-        yield "linkerd-init redirects elsewhere, or some ports alone"
-    if not line.told("firewall-bin-path", "iptables").startswith("iptables"):
+    if line.value("netns") or line.value("ports-to-redirect"):
+        yield "linkerd-init redirects to another port, or only some ports"
+    if not line.value("firewall-bin-path", "iptables").startswith("iptables"):
         yield "linkerd-init sets rules of another kind"
     for flag, variable, default in (
         ("incoming-proxy-port", INBOUND, "4143"),
         ("outgoing-proxy-port", OUTBOUND, "4140"),
     ):
         listens = (env(proxy).get(variable) or default).split(":")[-1]
-        if line.told(flag, "-1") != listens:
-            yield f"linkerd-init redirects to {line.told(flag)}, the proxy listens on {listens}"
+        if line.value(flag, "-1") != listens:
+            yield f"linkerd-init redirects to {line.value(flag)}, the proxy listens on {listens}"
     for flag, direction in (("inbound-ports-to-ignore", "in"), ("outbound-ports-to-ignore", "out")):
-        yield from skipped(line.told(flag), direction)
-    if listed(line.told("subnets-to-ignore")):
-        yield f"linkerd-init leaves {line.told('subnets-to-ignore')} out"
-    if line.told("proxy-uid") != str(common.user(proxy, "runAsUser")):
-        yield f"linkerd-init lets the user {line.told('proxy-uid')} past"
-    if line.told("proxy-gid") not in ("", str(common.user(proxy, "runAsGroup"))):
-        yield f"linkerd-init lets the group {line.told('proxy-gid')} past"
-    users |= {int(line.told("proxy-uid"))} if line.told("proxy-uid").isdecimal() else set()
-    groups |= {int(line.told("proxy-gid"))} if line.told("proxy-gid").isdecimal() else set()
+        yield from skipped(line.value(flag), direction)
+    if listed(line.value("subnets-to-ignore")):
+        yield f"linkerd-init leaves {line.value('subnets-to-ignore')} out"
+    if line.value("proxy-uid") != str(common.user(proxy, "runAsUser")):
+        yield f"linkerd-init lets the user {line.value('proxy-uid')} past"
+    if line.value("proxy-gid") not in ("", str(common.user(proxy, "runAsGroup"))):
+        yield f"linkerd-init lets the group {line.value('proxy-gid')} past"
+    users |= {int(line.value("proxy-uid"))} if line.value("proxy-uid").isdecimal() else set()
+    groups |= {int(line.value("proxy-gid"))} if line.value("proxy-gid").isdecimal() else set()
 
 
 def numbers(text: str) -> set[int]:
@@ -208,7 +208,7 @@ def plugin(pod: Pod, proxy: Json, validator: Json) -> Iterator[str]:
                for name in (variable, f"{variable}S")):  # fmt: skip
             yield f"the proxy is not where the CNI plugin redirects to ({variable})"
     line = Line(validator.get("args") or [], VALIDATOR_FLAGS, {})
-    ports = [line.told(flag).split(":")[-1] for flag in ("connect-addr", "listen-addr")]
+    ports = [line.value(flag).split(":")[-1] for flag in ("connect-addr", "listen-addr")]
     shows = line.helps or "--version" in (validator.get("args") or ())
     if shows or (not line.fails and ports[0] == ports[1]):
         yield "the validator hears itself, or nothing"

@@ -118,16 +118,16 @@ class _Sees:
         self._own = _annotations(pod)
         self._proxy_config = _proxy_config(self._own.get(CONFIG, ""))
         self._metadata = {**config.metadata, **(self._proxy_config.get("proxyMetadata") or {})}
-        told: str = self._proxy_config.get("interceptionMode", "REDIRECT")
-        self._mode = self._own.get(MODE, told)
+        configured: str = self._proxy_config.get("interceptionMode", "REDIRECT")
+        self._mode = self._own.get(MODE, configured)
         if self._mode not in ("REDIRECT", "TPROXY", "NONE"):
             raise InjectionError(f"interceptionMode invalid: {self._mode}")
         template = self._own.get(TEMPLATES, "sidecar").strip()
         if template not in ("sidecar", "gateway"):
             raise InjectionError(f"requested template {template!r} not found")
         self._gateway = template == "gateway"
-        asked = self._own.get(NATIVE, str(config.native).lower())
-        self._native = asked != "false" and not self._gateway
+        requested = self._own.get(NATIVE, str(config.native).lower())
+        self._native = requested != "false" and not self._gateway
         holds = self._proxy_config.get("holdApplicationUntilProxyStarts", config.hold)
         self.holds = bool(holds)
 
@@ -194,32 +194,34 @@ class _Sees:
                 made[name] = self._own.get(name, apps[0])
         if self._config.cni and not self._gateway:
             made[MODE] = self._mode
-            told = self._traffic()
+            configured = self._traffic()
             for key in ("includeOutboundIPRanges", "excludeOutboundIPRanges"):
-                if told[key]:
-                    made[TRAFFIC + key] = told[key]
-            made[TRAFFIC + "includeInboundPorts"] = told["includeInboundPorts"]
+                if configured[key]:
+                    made[TRAFFIC + key] = configured[key]
+            made[TRAFFIC + "includeInboundPorts"] = configured["includeInboundPorts"]
             made[TRAFFIC + "excludeInboundPorts"] = self._excluded_inbound()
-            if told["excludeOutboundPorts"] or TRAFFIC + "excludeOutboundPorts" in self._own:
-                made[TRAFFIC + "excludeOutboundPorts"] = told["excludeOutboundPorts"]
+            if configured["excludeOutboundPorts"] or TRAFFIC + "excludeOutboundPorts" in self._own:
+                made[TRAFFIC + "excludeOutboundPorts"] = configured["excludeOutboundPorts"]
         return made
 
     def _init(self) -> Json:
-        told = self._traffic()
+        configured = self._traffic()
         excluded = ",".join([*_ENVOY_PORTS, *filter(None, [self._excluded_inbound()])])
         args = ["istio-iptables", "-p", "15001", "-z", "15006",
                 "-u", "1337" if self._mode == "TPROXY" else str(self._config.uid),
-                "-m", self._mode, "-i", told["includeOutboundIPRanges"],
-                "-x", told["excludeOutboundIPRanges"], "-b", told["includeInboundPorts"],
+                "-m", self._mode,
+                "-i", configured["includeOutboundIPRanges"],
+                "-x", configured["excludeOutboundIPRanges"],
+                "-b", configured["includeInboundPorts"],
                 "-d", excluded]  # fmt: skip
         for key, flag in (("includeOutboundPorts", "-q"), ("excludeOutboundPorts", "-o")):
-            if TRAFFIC + key in self._own or told[key]:
-                args += [flag, told[key]]
+            if TRAFFIC + key in self._own or configured[key]:
+                args += [flag, configured[key]]
         reroutes = ("istio.io/reroute-virtual-interfaces", TRAFFIC + "kubevirtInterfaces")
         if virtual := [self._own[key] for key in reroutes if key in self._own]:
             args += ["-k", virtual[0]]
         if TRAFFIC + "excludeInterfaces" in self._own:
-            args += ["-c", told["excludeInterfaces"]]
+            args += ["-c", configured["excludeInterfaces"]]
         args.append(f"--log_output_level={self._level('agentLogLevel', 'default:info')}")
         args += ["--log_as_json"] * self._config.log_as_json
         if self._config.cni:
@@ -289,20 +291,20 @@ class _Sees:
         return shapes.proxy_context(added, self._config.uid, self._config.gid)
 
     def _image(self) -> str:
-        asked = self._own.get("sidecar.istio.io/proxyImage", "")
-        if "/" in asked:
-            return asked
+        requested = self._own.get("sidecar.istio.io/proxyImage", "")
+        if "/" in requested:
+            return requested
         kind = self._own.get("sidecar.istio.io/proxyImageType", "default")
         end = "" if kind == "default" else f"-{kind}"
         return f"{self._config.hub}/proxyv2:{self._config.tag}{end}"
 
     def _resources(self) -> Json:
-        asked: Json = {}
+        requested: Json = {}
         for place, end in (("requests", ""), ("limits", "Limit")):
             for what, key in (("cpu", "CPU"), ("memory", "Memory")):
                 if value := self._own.get(f"sidecar.istio.io/proxy{key}{end}"):
-                    asked.setdefault(place, {})[what] = value
-        return asked or shapes.resources()
+                    requested.setdefault(place, {})[what] = value
+        return requested or shapes.resources()
 
     def _level(self, key: str, otherwise: str) -> str:
         return self._own.get(f"sidecar.istio.io/{key}", otherwise)
@@ -382,15 +384,15 @@ def _merge_volumes(spec: Json, made: list[Json]) -> list[Json]:
 def _merge_metrics(pod: Json) -> None:
     """Make Prometheus scrape the agent, which scrapes the application (applyPrometheusMerge)."""
     annotations = pod["metadata"]["annotations"]
-    asked = {
+    requested = {
         key: annotations[f"prometheus.io/{key}"]
         for key in ("scrape", "path", "port")
         if f"prometheus.io/{key}" in annotations
     }
-    if asked.get("scrape") in ("false", "0", "f") or asked.get("port") == "15020":
+    if requested.get("scrape") in ("false", "0", "f") or requested.get("port") == "15020":
         return
-    if asked:
-        value = json.dumps({"scrape": "", "path": "", "port": "", **asked})
+    if requested:
+        value = json.dumps({"scrape": "", "path": "", "port": "", **requested})
         _proxy_of(pod)["env"].append({"name": "ISTIO_PROMETHEUS_ANNOTATIONS", "value": value})
     for key, value in (("scrape", "true"), ("path", "/stats/prometheus"), ("port", "15020")):
         annotations[f"prometheus.io/{key}"] = value
@@ -413,10 +415,10 @@ def _rewrite_probes(pod: Json, status_port: str) -> None:
             if not found:
                 continue
             path = f"/app-health/{container['name']}/{short}"
-            asked = copy.deepcopy(probe.pop(found))
-            asked["port"] = named.get(asked["port"], asked["port"])
-            known[path] = {found: asked, "timeoutSeconds": probe.get("timeoutSeconds", 1)}
-            kept = asked if found == "httpGet" else {}
+            requested = copy.deepcopy(probe.pop(found))
+            requested["port"] = named.get(requested["port"], requested["port"])
+            known[path] = {found: requested, "timeoutSeconds": probe.get("timeoutSeconds", 1)}
+            kept = requested if found == "httpGet" else {}
             scheme = {"scheme": "HTTP"} if "scheme" in kept else {}
             probe["httpGet"] = {**kept, "path": path, "port": port, **scheme}
     if known:
@@ -435,8 +437,8 @@ def _status(made: list[tuple[str, Json]], volumes: list[str], revision: str) -> 
     named: dict[str, list[str] | None] = {"initContainers": None, "containers": None}
     for place, container in made:
         named[place] = [*(named[place] or ()), container["name"]]
-    told = {**named, "volumes": volumes, "imagePullSecrets": None, "revision": revision}
-    return json.dumps(told, separators=(",", ":"))
+    configured = {**named, "volumes": volumes, "imagePullSecrets": None, "revision": revision}
+    return json.dumps(configured, separators=(",", ":"))
 
 
 def _order(spec: Json, *, holds: bool) -> None:

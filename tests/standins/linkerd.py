@@ -250,7 +250,7 @@ def _injection_patch(
         overridden(config, {**own, **added}, named),
         additional_env=merged_env(config, _annotations(namespace), own),
     )
-    _refuse(effective)
+    _rejected(effective)
     anchors = config.trust_anchors.encode()
     added["linkerd.io/proxy-version"] = effective.proxy_version
     added["linkerd.io/trust-root-sha256"] = hashlib.sha256(anchors).hexdigest()
@@ -275,7 +275,7 @@ def _patch(obj: Json, **values: Any) -> str:
     return f"[{text.removesuffix(',')}]" if text else ""
 
 
-def _refuse(config: InjectorConfig) -> None:
+def _rejected(config: InjectorConfig) -> None:
     """Raise InjectionError for the values for which Linkerd's template fails."""
     if config.log_http_headers not in ("", "off", "insecure"):
         message = f"HTTP headers are logged 'insecure' or 'off', not {config.log_http_headers!r}"

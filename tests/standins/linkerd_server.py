@@ -20,7 +20,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from tests.cluster.api import Api, Refused, wait_for
+from tests.cluster.api import Api, StatusError, wait_for
 from tests.cluster.certificates import Authority
 from tests.cluster.part import Part
 from tests.standins.linkerd import (
@@ -115,7 +115,7 @@ class LinkerdInjector(Part):
 
     def uninstall(self) -> None:
         """Remove the webhook configuration if it exists."""
-        with contextlib.suppress(Refused):
+        with contextlib.suppress(StatusError):
             self._api.delete("MutatingWebhookConfiguration", CONFIGURATION)
 
     def _is_called(self) -> bool:
@@ -141,7 +141,7 @@ class LinkerdInjector(Part):
             # Linkerd reads everything that it needs before it decides.
             namespace = self._api.get("Namespace", where)
             injection = inject(obj, namespace, self.config, owner=self._owner(obj, where))
-        except (Refused, InjectionError) as error:
+        except (StatusError, InjectionError) as error:
             self.answered.append(Answered(kind, where, name, error=str(error)))
             return {"uid": request["uid"], "allowed": False, "status": {"message": str(error)}}
         self.answered.append(Answered(kind, where, name, skipped=injection.skipped))
@@ -157,7 +157,7 @@ class LinkerdInjector(Part):
         if len(references) != 1 or references[0]["kind"] not in ("ReplicaSet", "Job"):
             return None
         (parent,) = references
-        with contextlib.suppress(Refused):
+        with contextlib.suppress(StatusError):
             owner = self._api.get(parent["kind"], parent["name"], namespace)
             grandparents = owner["metadata"].get("ownerReferences") or []
             if len(grandparents) == 1:

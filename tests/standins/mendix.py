@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, Self
 
-from tests.cluster.api import Api, Refused, wait_for
+from tests.cluster.api import Api, StatusError, wait_for
 from tests.standins import mendix_manifests as manifests
 from tests.standins.defaults import defaulted
 
@@ -65,8 +65,8 @@ def await_tasks(api: Api, namespace: str, env: str) -> None:
     def are_done() -> bool:
         try:
             found = [api.get(kind, name, namespace) for kind, name in tasks]
-        except Refused as refused:
-            if refused.code == 404:
+        except StatusError as denied:
+            if denied.code == 404:
                 return False
             raise
         return all((one.get("status") or {}).get("phase") == "Done" for one in found)
@@ -86,7 +86,7 @@ class MendixOperator:
         """The number of passes so far, over all apps of the namespace."""
         self.writes: Counter[str] = Counter()
         """The number of writes so far, by object, like "Deployment/shop-master"."""
-        self.refused: dict[str, str] = {}
+        self.denied: dict[str, str] = {}
         """Why the API server rejected the last write of an object. Removed at the next success."""
         self._api = api
 
@@ -219,7 +219,7 @@ class MendixOperator:
             return self._attempt(wanted, lambda: self._api.create(wanted))
         replacement = repaired(wanted, stored)
         if replacement is None:
-            self.refused.pop(_name(wanted), None)
+            self.denied.pop(_name(wanted), None)
             return stored
         return self._attempt(wanted, lambda: self._api.replace(replacement)) or stored
 
@@ -227,18 +227,18 @@ class MendixOperator:
         name = _name(obj)
         try:
             written = write()
-        except Refused as refused:
-            self.refused[name] = refused.message
+        except StatusError as denied:
+            self.denied[name] = denied.message
             return None  # the next pass tries again
-        self.refused.pop(name, None)
+        self.denied.pop(name, None)
         self.writes[name] += 1
         return written
 
     def _get(self, kind: str, name: str) -> Json | None:
         try:
             return self._api.get(kind, name, self.namespace)
-        except Refused as refused:
-            if refused.code == 404:
+        except StatusError as denied:
+            if denied.code == 404:
                 return None
             raise
 
@@ -316,8 +316,8 @@ def _general(field: str, settings: Json, spec: Json) -> dict[str, str]:
 def _create_if_absent(api: Api, obj: Json) -> None:
     try:
         api.create(obj)
-    except Refused as refused:
-        if refused.status.get("reason") != "AlreadyExists":
+    except StatusError as denied:
+        if denied.status.get("reason") != "AlreadyExists":
             raise
 
 
@@ -326,9 +326,9 @@ def _serves(api: Api, kind: str) -> bool:
         api.list(kind)
     except LookupError:
         return False
-    except Refused as refused:
+    except StatusError as denied:
         # 429: the API server is still creating the storage of a new kind
-        if refused.code not in (404, 429):
+        if denied.code not in (404, 429):
             raise
         return False
     return True

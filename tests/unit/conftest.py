@@ -1,4 +1,4 @@
-"""What a command does to its process ends with the test that ran it."""
+"""The effects of a command on its process end with the test that ran it."""
 
 import logging
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _logs_as_they_were() -> Iterator[None]:
-    """Undo what a server sets up for the logs of its process."""
+    """Undo a server's setup of the logs of its process."""
     root, level, handlers = logging.root, logging.root.level, logging.root.handlers[:]
     yield
     root.setLevel(level)

@@ -1,4 +1,4 @@
-"""docs/bypasses.md names every check, and every label and annotation that a check looks at."""
+"""docs/bypasses.md names every check, and every label and annotation that a check reads."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "bypasses.md").read_text()
 NAMED = re.findall(r"\[([a-z-]+)\]\(checks\.md#([a-z-]+)\)", PAGE)
 
 
-def test_every_check_stops_or_warns_of_a_way_round_that_the_page_names() -> None:
+def test_every_check_denies_or_warns_of_a_bypass_that_the_page_names() -> None:
     assert {name for name, _ in NAMED} == checks.ids()
     assert [pair for pair in NAMED if pair[0] != pair[1]] == []
 
@@ -20,7 +20,7 @@ def test_every_check_stops_or_warns_of_a_way_round_that_the_page_names() -> None
 def test_every_mark_that_a_check_looks_at_is_on_the_page(check: str) -> None:
     fields = checks.all_checks()[check].check.fields
     marks = [found[1] for f in fields if (found := re.search(r"(?:labels|annotations)\[(.+)\]", f))]
-    # Of a row's marks with one prefix, the others stand without it.
+    # Of several marks with one prefix in a row, only the first has the prefix.
     unnamed = [
         mark
         for mark in marks

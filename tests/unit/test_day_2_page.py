@@ -1,4 +1,4 @@
-"""docs/day-2.md and docs/rbac.yaml say what the commands do."""
+"""docs/day-2.md and docs/rbac.yaml describe what the commands do."""
 
 import itertools
 from pathlib import Path
@@ -14,7 +14,7 @@ from webhook.cli.doctor import COMMAND as DOCTOR
 from webhook.cli.restart import COMMAND as RESTART
 from webhook.cli.restart import State
 from webhook.cluster.audit import reports
-from webhook.cluster.auditor.history import Seen
+from webhook.cluster.auditor.history import Scans
 from webhook.cluster.auditor.metrics import AuditorMetrics
 from webhook.cluster.judge import STATES, live
 from webhook.cluster.namespaces import discovery
@@ -27,7 +27,7 @@ RIGHTS = list(yaml.safe_load_all((DOCS / "rbac.yaml").read_text()))
 
 
 def rows(first: str) -> dict[str, list[str]]:
-    """The cells of each row of the table whose title starts so, by the first one."""
+    """Return the cells of each row of the table with this title, by the first cell."""
     lines = iter(PAGE.splitlines())
     next(line for line in lines if line.startswith(f"| {first} |"))
     next(lines)
@@ -68,7 +68,7 @@ def test_the_options_that_it_names_exist(command: click.Command, option: str) ->
     assert any(option in parameter.opts for parameter in command.params)
 
 
-def test_the_rights_name_what_is_asked_for() -> None:
+def test_the_roles_name_what_the_commands_read() -> None:
     rules = [rule for one in RIGHTS for rule in one.get("rules", ())]
     resources = {resource for rule in rules for resource in rule.get("resources", ())}
     readers = [one["metadata"]["name"] for one in RIGHTS for rule in one.get("rules", ())
@@ -79,19 +79,19 @@ def test_the_rights_name_what_is_asked_for() -> None:
     assert not any("*" in rule["verbs"] + rule.get("resources", []) for rule in rules)
 
 
-def test_every_role_that_is_listed_is_defined_and_every_other_way_round() -> None:
+def test_every_listed_role_is_defined_and_every_defined_role_is_listed() -> None:
     listed = {role.strip(" `") for cells in rows("command | ClusterRoles").values()
               for role in cells[0].split(",")}  # fmt: skip
     guide = (DOCS / "dashboard.md").read_text()
-    elsewhere = {"mendix-mesh-dashboard", "mendix-mesh-viewer"}
-    assert all(role in guide for role in elsewhere)
+    in_other_guides = {"mendix-mesh-dashboard", "mendix-mesh-viewer"}
+    assert all(role in guide for role in in_other_guides)
     defined = {one["metadata"]["name"] for one in RIGHTS if one["kind"] == "ClusterRole"}
-    assert listed | elsewhere == defined
+    assert listed | in_other_guides == defined
 
 
 def test_every_metric_of_the_auditor_is_there_with_its_labels() -> None:
     known = {}
-    for family in AuditorMetrics(Seen()).registry.collect():
+    for family in AuditorMetrics(Scans()).registry.collect():
         name = family.name + ("_total" if family.type == "counter" else "")
         labels = getattr(family, "_labelnames", None) or (
             tuple(family.samples[0].labels) if family.samples else ()

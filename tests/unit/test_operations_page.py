@@ -1,4 +1,4 @@
-"""docs/operations.md says what the server does."""
+"""docs/operations.md describes what the server does."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The README and the guides name what there is."""
+"""The README and the guides name existing files, commands and anchors."""
 
 import re
 from pathlib import Path
@@ -35,7 +35,7 @@ def test_links_within_the_project_lead_somewhere(page: str) -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors of a page's headings, as GitHub makes them."""
+    """Return the anchors of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

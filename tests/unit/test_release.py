@@ -1,4 +1,4 @@
-"""The release workflow: what it may do, what it runs, and that its edits find their place."""
+"""The release workflow: its rights, its commands, and that its edits find their place."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""docs/troubleshooting.md: the messages that it says are ours, are."""
+"""docs/troubleshooting.md: the messages that it calls ours exist."""
 
 import re
 from pathlib import Path

@@ -86,7 +86,7 @@ class Metrics(CertificateMetrics, Collector):
         )
         yield _family(
             "mendix_mesh_enforcement_left",
-            "Changes of a namespace's labels, not refused by us, that took it out of enforcement.",
+            "Changes of a namespace's labels, not denied by us, that took it out of enforcement.",
             ("mesh", "to"),
             self._left,
         )

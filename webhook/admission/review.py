@@ -15,7 +15,7 @@ from webhook.policy.checks import Violation
 from webhook.policy.labels import MESHES
 from webhook.policy.mesh import Mesh
 from webhook.policy.mutate import mutate
-from webhook.policy.plaintext import review as strictness
+from webhook.policy.plaintext import review as plaintext
 from webhook.policy.pod import objects
 from webhook.policy.pod.request import Request
 from webhook.policy.pod.workload import TEMPLATES
@@ -47,7 +47,7 @@ class Route(NamedTuple):
         if self.mode is None:
             return kind in TEMPLATES or kind == "Ingress"
         # Policy objects of a mesh are only validated, never mutated.
-        return kind in TEMPLATES or kind in strictness.KINDS.get(self.mesh.name, ())
+        return kind in TEMPLATES or kind in plaintext.KINDS.get(self.mesh.name, ())
 
 
 #: The route of any served path.
@@ -139,14 +139,14 @@ class Reviewer:
     ) -> tuple[wire.Response, str]:
         """Return the response to a change of a mesh's policy, and the verdict for the metrics."""
         kind = asked.kind.kind
-        now, before = wire.policy_objects(body, strictness.KINDS[route.mesh.name][kind].type)
+        now, before = wire.policy_objects(body, plaintext.KINDS[route.mesh.name][kind].type)
         if now is None or asked.operation not in ("CREATE", "UPDATE") or asked.sub_resource:
             return _IGNORED, "ignored"
         where = asked.namespace or (now.metadata.name if kind == "Namespace" else "")
-        change = strictness.PolicyChange(
+        change = plaintext.PolicyChange(
             kind, where, now, before if asked.operation == "UPDATE" else None
         )
-        verdict = strictness.review(change, route.mesh.name, mode, self.settings)
+        verdict = plaintext.review(change, route.mesh.name, mode, self.settings)
         return self._judged(route, asked, where, verdict)
 
     def _judged(

@@ -1,65 +1,28 @@
-"""The wire format: AdmissionReview of admission.k8s.io/v1, limited to the fields that are needed.
+"""The objects in a review: the fields that policy reads, and the parts that it decodes later."""
 
-One pass decodes the envelope and the fields of the objects that policy reads. Frequent responses
-are encoded once; only the uid is inserted.
-"""
-
-import base64
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from webhook.policy.mutate import Operation
-from webhook.policy.plaintext import objects as strictness
+from webhook.policy.plaintext import objects as plaintext
 from webhook.policy.pod import objects
 from webhook.policy.pod.objects import NULL, Object
+from webhook.serving import review
+from webhook.serving.review import (
+    UNREADABLE,
+    BadObjectError,
+    BadReviewError,
+    BareRequest,
+    Response,
+    diagnosed,
+)
 
-API_VERSION = "admission.k8s.io/v1"
-KIND = "AdmissionReview"
+__all__ = ["AdmissionRequest", "BadObjectError", "BadReviewError", "Response"]
 
-
-class GroupVersionKind(msgspec.Struct, gc=False):
-    """The kind of an object."""
-
-    group: str = ""
-    version: str = ""
-    kind: str = ""
-
-
-class AdmissionRequest(msgspec.Struct, gc=False, rename="camel"):
-    """The API server's request. `name` is empty if the API server has yet to generate it."""
-
-    uid: str
-    kind: GroupVersionKind = msgspec.field(default_factory=GroupVersionKind)
-    operation: str = ""
-    namespace: str | None = None
-    name: str | None = None
-    sub_resource: str | None = None
-    object: Object | None = None
-    old_object: Object | None = None
+AdmissionRequest = review.AdmissionRequest[Object]
 
 
-class _Review(msgspec.Struct, gc=False, rename="camel"):
-    """The envelope of a request."""
-
-    api_version: str = ""
-    kind: str = ""
-    request: AdmissionRequest | None = None
-
-
-class _BareRequest(msgspec.Struct, gc=False):
-    uid: str = ""
-    kind: GroupVersionKind = msgspec.field(default_factory=GroupVersionKind)
-
-
-class _BareReview(msgspec.Struct, gc=False):
-    """The readable part of an invalid review."""
-
-    request: _BareRequest
-
-
-class _Raws(_BareRequest, gc=False, rename="camel"):
+class _Raws(BareRequest, gc=False, rename="camel"):
     """A request with its objects as undecoded JSON."""
 
     object: msgspec.Raw = NULL
@@ -70,76 +33,30 @@ class _RawReview(msgspec.Struct, gc=False):
     request: _Raws
 
 
-class BadReviewError(ValueError):
-    """Raised for a body that is no valid admission review. `uid` is empty if it can't be read."""
-
-    def __init__(self, message: str, uid: str = "") -> None:
-        super().__init__(message)
-        self.uid = uid
-
-
-class BadObjectError(BadReviewError):
-    """Raised if a field of an object does not have the type that Kubernetes defines for it."""
-
-    def __init__(self, message: str, uid: str, kind: str) -> None:
-        super().__init__(message, uid)
-        self.kind = kind
-
-
-_OPERATIONS = frozenset({"CREATE", "UPDATE", "DELETE", "CONNECT"})
-
-_decoder = msgspec.json.Decoder(_Review)
-_bare_decoder = msgspec.json.Decoder(_BareReview)
+_decoder = msgspec.json.Decoder(review.Review[Object])
 _raws = msgspec.json.Decoder(_RawReview)
 #: Bodies larger than this many bytes are checked before their objects are decoded.
 _LARGE = 131_072
-_encode = msgspec.json.Encoder().encode
-_START = b'{"apiVersion":"%s","kind":"%s","response":{"uid":' % (
-    API_VERSION.encode(),
-    KIND.encode(),
-)
 
 
 def decode(body: bytes) -> AdmissionRequest:
     """Return the request in a body. Raise `BadReviewError` for any other content."""
-    try:
-        if len(body) > _LARGE:
-            _check_objects(body)
-        review = _decoder.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise _diagnosed(body, str(error)) from None
-    uid = review.request.uid if review.request else ""
-    if review.api_version != API_VERSION or review.kind != KIND:
-        shown = ascii(f"{review.api_version[:60]} {review.kind[:60]}")
-        raise BadReviewError(f"{shown} is not {API_VERSION} {KIND}", uid)
-    if review.request is None or not uid:
-        raise BadReviewError("an AdmissionReview without a request that has a uid")
-    if not review.request.kind.kind or review.request.operation not in _OPERATIONS:
-        # A request that is ignored would be admitted.
-        raise BadReviewError("a request without a kind or one of the four operations", uid)
-    return review.request
+    if len(body) > _LARGE:
+        _check_objects(body)
+    return review.decode(_decoder, body)
 
 
 def _check_objects(body: bytes) -> None:
     """Raise `BadObjectError` if an object has more values than any real one."""
-    asked = _raws.decode(body).request
+    try:
+        asked = _raws.decode(body).request
+    except UNREADABLE as error:
+        raise diagnosed(body, str(error)) from None
     try:
         for raw in (asked.object, asked.old_object):
             objects.check_size(raw)
     except objects.UndecodableError as error:
         raise BadObjectError(str(error), asked.uid, asked.kind.kind) from None
-
-
-def _diagnosed(body: bytes, why: str) -> BadReviewError:
-    """Return an error that says whether the envelope or an object is invalid."""
-    path = why.partition("`$.request.object")[2] or why.partition("`$.request.oldObject")[2]
-    try:
-        bare = _bare_decoder.decode(body).request
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return BadReviewError(f"not an AdmissionReview: {why}")
-    if path and bare.uid:
-        return BadObjectError(f"{why.partition('`$.')[0]}`${path}", bare.uid, bare.kind.kind)
-    return BadReviewError(f"not an AdmissionReview: {why}", bare.uid)
 
 
 class _Templates(msgspec.Struct, gc=False, rename="camel"):
@@ -184,7 +101,7 @@ def template_changed(body: bytes) -> bool:
             for controller in (change.object, change.old_object)
         )
         return now != before and bool(now.parsed() != before.parsed())
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise objects.UndecodableError(str(error)) from None
 
 
@@ -196,7 +113,7 @@ def policy_objects(body: bytes, kind: type[Any]) -> tuple[Any, Any]:
     """
     asked = _raws.decode(body).request
     now, before = (
-        None if raw == NULL else strictness.decode(raw, kind)
+        None if raw == NULL else plaintext.decode(raw, kind)
         for raw in (asked.object, asked.old_object)
     )
     return now, before
@@ -228,37 +145,5 @@ def asker(body: bytes) -> Asker:
     """
     try:
         return _askers.decode(body).request
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise _diagnosed(body, str(error)) from None
-
-
-class Response:
-    """A response to a review, encoded once without the uid and sent many times."""
-
-    __slots__ = ("_rest",)
-
-    def __init__(
-        self,
-        *,
-        allowed: bool,
-        status: Mapping[str, Any] | None = None,
-        patch: Sequence[Operation] = (),
-        warnings: Sequence[str] = (),
-        audit: Mapping[str, str] | None = None,
-    ) -> None:
-        """`patch` and `warnings` may be empty. `status` is the reason of a denial."""
-        body: dict[str, Any] = {"allowed": allowed}
-        if status:
-            body["status"] = status
-        if patch:
-            body["patchType"] = "JSONPatch"
-            body["patch"] = base64.b64encode(_encode(patch)).decode()
-        if warnings:
-            body["warnings"] = warnings
-        if audit:
-            body["auditAnnotations"] = audit
-        self._rest = b"," + _encode(body)[1:] + b"}"
-
-    def to(self, uid: str) -> bytes:
-        """Return the complete AdmissionReview with the uid of a request."""
-        return _START + _encode(uid) + self._rest
+    except UNREADABLE as error:
+        raise diagnosed(body, str(error)) from None

@@ -82,7 +82,7 @@ class _Commands(click.Group):
         except OSError as error:
             if error.filename is not None:
                 raise
-            # Errors of files and sockets are handled elsewhere, so this is standard output.
+            # Errors of files and sockets are handled by the commands, so this is standard output.
             with suppress(OSError), open(os.devnull, "wb") as nothing:
                 # Else Python would try to write again when it exits.
                 os.dup2(nothing.fileno(), 1)

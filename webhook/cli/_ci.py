@@ -1,51 +1,42 @@
-"""Writes an audit in CI formats: SARIF 2.1.0 for code scanning, JUnit XML for test reports."""
+"""Writes a review in CI formats: SARIF 2.1.0 for code scanning, JUnit XML for test reports."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import PurePath
 from typing import Any
+from urllib.parse import quote
 from xml.etree import ElementTree
 
-from webhook.cluster.audit import Audited, AuditFinding, Report, Row
-from webhook.cluster.audit.reports import message
-from webhook.cluster.audit.traffic import PLAINTEXT_TRAFFIC
-from webhook.cluster.judge import live
-from webhook.cluster.plaintext.acceptance import describe
-from webhook.policy import checks, plaintext
-from webhook.policy.checks import Check
-from webhook.policy.plaintext import PLAINTEXT_ACCEPTED
+from webhook.cli._result import Result
+from webhook.policy import checks
+from webhook.policy.checks import Check, Violation
 from webhook.version import VERSION
 
-_LEVELS = {"deny": "error", "advise": "warning", "exempt": "note"}
+_LEVELS = {"deny": "error", "advise": "warning"}
 
 
-def sarif(report: Report) -> dict[str, Any]:
-    """Return the audit as a SARIF log, with a rule for each check and a result for each finding.
+def sarif(results: Sequence[Result], invalid: Sequence[str]) -> dict[str, Any]:
+    """Return a SARIF log, with a rule for each check that is violated and a result each time.
 
-    SARIF viewers need a file as location. A workload has none, so its name is used instead.
+    `invalid` has a message for each part of the input that could not be reviewed.
     """
-    results = [
-        _sarif_result(audited, row, finding)
-        for audited in report.namespaces
-        for row in audited.workloads
-        for finding in row.findings
-    ] + [result for audited in report.namespaces for result in _plaintext_results(audited)]
-    unread = [_notification(audited) for audited in report.namespaces if audited.error]
-    used = {result["ruleId"] for result in results}
-    known = [entry.check for entry in checks.all_checks().values()]
-    known += [*live.CHECKS, PLAINTEXT_TRAFFIC, *plaintext.CHECKS.values()]
-    driver = {
-        "name": "mendix-mesh",
-        "version": VERSION,
-        "rules": [_rule(check) for check in known if check.id in used],
-    }
+    found = [_found(result, violation) for result in results for violation in result.violations]
+    used = {one["ruleId"] for one in found}
+    rules = [_rule(one.check) for one in checks.all_checks().values() if one.check.id in used]
+    notifications = [{"level": "error", "message": {"text": message}} for message in invalid]
     return {
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
         "version": "2.1.0",
         "runs": [
             {
-                "tool": {"driver": driver},
-                "results": results,
+                "tool": {"driver": {"name": "mendix-mesh", "version": VERSION, "rules": rules}},
+                "results": found,
                 "invocations": [
-                    {"executionSuccessful": not unread, "toolExecutionNotifications": unread}
+                    {
+                        "executionSuccessful": not invalid,
+                        "toolExecutionNotifications": notifications,
+                    }
                 ],
             }
         ],
@@ -61,111 +52,81 @@ def _rule(check: Check) -> dict[str, Any]:
     }
 
 
-def _sarif_result(audited: Audited, row: Row, finding: AuditFinding) -> dict[str, Any]:
-    name = f"{audited.name}/{row.kind}/{row.name}"
-    result = _result(name, finding.check, finding.level, message(finding), finding.field)
-    if finding.level == "exempt":
-        result["suppressions"] = [{"kind": "external", "justification": finding.fix}]
-    return result
-
-
-def _plaintext_results(audited: Audited) -> Iterator[dict[str, Any]]:
-    """Yield a result for each gap for plaintext; its location is the namespace."""
-    found = audited.strictness
-    if found is None or not found.level:
-        return
-    for gap in found.gaps:
-        text = f"{describe(gap)}; {gap.fix}"
-        key = f"{gap.ports}:{gap.because}"
-        result = _result(audited.name, PLAINTEXT_ACCEPTED.id, found.level, text, key)
-        if found.level == "exempt":
-            result["suppressions"] = [{"kind": "external"}]
-        yield result
-
-
-def _result(name: str, check: str, level: str, text: str, key: str) -> dict[str, Any]:
+def _found(result: Result, violation: Violation) -> dict[str, Any]:
+    name = f"{result.namespace}/{result.kind}/{result.name}"
+    location: dict[str, Any] = {
+        "logicalLocations": [{"fullyQualifiedName": name, "kind": "resource"}]
+    }
+    if result.file:
+        location["physicalLocation"] = {
+            "artifactLocation": {"uri": _uri(result.file)},
+            "region": {"startLine": result.line},
+        }
+    key = ":".join((name, violation.check, violation.field, *violation.values))
     return {
-        "ruleId": check,
-        "level": _LEVELS[level],
-        "message": {"text": text},
-        "locations": [
-            {
-                "physicalLocation": {
-                    "artifactLocation": {"uri": name},
-                    "region": {"startLine": 1},
-                },
-                "logicalLocations": [{"fullyQualifiedName": name, "kind": "resource"}],
-            }
-        ],
-        # With this, viewers recognize the same finding in another run.
-        "partialFingerprints": {"finding/v1": f"{name}:{check}:{key}"},
+        "ruleId": violation.check,
+        "level": _LEVELS[violation.level],
+        "message": {"text": f"{result.kind} {result.namespace}/{result.name}: {_text(violation)}"},
+        "locations": [location],
+        # With this, viewers recognize the same violation in another run.
+        "partialFingerprints": {"violation/v1": key},
     }
 
 
-def _notification(audited: Audited) -> dict[str, Any]:
-    text = f"{audited.name} could not be read: {audited.error}"
-    return {"level": "error", "message": {"text": text}}
+def _uri(file: str) -> str:
+    path = PurePath(file)
+    return path.as_uri() if path.is_absolute() else quote(path.as_posix())
 
 
-def junit(report: Report) -> str:
-    """Return the audit as JUnit XML, with a suite for each namespace and a case for each workload.
+def junit(results: Sequence[Result], invalid: Sequence[str]) -> str:
+    """Return JUnit XML, with a suite for each file and a case for each object.
 
-    A workload outside the mesh, or only partly in it, is a failure. An exempt workload is skipped.
-    A workload whose state is unknown is an error.
+    An object with a violation of level deny is a failure. An object that is not judged is skipped,
+    for example because its namespace is not enrolled. `invalid` has a message for each part of the
+    input that could not be reviewed. Each is an error.
     """
-    root = ElementTree.Element("testsuites", name="mendix-mesh audit")
-    totals = dict.fromkeys(("tests", "failures", "errors", "skipped"), 0)
-    for audited in report.namespaces:
-        suite = ElementTree.SubElement(root, "testsuite", name=audited.name)
-        counts = dict.fromkeys(totals, 0)
-        for row in audited.workloads:
-            counts["tests"] += 1
-            kind = _case(suite, audited, row)
-            if kind:
-                counts[kind] += 1
-        if audited.strictness and audited.strictness.level == "deny":
-            case = ElementTree.SubElement(
-                suite, "testcase", classname=audited.name, name="plaintext"
-            )
-            text = _xml("\n".join(audited.strictness.because))
-            ElementTree.SubElement(case, "failure", message="plaintext is accepted").text = text
-            counts["tests"] += 1
-            counts["failures"] += 1
-        if audited.error:
-            case = ElementTree.SubElement(suite, "testcase", classname=audited.name, name="read")
-            ElementTree.SubElement(case, "error", message=_xml(audited.error))
-            counts["tests"] += 1
-            counts["errors"] += 1
-        for key, number in counts.items():
-            suite.set(key, str(number))
-            totals[key] += number
-    for key, number in totals.items():
-        root.set(key, str(number))
+    root = ElementTree.Element("testsuites", name="mendix-mesh review")
+    for file, found in groupby(results, key=lambda result: result.file):
+        suite = ElementTree.SubElement(root, "testsuite", name=_xml(file or "standard input"))
+        for result in found:
+            _add_case(suite, result)
+    if invalid:
+        suite = ElementTree.SubElement(root, "testsuite", name="invalid input")
+        for message in invalid:
+            made = ElementTree.SubElement(suite, "testcase", name=_xml(message))
+            ElementTree.SubElement(made, "error", message=_xml(message))
+    for element in (root, *root):
+        counts = Counter(found.tag for found in element.iter())
+        for tag, key in (("testcase", "tests"), ("failure", "failures"), ("error", "errors"),
+                         ("skipped", "skipped")):  # fmt: skip
+            element.set(key, str(counts[tag]))
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True)
 
 
-def _case(suite: ElementTree.Element, audited: Audited, row: Row) -> str:
-    """Add the case of a workload and return the counter to increase; empty if it passes."""
-    case = ElementTree.SubElement(
-        suite, "testcase", classname=f"{audited.name}.{row.kind}", name=row.name
-    )
-    lines = [f"{finding.check}: {message(finding)}" for finding in row.findings]
-    text = _xml("\n".join(lines))
-    if row.state == "exempt":
-        ElementTree.SubElement(case, "skipped", message=text)
-        return "skipped"
-    denied = any(finding.level == "deny" for finding in row.findings)
-    tag = {"unmeshed": "failure", "partly": "failure", "unknown": "error"}.get(row.state, "")
-    if not tag and denied:
-        tag = "failure"
-    if not tag:
-        if text:
-            ElementTree.SubElement(case, "system-out").text = text
-        return ""
-    summary = f"{row.state} ({', '.join(f'{n} {s}' for s, n in row.pods.items() if n)})"
-    ElementTree.SubElement(case, tag, message=summary, type=row.state).text = text
-    return f"{tag}s"
+def _add_case(suite: ElementTree.Element, result: Result) -> None:
+    made = ElementTree.SubElement(suite, "testcase")
+    made.set("classname", _xml(f"{result.namespace}.{result.kind}"))
+    made.set("name", _xml(result.name))
+    if result.file:
+        made.set("file", _xml(result.file))
+        made.set("line", str(result.line))
+    text = _xml("\n".join(_lines(result)))
+    if any(violation.level == "deny" for violation in result.violations):
+        ElementTree.SubElement(made, "failure", message=result.verdict).text = text
+    elif result.verdict == "ignored":
+        ElementTree.SubElement(made, "skipped", message="not judged")
+    elif text:
+        ElementTree.SubElement(made, "system-out").text = text
+
+
+def _lines(result: Result) -> Iterator[str]:
+    for violation in result.violations:
+        yield f"{violation.check}: {_text(violation)}"
+
+
+def _text(violation: Violation) -> str:
+    return f"{violation.field}: {violation.reason}; {violation.fix}"
 
 
 def _xml(text: str) -> str:

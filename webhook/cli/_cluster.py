@@ -14,7 +14,7 @@ from webhook.cli._errors import BadInputError, warn
 from webhook.cli._names import namespace_name
 from webhook.cli._settings import parse_settings, read_settings
 from webhook.cluster.api.connection import Cluster, path
-from webhook.cluster.api.errors import ClusterError, RefusedError
+from webhook.cluster.api.errors import ClusterError, StatusError
 from webhook.cluster.namespaces.scope import ScopeError
 from webhook.policy.settings import Settings
 
@@ -90,7 +90,7 @@ def _of_release(cluster: Cluster, namespace: str, options: str) -> Settings:
     why = "it does not exist"
     try:
         found = cluster.find(path("v1", "configmaps", namespace, _CONFIG_MAP))
-    except RefusedError as error:
+    except StatusError as error:
         if not error.is_forbidden:
             raise
         found, why = None, str(error)

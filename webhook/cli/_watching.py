@@ -1,4 +1,4 @@
-"""`mendix-mesh audit --watch`, the auditor: it sweeps on, and serves what it sees."""
+"""`mendix-mesh audit --watch`, the auditor: it keeps scanning and serves the results."""
 
 import os
 import sys
@@ -14,10 +14,10 @@ from webhook.cluster.api.connection import Cluster
 from webhook.cluster.audit import Audited, Report
 from webhook.cluster.auditor.app import create_app
 from webhook.cluster.auditor.events import EventRecorder
-from webhook.cluster.auditor.history import Seen
+from webhook.cluster.auditor.history import Scans
 from webhook.cluster.auditor.labels import Labelling, blueprint
 from webhook.cluster.auditor.metrics import AuditorMetrics
-from webhook.cluster.auditor.scan import Scanner, ScanOptions, Told, changes
+from webhook.cluster.auditor.scan import OnReport, Scanner, ScanOptions, changes
 from webhook.cluster.judge import Judge
 from webhook.log import Log
 from webhook.policy.settings import Settings
@@ -32,10 +32,10 @@ log = Log(__name__)
 
 
 def watch(cluster: Cluster, settings: Settings, options: ScanOptions, server: Server) -> None:
-    """Sweep and serve until a signal; what can't be served ends the command with exit code 2."""
-    seen = Seen()
-    metrics = AuditorMetrics(seen)
-    app = create_app(seen, metrics)
+    """Scan and serve until a signal; what can't be served ends the command with exit code 2."""
+    scans = Scans()
+    metrics = AuditorMetrics(scans)
+    app = create_app(scans, metrics)
     try:
         with ExitStack() as stack:
             ports = [Port(stack.enter_context(listen(server.address)), app)]
@@ -45,13 +45,13 @@ def watch(cluster: Cluster, settings: Settings, options: ScanOptions, server: Se
                     files, tls.load(files), CertificateMetrics(metrics.registry), Health()
                 )
                 # Another application: what the API server asks is for it alone.
-                secure = create_app(seen, metrics)
+                secure = create_app(scans, metrics)
                 secure.register_blueprint(blueprint(Labelling(cluster, Judge(settings))))
                 listener = stack.enter_context(listen(server.tls_address))
                 ports.append(Port(listener, secure, rotation))
             if server.dashboard:
                 pages = dashboard.create_app(
-                    seen,
+                    scans,
                     cluster,
                     Judge(settings),
                     hosts=server.hosts,
@@ -60,19 +60,19 @@ def watch(cluster: Cluster, settings: Settings, options: ScanOptions, server: Se
                 )
                 ports.append(Port(stack.enter_context(listen(server.dashboard)), pages))
             logs.set_up(server.log_level)
-            sweeper = Scanner(
+            scanner = Scanner(
                 cluster,
                 settings,
-                seen,
+                scans,
                 metrics,
                 options,
                 recorder=EventRecorder(cluster, instance=os.environ.get("HOSTNAME", ""))
                 if server.events
                 else None,
-                told=_live() if sys.stdout.isatty() else _logged,
+                on_report=_live() if sys.stdout.isatty() else _logged,
             )
-            sweeper.start()
-            stack.callback(sweeper.stop)
+            scanner.start()
+            stack.callback(scanner.stop)
             _say(ports)
             serve(ports)
     except (ListenError, tls.CertificateError) as error:
@@ -90,10 +90,10 @@ def _say(ports: list[Port]) -> None:
 
 
 def _logged(before: Report | None, after: Report) -> None:
-    """Log a summary of the first sweep, and then each namespace whose numbers change."""
+    """Log a summary of the first scan, and then each namespace whose numbers change."""
     if before is None:
         log.info(
-            "first sweep",
+            "first scan",
             namespaces=len(after.namespaces),
             coverage=after.coverage,
             pods={state: number for state, number in after.pods.items() if number},
@@ -110,18 +110,18 @@ def _logged(before: Report | None, after: Report) -> None:
         )
 
 
-def _live() -> Told:
+def _live() -> OnReport:
     """Print a line for each namespace whose numbers change; at first for all of them."""
     printer = Printer("table")
 
-    def told(before: Report | None, after: Report) -> None:
+    def on_report(before: Report | None, after: Report) -> None:
         for name, old, new in changes(before, after):
             now = percent(new.coverage if new else None)
             arrow = f"{percent(old.coverage if old else None)} → {now}" if before else now
             style = "green" if new and new.coverage == 100 else "red" if new else "dim"
             printer.parts((f"{name}  ", "bold"), (arrow, style), (f"  {_counts(new)}", "dim"))
 
-    return told
+    return on_report
 
 
 def _counts(one: Audited | None) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from webhook.cli import _ci, _traffic
+from webhook.cli import _traffic
 from webhook.cli._cluster import (
     cluster_errors,
     cluster_options,
@@ -45,7 +45,7 @@ from webhook.policy.words import counted, listed
 
     mendix-mesh audit
 
-    mendix-mesh audit -n mendix-apps -o sarif > mesh.sarif
+    mendix-mesh audit -n mendix-apps -o json
 
     mendix-mesh audit --prometheus http://localhost:9090
 
@@ -77,10 +77,7 @@ from webhook.policy.words import counted, listed
 @_traffic.prometheus_options
 @watch_options
 @cluster_options
-@click.option(
-    "-o", "--output", type=click.Choice((*FORMATS, "sarif", "junit")), default="table",
-    show_default=True,
-)  # fmt: skip
+@click.option("-o", "--output", type=click.Choice(FORMATS), default="table", show_default=True)
 def COMMAND(  # noqa: N802 - the name by which commands are found
     namespaces: tuple[str, ...],
     everything: bool,
@@ -162,11 +159,7 @@ def _write(cluster: Cluster, report: Report, owner: str, *, prune: bool) -> None
 
 
 def _print(form: str, report: Report) -> None:
-    if form == "sarif":
-        Printer("json").data(_ci.sarif(report))
-    elif form == "junit":
-        click.echo(_ci.junit(report))
-    elif form == "table":
+    if form == "table":
         _show(Printer(form), report)
     else:
         Printer(form).data(report)
@@ -267,15 +260,15 @@ _OPEN: dict[Accepts, str] = {"no": "green", "partly": "yellow", "yes": "yellow",
 
 def _accepts(one: Audited) -> Styled:
     """Return the cell that says whether the namespace accepts plaintext."""
-    if one.strictness is None:
+    if one.plaintext is None:
         return Styled("-", "dim")
-    accepts = one.strictness.accepts
-    return Styled(accepts, "bold red" if one.strictness.level == "deny" else _OPEN[accepts])
+    accepts = one.plaintext.accepts
+    return Styled(accepts, "bold red" if one.plaintext.level == "deny" else _OPEN[accepts])
 
 
 def _plaintext(printer: Printer, one: Audited) -> None:
     """Print each gap for plaintext with its fix, and each rule that makes clients send it."""
-    found = one.strictness
+    found = one.plaintext
     if found is None:
         return
     if found.accepts != "no":

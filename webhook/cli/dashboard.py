@@ -137,7 +137,7 @@ def run(
     authenticate: bool = False,
 ) -> None:
     """Scan the cluster and serve the dashboard until SIGTERM or Ctrl-C."""
-    from webhook.cluster.auditor.history import Seen  # noqa: PLC0415
+    from webhook.cluster.auditor.history import Scans  # noqa: PLC0415
     from webhook.cluster.auditor.metrics import AuditorMetrics  # noqa: PLC0415
     from webhook.cluster.auditor.scan import Scanner  # noqa: PLC0415
     from webhook.cluster.dashboard import TokenReviewer, create_app  # noqa: PLC0415
@@ -147,16 +147,16 @@ def run(
 
     # The pages show problems with the cluster.
     logs.set_up("error")
-    seen = Seen()
+    scans = Scans()
     app = create_app(
-        seen,
+        scans,
         cluster,
         Judge(settings),
         hosts=hosts,
         interval=options.interval,
         reviewer=TokenReviewer(cluster) if authenticate else None,
     )
-    scanner = Scanner(cluster, settings, seen, AuditorMetrics(seen), options)
+    scanner = Scanner(cluster, settings, scans, AuditorMetrics(scans), options)
     scanner.start()
     try:
         serve([Port(listener, app)])

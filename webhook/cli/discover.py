@@ -15,7 +15,7 @@ from webhook.cli._cluster import (
 from webhook.cli._errors import BadInputError, warn
 from webhook.cli._output import FORMATS, Printer, Styled
 from webhook.cluster.api.connection import Cluster
-from webhook.cluster.api.errors import RefusedError
+from webhook.cluster.api.errors import StatusError
 from webhook.cluster.doctor import mesh_reading, mesh_settings
 from webhook.cluster.judge import Judge, restarting
 from webhook.cluster.kinds.inventory import Inventory
@@ -231,9 +231,9 @@ def _compared(cluster: Cluster, settings: Settings, meshes: set[str]) -> Iterato
                 f"{mesh} pods may be denied, because the settings do not match the mesh: "
                 f"{'; '.join(names)}. To print the right settings: mendix-mesh discover --settings"
             )
-    refused = [str(one) for reading in readings for one in reading.unread if one.refused]
-    if refused:
-        yield f"the settings were compared with only a part of the mesh: {'; '.join(refused)}"
+    unread = [str(one) for reading in readings for one in reading.unread if one.error]
+    if unread:
+        yield f"the settings were compared with only a part of the mesh: {'; '.join(unread)}"
 
 
 def _meshes(found: Sequence[Found], changes: Sequence[LabelChange]) -> dict[str, str]:
@@ -279,9 +279,9 @@ def _confirm(
     written = [step for step in steps if step.writes]
     if dry_run or yes or not (changes or written):
         return
-    asked = [f"label {counted(len(changes), 'namespace')}"] if changes else []
-    asked += [f"close {counted(len(written), 'namespace')} to plaintext"] if written else []
-    ask(f"{' and '.join(asked).capitalize()}?")
+    actions = [f"label {counted(len(changes), 'namespace')}"] if changes else []
+    actions += [f"close {counted(len(written), 'namespace')} to plaintext"] if written else []
+    ask(f"{' and '.join(actions).capitalize()}?")
 
 
 def _enroll(
@@ -294,7 +294,7 @@ def _enroll(
     for number, change in enumerate(changes):
         try:
             warnings = discovery.enroll(cluster, change, dry_run=dry_run)
-        except RefusedError as error:
+        except StatusError as error:
             done = ", ".join(one.name for one in changes[:number]) or "none"
             raise BadInputError(
                 f"namespace {change.name} was not labelled: {error}; labelled so far: {done}"
@@ -351,7 +351,7 @@ def _close(cluster: Cluster, steps: Sequence[ClosingStep], *, dry_run: bool) -> 
             continue
         try:
             warnings = closing.write(cluster, step, dry_run=dry_run)
-        except RefusedError as error:
+        except StatusError as error:
             raise BadInputError(
                 f"namespace {step.name} was not closed to plaintext: {error}"
             ) from None

@@ -19,7 +19,7 @@ from webhook.cli._cluster import (
 from webhook.cli._errors import warn
 from webhook.cli._output import FORMATS, Printer
 from webhook.cluster.api.connection import Cluster
-from webhook.cluster.api.errors import RefusedError
+from webhook.cluster.api.errors import StatusError
 from webhook.cluster.doctor import Diagnosis, Examined, apply, by_object, examine, repairs
 from webhook.cluster.doctor.facts import Facts, Place, places
 from webhook.cluster.doctor.findings import Repair
@@ -169,7 +169,7 @@ def _applied(cluster: Cluster, group: Sequence[Repair], *, dry_run: bool) -> boo
     """Apply the repairs of one object, and return whether that succeeded."""
     try:
         warnings = apply(cluster, group, dry_run=dry_run)
-    except RefusedError as error:
+    except StatusError as error:
         for repair in group:
             click.echo(f"not fixed: {repair.what}: {error}", err=True)
         return False
@@ -229,10 +229,10 @@ def _show(printer: Printer, diagnosis: Diagnosis) -> None:
                 (f"{mark} {caused.id}", style),
                 (f"  {caused.evidence}", ""),
             )
-    for unseen in diagnosis.unseen:
+    for unchecked in diagnosis.unchecked:
         printer.parts()
-        printer.parts((f"? {unseen.id}", "yellow"), (f"  {listed(unseen.namespaces)}", "dim"))
-        printer.parts((f"    could not check: {unseen.why}", ""))
+        printer.parts((f"? {unchecked.id}", "yellow"), (f"  {listed(unchecked.namespaces)}", "dim"))
+        printer.parts((f"    could not check: {unchecked.why}", ""))
     severities = [finding.severity for finding in diagnosis.roots]
     counts = [
         _count(severities.count("error"), "error"),
@@ -240,8 +240,8 @@ def _show(printer: Printer, diagnosis: Diagnosis) -> None:
     ]
     if consequences := len(diagnosis.findings) - len(diagnosis.roots):
         counts.append(counted(consequences, "consequence"))
-    if diagnosis.unseen:
-        counts.append(f"{counted(len(diagnosis.unseen), 'finding')} could not be checked")
+    if diagnosis.unchecked:
+        counts.append(f"{counted(len(diagnosis.unchecked), 'finding')} could not be checked")
     printer.parts()
     printer.parts((", ".join(counts), "bold"))
 

@@ -14,14 +14,14 @@ import msgspec
 
 from webhook.admission import wire
 from webhook.admission.review import request_of
-from webhook.cli import _complete, _manifests
+from webhook.cli import _ci, _complete, _manifests
 from webhook.cli._errors import BadInputError, warn
 from webhook.cli._manifests import Document
 from webhook.cli._names import namespace_name
 from webhook.cli._output import FORMATS, Printer
+from webhook.cli._result import Result
 from webhook.cli._settings import read_settings
 from webhook.policy import injection, meshes
-from webhook.policy.checks import Violation
 from webhook.policy.labels import MESH_LABEL, MESHES, MODE_LABEL
 from webhook.policy.mesh import Mesh
 from webhook.policy.mutate import Operation, mutate
@@ -30,20 +30,7 @@ from webhook.policy.pod.request import Request
 from webhook.policy.pod.workload import TEMPLATES, pod_of
 from webhook.policy.settings import Settings
 from webhook.policy.validate import MODES, Mode, Verdict, validate, weigh
-
-
-class Result(msgspec.Struct):
-    """What the API server would do with one object."""
-
-    source: str
-    kind: str
-    namespace: str
-    name: str
-    mesh: str
-    mode: str
-    verdict: str
-    patch: list[Operation]
-    violations: list[Violation]
+from webhook.serving.review import KIND
 
 
 class Reviewed(msgspec.Struct):
@@ -58,6 +45,8 @@ class Reviewed(msgspec.Struct):
     epilog="""Examples:
 
     mendix-mesh review -f app.yaml
+
+    mendix-mesh review -f manifests -o sarif > mesh.sarif
 
     kubectl get pods -n mendix -o yaml | mendix-mesh review -f - --final
 
@@ -92,7 +81,11 @@ class Reviewed(msgspec.Struct):
 @click.option(
     "--settings", type=click.Path(dir_okay=False, path_type=Path), help="Settings file, YAML."
 )
-@click.option("-o", "--output", type=click.Choice(FORMATS), default="table", show_default=True)
+@click.option(
+    "-o", "--output", type=click.Choice((*FORMATS, "sarif", "junit")), default="table",
+    show_default=True,
+    help="For CI: sarif for code scanning, junit for test reports.",
+)  # fmt: skip
 def COMMAND(  # noqa: N802 - the name by which commands are found
     files: tuple[str, ...],
     mesh: str | None,
@@ -118,15 +111,22 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
     if not documents and not reviewer.rejected:
         raise BadInputError(f"nothing to review: no Kubernetes object in {', '.join(files)}")
     reviewed = reviewer.review(documents)
-    printer = Printer(output)
-    if output == "table":
-        _show(printer, reviewed, reviewer.skipped)
-    else:
-        printer.data(reviewed)
+    _print(output, reviewed, reviewer)
     if reviewer.rejected:
         raise click.exceptions.Exit(BadInputError.exit_code)
     if any(v.level == "deny" for result in reviewed.results for v in result.violations):
         raise click.exceptions.Exit(1)
+
+
+def _print(form: str, reviewed: Reviewed, reviewer: "_Reviewer") -> None:
+    if form == "sarif":
+        Printer("json").data(_ci.sarif(reviewed.results, reviewer.rejected))
+    elif form == "junit":
+        click.echo(_ci.junit(reviewed.results, reviewer.rejected))
+    elif form == "table":
+        _show(Printer(form), reviewed, reviewer.skipped)
+    else:
+        Printer(form).data(reviewed)
 
 
 class _Namespace(NamedTuple):
@@ -158,12 +158,12 @@ class _Reviewer:
         self._namespaces: dict[str, _Namespace] = {}
         #: Kinds that are not reviewed, with the number of objects.
         self.skipped: Counter[str] = Counter()
-        #: Number of invalid parts of the input.
-        self.rejected = 0
+        #: A message for each invalid part of the input.
+        self.rejected: list[str] = []
 
     def reject(self, error: BadInputError) -> None:
         """Report an invalid part of the input."""
-        self.rejected += 1
+        self.rejected.append(error.message)
         error.show()
 
     def review(self, documents: list[Document]) -> Reviewed:
@@ -180,7 +180,7 @@ class _Reviewer:
         if self.skipped:
             summary["skipped"] = self.skipped.total()
         if self.rejected:
-            summary["unusable"] = self.rejected
+            summary["unusable"] = len(self.rejected)
         return Reviewed(results, summary)
 
     def _one(self, document: Document) -> Iterator[Result]:
@@ -190,7 +190,7 @@ class _Reviewer:
                 meta = _converted(document).metadata or objects.Meta()
                 found = _Namespace(meta.labels or {}, meta.annotations or {})
                 self._namespaces[meta.name or ""] = found
-            elif kind == wire.KIND:
+            elif kind == KIND:
                 yield self._review(document)
             elif kind in TEMPLATES or kind == "Ingress":
                 yield self._manifest(document)
@@ -241,6 +241,7 @@ class _Reviewer:
         meta = obj.metadata or objects.Meta()
         return Result(
             source=document.source,
+            line=document.line,
             kind=obj.kind,
             namespace=namespace,
             name=meta.name or (f"{meta.generate_name}*" if meta.generate_name else ""),

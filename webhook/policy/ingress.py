@@ -15,12 +15,12 @@ SERVICE_UPSTREAM = {
     "ingress-nginx": "nginx.ingress.kubernetes.io/service-upstream",
     "f5-nginx": "nginx.org/use-cluster-ip",
 }
-#: Where the class stood before `spec.ingressClassName`; Mendix's operator can still write it.
+#: The annotation of the class before `spec.ingressClassName`. Mendix's operator can still write it.
 LEGACY_CLASS = "kubernetes.io/ingress.class"
 
 
-#: What the controller calls the upstream: without it the sidecar sees the public host and takes the
-#: request for one to a stranger (istio#18176, ingress-nginx#3171).
+#: The host name for the upstream. Without it, the sidecar sees the public host and treats the
+#: request as one to an unknown host (istio#18176, ingress-nginx#3171).
 UPSTREAM_VHOST = "nginx.ingress.kubernetes.io/upstream-vhost"
 
 

@@ -1,7 +1,7 @@
-"""Whether a namespace keeps its mesh's injector from the pods in it, by its labels and annotations.
+"""Whether a namespace keeps its mesh's injector from its pods, by its labels and annotations.
 
-This is what manifests show. The doctor sees more: the injectors' real selectors, and the revisions
-that are installed.
+Manifests show only this. The doctor sees more: the injectors' real selectors, and the installed
+revisions.
 """
 
 from collections.abc import Mapping
@@ -11,10 +11,10 @@ from webhook.policy.mesh import Mesh
 from webhook.policy.meshes.istio import REVISION
 from webhook.policy.meshes.istio.injection import INJECTION, would_inject
 from webhook.policy.meshes.linkerd import INJECT
+from webhook.policy.occurrences import Occurrence
 from webhook.policy.pod.objects import Meta
 from webhook.policy.pod.workload import Pod
 from webhook.policy.settings import Expression, Selector, Settings
-from webhook.policy.spots import Spot
 
 #: The label by which a namespace is left out of all of Linkerd's webhooks.
 _WEBHOOKS = "config.linkerd.io/admission-webhooks"
@@ -22,7 +22,7 @@ _WEBHOOKS = "config.linkerd.io/admission-webhooks"
 _LINKERD = Selector(
     match_expressions=[Expression(key=_WEBHOOKS, operator="NotIn", values=["disabled"])]
 )
-#: What a namespace may say in Linkerd's inject annotation.
+#: The valid values of a namespace's inject annotation of Linkerd.
 INJECT_VALUES = ("enabled", "disabled", "ingress")
 _FIELD = "metadata.namespace"
 
@@ -30,7 +30,7 @@ _FIELD = "metadata.namespace"
 def invalid_inject(annotations: Mapping[str, str]) -> str:
     """Return a namespace's value of Linkerd's inject annotation if it is invalid, else nothing.
 
-    With an invalid one the injector skips every pod, whatever the pod says (linkerd2
+    With an invalid value, the injector skips every pod, whatever the pod's value is (linkerd2
     pkg/inject/report.go disabledByAnnotation).
     """
     value = annotations.get(INJECT, "")
@@ -72,14 +72,14 @@ def _by_istio(pod: Pod, labels: Mapping[str, str], settings: Settings) -> Violat
     decision = would_inject(pod, labels, {known})
     if decision.injected:
         return None
-    asked = {labels.get(REVISION, known), pod.labels.get(REVISION, known), "default"}
-    elsewhere = would_inject(pod, labels, asked)
-    if elsewhere.injected:
-        # It may be installed; only a cluster can show it.
+    requested = {labels.get(REVISION, known), pod.labels.get(REVISION, known), "default"}
+    alternative = would_inject(pod, labels, requested)
+    if alternative.injected:
+        # It may be installed. Only a cluster can show it.
         return proxy_missing.CHECK.violation(
-            Spot(
+            Occurrence(
             _FIELD, (),
-            f"gets the mesh's proxy only if that revision is installed: {elsewhere.reason}, "
+            f"gets the mesh's proxy only if that revision is installed: {alternative.reason}, "
             f"while settings.istio.revision is {known}",
             "admin: run mendix-mesh doctor to check that an injector serves this revision",
             "advise",
@@ -94,7 +94,7 @@ def _by_istio(pod: Pod, labels: Mapping[str, str], settings: Settings) -> Violat
 
 def _absent(why: str, fix: str) -> Violation:
     return proxy_missing.CHECK.violation(
-        Spot(_FIELD, (), f"would not get the mesh's proxy: {why}", fix)
+        Occurrence(_FIELD, (), f"would not get the mesh's proxy: {why}", fix)
     )
 
 

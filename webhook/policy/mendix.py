@@ -1,7 +1,7 @@
-"""What is Mendix's in a namespace: owners, names, task pods.
+"""Recognizes Mendix's objects: owners, names, task pods.
 
-Names and owners are those of "Mendix on Kubernetes": the operator makes MendixApp -> Runtime,
-Build and StorageInstance -> Deployments and pods, each owned by the one before.
+Names and owners are those of "Mendix on Kubernetes". The operator creates MendixApp -> Runtime,
+Build and StorageInstance -> Deployments and pods, each owned by the previous one.
 """
 
 from webhook.policy.pod.objects import Object, OwnerReference
@@ -21,7 +21,7 @@ def owns(owner: OwnerReference) -> bool:
 
 
 def is_operator_owned(obj: Object) -> bool:
-    """Return whether the Mendix Operator owns the object; it rolls back what it does not expect."""
+    """Return whether the Mendix Operator owns the object. It reverts unexpected changes."""
     owners = obj.metadata.owner_references if obj.metadata else None
     return any(owns(owner) for owner in owners or ())
 
@@ -40,7 +40,7 @@ def is_task(pod: Pod) -> bool:
 
 
 def role(pod: Pod) -> str:
-    """Return what the pod is to Mendix, in words for a person; empty where it is not Mendix's.
+    """Return the pod's role in Mendix; empty if it is not Mendix's.
 
     operator, agent, app leader, app worker, app (leaderless), build, database or file.
     """

@@ -1,7 +1,7 @@
 """The interface of a mesh: how a pod opts in, what authors may set, what proves it is in the mesh.
 
-A mesh reports facts about a pod as spots. A spot has a field and the offending values. If the
-check's own text is too general, it also has a reason and a fix. The checks turn spots into
+A mesh reports facts about a pod as occurrences. An occurrence has a field and the offending values.
+If the check's own text is too general, it also has a reason and a fix. The checks turn them into
 violations.
 """
 
@@ -12,12 +12,12 @@ from typing import Literal, NamedTuple
 
 from webhook.policy.inputs import CHECK as INPUT
 from webhook.policy.inputs import Inputs
+from webhook.policy.occurrences import Level, Occurrence, annotation, label
 from webhook.policy.pod.workload import NOBODY, Placed, Pod, Users
 from webhook.policy.proofs import Proofs
 from webhook.policy.settings import NOTHING, Allowed, Settings
-from webhook.policy.spots import Level, Spot, annotation, label
 
-__all__ = ["Level", "Mesh", "Spot", "Want", "annotation", "label"]
+__all__ = ["Level", "Mesh", "Occurrence", "Want", "annotation", "label"]
 
 #: The annotation that our mutating webhook writes on a pod before any injector sees it. Its value
 #: is `allowed`, or what the author is not allowed to set, as `check field, check field`. After
@@ -36,7 +36,7 @@ _LONGEST_KEY = 512
 BROUGHT = "proxy-brought"
 #: The checks for which the mesh's containers alone are evidence.
 BYPASSED, FORGED, IMAGE = "capture-bypassed", "proxy-forged", "proxy-image-untrusted"
-OVERRIDDEN, ELSEWHERE = "proxy-env-overridden", "control-plane-elsewhere"
+OVERRIDDEN, CONTROL_PLANE = "proxy-env-overridden", "control-plane-elsewhere"
 DISABLED, OPEN, USER = "mtls-disabled", "accepts-plaintext", "proxy-uid"
 #: Allowed names of a controller. Linkerd's injector pastes the name into its patch.
 _OWNER_NAME = re.compile(r"[A-Za-z0-9._:-]*", re.ASCII)
@@ -54,10 +54,10 @@ class Found(NamedTuple):
     """An input that authors are not allowed to set, and the check that reports it."""
 
     check: str
-    spot: Spot
+    occurrence: Occurrence
 
 
-_NOTHING: tuple[Spot, ...] = ()
+_NOTHING: tuple[Occurrence, ...] = ()
 
 
 class Mesh:
@@ -86,15 +86,15 @@ class Mesh:
         """Yield what is wrong with the mesh's containers. `pod` has only these containers."""
         return iter(())
 
-    def proven(self, pod: Pod, check: str) -> Sequence[Spot]:
+    def proven(self, pod: Pod, check: str) -> Sequence[Occurrence]:
         """Return what `prove` found for a check in the containers of a pod."""
-        return (pod.proof or self.proofs.of(pod)).spots.get(check, _NOTHING)
+        return (pod.proof or self.proofs.of(pod)).occurrences.get(check, _NOTHING)
 
     def users(self, pod: Pod) -> Users:
         """Return the users and groups whose traffic is not captured, per the mesh's containers."""
         return NOBODY
 
-    def inputs(self, pod: Pod) -> Mapping[str, Sequence[Spot]]:
+    def inputs(self, pod: Pod) -> Mapping[str, Sequence[Occurrence]]:
         """Return the author's inputs that are not allowed, by the check that reports them.
 
         The result is computed once per pod. For a new pod, the record of our mutating webhook shows
@@ -102,18 +102,18 @@ class Mesh:
         what comes from the namespace.
         """
         if pod.inputs is None:
-            spots: dict[str, list[Spot]] = {}
+            occurrences: dict[str, list[Occurrence]] = {}
             # Usually the record says `allowed`, and nothing must be checked again.
             if not (pod.recorded and pod.annotations.get(RECORD) == ALLOWED):
                 for found in self._authors(pod, self._said(pod)):
-                    spots.setdefault(found.check, []).append(found.spot)
-            pod.inputs = spots
+                    occurrences.setdefault(found.check, []).append(found.occurrence)
+            pod.inputs = occurrences
         return pod.inputs
 
     def record(self, pod: Pod) -> str | None:
         """Return the record for a pod that no injector has seen; None if no record is needed."""
         said = islice(self._said(pod), _MOST_RECORDED + 1)
-        found = [f"{check} {spot.field[:_LONGEST_KEY]}" for check, spot in said]
+        found = [f"{check} {occurrence.field[:_LONGEST_KEY]}" for check, occurrence in said]
         if not found and not self.inherits and RECORD not in pod.annotations:
             return None
         more = [_MORE] if len(found) > _MOST_RECORDED else []
@@ -125,23 +125,29 @@ class Mesh:
             return
         brought = [] if pod.final else self.brought(pod)
         for placed in brought:
-            yield Found(BROUGHT, Spot(placed.field(), (placed.name,)))
+            yield Found(BROUGHT, Occurrence(placed.field(), (placed.name,)))
         # One cause gets one line: an author who adds the proxy also adds its volumes and labels.
         submitted = not pod.final and not brought
         if submitted:
             for name in self.volume_names & pod.volumes.keys() if pod.spec.volumes else ():
-                yield Found(BROUGHT, Spot(f"spec.volumes[{name}]", (name,),
-                                          "uses a volume name that is reserved for the injector",
-                                          "author: rename the volume"))  # fmt: skip
+                yield Found(
+                    BROUGHT,
+                    Occurrence(
+                        f"spec.volumes[{name}]",
+                        (name,),
+                        "uses a volume name that is reserved for the injector",
+                        "author: rename the volume",
+                    ),
+                )
         yield from self._keys(pod, submitted)
-        for placed in pod.wishes:
+        for placed in pod.to_be_filled:
             for reason in self.customised(placed):
-                yield Found(INPUT, Spot(placed.field(), (), reason))
+                yield Found(INPUT, Occurrence(placed.field(), (), reason))
         for owner in pod.meta.owner_references or ():
             if not _OWNER_NAME.fullmatch(owner.name):
-                yield Found(INPUT, Spot("metadata.ownerReferences", (owner.name[:80],),
-                                        "has an invalid name",
-                                        "author: remove the owner reference"))  # fmt: skip
+                yield Found(INPUT, Occurrence("metadata.ownerReferences", (owner.name[:80],),
+                                              "has an invalid name",
+                                              "author: remove the owner reference"))  # fmt: skip
                 break  # one entry is enough, and there may be very many
 
     def customised(self, placed: Placed) -> Iterable[str]:
@@ -150,7 +156,7 @@ class Mesh:
 
     def _keys(self, pod: Pod, submitted: bool) -> Iterator[Found]:
         """Yield annotations and labels that are not in the lists."""
-        assert self.annotations is not None  # noqa: S101 - asked by _said alone
+        assert self.annotations is not None  # noqa: S101 - called by _said alone
         assert self.labels is not None  # noqa: S101
         for where, inputs, pairs in (
             (annotation, self.annotations, pod.annotations), (label, self.labels, pod.labels),
@@ -161,7 +167,7 @@ class Mesh:
                     problem := inputs.problem(key, value, submitted=submitted)
                 ):
                     check, reason, fix = problem
-                    yield Found(check, Spot(where(key), (value,), reason, fix))
+                    yield Found(check, Occurrence(where(key), (value,), reason, fix))
 
     def _authors(self, pod: Pod, said: Iterator[Found]) -> Iterable[Found]:
         """Return only the inputs that are from the author."""
@@ -169,11 +175,13 @@ class Mesh:
             return said
         record = pod.annotations.get(RECORD)
         if record is None or record.endswith(_MORE) or len(record) > _LONGEST_RECORD:
-            return [found for found in said if not self._from_namespace(pod, found.spot.field)]
+            return [
+                found for found in said if not self._from_namespace(pod, found.occurrence.field)
+            ]
         listed = dict.fromkeys(record.split(", ")) if record != ALLOWED else {}
-        kept = [found for found in said if f"{found.check} {found.spot.field}" in listed]
-        for check, spot in kept:
-            listed.pop(f"{check} {spot.field}", None)
+        kept = [found for found in said if f"{found.check} {found.occurrence.field}" in listed]
+        for check, occurrence in kept:
+            listed.pop(f"{check} {occurrence.field}", None)
         return [*kept, *(_recorded(entry) for entry in listed)]
 
     def _from_namespace(self, pod: Pod, field: str) -> bool:
@@ -184,12 +192,12 @@ class Mesh:
         value = pod.namespace_annotations.get(key)
         return value is not None and value == pod.annotations.get(key)
 
-    def altered_record(self, pod: Pod) -> Iterable[Spot]:
+    def altered_record(self, pod: Pod) -> Iterable[Occurrence]:
         """Yield the record if an update changes it. Only our mutating webhook may write it."""
         if pod.old is not None and pod.old.annotations.get(RECORD) != pod.annotations.get(RECORD):
-            yield Spot(annotation(RECORD), (pod.annotations.get(RECORD, "removed"),),
-                       "is mendix-mesh's record of what the author set",
-                       "author: do not change it")  # fmt: skip
+            yield Occurrence(annotation(RECORD), (pod.annotations.get(RECORD, "removed"),),
+                             "is mendix-mesh's record of what the author set",
+                             "author: do not change it")  # fmt: skip
 
     def claims(self, placed: Placed) -> bool:
         """Return whether a container claims, by its name and list, to be the mesh's own."""
@@ -229,75 +237,75 @@ class Mesh:
             return []
         return pod.mesh_containers
 
-    def opt_outs(self, pod: Pod) -> Iterable[Spot]:
+    def opt_outs(self, pod: Pod) -> Iterable[Occurrence]:
         """Yield each label or annotation that opts the pod out of the mesh."""
         return _NOTHING
 
-    def injector_bypasses(self, pod: Pod) -> Iterable[Spot]:
+    def injector_bypasses(self, pod: Pod) -> Iterable[Occurrence]:
         """Yield each label that makes the API server skip the injector."""
         return _NOTHING
 
-    def missing(self, pod: Pod) -> Iterable[Spot]:
+    def missing(self, pod: Pod) -> Iterable[Occurrence]:
         """Yield evidence that a stored pod is outside the mesh."""
         return _NOTHING
 
-    def forgeries(self, pod: Pod) -> Iterable[Spot]:
+    def forgeries(self, pod: Pod) -> Iterable[Occurrence]:
         """Yield evidence that the injector did not add the proxy or its setup."""
         return _NOTHING
 
-    def untrusted_images(self, pod: Pod) -> Iterable[Spot]:
+    def untrusted_images(self, pod: Pod) -> Iterable[Occurrence]:
         """Yield images of the mesh's containers that are not trusted."""
         return _NOTHING
 
-    def capture_bypasses(self, pod: Pod) -> Iterable[Spot]:
+    def capture_bypasses(self, pod: Pod) -> Iterable[Occurrence]:
         """Yield each setting that makes traffic bypass the proxy."""
         return _NOTHING
 
-    def identity_clashes(self, pod: Pod) -> Iterable[Spot]:
+    def identity_clashes(self, pod: Pod) -> Iterable[Occurrence]:
         """Yield containers that run as the proxy's user or group, whose traffic isn't captured."""
         return _NOTHING
 
-    def mtls_disabled(self, pod: Pod) -> Iterable[Spot]:
+    def mtls_disabled(self, pod: Pod) -> Iterable[Occurrence]:
         """Yield each setting that disables mutual TLS."""
         return _NOTHING
 
-    def overridden_env(self, pod: Pod) -> Iterable[Spot]:
+    def overridden_env(self, pod: Pod) -> Iterable[Occurrence]:
         """Yield each place where the proxy's own environment is overridden."""
         return _NOTHING
 
-    def elsewhere(self, pod: Pod) -> Iterable[Spot]:
+    def foreign_control_plane(self, pod: Pod) -> Iterable[Occurrence]:
         """Yield each setting that names another control plane than the cluster's."""
         return _NOTHING
 
-    def exposed_identity(self, pod: Pod) -> Iterable[Spot]:
+    def exposed_identity(self, pod: Pod) -> Iterable[Occurrence]:
         """Yield each place where a workload container can read the proxy's key or token."""
         return _NOTHING
 
-    def forged_status(self, pod: Pod) -> Iterable[Spot]:
+    def forged_status(self, pod: Pod) -> Iterable[Occurrence]:
         """Yield annotations that only the mesh itself may set."""
         return _NOTHING
 
-    def forsaken(self, pod: Pod) -> Iterable[Spot]:
+    def opt_in_removed(self, pod: Pod) -> Iterable[Occurrence]:
         """Yield what an update removes although the control plane reads it from running pods."""
         return _NOTHING
 
-    def unreachable_runtime(self, pod: Pod) -> Iterable[Spot]:
+    def unreachable_runtime(self, pod: Pod) -> Iterable[Occurrence]:
         """Yield runtimes and systems whose traffic the mesh can't capture."""
         return _NOTHING
 
-    def late_proxy(self, pod: Pod) -> Iterable[Spot]:
+    def late_proxy(self, pod: Pod) -> Iterable[Occurrence]:
         """Yield init containers that run before the proxy."""
         return _NOTHING
 
-    def lasting_before_rules(self, pod: Pod) -> Iterable[Spot]:
+    def lasting_before_rules(self, pod: Pod) -> Iterable[Occurrence]:
         """Yield init containers that keep running and start before traffic is redirected."""
         return _NOTHING
 
-    def plaintext_inbound(self, pod: Pod) -> Iterable[Spot]:
+    def plaintext_inbound(self, pod: Pod) -> Iterable[Occurrence]:
         """Yield each setting by which the pod accepts clients outside the mesh."""
         return _NOTHING
 
-    def ignored_labels(self, pod: Pod) -> Iterable[Spot]:
+    def ignored_labels(self, pod: Pod) -> Iterable[Occurrence]:
         """Yield labels that have an effect only as annotations."""
         return _NOTHING
 
@@ -306,6 +314,12 @@ def _recorded(entry: str) -> Found:
     """Return a recorded input that the injector has since removed from the pod."""
     check, _, field = entry.partition(" ")
     if check == BROUGHT:
-        return Found(check, Spot(field))
-    return Found(check, Spot(field, reason="was set by the author in a way that is not allowed",
-                             fix="author: remove it from the pod or its template"))  # fmt: skip
+        return Found(check, Occurrence(field))
+    return Found(
+        check,
+        Occurrence(
+            field,
+            reason="was set by the author in a way that is not allowed",
+            fix="author: remove it from the pod or its template",
+        ),
+    )

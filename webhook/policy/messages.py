@@ -1,4 +1,4 @@
-"""Verdicts in words, for the person who ran kubectl."""
+"""The texts of verdicts, for the person who ran kubectl."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,10 @@ from webhook.policy.checks import Violation
 from webhook.policy.validate import Verdict
 from webhook.policy.words import shortened
 
-#: The longest warning that clients show whole (kubernetes.io, extensible admission controllers).
+#: The maximum length of a warning that clients show completely (kubernetes.io, extensible admission
+#: controllers).
 LONGEST_WARNING = 119
-#: kubectl shows a message whole, but an Event cuts it at 1,024 characters.
+#: kubectl shows a message completely, but an Event cuts it at 1,024 characters.
 MOST_VIOLATIONS = 20
 #: Characters of the object's kind and name in a warning.
 _LONGEST_SUBJECT = 40
@@ -24,7 +25,7 @@ def denial(verdict: Verdict) -> str:
     lines = [f"{verdict.subject} {would}:"]
     lines += table(denying[:MOST_VIOLATIONS])
     if len(denying) > MOST_VIOLATIONS:
-        # How many is not known: of one check no more than so many are looked for.
+        # Their number is unknown, because only this many are searched for each check.
         lines.append("  and more violations")
     return "\n".join(lines)
 

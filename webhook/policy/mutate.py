@@ -1,7 +1,8 @@
 """What a review adds to an object: labels and annotations, as hand-built JSON Patch operations.
 
-Never containers, resources or selectors, and never the whole object: a round trip through types
-would drop the fields that they don't know (istio#49221). Reviewing the result adds nothing.
+It never changes containers, resources or selectors, and never the whole object: a round trip
+through types would drop the fields that they don't know (istio#49221). A review of the result adds
+nothing.
 """
 
 from collections.abc import Iterable, Mapping
@@ -29,9 +30,9 @@ def mutate(request: Request, mesh: Mesh, settings: Settings) -> list[Operation]:
     """Return the patch that makes the object join the mesh; empty if nothing is missing.
 
     Pods get it when they are created. Controllers' templates get it on CREATE, and on an update
-    that changes the template anyway; never if something owns the object, which would roll it back
-    or, as a Deployment does with its ReplicaSets, create another one. What the author of a pod may
-    not set is recorded in it: the injectors have not seen it yet.
+    that changes the template anyway. An object with an owner never gets it: the owner would revert
+    the change or, like a Deployment with its ReplicaSets, create another one. The patch records
+    which input of a pod's author is not allowed, because the injectors run after this.
     """
     obj = request.object
     if obj is None or request.subresource or request.operation not in ("CREATE", "UPDATE"):
@@ -56,7 +57,7 @@ def mutate(request: Request, mesh: Mesh, settings: Settings) -> list[Operation]:
 
 
 def _record(pod: Pod, mesh: Mesh) -> Iterable[Want]:
-    """Yield the record of what the author set; after injection it can't be distinguished."""
+    """Yield the record of the author's input. After injection it can't be distinguished."""
     record = mesh.record(pod)
     if record is not None and pod.annotations.get(RECORD) != record:
         yield Want("annotations", RECORD, record)
@@ -65,7 +66,7 @@ def _record(pod: Pod, mesh: Mesh) -> Iterable[Want]:
 def patch(pointer: str, meta: Meta | None, wants: Iterable[Want]) -> list[Operation]:
     """Return operations that add labels and annotations below a JSON pointer.
 
-    A map that is null or missing is added whole, since `add` needs its parent.
+    A map that is null or missing is added as a whole, because `add` needs its parent.
     """
     wanted: dict[str, dict[str, str]] = {}
     for want in wants:

@@ -1,7 +1,7 @@
 """Which values a namespace's labels may have, and who may take it out of enforcement.
 
-A change is judged by the labels before and after it, and by what the chart's values say of the
-namespace where its labels say nothing: which mesh it is in by name, and the mode.
+A change is judged by the labels before and after it. For a namespace without these labels, the
+chart's values are used: its mesh by name, and the mode.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ from webhook.policy.settings import LeaveEnforcement, Settings, mistakes
 from webhook.policy.validate import MODES, Mode
 from webhook.policy.words import listed, shortened
 
-#: What has one of few values: which label, what it is in words, and the values.
+#: The labels with few allowed values: label, description, and the values.
 _VALUES: Sequence[tuple[str, str, Sequence[str]]] = (
     (MESH_LABEL, "mesh", MESHES),
     (MODE_LABEL, "mode", MODES),
@@ -33,15 +33,15 @@ class Standing(NamedTuple):
 
 
 class Values(NamedTuple):
-    """What the chart's values say of a namespace."""
+    """The chart's values for a namespace."""
 
-    #: The mode where nothing else says one.
+    #: The mode for a namespace without a label.
     mode: Mode
-    #: What it is where it has no label for the mesh; None where it is not enrolled by name.
+    #: The mesh and mode of a namespace without a mesh label; None if it is not enrolled by name.
     named: Standing | None = None
 
     def standing(self, labels: Mapping[str, str]) -> Standing | None:
-        """Return what a namespace with these labels is; None where it is not enrolled.
+        """Return mesh and mode of a namespace with these labels; None if it is not enrolled.
 
         An unknown mode counts as enforce.
         """
@@ -64,7 +64,7 @@ class NamespaceChange(NamedTuple):
 
 
 class Left(NamedTuple):
-    """A namespace that leaves enforcement: what it was, and will be."""
+    """A namespace that leaves enforcement: its state before and after."""
 
     was: Standing
     will_be: Standing | None
@@ -80,7 +80,7 @@ class Left(NamedTuple):
 class Ruling(NamedTuple):
     """The verdict on a change."""
 
-    #: Why it is denied, in words; empty if it is allowed.
+    #: Why it is denied; empty if it is allowed.
     denial: str = ""
     warnings: Sequence[str] = ()
     left: Left | None = None
@@ -96,7 +96,7 @@ def rule(change: NamespaceChange, values: Values, settings: Settings) -> Ruling:
         return Ruling("; ".join(wrong))
     left = _left(change, values)
     if left and not settings.leave_enforcement.admits(change.user, change.groups):
-        return Ruling(_refusal(left, settings.leave_enforcement), left=left)
+        return Ruling(_denial(left, settings.leave_enforcement), left=left)
     return Ruling(warnings=list(_warnings(change, values, left)), left=left)
 
 
@@ -125,7 +125,7 @@ def _left(change: NamespaceChange, values: Values) -> Left | None:
     return Left(was, will_be)
 
 
-def _refusal(left: Left, may: LeaveEnforcement) -> str:
+def _denial(left: Left, may: LeaveEnforcement) -> str:
     named = [*(f"group {name}" for name in may.groups), *(f"user {name}" for name in may.users)]
     return (
         f"the namespace would leave enforcement (mesh and mode now: {left.was}; after the "

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 
 import msgspec
 
+from webhook.policy.occurrences import Occurrence
 from webhook.policy.pod.objects import Container, PodSpec, SecurityContext
 from webhook.policy.pod.workload import Claimant, Placed, Pod, Proof, Users
-from webhook.policy.spots import Spot
 
 #: The maximum number of cached proofs, and the limits of their size in bytes and of their
 #: variables.
@@ -26,7 +26,7 @@ Outline = tuple[Any, ...]
 class Prover(Claimant, Protocol):
     """The methods of a mesh that are used here."""
 
-    def prove(self, pod: Pod) -> Iterable[tuple[str, Spot]]:
+    def prove(self, pod: Pod) -> Iterable[tuple[str, Occurrence]]:
         """Yield what is wrong with the mesh's containers, and the check that reports it."""
 
     def users(self, pod: Pod) -> Users:
@@ -54,10 +54,10 @@ class Proofs:
             containers=[made for kind, made in placed if kind == "containers"],
         )
         pod = Pod(None, spec, self._mesh, final=True)
-        spots: dict[str, list[Spot]] = {}
-        for check, spot in self._mesh.prove(pod):
-            spots.setdefault(check, []).append(spot)
-        proof = Proof(pod, spots, self._mesh.users(pod))
+        occurrences: dict[str, list[Occurrence]] = {}
+        for check, occurrence in self._mesh.prove(pod):
+            occurrences.setdefault(check, []).append(occurrence)
+        proof = Proof(pod, occurrences, self._mesh.users(pod))
         if _size(outlines) <= _LONGEST and _variables(pod) <= _MOST_VARIABLES:
             if len(self.known) >= _MOST:
                 self.known.clear()

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Collection, Iterator, Set
 
+from webhook.policy.occurrences import Occurrence
 from webhook.policy.pod import images
 from webhook.policy.pod.containers import LOADER_ENV, unknown_references
 from webhook.policy.pod.memo import remembered
 from webhook.policy.pod.workload import Placed, Pod
-from webhook.policy.spots import Spot
 
 _JOINS = "adds containers to the proxy's group, whose traffic is not captured"
 _OTHER_WEBHOOK = (
@@ -15,16 +15,16 @@ _OTHER_WEBHOOK = (
 )
 
 
-def before_proxy(pod: Pod, rules: str) -> Iterator[Spot]:
-    """Yield init containers before a native proxy, or all of them beside a classic one.
+def before_proxy(pod: Pod, rules: str) -> Iterator[Occurrence]:
+    """Yield init containers before a native proxy, or all of them with a classic one.
 
-    Not those that `before_rules` yields.
+    Without those that `before_rules` yields.
     """
     proxy = pod.proxy
     if proxy is None or not pod.has_own_inits:
         return
     native = proxy.kind == "initContainers"
-    lasting = {spot.field for spot in before_rules(pod, rules)}
+    lasting = {occurrence.field for occurrence in before_rules(pod, rules)}
     fix = (
         f"author, or admin of the webhook that adds it: place it after {proxy.name}"
         if native
@@ -34,10 +34,10 @@ def before_proxy(pod: Pod, rules: str) -> Iterator[Spot]:
         if placed.kind != "initContainers" or (native and placed.index > proxy.index):
             continue
         if placed.field() not in lasting:
-            yield Spot(placed.field(), (placed.name,), "", fix)
+            yield Occurrence(placed.field(), (placed.name,), "", fix)
 
 
-def before_rules(pod: Pod, rules: str) -> Iterator[Spot]:
+def before_rules(pod: Pod, rules: str) -> Iterator[Occurrence]:
     """Yield init containers that start before the firewall's rules are set, and stay.
 
     `rules` is the name of the init container that sets them.
@@ -51,21 +51,21 @@ def before_rules(pod: Pod, rules: str) -> Iterator[Spot]:
             and placed.index < first
             and placed.container.restart_policy == "Always"
         ):
-            yield Spot(placed.field(), (placed.name,))
+            yield Occurrence(placed.field(), (placed.name,))
 
 
-def mounts(pod: Pod, volumes: Collection[str], reason: str = "") -> Iterator[Spot]:
+def mounts(pod: Pod, volumes: Collection[str], reason: str = "") -> Iterator[Occurrence]:
     """Yield mounts of the proxy's own volumes in workload containers."""
     for placed in pod.workload_containers:
         for mount in placed.container.volume_mounts or ():
             if mount.name in volumes:
-                yield Spot(placed.field(f"volumeMounts[{mount.name}]"), (mount.name,), reason)
+                yield Occurrence(placed.field(f"volumeMounts[{mount.name}]"), (mount.name,), reason)
 
 
-def clashes(pod: Pod, uids: Set[int], gids: Set[int]) -> Iterator[Spot]:
-    """Yield workload containers that run as one of the users or groups which are not captured.
+def clashes(pod: Pod, uids: Set[int], gids: Set[int]) -> Iterator[Occurrence]:
+    """Yield workload containers that run as one of the users or groups that are not captured.
 
-    A member of a group can make a program of its own that runs as the group (chmod g+s).
+    A member of a group can create a program that runs as the group (chmod g+s).
     """
     whole = pod.spec.security_context
     if whole is None:
@@ -73,10 +73,10 @@ def clashes(pod: Pod, uids: Set[int], gids: Set[int]) -> Iterator[Spot]:
         if not any(own and not (own.run_as_user is own.run_as_group is None) for own in contexts):
             return  # the common case
     if whole and whole.fs_group in gids:
-        yield Spot("spec.securityContext.fsGroup", (str(whole.fs_group),), _JOINS)
+        yield Occurrence("spec.securityContext.fsGroup", (str(whole.fs_group),), _JOINS)
     if whole and (joined := gids & set(whole.supplemental_groups or ())):
-        yield Spot("spec.securityContext.supplementalGroups",
-                   tuple(map(str, sorted(joined))), _JOINS)  # fmt: skip
+        yield Occurrence("spec.securityContext.supplementalGroups",
+                         tuple(map(str, sorted(joined))), _JOINS)  # fmt: skip
     for placed in pod.workload_containers:
         own = placed.container.security_context
         for name, key, taken in (
@@ -86,19 +86,19 @@ def clashes(pod: Pod, uids: Set[int], gids: Set[int]) -> Iterator[Spot]:
             mine = getattr(own, key) if own else None
             if mine is not None:
                 if mine in taken:
-                    yield Spot(placed.field(f"securityContext.{name}"), (str(mine),))
+                    yield Occurrence(placed.field(f"securityContext.{name}"), (str(mine),))
             elif whole and getattr(whole, key) in taken:
-                yield Spot(
+                yield Occurrence(
                     f"spec.securityContext.{name}", (str(getattr(whole, key)),),
                     f"makes container {placed.name} run as the proxy's user or group",
                 )  # fmt: skip
 
 
-def unproven(pod: Pod, key: str, number: int, setting: str) -> Iterator[Spot]:
-    """Yield containers that may run as the proxy's user or group, since nothing says otherwise.
+def unproven(pod: Pod, key: str, number: int, setting: str) -> Iterator[Occurrence]:
+    """Yield containers that may run as the proxy's user or group, because they don't set another.
 
-    `key` is runAsUser or runAsGroup. The proxy of this pod has a number of its own, as on
-    OpenShift: no image was made with that number in mind, but its author may have chosen both.
+    `key` is runAsUser or runAsGroup. The proxy of this pod has its own number, as on OpenShift: no
+    image was built for that number, but its author may have chosen both.
     """
     field = "run_as_user" if key == "runAsUser" else "run_as_group"
     whole = pod.spec.security_context
@@ -107,39 +107,47 @@ def unproven(pod: Pod, key: str, number: int, setting: str) -> Iterator[Spot]:
     for placed in pod.workload_containers:
         own = placed.container.security_context
         if own is None or getattr(own, field) is None:
-            yield Spot(placed.field(f"securityContext.{key}"), (),
-                       f"is not set, so the container can run as {number}, the proxy's {key} here",
-                       f"author: set it; mesh's admin: if the whole mesh uses {number}, set "
-                       f"{setting}")  # fmt: skip
+            yield Occurrence(
+                placed.field(f"securityContext.{key}"),
+                (),
+                f"is not set, so the container can run as {number}, the proxy's {key} here",
+                f"author: set it; mesh's admin: if the whole mesh uses {number}, set {setting}",
+            )
 
 
-def foreign_changes(placed: Placed, known: frozenset[str]) -> Iterator[Spot]:
-    """Yield what other webhooks, or values that are expanded later, change in a mesh's container.
+def foreign_changes(placed: Placed, known: frozenset[str]) -> Iterator[Occurrence]:
+    """Yield changes to a mesh's container by other webhooks, or by values that are expanded later.
 
     `known` are the variables that the injector itself refers to.
     """
     container = placed.container
     if container.env_from:
-        yield Spot(placed.field("envFrom"), fix=_OTHER_WEBHOOK)
+        yield Occurrence(placed.field("envFrom"), fix=_OTHER_WEBHOOK)
     if loads := placed.variables.starting(LOADER_ENV):
-        yield Spot(placed.field("env"), tuple(sorted(loads)),
-                   "makes the proxy load programs that are not its own",
-                   _OTHER_WEBHOOK)  # fmt: skip
+        yield Occurrence(placed.field("env"), tuple(sorted(loads)),
+                         "makes the proxy load programs that are not its own",
+                         _OTHER_WEBHOOK)  # fmt: skip
     args = container.args or ()
     for field, names in (
         ("env", placed.variables.unknown_references(known)),
         ("args", unknown_references(args, known) if "$(" in "".join(args) else ()),
     ):
         if names:
-            yield Spot(placed.field(field), tuple(f"$({name})" for name in sorted(names)),
-                       "refers to variables that are expanded after admission",
-                       "author: remove $( from the values that the injector copies")  # fmt: skip
+            yield Occurrence(
+                placed.field(field),
+                tuple(f"$({name})" for name in sorted(names)),
+                "refers to variables that are expanded after admission",
+                "author: remove $( from the values that the injector copies",
+            )
 
 
-def untrusted_images(pod: Pod, is_ours: Callable[[Placed], bool], fix: str = "") -> Iterator[Spot]:
-    """Yield containers of the mesh whose image an update changes, or is from elsewhere.
+def untrusted_images(
+    pod: Pod, is_ours: Callable[[Placed], bool], fix: str = ""
+) -> Iterator[Occurrence]:
+    """Yield the mesh's containers whose image an update changes, or is not the mesh's.
 
-    Or has another tag than the proxy's, of the same repository. `fix` is for those from elsewhere.
+    Also those with another tag than the proxy's, of the same repository. `fix` is for images of
+    other repositories.
     """
     # An update moves no container; two of one name are a mistake, and no change.
     old = pod.old.mesh_containers if pod.old else ()
@@ -149,20 +157,23 @@ def untrusted_images(pod: Pod, is_ours: Callable[[Placed], bool], fix: str = "")
         image = placed.container.image or ""
         was = before.get((placed.kind, placed.index), image)
         if was != image:
-            yield Spot(placed.field("image"), (f"{was} -> {image}",),
-                       "replaces the image of a mesh container in a running pod",
-                       "user or controller that updates it: keep the image; with Tekton: use "
-                       "native "
-                       "sidecars, which Tekton does not have to stop")  # fmt: skip
+            yield Occurrence(placed.field("image"), (f"{was} -> {image}",),
+                             "replaces the image of a mesh container in a running pod",
+                             "user or controller that updates it: keep the image; with Tekton: use "
+                             "native "
+                             "sidecars, which Tekton does not have to stop")  # fmt: skip
         elif not is_ours(placed):
-            yield Spot(placed.field("image"), (image or "none",), fix=fix)
+            yield Occurrence(placed.field("image"), (image or "none",), fix=fix)
         elif image != proxy and not before and images.differ(image, proxy):
-            yield Spot(placed.field("image"), (image,), f"is not the proxy's version ({proxy})",
-                       "mesh's admin, or admin of the webhook that changed it: use one "
-                       "version")  # fmt: skip
+            yield Occurrence(
+                placed.field("image"),
+                (image,),
+                f"is not the proxy's version ({proxy})",
+                "mesh's admin, or admin of the webhook that changed it: use one version",
+            )
 
 
-def moved_names(pod: Pod, hosts: Collection[str], namespace: str) -> Iterator[Spot]:
+def moved_names(pod: Pod, hosts: Collection[str], namespace: str) -> Iterator[Occurrence]:
     """Yield hosts entries and DNS settings that move the names of the control plane.
 
     They are those of Services in its namespace, and further `hosts`.
@@ -172,21 +183,22 @@ def moved_names(pod: Pod, hosts: Collection[str], namespace: str) -> Iterator[Sp
             host = written.lower().rstrip(".")
             parts = host.split(".", 3)
             if (len(parts) > 1 and parts[1] == namespace) or host in hosts:
-                yield Spot("spec.hostAliases", (written,),
-                           "redirects a host name of the control plane",
-                           "author: remove it")  # fmt: skip
+                yield Occurrence("spec.hostAliases", (written,),
+                                 "redirects a host name of the control plane",
+                                 "author: remove it")  # fmt: skip
     if pod.spec.dns_policy == "None":
-        yield Spot("spec.dnsPolicy", ("None",),
-                   "lets other DNS servers resolve the control plane's names",
-                   "author: use ClusterFirst, and add your servers in dnsConfig",
-                   "advise")  # fmt: skip
+        yield Occurrence("spec.dnsPolicy", ("None",),
+                         "lets other DNS servers resolve the control plane's names",
+                         "author: use ClusterFirst, and add your servers in dnsConfig",
+                         "advise")  # fmt: skip
 
 
 @remembered
 def is_service_in(address: str, namespace: str, domain: str) -> bool:
-    """Return whether an address, as `istiod.istio-system.svc:15012`, is a Service of the namespace.
+    """Return whether an address is a Service of the namespace.
 
-    `domain` is the cluster's DNS domain; the address may have it, and end in a dot.
+    `domain` is the cluster's DNS domain. The address, like `istiod.istio-system.svc:15012`, may
+    have it, and may end with a dot.
     """
     host, colon, port = address.rpartition(":")
     name = (host if colon and port.isdigit() else address).lower().rstrip(".")

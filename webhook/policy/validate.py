@@ -21,38 +21,38 @@ Mode = Literal["enforce", "warn", "audit"]
 MODES: tuple[Mode, ...] = ("enforce", "warn", "audit")
 Outcome = Literal["admitted", "denied", "warned", "audited", "exempt", "ignored"]
 
-#: Subresources of a pod that say nothing about its mesh; any other one is judged, so that a new
-#: way to change a pod fails safe (as Pod Security Admission does).
+#: Subresources of a pod that do not affect its mesh. Any other one is judged, so that a new way to
+#: change a pod fails safe (as Pod Security Admission does).
 IGNORED_SUBRESOURCES = frozenset(
     {"attach", "binding", "eviction", "exec", "log", "portforward", "proxy", "scale"}
 )
 
 
-#: Violations that are built of one check: one more than a message shows, for it to say so. An
-#: exemption, or a level, is always for a whole check, so that none can hide another check's.
+#: The maximum number of violations of one check: one more than a message shows, so that it can say
+#: so. An exemption or a level always applies to a whole check, so none can hide another check's.
 MOST_OF_A_CHECK = 21
 
 
 class Exempted(msgspec.Struct, frozen=True):
-    """A violation and the admin's exemption that lets it pass."""
+    """A violation and the admin's exemption that allows it."""
 
     violation: Violation
     exemption: Exemption
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """What becomes of a request, and why."""
+    """The decision on a request, and why."""
 
-    #: admitted (advice at most); denied, warned or audited (by mode, something must not be);
-    #: exempt (an exemption alone lets it pass); ignored (nothing to judge).
+    #: admitted (at most advice); denied, warned or audited (by mode, with a violation); exempt
+    #: (only an exemption allows it); ignored (nothing to judge).
     outcome: Outcome
     mesh: str
     mode: Mode
-    #: What was judged, in words: `pod shop-master-7f-*`.
+    #: The judged object, like `pod shop-master-7f-*`.
     subject: str = ""
     violations: tuple[Violation, ...] = ()
     exempted: tuple[Exempted, ...] = ()
-    #: What the object would do, in words; empty for a pod, which would run outside the mesh.
+    #: What the object would do; empty for a pod, which would run outside the mesh.
     would: str = ""
 
     def about(self, would: str) -> "Verdict":
@@ -76,10 +76,10 @@ def validate(
 ) -> Verdict:
     """Judge one request.
 
-    A stored pod (`final`) is judged by evidence; controllers, and manifests, by intent. An update
-    is judged by what it changes for the worse alone: who already broke a rule must still be able to
-    lose a finalizer. `today` decides whether exemptions and allowances have run out, and is the
-    current day if not given.
+    A stored pod (`final`) is judged by evidence; controllers and manifests, by intent. An update is
+    judged only by what it makes worse, because an object with violations must still be able to lose
+    a finalizer. `today` decides whether exemptions and allowances have expired; the default is the
+    current day.
     """
     obj = request.object
     if (
@@ -120,7 +120,7 @@ def validate(
 
 
 def find(pod: Pod, mesh: Mesh, settings: Settings) -> list[Violation]:
-    """Return what is wrong with a pod, whatever the mode: of each check, so many at most."""
+    """Return the violations of a pod in any mode, up to a maximum for each check."""
     inputs = mesh.inputs(pod)
     evident, update = pod.final or pod.proxy is not None, pod.old is not None
     found: list[Violation] = []
@@ -129,8 +129,8 @@ def find(pod: Pod, mesh: Mesh, settings: Settings) -> list[Violation]:
     else:
         for violation, look in checks.finders(mesh, evident=evident, update=update):
             left = MOST_OF_A_CHECK
-            for spot in look(pod):
-                found.append(violation(spot))
+            for occurrence in look(pod):
+                found.append(violation(occurrence))
                 left -= 1
                 if not left:
                     break
@@ -140,21 +140,21 @@ def find(pod: Pod, mesh: Mesh, settings: Settings) -> list[Violation]:
 
 
 def _with_inputs(pod: Pod, mesh: Mesh, settings: Settings, *, evident: bool) -> list[Violation]:
-    """Return the same of a pod whose author said what is not allowed.
+    """Return the violations of a pod whose author set what is not allowed.
 
-    If that denies the pod, whatever else is found, then what the injector made of it is no news.
+    If that denies the pod anyway, the injector's reaction to it is not reported too.
     """
     inputs = mesh.inputs(pod)
     explained = _any_denies(inputs, pod, settings)
     found: list[Violation] = []
     left = dict(inputs)
     for check, look in checks.looks(mesh):
-        spots = left.pop(check.id, ())[:MOST_OF_A_CHECK]
-        said = [check.violation(spot) for spot in spots]
+        occurrences = left.pop(check.id, ())[:MOST_OF_A_CHECK]
+        said = [check.violation(occurrence) for occurrence in occurrences]
         found += said
         if look is None or (check.evidence and not evident) or (explained and check.follows):
             continue
-        # A check may say the same of an input by what it does.
+        # A check may report the same about an input by its effect.
         known = {violation.field for violation in said}
         seen = map(check.violation, islice(look(pod), MOST_OF_A_CHECK))
         found += [
@@ -162,13 +162,20 @@ def _with_inputs(pod: Pod, mesh: Mesh, settings: Settings, *, evident: bool) -> 
             for violation in (_apart(seen, pod) if explained else seen)
             if violation.field not in known
         ]
-    # A record may name anything: what is no check of this mesh's is reported all the same.
+    # A record may have any content. Entries that belong to no check of this mesh are reported too.
     other = checks.all_checks()[INPUT].check
-    return [*found, *(other.violation(spot) for spots in left.values() for spot in spots)]
+    return [
+        *found,
+        *(
+            other.violation(occurrence)
+            for occurrences in left.values()
+            for occurrence in occurrences
+        ),
+    ]
 
 
 def _any_denies(inputs: Iterable[str], pod: Pod, settings: Settings) -> bool:
-    """Return whether a check of inputs denies the pod: no level and no exemption lets it pass."""
+    """Return whether a check of inputs denies the pod: no level and no exemption allows it."""
     entries = checks.all_checks()
     for check in inputs:
         default = entries[check if check in entries else INPUT].check.level
@@ -187,7 +194,7 @@ def _apart(found: Iterable[Violation], pod: Pod) -> list[Violation]:
 
 
 def worse(found: list[Violation], before: list[Violation]) -> list[Violation]:
-    """Return what was not there before, or has got further values, say ports, since."""
+    """Return violations that did not exist before, or have further values, like ports, since."""
     known: dict[tuple[str, str], set[str]] = {}
     for violation in before:
         known.setdefault((violation.check, violation.field), set()).update(violation.values)
@@ -211,10 +218,10 @@ def weigh(
     subject: str,
     namespace: str,
 ) -> Verdict:
-    """Apply levels and exemptions, then let the mode decide.
+    """Apply levels and exemptions. Then the mode decides.
 
-    `labels` are those of what is judged, by which settings select; `denies` says whether enforce
-    may refuse it, and not only warn.
+    `labels` are those of the judged object, by which settings select. `denies` means that enforce
+    may deny it, and not only warn.
     """
     kept: list[Violation] = []
     exempted: list[Exempted] = []
@@ -252,7 +259,7 @@ def _at_level(
     return msgspec.structs.replace(violation, level=level)
 
 
-#: "No proxy", which is left out where another violation is the reason for it.
+#: "No proxy", which is left out if another violation is its reason.
 _ABSENCE = "proxy-missing"
 
 
@@ -280,8 +287,8 @@ def _subject(kind: str, meta: Meta | None, pod: Pod, *, created: bool) -> str:
     """Return the object and its Mendix role: `pod shop-master-7f-* (Mendix app leader)`."""
     meta = meta or Meta()
     name, prefix = meta.name, meta.generate_name
-    # A generated name dies with the refusal; and the text must be the same at the next try, for
-    # a ReplicaSet's event to be counted up. Newer API servers generate it before they ask us.
+    # A generated name is gone after the denial. The text must be the same at the next try, so that
+    # the count of a ReplicaSet's Event grows. Newer API servers generate it before they call us.
     if prefix and (not name or (created and len(name) == len(prefix) + _GENERATED)):
         name = f"{prefix}*"
     role = mendix.role(pod)

@@ -9,9 +9,9 @@ def counted(number: int, what: str) -> str:
 
 
 def listed(names: Sequence[str], most: int = 5, *, of: int | None = None) -> str:
-    """Return the first of some names, and how many more there are, as `a, b and 3 more`.
+    """Return the first of some names and the number of the others, like `a, b and 3 more`.
 
-    `of` is how many there are in all, where the names are examples.
+    `of` is the total number if the names are examples.
     """
     first = names[:most]
     more = (len(names) if of is None else of) - len(first)
@@ -19,7 +19,7 @@ def listed(names: Sequence[str], most: int = 5, *, of: int | None = None) -> str
 
 
 def shortened(text: str, most: int) -> str:
-    """Return the text in so many characters at most; what is cut off is marked."""
+    """Return the text with at most this many characters, with a mark where it is cut."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
@@ -31,5 +31,5 @@ def printable(text: str) -> str:
 
 
 def masked(text: str) -> str:
-    """Return the same with a ? for each such character: it is as long as before."""
+    """Return the text with a ? for each such character. Its length stays the same."""
     return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)

@@ -182,19 +182,19 @@ without the server, and an invalid value counts as the strictest one.
 {{- $groups := list -}}
 {{- $names := list -}}
 {{- range $standing := include "mendix-mesh.meshes" . | fromJsonArray -}}
-  {{- range $strictness := include "mendix-mesh.modes" $root | fromJsonArray -}}
+  {{- range $each := include "mendix-mesh.modes" $root | fromJsonArray -}}
     {{- $same := list -}}
     {{- range $root.Values.namespaces -}}
-      {{- if and (eq .mesh $standing) (eq (.mode | default $root.Values.mode) $strictness) -}}
+      {{- if and (eq .mesh $standing) (eq (.mode | default $root.Values.mode) $each) -}}
         {{- $same = append $same .name | sortAlpha -}}
       {{- end -}}
     {{- end -}}
     {{- if $same -}}
       {{- $names = concat $names $same | sortAlpha -}}
-      {{- $groups = append $groups (dict "kind" (printf "named-%s-%s" $standing $strictness)
-            "path" (printf "/namespace/%s/%s/%s" $root.Values.mode $standing $strictness)
+      {{- $groups = append $groups (dict "kind" (printf "named-%s-%s" $standing $each)
+            "path" (printf "/namespace/%s/%s/%s" $root.Values.mode $standing $each)
             "where" (list (dict "key" $name "operator" "NotIn" "values" $excluded) (dict "key" $name "operator" "In" "values" $same))
-            "enforced" (printf "!(%s.orValue(%s.hasValue() ? '%s' : '%s') in ['warn', 'audit'])" $mode $mesh $root.Values.mode $strictness)) -}}
+            "enforced" (printf "!(%s.orValue(%s.hasValue() ? '%s' : '%s') in ['warn', 'audit'])" $mode $mesh $root.Values.mode $each)) -}}
     {{- end -}}
   {{- end -}}
 {{- end -}}

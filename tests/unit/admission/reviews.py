@@ -1,4 +1,4 @@
-"""AdmissionReviews as the API server writes them, and what it demands of the answers."""
+"""AdmissionReviews as the API server writes them, and its requirements for the answers."""
 
 import base64
 import copy
@@ -30,9 +30,9 @@ _NAMESPACE = {"metadata": {"name": "mendix", "annotations": {"linkerd.io/inject"
 
 
 def pod(**spec: Any) -> Json:
-    """Return a Mendix app's pod before injection, with an identity of its own.
+    """Return a Mendix app's pod before injection, with its own service account.
 
-    It has a generated name, as every pod of a ReplicaSet; `spec` adds to its spec.
+    It has a generated name, like every pod of a ReplicaSet. `spec` adds to its spec.
     """
     made = mendix_manifests.app_pod("shop", "mendix")
     made["spec"] = {**made["spec"], "serviceAccountName": "shop", **spec}
@@ -40,7 +40,7 @@ def pod(**spec: Any) -> Json:
 
 
 def meshed(plain: Json | None = None) -> Json:
-    """Return a pod as Linkerd's injector stores it; `pod()` if none is given. Nothing is wrong."""
+    """Return a pod as Linkerd's injector stores it; `pod()` if none is given. It is valid."""
     return inject(plain or pod(), _NAMESPACE, _CONFIG).pod
 
 
@@ -79,7 +79,7 @@ def review(
     group, resource = KINDS.get(kind, ("example.com", kind.lower() + "s"))
     kinds = {"group": group, "version": "v1", "kind": kind}
     resources = {"group": group, "version": "v1", "resource": resource}
-    asked = {
+    fields = {
         "uid": uid,
         "kind": kinds,
         "resource": resources,
@@ -99,13 +99,13 @@ def review(
     }
     name = ((obj or old or {}).get("metadata") or {}).get("name")
     if name:
-        asked["name"] = name
+        fields["name"] = name
     if subresource:
-        asked |= {"subResource": subresource, "requestSubResource": subresource}
+        fields |= {"subResource": subresource, "requestSubResource": subresource}
     return {
         "kind": "AdmissionReview",
         "apiVersion": "admission.k8s.io/v1",
-        "request": {**asked, **request},
+        "request": {**fields, **request},
     }
 
 
@@ -160,7 +160,7 @@ def accepted(body: bytes, uid: str, *, validating: bool) -> Json:
 
 
 def patch_of(response: Json) -> list[Json]:
-    """Return the operations in a response; none where it has no patch."""
+    """Return the operations in a response; none if it has no patch."""
     if "patch" not in response:
         return []
     operations = json.loads(base64.b64decode(response["patch"], validate=True))

@@ -1,4 +1,4 @@
-"""Which client certificates may ask for reviews."""
+"""Client certificates that may send reviews."""
 
 import datetime
 import socket
@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.certificates import Authority
-from tests.unit.admission.clients import Connection, ServerClient, request
 from tests.unit.admission.reviews import meshed, review
-from tests.unit.admission.server import running
+from tests.unit.serving.clients import Connection, ServerClient, request
+from tests.unit.serving.server import running
 from webhook.admission.clients import Clients
 
 API_SERVER = {
@@ -42,7 +42,7 @@ def test_none_at_all_will_not(certificate: dict[str, object] | None) -> None:
 
 
 class TestServer:
-    """A server that takes reviews from clients with a certificate of a CA alone."""
+    """A server that accepts reviews only from clients with a certificate of a CA."""
 
     PATHS = ("/validate/linkerd/enforce", "/mutate/linkerd", "//mutate/linkerd")
 
@@ -81,7 +81,7 @@ class TestServer:
             chunked = {"Content-Type": "application/json", "Expect": "100-continue"}
             assert client.send(self.PATHS[0], b"{}", headers=chunked).status == 403
 
-    def test_a_certificate_of_another_ca_is_refused(self, server: ServerClient) -> None:
+    def test_a_certificate_of_another_ca_is_rejected(self, server: ServerClient) -> None:
         caller = self.caller(server, Authority("others"), "kube-apiserver")
         with pytest.raises((OSError, AssertionError), match=r"(?i)alert|reset|ended|broken"):
             caller.get("/readyz")
@@ -90,7 +90,7 @@ class TestServer:
     def test_no_session_outlives_its_certificate(
         self, server: ServerClient, authority: Authority, version: ssl.TLSVersion
     ) -> None:
-        """TLS verifies a certificate in a full handshake alone: a resumed session has none."""
+        """TLS verifies a certificate only in a full handshake: a resumed session has none."""
         caller = self.caller(server, authority, "kube-apiserver")
         caller.context.minimum_version = caller.context.maximum_version = version
         session, statuses = None, []

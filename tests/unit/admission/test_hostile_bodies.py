@@ -7,18 +7,18 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.admission.clients import (
+from tests.unit.admission.reviews import Json, accepted, controller, meshed, pod, review
+from tests.unit.logs import capture_logs
+from tests.unit.serving.clients import (
     JSON_HEADERS,
     Client,
     FlaskClient,
     ServerClient,
     request,
 )
-from tests.unit.admission.reviews import Json, accepted, controller, meshed, pod, review
-from tests.unit.logs import capture_logs
 from webhook.admission.review import Reviewer
 from webhook.serving.http import BODY_LIMIT
 
@@ -30,23 +30,23 @@ MARK = "<<here>>"
 
 
 def assert_unanswerable(client: Client, body: bytes, uid: str = "") -> None:
-    """Assert that nothing gets in by a body that can't be read, and nothing is broken by it."""
+    """Assert that an unreadable body admits nothing and breaks nothing."""
     denied = client.answer(ENFORCE, body, uid)
     assert not denied["allowed"]
     assert denied["status"]["message"].startswith("can't read the review: ")
     for path in (WARN, AUDIT):
-        let_in = client.answer(path, body, uid)
-        assert let_in["allowed"]
-        assert let_in["warnings"][0].startswith("mendix-mesh: can't read the review: ")
+        admitted = client.answer(path, body, uid)
+        assert admitted["allowed"]
+        assert admitted["warnings"][0].startswith("mendix-mesh: can't read the review: ")
     mutated = client.answer(MUTATE, body, uid)
     assert mutated["allowed"]
     assert "patch" not in mutated
     assert client.answer(ENFORCE, GOOD, UID)["allowed"]
 
 
-def with_text(asked: Json, text: str) -> bytes:
-    """Return a review in which the text stands, as it is, where its mark stood."""
-    return json.dumps(asked).replace(json.dumps(MARK), text).encode()
+def with_text(payload: Json, text: str) -> bytes:
+    """Return a review with the raw text in place of its mark."""
+    return json.dumps(payload).replace(json.dumps(MARK), text).encode()
 
 
 @pytest.mark.parametrize(
@@ -85,15 +85,15 @@ def with_text(asked: Json, text: str) -> bytes:
         b'{"a":' * 100_000,
     ],
 )
-def test_what_is_no_review_is_refused_where_it_must_be(client: Client, body: bytes) -> None:
+def test_invalid_reviews_are_rejected_if_they_must_be(client: Client, body: bytes) -> None:
     assert_unanswerable(client, body)
 
 
 @pytest.mark.parametrize("uid", ["null", "1", "1e5", "{}", "[]", "true", '""'])
-def test_a_uid_that_is_no_text_can_not_be_echoed(client: Client, uid: str) -> None:
-    asked = review(pod())
-    asked["request"]["uid"] = MARK
-    assert_unanswerable(client, with_text(asked, uid))
+def test_a_uid_that_is_no_text_cannot_be_echoed(client: Client, uid: str) -> None:
+    payload = review(pod())
+    payload["request"]["uid"] = MARK
+    assert_unanswerable(client, with_text(payload, uid))
 
 
 WRONG_TYPES = ["0", "-1.5", '"text"', "[]", "{}", "true", "[null]", '{"a":null}']
@@ -102,9 +102,9 @@ WRONG_TYPES = ["0", "-1.5", '"text"', "[]", "{}", "true", "[null]", '{"a":null}'
 @pytest.mark.parametrize("field", ["kind", "operation", "namespace", "name", "subResource"])
 @pytest.mark.parametrize("text", WRONG_TYPES)
 def test_a_wrong_type_in_the_request_breaks_nothing(client: Client, field: str, text: str) -> None:
-    asked = review(pod())
-    asked["request"][field] = MARK
-    body = with_text(asked, text)
+    payload = review(pod())
+    payload["request"][field] = MARK
+    body = with_text(payload, text)
     for path in (ENFORCE, WARN, AUDIT, MUTATE):
         reply = client.send(path, body)
         assert reply.status == 200
@@ -140,31 +140,31 @@ OBJECT_FIELDS: list[Place] = [
 def test_a_wrong_type_anywhere_in_an_object_breaks_nothing(client: Client) -> None:
     for field in OBJECT_FIELDS:
         for text in WRONG_TYPES:
-            asked = review(pod())
-            put_at(asked["request"], ("object", *field), MARK)
-            body = with_text(asked, text)
+            payload = review(pod())
+            put_at(payload["request"], ("object", *field), MARK)
+            body = with_text(payload, text)
             client.answer(ENFORCE, body, UID)
             client.answer(MUTATE, body, UID)
             assert client.answer(WARN, body, UID)["allowed"]
 
 
 def test_the_field_of_a_wrong_type_is_named(client: Client) -> None:
-    asked = review(pod(hostNetwork="yes"))
-    assert client.review(ENFORCE, asked)["status"]["message"] == (
+    payload = review(pod(hostNetwork="yes"))
+    assert client.review(ENFORCE, payload)["status"]["message"] == (
         "can't read the review: Expected `bool | null`, got `str` - at `$.spec.hostNetwork`"
     )
-    assert_unanswerable(client, json.dumps(asked).encode(), UID)
+    assert_unanswerable(client, json.dumps(payload).encode(), UID)
 
 
 def test_a_wrong_type_in_an_update_of_a_template_breaks_nothing(client: Client) -> None:
     for broken in ("old", "obj"):
         objects = {"old": controller("Deployment"), "obj": controller("Deployment")}
         objects[broken]["spec"] = "none"
-        asked = review(objects["obj"], operation="UPDATE", old=objects["old"])
-        assert_unanswerable(client, json.dumps(asked).encode(), UID)
+        payload = review(objects["obj"], operation="UPDATE", old=objects["old"])
+        assert_unanswerable(client, json.dumps(payload).encode(), UID)
 
 
-def test_a_fault_of_our_own_is_a_denial_that_tells_no_secrets(
+def test_a_fault_of_our_own_is_a_denial_without_secrets(
     flask: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
@@ -188,16 +188,16 @@ NUMBERS = ["1e309", "-1e309", "9" * 400, "9" * 5000, "-" + "9" * 5000, "1e-400",
 @pytest.mark.parametrize("number", NUMBERS)
 def test_huge_numbers_break_nothing(client: Client, number: str) -> None:
     for place in ("runAsUser", "of-tomorrow"):
-        asked = review(pod(securityContext={place: MARK}))
-        body = with_text(asked, number)
+        payload = review(pod(securityContext={place: MARK}))
+        body = with_text(payload, number)
         assert not client.answer(ENFORCE, body, UID)["allowed"]
         client.answer(MUTATE, body, UID)
 
 
 @pytest.mark.parametrize("bad", ["NaN", "Infinity", "-Infinity", "undefined", "01", "+1", "0x1F"])
 def test_what_json_does_not_know_is_not_read(client: Client, bad: str) -> None:
-    asked = review(pod(ofTomorrow=MARK))
-    answer = client.answer(ENFORCE, with_text(asked, bad), "")
+    payload = review(pod(ofTomorrow=MARK))
+    answer = client.answer(ENFORCE, with_text(payload, bad), "")
     assert not answer["allowed"]
 
 
@@ -240,12 +240,12 @@ DEPTHS = [10_000, 200_000]
 def test_no_nesting_is_too_deep(
     client: Client, place: str, start: str, end: str, depth: int
 ) -> None:
-    asked = review(pod())
-    obj = asked["request"]["object"]
+    payload = review(pod())
+    obj = payload["request"]["object"]
     holder = {
-        "envelope": asked,
-        "request": asked["request"],
-        "options": asked["request"]["options"],
+        "envelope": payload,
+        "request": payload["request"],
+        "options": payload["request"]["options"],
         "object": obj,
         "metadata": obj["metadata"],
         "annotations": obj["metadata"].setdefault("annotations", {}),
@@ -253,7 +253,7 @@ def test_no_nesting_is_too_deep(
         "containers": obj["spec"]["containers"][0],
     }[place]
     holder["ofTomorrow"] = MARK
-    body = with_text(asked, start * depth + "1" + end * depth)
+    body = with_text(payload, start * depth + "1" + end * depth)
     assert_unanswerable(client, body)
 
 
@@ -263,8 +263,8 @@ def test_templates_nested_just_not_too_deep_are_compared(flask: FlaskClient, kin
     old, new = controller(kind, pod(ofTomorrow=MARK)), controller(kind, pod(ofTomorrow=MARK))
     new["spec"]["paused"] = True
     new["metadata"]["name"] = "other"
-    asked = review(new, operation="UPDATE", old=old)
-    text = json.dumps(asked)
+    payload = review(new, operation="UPDATE", old=old)
+    text = json.dumps(payload)
     for depth in range(100, 1100, 7):
         deep = "[" * depth + "%d" + "]" * depth
         first, mark, rest = text.partition(json.dumps(MARK))
@@ -276,13 +276,13 @@ def test_templates_nested_just_not_too_deep_are_compared(flask: FlaskClient, kin
 
 
 def large(size: int) -> bytes:
-    """Return a good review of so many bytes."""
-    asked = review(meshed())
-    main = asked["request"]["object"]["spec"]["containers"][0]
+    """Return a valid review of this many bytes."""
+    payload = review(meshed())
+    main = payload["request"]["object"]["spec"]["containers"][0]
     main["workingDir"] = ""
-    missing = size - len(json.dumps(asked).encode())
+    missing = size - len(json.dumps(payload).encode())
     main["workingDir"] = "x" * missing
-    body = json.dumps(asked).encode()
+    body = json.dumps(payload).encode()
     assert len(body) == size
     return body
 
@@ -295,7 +295,7 @@ class TestSize:
         assert client.answer(ENFORCE, large(size), UID)["allowed"]
 
     @pytest.mark.parametrize("size", [BODY_LIMIT + 1, 2 * BODY_LIMIT])
-    def test_a_larger_one_is_refused(self, client: Client, size: int) -> None:
+    def test_a_larger_one_is_denied(self, client: Client, size: int) -> None:
         for path in (ENFORCE, MUTATE):
             reply = client.send(path, large(size))
             assert reply.status == 413
@@ -320,7 +320,7 @@ class TestSize:
                 assert reply.headers["connection"] == "close"
                 assert connection.ended()
 
-    def test_it_is_refused_before_it_is_sent(self, server: ServerClient) -> None:
+    def test_it_is_rejected_before_it_is_sent(self, server: ServerClient) -> None:
         headers = {**JSON_HEADERS, "Content-Length": str(10 * BODY_LIMIT)}
         with server.connect() as connection:
             reply = connection.send(request(ENFORCE, headers=headers)).reply()
@@ -328,13 +328,17 @@ class TestSize:
             assert reply.headers["connection"] == "close"
             assert connection.ended()
 
-    def test_a_client_that_sends_on_sees_why_it_is_refused(self, server: ServerClient) -> None:
+    def test_a_client_that_keeps_sending_sees_why_it_is_rejected(
+        self, server: ServerClient
+    ) -> None:
         with server.connect() as connection:
             connection.send(request(ENFORCE, large(3 * BODY_LIMIT)))
             assert connection.reply().status == 413
             assert connection.ended()
 
-    def test_a_client_that_waits_for_leave_is_refused_at_once(self, server: ServerClient) -> None:
+    def test_a_client_that_waits_for_100_continue_is_rejected_at_once(
+        self, server: ServerClient
+    ) -> None:
         headers = {"Content-Length": str(BODY_LIMIT + 1), "Expect": "100-continue"}
         with server.connect() as connection:
             connection.send(request(ENFORCE, headers={**JSON_HEADERS, **headers}))
@@ -394,7 +398,7 @@ def test_json_is_read_however_it_is_declared(client: Client, content_type: str) 
     assert accepted(reply.body, UID, validating=True)["allowed"]
 
 
-# The costliest shapes of a pod: where one costs the square of its size, it takes minutes for these.
+# The costliest shapes of a pod: if one costs the square of its size, it takes minutes.
 COSTLY: dict[str, Json] = {
     "containers": {"containers": [{}] * 1_500_000},
     "proxies": {"containers": [{"name": "linkerd-proxy"}] * 100_000},
@@ -427,9 +431,8 @@ JSON_VALUES = st.recursive(
 
 
 class TestAnything:
-    """Whatever the body, every route answers with an AdmissionReview, and nothing goes wrong."""
+    """Every route answers any body with an AdmissionReview, and without an error."""
 
-    @settings(deadline=None)
     @given(body=st.binary() | st.text().map(str.encode), data=st.data())
     def test_any_bytes_get_an_answer(
         self, reviewer: Reviewer, flask: FlaskClient, body: bytes, data: st.DataObject
@@ -439,23 +442,22 @@ class TestAnything:
             flask.answer(path, body)
         assert [entry["event"] for entry in logs] == ["unanswerable review"]
 
-    @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(data=st.data())
     def test_any_json_anywhere_in_a_review_gets_an_answer(
         self, reviewer: Reviewer, flask: FlaskClient, data: st.DataObject
     ) -> None:
         path = data.draw(st.sampled_from(sorted(reviewer.routes)))
-        asked = review(data.draw(st.sampled_from([pod(), meshed(), controller("CronJob")])))
-        field = data.draw(st.sampled_from(sorted(places(asked), key=str)))
-        put_at(asked, field, data.draw(JSON_VALUES))
-        body = json.dumps(asked).encode()
+        payload = review(data.draw(st.sampled_from([pod(), meshed(), controller("CronJob")])))
+        field = data.draw(st.sampled_from(sorted(places(payload), key=str)))
+        put_at(payload, field, data.draw(JSON_VALUES))
+        body = json.dumps(payload).encode()
         with capture_logs() as logs:
             reply = flask.send(path, body)
         assert not [entry for entry in logs if entry["event"] == "review failed"]
         uid = json.loads(reply.body)["response"]["uid"]
         accepted(reply.body, uid, validating="/mutate/" not in path)
 
-    @settings(deadline=None, max_examples=150)
+    @settings(max_examples=150)
     @given(cut=st.integers(0, len(GOOD)), put=st.binary(max_size=3), data=st.data())
     def test_a_damaged_review_gets_an_answer(
         self, reviewer: Reviewer, flask: FlaskClient, cut: int, put: bytes, data: st.DataObject
@@ -482,7 +484,7 @@ def places(value: object, here: Place = ()) -> set[Place]:
 
 
 def put_at(document: Json, place: Place, value: object) -> None:
-    """Put a value into a document; what leads to it is made where it is missing."""
+    """Put a value into a document. Missing parents are created."""
     *way, last = place
     holder: Any = document
     for step in way:

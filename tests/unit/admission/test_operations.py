@@ -11,7 +11,6 @@ from urllib.parse import quote
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.unit.admission.clients import Client, FlaskClient, ServerClient
 from tests.unit.admission.reviews import (
     KINDS,
     changed,
@@ -22,7 +21,8 @@ from tests.unit.admission.reviews import (
     pod,
     review,
 )
-from tests.unit.admission.server import Server
+from tests.unit.serving.clients import Client, FlaskClient, ServerClient
+from tests.unit.serving.server import Server
 from webhook.admission.app import create_app
 from webhook.admission.metrics import Metrics
 from webhook.admission.review import Reviewer
@@ -46,13 +46,13 @@ def test_probes_are_answered_as_soon_as_the_server_answers(client: Client, path:
     assert reply.headers["content-type"].startswith("text/plain")
 
 
-def test_the_version_is_told(client: Client) -> None:
+def test_the_version_is_reported(client: Client) -> None:
     reply = client.get("/version")
     assert reply.headers["content-type"] == "application/json"
     assert json.loads(reply.body) == {"name": "mendix-mesh", "version": VERSION}
 
 
-def test_no_header_tells_what_serves(server: ServerClient) -> None:
+def test_no_header_names_the_server(server: ServerClient) -> None:
     for path in ("/livez", "/nowhere", "/metrics"):
         assert not {"server", "x-powered-by", "via"} & server.get(path).headers.keys()
 
@@ -115,7 +115,7 @@ def test_the_shortest_bucket_is_50_microseconds(fresh: FlaskClient) -> None:
 
 
 def opted_in() -> dict[str, Any]:
-    """Return a pod that says itself that it joins, as it is after the mutating webhook."""
+    """Return a pod with an opt-in, as it is after the mutating webhook."""
     made = pod()
     annotations = made["metadata"].get("annotations", {})
     own = {"linkerd.io/inject": "enabled", "mendix-mesh.io/inputs": "allowed"}
@@ -165,9 +165,9 @@ def test_every_violation_is_counted(fresh: FlaskClient) -> None:
 def test_nothing_from_outside_becomes_a_label(fresh: FlaskClient) -> None:
     for i in range(100):
         made_up = f"Kind{i}"
-        asked = review({"kind": made_up, "metadata": {"name": f"n{i}"}}, namespace=f"ns-{i}")
-        fresh.review(ENFORCE, asked)
-        fresh.review(MUTATE, asked)
+        payload = review({"kind": made_up, "metadata": {"name": f"n{i}"}}, namespace=f"ns-{i}")
+        fresh.review(ENFORCE, payload)
+        fresh.review(MUTATE, payload)
         fresh.review(ENFORCE, review(pod(), namespace=f"ns-{i}", uid=f"uid-{i}"))
         fresh.send(f"/validate/mesh{i}/enforce", b"")
     some = [namespace(mesh="mesh7"), namespace(mesh="linkerd"), namespace(mode="odd"), namespace()]
@@ -197,7 +197,7 @@ def test_nothing_from_outside_becomes_a_label(fresh: FlaskClient) -> None:
                                                        "validate"] == 100  # fmt: skip
 
 
-def test_the_server_tells_when_its_certificate_expires(server: ServerClient) -> None:
+def test_the_server_reports_when_its_certificate_expires(server: ServerClient) -> None:
     expiry = samples(server)["mendix_mesh_certificate_expiry_timestamp_seconds", ()]
     with server.connect() as connection:
         assert expiry == connection.expiry()
@@ -235,10 +235,10 @@ class TestLogs:
             "checks": ["proxy-missing"],
         }
 
-    def test_what_can_not_be_read_is_logged(
+    def test_what_cannot_be_read_is_logged(
         self, server: ServerClient, server_process: Server
     ) -> None:
-        # Tests before this one may have used up what is written of it in this second.
+        # Earlier tests may have used up the log lines of this second.
         for _ in range(20):
             server.review(ENFORCE, review(pod(hostNetwork="yes"), uid="of-this-review"))
             if self.logged(server_process):
@@ -260,10 +260,10 @@ class TestLogs:
                 spec = spec["jobTemplate"]["spec"]
             holder = spec["template"]["spec"] if "template" in spec else spec
             holder["containers"][0] |= {"env": secret, "args": [SECRET], "command": [SECRET]}
-            asked = review(obj)
+            payload = review(obj)
             for broken in (obj, {**obj, "metadata": [SECRET]}, {**obj, "spec": SECRET}):
-                asked["request"]["object"] = broken
-                body = json.dumps(asked).encode()
+                payload["request"]["object"] = broken
+                body = json.dumps(payload).encode()
                 for path in (ENFORCE, WARN, AUDIT, MUTATE):
                     for sent in (body, body[:-1], body + b"}", body.replace(b"uid", b"UID")):
                         assert SECRET.encode() not in server.send(path, sent).body
@@ -271,7 +271,7 @@ class TestLogs:
         assert SECRET not in server_process.text
         assert SECRET not in server.get("/metrics").body.decode()
 
-    def test_what_a_client_sends_can_not_forge_a_line(
+    def test_what_a_client_sends_cannot_forge_a_line(
         self, server: ServerClient, server_process: Server
     ) -> None:
         forged = 'x"}\n{"event": "forged", "level": "info"}\r\n\u2028\x1b[31m'

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from tests.unit.admission.clients import Client, FlaskClient
 from tests.unit.admission.reviews import Json, review
+from tests.unit.serving.clients import Client, FlaskClient
 from webhook.admission.app import create_app
 from webhook.admission.metrics import Metrics
 from webhook.admission.review import Reviewer
@@ -19,7 +19,7 @@ LEVELS = [{"check": check, "level": "deny", "reason": "x"} for check in plaintex
 
 @pytest.fixture(scope="module")
 def strict() -> FlaskClient:
-    """A server whose settings demand that nothing lets plaintext in."""
+    """A server whose settings require that no object accepts plaintext."""
     settings = parse({"levels": LEVELS}, checks=plaintext.ids())
     return FlaskClient(create_app(Reviewer(settings, Metrics("test")), Health()))
 
@@ -34,7 +34,7 @@ def peer(mode: Any, name: str = "all") -> Json:
 
 
 @pytest.mark.parametrize("mesh", ["istio", "ambient"])
-def test_what_lets_plaintext_in_is_refused(strict: FlaskClient, mesh: str) -> None:
+def test_what_accepts_plaintext_is_denied(strict: FlaskClient, mesh: str) -> None:
     answer = strict.review(f"/validate/{mesh}/enforce", review(peer("PERMISSIVE")))
     assert not answer["allowed"]
     (cause,) = answer["status"]["details"]["causes"]
@@ -43,24 +43,24 @@ def test_what_lets_plaintext_in_is_refused(strict: FlaskClient, mesh: str) -> No
 
 
 def test_an_update_is_held_against_what_was(strict: FlaskClient) -> None:
-    def asked(now: str, before: str) -> bool:
+    def is_admitted(now: str, before: str) -> bool:
         update = review(peer(now), old=peer(before), operation="UPDATE")
         return bool(strict.review("/validate/istio/enforce", update)["allowed"])
 
-    assert asked("PERMISSIVE", "PERMISSIVE")
-    assert not asked("UNSET", "STRICT")
+    assert is_admitted("PERMISSIVE", "PERMISSIVE")
+    assert not is_admitted("UNSET", "STRICT")
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "is_admitted",
     [
         review(peer("PERMISSIVE"), subresource="status"),
         review(None, old=peer("STRICT"), operation="DELETE", kind="PeerAuthentication"),
     ],
     ids=["status", "deletion"],
 )
-def test_what_changes_no_policy_is_let_in(strict: FlaskClient, asked: Json) -> None:
-    assert strict.review("/validate/istio/enforce", asked)["allowed"]
+def test_what_changes_no_policy_is_admitted(strict: FlaskClient, is_admitted: Json) -> None:
+    assert strict.review("/validate/istio/enforce", is_admitted)["allowed"]
 
 
 def test_by_default_it_is_a_warning(client: Client) -> None:
@@ -75,7 +75,7 @@ def test_a_kind_of_another_mesh_is_ignored(strict: FlaskClient) -> None:
     assert "PeerAuthentication" not in KINDS["linkerd"]
 
 
-def test_what_can_t_be_read_is_refused_in_enforce_alone(strict: FlaskClient) -> None:
+def test_what_cannot_be_read_is_denied_in_enforce_alone(strict: FlaskClient) -> None:
     broken = review(peer({"a": 1}))
     assert not strict.review("/validate/istio/enforce", broken)["allowed"]
     assert strict.review("/validate/istio/warn", broken)["allowed"]

@@ -1,4 +1,4 @@
-"""What the API server sees: the admission.k8s.io/v1 protocol, on every path."""
+"""The API server's view: the admission.k8s.io/v1 protocol, on every path."""
 
 import copy
 import json
@@ -6,7 +6,6 @@ import json
 import jsonpatch
 import pytest
 
-from tests.unit.admission.clients import Client, FlaskClient, ServerClient
 from tests.unit.admission.reviews import (
     CONTROLLERS,
     KINDS,
@@ -18,6 +17,7 @@ from tests.unit.admission.reviews import (
     pod,
     review,
 )
+from tests.unit.serving.clients import Client, FlaskClient, ServerClient
 from webhook.policy.validate import IGNORED_SUBRESOURCES
 
 ENFORCE, WARN, AUDIT = (f"/validate/linkerd/{mode}" for mode in ("enforce", "warn", "audit"))
@@ -43,7 +43,7 @@ PROXY_MISSING = (
 
 
 def without_proxy(**metadata: str) -> Json:
-    """Return a pod that the injector left alone; `metadata` replaces its name."""
+    """Return a pod without the injector's work; `metadata` replaces its name."""
     made = pod()
     if metadata:
         del made["metadata"]["generateName"], made["metadata"]["ownerReferences"]
@@ -82,7 +82,7 @@ def test_a_meshed_pod_is_admitted_in_silence(client: Client) -> None:
     assert answer["auditAnnotations"] == {"verdict": "admitted"}
 
 
-def test_a_denial_is_a_403_that_names_check_field_reason_and_mend(client: Client) -> None:
+def test_a_denial_is_a_403_that_names_check_field_reason_and_fix(client: Client) -> None:
     answer = client.review(ENFORCE, review(without_proxy(name="shop-debug")))
     assert answer["status"] == {
         "status": "Failure",
@@ -122,7 +122,7 @@ def test_advice_is_no_cause_of_a_denial(client: Client) -> None:
     assert answer["auditAnnotations"]["checks"] == "proxy-missing,shared-identity"
 
 
-def test_a_long_denial_is_cut_and_says_so(client: Client) -> None:
+def test_a_long_denial_is_cut_with_a_note(client: Client) -> None:
     obj = meshed()
     obj["spec"]["containers"] = [
         {"name": f"app-{i}", "image": "app", "securityContext": {"privileged": True}}
@@ -187,7 +187,7 @@ class TestModes:
         ]
 
     @pytest.mark.parametrize("kind", CONTROLLERS)
-    def test_a_template_that_can_not_join_is_denied_where_it_is_made(
+    def test_a_template_that_cannot_join_is_denied_where_it_is_made(
         self, client: Client, kind: str
     ) -> None:
         obj = controller(kind, pod(**HOST_NETWORK))
@@ -282,36 +282,36 @@ class TestSettings:
 
 
 class TestRequests:
-    """Every shape of a request that the API server may send."""
+    """Every form of request that the API server may send."""
 
     def test_a_deletion_has_no_object_and_is_admitted(self, client: Client) -> None:
-        asked = review(None, operation="DELETE", old=pod(), options=None)
-        assert client.review(ENFORCE, asked)["allowed"]
-        assert client.review(MUTATE, asked).keys() == {"uid", "allowed"}
+        payload = review(None, operation="DELETE", old=pod(), options=None)
+        assert client.review(ENFORCE, payload)["allowed"]
+        assert client.review(MUTATE, payload).keys() == {"uid", "allowed"}
 
     def test_a_connection_is_admitted(self, client: Client) -> None:
         obj = {"kind": "PodExecOptions", "apiVersion": "v1", "command": ["sh"], "stdin": True}
-        asked = review(obj, operation="CONNECT", subresource="exec", name="shop-0")
-        assert client.review(ENFORCE, asked)["allowed"]
-        assert client.review(MUTATE, asked).keys() == {"uid", "allowed"}
+        payload = review(obj, operation="CONNECT", subresource="exec", name="shop-0")
+        assert client.review(ENFORCE, payload)["allowed"]
+        assert client.review(MUTATE, payload).keys() == {"uid", "allowed"}
 
     @pytest.mark.parametrize("operation", ["CREATE", "UPDATE"])
-    def test_a_creation_without_an_object_is_not_let_in(
+    def test_a_creation_without_an_object_is_not_admitted(
         self, client: Client, operation: str
     ) -> None:
-        asked = review(None, kind="Pod", operation=operation)
-        answer = client.review(ENFORCE, asked)
+        payload = review(None, kind="Pod", operation=operation)
+        answer = client.review(ENFORCE, payload)
         assert answer["status"]["message"] == (
             f"can't read the review: {operation} without an object"
         )
-        assert client.review(WARN, asked)["allowed"]
-        assert not patch_of(client.review(MUTATE, asked))
+        assert client.review(WARN, payload)["allowed"]
+        assert not patch_of(client.review(MUTATE, payload))
 
     @pytest.mark.parametrize("kind", ["Service", "PodTemplate", "Widget", "pod", "Pod\x00"])
-    def test_an_unknown_kind_is_none_of_our_business(self, client: Client, kind: str) -> None:
-        asked = review({"kind": "Pod", "spec": HOST_NETWORK}, kind=kind)
+    def test_an_unknown_kind_is_ignored(self, client: Client, kind: str) -> None:
+        payload = review({"kind": "Pod", "spec": HOST_NETWORK}, kind=kind)
         for path in (ENFORCE, WARN, AUDIT, MUTATE):
-            assert client.review(path, asked).keys() == {"uid", "allowed"}
+            assert client.review(path, payload).keys() == {"uid", "allowed"}
 
     def test_the_kind_is_the_request_s_whatever_the_object_says(self, client: Client) -> None:
         obj = {**pod(), "kind": "Service", "apiVersion": "v2"}
@@ -322,9 +322,9 @@ class TestRequests:
     def test_a_subresource_that_says_nothing_of_the_mesh_is_ignored(
         self, client: Client, subresource: str
     ) -> None:
-        asked = review(pod(), operation="UPDATE", old=meshed(), subresource=subresource)
-        assert client.review(ENFORCE, asked).keys() == {"uid", "allowed"}
-        assert client.review(MUTATE, asked).keys() == {"uid", "allowed"}
+        payload = review(pod(), operation="UPDATE", old=meshed(), subresource=subresource)
+        assert client.review(ENFORCE, payload).keys() == {"uid", "allowed"}
+        assert client.review(MUTATE, payload).keys() == {"uid", "allowed"}
 
     @pytest.mark.parametrize("subresource", ["ephemeralcontainers", "resize", "of-tomorrow"])
     def test_any_other_subresource_is_judged(self, client: Client, subresource: str) -> None:
@@ -332,19 +332,19 @@ class TestRequests:
         new["spec"]["ephemeralContainers"] = [
             {"name": "debugger", "image": "sh", "securityContext": {"runAsUser": 2102}}
         ]
-        asked = review(new, operation="UPDATE", old=old, subresource=subresource)
-        answer = client.review(ENFORCE, asked)
+        payload = review(new, operation="UPDATE", old=old, subresource=subresource)
+        answer = client.review(ENFORCE, payload)
         assert answer["auditAnnotations"]["checks"] == "proxy-uid"
         assert not answer["allowed"]
-        assert client.review(MUTATE, asked).keys() == {"uid", "allowed"}
+        assert client.review(MUTATE, payload).keys() == {"uid", "allowed"}
 
     def test_an_update_may_take_a_finalizer_from_a_pod_that_never_joined(
         self, client: Client
     ) -> None:
         old = pod()
         old["metadata"]["finalizers"] = ["batch.kubernetes.io/job-tracking"]
-        asked = review(pod(), operation="UPDATE", old=old)
-        assert client.review(ENFORCE, asked)["allowed"]
+        payload = review(pod(), operation="UPDATE", old=old)
+        assert client.review(ENFORCE, payload)["allowed"]
 
     def test_a_dry_run_gets_the_same_answer(self, client: Client) -> None:
         for path in (ENFORCE, WARN, MUTATE):
@@ -362,8 +362,8 @@ class TestRequests:
             "finalizers": ["example.com/keep"],
         }
         old = meshed() if operation == "UPDATE" else None
-        asked = review(obj, operation=operation, old=old)
-        assert not client.review(ENFORCE, asked)["allowed"]
+        payload = review(obj, operation=operation, old=old)
+        assert not client.review(ENFORCE, payload)["allowed"]
 
     def test_unknown_fields_are_tolerated_everywhere(self, client: Client) -> None:
         new = {"a": [1, {"b": None}], "c": 1.5e300}
@@ -371,18 +371,18 @@ class TestRequests:
         obj |= {"ofTomorrow": new}
         obj["metadata"]["ofTomorrow"] = obj["spec"]["ofTomorrow"] = new
         obj["spec"]["containers"][0]["ofTomorrow"] = new
-        asked = review(obj, ofTomorrow=new, userInfo=new, options=new)
-        asked["ofTomorrow"] = new
-        assert client.review(ENFORCE, asked)["auditAnnotations"] == {"verdict": "admitted"}
+        payload = review(obj, ofTomorrow=new, userInfo=new, options=new)
+        payload["ofTomorrow"] = new
+        assert client.review(ENFORCE, payload)["auditAnnotations"] == {"verdict": "admitted"}
 
     @pytest.mark.parametrize("missing", ["name", "userInfo", "options", "dryRun", "resource"])
     def test_every_other_field_of_a_request_is_optional(self, client: Client, missing: str) -> None:
         for replaced in ({}, {missing: None}):
-            asked = review(pod(), name="shop-0")
-            del asked["request"][missing]
-            asked["request"] |= replaced
-            assert not client.review(ENFORCE, asked)["allowed"]
-            assert patch_of(client.review(MUTATE, asked))
+            payload = review(pod(), name="shop-0")
+            del payload["request"][missing]
+            payload["request"] |= replaced
+            assert not client.review(ENFORCE, payload)["allowed"]
+            assert patch_of(client.review(MUTATE, payload))
 
     def test_null_is_as_good_as_missing(self, client: Client) -> None:
         obj = meshed()
@@ -391,12 +391,12 @@ class TestRequests:
         assert client.review(ENFORCE, review(obj))["allowed"]
 
     @pytest.mark.parametrize("path", [ENFORCE, WARN, AUDIT, MUTATE])
-    def test_another_version_of_the_protocol_is_refused_by_name(
+    def test_another_version_of_the_protocol_is_denied_by_name(
         self, client: Client, path: str
     ) -> None:
-        asked = review(meshed())
-        asked["apiVersion"] = "admission.k8s.io/v1beta1"
-        answer = client.review(path, asked)
+        payload = review(meshed())
+        payload["apiVersion"] = "admission.k8s.io/v1beta1"
+        answer = client.review(path, payload)
         assert answer["allowed"] == (path != ENFORCE)
         said = answer["auditAnnotations"]["error"]
         assert said == (
@@ -407,7 +407,7 @@ class TestRequests:
 
 
 class TestMutation:
-    """What is added, kind by kind; patches are applied as the API server does."""
+    """The patch for each kind. Patches are applied as the API server does."""
 
     def test_a_pod_gets_the_annotation(self, client: Client) -> None:
         answer = client.review(MUTATE, review(pod()))
@@ -458,7 +458,9 @@ class TestMutation:
         assert client.review(MUTATE, review(patched)).keys() == {"uid", "allowed"}
 
     @pytest.mark.parametrize("end", ["", "/ingress"])
-    def test_an_ingress_is_told_to_dial_the_service(self, client: Client, end: str) -> None:
+    def test_an_ingress_gets_the_annotation_for_the_service_upstream(
+        self, client: Client, end: str
+    ) -> None:
         assert patch_of(client.review(MUTATE + end, review(ingress()))) == [
             {
                 "op": "add",
@@ -468,8 +470,8 @@ class TestMutation:
         ]
 
     def test_an_ingress_of_another_controller_is_left_alone(self, client: Client) -> None:
-        asked = review(ingress("traefik"))
-        assert client.review(MUTATE, asked).keys() == {"uid", "allowed"}
+        payload = review(ingress("traefik"))
+        assert client.review(MUTATE, payload).keys() == {"uid", "allowed"}
 
     def test_ingresses_are_not_validated(self, client: Client) -> None:
         assert client.review(ENFORCE, review(ingress())).keys() == {"uid", "allowed"}
@@ -478,18 +480,18 @@ class TestMutation:
 def test_ingress_mode_is_for_the_pods_of_ingress_controllers(client: Client) -> None:
     plain = pod()
     plain["metadata"]["annotations"] = {INJECT: "ingress"}
-    asked = review(meshed(plain))
-    assert client.review(ENFORCE, asked)["auditAnnotations"]["checks"] == "capture-bypassed"
-    answer = client.review(f"{ENFORCE}/ingress", asked)
+    payload = review(meshed(plain))
+    assert client.review(ENFORCE, payload)["auditAnnotations"]["checks"] == "capture-bypassed"
+    answer = client.review(f"{ENFORCE}/ingress", payload)
     assert answer["auditAnnotations"] == {"verdict": "admitted"}
 
 
 def test_a_namespace_that_names_no_mesh_admits_no_pod(client: Client) -> None:
-    asked = review(meshed())
-    answer = client.review("/validate/unknown/enforce", asked)
+    payload = review(meshed())
+    answer = client.review("/validate/unknown/enforce", payload)
     assert answer["auditAnnotations"]["checks"] == "unknown-mesh"
     assert not answer["allowed"]
-    assert not patch_of(client.review("/mutate/unknown", asked))
+    assert not patch_of(client.review("/mutate/unknown", payload))
 
 
 def test_the_mesh_s_own_advice_is_short_enough_to_be_shown(client: Client) -> None:

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from tests.unit.admission.clients import ServerClient
 from tests.unit.admission.reviews import pod, review
-from tests.unit.admission.server import Files, Server
+from tests.unit.serving.clients import ServerClient
+from tests.unit.serving.server import Files, Server
 from webhook.admission.under_way import identity
 
-#: `mendix-mesh` whose policy hangs on pods of the namespace `hangs`, in C code that no signal
-#: handler of Python's can interrupt; and whose master is impatient.
+#: `mendix-mesh` with a policy that hangs on pods of the namespace `hangs`, in C code that no signal
+#: handler of Python can interrupt, and with a short timeout of the master.
 PROGRAM = """
 import collections, itertools
 from webhook.admission import review, server
@@ -56,7 +56,7 @@ def reports(server: Server) -> list[dict[str, Any]]:
 def test_a_worker_that_hangs_in_a_review_is_aborted_and_the_review_is_named(
     tmp_path: Path, script: Path, end: signal.Signals
 ) -> None:
-    """Aborted by gunicorn's master, or killed by anyone else."""
+    """Aborted by gunicorn's master, or killed by another process."""
     files = Files(tmp_path)
     checkout = str(Path(__file__).parents[3])
     server = Server(
@@ -77,7 +77,7 @@ def test_a_worker_that_hangs_in_a_review_is_aborted_and_the_review_is_named(
                 time.sleep(0.5)
                 os.kill(worker, end)
             server.wait_for(MESSAGE)
-            assert lost.exception(timeout=10), "nobody answered it"
+            assert lost.exception(timeout=10), "no answer was sent"
         (report,) = reports(server)
         assert report.pop("time")
         assert report == {
@@ -100,10 +100,10 @@ def test_a_worker_that_hangs_in_a_review_is_aborted_and_the_review_is_named(
 def real(**request: Any) -> bytes:
     """A review in the order in which the API server writes it: the object comes last."""
     obj = {"kind": "Pod", "metadata": {"name": "not-this", "generateName": "nor-this-"}}
-    asked = {"uid": "u", "kind": {"group": "", "version": "v1", "kind": "Pod"},
+    common = {"uid": "u", "kind": {"group": "", "version": "v1", "kind": "Pod"},
              "name": "shop", "namespace": "mendix", "userInfo": {"username": "jane"}}  # fmt: skip
     return json.dumps(
-        {"kind": "AdmissionReview", "request": {**asked, **request, "object": obj}}
+        {"kind": "AdmissionReview", "request": {**common, **request, "object": obj}}
     ).encode()
 
 

@@ -1,6 +1,6 @@
-"""`mendix-mesh audit`: what it chooses, prints and ends with. Formats are compared with files.
+"""`mendix-mesh audit`: its options, output and exit codes. Formats are compared with files.
 
-After a wanted change of a format `make golden` writes the files again.
+After an intended change of a format, `make golden` writes the files again.
 """
 
 import json
@@ -11,7 +11,6 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -20,10 +19,9 @@ from click.testing import CliRunner, Result
 from tests.unit.cluster import mendix, policies
 from tests.unit.cluster.world import BEFORE, CONFIGURATION, World, meshed, owned, unmeshed
 from webhook.cli import main
-from webhook.version import VERSION
 
 GOLDEN = Path(__file__).parents[2] / "fixtures" / "audit"
-FORMATS = {"table": "txt", "json": "json", "yaml": "yaml", "sarif": "sarif", "junit": "xml"}
+FORMATS = {"table": "txt", "json": "json", "yaml": "yaml"}
 SETTINGS = """\
 exemptions:
 - checks: [proxy-missing]
@@ -43,10 +41,10 @@ def story() -> World:
     world.namespace("crm", "istio")
     world.namespace("others")
     app = {"app": "shop", "component": "mendix-app", "node-type": "master"}
-    for name, pod, born in (("a", meshed(), BEFORE), ("b", unmeshed(), BEFORE)):
+    for name, pod, created in (("a", meshed(), BEFORE), ("b", unmeshed(), BEFORE)):
         pod["metadata"]["labels"] |= app
         world.pod("mendix", f"shop-master-7fd5-{name}", owned(pod, "Deployment", "shop-master"),
-                  born=born)  # fmt: skip
+                  created=created)  # fmt: skip
     for number in range(5):
         world.pod("mendix", f"escaped-{number}", owned(unmeshed(), "StatefulSet", "escaped"))
     legacy = unmeshed()
@@ -75,7 +73,7 @@ def run(world: World, folder: Path, *arguments: str) -> Result:
 def output(form: str, folder: Path) -> str:
     outcome = run(story(), folder, "-o", form)
     assert outcome.exit_code == 1, outcome.output
-    return outcome.stdout.replace(f'"version": "{VERSION}"', '"version": "VERSION"')
+    return outcome.stdout
 
 
 @pytest.mark.parametrize(("form", "suffix"), FORMATS.items())
@@ -98,45 +96,13 @@ def test_one_command_brings_in_what_was_there_before(
     world.install()
     for name in names:
         world.namespace(name, "linkerd")
-        world.pod(name, "shop-0", owned(unmeshed(), "StatefulSet", "shop"), born=BEFORE)
+        world.pod(name, "shop-0", owned(unmeshed(), "StatefulSet", "shop"), created=BEFORE)
     last = run(world, tmp_path).stdout.splitlines()[-1]
     assert last == f"to restart the workloads that need it: {command}"
 
 
 def test_json_and_yaml_say_the_same(tmp_path: Path) -> None:
     assert json.loads(output("json", tmp_path)) == yaml.safe_load(output("yaml", tmp_path))
-
-
-def test_sarif_has_a_rule_for_each_result(tmp_path: Path) -> None:
-    (run_of,) = json.loads(output("sarif", tmp_path))["runs"]
-    rules = {rule["id"] for rule in run_of["tool"]["driver"]["rules"]}
-    results = run_of["results"]
-    assert {result["ruleId"] for result in results} == rules
-    fingerprints = [result["partialFingerprints"]["finding/v1"] for result in results]
-    assert len(set(fingerprints)) == len(fingerprints)
-    (told,) = run_of["invocations"]
-    assert told["executionSuccessful"] is False
-    assert "crm could not be read" in told["toolExecutionNotifications"][0]["message"]["text"]
-
-
-def test_junit_counts_what_it_holds(tmp_path: Path) -> None:
-    root = ElementTree.fromstring(output("junit", tmp_path))
-    for tag, key in (("testcase", "tests"), ("failure", "failures"), ("error", "errors"),
-                     ("skipped", "skipped")):  # fmt: skip
-        assert root.get(key) == str(len(root.findall(f".//{tag}")))
-        for suite in root:
-            assert suite.get(key) == str(len(suite.findall(f".//{tag}")))
-
-
-def test_names_that_xml_can_not_hold_are_replaced(tmp_path: Path) -> None:
-    world = World()
-    world.install()
-    world.namespace("mendix", "linkerd")
-    pod = unmeshed()
-    pod["metadata"].setdefault("annotations", {})["linkerd.io/inject"] = "\x00\x1b"
-    world.pod("mendix", "a", pod)
-    outcome = run(world, tmp_path, "-o", "junit")
-    assert ElementTree.fromstring(outcome.stdout).get("failures") == "1"
 
 
 # What is audited.
@@ -278,7 +244,7 @@ def test_nothing_to_audit_is_an_error_and_no_success(
         (("-l", "a=b", "--write-reports"), "remove -l"),
     ],
 )
-def test_options_that_contradict_each_other_are_refused(
+def test_options_that_contradict_each_other_are_rejected(
     tmp_path: Path, arguments: tuple[str, ...], error: str
 ) -> None:
     outcome = run(World(), tmp_path, *arguments)
@@ -286,7 +252,7 @@ def test_options_that_contradict_each_other_are_refused(
     assert error in outcome.stderr
 
 
-def test_a_namespace_that_must_not_be_looked_at_is_told(tmp_path: Path) -> None:
+def test_a_namespace_whose_reading_is_forbidden_is_reported(tmp_path: Path) -> None:
     world = story()
     world.forbidden = ["/api/v1/namespaces/others"]
     outcome = run(world, tmp_path, "-n", "others", "-n", "ambient", "-o", "json")
@@ -324,7 +290,7 @@ def test_advice_is_one_line(tmp_path: Path) -> None:
     world = good()
     old = meshed()
     old["metadata"]["annotations"]["linkerd.io/proxy-version"] = "edge-25.1.1"
-    world.pod("mendix", "b", old, born=BEFORE)
+    world.pod("mendix", "b", old, created=BEFORE)
     outcome = run(world, tmp_path)
     assert outcome.exit_code == 0
     assert "advice, with the number of pods: proxy-outdated 1\n" in outcome.stdout
@@ -366,7 +332,7 @@ def test_the_settings_are_those_of_the_release(tmp_path: Path) -> None:
     ("forbidden", "why"),
     [(["/api/v1/namespaces/platform"], 'User "someone" cannot get '), ([], "it does not exist")],
 )
-def test_settings_that_can_not_be_read_are_told(
+def test_settings_that_cannot_be_read_are_reported(
     tmp_path: Path, forbidden: list[str], why: str
 ) -> None:
     world = good()
@@ -387,7 +353,7 @@ def test_settings_can_be_a_file(tmp_path: Path) -> None:
     assert "expired on 2020-01-01 and has no effect" in outcome.stderr
 
 
-def test_settings_of_the_release_that_are_wrong_are_told(tmp_path: Path) -> None:
+def test_settings_of_the_release_that_are_wrong_are_reported(tmp_path: Path) -> None:
     world = good()
     world.config_map("mendix-mesh", "mendix-mesh-settings", settings_yaml="optOt: deny")
     outcome = run(world, tmp_path)
@@ -457,7 +423,7 @@ def test_reports_of_namespaces_that_are_no_longer_audited_are_removed(tmp_path: 
     assert where.format("others") in world.objects
 
 
-def test_a_cluster_without_reports_is_told(tmp_path: Path) -> None:
+def test_a_cluster_without_reports_is_reported(tmp_path: Path) -> None:
     outcome = run(good(), tmp_path, "--write-reports")
     assert outcome.exit_code == 2
     assert "the cluster has no CRD reports.openreports.io or policyreports.wgpolicyk8s.io" in (
@@ -465,7 +431,7 @@ def test_a_cluster_without_reports_is_told(tmp_path: Path) -> None:
     )
 
 
-def test_a_report_that_must_not_be_written_is_told(tmp_path: Path) -> None:
+def test_a_report_that_must_not_be_written_is_reported(tmp_path: Path) -> None:
     world = good()
     serve_reports(world, "wgpolicyk8s.io")
     world.forbidden = ["/apis/wgpolicyk8s.io/v1alpha2/namespaces/mendix"]
@@ -485,7 +451,7 @@ def test_a_report_says_the_same_when_nothing_has_changed(tmp_path: Path) -> None
     assert written[0] == written[1]
 
 
-def test_plaintext_that_the_settings_refuse_fails_in_every_format(tmp_path: Path) -> None:
+def test_plaintext_that_the_settings_refuse_is_a_failure(tmp_path: Path) -> None:
     world = World()
     world.install()
     demanded = "levels: [{check: plaintext-accepted, level: deny, reason: none}]"
@@ -495,11 +461,6 @@ def test_plaintext_that_the_settings_refuse_fails_in_every_format(tmp_path: Path
     table = run(world, tmp_path)
     assert table.exit_code == 1
     assert "✘ plaintext accepted by mendix" in table.stdout
-    results = json.loads(run(world, tmp_path, "-o", "sarif").stdout)["runs"][0]["results"]
-    result = next(one for one in results if one["ruleId"] == "plaintext-accepted")
-    assert (result["ruleId"], result["level"]) == ("plaintext-accepted", "error")
-    junit = ElementTree.fromstring(run(world, tmp_path, "-o", "junit").stdout)
-    assert junit.get("failures") == "1"
     serve_reports(world, "openreports.io")
     assert run(world, tmp_path, "--write-reports").exit_code == 1
     report = world.objects["/apis/openreports.io/v1alpha1/namespaces/mendix/reports/mendix-mesh"]

@@ -1,7 +1,7 @@
-"""Pods and policy objects with the verdict that each must get, each for its kind.
+"""Pods and policy objects with their required verdict, one test for each.
 
-They are what people who tried to get past the policy, or whose pods were denied wrongly, sent in:
-`deny` and `admit` hold pods as stored or as submitted, `policy-objects` whole admission reviews.
+They come from people who tried to bypass the policy, or whose pods were denied wrongly. `deny` and
+`admit` contain stored or submitted pods, `policy-objects` whole admission reviews.
 """
 
 import json
@@ -46,7 +46,7 @@ def denials(case: dict[str, str]) -> list[set[str]]:
 
 
 @pytest.mark.parametrize("path", POLICY_OBJECTS, ids=lambda path: path.stem)
-def test_an_object_that_opens_a_way_past_the_mesh_is_denied(path: Path) -> None:
+def test_an_object_that_opens_a_bypass_is_denied(path: Path) -> None:
     body = path.read_bytes()
     group = json.loads(body)["request"]["kind"]["group"]
     mesh = "linkerd" if group.endswith("linkerd.io") else "istio"

@@ -1,4 +1,4 @@
-"""The command line as a process: output that can't be written, Ctrl-C, commands that are none."""
+"""The command line as a process: output that can't be written, Ctrl-C, unknown commands."""
 
 import os
 import signal
@@ -41,7 +41,7 @@ def run(*arguments: str | Path, **options: Any) -> "subprocess.CompletedProcess[
     [("review", "-f"), ("review", "-o", "json", "-f"), ("review", "-o", "yaml", "-f"), ("--help",),
      ("--version",), ("review", "--help")],
 )  # fmt: skip
-def test_output_that_can_not_be_written_is_one_line_and_exit_code_2(
+def test_output_that_cannot_be_written_is_one_line_and_exit_code_2(
     pod: Path, arguments: tuple[str, ...]
 ) -> None:
     with open("/dev/full", "wb") as full:
@@ -92,7 +92,7 @@ def test_ctrl_c_is_quiet_and_exit_code_130(tmp_path: Path) -> None:
     assert process.returncode == 130
 
 
-def test_standard_input_that_is_closed_is_told(tmp_path: Path) -> None:
+def test_standard_input_that_is_closed_is_reported(tmp_path: Path) -> None:
     line = 'exec "$@" <&-'
     done = subprocess.run(
         ["sh", "-c", line, "sh", *COMMAND, "review", "-f", "-"], check=False, capture_output=True
@@ -101,14 +101,14 @@ def test_standard_input_that_is_closed_is_told(tmp_path: Path) -> None:
     assert done.returncode == 2
 
 
-def test_standard_input_that_can_not_be_read_is_told(tmp_path: Path) -> None:
+def test_standard_input_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
     with open(tmp_path / "written", "wb") as written:
         done = run("review", "-f", "-", stdin=written)
     assert done.stderr == b"Error: can't read -: Bad file descriptor\n"
     assert done.returncode == 2
 
 
-def test_a_command_that_is_none_is_told_with_those_that_there_are() -> None:
+def test_an_unknown_command_is_reported_with_the_known_ones() -> None:
     outcome = CliRunner().invoke(main, ["reviw"])
     assert outcome.exit_code == 2
     told = 'Error: unknown command "reviw"; did you mean "review"? Commands: audit, completion, '

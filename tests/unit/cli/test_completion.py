@@ -1,4 +1,4 @@
-"""Completion: what a shell's script is answered. Real shells: tests/cluster/test_completion.py."""
+"""The answers to a shell's script. tests/cluster/test_completion.py uses real shells."""
 
 import os
 import socket
@@ -20,11 +20,11 @@ ARN = "arn:aws:eks:eu-west-1:1234:cluster/mendix"
 
 
 def bash(line: str, *, breaks: str = " \t\n\"'><=;|&(:", **env: str) -> list[str]:
-    """Complete the end of a line as the bash script does; gives the words that bash is given."""
-    asked = {"COMP_WORDS": line, "COMP_WORDBREAKS": breaks, VARIABLE: "bash_complete"}
+    """Complete the end of a line like the bash script. Return the words for bash."""
+    variables = {"COMP_WORDS": line, "COMP_WORDBREAKS": breaks, VARIABLE: "bash_complete"}
     done = subprocess.run(
         [sys.executable, "-m", "webhook"],
-        env={**os.environ, SECONDS: "30", **asked, **env},
+        env={**os.environ, SECONDS: "30", **variables, **env},
         check=True,
         capture_output=True,
         text=True,
@@ -65,12 +65,13 @@ def test_options_and_their_values_are_completed() -> None:
     assert bash("mendix-mesh audit --mesh ") == ["linkerd", "istio", "ambient"]
     assert bash("mendix-mesh audit --mesh=lin") == ["linkerd"]
     assert bash("mendix-mesh audit --mesh=lin", breaks=" ") == ["--mesh=linkerd"]
+    assert bash("mendix-mesh review -f a -o s") == ["sarif"]
     assert bash("mendix-mesh completion z") == ["zsh"]
 
 
 def test_a_line_that_is_wrong_already_is_quiet() -> None:
     assert "audit" in bash("mendix-mesh nothing ")
-    assert bash("mendix-mesh audit -n Ä --mesh nothing -o j") == ["json", "junit"]
+    assert bash("mendix-mesh audit -n Ä --mesh nothing -o j") == ["json"]
 
 
 def test_namespaces_are_those_of_the_cluster_that_the_line_names(cluster: Path) -> None:
@@ -92,7 +93,7 @@ def test_workloads_are_those_of_the_namespaces_that_the_line_names(cluster: Path
 def test_contexts_are_completed_also_behind_a_colon(kubeconfig: Path) -> None:
     line = f"mendix-mesh audit --kubeconfig {kubeconfig} --context "
     assert bash(line) == [ARN, "kind"]
-    # To bash a colon ends a word: it gets what comes behind the last one.
+    # For bash a colon ends a word, so it gets the part after the last colon.
     assert bash(line + "arn:aws:e") == [ARN.removeprefix("arn:aws:")]
     assert bash(line + "arn:aws:e", breaks=" ") == [ARN]
 
@@ -110,7 +111,7 @@ def test_files_are_left_to_the_shell(line: str) -> None:
 
 
 def test_a_cluster_that_does_not_answer_is_not_waited_for(tmp_path: Path) -> None:
-    """One that takes the connection, and then says nothing: the client would wait for minutes."""
+    """A server that accepts the connection and never answers: the client would wait for minutes."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         server = f"http://127.0.0.1:{silent.getsockname()[1]}"
         path = kubeconfig_of(tmp_path, server)
@@ -145,7 +146,7 @@ def test_each_shell_has_a_script_that_names_the_command(shell: str) -> None:
     assert outcome.stderr == ""
 
 
-def test_a_shell_that_is_none_is_told() -> None:
+def test_an_unknown_shell_is_reported() -> None:
     outcome = CliRunner().invoke(main, ["completion", "tcsh"])
     assert outcome.exit_code == 2
     assert "'bash', 'zsh', 'fish'" in outcome.stderr
@@ -162,7 +163,7 @@ def test_each_command_is_completed_with_what_it_is_for() -> None:
 
 
 def kubectl(*words: str, **env: str) -> list[str]:
-    """What the program answers that kubectl asks."""
+    """Return the answer of the program that kubectl calls."""
     code = "import sys; from webhook.cli import kubectl_complete; kubectl_complete()"
     done = subprocess.run(
         [sys.executable, "-c", code, *words],
@@ -181,7 +182,7 @@ def test_kubectl_gets_names_and_that_these_are_all(cluster: Path) -> None:
     assert kubectl("audit", "--mesh=amb") == ["--mesh=ambient", ":4"]
 
 
-def test_kubectl_is_told_to_complete_files() -> None:
+def test_kubectl_completes_files() -> None:
     assert kubectl("review", "-f", "do") == [":0"]
 
 

@@ -49,9 +49,9 @@ def running(kubeconfig: Path, *arguments: str) -> Iterator["subprocess.Popen[str
 
 def address(process: "subprocess.Popen[str]") -> str:
     assert process.stdout is not None
-    told = re.match(r"(http://localhost:\d+/)  \(stop with Ctrl-C\)", process.stdout.readline())
-    assert told, process.stderr and process.stderr.read()
-    return told[1]
+    printed = re.match(r"(http://localhost:\d+/)  \(stop with Ctrl-C\)", process.stdout.readline())
+    assert printed, process.stderr and process.stderr.read()
+    return printed[1]
 
 
 @pytest.mark.parametrize("ends", [signal.SIGINT, signal.SIGTERM])
@@ -70,16 +70,16 @@ def test_it_serves_what_it_sees_until_a_signal(kubeconfig: Path, ends: signal.Si
     assert (process.returncode, out, err) == (0, "", "")
 
 
-def test_a_taken_default_port_is_no_trouble_but_one_that_was_asked_for_is(
+def test_a_taken_port_is_an_error_unless_it_is_the_default(
     kubeconfig: Path,
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        asked = f"127.0.0.1:{taken.getsockname()[1]}"
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
         done = CliRunner().invoke(
-            main, ["dashboard", "--kubeconfig", str(kubeconfig), "--listen", asked]
+            main, ["dashboard", "--kubeconfig", str(kubeconfig), "--listen", listen]
         )
     assert done.exit_code == 2
-    assert done.stderr == f"Error: can't listen on {asked}: Address already in use\n"
+    assert done.stderr == f"Error: can't listen on {listen}: Address already in use\n"
     with running(kubeconfig) as first, running(kubeconfig) as second:
         assert address(first) != address(second)
 
@@ -108,7 +108,7 @@ def test_opening_it_to_others_prints_a_warning(kubeconfig: Path) -> None:
         (("--kubeconfig", "/nonexistent"), "no cluster: there is no kubeconfig /nonexistent"),
     ],
 )
-def test_what_can_not_be_used_is_one_line_and_exit_code_2(
+def test_what_cannot_be_used_is_one_line_and_exit_code_2(
     kubeconfig: Path, arguments: tuple[str, ...], words: str
 ) -> None:
     given = ["--kubeconfig", str(kubeconfig), *arguments]

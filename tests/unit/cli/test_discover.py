@@ -20,7 +20,7 @@ AT = "mendix-mesh.io/enrolled-at"
 
 @pytest.fixture
 def world() -> World:
-    """A namespace with its own operator, one that a Global Operator manages, and one of others."""
+    """A namespace with its own operator, one of a Global Operator, and one without Mendix."""
     made = World()
     made.install()
     mendix.define(made)
@@ -60,7 +60,7 @@ def test_namespaces_are_found_by_their_custom_resources(world: World, tmp_path: 
         "operatorconfigurations": 1, "storageplans": 1, "mendixapps": 2,
     }  # fmt: skip
     assert (namespaces["apps"]["operator"], namespaces["managed"]["operator"]) == (
-        "2.25.0", "elsewhere",
+        "2.25.0", "global",
     )  # fmt: skip
     assert {name: one["missing"] for name, one in namespaces.items()} == {
         name: [f"not enrolled: run mendix-mesh discover --enroll -n {name}"]
@@ -84,10 +84,10 @@ def test_the_table_names_what_is_missing(world: World, tmp_path: Path) -> None:
     world.namespace("managed", "linkerd")
     outcome = run(world, tmp_path)
     assert outcome.stdout.splitlines() == [
-        "NAMESPACE  MESH     MODE     OPERATOR   APPS  MISSING",
-        "apps       -        -        2.25.0     2     "
+        "NAMESPACE  MESH     MODE     OPERATOR  APPS  MISSING",
+        "apps       -        -        2.25.0    2     "
         "not enrolled: run mendix-mesh discover --enroll -n apps",
-        "managed    linkerd  enforce  elsewhere  0     -",
+        "managed    linkerd  enforce  global    0     -",
     ]
     assert outcome.stderr == ""
 
@@ -102,14 +102,14 @@ def test_the_table_names_what_is_missing(world: World, tmp_path: Path) -> None:
          "ambient"),
     ],
 )  # fmt: skip
-def test_an_enrollment_that_is_not_whole_is_told(
+def test_an_enrollment_that_is_not_whole_is_reported(
     world: World, tmp_path: Path, given: tuple[str, str], missing: str
 ) -> None:
     world.namespace("apps", *given)
     assert found(world, tmp_path)["apps"]["missing"] == [missing]
 
 
-def test_a_label_that_the_webhook_leaves_out_is_told(world: World, tmp_path: Path) -> None:
+def test_a_label_that_the_webhook_leaves_out_is_reported(world: World, tmp_path: Path) -> None:
     world.namespace("apps", "linkerd")
     for entry in world.objects[next(key for key in world.objects if "validating" in key)][
         "webhooks"
@@ -123,7 +123,9 @@ def test_a_label_that_the_webhook_leaves_out_is_told(world: World, tmp_path: Pat
     )
 
 
-def test_a_namespace_that_nobody_manages_and_one_without_storage_are_told(tmp_path: Path) -> None:
+def test_a_namespace_without_an_operator_and_one_without_storage_are_reported(
+    tmp_path: Path,
+) -> None:
     world = World()
     world.install()
     world.namespace("apps", "linkerd")
@@ -147,20 +149,20 @@ def test_the_operators_version_is_its_images_tag(
     assert found(world, tmp_path)["apps"]["operator"] == version
 
 
-def test_a_cluster_without_mendix_is_told(tmp_path: Path) -> None:
+def test_a_cluster_without_mendix_is_reported(tmp_path: Path) -> None:
     world = World()
     outcome = run(world, tmp_path)
     assert (outcome.exit_code, outcome.stdout) == (0, "")
     assert "no Mendix custom resource found in the cluster" in outcome.stderr
 
 
-def test_a_namespace_that_is_not_mendixs_is_told(world: World, tmp_path: Path) -> None:
+def test_a_namespace_that_is_not_mendixs_is_reported(world: World, tmp_path: Path) -> None:
     outcome = run(world, tmp_path, "-n", "apps", "-n", "others")
     assert "Warning: namespace others has no Mendix custom resource" in outcome.stderr
     assert "managed" not in outcome.stdout
 
 
-def test_what_must_not_be_seen_is_told(world: World, tmp_path: Path) -> None:
+def test_forbidden_reads_are_reported(world: World, tmp_path: Path) -> None:
     world.forbidden = ["/apis/apps/v1", "/apis/admissionregistration.k8s.io",
                        "/api/v1/namespaces/managed"]  # fmt: skip
     outcome = run(world, tmp_path)
@@ -199,10 +201,10 @@ def test_enrolling_labels_what_is_not_enrolled_and_notes_when(world: World, tmp_
 def test_a_dry_run_changes_nothing_and_shows_what_the_api_server_warns_of(
     world: World, tmp_path: Path
 ) -> None:
-    world.warnings["/api/v1/namespaces/apps"] = "3 pods would be refused"
+    world.warnings["/api/v1/namespaces/apps"] = "3 pods would be denied"
     outcome = run(world, tmp_path, "--enroll", "--mesh", "istio", "--dry-run", "-n", "apps")
     assert outcome.exit_code == 0
-    assert "Warning: 3 pods would be refused" in outcome.stderr
+    assert "Warning: 3 pods would be denied" in outcome.stderr
     assert "apps would be labelled" in outcome.stderr
     assert labels(world, "apps") == {}
 
@@ -219,7 +221,9 @@ def test_a_namespace_that_is_not_mendixs_is_not_enrolled(world: World, tmp_path:
     assert labels(world, "apps") == {}
 
 
-def test_an_enrolled_namespace_changes_as_far_as_is_asked(world: World, tmp_path: Path) -> None:
+def test_an_enrolled_namespace_changes_only_as_the_options_say(
+    world: World, tmp_path: Path
+) -> None:
     world.namespace("apps", "linkerd", "warn")
     outcome = run(world, tmp_path, "--enroll", "--mode", "enforce", "-n", "apps", "-y")
     assert "(now mendix-mesh.io/mesh=linkerd, mendix-mesh.io/mode=warn)" in outcome.stderr
@@ -306,7 +310,7 @@ def test_after_an_uninstall_no_mode_is_shown_and_nothing_is_promised(
     )
 
 
-def test_a_mesh_that_nothing_tells_must_be_given(world: World, tmp_path: Path) -> None:
+def test_a_mesh_that_cannot_be_guessed_must_be_given(world: World, tmp_path: Path) -> None:
     both: Json = {"annotations": {"linkerd.io/inject": "enabled"},
             "labels": {"istio-injection": "enabled"}}  # fmt: skip
     world.namespace("apps", **both)
@@ -318,7 +322,9 @@ def test_a_mesh_that_nothing_tells_must_be_given(world: World, tmp_path: Path) -
     )
 
 
-def test_nobody_to_be_asked_is_an_error_and_changes_nothing(world: World, tmp_path: Path) -> None:
+def test_without_a_terminal_a_question_is_an_error_and_changes_nothing(
+    world: World, tmp_path: Path
+) -> None:
     outcome = run(world, tmp_path, "--enroll", "--mesh", "istio")
     assert outcome.exit_code == 2
     assert outcome.stderr.endswith("give --yes or --dry-run\n")
@@ -326,7 +332,7 @@ def test_nobody_to_be_asked_is_an_error_and_changes_nothing(world: World, tmp_pa
 
 
 @pytest.mark.parametrize(("answer", "done"), [("y\n", True), ("n\n", False)])
-def test_somebody_is_asked(
+def test_a_change_needs_confirmation(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, done: bool
 ) -> None:
     monkeypatch.setattr("webhook.cli._cluster.interactive", lambda: True)
@@ -336,16 +342,16 @@ def test_somebody_is_asked(
     assert bool(labels(world, "apps")) is done
 
 
-def test_a_refusal_tells_what_was_done(world: World, tmp_path: Path) -> None:
+def test_a_denial_shows_what_was_done_before(world: World, tmp_path: Path) -> None:
     arguments = ("--enroll", "--mesh", "istio", "--yes")
     plain = world.answer
 
-    def refusing(asked: Any) -> Any:
-        if asked.method == "PATCH":
+    def failing(request: Any) -> Any:
+        if request.method == "PATCH":
             world.forbidden = ["/api/v1/namespaces/managed"]
-        return plain(asked)
+        return plain(request)
 
-    world.answer = refusing  # type: ignore[method-assign]
+    world.answer = failing  # type: ignore[method-assign]
     outcome = run(world, tmp_path, *arguments)
     assert outcome.exit_code == 2
     assert outcome.stderr.splitlines()[-1].endswith("; labelled so far: apps")
@@ -394,9 +400,7 @@ def test_strict_gives_linkerd_s_namespaces_the_annotation(world: World, tmp_path
     assert "stays open: running pods, until they are restarted" in outcome.stderr
 
 
-def test_strict_changes_nothing_where_somebody_would_be_cut_off(
-    world: World, tmp_path: Path
-) -> None:
+def test_strict_changes_nothing_if_a_client_would_be_cut_off(world: World, tmp_path: Path) -> None:
     policies.define(world)
     world.pod("apps", "old", unmeshed("istio"))
     outcome = strict(world, tmp_path, "-y")
@@ -409,7 +413,7 @@ def test_strict_changes_nothing_where_somebody_would_be_cut_off(
     assert PEER in world.objects
 
 
-def test_strict_does_not_go_on_where_it_could_not_look(world: World, tmp_path: Path) -> None:
+def test_strict_stops_if_it_could_not_check_the_clients(world: World, tmp_path: Path) -> None:
     policies.define(world)
     world.forbidden = ["/api/v1/namespaces/apps/services"]
     outcome = strict(world, tmp_path, "-y")
@@ -439,7 +443,7 @@ def test_a_policy_that_is_there_is_never_changed(world: World, tmp_path: Path) -
     assert PEER not in world.objects
 
 
-def test_what_stays_open_under_a_strict_policy_is_told(world: World, tmp_path: Path) -> None:
+def test_what_stays_open_under_a_strict_policy_is_reported(world: World, tmp_path: Path) -> None:
     policies.define(world)
     ports = {"8900": {"mode": "PERMISSIVE"}}
     selector = {"matchLabels": {"app": "shop"}}
@@ -513,7 +517,7 @@ def test_what_is_printed_is_a_settings_file(world: World, tmp_path: Path) -> Non
     assert "settings" not in done.stderr
 
 
-def test_a_part_that_cannot_be_read_is_said_and_the_rest_printed(
+def test_a_part_that_cannot_be_read_is_reported_and_the_rest_printed(
     world: World, tmp_path: Path
 ) -> None:
     linkerd_config(world)

@@ -1,4 +1,4 @@
-"""`mendix-mesh doctor`: what it prints and ends with."""
+"""`mendix-mesh doctor`: its output and exit codes."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from tests.unit.cluster.apiserver import Asked, Reply, status, write_kubeconfig
+from tests.unit.cluster.apiserver import HttpRequest, Reply, status, write_kubeconfig
 from tests.unit.cluster.hospital import MUTATING, Hospital
 from tests.unit.cluster.world import CONFIGURATION, MESH, MODE, unmeshed
 from webhook.cli import main
@@ -31,7 +31,7 @@ def run(hospital: Hospital, folder: Path, *arguments: str) -> Result:
         return CliRunner().invoke(main, ["doctor", *options])
 
 
-def test_a_healthy_cluster_is_told_in_a_line_a_namespace(
+def test_a_healthy_cluster_takes_one_line_for_each_namespace(
     hospital: Hospital, tmp_path: Path
 ) -> None:
     done = run(hospital, tmp_path)
@@ -95,7 +95,7 @@ def test_fix_goes_on_until_nothing_is_left_with_one_patch_for_each_object(
     with hospital.serving(tmp_path) as server:
         options = ["doctor", f"--kubeconfig={server.kubeconfig}", "-n", "crm", "--fix", "--yes"]
         done = CliRunner().invoke(main, options)
-        patches = [asked for asked in server.asked if asked.method == "PATCH"]
+        patches = [one for one in server.requests if one.method == "PATCH"]
     assert done.exit_code == 0, done.output
     assert done.stdout.endswith("no errors, no warnings\n")
     assert [len(json.loads(one.body)) // 2 for one in patches] == [2, 1]
@@ -132,7 +132,7 @@ class Before(Hospital):
             meta = {"labels": {"app.kubernetes.io/name": name}}
             self.add(where, {"metadata": meta, "status": {"readyReplicas": 1}})
 
-    def answer(self, asked: Asked) -> Reply:
+    def answer(self, asked: HttpRequest) -> Reply:
         if asked.method == "POST" and "selfsubjectaccessreviews" in asked.target:
             wanted = json.loads(asked.body)["spec"]["resourceAttributes"]
             return Reply(201, {"status": {"allowed": wanted["resource"] not in self.denied}})
@@ -155,7 +155,7 @@ def test_before_an_install_everything_that_it_needs_is_checked(tmp_path: Path) -
         "✔ cert-manager  cert-manager's controller is ready",
         "✔ cert-manager  cert-manager's cainjector is ready",
         "✔ order         00-mendix-mesh is called before the injectors",
-        "✔ rights        you may create what the chart needs, in the cluster and in namespace "
+        "✔ rights        you are allowed to create what the chart needs, in the cluster and in namespace "
         "mendix-mesh",
     ]
     assert (done.exit_code, done.stderr) == (0, "")
@@ -207,7 +207,7 @@ def test_the_same_for_machines(hospital: Hospital, tmp_path: Path, form: str) ->
         "not-enrolled": ["others"],
         "probe-unmeshed": ["mendix"],
     }
-    assert found["unseen"] == []
+    assert found["unchecked"] == []
     assert done.exit_code == 1
 
 
@@ -232,9 +232,7 @@ def test_nothing_to_look_at_is_exit_code_2(
     assert said in done.stderr
 
 
-def test_enrollment_that_is_told_by_labels_alone_is_told_as_such(
-    hospital: Hospital, tmp_path: Path
-) -> None:
+def test_enrollment_by_labels_alone_is_reported_as_such(hospital: Hospital, tmp_path: Path) -> None:
     del hospital.objects[CONFIGURATION]
     done = run(hospital, tmp_path)
     assert done.stderr == (
@@ -252,7 +250,7 @@ def test_no_connection_is_exit_code_2(tmp_path: Path) -> None:
 
 
 def ill(hospital: Hospital) -> None:
-    """Let an annotation mean yes, in a word that Linkerd does not know."""
+    """Set an annotation to a word that means yes, and that Linkerd does not know."""
     meta = hospital.objects["/api/v1/namespaces/mendix"]["metadata"]
     meta["annotations"] = {"linkerd.io/inject": "true"}
 
@@ -260,7 +258,9 @@ def ill(hospital: Hospital) -> None:
 WHAT = "namespace mendix: change annotation linkerd.io/inject=true to enabled"
 
 
-def test_what_can_be_mended_is_and_then_it_looks_again(hospital: Hospital, tmp_path: Path) -> None:
+def test_what_can_be_fixed_is_fixed_and_then_examined_again(
+    hospital: Hospital, tmp_path: Path
+) -> None:
     ill(hospital)
     done = run(hospital, tmp_path, "--fix", "--yes")
     assert done.stderr == f"inject-annotation-invalid: {WHAT}\nfixed: {WHAT}\n"
@@ -279,7 +279,7 @@ def test_a_dry_run_of_the_fix_changes_nothing(hospital: Hospital, tmp_path: Path
 
 
 @pytest.mark.parametrize(("answer", "left"), [("y\n", 0), ("n\n", 1)])
-def test_somebody_is_asked_before_anything_is_fixed(
+def test_a_fix_needs_confirmation(
     hospital: Hospital, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, left: int
 ) -> None:
     monkeypatch.setattr("webhook.cli._cluster.interactive", lambda: True)
@@ -291,24 +291,24 @@ def test_somebody_is_asked_before_anything_is_fixed(
     assert done.exit_code == left
 
 
-def test_where_nobody_can_be_asked_nothing_is_fixed(hospital: Hospital, tmp_path: Path) -> None:
+def test_without_a_terminal_nothing_is_fixed(hospital: Hospital, tmp_path: Path) -> None:
     ill(hospital)
     done = run(hospital, tmp_path, "--fix")
     assert done.exit_code == 2
     assert "give --yes or --dry-run" in done.stderr
 
 
-def test_what_can_not_be_fixed_stops_nothing_else(hospital: Hospital, tmp_path: Path) -> None:
+def test_what_cannot_be_fixed_stops_nothing_else(hospital: Hospital, tmp_path: Path) -> None:
     ill(hospital)
     hospital.namespace("crm", "linkerd", annotations={"linkerd.io/inject": "yes"})
     answer = hospital.answer
 
-    def refusing(asked: Asked) -> Reply:
-        if asked.method == "PATCH" and "crm" in asked.target:
+    def failing(request: HttpRequest) -> Reply:
+        if request.method == "PATCH" and "crm" in request.target:
             return status(403, "Forbidden", "crm is not yours")
-        return answer(asked)
+        return answer(request)
 
-    hospital.answer = refusing  # type: ignore[method-assign]
+    hospital.answer = failing  # type: ignore[method-assign]
     done = run(hospital, tmp_path, "--fix", "--yes", "-o", "json")
     assert (
         "not fixed: namespace crm: change annotation linkerd.io/inject=yes to enabled: crm is"
@@ -318,7 +318,7 @@ def test_what_can_not_be_fixed_stops_nothing_else(hospital: Hospital, tmp_path: 
     assert done.exit_code == 1
 
 
-def test_nothing_to_fix_is_said(hospital: Hospital, tmp_path: Path) -> None:
+def test_nothing_to_fix_is_reported(hospital: Hospital, tmp_path: Path) -> None:
     done = run(hospital, tmp_path, "--fix")
     assert (done.exit_code, done.stderr) == (0, "--fix has nothing to change\n")
 
@@ -330,7 +330,7 @@ def test_options_of_the_fix_need_it(hospital: Hospital, tmp_path: Path, option: 
     assert "belong to --fix" in done.stderr
 
 
-def test_the_guide_lists_what_can_be_mended() -> None:
+def test_the_guide_lists_what_can_be_fixed() -> None:
     section = DAY_2.read_text().partition("\n## doctor\n")[2]
     listed = [line.split("`")[1] for line in section.splitlines() if line.startswith("- `")]
     assert listed == [name for name, entry in sorted(all_findings().items()) if entry.repair]

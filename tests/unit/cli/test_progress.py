@@ -1,4 +1,4 @@
-"""The bar of long commands: with the time that is left, and only where somebody sees it."""
+"""The progress bar of long commands, with the remaining time, and only on a terminal."""
 
 import io
 from functools import partial
@@ -16,8 +16,8 @@ def test_a_bar_is_shown_on_a_terminal_alone(
     screen = io.StringIO()
     console = partial(Console, file=screen, force_terminal=terminal, width=100)
     monkeypatch.setattr("webhook.cli._progress.Console", console)
-    with bar("restarting", 3) as told:
-        told(1, "mendix/[shop]")
+    with bar("restarting", 3) as advance:
+        advance(1, "mendix/[shop]")
     shown = screen.getvalue()
     if terminal:
         assert "mendix/[shop]" in shown

@@ -1,4 +1,4 @@
-"""`mendix-mesh restart`: what it asks, prints and ends with."""
+"""`mendix-mesh restart`: its questions, output and exit codes."""
 
 import json
 from pathlib import Path
@@ -91,7 +91,7 @@ def test_all_is_restarted_and_the_next_time_there_is_nothing_to_do(
         "restart mendix-operator", "evict crm-0", "evict shop-0", "evict shop-1",
         "evict mendix-backup-restore",
     ]  # fmt: skip
-    # No bar where there is no terminal.
+    # There is no bar without a terminal.
     assert outcome.stderr == ""
     again = run(world, tmp_path, "-n", "mendix", "--yes")
     assert (again.exit_code, again.stdout) == (0, "")
@@ -129,7 +129,9 @@ def test_names_choose_among_the_workloads(
     assert states(run(world, tmp_path, *given)) == expected
 
 
-def test_a_name_of_nothing_is_told_and_nothing_is_done(world: RollingWorld, tmp_path: Path) -> None:
+def test_a_name_of_nothing_is_reported_and_nothing_is_done(
+    world: RollingWorld, tmp_path: Path
+) -> None:
     # A pod of a controller is no workload, and a ReplicaSet is no Deployment.
     names = ("replicaset/crm", "deployment/shop", "pod/shop-0")
     outcome = run(world, tmp_path, "-n", "mendix", "--yes", *names)
@@ -139,7 +141,7 @@ def test_a_name_of_nothing_is_told_and_nothing_is_done(world: RollingWorld, tmp_
 
 
 @pytest.mark.parametrize("name", ["shop", "deployment/", "/shop", "deployment/Shop", "a/b/c"])
-def test_what_is_no_name_is_told(world: RollingWorld, tmp_path: Path, name: str) -> None:
+def test_what_is_no_name_is_reported(world: RollingWorld, tmp_path: Path, name: str) -> None:
     outcome = run(world, tmp_path, "-n", "mendix", "--dry-run", name)
     assert outcome.exit_code == 2
     assert "is not KIND/NAME; example: deployment/shop" in outcome.stderr
@@ -148,7 +150,7 @@ def test_what_is_no_name_is_told(world: RollingWorld, tmp_path: Path, name: str)
 # Asking.
 
 
-def test_nobody_to_ask_is_an_error(world: RollingWorld, tmp_path: Path) -> None:
+def test_without_a_terminal_a_question_is_an_error(world: RollingWorld, tmp_path: Path) -> None:
     outcome = run(world, tmp_path, "-n", "mendix")
     assert outcome.exit_code == 2
     assert "give --yes or --dry-run" in outcome.stderr
@@ -156,7 +158,7 @@ def test_nobody_to_ask_is_an_error(world: RollingWorld, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("answer", "code", "done"), [("y\n", 0, 4), ("n\n", 1, 0)])
-def test_who_is_there_is_asked(
+def test_at_a_terminal_the_user_is_asked(
     world: RollingWorld,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -229,7 +231,7 @@ def test_a_budget_that_turns_out_to_block_does_not_stop_the_others(
     assert states(outcome)["shop"] == "done"
 
 
-def test_the_first_failure_ends_the_run_and_the_rest_is_told(
+def test_the_first_failure_ends_the_run_and_the_rest_is_reported(
     world: RollingWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ends_at(monkeypatch, "crm", RestartError("crm-0 is not ready"))
@@ -262,14 +264,14 @@ def test_ctrl_c_ends_with_130_and_a_word_on_what_was_done(
 def test_what_a_restart_would_not_help_is_skipped_and_counts_as_failed(
     world: RollingWorld, tmp_path: Path
 ) -> None:
-    world.refusal = status(500, "InternalError", "failed calling webhook: no endpoints")
+    world.denial = status(500, "InternalError", "failed calling webhook: no endpoints")
     outcome = run(world, tmp_path, "-n", "mendix", "--yes")
     assert outcome.exit_code == 1
     assert "skipped  ReplicaSet mendix/shop\n    failed calling webhook" in outcome.stdout
     assert world.done == []
 
 
-# What can't be.
+# Invalid input.
 
 
 @pytest.mark.parametrize(
@@ -282,7 +284,7 @@ def test_what_a_restart_would_not_help_is_skipped_and_counts_as_failed(
         (["-n", "mendix", "--timeout", "0"], "--timeout"),
     ],
 )
-def test_what_can_not_be_done_is_told(
+def test_what_cannot_be_done_is_reported(
     world: RollingWorld, tmp_path: Path, arguments: list[str], text: str
 ) -> None:
     outcome = run(world, tmp_path, *arguments)
@@ -291,7 +293,7 @@ def test_what_can_not_be_done_is_told(
     assert world.done == []
 
 
-def test_a_mesh_that_there_is_not_is_told(world: RollingWorld, tmp_path: Path) -> None:
+def test_an_unknown_mesh_is_reported(world: RollingWorld, tmp_path: Path) -> None:
     world.namespace("typo", "linkrd")
     outcome = run(world, tmp_path, "-n", "typo")
     assert outcome.exit_code == 2
@@ -300,7 +302,7 @@ def test_a_mesh_that_there_is_not_is_told(world: RollingWorld, tmp_path: Path) -
     )
 
 
-def test_a_right_to_look_that_is_missing_is_told_before_anything_is_done(
+def test_a_right_to_look_that_is_missing_is_reported_before_anything_is_done(
     world: RollingWorld, tmp_path: Path
 ) -> None:
     world.forbidden = ["/apis/apps/v1/namespaces/mendix/replicasets"]

@@ -1,4 +1,4 @@
-"""`mendix-mesh review`: what the webhook would do, said offline."""
+"""`mendix-mesh review`: the webhook's decisions, offline."""
 
 import errno
 import json
@@ -47,8 +47,9 @@ def test_the_json_is_that_of_the_design() -> None:
     document = json.loads(outcome.stdout)
     assert document["summary"] == {"admitted": 1, "denied": 0}
     (result,) = document["results"]
-    assert {key: result[key] for key in list(result)[:8]} == {
+    assert {key: result[key] for key in list(result)[:9]} == {
         "source": "-#0",
+        "line": 1,
         "kind": "Pod",
         "namespace": "mendix",
         "name": "shop",
@@ -70,7 +71,7 @@ def test_what_would_be_stored_is_exit_code_0() -> None:
     assert run("-f", "-", stdin=POD).exit_code == 0
 
 
-def test_what_would_be_refused_is_exit_code_1_and_says_why() -> None:
+def test_what_would_be_denied_is_exit_code_1_with_the_reason() -> None:
     outcome = run("-f", "-", stdin=HOST_NETWORK)
     assert outcome.exit_code == 1
     for words in ("denied", "host-network", "spec.hostNetwork", "author: remove hostNetwork: true"):
@@ -101,7 +102,7 @@ SKIPPED = {
         "istio", {"istio-injection": "disabled"}, {},
         "the namespace has the label istio-injection=disabled",
     ),
-    "istio misspelt": (
+    "istio misspelled": (
         "istio", {"istio-injection": "Enabled", "istio.io/rev": "default"}, {},
         "the namespace has the label istio-injection=Enabled",
     ),
@@ -138,7 +139,7 @@ def test_a_namespace_that_keeps_the_injector_away_denies_its_pods(case: str) -> 
         assert found["reason"] == f"would not get the mesh's proxy: {why}"
         assert (found["level"], found["field"]) == ("deny", "metadata.namespace")
         assert "namespace's owner: remove" in found["fix"]
-    # The Deployment is stored: its pods are what is denied.
+    # The Deployment is stored. Its pods are denied.
     assert (pod["verdict"], deployment["verdict"]) == ("denied", "warned")
     assert run("-f", "-", stdin=namespace(mesh, labels, annotations) + DEPLOYMENT).exit_code == 1
 
@@ -178,7 +179,7 @@ def test_a_revision_that_the_settings_do_not_name_is_a_warning(tmp_path: Path) -
 
 
 def test_an_operator_owned_template_is_judged_as_its_pods_are_opted_in() -> None:
-    """The mutating webhook leaves it alone, and opts in each of its pods."""
+    """The mutating webhook does not change it, and opts in each of its pods."""
     owner = "ownerReferences: [{apiVersion: v1, kind: X, name: x, controller: true}]"
     owned = DEPLOYMENT.replace("name: shop,", f"name: shop, {owner},")
     (result,) = results(stdin=namespace("istio", {}) + owned)
@@ -217,10 +218,10 @@ def test_stored_pods_are_judged_by_evidence_whatever_the_namespace_says() -> Non
 def test_policy_is_given_the_annotations_and_labels_of_the_namespace(
     monkeypatch: pytest.MonkeyPatch, as_review: bool
 ) -> None:
-    asked: list[Request] = []
+    requests: list[Request] = []
 
     def validate(request: Request, *rest: Any, **options: Any) -> Any:
-        asked.append(request)
+        requests.append(request)
         return judge(request, *rest, **options)
 
     monkeypatch.setattr(review, "validate", validate)
@@ -230,25 +231,25 @@ def test_policy_is_given_the_annotations_and_labels_of_the_namespace(
         pod = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
             "uid": "u", "kind": kind, "operation": "CREATE", "namespace": "mendix", "object": pod,
         }}  # fmt: skip
-    elsewhere = POD.replace("namespace: mendix", "namespace: other")
-    results(stdin=f"{elsewhere}---\n{json.dumps(pod)}\n---\n"
+    other = POD.replace("namespace: mendix", "namespace: other")
+    results(stdin=f"{other}---\n{json.dumps(pod)}\n---\n"
             + namespace("linkerd", {"team": "shop"}, {"linkerd.io/inject": "enabled"}))  # fmt: skip
-    unknown, known = asked
+    unknown, known = requests
     assert (unknown.namespace_labels, unknown.namespace_annotations) == (None, None)
     assert known.namespace_labels == {"mendix-mesh.io/mesh": "linkerd", "team": "shop"}
     assert known.namespace_annotations == {"linkerd.io/inject": "enabled"}
 
 
 def test_the_mutating_side_is_given_them_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Request] = []
+    requests: list[Request] = []
 
     def mutate(request: Request, *_: Any) -> list[Any]:
-        asked.append(request)
+        requests.append(request)
         return []
 
     monkeypatch.setattr(review, "mutate", mutate)
     results(stdin=namespace("linkerd", {}, {"a": "b"}) + POD)
-    assert [request.namespace_annotations for request in asked] == [{"a": "b"}]
+    assert [request.namespace_annotations for request in requests] == [{"a": "b"}]
 
 
 BAD = {
@@ -341,13 +342,13 @@ def test_what_lives_in_a_namespace_that_is_not_enrolled_is_ignored() -> None:
     assert (result["verdict"], result["patch"], result["violations"]) == ("ignored", [], [])
 
 
-def test_a_namespace_with_a_misspelt_mesh_refuses_everything() -> None:
+def test_a_namespace_with_a_misspelled_mesh_denies_everything() -> None:
     (result,) = results(stdin=ENROLLED.replace("linkerd}", "linkrd}") + "---\n" + POD)
     assert result["verdict"] == "denied"
     assert result["violations"][0]["check"] == "unknown-mesh"
 
 
-def test_an_odd_mode_counts_as_enforce() -> None:
+def test_an_invalid_mode_counts_as_enforce() -> None:
     odd = ENROLLED.replace("linkerd}", "linkerd, mendix-mesh.io/mode: Warn}")
     (result,) = results(stdin=odd + "---\n" + HOST_NETWORK)
     assert (result["mode"], result["verdict"]) == ("enforce", "denied")
@@ -358,7 +359,7 @@ def test_options_beat_namespaces() -> None:
     assert (result["mode"], result["verdict"]) == ("audit", "audited")
 
 
-def test_the_namespace_option_is_for_objects_that_name_none() -> None:
+def test_the_namespace_option_applies_to_objects_without_a_namespace() -> None:
     unplaced = POD.replace(", namespace: mendix", "")
     assert [r["namespace"] for r in results("-n", "here", stdin=unplaced)] == ["here"]
     assert [r["namespace"] for r in results("-n", "here", stdin=POD)] == ["mendix"]
@@ -402,7 +403,7 @@ def test_a_stored_pod_is_judged_by_evidence() -> None:
     assert (meshed["verdict"], meshed["patch"]) == ("admitted", [])
 
 
-def test_a_manifest_that_brings_its_proxy_is_marked_and_refused() -> None:
+def test_a_manifest_that_brings_its_proxy_is_marked_and_denied() -> None:
     app = mendix_manifests.app_pod("shop", "mendix", annotations={"linkerd.io/inject": "enabled"})
     brought = json.dumps(inject(app, None, InjectorConfig()).pod)
     outcome = run("-f", "-", stdin=brought)
@@ -415,7 +416,7 @@ def test_a_manifest_that_brings_its_proxy_is_marked_and_refused() -> None:
         "proxy-brought  spec.initContainers[linkerd-init]  is part of the submitted pod"
         in outcome.stdout
     )
-    # As the pod that runs it is what the injector made, or came in marked.
+    # For the pod: the injector made it, or it was submitted with a mark.
     assert run("-f", "-", "--final", stdin=brought).exit_code == 0
     (result,) = results(stdin=brought)
     marked = jsonpatch.apply_patch(json.loads(brought), result["patch"])
@@ -516,7 +517,7 @@ def test_a_pod_without_containers_is_unusable_for_nothing_in_it_could_be_judged(
         ("- " * 200_000, "-:1: nested more than 300 levels deep"),
     ],
 )
-def test_what_no_manifest_has_is_told_in_one_line(text: str, words: str) -> None:
+def test_what_no_manifest_has_is_reported_in_one_line(text: str, words: str) -> None:
     outcome = run("-f", "-", stdin=text)
     assert outcome.exit_code == 2, outcome.output
     assert words in outcome.stderr
@@ -530,7 +531,7 @@ def test_a_key_that_stands_twice_in_a_json_file_is_named(tmp_path: Path) -> None
     assert f"{tmp_path}/pod.json:1: not JSON: duplicate key `kind`" in outcome.stderr
 
 
-def test_aliases_that_unfold_without_end_are_refused() -> None:
+def test_aliases_that_unfold_without_end_are_rejected() -> None:
     levels = "\n".join(f"a{i}: &a{i} [{f'*a{i - 1},' * 10}]" for i in range(1, 10))
     outcome = run("-f", "-", stdin=f"a0: &a0 [x]\n{levels}\n{POD}")
     assert outcome.exit_code == 2
@@ -555,19 +556,19 @@ def test_dates_and_equals_signs_are_text_as_they_are_to_kubernetes() -> None:
     assert result["verdict"] == "admitted"
 
 
-def test_a_kind_that_may_be_misspelt_is_asked_about() -> None:
+def test_a_kind_that_may_be_misspelled_gets_a_suggestion() -> None:
     outcome = run("-f", "-", stdin="kind: Deploymnet\n---\nkind: Service\n")
     assert "not reviewed: 1 Deploymnet (did you mean Deployment?), 1 Service\n" in outcome.stdout
 
 
 @pytest.mark.parametrize("name", ["", "a b", "A", "-a", "a" * 64])
-def test_a_namespace_that_can_not_be_is_told(name: str) -> None:
+def test_an_impossible_namespace_is_reported(name: str) -> None:
     outcome = run("-f", "-", "-n", name, stdin=POD)
     assert outcome.exit_code == 2
     assert f"invalid namespace {name!r}" in outcome.stderr
 
 
-def test_what_has_lapsed_in_the_settings_is_told_beside_the_output(tmp_path: Path) -> None:
+def test_what_has_lapsed_in_the_settings_is_reported_beside_the_output(tmp_path: Path) -> None:
     settings = tmp_path / "settings.yaml"
     settings.write_text(
         "exemptions: [{checks: [host-network], namespaces: [mendix], reason: x, until: 2020-02-29}]"
@@ -607,19 +608,21 @@ def test_a_folder_that_links_to_itself_is_searched_once(tmp_path: Path) -> None:
     assert json.loads(run("-f", str(tmp_path), "-o", "json").stdout)["summary"]["admitted"] == 1
 
 
-def test_a_folder_that_may_not_be_read_is_not_passed_over(
+def test_a_folder_whose_reading_is_forbidden_is_not_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "good.yaml").write_text(POD)
     (tmp_path / "secret").mkdir()
     scan = os.scandir
 
-    def refusing(path: str) -> Any:
-        if Path(path).name == "secret":  # root may read all: no mode would keep it out
+    def denying(path: str) -> Any:
+        if (
+            Path(path).name == "secret"
+        ):  # Root may read everything, so no file mode would prevent it.
             raise PermissionError(errno.EACCES, "Permission denied", path)
         return scan(path)
 
-    monkeypatch.setattr(os, "scandir", refusing)
+    monkeypatch.setattr(os, "scandir", denying)
     outcome = run("-f", str(tmp_path))
     assert outcome.exit_code == 2
     assert f"can't read {tmp_path / 'secret'}: Permission denied" in outcome.stderr
@@ -661,7 +664,7 @@ def test_no_object_at_all_is_not_a_pass(text: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["warn", "audit"])
-def test_what_enforce_would_refuse_is_exit_code_1_in_any_mode(mode: str) -> None:
+def test_what_enforce_would_deny_is_exit_code_1_in_any_mode(mode: str) -> None:
     assert run("-f", "-", "--mode", mode, stdin=HOST_NETWORK).exit_code == 1
 
 
@@ -671,7 +674,7 @@ def test_an_empty_folder_is_named(tmp_path: Path) -> None:
     assert str(tmp_path) in outcome.stderr
 
 
-def test_no_colours_where_it_is_not_a_terminal() -> None:
+def test_no_colours_if_it_is_not_a_terminal() -> None:
     assert "\x1b" not in run("-f", "-", stdin=HOST_NETWORK).stdout
 
 

@@ -1,4 +1,4 @@
-"""`mendix-mesh serve`: what it refuses and how, the try-out with --dev, and its end."""
+"""`mendix-mesh serve`: invalid options, the mode --dev, and its end."""
 
 import base64
 import json
@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.unit.admission.clients import ServerClient, request
 from tests.unit.admission.reviews import meshed, pod, review
-from tests.unit.admission.server import Files, Server
+from tests.unit.serving.clients import ServerClient, request
+from tests.unit.serving.server import Files, Server
 from webhook.cli import main
 from webhook.serving import tls
 
@@ -29,19 +29,19 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
 
 
 def serve(*arguments: str | Path) -> Result:
-    """Run the command with what it must refuse: it would run for ever if it did not."""
+    """Run the command with options that it must reject: otherwise it would run for ever."""
     return CliRunner().invoke(main, ["serve", *map(str, arguments)])
 
 
-def assert_refused(result: Result, message: str) -> None:
-    """Assert that one line says what is wrong, and the exit code is 2."""
+def assert_rejected(result: Result, message: str) -> None:
+    """Assert that the error is one line, and the exit code is 2."""
     assert isinstance(result.exception, SystemExit), result.exc_info
     assert result.exit_code == 2
     assert result.stderr == f"Error: {message}\n"
     assert result.stdout == ""
 
 
-class TestRefusals:
+class TestInvalidOptions:
     """One line, exit code 2, no traceback."""
 
     @pytest.mark.parametrize(
@@ -49,34 +49,34 @@ class TestRefusals:
         ["localhost", "10250", ":10250", "localhost:", "127.0.0.1:https", "127.0.0.1:-1",
          "127.0.0.1:65536", "127.0.0.1:99999999999999999999", "https://127.0.0.1:1/"],
     )  # fmt: skip
-    def test_an_address_that_is_none(self, files: Files, address: str) -> None:
+    def test_an_invalid_address(self, files: Files, address: str) -> None:
         result = serve("--listen", address, *files.arguments)
-        assert_refused(result, f"{address} is not HOST:PORT, as 0.0.0.0:10250 or [::]:10250 are")
+        assert_rejected(result, f"{address} is not HOST:PORT, as 0.0.0.0:10250 or [::]:10250 are")
 
     def test_an_address_of_another_machine(self, files: Files) -> None:
         result = serve("--listen", "192.0.2.1:10250", *files.arguments)
-        assert_refused(result, "can't listen on 192.0.2.1:10250: Cannot assign requested address")
+        assert_rejected(result, "can't listen on 192.0.2.1:10250: Cannot assign requested address")
 
     def test_a_port_that_is_taken(self, files: Files) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             address = f"127.0.0.1:{taken.getsockname()[1]}"
             result = serve("--listen", address, *files.arguments)
-            assert_refused(result, f"can't listen on {address}: Address already in use")
+            assert_rejected(result, f"can't listen on {address}: Address already in use")
 
     @pytest.mark.parametrize("host", ["no such host", "a..b", "x" * 70])
-    def test_a_host_that_is_none(self, files: Files, host: str) -> None:
+    def test_an_invalid_host(self, files: Files, host: str) -> None:
         result = serve("--listen", f"{host}:0", *files.arguments)
         assert result.exit_code == 2
         assert result.stderr.startswith(f"Error: can't listen on {host}:0: ")
         assert result.stderr.count("\n") == 1
 
-    def test_a_certificate_that_can_not_be_served(self, files: Files, tmp_path: Path) -> None:
-        """The words for each reason are tests/unit/admission/test_tls.py's."""
+    def test_a_certificate_that_cannot_be_served(self, files: Files, tmp_path: Path) -> None:
+        """tests/unit/serving/test_tls.py has the text for each reason."""
         result = serve(
             *("--listen", "127.0.0.1:0", "--tls-cert-file", files.cert),
             *("--tls-private-key-file", tmp_path / "none"),
         )
-        assert_refused(result, f"can't read {tmp_path / 'none'}: No such file or directory")
+        assert_rejected(result, f"can't read {tmp_path / 'none'}: No such file or directory")
 
     def test_a_key_of_another_certificate(self, files: Files, tmp_path: Path) -> None:
         other = Files(tmp_path)
@@ -84,13 +84,13 @@ class TestRefusals:
             *("--listen", "127.0.0.1:0", "--tls-cert-file", files.cert),
             *("--tls-private-key-file", other.key),
         )
-        assert_refused(result, f"{other.key} is not the key of the certificate in {files.cert}")
+        assert_rejected(result, f"{other.key} is not the key of the certificate in {files.cert}")
 
     def test_settings_that_are_wrong(self, files: Files, tmp_path: Path) -> None:
-        """The words for each mistake are tests/unit/cli/test_settings.py's."""
+        """tests/unit/cli/test_settings.py has the text for each mistake."""
         (tmp_path / "settings.yaml").write_text("linkerd: {proxyUID: 5}")
         result = serve("--settings", tmp_path / "settings.yaml", *files.arguments)
-        assert_refused(
+        assert_rejected(
             result,
             f"{tmp_path / 'settings.yaml'}: unknown setting `proxyUID` - at "
             "`settings.linkerd`; did you mean `proxyUid`? Allowed: "
@@ -101,12 +101,12 @@ class TestRefusals:
 
     def test_a_name_that_can_be_in_no_certificate(self) -> None:
         result = serve("--dev", "--listen", "127.0.0.1:0", "--dev-name", "münchen.example.com")
-        assert_refused(result, "münchen.example.com can't be in a certificate: write it as xn--…")
+        assert_rejected(result, "münchen.example.com can't be in a certificate: write it as xn--…")
 
     @pytest.mark.parametrize("name", ["", "a b", "x" * 300, "https://a.example.com"])
     def test_a_name_that_is_no_host_s(self, name: str) -> None:
         result = serve("--dev", "--listen", "127.0.0.1:0", "--dev-name", name)
-        assert_refused(
+        assert_rejected(
             result, f"{name!r} can't be in a certificate: it is no host name and no address"
         )
 
@@ -114,7 +114,7 @@ class TestRefusals:
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
-        assert_refused(
+        assert_rejected(
             serve("--dev", "--listen", "127.0.0.1:0"),
             "--dev has no folder for its certificate: No such file or directory; "
             "name one in TMPDIR",
@@ -179,7 +179,7 @@ def test_help_shows_an_example_and_every_option(option: str) -> None:
 
 @pytest.fixture(scope="module")
 def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server that made its own certificate, for one further name."""
+    """A server that made its own certificate, with one more name."""
     log = tmp_path_factory.mktemp("dev") / "server.log"
     server = Server(log, "--dev", "--dev-name", "mendix-mesh.mendix-mesh.svc")
     yield server
@@ -187,7 +187,7 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 class TestDev:
-    """--dev makes a certificate, says how to trust it, and leaves nothing behind."""
+    """--dev creates a certificate, says how to trust it, and leaves no files."""
 
     def bundle(self, dev: Server) -> str:
         return base64.b64decode(dev.wait_for(r"caBundle: (\S+)\n"), validate=True).decode()
@@ -224,7 +224,7 @@ class TestDev:
     def test_it_leaves_nothing_behind(self, tmp_path: Path) -> None:
         server = Server(tmp_path / "server.log", "--dev")
         folder = Path(server.wait_for(r"--cacert (\S+)/ca\.crt "))
-        assert folder.stat().st_mode & 0o077 == 0, "the key is nobody else's"
+        assert folder.stat().st_mode & 0o077 == 0, "the key is only readable by its owner"
         assert server.stop() == 0
         assert not folder.exists()
 
@@ -281,7 +281,7 @@ def test_what_has_lapsed_is_logged_at_the_start(tmp_path: Path) -> None:
 
 
 class TestEnd:
-    """SIGTERM ends it with code 0, soon, whatever its clients do."""
+    """SIGTERM ends it soon with code 0, whatever its clients do."""
 
     @pytest.fixture
     def server(self, tmp_path: Path) -> Iterator[Server]:
@@ -338,6 +338,6 @@ class TestEnd:
             assert time.monotonic() - start < 15
 
     def assert_calm(self, server: Server) -> None:
-        """Assert that nothing worse than information was logged."""
+        """Assert that nothing above level info was logged."""
         assert {entry["level"] for entry in server.logged()} == {"info"}
         assert "Error" not in server.text

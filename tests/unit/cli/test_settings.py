@@ -1,4 +1,4 @@
-"""The settings file as a command reads it: what is wrong is said in one line, with its place."""
+"""The settings file in commands: a mistake is reported in one line, with its place."""
 
 import datetime
 from pathlib import Path
@@ -127,7 +127,7 @@ def test_values_of_the_chart_are_known_for_what_they_are(file: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["missing.yaml", "."])
-def test_a_file_that_can_not_be_read_is_named(tmp_path: Path, name: str) -> None:
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(BadInputError) as error:
         read_settings(tmp_path / name)
     assert error.value.message.startswith(f"can't read {tmp_path / name}: ")

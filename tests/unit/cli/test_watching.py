@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from tests.cluster import auditor
 from tests.cluster.auditor import PATIENCE, Auditor
-from tests.unit.cluster.apiserver import Asked, Reply
+from tests.unit.cluster.apiserver import HttpRequest, Reply
 from tests.unit.cluster.world import World, meshed, unmeshed
 from webhook.cli import main
 from webhook.serving import tls
@@ -23,11 +23,11 @@ from webhook.serving import tls
 class Idle(World):
     """A world in which nothing changes: watches wait for a moment, and end."""
 
-    def answer(self, asked: Asked) -> Reply:
-        if "watch=1" in asked.target:
+    def answer(self, request: HttpRequest) -> Reply:
+        if "watch=1" in request.target:
             time.sleep(0.2)
             return Reply(body=b"")
-        return super().answer(asked)
+        return super().answer(request)
 
 
 @contextmanager
@@ -49,7 +49,7 @@ def world() -> Idle:
     return made
 
 
-def test_it_serves_what_it_sees_and_ends_when_it_is_told_to(tmp_path: Path) -> None:
+def test_it_serves_its_scans_and_ends_on_sigterm(tmp_path: Path) -> None:
     made = world()
     with auditing(made, tmp_path) as running:
         assert httpx.get(f"{running.http}/livez").text == "ok\n"
@@ -61,11 +61,11 @@ def test_it_serves_what_it_sees_and_ends_when_it_is_told_to(tmp_path: Path) -> N
             running.process.stop(grace=PATIENCE)
     assert running.process.returncode == 0
     lines = [json.loads(line) for line in running.process.log.read_text().splitlines()]
-    assert [one["coverage"] for one in lines if one["event"] == "first sweep"] == [50]
+    assert [one["coverage"] for one in lines if one["event"] == "first scan"] == [50]
     assert not any("events" in where for where in made.objects)
 
 
-def test_it_makes_events_when_it_is_asked_to(tmp_path: Path) -> None:
+def test_it_creates_events_with_the_option(tmp_path: Path) -> None:
     made = world()
     with auditing(made, tmp_path, "--events") as running:
         running.until("/readyz", 200)
@@ -96,7 +96,7 @@ def test_a_changed_certificate_is_served(tmp_path: Path) -> None:
 
 
 def _alive(running: Auditor, pair: tls.Pair) -> bool:
-    """Whether it answers who trusts a pair's CA."""
+    """Return whether it answers a client that trusts the CA of a pair."""
     trusting = ssl.create_default_context(cadata=pair.ca.decode())
     try:
         answer = httpx.get(running.https.replace("127.0.0.1", "localhost") + "/livez",
@@ -106,7 +106,7 @@ def _alive(running: Auditor, pair: tls.Pair) -> bool:
     return answer.text == "ok\n"
 
 
-def test_a_certificate_for_another_name_is_refused(tmp_path: Path) -> None:
+def test_a_certificate_for_another_name_is_rejected(tmp_path: Path) -> None:
     pair = tls.throw_away(["localhost"])
     (tmp_path / "tls.crt").write_bytes(pair.cert)
     (tmp_path / "tls.key").write_bytes(pair.key)
@@ -116,7 +116,7 @@ def test_a_certificate_for_another_name_is_refused(tmp_path: Path) -> None:
     assert outcome == (2, "is not for a.b.svc")
 
 
-def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
+def test_a_port_that_is_taken_is_reported(tmp_path: Path) -> None:
     with world().serving(tmp_path) as server:
         port = server.url.rpartition(":")[2]
         found = CliRunner().invoke(
@@ -153,13 +153,13 @@ def run(folder: Path, *arguments: str) -> tuple[int, str]:
         (["--watch", "--interval", "1"], "is not in the range 5"),
     ],
 )
-def test_options_that_do_not_go_together_are_refused(arguments: list[str], words: str) -> None:
+def test_options_that_do_not_go_together_are_rejected(arguments: list[str], words: str) -> None:
     outcome = CliRunner().invoke(main, ["audit", *arguments])
     assert outcome.exit_code == 2
     assert words in outcome.output
 
 
-def test_it_serves_the_dashboard_where_it_is_asked_to(tmp_path: Path) -> None:
+def test_it_serves_the_dashboard_with_the_option(tmp_path: Path) -> None:
     options = ("--dashboard", "127.0.0.1:0", "--allowed-host", "mesh.example.com")
     with auditing(world(), tmp_path, *options) as running:
         running.until("/readyz", 200)

@@ -1,4 +1,4 @@
-"""An API server that answers by script: what a real one can't be made to say at will."""
+"""An API server with scripted answers, for those that a real one does not give on request."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +11,7 @@ from tests.servers import Handler, listening
 from webhook.cluster.api.connection import Cluster
 
 
-class Asked(NamedTuple):
+class HttpRequest(NamedTuple):
     """A request as it came."""
 
     method: str
@@ -21,7 +21,7 @@ class Asked(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What to answer. `cut` closes the connection after so many bytes of the body."""
+    """An answer. `cut` closes the connection after this many bytes of the body."""
 
     status: int = 200
     body: Any = None
@@ -29,21 +29,21 @@ class Reply(NamedTuple):
     cut: int | None = None
 
 
-Script = Callable[[Asked], Reply]
+Script = Callable[[HttpRequest], Reply]
 
 
 class ScriptedServer:
-    """What has been asked, and a cluster that asks it."""
+    """The requests so far, and a cluster that sends them."""
 
     def __init__(self, url: str, kubeconfig: Path) -> None:
         self.url = url
-        self.asked: list[Asked] = []
+        self.requests: list[HttpRequest] = []
         self.kubeconfig = write_kubeconfig(kubeconfig, url)
         self.cluster = Cluster.connect(str(self.kubeconfig))
 
     @property
     def targets(self) -> list[str]:
-        return [asked.target for asked in self.asked]
+        return [request.target for request in self.requests]
 
 
 def write_kubeconfig(file: Path, url: str, **user: str) -> Path:
@@ -70,10 +70,10 @@ def serving(script: Script, folder: Path) -> Iterator[ScriptedServer]:
 
     class Scripted(Handler):
         def answer(self) -> None:
-            asked = Asked(self.command, self.path, dict(self.headers), self.body())
-            server.asked.append(asked)
+            request = HttpRequest(self.command, self.path, dict(self.headers), self.body())
+            server.requests.append(request)
             try:
-                reply = script(asked)
+                reply = script(request)
             except Exception as error:  # handed over to the test's thread
                 failures.append(error)
                 reply = Reply(400)
@@ -93,7 +93,7 @@ def serving(script: Script, folder: Path) -> Iterator[ScriptedServer]:
 
 
 def status(code: int, reason: str, message: str, **more: Any) -> Reply:
-    """A refusal as the API server words it."""
+    """Return an error status as the API server writes it."""
     body = {"kind": "Status", "status": "Failure", "code": code, "reason": reason,
             "message": message, **more}  # fmt: skip
     return Reply(code, body)

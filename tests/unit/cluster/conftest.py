@@ -1,4 +1,4 @@
-"""Time passes at once where the connection waits; how long it wanted to is noted."""
+"""Waits of the connection end immediately; their length is recorded."""
 
 from collections.abc import Iterator
 from typing import Any

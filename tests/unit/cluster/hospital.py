@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from tests.cluster.certificates import Authority
-from tests.unit.cluster.apiserver import Asked, Reply
+from tests.unit.cluster.apiserver import HttpRequest, Reply
 from tests.unit.cluster.world import CONFIGURATION, Json, World, meshed
 
 MUTATING = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
@@ -25,7 +25,7 @@ PODS: list[Json] = [{"operations": ["CREATE"], "resources": ["pods"]}]
 
 
 class Hospital(World):
-    """Everything works: both halves of ours, an injector, and a probe that comes out meshed."""
+    """Everything works: both of our webhooks, an injector, and a meshed probe."""
 
     def __init__(self, mesh: str = "linkerd") -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class Hospital(World):
         labels: Json | None = None,
         **more: Any,
     ) -> Json:
-        """Add a mutating configuration of one webhook; gives the webhook."""
+        """Add a mutating configuration with one webhook, and return the webhook."""
         service = {"namespace": namespace, "name": "mm", "path": path}
         made = {"name": webhook, "clientConfig": {"service": service, "caBundle": bundle()}, **more}
         meta = {"labels": labels or {}}
@@ -63,19 +63,19 @@ class Hospital(World):
         return made
 
     def endpoints(self, namespace: str, *, ready: bool | None) -> None:
-        """Let the Service `mm` of a namespace have one endpoint."""
+        """Give the Service `mm` of a namespace one endpoint."""
         where = f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices/mm"
         meta = {"labels": {"kubernetes.io/service-name": "mm"}}
         self.add(where, {"metadata": meta, "endpoints": [{"conditions": {"ready": ready}}]})
 
-    def answer(self, asked: Asked) -> Reply:
-        """What the API server says; dry runs of pods come out meshed, if not told otherwise."""
-        if asked.method != "POST":
-            return super().answer(asked)
-        assert "dryRun=All" in asked.target
+    def answer(self, request: HttpRequest) -> Reply:
+        """Return the API server's answer. By default, dry runs of pods return meshed ones."""
+        if request.method != "POST":
+            return super().answer(request)
+        assert "dryRun=All" in request.target
         if self.probed:
             return self.probed
         made = meshed(self.mesh)
-        made["metadata"]["namespace"] = json.loads(asked.body)["metadata"]["namespace"]
+        made["metadata"]["namespace"] = json.loads(request.body)["metadata"]["namespace"]
         made["metadata"]["annotations"].pop("ambient.istio.io/redirection", None)
         return Reply(body=made)

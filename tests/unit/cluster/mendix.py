@@ -7,7 +7,7 @@ GROUP = "/apis/privatecloud.mendix.com"
 
 
 def define(world: World) -> None:
-    """Add the CRDs, as discovery tells them."""
+    """Add the CRDs, as discovery lists them."""
     version = {"groupVersion": manifests.VERSION, "version": "v1alpha1"}
     world.objects[GROUP] = {"metadata": {}, "kind": "APIGroup", "preferredVersion": version}
 

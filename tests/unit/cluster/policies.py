@@ -9,7 +9,7 @@ POLICY = "config.linkerd.io/default-inbound-policy"
 
 
 def define(world: World) -> None:
-    """Add Istio's CRDs, as discovery tells them."""
+    """Add Istio's CRDs, as discovery lists them."""
     version = {"groupVersion": "security.istio.io/v1", "version": "v1"}
     world.objects[ISTIO] = {"metadata": {}, "kind": "APIGroup", "preferredVersion": version}
 

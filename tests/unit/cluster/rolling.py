@@ -1,11 +1,11 @@
-"""A `World` in which controllers work: what is evicted or rolled out is created again at once."""
+"""A `World` with controllers: evicted or restarted pods are recreated immediately."""
 
 import copy
 import json
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from tests.unit.cluster.apiserver import Asked, Reply, status
+from tests.unit.cluster.apiserver import HttpRequest, Reply, status
 from tests.unit.cluster.world import BEFORE, Json, World, meshed, owned, unmeshed
 
 _PLURALS = {
@@ -18,16 +18,16 @@ BUDGET = {"causes": [{"reason": "DisruptionBudget", "message": "needs 1 healthy 
 
 
 class RollingWorld(World):
-    """Recreated pods are as `born_as` says; the wishes of who asks are noted in `done`."""
+    """Recreated pods are made by `created_as`. The requests are recorded in `done`."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.born_as: Callable[[], Json] = meshed
+        self.created_as: Callable[[], Json] = meshed
         self.done: list[str] = []
-        #: How often an eviction is refused by a budget before it is let through.
+        #: How often a budget rejects an eviction before it succeeds.
         self.held = 0
-        #: What answers the dry run of a pod; None: as `born_as` says.
-        self.refusal: Reply | None = None
+        #: The answer to the dry run of a pod; None: by `created_as`.
+        self.denial: Reply | None = None
         self.tried: list[Json] = []
         self._made = 0
 
@@ -41,7 +41,7 @@ class RollingWorld(World):
         pod: Json | None = None,
         **more: Json,
     ) -> Json:
-        """Add a controller and its pods, unmeshed from before the enrollment unless said else."""
+        """Add a controller and its pods. By default they are older than the enrollment."""
         spec = {
             "replicas": pods,
             "selector": {"matchLabels": {"app": name}},
@@ -55,7 +55,9 @@ class RollingWorld(World):
         obj = {"apiVersion": "apps/v1", "kind": kind, "metadata": meta, "spec": spec,
                "status": {**counts, **more.get("status", {})}}  # fmt: skip
         for number in range(pods):
-            self.member(namespace, kind, name, f"{name}-{number}", pod or unmeshed(), born=BEFORE)
+            self.member(
+                namespace, kind, name, f"{name}-{number}", pod or unmeshed(), created=BEFORE
+            )
         return self.add(where, obj)
 
     def member(
@@ -68,22 +70,22 @@ class RollingWorld(World):
         made.setdefault("status", {"conditions": [{"type": "Ready", "status": "True"}]})
         self.pod(namespace, pod_name, made, **more)
 
-    def answer(self, asked: Asked) -> Reply:
-        """What the API server says."""
-        url = urlsplit(asked.target)
+    def answer(self, request: HttpRequest) -> Reply:
+        """Return the API server's answer."""
+        url = urlsplit(request.target)
         forbidden = any(url.path.startswith(one) for one in self.forbidden)
-        if asked.method == "POST" and not forbidden:
+        if request.method == "POST" and not forbidden:
             if url.path.endswith("/eviction"):
                 return self._evicted(url.path.removesuffix("/eviction"))
-            self.tried.append(json.loads(asked.body))
-            return self.refusal or Reply(body=self._born(self.tried[-1]))
-        reply = super().answer(asked)
-        if asked.method == "PATCH" and reply.status == 200:
+            self.tried.append(json.loads(request.body))
+            return self.denial or Reply(body=self._created(self.tried[-1]))
+        reply = super().answer(request)
+        if request.method == "PATCH" and reply.status == 200:
             self._rolled(url.path)
         return reply
 
-    def _born(self, pod: Json) -> Json:
-        made = copy.deepcopy(self.born_as())
+    def _created(self, pod: Json) -> Json:
+        made = copy.deepcopy(self.created_as())
         made["metadata"] |= {"name": "tried", "namespace": pod["metadata"]["namespace"]}
         return made
 
@@ -101,7 +103,7 @@ class RollingWorld(World):
             kind, of = owners[0]["kind"], gone["metadata"]["labels"].get("app", "")
             if kind == "ReplicaSet" and owners[0]["name"].endswith("-7fd5"):
                 kind = "Deployment"
-            self._anew(namespace, kind, of)
+            self._recreate(namespace, kind, of)
         return Reply(201, {})
 
     def _rolled(self, where: str) -> None:
@@ -112,8 +114,8 @@ class RollingWorld(World):
             in_it = f"/namespaces/{namespace}/pods/" in place
             if in_it and obj["metadata"].get("labels", {}).get("app") == name:
                 del self.objects[place]
-                self._anew(namespace, kind, name)
+                self._recreate(namespace, kind, name)
 
-    def _anew(self, namespace: str, kind: str, name: str) -> None:
+    def _recreate(self, namespace: str, kind: str, name: str) -> None:
         self._made += 1
-        self.member(namespace, kind, name, f"{name}-new-{self._made}", self.born_as())
+        self.member(namespace, kind, name, f"{name}-new-{self._made}", self.created_as())

@@ -1,8 +1,7 @@
-"""A small cluster in memory, behind an API server that answers by script.
+"""A small cluster in memory, behind an API server with scripted answers.
 
-It knows what `webhook.cluster` asks: objects, lists (with the selectors that it uses), merge
-patches, server-side applies and deletions. What a real API server does with the same questions is
-tested in tests/cluster/.
+It supports what `webhook.cluster` uses: objects, lists (with its selectors), merge patches,
+server-side applies and deletions. tests/cluster/ tests the same requests on a real API server.
 """
 
 import copy
@@ -17,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import jsonpatch
 
 from tests.fixtures.generate import named
-from tests.unit.cluster.apiserver import Asked, Reply, ScriptedServer, serving, status
+from tests.unit.cluster.apiserver import HttpRequest, Reply, ScriptedServer, serving, status
 
 Json = dict[str, Any]
 
@@ -29,7 +28,7 @@ CONFIGURATION = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigur
 
 
 class World:
-    """What the API server has, by path; and which paths, with all below, it forbids or fails on."""
+    """The API server's objects by path, and the paths that are forbidden or fail."""
 
     def __init__(self) -> None:
         self.objects: dict[str, Json] = {}
@@ -44,7 +43,7 @@ class World:
             yield server
 
     def add(self, where: str, obj: Json) -> Json:
-        """Put an object at a path, with the metadata that the path says."""
+        """Put an object at a path, with the metadata that follow from the path."""
         parts = where.strip("/").split("/")
         meta = obj.setdefault("metadata", {})
         meta["name"] = parts[-1]
@@ -64,10 +63,10 @@ class World:
                  "creationTimestamp": "2026-01-01T00:00:00Z", **meta}  # fmt: skip
         self.add(f"/api/v1/namespaces/{name}", {"metadata": whole})
 
-    def pod(self, namespace: str, name: str, pod: Json, *, born: str = AFTER) -> Json:
+    def pod(self, namespace: str, name: str, pod: Json, *, created: str = AFTER) -> Json:
         """Add a running pod, all its containers ready."""
         made = copy.deepcopy(pod)
-        made["metadata"] |= {"creationTimestamp": born}
+        made["metadata"] |= {"creationTimestamp": created}
         spec = made["spec"]
         made["status"] = {
             "phase": "Running",
@@ -113,31 +112,31 @@ class World:
         self.add(CONFIGURATION, {"metadata": meta, "webhooks": entries})
 
     def config_map(self, namespace: str, name: str, **data: str) -> None:
-        """Add a ConfigMap; an underscore in a key stands for a dot."""
+        """Add a ConfigMap. An underscore in a key stands for a dot."""
         keys = {key.replace("_", "."): value for key, value in data.items()}
         self.add(f"/api/v1/namespaces/{namespace}/configmaps/{name}", {"data": keys})
 
-    def answer(self, asked: Asked) -> Reply:
-        """What the API server says."""
-        url = urlsplit(asked.target)
+    def answer(self, request: HttpRequest) -> Reply:
+        """Return the API server's answer."""
+        url = urlsplit(request.target)
         query = {key: values[0] for key, values in parse_qs(url.query).items()}
-        refused = self._refused(asked.method, url.path)
-        if refused:
-            return refused
-        if asked.method == "GET":
+        error = self._error_for(request.method, url.path)
+        if error:
+            return error
+        if request.method == "GET":
             return self._get(url.path, query)
-        if asked.method == "DELETE":
+        if request.method == "DELETE":
             gone = self.objects.pop(url.path, None)
             return Reply() if gone else status(404, "NotFound", "gone")
-        body = json.loads(asked.body)
-        if asked.method == "POST":
+        body = json.loads(request.body)
+        if request.method == "POST":
             return self._create(f"{url.path}/{body['metadata']['name']}", body, query)
         stored = copy.deepcopy(self.objects.get(url.path))
-        if asked.method == "PATCH":
-            applied = "apply" in asked.headers["Content-Type"]
+        if request.method == "PATCH":
+            applied = "apply" in request.headers["Content-Type"]
             if stored is None and not applied:
                 return status(404, "NotFound", f"{url.path} not found")
-            if "json-patch" in asked.headers["Content-Type"]:
+            if "json-patch" in request.headers["Content-Type"]:
                 try:
                     stored = jsonpatch.apply_patch(stored, body)
                 except jsonpatch.JsonPatchException as error:
@@ -157,7 +156,7 @@ class World:
             self.add(path, body)
         return Reply(201, body)
 
-    def _refused(self, method: str, path: str) -> Reply | None:
+    def _error_for(self, method: str, path: str) -> Reply | None:
         if _is_below(path, self.failing):
             return status(500, "InternalError", "etcd is gone")
         if _is_below(path, self.forbidden):
@@ -267,12 +266,12 @@ def unmeshed(mesh: str = "linkerd") -> Json:
 
 
 def gateway() -> Json:
-    """A stored pod of Istio's own gateway."""
+    """Return a stored pod of Istio's own gateway."""
     return fixture("proxy-brought", "istio-gateway", passing=True)
 
 
 def owned(pod: Json, kind: str, name: str, version: str = "apps/v1") -> Json:
-    """The same pod, managed by a controller; of a Deployment it is by way of a ReplicaSet."""
+    """Return the same pod with a controller. A Deployment's pod is owned through a ReplicaSet."""
     made = copy.deepcopy(pod)
     if kind == "Deployment":
         made["metadata"].setdefault("labels", {})["pod-template-hash"] = "7fd5"

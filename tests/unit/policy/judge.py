@@ -19,7 +19,7 @@ _BY_DEFAULT = meshes.load(DEFAULTS)
 
 
 def settings(**document: Any) -> Settings:
-    """Settings as their file would give them."""
+    """Return settings as their file would define them."""
     return parse(document, checks=checks.ids())
 
 
@@ -28,7 +28,7 @@ def mesh(name: str = "linkerd", given: Settings = DEFAULTS) -> Mesh:
 
 
 def request(obj: Any, old: Any = None, **more: Any) -> Request:
-    """A CREATE or, where there is an old object, an UPDATE in the namespace `mendix`."""
+    """Return a CREATE, or with an old object an UPDATE, in the namespace `mendix`."""
     given: dict[str, Any] = {
         "operation": "CREATE" if old is None else "UPDATE",
         "namespace": "mendix",
@@ -51,8 +51,8 @@ def judge(
     **more: Any,
 ) -> Verdict:
     """The verdict on an object, or on its update from an old one."""
-    asked = request(obj, old, **more)
-    return validate(asked, mesh(by, given), mode, given, final=final, today=today)
+    review = request(obj, old, **more)
+    return validate(review, mesh(by, given), mode, given, final=final, today=today)
 
 
 def broken(verdict: Verdict, level: str = "deny") -> list[str]:
@@ -63,7 +63,7 @@ def broken(verdict: Verdict, level: str = "deny") -> list[str]:
 def patch_for(
     obj: Any, old: Any = None, *, by: str = "linkerd", given: Settings = DEFAULTS, **more: Any
 ) -> list[Json]:
-    """The JSON Patch that mutation makes, as it goes over the wire, without the record."""
+    """Return the JSON Patch of the mutation as it is sent, without the record."""
     patch = whole_patch(obj, old, by=by, given=given, **more)
     return [op for op in map(_unrecorded, patch) if op["value"] not in ({}, None)]
 
@@ -71,20 +71,20 @@ def patch_for(
 def whole_patch(
     obj: Any, old: Any = None, *, by: str = "linkerd", given: Settings = DEFAULTS, **more: Any
 ) -> list[Json]:
-    """The JSON Patch that mutation makes, as it goes over the wire."""
+    """Return the JSON Patch of the mutation as it is sent."""
     operations = mutate(request(obj, old, **more), mesh(by, given), given)
     return [{"op": o.op, "path": o.path, "value": o.value} for o in operations]
 
 
 def recorded(pod: Any, *, by: str = "linkerd", given: Settings = DEFAULTS) -> str | None:
-    """What our mutating webhook records of a pod's inputs; None if it records nothing."""
+    """Return our mutating webhook's record of a pod's inputs; None if there is none."""
     of = mesh(by, given)
     seen = pod_of(objects.convert(pod), of, request(pod))
     return of.record(seen) if seen else None
 
 
 def _unrecorded(operation: Json) -> Json:
-    """An operation without what it says of the record."""
+    """Return an operation without its part about the record."""
     value = operation["value"]
     if operation["path"].endswith(RECORD.replace("/", "~1")):
         return {**operation, "value": None}

@@ -73,7 +73,7 @@ json_values = st.recursive(
 
 
 def _given(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Json]:
-    """A map in which each field may be missing or, as in Go, null."""
+    """Draw a map in which each field may be missing or, as in Go, null."""
     return st.fixed_dictionaries({}, optional={k: st.none() | v for k, v in fields.items()})
 
 
@@ -181,10 +181,10 @@ def _object(kind: str, meta: Json | None, template: Json | None) -> Json:
     return obj | {"spec": {"template": template}}
 
 
-#: Objects of any reviewed kind, sound or not, whose fields have the right types.
+#: Objects of any reviewed kind, valid or not, whose fields have the right types.
 objects = st.builds(_object, st.sampled_from(KINDS), st.none() | metadata, st.none() | pod_like)
 
-#: Pods alone.
+#: Only pods.
 pods = st.builds(_object, st.just("Pod"), st.none() | metadata, st.none() | pod_like)
 
 ingresses = st.builds(
@@ -230,14 +230,14 @@ _SOUND = [
 ]
 
 
-#: What a well-meaning author may have said of a mesh: yes, nothing, or what no injector knows.
+#: The opt-ins of a well-meaning author: yes, nothing, or a word that no injector knows.
 _SAID: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "linkerd": ("annotations", linkerd.INJECT, ("enabled", "", "Enabled", "true")),
     "istio": ("labels", istio.INJECT, ("true", "", "yes", "True")),
     "ambient": ("labels", ambient.MODE, ("ambient", "", "Ambient")),
 }
-#: What such an author may ask of Istio's proxy; other meshes don't read it.
-_ASKED = {
+#: The settings of such an author for Istio's proxy. Other meshes don't read them.
+_TUNED = {
     istio.CONFIG: ("concurrency: 2 # two", '{"tracing": {"sampling": 10.5}}', "", "{}"),
     istio.TRAFFIC + "excludeInboundPorts": ("15020",),
     "sidecar.istio.io/logLevel": ("debug",),
@@ -247,7 +247,7 @@ _ASKED = {
 
 @st.composite
 def sound_templates(draw: st.DrawFn, by: str = "linkerd") -> Json:
-    """Pod templates of well-meaning authors: no matter what else, their pods must join the mesh."""
+    """Draw pod templates of well-meaning authors: their pods must always join the mesh."""
     app = draw(
         _given(
             ports=st.just([{"containerPort": 8080}]),
@@ -278,9 +278,9 @@ def sound_templates(draw: st.DrawFn, by: str = "linkerd") -> Json:
         ).map(_without_none)
     )
     place, key, values = _SAID[by]
-    asked = {name: draw(st.none() | st.sampled_from(texts)) for name, texts in _ASKED.items()}
+    chosen = {name: draw(st.none() | st.sampled_from(texts)) for name, texts in _TUNED.items()}
     said = {key: draw(st.none() | st.sampled_from(values))}
-    for where, pairs in (("annotations", _without_none(asked)), (place, _without_none(said))):
+    for where, pairs in (("annotations", _without_none(chosen)), (place, _without_none(said))):
         if pairs:
             meta[where] = {**meta.get(where, {}), **pairs}
     template: Json = {
@@ -303,7 +303,7 @@ def workload(kind: str, template: Json) -> Json:
 
 
 def template_of(obj: Json) -> Json:
-    """The pod template of such an object."""
+    """Return the pod template of such an object."""
     if obj["kind"] == "Pod":
         return {key: obj[key] for key in ("metadata", "spec") if key in obj}
     spec = obj["spec"]
@@ -314,7 +314,7 @@ def template_of(obj: Json) -> Json:
 
 
 def pod_of(obj: Json) -> Json:
-    """The pod that Kubernetes makes of such an object."""
+    """Return the pod that Kubernetes creates for such an object."""
     template = copy.deepcopy(template_of(obj))
     kind = "Job" if obj["kind"] == "CronJob" else obj["kind"]
     meta: Json = {

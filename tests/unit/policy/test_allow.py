@@ -1,4 +1,4 @@
-"""Traffic that an admin lets some pods lead past the mesh: ports, subnets, templates."""
+"""Traffic that an admin allows outside the mesh for some pods: ports, subnets, templates."""
 
 import datetime
 from typing import Any
@@ -18,7 +18,7 @@ DAY = datetime.timedelta(days=1)
 
 
 def allowing(*entries: Json) -> Settings:
-    """Settings that allow each of these, in every namespace where it names none."""
+    """Return settings with each of these allowances, in every namespace unless it names one."""
     return settings(
         allow=[{"reason": "because", "namespaces": ["*"], **entry} for entry in entries]
     )
@@ -138,7 +138,7 @@ def test_what_else_is_wrong_stays_wrong() -> None:
         ({"until": "soon"}, "until"),
     ],
 )
-def test_a_mistake_is_told_with_its_place(entry: Json, message: str) -> None:
+def test_a_mistake_is_reported_with_its_place(entry: Json, message: str) -> None:
     with pytest.raises(SettingsError) as error:
         allowing(entry)
     assert message in str(error.value)

@@ -1,4 +1,4 @@
-"""docs/checks.md: current, and what it shows works."""
+"""docs/checks.md is current, and its examples work."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""docs/configuration.md: current, and what it shows is accepted."""
+"""docs/configuration.md is current, and its examples are accepted."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a review costs is bounded, whatever the object: in calls and in memory, not in seconds."""
+"""The cost of a review is limited for every object: in calls and in memory, not in seconds."""
 
 import gc
 import json
@@ -25,8 +25,8 @@ from webhook.serving.http import BODY_LIMIT
 
 Json = dict[str, Any]
 MESHES = ("linkerd", "istio", "ambient")
-#: Of an object, with room for what the injector and the review's envelope add; and of the largest
-#: ones of which every value is read.
+#: The size of an object, with room for the injector's work and the review's envelope, and the size
+#: of the largest ones whose values are all read.
 LARGEST, READ = worst.LARGEST - 20_000, 250_000
 #: Function calls, in Python or in C: half a million are under 0.1 s.
 MOST_CALLS = 400_000
@@ -117,7 +117,7 @@ def audited(raw: msgspec.Raw, mesh: str) -> None:
     try:
         pod = decode(raw)
     except objects.UndecodableError:
-        return  # the audit reports such a pod
+        return  # The audit reports such a pod.
     JUDGE.judge(pod, Enrolled(mesh, "enforce", ingress=False, since=None))
 
 
@@ -147,7 +147,7 @@ def test_an_object_of_very_many_values_is_denied_in_enforce_and_says_why() -> No
 
 
 def test_reviews_leave_no_memory_behind() -> None:
-    """What is remembered is short, and of short things few."""
+    """Only few and short texts are cached."""
     bodies = [
         worst.body(worst.pod(mesh, case, 8_000 + number))
         for mesh in ("linkerd", "istio")
@@ -179,7 +179,7 @@ def patterns() -> Iterator[tuple[str, Form]]:
                 yield name, form
 
 
-#: What items of lists look like, which may be read in several ways.
+#: Items of lists that may be read in several ways.
 ITEMS = ("80,", "80-90,", "80 - 90 ,", "80, ", "a,", "a-a,", "10.0.0.0/8,", "::/8 ,", " ", "1",
          "a",
          "0.", "/", "1s", "1ms", '"a": [1], ', "a.", "-", "$", "? ", "[1],",

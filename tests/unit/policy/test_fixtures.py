@@ -1,4 +1,4 @@
-"""The fixtures: current, complete, and each breaking what it is for and nothing else."""
+"""The fixtures are current and complete, and each breaks only its own check."""
 
 import re
 
@@ -20,7 +20,7 @@ def name(fixture: Fixture) -> str:
 
 
 def verdict(fixture: Fixture) -> Verdict:
-    """What becomes of the documents: of one pod, or of an update."""
+    """Return the verdict on the documents of one pod, or of an update."""
     *before, obj = fixture.documents
     old = before[0] if before else None
     return judge(obj, old, by=fixture.mesh, subresource=fixture.subresource)

@@ -1,4 +1,4 @@
-"""A short run of the fuzzer (`make fuzz` runs for longer), and its oracle held to the fixtures."""
+"""A short run of the fuzzer (`make fuzz` runs for longer), and its oracle with the fixtures."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -17,21 +17,21 @@ from webhook.policy import checks
 
 Json = dict[str, Any]
 
-#: Refused to be on the safe side: nothing goes past the mesh, or an older release is meant.
+#: Denied to be safe: no traffic bypasses the mesh, or only in an older release.
 CAUTIOUS = {
-    "foreign-mesh/ambient-sidecar-label": "the injector has seen to it, or was not there",
-    "foreign-mesh/ambient-linkerd-annotation": "the injector has seen to it, or was not there",
-    "foreign-mesh/istio-linkerd-annotation": "the injector has seen to it, or was not there",
-    "foreign-mesh/linkerd-istio-label": "the injector has seen to it, or was not there",
+    "foreign-mesh/ambient-sidecar-label": "the injector handled it, or did not run",
+    "foreign-mesh/ambient-linkerd-annotation": "the injector handled it, or did not run",
+    "foreign-mesh/istio-linkerd-annotation": "the injector handled it, or did not run",
+    "foreign-mesh/linkerd-istio-label": "the injector handled it, or did not run",
     "status-forged/ambient-redirection": "misleads people, not the agent",
     "status-forged/ambient-pending-redirection": "misleads people, not the agent",
-    "capture-bypassed/istio-own-template": "who knows what an own template does",
+    "capture-bypassed/istio-own-template": "the effect of an own template is unknown",
     "opted-out/istio-unknown-value-empty": "means yes to some releases, no to others",
-    "proxy-uid/istio-proxy-user": "the proxy would capture itself, and nothing go through",
-    "proxy-brought/linkerd-copied": "that it is a true copy nobody can see",
-    "proxy-brought/istio-by-hand": "that one of many variables matters nobody can see",
-    "proxy-brought/istio-cni-by-hand": "that it is a true copy nobody can see",
-    "proxy-brought/istio-init-by-hand": "that it is a true copy nobody can see",
+    "proxy-uid/istio-proxy-user": "the proxy would capture itself, so no traffic passes",
+    "proxy-brought/linkerd-copied": "it may be a true copy, which a pod does not show",
+    "proxy-brought/istio-by-hand": "the pod does not show that one of many variables matters",
+    "proxy-brought/istio-cni-by-hand": "it may be a true copy, which a pod does not show",
+    "proxy-brought/istio-init-by-hand": "it may be a true copy, which a pod does not show",
     "mtls-disabled/linkerd-disable-identity": "a switch of Linkerd before 2.12",
 }
 CAUTIOUS |= {
@@ -41,7 +41,7 @@ CAUTIOUS |= {
         "istio-config-key-twice",
         "istio-config-merge-key", "istio-config-text", "istio-config-two-documents",
         "istio-metadata-dual-stack", "istio-unknown", "linkerd-line-break",
-        "linkerd-misspelt-policy", "linkerd-no-quantity", "linkerd-owner",
+        "linkerd-misspelled-policy", "linkerd-no-quantity", "linkerd-owner",
         "linkerd-trace-attribute", "linkerd-unknown",
     )
 }  # fmt: skip
@@ -67,9 +67,9 @@ def name(fixture: Fixture) -> str:
 
 @pytest.mark.parametrize("fixture", FIXTURES, ids=name)
 def test_the_oracle_agrees_with_the_fixtures(fixture: Fixture) -> None:
-    refused = not fixture.passes and checks.all_checks()[fixture.check].check.level == "deny"
+    denied = not fixture.passes and checks.all_checks()[fixture.check].check.level == "deny"
     found = complaints(fixture.mesh, fixture.documents[-1])
-    assert bool(found) == (refused and name(fixture) not in CAUTIOUS), found
+    assert bool(found) == (denied and name(fixture) not in CAUTIOUS), found
 
 
 def test_every_exception_is_still_one() -> None:
@@ -77,14 +77,14 @@ def test_every_exception_is_still_one() -> None:
 
 
 @pytest.mark.parametrize("by", edits.MESHES)
-@configure(max_examples=1_500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@configure(max_examples=1_500)
 @given(data=st.data())
 def test_whatever_is_admitted_satisfies_the_oracle(by: str, data: st.DataObject) -> None:
     holds(by, data.draw(edits.lives(by)))
 
 
 @pytest.mark.parametrize("by", edits.MESHES)
-@configure(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@configure(max_examples=300)
 @given(data=st.data())
 def test_what_an_admin_configured_is_admitted(by: str, data: st.DataObject) -> None:
     admits(by, data.draw(admins.pods(by)))
@@ -104,7 +104,7 @@ def test_the_search_for_the_longest_review_measures_one(
 
 @pytest.fixture
 def unbound() -> Iterator[None]:
-    """Let the checks ask the meshes' methods as they are in this test."""
+    """Make the checks call the meshes' methods as they are in this test."""
     yield
     checks.looks.cache_clear()
     checks.finders.cache_clear()
@@ -119,7 +119,7 @@ def unbound() -> Iterator[None]:
         ("linkerd", "identity_clashes"),
         ("istio", "inputs"),
         ("istio", "capture_bypasses"),
-        ("istio", "forsaken"),
+        ("istio", "opt_in_removed"),
         ("istio", "exposed_identity"),
     ],
 )

@@ -54,7 +54,7 @@ def test_an_author_s_value_is_left_alone(value: str) -> None:
     assert added(obj) == {}
 
 
-def test_an_update_is_mended_too() -> None:
+def test_an_update_is_fixed_too() -> None:
     obj = manifests.app_ingress("shop", "mendix")
     assert added(obj, old=obj) == {COMMUNITY: "true"}
 
@@ -74,10 +74,10 @@ VHOST = "nginx.ingress.kubernetes.io/upstream-vhost"
 WITH_VHOST = settings(ingress={"upstreamVhost": True})
 
 
-def test_with_istio_the_sidecar_is_told_the_service_where_settings_ask_for_it() -> None:
+def test_with_istio_the_sidecar_gets_the_service_name_if_the_settings_say_so() -> None:
     obj = manifests.app_ingress("shop", "mendix")
-    told = added(obj, given=WITH_VHOST, by="istio", namespace="mendix")
-    assert told == {COMMUNITY: "true", VHOST: "shop.mendix.svc.cluster.local"}
+    annotations = added(obj, given=WITH_VHOST, by="istio", namespace="mendix")
+    assert annotations == {COMMUNITY: "true", VHOST: "shop.mendix.svc.cluster.local"}
     assert VHOST not in added(obj, by="istio", namespace="mendix")
     assert VHOST not in added(obj, given=WITH_VHOST, by="linkerd", namespace="mendix")
 

@@ -1,6 +1,6 @@
-"""What a namespace says about the injector, against Linkerd's stand-in and in Istio's own words.
+"""What a namespace's labels mean for the injector, compared with Linkerd's stand-in.
 
-`would_inject` is compared with the real istiod in tests/cluster.
+tests/cluster compares `would_inject` with the real istiod.
 """
 
 import copy
@@ -24,9 +24,9 @@ POD = {
 
 
 def the_pod(by: str, obj: object = POD) -> Pod:
-    asked = request(obj)
-    assert asked.object is not None
-    found = pod_of(asked.object, mesh(by), asked)
+    review = request(obj)
+    assert review.object is not None
+    found = pod_of(review.object, mesh(by), review)
     assert found is not None
     return found
 
@@ -81,9 +81,9 @@ def test_istios_labels_of_a_namespace_decide_with_the_revision_of_the_settings(
     revision: str, labels: dict[str, str], level: str | None
 ) -> None:
     by = mesh("istio", settings(istio={"revision": revision} if revision else {}))
-    asked = request(POD)
-    assert asked.object is not None
-    pod = pod_of(asked.object, by, asked)
+    review = request(POD)
+    assert review.object is not None
+    pod = pod_of(review.object, by, review)
     assert pod is not None
     found = missed(pod, by, labels, {})
     assert (found.level if found else None) == level

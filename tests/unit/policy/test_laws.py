@@ -1,4 +1,4 @@
-"""What holds of any object whatever: no example is special."""
+"""Properties of any object, tested with generated examples."""
 
 import contextlib
 import copy
@@ -10,7 +10,7 @@ from typing import Any
 import jsonpatch
 import msgspec
 import pytest
-from hypothesis import HealthCheck, example, given
+from hypothesis import example, given
 from hypothesis import settings as configure
 from hypothesis import strategies as st
 
@@ -32,7 +32,7 @@ from webhook.policy.validate import MODES, Mode, Verdict, validate
 
 Json = dict[str, Any]
 
-law = configure(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+law = configure(max_examples=200)
 
 usual_settings = st.sampled_from(
     [
@@ -51,7 +51,7 @@ odd_settings = settings(
     levels=[{"check": "root-capable", "level": "deny", "reason": "ours"}],
 )
 all_settings = usual_settings | st.just(odd_settings)
-#: How a mesh's injector may be installed.
+#: The installation options of a mesh's injector.
 INSTALLED: dict[str, list[Any]] = {
     "linkerd": [
         InjectorConfig(native=native, cni=cni, await_proxy=wait)
@@ -65,7 +65,7 @@ INSTALLED: dict[str, list[Any]] = {
 }
 MESHES = list(INSTALLED)
 all_meshes = st.sampled_from([*MESHES, "unknown"])
-#: What mutation may set, whatever an author wrote there.
+#: The keys that mutation may set, whatever an author wrote there.
 OWN_KEYS = {"linkerd.io/inject", istio.INJECT, istio.CONFIG, ambient.MODE, RECORD}
 operations = st.sampled_from(["CREATE", "UPDATE"])
 
@@ -76,7 +76,7 @@ def applied(obj: Json, patch: list[Json]) -> Json:
 
 
 def injected(by: str, pod: Json, config: Any) -> Json:
-    """What the mesh's injector makes of a pod; ambient has none."""
+    """Return a pod after the mesh's injector; ambient has none."""
     if by == "ambient":
         return pod
     if by == "istio":
@@ -89,7 +89,7 @@ def injected(by: str, pod: Json, config: Any) -> Json:
 
 
 def rest(obj: Json) -> Json:
-    """The object without labels and annotations, of its own and its template's."""
+    """Return the object without labels and annotations, also in its template."""
     obj = copy.deepcopy(obj)
     for holder in (obj, _template(obj)):
         if isinstance(holder, dict):
@@ -158,7 +158,7 @@ def test_a_workload_that_is_mutated_and_injected_is_admitted(
 @pytest.mark.parametrize("kind", strategies.KINDS)
 @configure(law, max_examples=40)
 @given(data=st.data(), given=usual_settings)
-def test_what_the_injector_made_is_refused_where_anyone_else_brings_it(
+def test_what_the_injector_made_is_denied_if_anyone_else_brings_it(
     kind: str, by: str, data: st.DataObject, given: Settings
 ) -> None:
     pod = strategies.pod_of(strategies.workload("Pod", data.draw(strategies.sound_templates(by))))
@@ -170,7 +170,7 @@ def test_what_the_injector_made_is_refused_where_anyone_else_brings_it(
     for final in (True, False):
         verdict = judge(brought, by=by, given=given, final=final)
         assert broken(verdict) == ["proxy-brought"]
-    # Nothing locks it in where an exemption or another mode let it start.
+    # A pod that started under an exemption or another mode can still be changed.
     touched = copy.deepcopy(brought)
     touched["metadata"]["labels"] = {**(brought["metadata"].get("labels") or {}), "x": "y"}
     assert judge(touched, brought, by=by, given=given).allowed
@@ -181,7 +181,7 @@ def test_what_the_injector_made_is_refused_where_anyone_else_brings_it(
 def test_no_pod_with_a_container_of_the_mesh_s_own_is_stored_unmarked(
     obj: Json, by: str, given: Settings
 ) -> None:
-    """But for what the injector fills in, and gateways: no opt-out or odd value hides it."""
+    """No opt-out or unusual value hides it, except in fields for the injector and in gateways."""
     patched = applied(obj, whole_patch(obj, by=by, given=given))
     pod = workload.pod_of(objects.convert(obj), mesh(by, given), Request())
     assert pod is not None
@@ -223,7 +223,7 @@ def test_a_pod_that_must_end_gets_a_proxy_that_ends(
 
 @configure(law, max_examples=40)
 @given(strategies.sound_templates("istio"))
-def test_or_where_that_is_not_to_be_had_the_task_waits_for_its_proxy(template: Json) -> None:
+def test_without_native_sidecars_the_task_waits_for_its_proxy(template: Json) -> None:
     given = settings(istio={"nativeSidecars": False})
     template["spec"]["restartPolicy"] = "Never"
     pod = strategies.pod_of(strategies.workload("Pod", template))
@@ -297,7 +297,7 @@ def test_a_verdict_is_always_said_in_words_that_help(
 
 
 def objects_are_odd(*objs: Any) -> bool:
-    """Whether one of them has a field of another type than Kubernetes gives it."""
+    """Return whether one of them has a field of another type than in Kubernetes."""
     for obj in objs:
         try:
             pod = workload.pod_of(objects.convert(obj), mesh("linkerd"), Request()) if obj else None

@@ -1,4 +1,4 @@
-"""What is Mendix's in a namespace."""
+"""Which objects of a namespace belong to Mendix."""
 
 from typing import Any
 
@@ -65,7 +65,7 @@ def test_a_pod_has_a_role(document: dict[str, Any], role: str) -> None:
         ({"node-type": "other"}, "shop", "app"),
     ],
 )
-def test_an_app_is_told_by_its_label_or_by_its_name(
+def test_an_app_is_recognized_by_its_label_or_by_its_name(
     labels: dict[str, str], name: str, role: str
 ) -> None:
     labels = {"component": "mendix-app", **labels}

@@ -1,4 +1,4 @@
-"""Verdicts in words: the text is what a person at a terminal has to go by."""
+"""The texts of verdicts, as a user sees them in a terminal."""
 
 from tests.fixtures.changes import Change, annotation, changed, drop, put
 from tests.fixtures.meshes import linkerd
@@ -18,7 +18,7 @@ def violation(field: str = "spec.x", reason: str = "is wrong", fix: str = "fix i
     return Violation("some-check", field, reason, fix, "deny")
 
 
-def test_a_denial_says_what_where_why_and_the_way_out() -> None:
+def test_a_denial_has_the_object_the_field_the_reason_and_the_fix() -> None:
     verdict = judge(named("shop-debug", put("/spec/hostNetwork", True)))
     assert messages.denial(verdict) == (
         "pod shop-debug would run outside the linkerd mesh:\n"
@@ -49,14 +49,14 @@ def test_a_denial_names_everything_at_once_and_aligned() -> None:
     ]
 
 
-def test_a_pod_without_a_proxy_is_told_where_to_look() -> None:
+def test_a_pod_without_a_proxy_gets_the_places_to_look_at() -> None:
     assert messages.denial(judge(named("shop"))).splitlines()[1] == (
         "  proxy-missing  spec.initContainers  has no linkerd-proxy container; "
         "admin: check that the injector runs and the namespace does not disable it, then try again"
     )
 
 
-def test_a_namespace_of_no_mesh_is_told_to_name_one() -> None:
+def test_a_namespace_of_no_mesh_gets_the_fix_to_name_one() -> None:
     assert messages.denial(judge(named("shop"), by="unknown")) == (
         "pod shop would run outside any mesh:\n"
         "  unknown-mesh  metadata.namespace  is in a namespace whose label mendix-mesh.io/mesh "

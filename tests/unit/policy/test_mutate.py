@@ -1,4 +1,4 @@
-"""What a review adds, as JSON Patch operations on the raw object."""
+"""The JSON Patch operations that a review adds, on the raw object."""
 
 import copy
 from typing import Any
@@ -61,7 +61,7 @@ def test_keys_with_slashes_and_tildes_are_escaped() -> None:
 
 
 @pytest.mark.parametrize("value", ["", "true", "Enabled", "enabled "])
-def test_a_value_that_the_injector_does_not_know_is_mended(value: str) -> None:
+def test_a_value_that_the_injector_does_not_know_is_fixed(value: str) -> None:
     assert annotations_of(pod({INJECT: value})) == {INJECT: "enabled"}
 
 
@@ -70,7 +70,7 @@ def test_an_author_s_valid_choice_is_left_alone(value: str) -> None:
     assert patch_for(pod({INJECT: value})) == []
 
 
-def test_an_opt_out_is_overridden_where_the_settings_say_so() -> None:
+def test_an_opt_out_is_overridden_if_the_settings_say_so() -> None:
     override = settings(optOut="override")
     assert annotations_of(pod({INJECT: "disabled"}), given=override) == {INJECT: "enabled"}
 
@@ -87,7 +87,7 @@ def test_an_author_s_choice_of_sidecar_is_left_alone(key: str) -> None:
     assert found == {key: "false", INJECT: "enabled"}
 
 
-def test_the_demanded_inbound_policy_is_added_where_there_is_none() -> None:
+def test_the_demanded_inbound_policy_is_added_if_there_is_none() -> None:
     assert annotations_of(pod(), given=CLOSED)[POLICY] == "all-authenticated"
     assert annotations_of(pod({POLICY: "deny"}), given=CLOSED)[POLICY] == "deny"
     assert POLICY not in annotations_of(pod())

@@ -1,4 +1,4 @@
-"""What may be done to a namespace's labels; tests/cluster/ asks a real API server the same."""
+"""Allowed changes of a namespace's labels. tests/cluster/ sends the same to a real API server."""
 
 from collections.abc import Mapping
 
@@ -57,31 +57,31 @@ def test_every_mesh_and_mode_may_be_set(mesh: str, mode: str | None) -> None:
         ("mode", "off", "; allowed: audit, enforce, warn"),
     ],
 )  # fmt: skip
-def test_a_value_that_is_none_is_refused_with_those_there_are(
+def test_an_unknown_value_is_denied_with_the_allowed_ones(
     label: str, value: str, words: str
 ) -> None:
     after = labels("linkerd") | {f"mendix-mesh.io/{label}": value}
     assert words in ruled(labels(), after).denial
 
 
-def test_all_that_is_wrong_is_told_at_once() -> None:
+def test_all_that_is_wrong_is_reported_at_once() -> None:
     denial = ruled(labels(), labels("linkred", "wran")).denial
     assert "`linkerd`" in denial
     assert "`warn`" in denial
 
 
-def test_what_was_wrong_before_does_not_keep_the_rest_from_being_mended() -> None:
+def test_what_was_wrong_before_does_not_keep_the_rest_from_being_fixed() -> None:
     found = ruled(labels("linkred", "wran"), labels("linkred", "warn"))
     assert not found.denial
     assert ruled(labels("linkred"), labels("linkerd")) == Ruling(warnings=[])
 
 
-def test_a_mesh_that_still_is_none_is_warned_of() -> None:
+def test_a_mesh_label_that_stays_invalid_causes_a_warning() -> None:
     (warning,) = ruled(labels("linkred"), labels("linkred", "enforce")).warnings
     assert "no pod can start here" in warning
 
 
-def test_a_mode_without_a_mesh_has_no_effect_and_says_so() -> None:
+def test_a_mode_without_a_mesh_has_no_effect_and_causes_a_warning() -> None:
     (warning,) = ruled(labels(), labels(mode="warn")).warnings
     assert warning == (
         "mendix-mesh.io/mode has no effect without mendix-mesh.io/mesh; "
@@ -116,7 +116,7 @@ LEAVING = [
 
 
 @pytest.mark.parametrize(("before", "after", "to"), LEAVING)
-def test_who_leaves_enforcement_is_told_and_it_is_noted(
+def test_leaving_enforcement_causes_a_warning_and_is_logged(
     before: Labels, after: Labels, to: str
 ) -> None:
     found = ruled(before, after)
@@ -185,7 +185,7 @@ def test_a_namespace_that_is_enrolled_by_name_falls_back_to_that() -> None:
     named = Values("audit", Standing("istio", "enforce"))
     assert ruled(labels("istio", "enforce"), labels(), values=named).left is None
     assert ruled(labels(), labels(mode="warn"), values=named, settings=RESTRICTED).denial
-    # With a label for the mesh the labels alone govern, and the chart's mode.
+    # With a label for the mesh, only the labels and the chart's mode count.
     left = ruled(labels(), labels("istio"), values=named).left
     assert left
     assert left.will_be == Standing("istio", "audit")

@@ -1,4 +1,4 @@
-"""What the mesh's containers prove by themselves, and what is remembered of it."""
+"""What the mesh's containers prove by themselves, and the cache of these proofs."""
 
 import copy
 from collections.abc import Callable
@@ -64,13 +64,13 @@ def test_a_pod_is_judged_once(mesh: Mesh) -> None:
     ],
     ids=str,
 )  # fmt: skip
-def test_other_containers_are_judged_anew(mesh: Mesh, change: Json) -> None:
+def test_other_containers_are_judged_again(mesh: Mesh, change: Json) -> None:
     before, after = injected(mesh), injected(mesh)
     proxy_of(mesh, after).update(change)
     assert mesh.proofs.of(seen(mesh, before)) is not mesh.proofs.of(seen(mesh, after))
 
 
-def test_what_is_judged_has_nothing_beside_what_tells_it_from_others(mesh: Mesh) -> None:
+def test_a_judged_pod_has_only_the_fields_that_distinguish_it(mesh: Mesh) -> None:
     document = injected(mesh)
     proxy_of(mesh, document).update(workingDir="/x", ports=[{"containerPort": 1}])
     bare = mesh.proofs.of(seen(mesh, document)).pod
@@ -98,7 +98,7 @@ def test_neither_long_nor_many_things_are_remembered(mesh: Mesh, change: Json) -
     proxy_of(mesh, document).update(change)
     first, second = (mesh.proofs.of(seen(mesh, document)) for _ in range(2))
     assert first is not second
-    assert first.spots == second.spots
+    assert first.occurrences == second.occurrences
 
 
 def test_few_proofs_are_remembered(mesh: Mesh) -> None:

@@ -1,4 +1,4 @@
-"""What holds for every mesh that puts a proxy into the pod."""
+"""Rules for every mesh that puts a proxy into the pod."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from tests.fixtures.changes import APP, PREPARE, changed, put
 from tests.fixtures.meshes import istio, linkerd
 from tests.unit.policy.judge import Json, mesh
 from webhook.policy import sidecars
-from webhook.policy.mesh import Spot
+from webhook.policy.mesh import Occurrence
 from webhook.policy.pod import objects
 from webhook.policy.pod.workload import Pod
 
@@ -20,13 +20,13 @@ def pod(document: Json, by: str = "istio") -> Pod:
     return Pod(obj.metadata, obj.spec, mesh(by), final=True)
 
 
-def fields(spots: Any) -> list[str]:
-    found: list[Spot] = list(spots)
-    return [spot.field for spot in found]
+def fields(occurrences: Any) -> list[str]:
+    found: list[Occurrence] = list(occurrences)
+    return [occurrence.field for occurrence in found]
 
 
 def context(**more: Any) -> Pod:
-    """The app with a security context of its own, and one of the whole pod, under `pod`."""
+    """Return the app with its own security context, and one of the whole pod, under `pod`."""
     whole = more.pop("pod", {})
     document = changed(istio.injected(), put("/spec/securityContext", whole))
     return pod(changed(document, put(APP + "/securityContext", more)))
@@ -48,7 +48,7 @@ def test_all_init_containers_beside_a_classic_proxy_are_early() -> None:
     ]
 
 
-def test_an_init_container_that_stays_may_not_start_before_the_rules() -> None:
+def test_an_init_container_that_stays_must_not_start_before_the_rules() -> None:
     lasting = {**PREPARE, "name": "lasting", "restartPolicy": "Always"}
     for config in (istio.CLASSIC, None):
         document = changed(istio.injected(put("/spec/initContainers", [PREPARE]), config=config),
@@ -70,12 +70,12 @@ def test_without_a_proxy_nothing_is_early() -> None:
 
 
 @pytest.mark.parametrize("name", ["istio", "linkerd"])
-def test_a_mount_of_the_proxy_s_volume_is_told_with_its_reason(name: str) -> None:
+def test_a_mount_of_the_proxy_s_volume_is_reported_with_its_reason(name: str) -> None:
     document = (istio if name == "istio" else linkerd).injected()
     mounts = [{"name": "own", "mountPath": "/a"}, {"name": "proxy-s", "mountPath": "/b"}]
     found = pod(changed(document, put(APP + "/volumeMounts", mounts)), name)
     assert list(sidecars.mounts(found, ["proxy-s"], "why")) == [
-        Spot("spec.containers[mendix].volumeMounts[proxy-s]", ("proxy-s",), "why")
+        Occurrence("spec.containers[mendix].volumeMounts[proxy-s]", ("proxy-s",), "why")
     ]
 
 
@@ -100,13 +100,13 @@ def test_a_mount_of_the_proxy_s_volume_is_told_with_its_reason(name: str) -> Non
         ({"runAsUser": 0}, []),
     ],
 )
-def test_users_and_groups_that_are_let_past_are_nobody_else_s(
+def test_users_and_groups_that_bypass_the_proxy_are_only_its_own(
     given: Json, found: list[str]
 ) -> None:
     assert fields(sidecars.clashes(context(**given), {1337}, {1338})) == found
 
 
-def test_where_nobody_is_let_past_nobody_clashes() -> None:
+def test_if_no_user_bypasses_the_proxy_none_clashes() -> None:
     found = context(pod={"fsGroup": 1337, "runAsUser": 1337, "supplementalGroups": [0]})
     assert fields(sidecars.clashes(found, set(), set())) == []
 

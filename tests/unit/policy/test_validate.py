@@ -23,7 +23,7 @@ def exempt(*checks: str, **more: Any) -> Json:
     return {"checks": list(checks), "namespaces": ["mendix"], "reason": "agreed", **more}
 
 
-# What is judged.
+# The judged objects.
 
 
 @pytest.mark.parametrize("operation", ["DELETE", "CONNECT", ""])
@@ -52,7 +52,7 @@ def test_a_stored_pod_is_judged_by_evidence_and_a_manifest_by_intent() -> None:
 
 
 @pytest.mark.parametrize("kind", strategies.KINDS)
-def test_every_kind_is_refused_for_what_is_certain_to_fail(kind: str) -> None:
+def test_every_kind_is_denied_for_what_is_certain_to_fail(kind: str) -> None:
     obj = strategies.workload(kind, {"metadata": HOST["metadata"], "spec": HOST["spec"]})
     verdict = judge(obj)
     assert verdict.outcome == "denied"
@@ -96,13 +96,13 @@ def test_an_update_without_an_old_object_is_judged_whole() -> None:
     assert judge(HOST, operation="UPDATE").outcome == "denied"
 
 
-def test_a_changed_template_is_refused_and_an_unchanged_one_only_warned_of() -> None:
+def test_a_changed_template_is_denied_and_an_unchanged_one_only_warned_of() -> None:
     template = {k: HOST[k] for k in ("metadata", "spec")}
     old = strategies.workload("Deployment", template)
     scaled = {**old, "spec": {**old["spec"], "replicas": 2}}
     relabelled = {**old, "metadata": {**old["metadata"], "labels": {"a": "b"}}}
     assert judge(relabelled, old).outcome == "warned"
-    assert judge(scaled, old).outcome == "admitted"  # of what policy reads nothing changed
+    assert judge(scaled, old).outcome == "admitted"  # No field that policy reads has changed.
     renewed = changed(old, put("/spec/template/metadata/labels/a", "b"))
     assert judge(renewed, old).outcome == "denied"
 
@@ -154,11 +154,11 @@ def test_a_level_for_some_pods_is_for_those_alone() -> None:
     assert other.outcome == "denied"
 
 
-def test_no_proxy_is_not_said_twice_where_something_else_is_the_reason() -> None:
+def test_a_missing_proxy_is_not_reported_if_another_violation_explains_it() -> None:
     assert broken(judge(HOST)) == ["host-network"]
 
 
-def test_no_proxy_is_said_where_the_reason_was_only_advice() -> None:
+def test_a_missing_proxy_is_reported_if_the_other_violation_is_only_advice() -> None:
     given = settings(levels=[{"check": "host-network", "level": "advise", "reason": "ours"}])
     assert broken(judge(HOST, given=given)) == ["proxy-missing"]
 
@@ -171,7 +171,7 @@ def test_an_exemption_of_the_reason_is_enough() -> None:
     assert (done.violation.check, done.exemption.reason) == ("host-network", "agreed")
 
 
-def test_an_exemption_from_one_check_is_none_from_another() -> None:
+def test_an_exemption_from_one_check_does_not_exempt_from_another() -> None:
     given = settings(exemptions=[exempt("host-network")])
     pod = changed(HOST, put(APP + "/securityContext/runAsUser", 2102))
     verdict = judge(pod, given=given)
@@ -187,7 +187,7 @@ def test_an_exemption_from_one_check_is_none_from_another() -> None:
         ("proxy-forged", put(APP + "/image", "cr.l5d.io/linkerd/proxy:edge-26.8.3")),
     ],
 )
-def test_an_exemption_for_what_is_in_a_pod_is_none_from_having_a_proxy(
+def test_an_exemption_for_the_content_of_a_pod_does_not_exempt_it_from_having_a_proxy(
     check: str, change: Change
 ) -> None:
     pod = changed(linkerd.app(), change)
@@ -265,7 +265,7 @@ def test_a_pod_that_is_updated_has_its_name() -> None:
     assert judge(new, old).subject == "pod shox7v2q (Mendix app)"
 
 
-def test_in_a_namespace_of_no_mesh_everything_is_refused() -> None:
+def test_in_a_namespace_of_no_mesh_everything_is_denied() -> None:
     verdict = judge(linkerd.injected(), by="unknown")
     assert broken(verdict) == ["unknown-mesh"]
     assert judge(linkerd.injected(), by="unknown", mode="warn").outcome == "warned"

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 import urllib3
 
-from webhook.cluster.api.errors import ClusterError, RefusedError, failure, refusal
+from webhook.cluster.api.errors import ClusterError, StatusError, failure, status_error
 from webhook.version import VERSION
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class Cluster:
         while True:
             try:
                 answer = self.call("GET", where, query={**query, "continue": token}, accept=accept)
-            except RefusedError as error:
+            except StatusError as error:
                 if error.code != 410 or not token:
                     raise
                 token, skip = error.token, not error.token
@@ -194,7 +194,7 @@ class Cluster:
             got = self._once("GET", where, query, None, "", accept, silence=silence)
             try:
                 if got.status >= 300:
-                    raise refusal(got, where)
+                    raise status_error(got, where)
                 self._answered = True
                 while chunk := got.read1(_CHUNK):
                     *whole, rest = (rest + chunk).split(b"\n")
@@ -209,7 +209,7 @@ class Cluster:
             raise ClusterError(f"{self.server} does not answer: {failure(error)}") from None
 
     def get(self, where: str, *, partial: bool = False) -> Json:
-        """Return an object, or only its metadata. Raise `RefusedError` 404 if there is none."""
+        """Return an object, or only its metadata. Raise `StatusError` 404 if there is none."""
         accept = _PARTIAL.format("PartialObjectMetadata") if partial else ""
         return self._json(self.call("GET", where, accept=accept).body)
 
@@ -217,7 +217,7 @@ class Cluster:
         """Return one object; None if the object or its kind does not exist."""
         try:
             return self.get(where, partial=partial)
-        except RefusedError as error:
+        except StatusError as error:
             if error.code == 404:
                 return None
             raise
@@ -250,7 +250,7 @@ class Cluster:
         options = {"preconditions": {"uid": uid}} if uid else {}
         try:
             self.call("DELETE", where, query=_dry(dry_run), body=options)
-        except RefusedError as error:
+        except StatusError as error:
             if error.code == 404 or (uid and error.code == 409):
                 return False
             raise
@@ -280,10 +280,10 @@ class Cluster:
                 self._answered = True
                 if got.status < 300:
                     return Answer(got.data, _warnings(got.headers.getlist("Warning")))
-                refused = refusal(got, where)
+                failed = status_error(got, where)
                 again = got.status == 429 or (got.status in _FOR_NOW and twice)
-                if attempt == _TRIES or not again or refused.is_budget:
-                    raise refused
+                if attempt == _TRIES or not again or failed.is_budget:
+                    raise failed
                 wait = _seconds(got.headers.get("Retry-After", "")) or wait
             # Vary the pause, so that clients that were rejected together do not all return at the
             # same time.

@@ -10,7 +10,7 @@ class ClusterError(Exception):
     """No cluster, or no response. The text is one line: which cluster, why, and how to fix it."""
 
 
-class RefusedError(ClusterError):
+class StatusError(ClusterError):
     """An error response; the text is the API server's: `pods is forbidden: User "x" cannot …`."""
 
     def __init__(
@@ -59,7 +59,7 @@ class _Status(msgspec.Struct):
 _statuses = msgspec.json.Decoder(_Status)
 
 
-def refusal(got: urllib3.BaseHTTPResponse, where: str) -> RefusedError:
+def status_error(got: urllib3.BaseHTTPResponse, where: str) -> StatusError:
     """Return the error in a response of the API server, or of a proxy in front of it."""
     try:
         status = _statuses.decode(got.data)
@@ -69,7 +69,7 @@ def refusal(got: urllib3.BaseHTTPResponse, where: str) -> RefusedError:
     if got.status == 401:
         message = "you are not logged in, or no longer: see the user in the kubeconfig"
     causes = status.details.causes if status.details else None
-    return RefusedError(
+    return StatusError(
         got.status, _one_line(message), status.reason, causes, status.metadata.continue_
     )
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from webhook.cluster.api.connection import Cluster
-from webhook.cluster.api.errors import ClusterError, RefusedError
+from webhook.cluster.api.errors import ClusterError, StatusError
 from webhook.log import Log
 
 log = Log(__name__)
@@ -101,14 +101,14 @@ class Watch:
             for line in self._cluster.lines(self._where, query=query, silence=_SILENCE):
                 event = _events.decode(line)
                 if event.type == "ERROR":
-                    raise RefusedError(event.object.code, event.object.message)
+                    raise StatusError(event.object.code, event.object.message)
                 meta = event.object.metadata
                 self._version = meta.resource_version
                 if event.type != "BOOKMARK":
                     yield WatchEvent(meta.namespace, meta.name)
         except msgspec.MsgspecError as error:
             raise ClusterError(f"{self._cluster.server}{self._where}: no watch: {error}") from None
-        except RefusedError as error:
+        except StatusError as error:
             if error.code == 410:
                 self._version = ""
             raise
@@ -145,24 +145,24 @@ class Watcher(threading.Thread):
 
     def run(self) -> None:
         """Watch until `stop` is called."""
-        told, wait = "", _WAIT
+        reported, wait = "", _WAIT
         while not self._stopping.is_set():
             try:
                 for change in self._watch.changes():
                     self.begun.set()
-                    if told:
+                    if reported:
                         log.info("watches again", where=self._where)
-                        told, wait = "", _WAIT
+                        reported, wait = "", _WAIT
                     if self._stopping.is_set():
                         return
                     self._changed(change)
             except ClusterError as error:
                 self.begun.set()
-                if isinstance(error, RefusedError) and error.code == 410:
+                if isinstance(error, StatusError) and error.code == 410:
                     log.info("changes were missed", where=self._where, why=str(error))
                     continue
-                if str(error) != told:
+                if str(error) != reported:
                     log.warning("can't watch", where=self._where, why=str(error))
-                    told = str(error)
+                    reported = str(error)
                 self._stopping.wait(wait * random.uniform(0.8, 1.2))  # noqa: S311
                 wait = min(2 * wait, _LONGEST_WAIT)

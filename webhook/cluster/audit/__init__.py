@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from webhook.cluster.api.errors import RefusedError
+from webhook.cluster.api.errors import StatusError
 from webhook.cluster.judge import STATES, Judge, Judged, Origin, State, live, restarting
 from webhook.cluster.judge.live import INBOUND_POLICY_OUTDATED
 from webhook.cluster.judge.outdated import (
@@ -25,12 +25,12 @@ from webhook.cluster.judge.outdated import (
 from webhook.cluster.judge.restarting import RESTART
 from webhook.cluster.kinds.inventory import RUNNING, BadPod, Inventory, LivePod, Workload
 from webhook.cluster.namespaces.scope import Target
-from webhook.cluster.plaintext.acceptance import Assessment, Strictness, assess
+from webhook.cluster.plaintext.acceptance import Assessment, PlaintextPolicy, assess
 from webhook.cluster.plaintext.policies import PolicyObjects
 from webhook.cluster.traffic import Traffic
 from webhook.policy import mendix
 from webhook.policy.checks import Violation
-from webhook.policy.spots import Spot
+from webhook.policy.occurrences import Occurrence
 
 #: Number of pods that a finding names.
 _EXAMPLES = 3
@@ -94,7 +94,7 @@ class Audited(msgspec.Struct, kw_only=True):
     #: Why its pods could not be read; else empty.
     error: str = ""
     #: Whether it accepts plaintext; None if it has no pods, is not enrolled, or was not assessed.
-    strictness: Strictness | None = None
+    plaintext: PlaintextPolicy | None = None
 
 
 class Report(msgspec.Struct, kw_only=True):
@@ -114,7 +114,7 @@ class Report(msgspec.Struct, kw_only=True):
     def is_good(self) -> bool:
         """Return whether every pod was read, and none breaks a rule that mode enforce denies."""
         return not any(
-            one.error or (one.strictness and one.strictness.level == "deny")
+            one.error or (one.plaintext and one.plaintext.level == "deny")
             for one in self.namespaces
         ) and not any(
             row.state in ("unmeshed", "partly")
@@ -131,13 +131,13 @@ class Auditor:
         self,
         inventory: Inventory,
         judge: Judge,
-        currency: CurrentProxies,
+        current: CurrentProxies,
         policies: PolicyObjects | None = None,
     ) -> None:
         """Without `policies`, plaintext is not assessed."""
         self._inventory = inventory
         self._judge = judge
-        self._currency = currency
+        self._current = current
         self._policies = policies
 
     def audit(
@@ -160,7 +160,7 @@ class Auditor:
             try:
                 for pod in pods:
                     self._add(draft, pod)
-            except RefusedError as error:
+            except StatusError as error:
                 if not error.is_forbidden:
                     raise
                 draft.target.error = str(error)
@@ -171,9 +171,9 @@ class Auditor:
             if not one.expected:
                 progress(one.name)
         audited = [
-            (drafts.get(one.name) or _Namespace(one)).finished(self._currency) for one in targets
+            (drafts.get(one.name) or _Namespace(one)).finished(self._current) for one in targets
         ]
-        return summed(audited, self._currency.notes)
+        return summed(audited, self._current.notes)
 
     def _assess(self, one: Target) -> Assessment | None:
         if self._policies is None or not one.enrolled:
@@ -189,7 +189,7 @@ class Auditor:
     def _add(self, draft: "_Namespace", pod: LivePod | BadPod) -> None:
         if isinstance(pod, BadPod):
             workload = Workload(pod.namespace, "v1", "Pod", pod.name)
-            violation = live.UNREADABLE.violation(Spot("", (pod.why,)))
+            violation = live.UNREADABLE.violation(Occurrence("", (pod.why,)))
             draft.add(workload, pod.name, Judged("unknown", (violation,)), None)
         elif pod.runs:
             enrolled = draft.target.judged
@@ -200,7 +200,7 @@ class Auditor:
             )
             proxy = proxy_of(judged.pod) if judged.pod else None
             if proxy:
-                self._currency.saw(pod, proxy)
+                self._current.saw(pod, proxy)
             if draft.target.enrolled:
                 wanted = wanted_policy(
                     self._judge.settings, enrolled.mesh, draft.target.annotations
@@ -220,7 +220,7 @@ class Auditor:
             every = self._inventory.pods(labels=labels, fields=RUNNING)
             try:
                 first = next(every, None)
-            except RefusedError as error:
+            except StatusError as error:
                 if not error.is_forbidden:
                     raise
             else:
@@ -257,9 +257,9 @@ class _Namespace:
             row = self._rows[workload] = _Workload(workload, judged.role, self.target)
         row.add(name, judged, proxy)
 
-    def finished(self, currency: CurrentProxies) -> Audited:
+    def finished(self, current: CurrentProxies) -> Audited:
         """Return the audit of the namespace, after all pods were added."""
-        rows = [row.finished(currency) for _, row in sorted(self._rows.items())]
+        rows = [row.finished(current) for _, row in sorted(self._rows.items())]
         pods: Counter[State] = Counter()
         for row in rows:
             pods.update(row.pods)
@@ -282,10 +282,10 @@ class _Namespace:
             workloads=rows,
             fix=restarting.command(self.target.name) if helps else "",
             error=self.target.error,
-            strictness=self._plaintext(),
+            plaintext=self._plaintext(),
         )
 
-    def _plaintext(self) -> Strictness | None:
+    def _plaintext(self) -> PlaintextPolicy | None:
         """Return whether it accepts plaintext; None if there are no pods that could."""
         if self.assessment is None or not (self._rows or self.target.error):
             return None
@@ -308,7 +308,7 @@ class _Workload:
     def add(self, name: str, judged: Judged, proxy: Proxy | None) -> None:
         self._states[judged.state] += 1
         for violation in judged.violations:
-            origin = judged.origin if violation in judged.refused else ""
+            origin = judged.origin if violation in judged.denied else ""
             if violation.check == "proxy-missing" and (
                 origin == "before-enrollment" or not self._target.enrolled
             ):
@@ -345,7 +345,7 @@ class _Workload:
         self._numbers[key] += 1
         _keep(self._findings.setdefault(key, []), name)
 
-    def finished(self, currency: CurrentProxies) -> Row:
+    def finished(self, current: CurrentProxies) -> Row:
         workload = self._workload
         findings = [
             _finding(violation, level, origin, self._numbers[violation, level, origin], names)
@@ -357,7 +357,7 @@ class _Workload:
                 violation.level, "", self._proxied[proxy], names,
             )
             for proxy, names in self._proxies.items()
-            for violation in currency.stale(proxy)
+            for violation in current.stale(proxy)
         ]  # fmt: skip
         order = {"deny": 0, "advise": 1, "exempt": 2}
         findings.sort(key=lambda one: (order[one.level], one.check, one.field))

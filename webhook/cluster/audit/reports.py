@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from webhook.cluster.api.connection import Cluster, path
-from webhook.cluster.api.errors import ClusterError, RefusedError
+from webhook.cluster.api.errors import ClusterError, StatusError
 from webhook.cluster.audit import Audited, AuditFinding, Report, Row
 from webhook.cluster.judge import ORIGINS
 from webhook.cluster.namespaces.enrollment import CONFIGURATION
@@ -87,13 +87,13 @@ def write(cluster: Cluster, report: Report, owner: str, *, prune: bool) -> Writt
         try:
             cluster.patch(where, document(kind, audited, owner), how="apply")
             written += 1
-        except RefusedError as error:
+        except StatusError as error:
             errors.append(f"{audited.name}: {error}")
     pruned = 0
     if prune:
         try:
             pruned = _prune(cluster, kind, {one.name for one in report.namespaces})
-        except RefusedError as error:
+        except StatusError as error:
             errors.append(f"old reports could not be deleted: {error}")
     return Written(written, pruned, errors)
 
@@ -154,7 +154,7 @@ def _results(audited: Audited) -> Iterator[dict[str, Any]]:
                 "message": message(finding),
             }
             yield _result(audited, row, outcome, where)
-    found = audited.strictness
+    found = audited.plaintext
     if found is None or not found.level:
         return
     for gap in found.gaps:

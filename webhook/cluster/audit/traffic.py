@@ -10,7 +10,7 @@ from webhook.cluster.traffic import (
     look,
 )
 from webhook.policy.checks import Check
-from webhook.policy.spots import Spot
+from webhook.policy.occurrences import Occurrence
 from webhook.policy.words import listed, masked, shortened
 
 PLAINTEXT_TRAFFIC = Check(
@@ -59,7 +59,7 @@ def _finding(row: Row, seen: NamespaceTraffic, window: int) -> AuditFinding:
     """Return a finding without numbers, because a stored report would else change every time."""
     senders = sorted(map(sender_name, seen.senders(row.name, row.kind)))
     violation = PLAINTEXT_TRAFFIC.violation(
-        Spot(
+        Occurrence(
             "traffic",
             (),
             f"received traffic without mutual TLS in the last {span(window)}, from "

@@ -5,12 +5,12 @@ The dashboard and the namespace webhook are separate applications. The command c
 
 from flask import Flask, Response
 
-from webhook.cluster.auditor.history import Seen
+from webhook.cluster.auditor.history import Scans
 from webhook.cluster.auditor.metrics import CONTENT_TYPE_LATEST, AuditorMetrics
 from webhook.version import VERSION
 
 
-def create_app(seen: Seen, metrics: AuditorMetrics) -> Flask:
+def create_app(scans: Scans, metrics: AuditorMetrics) -> Flask:
     """Return the Flask application that serves the state of the scanner."""
     app = Flask("mendix-mesh-auditor", static_folder=None)
 
@@ -21,9 +21,9 @@ def create_app(seen: Seen, metrics: AuditorMetrics) -> Flask:
     @app.get("/readyz")
     def ready() -> Response:
         # If the cluster fails later, the last scan is still shown. A restart would not help.
-        if seen.last:
+        if scans.last:
             return Response("ok\n", content_type="text/plain")
-        why = f"no sweep has ended yet{f': {seen.error}' if seen.error else ''}"
+        why = f"no scan has ended yet{f': {scans.error}' if scans.error else ''}"
         return Response(f"{why}\n", 503, content_type="text/plain")
 
     @app.get("/metrics")

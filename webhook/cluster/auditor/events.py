@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from webhook.cluster.api.connection import Cluster, path
-from webhook.cluster.api.errors import ClusterError, RefusedError
+from webhook.cluster.api.errors import ClusterError, StatusError
 from webhook.cluster.audit import Report, Row
 from webhook.cluster.audit.reports import message
 from webhook.cluster.kinds.inventory import Workload
@@ -58,7 +58,7 @@ class EventRecorder:
         #: The checks in the last Event of each workload that is outside the mesh.
         self._outside: dict[Workload, tuple[str, ...]] = {}
         self._is_first = True
-        self._refused = ""
+        self._reported = ""
 
     def tell(self, report: Report, names: Sequence[str] | None = None) -> int:
         """Create Events for what changed in these namespaces (None: all); return their number."""
@@ -112,12 +112,12 @@ class EventRecorder:
             made = self._event(change)
             try:
                 self._cluster.create(where, made)
-            except RefusedError as error:
+            except StatusError as error:
                 if error.reason != "AlreadyExists":
                     raise
                 if not self._is_first:
                     self._count_up(path("v1", "events", workload.namespace, _name(change)), made)
-        except RefusedError as error:
+        except StatusError as error:
             if error.code == 404 or "because it is being terminated" in str(error):
                 return True
             self._could_not(error)
@@ -125,12 +125,12 @@ class EventRecorder:
         except ClusterError as error:
             self._could_not(error)
             return False
-        self._refused = ""
+        self._reported = ""
         return True
 
     def _could_not(self, error: ClusterError) -> None:
-        if str(error) != self._refused:
-            self._refused = str(error)
+        if str(error) != self._reported:
+            self._reported = str(error)
             log.warning("event not created", why=str(error))
 
     def _count_up(self, where: str, made: Mapping[str, Any]) -> None:
@@ -172,7 +172,7 @@ class EventRecorder:
         where = path(workload.api_version, plural, workload.namespace, workload.name)
         try:
             found = self._cluster.find(where, partial=True)
-        except RefusedError as error:
+        except StatusError as error:
             if error.is_forbidden:
                 return {}
             raise

@@ -40,7 +40,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     counts: Counts | None = None
 
 
-class Seen:
+class Scans:
     """The last scan, the coverage of earlier ones, and why the last attempt failed, if it did.
 
     One thread writes it, others read.
@@ -52,7 +52,7 @@ class Seen:
         self._history: deque[Point] = deque(maxlen=_POINTS)
         self._error = ""
 
-    def swept(self, snapshot: Snapshot) -> None:
+    def scanned(self, snapshot: Snapshot) -> None:
         """Store a successful scan of all namespaces."""
         with self._lock:
             self._last, self._error = snapshot, ""

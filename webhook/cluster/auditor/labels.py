@@ -1,16 +1,14 @@
-"""Warns about pods outside the mesh when a namespace gets a mesh or a stricter mode.
+"""Warns about pods outside the mesh when a namespace gets a mesh or a more restrictive mode.
 
 Pod Security does the same when the level of a namespace is raised: it judges the running pods by
 the new labels and returns warnings. This webhook never denies anything. If the time is not enough
 to judge all pods, a warning says so. The response is the API server's AdmissionReview.
 """
 
-import re
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import msgspec
 from flask import Blueprint, Response, request
@@ -25,14 +23,14 @@ from webhook.policy.labels import MESHES
 from webhook.policy.messages import LONGEST_WARNING
 from webhook.policy.validate import MODES
 from webhook.policy.words import masked, shortened
+from webhook.serving import deadline
+from webhook.serving import review as reviews
 from webhook.serving.http import BODY_LIMIT
 
 log = Log(__name__)
 
 #: The maximum number of pods that are judged in a namespace. Pod Security has the same limit.
 MOST_PODS = 3000
-#: Seconds for judging if the API server does not send its timeout.
-_SECONDS = 2.0
 #: The share of the API server's timeout that is used.
 _SHARE = 0.5
 #: The number of namespaces that are judged at the same time. Further requests get the warning that
@@ -41,20 +39,9 @@ _AT_ONCE = 4
 #: The maximum number of listed combinations of violations. There are at most ten warnings in all,
 #: far below the 4,096 characters at which the API server starts to shorten them.
 _MOST_KINDS = 7
-_API_VERSION, _KIND = "admission.k8s.io/v1", "AdmissionReview"
 
 
-class _Request(msgspec.Struct, rename="camel"):
-    uid: str
-    object: Namespace | None = None
-    old_object: Namespace | None = None
-
-
-class _Review(msgspec.Struct):
-    request: _Request
-
-
-_reviews = msgspec.json.Decoder(_Review)
+_decoder = msgspec.json.Decoder(reviews.Review[Namespace])
 
 
 class Labelling:
@@ -69,18 +56,19 @@ class Labelling:
         self._enrollment = enrollment or (lambda: Enrollment.read(cluster))
         self._slots = threading.Semaphore(_AT_ONCE)
 
-    def answer(self, body: bytes, timeout: str = "") -> bytes:
-        """Return the response to a review within half of the API server's `timeout`, like `5s`."""
-        until = time.monotonic() + seconds(timeout)
+    def answer(self, body: bytes, timeout: float = deadline.DEFAULT) -> bytes:
+        """Return the response to a review within half of the API server's timeout, in seconds."""
+        until = time.monotonic() + timeout * _SHARE
         try:
-            asked = _reviews.decode(body).request
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            review = reviews.decode(_decoder, body)
+        except reviews.BadReviewError as error:
             log.warning("unanswerable review", webhook="labelled", why=str(error)[:300])
-            return _response("", [])
+            return reviews.Response(allowed=True).to(error.uid)
         # Without a name, all pods of the cluster would be judged.
-        if asked.object is None or not asked.object.name:
-            return _response(asked.uid, [])
-        return _response(asked.uid, self._warnings(asked.object, asked.old_object, until))
+        found: list[str] = []
+        if review.object is not None and review.object.name:
+            found = self._warnings(review.object, review.old_object, until)
+        return reviews.Response(allowed=True, warnings=found).to(review.uid)
 
     def _warnings(self, namespace: Namespace, old: Namespace | None, until: float) -> list[str]:
         if not self._slots.acquire(blocking=False):
@@ -105,7 +93,7 @@ class Labelling:
         try:
             enrollment = self._enrollment()
             enrolled = enrollment.of(namespace)
-            if enrolled and _gets_stricter(enrollment.of(old) if old else None, enrolled):
+            if enrolled and _is_raised(enrollment.of(old) if old else None, enrolled):
                 tally.begin(enrolled)
                 self._count(enrolled, tally, until)
         except ClusterError as error:
@@ -213,19 +201,14 @@ def blueprint(labelling: Labelling) -> Blueprint:
     @routes.post("/labelled")
     def labelled() -> Response:
         request.max_content_length = BODY_LIMIT
-        body = labelling.answer(request.get_data(cache=False), request.args.get("timeout", ""))
+        timeout = deadline.seconds(request.query_string)
+        body = labelling.answer(request.get_data(cache=False), timeout)
         return Response(body, content_type="application/json")
 
     return routes
 
 
-def seconds(timeout: str) -> float:
-    """Return the seconds for judging. `timeout` is the API server's timeout, like `5s`."""
-    found = re.fullmatch(r"(\d{1,3})s", timeout, re.ASCII)
-    return float(found[1]) * _SHARE if found else _SECONDS
-
-
-def _gets_stricter(before: Enrolled | None, now: Enrolled) -> bool:
+def _is_raised(before: Enrolled | None, now: Enrolled) -> bool:
     """Return whether pods now get warnings or denials that they did not get before."""
     if now.mesh not in MESHES or now.mode == "audit":
         return False
@@ -240,10 +223,3 @@ def _audit(namespace: str) -> str:
 def _fitted(text: str) -> str:
     """Return a warning without control characters, short enough for clients to show all of it."""
     return shortened(masked(" ".join(text.split())), LONGEST_WARNING)
-
-
-def _response(uid: str, warnings: list[str]) -> bytes:
-    response: dict[str, Any] = {"uid": uid, "allowed": True}
-    if warnings:
-        response["warnings"] = warnings
-    return msgspec.json.encode({"apiVersion": _API_VERSION, "kind": _KIND, "response": response})

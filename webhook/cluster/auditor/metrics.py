@@ -13,7 +13,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from webhook.cluster.audit import Report
-from webhook.cluster.auditor.history import Seen
+from webhook.cluster.auditor.history import Scans
 from webhook.cluster.doctor import Diagnosis
 from webhook.version import VERSION
 
@@ -23,31 +23,31 @@ __all__ = ["CONTENT_TYPE_LATEST", "AuditorMetrics"]
 class AuditorMetrics:
     """The auditor's metrics, in their own registry."""
 
-    def __init__(self, seen: Seen) -> None:
+    def __init__(self, scans: Scans) -> None:
         self.registry = CollectorRegistry()
-        self.registry.register(_Swept(seen))
+        self.registry.register(_Scanned(scans))
         self._last = Gauge(
-            "mendix_mesh_last_sweep_timestamp_seconds",
+            "mendix_mesh_last_scan_timestamp_seconds",
             "Unix time at which the last scan of all namespaces ended.",
             registry=self.registry,
         )
         self._duration = Gauge(
-            "mendix_mesh_sweep_duration_seconds",
+            "mendix_mesh_scan_duration_seconds",
             "Duration of the last scan of all namespaces, in seconds.",
             registry=self.registry,
         )
-        self._sweeps = Counter(
-            "mendix_mesh_sweeps",
+        self._scans = Counter(
+            "mendix_mesh_scans",
             "Scans of all namespaces, by result.",
             ("result",),
             registry=self.registry,
         )
         for result in ("ok", "failed"):
-            self._sweeps.labels(result)
+            self._scans.labels(result)
         build = Gauge("mendix_mesh_build_info", "Always 1.", ("version",), registry=self.registry)
         build.labels(VERSION).set(1)
 
-    def swept(self, at: float, seconds: float) -> None:
+    def scanned(self, at: float, seconds: float) -> None:
         """Record a successful scan: the Unix time of its end, and its duration in seconds."""
         self._last.set(at)
         self._duration.set(seconds)
@@ -58,21 +58,21 @@ class AuditorMetrics:
         self._count("failed")
 
     def _count(self, result: Literal["ok", "failed"]) -> None:
-        self._sweeps.labels(result).inc()
+        self._scans.labels(result).inc()
 
     def expose(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
 
-class _Swept(Collector):
+class _Scanned(Collector):
     """Collects the metrics of the last scan; before the first scan only their names."""
 
-    def __init__(self, seen: Seen) -> None:
-        self._seen = seen
+    def __init__(self, scans: Scans) -> None:
+        self._scans = scans
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        last = self._seen.last
+        last = self._scans.last
         yield from _of_report(last.report if last else None)
         yield _of_diagnosis(last.diagnosis if last else None)
 

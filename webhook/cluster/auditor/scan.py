@@ -20,7 +20,7 @@ from webhook.cluster.api.watch import Watcher, WatchEvent
 from webhook.cluster.audit import Audited, Auditor, Report, reports, summed
 from webhook.cluster.audit import traffic as wire
 from webhook.cluster.auditor.events import EventRecorder
-from webhook.cluster.auditor.history import Seen, Snapshot
+from webhook.cluster.auditor.history import Scans, Snapshot
 from webhook.cluster.auditor.metrics import AuditorMetrics
 from webhook.cluster.doctor import examine
 from webhook.cluster.doctor.facts import Facts, places
@@ -74,7 +74,7 @@ class ScanOptions(NamedTuple):
 
 #: Called when a report replaces another one, with the previous report (None at first) and the new
 #: one.
-Told = Callable[[Report | None, Report], None]
+OnReport = Callable[[Report | None, Report], None]
 
 
 class Changes:
@@ -145,7 +145,7 @@ class Changes:
             return names, missed
 
 
-class _Sweep(NamedTuple):
+class _FullScan(NamedTuple):
     """Results of a full scan that later scans of single namespaces need."""
 
     scope: Scope
@@ -154,31 +154,31 @@ class _Sweep(NamedTuple):
 
 
 class Scanner:
-    """Scans in its own thread, and updates `seen`, the metrics, the Events and `told`."""
+    """Scans in its own thread. Updates `scans`, metrics and Events, and calls `on_report`."""
 
     def __init__(
         self,
         cluster: Cluster,
         settings: Settings,
-        seen: Seen,
+        scans: Scans,
         metrics: AuditorMetrics,
         options: ScanOptions,
         *,
         recorder: EventRecorder | None = None,
-        told: Told = lambda _before, _after: None,
+        on_report: OnReport = lambda _before, _after: None,
     ) -> None:
         self._cluster = cluster
         self._settings = settings
-        self._seen = seen
+        self._scans = scans
         self._metrics = metrics
         self._options = options
         self._recorder = recorder
-        self._told = told
+        self._on_report = on_report
         self._changes = Changes()
         self._stopping = threading.Event()
-        self._sweep: _Sweep | None = None
-        self._refused: set[str] = set()
-        self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
+        self._full: _FullScan | None = None
+        self._reported: set[str] = set()
+        self._thread = threading.Thread(target=self._run, name="scanner", daemon=True)
         self._watchers = [
             Watcher(cluster, path("v1", "namespaces"), self._changes.namespace),
             *(
@@ -209,7 +209,7 @@ class Scanner:
         due, rested, wait = time.monotonic(), 0.0, _WAIT
         while not self._stopping.is_set():
             now = time.monotonic()
-            if now < due and self._sweep is None:
+            if now < due and self._full is None:
                 # Before the first scan there is no report to put a change into.
                 self._stopping.wait(due - now)
                 continue
@@ -238,11 +238,11 @@ class Scanner:
                 wait = min(2 * wait, _LONGEST_WAIT)
             rested = time.monotonic() + _REST * (time.monotonic() - begun)
 
-    def _try(self, sweep: Callable[[], None]) -> bool:
+    def _try(self, scan: Callable[[], None]) -> bool:
         """Return whether a scan succeeds. Log an error once, as long as it stays the same."""
-        before = self._seen.error
+        before = self._scans.error
         try:
-            sweep()
+            scan()
         except ClusterError as error:
             why = str(error)
             if why != before:
@@ -255,7 +255,7 @@ class Scanner:
             if before:
                 log.info("the audit works again")
             return True
-        self._seen.failed(why)
+        self._scans.failed(why)
         return False
 
     def _all(self, begun: float) -> None:
@@ -264,17 +264,17 @@ class Scanner:
         enrollment = Enrollment.read(self._cluster)
         inventory = Inventory(self._cluster)
         scope = Scope(self._cluster, inventory, enrollment, options.mesh)
-        currency = CurrentProxies(self._cluster, self._settings)
+        current = CurrentProxies(self._cluster, self._settings)
         policies = PolicyObjects(self._cluster, self._settings)
-        auditor = Auditor(inventory, Judge(self._settings), currency, policies)
+        auditor = Auditor(inventory, Judge(self._settings), current, policies)
         report = auditor.audit(self._targets(scope), total=scope.total)
         report.notes += [*enrollment.notes, *scope.notes]
         counts = None
         if options.prometheus:
             wire.see(report, options.prometheus, window=options.window)
             counts = reviews.look(options.prometheus, window=options.window)
-        self._sweep = _Sweep(scope, auditor, enrollment.uid)
-        last = self._seen.last
+        self._full = _FullScan(scope, auditor, enrollment.uid)
+        last = self._scans.last
         snapshot = Snapshot(
             at=_now(),
             seconds=round(time.monotonic() - begun, 3),
@@ -283,23 +283,23 @@ class Scanner:
             diagnosis=last.diagnosis if last else None,
             counts=counts,
         )
-        self._seen.swept(snapshot)
-        self._metrics.swept(snapshot.at.timestamp(), snapshot.seconds)
+        self._scans.scanned(snapshot)
+        self._metrics.scanned(snapshot.at.timestamp(), snapshot.seconds)
         self._tell(last.report if last else None, report, None)
-        self._refusals(report)
+        self._log_unread(report)
         self._examine(inventory, enrollment, snapshot)
         if options.reports:
             self._write(report, enrollment.uid)
 
     def _some(self, names: list[str]) -> None:
         """Scan some namespaces again and put them into the last report."""
-        last, sweep = self._seen.last, self._sweep
-        if last is None or sweep is None:
+        last, full = self._scans.last, self._full
+        if last is None or full is None:
             return
         begun = time.monotonic()
-        found = {name: self._target(sweep.scope, last.report, name) for name in names}
+        found = {name: self._target(full.scope, last.report, name) for name in names}
         targets = [one for one in found.values() if one]
-        made = sweep.auditor.audit(targets, total=sweep.scope.total)
+        made = full.auditor.audit(targets, total=full.scope.total)
         traffic = last.report.traffic
         if traffic:
             # The traffic from the last full scan is the latest that is known.
@@ -311,7 +311,7 @@ class Scanner:
         changed = msgspec.structs.replace(
             last, at=_now(), seconds=round(time.monotonic() - begun, 3), report=report
         )
-        self._seen.updated(changed)
+        self._scans.updated(changed)
         self._tell(last.report, report, names)
 
     def _targets(self, scope: Scope) -> list[Target]:
@@ -337,17 +337,17 @@ class Scanner:
 
     def _tell(self, before: Report | None, report: Report, names: list[str] | None) -> None:
         self._changes.watch(one.name for one in report.namespaces)
-        self._told(before, report)
+        self._on_report(before, report)
         if self._recorder:
             self._recorder.tell(report, names)
 
-    def _refusals(self, report: Report) -> None:
+    def _log_unread(self, report: Report) -> None:
         """Log what could not be read, once as long as it stays the same."""
-        refused = {f"{one.name}: {one.error}" for one in report.namespaces if one.error}
-        refused.update(report.notes)
-        for why in sorted(refused - self._refused):
+        unread = {f"{one.name}: {one.error}" for one in report.namespaces if one.error}
+        unread.update(report.notes)
+        for why in sorted(unread - self._reported):
             log.warning("could not be read", what=why)
-        self._refused = refused
+        self._reported = unread
 
     def _examine(self, inventory: Inventory, enrollment: Enrollment, snapshot: Snapshot) -> None:
         try:
@@ -361,7 +361,7 @@ class Scanner:
             why = str(error) if isinstance(error, ClusterError) else repr(error)
             log.warning("the doctor failed", why=why)
             return
-        self._seen.updated(msgspec.structs.replace(snapshot, diagnosis=diagnosis))
+        self._scans.updated(msgspec.structs.replace(snapshot, diagnosis=diagnosis))
 
     def _write(self, report: Report, owner: str) -> None:
         whole = not self._options.named and not self._options.mendix

@@ -11,8 +11,8 @@ from webhook.cluster.api.connection import Cluster
 from webhook.cluster.api.errors import ClusterError
 from webhook.cluster.audit import Audited, Row, together
 from webhook.cluster.audit.traffic import PLAINTEXT_TRAFFIC, span
-from webhook.cluster.auditor.history import Seen, Snapshot
-from webhook.cluster.dashboard import access, fixes, overview, picture, pods, refusals, wires, words
+from webhook.cluster.auditor.history import Scans, Snapshot
+from webhook.cluster.dashboard import access, denials, fixes, overview, picture, pods, wires, words
 from webhook.cluster.dashboard.access import TokenReviewer
 from webhook.cluster.dashboard.drawing import draw
 from webhook.cluster.dashboard.history import HEIGHT, WIDTH, history
@@ -37,7 +37,7 @@ _EXPLAINED = {
 
 
 def create_app(
-    seen: Seen,
+    scans: Scans,
     cluster: Cluster,
     judge: Judge,
     *,
@@ -46,7 +46,7 @@ def create_app(
     reviewer: TokenReviewer | None = None,
     clock: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
 ) -> Flask:
-    """Return the dashboard for the scans in `seen`. Pages read further objects from `cluster`.
+    """Return the dashboard for the scans in `scans`. Pages read further objects from `cluster`.
 
     `hosts` are allowed host names in addition to those of the local machine. `interval` is the
     number of seconds between scans. `reviewer` decides who may read; without it, everyone may.
@@ -57,13 +57,13 @@ def create_app(
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     words.install(app.jinja_env)
     access.guard(app, hosts, reviewer)
-    pages = _Pages(seen, cluster, judge, interval, clock)
+    pages = _Pages(scans, cluster, judge, interval, clock)
     app.context_processor(pages.common)
     for where, page in (
         ("/", pages.show_overview),
         ("/namespaces/<name>", pages.show_namespace),
         ("/workload", pages.show_workload),
-        ("/refusals", pages.show_refusals),
+        ("/denials", pages.show_denials),
         ("/health", pages.show_health),
         ("/checks", pages.show_checks),
         ("/checks/<name>", pages.show_check),
@@ -72,7 +72,7 @@ def create_app(
         app.add_url_rule(where, endpoint, page, provide_automatic_options=False)
 
     @app.errorhandler(HTTPException)
-    def refuse(error: HTTPException) -> Response | tuple[str, int]:
+    def error_page(error: HTTPException) -> Response | tuple[str, int]:
         if not isinstance(error, NotFound):
             # An unauthorized reader gets only plain text, because a page shows the name of the
             # cluster.
@@ -93,13 +93,13 @@ class _Pages:
 
     def __init__(
         self,
-        seen: Seen,
+        scans: Scans,
         cluster: Cluster,
         judge: Judge,
         interval: float,
         clock: Callable[[], datetime.datetime],
     ) -> None:
-        self._seen = seen
+        self._scans = scans
         self._cluster = cluster
         self._judge = judge
         self._interval = interval
@@ -108,14 +108,14 @@ class _Pages:
 
     def common(self) -> dict[str, Any]:
         """Return what every page shows: the cluster, and the age of the data."""
-        now, last = self._clock(), self._seen.last
+        now, last = self._clock(), self._scans.last
         age = (now - last.at).total_seconds() if last else 0.0
         return {
             "now": now,
             "version": VERSION,
             "cluster": self._cluster.context or self._cluster.server,
             "last": last,
-            "error": self._seen.error,
+            "error": self._scans.error,
             "is_old": age > _MISSED * self._interval,
             "interval": self._interval,
             "refresh": max(5, min(30, round(self._interval / 2))),
@@ -126,7 +126,7 @@ class _Pages:
             "seen_page": request.endpoint,
         }
 
-    def _asked(self, name: str) -> str:
+    def _parameter(self, name: str) -> str:
         return request.args.get(name, "")[:253].strip()
 
     def _mendix(self) -> tuple[Collection[str] | None, str]:
@@ -138,42 +138,42 @@ class _Pages:
 
     def show_overview(self) -> str:
         """Render the overview: how many pods are in the mesh, and where pods are outside."""
-        last = self._seen.last
+        last = self._scans.last
         if last is None:
             return render_template("waiting.html")
         mendix, why = self._mendix()
         every = overview.lines(last.report, mendix, last.selected)
-        asked = {name: self._asked(name) for name in ("text", "mesh", "state", "kind")}
-        found = overview.matching(every, **asked)
-        lately, unread = self._refusals()
+        query = {name: self._parameter(name) for name in ("text", "mesh", "state", "kind")}
+        found = overview.matching(every, **query)
+        lately, unread = self._denials()
         return render_template(
             "overview.html",
             answer=overview.answer(every),
             selected=last.selected,
-            history=history(self._seen.history),
+            history=history(self._scans.history),
             size=(WIDTH, HEIGHT),
-            lines=paged(found, self._asked("page")),
+            lines=paged(found, self._parameter("page")),
             every=len(every),
-            asked=asked,
-            is_filtered=any(asked.values()),
+            query=query,
+            is_filtered=any(query.values()),
             meshes=(*MESHES, "unknown"),
             mendix_unknown=why,
             diagnosis=last.diagnosis,
             lately=lately.all[:_FEW] if lately else [],
-            refused=sum(one.times for one in lately.all) if lately else 0,
-            refusals_unknown=unread,
+            in_events=sum(one.times for one in lately.all) if lately else 0,
+            denials_unknown=unread,
             counts=last.counts,
             notes=last.report.notes,
         )
 
-    def _refusals(self) -> tuple[refusals.Refusals | None, str]:
+    def _denials(self) -> tuple[denials.Denials | None, str]:
         try:
-            return self._live.refusals(), ""
+            return self._live.denials(), ""
         except ClusterError as error:
             return None, str(error)
 
     def _audited(self, name: str) -> tuple[Snapshot, Audited]:
-        last = self._seen.last
+        last = self._scans.last
         if last is None:
             abort(404, "the cluster has not been scanned yet")
         found = next((one for one in last.report.namespaces if one.name == name), None)
@@ -186,9 +186,9 @@ class _Pages:
         last, audited = self._audited(name)
         entry = self._entry(name, audited.mesh)
         scene = picture.scene(audited, entry, wires.of(last.report, name))
-        traffic = wires.seen(last.report)
-        asked = {key: self._asked(key) for key in ("text", "state")}
-        rows = [row for row in audited.workloads if _is_asked(row, **asked)]
+        traffic = wires.measured(last.report)
+        query = {key: self._parameter(key) for key in ("text", "state")}
+        rows = [row for row in audited.workloads if _matches(row, **query)]
         rows.sort(key=_worst_first)
         mendix, _ = self._mendix()
         examined = [
@@ -199,14 +199,14 @@ class _Pages:
             one=audited,
             state=together([state for state in STATES if audited.pods.get(state)]),
             is_mendix=mendix is not None and name in mendix,
-            history=history(self._seen.history, name),
+            history=history(self._scans.history, name),
             size=(WIDTH, HEIGHT),
             scene=scene,
             drawing=draw(scene),
             client_plaintext=plaintext.CLIENT_PLAINTEXT,
-            rows=paged(rows, self._asked("page")),
-            asked=asked,
-            is_filtered=any(asked.values()),
+            rows=paged(rows, self._parameter("page")),
+            query=query,
+            is_filtered=any(query.values()),
             traffic=traffic,
             took=traffic.namespaces.get(name) if traffic else None,
             would=examined[0].meshed if examined else None,
@@ -271,7 +271,7 @@ class _Pages:
             one=audited,
             row=row,
             state=together([one.state for one in views]) if views else row.state,
-            views=paged(views, self._asked("page")),
+            views=paged(views, self._parameter("page")),
             ready=sum(one.is_ready for one in views),
             unread=why,
             cut=cut,
@@ -280,11 +280,11 @@ class _Pages:
             at=last.at,
         )
 
-    def show_refusals(self) -> str:
+    def show_denials(self) -> str:
         """Render recent denials, and what was admitted although mode enforce would deny it."""
-        last = self._seen.last
-        found, why = self._refusals()
-        text = self._asked("text")
+        last = self._scans.last
+        found, why = self._denials()
+        text = self._parameter("text")
         shown = [
             one
             for one in (found.all if found else ())
@@ -293,39 +293,39 @@ class _Pages:
         ]
         counts = last.counts if last else None
         violations = [one for one in (counts.violations if counts else ()) if text in one.check]
-        let_in = [
+        admitted = [
             (audited, row, finding)
             for audited in (last.report.namespaces if last else ())
             for row in audited.workloads
             for finding in row.findings
-            if finding.origin == "let-in" and text.lower() in f"{audited.name}/{row.name}".lower()
+            if finding.origin == "admitted" and text.lower() in f"{audited.name}/{row.name}".lower()
         ]
         return render_template(
-            "refusals.html",
-            refusals=paged(shown, self._asked("page")),
+            "denials.html",
+            denials=paged(shown, self._parameter("page")),
             every=len(found.all) if found else 0,
             cut=found.cut if found else False,
-            most=refusals.MOST_EVENTS,
+            most=denials.MOST_EVENTS,
             unread=why,
             counts=counts,
-            answers=paged(counts.answers if counts else [], self._asked("answers")),
-            violations=paged(violations, self._asked("violations")),
-            let_in=paged(let_in, self._asked("let-in")),
+            answers=paged(counts.answers if counts else [], self._parameter("answers")),
+            violations=paged(violations, self._parameter("violations")),
+            admitted=paged(admitted, self._parameter("admitted")),
             text=text,
             owner=self._owner,
         )
 
-    def _owner(self, refusal: refusals.Refusal) -> Row | None:
+    def _owner(self, denial: denials.Denial) -> Row | None:
         """Return the workload whose pods were denied, if it has pods.
 
         For a ReplicaSet this is its Deployment.
         """
-        last = self._seen.last
+        last = self._scans.last
         for audited in last.report.namespaces if last else ():
-            if audited.name == refusal.namespace:
-                names = {(refusal.kind, refusal.name)}
-                if refusal.kind == "ReplicaSet":
-                    names.add(("Deployment", refusal.name.rpartition("-")[0]))
+            if audited.name == denial.namespace:
+                names = {(denial.kind, denial.name)}
+                if denial.kind == "ReplicaSet":
+                    names.add(("Deployment", denial.name.rpartition("-")[0]))
                 return next(
                     (row for row in audited.workloads if (row.kind, row.name) in names), None
                 )
@@ -333,27 +333,27 @@ class _Pages:
 
     def show_health(self) -> str:
         """Render the health page: injectors, webhooks, certificates and the doctor's findings."""
-        last = self._seen.last
+        last = self._scans.last
         diagnosis = last.diagnosis if last else None
         wrong = {one.id: one.severity for one in diagnosis.findings} if diagnosis else {}
-        blind = {one.id for one in diagnosis.unseen} if diagnosis else set()
+        blind = {one.id for one in diagnosis.unchecked} if diagnosis else set()
         looked = {one.mesh or "unknown" for one in diagnosis.namespaces} if diagnosis else set()
-        listed: list[tuple[Any, Literal["error", "warning", "unseen", "fine", "none"]]] = [
+        listed: list[tuple[Any, Literal["error", "warning", "unchecked", "fine", "none"]]] = [
             (
                 rule,
                 wrong.get(rule.id)
-                or ("unseen" if rule.id in blind else None)
+                or ("unchecked" if rule.id in blind else None)
                 or ("fine" if looked & set(rule.meshes) else "none"),
             )
             for rule, *_ in all_findings().values()
         ]
-        order = ("error", "warning", "unseen", "fine", "none")
+        order = ("error", "warning", "unchecked", "fine", "none")
         listed.sort(key=lambda one: (order.index(one[1]), one[0].id))
         return render_template("health.html", diagnosis=diagnosis, listed=listed)
 
     def show_checks(self) -> str:
         """Render all checks, each with the number of pods that violate it."""
-        last = self._seen.last
+        last = self._scans.last
         return render_template("checks.html", found=last.report.checks if last else {})
 
     def show_check(self, name: str) -> str:
@@ -361,7 +361,7 @@ class _Pages:
         check = _EXPLAINED.get(name)
         if check is None:
             abort(404, "there is no check with this name")
-        last = self._seen.last
+        last = self._scans.last
         having = [
             (audited, row, finding)
             for audited in (last.report.namespaces if last else ())
@@ -369,7 +369,9 @@ class _Pages:
             for finding in row.findings
             if finding.check == name
         ]
-        return render_template("check.html", check=check, having=paged(having, self._asked("page")))
+        return render_template(
+            "check.html", check=check, having=paged(having, self._parameter("page"))
+        )
 
 
 def _worst_first(row: Row) -> tuple[int, bool, str]:
@@ -377,7 +379,7 @@ def _worst_first(row: Row) -> tuple[int, bool, str]:
     return WORST_FIRST.index(row.state), not denied, row.name
 
 
-def _is_asked(row: Row, text: str, state: str) -> bool:
+def _matches(row: Row, text: str, state: str) -> bool:
     """Return whether a row matches the reader's filter."""
     has = text.lower() in f"{row.kind} {row.name} {row.role}".lower() or any(
         text == finding.check for finding in row.findings

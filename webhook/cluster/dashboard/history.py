@@ -20,7 +20,7 @@ class History(NamedTuple):
     first: int
     last: int
     lowest: int
-    sweeps: int
+    scans: int
     since: datetime.datetime
     until: datetime.datetime
 
@@ -53,7 +53,7 @@ def history(points: Sequence[Point], namespace: str = "") -> History | None:
         first=first,
         last=last,
         lowest=min(coverage for _, coverage in known),
-        sweeps=len(known),
+        scans=len(known),
         since=since,
         until=until,
     )

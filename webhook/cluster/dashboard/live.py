@@ -15,9 +15,9 @@ from typing import Any, NamedTuple, TypeVar, cast
 import msgspec
 
 from webhook.cluster.api.connection import Cluster, path
-from webhook.cluster.api.errors import ClusterError, RefusedError
-from webhook.cluster.dashboard import refusals
-from webhook.cluster.dashboard.refusals import Refusals
+from webhook.cluster.api.errors import ClusterError, StatusError
+from webhook.cluster.dashboard import denials
+from webhook.cluster.dashboard.denials import Denials
 from webhook.cluster.judge import STATES, Judge, Judged, State
 from webhook.cluster.kinds import controllers, entrances
 from webhook.cluster.kinds.inventory import BadPod, Inventory, LivePod, Workload
@@ -71,9 +71,9 @@ class Live:
             "mendix", lambda: frozenset(mendix_namespaces(self._cluster)), _FRESH_NAMESPACES
         )
 
-    def refusals(self) -> Refusals:
+    def denials(self) -> Denials:
         """Return the recent denials of the webhook, from the Events of controllers."""
-        return self._shared("refusals", lambda: refusals.read(self._cluster))
+        return self._shared("denials", lambda: denials.read(self._cluster))
 
     def ingresses(self, namespace: str) -> list[str]:
         """Return the names of a namespace's Ingresses."""
@@ -133,7 +133,7 @@ class Live:
             return inventory.pods(workload.namespace, fields=f"metadata.name={workload.name}")
         try:
             controller = controllers.find(self._cluster, workload)
-        except RefusedError as error:
+        except StatusError as error:
             if not error.is_forbidden:
                 raise
             controller = None

@@ -124,7 +124,7 @@ def _line(one: Audited, is_mendix: bool | None) -> Line:
         state=state,
         coverage=one.coverage,
         pods=one.pods,
-        plaintext=one.strictness.accepts if one.strictness else "",
+        plaintext=one.plaintext.accepts if one.plaintext else "",
         error=one.error,
     )
 

@@ -19,10 +19,12 @@ class Paged(NamedTuple, Generic[T]):
     total: int
 
 
-def paged(items: Sequence[T], asked: str, size: int = SIZE) -> Paged[T]:
+def paged(items: Sequence[T], requested: str, size: int = SIZE) -> Paged[T]:
     """Return the requested page, or the nearest one that exists."""
     pages = max(1, -(-len(items) // size))
     # Python does not parse numbers with thousands of digits.
-    wanted = int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 10 else 1
+    wanted = (
+        int(requested) if requested.isascii() and requested.isdigit() and len(requested) < 10 else 1
+    )
     page = min(max(1, wanted), pages)
     return Paged(items[(page - 1) * size : page * size], page, pages, len(items))

@@ -19,7 +19,7 @@ from webhook.cluster.judge import (
 from webhook.cluster.kinds.inventory import BadPod, LivePod, Workload
 from webhook.policy import checks, mendix
 from webhook.policy.checks import Violation
-from webhook.policy.mesh import Mesh, Spot
+from webhook.policy.mesh import Mesh, Occurrence
 from webhook.policy.meshes.ambient import REDIRECTION
 from webhook.policy.pod.workload import Pod
 
@@ -73,7 +73,7 @@ def views(found: Pods, workload: Workload, judge: Judge) -> list[View]:
 
 def _unreadable(pod: BadPod | LivePod) -> View:
     why = pod.why if isinstance(pod, BadPod) else ""
-    violation = live.UNREADABLE.violation(Spot("", (why,)))
+    violation = live.UNREADABLE.violation(Occurrence("", (why,)))
     trouble = Trouble(violation, violation.level, violation.fix, "")
     return View(pod.name, "unknown", "", False, None, "", [], [trouble], 0, 0)
 
@@ -103,7 +103,7 @@ def _view(pod: LivePod, judged: Judged, workload: Workload, mesh: Mesh) -> View:
 def _trouble(
     pod: LivePod, judged: Judged, workload: Workload, mesh: Mesh, violation: Violation
 ) -> Trouble:
-    origin: Origin = judged.origin if violation in judged.refused else ""
+    origin: Origin = judged.origin if violation in judged.denied else ""
     subject = fixes.Subject(
         workload.namespace, mesh.name, workload.kind, workload.name, judged.role, pod.name
     )
@@ -120,7 +120,7 @@ def _facts(pod: LivePod, seen: Pod, mesh: Mesh) -> Iterator[Fact]:
     if mesh.name == "unknown":
         return
     wants = [f"{want.key}: {want.value}" for want in mesh.opt_in(seen, task=mendix.is_task(seen))]
-    if out := [spot.field for spot in mesh.opt_outs(seen)]:
+    if out := [occurrence.field for occurrence in mesh.opt_outs(seen)]:
         yield Fact("Opt-in", f"asks to stay outside the mesh: {', '.join(out)}", "unmeshed")
     elif wants:
         yield Fact("Opt-in", f"missing: {', '.join(wants)}", "unmeshed")
@@ -128,9 +128,9 @@ def _facts(pod: LivePod, seen: Pod, mesh: Mesh) -> Iterator[Fact]:
         yield Fact("Opt-in", "asks to join the mesh", "meshed")
     name = mesh.proxy_of(seen)
     if not name:
-        told = seen.annotations.get(REDIRECTION, "")
-        state: State = "meshed" if told == "enabled" else "unmeshed"
-        yield Fact("Redirection", told or "not set by the node's agent", state)
+        redirection = seen.annotations.get(REDIRECTION, "")
+        state: State = "meshed" if redirection == "enabled" else "unmeshed"
+        yield Fact("Redirection", redirection or "not set by the node's agent", state)
         return
     # In an ambient gateway the proxy is the only container, and the pod does not name it as proxy.
     proxy = seen.proxy or next((one for one in seen.containers if one.name == name), None)

@@ -31,14 +31,14 @@ class Wire(NamedTuple):
     arrived: bool = True
 
 
-def seen(report: Report) -> Traffic | None:
+def measured(report: Report) -> Traffic | None:
     """Return the traffic of a report; None if it was not read."""
     return report.traffic if isinstance(report.traffic, Traffic) else None
 
 
 def of(report: Report, namespace: str) -> Sequence[Wire] | None:
     """Return the traffic to the workloads of a namespace; None if it was not read."""
-    found = seen(report)
+    found = measured(report)
     one: NamespaceTraffic | None = found.namespaces.get(namespace) if found else None
     return None if one is None else [_wire(edge) for edge in one.edges]
 

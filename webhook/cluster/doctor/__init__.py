@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from webhook.cluster.api.connection import Cluster
-from webhook.cluster.api.errors import RefusedError
+from webhook.cluster.api.errors import StatusError
 from webhook.cluster.doctor.facts import Facts, Place
 from webhook.cluster.doctor.findings import FindingRule, Occurrence, Repair, Severity, all_findings
 
@@ -27,7 +27,7 @@ class Finding(msgspec.Struct, kw_only=True):
     because: list[str] = []
 
 
-class Unseen(msgspec.Struct, kw_only=True):
+class Unchecked(msgspec.Struct, kw_only=True):
     """A finding that could not be checked, and why."""
 
     id: str
@@ -49,7 +49,7 @@ class Diagnosis(msgspec.Struct, kw_only=True):
 
     namespaces: list[Examined]
     findings: list[Finding]
-    unseen: list[Unseen]
+    unchecked: list[Unchecked]
     #: What `--fix` changed before this examination, in words.
     fixed: list[str] = []
 
@@ -78,11 +78,11 @@ class Diagnosis(msgspec.Struct, kw_only=True):
 def examine(facts: Facts, places: Sequence[Place]) -> Diagnosis:
     """Check every finding in every namespace.
 
-    A check that needs a right that the user lacks is listed in `unseen`. Raises `ClusterError` if
+    Checks that need a right that the user lacks are listed in `unchecked`. Raises `ClusterError` if
     the cluster fails.
     """
     findings: dict[tuple[str, str, str], Finding] = {}
-    unseen: dict[tuple[str, str], Unseen] = {}
+    unchecked: dict[tuple[str, str], Unchecked] = {}
     for place in places:
         for rule, find, repair in all_findings().values():
             if place.mesh.name not in rule.meshes:
@@ -92,16 +92,16 @@ def examine(facts: Facts, places: Sequence[Place]) -> Diagnosis:
                     _add(findings, rule, occurrence, place.name)
                 if repair and any(one.id == rule.id for one in findings.values()):
                     _note_repairs(findings.values(), place.name, repair(facts, place))
-            except RefusedError as error:
+            except StatusError as error:
                 # 404: the namespace was deleted in the meantime.
                 if error.code not in (403, 404):
                     raise
-                one = Unseen(id=rule.id, namespaces=[], why=str(error))
-                unseen.setdefault((rule.id, str(error)), one).namespaces.append(place.name)
+                one = Unchecked(id=rule.id, namespaces=[], why=str(error))
+                unchecked.setdefault((rule.id, str(error)), one).namespaces.append(place.name)
     return Diagnosis(
         namespaces=[_examined(facts, place) for place in places],
         findings=_roots_first(list(findings.values())),
-        unseen=list(unseen.values()),
+        unchecked=list(unchecked.values()),
     )
 
 
@@ -154,7 +154,7 @@ def repairs(facts: Facts, places: Sequence[Place]) -> list[Repair]:
                 continue
             try:
                 found |= {one.what: one for one in repair(facts, place)}
-            except RefusedError as error:
+            except StatusError as error:
                 if error.code not in (403, 404):
                     raise
     return list(found.values())
@@ -203,7 +203,7 @@ def _examined(facts: Facts, place: Place) -> Examined:
     if place.mesh.name != "unknown":
         try:
             meshed = "yes" if facts.probe(place).is_meshed else "no"
-        except RefusedError:
+        except StatusError:
             meshed = "unknown"
     name = place.enrolled.mesh if place.enrolled else ""
     return Examined(name=place.name, mesh=name, mode=mode, meshed=meshed)

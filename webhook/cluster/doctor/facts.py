@@ -9,7 +9,7 @@ import msgspec
 from cryptography import x509
 
 from webhook.cluster.api.connection import Cluster, Json, path
-from webhook.cluster.api.errors import RefusedError
+from webhook.cluster.api.errors import StatusError
 from webhook.cluster.doctor import mesh_reading, probe
 from webhook.cluster.doctor.mesh_reading import Mesh as Configured
 from webhook.cluster.doctor.mesh_reading import Reading
@@ -21,7 +21,7 @@ from webhook.cluster.kinds.inventory import Inventory, LivePod, Namespace
 from webhook.cluster.kinds.webhooks import INJECTORS, OURS, Service, WebhookEntry
 from webhook.cluster.namespaces.enrollment import Enrolled, Enrollment
 from webhook.cluster.namespaces.scope import ScopeError, existing
-from webhook.cluster.plaintext.acceptance import Strictness, assess
+from webhook.cluster.plaintext.acceptance import PlaintextPolicy, assess
 from webhook.cluster.plaintext.policies import PolicyObjects
 from webhook.policy import meshes
 from webhook.policy.mesh import Mesh
@@ -87,7 +87,7 @@ def places(
 
 
 class Facts:
-    """The cluster with one user's rights. A forbidden read raises `RefusedError` each time."""
+    """The cluster with one user's rights. A forbidden read raises `StatusError` each time."""
 
     def __init__(self, cluster: Cluster, settings: Settings) -> None:
         self._cluster = cluster
@@ -108,7 +108,7 @@ class Facts:
             try:
                 found = self._cluster.items(where, labels=labels, fields=fields)
                 return [msgspec.json.decode(raw) for raw in found]
-            except RefusedError as error:
+            except StatusError as error:
                 if error.code == 404:
                     return []
                 raise
@@ -234,7 +234,7 @@ class Facts:
 
         return self._once(("probe", place.name, task), ask)
 
-    def strictness(self, place: Place) -> Strictness:
+    def plaintext(self, place: Place) -> PlaintextPolicy:
         """Return whether a namespace accepts plaintext, by its policy objects and running pods."""
         return self._running(place)[0]
 
@@ -242,10 +242,10 @@ class Facts:
         """Return the proxies of a namespace's pods, each with the names of its pods."""
         return self._running(place)[1]
 
-    def _running(self, place: Place) -> tuple[Strictness, Mapping[Proxy, list[str]]]:
+    def _running(self, place: Place) -> tuple[PlaintextPolicy, Mapping[Proxy, list[str]]]:
         """Return plaintext and proxies of a namespace's running pods; the pods are listed once."""
 
-        def read() -> tuple[Strictness, Mapping[Proxy, list[str]]]:
+        def read() -> tuple[PlaintextPolicy, Mapping[Proxy, list[str]]]:
             enrolled = place.enrolled or Enrolled(place.mesh.name, "enforce", False, None)
             assessment = assess(
                 self._policies,
@@ -281,10 +281,10 @@ class Facts:
         if key not in self._seen:
             try:
                 self._seen[key] = read()
-            except RefusedError as error:
+            except StatusError as error:
                 self._seen[key] = error
         seen = self._seen[key]
-        if isinstance(seen, RefusedError):
+        if isinstance(seen, StatusError):
             raise seen
         return cast("T", seen)
 

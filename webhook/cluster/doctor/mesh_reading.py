@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from webhook.cluster.api.connection import Cluster, Json, path
-from webhook.cluster.api.errors import RefusedError
+from webhook.cluster.api.errors import StatusError
 from webhook.cluster.doctor import mesh_settings
 from webhook.cluster.doctor.mesh_settings import Installed, Revision
 from webhook.cluster.judge.outdated import parsed
@@ -20,7 +20,7 @@ _UNNAMED = ("", "default")
 Mesh = Literal["linkerd", "istio"]
 #: For each mesh of a namespace, the mesh whose configuration applies to it.
 CONFIGURED_BY: Mapping[str, Mesh] = {"linkerd": "linkerd", "istio": "istio", "ambient": "istio"}
-#: Gives one object, or None if there is none. Raises `RefusedError`.
+#: Returns one object, or None if it does not exist. Raises `StatusError`.
 Find = Callable[[str], Json | None]
 
 
@@ -29,11 +29,11 @@ class Unread(NamedTuple):
 
     what: str
     #: None if it is not there, or can't be decoded.
-    refused: RefusedError | None = None
+    error: StatusError | None = None
 
     def __str__(self) -> str:
         """Return the object, and why it was not read."""
-        return f"{self.what} could not be read: {self.refused or 'it is missing or has no values'}"
+        return f"{self.what} could not be read: {self.error or 'it is missing or has no values'}"
 
 
 class Reading(NamedTuple):
@@ -78,7 +78,7 @@ def everything(cluster: Cluster, settings: Settings, meshes: Iterable[Mesh]) -> 
     try:
         where = path("admissionregistration.k8s.io/v1", plural)
         entries = webhooks.entries(cluster.items(where), plural)
-    except RefusedError as error:
+    except StatusError as error:
         if not error.is_forbidden:
             raise
         unread.append(Unread("MutatingWebhookConfigurations", error))
@@ -159,7 +159,7 @@ class _Reader:
         title = f"ConfigMap {namespace}/{name}"
         try:
             found = self._find(path("v1", "configmaps", namespace, name))
-        except RefusedError as error:
+        except StatusError as error:
             if not error.is_forbidden:
                 raise
             self.unread.append(Unread(title, error))

@@ -173,15 +173,15 @@ def istio(revisions: Sequence[Revision], names: Iterable[str], webhooks: str) ->
                 notes.append(_disagreement(known, fact))
     available = sorted(set(names))
     if available:
-        asked = _asked(revisions, available)
-        if asked is _MISSING:
+        requested = _requested(revisions, available)
+        if requested is _MISSING:
             notes.append(
                 f"Istio has no default revision: set settings.istio.revision to one of: "
                 f"{', '.join(available)}"
             )
         else:
             facts["istio.revision"] = Fact(
-                setting="istio.revision", value=asked, source=webhooks, others=tuple(available)
+                setting="istio.revision", value=requested, source=webhooks, others=tuple(available)
             )
     usable, unusable = _usable(facts.values())
     first = revisions[0]
@@ -385,7 +385,7 @@ def _together(known: Fact, more: Fact) -> Fact:
     return Fact(setting=known.setting, value=value, source=f"{known.source}, {more.source}")
 
 
-def _asked(revisions: Sequence[Revision], available: Sequence[str]) -> Any:
+def _requested(revisions: Sequence[Revision], available: Sequence[str]) -> Any:
     """Return the revision that pods must ask for: None with a default one, a tag before others."""
     if "default" in available:
         return None

@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 
 from webhook.cluster.api.connection import Cluster, path
-from webhook.cluster.api.errors import RefusedError
+from webhook.cluster.api.errors import StatusError
 from webhook.cluster.doctor.findings.kubernetes_old import NEEDED, version_of
 from webhook.cluster.kinds import webhooks
 from webhook.cluster.kinds.webhooks import INJECTORS, OURS, WebhookEntry
@@ -62,7 +62,7 @@ def preflight(cluster: Cluster, namespace: str) -> list[Preflight]:
     for name, check in checks.items():
         try:
             found += check()
-        except RefusedError as error:
+        except StatusError as error:
             if not error.is_forbidden:
                 raise
             found.append(Preflight(id=name, result="unknown", text=str(error)))
@@ -188,11 +188,11 @@ def _rights(cluster: Cluster, namespace: str) -> Iterator[Preflight]:
     ]
     if missing:
         yield Preflight(
-            id="rights", result="error", text=f"you may not create {', '.join(missing)}",
+            id="rights", result="error", text=f"you are not allowed to create {', '.join(missing)}",
             fix="install as a user with these rights, such as a cluster's admin",
         )  # fmt: skip
     else:
-        text = f"you may create what the chart needs, in the cluster and in namespace {namespace}"
+        text = f"you are allowed to create what the chart needs, in the cluster and in namespace {namespace}"
         yield Preflight(id="rights", result="ok", text=text)
 
 

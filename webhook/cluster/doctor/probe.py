@@ -10,7 +10,7 @@ import jsonpatch
 import msgspec
 
 from webhook.cluster.api.connection import Cluster, path
-from webhook.cluster.api.errors import RefusedError
+from webhook.cluster.api.errors import StatusError
 from webhook.cluster.kinds.webhooks import OURS
 from webhook.policy import checks
 from webhook.policy.mesh import Mesh
@@ -33,7 +33,7 @@ class Probe(NamedTuple):
     #: The pod as it would be stored; None if it was denied.
     stored: Object | None
     #: The API server's message if the pod was denied.
-    refusal: str
+    denial: str
     #: The checks that the pod breaks, each with field and reason. If our webhook denied the pod,
     #: they are taken from its message.
     broken: Mapping[str, str]
@@ -113,12 +113,12 @@ def ask(
 ) -> Probe:
     """Create a pod, or a task pod, in a dry run, and judge it.
 
-    Raises `RefusedError` if the user is not allowed to create pods, or the namespace is gone.
+    Raises `StatusError` if the user is not allowed to create pods, or the namespace is gone.
     """
     try:
         wanted = pod(namespace, task=task)
         made, _ = cluster.create(path("v1", "pods", namespace), wanted, dry_run=True)
-    except RefusedError as error:
+    except StatusError as error:
         if error.code in (401, 404) or "cannot create resource" in str(error):
             raise
         return Probe(None, str(error), _named_checks(str(error)))
@@ -139,9 +139,9 @@ def ask(
     return Probe(stored, "", broken)
 
 
-def _named_checks(refusal: str) -> dict[str, str]:
+def _named_checks(denial: str) -> dict[str, str]:
     """Return the checks that our webhook names in its denial; empty if another webhook denied."""
-    _, ours, text = refusal.partition(_DENIED)
+    _, ours, text = denial.partition(_DENIED)
     if not ours:
         return {}
     return {check: text for check in checks.ids() if f" {check} " in text}

@@ -12,7 +12,7 @@ from webhook.cluster.namespaces.enrollment import Enrolled
 from webhook.policy import checks, mendix, meshes
 from webhook.policy.checks import Violation
 from webhook.policy.checks.accepts_plaintext import CHECK as ACCEPTS_PLAINTEXT
-from webhook.policy.mesh import Mesh, Spot
+from webhook.policy.mesh import Mesh, Occurrence
 from webhook.policy.pod.objects import UndecodableError
 from webhook.policy.pod.request import Request
 from webhook.policy.pod.workload import Pod, pod_of
@@ -29,11 +29,11 @@ WORST_FIRST: tuple[State, ...] = ("unmeshed", "partly", "unknown", "exempt", "me
 
 #: How a pod outside the mesh was created: before its namespace was enrolled; admitted because the
 #: mode denies nothing; or despite mode enforce. Empty if unknown, or if it does not apply.
-Origin = Literal["", "before-enrollment", "let-in", "escaped"]
+Origin = Literal["", "before-enrollment", "admitted", "escaped"]
 ORIGINS: dict[Origin, str] = {
     "before-enrollment": "created before the namespace was enrolled",
-    "let-in": "admitted because the namespace's mode is warn or audit; fix the pod, then set mode "
-    "enforce",
+    "admitted": "admitted because the namespace's mode is warn or audit; fix the pod, then set "
+    "mode enforce",
     "escaped": "created although mode enforce should have denied it; check that the webhook runs "
     "and that its failurePolicy is Fail, then restart the workload",
 }
@@ -45,7 +45,7 @@ class Judged(NamedTuple):
     state: State
     violations: tuple[Violation, ...] = ()
     #: The violations that the webhook denies in mode enforce.
-    refused: tuple[Violation, ...] = ()
+    denied: tuple[Violation, ...] = ()
     exempted: tuple[Exempted, ...] = ()
     origin: Origin = ""
     #: Its role in Mendix, like `app leader`; empty for other pods.
@@ -66,25 +66,25 @@ class Judge:
         """Return the mesh of that name; for an unknown name the mesh `unknown`."""
         return self.meshes.get(name, self.meshes["unknown"])
 
-    def judge(self, pod: LivePod, enrolled: Enrolled, *, refuses_plaintext: bool = False) -> Judged:
+    def judge(self, pod: LivePod, enrolled: Enrolled, *, closed: bool = False) -> Judged:
         """Judge a pod by the mesh and mode of its namespace.
 
-        `refuses_plaintext`: the mesh's policy is known to close the pod to plaintext, so the check
+        `closed`: the mesh's policy is known to close the pod to plaintext, so the check
         of the pod alone is ignored. A pod with more items than are read has state unknown.
         """
         try:
-            return self._judge(pod, enrolled, refuses_plaintext=refuses_plaintext)
+            return self._judge(pod, enrolled, closed=closed)
         except UndecodableError as error:
-            return Judged("unknown", (live.UNREADABLE.violation(Spot("", (str(error),))),))
+            return Judged("unknown", (live.UNREADABLE.violation(Occurrence("", (str(error),))),))
 
-    def _judge(self, pod: LivePod, enrolled: Enrolled, *, refuses_plaintext: bool) -> Judged:
+    def _judge(self, pod: LivePod, enrolled: Enrolled, *, closed: bool) -> Judged:
         mesh = self.mesh(enrolled.mesh)
         request = Request(
             namespace=pod.namespace, object=pod, ingress=enrolled.ingress, stored=True
         )
         mode = enrolled.mode or "enforce"
         verdict = validate(request, mesh, mode, self.settings, today=self._today)
-        if refuses_plaintext:
+        if closed:
             verdict = _without(verdict, ACCEPTS_PLAINTEXT.id)
         seen = pod_of(pod, mesh, request, final=True)
         assert seen is not None  # noqa: S101 - a pod has a pod
@@ -152,12 +152,12 @@ def _state(proxied: bool, violations: tuple[Violation, ...], *, exempt: bool) ->
 
 
 def _origin(pod: LivePod, enrolled: Enrolled) -> Origin:
-    born = pod.metadata.creation_timestamp
-    if enrolled.since is None or born is None:
+    created = pod.metadata.creation_timestamp
+    if enrolled.since is None or created is None:
         return ""
     # Both are whole seconds. In the same second the pod counts as older.
-    if born <= enrolled.since:
+    if created <= enrolled.since:
         return "before-enrollment"
     if not enrolled.mode:
         return ""
-    return "escaped" if enrolled.mode == "enforce" else "let-in"
+    return "escaped" if enrolled.mode == "enforce" else "admitted"

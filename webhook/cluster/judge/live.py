@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from webhook.cluster.kinds.inventory import LivePod
 from webhook.policy.checks import Check, Violation
-from webhook.policy.mesh import Spot, annotation
+from webhook.policy.mesh import Occurrence, annotation
 from webhook.policy.meshes.ambient import REDIRECTION
 from webhook.policy.meshes.linkerd import INBOUND_POLICY
 
@@ -98,10 +98,10 @@ def live(pod: LivePod, proxy: str, *, proxied: bool) -> Iterator[Violation]:
         status = pod.container(proxy)
         # For a native sidecar `ready` also follows its readiness probe.
         if status is None or not status.ready:
-            yield PROXY_NOT_READY.violation(Spot(f"status of {proxy}"))
+            yield PROXY_NOT_READY.violation(Occurrence(f"status of {proxy}"))
         return
     redirection = (pod.metadata.annotations or {}).get(REDIRECTION)
     if redirection == "pending":
-        yield REDIRECTION_PENDING.violation(Spot(annotation(REDIRECTION), ("pending",)))
+        yield REDIRECTION_PENDING.violation(Occurrence(annotation(REDIRECTION), ("pending",)))
     elif redirection != "enabled":
-        yield NOT_REDIRECTED.violation(Spot(annotation(REDIRECTION)))
+        yield NOT_REDIRECTED.violation(Occurrence(annotation(REDIRECTION)))

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from webhook.cluster.api.connection import Cluster, path
-from webhook.cluster.api.errors import RefusedError
+from webhook.cluster.api.errors import StatusError
 from webhook.cluster.judge.live import (
     INBOUND_POLICY_OUTDATED,
     PROXY_OUTDATED,
@@ -22,11 +22,11 @@ from webhook.cluster.judge.live import (
 from webhook.cluster.kinds.inventory import LivePod
 from webhook.policy.checks import Violation
 from webhook.policy.meshes.linkerd import INBOUND_POLICY
+from webhook.policy.occurrences import Occurrence, annotation
 from webhook.policy.plaintext.linkerd import POLICIES
 from webhook.policy.pod import images
 from webhook.policy.pod.workload import Pod
 from webhook.policy.settings import Settings
-from webhook.policy.spots import Spot, annotation
 
 _ANCHORS = "linkerd.io/trust-root-sha256"
 _VERSION = "linkerd.io/proxy-version"
@@ -74,11 +74,11 @@ class CurrentProxies:
         """Record a pod with a proxy."""
         if proxy.stream not in self._declared:
             self._declared[proxy.stream] = self._declares(proxy.stream)
-        born = pod.metadata.creation_timestamp
-        if born and proxy.version:
+        created = pod.metadata.creation_timestamp
+        if created and proxy.version:
             youngest = self._youngest.get(proxy.stream)
-            if youngest is None or born > youngest[0]:
-                self._youngest[proxy.stream] = (born, proxy.version)
+            if youngest is None or created > youngest[0]:
+                self._youngest[proxy.stream] = (created, proxy.version)
 
     def current(self, stream: str) -> str:
         """Return the version that a new pod of a stream gets; empty if unknown."""
@@ -89,9 +89,11 @@ class CurrentProxies:
         """Yield what is outdated in a proxy. Call it after all pods have been recorded."""
         now = self.current(proxy.stream)
         if now and proxy.version and proxy.version != now:
-            yield PROXY_OUTDATED.violation(Spot(proxy.field, (f"{proxy.version}, current: {now}",)))
+            yield PROXY_OUTDATED.violation(
+                Occurrence(proxy.field, (f"{proxy.version}, current: {now}",))
+            )
         if proxy.anchors and self._anchors and proxy.anchors not in self._anchors:
-            yield TRUST_ANCHOR_CHANGED.violation(Spot(annotation(_ANCHORS)))
+            yield TRUST_ANCHOR_CHANGED.violation(Occurrence(annotation(_ANCHORS)))
 
     def _declares(self, stream: str) -> str:
         mesh, _, revision = stream.partition("/")
@@ -111,7 +113,7 @@ class CurrentProxies:
     def _data(self, name: str, namespace: str) -> Mapping[str, str]:
         try:
             found = self._cluster.find(path("v1", "configmaps", namespace, name))
-        except RefusedError as error:
+        except StatusError as error:
             if not error.is_forbidden:
                 raise
             self.notes.append(f"the current proxy version is taken from the youngest pods: {error}")
@@ -139,7 +141,7 @@ def outdated_policy(pod: Pod | None, wanted: str) -> Iterator[Violation]:
     now = pod.annotations.get(INBOUND_POLICY, "")
     if now != wanted:
         text = f"{now or 'none'}; new pods: {wanted}"
-        yield INBOUND_POLICY_OUTDATED.violation(Spot(annotation(INBOUND_POLICY), (text,)))
+        yield INBOUND_POLICY_OUTDATED.violation(Occurrence(annotation(INBOUND_POLICY), (text,)))
 
 
 def _digests(roots: str) -> frozenset[str]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from webhook.cluster.api.connection import Cluster, Json, path
-from webhook.cluster.api.errors import RefusedError
+from webhook.cluster.api.errors import StatusError
 from webhook.cluster.kinds.inventory import LivePod, Workload
 from webhook.policy import mendix
 from webhook.policy.pod import objects
@@ -232,7 +232,7 @@ class Budgets(NamedTuple):
         try:
             stored = cluster.items(path("policy/v1", "poddisruptionbudgets", namespace))
             found = [msgspec.json.decode(raw, type=_Budget) for raw in stored]
-        except RefusedError as error:
+        except StatusError as error:
             if not error.is_forbidden:
                 raise
             return cls([], known=False)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from webhook.cluster.api.connection import PAGE, Cluster, path
-from webhook.cluster.api.errors import RefusedError
+from webhook.cluster.api.errors import StatusError
 from webhook.policy.pod import objects
 from webhook.policy.pod.objects import UndecodableError
 
@@ -225,7 +225,7 @@ class Inventory:
             yield _namespaces.decode(raw)
 
     def namespace(self, name: str) -> Namespace:
-        """Return one namespace. Raise `RefusedError` 404 if it does not exist."""
+        """Return one namespace. Raise `StatusError` 404 if it does not exist."""
         answer = self._cluster.call("GET", path("v1", "namespaces", name=name))
         return _namespaces.decode(answer.body)
 
@@ -261,14 +261,14 @@ class Inventory:
             # Namespaces are read one after the other, so the cached owners are not needed any more.
             if len(self._owners) > _MOST_OWNERS:
                 self._owners.clear()
-            self._owners[found] = self._asked(found, plural)
+            self._owners[found] = self._read_owner(found, plural)
         return self._owners[found]
 
-    def _asked(self, found: Workload, plural: str) -> Workload:
+    def _read_owner(self, found: Workload, plural: str) -> Workload:
         where = path(found.api_version, plural, found.namespace, found.name)
         try:
             stored = self._cluster.find(where, partial=True)
-        except RefusedError as error:
+        except StatusError as error:
             if error.is_forbidden:
                 return found
             raise

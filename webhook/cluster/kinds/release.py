@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from webhook.cluster.api.connection import Cluster, path
-from webhook.cluster.api.errors import RefusedError
+from webhook.cluster.api.errors import StatusError
 from webhook.policy.pod import images
 
 #: The label of the chart's objects that has the chart's version.
@@ -44,7 +44,7 @@ def _server(cluster: Cluster, service: Mapping[str, str]) -> str:
     namespace, name = service["namespace"], service["name"]
     try:
         found = cluster.find(path("apps/v1", "deployments", namespace, name))
-    except RefusedError as error:
+    except StatusError as error:
         return f"({error})"
     if found is None:
         return f"(no Deployment {namespace}/{name})"

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from webhook.cluster.api.connection import Cluster, path
-from webhook.cluster.api.errors import RefusedError
+from webhook.cluster.api.errors import StatusError
 from webhook.cluster.kinds.inventory import Inventory, Namespace
 from webhook.cluster.namespaces.enrollment import ENROLLED_AT, Enrollment
 from webhook.policy.labels import MESH_LABEL, MESHES, MODE_LABEL
@@ -36,7 +36,7 @@ class Found(msgspec.Struct, kw_only=True):
     mesh: str = ""
     mode: str = ""
     since: datetime.datetime | None = None
-    #: The version of the operator in it. `elsewhere` if a Global Operator manages it. `unknown` if
+    #: The version of the operator in it. `global` if a Global Operator manages it. `unknown` if
     #: the image has no tag, or reading Deployments is forbidden.
     operator: str = ""
     #: Number of custom resources by plural.
@@ -87,7 +87,7 @@ class _Marked(msgspec.Struct):
 def mendix_namespaces(cluster: Cluster, only: Sequence[str] = ()) -> dict[str, dict[str, int]]:
     """Return the Mendix namespaces, each with the number of its custom resources by plural.
 
-    With `only`, no others are read. Raises `RefusedError` if reading is forbidden.
+    With `only`, no others are read. Raises `StatusError` if reading is forbidden.
     """
     group = cluster.find(f"/apis/{GROUP}")
     if group is None:
@@ -107,7 +107,7 @@ def _listed(cluster: Cluster, version: str, plural: str, only: Sequence[str]) ->
         try:
             for raw in cluster.items(path(version, plural, where), partial=True):
                 yield msgspec.json.decode(raw, type=_Marked).metadata.namespace
-        except RefusedError as error:
+        except StatusError as error:
             # The CRDs of older operators lack some kinds.
             if error.code != 404:
                 raise
@@ -122,23 +122,23 @@ def discover(cluster: Cluster, only: Sequence[str] = ()) -> Discovery:
         # An enrolled namespace can be changed and closed, also if it is not one of Mendix's.
         if name not in marked and _is_enrolled(inventory, enrollment, name):
             marked[name] = {}
-    operators, unseen = _operators(cluster, only)
-    notes = [*enrollment.notes, *unseen]
+    operators, unread = _operators(cluster, only)
+    notes = [*enrollment.notes, *unread]
     found: list[Found] = []
     for name, resources in marked.items():
         try:
             namespace = inventory.namespace(name)
-        except RefusedError as error:
+        except StatusError as error:
             if error.code not in (403, 404):
                 raise
             notes.append(f"{name}: {error}")
             continue
-        version = operators.get(name, "unknown" if unseen else "elsewhere")
+        version = operators.get(name, "unknown" if unread else "global")
         one = Found(name=name, operator=version, resources=resources)
         enrolled = enrollment.of(namespace)
         if enrolled:
             one.mesh, one.mode, one.since = enrolled.mesh, enrolled.mode, enrolled.since
-        known = bool(operators) or bool(unseen)
+        known = bool(operators) or bool(unread)
         one.missing = list(_missing(one, namespace, enrollment.is_installed, others=known))
         found.append(one)
     return Discovery(found, notes, enrollment.is_installed)
@@ -147,7 +147,7 @@ def discover(cluster: Cluster, only: Sequence[str] = ()) -> Discovery:
 def _is_enrolled(inventory: Inventory, enrollment: Enrollment, name: str) -> bool:
     try:
         return enrollment.of(inventory.namespace(name)) is not None
-    except RefusedError as error:
+    except StatusError as error:
         if error.code not in (403, 404):
             raise
         return False
@@ -164,7 +164,7 @@ def _operators(cluster: Cluster, only: Sequence[str]) -> tuple[dict[str, str], l
             for raw in stored:
                 deployment = msgspec.json.decode(raw, type=_Deployment)
                 found[deployment.metadata.namespace] = _version(deployment)
-    except RefusedError as error:
+    except StatusError as error:
         if not error.is_forbidden:
             raise
         return found, [f"the versions of the Mendix operators are unknown: {error}"]
@@ -198,7 +198,7 @@ def _missing(found: Found, namespace: Namespace, installed: bool, *, others: boo
         return
     if not found.resources.get("storageplans"):
         yield "no StoragePlan: no app can be created here"
-    if found.operator == "elsewhere" and not others:
+    if found.operator == "global" and not others:
         yield f"no Deployment {_OPERATOR} found that manages this namespace"
 
 
@@ -257,7 +257,7 @@ def _shared_mesh(inventory: Inventory, enrollment: Enrollment) -> str:
     """Return the mesh of all enrolled namespaces of the cluster; empty if there are several."""
     try:
         found = [enrollment.of(one) for one in inventory.namespaces()]
-    except RefusedError as error:
+    except StatusError as error:
         if not error.is_forbidden:
             raise
         return ""

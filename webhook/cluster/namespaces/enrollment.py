@@ -11,7 +11,7 @@ from typing import Annotated, Literal, NamedTuple
 import msgspec
 
 from webhook.cluster.api.connection import Cluster, path
-from webhook.cluster.api.errors import ClusterError, RefusedError
+from webhook.cluster.api.errors import ClusterError, StatusError
 from webhook.cluster.kinds.inventory import Namespace
 from webhook.policy.labels import MESH_LABEL, MESHES, MODE_LABEL
 from webhook.policy.namespaces import Values
@@ -101,7 +101,7 @@ class Enrollment:
         where = path(_VERSION, _PLURAL, name=CONFIGURATION)
         try:
             body = cluster.call("GET", where).body
-        except RefusedError as error:
+        except StatusError as error:
             if error.code == 404:
                 return cls([], NOT_INSTALLED)
             if error.is_forbidden:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 import msgspec
 
 from webhook.cluster.api.connection import Cluster
-from webhook.cluster.api.errors import RefusedError
+from webhook.cluster.api.errors import StatusError
 from webhook.cluster.kinds.inventory import Inventory, Namespace
 from webhook.cluster.namespaces.discovery import guess_mesh, mendix_namespaces
 from webhook.cluster.namespaces.enrollment import Enrolled, Enrollment
@@ -111,7 +111,7 @@ class Scope:
         """Return a namespace as a target, with an error if it can't be read; None if not found."""
         try:
             return self._target(self._inventory.namespace(name))
-        except RefusedError as error:
+        except StatusError as error:
             if error.code == 404:
                 return None
             if not error.is_forbidden:
@@ -122,7 +122,7 @@ class Scope:
     def _mendix_namespaces(self) -> Collection[str]:
         try:
             return mendix_namespaces(self._cluster).keys()
-        except RefusedError as error:
+        except StatusError as error:
             if not error.is_forbidden:
                 raise
             self.notes.append(f"only enrolled namespaces are judged: {error}")
@@ -146,7 +146,7 @@ def existing(inventory: Inventory, name: str) -> Namespace:
     """Return the namespace of that name. Raises `ScopeError` if it does not exist."""
     try:
         return inventory.namespace(name)
-    except RefusedError as error:
+    except StatusError as error:
         if error.code == 404:
             raise _missing(inventory, name) from None
         raise
@@ -157,7 +157,7 @@ def check_exist(inventory: Inventory, names: Sequence[str]) -> None:
     for name in names:
         try:
             existing(inventory, name)
-        except RefusedError as error:
+        except StatusError as error:
             if not error.is_forbidden:
                 raise
 
@@ -166,7 +166,7 @@ def _missing(inventory: Inventory, name: str) -> ScopeError:
     """Return the error for a namespace that does not exist, with the nearest name."""
     try:
         near = nearest(name, [one.name for one in inventory.namespaces()])
-    except RefusedError:
+    except StatusError:
         near = ""
     hint = f"did you mean {near}? " if near else ""
     return ScopeError(

@@ -46,7 +46,7 @@ class Gap(msgspec.Struct, kw_only=True):
     examples: list[str] = []
 
 
-class Strictness(msgspec.Struct, kw_only=True):
+class PlaintextPolicy(msgspec.Struct, kw_only=True):
     """Whether a namespace accepts plaintext."""
 
     accepts: Accepts
@@ -161,7 +161,7 @@ class Assessment:
         """Judge a running pod, and add it with what the mesh does with plaintext to it."""
         reading = self.read(pod)
         closed = reading is not None and reading.accepts == "no"
-        judged = judge.judge(pod, enrolled, refuses_plaintext=closed)
+        judged = judge.judge(pod, enrolled, closed=closed)
         self.add(pod.name, reading, outside=is_outside(judged, judge.mesh(enrolled.mesh)))
         return judged
 
@@ -197,7 +197,7 @@ class Assessment:
             if name and len(names) < _EXAMPLES:
                 names.append(name)
 
-    def finished(self) -> Strictness:
+    def finished(self) -> PlaintextPolicy:
         """Return the result, after all pods have been added."""
         self._new_pods()
         gaps = [
@@ -213,7 +213,7 @@ class Assessment:
         because = [describe(gap) for gap in gaps] or list(self._closed) or list(self.unread)
         if accepts == "unknown":
             because = list(self.unread) or because
-        return Strictness(
+        return PlaintextPolicy(
             accepts=accepts,
             because=because,
             gaps=gaps,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import msgspec
 
 from webhook.cluster.api.connection import Cluster, path
-from webhook.cluster.api.errors import RefusedError
+from webhook.cluster.api.errors import StatusError
 from webhook.cluster.judge import Judge, is_outside
 from webhook.cluster.kinds import entrances
 from webhook.cluster.kinds.inventory import RUNNING, BadPod, Inventory, LivePod
@@ -107,7 +107,7 @@ class _Search:
         for what, search in searches:
             try:
                 result.callers += search()
-            except RefusedError as error:
+            except StatusError as error:
                 if not error.is_forbidden:
                     raise
                 result.unknown.append(f"{what}: {error}")
@@ -158,7 +158,7 @@ class _Search:
         if not any(routes):
             return
         found = list(_that_run(entrances.pods(self._inventory, fields=RUNNING)))
-        for pod in self._elsewhere(found):
+        for pod in self._in_other_namespaces(found):
             if self._is_outside(pod):
                 hosted = bool(pod.spec and pod.spec.host_network)
                 yield Caller(
@@ -185,7 +185,7 @@ class _Search:
         if not asks and not any(self._any("monitoring.coreos.com/v1", kind) for kind in _MONITORS):
             return
         labels = f"{entrances.NAME} in ({','.join(SCRAPERS)})"
-        for pod in self._elsewhere(self._inventory.pods(labels=labels, fields=RUNNING)):
+        for pod in self._in_other_namespaces(self._inventory.pods(labels=labels, fields=RUNNING)):
             if self._is_outside(pod):
                 yield Caller(
                     who=f"{_title(self._inventory, pod)}",
@@ -222,7 +222,7 @@ class _Search:
     def _running(self, namespace: str) -> Iterator[LivePod]:
         yield from _that_run(self._inventory.pods(namespace, fields=RUNNING))
 
-    def _elsewhere(self, pods: Iterable[LivePod | BadPod]) -> Iterator[LivePod]:
+    def _in_other_namespaces(self, pods: Iterable[LivePod | BadPod]) -> Iterator[LivePod]:
         """Yield one pod of each workload that runs in another namespace."""
         seen = set()
         for pod in _that_run(pods):
@@ -236,7 +236,7 @@ class _Search:
         try:
             found = self._cluster.items(path(version, plural, self._namespace), size=1)
             return next(found, None) is not None
-        except RefusedError as error:
+        except StatusError as error:
             if error.code == 404:
                 return False
             raise

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import msgspec
 
 from webhook.cluster.api.connection import Cluster, path
-from webhook.cluster.api.errors import RefusedError
+from webhook.cluster.api.errors import StatusError
 from webhook.cluster.judge import Judge, restarting
 from webhook.cluster.kinds.inventory import Inventory
 from webhook.cluster.plaintext.callers import CutOff, cut_off
@@ -76,9 +76,9 @@ def _istio(cluster: Cluster, policies: PolicyObjects, name: str) -> ClosingStep:
     step = ClosingStep(name=name, mesh="istio")
     peers = policies.peers(name)
     for policy in peers.narrow(name):
-        for spot in istio.weaknesses(policy):
+        for occurrence in istio.weaknesses(policy):
             title = f"PeerAuthentication {name}/{policy.metadata.name}"
-            step.left.append(f"{title}: {spot.field} is {spot.values[0]}")
+            step.left.append(f"{title}: {occurrence.field} is {occurrence.values[0]}")
     if peers.of(name, {}).default is None:
         return step
     wide = peers.wide(name)
@@ -102,13 +102,13 @@ def _version(cluster: Cluster) -> str | None:
 
 
 def write(cluster: Cluster, step: ClosingStep, *, dry_run: bool) -> list[str]:
-    """Carry out a step and return the API server's warnings. Raises `RefusedError`."""
+    """Carry out a step and return the API server's warnings. Raises `StatusError`."""
     if step.mesh == "linkerd":
         change = {"metadata": {"annotations": {INBOUND_POLICY: POLICY}}}
         return cluster.patch(path("v1", "namespaces", name=step.name), change, dry_run=dry_run)[1]
     version = _version(cluster)
     if version is None:
-        raise RefusedError(404, f"the API group {_GROUP} does not exist")
+        raise StatusError(404, f"the API group {_GROUP} does not exist")
     policy = {
         "apiVersion": version,
         "kind": "PeerAuthentication",

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from webhook.cluster.api.connection import Cluster, path
-from webhook.cluster.api.errors import RefusedError
+from webhook.cluster.api.errors import StatusError
 from webhook.cluster.judge.outdated import at, parsed
 from webhook.policy.plaintext import istio, linkerd, objects
 from webhook.policy.plaintext.objects import PolicyKind
@@ -94,14 +94,14 @@ class PolicyObjects:
             Downgrade(
                 rule=f"{rule.metadata.namespace}/{rule.metadata.name}",
                 host=rule.spec.host,
-                field=spot.field,
-                mode=spot.values[0],
+                field=occurrence.field,
+                mode=occurrence.values[0],
             )
             for rule in self._of_kind(objects.DESTINATION_RULE, namespace)
             if istio.concerns(rule, namespace, domain)
-            for spot in istio.downgrades(rule, domain)
+            for occurrence in istio.downgrades(rule, domain)
             # The client's own TLS to a host that may be outside the mesh is not plaintext.
-            if spot.level != "advise"
+            if occurrence.level != "advise"
         ]
 
     def _of_kind(self, kind: PolicyKind, *namespaces: str) -> list[Any]:
@@ -143,7 +143,7 @@ class PolicyObjects:
             where = path(f"{kind.group}/{version}", kind.plural, namespace)
             try:
                 return [objects.decode(raw, kind.type) for raw in self._cluster.items(where)]
-            except RefusedError as error:
+            except StatusError as error:
                 if error.is_forbidden:
                     raise Unread(str(error)) from None
                 if error.code != 404:
@@ -158,7 +158,7 @@ class PolicyObjects:
             try:
                 found = self._cluster.find(path("v1", "configmaps", namespace, name)) or {}
                 self._configs[key] = found.get("data") or {}
-            except RefusedError as error:
+            except StatusError as error:
                 if not error.is_forbidden:
                     raise
                 self._configs[key] = Unread(str(error))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from webhook.cluster.api.connection import Cluster, path
-from webhook.cluster.api.errors import ClusterError, RefusedError
+from webhook.cluster.api.errors import ClusterError, StatusError
 from webhook.cluster.judge import Judge, Judged
 from webhook.cluster.kinds import controllers
 from webhook.cluster.kinds.controllers import RESTARTED_AT, Controller
@@ -105,7 +105,7 @@ class Restarter:
                 one for one in seen.members if one.pod.metadata.uid in due or is_outside(one.judged)
             ]
             progress(max(0, len(step.pods) - len(left)))
-            self._refuse_new(step, left, old)
+            self._reject_new(step, left, old)
             if seen.is_whole and not left and _is_rolled_out(step, seen):
                 return
             run.check(seen)
@@ -115,7 +115,7 @@ class Restarter:
                     continue
             time.sleep(self._every)
 
-    def _refuse_new(self, step: RestartStep, left: list[_Member], old: set[str]) -> None:
+    def _reject_new(self, step: RestartStep, left: list[_Member], old: set[str]) -> None:
         """Raise if a recreated pod is outside the mesh again: more restarts would not help."""
         for one in left:
             # In ambient mode the spec shows nothing: the node may redirect the pod a moment later.
@@ -185,7 +185,7 @@ class _Run:
         }
         try:
             self._cluster.create(path("v1", "pods", namespace, name, "eviction"), body)
-        except RefusedError as error:
+        except StatusError as error:
             if error.is_budget:
                 self._held = str(error)
                 return False

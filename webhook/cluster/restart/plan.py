@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from webhook.cluster.api.connection import Cluster, path
-from webhook.cluster.api.errors import RefusedError
+from webhook.cluster.api.errors import StatusError
 from webhook.cluster.judge import Judge, Judged
 from webhook.cluster.judge.outdated import CurrentProxies, outdated_policy, proxy_of, wanted_policy
 from webhook.cluster.kinds import controllers, inventory
@@ -279,7 +279,7 @@ class Planner:
     ) -> tuple[str, ...]:
         """Return why a new pod would be the same as the running ones; empty if it would not."""
         if not self._may_try:
-            return _foreseen(draft.violations)
+            return _reasons(draft.violations)
         namespace = draft.live[0].namespace
         like = self._cluster.find(path("v1", "pods", namespace, draft.pods[0]))
         if like is None:
@@ -287,14 +287,14 @@ class Planner:
         where = path("v1", "pods", namespace)
         try:
             made, _ = self._cluster.create(where, found.pod(namespace, like), dry_run=True)
-        except RefusedError as error:
+        except StatusError as error:
             if 'cannot create resource "pods"' in str(error):
                 self._may_try = False
                 self.notes.append(
                     "whether a restart helps is judged only by the running pods, because a dry run "
                     f"is forbidden: {error}"
                 )
-                return _foreseen(draft.violations)
+                return _reasons(draft.violations)
             # The quota has no room for another pod, or the pod differs from what its controller
             # creates. Neither shows whether the next pod would join.
             if error.code == 422 or "exceeded quota" in str(error):
@@ -333,7 +333,7 @@ def _blocked(draft: _Draft, budgets: Budgets) -> tuple[str, ...]:
     )
 
 
-def _foreseen(violations: Sequence[Violation]) -> tuple[str, ...]:
+def _reasons(violations: Sequence[Violation]) -> tuple[str, ...]:
     """Return the reasons in the manifests of running pods, which new pods would have as well."""
     known = checks.all_checks()
     return reasons(

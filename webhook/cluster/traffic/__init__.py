@@ -34,7 +34,7 @@ class Received(msgspec.Struct, kw_only=True):
 
 
 class NamespaceTraffic(msgspec.Struct, kw_only=True):
-    """The traffic that the workloads of a namespace received, and that they sent elsewhere."""
+    """The traffic that a namespace's workloads received, and that they sent to other namespaces."""
 
     namespace: str
     mesh: str

@@ -132,7 +132,7 @@ class Prometheus:
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise PrometheusError(f"{self.url} does not answer: {failure(error)}") from None
         if reply.status != 200:
-            raise PrometheusError(self._refused(reply.status, body))
+            raise PrometheusError(self._error_text(reply.status, body))
         return body
 
     def _read(self, reply: urllib3.BaseHTTPResponse, until: float) -> bytes:
@@ -164,16 +164,16 @@ class Prometheus:
             headers["Authorization"] = f"Bearer {_token(self._token_file)}"
         return headers
 
-    def _refused(self, status: int, body: bytes) -> str:
+    def _error_text(self, status: int, body: bytes) -> str:
         """Return the text for an error response: the server's own, else the usual fix."""
         try:
             said = _words(_answers.decode(body), f"HTTP {status}")
         except msgspec.MsgspecError:
             said = f"HTTP {status}"
         if status in (401, 403):
-            return f"{self.url} refuses: {said}; give the file of a token that may query"
+            return f"{self.url} denies access: {said}; give the file of a token that may query"
         if 300 <= status < 400:
-            return f"{self.url} leads elsewhere: {said}; give the address that it leads to"
+            return f"{self.url} redirects: {said}; give the address that it redirects to"
         if status == 404:
             return f"{self.url} has no API of Prometheus: {said}; give the one of its start page"
         return f"{self.url} can't answer: {said}"
@@ -184,9 +184,9 @@ def _parsed(url: str, *, secret: bool) -> urllib3.util.Url:
     try:
         parsed = parse_url(url)
     except urllib3.exceptions.HTTPError:
-        raise PrometheusError("the address of Prometheus is none: give http(s)://host") from None
+        raise PrometheusError("the address of Prometheus is invalid: use http(s)://host") from None
     if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise PrometheusError("the address of Prometheus is none: give http(s)://host")
+        raise PrometheusError("the address of Prometheus is invalid: use http(s)://host")
     if parsed.auth:
         raise PrometheusError(
             "the address of Prometheus has a password in it, which others could read: give a token "

@@ -1,9 +1,9 @@
 """The checks, one file each: what is wrong with a pod, why it matters and how to fix it.
 
-A module in this package is a check: it has `CHECK`, the data that messages and docs are made of.
-`CHECK.asks` names the method of `Mesh` that finds what breaks it; a check that is the same for all
-meshes has a function `find` instead, which yields a spot for each place in the pod. Without
-either only the mesh's inputs break it. To add a check, add a file.
+A module in this package is a check. It has `CHECK`, the data for messages and docs. `CHECK.asks`
+names the method of `Mesh` that finds violations. A check that is the same for all meshes has a
+function `find` instead, which yields an `Occurrence` for each place in the pod. Without either,
+only the mesh's inputs violate it. To add a check, add a file.
 """
 
 import pkgutil
@@ -15,8 +15,8 @@ from typing import NamedTuple
 import msgspec
 
 from webhook.policy.mesh import Mesh
+from webhook.policy.occurrences import Level, Occurrence
 from webhook.policy.pod.workload import Pod
-from webhook.policy.spots import Level, Spot
 from webhook.policy.words import masked, shortened
 
 #: The longest value, in characters, and the most values that a message shows.
@@ -36,7 +36,7 @@ class Violation(msgspec.Struct, frozen=True):
     reason: str
     fix: str
     level: Level
-    #: The offending values, say ports: what an update may not add to.
+    #: The offending values, for example ports. An update must not add to them.
     values: tuple[str, ...] = ()
 
 
@@ -44,33 +44,33 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about a check except its code: texts, levels, meshes, source."""
 
     id: str
-    #: deny refuses the pod in enforce; advise warns in every mode.
+    #: `deny` denies the pod in mode enforce; `advise` warns in every mode.
     level: Level
     meshes: tuple[str, ...]
-    #: The fields that it looks at.
+    #: The fields that it reads.
     fields: tuple[str, ...]
     reason: str
     fix: str
     #: Where the rule comes from: the code or documents of the mesh or of Kubernetes.
     source: str
-    #: The method of `Mesh` that finds what breaks it; empty if its module has a `find`.
+    #: The method of `Mesh` that finds violations; empty if its module has a `find`.
     asks: str = ""
-    #: Judged only where the proxy is, or must be: on stored pods, not on what will become one.
+    #: Judged only if the proxy exists or must exist: on stored pods, not on templates.
     evidence: bool = False
-    #: It finds what an injector did not do, and is left out if a denied input explains that.
+    #: It finds missing work of an injector, and is left out if a denied input explains that.
     follows: bool = False
     #: Only an update can break it.
     updates_alone: bool = False
-    #: A pod that breaks it can't have been injected, so that "no proxy" would say it twice.
+    #: A pod that breaks it can't have been injected, so "no proxy" would report it twice.
     explains_absence: bool = False
-    #: It says that the pod is to stay outside: who is exempt from it needs no proxy. An exemption
-    #: from what finds fault with a proxy is none from having one.
+    #: It reports that the pod opts out, so an exempt pod needs no proxy. An exemption from a check
+    #: of the proxy itself does not allow a pod without a proxy.
     excuses_absence: bool = False
 
-    def violation(self, spot: Spot) -> Violation:
-        """Return a violation at a spot, in the spot's own words if it has any."""
-        field, values, reason, fix, level = spot
-        # Each value counts for one more, or a million empty ones would be short.
+    def violation(self, occurrence: Occurrence) -> Violation:
+        """Return the violation for an occurrence, with the occurrence's own texts if it has any."""
+        field, values, reason, fix, level = occurrence
+        # Each value counts as one more character, or a million empty ones would be short.
         size = len(field) + len(reason) + (len(values) + sum(map(len, values)) if values else 0)
         return (_remembered if size <= _LONGEST_REMEMBERED else _violation)(
             self.id, field, values, reason or self.reason, fix or self.fix, level or self.level
@@ -96,20 +96,20 @@ def _shown(values: Sequence[str]) -> str:
     return ", ".join(shown)
 
 
-#: What looks for a check's violations in a pod.
-Look = Callable[[Pod], Iterable[Spot]]
+#: Searches for a check's violations in a pod.
+Look = Callable[[Pod], Iterable[Occurrence]]
 
 
 class CheckEntry(NamedTuple):
-    """A check, and the function of its module that looks for it in a pod of a mesh, if any."""
+    """A check, and the function of its module that searches for it in a pod of a mesh, if any."""
 
     check: Check
-    find: Callable[[Mesh, Pod], Iterable[Spot]] | None
+    find: Callable[[Mesh, Pod], Iterable[Occurrence]] | None
 
 
 @cache
 def all_checks() -> Mapping[str, CheckEntry]:
-    """Return every check by its id; RuntimeError on a module whose name is not its check's."""
+    """Return every check by its id. Raise RuntimeError if a module's name is not its check's id."""
     entries: dict[str, CheckEntry] = {}
     for module in pkgutil.iter_modules(__path__):
         loaded = import_module(f"{__name__}.{module.name}")
@@ -133,14 +133,14 @@ def for_mesh(mesh: str) -> tuple[CheckEntry, ...]:
 
 @lru_cache(maxsize=64)
 def looks(mesh: Mesh) -> tuple[tuple[Check, Look | None], ...]:
-    """Return what looks for each check of a mesh; None for one that only inputs break."""
+    """Return the function for each check of a mesh; None for a check that only inputs violate."""
     return tuple(
-        (check, partial(find, mesh) if find else _asked(mesh, check))
+        (check, partial(find, mesh) if find else _method(mesh, check))
         for check, find in for_mesh(mesh.name)
     )
 
 
-def _asked(mesh: Mesh, check: Check) -> Look | None:
+def _method(mesh: Mesh, check: Check) -> Look | None:
     """Return the method of a mesh that a check asks. Raise AttributeError on a wrong name."""
     return getattr(mesh, check.asks) if check.asks else None
 
@@ -148,10 +148,10 @@ def _asked(mesh: Mesh, check: Check) -> Look | None:
 @lru_cache(maxsize=256)
 def finders(
     mesh: Mesh, *, evident: bool, update: bool
-) -> tuple[tuple[Callable[[Spot], Violation], Look], ...]:
-    """Return what makes the violations of a check, and what looks for them, for each that applies.
+) -> tuple[tuple[Callable[[Occurrence], Violation], Look], ...]:
+    """Return a function that makes violations, and one that searches for them, for each check.
 
-    Those of evidence apply where there must be some.
+    Checks that need evidence are included only if there must be some.
     """
     return tuple(
         (check.violation, look)

@@ -1,4 +1,4 @@
-"""A pod with the proxy in it whose traffic is led past it."""
+"""A pod with a proxy that its traffic bypasses."""
 
 from webhook.policy.checks import Check
 

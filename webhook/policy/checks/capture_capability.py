@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from webhook.policy.checks import Check
 from webhook.policy.mesh import Mesh
+from webhook.policy.occurrences import Occurrence
 from webhook.policy.pod.containers import capability_names
 from webhook.policy.pod.workload import Pod
-from webhook.policy.spots import Spot
 
 CHECK = Check(
     id="capture-capability",
@@ -26,7 +26,7 @@ CHECK = Check(
 )
 
 
-def find(mesh: Mesh, pod: Pod) -> Iterator[Spot]:
+def find(mesh: Mesh, pod: Pod) -> Iterator[Occurrence]:
     """Yield each container that is privileged or adds a capability that is not harmless."""
     shares = bool(pod.spec.share_process_namespace or pod.spec.host_pid)
     for placed in pod.workload_containers:
@@ -34,7 +34,7 @@ def find(mesh: Mesh, pod: Pod) -> Iterator[Spot]:
         if context is None:
             continue
         if context.privileged:
-            yield Spot(placed.field("securityContext.privileged"))
+            yield Occurrence(placed.field("securityContext.privileged"))
         added = context.capabilities.add if context.capabilities else None
         if not added:
             continue
@@ -42,17 +42,17 @@ def find(mesh: Mesh, pod: Pod) -> Iterator[Spot]:
         harmless = _HARMLESS if near else _HARMLESS_ALONE
         risky = [name for name in added[:_MOST] if not capability_names([name]) <= harmless]
         if risky or len(added) > _MOST:
-            yield Spot(placed.field("securityContext.capabilities.add"), tuple(risky))
+            yield Occurrence(placed.field("securityContext.capabilities.add"), tuple(risky))
 
 
 #: Linux has 41 of them.
 _MOST = 100
-#: What neither the firewall, nor the node, nor another container's process is changed with.
+#: Capabilities that change neither the firewall, nor the node, nor another container's process.
 _HARMLESS = frozenset({
     "AUDIT_READ", "AUDIT_WRITE", "BLOCK_SUSPEND", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID",
     "IPC_LOCK", "IPC_OWNER", "KILL", "LEASE", "LINUX_IMMUTABLE", "MKNOD", "NET_BIND_SERVICE",
     "NET_BROADCAST", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT", "SYS_NICE",
     "SYS_PACCT", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "SYSLOG", "WAKE_ALARM",
 })  # fmt: skip
-#: A debugger of the container's own processes; with shared ones it could enter the proxy's.
+#: A debugger of the container's own processes. With shared processes it could enter the proxy's.
 _HARMLESS_ALONE = _HARMLESS | {"SYS_PTRACE"}

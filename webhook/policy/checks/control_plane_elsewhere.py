@@ -19,5 +19,5 @@ CHECK = Check(
     fix="author: let the injector set it; admin: name yours in "
     "settings.linkerd.controlPlaneNamespace",
     source="linkerd2 controller/api/destination/endpoint_translator.go createWeightedAddr",
-    asks="elsewhere",
+    asks="foreign_control_plane",
 )

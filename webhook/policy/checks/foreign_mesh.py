@@ -1,12 +1,12 @@
-"""Another mesh's proxy or opt-in beside the right one; each would take the other's traffic."""
+"""Another mesh's proxy or opt-in besides the right one: each captures the other's traffic."""
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from webhook.policy.checks import Check
 from webhook.policy.mesh import Mesh, annotation, label
+from webhook.policy.occurrences import Occurrence
 from webhook.policy.pod.workload import Pod
-from webhook.policy.spots import Spot
 
 CHECK = Check(
     id="foreign-mesh",
@@ -22,7 +22,7 @@ CHECK = Check(
 
 
 class Signs(NamedTuple):
-    """By what a mesh is known in a pod: containers, and values of labels and annotations."""
+    """The signs of a mesh in a pod: containers, and values of labels and annotations."""
 
     containers: Collection[str] = ()
     labels: Mapping[str, Collection[str]] = {}
@@ -55,12 +55,12 @@ def _others_of(mesh: str) -> Signs:
 _OTHERS = {mesh: _others_of(mesh) for mesh in _SIGNS}
 
 
-def find(mesh: Mesh, pod: Pod) -> Iterator[Spot]:
+def find(mesh: Mesh, pod: Pod) -> Iterator[Occurrence]:
     """Yield each sign of another mesh."""
     others = _OTHERS[mesh.name]
     for placed in pod.workload_containers:
         if placed.container.name in others.containers and not mesh.is_infrastructure(pod):
-            yield Spot(placed.field("name"), (placed.name,))
+            yield Occurrence(placed.field("name"), (placed.name,))
     for where, found, signs in (
         (label, pod.labels, others.labels),
         (annotation, pod.annotations, others.annotations),
@@ -68,4 +68,4 @@ def find(mesh: Mesh, pod: Pod) -> Iterator[Spot]:
         for key, values in signs.items():
             value = found.get(key)
             if value is not None and value in values and not mesh.is_infrastructure(pod):
-                yield Spot(where(key), (value,))
+                yield Occurrence(where(key), (value,))

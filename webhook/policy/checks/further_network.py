@@ -1,11 +1,11 @@
-"""A pod with further networks, say by Multus: no mesh captures their traffic."""
+"""A pod with further networks, for example by Multus: no mesh captures their traffic."""
 
 from collections.abc import Sequence
 
 from webhook.policy.checks import Check
 from webhook.policy.mesh import Mesh, annotation
+from webhook.policy.occurrences import Occurrence
 from webhook.policy.pod.workload import Pod
-from webhook.policy.spots import Spot
 
 NETWORKS = "k8s.v1.cni.cncf.io/networks"
 
@@ -20,7 +20,7 @@ CHECK = Check(
 )
 
 
-def find(mesh: Mesh, pod: Pod) -> Sequence[Spot]:
+def find(mesh: Mesh, pod: Pod) -> Sequence[Occurrence]:
     """Return the annotation, if it names any network."""
     named = pod.annotations.get(NETWORKS, "").strip()
-    return (Spot(annotation(NETWORKS), (named,)),) if named else ()
+    return (Occurrence(annotation(NETWORKS), (named,)),) if named else ()

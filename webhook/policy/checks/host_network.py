@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from webhook.policy.checks import Check
 from webhook.policy.mesh import Mesh
+from webhook.policy.occurrences import Occurrence
 from webhook.policy.pod.workload import Pod
-from webhook.policy.spots import Spot
 
 CHECK = Check(
     id="host-network",
@@ -20,6 +20,6 @@ CHECK = Check(
 )
 
 
-def find(mesh: Mesh, pod: Pod) -> Sequence[Spot]:
+def find(mesh: Mesh, pod: Pod) -> Sequence[Occurrence]:
     """Return the field, if it is set."""
-    return (Spot("spec.hostNetwork"),) if pod.spec.host_network else ()
+    return (Occurrence("spec.hostNetwork"),) if pod.spec.host_network else ()

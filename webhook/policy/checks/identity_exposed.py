@@ -1,4 +1,4 @@
-"""A workload container that can read the key with which the proxy proves who it is."""
+"""A workload container that can read the key of the proxy's identity."""
 
 from webhook.policy.checks import Check
 

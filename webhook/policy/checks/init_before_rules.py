@@ -1,6 +1,6 @@
-"""An init container that stays, and starts before the rules that capture traffic are set.
+"""An init container that keeps running, and starts before the rules that capture traffic.
 
-No rule catches connections that are open already, so it can speak plaintext for as long as it runs.
+No rule applies to connections that are already open, so it can send plaintext as long as it runs.
 """
 
 from webhook.policy.checks import Check

@@ -1,6 +1,6 @@
-"""An annotation or label that a mesh reads and that authors may not set, or not to this value.
+"""An annotation or label that a mesh reads and that authors must not set, or not to this value.
 
-The allow-lists are in webhook/policy/inputs; the mesh reads them, and gives the spots by itself.
+The allow-lists are in webhook/policy/inputs; the mesh reads them and yields the occurrences.
 """
 
 from webhook.policy.checks import Check

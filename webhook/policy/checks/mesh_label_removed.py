@@ -17,5 +17,5 @@ CHECK = Check(
     fix="user or controller that updates it: keep the value that the injector set",
     updates_alone=True,
     source="linkerd2 destination/endpoint_translator.go, policy-controller inbound/workload.rs",
-    asks="forsaken",
+    asks="opt_in_removed",
 )

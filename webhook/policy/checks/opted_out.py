@@ -1,4 +1,4 @@
-"""A pod whose author asks the mesh to leave it out."""
+"""A pod whose author opts out of the mesh."""
 
 from webhook.policy.checks import Check
 

@@ -1,7 +1,7 @@
-"""A proxy, or a volume of the proxy, that the pod's author brings instead of the injector.
+"""A proxy, or a volume of the proxy, that comes from the pod's author and not from the injector.
 
-It may have the mesh's image and rules and yet variables of the author's. Our mutating webhook runs
-before the injectors and records it. The mesh reads the record and gives the spots by itself.
+It can have the mesh's image and rules together with the author's variables. Our mutating webhook
+runs before the injectors and records it. The mesh reads the record and yields the occurrences.
 """
 
 from webhook.policy.checks import Check

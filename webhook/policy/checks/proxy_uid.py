@@ -1,4 +1,4 @@
-"""A container that runs as the proxy's user, which the firewall lets out unproxied."""
+"""A container that runs as the proxy's user, whose traffic is not captured."""
 
 from webhook.policy.checks import Check
 

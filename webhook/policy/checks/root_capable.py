@@ -1,13 +1,13 @@
-"""A container that may be root: it can take on the proxy's user, or send raw packets."""
+"""A container that may run as root: it can switch to the proxy's user, or send raw packets."""
 
 from collections.abc import Iterator
 
 from webhook.policy.checks import Check
 from webhook.policy.mesh import Mesh
+from webhook.policy.occurrences import Occurrence
 from webhook.policy.pod.containers import capability_names
 from webhook.policy.pod.objects import Capabilities, SecurityContext
 from webhook.policy.pod.workload import Pod
-from webhook.policy.spots import Spot
 
 CHECK = Check(
     id="root-capable",
@@ -26,7 +26,7 @@ CHECK = Check(
 )
 
 
-def find(mesh: Mesh, pod: Pod) -> Iterator[Spot]:
+def find(mesh: Mesh, pod: Pod) -> Iterator[Occurrence]:
     """Yield each such container."""
     by_mark = mesh.name == "ambient"
     risky = _RISKY_BY_MARK if by_mark else _RISKY
@@ -41,7 +41,7 @@ def find(mesh: Mesh, pod: Pod) -> Iterator[Spot]:
         listed = own.capabilities
         if listed is None or _is_risky(listed, risky):
             field = placed.field("securityContext")
-            yield Spot(field, (placed.name,), reason, fix)
+            yield Occurrence(field, (placed.name,), reason, fix)
 
 
 def _is_risky(listed: Capabilities, risky: frozenset[str]) -> bool:
@@ -51,7 +51,7 @@ def _is_risky(listed: Capabilities, risky: frozenset[str]) -> bool:
 
 _NONE = SecurityContext()
 _RISKY = frozenset({"SETUID", "NET_RAW"})
-#: Ambient knows what ztunnel sends by its mark, and not by a user.
+#: Ambient mode recognizes ztunnel's packets by their mark, not by a user.
 _RISKY_BY_MARK = frozenset({"NET_RAW"})
 _MARKS = "can run as root, and then send packets with ztunnel's own mark"
 _NO_MARKS = "author: set runAsNonRoot: true, or drop the capability NET_RAW"

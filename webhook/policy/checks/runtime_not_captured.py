@@ -1,4 +1,4 @@
-"""A pod in a runtime or system of its own, whose network the mesh can't redirect."""
+"""A pod in its own runtime or system, whose network the mesh can't redirect."""
 
 from webhook.policy.checks import Check
 

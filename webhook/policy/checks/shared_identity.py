@@ -1,11 +1,11 @@
-"""A pod as ServiceAccount default: all such pods of a namespace are one to the mesh."""
+"""A pod with the ServiceAccount default: the mesh gives all such pods one identity."""
 
 from collections.abc import Sequence
 
 from webhook.policy.checks import Check
 from webhook.policy.mesh import Mesh
+from webhook.policy.occurrences import Occurrence
 from webhook.policy.pod.workload import Pod
-from webhook.policy.spots import Spot
 
 CHECK = Check(
     id="shared-identity",
@@ -18,7 +18,7 @@ CHECK = Check(
 )
 
 
-def find(mesh: Mesh, pod: Pod) -> Sequence[Spot]:
+def find(mesh: Mesh, pod: Pod) -> Sequence[Occurrence]:
     """Return the field, if it is unset or default."""
     shared = pod.spec.service_account_name in (None, "", "default")
-    return (Spot("spec.serviceAccountName"),) if shared else ()
+    return (Occurrence("spec.serviceAccountName"),) if shared else ()

@@ -1,11 +1,11 @@
-"""A port that is not TCP: UDP or SCTP. Meshes capture TCP alone."""
+"""A port that is not TCP: UDP or SCTP. Meshes capture only TCP."""
 
 from collections.abc import Iterator
 
 from webhook.policy.checks import Check
 from webhook.policy.mesh import Mesh
+from webhook.policy.occurrences import Occurrence
 from webhook.policy.pod.workload import Pod
-from webhook.policy.spots import Spot
 
 CHECK = Check(
     id="udp-port",
@@ -21,10 +21,10 @@ CHECK = Check(
 )
 
 
-def find(mesh: Mesh, pod: Pod) -> Iterator[Spot]:
+def find(mesh: Mesh, pod: Pod) -> Iterator[Occurrence]:
     """Yield each such port of a workload container."""
     for placed in pod.workload_containers:
         for port in placed.container.ports or ():
             if port.protocol not in (None, "", "TCP"):
                 shown = f"{port.container_port}/{port.protocol}"
-                yield Spot(placed.field(f"ports[{port.container_port}]"), (shown,))
+                yield Occurrence(placed.field(f"ports[{port.container_port}]"), (shown,))

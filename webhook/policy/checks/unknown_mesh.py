@@ -1,11 +1,11 @@
-"""A namespace whose label mendix-mesh.io/mesh names no mesh, say by a typo."""
+"""A namespace whose label mendix-mesh.io/mesh names no known mesh, for example by a typo."""
 
 from collections.abc import Iterator
 
 from webhook.policy.checks import Check
 from webhook.policy.mesh import Mesh
+from webhook.policy.occurrences import Occurrence
 from webhook.policy.pod.workload import Pod
-from webhook.policy.spots import Spot
 
 CHECK = Check(
     id="unknown-mesh",
@@ -18,6 +18,6 @@ CHECK = Check(
 )
 
 
-def find(mesh: Mesh, pod: Pod) -> Iterator[Spot]:
+def find(mesh: Mesh, pod: Pod) -> Iterator[Occurrence]:
     """Yield one violation, always."""
-    yield Spot("metadata.namespace")
+    yield Occurrence("metadata.namespace")

@@ -7,7 +7,7 @@ enablement_selector.go. Sources are paths in istio at 1.32-dev.
 from collections.abc import Iterator
 
 from webhook.policy.inputs.istio import PROXY
-from webhook.policy.mesh import Mesh, Spot, Want, annotation, label
+from webhook.policy.mesh import Mesh, Occurrence, Want, annotation, label
 from webhook.policy.meshes.istio import REROUTES, STATUS, Istio, leave_linkerd
 from webhook.policy.pod.workload import Placed, Pod
 from webhook.policy.settings import Settings
@@ -42,13 +42,13 @@ class Ambient(Mesh):
         if value != "ambient":
             yield Want("labels", MODE, "ambient")
 
-    def opt_outs(self, pod: Pod) -> Iterator[Spot]:
+    def opt_outs(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield the label if it opts out: `none`, or on a stored pod any value but ambient."""
         value = pod.labels.get(MODE)
         if value in (None, "ambient") or self.is_infrastructure(pod):
             return
         if pod.final or (value == "none" and self.settings.opt_out == "deny"):
-            yield Spot(label(MODE), (str(value),), *self._istio.gateway_like(pod))
+            yield Occurrence(label(MODE), (str(value),), *self._istio.gateway_like(pod))
 
     def is_infrastructure(self, pod: Pod) -> bool:
         """Return whether the pod is a gateway or waypoint, as in Istio's sidecar mode."""
@@ -58,53 +58,58 @@ class Ambient(Mesh):
         """Return istio-proxy for a gateway or waypoint, which speaks mTLS without ztunnel."""
         return PROXY if self.is_infrastructure(pod) else ""
 
-    def missing(self, pod: Pod) -> Iterator[Spot]:
+    def missing(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield the missing label. Without it, enrollment depends on the namespace's label."""
         if pod.labels.get(MODE) != "ambient" and not self.is_infrastructure(pod):
-            yield Spot(label(MODE), reason="is not ambient, so nothing captures the pod's traffic",
-                       fix="admin: check that mendix-mesh's webhook runs, then create the pod "
-                           "again")  # fmt: skip
+            yield Occurrence(
+                label(MODE),
+                reason="is not ambient, so nothing captures the pod's traffic",
+                fix="admin: check that mendix-mesh's webhook runs, then create the pod again",
+            )
 
-    def capture_bypasses(self, pod: Pod) -> Iterator[Spot]:
+    def capture_bypasses(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield annotations that disable inbound capture (nodeagent/net.go)."""
         if pod.annotations.get(BYPASS, "").lower() in ("1", "t", "true") and not pod.ingress:
-            yield Spot(annotation(BYPASS))
+            yield Occurrence(annotation(BYPASS))
         if virtual := pod.annotations.get(REROUTES[0]):
-            yield Spot(annotation(REROUTES[0]), (virtual,),
-                       "makes inbound traffic count as outbound traffic")  # fmt: skip
+            yield Occurrence(annotation(REROUTES[0]), (virtual,),
+                             "makes inbound traffic count as outbound traffic")  # fmt: skip
 
-    def forged_status(self, pod: Pod) -> Iterator[Spot]:
+    def forged_status(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield annotations that only the sidecar injector or the CNI agent may set."""
         if not pod.final or self.is_infrastructure(pod):
             return
         if STATUS in pod.annotations:
-            yield Spot(
+            yield Occurrence(
                 annotation(STATUS), reason="keeps ambient's CNI agent from enrolling the pod"
             )
         if REDIRECTION in pod.annotations and pod.new:
-            yield Spot(annotation(REDIRECTION), reason="must be set only by the CNI agent")
+            yield Occurrence(annotation(REDIRECTION), reason="must be set only by the CNI agent")
 
-    def unreachable_runtime(self, pod: Pod) -> Iterator[Spot]:
+    def unreachable_runtime(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield runtimes and systems whose network the node agent can't redirect."""
         runtime, system = pod.spec.runtime_class_name, pod.spec.os
         if runtime and runtime not in self.settings.ambient.runtime_classes:
-            yield Spot("spec.runtimeClassName", (runtime,))
+            yield Occurrence("spec.runtimeClassName", (runtime,))
         if system and system.name not in ("", "linux"):
-            yield Spot("spec.os.name", (system.name,), fix="author: use a Linux image")
+            yield Occurrence("spec.os.name", (system.name,), fix="author: use a Linux image")
 
-    def forsaken(self, pod: Pod) -> Iterator[Spot]:
+    def opt_in_removed(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield the label or redirection annotation if an update removes it from a running pod."""
         old = pod.old
         if old is None:
             return
         if old.labels.get(MODE) == "ambient" != pod.labels.get(MODE):
-            yield Spot(label(MODE), (f"ambient -> {pod.labels.get(MODE) or 'removed'}",))
+            yield Occurrence(label(MODE), (f"ambient -> {pod.labels.get(MODE) or 'removed'}",))
         before, now = old.annotations.get(REDIRECTION), pod.annotations.get(REDIRECTION)
         # The agent writes it through pods/status. Peers send HBONE only while it is present.
         if before != now and not pod.by_status:
-            yield Spot(annotation(REDIRECTION), (f"{before or 'unset'} -> {now or 'removed'}",),
-                       "tells other pods whether the node captures this pod",
-                       "user or controller that updates it: leave it to the CNI agent")  # fmt: skip
+            yield Occurrence(
+                annotation(REDIRECTION),
+                (f"{before or 'unset'} -> {now or 'removed'}",),
+                "tells other pods whether the node captures this pod",
+                "user or controller that updates it: leave it to the CNI agent",
+            )
 
 
 MESH = Ambient

@@ -13,8 +13,8 @@ from webhook.policy.inputs import linkerd as listed
 from webhook.policy.inputs.linkerd import CONFIG
 from webhook.policy.mesh import (
     BYPASSED,
+    CONTROL_PLANE,
     DISABLED,
-    ELSEWHERE,
     FORGED,
     IMAGE,
     OPEN,
@@ -22,7 +22,7 @@ from webhook.policy.mesh import (
     USER,
     Found,
     Mesh,
-    Spot,
+    Occurrence,
     Want,
     annotation,
     label,
@@ -187,7 +187,7 @@ class Linkerd(Mesh):
         if wanted and INBOUND_POLICY not in pod.annotations and not pod.ingress:
             yield Want("annotations", INBOUND_POLICY, wanted)
 
-    def opt_outs(self, pod: Pod) -> Iterator[Spot]:
+    def opt_outs(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield the annotation if it is `disabled`, or on a stored pod any unknown value.
 
         A template's other values are fixed when its pods are created.
@@ -196,23 +196,23 @@ class Linkerd(Mesh):
         if not value or value in _OPT_IN:
             return
         if pod.final or (value == "disabled" and self.settings.opt_out == "deny"):
-            yield Spot(annotation(INJECT), (value,))
+            yield Occurrence(annotation(INJECT), (value,))
 
-    def injector_bypasses(self, pod: Pod) -> Iterator[Spot]:
+    def injector_bypasses(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield labels that make the API server skip the injector."""
         for key in _INJECTOR_BYPASSES:
             if key in pod.labels:
-                yield Spot(label(key))
+                yield Occurrence(label(key))
 
-    def missing(self, pod: Pod) -> Iterator[Spot]:
+    def missing(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield the missing proxy if no container is the proxy."""
         if pod.proxy is None:
-            yield Spot("spec.initContainers", reason="has no linkerd-proxy container")
+            yield Occurrence("spec.initContainers", reason="has no linkerd-proxy container")
 
     def prove(self, pod: Pod) -> Iterator[Found]:
         """Yield what is wrong with Linkerd's containers. The rest of the pod is ignored."""
         proxy = pod.proxy
-        yield from (Found(IMAGE, spot) for spot in self._images_of(pod))
+        yield from (Found(IMAGE, occurrence) for occurrence in self._images_of(pod))
         if proxy is None:
             return
         init = self._init(pod)
@@ -222,68 +222,70 @@ class Linkerd(Mesh):
             else self._ineffective_validator(pod, proxy)
         )
         foreign = (sidecars.foreign_changes(placed, _REFERRED) for placed in pod.mesh_containers)
-        for check, spots in (
+        for check, occurrences in (
             (FORGED, self._forged(pod, proxy)),
             (BYPASSED, captures),
             (USER, self._wrong_user(pod, proxy)),
             (OPEN, self._opened(proxy)),
             (OVERRIDDEN, chain.from_iterable(foreign)),
             (DISABLED, _without_identity(proxy)),
-            (ELSEWHERE, self._asked_elsewhere(proxy)),
+            (CONTROL_PLANE, self._control_plane_env(proxy)),
         ):
-            yield from (Found(check, spot) for spot in spots)
+            yield from (Found(check, occurrence) for occurrence in occurrences)
 
-    def untrusted_images(self, pod: Pod) -> Iterable[Spot]:
+    def untrusted_images(self, pod: Pod) -> Iterable[Occurrence]:
         """Yield untrusted images of Linkerd's containers, other versions, and changed images."""
         return self._images_of(pod) if pod.old else self.proven(pod, IMAGE)
 
-    def _images_of(self, pod: Pod) -> Iterator[Spot]:
+    def _images_of(self, pod: Pod) -> Iterator[Occurrence]:
         return sidecars.untrusted_images(
             pod, lambda one: repository(one.container.image or "") in self._trusted[one.name]
         )
 
-    def _forged(self, pod: Pod, proxy: Placed) -> Iterator[Spot]:
+    def _forged(self, pod: Pod, proxy: Placed) -> Iterator[Occurrence]:
         for placed in pod.mesh_containers:
             if tuple(placed.container.command or ()) not in _COMMANDS[placed.name]:
-                yield Spot(placed.field("command"), reason="runs its own command")
+                yield Occurrence(placed.field("command"), reason="runs its own command")
             if placed.name != PROXY and placed.container.restart_policy:
-                yield Spot(placed.field("restartPolicy"),
-                           reason="lets the pod start even if the container fails")  # fmt: skip
+                yield Occurrence(
+                    placed.field("restartPolicy"),
+                    reason="lets the pod start even if the container fails",
+                )
         if proxy.container.args:
-            yield Spot(
+            yield Occurrence(
                 proxy.field("args"),
                 reason="passes arguments to the proxy, but the injector passes none",
             )
         context = proxy.container.security_context
         if context and context.privileged:
-            yield Spot(proxy.field("securityContext.privileged"),
-                       reason="runs the proxy as privileged, with full access to the "
-                              "node")  # fmt: skip
+            yield Occurrence(proxy.field("securityContext.privileged"),
+                             reason="runs the proxy as privileged, with full access to the "
+                                    "node")  # fmt: skip
         if proxy.kind == "initContainers" and proxy.container.restart_policy != "Always":
-            yield Spot(
+            yield Occurrence(
                 proxy.field("restartPolicy"), reason="makes the proxy end before the app starts"
             )
         if INIT not in pod.mesh_named and VALIDATOR not in pod.mesh_named:
-            yield Spot(
+            yield Occurrence(
                 "spec.initContainers",
                 reason="has no linkerd-init or linkerd-network-validator, so no traffic is "
                 "redirected",
             )
 
-    def _asked_elsewhere(self, proxy: Placed) -> Iterator[Spot]:
+    def _control_plane_env(self, proxy: Placed) -> Iterator[Occurrence]:
         ours = self.own.control_plane_namespace
         for name in _CONTROL_PLANE_ENV:
             address = proxy.env.get(name)
             if address is not None and not sidecars.is_service_in(
                 address, ours, self.settings.cluster_domain
             ):
-                yield Spot(
+                yield Occurrence(
                     proxy.field(f"env[{name}]"), (address,), "",
                     "author: let the injector set it; mesh's admin: name yours in "
                     "settings.linkerd.controlPlaneNamespace and settings.clusterDomain",
                 )  # fmt: skip
 
-    def forgeries(self, pod: Pod) -> Iterator[Spot]:
+    def forgeries(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield evidence that linkerd-proxy is not the real proxy. Its name stops the injection."""
         proxy = pod.proxy
         if proxy is None:
@@ -296,29 +298,31 @@ class Linkerd(Mesh):
         if source is None or source.field != "emptyDir" or not any(
             mount.name == _IDENTITY_VOLUME for mount in mounts
         ):  # fmt: skip
-            yield Spot("spec.volumes", reason=f"has no {_IDENTITY_VOLUME} volume for the proxy")
+            yield Occurrence(
+                "spec.volumes", reason=f"has no {_IDENTITY_VOLUME} volume for the proxy"
+            )
         token = pod.source(_TOKEN_VOLUME)
         if token is not None and not _is_token(token):
-            yield Spot(f"spec.volumes[{_TOKEN_VOLUME}]", (token.field,),
-                       "is not the token that Kubernetes creates for the proxy")  # fmt: skip
+            yield Occurrence(f"spec.volumes[{_TOKEN_VOLUME}]", (token.field,),
+                             "is not the token that Kubernetes creates for the proxy")  # fmt: skip
         if CONTROL_PLANE_NS not in pod.labels and not self._was_ours(pod):
-            yield Spot(
+            yield Occurrence(
                 label(CONTROL_PLANE_NS),
                 reason="is missing, so other pods send plaintext to this pod",
             )
 
-    def _misleading(self, pod: Pod) -> Iterator[Spot]:
+    def _misleading(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield what makes the injector skip a pod that has no proxy."""
         skips = "so Linkerd's injector skips the pod"
         for placed in pod.containers:
             if placed.name == INIT and placed.kind == "initContainers":
-                yield Spot(placed.field("name"), reason=f"is named {INIT}, {skips}")
+                yield Occurrence(placed.field("name"), reason=f"is named {INIT}, {skips}")
             elif (placed.container.image or "").startswith(_SKIPPED_IMAGES):
-                yield Spot(placed.field("image"), reason=f"is an image of the mesh, {skips}",
-                           fix="author: remove the container, or use the image from a "
-                               "mirror")  # fmt: skip
+                yield Occurrence(placed.field("image"), reason=f"is an image of the mesh, {skips}",
+                                 fix="author: remove the container, or use the image from a "
+                                     "mirror")  # fmt: skip
 
-    def capture_bypasses(self, pod: Pod) -> Iterator[Spot]:
+    def capture_bypasses(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield skipped ports and subnets, ingress mode, and an ineffective linkerd-init.
 
         With the CNI plugin, only the annotations count. Otherwise linkerd-init's arguments count.
@@ -338,24 +342,24 @@ class Linkerd(Mesh):
 
     def _skipped(
         self, pod: Pod, init: _Init, direction: str, allowed: ports.Ranges
-    ) -> Iterator[Spot]:
+    ) -> Iterator[Occurrence]:
         annotated = False
         for key in _SKIP_ANNOTATIONS[direction]:
             text = pod.annotations.get(key)
             if text and (past := ports.beyond(text, allowed)):
                 annotated = True
-                yield Spot(annotation(key), past)
+                yield Occurrence(annotation(key), past)
         flag = f"--{direction}-ports-to-ignore"
         text = init.given.get(flag)
         if init.placed and text and not annotated and (past := ports.beyond(text, allowed)):
-            yield Spot(
+            yield Occurrence(
                 init.placed.field("args"), past, f"skips ports with {flag}",
                 f"namespace's owner: remove {CONFIG}skip-{direction}-ports from the namespace; "
                 "mesh's admin: add the mesh's default to "
                 f"settings.linkerd.skip{direction.title()}Ports",
             )  # fmt: skip
 
-    def _skipped_subnets(self, pod: Pod, init: _Init, known: set[str]) -> Iterator[Spot]:
+    def _skipped_subnets(self, pod: Pod, init: _Init, known: set[str]) -> Iterator[Occurrence]:
         for field, text, reason in (
             (annotation(_SKIP_SUBNETS), pod.annotations.get(_SKIP_SUBNETS), ""),
             (
@@ -365,30 +369,30 @@ class Linkerd(Mesh):
             ),
         ):
             if past := ports.others(text or "", known):
-                yield Spot(field, past, reason)
+                yield Occurrence(field, past, reason)
                 return
 
-    def _ingress_mode(self, pod: Pod) -> Iterator[Spot]:
+    def _ingress_mode(self, pod: Pod) -> Iterator[Occurrence]:
         if pod.ingress:
             return
         fix = f"author: set {INJECT}: enabled; ingress mode is only for ingress controllers"
         reason = "routes requests by a header that the client sets (ingress mode)"
         if pod.annotations.get(INJECT) == "ingress":
-            yield Spot(annotation(INJECT), (), reason, fix)
+            yield Occurrence(annotation(INJECT), (), reason, fix)
             return
         proxy = (pod.proof or self.proofs.of(pod)).pod.proxy
         if proxy and proxy.env.get("LINKERD2_PROXY_INGRESS_MODE") == "true":
-            yield Spot(proxy.field("env[LINKERD2_PROXY_INGRESS_MODE]"), (), reason, fix)
+            yield Occurrence(proxy.field("env[LINKERD2_PROXY_INGRESS_MODE]"), (), reason, fix)
 
     def _init(self, pod: Pod) -> _Init:
         init = pod.mesh_named.get(INIT)
         return _Init(init, *init.flags(_INIT_FLAGS)) if init else _Init(None, _NO_INIT, ())
 
-    def _ineffective_init(self, init: _Init, placed: Placed, proxy: Placed) -> Iterator[Spot]:
+    def _ineffective_init(self, init: _Init, placed: Placed, proxy: Placed) -> Iterator[Occurrence]:
         for values, reason in _not_redirecting(init, proxy):
-            yield Spot(placed.field("args"), values, reason, _TO_INJECTOR)
+            yield Occurrence(placed.field("args"), values, reason, _TO_INJECTOR)
 
-    def _ineffective_validator(self, pod: Pod, proxy: Placed) -> Iterator[Spot]:
+    def _ineffective_validator(self, pod: Pod, proxy: Placed) -> Iterator[Occurrence]:
         """Yield what stops the validator from proving that the CNI plugin redirects traffic.
 
         The validator connects to a port on which it does not listen. It reaches itself only if the
@@ -399,7 +403,7 @@ class Linkerd(Mesh):
             listens = _ports(proxy, variable, default)
             if listens != {self._plugin[flag]}:
                 way = "inbound" if "INBOUND" in variable else "outbound"
-                yield Spot(
+                yield Occurrence(
                     proxy.field(f"env[{variable}]"), tuple(sorted(listens)),
                     f"is not {self._plugin[flag]}, the port that the CNI plugin redirects to",
                     f"author: remove {CONFIG}{way}-port; mesh's admin: if the plugin uses another "
@@ -413,11 +417,11 @@ class Linkerd(Mesh):
                 for flag in ("--connect-addr", "--listen-addr")
             )
             if unexpected or connects == listens_on:
-                yield Spot(placed.field("args"), unexpected,
-                           "cannot check whether traffic is redirected",
-                           f"author: let Linkerd's injector add {VALIDATOR}")  # fmt: skip
+                yield Occurrence(placed.field("args"), unexpected,
+                                 "cannot check whether traffic is redirected",
+                                 f"author: let Linkerd's injector add {VALIDATOR}")  # fmt: skip
 
-    def identity_clashes(self, pod: Pod) -> Iterator[Spot]:
+    def identity_clashes(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield containers that run as the proxy's user or group, which is not captured.
 
         In OpenShift, each namespace has its own range of user numbers. Such a number is fine if
@@ -452,49 +456,56 @@ class Linkerd(Mesh):
                 context.run_as_group if context else None,
             ),
         ):
-            asked = "" if pod.proxy else pod.annotations.get(CONFIG + short)
+            requested = "" if pod.proxy else pod.annotations.get(CONFIG + short)
             let_out = init.given.get(f"--{short}") if init.placed else _text(runs_as)
             found = number(_text(expected))
-            for text in {asked, let_out} - {None, "", _text(expected)}:
+            for text in {requested, let_out} - {None, "", _text(expected)}:
                 others = number(str(text)[:_LONGEST_NUMBER])
                 found |= others
                 own += [(key, other) for other in others]
             numbers.append(found)
         return Users(numbers[0], numbers[1], tuple(own))
 
-    def _wrong_user(self, pod: Pod, proxy: Placed) -> Iterator[Spot]:
+    def _wrong_user(self, pod: Pod, proxy: Placed) -> Iterator[Occurrence]:
         init, context = self._init(pod), proxy.container.security_context
         user = _text(context.run_as_user if context else None)
         past = init.given.get("--proxy-uid")
         if init.placed and (past != user or not number(user[:_LONGEST_NUMBER])):
-            yield Spot(init.placed.field("args"), (f"--proxy-uid {past or 'missing'}",),
-                       f"excludes another user from capture than {user or 'unset'}, the user that "
-                       "the proxy runs as", _TO_INJECTOR)  # fmt: skip
+            yield Occurrence(
+                init.placed.field("args"),
+                (f"--proxy-uid {past or 'missing'}",),
+                f"excludes another user from capture than {user or 'unset'}, the user that "
+                "the proxy runs as",
+                _TO_INJECTOR,
+            )
         elif not init.placed and user in ("", "0"):
-            yield Spot(proxy.field("securityContext.runAsUser"), (user or "unset",),
-                       f"is not {self.own.proxy_uid}, the user whose traffic is not captured",
-                       f"author: let Linkerd's injector add {PROXY}")  # fmt: skip
+            yield Occurrence(proxy.field("securityContext.runAsUser"), (user or "unset",),
+                             f"is not {self.own.proxy_uid}, the user whose traffic is not captured",
+                             f"author: let Linkerd's injector add {PROXY}")  # fmt: skip
 
-    def _moved_user(self, pod: Pod) -> Iterator[Spot]:
+    def _moved_user(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield user annotations that an update changes; the CNI plugin can read them later."""
         for key in _USER_ANNOTATIONS if pod.old else ():
             before, now = (one and one.annotations.get(key) for one in (pod.old, pod))
             if before != now:
-                yield Spot(annotation(key), (f"{before or 'unset'} -> {now or 'removed'}",),
-                           "changes which user's traffic the CNI plugin does not capture",
-                           "user or controller that updates it: keep the value; author: set it in "
-                           "the pod "
-                           "template")  # fmt: skip
+                yield Occurrence(
+                    annotation(key),
+                    (f"{before or 'unset'} -> {now or 'removed'}",),
+                    "changes which user's traffic the CNI plugin does not capture",
+                    "user or controller that updates it: keep the value; author: set it in "
+                    "the pod "
+                    "template",
+                )
 
-    def mtls_disabled(self, pod: Pod) -> Sequence[Spot]:
+    def mtls_disabled(self, pod: Pod) -> Sequence[Occurrence]:
         """Return the settings that leave the proxy without an identity."""
         return self.proven(pod, DISABLED)
 
-    def overridden_env(self, pod: Pod) -> Sequence[Spot]:
+    def overridden_env(self, pod: Pod) -> Sequence[Occurrence]:
         """Return variables that other webhooks add to Linkerd's containers or that are expanded."""
         return self.proven(pod, OVERRIDDEN)
 
-    def elsewhere(self, pod: Pod) -> Iterator[Spot]:
+    def foreign_control_plane(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield labels and addresses of another control plane, which peers do not trust."""
         ours = self.own.control_plane_namespace
         yield from sidecars.moved_names(pod, (), ours)
@@ -502,14 +513,14 @@ class Linkerd(Mesh):
             return  # the injector will set the label
         named = pod.labels.get(CONTROL_PLANE_NS)
         if named is not None and named != ours and not self._was_ours(pod):
-            yield Spot(label(CONTROL_PLANE_NS), (named,))
-        yield from self.proven(pod, ELSEWHERE)
+            yield Occurrence(label(CONTROL_PLANE_NS), (named,))
+        yield from self.proven(pod, CONTROL_PLANE)
 
-    def exposed_identity(self, pod: Pod) -> Iterator[Spot]:
+    def exposed_identity(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield mounts of the proxy's private key and of its token."""
         return sidecars.mounts(pod, (_IDENTITY_VOLUME, _TOKEN_VOLUME))
 
-    def forsaken(self, pod: Pod) -> Iterator[Spot]:
+    def opt_in_removed(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield the control plane's label, and the inbound policy if the settings require one.
 
         The control plane reads these from running pods:
@@ -522,22 +533,22 @@ class Linkerd(Mesh):
             now = pod.labels.get(CONTROL_PLANE_NS)
             if now != self.own.control_plane_namespace:
                 before = self.own.control_plane_namespace
-                yield Spot(label(CONTROL_PLANE_NS), (f"{before} -> {now or 'removed'}",))
+                yield Occurrence(label(CONTROL_PLANE_NS), (f"{before} -> {now or 'removed'}",))
         wanted = self.own.inbound_policy
         kept = pod.old.annotations.get(INBOUND_POLICY)
         policy = pod.annotations.get(INBOUND_POLICY)
         if wanted and kept == wanted and policy != kept:
-            yield Spot(annotation(INBOUND_POLICY), (f"{kept} -> {policy or 'removed'}",))
+            yield Occurrence(annotation(INBOUND_POLICY), (f"{kept} -> {policy or 'removed'}",))
 
-    def late_proxy(self, pod: Pod) -> Iterator[Spot]:
+    def late_proxy(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield init containers before a native proxy, or all of them with a classic one."""
         return sidecars.before_proxy(pod, INIT)
 
-    def lasting_before_rules(self, pod: Pod) -> Iterator[Spot]:
+    def lasting_before_rules(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield init containers that keep running and start before the one that sets the rules."""
         return sidecars.before_rules(pod, INIT)
 
-    def plaintext_inbound(self, pod: Pod) -> Iterator[Spot]:
+    def plaintext_inbound(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield an open inbound policy, from the annotation or else from the variable.
 
         If the settings require a policy that is closed to plaintext, an open one is denied.
@@ -546,7 +557,7 @@ class Linkerd(Mesh):
         if pod.ingress or (
             wanted and pod.old and pod.old.annotations.get(INBOUND_POLICY) == wanted
         ):
-            return  # `forsaken` reports an update that opens it
+            return  # `opt_in_removed` reports an update that opens it
         policy = pod.annotations.get(INBOUND_POLICY)
         if policy is not None:
             # An unknown value is reported by another check.
@@ -555,27 +566,27 @@ class Linkerd(Mesh):
         else:
             yield from self.proven(pod, OPEN)
 
-    def _open(self, field: str, policy: str) -> Spot:
+    def _open(self, field: str, policy: str) -> Occurrence:
         wanted = self.own.inbound_policy
         if wanted not in CLOSED_POLICIES:
-            return Spot(field, (policy,))
+            return Occurrence(field, (policy,))
         fix = f"author: set it to {wanted}, as settings.linkerd.inboundPolicy requires"
-        return Spot(field, (policy,), "", fix, "deny")
+        return Occurrence(field, (policy,), "", fix, "deny")
 
-    def _opened(self, proxy: Placed) -> Iterator[Spot]:
+    def _opened(self, proxy: Placed) -> Iterator[Occurrence]:
         name = "LINKERD2_PROXY_INBOUND_DEFAULT_POLICY"
         policy = proxy.env.get(name, "")
         if policy not in CLOSED_POLICIES:
             yield self._open(proxy.field(f"env[{name}]"), policy)
 
-    def ignored_labels(self, pod: Pod) -> Iterator[Spot]:
+    def ignored_labels(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield labels that are meant as annotations; Mendix's guide shows them as labels."""
         for key in pod.labels:
             if key.startswith(_MISTAKEN) and (key == INJECT or key.startswith(CONFIG)):
-                yield Spot(label(key))
+                yield Occurrence(label(key))
 
     def _was_ours(self, pod: Pod) -> bool:
-        """Return whether the pod had our label before. `forsaken` reports its change."""
+        """Return whether the pod had our label before. `opt_in_removed` reports its change."""
         before = pod.old.labels.get(CONTROL_PLANE_NS) if pod.old else None
         return before == self.own.control_plane_namespace
 
@@ -619,15 +630,18 @@ def _listed_ports(text: str) -> frozenset[str]:
 _LONGEST_ADDRESSES = 256
 
 
-def _without_identity(proxy: Placed) -> Iterator[Spot]:
+def _without_identity(proxy: Placed) -> Iterator[Occurrence]:
     """Yield variables that leave the proxy without an identity, and so without mTLS."""
     for name in _IDENTITY_ENV:
         if not proxy.env.get(name):
-            yield Spot(proxy.field(f"env[{name}]"), (), "is missing, so the proxy has no identity "
-                                                        "and no mTLS",
-                       f"author: let Linkerd's injector add {PROXY}")  # fmt: skip
+            yield Occurrence(
+                proxy.field(f"env[{name}]"),
+                (),
+                "is missing, so the proxy has no identity and no mTLS",
+                f"author: let Linkerd's injector add {PROXY}",
+            )
     if "LINKERD2_PROXY_IDENTITY_DISABLED" in proxy.env:
-        yield Spot(proxy.field("env[LINKERD2_PROXY_IDENTITY_DISABLED]"))
+        yield Occurrence(proxy.field("env[LINKERD2_PROXY_IDENTITY_DISABLED]"))
 
 
 def _is_token(source: Source) -> bool:

@@ -1,7 +1,7 @@
 """Whether a pod's ports accept plaintext, according to the meshes' policy objects.
 
-Pure rules on decoded objects. A `Reading` says of one pod which of its ports accept clients that
-are outside the mesh, and why; `istio` and `linkerd` make it, each by the rules of its mesh.
+Pure rules on decoded objects. A `Reading` has the ports of one pod that accept clients outside the
+mesh, and why. `istio` and `linkerd` compute it, each by the rules of its mesh.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,7 @@ from webhook.policy.checks import Check
 #: Whether plaintext is accepted: on no port, on some, on all, or unknown.
 Accepts = Literal["no", "partly", "yes", "unknown"]
 
-#: The policy objects of a namespace, or an object that is reviewed, let plaintext in.
+#: The policy objects of a namespace, or a reviewed object, accept plaintext.
 PLAINTEXT_ACCEPTED = Check(
     id="plaintext-accepted",
     level="advise",
@@ -68,7 +68,7 @@ ENVOY_FILTER = Check(
     fix="author: use an Istio API instead; mesh's admin: apply it in Istio's root namespace",
     source="istio pilot/pkg/networking/core/envoyfilter",
 )
-#: A ProxyConfig with variables that an author may not give a proxy by annotation either.
+#: A ProxyConfig with variables that an author must not set for a proxy by annotation either.
 PROXY_CONFIG = Check(
     id="proxy-config",
     level="deny",
@@ -78,9 +78,9 @@ PROXY_CONFIG = Check(
     fix="author: remove them; mesh's admin: set them in meshConfig.defaultConfig.proxyMetadata",
     source="istio pilot/pkg/model/proxy_config.go; pkg/kube/inject/webhook.go",
 )
-#: What closes a whole namespace; where its name is known, ` -n NAME` is put behind.
+#: The command that closes a whole namespace. If its name is known, ` -n NAME` is appended.
 CLOSE = "mendix-mesh discover --enroll --strict"
-#: The end of a fix, where only the admin can know that a destination is outside the cluster.
+#: The end of a fix if only the admin can know that a destination is outside the cluster.
 EXEMPT = "if it is outside the cluster, ask the admin of mendix-mesh for an exemption"
 CHECKS: Mapping[str, Check] = {
     one.id: one for one in (PLAINTEXT_ACCEPTED, CLIENT_PLAINTEXT, ENVOY_FILTER, PROXY_CONFIG)
@@ -88,7 +88,7 @@ CHECKS: Mapping[str, Check] = {
 
 
 def ids() -> frozenset[str]:
-    """Return the ids of the checks of policy objects; settings may name them as those of pods."""
+    """Return the ids of the checks of policy objects; settings may name them like those of pods."""
     return frozenset(CHECKS)
 
 
@@ -100,14 +100,14 @@ class Opening(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What the mesh does with plaintext to one pod.
+    """How the mesh treats plaintext to one pod.
 
-    `default` is about every port that is not in `ports`; None stands for: it is refused.
+    `default` applies to every port that is not in `ports`; None means closed to plaintext.
     """
 
     default: Opening | None
     ports: Mapping[str, Opening | None]
-    #: Why it is refused where it is.
+    #: Why it is closed to plaintext, if it is.
     closed: str = ""
 
     @property
@@ -141,7 +141,7 @@ def _order(port: str) -> tuple[int, str]:
 
 
 def together(found: Iterable[Accepts]) -> Accepts:
-    """Return what holds of several: of pods, or of a namespace's running and future pods."""
+    """Return the merged reading: of several pods, or of running and future pods of a namespace."""
     kinds = set(found)
     if not kinds:
         return "unknown"

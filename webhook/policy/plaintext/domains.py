@@ -1,6 +1,6 @@
 """The top-level domains of the public DNS, without arpa.
 
-From the list of IANA (data.iana.org/TLD), of 2026-10-03. A name below any other one is private: it
+From the list of IANA (data.iana.org/TLD), of 2026-10-03. A name in any other domain is private: it
 may be one of the cluster's.
 """
 

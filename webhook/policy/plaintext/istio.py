@@ -1,14 +1,14 @@
 """Istio's PeerAuthentications and DestinationRules, as istiod and ztunnel read them.
 
-Sources are paths in istio at 1.31 unless said otherwise. Held against the real istiod by
-tests/cluster/test_strictness_istio.py.
+Sources are paths in istio at 1.31 unless said otherwise. tests/cluster/test_plaintext_istio.py
+compares this with the real istiod.
 """
 
 import datetime
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from webhook.policy.mesh import Spot
+from webhook.policy.mesh import Occurrence
 from webhook.policy.meshes.ambient import BYPASS
 from webhook.policy.meshes.istio import INTERCEPTION, TRAFFIC
 from webhook.policy.plaintext import CLOSE, EXEMPT, Opening, Reading
@@ -26,8 +26,8 @@ from webhook.policy.words import shortened
 STRICT, PERMISSIVE = "STRICT", "PERMISSIVE"
 _EXCLUDE_INBOUND = f"{TRAFFIC}excludeInboundPorts"
 _INCLUDE_INBOUND = f"{TRAFFIC}includeInboundPorts"
-#: Modes of a DestinationRule that put the mesh's mTLS out of use (cluster_tls.go
-#: buildUpstreamTLSSettings). MUTUAL is mutual TLS, if with one's own certificates.
+#: Modes of a DestinationRule that disable the mesh's mTLS (cluster_tls.go
+#: buildUpstreamTLSSettings). MUTUAL is mutual TLS too, with other certificates.
 _DOWNGRADES = ("DISABLE", "SIMPLE")
 _NEVER = datetime.datetime.max.replace(tzinfo=datetime.UTC)
 _FIX = "set its mode to STRICT"
@@ -38,14 +38,14 @@ _NONE = Opening(
 
 
 class Rule(NamedTuple):
-    """A mode, and the object that sets it; empty where it is Istio's default."""
+    """A mode, and the object that sets it; empty for Istio's default."""
 
     mode: str
     source: str
 
 
 def mode_of(policy: PeerAuthentication) -> str:
-    """Return the mode of a policy; empty where it is UNSET, and so inherited."""
+    """Return the mode of a policy; empty if it is UNSET, and so inherited."""
     return _set(policy.spec.mtls.mode if policy.spec.mtls else None)
 
 
@@ -54,23 +54,24 @@ def _set(mode: str | None) -> str:
 
 
 def selects(policy: PeerAuthentication) -> Mapping[str, str]:
-    """Return the labels of the workloads that it is about; empty where it is about all."""
+    """Return the labels of the workloads to which it applies; empty if to all."""
     return (policy.spec.selector.match_labels if policy.spec.selector else None) or {}
 
 
 def age(policy: PeerAuthentication) -> tuple[datetime.datetime, str]:
     """Return the sort key of policies in one scope; the first policy applies.
 
-    model/config.go configCompareByCreationTime: by age, and of one second by name.
+    model/config.go configCompareByCreationTime: by age, and within one second by name.
     """
     return (policy.metadata.creation_timestamp or _NEVER, policy.metadata.name)
 
 
 class Peers:
-    """The PeerAuthentications of a cluster: which mode holds where.
+    """The PeerAuthentications of a cluster, and the mode for each workload.
 
-    policy_applier.go ComposePeerAuthentication: the narrowest scope counts, of one scope the
-    oldest, UNSET inherits. A policy with a selector in the root namespace counts nowhere.
+    policy_applier.go ComposePeerAuthentication: the narrowest scope applies. Within one scope, the
+    oldest applies, and UNSET inherits. A policy with a selector in the root namespace has no
+    effect.
     """
 
     def __init__(self, policies: Iterable[PeerAuthentication], root: str) -> None:
@@ -85,11 +86,11 @@ class Peers:
                 self._narrow.setdefault(namespace, []).append(policy)
 
     def wide(self, namespace: str) -> PeerAuthentication | None:
-        """Return the policy that counts for a whole namespace, if it has one."""
+        """Return the policy that applies to a whole namespace, if it has one."""
         return self._wide.get(namespace) if namespace != self._root else None
 
     def has_own_mode(self, namespace: str) -> bool:
-        """Return whether a namespace's own policy has a mode, so that the mesh's does not count."""
+        """Return whether a namespace's own policy has a mode, which overrides the mesh's."""
         wide = self.wide(namespace)
         return wide is not None and bool(mode_of(wide))
 
@@ -125,7 +126,7 @@ class Peers:
                                    "bypass the proxy", "remove it"), {})  # fmt: skip
         included = annotations.get(_INCLUDE_INBOUND, "*").strip()
         if included != "*":
-            # What is not listed is not captured, whatever the policies say of it.
+            # A port that is not listed is not captured, whatever the policies are.
             listed = {port: reading.ports.get(port, reading.default)
                       for port in lists.shown(included)}  # fmt: skip
             past_it = Opening(f"annotation {_INCLUDE_INBOUND} makes the ports that it does "
@@ -139,7 +140,7 @@ class Peers:
         return reading._replace(ports={**reading.ports, **past})
 
     def of(self, namespace: str, labels: Mapping[str, str], *, ambient: bool = False) -> Reading:
-        """Return what is done with plaintext to a workload with these labels."""
+        """Return how plaintext to a workload with these labels is treated."""
         own = next((one for one in self.narrow(namespace) if _is_subset(one, labels)), None)
         rule = self.inherited(namespace)
         if own is None:
@@ -159,12 +160,15 @@ class Peers:
     ) -> tuple[Rule, dict[str, str]]:
         """Return a policy with ports under a STRICT parent, as istiod converts it for ztunnel.
 
-        serviceregistry/ambient/authorization.go convertPeerAuthentication, and what istiod does:
-        - of an UNSET policy only a PERMISSIVE port makes it look at the ports at all, and a DISABLE
-          one is then open too; and where the namespace's own policy is UNSET, the conversion gives
-          nothing, so that nothing at all is refused;
-        - a port that is STRICT in an open policy is left out where STRICT is the mesh's own, as if
-          that still held: plaintext gets in there too.
+        serviceregistry/ambient/authorization.go convertPeerAuthentication. Istiod does the
+        following:
+
+        - It reads the ports of an UNSET policy only if one is PERMISSIVE, and then a DISABLE port
+        is open too. If the namespace's own policy is UNSET, there is no result, so every port is
+        open.
+
+        - It leaves out a STRICT port of an open policy if the mesh's own mode is STRICT, as if that
+        mode still applied. So that port accepts plaintext too.
         """
         inherits = not self.has_own_mode(namespace)
         if own == STRICT:
@@ -203,15 +207,15 @@ def _opening(rule: Rule, port: str = "") -> Opening | None:
     return Opening(f"{rule.source} is {rule.mode}{of}", _FIX)
 
 
-def weaknesses(policy: PeerAuthentication) -> Iterator[Spot]:
+def weaknesses(policy: PeerAuthentication) -> Iterator[Occurrence]:
     """Yield each field by which a PeerAuthentication accepts plaintext."""
     mode = mode_of(policy)
     if mode and mode != STRICT:
-        yield Spot("spec.mtls.mode", (mode,), "", "set it to STRICT")
+        yield Occurrence("spec.mtls.mode", (mode,), "", "set it to STRICT")
     for port, tls in sorted((policy.spec.port_level_mtls or {}).items()):
         mode = _set(tls.mode if tls else None)
         if mode and mode != STRICT:
-            yield Spot(f"spec.portLevelMtls[{port}].mode", (mode,), "", "set it to STRICT")
+            yield Occurrence(f"spec.portLevelMtls[{port}].mode", (mode,), "", "set it to STRICT")
 
 
 def strengths(policy: PeerAuthentication) -> dict[str, str]:
@@ -230,7 +234,7 @@ def selects_within(now: PeerAuthentication, before: PeerAuthentication) -> bool:
 
 
 def rules_within(now: DestinationRule, before: DestinationRule) -> bool:
-    """Return whether a changed DestinationRule is about no other host, and no further clients."""
+    """Return whether a changed DestinationRule applies to no other host and no further clients."""
     clients = [one.spec.workload_selector or Labels() for one in (before, now)]
     old, new = ((one.match_labels or {}).items() for one in clients)
     return (
@@ -245,11 +249,11 @@ def is_exported_within(now: Sequence[str] | None, before: Sequence[str] | None) 
     return not before or "*" in before or bool(now and set(now) <= set(before))
 
 
-def downgrades(rule: DestinationRule, domain: str) -> Iterator[Spot]:
+def downgrades(rule: DestinationRule, domain: str) -> Iterator[Occurrence]:
     """Yield each field of a DestinationRule that ends mTLS to a host in the mesh.
 
-    Hosts that are clearly outside (databases, mail) may well be spoken to otherwise. Any other one
-    may be of a ServiceEntry, and that of pods: TLS of one's own may be right there.
+    Other TLS is fine for hosts that are clearly outside (databases, mail). Any other host may
+    belong to a ServiceEntry for pods, for which its own TLS may be right.
     """
     host = rule.spec.host
     if not host or is_external(host, domain, rule.metadata.namespace):
@@ -263,7 +267,7 @@ def downgrades(rule: DestinationRule, domain: str) -> Iterator[Spot]:
 
 def _of_policy(
     policy: TrafficPolicy | None, field: str, host: str, *, certain: bool
-) -> Iterator[Spot]:
+) -> Iterator[Occurrence]:
     if policy is None:
         return
     places = [(policy.tls, f"{field}.tls.mode")]
@@ -272,9 +276,9 @@ def _of_policy(
     for tls, place in places:
         mode = _downgrade(tls)
         if mode and certain:
-            yield Spot(place, (mode,))
+            yield Occurrence(place, (mode,))
         elif mode:
-            yield Spot(
+            yield Occurrence(
                 place,
                 (mode,),
                 f"makes clients in the mesh connect without its mutual TLS to "
@@ -287,14 +291,14 @@ def _of_policy(
 def _downgrade(tls: Tls | None) -> str:
     """Return the mode that ends the mesh's mTLS, if any.
 
-    A block without a mode is DISABLE, the first of its values (networking/v1alpha3).
+    A block without a mode is DISABLE, the first enum value (networking/v1alpha3).
     """
     mode = (tls.mode or "DISABLE") if tls else ""
     return mode if mode in _DOWNGRADES else ""
 
 
 def is_in_mesh(host: str, domain: str) -> bool:
-    """Return whether a host is, or as a wildcard has among it, a Service of the cluster.
+    """Return whether a host is, or includes as a wildcard, a Service of the cluster.
 
     pkg/config/model ResolveShortnameToFQDN: only a name without a dot is completed.
     """
@@ -302,7 +306,7 @@ def is_in_mesh(host: str, domain: str) -> bool:
 
 
 def concerns(rule: DestinationRule, namespace: str, domain: str) -> bool:
-    """Return whether a DestinationRule is about clients in a namespace, or about its Services."""
+    """Return whether a DestinationRule applies to clients in a namespace, or to its Services."""
     if rule.metadata.namespace == namespace:
         return True
     return covers(rule.spec.host, f".{namespace}.svc.{domain}")

@@ -1,13 +1,13 @@
-"""Istio's objects by which clients in the mesh call others in the cluster without mutual TLS.
+"""Istio's objects that can make clients in the mesh call others in the cluster in plaintext.
 
-Sidecars, ServiceEntries, WorkloadEntries, WorkloadGroups, EnvoyFilters and ProxyConfigs.
-Sources are paths in istio at 1.31, below pilot/pkg/.
+Sidecars, ServiceEntries, WorkloadEntries, WorkloadGroups, EnvoyFilters and ProxyConfigs. Sources
+are paths in istio at 1.31, below pilot/pkg/.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from webhook.policy.inputs.istio import variable
-from webhook.policy.mesh import Spot, label
+from webhook.policy.mesh import Occurrence, label
 from webhook.policy.plaintext import EXEMPT
 from webhook.policy.plaintext.istio import is_exported_within, is_in_mesh
 from webhook.policy.plaintext.objects import (
@@ -27,18 +27,18 @@ TLS_MODE = "security.istio.io/tlsMode"
 _MUTUAL = "istio"
 TUNNEL = "networking.istio.io/tunnel"
 REDIRECTION = "ambient.istio.io/redirection"
-#: Where Istio itself places hosts that have no address (ISTIO_META_DNS_AUTO_ALLOCATE): never pods.
+#: The addresses that Istio gives to hosts without one (ISTIO_META_DNS_AUTO_ALLOCATE): never pods.
 _ALLOCATED = "240.240."
 _LOCAL = ("127.", "::1", "unix://")
 _SAY_TUNNEL = f"set its label {TUNNEL} to http if it speaks HBONE; {EXEMPT}"
 _SAY_MUTUAL = f"set its label {TLS_MODE} to istio if it speaks mutual TLS; {EXEMPT}"
 
 
-def hides(sidecar: Sidecar, domain: str) -> Iterator[Spot]:
+def hides(sidecar: Sidecar, domain: str) -> Iterator[Occurrence]:
     """Yield spec.egress if a Sidecar hides Services, so calls to them are plaintext.
 
-    model/sidecar.go ConvertToSidecarScope: without egress everything is known; without
-    outboundTrafficPolicy the mesh's counts, which by default lets unknown hosts be called.
+    model/sidecar.go ConvertToSidecarScope: without egress everything is known. Without
+    outboundTrafficPolicy the mesh's applies, which by default allows calls to unknown hosts.
     """
     spec = sidecar.spec
     entries = spec.egress
@@ -49,7 +49,7 @@ def hides(sidecar: Sidecar, domain: str) -> Iterator[Spot]:
     hidden = _hidden(entries, sidecar.metadata.namespace, domain)
     if hidden:
         own = hidden == _OWN
-        yield Spot(
+        yield Occurrence(
             "spec.egress",
             (),
             f"hides {hidden} from the proxies, so they send calls to them in plaintext",
@@ -66,8 +66,8 @@ _OTHERS = "Services of other namespaces"
 def _hidden(entries: Sequence[Egress], namespace: str, domain: str) -> str:
     """Return which Services are hidden; empty if none are.
 
-    Each entry that captures must know all of them, as the calls to its port are then its own; and
-    one must be for all ports.
+    Each entry that captures traffic must know all Services, because it handles all calls to its
+    port. One entry must be for all ports.
     """
     judged = [one for one in entries if not (one.bind or "").startswith(_LOCAL)]
     found = [_hidden_by(one, namespace, domain) for one in judged]
@@ -77,10 +77,10 @@ def _hidden(entries: Sequence[Egress], namespace: str, domain: str) -> str:
 
 
 def _hidden_by(entry: Egress, namespace: str, domain: str) -> str:
-    """Return the same, of one entry.
+    """Return which Services one entry hides; empty if none are.
 
-    model/sidecar.go selectServices: what an entry says of a namespace by name is all that it has
-    of it, whatever it says of `*`.
+    model/sidecar.go selectServices: for a namespace that an entry names, only the named hosts
+    count, also if the entry has `*`.
     """
     if entry.port is None and (
         entry.bind or entry.capture_mode not in (None, "", "DEFAULT", "IPTABLES")
@@ -99,12 +99,12 @@ def _hidden_by(entry: Egress, namespace: str, domain: str) -> str:
     return "" if everywhere and all(named.values()) else _OTHERS
 
 
-def takes_in(sidecar: Sidecar) -> Iterator[Spot]:
-    """Yield each place where a Sidecar takes in what is not of the mesh."""
+def takes_in(sidecar: Sidecar) -> Iterator[Occurrence]:
+    """Yield each place where a Sidecar accepts traffic outside the mesh."""
     for index, one in enumerate(sidecar.spec.ingress or ()):
         field = f"spec.ingress[{index}]"
         if one.capture_mode not in (None, "", "DEFAULT", "IPTABLES"):
-            yield Spot(
+            yield Occurrence(
                 f"{field}.captureMode",
                 (one.capture_mode,),
                 "lets clients bypass the proxy on this port",
@@ -113,7 +113,7 @@ def takes_in(sidecar: Sidecar) -> Iterator[Spot]:
             )
         if one.tls and one.tls.mode != "ISTIO_MUTUAL":
             mode = one.tls.mode or "SIMPLE"
-            yield Spot(f"{field}.tls", (mode,), "", "remove it: the mesh has its own TLS")
+            yield Occurrence(f"{field}.tls", (mode,), "", "remove it: the mesh has its own TLS")
 
 
 def sidecar_within(now: Sidecar, before: Sidecar) -> bool:
@@ -130,17 +130,17 @@ def _knows_more(now: Egress, before: Egress) -> bool:
     return (
         (now.port, now.bind, now.capture_mode) == (before.port, before.bind, before.capture_mode)
         and old <= new
-        # The first host of a namespace takes from it what `*` gave.
+        # The first host of a namespace overrides `*` for that namespace.
         and ("*" not in named or all(host.partition("/")[0] in named for host in new))
     )
 
 
-def leads_past(entry: ServiceEntry, domain: str, *, ambient: bool = False) -> Iterator[Spot]:
+def leads_past(entry: ServiceEntry, domain: str, *, ambient: bool = False) -> Iterator[Occurrence]:
     """Yield fields of a ServiceEntry that make clients call the cluster in plaintext.
 
-    cluster_tls.go: what is MESH_EXTERNAL, the default, is called in plaintext. Of the rest, an
-    endpoint is if it does not say that it speaks mutual TLS; a host or an address without endpoints
-    is always (serviceentry/conversion.go).
+    cluster_tls.go: MESH_EXTERNAL, the default, is called in plaintext. Otherwise, an endpoint is,
+    unless its label says mutual TLS. A host or an address without endpoints always is
+    (serviceentry/conversion.go).
     """
     spec = entry.spec
     tunnelled = _is_tunnelled(entry.metadata.labels or {}, entry.metadata)
@@ -159,31 +159,48 @@ def leads_past(entry: ServiceEntry, domain: str, *, ambient: bool = False) -> It
         return tuple(dict.fromkeys(found))
 
     if spec.workload_selector and external:
-        yield Spot("spec.workloadSelector", (), "makes clients in the mesh call workloads of the "
-                   "mesh in plaintext, because location is MESH_EXTERNAL",
-                   "set spec.location to MESH_INTERNAL, or remove the selector")  # fmt: skip
+        yield Occurrence(
+            "spec.workloadSelector",
+            (),
+            "makes clients in the mesh call workloads of the "
+            "mesh in plaintext, because location is MESH_EXTERNAL",
+            "set spec.location to MESH_INTERNAL, or remove the selector",
+        )
     if addresses := inside(one.address for one in endpoints):
-        yield Spot("spec.endpoints", addresses, _calls("addresses that may be in the cluster"),
-                   _remove("these endpoints"))  # fmt: skip
+        yield Occurrence(
+            "spec.endpoints",
+            addresses,
+            _calls("addresses that may be in the cluster"),
+            _remove("these endpoints"),
+        )
     if external or not chosen or endpoints:
         hosts = spec.hosts or ()
-        # Where endpoints say where calls go, a name is one; but not if it is a Service's.
+        # If endpoints decide where calls go, any name is fine, except a Service's.
         named = tuple(h for h in hosts if is_in_mesh(h, domain)) if chosen else inside(hosts)
         if named:
-            yield Spot("spec.hosts", named, _calls("hosts that may be in the cluster"),
-                       _remove("these hosts"))  # fmt: skip
+            yield Occurrence("spec.hosts", named, _calls("hosts that may be in the cluster"),
+                             _remove("these hosts"))  # fmt: skip
         captured = inside(one for one in spec.addresses or () if not one.startswith(_ALLOCATED))
         if captured:
             goes_there = not chosen and spec.resolution in (None, "", "NONE")
-            yield Spot("spec.addresses", captured, _calls("addresses that may be in the cluster"),
-                       _remove("these addresses"), None if goes_there else "advise")  # fmt: skip
+            yield Occurrence(
+                "spec.addresses",
+                captured,
+                _calls("addresses that may be in the cluster"),
+                _remove("these addresses"),
+                None if goes_there else "advise",
+            )
     if not external and chosen:
         public = [host for host in spec.hosts or () if is_external(host, domain)]
         if public:
-            yield Spot("spec.hosts", tuple(public), "gives workloads of the mesh a public name, so "
-                       "a DestinationRule can disable mutual TLS unnoticed",
-                       "use a name below a private domain, such as .internal",
-                       "advise")  # fmt: skip
+            yield Occurrence(
+                "spec.hosts",
+                tuple(public),
+                "gives workloads of the mesh a public name, so "
+                "a DestinationRule can disable mutual TLS unnoticed",
+                "use a name below a private domain, such as .internal",
+                "advise",
+            )
 
 
 def _calls(what: str) -> str:
@@ -216,19 +233,19 @@ def entry_within(now: ServiceEntry, before: ServiceEntry) -> bool:
 def _is_mutual(
     labels: Mapping[str, str], service_account: str | None, *, ambient: bool = False
 ) -> bool:
-    """Return whether an endpoint's label lets a sidecar call it in mutual TLS.
+    """Return whether an endpoint's label lets a sidecar call it with mutual TLS.
 
-    serviceentry/conversion.go getTLSModeFromWorkloadEntry: by its label; without one, if it has a
-    ServiceAccount. To ztunnel it is enough that no label says otherwise.
+    serviceentry/conversion.go getTLSModeFromWorkloadEntry: the label decides. Without it, a
+    ServiceAccount is required. For ztunnel, it is enough that no label says otherwise.
     """
     return labels[TLS_MODE] == _MUTUAL if TLS_MODE in labels else ambient or bool(service_account)
 
 
 def _is_tunnelled(labels: Mapping[str, str], meta: Meta) -> bool:
-    """Return whether ztunnel calls what an object names in mutual TLS.
+    """Return whether ztunnel calls an object's destinations with mutual TLS.
 
-    serviceregistry/ambient/workloads.go setTunnelProtocol: of endpoints in a ServiceEntry too, its
-    own labels and annotations count.
+    serviceregistry/ambient/workloads.go setTunnelProtocol: its own labels and annotations decide,
+    also for endpoints in a ServiceEntry.
     """
     return labels.get(TUNNEL) == "http" or (meta.annotations or {}).get(REDIRECTION) == "enabled"
 
@@ -240,7 +257,7 @@ def _labels_of(entry: WorkloadEntry) -> dict[str, str]:
 
 def is_called_plainly(
     entry: WorkloadEntry, domain: str, *, ambient: bool = False
-) -> Iterator[Spot]:
+) -> Iterator[Occurrence]:
     """Yield fields of a WorkloadEntry that make clients call the cluster in plaintext."""
     spec = entry.spec
     labels = _labels_of(entry)
@@ -254,8 +271,8 @@ def is_called_plainly(
         field, fix = "spec.address", _SAY_TUNNEL
     else:
         return
-    yield Spot(field, (spec.address or "no address",),
-               _calls("an address that may be in the cluster"), fix)  # fmt: skip
+    yield Occurrence(field, (spec.address or "no address",),
+                     _calls("an address that may be in the cluster"), fix)  # fmt: skip
 
 
 _SPEC_LABEL = f"spec.labels[{TLS_MODE}]"
@@ -266,10 +283,10 @@ def workload_within(now: WorkloadEntry, before: WorkloadEntry) -> bool:
     return _labels_of(now) == _labels_of(before)
 
 
-def group_is_called_plainly(group: WorkloadGroup) -> Iterator[Spot]:
-    """Yield each place where a WorkloadGroup says that its workloads are called in plaintext.
+def group_is_called_plainly(group: WorkloadGroup) -> Iterator[Occurrence]:
+    """Yield each place where a WorkloadGroup makes clients call its workloads in plaintext.
 
-    Without the label, each WorkloadEntry that istiod makes of it is judged for itself.
+    Without the label, each WorkloadEntry that istiod creates from it is judged by itself.
     """
     spec = group.spec
     for place, labels in (
@@ -278,26 +295,26 @@ def group_is_called_plainly(group: WorkloadGroup) -> Iterator[Spot]:
     ):
         mode = (labels or {}).get(TLS_MODE, _MUTUAL)
         if mode != _MUTUAL:
-            yield Spot(f"{place}.labels[{TLS_MODE}]", (mode,), _calls("these workloads"),
-                       "set it to istio, or remove it")  # fmt: skip
+            yield Occurrence(f"{place}.labels[{TLS_MODE}]", (mode,), _calls("these workloads"),
+                             "set it to istio, or remove it")  # fmt: skip
 
 
-def patches(envoy_filter: EnvoyFilter) -> Iterator[Spot]:
+def patches(envoy_filter: EnvoyFilter) -> Iterator[Occurrence]:
     """Yield the patches of an EnvoyFilter; their effect on mutual TLS is unknown."""
     kinds = sorted({one.apply_to for one in envoy_filter.spec.config_patches or ()})
     if kinds:
-        yield Spot("spec.configPatches", tuple(kinds))
+        yield Occurrence("spec.configPatches", tuple(kinds))
 
 
-def variables(proxy_config: ProxyConfig) -> Iterator[Spot]:
+def variables(proxy_config: ProxyConfig) -> Iterator[Occurrence]:
     """Yield variables of a ProxyConfig that authors must not set in `proxyMetadata`."""
     for name, value in (proxy_config.spec.environment_variables or {}).items():
         for problem in variable(name, value):
-            yield Spot(f"spec.environmentVariables[{name[:63]}]", (value,), problem)
+            yield Occurrence(f"spec.environmentVariables[{name[:63]}]", (value,), problem)
 
 
 def filters_within(now: EnvoyFilter, before: EnvoyFilter) -> bool:
-    """Return whether a changed EnvoyFilter does the same to the same proxies."""
+    """Return whether a changed EnvoyFilter makes the same changes to the same proxies."""
     return now.spec == before.spec
 
 

@@ -1,14 +1,14 @@
 """Linkerd's policy, as its policy controller reads it for a pod and its clients.
 
 Sources are paths in linkerd2 at edge-26.8.3, below policy-controller/k8s/index/src/inbound/ if not
-said otherwise. There is no Linkerd to hold this against here: it follows the code.
+said otherwise. No real Linkerd is available to compare this with, so it follows the code.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from webhook.policy.inputs.linkerd import CONFIG
-from webhook.policy.mesh import Spot, annotation
+from webhook.policy.mesh import Occurrence, annotation
 from webhook.policy.meshes.linkerd import CLOSED_POLICIES, INBOUND_POLICY
 from webhook.policy.plaintext import CLOSE, EXEMPT, Opening, Reading
 from webhook.policy.plaintext.objects import (
@@ -24,14 +24,14 @@ from webhook.policy.plaintext.objects import (
 from webhook.policy.plaintext.outside import CLUSTER, range_of
 from webhook.policy.pod import ports
 
-#: Every policy that there is (defaults.rs); another value is ignored, with a line in a log.
+#: Every policy that exists (defaults.rs). Another value is ignored, with a line in a log.
 POLICIES = (
     *CLOSED_POLICIES, "all-unauthenticated", "cluster-unauthenticated", "audit",
 )  # fmt: skip
 DEFAULT = "all-unauthenticated"
 _REQUIRE_IDENTITY = CONFIG + "proxy-require-identity-inbound-ports"
 _SKIP_INBOUND = CONFIG + "skip-inbound-ports"
-#: Kinds that only a client with a mesh identity meets.
+#: Kinds that only a client with a mesh identity satisfies.
 _IDENTITIES = ("MeshTLSAuthentication", "ServiceAccount")
 _NAMESPACE_FIX = f"annotate the namespace: {CLOSE}"
 
@@ -42,12 +42,12 @@ class LinkerdPolicies(NamedTuple):
     servers: Iterable[Server] = ()
     server_authorizations: Iterable[ServerAuthorization] = ()
     authorization_policies: Iterable[AuthorizationPolicy] = ()
-    #: Of all namespaces, for an AuthorizationPolicy may name those of others.
+    #: Of all namespaces, because an AuthorizationPolicy may name those of others.
     networks: Iterable[NetworkAuthentication] = ()
 
 
 class PodMarks(NamedTuple):
-    """What of a pod decides."""
+    """The properties of a pod that decide."""
 
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
@@ -56,7 +56,7 @@ class PodMarks(NamedTuple):
 
 
 class Inbound:
-    """What Linkerd does with plaintext to the pods of a namespace."""
+    """How Linkerd treats plaintext to the pods of a namespace."""
 
     def __init__(self, policies: LinkerdPolicies, default: str = DEFAULT) -> None:
         """Bind the policies; `default` is the cluster's, from the ConfigMap linkerd-config."""
@@ -70,14 +70,15 @@ class Inbound:
     def of(self, pod: PodMarks) -> Reading:
         """Return the reading of one pod.
 
-        index.rs Pod::reindex_servers: a port that a Server selects is closed but for what
-        authorizes clients for it; all others have the default policy of the pod's annotation, else
-        of the cluster. A port that two Servers select has either: it counts as open if one is.
+        index.rs Pod::reindex_servers: a port that a Server selects is closed, except to clients
+        that are authorized for it. All other ports have the default policy of the pod's annotation,
+        else of the cluster. If two Servers select a port, either may apply, so it counts as open if
+        one is.
         """
         default = self._by_default(pod)
         found: dict[str, Opening | None] = {}
         if default is not None:
-            # default_inbound_server: these ports demand an identity from an open default too.
+            # default_inbound_server: these ports require an identity even if the default is open.
             for port in ports.shown(pod.annotations.get(_REQUIRE_IDENTITY, "")):
                 found[port] = None
         served: dict[str, Opening | None] = {}
@@ -88,7 +89,7 @@ class Inbound:
             for port in _numbers(server.spec.port, pod.ports):
                 served[port] = served.get(port) or self._of_server(server)
         found |= served
-        # What linkerd-init does not redirect no policy sees.
+        # No policy applies to ports that linkerd-init does not redirect.
         for port in ports.shown(pod.annotations.get(_SKIP_INBOUND, "")):
             found[port] = Opening(f"annotation {_SKIP_INBOUND} makes port {port} bypass the proxy",
                                   "remove the port from it")  # fmt: skip
@@ -99,7 +100,8 @@ class Inbound:
         """Return the reading of a new pod without a policy annotation.
 
         The injector copies the namespace's annotation to it (pkg/inject
-        AppendNamespaceAnnotations), after mendix-mesh has added what the settings demand.
+        AppendNamespaceAnnotations), after mendix-mesh has added the policy that the settings
+        require.
         """
         annotations = {INBOUND_POLICY: namespace[INBOUND_POLICY]} if (
             INBOUND_POLICY in namespace
@@ -132,18 +134,18 @@ class Inbound:
             return Opening(f"{title} has accessPolicy {access}", "set accessPolicy to deny")
         for granted in self._policies.server_authorizations:
             if _selects(granted, server):
-                for spot in of_server_authorization(granted):
+                for occurrence in of_server_authorization(granted):
                     return Opening(f"ServerAuthorization {granted.metadata.name} lets clients "
-                                   f"without mutual TLS use {title}", spot.fix)  # fmt: skip
+                                   f"without mutual TLS use {title}", occurrence.fix)  # fmt: skip
         for policy in self._policies.authorization_policies:
             target = policy.spec.target_ref
             if target.kind == "Namespace" or (
                 target.kind == "Server" and target.name == server.metadata.name
             ):
-                for spot in of_authorization_policy(policy):
+                for occurrence in of_authorization_policy(policy):
                     if (who := self._clients(policy)) is not None:
                         return Opening(f"AuthorizationPolicy {policy.metadata.name} lets {who} "
-                                       f"use {title}", spot.fix)  # fmt: skip
+                                       f"use {title}", occurrence.fix)  # fmt: skip
         return None
 
     def routes(self) -> Iterator[Opening]:
@@ -151,15 +153,15 @@ class Inbound:
         for policy in self._policies.authorization_policies:
             target = policy.spec.target_ref
             if target.kind in ("HTTPRoute", "GRPCRoute"):
-                for spot in of_authorization_policy(policy):
+                for occurrence in of_authorization_policy(policy):
                     if (who := self._clients(policy)) is not None:
                         yield Opening(f"AuthorizationPolicy {policy.metadata.name} lets {who} use "
-                                      f"{target.kind} {target.name}", spot.fix)  # fmt: skip
+                                      f"{target.kind} {target.name}", occurrence.fix)  # fmt: skip
 
     def _clients(self, policy: AuthorizationPolicy) -> str | None:
         """Return who needs no identity; None if the policy names objects that do not exist.
 
-        index.rs policy_client_authz: a policy with a reference that leads nowhere is ignored.
+        index.rs policy_client_authz: a policy with a reference to a missing object is ignored.
         """
         wanted = policy.spec.required_authentication_refs or ()
         keys = [(one.namespace or policy.metadata.namespace, one.name) for one in wanted]
@@ -170,7 +172,7 @@ class Inbound:
 
 
 def _selects(granted: ServerAuthorization, server: Server) -> bool:
-    """Return whether a ServerAuthorization is about a Server: by its name, or by labels."""
+    """Return whether a ServerAuthorization applies to a Server, by its name or by labels."""
     named = granted.spec.server
     if named.name is not None:
         return named.name == server.metadata.name
@@ -184,52 +186,57 @@ def _numbers(port: int | str, named: Mapping[str, Iterable[int]]) -> list[str]:
     return [str(number) for number in named.get(port, ())]
 
 
-def of_server(server: Server) -> Iterator[Spot]:
+def of_server(server: Server) -> Iterator[Occurrence]:
     """Yield each place where a Server itself opens its port."""
     access = server.spec.access_policy
     if access is not None and access not in CLOSED_POLICIES:
-        yield Spot("spec.accessPolicy", (access,), "", "remove it, or set it to deny")
+        yield Occurrence("spec.accessPolicy", (access,), "", "remove it, or set it to deny")
 
 
-def of_server_authorization(granted: ServerAuthorization) -> Iterator[Spot]:
+def of_server_authorization(granted: ServerAuthorization) -> Iterator[Occurrence]:
     """Yield each place where a ServerAuthorization accepts clients without an identity.
 
     `meshTLS.unauthenticatedTLS` is TLS without a name, but not plaintext.
     """
     if granted.spec.client.unauthenticated:
-        yield Spot("spec.client.unauthenticated", ("true",), "", "use client.meshTLS instead")
+        yield Occurrence("spec.client.unauthenticated", ("true",), "", "use client.meshTLS instead")
 
 
-def of_authorization_policy(policy: AuthorizationPolicy) -> Iterator[Spot]:
+def of_authorization_policy(policy: AuthorizationPolicy) -> Iterator[Occurrence]:
     """Yield each place where an AuthorizationPolicy requires no identity.
 
-    index.rs policy_client_authz: all must hold, so that one which needs an identity is enough.
+    index.rs policy_client_authz: all references must hold, so one that requires an identity is
+    enough.
     """
     wanted = policy.spec.required_authentication_refs or ()
     if not any(one.kind in _IDENTITIES for one in wanted):
         kinds = tuple(dict.fromkeys(one.kind for one in wanted)) or ("nothing",)
-        yield Spot("spec.requiredAuthenticationRefs", kinds, "",
-                   "also require a MeshTLSAuthentication or a ServiceAccount")  # fmt: skip
+        yield Occurrence("spec.requiredAuthenticationRefs", kinds, "",
+                         "also require a MeshTLSAuthentication or a ServiceAccount")  # fmt: skip
 
 
-def of_networks(networks: NetworkAuthentication) -> Iterator[Spot]:
+def of_networks(networks: NetworkAuthentication) -> Iterator[Occurrence]:
     """Yield networks of a NetworkAuthentication that match every client."""
     cidrs = [one.cidr for one in networks.spec.networks or ()]
     anyone = tuple(cidr for cidr in cidrs if cidr.endswith("/0"))
     if anyone:
-        yield Spot("spec.networks", anyone, "matches every client, with or without mutual TLS",
-                   "name the networks of the clients, or use a MeshTLSAuthentication")  # fmt: skip
+        yield Occurrence(
+            "spec.networks",
+            anyone,
+            "matches every client, with or without mutual TLS",
+            "name the networks of the clients, or use a MeshTLSAuthentication",
+        )
 
 
-def of_egress_network(egress: EgressNetwork) -> Iterator[Spot]:
-    """Yield networks of an EgressNetwork that hold addresses of the cluster.
+def of_egress_network(egress: EgressNetwork) -> Iterator[Occurrence]:
+    """Yield networks of an EgressNetwork that contain addresses of the cluster.
 
-    outbound/index/egress_network.rs: without networks it has all but the cluster's. One that is
-    Deny closes them, but for the routes that are attached to it.
+    outbound/index/egress_network.rs: without networks it has all addresses outside the cluster. One
+    with policy Deny blocks them, except for its attached routes.
     """
     ours = tuple(one.cidr for one in egress.spec.networks or () if _has_cluster(one))
     if ours:
-        yield Spot(
+        yield Occurrence(
             "spec.networks",
             ours,
             "makes pods call addresses that may be in the cluster as if they were outside the "
@@ -240,7 +247,7 @@ def of_egress_network(egress: EgressNetwork) -> Iterator[Spot]:
 
 
 def _has_cluster(network: EgressNetworkRange) -> bool:
-    """Return whether a network has addresses of the cluster that none of its exceptions takes away.
+    """Return whether a network has addresses of the cluster outside its exceptions.
 
     A network that can't be read counts as one that has.
     """
@@ -256,7 +263,7 @@ def _has_cluster(network: EgressNetworkRange) -> bool:
 
 
 def egress_within(now: EgressNetwork, before: EgressNetwork) -> bool:
-    """Return whether a changed EgressNetwork takes nothing away from its exceptions."""
+    """Return whether a changed EgressNetwork keeps all of its exceptions."""
     kept = {one.cidr: set(one.but or ()) for one in now.spec.networks or ()}
     return now.spec.traffic_policy == before.spec.traffic_policy and all(
         set(one.but or ()) <= kept.get(one.cidr, set(one.but or ()))
@@ -264,15 +271,15 @@ def egress_within(now: EgressNetwork, before: EgressNetwork) -> bool:
     )
 
 
-def of_namespace(namespace: NamespaceObject) -> Iterator[Spot]:
+def of_namespace(namespace: NamespaceObject) -> Iterator[Occurrence]:
     """Yield each place where a namespace's annotation opens the pods that are created in it."""
     policy = (namespace.metadata.annotations or {}).get(INBOUND_POLICY)
     if policy is not None and policy not in CLOSED_POLICIES:
-        yield Spot(annotation(INBOUND_POLICY), (policy,), "", "set it to all-authenticated")
+        yield Occurrence(annotation(INBOUND_POLICY), (policy,), "", "set it to all-authenticated")
 
 
 def server_strengths(server: Server) -> dict[str, str]:
-    """Return the field by which a Server closes its port, and which pods that is for."""
+    """Return the field by which a Server closes its port, and the pods to which it applies."""
     if any(of_server(server)) or server.spec.pod_selector is None:
         return {}
     selector = server.spec.pod_selector
@@ -282,7 +289,7 @@ def server_strengths(server: Server) -> dict[str, str]:
 
 
 def serves_within(now: Server, before: Server) -> bool:
-    """Return whether a changed Server is about no port or pod that it was not about before."""
+    """Return whether a changed Server applies to no further port or pod."""
     old, new = before.spec, now.spec
     return old.port == new.port and (
         old.pod_selector == new.pod_selector or old.pod_selector == Labels()
@@ -290,7 +297,7 @@ def serves_within(now: Server, before: Server) -> bool:
 
 
 def grants_within(now: ServerAuthorization, before: ServerAuthorization) -> bool:
-    """Return whether a changed ServerAuthorization is about no further Servers or clients."""
+    """Return whether a changed ServerAuthorization applies to no further Servers or clients."""
     old, new = before.spec, now.spec
     networks = {one.cidr for one in new.client.networks or ()}
     allowed = {one.cidr for one in old.client.networks or ()}
@@ -300,9 +307,9 @@ def grants_within(now: ServerAuthorization, before: ServerAuthorization) -> bool
 def authorizes_within(now: AuthorizationPolicy, before: AuthorizationPolicy) -> bool:
     """Return whether a changed AuthorizationPolicy has no further target and requires no less."""
     old, new = before.spec, now.spec
-    asked = new.required_authentication_refs or ()
+    required = new.required_authentication_refs or ()
     return (old.target_ref == new.target_ref or old.target_ref.kind == "Namespace") and all(
-        one in asked for one in old.required_authentication_refs or ()
+        one in required for one in old.required_authentication_refs or ()
     )
 
 

@@ -1,8 +1,8 @@
 """The meshes' policy objects: the few fields that decide about plaintext.
 
-Null and missing are the same, as they are in Go. They are decoded apart from the kinds that bear
-pods: a pod's review must not pay for them. Lists of hosts, addresses and ports have a longest
-length, so that the work on an object is bounded; a longer one can't be read.
+Null and missing are the same, as in Go. They are decoded separately from the kinds with pods, so
+that a pod's review does not pay for them. Lists of hosts, addresses and ports have a maximum
+length, so that the work on an object is limited. A longer list is an error.
 """
 
 import datetime
@@ -18,12 +18,12 @@ _T = TypeVar("_T")
 #: The CRDs of Istio 1.31 allow 256 hosts, addresses and ports, and 4096 endpoints.
 _Some = Annotated[list[_T], msgspec.Meta(max_length=1024)]
 _Many = Annotated[list[_T], msgspec.Meta(max_length=4096)]
-#: Lists that have, or are in, further lists.
+#: Lists that contain further lists, or are in one.
 _Few = Annotated[list[_T], msgspec.Meta(max_length=64)]
 
 
 class _Fields(msgspec.Struct, frozen=True, rename="camel"):
-    """Base of all: camelCase on the wire, unknown fields skipped."""
+    """Base of all: camelCase in JSON, unknown fields are skipped."""
 
 
 class Meta(_Fields, frozen=True, rename="camel"):
@@ -37,7 +37,7 @@ class Meta(_Fields, frozen=True, rename="camel"):
 
 
 class Labels(_Fields, frozen=True, rename="camel"):
-    """A label selector; Istio's has matchLabels alone. An empty one selects all."""
+    """A label selector; Istio's has only matchLabels. An empty one selects all."""
 
     match_labels: dict[str, str] | None = None
     match_expressions: list[Expression] | None = None
@@ -65,7 +65,7 @@ class PeerSpec(_Fields, frozen=True, rename="camel"):
 
 
 class PeerAuthentication(_Fields, frozen=True, rename="camel"):
-    """security.istio.io: which clients a workload takes in."""
+    """security.istio.io: which clients a workload accepts."""
 
     metadata: Meta = Meta()
     spec: PeerSpec = PeerSpec()
@@ -78,14 +78,14 @@ class Port(_Fields, frozen=True, rename="camel"):
 
 
 class PortPolicy(_Fields, frozen=True, rename="camel"):
-    """What a DestinationRule says of one port."""
+    """The settings of a DestinationRule for one port."""
 
     port: Port | None = None
     tls: Tls | None = None
 
 
 class TrafficPolicy(_Fields, frozen=True, rename="camel"):
-    """What a DestinationRule says of a host, or of a subset of it."""
+    """The settings of a DestinationRule for a host, or for a subset of it."""
 
     tls: Tls | None = None
     port_level_settings: list[PortPolicy] | None = None
@@ -102,39 +102,39 @@ class RuleSpec(_Fields, frozen=True, rename="camel"):
     """spec of a DestinationRule."""
 
     host: str = ""
-    #: The clients that it is about; all where there is none.
+    #: The clients that it applies to; None means all.
     workload_selector: Labels | None = None
-    #: The namespaces whose clients it is about; all where there is none.
+    #: The namespaces whose clients it applies to; None means all.
     export_to: _Some[str] | None = None
     traffic_policy: TrafficPolicy | None = None
     subsets: list[Subset] | None = None
 
 
 class DestinationRule(_Fields, frozen=True, rename="camel"):
-    """networking.istio.io: how clients in the mesh speak to a host."""
+    """networking.istio.io: how clients in the mesh call a host."""
 
     metadata: Meta = Meta()
     spec: RuleSpec = RuleSpec()
 
 
 class Workloads(_Fields, frozen=True, rename="camel"):
-    """A selector of workloads, as Istio's networking kinds have it; an empty one selects all."""
+    """A selector of workloads in Istio's networking kinds; an empty one selects all."""
 
     labels: dict[str, str] | None = None
 
 
 class Ingress(_Fields, frozen=True, rename="camel"):
-    """A port on which a sidecar takes in."""
+    """A port on which a sidecar accepts traffic."""
 
     capture_mode: str | None = None
-    #: TLS of the workload's own, in place of the mesh's.
+    #: The workload's own TLS, instead of the mesh's.
     tls: Tls | None = None
 
 
 class Egress(_Fields, frozen=True, rename="camel"):
-    """A port on which a sidecar takes what its workload sends, and the hosts that it knows then."""
+    """A port on which a sidecar accepts its workload's traffic, and the hosts that it knows."""
 
-    #: None: any port that no other entry has.
+    #: None means every port that no other entry has.
     port: Port | None = None
     bind: str | None = None
     capture_mode: str | None = None
@@ -143,7 +143,7 @@ class Egress(_Fields, frozen=True, rename="camel"):
 
 
 class OutboundTrafficPolicy(_Fields, frozen=True, rename="camel"):
-    """What becomes of calls to hosts that the sidecar does not know."""
+    """What happens with calls to hosts that the sidecar does not know."""
 
     mode: str | None = None
 
@@ -158,14 +158,14 @@ class SidecarSpec(_Fields, frozen=True, rename="camel"):
 
 
 class Sidecar(_Fields, frozen=True, rename="camel"):
-    """networking.istio.io: what the sidecars of a namespace take in, and which hosts they know."""
+    """networking.istio.io: what the sidecars of a namespace accept, and which hosts they know."""
 
     metadata: Meta = Meta()
     spec: SidecarSpec = SidecarSpec()
 
 
 class Endpoint(_Fields, frozen=True, rename="camel"):
-    """A workload that is no pod, by its address: of a ServiceEntry, or a WorkloadEntry."""
+    """A workload that is not a pod, by its address: of a ServiceEntry, or a WorkloadEntry."""
 
     address: str = ""
     labels: dict[str, str] | None = None
@@ -189,21 +189,21 @@ class ServiceEntrySpec(_Fields, frozen=True, rename="camel"):
     location: str | None = None
     resolution: str | None = None
     endpoints: _Many[Endpoint] | None = None
-    #: Pods and WorkloadEntries that are its endpoints.
+    #: The pods and WorkloadEntries that are its endpoints.
     workload_selector: Workloads | None = None
-    #: The namespaces that know it; all where there is none.
+    #: The namespaces that see it; None means all.
     export_to: _Some[str] | None = None
 
 
 class ServiceEntry(_Fields, frozen=True, rename="camel"):
-    """networking.istio.io: a service that Kubernetes does not know."""
+    """networking.istio.io: a service outside Kubernetes."""
 
     metadata: Meta = Meta()
     spec: ServiceEntrySpec = ServiceEntrySpec()
 
 
 class WorkloadEntry(_Fields, frozen=True, rename="camel"):
-    """networking.istio.io: a workload that is no pod. Services may select it by its labels."""
+    """networking.istio.io: a workload that is not a pod. Services can select it by its labels."""
 
     metadata: Meta = Meta()
     spec: Endpoint = Endpoint()
@@ -223,7 +223,7 @@ class WorkloadGroupSpec(_Fields, frozen=True, rename="camel"):
 
 
 class WorkloadGroup(_Fields, frozen=True, rename="camel"):
-    """networking.istio.io: what istiod makes WorkloadEntries of, when workloads register."""
+    """networking.istio.io: the template for WorkloadEntries of workloads that register."""
 
     metadata: Meta = Meta()
     spec: WorkloadGroupSpec = WorkloadGroupSpec()
@@ -246,7 +246,7 @@ class EnvoyFilterSpec(_Fields, frozen=True, rename="camel"):
 
 
 class EnvoyFilter(_Fields, frozen=True, rename="camel"):
-    """networking.istio.io: changes of what istiod gives to proxies."""
+    """networking.istio.io: changes to the configuration that istiod sends to proxies."""
 
     metadata: Meta = Meta()
     spec: EnvoyFilterSpec = EnvoyFilterSpec()
@@ -294,10 +294,10 @@ class Network(_Fields, frozen=True, rename="camel"):
 
 
 class Client(_Fields, frozen=True, rename="camel"):
-    """Whom a ServerAuthorization lets in; its meshTLS is never plaintext."""
+    """The clients that a ServerAuthorization admits; its meshTLS is never plaintext."""
 
     unauthenticated: bool | None = None
-    #: Where they may call from; anywhere where there are none.
+    #: The networks from which they may call; without any, all networks.
     networks: list[Network] | None = None
 
 
@@ -380,7 +380,7 @@ class NamespaceObject(_Fields, frozen=True, rename="camel"):
 
 
 class PolicyKind(msgspec.Struct, frozen=True):
-    """Where the API server has a kind: its group, the versions that may have it, newest first."""
+    """The API of a kind: its group, and the possible versions, newest first."""
 
     type: type[Any]
     group: str
@@ -413,7 +413,7 @@ NETWORK_AUTHENTICATION = PolicyKind(
 
 
 def decode(data: bytes | msgspec.Raw, kind: type[Any]) -> Any:
-    """Decode one policy object. Raises `UndecodableError` on what is not one."""
+    """Decode one policy object. Raise `UndecodableError` if it is invalid."""
     try:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

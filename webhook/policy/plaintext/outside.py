@@ -1,7 +1,7 @@
-"""Whether a host or an address is clearly outside the cluster, as far as its text can say.
+"""Whether the text of a host or an address shows clearly that it is outside the cluster.
 
-An allow-list: a public address, or a name below a top-level domain of the public DNS. Anything else
-may be a pod or a Service. The address that a public name resolves to is not known here.
+An allow-list: a public address, or a name in a top-level domain of the public DNS. Anything else
+may be a pod or a Service. The address of a public name is not known here.
 """
 
 import re
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from webhook.policy.plaintext.domains import TOP_LEVEL
 
-#: The longest name that DNS has; it also bounds what is spent on one.
+#: The maximum length of a name in DNS. It also limits the work for one name.
 _LONGEST = 253
 _NAME = re.compile(r"(?:\*|[a-z0-9_-]+)(?:\.[a-z0-9_-]+)+")
 
@@ -23,7 +23,7 @@ class Range(NamedTuple):
     last: int
 
     def meets(self, other: "Range") -> bool:
-        """Return whether there is an address that both have."""
+        """Return whether both ranges have a common address."""
         return (
             self.version == other.version and self.first <= other.last and other.first <= self.last
         )
@@ -35,13 +35,13 @@ class Range(NamedTuple):
         )
 
     def common(self, other: "Range") -> "Range":
-        """Return the addresses that both have, if they meet."""
+        """Return the common addresses of both ranges, if any."""
         return Range(self.version, max(self.first, other.first), min(self.last, other.last))
 
 
 def range_of(text: str) -> Range | None:
     """Return the range of an address or a CIDR; None if the text is neither."""
-    # Cheap for names: the last label of a name is no number, and it has neither : nor /.
+    # Fast for names: the last label of a name is not a number, and contains neither : nor /.
     if not text or len(text) > _LONGEST or not (text[-1].isdigit() or ":" in text):
         return None
     address, slash, prefix = text.partition("/")
@@ -62,11 +62,11 @@ def _ranges(*networks: str) -> tuple[Range, ...]:
     return tuple(one for network in networks if (one := range_of(network)))
 
 
-#: Where clusters have their pods and Services (linkerd2 charts/linkerd-control-plane
-#: values.yaml clusterNetworks).
+#: The usual networks of pods and Services (linkerd2 charts/linkerd-control-plane values.yaml
+#: clusterNetworks).
 CLUSTER = _ranges("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "fd00::/8")
-#: What is not public (IANA's registries of special-purpose addresses): also the node itself, what
-#: some providers give to pods (240.0.0.0/4), and of IPv6 all but 2000::/3.
+#: Non-public addresses (IANA's registries of special-purpose addresses): also the node itself, the
+#: range that some providers give to pods (240.0.0.0/4), and all of IPv6 except 2000::/3.
 PRIVATE = CLUSTER + _ranges(
     "0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "192.0.0.0/24", "192.0.2.0/24", "198.18.0.0/15",
     "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/3",
@@ -77,8 +77,8 @@ PRIVATE = CLUSTER + _ranges(
 def is_external(text: str, domain: str, namespace: str = "") -> bool:
     """Return whether a host, maybe a wildcard, an address or a CIDR is clearly outside the cluster.
 
-    `domain` is the cluster's. A name that ends in `namespace`, as `shop.mendix` does, is a Service
-    of it to the resolver.
+    `domain` is the cluster's. A resolver reads a name that ends in `namespace`, like `shop.mendix`,
+    as a Service of it.
     """
     name = text.lower().rstrip(".")
     if len(name) > _LONGEST:
@@ -96,7 +96,7 @@ def is_external(text: str, domain: str, namespace: str = "") -> bool:
 
 
 def covers(host: str, services: str) -> bool:
-    """Return whether a host or wildcard matches names that end as Services' names do."""
+    """Return whether a host or wildcard matches names that end like Services' names."""
     if not host.startswith("*"):
         return host.endswith(services)
     end = host[1:]

@@ -1,7 +1,7 @@
-"""Whether a change of the meshes' policy objects may be stored, where these are reviewed at all.
+"""Whether a change of the meshes' policy objects may be stored, if their review is enabled.
 
-Judged, as everything, from the object alone: what it opens, and what an update takes back that kept
-plaintext out. Levels, exemptions and the mode decide as they do for pods.
+Only the object is judged: what it opens, and what an update removes that closed it to plaintext.
+Levels, exemptions and the mode apply as for pods.
 """
 
 import datetime
@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from webhook.policy.checks import Check, Violation
-from webhook.policy.mesh import Spot
+from webhook.policy.mesh import Occurrence
 from webhook.policy.plaintext import (
     CLIENT_PLAINTEXT,
     ENVOY_FILTER,
@@ -26,8 +26,8 @@ from webhook.policy.settings import Settings
 from webhook.policy.validate import Mode, Verdict, weigh, worse
 from webhook.policy.words import masked
 
-#: Finds where an object opens something.
-Find = Callable[[Any, Settings], Iterable[Spot]]
+#: Finds the places where an object opens something.
+Find = Callable[[Any, Settings], Iterable[Occurrence]]
 
 
 class PolicyRule(NamedTuple):
@@ -35,26 +35,26 @@ class PolicyRule(NamedTuple):
 
     type: type[Any]
     rules: tuple[tuple[Check, Find], ...]
-    #: Where it keeps plaintext out: field, and for whom; an empty text is everyone.
+    #: The fields that close it to plaintext, and for whom; an empty text means everyone.
     closures: Callable[[Any], Mapping[str, str]] = lambda _: {}
-    #: Whether it, the first, is about nothing that its old self, the second, was not about.
+    #: Whether the new object applies to nothing to which its old version did not apply.
     is_within: Callable[[Any, Any], bool] = lambda _now, _before: True
 
 
-def _accepts(find: Callable[[Any], Iterable[Spot]]) -> tuple[Check, Find]:
+def _accepts(find: Callable[[Any], Iterable[Occurrence]]) -> tuple[Check, Find]:
     return PLAINTEXT_ACCEPTED, lambda obj, _: find(obj)
 
 
-def _sends(find: Callable[[Any], Iterable[Spot]]) -> tuple[Check, Find]:
+def _sends(find: Callable[[Any], Iterable[Occurrence]]) -> tuple[Check, Find]:
     return CLIENT_PLAINTEXT, lambda obj, _: find(obj)
 
 
-def _sends_in(find: Callable[[Any, str], Iterable[Spot]]) -> tuple[Check, Find]:
+def _sends_in(find: Callable[[Any, str], Iterable[Occurrence]]) -> tuple[Check, Find]:
     """Return a rule that needs the cluster's domain."""
     return CLIENT_PLAINTEXT, lambda obj, settings: find(obj, settings.cluster_domain)
 
 
-#: What is read alike for sidecars and for ztunnel.
+#: The rules that are the same for sidecars and for ztunnel.
 _EITHER: Mapping[str, PolicyRule] = {
     "PeerAuthentication": PolicyRule(
         objects.PeerAuthentication,
@@ -143,13 +143,13 @@ KINDS: Mapping[str, Mapping[str, PolicyRule]] = {
     "ambient": _AMBIENT,
     "linkerd": _LINKERD,
 }
-#: Openings of an object that are looked at.
+#: The maximum number of openings of an object that are read.
 _MOST = 100
 _LOST = "no longer rejects plaintext"
 
 
 class PolicyChange(NamedTuple):
-    """One change of a policy object; `old` is None where it is new."""
+    """One change of a policy object; `old` is None for a new one."""
 
     kind: str
     namespace: str
@@ -167,13 +167,13 @@ def review(
 ) -> Verdict:
     """Judge a change, of a kind that KINDS has for the mesh.
 
-    An object that opened something before may keep it, for those for whom it did; what an update
-    opens beyond that, or takes back of what it closed, counts.
+    An object may keep what it opened before, for the same clients. What an update opens in
+    addition, or no longer closes, is a violation.
     """
     look = KINDS[mesh][change.kind]
     found = _found(look, change.object, settings)
     if change.old is not None:
-        # What is not looked at can't be compared.
+        # Openings that were not read can't be compared.
         if len(found) < _MOST and look.is_within(change.object, change.old):
             found = worse(found, _found(look, change.old, settings))
         found += _lost(look, change, {one.field for one in found})
@@ -196,15 +196,17 @@ def review(
 
 
 def _found(look: PolicyRule, obj: Any, settings: Settings) -> list[Violation]:
-    spots = ((check, spot) for check, find in look.rules for spot in find(obj, settings))
-    return [check.violation(spot) for check, spot in islice(spots, _MOST)]
+    occurrences = (
+        (check, occurrence) for check, find in look.rules for occurrence in find(obj, settings)
+    )
+    return [check.violation(occurrence) for check, occurrence in islice(occurrences, _MOST)]
 
 
 def _lost(look: PolicyRule, change: PolicyChange, reported: set[str]) -> Iterator[Violation]:
-    """Yield what kept plaintext out before this update, and does so no longer."""
+    """Yield the fields that closed the object before this update, and no longer do."""
     now = look.closures(change.object)
     for field, who in look.closures(change.old).items():
         kept = now.get(field)
         if kept in ("", who) or field in reported:
             continue
-        yield PLAINTEXT_ACCEPTED.violation(Spot(field, (), _LOST, "keep the previous value"))
+        yield PLAINTEXT_ACCEPTED.violation(Occurrence(field, (), _LOST, "keep the previous value"))

@@ -21,8 +21,8 @@ class Variables:
     def __init__(self, listed: Sequence[EnvVar]) -> None:
         #: In their original order.
         self.listed = listed
-        #: If a name is repeated, the last value counts. A value from elsewhere (`valueFrom`) is
-        #: empty.
+        #: If a name is repeated, the last value counts. A value from another object (`valueFrom`)
+        #: is empty.
         self.values: Mapping[str, str] = {one.name: one.value or "" for one in listed}
 
     def unknown_references(self, known: frozenset[str]) -> set[str]:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from webhook.policy.occurrences import Occurrence
 from webhook.policy.pod.containers import Flags, flags
 from webhook.policy.pod.objects import (
     NULL,
@@ -21,7 +22,6 @@ from webhook.policy.pod.objects import (
 )
 from webhook.policy.pod.request import Request
 from webhook.policy.pod.variables import Variables, variables
-from webhook.policy.spots import Spot
 
 #: The field that leads to the pod template, by kind; empty for the pod itself.
 TEMPLATES: Mapping[str, str] = {
@@ -158,8 +158,8 @@ class Pod:
         "proxy",
         "spec",
         "template",
+        "to_be_filled",
         "update",
-        "wishes",
         "workload_containers",
     )
 
@@ -199,7 +199,7 @@ class Pod:
         #: The annotations of its namespace, if known.
         self.namespace_annotations = namespace_annotations
         #: Results that the mesh computes once.
-        self.inputs: Mapping[str, Sequence[Spot]] | None = None
+        self.inputs: Mapping[str, Sequence[Occurrence]] | None = None
         self.infrastructure: bool | None = None
         self.proof: Proof | None = None
         self._volumes: dict[str, Volume] | None = None
@@ -228,7 +228,7 @@ class Pod:
         #: The same containers by name. If a name is repeated, the last one counts.
         self.mesh_named: dict[str, Placed] = {}
         #: Containers that the injector will complete. They contain the author's customizations.
-        self.wishes: list[Placed] = []
+        self.to_be_filled: list[Placed] = []
         #: All other containers.
         self.workload_containers: list[Placed] = []
         #: The mesh's proxy, if the pod has one.
@@ -244,7 +244,7 @@ class Pod:
                 if self.proxy is None and placed.container.name == mesh.proxy_name:
                     self.proxy = placed
             elif not final and mesh.fills_in(placed):
-                self.wishes.append(placed)
+                self.to_be_filled.append(placed)
             else:
                 self.workload_containers.append(placed)
         inits = self.spec.init_containers
@@ -329,7 +329,7 @@ class Proof(NamedTuple):
     #: A pod with only these containers, and what was read from them.
     pod: Pod
     #: What is wrong with them, by the check that reports it.
-    spots: Mapping[str, Sequence[Spot]]
+    occurrences: Mapping[str, Sequence[Occurrence]]
     users: Users
 
 

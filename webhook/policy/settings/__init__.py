@@ -1,7 +1,7 @@
 """The admin's settings: one YAML file, strict, read once at start.
 
 Field names are camelCase in the file. An unknown key is an error that names its path, because a
-misspelt setting that is silently ignored leaves a cluster less protected than its owner
+misspelled setting that is silently ignored leaves a cluster less protected than its owner
 thinks.
 """
 
@@ -45,7 +45,7 @@ class Expression(_Strict, frozen=True, kw_only=True, rename="camel"):
     values: list[str] = []
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        """Return whether the labels meet the requirement; NotIn holds where the key is absent."""
+        """Return whether the labels meet the requirement. NotIn also holds without the key."""
         if self.operator == "Exists":
             return self.key in labels
         if self.operator == "DoesNotExist":
@@ -305,7 +305,7 @@ class Ingress(_Strict, frozen=True, kw_only=True, rename="camel"):
     ] = False
 
 
-#: The group of those whom no rights bind (Kubernetes, RBAC): who is in it could remove the webhook.
+#: The group that no RBAC rule limits (Kubernetes, RBAC). Its members could remove the webhook.
 _MASTERS = "system:masters"
 
 
@@ -324,7 +324,7 @@ class LeaveEnforcement(_Strict, frozen=True, kw_only=True, rename="camel"):
     ] = []
 
     def admits(self, user: str, groups: Collection[str]) -> bool:
-        """Return whether someone may."""
+        """Return whether a user may."""
         if not self.groups and not self.users:
             return True
         return user in self.users or not {_MASTERS, *self.groups}.isdisjoint(groups)
@@ -398,9 +398,9 @@ class Settings(_Strict, frozen=True, kw_only=True, rename="camel"):
 
 
 def parse(document: Any, *, checks: frozenset[str]) -> Settings:
-    """Make settings of a parsed YAML document; None (an empty file) gives the defaults.
+    """Return the settings of a parsed YAML document; None (an empty file) gives the defaults.
 
-    `checks` are the ids that levels and exemptions may name. Raises `SettingsError`.
+    `checks` are the ids that levels and exemptions may name. Raise `SettingsError`.
     """
     given = {} if document is None else document
     try:

@@ -1,7 +1,7 @@
-"""What is wrong in a settings file, in words: what, where, and how to fix it.
+"""The message for a mistake in a settings file: what is wrong, where, and how to fix it.
 
-msgspec says where a mistake is, and little of what would be right there. The types of the settings
-know that: the path leads to both the type and the value, from which the words are made.
+msgspec reports the place of a mistake, but hardly what would be valid there. The path leads to the
+type and the value, from which the message is made.
 """
 
 import datetime
@@ -14,7 +14,7 @@ from msgspec import inspect
 
 from webhook.policy.words import printable, shortened
 
-#: Key of `Meta(extra=…)` under which a type with a pattern says in words what it wants.
+#: The key of `Meta(extra=…)` with the description of a type that has a pattern.
 FORM = "form"
 
 #: The path at the end of msgspec's messages: `$.exemptions[0].until`, `[...]` for any key.
@@ -34,7 +34,7 @@ def unknown(what: str, given: Any, path: str, known: Iterable[str]) -> str:
 
 
 def nearest(given: str, known: Iterable[str]) -> str:
-    """Return the known name that a misspelt one is nearest to; empty where none is near."""
+    """Return the known name nearest to a misspelled one; empty if none is near."""
     folded = {name.lower(): name for name in known}
     near = difflib.get_close_matches(given.lower(), folded, n=1)
     return folded[near[0]] if near else ""
@@ -46,12 +46,12 @@ def shown(value: Any) -> str:
 
 
 def explain(message: str, document: Any, root: type, checks: Iterable[str]) -> str:
-    """Say in words what msgspec's `message` means, of a `document` that is to be a `root`.
+    """Return msgspec's `message` in plain words. `document` should be a `root`.
 
-    `checks` are the ids that there are.
+    `checks` are the existing ids.
     """
     node, value, path = inspect.type_info(root), document, "settings"
-    # Keys of the user's stand in the message too: none but known ones may be taken for a path.
+    # The message also contains the user's keys. Only known keys may be read as a path.
     found = None if _unknown_keys(node, value) else _PATH.search(message)
     for name, index in _STEP.findall(found["path"]) if found else ():
         node = _plain(node)
@@ -68,7 +68,7 @@ def explain(message: str, document: Any, root: type, checks: Iterable[str]) -> s
 
 
 def _words(form: str, node: inspect.Type, value: Any, path: str, checks: Iterable[str]) -> str:
-    """Return what is wrong with a value where a type is wanted."""
+    """Return what is wrong with a value of a type."""
     if isinstance(node, inspect.StructType | inspect.DictType) and isinstance(value, dict):
         return _keys(node, value, path)
     if isinstance(node, inspect.LiteralType) and value is not None:
@@ -139,7 +139,7 @@ def _fits(node: inspect.Type, value: Any) -> bool:
 
 
 def _plain(node: inspect.Type) -> inspect.Type:
-    """Return the type without what is said of it, and without null where it may be null."""
+    """Return the type without its annotations, and without null if it may be null."""
     while isinstance(node, inspect.Metadata | inspect.UnionType):
         node = node.type if isinstance(node, inspect.Metadata) else node.types[0]
     return node

@@ -1,4 +1,4 @@
-"""The connection: paging, and what happens when the API server can't, won't or doesn't answer."""
+"""The connection: paging, and API servers that fail, reject requests or do not answer."""
 
 import json
 import os
@@ -10,9 +10,16 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import yaml
 
-from tests.unit.cluster.apiserver import Asked, Reply, Script, serving, status, write_kubeconfig
+from tests.unit.cluster.apiserver import (
+    HttpRequest,
+    Reply,
+    Script,
+    serving,
+    status,
+    write_kubeconfig,
+)
 from webhook.cluster.api.connection import Cluster, path
-from webhook.cluster.api.errors import ClusterError, RefusedError
+from webhook.cluster.api.errors import ClusterError, StatusError
 
 PODS = "/api/v1/pods"
 
@@ -43,8 +50,8 @@ def names(cluster: Cluster) -> list[str]:
     ]
 
 
-def query(asked: Asked) -> dict[str, list[str]]:
-    return parse_qs(urlsplit(asked.target).query)
+def query(request: HttpRequest) -> dict[str, list[str]]:
+    return parse_qs(urlsplit(request.target).query)
 
 
 @pytest.mark.parametrize(
@@ -69,16 +76,16 @@ def test_a_list_comes_in_pages(tmp_path: Path) -> None:
     with serving(script, tmp_path) as server:
         parts = list(server.cluster.pages(PODS, labels="app in (a,b)", fields="x=y", size=2))
     assert [(len(part.items), part.remaining) for part in parts] == [(2, 1), (1, 0)]
-    first, second = map(query, server.asked)
+    first, second = map(query, server.requests)
     assert first == {"limit": ["2"], "labelSelector": ["app in (a,b)"], "fieldSelector": ["x=y"]}
     assert second == {**first, "continue": ["next one"]}
 
 
-def test_metadata_alone_can_be_asked_for(tmp_path: Path) -> None:
+def test_metadata_alone_can_be_requested(tmp_path: Path) -> None:
     with serving(always(page("a")), tmp_path) as server:
         list(server.cluster.pages(PODS, partial=True))
         server.cluster.get(f"{PODS}/a", partial=True)
-    accepted = [asked.headers["Accept"] for asked in server.asked]
+    accepted = [request.headers["Accept"] for request in server.requests]
     assert [text.split(";")[1] for text in accepted] == [
         "as=PartialObjectMetadataList", "as=PartialObjectMetadata",
     ]  # fmt: skip
@@ -87,19 +94,19 @@ def test_metadata_alone_can_be_asked_for(tmp_path: Path) -> None:
 def test_the_token_of_the_kubeconfig_is_shown(tmp_path: Path) -> None:
     with serving(always(page()), tmp_path) as server:
         names(server.cluster)
-    assert server.asked[0].headers["authorization"] == "Bearer secret"
-    assert server.asked[0].headers["User-Agent"].startswith("mendix-mesh/")
+    assert server.requests[0].headers["authorization"] == "Bearer secret"
+    assert server.requests[0].headers["User-Agent"].startswith("mendix-mesh/")
 
 
 def test_an_expired_list_goes_on_where_the_api_server_says(tmp_path: Path) -> None:
     gone = status(410, "Expired", "too old", metadata={"continue": "from here"})
     with serving(in_turn(page("a", token="old"), gone, page("b")), tmp_path) as server:
         assert names(server.cluster) == ["a", "b"]
-    assert query(server.asked[2])["continue"] == ["from here"]
+    assert query(server.requests[2])["continue"] == ["from here"]
 
 
-def test_an_expired_list_that_must_start_anew_gives_nothing_twice(tmp_path: Path) -> None:
-    """Meanwhile `b` has gone and `aa` has come, where the list had been passed already."""
+def test_an_expired_list_that_must_start_again_gives_nothing_twice(tmp_path: Path) -> None:
+    """Meanwhile `b` was deleted, and `aa` was created before the position of the list."""
     gone = status(410, "Expired", "too old")
     script = in_turn(
         page("a", "b", token="old"), gone, page("a", "aa", token="new"), page("c", "d")
@@ -125,12 +132,14 @@ def test_a_namespace_whose_name_starts_with_another_ones_is_not_taken_for_seen(
 def test_gone_at_the_first_page_is_an_error(tmp_path: Path) -> None:
     with (
         serving(always(status(410, "Expired", "too old")), tmp_path) as server,
-        pytest.raises(RefusedError, match=r"^too old$"),
+        pytest.raises(StatusError, match=r"^too old$"),
     ):
         names(server.cluster)
 
 
-def test_a_busy_api_server_is_asked_again_when_it_says(tmp_path: Path, waits: list[float]) -> None:
+def test_a_busy_api_server_is_called_again_after_its_retry_after(
+    tmp_path: Path, waits: list[float]
+) -> None:
     busy = status(429, "TooManyRequests", "slow down")._replace(headers={"Retry-After": "3"})
     with serving(in_turn(busy, busy, page("a")), tmp_path) as server:
         assert names(server.cluster) == ["a"]
@@ -138,7 +147,7 @@ def test_a_busy_api_server_is_asked_again_when_it_says(tmp_path: Path, waits: li
 
 
 @pytest.mark.parametrize("code", [500, 502, 503, 504])
-def test_a_failing_api_server_is_asked_again_ever_more_rarely(
+def test_a_failing_api_server_is_called_again_after_longer_and_longer_pauses(
     tmp_path: Path, waits: list[float], code: int
 ) -> None:
     failed = Reply(code, b"<html>not today</html>")
@@ -148,15 +157,15 @@ def test_a_failing_api_server_is_asked_again_ever_more_rarely(
     assert waits[-1] > 2 * waits[0]
 
 
-def test_an_api_server_that_fails_for_good_is_told_in_one_line(
+def test_an_api_server_that_fails_for_good_is_reported_in_one_line(
     tmp_path: Path, waits: list[float]
 ) -> None:
     with (
         serving(always(Reply(503, b"<html>\nno</html>")), tmp_path) as server,
-        pytest.raises(RefusedError, match=r"^HTTP 503 Service Unavailable for /api/v1/pods$"),
+        pytest.raises(StatusError, match=r"^HTTP 503 Service Unavailable for /api/v1/pods$"),
     ):
         names(server.cluster)
-    assert len(server.asked) == len(waits) + 1 == 6
+    assert len(server.requests) == len(waits) + 1 == 6
 
 
 def test_a_cut_connection_is_taken_up_again(tmp_path: Path, waits: list[float]) -> None:
@@ -172,28 +181,28 @@ def test_what_creates_something_is_not_done_twice(tmp_path: Path, waits: list[fl
         pytest.raises(ClusterError, match=f"^{server.url} does not answer: "),
     ):
         server.cluster.create(PODS, pod("a"))
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
     assert waits == []
 
 
-def test_what_creates_something_is_tried_again_where_nothing_was_done(
+def test_what_creates_something_is_tried_again_if_nothing_was_done(
     tmp_path: Path, waits: list[float]
 ) -> None:
     busy = status(429, "TooManyRequests", "slow down")
     script = in_turn(busy, Reply(201, pod("a"), {"Warning": '299 - "a \\"b\\"", 299 - "c"'}))
     with serving(script, tmp_path) as server:
         assert server.cluster.create(PODS, pod("a"), dry_run=True) == (pod("a"), ['a "b"', "c"])
-    assert [query(asked) for asked in server.asked] == [{"dryRun": ["All"]}] * 2
-    assert json.loads(server.asked[1].body) == pod("a")
+    assert [query(request) for request in server.requests] == [{"dryRun": ["All"]}] * 2
+    assert json.loads(server.requests[1].body) == pod("a")
 
 
 def test_an_eviction_that_a_budget_forbids_is_not_tried_again(
     tmp_path: Path, waits: list[float]
 ) -> None:
     causes = {"causes": [{"reason": "DisruptionBudget", "message": "needs 1"}]}
-    refusal = status(429, "TooManyRequests", "Cannot evict pod", details=causes)
-    with serving(always(refusal), tmp_path) as server:
-        with pytest.raises(RefusedError) as caught:
+    reply = status(429, "TooManyRequests", "Cannot evict pod", details=causes)
+    with serving(always(reply), tmp_path) as server:
+        with pytest.raises(StatusError) as caught:
             server.cluster.create(f"{PODS}/a/eviction", {})
         assert caught.value.is_budget
     assert waits == []
@@ -202,7 +211,7 @@ def test_an_eviction_that_a_budget_forbids_is_not_tried_again(
 @pytest.mark.parametrize(
     ("how", "tries", "kind"), [("merge", 2, "merge-patch"), ("json", 1, "json-patch")]
 )
-def test_a_patch_is_sent_again_only_where_that_does_no_harm(
+def test_a_patch_is_sent_again_only_if_that_does_no_harm(
     tmp_path: Path, waits: list[float], how: str, tries: int, kind: str
 ) -> None:
     with serving(in_turn(Reply(cut=0), Reply(body=pod("a"))), tmp_path) as server:
@@ -210,8 +219,8 @@ def test_a_patch_is_sent_again_only_where_that_does_no_harm(
             server.cluster.patch(f"{PODS}/a", {}, how=how)  # type: ignore[arg-type]
         except ClusterError:
             assert tries == 1
-    assert len(server.asked) == tries
-    assert kind in server.asked[0].headers["Content-Type"]
+    assert len(server.requests) == tries
+    assert kind in server.requests[0].headers["Content-Type"]
 
 
 def test_what_is_gone_counts_as_deleted(tmp_path: Path) -> None:
@@ -219,27 +228,27 @@ def test_what_is_gone_counts_as_deleted(tmp_path: Path) -> None:
     with serving(script, tmp_path) as server:
         answers = [server.cluster.delete(f"{PODS}/a", uid="1") for _ in range(3)]
     assert answers == [False, False, True]
-    assert json.loads(server.asked[0].body) == {"preconditions": {"uid": "1"}}
+    assert json.loads(server.requests[0].body) == {"preconditions": {"uid": "1"}}
 
 
-def test_what_is_not_there_is_none(tmp_path: Path) -> None:
+def test_what_does_not_exist_is_none(tmp_path: Path) -> None:
     script = in_turn(status(404, "NotFound", "no"), status(403, "Forbidden", "you may not"))
     with serving(script, tmp_path) as server:
         assert server.cluster.find(f"{PODS}/a") is None
-        with pytest.raises(RefusedError, match=r"^you may not$") as caught:
+        with pytest.raises(StatusError, match=r"^you may not$") as caught:
             server.cluster.find(f"{PODS}/a")
     assert caught.value.is_forbidden
 
 
-def test_a_login_that_has_ended_is_told(tmp_path: Path) -> None:
+def test_a_login_that_has_ended_is_reported(tmp_path: Path) -> None:
     with (
         serving(always(status(401, "Unauthorized", "Unauthorized")), tmp_path) as server,
-        pytest.raises(RefusedError, match=r"^you are not logged in, or no longer"),
+        pytest.raises(StatusError, match=r"^you are not logged in, or no longer"),
     ):
         names(server.cluster)
 
 
-def test_an_answer_that_is_no_list_is_told(tmp_path: Path) -> None:
+def test_an_answer_that_is_no_list_is_reported(tmp_path: Path) -> None:
     with (
         serving(always(Reply(body=b"hello")), tmp_path) as server,
         pytest.raises(ClusterError, match=f"^{server.url}/api/v1/pods gives no list: "),
@@ -247,7 +256,7 @@ def test_an_answer_that_is_no_list_is_told(tmp_path: Path) -> None:
         names(server.cluster)
 
 
-def test_a_cluster_that_is_not_there_is_told_soon(tmp_path: Path, waits: list[float]) -> None:
+def test_a_cluster_that_is_not_there_is_reported_soon(tmp_path: Path, waits: list[float]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
     cluster = Cluster.connect(str(write_kubeconfig(tmp_path / "kubeconfig", url)))
@@ -260,7 +269,7 @@ def test_a_cluster_that_is_not_there_is_told_soon(tmp_path: Path, waits: list[fl
     assert len(waits) == 1
 
 
-def test_the_context_and_its_namespace_are_those_that_were_asked_for(tmp_path: Path) -> None:
+def test_the_context_and_its_namespace_are_the_given_ones(tmp_path: Path) -> None:
     file = str(write_kubeconfig(tmp_path / "kubeconfig", "https://example.com"))
     current, other = Cluster.connect(file), Cluster.connect(file, "there")
     assert (current.context, current.namespace) == ("here", "default")
@@ -294,7 +303,7 @@ def test_kubeconfig_files_are_merged_as_kubectl_does(
         ("[]", "can't use the kubeconfig {file}: "),
     ],
 )
-def test_a_kubeconfig_that_is_none_is_told_in_one_line(
+def test_an_invalid_kubeconfig_is_reported_in_one_line(
     tmp_path: Path, content: str | None, why: str
 ) -> None:
     file = tmp_path / "kubeconfig"
@@ -305,19 +314,21 @@ def test_a_kubeconfig_that_is_none_is_told_in_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_a_context_that_is_none_is_told_with_those_that_there_are(tmp_path: Path) -> None:
+def test_an_unknown_context_is_reported_with_the_known_ones(tmp_path: Path) -> None:
     file = write_kubeconfig(tmp_path / "kubeconfig", "https://example.com")
     with pytest.raises(ClusterError, match=r"it has no context prod, but here, there$"):
         Cluster.connect(str(file), "prod")
 
 
-def test_a_user_that_acts_as_another_one_is_told_not_taken_for_itself(tmp_path: Path) -> None:
+def test_a_user_that_impersonates_another_one_is_rejected(tmp_path: Path) -> None:
     file = write_kubeconfig(tmp_path / "kubeconfig", "https://example.com", **{"as": "somebody"})
     with pytest.raises(ClusterError, match=r"acts as another one \(as\)"):
         Cluster.connect(str(file))
 
 
-def test_a_pod_without_an_account_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pod_without_an_account_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "missing"))
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")

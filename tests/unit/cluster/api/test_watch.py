@@ -1,4 +1,4 @@
-"""A watch goes on where it was, says when it missed something, and outlives what fails."""
+"""A watch continues, reports if it may have missed changes, and survives errors."""
 
 import itertools
 import json
@@ -10,8 +10,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.unit.cluster.apiserver import Asked, Reply, ScriptedServer, serving, status
-from webhook.cluster.api.errors import ClusterError, RefusedError
+from tests.unit.cluster.apiserver import HttpRequest, Reply, ScriptedServer, serving, status
+from webhook.cluster.api.errors import ClusterError, StatusError
 from webhook.cluster.api.watch import Watch, Watcher, WatchEvent
 
 WHERE = "/api/v1/pods"
@@ -33,9 +33,9 @@ EXPIRED = event("ERROR", 0, code=410, message="too old resource version", reason
 
 
 class Script:
-    """Answers lists with versions that go up by ten, and watches with these, one after the other.
+    """Answers lists with versions that grow by ten, and watches with the given answers in order.
 
-    What comes after the last one is a refusal, so that a test which asks too often ends.
+    After the last one it answers with an error, so that a test with too many calls ends.
     """
 
     def __init__(self, *replies: Reply) -> None:
@@ -43,24 +43,24 @@ class Script:
         self.replies = iter(replies)
         self.watched_from: list[str] = []
 
-    def __call__(self, asked: Asked) -> Reply:
-        query = parse_qs(urlsplit(asked.target).query)
+    def __call__(self, request: HttpRequest) -> Reply:
+        query = parse_qs(urlsplit(request.target).query)
         if "watch" not in query:
             return Reply(body={"metadata": {"resourceVersion": str(next(self.versions))}})
         self.watched_from += query["resourceVersion"]
         assert query["allowWatchBookmarks"] == ["true"]
-        assert "as=PartialObjectMetadata;" in asked.headers["Accept"]
+        assert "as=PartialObjectMetadata;" in request.headers["Accept"]
         return next(self.replies, status(403, "Forbidden", "enough"))
 
 
 def seen(script: Script, folder: Path) -> Iterator[WatchEvent | None]:
-    """All changes until the script's end, each call after the other as a watcher makes them."""
+    """Return all changes until the script's end, with calls like those of a watcher."""
     with serving(script, folder) as server:
         watch = Watch(server.cluster, WHERE)
         while True:
             try:
                 yield from watch.changes()
-            except RefusedError as error:
+            except StatusError as error:
                 if error.code != 410:
                     return
             except ClusterError:
@@ -82,7 +82,7 @@ def test_it_goes_on_from_the_last_event_or_bookmark(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "gone", [Reply(body=EXPIRED), status(410, "Expired", "too old")], ids=["event", "answer"]
 )
-def test_what_is_too_old_is_begun_anew_and_said_to_have_missed_something(
+def test_an_expired_watch_starts_again_and_reports_that_changes_may_be_missed(
     tmp_path: Path, gone: Reply
 ) -> None:
     script = Script(Reply(body=event("ADDED", 11, "a")), gone, Reply(body=event("ADDED", 21, "b")))
@@ -103,7 +103,7 @@ def test_a_cut_watch_goes_on_where_it_was(tmp_path: Path) -> None:
     assert script.watched_from == ["10", "11", "12"]
 
 
-def test_what_is_no_event_is_told(tmp_path: Path) -> None:
+def test_what_is_no_event_is_reported(tmp_path: Path) -> None:
     with serving(Script(Reply(body=b"<html>\n")), tmp_path) as server:
         changes = Watch(server.cluster, WHERE).changes()
         assert next(changes) is None
@@ -111,7 +111,7 @@ def test_what_is_no_event_is_told(tmp_path: Path) -> None:
             next(changes)
 
 
-def test_a_watcher_tries_again_and_tells_every_change(
+def test_a_watcher_tries_again_and_reports_every_change(
     tmp_path: Path, logged: list[MutableMapping[str, Any]]
 ) -> None:
     script = Script(
@@ -119,11 +119,11 @@ def test_a_watcher_tries_again_and_tells_every_change(
         status(403, "Forbidden", "may not watch"),
         Reply(body=event("ADDED", 11, "a")),
     )
-    told: list[WatchEvent | None] = []
+    reported: list[WatchEvent | None] = []
     done = threading.Event()
 
     def changed(change: WatchEvent | None) -> None:
-        told.append(change)
+        reported.append(change)
         if change:
             done.set()
 
@@ -133,7 +133,7 @@ def test_a_watcher_tries_again_and_tells_every_change(
         watcher.stop()
         watcher.join(10)
     assert not watcher.is_alive()
-    assert told == [None, WatchEvent("shop", "a")]
+    assert reported == [None, WatchEvent("shop", "a")]
     assert [line.get("why") for line in logged[:2]] == ["may not watch", None]
     assert logged[1]["event"] == "watches again"
 

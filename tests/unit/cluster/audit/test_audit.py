@@ -1,4 +1,4 @@
-"""The audit: workloads, states of many pods together, coverage, what is out of date, rights."""
+"""The audit: workloads, states of many pods together, coverage, outdated proxies, rights."""
 
 import hashlib
 from collections import Counter
@@ -30,7 +30,7 @@ def world() -> World:
     made.namespace("crm", "linkerd", "warn")
     made.namespace("other")
     made.pod("mendix", "shop-a", owned(meshed(), "Deployment", "shop"))
-    made.pod("mendix", "shop-b", owned(unmeshed(), "Deployment", "shop"), born=BEFORE)
+    made.pod("mendix", "shop-b", owned(unmeshed(), "Deployment", "shop"), created=BEFORE)
     made.pod("mendix", "mendix-backup-restore", unmeshed())
     made.pod("crm", "crm-a", owned(unmeshed(), "StatefulSet", "crm"))
     made.pod("other", "x", unmeshed())
@@ -40,7 +40,7 @@ def world() -> World:
 def audit(
     world: World, folder: Path, *names: str, labels: str = "", total: int = 0
 ) -> tuple[Report, list[str]]:
-    """Audit enrolled namespaces, or these; gives also what was asked."""
+    """Audit enrolled namespaces, or the given ones. Return the report and the requests."""
     done: list[str] = []
     with world.serving(folder) as server:
         inventory = Inventory(server.cluster)
@@ -75,7 +75,7 @@ def test_pods_are_grouped_by_the_workload_that_owns_them(world: World, tmp_path:
     assert not report.is_good
 
 
-def test_each_finding_says_what_why_the_way_out_and_since_when(
+def test_each_finding_has_the_problem_the_reason_the_fix_and_the_time(
     world: World, tmp_path: Path
 ) -> None:
     report, _ = audit(world, tmp_path)
@@ -88,18 +88,18 @@ def test_each_finding_says_what_why_the_way_out_and_since_when(
     assert finding.fix
     origins = {name: row.findings[0].origin for name, row in rows(report).items()}
     assert origins["mendix/Pod/mendix-backup-restore"] == "escaped"
-    assert origins["crm/StatefulSet/crm"] == "let-in"
+    assert origins["crm/StatefulSet/crm"] == "admitted"
 
 
-def test_what_only_came_too_early_is_told_how_it_gets_in(tmp_path: Path) -> None:
-    """And the namespace by which command, where that would help anyone."""
+def test_pods_from_before_the_enrollment_get_the_command_that_restarts_them(tmp_path: Path) -> None:
+    """The namespace has the command that fixes it, if a restart helps."""
     world = World()
     world.install()
     for name in ("mendix", "bare"):
         world.namespace(name, "linkerd")
-        world.pod(name, "mendix-backup-restore", unmeshed(), born=BEFORE)
-        world.pod(name, "shop-build", unmeshed(), born=BEFORE)
-    world.pod("mendix", "shop-0", owned(unmeshed(), "StatefulSet", "shop"), born=BEFORE)
+        world.pod(name, "mendix-backup-restore", unmeshed(), created=BEFORE)
+        world.pod(name, "shop-build", unmeshed(), created=BEFORE)
+    world.pod("mendix", "shop-0", owned(unmeshed(), "StatefulSet", "shop"), created=BEFORE)
     report, _ = audit(world, tmp_path)
     fixes = {name: one.fix for name, row in rows(report).items() for one in row.findings
              if one.level == "deny"}  # fmt: skip
@@ -115,7 +115,7 @@ def test_what_only_came_too_early_is_told_how_it_gets_in(tmp_path: Path) -> None
     assert fixes == {"mendix": "mendix-mesh restart -n mendix", "bare": ""}
 
 
-def test_coverage_is_told_by_namespace_and_of_all(world: World, tmp_path: Path) -> None:
+def test_coverage_is_counted_for_each_namespace_and_for_all(world: World, tmp_path: Path) -> None:
     report, _ = audit(world, tmp_path)
     assert {one.name: one.coverage for one in report.namespaces} == {"crm": 0, "mendix": 33}
     assert report.coverage == 25
@@ -160,9 +160,9 @@ def test_pods_that_have_ended_or_leave_are_left_out(world: World, tmp_path: Path
     world.pod("mendix", "shop-build", ended)
     leaving = world.pod("mendix", "shop-c", unmeshed())
     leaving["metadata"]["deletionTimestamp"] = AFTER
-    report, asked = audit(world, tmp_path)
+    report, targets = audit(world, tmp_path)
     assert {"mendix/Pod/shop-build", "mendix/Pod/shop-c"}.isdisjoint(rows(report))
-    assert any("status.phase%21%3DFailed" in one for one in asked)
+    assert any("status.phase%21%3DFailed" in one for one in targets)
 
 
 def test_a_label_selector_chooses_pods(world: World, tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_a_namespace_that_is_not_enrolled_is_judged_as_if_it_were(
     assert (row.state, row.findings[0].origin) == ("unmeshed", "")
 
 
-def test_a_pod_that_can_not_be_decoded_is_unknown_and_no_good(tmp_path: Path) -> None:
+def test_a_pod_that_cannot_be_decoded_is_unknown_and_no_good(tmp_path: Path) -> None:
     world = World()
     world.install()
     world.namespace("mendix", "linkerd")
@@ -202,7 +202,7 @@ def test_a_pod_that_can_not_be_decoded_is_unknown_and_no_good(tmp_path: Path) ->
     assert not report.is_good
 
 
-def test_a_forbidden_namespace_is_told_and_the_others_are_audited(
+def test_a_forbidden_namespace_is_reported_and_the_others_are_audited(
     world: World, tmp_path: Path
 ) -> None:
     world.forbidden = ["/api/v1/namespaces/crm/pods"]
@@ -227,28 +227,28 @@ def many(count: int) -> World:
     return world
 
 
-def listed(asked: list[str]) -> list[str]:
-    return [one.split("?")[0] for one in asked if "pods" in one]
+def listed(targets: list[str]) -> list[str]:
+    return [one.split("?")[0] for one in targets if "pods" in one]
 
 
 def test_most_of_a_cluster_is_read_in_one_list(tmp_path: Path) -> None:
-    report, asked = audit(many(21), tmp_path, total=22)
+    report, targets = audit(many(21), tmp_path, total=22)
     assert len(report.namespaces) == 21
     assert {one.coverage for one in report.namespaces} == {100}
     assert report.pods["meshed"] == 42
-    assert listed(asked) == ["/api/v1/pods"]
+    assert listed(targets) == ["/api/v1/pods"]
 
 
 @pytest.mark.parametrize(("count", "total"), [(21, 43), (20, 20)])
 def test_a_small_part_of_a_cluster_is_read_by_namespace(
     tmp_path: Path, count: int, total: int
 ) -> None:
-    report, asked = audit(many(count), tmp_path, total=total)
+    report, targets = audit(many(count), tmp_path, total=total)
     assert report.pods["meshed"] == 2 * count
-    assert listed(asked) == [f"/api/v1/namespaces/{one.name}/pods" for one in report.namespaces]
+    assert listed(targets) == [f"/api/v1/namespaces/{one.name}/pods" for one in report.namespaces]
 
 
-def test_who_may_not_list_the_whole_cluster_reads_it_by_namespace(tmp_path: Path) -> None:
+def test_a_user_who_cannot_list_the_cluster_reads_it_by_namespace(tmp_path: Path) -> None:
     world = many(21)
     world.forbidden = ["/api/v1/pods", "/api/v1/namespaces/m7/pods"]
     report, _ = audit(world, tmp_path, total=22)
@@ -264,7 +264,7 @@ def test_a_cluster_that_fails_ends_the_audit(
         audit(world, tmp_path)
 
 
-# What is out of date.
+# Outdated proxies.
 
 
 def versions(report: Report) -> dict[str, list[str]]:
@@ -284,12 +284,12 @@ def aged() -> World:
     made = World()
     made.install()
     made.namespace("mendix", "linkerd")
-    made.pod("mendix", "new", meshed(), born=AFTER)
-    made.pod("mendix", "old", old(meshed()), born=BEFORE)
+    made.pod("mendix", "new", meshed(), created=AFTER)
+    made.pod("mendix", "old", old(meshed()), created=BEFORE)
     return made
 
 
-def test_a_proxy_older_than_the_youngest_pods_is_told(aged: World, tmp_path: Path) -> None:
+def test_a_proxy_older_than_the_youngest_pods_is_reported(aged: World, tmp_path: Path) -> None:
     report, _ = audit(aged, tmp_path)
     assert versions(report) == {
         "mendix/Pod/new": [], "mendix/Pod/old": ["edge-25.1.1, current: edge-26.8.3"],
@@ -320,7 +320,7 @@ def test_a_control_plane_that_must_not_be_seen_is_noted(aged: World, tmp_path: P
 
 
 @pytest.mark.parametrize("trimmed", [ROOTS, ROOTS.strip()])
-def test_a_pod_that_trusts_other_roots_is_told(tmp_path: Path, trimmed: str) -> None:
+def test_a_pod_that_trusts_other_roots_is_reported(tmp_path: Path, trimmed: str) -> None:
     digest = hashlib.sha256(trimmed.encode()).hexdigest()
     world = World()
     world.install()

@@ -12,7 +12,7 @@ from webhook.cluster.traffic import Count, Edge
     [(3600, "hour"), (86_400, "day"), (60, "minute"), (5400, "90 min"), (604_800, "7 d"),
      (7200, "2 h"), (45, "45 s")],
 )  # fmt: skip
-def test_a_time_is_said_in_the_largest_unit_that_fits(seconds: int, words: str) -> None:
+def test_a_time_is_reported_in_the_largest_unit_that_fits(seconds: int, words: str) -> None:
     assert span(seconds) == words
 
 

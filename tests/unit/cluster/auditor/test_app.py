@@ -4,27 +4,29 @@ import datetime
 
 from webhook.cluster.audit import summed
 from webhook.cluster.auditor.app import create_app
-from webhook.cluster.auditor.history import Seen, Snapshot
+from webhook.cluster.auditor.history import Scans, Snapshot
 from webhook.cluster.auditor.metrics import AuditorMetrics
 from webhook.version import VERSION
 
 
-def test_it_is_ready_from_the_first_sweep_on_whatever_fails_later() -> None:
-    seen = Seen()
-    client = create_app(seen, AuditorMetrics(seen)).test_client()
+def test_it_is_ready_from_the_first_scan_on_whatever_fails_later() -> None:
+    scans = Scans()
+    client = create_app(scans, AuditorMetrics(scans)).test_client()
     assert client.get("/livez").status_code == 200
     assert client.get("/readyz").status_code == 503
-    seen.failed("etcd is gone")
+    scans.failed("etcd is gone")
     answer = client.get("/readyz")
-    assert (answer.status_code, answer.text) == (503, "no sweep has ended yet: etcd is gone\n")
-    seen.swept(Snapshot(at=datetime.datetime.now(datetime.UTC), seconds=1, report=summed([], [])))
+    assert (answer.status_code, answer.text) == (503, "no scan has ended yet: etcd is gone\n")
+    scans.scanned(
+        Snapshot(at=datetime.datetime.now(datetime.UTC), seconds=1, report=summed([], []))
+    )
     assert client.get("/readyz").status_code == 200
-    seen.failed("etcd is gone")
+    scans.failed("etcd is gone")
     assert client.get("/readyz").status_code == 200
 
 
 def test_metrics_and_version() -> None:
-    seen = Seen()
-    client = create_app(seen, AuditorMetrics(seen)).test_client()
-    assert "mendix_mesh_sweeps_total" in client.get("/metrics").text
+    scans = Scans()
+    client = create_app(scans, AuditorMetrics(scans)).test_client()
+    assert "mendix_mesh_scans_total" in client.get("/metrics").text
     assert client.get("/version").json == {"name": "mendix-mesh", "version": VERSION}

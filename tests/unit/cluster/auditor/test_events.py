@@ -24,7 +24,7 @@ SHOP = "/apis/apps/v1/namespaces/mendix/deployments/shop"
 
 
 class Case:
-    """A namespace with the Deployment `shop`, and a recorder that tells of it."""
+    """A namespace with the Deployment `shop`, and a recorder of its Events."""
 
     def __init__(self, world: World, cluster: Cluster) -> None:
         self.world = world
@@ -42,8 +42,8 @@ class Case:
     def report(self) -> Report:
         inventory = Inventory(self.cluster)
         targets = Scope(self.cluster, inventory, Enrollment.read(self.cluster)).targets()
-        currency = CurrentProxies(self.cluster, Settings())
-        return Auditor(inventory, Judge(Settings()), currency).audit(targets)
+        current = CurrentProxies(self.cluster, Settings())
+        return Auditor(inventory, Judge(Settings()), current).audit(targets)
 
     def tell(self) -> int:
         return self.recorder.tell(self.report())
@@ -53,7 +53,7 @@ class Case:
         return [obj for where, obj in self.world.objects.items() if where.startswith(EVENTS)]
 
     @property
-    def told(self) -> list[tuple[str, str, int]]:
+    def counts(self) -> list[tuple[str, str, int]]:
         return [(one["involvedObject"]["name"], one["reason"], one["count"]) for one in self.events]
 
 
@@ -64,7 +64,7 @@ def case(tmp_path: Path) -> Iterator[Case]:
         yield Case(world, server.cluster)
 
 
-def test_a_workload_outside_is_told_with_check_reason_and_mend(case: Case) -> None:
+def test_a_workload_outside_is_reported_with_check_reason_and_fix(case: Case) -> None:
     assert case.tell() == 1
     (event,) = case.events
     assert (event["type"], event["reason"], event["count"]) == ("Warning", "NotMeshed", 1)
@@ -81,37 +81,37 @@ def test_a_workload_outside_is_told_with_check_reason_and_mend(case: Case) -> No
     datetime.datetime.fromisoformat(event["lastTimestamp"])
 
 
-def test_what_stays_as_it_is_is_told_once(case: Case) -> None:
+def test_an_unchanged_workload_is_reported_once(case: Case) -> None:
     assert [case.tell(), case.tell()] == [1, 0]
-    assert case.told == [("shop", "NotMeshed", 1)]
+    assert case.counts == [("shop", "NotMeshed", 1)]
 
 
-def test_what_is_mended_is_told_and_told_again_when_it_comes_back(case: Case) -> None:
+def test_a_fixed_workload_is_reported_and_reported_again_if_it_comes_back(case: Case) -> None:
     case.tell()
     case.set("shop", joined=True)
     case.tell()
     case.tell()
-    assert case.told == [("shop", "NotMeshed", 1), ("shop", "Meshed", 1)]
+    assert case.counts == [("shop", "NotMeshed", 1), ("shop", "Meshed", 1)]
     assert [one["type"] for one in case.events] == ["Warning", "Normal"]
     case.set("shop")
     case.tell()
-    assert case.told == [("shop", "NotMeshed", 2), ("shop", "Meshed", 1)]
+    assert case.counts == [("shop", "NotMeshed", 2), ("shop", "Meshed", 1)]
 
 
-def test_another_auditor_tells_nothing_that_is_told_already(case: Case) -> None:
+def test_another_auditor_reports_nothing_again(case: Case) -> None:
     case.tell()
     case.recorder = EventRecorder(case.cluster)
     case.tell()
-    assert case.told == [("shop", "NotMeshed", 1)]
+    assert case.counts == [("shop", "NotMeshed", 1)]
     case.set("shop", joined=True)
     case.tell()
-    assert case.told == [("shop", "NotMeshed", 1), ("shop", "Meshed", 1)]
+    assert case.counts == [("shop", "NotMeshed", 1), ("shop", "Meshed", 1)]
 
 
-def test_what_was_in_the_mesh_from_the_first_is_not_told(case: Case) -> None:
+def test_what_was_always_in_the_mesh_is_not_reported(case: Case) -> None:
     case.set("shop", joined=True)
     assert case.tell() == 0
-    assert case.events == []
+    assert case.counts == []
 
 
 def test_a_proxy_that_is_not_ready_is_neither(case: Case) -> None:
@@ -120,7 +120,7 @@ def test_a_proxy_that_is_not_ready_is_neither(case: Case) -> None:
     starting["status"] = {"initContainerStatuses": [{"name": "linkerd-proxy", "ready": False}]}
     case.world.pod("mendix", "shop-7fd5-a", owned(starting, "Deployment", "shop"))
     case.tell()
-    assert case.told == [("shop", "NotMeshed", 1)]
+    assert case.counts == [("shop", "NotMeshed", 1)]
 
 
 def test_a_namespace_that_is_not_enrolled_has_no_events(case: Case) -> None:
@@ -132,17 +132,17 @@ def test_a_namespace_that_is_not_enrolled_has_no_events(case: Case) -> None:
         Inventory(case.cluster), Judge(Settings()), CurrentProxies(case.cluster, Settings())
     )
     assert case.recorder.tell(auditor.audit(targets)) == 0
-    assert case.events == []
+    assert case.counts == []
 
 
-def test_one_sweep_tells_so_many_and_the_next_the_others(
+def test_one_scan_creates_a_limited_number_and_the_next_the_others(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(events, "_MOST", 2)
     for name in ("a", "b", "c", "d"):
         case.set(name)
     assert [case.tell(), case.tell(), case.tell(), case.tell()] == [2, 2, 1, 0]
-    assert sorted(name for name, _, _ in case.told) == ["a", "b", "c", "d", "shop"]
+    assert sorted(name for name, _, _ in case.counts) == ["a", "b", "c", "d", "shop"]
 
 
 def test_what_could_not_be_read_is_not_forgotten(case: Case) -> None:
@@ -151,17 +151,17 @@ def test_what_could_not_be_read_is_not_forgotten(case: Case) -> None:
     case.tell()
     case.world.forbidden = []
     case.tell()
-    assert case.told == [("shop", "NotMeshed", 1)]
+    assert case.counts == [("shop", "NotMeshed", 1)]
 
 
-def test_a_workload_whose_uid_must_not_be_seen_is_told_without_it(case: Case) -> None:
+def test_a_workload_whose_uid_must_not_be_seen_is_reported_without_it(case: Case) -> None:
     case.world.forbidden = [SHOP]
     case.tell()
     (event,) = case.events
     assert "uid" not in event["involvedObject"]
 
 
-def test_events_that_are_forbidden_are_told_once_and_tried_again(
+def test_events_that_are_forbidden_are_reported_once_and_tried_again(
     case: Case, logged: list[MutableMapping[str, Any]]
 ) -> None:
     case.world.forbidden = ["/api/v1/namespaces/mendix/events"]

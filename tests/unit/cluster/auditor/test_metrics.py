@@ -1,10 +1,10 @@
-"""The auditor's metrics tell the last sweep, and nothing of what went."""
+"""The auditor's metrics show the last scan, and no namespace that is gone."""
 
 import datetime
 
 from webhook.cluster.audit import Audited, AuditFinding, Row, summed
 from webhook.cluster.audit import Level as FindingLevel
-from webhook.cluster.auditor.history import Seen, Snapshot
+from webhook.cluster.auditor.history import Scans, Snapshot
 from webhook.cluster.auditor.metrics import AuditorMetrics
 from webhook.cluster.doctor import Diagnosis, Finding
 from webhook.cluster.judge import STATES, State
@@ -23,10 +23,10 @@ def finding(check: str, level: FindingLevel, pods: int) -> AuditFinding:
                    examples=[])  # fmt: skip
 
 
-def show(seen: Seen, *namespaces: Audited, diagnosis: Diagnosis | None = None) -> None:
+def show(scans: Scans, *namespaces: Audited, diagnosis: Diagnosis | None = None) -> None:
     report = summed(list(namespaces), [])
     now = datetime.datetime.now(datetime.UTC)
-    seen.swept(Snapshot(at=now, seconds=1.0, report=report, diagnosis=diagnosis))
+    scans.scanned(Snapshot(at=now, seconds=1.0, report=report, diagnosis=diagnosis))
 
 
 def samples(metrics: AuditorMetrics, name: str) -> dict[tuple[str, ...], float]:
@@ -38,17 +38,17 @@ def samples(metrics: AuditorMetrics, name: str) -> dict[tuple[str, ...], float]:
     }
 
 
-def test_before_the_first_sweep_there_are_no_namespaces() -> None:
-    metrics = AuditorMetrics(Seen())
+def test_before_the_first_scan_there_are_no_namespaces() -> None:
+    metrics = AuditorMetrics(Scans())
     assert samples(metrics, "mendix_mesh_pods") == {}
-    assert samples(metrics, "mendix_mesh_last_sweep_timestamp_seconds") == {(): 0}
-    assert samples(metrics, "mendix_mesh_sweeps_total") == {("ok",): 0, ("failed",): 0}
+    assert samples(metrics, "mendix_mesh_last_scan_timestamp_seconds") == {(): 0}
+    assert samples(metrics, "mendix_mesh_scans_total") == {("ok",): 0, ("failed",): 0}
 
 
 def test_pods_and_coverage_by_namespace() -> None:
-    seen = Seen()
-    metrics = AuditorMetrics(seen)
-    show(seen, namespace("a", meshed=2, unmeshed=1, exempt=5), namespace("b"))
+    scans = Scans()
+    metrics = AuditorMetrics(scans)
+    show(scans, namespace("a", meshed=2, unmeshed=1, exempt=5), namespace("b"))
     pods = samples(metrics, "mendix_mesh_pods")
     assert {key[2]: value for key, value in pods.items() if key[0] == "a"} == {
         "meshed": 2, "partly": 0, "unmeshed": 1, "unknown": 0, "exempt": 5
@@ -60,27 +60,27 @@ def test_pods_and_coverage_by_namespace() -> None:
 
 
 def test_the_series_of_a_namespace_go_with_it() -> None:
-    seen = Seen()
-    metrics = AuditorMetrics(seen)
-    show(seen, namespace("a", meshed=1), namespace("b", meshed=1))
-    show(seen, namespace("b", meshed=1))
+    scans = Scans()
+    metrics = AuditorMetrics(scans)
+    show(scans, namespace("a", meshed=1), namespace("b", meshed=1))
+    show(scans, namespace("b", meshed=1))
     assert b'"a"' not in metrics.expose()
     assert b'"b"' in metrics.expose()
 
 
 def test_what_could_not_be_read_has_no_numbers() -> None:
-    seen = Seen()
-    metrics = AuditorMetrics(seen)
-    show(seen, namespace("a", error="forbidden"))
+    scans = Scans()
+    metrics = AuditorMetrics(scans)
+    show(scans, namespace("a", error="forbidden"))
     assert samples(metrics, "mendix_mesh_pods") == {}
     assert samples(metrics, "mendix_mesh_namespace_info") == {("a", "linkerd", "enforce"): 1}
 
 
 def test_findings_count_pods_over_all_namespaces() -> None:
-    seen = Seen()
-    metrics = AuditorMetrics(seen)
+    scans = Scans()
+    metrics = AuditorMetrics(scans)
     show(
-        seen,
+        scans,
         namespace("a", finding("proxy-missing", "deny", 2), finding("root-capable", "advise", 1)),
         namespace("b", finding("proxy-missing", "deny", 3), finding("proxy-missing", "exempt", 1)),
     )
@@ -90,21 +90,21 @@ def test_findings_count_pods_over_all_namespaces() -> None:
 
 
 def test_the_doctors_findings_count_namespaces() -> None:
-    seen = Seen()
-    metrics = AuditorMetrics(seen)
+    scans = Scans()
+    metrics = AuditorMetrics(scans)
     found = [
         Finding(id="unready", severity="error", namespaces=list(names), evidence=names, means="",
                 fix="")
         for names in ("ab", "bc")
     ]  # fmt: skip
-    show(seen, diagnosis=Diagnosis(namespaces=[], findings=found, unseen=[]))
+    show(scans, diagnosis=Diagnosis(namespaces=[], findings=found, unchecked=[]))
     assert samples(metrics, "mendix_mesh_doctor_findings") == {("unready", "error"): 3}
 
 
-def test_sweeps_are_counted() -> None:
-    metrics = AuditorMetrics(Seen())
-    metrics.swept(1700000000, 2.5)
+def test_scans_are_counted() -> None:
+    metrics = AuditorMetrics(Scans())
+    metrics.scanned(1700000000, 2.5)
     metrics.failed()
-    assert samples(metrics, "mendix_mesh_last_sweep_timestamp_seconds") == {(): 1700000000}
-    assert samples(metrics, "mendix_mesh_sweep_duration_seconds") == {(): 2.5}
-    assert samples(metrics, "mendix_mesh_sweeps_total") == {("ok",): 1, ("failed",): 1}
+    assert samples(metrics, "mendix_mesh_last_scan_timestamp_seconds") == {(): 1700000000}
+    assert samples(metrics, "mendix_mesh_scan_duration_seconds") == {(): 2.5}
+    assert samples(metrics, "mendix_mesh_scans_total") == {("ok",): 1, ("failed",): 1}

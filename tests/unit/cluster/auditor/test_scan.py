@@ -1,4 +1,4 @@
-"""The auditor's loop: what it looks at and when, and that nothing ends it."""
+"""The auditor's loop: what it scans and when. Errors do not end it."""
 
 import json
 import queue
@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from tests.unit.cluster.apiserver import Asked, Reply, ScriptedServer, serving
+from tests.unit.cluster.apiserver import HttpRequest, Reply, ScriptedServer, serving
 from tests.unit.cluster.world import World, meshed, owned, unmeshed
 from webhook.cluster.api.watch import WatchEvent
 from webhook.cluster.audit import Report
 from webhook.cluster.auditor import scan
 from webhook.cluster.auditor.events import EventRecorder
-from webhook.cluster.auditor.history import Seen, Snapshot
+from webhook.cluster.auditor.history import Scans, Snapshot
 from webhook.cluster.auditor.metrics import AuditorMetrics
 from webhook.cluster.auditor.scan import Changes, Scanner, ScanOptions
 from webhook.cluster.traffic import Prometheus
@@ -25,12 +25,12 @@ from webhook.policy.settings import Settings
 
 PODS, NAMESPACES = "/api/v1/pods", "/api/v1/namespaces"
 Logged = list[MutableMapping[str, Any]]
-#: Seconds in which what is waited for must come.
+#: The maximum seconds of each wait.
 PATIENCE = 20.0
 
 
 class Watched(World):
-    """A world that tells watches what a test puts in."""
+    """A world whose watches report the changes that a test adds."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,10 +48,10 @@ class Watched(World):
         gone = {"type": "ERROR", "object": {"code": 410, "message": "too old"}}
         self.events[where].put(json.dumps(gone).encode() + b"\n")
 
-    def answer(self, asked: Asked) -> Reply:
-        where, _, query = asked.target.partition("?")
+    def answer(self, request: HttpRequest) -> Reply:
+        where, _, query = request.target.partition("?")
         if "watch=1" not in query:
-            return super().answer(asked)
+            return super().answer(request)
         try:
             return Reply(body=self.events[where].get(timeout=0.05))
         except queue.Empty:
@@ -59,53 +59,53 @@ class Watched(World):
 
 
 class Running:
-    """A sweeper at work, and what it tells."""
+    """A running scanner, and its reports."""
 
     def __init__(self, world: Watched, server: ScriptedServer, **options: Any) -> None:
         self.world = world
         self.server = server
-        self.seen = Seen()
-        self.metrics = AuditorMetrics(self.seen)
-        self.told: list[tuple[Report | None, Report]] = []
-        self.sweeper = Scanner(
+        self.scans = Scans()
+        self.metrics = AuditorMetrics(self.scans)
+        self.reports: list[tuple[Report | None, Report]] = []
+        self.scanner = Scanner(
             server.cluster,
             Settings(),
-            self.seen,
+            self.scans,
             self.metrics,
             ScanOptions(**{"interval": 3600.0, "debounce": 0.01, **options}),
             recorder=EventRecorder(server.cluster),
-            told=lambda before, after: self.told.append((before, after)),
+            on_report=lambda before, after: self.reports.append((before, after)),
         )
 
     def start(self) -> Snapshot:
-        """Begin, and wait for the first sweep and the doctor's look."""
-        self.sweeper.start()
+        """Start, and wait for the first scan and the doctor."""
+        self.scanner.start()
         return self.until(lambda last: last.diagnosis is not None)
 
     def until(self, what: Callable[[Snapshot], bool]) -> Snapshot:
-        """Wait until the last sweep is as it should be."""
+        """Wait until the last scan is as it should be."""
         end = time.monotonic() + PATIENCE
-        while not ((last := self.seen.last) and what(last)):
-            assert time.monotonic() < end, (self.seen.last, self.seen.error)
+        while not ((last := self.scans.last) and what(last)):
+            assert time.monotonic() < end, (self.scans.last, self.scans.error)
             time.sleep(0.01)
         return last
 
     def until_error(self, text: str) -> None:
         end = time.monotonic() + PATIENCE
-        while text not in self.seen.error:
-            assert time.monotonic() < end, self.seen.error
+        while text not in self.scans.error:
+            assert time.monotonic() < end, self.scans.error
             time.sleep(0.01)
 
     @property
     def coverage(self) -> dict[str, int | None]:
-        last = self.seen.last
+        last = self.scans.last
         return {one.name: one.coverage for one in last.report.namespaces} if last else {}
 
     def listed(self, namespace: str) -> int:
         """How often the pods of a namespace were listed to be judged: those that have not ended."""
         where = f"/api/v1/namespaces/{namespace}/pods?"
-        asked = [target for target in self.server.targets if target.startswith(where)]
-        return sum("status.phase" in target for target in asked)
+        request = [target for target in self.server.targets if target.startswith(where)]
+        return sum("status.phase" in target for target in request)
 
 
 @pytest.fixture(autouse=True)
@@ -125,14 +125,14 @@ def running(world: Watched, folder: Path, **options: Any) -> Iterator[Running]:
         try:
             yield made
         finally:
-            made.sweeper.stop()
-            for watcher in made.sweeper._watchers:
+            made.scanner.stop()
+            for watcher in made.scanner._watchers:
                 if watcher.ident:
                     watcher.join(PATIENCE)
 
 
-def told(logged: Logged, key: str = "why") -> list[tuple[str, str]]:
-    """What a log tells, each with its reason."""
+def logged_texts(logged: Logged, key: str = "why") -> list[tuple[str, str]]:
+    """Return the entries of a log, each with its reason."""
     return [(line["event"], line.get(key, "")) for line in logged]
 
 
@@ -149,15 +149,15 @@ def world() -> Watched:
     return made
 
 
-def test_a_sweep_is_the_audit_and_the_doctors_look(world: Watched, tmp_path: Path) -> None:
+def test_a_scan_is_the_audit_and_the_doctor(world: Watched, tmp_path: Path) -> None:
     with running(world, tmp_path) as made:
         last = made.start()
     assert made.coverage == {"crm": 100, "shop": 50}
     assert last.diagnosis
     assert [one.name for one in last.diagnosis.namespaces] == ["crm", "shop"]
-    assert [point.namespaces for point in made.seen.history] == [{"crm": 100, "shop": 50}]
-    assert b'mendix_mesh_sweeps_total{result="ok"} 1.0' in made.metrics.expose()
-    assert [(before, len(after.namespaces)) for before, after in made.told] == [(None, 2)]
+    assert [point.namespaces for point in made.scans.history] == [{"crm": 100, "shop": 50}]
+    assert b'mendix_mesh_scans_total{result="ok"} 1.0' in made.metrics.expose()
+    assert [(before, len(after.namespaces)) for before, after in made.reports] == [(None, 2)]
 
 
 def test_a_changed_pod_has_its_namespace_looked_at_and_no_other(
@@ -172,11 +172,11 @@ def test_a_changed_pod_has_its_namespace_looked_at_and_no_other(
     assert (made.listed("crm"), made.listed("shop")) == (2, 1)
     assert last.diagnosis == first.diagnosis
     assert last.report.coverage == 50
-    assert len(made.seen.history) == 1
-    assert len(made.told) == 2
+    assert len(made.scans.history) == 1
+    assert len(made.reports) == 2
 
 
-def test_pods_of_other_namespaces_are_nobodys_business(world: Watched, tmp_path: Path) -> None:
+def test_pods_of_other_namespaces_are_ignored(world: Watched, tmp_path: Path) -> None:
     with running(world, tmp_path) as made:
         made.start()
         world.tell(PODS, "others", "out")
@@ -221,25 +221,25 @@ def test_missed_changes_have_everything_looked_at(world: Watched, tmp_path: Path
         world.pod("crm", "new", unmeshed())
         world.expire(PODS)
         made.until(lambda _: made.coverage == {"crm": 50, "shop": 50})
-        assert len(made.seen.history) == 2
+        assert len(made.scans.history) == 2
 
 
 def test_nothing_enrolled_is_nothing_wrong(tmp_path: Path) -> None:
     with running(Watched(), tmp_path) as made:
         last = made.start()
-    assert (last.report.namespaces, made.seen.error) == ([], "")
+    assert (last.report.namespaces, made.scans.error) == ([], "")
 
 
-def test_a_cluster_that_fails_is_told_once_and_tried_again(
+def test_a_cluster_that_fails_is_reported_once_and_tried_again(
     world: Watched, tmp_path: Path, logged: Logged
 ) -> None:
     world.failing = ["/apis/admissionregistration.k8s.io"]
     with running(world, tmp_path) as made:
-        made.sweeper.start()
+        made.scanner.start()
         made.until_error("etcd is gone")
         world.failing = []
         made.until(lambda last: last.diagnosis is not None)
-        assert made.seen.error == ""
+        assert made.scans.error == ""
     assert [line["event"] for line in logged] == ["the audit failed", "the audit works again"]
     assert b'result="failed"} 0.0' not in made.metrics.expose()
 
@@ -253,10 +253,10 @@ def test_what_was_seen_stays_while_the_cluster_fails(world: Watched, tmp_path: P
         made.until_error("etcd is gone")
         assert made.coverage == {"crm": 100, "shop": 50}
         world.failing = []
-        made.until(lambda _: made.coverage["crm"] == 50 and not made.seen.error)
+        made.until(lambda _: made.coverage["crm"] == 50 and not made.scans.error)
 
 
-def test_a_forbidden_namespace_is_told_and_the_others_are_seen(
+def test_a_forbidden_namespace_is_reported_and_the_others_are_seen(
     world: Watched, tmp_path: Path, logged: Logged
 ) -> None:
     world.forbidden = ["/api/v1/namespaces/crm/pods"]
@@ -265,8 +265,8 @@ def test_a_forbidden_namespace_is_told_and_the_others_are_seen(
     crm, shop = last.report.namespaces
     assert "cannot get /api/v1/namespaces/crm/pods" in crm.error
     assert shop.coverage == 50
-    assert made.seen.error == ""
-    assert ("could not be read", f"crm: {crm.error}") in told(logged, "what")
+    assert made.scans.error == ""
+    assert ("could not be read", f"crm: {crm.error}") in logged_texts(logged, "what")
 
 
 def test_watches_that_are_forbidden_leave_the_interval(world: Watched, tmp_path: Path) -> None:
@@ -281,29 +281,29 @@ def test_a_surprise_ends_nothing(
     world: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def surprising(*_: object) -> None:
-        raise ZeroDivisionError("nobody thought of it")
+        raise ZeroDivisionError("unexpected")
 
     with running(world, tmp_path) as made:
         with monkeypatch.context() as patched:
             patched.setattr(scan, "CurrentProxies", surprising)
-            made.sweeper.start()
-            made.until_error("ZeroDivisionError: nobody thought of it")
+            made.scanner.start()
+            made.until_error("ZeroDivisionError: unexpected")
         made.until(lambda last: last.diagnosis is not None)
 
 
-def test_a_doctor_who_can_not_look_leaves_the_audit(
+def test_a_doctor_who_cannot_look_leaves_the_audit(
     world: Watched, tmp_path: Path, logged: Logged
 ) -> None:
     world.failing = ["/apis/discovery.k8s.io", "/apis/admissionregistration.k8s.io/v1/mutating"
                      "webhookconfigurations"]  # fmt: skip
     with running(world, tmp_path) as made:
-        made.sweeper.start()
-        made.until(lambda _: ("the doctor failed", "etcd is gone") in told(logged))
+        made.scanner.start()
+        made.until(lambda _: ("the doctor failed", "etcd is gone") in logged_texts(logged))
     assert made.coverage == {"crm": 100, "shop": 50}
-    assert made.seen.error == ""
+    assert made.scans.error == ""
 
 
-def test_reports_are_written_where_they_are_asked_for(world: Watched, tmp_path: Path) -> None:
+def test_reports_are_written_with_the_option(world: Watched, tmp_path: Path) -> None:
     world.objects["/apis/openreports.io/v1alpha1"] = {
         "metadata": {"name": "v1alpha1"}, "resources": [{"name": "reports"}]
     }  # fmt: skip
@@ -329,16 +329,16 @@ def test_named_namespaces_are_looked_at_whether_enrolled_or_not(
         made.until(lambda _: made.coverage == {"others": 50})
 
 
-def test_what_a_sweep_saw_on_the_wire_stays_until_the_next_one(
+def test_the_traffic_of_a_scan_stays_until_the_next_full_scan(
     world: Watched, tmp_path: Path
 ) -> None:
     world.pod("crm", "web-1", owned(meshed(), "Deployment", "web"))
     labels = {"namespace": "crm", "deployment": "web", "tls": "no_identity"}
 
-    def script(asked: Asked) -> Reply:
-        plaintext = b"request_total" in asked.body and b"inbound" in asked.body
+    def script(request: HttpRequest) -> Reply:
+        plaintext = b"request_total" in request.body and b"inbound" in request.body
         result = [{"metric": labels, "value": [1, "12"]}] if plaintext else []
-        if b"mendix_mesh_violations_total" in asked.body:
+        if b"mendix_mesh_violations_total" in request.body:
             result = [{"metric": {"check": "host-network"}, "value": [1, "7"]}]
         return Reply(200, {"status": "success", "data": {"resultType": "vector", "result": result}})
 
@@ -347,11 +347,11 @@ def test_what_a_sweep_saw_on_the_wire_stays_until_the_next_one(
         client = Prometheus(prometheus.url)
         with running(world, tmp_path, prometheus=client, window=60) as made:
             first = made.start()
-            asked = len(prometheus.asked)
+            request = len(prometheus.requests)
             world.pod("crm", "new", unmeshed())
             world.tell(PODS, "crm", "new", "ADDED")
             last = made.until(lambda _: made.coverage["crm"] == 66)
-        assert len(prometheus.asked) == asked
+        assert len(prometheus.requests) == request
     for snapshot in (first, last):
         assert snapshot.report.traffic
         assert snapshot.report.traffic.namespaces["crm"].verdict == "plaintext"

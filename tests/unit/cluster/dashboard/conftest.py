@@ -10,7 +10,7 @@ from tests.unit.cluster import mendix
 from tests.unit.cluster.apiserver import ScriptedServer
 from tests.unit.cluster.dashboard.reports import NOW
 from tests.unit.cluster.hospital import Hospital
-from webhook.cluster.auditor.history import Seen
+from webhook.cluster.auditor.history import Scans
 from webhook.cluster.dashboard import create_app
 from webhook.cluster.judge import Judge
 from webhook.policy.settings import Settings
@@ -39,11 +39,11 @@ def server(world: Hospital, tmp_path: Path) -> Iterator[ScriptedServer]:
 
 @pytest.fixture
 def open_on(server: ScriptedServer) -> Open:
-    """Open the dashboard on what was seen; a client that reads its pages."""
+    """Open the dashboard with some scans. Return a client that reads its pages."""
 
-    def opened(seen: Seen, **options: object) -> FlaskClient:
+    def opened(scans: Scans, **options: object) -> FlaskClient:
         given = {"clock": lambda: NOW, **options}
-        app = create_app(seen, server.cluster, Judge(Settings()), **given)  # type: ignore[arg-type]
+        app = create_app(scans, server.cluster, Judge(Settings()), **given)  # type: ignore[arg-type]
         app.testing = True
         return app.test_client()
 

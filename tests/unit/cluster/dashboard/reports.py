@@ -1,11 +1,11 @@
-"""What a sweep saw, made by hand."""
+"""Results of scans, written by hand."""
 
 import datetime
 from collections import Counter
 from collections.abc import Sequence
 
 from webhook.cluster.audit import Audited, AuditFinding, Report, Row, coverage, summed, together
-from webhook.cluster.auditor.history import Seen, Snapshot
+from webhook.cluster.auditor.history import Scans, Snapshot
 from webhook.cluster.doctor import Diagnosis
 from webhook.cluster.judge import STATES, Origin, State
 from webhook.cluster.traffic.reviews import Counts
@@ -95,15 +95,15 @@ def report(*namespaces: Audited) -> Report:
     return summed(list(namespaces), [])
 
 
-def seen(
+def scans(
     *namespaces: Audited,
     at: datetime.datetime = NOW,
     diagnosis: Diagnosis | None = None,
     counts: Counts | None = None,
     selected: tuple[str, ...] = (),
-) -> Seen:
-    made, found = Seen(), report(*namespaces)
-    made.swept(
+) -> Scans:
+    made, found = Scans(), report(*namespaces)
+    made.scanned(
         Snapshot(
             at=at, seconds=0.5, report=found, selected=selected, diagnosis=diagnosis, counts=counts
         )

@@ -1,4 +1,4 @@
-"""Who may read, and what the pages let a browser do."""
+"""Which users may read, and what the pages allow a browser to do."""
 
 import json
 from collections.abc import Iterator
@@ -6,28 +6,28 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.cluster.apiserver import Asked, Reply, serving, status
+from tests.unit.cluster.apiserver import HttpRequest, Reply, serving, status
 from tests.unit.cluster.dashboard.conftest import Open
-from tests.unit.cluster.dashboard.reports import namespace, row, seen
+from tests.unit.cluster.dashboard.reports import namespace, row, scans
 from webhook.cluster.dashboard import TokenReviewer, create_app
 from webhook.cluster.dashboard.access import hostname
 from webhook.cluster.judge import Judge
 from webhook.policy.settings import Settings
 
-PAGES = ("/", "/namespaces/mendix", "/refusals", "/health", "/checks", "/static/dashboard.css")
+PAGES = ("/", "/namespaces/mendix", "/denials", "/health", "/checks", "/static/dashboard.css")
 
 
 @pytest.mark.parametrize("page", PAGES)
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
 def test_nothing_but_reading_is_let_through(open_on: Open, page: str, method: str) -> None:
-    answer = open_on(seen(namespace("mendix", row()))).open(page, method=method)
+    answer = open_on(scans(namespace("mendix", row()))).open(page, method=method)
     assert answer.status_code == 405
     assert answer.headers["Allow"] == "GET, HEAD"
 
 
 @pytest.mark.parametrize("page", [*PAGES, "/nothing"])
 def test_every_answer_forbids_what_no_page_needs(open_on: Open, page: str) -> None:
-    with open_on(seen(namespace("mendix", row()))).get(page) as answer:
+    with open_on(scans(namespace("mendix", row()))).get(page) as answer:
         headers = answer.headers
     policy = headers["Content-Security-Policy"]
     assert policy.startswith("default-src 'none'; style-src 'self'; script-src 'self'")
@@ -51,8 +51,8 @@ def test_every_answer_forbids_what_no_page_needs(open_on: Open, page: str) -> No
         ("10.1.2.3", 403), ("", 403), ("[::1", 403), ("localhost@evil.example", 403),
     ],
 )  # fmt: skip
-def test_a_host_that_is_not_allowed_is_refused(open_on: Open, host: str, code: int) -> None:
-    client = open_on(seen(namespace()), hosts=["dash.example.com"])
+def test_a_host_that_is_not_allowed_is_denied(open_on: Open, host: str, code: int) -> None:
+    client = open_on(scans(namespace()), hosts=["dash.example.com"])
     answer = client.get("/", headers={"Host": host})
     assert answer.status_code == code
     if code == 403:
@@ -76,32 +76,32 @@ def test_a_page_of_another_site_may_link_but_not_read(
     open_on: Open, site: str, mode: str, code: int
 ) -> None:
     headers = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": mode}
-    assert open_on(seen(namespace())).get("/", headers=headers).status_code == code
+    assert open_on(scans(namespace())).get("/", headers=headers).status_code == code
 
 
 # Authentication.
 
 
 class Authority:
-    """An API server that knows two users, of whom one may read."""
+    """An API server that knows two users. One of them may read."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.is_failing = False
 
-    def answer(self, asked: Asked) -> Reply:
-        self.asked.append(asked.target)
-        if asked.method != "POST":
+    def answer(self, targets: HttpRequest) -> Reply:
+        self.requests.append(targets.target)
+        if targets.method != "POST":
             return status(404, "NotFound", "gone")
         if self.is_failing:
             return status(500, "InternalError", "etcd is gone")
-        body = json.loads(asked.body)
+        body = json.loads(targets.body)
         spec = body["spec"]
         if body["kind"] == "TokenReview":
             user = {"reader-token": "reader", "guest-token": "guest"}.get(spec["token"])
-            told = {"authenticated": bool(user)}
+            result = {"authenticated": bool(user)}
             more = {"user": {"username": user, "groups": ["all"], "extra": {"k": ["v"]}}}
-            return Reply(201, {**body, "status": {**told, **(more if user else {})}})
+            return Reply(201, {**body, "status": {**result, **(more if user else {})}})
         assert spec["nonResourceAttributes"] == {"path": "/mendix-mesh", "verb": "get"}
         assert (spec["groups"], spec["extra"]) == (["all"], {"k": ["v"]})
         return Reply(201, {**body, "status": {"allowed": spec["user"] == "reader"}})
@@ -118,7 +118,7 @@ def guarded(authority: Authority, tmp_path: Path) -> Iterator[Open]:
 
         def opened(**options: object):  # type: ignore[no-untyped-def]
             app = create_app(
-                seen(namespace("mendix", row())),
+                scans(namespace("mendix", row())),
                 server.cluster,
                 Judge(Settings()),
                 reviewer=TokenReviewer(server.cluster),
@@ -133,24 +133,24 @@ def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-def test_a_request_without_a_token_is_asked_for_one(guarded: Open, authority: Authority) -> None:
+def test_a_request_without_a_token_gets_401(guarded: Open, authority: Authority) -> None:
     for headers in ({}, {"Authorization": "Basic cmVhZGVyOng="}, {"Authorization": "Bearer  "}):
         answer = guarded().get("/", headers=headers)
         assert answer.status_code == 401
         assert answer.headers["WWW-Authenticate"].startswith("Bearer")
         assert "Content-Security-Policy" in answer.headers
         assert "mendix-apps" not in answer.text
-    assert authority.asked == []
+    assert authority.requests == []
 
 
-def test_a_token_that_the_api_server_does_not_know_is_refused(guarded: Open) -> None:
+def test_a_token_that_the_api_server_does_not_know_is_denied(guarded: Open) -> None:
     answer = guarded().get("/", headers=bearer("made-up"))
     assert answer.status_code == 401
     assert "does not know this token, or it has expired" in answer.text
     assert "made-up" not in answer.text
 
 
-def test_a_user_without_the_right_is_refused(guarded: Open) -> None:
+def test_a_user_without_the_right_is_denied(guarded: Open) -> None:
     answer = guarded().get("/", headers=bearer("guest-token"))
     assert answer.status_code == 403
     assert "guest is not allowed to get the nonResourceURL /mendix-mesh" in answer.text
@@ -162,19 +162,19 @@ def test_a_user_with_the_right_reads_and_is_reviewed_but_once(
     client = guarded()
     for page in ("/checks", "/health", "/checks"):
         assert client.get(page, headers=bearer("reader-token")).status_code == 200
-    reviews = [target for target in authority.asked if target.endswith("reviews")]
+    reviews = [target for target in authority.requests if target.endswith("reviews")]
     assert reviews == [
         "/apis/authentication.k8s.io/v1/tokenreviews",
         "/apis/authorization.k8s.io/v1/subjectaccessreviews",
     ]
 
 
-def test_files_of_the_package_are_nobodys_secret(guarded: Open) -> None:
+def test_files_of_the_package_are_readable(guarded: Open) -> None:
     with guarded().get("/static/dashboard.css") as answer:
         assert answer.status_code == 200
 
 
-def test_an_api_server_that_does_not_answer_lets_nobody_in(
+def test_an_api_server_that_does_not_answer_admits_no_user(
     guarded: Open, authority: Authority
 ) -> None:
     authority.is_failing = True

@@ -1,4 +1,4 @@
-"""The way out, as a command."""
+"""The fix, as a command."""
 
 import shlex
 
@@ -20,11 +20,11 @@ def subject(kind: str = "Deployment", role: str = "", name: str = "shop") -> Sub
         ("proxy-outdated", "advise", "", "mendix-mesh restart -n mendix --outdated"),
         ("inbound-policy-outdated", "advise", "", "mendix-mesh restart -n mendix"),
         ("proxy-not-ready", "advise", "", "kubectl -n mendix logs shop-1 -c linkerd-proxy"),
-        ("host-network", "deny", "let-in", "kubectl -n mendix edit deployment/shop"),
+        ("host-network", "deny", "admitted", "kubectl -n mendix edit deployment/shop"),
         ("host-network", "exempt", "", ""),
     ],
 )
-def test_a_finding_has_the_command_that_mends_it(
+def test_a_finding_has_the_command_that_fixes_it(
     check: str, level: str, origin: Origin, typed: str
 ) -> None:
     assert command(subject(), check, level, origin) == typed
@@ -34,17 +34,17 @@ def test_where_nothing_is_enrolled_a_restart_is_not_advised() -> None:
     assert command(subject()._replace(is_enrolled=False), "proxy-outdated", "advise", "") == ""
 
 
-def test_what_the_operator_owns_is_mended_where_the_operator_reads() -> None:
+def test_what_the_operator_owns_is_fixed_where_the_operator_reads() -> None:
     typed = command(subject(role="app leader"), "host-network", "deny", "")
     assert typed == "kubectl -n mendix edit mendixapps.privatecloud.mendix.com"
 
 
-def test_a_bare_pod_is_shown_for_it_can_not_be_edited() -> None:
+def test_a_bare_pod_is_shown_for_it_cannot_be_edited() -> None:
     typed = command(subject("Pod", name="x"), "host-network", "deny", "")
     assert typed == "kubectl -n mendix get pod x -o yaml"
 
 
-def test_of_an_unknown_kind_nobody_knows_what_to_type() -> None:
+def test_an_unknown_kind_has_no_completions() -> None:
     assert command(subject("Rollout; rm"), "host-network", "deny", "") == ""
 
 

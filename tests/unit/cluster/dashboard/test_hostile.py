@@ -7,12 +7,12 @@ import msgspec
 import pytest
 
 from tests.unit.cluster.dashboard.conftest import Open
-from tests.unit.cluster.dashboard.reports import finding, namespace, row, seen
-from tests.unit.cluster.dashboard.test_refusals import DENIED, event
+from tests.unit.cluster.dashboard.reports import finding, namespace, row, scans
+from tests.unit.cluster.dashboard.test_denials import DENIED, event
 from tests.unit.cluster.hospital import Hospital
 from tests.unit.cluster.world import unmeshed
-from webhook.cluster.auditor.history import Seen
-from webhook.cluster.doctor import Diagnosis, Examined, Finding, Unseen
+from webhook.cluster.auditor.history import Scans
+from webhook.cluster.doctor import Diagnosis, Examined, Finding, Unchecked
 from webhook.cluster.traffic.reviews import Answered, Counts, Violated
 
 EVIL = (
@@ -30,8 +30,8 @@ EVIL = (
 )
 
 
-def hostile(evil: str, *, error: str = "") -> Seen:
-    """Evil in every field that anybody but us can write."""
+def hostile(evil: str, *, error: str = "") -> Scans:
+    """Hostile text in every field that other users can write."""
     found = [
         finding(level=level, field=evil, reason=evil, fix=evil, examples=[evil])
         for level in ("deny", "advise", "exempt")
@@ -43,7 +43,7 @@ def hostile(evil: str, *, error: str = "") -> Seen:
         namespaces=[Examined(name=evil, mesh=evil, mode=evil, meshed="no")],
         findings=[Finding(id=evil, severity="error", namespaces=["mendix", evil], evidence=evil,
                           means=evil, fix=evil)],
-        unseen=[Unseen(id=evil, namespaces=[evil], why=evil)],
+        unchecked=[Unchecked(id=evil, namespaces=[evil], why=evil)],
     )  # fmt: skip
     counts = Counts(
         window=3600,
@@ -51,7 +51,7 @@ def hostile(evil: str, *, error: str = "") -> Seen:
         violations=[Violated(check=evil, mesh=evil, mode=evil, times=1)] * 20,
         error=error,
     )
-    known = seen(one, broken, diagnosis=diagnosis, counts=counts)
+    known = scans(one, broken, diagnosis=diagnosis, counts=counts)
     assert known.last is not None
     known.last.report.notes.append(evil)
     known.failed(evil)
@@ -63,7 +63,7 @@ def pages(evil: str) -> list[str]:
     return [
         "/", f"/?{urlencode({'text': evil, 'state': evil, 'mesh': evil, 'page': evil})}",
         "/namespaces/mendix", f"/namespaces/mendix?{urlencode({'text': evil, 'state': evil})}",
-        f"/workload?{urlencode(name)}", "/refusals", f"/refusals?{urlencode({'text': evil})}",
+        f"/workload?{urlencode(name)}", "/denials", f"/denials?{urlencode({'text': evil})}",
         "/health", "/checks", "/checks/proxy-missing", f"/checks/{urlencode({'': evil})[1:200]}",
     ]  # fmt: skip
 
@@ -72,13 +72,13 @@ def looks_safe(page: str) -> None:
     bare = re.sub(r'<script src="/static/\w+\.js"( defer)?></script>', "", page)
     assert "<script" not in bare.lower()
     assert "<img" not in bare.lower()
-    # Attributes are ours alone: none with a handler, none that leads to a script.
+    # Attributes are only ours: none has an event handler, none leads to a script.
     for tag in re.findall(r"<[a-z][^>]*>", bare):
         attributes = re.sub(r'="[^"]*"', "=", tag)
         assert not re.search(r"\son\w+=", attributes), tag
         assert not re.search(r'(href|action|src)="(?!/|#)', tag), tag
     assert "49" not in re.findall(r"\b49\b", bare)
-    # Nothing that turns the direction of text, or that a terminal would obey.
+    # Nothing changes the direction of text, or controls a terminal.
     assert not re.search("[\u202a-\u202e\u2066-\u2069\x00-\x08\x0b-\x1f]", page)
 
 
@@ -86,7 +86,7 @@ def looks_safe(page: str) -> None:
 def test_evil_stays_text_on_every_page(open_on: Open, world: Hospital, evil: str) -> None:
     world.add("/api/v1/namespaces/mendix/events/a", event(f"{DENIED}{evil}:\n  {evil}  x  y"))
     client = open_on(hostile(evil))
-    looks_safe(open_on(hostile(evil, error=evil)).get("/refusals").text)
+    looks_safe(open_on(hostile(evil, error=evil)).get("/denials").text)
     for page in pages(evil):
         got = client.get(page)
         assert got.status_code in (200, 404), page
@@ -104,7 +104,7 @@ def test_a_hostile_pod_stays_text_when_it_is_read_live(
     pod["metadata"]["labels"] = {"app": evil}
     pod["spec"]["containers"][0] |= {"name": evil, "image": evil}
     world.pod("mendix", "x", msgspec.json.decode(msgspec.json.encode(pod)))
-    known = seen(namespace("mendix", row("x", "Pod", api_version="v1", unmeshed=1)))
+    known = scans(namespace("mendix", row("x", "Pod", api_version="v1", unmeshed=1)))
     got = open_on(known).get("/workload?namespace=mendix&kind=Pod&name=x")
     assert got.status_code == 200
     assert "1 pod, 0 ready" in got.text
@@ -117,7 +117,7 @@ def test_a_hostile_pod_stays_text_when_it_is_read_live(
      {"Host": "localhost\u00e9"}, {"Sec-Fetch-Site": EVIL[0]}, {"Sec-Fetch-Mode": "x" * 9999}],
 )  # fmt: skip
 def test_hostile_headers_get_an_answer(open_on: Open, headers: dict[str, str]) -> None:
-    got = open_on(seen(namespace())).get("/", headers=headers)
+    got = open_on(scans(namespace())).get("/", headers=headers)
     assert got.status_code in (200, 400, 403)
     assert "<script" not in re.sub(r'<script src="/static/', "", got.text)
     assert len(got.data) < 20_000
@@ -126,8 +126,8 @@ def test_hostile_headers_get_an_answer(open_on: Open, headers: dict[str, str]) -
 # Large clusters.
 
 
-def large(workloads: int, namespaces: int) -> Seen:
-    """Every workload of 250-character name, with as many findings as there may be."""
+def large(workloads: int, namespaces: int) -> Scans:
+    """Every workload has a name of 250 characters, with as many findings as possible."""
     found = [
         finding(
             f"check-{n}", level=level, reason="r" * 300, fix="f" * 200, field="spec." + "x" * 200
@@ -138,12 +138,12 @@ def large(workloads: int, namespaces: int) -> Seen:
         row(f"app-{n:05}-".ljust(250, "x"), unmeshed=1, findings=found) for n in range(workloads)
     ]
     more = [namespace(f"ns-{n:05}".ljust(63, "y"), row(unmeshed=1)) for n in range(namespaces)]
-    return seen(namespace("mendix", *rows), *more)
+    return scans(namespace("mendix", *rows), *more)
 
 
 def test_a_page_of_five_thousand_is_no_heavier_than_one_of_fifty(open_on: Open) -> None:
     few, many = open_on(large(50, 50)), open_on(large(5_000, 5_000))
-    for page in ("/", "/namespaces/mendix", "/checks/check-0", "/refusals"):
+    for page in ("/", "/namespaces/mendix", "/checks/check-0", "/denials"):
         light, heavy = len(few.get(page).data), len(many.get(page).data)
         assert heavy < light * 1.1 + 2_000, page
 
@@ -157,7 +157,7 @@ def test_every_row_of_five_thousand_is_on_one_of_the_pages(open_on: Open) -> Non
     assert len(names) == 5_000
 
 
-def test_of_five_thousand_pods_of_a_workload_five_hundred_are_judged_and_it_is_told(
+def test_of_five_thousand_pods_of_a_workload_five_hundred_are_judged_and_the_page_shows_it(
     open_on: Open, world: Hospital
 ) -> None:
     from tests.unit.cluster.world import owned  # noqa: PLC0415
@@ -165,7 +165,7 @@ def test_of_five_thousand_pods_of_a_workload_five_hundred_are_judged_and_it_is_t
     pod = owned(unmeshed(), "Deployment", "shop")
     for number in range(600):
         world.pod("mendix", f"shop-{number:05}", pod)
-    known = seen(namespace("mendix", row(unmeshed=600)))
+    known = scans(namespace("mendix", row(unmeshed=600)))
     got = open_on(known).get("/workload?namespace=mendix&kind=Deployment&name=shop")
     assert "only 500 pods, because the namespace has too many" in got.text
     assert "Page 1 of 10" in got.text

@@ -1,4 +1,4 @@
-"""What pages read while somebody waits for them."""
+"""What pages read from the cluster while the user waits."""
 
 import threading
 import time
@@ -8,7 +8,7 @@ import pytest
 from tests.unit.cluster.apiserver import ScriptedServer
 from tests.unit.cluster.hospital import Hospital
 from tests.unit.cluster.world import gateway, meshed, owned, unmeshed
-from webhook.cluster.api.errors import ClusterError, RefusedError
+from webhook.cluster.api.errors import ClusterError, StatusError
 from webhook.cluster.dashboard import live
 from webhook.cluster.dashboard.live import Live
 from webhook.cluster.judge import Judge
@@ -43,7 +43,7 @@ def test_the_pods_of_a_workload_are_judged_as_its_namespace_is_enrolled(
     assert (found.enrolled.mesh, found.is_enrolled, found.cut) == ("linkerd", True, "")
 
 
-def test_the_selector_of_a_controller_narrows_what_is_asked_for(
+def test_the_selector_of_a_controller_narrows_the_query(
     world: Hospital, server: ScriptedServer
 ) -> None:
     for name in ("shop-a", "shop-b"):
@@ -63,7 +63,7 @@ def test_without_the_right_to_see_controllers_all_pods_are_looked_through(
     assert names(reader(server).pods(SHOP, "linkerd")) == ["shop-a", "shop-b"]
 
 
-def test_a_bare_pod_is_asked_for_by_its_name(server: ScriptedServer) -> None:
+def test_a_bare_pod_is_read_by_its_name(server: ScriptedServer) -> None:
     found = reader(server).pods(Workload("mendix", "v1", "Pod", "other"), "linkerd")
     assert names(found) == ["other"]
     assert "fieldSelector=metadata.name%3Dother" in server.targets[-1]
@@ -81,8 +81,8 @@ def test_no_more_pods_are_looked_through_than_there_is_room_for(
 def test_readers_share_what_was_read_a_moment_ago(server: ScriptedServer) -> None:
     one = reader(server)
     first = one.mendix()
-    asked = len(server.targets)
-    assert (one.mendix(), len(server.targets)) == (first, asked)
+    before = len(server.targets)
+    assert (one.mendix(), len(server.targets)) == (first, before)
     assert first == {"mendix", "stray"}
 
 
@@ -90,21 +90,21 @@ def test_what_is_old_is_read_again(server: ScriptedServer, monkeypatch: pytest.M
     monkeypatch.setattr(live, "_FRESH", 0.0)
     one = reader(server)
     one.pods(SHOP, "linkerd")
-    asked = len(server.targets)
+    before = len(server.targets)
     time.sleep(0.01)
     one.pods(SHOP, "linkerd")
-    assert len(server.targets) == 2 * asked
+    assert len(server.targets) == 2 * before
 
 
 def test_what_is_forbidden_is_reported_to_the_user(world: Hospital, server: ScriptedServer) -> None:
     world.forbidden.append("/api/v1/namespaces/mendix/pods")
     one = reader(server)
     for _ in range(2):
-        with pytest.raises(RefusedError, match="cannot get"):
+        with pytest.raises(StatusError, match="cannot get"):
             one.pods(SHOP, "linkerd")
 
 
-def test_nobody_waits_longer_for_the_api_server_than_their_patience_lasts(
+def test_completion_waits_for_the_api_server_only_for_a_limited_time(
     server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, release = threading.Event(), threading.Event()

@@ -8,7 +8,7 @@ def rows(*namespaces: object, mendix: object = frozenset({"mendix"})) -> list[ov
     return overview.lines(report(*namespaces), mendix)  # type: ignore[arg-type]
 
 
-def test_the_answer_is_about_mendixs_namespaces_where_they_are_known() -> None:
+def test_the_answer_is_about_mendixs_namespaces_if_they_are_known() -> None:
     found = rows(namespace("mendix", row(meshed=41, unmeshed=2)), namespace("x", row(unmeshed=9)))
     made = overview.answer(found)
     assert (made.of_mendix, made.meshed, made.counted, made.state) == (True, 41, 43, "unmeshed")
@@ -16,7 +16,7 @@ def test_the_answer_is_about_mendixs_namespaces_where_they_are_known() -> None:
     assert (made.of_mendix, made.meshed, made.counted) == (False, 1, 10)
 
 
-def test_all_in_the_mesh_is_said_only_where_nothing_was_overlooked() -> None:
+def test_all_in_the_mesh_is_printed_only_if_nothing_was_skipped() -> None:
     whole = namespace("mendix", row(meshed=3))
     assert overview.answer(rows(whole)).state == "meshed"
     for found in (
@@ -34,7 +34,7 @@ def test_exempt_pods_do_not_count() -> None:
     assert (made.meshed, made.counted, made.state) == (3, 3, "meshed")
 
 
-def test_mendix_namespaces_that_nobody_looked_at_have_a_row() -> None:
+def test_mendix_namespaces_that_were_not_scanned_have_a_row() -> None:
     found = rows(namespace("mendix", row()), mendix={"mendix", "stray"})
     assert [(one.name, one.state) for one in found] == [("stray", "unlooked"), ("mendix", "meshed")]
     assert overview.answer(found).unlooked == ["stray"]
@@ -64,7 +64,7 @@ def test_the_worst_come_first() -> None:
     assert [one.name for one in found] == ["shut", "none", "half", "nearly", "unsure", "good"]
 
 
-def test_rows_are_asked_for_by_name_mesh_state_and_owner() -> None:
+def test_rows_are_filtered_by_name_mesh_state_and_owner() -> None:
     found = rows(
         namespace("mendix", row(meshed=1, unmeshed=1)),
         namespace("crm", row(), mesh="istio"),

@@ -1,4 +1,4 @@
-"""The pages' templates and files come along wherever the package is installed."""
+"""The pages' templates and files are part of the installed package."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What each page says, as a reader without JavaScript gets it."""
+"""The content of each page, as a reader without JavaScript gets it."""
 
 import datetime
 import re
@@ -8,20 +8,20 @@ import pytest
 
 from tests.unit.cluster.apiserver import ScriptedServer
 from tests.unit.cluster.dashboard.conftest import Open
-from tests.unit.cluster.dashboard.reports import NOW, finding, namespace, row, seen
-from tests.unit.cluster.dashboard.test_refusals import denial, event
+from tests.unit.cluster.dashboard.reports import NOW, finding, namespace, row, scans
+from tests.unit.cluster.dashboard.test_denials import denial, event
 from tests.unit.cluster.hospital import Hospital
 from tests.unit.cluster.world import BEFORE, meshed, owned, unmeshed
-from webhook.cluster.auditor.history import Seen
-from webhook.cluster.doctor import Diagnosis, Examined, Finding, Unseen
+from webhook.cluster.auditor.history import Scans
+from webhook.cluster.doctor import Diagnosis, Examined, Finding, Unchecked
 from webhook.cluster.doctor.findings import all_findings
-from webhook.cluster.plaintext.acceptance import Gap, Strictness
+from webhook.cluster.plaintext.acceptance import Gap, PlaintextPolicy
 from webhook.cluster.plaintext.policies import Downgrade
 from webhook.cluster.traffic.reviews import Answered, Counts, Violated
 from webhook.policy.plaintext import Accepts
 
 SHOP = "/workload?namespace=mendix&kind=Deployment&name=shop"
-PAGES = ("/", "/namespaces/mendix", SHOP, "/refusals", "/health", "/checks", "/checks/host-network")
+PAGES = ("/", "/namespaces/mendix", SHOP, "/denials", "/health", "/checks", "/checks/host-network")
 
 
 class _Text(HTMLParser):
@@ -49,11 +49,11 @@ def read(page: str) -> tuple[str, list[str]]:
     return " ".join(" ".join(parser.parts).split()), parser.links
 
 
-def shop(world: Hospital) -> Seen:
+def shop(world: Hospital) -> Scans:
     world.pod("mendix", "shop-a", owned(meshed(), "Deployment", "shop"))
-    world.pod("mendix", "shop-b", owned(unmeshed(), "Deployment", "shop"), born=BEFORE)
+    world.pod("mendix", "shop-b", owned(unmeshed(), "Deployment", "shop"), created=BEFORE)
     found = finding(origin="before-enrollment", fix="restart the workload", examples=["shop-b"])
-    return seen(namespace("mendix", row(meshed=1, unmeshed=1, findings=[found])))
+    return scans(namespace("mendix", row(meshed=1, unmeshed=1, findings=[found])))
 
 
 def test_the_first_page_gives_the_answer_and_leads_to_what_is_outside(
@@ -67,26 +67,26 @@ def test_the_first_page_gives_the_answer_and_leads_to_what_is_outside(
     assert "/namespaces/mendix" in links
 
 
-def test_all_in_the_mesh_is_said_plainly(open_on: Open, world: Hospital) -> None:
+def test_all_in_the_mesh_is_printed_plainly(open_on: Open, world: Hospital) -> None:
     del world.objects[
         "/apis/privatecloud.mendix.com/v1alpha1/namespaces/stray/storageplans/postgres"
     ]
-    text, _ = read(open_on(seen(namespace("mendix", row(meshed=3)))).get("/").text)
+    text, _ = read(open_on(scans(namespace("mendix", row(meshed=3)))).get("/").text)
     assert "All 3 pods in Mendix namespaces are in the mesh" in text
 
 
 def test_the_first_page_says_which_namespaces_accept_plaintext(open_on: Open) -> None:
     audited = namespace("mendix", row(meshed=3))
-    audited.strictness = Strictness(accepts="yes", because=[], gaps=[], downgrades=None)
-    text, _ = read(open_on(seen(audited)).get("/").text)
-    assert "3 in the mesh linkerd enforce accepted" in text
+    audited.plaintext = PlaintextPolicy(accepts="yes", because=[], gaps=[], downgrades=None)
+    text, _ = read(open_on(scans(audited)).get("/").text)
+    assert "3 in the mesh linkerd enforce open" in text
 
 
 def test_namespaces_beside_the_selected_ones_are_not_called_unenrolled(
     open_on: Open, world: Hospital
 ) -> None:
     world.namespace("stray", "linkerd")
-    found = seen(namespace("mendix", row(meshed=3)), selected=("mendix",))
+    found = scans(namespace("mendix", row(meshed=3)), selected=("mendix",))
     text, _ = read(open_on(found).get("/").text)
     assert "All 3 pods in the selected namespaces are in the mesh" in text
     assert "stray Mendix not selected" in text
@@ -94,20 +94,18 @@ def test_namespaces_beside_the_selected_ones_are_not_called_unenrolled(
 
 
 def test_before_the_first_look_the_page_says_so(open_on: Open) -> None:
-    waiting = Seen()
+    waiting = Scans()
     client = open_on(waiting)
     assert "first scan of the cluster" in client.get("/").text
     waiting.failed("the API server does not answer")
     text, _ = read(client.get("/").text)
     assert "Not known yet The cluster could not be scanned: the API server does not" in text
-    for page in ("/refusals", "/health", "/checks", "/checks/host-network"):
+    for page in ("/denials", "/health", "/checks", "/checks/host-network"):
         assert client.get(page).status_code == 200
     assert client.get("/namespaces/mendix").status_code == 404
 
 
-def test_a_sweep_that_failed_and_one_that_is_old_are_told_on_every_page(
-    open_on: Open, world: Hospital
-) -> None:
+def test_every_page_shows_that_a_scan_failed_or_is_old(open_on: Open, world: Hospital) -> None:
     known = shop(world)
     later = NOW + datetime.timedelta(minutes=30)
     for page in PAGES:
@@ -131,7 +129,7 @@ def test_a_sweep_that_failed_and_one_that_is_old_are_told_on_every_page(
     ],
 )  # fmt: skip
 def test_rows_are_filtered_by_the_query(open_on: Open, query: str, shown: list[str]) -> None:
-    known = seen(
+    known = scans(
         namespace("mendix", row(meshed=1, unmeshed=1)), namespace("crm", row(), mesh="istio")
     )
     _, links = read(open_on(known).get(f"/?{query}").text)
@@ -139,14 +137,16 @@ def test_rows_are_filtered_by_the_query(open_on: Open, query: str, shown: list[s
     assert sorted(found) == shown
 
 
-def test_a_filter_that_was_asked_for_stays_chosen(open_on: Open) -> None:
-    page = open_on(seen(namespace("mendix", row()))).get("/?mesh=istio&text=%22x&state=partly").text
+def test_a_chosen_filter_stays_chosen(open_on: Open) -> None:
+    page = (
+        open_on(scans(namespace("mendix", row()))).get("/?mesh=istio&text=%22x&state=partly").text
+    )
     assert "<option selected>istio</option>" in page
     assert '<option value="partly" selected>' in page
     assert 'value="&#34;x"' in page
 
 
-def test_a_namespace_shows_its_workloads_with_the_mend_to_copy(
+def test_a_namespace_shows_its_workloads_with_the_fix_to_copy(
     open_on: Open, world: Hospital
 ) -> None:
     page = open_on(shop(world)).get("/namespaces/mendix").text
@@ -165,14 +165,14 @@ def test_the_picture_and_its_table_say_the_same(open_on: Open) -> None:
         row("shop-worker", role="app worker"),
         row("mendix-agent", role="agent"),
     ]
-    text, links = read(open_on(seen(namespace("mendix", *rows))).get("/namespaces/mendix").text)
+    text, links = read(open_on(scans(namespace("mendix", *rows))).get("/namespaces/mendix").text)
     assert "Deployment shop-master, app leader: outside the mesh, 0 of 1 meshed" in text
     assert "shop-master HTTP, 8080 plaintext shop-master is outside the mesh" in text
     assert "mendix-agent Mendix Portal websocket, 443 leaves the mesh" in text
     assert links.count("/workload?namespace=mendix&kind=Deployment&name=shop-master") == 2
 
 
-PLAIN = Strictness(
+PLAIN = PlaintextPolicy(
     accepts="partly",
     because=["port 8080 of shop-a: PeerAuthentication mendix/shop is PERMISSIVE for port 8080"],
     gaps=[
@@ -186,10 +186,12 @@ PLAIN = Strictness(
 )  # fmt: skip
 
 
-def test_whether_plaintext_gets_in_is_said_with_each_way_and_its_mend(open_on: Open) -> None:
+def test_the_page_shows_whether_plaintext_is_accepted_with_each_gap_and_its_fix(
+    open_on: Open,
+) -> None:
     one = namespace("mendix", row())
-    one.strictness = PLAIN
-    text, _ = read(open_on(seen(one)).get("/namespaces/mendix").text)
+    one.plaintext = PLAIN
+    text, _ = read(open_on(scans(one)).get("/namespaces/mendix").text)
     assert "Is plaintext accepted? By some pods or ports" in text
     assert "PeerAuthentication mendix/shop is PERMISSIVE [ shop-a and 3 more]" in text
     assert "Fix: set its mode to STRICT" in text
@@ -202,21 +204,21 @@ def test_whether_plaintext_gets_in_is_said_with_each_way_and_its_mend(open_on: O
     [("no", "No, it is rejected"), ("unknown", "Unknown"),
      ("yes", "Yes: clients in the mesh use mutual TLS, but it is not required")],
 )  # fmt: skip
-def test_what_keeps_plaintext_out_or_hides_it_is_said(
+def test_what_keeps_plaintext_out_or_hides_it_is_reported(
     open_on: Open, accepts: Accepts, words: str
 ) -> None:
     one = namespace("mendix", row())
-    one.strictness = Strictness(
+    one.plaintext = PlaintextPolicy(
         accepts=accepts, because=["<b>all is</b>"], gaps=[], downgrades=None
     )
-    page = open_on(seen(one)).get("/namespaces/mendix").text
+    page = open_on(scans(one)).get("/namespaces/mendix").text
     assert f"Is plaintext accepted? {words}" in read(page)[0]
     assert ("&lt;b&gt;all is&lt;/b&gt;" in page) == (accepts != "yes")
 
 
 def test_a_namespace_that_could_not_be_read_says_why(open_on: Open) -> None:
     text, _ = read(
-        open_on(seen(namespace("mendix", error="forbidden: no"))).get("/namespaces/mendix").text
+        open_on(scans(namespace("mendix", error="forbidden: no"))).get("/namespaces/mendix").text
     )
     assert "Its pods could not be read: forbidden: no" in text
 
@@ -232,9 +234,9 @@ def test_whether_a_new_pod_would_join_is_on_the_pages(open_on: Open) -> None:
             Finding(id="probe-unmeshed", severity="error", namespaces=["mendix"], evidence="denied",
                     means="m", fix="m", because=["unready"]),
         ],
-        unseen=[Unseen(id="ca-bundle", namespaces=["mendix"], why="secrets is forbidden")],
+        unchecked=[Unchecked(id="ca-bundle", namespaces=["mendix"], why="secrets is forbidden")],
     )  # fmt: skip
-    client = open_on(seen(namespace("mendix", row()), diagnosis=diagnosis))
+    client = open_on(scans(namespace("mendix", row()), diagnosis=diagnosis))
     text, _ = read(client.get("/").text)
     assert (
         "No, not in mendix 1 error, 1 warning, 1 finding could not be checked unready no endpoint "
@@ -265,7 +267,7 @@ def test_a_workload_shows_each_pod_as_it_is_now(open_on: Open, world: Hospital) 
     assert "<code data-copy>mendix-mesh restart -n mendix</code>" in page
 
 
-def test_a_pod_that_was_mended_since_the_last_look_is_shown_as_it_is(
+def test_a_pod_that_was_fixed_since_the_last_look_is_shown_as_it_is(
     open_on: Open, world: Hospital
 ) -> None:
     known = shop(world)
@@ -275,7 +277,7 @@ def test_a_pod_that_was_mended_since_the_last_look_is_shown_as_it_is(
     assert "outside the mesh" not in text
 
 
-def test_what_can_not_be_read_now_is_told_with_what_was_found(
+def test_what_cannot_be_read_now_is_reported_with_what_was_found(
     open_on: Open, world: Hospital
 ) -> None:
     known = shop(world)
@@ -294,15 +296,15 @@ def test_what_can_not_be_read_now_is_told_with_what_was_found(
      "/workload?namespace=other&kind=Deployment&name=shop", "/checks/nothing", "/nothing",
      "/namespaces/..%2f..", "/static/../app.py", "/static/..%2fapp.py"],
 )  # fmt: skip
-def test_what_is_not_there_is_told_on_a_page(open_on: Open, world: Hospital, page: str) -> None:
+def test_what_is_not_there_is_reported_on_a_page(open_on: Open, world: Hospital, page: str) -> None:
     answer = open_on(shop(world)).get(page)
     assert answer.status_code == 404
     assert "Not found" in answer.text
 
 
 @pytest.fixture
-def refused(world: Hospital) -> Hospital:
-    """Events of what the webhook refused."""
+def denied(world: Hospital) -> Hospital:
+    """Events of the webhook's denials."""
     events = "/api/v1/namespaces/mendix/events"
     world.add(f"{events}/a", event(denial("host-network"), name="shop-7fd5"))
     world.add(f"{events}/b", event(denial("proxy-uid"), name="gone-1", count=1))
@@ -310,23 +312,23 @@ def refused(world: Hospital) -> Hospital:
     return world
 
 
-def test_refusals_lead_to_the_workload_and_the_check(refused: Hospital, open_on: Open) -> None:
-    client = open_on(shop(refused))
-    text, links = read(client.get("/refusals").text)
+def test_denials_lead_to_the_workload_and_the_check(denied: Hospital, open_on: Open) -> None:
+    client = open_on(shop(denied))
+    text, links = read(client.get("/denials").text)
     assert "3 times, last 5 seconds ago" in text
     assert "host-network spec.hostNetwork uses the node's network" in text
     assert SHOP in links
     assert "/checks/host-network" in links
     text, _ = read(client.get("/").text)
     assert "Recent denials 4 times mendix/shop-7fd5 host-network" in text
-    text, _ = read(client.get("/refusals?text=proxy-uid").text)
+    text, _ = read(client.get("/denials?text=proxy-uid").text)
     assert "gone-1" in text
     assert "shop-7fd5 " not in text
 
 
-def test_what_was_let_in_is_listed_too(open_on: Open) -> None:
-    let = row(unmeshed=1, findings=[finding("host-network", origin="let-in")])
-    text, _ = read(open_on(seen(namespace("mendix", let, mode="warn"))).get("/refusals").text)
+def test_what_was_admitted_is_listed_too(open_on: Open) -> None:
+    let = row(unmeshed=1, findings=[finding("host-network", origin="admitted")])
+    text, _ = read(open_on(scans(namespace("mendix", let, mode="warn"))).get("/denials").text)
     assert "mendix/shop warn host-network" in text
 
 
@@ -344,15 +346,15 @@ COUNTS = Counts(
 
 
 def test_the_webhooks_own_count_is_there_with_who_left_no_event(open_on: Open) -> None:
-    client = open_on(seen(namespace("mendix", row(meshed=1)), counts=COUNTS))
-    page = client.get("/refusals").text
+    client = open_on(scans(namespace("mendix", row(meshed=1)), counts=COUNTS))
+    page = client.get("/denials").text
     text, links = read(page)
     assert "In the last hour in the whole cluster" in text
     assert "1,200 denied 1 admitted with a warning none admitted and only recorded" in text
     assert "denied Pod linkerd 1,200 times warned Deployment istio 1 time" in text
     assert "host-network linkerd enforce 1,200 times opt-out istio warn 1 time" in text
     assert "/checks/host-network" in links
-    text, _ = read(client.get("/refusals?text=opt").text)
+    text, _ = read(client.get("/denials?text=opt").text)
     assert "opt-out istio warn 1 time" in text
     assert "host-network linkerd enforce" not in text
     text, _ = read(client.get("/").text)
@@ -360,15 +362,15 @@ def test_the_webhooks_own_count_is_there_with_who_left_no_event(open_on: Open) -
     assert "in the last hour: 1,200 denied, 1 admitted with violations" in text
 
 
-def test_what_events_and_the_count_say_is_not_added_up(refused: Hospital, open_on: Open) -> None:
-    shop(refused)
-    text, _ = read(open_on(seen(namespace("mendix", row()), counts=COUNTS)).get("/").text)
+def test_what_events_and_the_count_say_is_not_added_up(denied: Hospital, open_on: Open) -> None:
+    shop(denied)
+    text, _ = read(open_on(scans(namespace("mendix", row()), counts=COUNTS)).get("/").text)
     assert "Recent denials 4 times mendix/shop-7fd5 host-network" in text
     assert "in the last hour: 1,200 denied" in text
 
 
 @pytest.mark.parametrize(
-    ("counts", "told", "briefly"),
+    ("counts", "expected", "briefly"),
     [
         (None, "No Prometheus is configured", "Nothing There is no Event"),
         (Counts(window=60, error="http://p <b> is gone"), "Unknown. http://p <b> is gone",
@@ -377,18 +379,18 @@ def test_what_events_and_the_count_say_is_not_added_up(refused: Hospital, open_o
          "in the last 30 min: none denied, none admitted with violations"),
     ],
 )  # fmt: skip
-def test_no_count_and_a_count_of_none_are_told_apart(
-    open_on: Open, counts: Counts | None, told: str, briefly: str
+def test_no_count_and_a_count_of_zero_are_distinguished(
+    open_on: Open, counts: Counts | None, expected: str, briefly: str
 ) -> None:
-    client = open_on(seen(namespace("mendix", row(meshed=1)), counts=counts))
-    assert told in read(client.get("/refusals").text)[0]
+    client = open_on(scans(namespace("mendix", row(meshed=1)), counts=counts))
+    assert expected in read(client.get("/denials").text)[0]
     assert briefly in read(client.get("/").text)[0]
 
 
-def test_events_that_must_not_be_read_are_told(open_on: Open, world: Hospital) -> None:
+def test_events_that_must_not_be_read_are_reported(open_on: Open, world: Hospital) -> None:
     world.forbidden.append("/api/v1/events")
     client = open_on(shop(world))
-    for page in ("/", "/refusals"):
+    for page in ("/", "/denials"):
         text, _ = read(client.get(page).text)
         assert "Events can't be read" in text
         assert 'User "someone" cannot get' in text
@@ -403,7 +405,7 @@ def test_without_mendixs_kinds_the_answer_is_about_all(open_on: Open, world: Hos
 
 def test_a_check_is_explained_by_its_own_data(open_on: Open) -> None:
     found = finding("host-network", reason="shares the node's network")
-    client = open_on(seen(namespace("mendix", row(unmeshed=1, findings=[found]))))
+    client = open_on(scans(namespace("mendix", row(unmeshed=1, findings=[found]))))
     text, links = read(client.get("/checks/host-network").text)
     assert "author: remove hostNetwork: true" in text
     assert "Source of the rule linkerd2" in text
@@ -414,7 +416,7 @@ def test_a_check_is_explained_by_its_own_data(open_on: Open) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_no_page_carries_script_or_style_of_its_own_or_leads_elsewhere(
+def test_no_page_has_inline_script_or_style_or_links_to_other_sites(
     open_on: Open, world: Hospital, page: str
 ) -> None:
     text = open_on(shop(world)).get(page).text
@@ -432,19 +434,19 @@ def test_a_head_request_has_the_head_of_the_page(open_on: Open, world: Hospital,
     assert answer.data == b""
 
 
-def test_a_history_is_told_in_words_too(open_on: Open, world: Hospital) -> None:
+def test_a_history_is_also_shown_in_words(open_on: Open, world: Hospital) -> None:
     known = shop(world)
     assert known.last is not None
-    known.swept(known.last)
+    known.scanned(known.last)
     text, _ = read(open_on(known).get("/").text)
     assert "Coverage of all pods over 2 scans: from 50 % to 50 %, at its lowest 50 %" in text
 
 
-def test_nothing_is_asked_of_the_cluster_but_reading(
+def test_pages_only_read_from_the_cluster(
     open_on: Open, world: Hospital, server: ScriptedServer
 ) -> None:
     client = open_on(shop(world))
     for page in PAGES:
         client.get(page)
-    assert {asked.method for asked in server.asked} == {"GET"}
+    assert {request.method for request in server.requests} == {"GET"}
     assert not any("secrets" in target for target in server.targets)

@@ -12,11 +12,11 @@ def test_every_item_is_on_one_page() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "page"),
+    ("requested", "page"),
     [("", 1), ("0", 1), ("-1", 1), ("99", 3), ("2", 2), ("x", 1), ("٢", 1), ("9" * 5000, 1)],
 )
-def test_a_page_that_there_is_not_is_the_nearest_or_the_first(asked: str, page: int) -> None:
-    assert paged(range(101), asked).page == page
+def test_a_page_that_there_is_not_is_the_nearest_or_the_first(requested: str, page: int) -> None:
+    assert paged(range(101), requested).page == page
 
 
 def test_of_nothing_there_is_one_empty_page() -> None:

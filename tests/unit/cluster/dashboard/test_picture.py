@@ -1,4 +1,4 @@
-"""Who talks to whom: what is in the picture."""
+"""The picture of a namespace: its clients and connections."""
 
 import pytest
 
@@ -114,6 +114,6 @@ def test_the_worst_environments_are_drawn_and_the_rest_is_counted() -> None:
     assert made.left_out == 41 - picture.MOST_APPS
 
 
-def test_where_no_app_runs_nobody_comes_in() -> None:
+def test_if_no_app_runs_there_are_no_callers() -> None:
     made = scene(namespace("mendix", row("tool")), MESHED, None)
     assert (made.entrance, made.edges) == (None, [])

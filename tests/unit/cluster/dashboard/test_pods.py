@@ -53,7 +53,7 @@ def test_a_meshed_pod_shows_its_proxy_its_image_and_that_it_works() -> None:
     assert view.passed + len({one.violation.check for one in view.troubles}) == view.applied
 
 
-def test_a_pod_without_a_proxy_shows_what_it_lacks_and_the_way_out() -> None:
+def test_a_pod_without_a_proxy_shows_what_it_lacks_and_the_fix() -> None:
     (view,) = views(owned(unmeshed(), "Deployment", "shop"))
     assert view.state == "unmeshed"
     assert facts(view)["Proxy"] == ("no container linkerd-proxy", "unmeshed")
@@ -108,7 +108,7 @@ def test_of_an_unknown_mesh_nothing_is_claimed() -> None:
     assert (view.state, view.facts) == ("unknown", [])
 
 
-def test_a_pod_that_can_not_be_read_says_so() -> None:
+def test_a_pod_that_cannot_be_read_says_so() -> None:
     enrolled = Enrolled("linkerd", "enforce", ingress=False, since=None)
     found = Pods(enrolled, True, [(BadPod("mendix", "odd", "labels: expected object"), None)], "")
     (view,) = pods.views(found, SHOP, JUDGE)

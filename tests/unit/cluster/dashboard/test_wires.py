@@ -1,11 +1,11 @@
-"""What was seen on the wire, from the traffic of a report."""
+"""The connections in the traffic of a report."""
 
 import pytest
 
 from tests.unit.cluster.dashboard.conftest import Open
-from tests.unit.cluster.dashboard.reports import namespace, report, row, seen
+from tests.unit.cluster.dashboard.reports import namespace, report, row, scans
 from tests.unit.cluster.dashboard.test_pages import read
-from webhook.cluster.auditor.history import Seen
+from webhook.cluster.auditor.history import Scans
 from webhook.cluster.dashboard import wires
 from webhook.cluster.dashboard.wires import Wire
 from webhook.cluster.traffic import Count, Edge, NamespaceTraffic, Traffic
@@ -20,20 +20,20 @@ def edge(mutual: int = 0, plaintext: int = 0, *, arrived: bool = True) -> Edge:
     )  # fmt: skip
 
 
-def known(*edges: Edge, error: str = "", connections: int = 5) -> Seen:
+def known(*edges: Edge, error: str = "", connections: int = 5) -> Scans:
     took = NamespaceTraffic(
         namespace="mendix", mesh="linkerd", verdict="mixed", share=50,
         requests=Count(mutual=3, plaintext=1), connections=Count(mutual=connections),
         workloads=[], edges=list(edges), leaving=[],
     )  # fmt: skip
-    made = seen(namespace("mendix", row("shop-master", role="app leader")))
+    made = scans(namespace("mendix", row("shop-master", role="app leader")))
     assert made.last is not None
     found = {} if error else {"mendix": took}
     made.last.report.traffic = Traffic(window=3600, namespaces=found, notes=[], error=error)
     return made
 
 
-def test_where_nobody_looked_at_traffic_there_are_none() -> None:
+def test_if_no_traffic_was_read_there_are_no_wires() -> None:
     assert wires.of(report(namespace("mendix")), "mendix") is None
     made = known(edge(1)).last
     assert made is not None
@@ -64,12 +64,12 @@ def test_what_both_sides_counted_is_the_same_traffic(
     given: list[tuple[int, int, int, bool]], how: str, words: str
 ) -> None:
     found = [Wire("", "", "mendix", "shop-master", *one) for one in given]
-    told, because = wires.together(found)
-    assert told == how
+    shown, because = wires.together(found)
+    assert shown == how
     assert words in because
 
 
-def test_the_namespaces_page_tells_of_the_traffic(open_on: Open) -> None:
+def test_the_namespaces_page_shows_the_traffic(open_on: Open) -> None:
     text, _ = read(open_on(known(edge(3, 1))).get("/namespaces/mendix").text)
     assert "Some traffic did not use mutual TLS: 3 of 4 requests, 5 of 5 connections" in text
 
@@ -78,6 +78,6 @@ def test_the_namespaces_page_tells_of_the_traffic(open_on: Open) -> None:
     assert "of 0" not in text
 
 
-def test_a_prometheus_that_does_not_answer_is_told(open_on: Open) -> None:
+def test_a_prometheus_that_does_not_answer_is_reported(open_on: Open) -> None:
     text, _ = read(open_on(known(error="it does not answer")).get("/namespaces/mendix").text)
     assert "The traffic is unknown. it does not answer" in text

@@ -12,7 +12,7 @@ def before(**parts: int) -> str:
     return words.ago(NOW - datetime.timedelta(**parts), NOW)
 
 
-def test_the_largest_unit_that_fits_is_told() -> None:
+def test_the_largest_unit_that_fits_is_reported() -> None:
     assert [before(seconds=0), before(seconds=1), before(seconds=119), before(hours=5)] == [
         "just now", "1 second ago", "1 minute ago", "5 hours ago",
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""What the doctor makes of what it sees; tests/cluster/ breaks a real cluster for each finding."""
+"""The doctor's conclusions; tests/cluster/ breaks a real cluster for each finding."""
 
 import base64
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from tests.unit.cluster import mendix, policies
 from tests.unit.cluster.apiserver import Reply, status
 from tests.unit.cluster.hospital import MUTATING, Hospital, bundle
 from tests.unit.cluster.world import CONFIGURATION, Json, meshed, unmeshed
-from webhook.cluster.api.errors import ClusterError, RefusedError
+from webhook.cluster.api.errors import ClusterError, StatusError
 from webhook.cluster.audit import Auditor
 from webhook.cluster.doctor import Diagnosis, apply, examine, repairs
 from webhook.cluster.doctor.facts import Facts, Place, places
@@ -65,7 +65,7 @@ def ids(found: Diagnosis) -> list[str]:
 
 
 @pytest.mark.parametrize("mesh", ["linkerd", "istio"])
-def test_nothing_is_found_where_all_is_well(diagnose: Examine, mesh: str) -> None:
+def test_nothing_is_found_if_all_is_well(diagnose: Examine, mesh: str) -> None:
     hospital = Hospital(mesh)
     if mesh == "istio":
         hospital.namespace("mendix", mesh)
@@ -73,12 +73,14 @@ def test_nothing_is_found_where_all_is_well(diagnose: Examine, mesh: str) -> Non
             "default"
         )
     found = diagnose(hospital, "mendix")
-    assert (found.findings, found.unseen) == ([], [])
+    assert (found.findings, found.unchecked) == ([], [])
     assert [one.meshed for one in found.namespaces] == ["yes"]
     assert found.is_good
 
 
-def test_a_mutating_webhook_for_controllers_alone_is_none_for_pods(diagnose: Examine) -> None:
+def test_a_mutating_webhook_for_controllers_alone_does_not_count_for_pods(
+    diagnose: Examine,
+) -> None:
     hospital = Hospital()
     rules = [{"operations": ["CREATE"], "resources": ["deployments"]}]
     hospital.configuration("00-mendix-mesh", "linkerd.mutate.mendix-mesh.io",
@@ -90,7 +92,7 @@ def test_a_mutating_webhook_for_controllers_alone_is_none_for_pods(diagnose: Exa
     )
 
 
-def test_a_finding_is_told_once_for_all_its_namespaces(diagnose: Examine) -> None:
+def test_a_finding_is_reported_once_for_all_its_namespaces(diagnose: Examine) -> None:
     hospital = Hospital()
     hospital.probed = Reply(body=unmeshed())
     found = diagnose(hospital, "a", "b")
@@ -258,12 +260,14 @@ def test_agents_that_are_ready_on_some_nodes_are_a_warning(
 
 
 def differing(hospital: Hospital, **change: Any) -> None:
-    """Let Linkerd's own configuration say something."""
+    """Set a value in Linkerd's own configuration."""
     text = yaml.safe_dump(values(InjectorConfig(**change)))
     hospital.config_map("linkerd", "linkerd-config", values=text)
 
 
-def test_settings_that_are_not_the_meshs_are_told_with_the_line_to_set(diagnose: Examine) -> None:
+def test_settings_that_differ_from_the_mesh_are_reported_with_the_line_to_set(
+    diagnose: Examine,
+) -> None:
     hospital = Hospital()
     differing(hospital, proxy_uid=3000, inbound_port=5143, skip_outbound="")
     where = "ConfigMap linkerd/linkerd-config"
@@ -293,11 +297,11 @@ def test_settings_that_are_the_meshs_are_no_finding(diagnose: Examine) -> None:
     assert ids(diagnose(hospital, "mendix")) == ["settings-differ"]
 
 
-def test_a_meshs_configuration_that_is_forbidden_is_told(diagnose: Examine) -> None:
+def test_a_meshs_configuration_that_is_forbidden_is_reported(diagnose: Examine) -> None:
     hospital = Hospital()
     hospital.forbidden.append("/api/v1/namespaces/linkerd/configmaps")
     found = diagnose(hospital, "mendix")
-    assert "settings-differ" in {one.id for one in found.unseen}
+    assert "settings-differ" in {one.id for one in found.unchecked}
 
 
 def test_ambient_is_compared_with_what_counts_for_it_alone(diagnose: Examine) -> None:
@@ -330,24 +334,24 @@ def test_revisions_are_tags_too_but_not_what_a_tag_has_taken_over(diagnose: Exam
     assert ids(diagnose(hospital, "mendix", settings=settings)) == []
 
 
-def test_what_is_forbidden_is_told_once_a_finding(diagnose: Examine) -> None:
+def test_what_is_forbidden_is_reported_once_a_finding(diagnose: Examine) -> None:
     hospital = Hospital()
     hospital.forbidden.append("/apis/discovery.k8s.io/v1/namespaces/mendix-mesh/endpointslices")
     found = diagnose(hospital, "a", "b")
     assert (found.findings, found.is_good) == ([], True)
-    (one,) = found.unseen
+    (one,) = found.unchecked
     assert (one.id, one.namespaces) == ("unready", ["a", "b"])
     assert 'User "someone" cannot get' in one.why
 
 
-def test_a_probe_that_may_not_be_made_proves_nothing(diagnose: Examine) -> None:
+def test_a_forbidden_probe_proves_nothing(diagnose: Examine) -> None:
     hospital = Hospital()
     message = 'pods is forbidden: User "x" cannot create resource "pods" in API group ""'
     hospital.probed = status(403, "Forbidden", message)
     found = diagnose(hospital, "mendix")
     assert [one.meshed for one in found.namespaces] == ["unknown"]
     assert found.findings == []
-    assert {"probe-unmeshed", "pod-security"} <= {one.id for one in found.unseen}
+    assert {"probe-unmeshed", "pod-security"} <= {one.id for one in found.unchecked}
 
 
 @pytest.mark.parametrize(
@@ -358,7 +362,7 @@ def test_a_probe_that_may_not_be_made_proves_nothing(diagnose: Examine) -> None:
     ],
     ids=["exempt", "advice"],
 )
-def test_what_settings_let_in_is_not_meshed_for_that(
+def test_what_settings_admit_is_not_meshed_because_of_that(
     diagnose: Examine, lenient: dict[str, Any]
 ) -> None:
     hospital = Hospital()
@@ -368,7 +372,7 @@ def test_what_settings_let_in_is_not_meshed_for_that(
     assert [one.meshed for one in found.namespaces] == ["no"]
 
 
-def test_a_refusal_of_anyone_else_is_shown(diagnose: Examine) -> None:
+def test_a_denial_of_anyone_else_is_shown(diagnose: Examine) -> None:
     hospital = Hospital()
     hospital.probed = status(403, "Forbidden", 'admission webhook "x.example.com" denied it')
     (one,) = diagnose(hospital, "mendix").findings
@@ -376,19 +380,19 @@ def test_a_refusal_of_anyone_else_is_shown(diagnose: Examine) -> None:
     assert one.evidence == 'the dry-run pod was denied: admission webhook "x.example.com" denied it'
 
 
-def test_who_is_not_logged_in_any_more_is_told_so(diagnose: Examine) -> None:
+def test_an_expired_login_is_reported(diagnose: Examine) -> None:
     hospital = Hospital()
     hospital.probed = status(401, "Unauthorized", "Unauthorized")
     with pytest.raises(ClusterError, match="you are not logged in"):
         diagnose(hospital, "mendix")
 
 
-def test_a_namespace_that_is_gone_meanwhile_is_told_and_not_fatal(diagnose: Examine) -> None:
+def test_a_namespace_that_is_gone_meanwhile_is_reported_and_not_fatal(diagnose: Examine) -> None:
     hospital = Hospital()
     hospital.probed = status(404, "NotFound", 'namespaces "mendix" not found')
     found = diagnose(hospital, "mendix")
     assert [one.meshed for one in found.namespaces] == ["unknown"]
-    assert {one.why for one in found.unseen} == {'namespaces "mendix" not found'}
+    assert {one.why for one in found.unchecked} == {'namespaces "mendix" not found'}
     assert found.findings == []
 
 
@@ -411,7 +415,7 @@ def test_the_docs_list_every_finding_and_its_severity() -> None:
     assert listed == {name: entry.rule.severity for name, entry in entries}
 
 
-def test_every_finding_says_what_it_means_how_to_mend_it_and_where_the_rule_is_from() -> None:
+def test_every_finding_has_its_meaning_its_fix_and_its_source() -> None:
     for entry in all_findings().values():
         assert all((entry.rule.means, entry.rule.fix, entry.rule.source))
         assert set(entry.rule.meshes) <= {"linkerd", "istio", "ambient", "unknown"}
@@ -472,7 +476,7 @@ def test_doctor_and_audit_give_the_same_answer_about_plaintext(
             inventory, Judge(read), CurrentProxies(server.cluster, read),
             PolicyObjects(server.cluster, read),
         ).audit(scope.targets())  # fmt: skip
-    accepts = {one.name: one.strictness and one.strictness.accepts for one in report.namespaces}
+    accepts = {one.name: one.plaintext and one.plaintext.accepts for one in report.namespaces}
     assert accepts == {"mendix": "no" if closed else "partly", "empty": None}
     assert told == ({"mendix"} if not closed else set())
 
@@ -487,12 +491,12 @@ def test_a_rule_that_makes_clients_speak_plaintext(diagnose: Examine) -> None:
     )
 
 
-def test_policies_that_must_not_be_read_are_told(diagnose: Examine) -> None:
+def test_policies_that_must_not_be_read_are_reported(diagnose: Examine) -> None:
     hospital = Hospital("ambient")
     hospital.pod("mendix", "shop", meshed("ambient"))
     hospital.forbidden = ["/apis/security.istio.io", "/apis/networking.istio.io"]
-    unseen = {one.id for one in diagnose(hospital, "mendix").unseen}
-    assert unseen == {"plaintext-accepted", "client-plaintext"}
+    unchecked = {one.id for one in diagnose(hospital, "mendix").unchecked}
+    assert unchecked == {"plaintext-accepted", "client-plaintext"}
 
 
 def deployment(version: str = VERSION, *, chart: str = "", mesh: str = "mendix-mesh") -> Json:
@@ -535,8 +539,8 @@ def test_a_half_upgraded_chart(diagnose: Examine) -> None:
     hospital = Hospital()
     hospital.add(OUR_DEPLOYMENT, deployment(chart="99.1.0"))
     label_configurations(hospital, "98.0.0")
-    told = {one.evidence for one in diagnose(hospital, "mendix").findings}
-    assert told == {
+    findings = {one.evidence for one in diagnose(hospital, "mendix").findings}
+    assert findings == {
         f"Deployment mendix-mesh/mm runs version {VERSION}, but its chart has version 99.1.0",
         "00-mendix-mesh has version 98.0.0, the Deployment has 99.1.0",
         "mendix-mesh has version 98.0.0, the Deployment has 99.1.0",
@@ -563,7 +567,7 @@ def test_what_kubernetes_is_needed_is_the_charts_word() -> None:
 
 
 def versioned(mesh: str, version: str) -> Json:
-    """A meshed pod whose proxy is of a version."""
+    """Return a meshed pod with a proxy of a version."""
     made = meshed(mesh)
     made["metadata"]["annotations"].pop("linkerd.io/proxy-version", None)
     for one in made["spec"]["initContainers"] + made["spec"]["containers"]:
@@ -597,16 +601,16 @@ def test_proxies_that_do_not_go_with_the_control_plane(
     for name in ("a", "b"):
         hospital.pod("mendix", name, versioned(mesh, has))
     hospital.pod("mendix", "new", versioned(mesh, now))
-    told = [one for one in diagnose(hospital, "mendix").findings if one.id == "proxy-skew"]
-    assert bool(told) == skewed
+    findings = [one for one in diagnose(hospital, "mendix").findings if one.id == "proxy-skew"]
+    assert bool(findings) == skewed
     if skewed:
-        assert told[0].evidence == (
+        assert findings[0].evidence == (
             f"pod mendix/a and 1 more has proxy version {has}; new pods get {now}"
         )
 
 
 def fixed(hospital: Hospital, tmp_path: Path, *names: str) -> list[str]:
-    """Apply every repair and return them; afterwards nothing is left to fix."""
+    """Apply every repair and return them. Afterwards nothing is left to fix."""
     read = Settings()
     with hospital.serving(tmp_path) as server:
         enrollment = Enrollment.read(server.cluster)
@@ -630,7 +634,7 @@ def meta_of(hospital: Hospital, name: str = "mendix") -> Json:
     return found
 
 
-def test_a_misspelt_mesh_and_mode_are_mended(tmp_path: Path) -> None:
+def test_a_misspelled_mesh_and_mode_are_fixed(tmp_path: Path) -> None:
     hospital = Hospital()
     hospital.namespace("mendix", "linkred", "Enforce")
     assert fixed(hospital, tmp_path, "mendix") == [
@@ -644,7 +648,7 @@ def test_a_misspelt_mesh_and_mode_are_mended(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("mesh", "mode"), [("kuma", "enforce"), ("linkerd", "wran"), ("", "x")])
-def test_what_is_not_plain_or_would_be_less_strict_is_not_mended(
+def test_what_is_unclear_or_would_lower_the_mode_is_not_fixed(
     tmp_path: Path, mesh: str, mode: str
 ) -> None:
     hospital = Hospital()
@@ -657,7 +661,7 @@ def test_what_is_not_plain_or_would_be_less_strict_is_not_mended(
     [("true", "enabled"), ("Enabled", "enabled"), ("enable", "enabled"), ("disable", "disable"),
      ("false", "false"), ("disabled", "disabled")],
 )  # fmt: skip
-def test_an_invalid_opt_in_is_mended_where_it_means_yes(
+def test_an_invalid_opt_in_is_fixed_if_it_means_yes(
     tmp_path: Path, value: str, wanted: str
 ) -> None:
     hospital = Hospital()
@@ -709,7 +713,7 @@ def test_a_mark_that_contradicts_another_is_not_moved(tmp_path: Path) -> None:
     assert fixed(istio, tmp_path, "mendix") == []
 
 
-def test_our_ca_bundle_is_mended_from_the_servers_secret(diagnose: Examine, tmp_path: Path) -> None:
+def test_our_ca_bundle_is_fixed_from_the_servers_secret(diagnose: Examine, tmp_path: Path) -> None:
     hospital = Hospital()
     hospital.namespace("mendix", "linkerd")
     hospital.add(OUR_DEPLOYMENT, deployment())
@@ -729,7 +733,7 @@ def test_our_ca_bundle_is_mended_from_the_servers_secret(diagnose: Examine, tmp_
     assert ids(diagnose(hospital, "mendix")) == []
 
 
-def test_our_ca_bundle_stays_where_the_secret_does_not_tell_a_better_one(tmp_path: Path) -> None:
+def test_our_ca_bundle_stays_if_the_secret_has_no_better_one(tmp_path: Path) -> None:
     hospital = Hospital()
     hospital.namespace("mendix", "linkerd")
     hospital.add(OUR_DEPLOYMENT, deployment())
@@ -740,7 +744,7 @@ def test_our_ca_bundle_stays_where_the_secret_does_not_tell_a_better_one(tmp_pat
     assert fixed(hospital, tmp_path, "mendix") == []
 
 
-def test_what_may_not_be_looked_at_is_not_mended(tmp_path: Path) -> None:
+def test_what_must_not_be_read_is_not_fixed(tmp_path: Path) -> None:
     hospital = Hospital()
     hospital.namespace("mendix", "linkerd", annotations={"linkerd.io/inject": "true"})
     hospital.forbidden.append("/apis/apps")
@@ -756,12 +760,12 @@ def test_what_has_changed_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
         found = places(Inventory(server.cluster), enrollment, read, ["mendix"])
         (repair,) = repairs(Facts(server.cluster, read), found)
         meta_of(hospital)["labels"]["mendix-mesh.io/mesh"] = "istio"
-        with pytest.raises(RefusedError):
+        with pytest.raises(StatusError):
             apply(server.cluster, [repair], dry_run=False)
     assert meta_of(hospital)["labels"]["mendix-mesh.io/mesh"] == "istio"
 
 
-def test_a_mode_that_is_none_is_found_in_every_mesh(diagnose: Examine) -> None:
+def test_an_invalid_mode_is_found_in_every_mesh(diagnose: Examine) -> None:
     hospital = Hospital()
     hospital.namespace("mendix", "linkerd", "wran")
     (found,) = diagnose(hospital, "mendix").findings

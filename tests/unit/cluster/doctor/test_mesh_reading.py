@@ -1,4 +1,4 @@
-"""Which objects of a mesh are read, and what is said of those that could not be."""
+"""Which objects of a mesh are read, and the messages for those that can't be."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ NEVER = {"matchLabels": {"istio.io/deactivated": "never-match"}}
 
 
 def linkerd_config(hospital: Hospital, namespace: str = "linkerd", **change: Any) -> None:
-    """Add the ConfigMap that Linkerd's chart makes."""
+    """Add the ConfigMap of Linkerd's chart."""
     text = yaml.safe_dump(values(InjectorConfig(**change)))
     hospital.config_map(namespace, "linkerd-config", values=text)
 
@@ -27,7 +27,7 @@ def linkerd_config(hospital: Hospital, namespace: str = "linkerd", **change: Any
 def istio_config(
     hospital: Hospital, suffix: str = "", namespace: str = "istio", **more: Any
 ) -> None:
-    """Add the ConfigMaps that istiod's chart makes."""
+    """Add the ConfigMaps of istiod's chart."""
     whole = {"global": {"hub": "docker.io/istio", "istioNamespace": namespace, **more}}
     hospital.config_map(
         namespace, f"istio-sidecar-injector{suffix}",
@@ -39,7 +39,7 @@ def istio_config(
 def read(
     hospital: Hospital, folder: Path, settings: Settings | None = None
 ) -> tuple[dict[str, Any], list[str], list[Reading]]:
-    """What is printed, what could not be read, and all of it."""
+    """Return the output, the unread objects, and all of it."""
     with hospital.serving(folder) as server:
         found = everything(server.cluster, settings or Settings(), ("linkerd", "istio"))
     installed = [one.installed for one in found if one.installed]
@@ -78,7 +78,7 @@ def test_a_mesh_that_is_not_installed_is_not_missed(tmp_path: Path) -> None:
     ("mesh", "missing"),
     [("linkerd", "linkerd/linkerd-config"), ("istio", "istio/istio-sidecar-injector")],
 )
-def test_a_configuration_that_is_missing_beside_its_webhook_is_said(
+def test_a_configuration_that_is_missing_beside_its_webhook_is_reported(
     tmp_path: Path, mesh: str, missing: str
 ) -> None:
     _, unread, _ = read(Hospital(mesh), tmp_path)
@@ -86,7 +86,7 @@ def test_a_configuration_that_is_missing_beside_its_webhook_is_said(
 
 
 @pytest.mark.parametrize("text", ["", "[1]", "{", "a: b: c", "text"])
-def test_values_that_are_none_are_said(tmp_path: Path, text: str) -> None:
+def test_invalid_values_are_reported(tmp_path: Path, text: str) -> None:
     hospital = Hospital("linkerd")
     hospital.config_map("linkerd", "linkerd-config", values=text)
     _, unread, _ = read(hospital, tmp_path)
@@ -95,7 +95,7 @@ def test_values_that_are_none_are_said(tmp_path: Path, text: str) -> None:
     ]
 
 
-def test_what_is_forbidden_is_said_and_the_rest_is_read(tmp_path: Path) -> None:
+def test_what_is_forbidden_is_reported_and_the_rest_is_read(tmp_path: Path) -> None:
     hospital = Hospital("linkerd")
     linkerd_config(hospital, proxy_uid=3000)
     istio_config(hospital, namespace="istio-system", hub="registry.example.com")

@@ -1,4 +1,4 @@
-"""What an installed mesh's configuration says about our settings, and what pods then fare."""
+"""Settings from an installed mesh's configuration, and the verdicts for its pods with them."""
 
 import copy
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ POD: dict[str, Any] = {
     },
     "spec": {"containers": [{"name": "app", "image": "shop:1"}]},
 }
-#: Configurations of Linkerd, each with what settings must say of it.
+#: Configurations of Linkerd, each with the settings that it requires.
 LINKERD: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "as the chart has it": ({}, {}),
     "another mirror": (
@@ -79,7 +79,7 @@ def of_linkerd(config: InjectorConfig) -> Installed:
 
 
 def said(*installed: Installed) -> dict[str, Any]:
-    """What is printed for the chart, read as the server reads it."""
+    """Return the output for the chart, read as the server reads it."""
     printed: dict[str, Any] = yaml.safe_load(mesh_settings.yaml_text(installed))
     assert printed.keys() == {"settings"}
     assert printed["settings"] == mesh_settings.document(beside_defaults(installed)[0])
@@ -100,20 +100,20 @@ def broken(config: InjectorConfig, settings: Settings) -> set[str]:
 
 
 @pytest.mark.parametrize("case", LINKERD)
-def test_only_what_differs_from_the_defaults_is_said(case: str) -> None:
+def test_only_what_differs_from_the_defaults_is_reported(case: str) -> None:
     change, expected = LINKERD[case]
     installed = of_linkerd(replace(InjectorConfig(), **change))
     assert (said(installed), installed.notes) == (expected, [])
 
 
 @pytest.mark.parametrize("case", LINKERD)
-def test_with_what_is_said_nothing_differs_any_more(case: str) -> None:
+def test_with_the_printed_settings_nothing_differs_any_more(case: str) -> None:
     installed = of_linkerd(replace(InjectorConfig(), **LINKERD[case][0]))
     assert differences(installed.facts, settings_for(installed)) == []
 
 
 @pytest.mark.parametrize("case", LINKERD)
-def test_the_injected_pod_is_admitted_with_what_is_said(case: str) -> None:
+def test_the_injected_pod_is_admitted_with_what_is_reported(case: str) -> None:
     config = replace(InjectorConfig(), **LINKERD[case][0])
     assert broken(config, settings_for(of_linkerd(config))) == set()
 
@@ -135,7 +135,7 @@ free_ports = st.lists(st.integers(1, 65535), min_size=4, max_size=4, unique=True
 
 @st.composite
 def configs(draw: st.DrawFn) -> InjectorConfig:
-    """Draw what an admin can set in Linkerd's values."""
+    """Draw Linkerd's values as an admin can set them."""
     admin, control, inbound, outbound = draw(free_ports)
     registry = draw(st.sampled_from(["cr.l5d.io/linkerd", "registry.example.com:5000/mirror"]))
     return InjectorConfig(
@@ -155,7 +155,9 @@ def configs(draw: st.DrawFn) -> InjectorConfig:
 
 
 @given(configs())
-def test_whatever_an_admin_sets_in_linkerd_is_said_and_then_fits(config: InjectorConfig) -> None:
+def test_whatever_an_admin_sets_in_linkerd_is_printed_and_then_matches(
+    config: InjectorConfig,
+) -> None:
     installed = of_linkerd(config)
     settings = settings_for(installed)
     assert installed.notes == []
@@ -172,7 +174,7 @@ def test_keys_that_the_values_lack_say_nothing() -> None:
     assert said(installed) == {}
 
 
-def test_an_init_container_with_an_image_of_its_own_is_said() -> None:
+def test_an_init_container_with_an_image_of_its_own_is_reported() -> None:
     given = values(InjectorConfig())
     given["proxyInit"]["image"] = {"name": "registry.example.com/proxy-init", "version": "v2"}
     installed = mesh_settings.linkerd(given, "ConfigMap linkerd/linkerd-config", "linkerd")
@@ -216,7 +218,7 @@ HUB = "registry.example.com/istio"
 def revision(
     name: str = "", *, proxy: Any = None, config: Any = None, mesh: Any = None, **whole: Any
 ) -> Revision:
-    """A revision as the chart makes it, with some values of its own."""
+    """Return a revision as the chart creates it, with some values of its own."""
     given: dict[str, Any] = {
         "hub": "docker.io/istio",
         "tag": "1.31.0",
@@ -280,7 +282,7 @@ ISTIO: dict[str, tuple[Revision, dict[str, Any]]] = {
     "no status port": (revision(proxy={"statusPort": 0}), {}),
     "another namespace": (
         revision(istioNamespace="mesh", caAddress="istiod.mesh.svc:15012"),
-        # Where pods find istiod is still the old namespace.
+        # Pods still find istiod in the old namespace.
         {"controlPlaneNamespace": "mesh", "controlPlaneHosts": ["istiod.istio-system.svc"]},
     ),
     "a certificate authority of its own, and an external istiod": (
@@ -302,7 +304,7 @@ ISTIO: dict[str, tuple[Revision, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("case", ISTIO)
-def test_what_istio_says_is_said_and_then_fits(case: str) -> None:
+def test_what_istio_has_is_printed_and_then_matches(case: str) -> None:
     given, expected = ISTIO[case]
     installed = of_istio(given)
     assert said(installed) == ({"istio": expected} if expected else {})
@@ -324,7 +326,7 @@ def test_istios_domain_is_the_clusters() -> None:
         (("1-31", "prod"), {"istio": {"revision": "prod"}}),
     ],
 )
-def test_pods_ask_for_a_revision_where_none_is_the_default(
+def test_pods_ask_for_a_revision_if_none_is_the_default(
     names: tuple[str, ...], expected: dict[str, Any]
 ) -> None:
     assert said(of_istio(revision("1-31"), names=names)) == expected
@@ -365,7 +367,7 @@ def test_lists_of_several_revisions_are_taken_together() -> None:
 
 
 def istio_broken(config: istio_standin.InjectorConfig, settings: Settings) -> set[str]:
-    """The checks that deny a pod with the sidecar that Istio's stand-in adds."""
+    """Return the checks that deny a pod with the sidecar of Istio's stand-in."""
     made = copy.deepcopy(POD)
     made["metadata"] |= {"annotations": {}, "labels": {"sidecar.istio.io/inject": "true"}}
     pod = istio_standin.inject(made, config)
@@ -375,7 +377,7 @@ def istio_broken(config: istio_standin.InjectorConfig, settings: Settings) -> se
 
 
 def configured_as(config: istio_standin.InjectorConfig) -> Revision:
-    """The revision of which the stand-in gets this configuration."""
+    """The revision for which the stand-in gets this configuration."""
     return revision(
         hub=config.hub,
         proxy={
@@ -399,7 +401,7 @@ def configured_as(config: istio_standin.InjectorConfig) -> Revision:
         status_port=st.sampled_from(["15020", "16020"]),
     )
 )
-def test_istios_injected_pod_is_admitted_with_what_is_said(
+def test_istios_injected_pod_is_admitted_with_what_is_reported(
     config: istio_standin.InjectorConfig,
 ) -> None:
     assert istio_broken(config, settings_for(of_istio(configured_as(config)))) == set()

@@ -26,10 +26,10 @@ def judge(
     *,
     mode: Mode = "enforce",
     given: Settings = DEFAULTS,
-    born: str = AFTER,
+    created: str = AFTER,
     since: datetime.datetime | None = SINCE,
 ) -> Judged:
-    live = decode(json.dumps(World().pod("mendix", "shop-1", pod, born=born)).encode())
+    live = decode(json.dumps(World().pod("mendix", "shop-1", pod, created=created)).encode())
     return Judge(given).judge(live, Enrolled(mesh, mode, ingress=False, since=since))
 
 
@@ -72,7 +72,7 @@ def test_a_proxy_past_which_something_goes_is_there_in_part(
     [
         (True, "Running", "meshed"),
         (False, "Running", "unknown"),
-        # It has not started yet; its spec is the evidence.
+        # It has not started yet, so its spec is the evidence.
         (False, "Pending", "meshed"),
     ],
 )
@@ -89,17 +89,17 @@ def test_a_proxy_that_is_not_ready_leaves_it_unknown(
 
 
 @pytest.mark.parametrize(
-    ("told", "state", "check"),
+    ("redirection", "state", "check"),
     [(None, "unmeshed", "not-redirected"), ("pending", "unknown", "redirection-pending"),
      ("enabled", "meshed", None)],
 )  # fmt: skip
 def test_in_ambient_mode_the_nodes_agent_has_the_last_word(
-    told: str | None, state: State, check: str | None
+    redirection: str | None, state: State, check: str | None
 ) -> None:
     pod = meshed("ambient")
     del pod["metadata"]["annotations"][REDIRECTION]
-    if told:
-        pod["metadata"]["annotations"][REDIRECTION] = told
+    if redirection:
+        pod["metadata"]["annotations"][REDIRECTION] = redirection
     judged = judge(pod, "ambient")
     assert judged.state == state
     found = checks(judged) | checks(judged, "advise")
@@ -120,7 +120,7 @@ def test_ambients_gateways_are_judged_by_their_own_proxy(
     assert checks(judged, "advise") & {"proxy-not-ready", "redirection-pending"} == advice
 
 
-def test_ambients_gateway_with_an_app_beside_it_is_none() -> None:
+def test_ambients_gateway_with_an_app_beside_it_is_not_a_gateway() -> None:
     app = {"name": "app", "image": "registry.example.com/shop:1"}
     pod = changed(fixture("opted-out", "ambient-waypoint", passing=True),
                   put("/spec/containers/-", app))  # fmt: skip
@@ -138,7 +138,7 @@ def exempt(*ids: str) -> Settings:
     return settings(exemptions=[rule])
 
 
-def test_an_exemption_makes_it_exempt_and_is_told() -> None:
+def test_an_exemption_makes_it_exempt_and_is_reported() -> None:
     judged = judge(unmeshed(), given=exempt("proxy-missing"))
     assert judged.state == "exempt"
     (done,) = judged.exempted
@@ -152,25 +152,25 @@ def test_a_level_that_is_lowered_does_not_make_a_pod_meshed() -> None:
     assert checks(judged) == set()
 
 
-def test_in_a_mesh_that_is_none_it_can_not_be_told() -> None:
+def test_in_an_unknown_mesh_the_state_is_unknown() -> None:
     judged = judge(meshed(), "linkred")
     assert (judged.state, checks(judged)) == ("unknown", {"unknown-mesh"})
 
 
 @pytest.mark.parametrize(
-    ("born", "mode", "since", "origin"),
+    ("created", "mode", "since", "origin"),
     [
         (BEFORE, "enforce", SINCE, "before-enrollment"),
         (LABELLED, "enforce", SINCE, "before-enrollment"),
         (AFTER, "enforce", SINCE, "escaped"),
-        (AFTER, "warn", SINCE, "let-in"),
+        (AFTER, "warn", SINCE, "admitted"),
         (AFTER, "enforce", None, ""),
     ],
 )
-def test_pods_from_before_the_enrollment_are_told_from_those_that_escaped(
-    born: str, mode: Mode, since: datetime.datetime | None, origin: Origin
+def test_pods_from_before_the_enrollment_are_distinguished_from_those_that_escaped(
+    created: str, mode: Mode, since: datetime.datetime | None, origin: Origin
 ) -> None:
-    assert judge(unmeshed(), mode=mode, born=born, since=since).origin == origin
+    assert judge(unmeshed(), mode=mode, created=created, since=since).origin == origin
 
 
 def test_an_ingress_controllers_pod_is_judged_as_one() -> None:

@@ -1,4 +1,4 @@
-"""Whether who trusts some authorities trusts what a server shows."""
+"""Whether a client that trusts some CAs trusts a server's certificate."""
 
 import pytest
 
@@ -30,5 +30,5 @@ def test_a_certificate_is_trusted_by_who_trusts_its_issuer(
 
 
 @pytest.mark.parametrize("pem", [b"", b"nonsense", b"-----BEGIN CERTIFICATE-----\nxx\n"])
-def test_what_is_no_certificate_is_none(pem: bytes) -> None:
+def test_other_files_are_not_certificates(pem: bytes) -> None:
     assert certificates.parse(pem) == []

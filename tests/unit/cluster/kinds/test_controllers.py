@@ -1,4 +1,4 @@
-"""What is known of controllers: how they roll out, and whether budgets allow that."""
+"""Facts about controllers: how they roll out, and whether budgets allow that."""
 
 from typing import Any
 
@@ -119,7 +119,7 @@ def test_a_statefulsets_pod_has_the_claims_of_its_likeness() -> None:
     made = found.pod("mendix", like)
     claim = {"name": "data", "persistentVolumeClaim": {"claimName": "data-shop-0"}}
     assert made["spec"]["volumes"] == [claim]
-    # Who may not delete the owner must not say this of it.
+    # A user who must not delete the owner must not set this reference.
     assert "blockOwnerDeletion" not in made["metadata"]["ownerReferences"][0]
 
 

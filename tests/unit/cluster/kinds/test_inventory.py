@@ -1,4 +1,4 @@
-"""What is read of live objects, and to which workload a pod belongs."""
+"""The fields of live objects that are read, and the workload of a pod."""
 
 import datetime
 import json
@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.unit.cluster.apiserver import Asked, Reply, serving, status
+from tests.unit.cluster.apiserver import HttpRequest, Reply, serving, status
 from webhook.cluster.kinds.inventory import BadPod, Inventory, LivePod, Namespace, Workload, decode
 
 NOON = datetime.datetime(2026, 3, 1, 12, tzinfo=datetime.UTC)
@@ -62,7 +62,7 @@ def test_a_pod_has_ended_when_its_phase_says_so(phase: str, ended: bool) -> None
     assert live(pod(status={"phase": phase})).has_ended is ended
 
 
-def test_a_pod_that_can_not_be_decoded_is_told_and_not_left_out(tmp_path: Path) -> None:
+def test_a_pod_that_cannot_be_decoded_is_reported_and_not_left_out(tmp_path: Path) -> None:
     bad = pod(name="odd", spec={"containers": "none"})
     with serving(lambda _: Reply(body={"items": [pod(), bad]}), tmp_path) as server:
         good, odd = Inventory(server.cluster).pods("mendix")
@@ -91,17 +91,17 @@ def test_a_pods_workload_is_mostly_known_without_asking(
     with serving(lambda _: status(404, "NotFound", "no"), tmp_path) as server:
         found = Inventory(server.cluster).workload(live(obj))
     assert (found.kind, found.name, found.namespace) == (kind, name, "mendix")
-    assert server.asked == []
+    assert server.requests == []
 
 
-def owned(asked: Asked) -> Reply:
-    """A Job of a CronJob, a ReplicaSet of a Rollout, and a Job of nobody."""
+def owned(request: HttpRequest) -> Reply:
+    """A Job of a CronJob, a ReplicaSet of a Rollout, and a Job without an owner."""
     owners = {
         "/apis/batch/v1/namespaces/mendix/jobs/import-29543210": ("batch/v1", "CronJob", "import"),
         "/apis/apps/v1/namespaces/mendix/replicasets/web-1": ("argoproj.io/v1", "Rollout", "web"),
         "/apis/batch/v1/namespaces/mendix/jobs/report-20260301": (),
     }
-    return Reply(body=pod(*owners[asked.target]))
+    return Reply(body=pod(*owners[request.target]))
 
 
 @pytest.mark.parametrize(
@@ -115,13 +115,13 @@ def owned(asked: Asked) -> Reply:
          Workload("mendix", "batch/v1", "Job", "report-20260301")),
     ],
 )  # fmt: skip
-def test_an_owner_that_may_be_owned_itself_is_asked_for_once(
+def test_an_owner_that_may_have_an_owner_is_read_once(
     tmp_path: Path, owner: tuple[str, ...], expected: Workload
 ) -> None:
     with serving(owned, tmp_path) as server:
         inventory = Inventory(server.cluster)
         assert [inventory.workload(live(pod(*owner))) for _ in range(3)] == [expected] * 3
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("code", [403, 404])

@@ -1,4 +1,4 @@
-"""How and since when namespaces are enrolled; tests/chart/ compares with what the chart routes."""
+"""How and since when namespaces are enrolled. tests/chart/ compares this with the chart."""
 
 import datetime
 import json

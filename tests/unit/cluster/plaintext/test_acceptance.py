@@ -13,7 +13,7 @@ from webhook.cluster.judge.outdated import CurrentProxies
 from webhook.cluster.kinds.inventory import Inventory
 from webhook.cluster.namespaces.enrollment import Enrollment
 from webhook.cluster.namespaces.scope import target
-from webhook.cluster.plaintext.acceptance import Strictness, assess
+from webhook.cluster.plaintext.acceptance import PlaintextPolicy, assess
 from webhook.cluster.plaintext.policies import PolicyObjects
 from webhook.policy import plaintext
 from webhook.policy import settings as settings_of
@@ -46,8 +46,8 @@ def audited(made: World, folder: Path, given: Settings = DEFAULTS) -> Audited:
     return next(one for one in report(made, folder, given).namespaces if one.name == HERE)
 
 
-def found(made: World, folder: Path, given: Settings = DEFAULTS) -> Strictness:
-    one = audited(made, folder, given).strictness
+def found(made: World, folder: Path, given: Settings = DEFAULTS) -> PlaintextPolicy:
+    one = audited(made, folder, given).plaintext
     assert one is not None
     return one
 
@@ -60,8 +60,8 @@ def test_pods_that_are_older_than_their_closed_namespace_need_a_restart(tmp_path
     del old["metadata"]["annotations"][policies.POLICY]
     made.pod(HERE, "shop-0", owned(old, "Deployment", "shop"))
     one = audited(made, tmp_path)
-    assert one.strictness
-    gap = next(one for one in one.strictness.gaps if one.pods)
+    assert one.plaintext
+    gap = next(one for one in one.plaintext.gaps if one.pods)
     assert gap.fix == "restart the pods: mendix-mesh restart -n mendix"
     (finding,) = [
         finding for row in one.workloads for finding in row.findings
@@ -94,7 +94,7 @@ def test_the_root_namespace_is_the_mesh_s_own(tmp_path: Path) -> None:
     assert found(made, tmp_path).accepts == "no"
 
 
-def test_where_the_namespace_says_it_itself_the_root_does_not_matter(tmp_path: Path) -> None:
+def test_the_namespaces_own_policy_overrides_the_root(tmp_path: Path) -> None:
     made = world("istio")
     made.forbidden = ["/api/v1/namespaces/istio-system"]
     policies.peer(made, HERE, "default", "STRICT")
@@ -139,9 +139,9 @@ def test_linkerd_s_default_is_the_cluster_s(tmp_path: Path, default: str, accept
     open_proxy["metadata"]["annotations"].pop(policies.POLICY, None)
     made.pod(HERE, "shop", open_proxy)
     one = audited(made, tmp_path)
-    assert one.strictness
-    assert one.strictness.accepts == accepts
-    # The check of pods sees what the proxy began with alone, and must not contradict.
+    assert one.plaintext
+    assert one.plaintext.accepts == accepts
+    # The check of pods reads only the policy with which the proxy started, and must agree.
     checks = {finding.check for row in one.workloads for finding in row.findings}
     assert ("accepts-plaintext" in checks) == (accepts == "yes")
 
@@ -203,7 +203,7 @@ def test_someone_with_rights_in_the_namespaces_alone_is_answered(tmp_path: Path)
     assert found(made, tmp_path).accepts == "unknown"
 
 
-def test_where_pods_can_t_be_read_a_closed_policy_proves_nothing(tmp_path: Path) -> None:
+def test_if_pods_cannot_be_read_a_closed_policy_proves_nothing(tmp_path: Path) -> None:
     made = world("istio")
     policies.peer(made, "istio-system", "default", "STRICT")
     made.forbidden = [f"/api/v1/namespaces/{HERE}/pods"]
@@ -220,7 +220,7 @@ def test_an_unreadable_policy_is_not_passed_over(tmp_path: Path) -> None:
     assert "a PeerAuthentication can't be read" in one.because[0]
 
 
-def test_rules_that_make_clients_speak_plaintext_are_told_apart(tmp_path: Path) -> None:
+def test_rules_that_make_clients_speak_plaintext_are_distinguished(tmp_path: Path) -> None:
     made = world("istio")
     policies.peer(made, "istio-system", "default", "STRICT")
     policies.rule(made, HERE, "shop", "shop", "DISABLE")

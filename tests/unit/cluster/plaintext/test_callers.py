@@ -1,4 +1,4 @@
-"""Who would be cut off by a namespace that refuses plaintext."""
+"""The callers that are cut off when a namespace is closed to plaintext."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ GATEWAY_ROUTE = "gateway.networking.k8s.io/v1/httproutes"
 
 
 def world(mesh: str = "linkerd") -> World:
-    """A namespace that is wholly in the mesh, with its own operator, and an Ingress."""
+    """A namespace that is completely in the mesh, with its own operator, and an Ingress."""
     made = World()
     made.namespace(HERE, mesh)
     made.pod(HERE, "mendix-operator-1", owned(meshed(mesh), "Deployment", "mendix-operator"))
@@ -50,7 +50,7 @@ def ingress(made: World) -> None:
 
 
 @pytest.mark.parametrize("mesh", ["linkerd", "istio", "ambient"])
-def test_where_all_are_in_the_mesh_nobody_is(tmp_path: Path, mesh: str) -> None:
+def test_if_all_pods_are_in_the_mesh_no_caller_is_outside(tmp_path: Path, mesh: str) -> None:
     made = world(mesh)
     ingress(made)
     made.pod("edge", "c", owned(named(meshed(mesh), "ingress-nginx"), "Deployment", "controller"))
@@ -66,7 +66,7 @@ def test_neighbours_outside_the_mesh_are_named_once_a_workload(tmp_path: Path) -
     assert one.fix == "mendix-mesh restart -n mendix"
 
 
-def test_an_ingress_controller_outside_is_named_where_there_are_ingresses(tmp_path: Path) -> None:
+def test_an_ingress_controller_outside_is_named_if_there_are_ingresses(tmp_path: Path) -> None:
     made = world()
     made.pod("edge", "c", owned(named(unmeshed(), "ingress-nginx"), "Deployment", "controller"))
     assert callers(made, tmp_path) == []
@@ -76,7 +76,7 @@ def test_an_ingress_controller_outside_is_named_where_there_are_ingresses(tmp_pa
     assert one.why == "routes clients to the namespace's apps and is outside the mesh"
 
 
-def test_one_on_the_nodes_network_is_told_so(tmp_path: Path) -> None:
+def test_a_caller_on_the_nodes_network_is_reported_as_such(tmp_path: Path) -> None:
     made = world()
     ingress(made)
     pod = named(unmeshed(), "ingress-nginx")
@@ -86,7 +86,7 @@ def test_one_on_the_nodes_network_is_told_so(tmp_path: Path) -> None:
     assert one.why.endswith("uses hostNetwork")
 
 
-def test_ingresses_without_a_controller_that_is_known_are_told(tmp_path: Path) -> None:
+def test_ingresses_without_a_controller_that_is_known_are_reported(tmp_path: Path) -> None:
     made = world()
     ingress(made)
     (one,) = callers(made, tmp_path)
@@ -120,8 +120,8 @@ def own_gateway(made: World) -> None:
     labels = {"gateway.istio.io/managed": "istio.io-gateway-controller",
               "gateway.networking.k8s.io/gateway-name": "edge"}  # fmt: skip
     pod = labelled(gateway(), labels)
-    asked = {"prometheus.io/scrape": "true", "prometheus.io/port": "15020"}
-    pod["metadata"].setdefault("annotations", {}).update(asked)
+    scrape = {"prometheus.io/scrape": "true", "prometheus.io/port": "15020"}
+    pod["metadata"].setdefault("annotations", {}).update(scrape)
     made.pod(HERE, "edge-1", owned(pod, "Deployment", "edge-istio"))
     selector = {"gateway.networking.k8s.io/gateway-name": "edge"}
     spec = {"type": "LoadBalancer", "selector": selector}
@@ -129,7 +129,7 @@ def own_gateway(made: World) -> None:
 
 
 @pytest.mark.parametrize("mesh", ["istio", "ambient"])
-def test_nobody_is_cut_off_from_a_gateway_of_the_namespace(tmp_path: Path, mesh: str) -> None:
+def test_no_client_is_cut_off_from_a_gateway_of_the_namespace(tmp_path: Path, mesh: str) -> None:
     made = world(mesh)
     own_gateway(made)
     group, _, kind = GATEWAY_ROUTE.rpartition("/")
@@ -140,7 +140,9 @@ def test_nobody_is_cut_off_from_a_gateway_of_the_namespace(tmp_path: Path, mesh:
 
 
 @pytest.mark.parametrize("mesh", ["istio", "ambient"])
-def test_a_service_that_leads_to_apps_beside_a_gateway_is_told(tmp_path: Path, mesh: str) -> None:
+def test_a_service_that_leads_to_apps_beside_a_gateway_is_reported(
+    tmp_path: Path, mesh: str
+) -> None:
     made = world(mesh)
     own_gateway(made)
     shop = made.objects[f"/api/v1/namespaces/{HERE}/pods/shop-1"]["metadata"]
@@ -175,7 +177,7 @@ def scraped(made: World, port: str = "8900") -> None:
     marks["annotations"] |= {"prometheus.io/scrape": "true", "prometheus.io/port": port}
 
 
-def test_prometheus_is_named_where_pods_ask_to_be_scraped(tmp_path: Path) -> None:
+def test_prometheus_is_named_if_pods_ask_to_be_scraped(tmp_path: Path) -> None:
     made = world()
     made.pod("monitoring", "p", owned(named(unmeshed(), "prometheus"), "StatefulSet", "prometheus"))
     assert callers(made, tmp_path) == []
@@ -195,7 +197,7 @@ def test_istio_s_merged_metrics_are_served_past_the_proxy(tmp_path: Path) -> Non
     assert len(callers(made, tmp_path, "istio")) == 1
 
 
-def test_probes_are_cut_off_only_where_istio_must_not_rewrite_them(tmp_path: Path) -> None:
+def test_probes_are_cut_off_only_if_istio_must_not_rewrite_them(tmp_path: Path) -> None:
     made = world("istio")
     meta = made.objects[f"/api/v1/namespaces/{HERE}/pods/shop-1"]["metadata"]
     meta["annotations"]["sidecar.istio.io/rewriteAppHTTPProbers"] = "false"
@@ -223,7 +225,7 @@ def test_a_pod_that_its_node_redirects_is_in_the_mesh_whatever_its_labels(tmp_pa
     assert callers(made, tmp_path, "istio") == []
 
 
-def test_what_must_not_be_looked_at_is_told(tmp_path: Path) -> None:
+def test_forbidden_reads_are_reported(tmp_path: Path) -> None:
     made = world()
     made.forbidden = ["/api/v1/namespaces/mendix/services", "/apis/networking.k8s.io"]
     found = ask(made, tmp_path)

@@ -1,4 +1,4 @@
-"""The plan of a restart: what is touched, how, in which order, and what is told instead."""
+"""The plan of a restart: which workloads, how, in which order, and why others are skipped."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -77,7 +77,7 @@ def test_a_workload_that_is_meshed_in_part_is_restarted(
     world: RollingWorld, tmp_path: Path
 ) -> None:
     world.workload("mendix", "Deployment", "shop", pod=meshed())
-    world.member("mendix", "Deployment", "shop", "shop-old", unmeshed(), born=BEFORE)
+    world.member("mendix", "Deployment", "shop", "shop-old", unmeshed(), created=BEFORE)
     (step,) = plan(world, tmp_path)
     assert (step.how, step.pods) == ("restart", ("shop-old",))
 
@@ -168,13 +168,13 @@ def test_an_outdated_inbound_policy_is_a_reason_to_restart(
     world.namespace("mendix", "linkerd", annotations={POLICY: "all-authenticated"})
     world.workload("mendix", "Deployment", "old", pod=with_policy())
     world.workload("mendix", "Deployment", "young", pod=with_policy("all-authenticated"))
-    world.born_as = lambda: with_policy("all-authenticated")
+    world.created_as = lambda: with_policy("all-authenticated")
     (step,) = plan(world, tmp_path)
     assert (step.workload.name, step.how, step.reason) == (
         "old", "restart", "inbound policy outdated",
     )  # fmt: skip
     # A template that sets another policy is not changed by a restart.
-    world.born_as = lambda: with_policy("all-unauthenticated")
+    world.created_as = lambda: with_policy("all-unauthenticated")
     (step,) = plan(world, tmp_path)
     assert step.how == "skip"
     assert f"its template sets {POLICY}; remove it there" in step.why[0]
@@ -199,7 +199,7 @@ def test_without_a_look_at_budgets_all_are_evicted(world: RollingWorld, tmp_path
     assert hows(plan(world, tmp_path)) == {"shop": "evict"}
 
 
-# What is told and left alone.
+# Workloads that are only reported.
 
 
 def bare(world: RollingWorld) -> None:
@@ -225,7 +225,7 @@ def test_bare_pods_and_failed_tasks_are_listed(world: RollingWorld, tmp_path: Pa
     assert all(step.why for step in steps)
 
 
-def test_bare_pods_and_failed_tasks_are_deleted_only_when_told(
+def test_bare_pods_and_failed_tasks_are_deleted_only_with_the_option(
     world: RollingWorld, tmp_path: Path
 ) -> None:
     bare(world)
@@ -235,7 +235,7 @@ def test_bare_pods_and_failed_tasks_are_deleted_only_when_told(
     }  # fmt: skip
 
 
-def test_a_pod_that_can_not_be_read_is_told(world: RollingWorld, tmp_path: Path) -> None:
+def test_a_pod_that_cannot_be_read_is_reported(world: RollingWorld, tmp_path: Path) -> None:
     world.pod("mendix", "odd", {"metadata": {}, "spec": {"containers": []}})["spec"] = {
         "containers": 7
     }
@@ -244,24 +244,24 @@ def test_a_pod_that_can_not_be_read_is_told(world: RollingWorld, tmp_path: Path)
     assert "containers" in step.why[0]
 
 
-# What a restart would not help.
+# Workloads that a restart would not fix.
 
 
-def test_a_new_pod_that_would_be_refused_is_a_reason_to_skip(
+def test_a_new_pod_that_would_be_denied_is_a_reason_to_skip(
     world: RollingWorld, tmp_path: Path
 ) -> None:
     world.workload("mendix", "Deployment", "shop")
     text = "failed calling webhook: the server is gone"
-    world.refusal = status(500, "InternalError", text)
+    world.denial = status(500, "InternalError", text)
     (step,) = plan(world, tmp_path)
     assert (step.how, step.why) == ("skip", (text,))
 
 
-def test_a_new_pod_that_would_be_outside_too_is_told_with_the_way_out(
+def test_a_new_pod_that_would_be_outside_too_is_reported_with_the_fix(
     world: RollingWorld, tmp_path: Path
 ) -> None:
     world.workload("mendix", "Deployment", "shop")
-    world.born_as = lambda: fixture("proxy-missing", "linkerd-injector-down")
+    world.created_as = lambda: fixture("proxy-missing", "linkerd-injector-down")
     (step,) = plan(world, tmp_path)
     assert step.how == "skip"
     (why,) = step.why
@@ -270,28 +270,28 @@ def test_a_new_pod_that_would_be_outside_too_is_told_with_the_way_out(
 
 
 @pytest.mark.parametrize(
-    "refusal",
+    "denial",
     [
         status(422, "Invalid", "spec.containers: required"),
         status(403, "Forbidden", 'pods "x" is forbidden: exceeded quota: compute'),
     ],
 )
-def test_a_dry_run_that_tells_nothing_of_the_mesh_is_no_reason(
-    world: RollingWorld, tmp_path: Path, refusal: Any
+def test_a_dry_run_that_fails_for_another_reason_is_no_reason_to_skip(
+    world: RollingWorld, tmp_path: Path, denial: Any
 ) -> None:
     world.workload("mendix", "Deployment", "shop")
-    world.refusal = refusal
+    world.denial = denial
     assert hows(plan(world, tmp_path)) == {"shop": "restart"}
 
 
 def test_without_the_right_to_try_the_old_pods_tell(world: RollingWorld, tmp_path: Path) -> None:
     world.workload("mendix", "Deployment", "shop")
     world.workload("mendix", "Deployment", "opted-out", pod=opted_out())
-    world.refusal = status(403, "Forbidden", 'User "x" cannot create resource "pods"')
+    world.denial = status(403, "Forbidden", 'User "x" cannot create resource "pods"')
     steps = plan(world, tmp_path, notes=["whether a restart helps is judged only by the"])
     assert hows(steps) == {"opted-out": "skip", "shop": "restart"}
     assert steps[0].why[0].startswith("opted-out: ")
-    # Once told is enough.
+    # It is reported only once.
     assert len(world.tried) == 1
 
 

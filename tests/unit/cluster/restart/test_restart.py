@@ -1,4 +1,4 @@
-"""Carrying out steps: evictions that wait, pods that come back wrong, patience that ends."""
+"""The steps of a restart: evictions that wait, pods that stay outside, and timeouts."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def world() -> RollingWorld:
 def restart(
     world: RollingWorld, folder: Path, *, include_bare: bool = False, timeout: float = 20
 ) -> list[int]:
-    """Plan, and carry out the first step; gives what it told of its progress."""
+    """Plan, and carry out the first step. Return the reported progress."""
     with world.serving(folder) as server:
         return _restarted(server, include_bare, timeout)
 
@@ -38,17 +38,17 @@ def _restarted(server: ScriptedServer, include_bare: bool, timeout: float) -> li
     (step, *_) = Planner(server.cluster, inventory, judge).plan(
         [target(namespace, enrollment, "unknown")], include_bare=include_bare
     )
-    told: list[int] = []
+    progress: list[int] = []
     restarter = Restarter(server.cluster, inventory, judge, timeout=timeout, every=0.001)
-    restarter.restart(step, told.append)
-    return told
+    restarter.restart(step, progress.append)
+    return progress
 
 
 def test_pods_are_evicted_one_after_the_other(world: RollingWorld, tmp_path: Path) -> None:
     world.workload("mendix", "ReplicaSet", "shop", pods=3)
-    told = restart(world, tmp_path)
+    progress = restart(world, tmp_path)
     assert world.done == [f"evict shop-{number}" for number in range(3)]
-    assert told == [0, 1, 2, 3]
+    assert progress == [0, 1, 2, 3]
 
 
 def test_pods_that_are_meshed_are_not_evicted(world: RollingWorld, tmp_path: Path) -> None:
@@ -65,14 +65,14 @@ def test_the_one_that_is_not_ready_goes_first(world: RollingWorld, tmp_path: Pat
     assert world.done == ["evict shop-1", "evict shop-0"]
 
 
-def test_a_rollout_is_asked_for_once(world: RollingWorld, tmp_path: Path) -> None:
+def test_a_rollout_is_started_once(world: RollingWorld, tmp_path: Path) -> None:
     world.workload("mendix", "Deployment", "shop", pods=3)
     assert restart(world, tmp_path) == [3]
     assert world.done == ["restart shop"]
     stored = world.objects["/apis/apps/v1/namespaces/mendix/deployments/shop"]
     annotations = stored["spec"]["template"]["metadata"]["annotations"]
     assert list(annotations) == ["kubectl.kubernetes.io/restartedAt"]
-    # The template keeps all else.
+    # The rest of the template does not change.
     assert stored["spec"]["template"]["metadata"]["labels"] == {"app": "shop"}
 
 
@@ -110,7 +110,7 @@ def test_pods_in_the_mesh_with_an_outdated_policy_are_replaced(
 
     old = meshed()
     del old["metadata"]["annotations"][policy]
-    world.born_as = young
+    world.created_as = young
     world.workload("mendix", "ReplicaSet", "shop", pods=2, pod=old)
     world.member("mendix", "ReplicaSet", "shop", "young", young())
     assert restart(world, tmp_path)[-1] == 2
@@ -126,7 +126,7 @@ def test_a_bare_pod_is_evicted_and_not_waited_for(world: RollingWorld, tmp_path:
 def test_a_pod_that_is_outside_again_ends_it_at_once(world: RollingWorld, tmp_path: Path) -> None:
     world.workload("mendix", "ReplicaSet", "shop", pods=3)
     tried = iter([meshed()])
-    world.born_as = lambda: next(tried, unmeshed())
+    world.created_as = lambda: next(tried, unmeshed())
     with pytest.raises(RestartError, match=r"outside the mesh again: proxy-missing: .*runs"):
         restart(world, tmp_path)
     assert world.done == ["evict shop-0"]
@@ -136,11 +136,11 @@ def test_a_pod_that_never_becomes_ready_ends_it_with_its_name(
     world: RollingWorld, tmp_path: Path
 ) -> None:
     world.workload("mendix", "ReplicaSet", "shop", pods=2)
-    world.born_as = lambda: {**meshed(), "status": {"phase": "Pending"}}
-    with pytest.raises(RestartError) as told:
+    world.created_as = lambda: {**meshed(), "status": {"phase": "Pending"}}
+    with pytest.raises(RestartError) as progress:
         restart(world, tmp_path, timeout=0.1)
     assert "(0 of 2 did); pod shop-new-1 (Pending) is not ready; for the reason see" in str(
-        told.value
+        progress.value
     )
     assert world.done == ["evict shop-0"]
 
@@ -148,7 +148,7 @@ def test_a_pod_that_never_becomes_ready_ends_it_with_its_name(
 def test_the_controllers_own_words_come_first(world: RollingWorld, tmp_path: Path) -> None:
     failure = {"type": "ReplicaFailure", "status": "True", "message": "exceeded\nquota"}
     world.workload("mendix", "Deployment", "shop", status={"conditions": [failure]})
-    world.born_as = lambda: {**meshed(), "status": {"phase": "Pending"}}
+    world.created_as = lambda: {**meshed(), "status": {"phase": "Pending"}}
     with pytest.raises(RestartError, match=r"exceeded quota$"):
         restart(world, tmp_path, timeout=0.1)
 
@@ -161,7 +161,7 @@ def test_a_rollout_that_its_controller_has_not_seen_is_not_done(
         restart(world, tmp_path, timeout=0.1)
 
 
-def test_a_right_that_is_missing_is_told(world: RollingWorld, tmp_path: Path) -> None:
+def test_a_right_that_is_missing_is_reported(world: RollingWorld, tmp_path: Path) -> None:
     world.workload("mendix", "ReplicaSet", "shop")
     world.forbidden = ["/api/v1/namespaces/mendix/pods/shop-0/eviction"]
     with pytest.raises(RestartError, match=r"cannot post .*/eviction"):

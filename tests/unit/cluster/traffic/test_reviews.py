@@ -1,4 +1,4 @@
-"""What the webhook answered, by a real Prometheus that scrapes its real metrics."""
+"""The webhook's verdicts, from a real Prometheus that scrapes its real metrics."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,17 +8,17 @@ import pytest
 from tests import prometheus
 from tests.standins import mesh_metrics
 from tests.standins.mesh_metrics import Exporter
-from tests.unit.cluster.apiserver import Asked, Reply, serving
+from tests.unit.cluster.apiserver import HttpRequest, Reply, serving
 from webhook.admission.metrics import Metrics
 from webhook.cluster.traffic import Prometheus
 from webhook.cluster.traffic.reviews import Counts, look
 
-#: Seconds that are looked back over.
+#: The length of the window in seconds.
 WINDOW = 3
 
 
 class Webhook(Exporter):
-    """A server's own metrics, on the port at which the stand-ins have theirs."""
+    """A server's own metrics, on the port of the stand-ins' metrics."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class Webhook(Exporter):
 
 @pytest.fixture(scope="module")
 def webhook(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Webhook, str]]:
-    """A server that answers within the window what it did not before, and its Prometheus."""
+    """A server with verdicts inside and outside the window, and its Prometheus."""
     folder = tmp_path_factory.mktemp("prometheus")
     server = Webhook()
     with (
@@ -63,8 +63,8 @@ def counts(webhook: tuple[Webhook, str]) -> Counts:
     return found
 
 
-def test_what_was_refused_and_let_in_within_the_window_is_counted(counts: Counts) -> None:
-    # Prometheus extrapolates what went on to the window's ends.
+def test_what_was_denied_and_admitted_within_the_window_is_counted(counts: Counts) -> None:
+    # Prometheus extrapolates to the ends of the window.
     assert 31 <= counts.times("denied") <= 60
     assert 20 <= counts.times("warned", "audited") <= 23
     assert counts.answers[0].verdict == "denied"
@@ -74,12 +74,12 @@ def test_what_was_refused_and_let_in_within_the_window_is_counted(counts: Counts
     }  # fmt: skip
 
 
-def test_a_first_refusal_counts_although_its_series_is_new(counts: Counts) -> None:
+def test_a_first_denial_counts_although_its_series_is_new(counts: Counts) -> None:
     (deployment,) = (one for one in counts.answers if one.kind == "Deployment")
     assert deployment.times == 1
 
 
-def test_checks_are_told_by_mode_the_most_frequent_first(counts: Counts) -> None:
+def test_checks_are_counted_by_mode_the_most_frequent_first(counts: Counts) -> None:
     found = {(one.check, one.mode) for one in counts.violations}
     assert found == {
         ("host-network", "enforce"), ("proxy-missing", "enforce"), ("proxy-missing", "warn"),
@@ -88,7 +88,7 @@ def test_checks_are_told_by_mode_the_most_frequent_first(counts: Counts) -> None
     assert (counts.violations[-1].check, counts.violations[-1].times) == ("opt-out", 1)
 
 
-def test_that_nothing_was_refused_is_not_that_nothing_is_known(tmp_path: Path) -> None:
+def test_no_denials_and_unknown_denials_are_distinguished(tmp_path: Path) -> None:
     with prometheus.serving(tmp_path) as empty:
         found = look(Prometheus(empty.url), window=WINDOW)
     assert found.error.startswith("Prometheus has no metrics of the webhook")
@@ -96,8 +96,8 @@ def test_that_nothing_was_refused_is_not_that_nothing_is_known(tmp_path: Path) -
 
 
 def test_answers_of_strange_kinds_are_left_out(tmp_path: Path) -> None:
-    def script(asked: Asked) -> Reply:
-        labels = {"verdict": "burnt"} if b"reviews" in asked.body else {}
+    def script(request: HttpRequest) -> Reply:
+        labels = {"verdict": "burnt"} if b"reviews" in request.body else {}
         series = [{"metric": labels, "value": [1, one]} for one in ("3", "NaN", "0", "-1")]
         return Reply(200, {"status": "success", "data": {"resultType": "vector", "result": series}})
 

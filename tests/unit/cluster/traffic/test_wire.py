@@ -1,7 +1,7 @@
-"""The traffic of namespaces, by a real Prometheus that scrapes the meshes' metrics.
+"""The traffic of namespaces, from a real Prometheus that scrapes the meshes' metrics.
 
-All stories are told at once, each in a namespace of its own: counters stand, then some go on, and
-all of the window has been scraped.
+All cases run at once, each in its own namespace. Counters are constant, then some grow, and the
+whole window has been scraped.
 """
 
 from collections.abc import Iterator
@@ -22,13 +22,13 @@ from tests.standins.mesh_metrics import (
 from webhook.cluster.traffic import NamespaceTraffic, Prometheus, Traffic, look
 from webhook.cluster.traffic.prometheus import PrometheusError
 
-#: Seconds that are looked back over.
+#: The length of the window in seconds.
 WINDOW = 4
 SHOP = linkerd_identity("mendix", "shop")
-#: What a label may hold: markup, an escape, a right-to-left mark, quotes, an end of line, length.
+#: The hostile content of a label: markup, an escape, a right-to-left mark, quotes, a line end.
 HOSTILE = '<b>&\x1b[31m\u202e"}\\\n' + "x" * 5000
 LINKERD = (
-    "pure", "mixed", "plain", "quiet", "unseen", "young", "restarted", "standing", "probed",
+    "pure", "mixed", "plain", "quiet", "unchecked", "young", "restarted", "standing", "probed",
     "opaque", "named", "senders-only", "gone", "anonymous",
 )  # fmt: skip
 ISTIO = ("sidecar", "sidecar-plain", "permissive", "stands")
@@ -36,7 +36,7 @@ AMBIENT = ("ztunnel", "ztunnel-plain", "refused", "waypoint", "unmeshed", "hosti
 
 
 def before(exporter: Exporter) -> None:
-    """What had been counted before the window."""
+    """Return the counts from before the window."""
     for where in ("pure", "mixed", "quiet", "restarted", "gone"):
         exporter.set("request_total", linkerd_inbound(where, "shop", SHOP), 1000)
     for where in ("mixed", "plain", "quiet"):
@@ -54,7 +54,7 @@ def before(exporter: Exporter) -> None:
 
 
 def within(exporter: Exporter) -> None:
-    """What is counted in the window."""
+    """Return the counts inside the window."""
     for where in ("pure", "mixed"):
         exporter.set("request_total", linkerd_inbound(where, "shop", SHOP), 1300)
     for where in ("mixed", "plain"):
@@ -131,7 +131,7 @@ def of(traffic: Traffic, request: pytest.FixtureRequest) -> NamespaceTraffic:
 
 VERDICTS = {
     "pure": ("mtls", 100), "mixed": ("mixed", 75), "plain": ("plaintext", 0),
-    "quiet": ("no-data", None), "unseen": ("no-data", None), "young": ("mtls", 100),
+    "quiet": ("no-data", None), "unchecked": ("no-data", None), "young": ("mtls", 100),
     "restarted": ("mtls", 100), "standing": ("mtls", 100), "probed": ("no-data", None),
     "opaque": ("unknown", 0), "anonymous": ("unknown", 0), "named": ("plaintext", 0),
     "senders-only": ("plaintext", 0),
@@ -161,14 +161,14 @@ def test_the_traffic_of_a_namespace_is_judged(
 
 @pytest.mark.parametrize("of", ["mixed"], indirect=True)
 def test_requests_are_counted_within_the_window_alone(of: NamespaceTraffic) -> None:
-    # Prometheus reckons up to the window's ends, so there is a little room.
+    # Prometheus extrapolates to the ends of the window, so small differences are allowed.
     assert of.requests.mutual == pytest.approx(300, rel=0.2)
     assert of.requests.plaintext == pytest.approx(100, rel=0.2)
     assert of.connections.total == 0
 
 
 @pytest.mark.parametrize("of", ["restarted"], indirect=True)
-def test_a_counter_that_began_anew_counts_from_there(of: NamespaceTraffic) -> None:
+def test_a_counter_that_was_reset_counts_from_zero(of: NamespaceTraffic) -> None:
     assert of.requests.mutual == pytest.approx(40, rel=0.2)
 
 
@@ -187,7 +187,7 @@ def test_connections_that_were_opened_before_are_seen(of: NamespaceTraffic, numb
 
 
 @pytest.mark.parametrize("of", ["named"], indirect=True)
-def test_plaintext_is_told_by_its_senders_where_they_are_in_the_mesh(of: NamespaceTraffic) -> None:
+def test_plaintext_is_reported_by_its_senders_if_they_are_in_the_mesh(of: NamespaceTraffic) -> None:
     senders = of.senders("shop", "Deployment")
     assert list(senders) == ["crm/gateway", ""]
     assert senders["crm/gateway"] == pytest.approx(20, rel=0.2)
@@ -207,7 +207,7 @@ def test_a_sidecar_does_not_know_who_sends_plaintext(of: NamespaceTraffic) -> No
 
 
 @pytest.mark.parametrize("of", ["pure"], indirect=True)
-def test_plaintext_that_leaves_a_namespace_is_told(of: NamespaceTraffic) -> None:
+def test_plaintext_that_leaves_a_namespace_is_reported(of: NamespaceTraffic) -> None:
     (edge,) = of.leaving
     assert (edge.sender, edge.namespace, edge.workload) == ("pure/shop", "elsewhere", "db")
     assert edge.connections.plaintext == 6
@@ -227,7 +227,7 @@ def test_a_series_that_ended_is_counted_up_to_its_end(traffic: Traffic) -> None:
     assert traffic.namespaces["gone"].verdict == "no-data"
 
 
-def test_a_mesh_that_is_not_scraped_is_told_from_one_without_traffic(
+def test_a_mesh_that_is_not_scraped_is_distinguished_from_one_without_traffic(
     server: prometheus.Server, tmp_path: Path
 ) -> None:
     seen = look(Prometheus(server.url), {"nobody": "istio"}, window=WINDOW)
@@ -243,20 +243,22 @@ def test_a_mesh_that_is_not_scraped_is_told_from_one_without_traffic(
     assert {one.verdict for one in seen.namespaces.values()} == {"no-data"}
 
 
-def test_namespaces_of_an_unknown_mesh_are_not_asked_about(server: prometheus.Server) -> None:
+def test_namespaces_of_an_unknown_mesh_are_not_queried(server: prometheus.Server) -> None:
     seen = look(Prometheus(server.url), {"pure": "unknown"}, window=WINDOW)
     assert seen.namespaces["pure"].verdict == "no-data"
 
 
-def test_more_namespaces_than_one_query_takes_are_asked_about(server: prometheus.Server) -> None:
+def test_more_namespaces_than_fit_in_one_query_take_several(server: prometheus.Server) -> None:
     meshes = {f"n{number:0>3}": "linkerd" for number in range(250)} | {"pure": "linkerd"}
     seen = look(Prometheus(server.url), meshes, window=WINDOW)
     assert seen.namespaces["pure"].verdict == "mtls"
     assert sum(one.verdict == "no-data" for one in seen.namespaces.values()) == 250
 
 
-def test_a_query_that_prometheus_refuses_is_told_in_its_words(server: prometheus.Server) -> None:
-    with pytest.raises(PrometheusError) as told:
+def test_a_query_that_prometheus_rejects_is_reported_in_its_words(
+    server: prometheus.Server,
+) -> None:
+    with pytest.raises(PrometheusError) as error:
         Prometheus(server.url).query("sum(")
-    assert str(told.value).startswith(f"{server.url} can't answer: bad_data: ")
-    assert "\n" not in str(told.value)
+    assert str(error.value).startswith(f"{server.url} can't answer: bad_data: ")
+    assert "\n" not in str(error.value)

@@ -17,7 +17,7 @@ def found(level: str, **context: Any) -> list[str]:
 
 @pytest.mark.parametrize("name", ["NET_ADMIN", "net_admin", "CAP_NET_ADMIN", "Cap_Net_Raw", "all",
                                   "CAP_ALL", "SYS_ADMIN", "CAP_SYS_MODULE"])  # fmt: skip
-def test_capabilities_over_the_network_are_refused_in_any_spelling(name: str) -> None:
+def test_network_capabilities_are_denied_in_any_spelling(name: str) -> None:
     listed = {"add": ["CHOWN", name]}
     assert found("deny", runAsUser=1000, capabilities=listed) == ["capture-capability"]
 
@@ -33,11 +33,11 @@ def test_capabilities_over_the_network_are_refused_in_any_spelling(name: str) ->
         {},
     ],
 )
-def test_other_rights_are_let_in(context: dict[str, Any]) -> None:
+def test_other_capabilities_are_admitted(context: dict[str, Any]) -> None:
     assert found("deny", runAsUser=1000, **context) == []
 
 
-def test_an_application_that_asks_for_two_is_told_of_both() -> None:
+def test_an_application_with_two_capabilities_gets_a_violation_with_both() -> None:
     (violation,) = judge(
         injected(
             put(CONTEXT, {"runAsUser": 1, "capabilities": {"add": ["ALL", "net_raw", "CHOWN"]}})
@@ -70,7 +70,7 @@ def test_an_application_that_asks_for_two_is_told_of_both() -> None:
         (None, {"capabilities": {"drop": ["ALL"], "add": ["CHOWN"]}}, False),
     ],
 )
-def test_root_is_told_from_others_by_pod_and_container(
+def test_root_is_distinguished_from_others_by_pod_and_container(
     pod: dict[str, Any] | None, container: dict[str, Any] | None, capable: bool
 ) -> None:
     changes = [drop(CONTEXT)]
@@ -83,7 +83,7 @@ def test_root_is_told_from_others_by_pod_and_container(
 
 
 @pytest.mark.parametrize("kind", ["containers", "initContainers", "ephemeralContainers"])
-def test_nobody_but_the_proxy_runs_as_its_user(kind: str) -> None:
+def test_only_the_proxy_runs_as_its_user(kind: str) -> None:
     container = {"name": "extra", "image": "x", "securityContext": {"runAsUser": 2102}}
     pod = injected()
     pod["spec"].setdefault(kind, []).append(container)

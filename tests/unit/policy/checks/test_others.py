@@ -1,4 +1,4 @@
-"""Checks of small things: foreign-mesh, udp-port, shared-identity, inject-label-ignored."""
+"""Small checks: foreign-mesh, udp-port, shared-identity, inject-label-ignored."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from webhook.policy.settings import Settings
 
 
 class Other(Mesh):
-    """A mesh of which nothing is known but its name."""
+    """Return a mesh with only a name."""
 
     def __init__(self, name: str) -> None:
         super().__init__(Settings())
@@ -28,7 +28,7 @@ def foreign(name: str, document: dict[str, Any]) -> list[str]:
     pod = pod_of(objects.convert(document), mesh, Request())
     assert pod is not None
     found = foreign_mesh.find(mesh, pod)
-    return sorted(spot.field for spot in found)
+    return sorted(occurrence.field for occurrence in found)
 
 
 def test_every_other_mesh_is_foreign_and_one_s_own_is_not() -> None:
@@ -68,7 +68,7 @@ def test_a_port_without_protocol_is_tcp(protocol: str | None) -> None:
     assert broken(judge(injected(put(APP + "/ports/0/protocol", protocol))), "advise") == []
 
 
-def test_each_port_that_is_not_tcp_is_told() -> None:
+def test_each_port_that_is_not_tcp_is_reported() -> None:
     ports = [{"containerPort": 53, "protocol": "UDP"}, {"containerPort": 80},
              {"containerPort": 54, "protocol": "SCTP"}]  # fmt: skip
     verdict = judge(injected(put(APP + "/ports", ports)))
@@ -84,7 +84,7 @@ def test_no_account_is_the_default_one(account: str | None) -> None:
     assert broken(judge(pod), "advise") == ["shared-identity"]
 
 
-def test_every_label_that_is_meant_as_an_annotation_is_told() -> None:
+def test_every_label_that_is_meant_as_an_annotation_is_reported() -> None:
     pod = injected(label("config.linkerd.io/skip-outbound-ports", "25"),
                    label("linkerd.io/inject", "enabled"))  # fmt: skip
     verdict = judge(pod)

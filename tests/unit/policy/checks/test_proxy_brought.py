@@ -1,4 +1,4 @@
-"""The record of what an author set: made before the injector runs, and judged after it."""
+"""The record of an author's input: made before the injector runs, and judged after it."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from webhook.policy.validate import Verdict
 
 BY = {"linkerd": linkerd, "istio": istio}
 NETWORKS = linkerd.variable("LINKERD2_PROXY_DESTINATION_PROFILE_NETWORKS", "127.0.0.0/8")
-#: A proxy in which every other check finds nothing wrong.
+#: A proxy that satisfies every other check.
 BY_HAND = changed(linkerd.injected(), NETWORKS)
 MARKED = changed(BY_HAND, brought("initContainers[linkerd-init]", "initContainers[linkerd-proxy]"))
 KEY = "/metadata/annotations/mendix-mesh.io~1inputs"
@@ -76,7 +76,7 @@ def test_the_containers_that_a_pod_brings_are_recorded(by: str, pod: Json, expec
         ("unknown", linkerd.injected(), None),
     ],
 )  # fmt: skip
-def test_what_an_author_may_not_set_is_recorded_and_nothing_else(
+def test_only_what_an_author_must_not_set_is_recorded(
     by: str, pod: Json, record: str | None
 ) -> None:
     assert recorded(pod, by=by) == record
@@ -147,7 +147,7 @@ def test_an_update_of_something_else_is_no_reason_to_look_at_the_record(change: 
         assert judge(changed(old, change), old).outcome == "admitted"
 
 
-def test_an_update_may_not_change_the_record() -> None:
+def test_an_update_must_not_change_the_record() -> None:
     for change in (annotation(RECORD, "allowed"), drop(KEY)):
         assert broken(judge(changed(MARKED, change), MARKED)) == ["proxy-brought"]
     new = changed(BY_HAND, annotation(RECORD, "allowed"))
@@ -179,7 +179,7 @@ def test_a_running_pod_shows_that_it_came_in_so_and_by_which_exemption() -> None
 
 
 def test_a_container_that_keeps_the_injector_away_is_one_violation() -> None:
-    """linkerd-init alone: the injector skips the pod, and that has one cause."""
+    """Only linkerd-init: the injector skips the pod. This has one cause."""
     alone = put("/spec/initContainers", [{"name": "linkerd-init", "image": "x"}])
     pod = changed(linkerd.app(), alone, brought("initContainers[linkerd-init]"))
     assert broken(judge(pod)) == ["proxy-brought"]

@@ -1,4 +1,4 @@
-"""The checks as data: what messages, settings and the documents are made of."""
+"""The checks as data, from which messages, settings and documents are made."""
 
 import pkgutil
 import re
@@ -42,9 +42,9 @@ def test_reason_and_fix_read_as_the_halves_of_a_sentence(name: str, entry: Check
         assert text.isprintable()
 
 
-def test_a_check_of_another_mesh_is_not_asked() -> None:
-    asked = {entry.check.id for entry in checks.for_mesh("unknown")}
-    assert asked == {"unknown-mesh"}
+def test_a_check_of_another_mesh_is_not_used() -> None:
+    ids = {entry.check.id for entry in checks.for_mesh("unknown")}
+    assert ids == {"unknown-mesh"}
     assert "unknown-mesh" not in {entry.check.id for entry in checks.for_mesh("linkerd")}
     assert checks.for_mesh("nobody") == ()
 
@@ -60,14 +60,14 @@ CHECK = Check(id="some-check", level="advise", meshes=("linkerd",), fields=("x",
 
 
 def test_a_violation_has_the_check_s_own_words_unless_given_others() -> None:
-    assert CHECK.violation(mesh.Spot("spec.x")).reason == "is so"
-    given = CHECK.violation(mesh.Spot("spec.y", ("1", "2"), "is not so", "leave it", "deny"))
+    assert CHECK.violation(mesh.Occurrence("spec.x")).reason == "is so"
+    given = CHECK.violation(mesh.Occurrence("spec.y", ("1", "2"), "is not so", "leave it", "deny"))
     assert (given.field, given.reason, given.fix) == ("spec.y", "is not so (1, 2)", "leave it")
     assert (given.level, given.values) == ("deny", ("1", "2"))
 
 
 def test_a_violation_keeps_all_values_and_shows_some() -> None:
     values = tuple(str(n) for n in range(20))
-    found = CHECK.violation(mesh.Spot("spec.x", values))
+    found = CHECK.violation(mesh.Occurrence("spec.x", values))
     assert found.values == values
     assert found.reason == "is so (0, 1, 2, 3, 4, 5, 6, 7, and 12 more)"

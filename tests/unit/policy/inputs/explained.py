@@ -1,7 +1,7 @@
-"""What of an injector's work an author's knobs explain, and what nobody can explain.
+"""Which parts of an injector's work are explained by an author's annotations and labels.
 
 The injector's work on a pod is compared with its work on the same pod without the author's
-annotations and labels: those are the mesh's defaults.
+annotations and labels, which shows the mesh's defaults.
 """
 
 import fnmatch
@@ -18,7 +18,7 @@ _OWN = frozenset({
     "linkerd-proxy", "linkerd-init", "linkerd-network-validator", "istio-proxy", "istio-init",
     "istio-validation",
 })  # fmt: skip
-#: What the knobs of a mesh may change, by its place: see `parts`.
+#: What the keys of a mesh may change, by its place: see `parts`.
 _MAY_CHANGE: Mapping[str, tuple[str, ...]] = {
     "linkerd": (
         *(f"linkerd-proxy.env.{name}" for name in sorted(linkerd.HARMLESS_ENV)),
@@ -61,9 +61,9 @@ _MAY_CHANGE: Mapping[str, tuple[str, ...]] = {
 def unexplained(
     by: str, bare: Json, made: Json, said: Mapping[str, str], labels: Mapping[str, str]
 ) -> list[str]:
-    """Return where what was made of a pod differs from the bare one, and no knob explains it.
+    """Return the places where a pod differs from the plain one, and no key explains it.
 
-    `said` are the author's annotations: what a user's volume is must be what they say.
+    `said` are the author's annotations: a user's volume must be as they define it.
     """
     before, after = parts(bare), parts(made)
     allowed = (*_MAY_CHANGE[by], *_users(said, after), *(f"label.{key}" for key in labels))
@@ -87,7 +87,7 @@ def _expands(value: Any, before: Any) -> bool:
 
 
 def _users(said: Mapping[str, str], after: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the volumes and mounts that the author's annotations say."""
+    """Yield the volumes and mounts of the author's annotations."""
     volumes = json.loads(said.get("sidecar.istio.io/userVolume", "{}"))
     for name, source in volumes.items():
         if _holds(after.get(f"volume.{name}"), source):
@@ -99,7 +99,7 @@ def _users(said: Mapping[str, str], after: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _holds(made: Any, said: Any) -> bool:
-    """Whether something is what was said, beside the API server's defaults."""
+    """Return whether a value is the requested one, apart from the API server's defaults."""
     if isinstance(said, dict):
         return isinstance(made, dict) and all(_holds(made.get(key), said[key]) for key in said)
     if isinstance(said, list):
@@ -146,18 +146,18 @@ def _own(container: Json) -> Iterator[tuple[str, Any]]:
             for entry in value:
                 yield f"env.{entry['name']}", entry.get("value", entry.get("valueFrom"))
         elif key == "args":
-            yield from ((f"args.{flag}", told) for flag, told in _flags(value))
+            yield from ((f"args.{flag}", text) for flag, text in _flags(value))
         elif key == "volumeMounts":
             for mount in value:
                 yield f"volumeMounts.{mount['mountPath']}", mount
         elif key == "securityContext":
-            yield from ((f"securityContext.{inner}", told) for inner, told in value.items())
+            yield from ((f"securityContext.{inner}", text) for inner, text in value.items())
         else:
             yield key, value
 
 
 def _flags(args: list[str]) -> Iterator[tuple[str, Any]]:
-    """Yield flags with their values, which follow or stand behind an equals sign."""
+    """Yield flags with their values, which follow the flag or an equals sign."""
     at = 0
     while at < len(args):
         flag, equals, value = args[at].partition("=")

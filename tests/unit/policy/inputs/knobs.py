@@ -1,7 +1,7 @@
-"""What an author may say to a mesh, drawn from the allow-lists, for hypothesis.
+"""Hypothesis strategies for an author's input to a mesh, drawn from the allow-lists.
 
 Values come from the pattern of their form. Structured values, and those that another check compares
-with the settings or with the rest of the pod, have a strategy of their own here.
+with the settings or the rest of the pod, have their own strategy here.
 """
 
 import functools
@@ -22,7 +22,8 @@ from webhook.policy.inputs.forms import Form
 Json = dict[str, Any]
 Texts = st.SearchStrategy[str]
 
-#: What an admin lets pods lead past the mesh in these tests: values of `bypass` come from here.
+#: The traffic that the admin allows outside the mesh in these tests: values of `bypass` come from
+#: here.
 LINKERD = {
     "skipInboundPorts": "25,4190,4191,4567,4568",
     "skipOutboundPorts": "4567,4568,8000-8100",
@@ -49,7 +50,7 @@ _NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,10}", fullmatch=True)
 _WORDS = st.from_regex(r"[a-z][a-z0-9]{0,10}", fullmatch=True)
 _COUNTS = st.integers(0, 64)
 
-#: What each harmless key of `proxy.istio.io/config` holds, as Istio's API types it.
+#: The values of each harmless key of `proxy.istio.io/config`, as Istio's API types it.
 CONFIG_KEYS: Mapping[str, st.SearchStrategy[Any]] = {
     "availabilityZone": _NAMES,
     "concurrency": _COUNTS,
@@ -100,7 +101,7 @@ def configs(draw: st.DrawFn) -> str:
     text = json.dumps(found)
     if draw(st.booleans()):
         return text
-    # Read again, so that PyYAML finds nothing twice to make an alias of.
+    # Parsed again, so that PyYAML finds no repeated object and writes no alias.
     return yaml.safe_dump(
         json.loads(text), default_flow_style=draw(st.sampled_from((True, False, None)))
     )
@@ -139,13 +140,13 @@ def _ports(*listed: str) -> Texts:
     return st.sampled_from(("", *listed))
 
 
-#: Strategies for what a pattern alone can't draw.
+#: Strategies for values that a pattern alone can't describe.
 OWN: Mapping[str, Texts] = {
-    # Another check says which values opt in.
+    # Another check decides which values opt in.
     "linkerd.io/inject": st.just("enabled"),
     "sidecar.istio.io/inject": st.just("true"),
     "security.istio.io/tlsMode": st.just("istio"),
-    # Who else has the user is judged by what the pod became.
+    # Other containers with this user are judged in the final pod.
     linkerd.CONFIG + "proxy-uid": st.just("2102"),
     linkerd.CONFIG + "proxy-gid": st.just("-1"),
     # With the CNI plugin these are the node's.
@@ -153,7 +154,7 @@ OWN: Mapping[str, Texts] = {
     linkerd.CONFIG + "outbound-port": st.just("4140"),
     # The injector fails on it, unless linkerd-init runs as root.
     linkerd.CONFIG + "close-wait-timeout": st.just("0s"),
-    # The stand-in rounds the suffixes in use for CPU up to cores, no others.
+    # The stand-in rounds only the CPU suffixes in use up to cores.
     linkerd.CONFIG + "proxy-cpu-request": st.sampled_from(("100m", "1", "1.5")),
     linkerd.CONFIG + "proxy-cpu-limit": st.sampled_from(("2500m", "2", "0.5")),
     linkerd.CONFIG + "proxy-additional-env": _additional(),
@@ -171,7 +172,7 @@ OWN: Mapping[str, Texts] = {
     "sidecar.istio.io/proxyMemoryLimit": st.sampled_from(("1Gi", "2G")),
     "sidecar.istio.io/statsHistogramBuckets": _BUCKETS,
     "k8s.v1.cni.cncf.io/networks": st.sampled_from(("", "shop/a, b", '[\n  {"name": "a"}\n]')),
-    # Neither none nor one of Istio's own.
+    # Not empty, and not one of Istio's own.
     "prometheus.io/port": _ports("1", "8080", "65535"),
     "status.sidecar.istio.io/port": st.sampled_from(("15020", "15021")),
     "traffic.sidecar.istio.io/includeInboundPorts": st.just("*"),
@@ -188,8 +189,8 @@ OWN: Mapping[str, Texts] = {
         st.sampled_from(("DD_ENV", "DD_SERVICE", "DD_VERSION", "DD_TAGS")), of_form(forms.NAME)
     ).map(json.dumps),
 }  # fmt: skip
-#: Keys of which every value, or none, is another check's to judge.
-ELSEWHERE = frozenset({
+#: Keys whose values, all or none, are judged by another check.
+CONTROL_PLANE = frozenset({
     "linkerd.io/control-plane-component", "linkerd.io/cni-resource", "istio.io/dataplane-mode",
 })  # fmt: skip
 
@@ -205,12 +206,12 @@ def lists(by: str) -> tuple[Inputs, Inputs]:
 
 @functools.lru_cache
 def drawable(by: str, *, label: bool) -> Mapping[str, Texts]:
-    """A strategy for each key that authors may set."""
+    """Return a strategy for each key that authors may set."""
     found: dict[str, Texts] = {}
     for key, one in lists(by)[label].listed.items():
         if by == "ambient" and key == "sidecar.istio.io/inject":
             continue  # another mesh there
-        if one.may in ("admin", "injector") or key in (*ELSEWHERE, VOLUME, MOUNT):
+        if one.may in ("admin", "injector") or key in (*CONTROL_PLANE, VOLUME, MOUNT):
             continue
         if key in OWN:
             found[key] = OWN[key]
@@ -222,13 +223,13 @@ def drawable(by: str, *, label: bool) -> Mapping[str, Texts]:
 
 
 def keys(by: str) -> list[str]:
-    """The keys of annotations and labels that authors may set."""
+    """Return the keys of annotations and labels that authors may set."""
     return sorted({*drawable(by, label=False), *drawable(by, label=True)})
 
 
 @st.composite
-def asked(draw: st.DrawFn, by: str, *always: str) -> tuple[dict[str, str], dict[str, str]]:
-    """Annotations and labels that authors may set, of any number, and some in any case."""
+def allowed(draw: st.DrawFn, by: str, *always: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Draw any number of annotations and labels that authors may set; `always` are included."""
     annotations, _ = lists(by)
     said = {}
     for label in (False, True):
@@ -250,7 +251,7 @@ def _controlled(template: Json, kind: str) -> Json:
 
 
 def mendix_pods() -> list[Json]:
-    """Every kind of pod that Mendix makes, before any webhook."""
+    """Return every kind of pod that Mendix creates, before any webhook."""
     where = "mendix"
     operator = manifests.operator_deployment(where)["spec"]["template"]
     agent = manifests.agent_deployment(where)["spec"]["template"]
@@ -277,7 +278,7 @@ def pods(by: str) -> st.SearchStrategy[Json]:
 
 
 def saying(pod: Json, annotations: Mapping[str, str], labels: Mapping[str, str]) -> Json:
-    """The pod with these annotations and labels, over its own."""
+    """Return the pod with these annotations and labels, in addition to its own."""
     meta = {**(pod.get("metadata") or {})}
     for place, more in (("annotations", annotations), ("labels", labels)):
         if more:

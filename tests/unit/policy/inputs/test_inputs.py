@@ -1,4 +1,4 @@
-"""The allow-lists: what authors may say is admitted and harmless, and nothing else is admitted."""
+"""The allow-lists: allowed input is admitted and harmless, and nothing else is admitted."""
 
 import copy
 import json
@@ -29,7 +29,7 @@ Json = dict[str, Any]
 law = configure(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 
 MESHES = ("linkerd", "istio", "ambient")
-#: How a mesh's injector may be installed.
+#: The installation options of a mesh's injector.
 LINKERDS = {
     "native": injector.InjectorConfig(tracing=True),
     "classic": injector.InjectorConfig(native=False),
@@ -46,18 +46,18 @@ POD = knobs.mendix_pods()[0]
 
 
 def injected(by: str, pod: Json, shape: str = "native") -> Json:
-    """What the mesh's stand-in makes of a pod after our mutation; ambient has none."""
+    """Return a pod after our mutation and the mesh's stand-in; ambient has none."""
     pod = applied(pod, whole_patch(pod, by=by, given=SETTINGS))
     if by == "istio":
         return istiod.inject(pod, ISTIOS[shape])
     return injector.inject(pod, None, LINKERDS[shape]).pod if by == "linkerd" else pod
 
 
-# What authors may say.
+# Allowed input.
 
 
-#: A find is told at once: it names a key, and shrinking a pod takes minutes.
-_TOLD = (Phase.explicit, Phase.reuse, Phase.generate)
+#: Failures are reported at once: they name a key, and shrinking a pod takes minutes.
+_REPORTED = (Phase.explicit, Phase.reuse, Phase.generate)
 
 
 @pytest.mark.parametrize(
@@ -68,13 +68,13 @@ _TOLD = (Phase.explicit, Phase.reuse, Phase.generate)
         *(("ambient", key) for key in knobs.keys("ambient") if "ambient" in key),
     ],
 )
-@configure(law, max_examples=3, phases=_TOLD)
+@configure(law, max_examples=3, phases=_REPORTED)
 @given(data=st.data())
 def test_whatever_the_lists_allow_is_admitted_and_explains_what_the_injector_does(
     by: str, key: str, data: st.DataObject
 ) -> None:
     pod, shape = data.draw(knobs.pods(by)), data.draw(st.sampled_from(sorted(LINKERDS)))
-    annotations, labels = data.draw(knobs.asked(by, key))
+    annotations, labels = data.draw(knobs.allowed(by, key))
     asking = saying(pod, annotations, labels)
     made = injected(by, asking, shape)
     assert broken(judge(made, by=by, given=SETTINGS)) == []
@@ -87,7 +87,7 @@ def test_every_harmless_key_of_the_proxy_s_configuration_is_drawn() -> None:
     assert CONFIG_KEYS.keys() == istio.HARMLESS_KEYS.keys()
 
 
-def test_every_key_that_a_pattern_can_t_draw_has_a_strategy() -> None:
+def test_every_key_that_a_pattern_cannot_draw_has_a_strategy() -> None:
     known = {*istio.ANNOTATIONS, *istio.LABELS, *linkerd.ANNOTATIONS, *linkerd.LABELS}
     assert known >= OWN.keys()
     for by in ("linkerd", "istio"):
@@ -96,7 +96,7 @@ def test_every_key_that_a_pattern_can_t_draw_has_a_strategy() -> None:
                 assert key in OWN or key in (knobs.VOLUME, knobs.MOUNT), key
 
 
-# What they may not.
+# Input that is not allowed.
 
 
 def _judged(by: str, *, label: bool = False) -> dict[str, Input]:
@@ -108,11 +108,11 @@ def _judged(by: str, *, label: bool = False) -> dict[str, Input]:
     }
 
 
-#: What no value of a simple type holds anywhere.
+#: Texts that no value of a simple type contains.
 HOSTILE = st.sampled_from(
     ("\n", "\r", "\x00", "\x1b", "\x7f", "\x85", "\u2028", '"', "'", "$(X)", "\n    - x", '": "')
 )
-#: What no text holds either, nor a structured value between its parts.
+#: Texts that neither a text value contains, nor a structured value between its parts.
 CONTROL = st.sampled_from(("\x00", "\x1b", "\x07", "\x7f"))
 _WORD = r"[A-Za-z][A-Za-z0-9.-]{0,20}[A-Za-z0-9]"
 #: Domains that each mesh reads.
@@ -132,7 +132,7 @@ def is_denied(by: str, key: str, value: str, place: str = "annotations") -> bool
     said: Json = {"annotations": {}, "labels": {}, place: {key: value}}
     asking = saying(POD, **said)
     template = strategies.workload("Deployment", copy.deepcopy(asking))
-    # Without our mutation, and with it: an injector may use the key up, or break on its value.
+    # Without our mutation, and with it: an injector may remove the key, or fail on its value.
     without = saying(injected(by, POD), **said)
     without = saying(without, {RECORD: ""}, {})
     del without["metadata"]["annotations"][RECORD]
@@ -165,7 +165,7 @@ def test_istio_reads_scrape_annotations_in_any_spelling(key: str) -> None:
     assert is_denied("istio", key, "8080")
 
 
-#: Multus' own, of names or JSON.
+#: Multus' annotation, as names or as JSON.
 NETWORKS = "k8s.v1.cni.cncf.io/networks"
 
 
@@ -337,7 +337,7 @@ def test_a_user_s_mount_is_a_path_of_its_own_with_a_plain_name(mount: Any) -> No
     assert is_denied("istio", knobs.MOUNT, json.dumps(mount))
 
 
-# What the admin says.
+# The admin's input.
 
 
 def _allowing(by: str, key: str, *values: str) -> Settings:
@@ -373,7 +373,7 @@ def test_the_settings_add_a_key_with_its_values_and_nothing_else(
     assert broken(judge(template, by=by, given=SETTINGS)) != []
 
 
-#: Inherited from the namespace, and for its admin alone to say.
+#: Inherited from the namespace, so only its admin may set them.
 _VERSION = linkerd.CONFIG + "proxy-version"
 
 

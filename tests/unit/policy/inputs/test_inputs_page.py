@@ -1,4 +1,4 @@
-"""docs/inputs.md: current, complete, and what it shows is accepted."""
+"""docs/inputs.md is current and complete, and its examples are accepted."""
 
 import re
 

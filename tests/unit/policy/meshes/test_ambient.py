@@ -1,4 +1,4 @@
-"""Ambient mode, as far as the fixtures don't say it: opt-in, intent, updates, ingress, gateways."""
+"""Ambient mode, apart from the fixtures: opt-in, intent, updates, ingress, gateways."""
 
 import itertools
 from typing import Any
@@ -84,7 +84,7 @@ def test_only_the_label_s_own_value_enrolls(
     [
         ("true", True), ("True", True), ("TRUE", True), ("t", True), ("T", True), ("1", True),
         ("false", False), ("False", False), ("0", False),
-        # None of these is a boolean to Go; which one is meant is not ours to guess.
+        # None of these is a boolean in Go, and we do not guess the meaning.
         ("", True), ("yes", True), (" true", True), ("2", True),
     ],
 )  # fmt: skip
@@ -114,7 +114,7 @@ def test_an_ingress_controller_takes_in_clients_that_are_not_of_the_mesh() -> No
         (label("sidecar.istio.io/inject", "true"), "foreign-mesh"),
     ],
 )
-def test_what_an_update_makes_worse_is_refused(change: Change, check: str) -> None:
+def test_what_an_update_makes_worse_is_denied(change: Change, check: str) -> None:
     assert check in found(changed(app(), change), old=app())
 
 
@@ -169,7 +169,7 @@ def test_the_mesh_s_own_pods_are_left_alone(pod: Json) -> None:
         [put("/spec/initContainers", [PREPARE])],
     ],
 )  # fmt: skip
-def test_what_only_looks_like_a_waypoint_is_refused(changes: list[Change]) -> None:
+def test_what_only_looks_like_a_waypoint_is_denied(changes: list[Change]) -> None:
     pod = changed(waypoint(), *changes)
     assert "opted-out" in found(pod)
     assert found(pod, given=OVERRIDE) == found(pod)
@@ -178,12 +178,12 @@ def test_what_only_looks_like_a_waypoint_is_refused(changes: list[Change]) -> No
 
 @pytest.mark.parametrize("by", ["ambient", "istio"])
 def test_of_a_gateway_with_more_in_it_the_opt_out_is_explained(by: str) -> None:
-    """istiod wrote it, and not the author, who is to take back what was added."""
+    """istiod wrote it, not the author, so the fix names what was added."""
     beside = put("/spec/containers/-", {"name": "shop", "image": "shop:1"})
 
     def reason(pod: Json) -> str:
-        told = judge(deployment(pod), by=by).violations
-        (one,) = [violation for violation in told if violation.check == "opted-out"]
+        violations = judge(deployment(pod), by=by).violations
+        (one,) = [violation for violation in violations if violation.check == "opted-out"]
         return one.reason
 
     assert "spec.containers[shop] is a container beside the proxy" in reason(
@@ -199,13 +199,13 @@ def test_of_a_gateway_with_more_in_it_the_opt_out_is_explained(by: str) -> None:
 
 
 @pytest.mark.parametrize("place", ["initContainers", "ephemeralContainers"])
-def test_a_waypoint_among_other_containers_than_the_main_ones_is_none(place: str) -> None:
+def test_a_waypoint_that_is_not_a_main_container_is_not_a_waypoint(place: str) -> None:
     only = waypoint()["spec"]["containers"]
     pod = changed(waypoint(), put(f"/spec/{place}", only), put("/spec/containers", []))
     assert "opted-out" in found(pod)
 
 
-def test_a_waypoint_on_the_node_s_network_is_none() -> None:
+def test_a_waypoint_on_the_nodes_network_is_not_a_waypoint() -> None:
     assert "host-network" in found(changed(waypoint(), put("/spec/hostNetwork", True)))
 
 

@@ -1,4 +1,4 @@
-"""Istio's sidecar, as far as the fixtures don't say it: opt-in, settings, intent, updates."""
+"""Istio's sidecar, apart from the fixtures: opt-in, settings, intent, updates."""
 
 import itertools
 from typing import Any
@@ -55,7 +55,7 @@ def own(**istios: Any) -> Settings:
 
 
 def words(verdict: Verdict) -> list[str]:
-    """What the violations say: field, reason and fix."""
+    """Return the field, reason and fix of the violations."""
     return [f"{v.field} {v.reason}; {v.fix}" for v in verdict.violations]
 
 
@@ -137,7 +137,7 @@ def test_an_opt_out_is_what_the_injector_or_the_cni_plugin_takes_for_one(
     assert found(pod, given=OVERRIDE) == stored
 
 
-def test_an_installed_revision_is_asked_for_where_the_settings_name_one() -> None:
+def test_the_revision_of_the_settings_is_requested() -> None:
     given = own(revision="canary")
     assert added(marked(None, None), given=given) == {**OPT_IN, REVISION: "canary"}
     assert added(marked("true", None), given=given) == {REVISION: "canary"}
@@ -163,7 +163,7 @@ def test_a_pod_that_must_end_gets_a_sidecar_that_ends() -> None:
         ("concurrency: &a 2", None),
     ],
 )
-def test_where_sidecars_are_classic_the_task_waits_for_its_proxy(
+def test_if_sidecars_are_classic_the_task_waits_for_its_proxy(
     text: str | None, merged: str | None
 ) -> None:
     pod = changed(app(), put("/spec/restartPolicy", "Never"))
@@ -221,7 +221,7 @@ def test_every_shape_that_the_injector_makes_is_admitted(
     config = InjectorConfig(native=native, cni=cni, hold=hold, revision=revision)
     pod = injected(*([change] if change else []), config=config)
     assert found(pod) == []
-    # Written into a template, it is nothing that the injector made.
+    # In a template, it does not come from the injector.
     assert found(deployment(pod)) == ["proxy-brought"]
 
 
@@ -233,7 +233,7 @@ def test_a_proxy_in_both_lists_is_one_too_many() -> None:
     assert [v.field for v in verdict.violations] == ["spec.containers[istio-proxy].name"]
 
 
-def test_what_is_wrong_is_told_with_the_way_out() -> None:
+def test_what_is_wrong_is_reported_with_the_fix() -> None:
     pod = changed(
         injected(config=istio.CNI),
         put(PROXY + "/securityContext/runAsGroup", 1000),
@@ -261,7 +261,7 @@ def test_what_is_wrong_is_told_with_the_way_out() -> None:
         (label(REVISION, "canary"), "check that Istio's revision or tag canary is installed"),
     ],
 )
-def test_a_missing_proxy_is_told_with_where_to_look(change: Change, hint: str) -> None:
+def test_a_missing_proxy_is_reported_with_the_place_to_look_at(change: Change, hint: str) -> None:
     (text,) = words(judge(changed(app(), change), by="istio"))
     assert text.startswith("spec.initContainers has no istio-proxy container; ")
     assert hint in text
@@ -270,7 +270,7 @@ def test_a_missing_proxy_is_told_with_where_to_look(change: Change, hint: str) -
 # How the mesh is installed.
 
 
-def test_a_mirror_of_the_images_is_trusted_where_the_settings_name_it() -> None:
+def test_a_mirror_of_the_images_is_trusted_if_the_settings_name_it() -> None:
     pod = injected(config=InjectorConfig(hub="mirror.local:5000/istio"))
     assert found(pod) == ["proxy-image-untrusted"]
     assert found(pod, given=own(proxyImages=["mirror.local:5000/istio/proxyv2"])) == []
@@ -290,7 +290,7 @@ def test_on_openshift_the_proxy_s_user_is_the_namespace_s() -> None:
     assert "proxy-uid" in found(other, given=given)
 
 
-def test_another_user_of_the_proxy_is_the_mesh_s_where_the_settings_say_so() -> None:
+def test_another_user_of_the_proxy_is_the_mesh_s_if_the_settings_say_so() -> None:
     pod = injected(config=InjectorConfig(uid=3000, gid=3000))
     assert found(pod) == ["proxy-uid"]
     assert found(pod, given=own(proxyUid=3000)) == []
@@ -311,7 +311,7 @@ def test_what_the_mesh_leaves_out_by_default_is_allowed_by_the_settings() -> Non
         assert found(pod, given=given) == []
 
 
-def test_an_external_istiod_is_ours_where_the_settings_name_its_host() -> None:
+def test_an_external_istiod_is_ours_if_the_settings_name_its_host() -> None:
     address = "istiod.example.com:15012"
     pod = changed(
         injected(proxy_config(discoveryAddress=address)), variable("CA_ADDR", {"value": address})
@@ -324,7 +324,7 @@ def test_an_external_istiod_is_ours_where_the_settings_name_its_host() -> None:
     assert found(mesh_wide, given=own(controlPlaneHosts=["istiod.example.com"])) == []
 
 
-def test_another_namespace_of_istiod_is_ours_where_the_settings_say_so() -> None:
+def test_another_namespace_of_istiod_is_ours_if_the_settings_say_so() -> None:
     assert found(injected(), given=own(controlPlaneNamespace="mesh")) == ["control-plane-elsewhere"]
     pod = changed(injected(), variable("CA_ADDR", {"value": "istiod.mesh.svc:15012"}))
     assert found(pod, given=own(controlPlaneNamespace="mesh")) == []
@@ -368,7 +368,7 @@ def test_further_templates_are_an_admin_s_to_allow() -> None:
         (label("istio.io/dataplane-mode", "ambient"), "foreign-mesh"),
     ],
 )
-def test_what_is_certain_to_be_refused_is_refused_of_a_template(change: Change, check: str) -> None:
+def test_a_template_is_denied_for_what_is_certain_to_be_denied(change: Change, check: str) -> None:
     verdict = judge(deployment(changed(app(), change)), by="istio")
     assert broken(verdict) == [check]
     assert all(v.field.startswith("spec.template.") for v in verdict.violations)
@@ -384,7 +384,7 @@ def test_what_is_certain_to_be_refused_is_refused_of_a_template(change: Change, 
         [put("/spec/automountServiceAccountToken", False)],
     ],
 )
-def test_what_will_join_is_no_reason_to_refuse_a_template(changes: list[Change]) -> None:
+def test_a_template_whose_pods_will_join_is_not_denied(changes: list[Change]) -> None:
     verdict = judge(deployment(changed(app(), *changes)), by="istio")
     assert verdict.outcome == "admitted"
     assert verdict.violations == ()
@@ -415,7 +415,7 @@ def test_a_template_that_brings_its_proxy_is_judged_by_evidence() -> None:
         (label("istio.io/dataplane-mode", "ambient"), "foreign-mesh"),
     ],
 )
-def test_what_an_update_makes_worse_is_refused(change: Change, check: str) -> None:
+def test_what_an_update_makes_worse_is_denied(change: Change, check: str) -> None:
     pod = injected(config=istio.CNI)
     assert found(changed(pod, change), old=pod) == [check]
 

@@ -1,4 +1,4 @@
-"""Linkerd, as far as the fixtures don't say it: settings, templates, updates, ingress."""
+"""Linkerd, apart from the fixtures: settings, templates, updates, ingress."""
 
 import json
 from typing import Any
@@ -24,7 +24,7 @@ def own(**linkerds: Any) -> Settings:
 
 
 def words(verdict: Verdict) -> list[str]:
-    """What the violations say: field, reason and fix."""
+    """Return the field, reason and fix of the violations."""
     return [f"{v.field} {v.reason}; {v.fix}" for v in verdict.violations]
 
 
@@ -36,28 +36,28 @@ def deployment(pod: Json) -> Json:
 # How the mesh is installed.
 
 
-def test_a_mirror_of_the_images_is_trusted_where_the_settings_name_it() -> None:
+def test_a_mirror_of_the_images_is_trusted_if_the_settings_name_it() -> None:
     pod = injected(config=InjectorConfig(image="mirror.local:5000/linkerd/proxy:edge"))
     assert broken(judge(pod)) == ["proxy-image-untrusted"]
     given = own(proxyImages=["cr.l5d.io/linkerd/proxy", "mirror.local:5000/linkerd/proxy"])
     assert broken(judge(pod, given=given)) == []
 
 
-def test_an_image_of_linkerd_init_alone_is_none_for_the_proxy() -> None:
+def test_an_image_of_linkerd_init_is_not_an_image_for_the_proxy() -> None:
     pod = changed(injected(), put(PROXY + "/image", linkerd.OLD_INIT_IMAGE))
     assert broken(judge(pod)) == ["proxy-image-untrusted"]
 
 
-def test_many_images_are_told_apart() -> None:
+def test_many_images_are_distinguished() -> None:
     for number in range(600):
         pod = changed(injected(), put(PROXY + "/image", f"evil.io/{number}"))
         assert broken(judge(pod)) == ["proxy-image-untrusted"]
     assert broken(judge(injected())) == []
 
 
-def test_another_user_and_group_of_the_proxy_are_the_mesh_s_where_the_settings_say_so() -> None:
+def test_another_user_and_group_of_the_proxy_are_the_mesh_s_if_the_settings_say_so() -> None:
     pod = injected(config=InjectorConfig(proxy_uid=3000, proxy_gid=3001))
-    # The app names its user, and not its group: it may be the one that is let past.
+    # The app sets its user but not its group, so it may run as the group that bypasses the proxy.
     assert words(judge(pod)) == [
         "spec.containers[mendix].securityContext.runAsGroup is not set, so the container can run "
         "as 3001, the proxy's runAsGroup here; author: set it; mesh's admin: if the whole mesh "
@@ -83,7 +83,7 @@ def test_what_the_mesh_skips_by_default_is_allowed_by_the_settings() -> None:
     assert broken(judge(pod, given=given)) == []
 
 
-def test_ports_that_come_from_elsewhere_are_told_with_where_to_look() -> None:
+def test_ports_from_another_source_are_reported_with_the_place_to_look_at() -> None:
     (text,) = words(judge(injected(config=InjectorConfig(skip_outbound="443"))))
     assert text == (
         "spec.initContainers[linkerd-init].args skips ports with --outbound-ports-to-ignore (443); "
@@ -92,13 +92,13 @@ def test_ports_that_come_from_elsewhere_are_told_with_where_to_look() -> None:
     )
 
 
-def test_another_namespace_of_the_control_plane_is_ours_where_the_settings_say_so() -> None:
+def test_another_namespace_of_the_control_plane_is_ours_if_the_settings_say_so() -> None:
     pod = injected(config=InjectorConfig(control_plane_namespace="mesh"))
     assert broken(judge(pod)) == ["control-plane-elsewhere"]
     assert broken(judge(pod, given=own(controlPlaneNamespace="mesh"))) == []
 
 
-def test_an_address_from_elsewhere_is_none_of_ours() -> None:
+def test_an_address_from_another_source_is_not_ours() -> None:
     source = {"valueFrom": {"configMapKeyRef": {"name": "a", "key": "b"}}}
     name = "LINKERD2_PROXY_DESTINATION_SVC_ADDR"
     pod = changed(injected(), variable(name, None))
@@ -110,14 +110,14 @@ def test_an_address_from_elsewhere_is_none_of_ours() -> None:
 
 
 @pytest.mark.parametrize(("value", "checks"), [("disabled", ["opted-out"]), ("true", []), ("", [])])
-def test_a_template_s_opt_out_is_refused_and_what_is_mended_later_is_not(
+def test_a_template_s_opt_out_is_denied_and_what_is_fixed_later_is_not(
     value: str, checks: list[str]
 ) -> None:
     obj = deployment(changed(linkerd.app(), annotation(INJECT, value)))
     assert broken(judge(obj)) == checks
 
 
-def test_an_opt_out_that_is_overridden_is_no_reason_to_refuse_a_template() -> None:
+def test_a_template_is_not_denied_for_an_opt_out_that_is_overridden() -> None:
     obj = deployment(changed(linkerd.app(), annotation(INJECT, "disabled")))
     assert broken(judge(obj, given=settings(optOut="override"))) == []
 
@@ -136,13 +136,13 @@ def test_an_opt_out_that_is_overridden_is_no_reason_to_refuse_a_template() -> No
         (put("/spec/initContainers", [{"name": "linkerd-init", "image": "x"}]), "proxy-brought"),
     ],
 )
-def test_a_template_is_refused_for_what_its_pods_will_be_refused_for(
+def test_a_template_is_denied_for_what_its_pods_would_be_denied_for(
     change: Change, check: str
 ) -> None:
     assert check in broken(judge(deployment(changed(linkerd.app(), change))))
 
 
-def test_a_label_that_the_injector_will_overwrite_is_no_reason_to_refuse_a_template() -> None:
+def test_a_template_is_not_denied_for_a_label_that_the_injector_overwrites() -> None:
     obj = deployment(changed(linkerd.app(), label(linkerd.LABEL, "elsewhere")))
     assert broken(judge(obj)) == []
 
@@ -150,7 +150,7 @@ def test_a_label_that_the_injector_will_overwrite_is_no_reason_to_refuse_a_templ
 # The proxy's environment.
 
 
-def test_a_variable_that_is_there_twice_by_annotation_is_told_once() -> None:
+def test_a_variable_that_is_there_twice_by_annotation_is_reported_once() -> None:
     value = json.dumps([{"name": "LINKERD2_PROXY_POLICY_SVC_ADDR", "value": "x.linkerd.svc:1"}])
     verdict = judge(injected(config("proxy-additional-env", value)))
     assert [v.field for v in verdict.violations] == [
@@ -211,7 +211,7 @@ def test_a_stored_pod_without_parts_is_judged_all_the_same(field: str) -> None:
     assert "proxy-uid" in broken(judge(pod))
 
 
-def test_one_cause_is_told_once() -> None:
+def test_one_cause_is_reported_once() -> None:
     for changes in (
         [config("proxy-uid", "1500")],
         [config("skip-outbound-ports", "443")],
@@ -243,7 +243,7 @@ def test_a_proxy_that_keeps_to_its_defaults_need_not_state_its_ports() -> None:
 # The inbound policy that the settings demand.
 
 
-def test_where_no_plaintext_is_demanded_an_open_policy_is_refused() -> None:
+def test_if_no_plaintext_is_demanded_an_open_policy_is_denied() -> None:
     pod = injected(config(POLICY, "all-unauthenticated"))
     assert broken(judge(pod)) == []
     assert words(judge(pod, given=CLOSED)) == [
@@ -254,7 +254,7 @@ def test_where_no_plaintext_is_demanded_an_open_policy_is_refused() -> None:
     assert not judge(pod, given=CLOSED).allowed
 
 
-def test_a_pod_that_never_met_our_mutation_is_refused_by_what_its_proxy_starts_with() -> None:
+def test_a_pod_without_our_mutation_is_denied_by_the_start_of_its_proxy() -> None:
     pod = injected(drop(f"/metadata/annotations/config.linkerd.io~1{POLICY}"))
     assert broken(judge(pod, given=CLOSED)) == ["accepts-plaintext"]
 
@@ -289,7 +289,7 @@ def test_without_a_demand_an_update_may_change_the_policy() -> None:
 # Updates.
 
 
-def test_a_lost_label_is_told_once() -> None:
+def test_a_lost_label_is_reported_once() -> None:
     old = injected()
     key = "/metadata/labels/linkerd.io~1control-plane-ns"
     for new, became in (
@@ -322,6 +322,6 @@ def test_an_ingress_controller_may_take_plaintext_in_and_be_in_ingress_mode() ->
     assert (verdict.outcome, words(verdict)) == ("admitted", [])
 
 
-def test_an_ingress_controller_may_do_nothing_else_that_others_may_not() -> None:
+def test_an_ingress_controller_gets_no_other_exception() -> None:
     pod = injected(config("skip-outbound-ports", "443"))
     assert broken(judge(pod, ingress=True)) == ["capture-bypassed"]

@@ -1,4 +1,4 @@
-"""Istio's policies: examples, and what holds of any. The real istiod is asked in tests/cluster."""
+"""Istio's policies: examples and general properties. tests/cluster uses the real istiod."""
 
 import datetime
 from typing import Any
@@ -18,7 +18,7 @@ MODES = (None, "UNSET", "STRICT", "PERMISSIVE", "DISABLE")
 
 
 def peer(
-    mode: str | None = None, *, where: str = HERE, name: str = "p", born: int = 0,
+    mode: str | None = None, *, where: str = HERE, name: str = "p", created: int = 0,
     ports: dict[str, str | None] | None = None, **labels: str,
 ) -> PeerAuthentication:  # fmt: skip
     """A PeerAuthentication, created in a second of a minute."""
@@ -27,7 +27,7 @@ def peer(
     if ports is not None:
         levels = {port: {"mode": level} if level else None for port, level in ports.items()}
         spec["portLevelMtls"] = levels
-    time = f"2026-01-01T00:00:{born:02}Z"
+    time = f"2026-01-01T00:00:{created:02}Z"
     meta = {"name": name, "namespace": where, "creationTimestamp": time}
     return msgspec.convert({"metadata": meta, "spec": spec}, PeerAuthentication)
 
@@ -59,8 +59,8 @@ def test_without_any_policy_plaintext_is_taken() -> None:
         ([peer("STRICT"), peer(name="n", app="shop", ports={"8080": "PERMISSIVE"})], "partly"),
         ([peer("STRICT"), peer(name="n", app="shop", ports={"8080": None})], "no"),
         ([peer("PERMISSIVE"), peer(name="n", app="shop", ports={"8080": "STRICT"})], "partly"),
-        ([peer("STRICT", born=2), peer("PERMISSIVE", name="a", born=3)], "no"),
-        ([peer("STRICT", born=2, name="b"), peer("PERMISSIVE", born=2, name="a")], "yes"),
+        ([peer("STRICT", created=2), peer("PERMISSIVE", name="a", created=3)], "no"),
+        ([peer("STRICT", created=2, name="b"), peer("PERMISSIVE", created=2, name="a")], "yes"),
     ],
 )
 def test_the_narrowest_and_oldest_policy_counts(
@@ -136,7 +136,7 @@ any_policy = st.builds(
     st.sampled_from(MODES),
     where=st.sampled_from([ROOT, HERE, "other"]),
     name=st.sampled_from("abc"),
-    born=st.integers(0, 3),
+    created=st.integers(0, 3),
     ports=st.none() | st.dictionaries(st.sampled_from(["80", "81"]), st.sampled_from(MODES)),
     app=st.sampled_from(["shop", "crm"]),
 ) | st.builds(
@@ -144,13 +144,13 @@ any_policy = st.builds(
     st.sampled_from(MODES),
     where=st.sampled_from([ROOT, HERE]),
     name=st.sampled_from("abc"),
-    born=st.integers(0, 3),
+    created=st.integers(0, 3),
 )
 # A name is given once in a namespace.
 any_policies = st.lists(
     any_policy, max_size=6, unique_by=lambda one: (one.metadata.namespace, one.metadata.name)
 )
-law = configure(max_examples=200, deadline=None)
+law = configure(max_examples=200)
 
 
 @law
@@ -167,11 +167,11 @@ def test_the_order_in_which_policies_are_listed_changes_nothing(
 
 @law
 @given(any_policies, st.booleans())
-def test_a_younger_policy_for_all_changes_nothing_where_there_is_one(
+def test_a_younger_policy_for_all_changes_nothing_if_there_is_one(
     policies: list[PeerAuthentication], ambient: bool
 ) -> None:
     before = [peer("STRICT", name="first"), *policies]
-    after = [*before, peer("PERMISSIVE", name="z", born=59)]
+    after = [*before, peer("PERMISSIVE", name="z", created=59)]
     for labels in ({}, {"app": "shop"}):
         one = Peers(before, ROOT).of(HERE, labels, ambient=ambient)
         assert one == Peers(after, ROOT).of(HERE, labels, ambient=ambient)
@@ -179,7 +179,7 @@ def test_a_younger_policy_for_all_changes_nothing_where_there_is_one(
 
 @law
 @given(any_policies, st.sampled_from(["80", "81", "82"]))
-def test_a_stricter_mesh_never_opens_a_port_of_a_sidecar(
+def test_a_more_restrictive_mesh_never_opens_a_port_of_a_sidecar(
     policies: list[PeerAuthentication], port: str
 ) -> None:
     rest = [one for one in policies if one.metadata.namespace != ROOT]
@@ -229,7 +229,7 @@ def test_a_rule_that_takes_the_mesh_s_tls_away_is_found(
     spec: dict[str, Any], fields: list[str]
 ) -> None:
     found = istio.downgrades(rule("shop", **spec), "cluster.local")
-    assert [spot.field for spot in found] == fields
+    assert [occurrence.field for occurrence in found] == fields
 
 
 @pytest.mark.parametrize(
@@ -296,8 +296,8 @@ def test_a_rule_concerns_its_own_namespace_and_whose_services_it_names(
 
 
 def test_ages_are_compared_in_seconds_and_then_by_name() -> None:
-    assert istio.age(peer(born=1, name="z")) < istio.age(peer(born=2, name="a"))
-    assert istio.age(peer(born=1, name="a")) < istio.age(peer(born=1, name="b"))
-    unborn = msgspec.convert({"metadata": {"name": "x"}}, PeerAuthentication)
-    assert istio.age(peer(born=59)) < istio.age(unborn)
-    assert istio.age(unborn)[0].tzinfo == datetime.UTC
+    assert istio.age(peer(created=1, name="z")) < istio.age(peer(created=2, name="a"))
+    assert istio.age(peer(created=1, name="a")) < istio.age(peer(created=1, name="b"))
+    undated = msgspec.convert({"metadata": {"name": "x"}}, PeerAuthentication)
+    assert istio.age(peer(created=59)) < istio.age(undated)
+    assert istio.age(undated)[0].tzinfo == datetime.UTC

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from webhook.policy.mesh import Spot
+from webhook.policy.mesh import Occurrence
 from webhook.policy.plaintext import istio_destinations as rules
 from webhook.policy.plaintext import objects
 
@@ -20,9 +20,9 @@ def made(kind: type[Any], spec: Json, **meta: Any) -> Any:
     return msgspec.json.decode(msgspec.json.encode(document), type=kind)
 
 
-def fields(spots: Iterable[Spot]) -> list[str]:
-    """What was found; what is advice alone is in brackets."""
-    return [f"({one.field})" if one.level == "advise" else one.field for one in spots]
+def fields(occurrences: Iterable[Occurrence]) -> list[str]:
+    """Return the violations; advice is in brackets."""
+    return [f"({one.field})" if one.level == "advise" else one.field for one in occurrences]
 
 
 def entry(*hosts: str, **more: Any) -> Json:
@@ -43,7 +43,7 @@ ENTRIES: list[tuple[Json, list[str]]] = [
     (entry("api.example.com"), []),
     (entry("*.example.com", resolution="NONE"), []),
     (entry("api.example.com", addresses=["93.184.215.14"]), []),
-    # An address that Istio would give it itself, and one that may be a Service's.
+    # An address that Istio would assign itself, and one that may be a Service's.
     (entry("api.example.com", addresses=["240.240.0.7"]), []),
     (entry("api.example.com", addresses=["10.96.0.7"]), ["(spec.addresses)"]),
     (entry("api.example.com", addresses=["10.20.0.0/16"], resolution="NONE"), ["spec.addresses"]),
@@ -51,13 +51,13 @@ ENTRIES: list[tuple[Json, list[str]]] = [
     (entry("shop.internal"), ["spec.hosts"]),
     (entry("shop.crm", resolution="DYNAMIC_DNS"), ["spec.hosts"]),
     (entry("crm.mendix.svc.cluster.local", resolution="NONE"), ["spec.hosts"]),
-    # Endpoints say where a name leads; that of a Service stays one.
+    # Endpoints decide where a name leads. The name of a Service stays one.
     (entry("db.internal", endpoints=[PUBLIC], **STATIC), []),
     (entry("db.internal", endpoints=[at("db.example.com")]), []),
     (entry("crm.mendix.svc.cluster.local", endpoints=[PUBLIC], **STATIC), ["spec.hosts"]),
     (entry("db.example.com", endpoints=[PUBLIC, POD], **STATIC), ["spec.endpoints"]),
     (entry("db.example.com", endpoints=[at("crm.mendix.svc")]), ["spec.endpoints"]),
-    # What is outside by its location is called in plaintext, whatever its endpoints say.
+    # Hosts with an external location are called in plaintext, whatever their endpoints.
     (entry("db.example.com", endpoints=[MESHED], **STATIC), ["spec.endpoints"]),
     (entry("db.example.com", endpoints=[MESHED], resolution="STATIC", location=None),
      ["spec.endpoints"]),
@@ -70,7 +70,7 @@ ENTRIES: list[tuple[Json, list[str]]] = [
     (entry("crm.mendix.svc.cluster.local", addresses=["10.96.0.7"],
            **(INTERNAL | {"endpoints": [MESHED]})), []),
     (entry("vm.internal", **(INTERNAL | {"resolution": "DNS"})), ["spec.hosts"]),
-    # A DestinationRule for such a name would pass for one that is outside.
+    # A DestinationRule for such a name would count as one for an external host.
     (entry("vm.example.com", **(INTERNAL | {"endpoints": [MESHED]})), ["(spec.hosts)"]),
 ]  # fmt: skip
 
@@ -130,7 +130,7 @@ def test_a_workload_entry_in_the_cluster_must_speak_mutual_tls(
         ({"metadata": {"labels": {TLS_MODE: ""}}}, [f"spec.metadata.labels[{TLS_MODE}]"]),
     ],
 )
-def test_a_workload_group_may_not_say_plaintext(spec: Json, expected: list[str]) -> None:
+def test_a_workload_group_must_not_disable_tls(spec: Json, expected: list[str]) -> None:
     assert fields(rules.group_is_called_plainly(made(objects.WorkloadGroup, spec))) == expected
 
 
@@ -157,11 +157,11 @@ HIDES, HIDES_OTHERS = ["spec.egress"], ["(spec.egress)"]
         ([known("istio-system/*")], HIDES),
         ([known("./shop.mendix.svc.cluster.local")], HIDES),
         ([known("./*.example.com")], HIDES),
-        # What is said of a namespace by its name is all that is known of it.
+        # Only the name of a namespace is known.
         ([known("*/*", "./shop.mendix.svc.cluster.local")], HIDES),
         ([known("*/*", "crm/shop.crm.svc.cluster.local")], HIDES_OTHERS),
         ([known("*/*", "crm/*")], []),
-        # Calls to a port of its own are its own.
+        # Calls to its own port.
         ([known("*/*", port={"number": 80})], HIDES),
         ([known("~/*", port={"number": 80}), known("*/*")], HIDES),
         ([known("~/*", port={"number": 80}, bind="127.0.0.1"), known("*/*")], []),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from webhook.policy.plaintext.domains import TOP_LEVEL
 from webhook.policy.plaintext.outside import CLUSTER, PRIVATE, Range, is_external, range_of
 
-law = configure(max_examples=200, deadline=None)
+law = configure(max_examples=200)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a reading says in words, and what holds of several together."""
+"""The text of a reading, and the merge of several."""
 
 import pytest
 

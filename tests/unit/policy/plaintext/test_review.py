@@ -1,4 +1,4 @@
-"""Changes of the meshes' policy objects, as the webhook is asked about them."""
+"""Changes of the meshes' policy objects, as the webhook reviews them."""
 
 from typing import Any
 
@@ -70,7 +70,7 @@ CASES: list[tuple[str, str, Json, Json | None, list[str]]] = [
     ("istio", "PeerAuthentication",
      mtls("STRICT", **SHOP, portLevelMtls={"80": {"mode": "DISABLE"}, "81": {"mode": "STRICT"}}),
      None, ["spec.portLevelMtls[80].mode"]),
-    # What was open may stay, and what was closed must.
+    # An open object may stay open, and a closed one must stay closed.
     ("istio", "PeerAuthentication", mtls("PERMISSIVE"), mtls("PERMISSIVE"), []),
     ("istio", "PeerAuthentication", mtls("DISABLE"), mtls("PERMISSIVE"), ["spec.mtls.mode"]),
     ("istio", "PeerAuthentication", mtls("PERMISSIVE"), mtls("STRICT"), ["spec.mtls.mode"]),
@@ -147,7 +147,7 @@ def allowed(*networks: Json) -> Json:
     return {"networks": list(networks), "trafficPolicy": "Allow"}
 
 
-#: What was open and stays open: for others too, or for no others than before.
+#: An object that was open and stays open: for others too, or for no others than before.
 MOVED: list[tuple[str, str, Json, Json, bool]] = [
     ("istio", "PeerAuthentication", mtls("PERMISSIVE"), mtls("PERMISSIVE", **SHOP), True),
     ("istio", "PeerAuthentication", mtls("PERMISSIVE", **SHOP),
@@ -216,7 +216,7 @@ MOVED: list[tuple[str, str, Json, Json, bool]] = [
 
 
 @pytest.mark.parametrize(("mesh", "kind", "spec", "old", "denied"), MOVED)
-def test_what_was_open_may_not_become_open_for_others(
+def test_what_was_open_must_not_become_open_for_others(
     mesh: str, kind: str, spec: Json, old: Json, *, denied: bool
 ) -> None:
     assert judge(kind, old, mesh=mesh).outcome == "denied"
@@ -224,7 +224,7 @@ def test_what_was_open_may_not_become_open_for_others(
 
 
 @pytest.mark.parametrize(("mesh", "kind", "spec", "old", "fields"), CASES)
-def test_what_opens_or_gives_up_a_closure_is_refused(
+def test_what_opens_or_gives_up_a_closure_is_denied(
     mesh: str, kind: str, spec: Json, old: Json | None, fields: list[str]
 ) -> None:
     verdict = judge(kind, spec, old, mesh=mesh)
@@ -264,7 +264,7 @@ def test_level_mode_and_exemptions_decide_as_for_pods(
     assert bool(messages.warnings(verdict)) == (outcome in ("warned", "admitted"))
 
 
-def test_a_denial_names_the_object_the_field_and_the_way_out() -> None:
+def test_a_denial_names_the_object_the_field_and_the_fix() -> None:
     verdict = judge("PeerAuthentication", mtls("PERMISSIVE"))
     assert messages.denial(verdict) == (
         "PeerAuthentication mendix/x would weaken mutual TLS:\n"
@@ -273,9 +273,9 @@ def test_a_denial_names_the_object_the_field_and_the_way_out() -> None:
     )
 
 
-law = configure(max_examples=200, deadline=None)
+law = configure(max_examples=200)
 any_case = st.sampled_from([(mesh, kind, spec) for mesh, kind, spec, _old, _fields in CASES])
-#: What an author may add, and no rule reads.
+#: Fields that an author may add, and that no rule reads.
 harmless = st.dictionaries(st.sampled_from(["note", "owner", "zz"]), st.text(max_size=5))
 
 
@@ -299,7 +299,7 @@ def test_fields_that_no_rule_reads_change_no_verdict(
     assert one == other
 
 
-def test_of_many_openings_some_are_told_and_none_passes_for_known() -> None:
+def test_of_many_openings_some_are_reported_and_none_counts_as_known() -> None:
     subset = {"trafficPolicy": {"tls": {"mode": "DISABLE"}}}
     few, many = ({"host": "shop", "subsets": [subset] * count} for count in (50, 5000))
     assert judge("DestinationRule", few, few).outcome == "admitted"

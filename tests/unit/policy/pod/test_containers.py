@@ -1,4 +1,4 @@
-"""What a container runs, and what could make it run something else."""
+"""The program of a container, and what could make it run another one."""
 
 import pytest
 
@@ -19,7 +19,7 @@ KNOWN = frozenset({"--port", "--uid", "--wait"})
         (["--help"], {}, ["--help"]),
         (["-p", "1"], {}, ["-p", "1"]),
         (["--port"], {}, ["--port"]),
-        # One parser takes --uid for the value of --port, another for a flag.
+        # One parser reads --uid as the value of --port, another as a flag.
         (["--port", "--uid", "2102"], {}, ["--port", "--uid", "2102"]),
         (["--", "--uid=1"], {"--uid": "1"}, ["--"]),
         (["help"], {}, ["help"]),

@@ -1,4 +1,4 @@
-"""What is remembered of texts that come again."""
+"""The cache of results for repeated texts."""
 
 from webhook.policy.pod.memo import remembered
 

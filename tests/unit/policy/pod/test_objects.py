@@ -11,7 +11,7 @@ def test_unknown_fields_are_skipped_and_null_is_missing() -> None:
     assert objects.decode(data) == objects.Object(kind="Pod", metadata=Meta())
 
 
-def test_a_wrong_type_is_told_with_its_place() -> None:
+def test_a_wrong_type_is_reported_with_its_place() -> None:
     with pytest.raises(objects.UndecodableError) as raised:
         objects.decode(b'{"spec":{"containers":{"name":"a"}}}')
     assert str(raised.value) == "Expected `array | null`, got `object` - at `$.spec.containers`"

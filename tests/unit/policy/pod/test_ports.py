@@ -25,7 +25,7 @@ ALLOWED = ((4567, 4568), (4190, 4191), (4192, 4200))
         ("9" * 5000, [], ["9" * 5000]),
     ],
 )
-def test_a_list_is_read_into_ranges_and_what_is_none(
+def test_a_list_is_split_into_ranges_and_invalid_parts(
     text: str, ranges: list[tuple[int, int]], odd: list[str]
 ) -> None:
     assert ports.parse(text) == (tuple(ranges), odd)
@@ -44,7 +44,7 @@ def test_a_list_is_read_into_ranges_and_what_is_none(
         ("1-65535", ["1-65535"]),
     ],
 )
-def test_what_reaches_past_the_allowed_ranges_is_told(text: str, beyond: list[str]) -> None:
+def test_what_reaches_past_the_allowed_ranges_is_reported(text: str, beyond: list[str]) -> None:
     assert ports.beyond(text, ALLOWED) == tuple(beyond)
 
 

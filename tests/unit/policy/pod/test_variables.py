@@ -19,7 +19,7 @@ def test_of_two_variables_with_one_name_the_last_holds() -> None:
 
 
 @pytest.mark.parametrize("listed", [None, []])
-def test_there_may_be_none(listed: object) -> None:
+def test_there_may_be_no_such_object(listed: object) -> None:
     assert read(listed).values == {}
     assert variables(Container("app")).values == {}
 
@@ -31,6 +31,6 @@ def test_names_are_found_by_their_beginnings() -> None:
 
 
 @pytest.mark.parametrize("wrong", ["none", 1, [1], [{"name": 1}], [{"name": None}], {"A": "1"}])
-def test_what_is_no_list_of_variables_is_refused_with_its_container(wrong: object) -> None:
+def test_what_is_no_list_of_variables_is_denied_with_its_container(wrong: object) -> None:
     with pytest.raises(UndecodableError, match=r"\(env of container app\)"):
         read(wrong)

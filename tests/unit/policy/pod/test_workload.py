@@ -51,7 +51,7 @@ def test_a_template_is_never_final_and_its_object_is_its_controller(kind: str) -
     assert (found.controller.kind, found.controller.name) == (kind, "shop")
 
 
-def test_a_pod_is_final_if_it_is_asked_as_stored() -> None:
+def test_a_stored_pod_is_final() -> None:
     assert pod(linkerd.app(), final=True).final
     assert not pod(linkerd.app()).final
 
@@ -70,7 +70,7 @@ def test_an_object_without_anything_is_an_empty_pod(kind: str) -> None:
     assert found.proxy is None
 
 
-def test_containers_are_told_apart_by_who_put_them_there() -> None:
+def test_containers_are_distinguished_by_their_origin() -> None:
     found = pod(linkerd.injected())
     assert [placed.name for placed in found.mesh_containers] == ["linkerd-init", "linkerd-proxy"]
     assert [placed.name for placed in found.workload_containers] == ["mendix"]

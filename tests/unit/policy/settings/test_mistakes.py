@@ -1,4 +1,4 @@
-"""A mistake in the settings file in words: what is wrong, where, and how to fix it."""
+"""The message for a mistake in the settings file: what is wrong, where, and how to fix it."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ PORTS = 'write ports and ranges, separated by commas, for example "80,8000-8100"
 ENTRY = {"checks": ["host-network"], "namespaces": ["mendix"], "reason": "agreed"}
 
 
-def refusal(document: Any) -> str:
+def error_of(document: Any) -> str:
     with pytest.raises(SettingsError) as raised:
         parse(document, checks=checks.ids())
     return str(raised.value)
@@ -49,15 +49,15 @@ def exemption(**changed: Any) -> dict[str, Any]:
          f"unknown setting `a\\x1b[31m` - at `settings`; allowed: {KEYS}"),
     ],
 )  # fmt: skip
-def test_an_unknown_key_is_told_with_the_nearest_and_those_that_there_are(
+def test_an_unknown_key_is_reported_with_the_nearest_and_those_that_there_are(
     document: Any, message: str
 ) -> None:
-    assert refusal(document) == message
+    assert error_of(document) == message
 
 
 @pytest.mark.parametrize("others", [{}, {"image": "x"}])
 def test_the_values_of_the_chart_are_known_for_what_they_are(others: Any) -> None:
-    assert refusal({**others, "settings": {"optOut": "deny"}}).endswith(HELM)
+    assert error_of({**others, "settings": {"optOut": "deny"}}).endswith(HELM)
 
 
 @pytest.mark.parametrize(
@@ -75,16 +75,14 @@ def test_the_values_of_the_chart_are_known_for_what_they_are(others: Any) -> Non
          "Allowed: f5-nginx, ingress-nginx, none"),
     ],
 )  # fmt: skip
-def test_a_value_that_there_is_not_is_told_with_those_that_there_are(
-    document: Any, message: str
-) -> None:
-    assert refusal(document) == message
+def test_an_unknown_value_is_reported_with_the_allowed_ones(document: Any, message: str) -> None:
+    assert error_of(document) == message
 
 
 @pytest.mark.parametrize("text", ["soon", "2026-02-30", "2027-1-5", "2027-01-31T10:00:00", "5"])
-def test_a_date_that_is_none_is_told_with_its_place_and_a_right_one(text: str) -> None:
+def test_an_invalid_date_is_reported_with_its_place_and_a_valid_one(text: str) -> None:
     expected = f"`{text}` is not a date - at `settings.exemptions[0].until`; write it as 2027-01-31"
-    assert refusal(exemption(until=text)) == expected
+    assert error_of(exemption(until=text)) == expected
 
 
 @pytest.mark.parametrize(
@@ -98,8 +96,8 @@ def test_a_date_that_is_none_is_told_with_its_place_and_a_right_one(text: str) -
          f"`1;2` is invalid - at `settings.allow[0].inboundPorts`; {PORTS}"),
     ],
 )  # fmt: skip
-def test_a_list_of_ports_that_is_none_is_told_in_words(document: Any, message: str) -> None:
-    assert refusal(document) == message
+def test_an_invalid_list_of_ports_is_reported_in_words(document: Any, message: str) -> None:
+    assert error_of(document) == message
 
 
 @pytest.mark.parametrize(
@@ -145,10 +143,10 @@ def test_a_list_of_ports_that_is_none_is_told_in_words(document: Any, message: s
                  "`optOut:`"),
     ],
 )  # fmt: skip
-def test_a_wrong_value_is_told_with_its_place_and_what_is_wanted(
+def test_a_wrong_value_is_reported_with_its_place_and_what_is_wanted(
     document: Any, message: str
 ) -> None:
-    assert refusal(document) == message
+    assert error_of(document) == message
 
 
 FULL = """
@@ -194,7 +192,7 @@ def changed(value: Any, path: tuple[Any, ...], new: Any) -> Any:
 
 
 @given(st.sampled_from(places(yaml.safe_load(FULL))), VALUES)
-def test_any_value_at_any_place_is_read_or_refused_in_one_line(
+def test_any_value_at_any_place_is_read_or_rejected_in_one_line(
     path: tuple[Any, ...], value: Any
 ) -> None:
     message = ""

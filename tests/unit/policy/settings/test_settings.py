@@ -1,4 +1,4 @@
-"""The settings file: what it may say, and how a mistake in it is told."""
+"""The settings file: its allowed content, and the messages for mistakes."""
 
 import datetime
 from typing import Any
@@ -18,7 +18,7 @@ def read(text: str) -> Settings:
     return parse(yaml.safe_load(text), checks=checks.ids())
 
 
-def refusal(document: Any) -> str:
+def error_of(document: Any) -> str:
     with pytest.raises(SettingsError) as raised:
         parse(document, checks=checks.ids())
     return str(raised.value)
@@ -63,8 +63,8 @@ def test_a_full_file_is_read() -> None:
 @pytest.mark.parametrize(
     ("ports", "odd"), [("25,70000", "70000"), ("90-80", "90-80"), ("9" * 5000, f"{'9' * 60}…")]
 )
-def test_ports_that_there_are_not_are_told_with_their_place(ports: str, odd: str) -> None:
-    assert refusal({"linkerd": {"skipInboundPorts": ports}}) == (
+def test_invalid_ports_are_reported_with_their_place(ports: str, odd: str) -> None:
+    assert error_of({"linkerd": {"skipInboundPorts": ports}}) == (
         f"invalid ports: {odd} - at `settings.linkerd.skipInboundPorts`; "
         "ports go from 0 to 65535, and a range from low to high"
     )
@@ -79,19 +79,19 @@ def test_ports_that_there_are_not_are_told_with_their_place(ports: str, odd: str
          "settings.levels[0].check"),
     ],
 )  # fmt: skip
-def test_an_unknown_check_is_told_with_the_nearest_and_those_that_there_are(
+def test_an_unknown_check_is_reported_with_the_nearest_and_those_that_there_are(
     document: Any, where: str
 ) -> None:
-    assert refusal(document) == (
+    assert error_of(document) == (
         f"unknown check `host-netwrok` - at `{where}`; did you mean `host-network`? "
         f"Allowed: {', '.join(sorted(checks.ids()))}"
     )
 
 
-def test_a_document_that_nests_without_end_is_refused() -> None:
+def test_a_document_that_nests_without_end_is_rejected() -> None:
     loop: list[Any] = []
     loop.append(loop)
-    assert "settings" in refusal({"exemptions": loop})
+    assert "settings" in error_of({"exemptions": loop})
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_an_exemption_holds_for_its_checks_namespaces_pods_and_days(
     assert (given.exemption(check, namespace, labels, day) is not None) is exempt
 
 
-def test_what_has_lapsed_is_told_with_its_place_its_last_day_and_its_reason() -> None:
+def test_what_has_lapsed_is_reported_with_its_place_its_last_day_and_its_reason() -> None:
     given = read("""
         exemptions:
           - {checks: [udp-port], namespaces: [a], reason: for good}
@@ -178,7 +178,7 @@ def test_the_last_level_that_selects_a_pod_holds() -> None:
     assert given.level_of("opted-out", "deny", "dns", {}) == "deny"
 
 
-def test_the_schema_accepts_what_is_read_and_refuses_an_unknown_key() -> None:
+def test_the_schema_accepts_what_is_read_and_rejects_an_unknown_key() -> None:
     validator = jsonschema.Draft202012Validator(schema())
     assert not list(validator.iter_errors({"exemptions": [EXEMPTION], "linkerd": {"proxyUid": 5}}))
     assert list(validator.iter_errors({"optout": "deny"}))

@@ -7,7 +7,7 @@ let isPaused = false;
 
 function say(text) {
   news.textContent = "";
-  // A reader hears a change alone: the same text twice is none.
+  // A screen reader announces only changes: the same text twice is not a change.
   setTimeout(() => { news.textContent = text; }, 50);
 }
 
@@ -68,7 +68,7 @@ function addTools() {
   tools.append(pause, theme);
 }
 
-// Fresh: the page is asked for again, and its content put in the place of the old one.
+// Refresh: fetch the page again and replace the content.
 function isBusy() {
   const active = document.activeElement;
   const writes = active && active.matches("main input, main select");
@@ -105,8 +105,8 @@ function restore(main, kept) {
 }
 
 function heard(root) {
-  const told = root.querySelector("[data-news]");
-  return told ? told.dataset.news : "";
+  const news = root.querySelector("[data-news]");
+  return news ? news.dataset.news : "";
 }
 
 async function refresh() {

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from webhook.cluster.api.errors import RefusedError
+from webhook.cluster.api.errors import StatusError
 from webhook.cluster.doctor.facts import Facts, Place
 from webhook.cluster.doctor.findings import FindingRule, Occurrence
 
@@ -19,9 +19,9 @@ FINDING = FindingRule(
 
 def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
     """Yield each field of a DestinationRule that turns off mutual TLS for the namespace."""
-    found = facts.strictness(place)
+    found = facts.plaintext(place)
     if found.downgrades is None:
-        raise RefusedError(403, "; ".join(found.unread))
+        raise StatusError(403, "; ".join(found.unread))
     for rule in found.downgrades:
         yield Occurrence(
             f"DestinationRule {rule.rule}: {rule.field} is {rule.mode} for {rule.host}"

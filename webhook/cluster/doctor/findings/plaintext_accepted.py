@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from webhook.cluster.api.errors import RefusedError
+from webhook.cluster.api.errors import StatusError
 from webhook.cluster.doctor.facts import Facts, Place
 from webhook.cluster.doctor.findings import FindingRule, Occurrence
 from webhook.cluster.plaintext.acceptance import describe
@@ -14,7 +14,7 @@ FINDING = FindingRule(
     "identity",
     fix="run mendix-mesh discover --enroll --strict: it first lists the callers that would be cut "
     "off; mendix-mesh explain strict shows how",
-    source="policy/strictness",
+    source="webhook/policy/plaintext",
 )
 
 
@@ -23,11 +23,11 @@ def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
 
     It is an error if the settings deny it, and no finding if they exempt the namespace.
     """
-    found = facts.strictness(place)
+    found = facts.plaintext(place)
     if not found.pods:
         return
     if found.accepts == "unknown":
-        raise RefusedError(403, "; ".join(found.because))
+        raise StatusError(403, "; ".join(found.because))
     if found.level in ("deny", "advise"):
         for gap in found.gaps:
             yield Occurrence(describe(gap), "error" if found.level == "deny" else None)

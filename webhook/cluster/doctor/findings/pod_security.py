@@ -20,6 +20,6 @@ FINDING = FindingRule(
 
 def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
     """Yield Pod Security's message for the dry-run pod, which without the proxy is allowed."""
-    refusal = facts.probe(place).refusal
-    if "violates PodSecurity" in refusal:
-        yield Occurrence(refusal)
+    denial = facts.probe(place).denial
+    if "violates PodSecurity" in denial:
+        yield Occurrence(denial)

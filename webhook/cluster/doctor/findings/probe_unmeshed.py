@@ -35,8 +35,8 @@ def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
     """Yield why the dry-run pod was denied, or what it lacks."""
     probe = facts.probe(place)
     text = ""
-    if probe.refusal:
-        text = f"the dry-run pod was denied: {probe.refusal}"
+    if probe.denial:
+        text = f"the dry-run pod was denied: {probe.denial}"
     elif ABSENT in probe.broken:
         text = f"the dry-run pod was admitted outside the mesh: {probe.broken[ABSENT]}"
     if text:

@@ -19,10 +19,10 @@ _LIMITS = re.compile(r"failed quota: ([^:\s]+): must specify (.+)")
 
 def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
     """Yield the quota's message for the dry-run pod, and whether it is full or misses limits."""
-    refusal = facts.probe(place).refusal
-    if advice := fix(refusal, place.name):
-        what = "is full" if _FULL.search(refusal) else "requires limits that a container lacks"
-        yield Occurrence(f"a ResourceQuota {what}: {refusal}", fix=advice)
+    denial = facts.probe(place).denial
+    if advice := fix(denial, place.name):
+        what = "is full" if _FULL.search(denial) else "requires limits that a container lacks"
+        yield Occurrence(f"a ResourceQuota {what}: {denial}", fix=advice)
 
 
 def fix(message: str, namespace: str) -> str:

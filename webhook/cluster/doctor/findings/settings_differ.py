@@ -23,7 +23,7 @@ _OTHERS = (ABSENT, "proxy-image-untrusted")
 def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
     """Yield the settings that differ from the mesh, and each check that the dry-run pod breaks.
 
-    Raises `RefusedError` if reading the mesh's configuration is forbidden.
+    Raises `StatusError` if reading the mesh's configuration is forbidden.
     """
     mesh = place.mesh.name
     reading = facts.installed(mesh_reading.CONFIGURED_BY[mesh])
@@ -42,6 +42,6 @@ def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
         for check, text in broken.items():
             if check not in _OTHERS:
                 yield Occurrence(f"{check}: {text}")
-    refused = [unread.refused for unread in reading.unread if unread.refused]
-    if refused:
-        raise refused[0]
+    errors = [unread.error for unread in reading.unread if unread.error]
+    if errors:
+        raise errors[0]

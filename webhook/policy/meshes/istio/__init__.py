@@ -14,14 +14,14 @@ from webhook.policy.inputs import istio as listed
 from webhook.policy.inputs.istio import INIT, PROXY, VALIDATION
 from webhook.policy.mesh import (
     BYPASSED,
-    ELSEWHERE,
+    CONTROL_PLANE,
     FORGED,
     IMAGE,
     OVERRIDDEN,
     USER,
     Found,
     Mesh,
-    Spot,
+    Occurrence,
     Want,
     annotation,
     label,
@@ -124,7 +124,7 @@ class Istio(Mesh):
         elif merged := proxyconfig.holding(pod.annotations.get(CONFIG)):
             yield Want("annotations", CONFIG, merged)
 
-    def opt_outs(self, pod: Pod) -> Iterator[Spot]:
+    def opt_outs(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield the label, or else the annotation, that opts out.
 
         Istio versions differ in how they treat other values. In a template, these are fixed when
@@ -137,7 +137,7 @@ class Istio(Mesh):
         if value is None or value == "true":
             return
         if pod.final or (value == "false" and self.settings.opt_out == "deny"):
-            yield Spot(where(INJECT), (value,), *self.gateway_like(pod))
+            yield Occurrence(where(INJECT), (value,), *self.gateway_like(pod))
 
     def is_infrastructure(self, pod: Pod) -> bool:
         """Return whether the pod is a genuine gateway or waypoint: only Istio's own proxy.
@@ -149,14 +149,14 @@ class Istio(Mesh):
             pod.infrastructure = only is not None and not any(self.unexpected(pod, only))
         return pod.infrastructure
 
-    def unexpected(self, pod: Pod, only: Placed) -> Iterator[Spot]:
+    def unexpected(self, pod: Pod, only: Placed) -> Iterator[Occurrence]:
         """Yield what the pod has that a genuine gateway does not have."""
         yield from gateways.unexpected(pod, only, self.own, self.is_istiod)
         for found in super()._keys(pod, submitted=False):
             # The author's only container is judged as it is, so its own fields are not reported
             # here.
-            if not found.spot.field.startswith((*_GATEWAY_KEYS, annotation(OVERRIDES))):
-                yield found.spot
+            if not found.occurrence.field.startswith((*_GATEWAY_KEYS, annotation(OVERRIDES))):
+                yield found.occurrence
 
     def customised(self, placed: Placed) -> Iterator[str]:
         """Yield each field that is not harmless, of the fields that policy reads."""
@@ -166,7 +166,7 @@ class Istio(Mesh):
         """Yield keys as for any mesh, except those of an opted-out gateway (see `opt_outs`)."""
         opts_out = pod.labels.get(INJECT) == "false" or pod.labels.get(MODE) == "none"
         for found in super()._keys(pod, submitted):
-            if not (opts_out and found.spot.field.startswith(_GATEWAY_KEYS)):
+            if not (opts_out and found.occurrence.field.startswith(_GATEWAY_KEYS)):
                 yield found
 
     def gateway_like(self, pod: Pod) -> tuple[str, str]:
@@ -200,7 +200,7 @@ class Istio(Mesh):
             return f"{asks}; {others[0].field()} is a container beside the proxy", fix
         return f"{asks}; it uses the node's network, or does not run the proxy as Istio does", fix
 
-    def missing(self, pod: Pod) -> Iterator[Spot]:
+    def missing(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield the missing proxy. The injector skips a pod without any message."""
         if pod.proxy is not None:
             return
@@ -217,16 +217,19 @@ class Istio(Mesh):
             fix = ("admin: check that the namespace has no label istio-injection=disabled, and no "
                    "label istio.io/rev with a revision that is not installed; if no revision "
                    "is the default, name yours in settings.istio.revision")  # fmt: skip
-        yield Spot("spec.initContainers", reason="has no istio-proxy container", fix=fix)
+        yield Occurrence("spec.initContainers", reason="has no istio-proxy container", fix=fix)
 
-    def forgeries(self, pod: Pod) -> Iterator[Spot]:
+    def forgeries(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield evidence that istio-proxy is not a sidecar that captures traffic."""
         if pod.final:
             for placed in pod.workload_containers:
                 if placed.name in _PLACES:
-                    yield Spot(placed.field("name"), (placed.name,), "is a container name that "
-                               "is reserved for Istio: its CNI plugin can skip the "
-                               "pod")  # fmt: skip
+                    yield Occurrence(
+                        placed.field("name"),
+                        (placed.name,),
+                        "is a container name that is reserved for Istio: its CNI plugin can skip "
+                        "the pod",
+                    )
         proxy = pod.proxy
         if proxy is None or self.is_infrastructure(pod):
             return
@@ -235,39 +238,39 @@ class Istio(Mesh):
         if pod.mesh_named.keys() == {PROXY, VALIDATION} and STATUS not in pod.annotations:
             # cni/pkg/plugin/plugin.go. CronJobs that were injected with `istioctl kube-inject` lose
             # it.
-            yield Spot(
+            yield Occurrence(
                 annotation(STATUS), reason="is missing, so Istio's CNI plugin redirects no traffic"
             )
         if TLS_MODE not in pod.labels and not self._was_ours(pod):
-            yield Spot(
+            yield Occurrence(
                 label(TLS_MODE), reason="is missing, so other pods send plaintext to this pod"
             )
 
     def prove(self, pod: Pod) -> Iterator[Found]:
         """Yield what is wrong with Istio's containers. The rest of the pod is ignored."""
-        yield from (Found(IMAGE, spot) for spot in self._images_of(pod))
+        yield from (Found(IMAGE, occurrence) for occurrence in self._images_of(pod))
         ineffective = map(injected.not_redirecting, _rules(pod))
-        yield from (Found(BYPASSED, spot) for spot in chain.from_iterable(ineffective))
-        yield from (Found(USER, spot) for spot in self._users(pod)[1])
+        yield from (Found(BYPASSED, occurrence) for occurrence in chain.from_iterable(ineffective))
+        yield from (Found(USER, occurrence) for occurrence in self._users(pod)[1])
         proxy = pod.proxy
         if proxy is None:
             return
         foreign = (
             sidecars.foreign_changes(placed, injected.REFERRED) for placed in pod.mesh_containers
         )
-        for check, spots in (
+        for check, occurrences in (
             (FORGED, _forged(pod, proxy)),
             (BYPASSED, injected.idle_proxy(proxy)),
             (OVERRIDDEN, chain(*foreign, self._metrics(proxy))),
-            (ELSEWHERE, self._asked_elsewhere(proxy)),
+            (CONTROL_PLANE, self._control_plane_env(proxy)),
         ):
-            yield from (Found(check, spot) for spot in spots)
+            yield from (Found(check, occurrence) for occurrence in occurrences)
 
-    def untrusted_images(self, pod: Pod) -> Iterable[Spot]:
+    def untrusted_images(self, pod: Pod) -> Iterable[Occurrence]:
         """Yield untrusted images of Istio's containers, other versions, and changed images."""
         return self._images_of(pod) if pod.old else self.proven(pod, IMAGE)
 
-    def _images_of(self, pod: Pod) -> Iterator[Spot]:
+    def _images_of(self, pod: Pod) -> Iterator[Occurrence]:
         fix = (
             "mesh's admin: use the mesh's image, or name your mirror in settings.istio.proxyImages"
         )
@@ -275,7 +278,7 @@ class Istio(Mesh):
             pod, lambda one: repository(one.container.image or "") in self.own.proxy_images, fix
         )
 
-    def capture_bypasses(self, pod: Pod) -> Iterator[Spot]:
+    def capture_bypasses(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield disabled interception, excluded ports and addresses, and other templates.
 
         The CNI plugin follows the annotations, istio-init its arguments. Both are judged. For a new
@@ -294,71 +297,73 @@ class Istio(Mesh):
         """Yield what holds for every mesh, and other injection templates."""
         yield from super()._said(pod)
         if not self.is_infrastructure(pod):
-            yield from (Found(BYPASSED, spot) for spot in self._templates(pod))
+            yield from (Found(BYPASSED, occurrence) for occurrence in self._templates(pod))
 
-    def _templates(self, pod: Pod) -> Iterator[Spot]:
+    def _templates(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield injection templates other than sidecar, which need not capture traffic (2.3)."""
-        asked = pod.annotations.get(TEMPLATES)
-        if asked is None:
+        requested = pod.annotations.get(TEMPLATES)
+        if requested is None:
             return
         allowed = {"sidecar", *self.own.templates, *self.allowed(pod).templates}
         if pod.ingress:
             allowed.add("gateway")
-        if other := ports.others(asked, allowed):
-            yield Spot(annotation(TEMPLATES), other)
+        if other := ports.others(requested, allowed):
+            yield Occurrence(annotation(TEMPLATES), other)
 
-    def _includes(self, pod: Pod, inits: Collection[Rules]) -> Iterator[Spot]:
+    def _includes(self, pod: Pod, inits: Collection[Rules]) -> Iterator[Occurrence]:
         reason = "captures only the listed traffic"
         for key, flag in (("includeInboundPorts", "-b"), ("includeOutboundIPRanges", "-i")):
             if key == "includeInboundPorts" and pod.ingress:
                 continue  # its clients are outside the mesh
-            asked = pod.annotations.get(TRAFFIC + key, "*").strip()
-            if asked != "*":
-                yield Spot(annotation(TRAFFIC + key), (f'"{asked}"',), reason)
+            requested = pod.annotations.get(TRAFFIC + key, "*").strip()
+            if requested != "*":
+                yield Occurrence(annotation(TRAFFIC + key), (f'"{requested}"',), reason)
             for init in inits:
                 given = init.flags.get(flag, "").strip()
-                if given != "*" and not (pod.new and given == asked):
-                    yield Spot(init.placed.field("args"), (f'{flag} "{given}"',), reason)
+                if given != "*" and not (pod.new and given == requested):
+                    yield Occurrence(init.placed.field("args"), (f'{flag} "{given}"',), reason)
 
-    def _excludes(self, pod: Pod, inits: Collection[Rules]) -> Iterator[Spot]:
+    def _excludes(self, pod: Pod, inits: Collection[Rules]) -> Iterator[Occurrence]:
         allow = self.allowed(pod)
         for key, flag, allowed in (
             ("excludeInboundPorts", "-d", self._inbound + allow.inbound),
             ("excludeOutboundPorts", "-o", self._outbound + allow.outbound),
         ):
-            asked = ports.beyond(pod.annotations.get(TRAFFIC + key, ""), allowed)
-            if asked:
-                yield Spot(annotation(TRAFFIC + key), asked)
-            yield from self._more(pod, inits, flag, frozenset(asked), allowed)
+            requested = ports.beyond(pod.annotations.get(TRAFFIC + key, ""), allowed)
+            if requested:
+                yield Occurrence(annotation(TRAFFIC + key), requested)
+            yield from self._more(pod, inits, flag, frozenset(requested), allowed)
         # Port 0 disables the agent's own port.
         if port := ports.beyond(pod.annotations.get(STATUS_PORT, ""), ((0, 0), *self._inbound)):
-            yield Spot(annotation(STATUS_PORT), port, "is excluded from inbound capture")
+            yield Occurrence(annotation(STATUS_PORT), port, "is excluded from inbound capture")
         subnets = {*self.own.exclude_outbound_ip_ranges, *allow.subnets}
         for key, flag in (("excludeOutboundIPRanges", "-x"), ("excludeInterfaces", "-c")):
-            asked = ports.others(pod.annotations.get(TRAFFIC + key, ""), subnets)
-            if asked:
-                yield Spot(annotation(TRAFFIC + key), asked)
-            known = {*subnets, *asked} if pod.new else subnets
+            requested = ports.others(pod.annotations.get(TRAFFIC + key, ""), subnets)
+            if requested:
+                yield Occurrence(annotation(TRAFFIC + key), requested)
+            known = {*subnets, *requested} if pod.new else subnets
             for init in inits:
                 if more := ports.others(init.flags.get(flag, ""), known):
-                    yield Spot(init.placed.field("args"), more,
-                               f"excludes traffic from capture with {flag}")  # fmt: skip
+                    yield Occurrence(init.placed.field("args"), more,
+                                     f"excludes traffic from capture with {flag}")  # fmt: skip
 
     def _more(
-        self, pod: Pod, inits: Collection[Rules], flag: str, asked: frozenset[str],
+        self, pod: Pod, inits: Collection[Rules], flag: str, requested: frozenset[str],
         allowed: ports.Ranges,
-    ) -> Iterator[Spot]:  # fmt: skip
-        """Yield the ports that a flag excludes in addition to those of the annotation, `asked`."""
+    ) -> Iterator[Occurrence]:  # fmt: skip
+        """Yield the ports that a flag excludes in addition to the annotation's, `requested`."""
         for init in inits:
             given = injected.excluded(init, flag, allowed)
-            if more := tuple(part for part in given if not (pod.new and part in asked)):
+            if more := tuple(part for part in given if not (pod.new and part in requested)):
                 which = "Inbound" if flag == "-d" else "Outbound"
-                yield Spot(init.placed.field("args"), more, f"excludes ports from capture with "
-                                                            f"{flag}",
-                           "mesh's admin: add the mesh's own to "
-                           f"settings.istio.exclude{which}Ports")  # fmt: skip
+                yield Occurrence(
+                    init.placed.field("args"),
+                    more,
+                    f"excludes ports from capture with {flag}",
+                    f"mesh's admin: add the mesh's own to settings.istio.exclude{which}Ports",
+                )
 
-    def identity_clashes(self, pod: Pod) -> Iterator[Spot]:
+    def identity_clashes(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield containers that run as the proxy's user or group (analyzer IST0144).
 
         A proxy that runs as root, for TPROXY or low ports, is excluded by its group, because no
@@ -378,19 +383,19 @@ class Istio(Mesh):
         """Return the users that are not captured: those of the mesh, the proxy and istio-init."""
         return self._users(pod)[0]
 
-    def _users(self, pod: Pod) -> tuple[Users, list[Spot]]:
+    def _users(self, pod: Pod) -> tuple[Users, list[Occurrence]]:
         """Return the users that are not captured, and what is wrong with them."""
         ours = self.own.proxy_uid
         users = set() if ours is None else {ours}
         groups = set(users)  # istio-init uses the user's number for the group too
         own: list[tuple[str, int]] = []
-        wrong: list[Spot] = []
+        wrong: list[Occurrence] = []
         if pod.proxy:
             context = pod.proxy.container.security_context
             uid = context.run_as_user if context else None
             gid = context.run_as_group if context else None
             if ours is not None and uid is None:
-                wrong.append(Spot(
+                wrong.append(Occurrence(
                     pod.proxy.field("securityContext.runAsUser"), ("unset",),
                     f"is not {ours}, the user whose traffic is not captured",
                     "author: let Istio's injector add istio-proxy; on OpenShift, mesh's admin: set "
@@ -405,7 +410,7 @@ class Istio(Mesh):
         for rules in _rules(pod):
             passing, unexpected = injected.passing(rules)
             if others := [*map(str, sorted(passing - groups)), *unexpected]:
-                wrong.append(Spot(
+                wrong.append(Occurrence(
                     rules.placed.field("args"), tuple(others),
                     "excludes other users or groups from capture than the proxy's",
                     f"author: let Istio's injector add {rules.placed.name}",
@@ -414,74 +419,77 @@ class Istio(Mesh):
             groups |= passing
         return Users(frozenset(users), frozenset(groups), tuple(own)), wrong
 
-    def mtls_disabled(self, pod: Pod) -> Iterator[Spot]:
+    def mtls_disabled(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield the label that tells peers that the pod uses mTLS (service.go)."""
         mode = pod.labels.get(TLS_MODE)
         if mode is not None and mode != "istio" and not self._was_ours(pod):
-            yield Spot(label(TLS_MODE), (mode,))
+            yield Occurrence(label(TLS_MODE), (mode,))
 
-    def overridden_env(self, pod: Pod) -> Sequence[Spot]:
+    def overridden_env(self, pod: Pod) -> Sequence[Occurrence]:
         """Return variables that other webhooks add to Istio's containers or that are expanded."""
         return () if self.is_infrastructure(pod) else self.proven(pod, OVERRIDDEN)
 
-    def _metrics(self, proxy: Placed) -> Iterator[Spot]:
+    def _metrics(self, proxy: Placed) -> Iterator[Occurrence]:
         """Yield scrape annotations that are not allowed. The injector keeps them in a variable."""
         assert self.annotations is not None  # noqa: S101 - set above
         given = proxy.env.get(_PROMETHEUS) or "{}"
         for key, value in listed.prometheus(given).items():
             problem = self.annotations.problem(f"prometheus.io/{key}", value, submitted=True)
             if problem:
-                yield Spot(proxy.field(f"env[{_PROMETHEUS}]"), (value,),
-                           f"makes the agent, whose traffic is not captured, call elsewhere: {key} "
-                           f"{problem.reason}",
-                           f"author: set prometheus.io/{key} to a plain value")  # fmt: skip
+                yield Occurrence(
+                    proxy.field(f"env[{_PROMETHEUS}]"),
+                    (value,),
+                    f"makes the agent, whose traffic is not captured, call another address: {key} "
+                    f"{problem.reason}",
+                    f"author: set prometheus.io/{key} to a plain value",
+                )
 
-    def elsewhere(self, pod: Pod) -> Iterator[Spot]:
+    def foreign_control_plane(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield addresses of another istiod than the cluster's."""
         if self.is_infrastructure(pod):
             return
         yield from sidecars.moved_names(
             pod, self.own.control_plane_hosts, self.own.control_plane_namespace
         )
-        yield from self.proven(pod, ELSEWHERE)
+        yield from self.proven(pod, CONTROL_PLANE)
 
-    def _asked_elsewhere(self, proxy: Placed) -> Iterator[Spot]:
+    def _control_plane_env(self, proxy: Placed) -> Iterator[Occurrence]:
         env = proxy.env
         injected = proxyconfig.parse(env.get("PROXY_CONFIG")) or {}
         for name, found in (
             ("PROXY_CONFIG", injected.get("discoveryAddress")), ("CA_ADDR", env.get("CA_ADDR")),
         ):  # fmt: skip
             if found is not None and not self.is_istiod(str(found)):
-                yield Spot(proxy.field(f"env[{name}]"), (str(found),), "",
-                           "author: remove it; mesh's admin: name its host in "
-                           "settings.istio.controlPlaneHosts")  # fmt: skip
+                yield Occurrence(proxy.field(f"env[{name}]"), (str(found),), "",
+                                 "author: remove it; mesh's admin: name its host in "
+                                 "settings.istio.controlPlaneHosts")  # fmt: skip
 
-    def exposed_identity(self, pod: Pod) -> Iterator[Spot]:
+    def exposed_identity(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield mounts of the proxy's token, key, sockets and bootstrap."""
         yield from sidecars.mounts(pod, _IDENTITY_VOLUMES)
         yield from sidecars.mounts(
             pod, _STATE_VOLUMES, "lets the container change what the proxy runs"
         )
 
-    def forged_status(self, pod: Pod) -> Iterator[Spot]:
+    def forged_status(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield the injector's own status without its proxy."""
         if pod.final and STATUS in pod.annotations and pod.proxy is None:
-            yield Spot(annotation(STATUS))
+            yield Occurrence(annotation(STATUS))
 
-    def forsaken(self, pod: Pod) -> Iterator[Spot]:
+    def opt_in_removed(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield the label that tells peers to use mTLS. istiod reads it from running pods."""
         old = pod.old
         if old is None:
             return
         before, now = old.labels.get(TLS_MODE), pod.labels.get(TLS_MODE)
         if before == "istio" and now != before:
-            yield Spot(label(TLS_MODE), (f"{before} -> {now or 'removed'}",))
+            yield Occurrence(label(TLS_MODE), (f"{before} -> {now or 'removed'}",))
 
-    def late_proxy(self, pod: Pod) -> Iterator[Spot]:
+    def late_proxy(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield init containers before a native proxy, or all of them with a classic one."""
         return sidecars.before_proxy(pod, INIT)
 
-    def lasting_before_rules(self, pod: Pod) -> Iterator[Spot]:
+    def lasting_before_rules(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield init containers that keep running and start before the one that sets the rules."""
         return sidecars.before_rules(pod, INIT)
 
@@ -512,33 +520,35 @@ def _rules(pod: Pod) -> list[Rules]:
     return [injected.rules(one) for one in pod.mesh_containers if one.name != PROXY]
 
 
-def _forged(pod: Pod, proxy: Placed) -> Iterator[Spot]:
+def _forged(pod: Pod, proxy: Placed) -> Iterator[Occurrence]:
     for placed in pod.mesh_containers:
         yield from injected.own_programs(placed)
         if placed.name == PROXY and placed is not proxy:
-            yield Spot(placed.field("name"), (PROXY,), "is a second proxy")
+            yield Occurrence(placed.field("name"), (PROXY,), "is a second proxy")
     role = tuple((proxy.container.args or ())[:2])
     if role != ("proxy", "sidecar"):
-        yield Spot(proxy.field("args"), (" ".join(role)[:80] or "none",),
-                   "does not run the proxy as a sidecar")  # fmt: skip
+        yield Occurrence(proxy.field("args"), (" ".join(role)[:80] or "none",),
+                         "does not run the proxy as a sidecar")  # fmt: skip
     if proxy.kind == "initContainers" and proxy.container.restart_policy != "Always":
-        yield Spot(proxy.field("restartPolicy"), reason="makes the proxy end before the app starts")
+        yield Occurrence(
+            proxy.field("restartPolicy"), reason="makes the proxy end before the app starts"
+        )
     if pod.mesh_named.keys() == {PROXY}:
-        yield Spot(
+        yield Occurrence(
             "spec.initContainers",
             reason=f"has no {INIT} or {VALIDATION}, so no traffic is redirected",
         )
 
 
-def _reroutes(pod: Pod, inits: Collection[Rules]) -> Iterator[Spot]:
+def _reroutes(pod: Pod, inits: Collection[Rules]) -> Iterator[Occurrence]:
     reason = "makes inbound traffic count as outbound traffic"
-    asked = {key: pod.annotations[key] for key in REROUTES if pod.annotations.get(key)}
-    for key, value in asked.items():
-        yield Spot(annotation(key), (value,), reason)
+    requested = {key: pod.annotations[key] for key in REROUTES if pod.annotations.get(key)}
+    for key, value in requested.items():
+        yield Occurrence(annotation(key), (value,), reason)
     for init in inits:
         given = init.flags.get("-k")
-        if given and not (pod.new and given in asked.values()):
-            yield Spot(init.placed.field("args"), (f"-k {given}",), reason)
+        if given and not (pod.new and given in requested.values()):
+            yield Occurrence(init.placed.field("args"), (f"-k {given}",), reason)
 
 
 MESH = Istio

@@ -12,11 +12,11 @@ from webhook.policy import sidecars
 from webhook.policy.inputs import proxyconfig
 from webhook.policy.inputs.istio import PROXY, VOLUMES
 from webhook.policy.meshes.istio import injected
+from webhook.policy.occurrences import Occurrence
 from webhook.policy.pod import containers
 from webhook.policy.pod.images import repository
 from webhook.policy.pod.workload import Placed, Pod
 from webhook.policy.settings import Istio
-from webhook.policy.spots import Spot
 
 MANAGED = "gateway.istio.io/managed"
 TEMPLATES = "inject.istio.io/templates"
@@ -72,29 +72,31 @@ def candidate(pod: Pod) -> Placed | None:
 
 def unexpected(
     pod: Pod, only: Placed, own: Istio, is_ours: Callable[[str], bool]
-) -> Iterator[Spot]:
+) -> Iterator[Occurrence]:
     """Yield what a gateway has in addition to what istiod or the chart creates."""
     container = only.container
     if container.image != AUTO:
         if repository(container.image or "") not in own.proxy_images:
-            yield Spot(only.field("image"), (container.image or "none",), "is not Istio's proxy")
+            yield Occurrence(
+                only.field("image"), (container.image or "none",), "is not Istio's proxy"
+            )
         _, unexpected = containers.flags((container.args or [])[2:], _FLAGS, injected.SWITCHES)
         if unexpected:
-            yield Spot(
+            yield Occurrence(
                 only.field("args"), unexpected, "has arguments that can change what the proxy runs"
             )
     yield from injected.own_programs(only)
     if container.working_dir not in (None, "", "/"):
-        yield Spot(only.field("workingDir"), reason="sets another working directory")
+        yield Occurrence(only.field("workingDir"), reason="sets another working directory")
     if "postStart" in (container.lifecycle or {}):
-        yield Spot(only.field("lifecycle.postStart"), reason="runs its own command")
+        yield Occurrence(only.field("lifecycle.postStart"), reason="runs its own command")
     for name, probe in (
         ("livenessProbe", container.liveness_probe),
         ("readinessProbe", container.readiness_probe),
         ("startupProbe", container.startup_probe),
     ):
         if (msgspec.json.decode(probe) or {}).get("exec"):
-            yield Spot(only.field(f"{name}.exec"), reason="runs its own command")
+            yield Occurrence(only.field(f"{name}.exec"), reason="runs its own command")
     yield from sidecars.foreign_changes(only, injected.REFERRED)
     yield from injected.idle_proxy(only)
     yield from _agent_settings(only, is_ours)
@@ -102,27 +104,33 @@ def unexpected(
     yield from _whole(pod, own)
 
 
-def _agent_settings(only: Placed, is_ours: Callable[[str], bool]) -> Iterator[Spot]:
+def _agent_settings(only: Placed, is_ours: Callable[[str], bool]) -> Iterator[Occurrence]:
     env = only.env
     if names := only.variables.starting(_GUARDED_ENV):
-        yield Spot(only.field("env"), tuple(sorted(names)), "changes what the agent runs or trusts")
+        yield Occurrence(
+            only.field("env"), tuple(sorted(names)), "changes what the agent runs or trusts"
+        )
     config = proxyconfig.parse(env.get("PROXY_CONFIG")) or {}
     if keys := sorted(_GUARDED_KEYS & config.keys()):
-        yield Spot(only.field("env[PROXY_CONFIG]"), tuple(keys), "changes what the proxy runs")
+        yield Occurrence(
+            only.field("env[PROXY_CONFIG]"), tuple(keys), "changes what the proxy runs"
+        )
     for name, address in (
         ("PROXY_CONFIG", config.get("discoveryAddress")), ("CA_ADDR", env.get("CA_ADDR")),
     ):  # fmt: skip
         if env.get(name) == "":
-            yield Spot(only.field(f"env[{name}]"), reason="is expanded after admission")
+            yield Occurrence(only.field(f"env[{name}]"), reason="is expanded after admission")
         elif address is not None and not is_ours(str(address)):
-            yield Spot(only.field(f"env[{name}]"), (str(address),), "names another control plane")
+            yield Occurrence(
+                only.field(f"env[{name}]"), (str(address),), "names another control plane"
+            )
 
 
-def _files(pod: Pod, only: Placed) -> Iterator[Spot]:
+def _files(pod: Pod, only: Placed) -> Iterator[Occurrence]:
     yield from injected.unexpected_volumes(pod)
     for name in pod.volumes:
         if name not in _VOLUMES and not name.startswith(_TOKEN_VOLUME):
-            yield Spot(
+            yield Occurrence(
                 f"spec.volumes[{name}]", (name,), "is not a volume that Istio gives a gateway"
             )
     for mount in only.container.volume_mounts or ():
@@ -130,15 +138,15 @@ def _files(pod: Pod, only: Placed) -> Iterator[Spot]:
         token = mount.name.startswith(_TOKEN_VOLUME)
         path = containers.mount_path(mount.mount_path)
         if not token and path != expected:
-            yield Spot(only.field(f"volumeMounts[{mount.name}]"), (mount.mount_path,),
-                       "is not where Istio mounts that volume")  # fmt: skip
+            yield Occurrence(only.field(f"volumeMounts[{mount.name}]"), (mount.mount_path,),
+                             "is not where Istio mounts that volume")  # fmt: skip
 
 
-def _whole(pod: Pod, own: Istio) -> Iterator[Spot]:
+def _whole(pod: Pod, own: Istio) -> Iterator[Occurrence]:
     yield from sidecars.moved_names(pod, own.control_plane_hosts, own.control_plane_namespace)
     if pod.spec.host_aliases:
-        yield Spot("spec.hostAliases", reason="is not a setting that Istio gives a gateway")
+        yield Occurrence("spec.hostAliases", reason="is not a setting that Istio gives a gateway")
     if bytes(pod.spec.dns_config) not in (b"null", b"{}"):
-        yield Spot("spec.dnsConfig", reason="is not a setting that Istio gives a gateway")
+        yield Occurrence("spec.dnsConfig", reason="is not a setting that Istio gives a gateway")
     if pod.spec.host_pid:
-        yield Spot("spec.hostPID", reason="shares the node's processes")
+        yield Occurrence("spec.hostPID", reason="shares the node's processes")

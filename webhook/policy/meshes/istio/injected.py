@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from webhook.policy.inputs import proxyconfig
 from webhook.policy.inputs.istio import INIT, PROXY, VALIDATION, VOLUMES
+from webhook.policy.occurrences import Occurrence
 from webhook.policy.pod import containers, ports
 from webhook.policy.pod.workload import Placed, Pod, Source
-from webhook.policy.spots import Spot
 
 #: All flags that the injector gives istio-init and istio-validation (istio-iptables/pkg/cmd).
 _RULE_FLAGS = frozenset({
@@ -48,25 +48,33 @@ def rules(placed: Placed) -> Rules:
     return Rules(placed, *placed.flags(_RULE_FLAGS, SWITCHES, skip=1))
 
 
-def not_redirecting(of: Rules) -> Iterator[Spot]:
+def not_redirecting(of: Rules) -> Iterator[Occurrence]:
     """Yield arguments and variables that make it redirect nothing, or to another place."""
     placed, flags = of.placed, of.flags
     field, fix = placed.field("args"), f"author: let Istio's injector add {placed.name}"
     skips = ["--skip-rule-apply"] if placed.name == INIT and "--skip-rule-apply" in flags else []
     if of.unexpected or skips:
-        yield Spot(field, tuple(of.unexpected or skips),
-                   "has arguments that can stop it from redirecting traffic", fix)  # fmt: skip
+        yield Occurrence(
+            field,
+            tuple(of.unexpected or skips),
+            "has arguments that can stop it from redirecting traffic",
+            fix,
+        )
     if placed.name == VALIDATION and flags.get("--run-validation") != "true":
-        yield Spot(field, reason="does not check whether traffic is redirected", fix=fix)
+        yield Occurrence(field, reason="does not check whether traffic is redirected", fix=fix)
     for flag, port in (("-p", "15001"), ("-z", "15006")):
         if flags.get(flag, port) != port:
-            yield Spot(field, (f"{flag} {flags[flag]}",),
-                       "redirects to a port that is not the proxy's", fix)  # fmt: skip
+            yield Occurrence(field, (f"{flag} {flags[flag]}",),
+                             "redirects to a port that is not the proxy's", fix)  # fmt: skip
     if flags.get("-m", "REDIRECT") not in ("REDIRECT", "TPROXY"):
-        yield Spot(field, (f"-m {flags['-m']}",), "redirects no traffic", fix)
+        yield Occurrence(field, (f"-m {flags['-m']}",), "redirects no traffic", fix)
     if names := placed.variables.starting(_RULE_ENV):
-        yield Spot(placed.field("env"), tuple(sorted(names)),
-                   "has variables that can stop it from redirecting traffic", fix)  # fmt: skip
+        yield Occurrence(
+            placed.field("env"),
+            tuple(sorted(names)),
+            "has variables that can stop it from redirecting traffic",
+            fix,
+        )
 
 
 def passing(of: Rules) -> tuple[set[int], list[str]]:
@@ -89,28 +97,30 @@ def passing(of: Rules) -> tuple[set[int], list[str]]:
 _LONGEST_USERS = 512
 
 
-def own_programs(placed: Placed) -> Iterator[Spot]:
+def own_programs(placed: Placed) -> Iterator[Occurrence]:
     """Yield what makes one of Istio's containers run another program, or keep running."""
     container = placed.container
     args = container.args or []
     if container.command:
-        yield Spot(placed.field("command"), reason="runs its own command")
+        yield Occurrence(placed.field("command"), reason="runs its own command")
     if placed.name != PROXY:
         if container.restart_policy:
-            yield Spot(placed.field("restartPolicy"),
-                       reason="lets the pod start even if the container fails")  # fmt: skip
+            yield Occurrence(placed.field("restartPolicy"),
+                             reason="lets the pod start even if the container fails")  # fmt: skip
         if args[:1] != ["istio-iptables"]:
-            yield Spot(placed.field("args"), reason="does not set the rules that redirect traffic")
+            yield Occurrence(
+                placed.field("args"), reason="does not set the rules that redirect traffic"
+            )
         return
     context = container.security_context
     if context and context.privileged:
-        yield Spot(placed.field("securityContext.privileged"), (),
-                   "runs the proxy as privileged, with full access to the node",
-                   "mesh's admin: unset values.global.proxy.privileged; author: remove the "
-                   "annotation that requests it")  # fmt: skip
+        yield Occurrence(placed.field("securityContext.privileged"), (),
+                         "runs the proxy as privileged, with full access to the node",
+                         "mesh's admin: unset values.global.proxy.privileged; author: remove the "
+                         "annotation that requests it")  # fmt: skip
 
 
-def idle_proxy(placed: Placed) -> Iterator[Spot]:
+def idle_proxy(placed: Placed) -> Iterator[Occurrence]:
     """Yield variables that stop the proxy or its interception."""
     names = [*placed.variables.starting(_NO_PROXY_ENV)]
     env = placed.env
@@ -120,19 +130,26 @@ def idle_proxy(placed: Placed) -> Iterator[Spot]:
     if config is None or config.get("interceptionMode", "") not in proxyconfig.CAPTURING:
         names.append("PROXY_CONFIG")
     if names:
-        yield Spot(placed.field("env"), tuple(names), "stops the proxy from capturing traffic",
-                   "author: remove the annotation or ProxyConfig that sets it; mesh's admin: check "
-                   "meshConfig.defaultConfig")  # fmt: skip
+        yield Occurrence(
+            placed.field("env"),
+            tuple(names),
+            "stops the proxy from capturing traffic",
+            "author: remove the annotation or ProxyConfig that sets it; mesh's admin: check "
+            "meshConfig.defaultConfig",
+        )
 
 
-def unexpected_volumes(pod: Pod) -> Iterator[Spot]:
+def unexpected_volumes(pod: Pod) -> Iterator[Occurrence]:
     """Yield the proxy's volumes with a foreign source. They hold its identity and trust."""
     for name in VOLUMES & pod.volumes.keys():
         source = pod.source(name)
         if source is not None and not _SOURCES[name](source):
-            yield Spot(f"spec.volumes[{name}]", (source.field,),
-                       "is the proxy's volume, but does not have the source that Istio gives it",
-                       "author: remove the volume, the injector adds it")  # fmt: skip
+            yield Occurrence(
+                f"spec.volumes[{name}]",
+                (source.field,),
+                "is the proxy's volume, but does not have the source that Istio gives it",
+                "author: remove the volume, the injector adds it",
+            )
 
 
 def _is_empty(source: Source) -> bool:

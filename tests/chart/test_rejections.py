@@ -1,0 +1,258 @@
+"""Values that the chart rejects, and whether the message says what to change."""
+
+from typing import Any
+
+import pytest
+
+from tests.chart import helm
+
+
+def test_an_empty_ca_is_rejected_with_the_ways_to_get_one() -> None:
+    message = helm.error_of({"tls": {"source": "secret", "secretName": "our-tls"}})
+    for part in ("tls.caBundle", "Secret our-tls", "--set-file", "tls.source: certManager"):
+        assert part in message
+
+
+@pytest.mark.parametrize("given", ["nonsense", "bm9uc2Vuc2U="])
+def test_a_ca_that_is_no_certificate_is_rejected(given: str) -> None:
+    message = helm.error_of({"tls": {"source": "secret", "caBundle": given}})
+    assert "tls.caBundle: it is neither a PEM certificate nor the base64 of one" in message
+
+
+@pytest.mark.parametrize("source", ["certManager", "helm"])
+def test_a_ca_of_ones_own_is_rejected_if_another_makes_it(source: str) -> None:
+    message = helm.error_of({"tls": {"source": source, "caBundle": helm.CA}})
+    assert f"tls.caBundle: with tls.source: {source} the CA comes from there" in message
+    assert "set tls.source: secret" in message
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("issuerRef", {"name": "company"}), ("caSecretName", "company-ca")]
+)
+@pytest.mark.parametrize("source", ["secret", "helm"])
+def test_what_only_cert_manager_reads_is_rejected_without_it(
+    source: str, key: str, value: object
+) -> None:
+    message = helm.error_of({"tls": {"source": source, "certManager": {key: value}}})
+    assert f"tls.certManager.{key}" in message
+    assert f"it has no effect with tls.source: {source}; set tls.source: certManager" in message
+
+
+@pytest.mark.parametrize(
+    ("times", "words"),
+    [
+        ({"renewBefore": "2160h"}, "tls.certManager.renewBefore: 2160h is not shorter than"),
+        ({"ca": {"duration": "8760h"}}, "tls.certManager.ca.renewBefore: 8760h is not shorter"),
+        ({"ca": {"renewBefore": "2159h"}}, "tls.certManager.ca.renewBefore: 2159h is shorter than"),
+        ({"duration": "8761h"}, "the CA could expire before the last certificate that it signed"),
+    ],
+)
+def test_times_that_cannot_go_together_are_rejected(times: object, words: str) -> None:
+    assert words in helm.error_of({"tls": {"certManager": times}})
+
+
+def test_the_times_of_the_charts_ca_do_not_matter_if_another_signs() -> None:
+    other = {"issuerRef": {"name": "company"}, "duration": "8761h"}
+    helm.render({"tls": {"certManager": other}})
+
+
+EXCLUDED = {
+    "kube-system": "(always excluded); remove it from {key}\n",
+    "kube-node-lease": "(always excluded); remove it from {key}\n",
+    "mendix-mesh": "(the release's own); remove it from {key}\n",
+    "linkerd": "(listed in meshNamespaces); remove it from {key}, or from meshNamespaces\n",
+    "istio-system": "(listed in meshNamespaces); remove it from {key}, or from meshNamespaces\n",
+    "cert-manager": (
+        "(listed in excludedNamespaces); remove it from {key}, or from excludedNamespaces\n"
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "way_out"), EXCLUDED.items())
+def test_a_named_namespace_must_not_be_excluded_too(name: str, way_out: str) -> None:
+    message = helm.error_of({"namespaces": [{"name": name, "mesh": "linkerd"}]})
+    assert f"namespaces: the namespace {name} is never reviewed" in message
+    assert way_out.format(key="namespaces") in message
+
+
+@pytest.mark.parametrize(("name", "way_out"), EXCLUDED.items())
+def test_an_ingress_namespace_must_not_be_excluded_too(name: str, way_out: str) -> None:
+    message = helm.error_of({"ingress": {"namespaces": [name]}})
+    assert f"ingress.namespaces: the namespace {name} is never reviewed" in message
+    assert way_out.format(key="ingress.namespaces") in message
+
+
+def test_a_namespace_must_not_be_named_twice() -> None:
+    twice = [{"name": "shop", "mesh": "linkerd"}, {"name": "shop", "mesh": "istio"}]
+    message = helm.error_of({"namespaces": twice})
+    assert "namespaces: shop is listed more than once; keep one entry" in message
+
+
+@pytest.mark.parametrize("name", ["istio-a", "istio-zz", "linkerd-a", "mendix-mesh", "zz"])
+def test_a_name_behind_the_injectors_is_rejected(name: str) -> None:
+    message = helm.error_of({"mutatingWebhookConfigurationName": name})
+    assert f"mutatingWebhookConfigurationName: {name} sorts after" in message
+    assert "00-mendix-mesh" in message
+    assert "allowLateName" in message
+
+
+def test_the_kubelets_port_is_rejected_on_the_nodes_network() -> None:
+    message = helm.error_of({"hostNetwork": True})
+    assert "port: with hostNetwork the kubelet already uses 10250" in message
+
+
+def test_a_grace_period_that_cuts_off_open_requests_is_rejected() -> None:
+    message = helm.error_of({"terminationGracePeriodSeconds": 19})
+    assert (
+        "terminationGracePeriodSeconds: it must be at least 20, the sum of preStopSleepSeconds, "
+        in message
+    )
+    helm.render({"terminationGracePeriodSeconds": 20})
+    longer = {"drainSeconds": 31}
+    assert "it must be at least 46" in helm.error_of(longer)
+    helm.render({**longer, "terminationGracePeriodSeconds": 46})
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (
+            {"caSecretName": "a", "caConfigMapName": "b"},
+            "clientCertificates: caSecretName and caConfigMapName are both set; keep the one",
+        ),
+        ({"names": ["kube-apiserver"]}, "clientCertificates.names: without a CA no certificate is"),
+    ],
+)
+def test_client_certificates_without_one_ca_are_rejected(
+    values: dict[str, Any], words: str
+) -> None:
+    assert words in helm.error_of({"clientCertificates": values})
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (
+            {"networkPolicy": {"enabled": True}},
+            "networkPolicy.apiServerCIDRs: it is empty, so the API server could not call",
+        ),
+        (
+            {"networkPolicy": {"apiServerCIDRs": ["10.0.0.0/8"]}},
+            "networkPolicy: it names peers, but is not enabled; set networkPolicy.enabled: true",
+        ),
+        (
+            {
+                "networkPolicy": {"enabled": True, "apiServerCIDRs": ["10.0.0.0/8"]},
+                "hostNetwork": True,
+                "port": 10260,
+            },
+            "networkPolicy.enabled: policies do not apply to pods on their nodes' network",
+        ),
+    ],
+)
+def test_a_network_policy_that_blocks_all_or_nothing_is_rejected(
+    values: dict[str, Any], words: str
+) -> None:
+    assert words in helm.error_of(values)
+
+
+def test_every_problem_is_named_at_once() -> None:
+    message = helm.error_of(
+        {"tls": {"source": "secret"}, "hostNetwork": True, "mutatingWebhookConfigurationName": "zz"}
+    )
+    for part in ("\n  tls.caBundle: ", "\n  port: ", "\n  mutatingWebhookConfigurationName: "):
+        assert part in message
+
+
+def test_an_unknown_mode_is_rejected() -> None:
+    message = helm.error_of({"mode": "strict"})
+    assert "at '/mode': value must be one of 'enforce', 'warn', 'audit'" in message
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"mode": "strict"}, 'mode: "strict" is not a mode; set it to one of enforce, warn, audit'),
+        ({"tls": {"source": "none"}}, 'tls.source: "none" is not a source; set it to one of'),
+        (
+            {"namespaces": [{"name": "shop", "mesh": "linkred"}]},
+            'namespaces: shop has the mesh "linkred"; set it to one of linkerd, istio, ambient',
+        ),
+        (
+            {"namespaces": [{"name": "shop", "mesh": "linkerd", "mode": "wran"}]},
+            'namespaces: shop has the mode "wran"; set it to one of enforce, warn, audit',
+        ),
+    ],
+)
+def test_what_would_leave_pods_unreviewed_is_rejected_even_without_the_schema(
+    values: dict[str, Any], words: str
+) -> None:
+    assert words in helm.error_of(values, schema=False)
+
+
+@pytest.mark.parametrize(
+    ("values", "where"),
+    [
+        ({"replicas": 2}, "''"),
+        ({"image": {"name": "x"}}, "'/image'"),
+        ({"tls": {"caBundle": helm.CA, "ca": "x"}}, "'/tls'"),
+        ({"tls": {"certManager": {"enabled": True}}}, "'/tls/certManager'"),
+        ({"clientCertificates": {"caSecret": "x"}}, "'/clientCertificates'"),
+        ({"networkPolicy": {"cidrs": []}}, "'/networkPolicy'"),
+        ({"networkPolicy": {"from": [{"cidr": "10.0.0.0/8"}]}}, "'/networkPolicy/from/0'"),
+        ({"serviceMonitor": {"insecure": True}}, "'/serviceMonitor'"),
+        ({"prometheusRule": {"alerts": []}}, "'/prometheusRule'"),
+        ({"ingress": {"namespace": ["x"]}}, "'/ingress'"),
+        ({"podDisruptionBudget": {"minAvailable": 1}}, "'/podDisruptionBudget'"),
+        ({"namespaces": [{"name": "x", "mesh": "istio", "modus": "warn"}]}, "'/namespaces/0'"),
+        ({"imagePullSecrets": [{"name": "x", "key": "y"}]}, "'/imagePullSecrets/0'"),
+    ],
+)
+def test_an_unknown_key_is_rejected_with_its_place(values: dict[str, Any], where: str) -> None:
+    message = helm.error_of(values)
+    assert f"at {where}: additional properties" in message
+
+
+@pytest.mark.parametrize(
+    ("values", "where"),
+    [
+        ({"replicaCount": 0}, "/replicaCount"),
+        ({"timeoutSeconds": 31}, "/timeoutSeconds"),
+        ({"timeoutSeconds": "5s"}, "/timeoutSeconds"),
+        ({"port": 70000}, "/port"),
+        ({"runAsUser": 0}, "/runAsUser"),
+        ({"logLevel": "loud"}, "/logLevel"),
+        ({"dnsPolicy": "None"}, "/dnsPolicy"),
+        ({"drainSeconds": -1}, "/drainSeconds"),
+        ({"networkPolicy": {"apiServerCIDRs": ["10.0.0.1"]}}, "/networkPolicy/apiServerCIDRs/0"),
+        ({"serviceMonitor": {"interval": "30"}}, "/serviceMonitor/interval"),
+        ({"settings": []}, "/settings"),
+        ({"image": {"digest": "sha256:abc"}}, "/image/digest"),
+        ({"image": {"repository": ""}}, "/image/repository"),
+        ({"namespaces": [{"name": "shop"}]}, "/namespaces/0"),
+        ({"namespaces": [{"name": "shop", "mesh": "linkred"}]}, "/namespaces/0/mesh"),
+        ({"namespaces": [{"name": "Shop", "mesh": "linkerd"}]}, "/namespaces/0/name"),
+        ({"ingress": {"namespaces": ["a", "a"]}}, "/ingress/namespaces"),
+        ({"mutatingWebhookConfigurationName": "00_mesh"}, "/mutatingWebhookConfigurationName"),
+        ({"podLabels": {"a": 1}}, "/podLabels/a"),
+        ({"mode": None}, ""),
+        ({"tls": {"source": "cert-manager"}}, "/tls/source"),
+        ({"tls": {"certManager": {"duration": "90d"}}}, "/tls/certManager/duration"),
+        (
+            {"tls": {"certManager": {"ca": {"renewBefore": "0h"}}}},
+            "/tls/certManager/ca/renewBefore",
+        ),
+    ],
+)
+def test_a_value_of_the_wrong_shape_is_rejected_with_its_place(
+    values: dict[str, Any], where: str
+) -> None:
+    assert f"at '{where}':" in helm.error_of(values)
+
+
+def test_the_schema_lets_a_parent_chart_pass_its_globals() -> None:
+    helm.render({"global": {"registry": "x"}})
+
+
+def test_a_cluster_that_is_too_old_is_rejected() -> None:
+    assert "kubeVersion: >=1.29.0-0" in helm.error_of(kubernetes="1.28.9")

@@ -1,0 +1,43 @@
+"""The pods of the benchmark, and the page that it writes."""
+
+import json
+
+import pytest
+
+from tests.bench import page, pods, results
+from tests.unit.admission.reviews import accepted, patch_of
+from webhook.admission.metrics import Metrics
+from webhook.admission.review import Reviewer
+from webhook.policy.settings import Settings
+
+REVIEWER = Reviewer(Settings(), Metrics("test"))
+
+
+@pytest.mark.parametrize("size", pods.SIZES)
+def test_every_pod_is_patched_and_then_admitted(size: str) -> None:
+    bodies = pods.bodies(size)
+    answer = REVIEWER.answer(REVIEWER.routes["/mutate/linkerd"], bodies.plain)
+    assert "'enabled'" in str(patch_of(accepted(answer, pods.UID, validating=False)))
+    answer = REVIEWER.answer(REVIEWER.routes["/validate/linkerd/enforce"], bodies.stored)
+    assert accepted(answer, pods.UID, validating=True)["allowed"]
+
+
+def test_the_large_pod_has_a_mebibyte() -> None:
+    assert 0.99 < len(json.dumps(json.loads(pods.bodies("large").plain))) / pods.LARGE < 1.03
+
+
+def test_the_page_is_current_with_the_raw_results() -> None:
+    text = page.PAGE.read_text()
+    found = results.read()
+    assert page.filled(text, found) == text, "run: python -m tests.bench --page"
+    assert [name for name in page.tables(found) if f"<!-- table: {name} -->" not in text] == []
+
+
+def test_a_target_that_one_number_of_connections_misses_is_missed() -> None:
+    target = page.limited("CPU", {1: 0.2, 8: 0.3}, most=0.25)
+    assert (target.met, target.measured) == (False, "0.20 · 0.30 at c=1 · 8")
+    assert page.limited("pods", {8: 0.9}, least=0.9).met
+
+
+def test_the_raw_results_do_not_name_the_machine() -> None:
+    assert set(results.read().machine) == {"CPU", "cores", "kernel"}
