@@ -155,8 +155,8 @@ def test_before_an_install_everything_that_it_needs_is_checked(tmp_path: Path) -
         "✔ cert-manager  cert-manager's controller is ready",
         "✔ cert-manager  cert-manager's cainjector is ready",
         "✔ order         00-mendix-mesh is called before the injectors",
-        "✔ rights        you are allowed to create what the chart needs, in the cluster and in namespace "
-        "mendix-mesh",
+        "✔ rights        you are allowed to create what the chart needs, in the cluster and in "
+        "namespace mendix-mesh",
     ]
     assert (done.exit_code, done.stderr) == (0, "")
 

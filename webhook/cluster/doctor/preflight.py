@@ -192,7 +192,8 @@ def _rights(cluster: Cluster, namespace: str) -> Iterator[Preflight]:
             fix="install as a user with these rights, such as a cluster's admin",
         )  # fmt: skip
     else:
-        text = f"you are allowed to create what the chart needs, in the cluster and in namespace {namespace}"
+        text = "you are allowed to create what the chart needs, in the cluster and in namespace "
+        text += namespace
         yield Preflight(id="rights", result="ok", text=text)
 
 
