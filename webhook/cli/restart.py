@@ -29,6 +29,7 @@ from webhook.cluster.namespaces.scope import Target, existing, target
 from webhook.cluster.restart import BlockedError, Restarter, RestartError
 from webhook.cluster.restart.plan import How, Name, Planner, Reason, RestartStep
 from webhook.policy.labels import MESH_LABEL, MESHES
+from webhook.policy.settings.mistakes import nearest
 from webhook.policy.words import counted
 
 State = Literal[
@@ -151,7 +152,9 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
     if labels and not planner.read:
         raise BadInputError(f"no pod in namespace {_all(targets)} has the labels {labels}")
     if missing := sorted("/".join(name) for name in workloads - planner.found):
-        raise BadInputError(f"no pod of {', '.join(missing)} in namespace {_all(targets)}")
+        near = nearest(missing[0], ["/".join(name) for name in planner.names])
+        hint = f"; did you mean {near}?" if near else ""
+        raise BadInputError(f"no pod of {', '.join(missing)} in namespace {_all(targets)}{hint}")
     run = _Run(steps)
     if not dry_run and run.due:
         _ask(run.due, yes=yes)

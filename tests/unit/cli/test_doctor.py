@@ -151,7 +151,7 @@ def test_before_an_install_everything_that_it_needs_is_checked(tmp_path: Path) -
     done = run(Before(), tmp_path, "--pre")
     assert done.stdout.splitlines() == [
         "✔ kubernetes    Kubernetes v1.31.0 is supported",
-        "✔ mesh          linkerd is installed (MutatingWebhookConfiguration injector)",
+        "✔ mesh          linkerd is installed (injector)",
         "✔ cert-manager  cert-manager's controller is ready",
         "✔ cert-manager  cert-manager's cainjector is ready",
         "✔ order         00-mendix-mesh is called before the injectors",
@@ -179,6 +179,20 @@ def test_what_would_break_an_install_is_an_error(tmp_path: Path) -> None:
     world.objects["/apis/apps/v1/namespaces/cert-manager/deployments/cainjector"]["status"] = {}
     found, code = before(world, tmp_path)
     assert (found["mesh"], found["cert-manager"], code) == ({"error"}, {"ok", "warning"}, 1)
+
+
+def test_versions_that_are_too_old_for_the_chart_are_errors(tmp_path: Path) -> None:
+    world = Before()
+    where = "/apis/apps/v1/namespaces/cert-manager/deployments/cert-manager"
+    world.objects[where]["metadata"]["labels"]["app.kubernetes.io/version"] = "v1.14.3"
+    labels = {"istio.io/rev": "default"}
+    world.configuration("istio", "rev.namespace.sidecar-injector.istio.io", labels=labels)
+    values = "global: {tag: 1.20.1, hub: docker.io/istio}"
+    world.config_map("mendix-mesh", "istio-sidecar-injector", values=values)
+    printed = run(world, tmp_path, "--pre").stdout
+    assert "✘ mesh          istio 1.20.1 is installed (istio), which is too old" in printed
+    assert "✘ cert-manager  cert-manager's controller has version 1.14, which is too old" in printed
+    assert "upgrade cert-manager to 1.19 or later, or give the chart a certificate" in printed
 
 
 def test_what_must_not_be_read_before_an_install_is_unknown(tmp_path: Path) -> None:

@@ -136,7 +136,10 @@ def test_a_name_of_nothing_is_reported_and_nothing_is_done(
     names = ("replicaset/crm", "deployment/shop", "pod/shop-0")
     outcome = run(world, tmp_path, "-n", "mendix", "--yes", *names)
     assert outcome.exit_code == 2
-    assert outcome.stderr == "Error: no pod of deployment/shop, pod/shop-0 in namespace mendix\n"
+    assert outcome.stderr == (
+        "Error: no pod of deployment/shop, pod/shop-0 in namespace mendix; did you mean "
+        "replicaset/shop?\n"
+    )
     assert world.done == []
 
 

@@ -1,5 +1,6 @@
 """Checks a cluster before an install: versions, mesh, cert-manager, rights, order of webhooks."""
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Literal
 
@@ -7,14 +8,19 @@ import msgspec
 
 from webhook.cluster.api.connection import Cluster, path
 from webhook.cluster.api.errors import StatusError
+from webhook.cluster.doctor import mesh_reading
 from webhook.cluster.doctor.findings.kubernetes_old import NEEDED, version_of
 from webhook.cluster.kinds import webhooks
 from webhook.cluster.kinds.webhooks import INJECTORS, OURS, WebhookEntry
+from webhook.policy.settings import Settings
 
 Result = Literal["ok", "warning", "error", "unknown"]
 #: The chart's name of the mutating webhook configuration.
 CONFIGURATION = "00-mendix-mesh"
 _CERT_MANAGER = "cert-manager.io"
+_VERSION = "app.kubernetes.io/version"
+#: The oldest versions that docs/install.md names.
+_CERT_MANAGER_NEEDED, _ISTIO_NEEDED = (1, 19), (1, 24)
 _ADMISSION = "admissionregistration.k8s.io"
 _RBAC = "rbac.authorization.k8s.io"
 #: What the chart creates: group and plural, and whether it is in the release's namespace.
@@ -103,9 +109,19 @@ def _injectors(cluster: Cluster) -> dict[str, list[str]]:
 
 
 def _mesh(cluster: Cluster) -> Iterator[Preflight]:
+    readings = mesh_reading.everything(cluster, Settings(), ("linkerd", "istio"))
+    versions: dict[str, str] = {
+        one.installed.mesh: one.installed.version for one in readings if one.installed
+    }
     for mesh, names in _injectors(cluster).items():
-        text = f"{mesh} is installed (MutatingWebhookConfiguration {', '.join(names)})"
-        yield Preflight(id="mesh", result="ok", text=text)
+        version = versions.get(mesh, "")
+        text = f"{mesh} {version}".strip() + f" is installed ({', '.join(names)})"
+        found = _version(version) if mesh == "istio" else None
+        if found and found < _ISTIO_NEEDED:
+            fix = f"upgrade Istio to {_shown(_ISTIO_NEEDED)} or later"
+            yield Preflight(id="mesh", result="error", text=f"{text}, which is too old", fix=fix)
+        else:
+            yield Preflight(id="mesh", result="ok", text=text)
     ambient = list(
         cluster.items(path("apps/v1", "daemonsets"), fields="metadata.name=ztunnel", partial=True)
     )
@@ -133,8 +149,21 @@ def _cert_manager(cluster: Cluster) -> Iterator[Preflight]:
             msgspec.json.decode(raw, type=_Deployment)
             for raw in cluster.items(path("apps/v1", "deployments"), labels=labels)
         ]
-        ready = any(one.status.ready_replicas for one in found)
-        if ready:
+        ready = [one for one in found if one.status.ready_replicas]
+        old = [
+            version
+            for one in ready
+            if (version := _version((one.metadata.labels or {}).get(_VERSION, "")))
+            and version < _CERT_MANAGER_NEEDED
+        ]
+        if old:
+            needed = _shown(_CERT_MANAGER_NEEDED)
+            yield Preflight(
+                id="cert-manager", result="error",
+                text=f"cert-manager's {name} has version {_shown(old[0])}, which is too old",
+                fix=f"upgrade cert-manager to {needed} or later, {other}",
+            )  # fmt: skip
+        elif ready:
             text = f"cert-manager's {name} is ready"
             yield Preflight(id="cert-manager", result="ok", text=text)
         else:
@@ -145,11 +174,26 @@ def _cert_manager(cluster: Cluster) -> Iterator[Preflight]:
             )  # fmt: skip
 
 
+def _version(text: str) -> tuple[int, int] | None:
+    """Return major and minor of a version like `v1.19.2` or `1.31.0`; None for any other text."""
+    found = re.match(r"v?(\d+)\.(\d+)", text)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def _shown(version: tuple[int, int]) -> str:
+    return f"{version[0]}.{version[1]}"
+
+
 class _Status(msgspec.Struct, rename="camel"):
     ready_replicas: int = 0
 
 
+class _Meta(msgspec.Struct):
+    labels: dict[str, str] | None = None
+
+
 class _Deployment(msgspec.Struct):
+    metadata: _Meta = msgspec.field(default_factory=_Meta)
     status: _Status = msgspec.field(default_factory=_Status)
 
 

@@ -107,6 +107,8 @@ class Planner:
         self.notes: list[str] = []
         #: The workloads that were given by name and have pods.
         self.found: set[Name] = set()
+        #: All names by which the user can select a workload that was read.
+        self.names: set[Name] = set()
         #: Number of pods that were read.
         self.read = 0
         self._may_try = True
@@ -142,7 +144,9 @@ class Planner:
     ) -> Iterator[LivePod | BadPod]:
         for pod in self._inventory.pods(target.name, labels=labels, fields=_NOT_DONE):
             self.read += 1
-            named = self._names(pod) & set(only)
+            names = self._names(pod)
+            self.names |= names
+            named = names & set(only)
             self.found |= named
             if named or not only:
                 yield pod
