@@ -30,4 +30,4 @@ def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
         raise StatusError(403, "; ".join(found.because))
     if found.level in ("deny", "advise"):
         for gap in found.gaps:
-            yield Occurrence(describe(gap), "error" if found.level == "deny" else None)
+            yield Occurrence(describe(gap), "error" if found.level == "deny" else None, gap.fix)
