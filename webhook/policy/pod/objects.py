@@ -298,9 +298,8 @@ def check_size(data: bytes | memoryview | msgspec.Raw) -> None:
     if len(memoryview(data)) <= _SMALL:
         return
     text = bytes(data)
-    # `bytes.count` takes five times as long for a character that is rare.
-    marks = sum(len(text) - len(text.replace(mark, b"")) for mark in (b",", b"{", b"["))
-    if marks > _MOST_VALUES:
+    # One pass, unlike three times `count`.
+    if len(text) - len(text.translate(None, b",{[")) > _MOST_VALUES:
         raise UndecodableError(f"the object has more than {_MOST_VALUES} values")
 
 
