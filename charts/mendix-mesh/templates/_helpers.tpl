@@ -92,3 +92,12 @@ capabilities:
 app.kubernetes.io/name: {{ .Chart.Name }}-test
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
+
+{{/*
+The address on which a container listens. Without a host, it is every address of IPv6 and IPv4.
+Called with a list: the root, the port.
+*/}}
+{{- define "mendix-mesh.listen" -}}
+{{- $hosts := dict "IPv4" "0.0.0.0" "IPv6" "[::]" -}}
+{{- get $hosts (index . 0).Values.ipFamily }}:{{ int64 (index . 1) -}}
+{{- end }}
