@@ -11,6 +11,8 @@ from tests.standins import cni_status
 PAUSE = "docker.io/library/pause:tests"
 SOCKET = "/run/containerd.sock"
 POD_RANGES = "10.245.0.0/16"
+POD_LOGS = "pod-logs"
+"""The folder of the containers' logs, in that of the node."""
 
 
 def containerd(machine: Machine) -> Path:
@@ -106,7 +108,7 @@ def kubelet(machine: Machine, client_ca: Path) -> Path:
         "evictionHard": none | {"imagefs.available": "0%", "imagefs.inodesFree": "0%"},
         "imageGCHighThresholdPercent": 100,
         "resolvConf": str(resolv),
-        "podLogsDir": f"{machine.workdir}/pod-logs",
+        "podLogsDir": f"{machine.workdir}/{POD_LOGS}",
         "volumePluginDir": f"{machine.workdir}/volume-plugins",
         "makeIPTablesUtilChains": False,
         # A minute by default, which is how long a changed Secret takes to reach a pod.
