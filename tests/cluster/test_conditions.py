@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.chart import helm
-from tests.cluster.api import Api, Json, Refused, wait_for
+from tests.cluster.api import Api, Json, StatusError, wait_for
 from tests.cluster.plane import ControlPlane
 from tests.cluster.workloads import pod, workload
 from tests.fixtures.meshes import ambient
@@ -106,9 +106,9 @@ def is_asked(write: Callable[[], object]) -> bool:
     """Return whether a write needs an answer of the webhook. It must have no other problem."""
     try:
         write()
-    except Refused as refused:
+    except StatusError as error:
         # The write may have another problem, and an error or too high a cost is also a denial.
-        if "failed calling webhook" in refused.message and "connection refused" in refused.message:
+        if "failed calling webhook" in error.message and "connection refused" in error.message:
             return True
         raise
     return False

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.cluster import netns
-from tests.cluster.api import Json, Refused, wait_for
+from tests.cluster.api import Json, StatusError, wait_for
 from tests.cluster.certificates import Authority
 from tests.cluster.helm import Release
 from tests.cluster.kubelet import ServerKubelet
@@ -46,9 +46,9 @@ def other(
 
 def denied(plane: ControlPlane, where: str) -> str:
     """Return why a pod on the node's network is denied."""
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(StatusError) as error:
         plane.api.create(pod(where, hostNetwork=True), dry_run=True)
-    return refused.value.message
+    return error.value.message
 
 
 def test_the_chart_works_on_it(other: ControlPlane) -> None:
@@ -118,8 +118,8 @@ def test_one_server_answers_at_services_of_each_family(
 def is_denied(plane: ControlPlane, where: str) -> bool:
     try:
         plane.api.create(pod(where, hostNetwork=True), dry_run=True)
-    except Refused as refused:
-        return "host-network" in refused.message
+    except StatusError as error:
+        return "host-network" in error.message
     return False
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.cluster.api import Json, Refused, wait_for
+from tests.cluster.api import Json, StatusError, wait_for
 from tests.cluster.plane import is_ready
 from tests.cluster.workloads import CONTROL_PLANE_NS, INJECT, pod, workload
 from tests.node import settings
@@ -80,7 +80,7 @@ def denied(nodes: NodeCluster, where: str) -> bool:
     """Return whether a new pod is denied."""
     try:
         nodes.api.create(pod(where, "new", containers=CONTAINERS, hostNetwork=True), dry_run=True)
-    except Refused:
+    except StatusError:
         return True
     return False
 
@@ -141,7 +141,7 @@ def test_admitted_pods_come_back_and_deleted_ones_go_while_no_server_answers(
 ) -> None:
     api = nodes.api
     for place in places:
-        with pytest.raises(Refused, match="failed calling webhook"):
+        with pytest.raises(StatusError, match="failed calling webhook"):
             api.create(pod(place.name, "new", containers=CONTAINERS))
     before = {place.name: running(nodes, place.name, REPLICAS + 2) for place in places}
     left = seconds_until_gone(nodes, places, "leaving")
@@ -173,7 +173,7 @@ def test_only_what_is_judged_waits_for_a_server(nodes: NodeCluster, places: list
             for patch in place.judged:
                 if subresource and REDIRECTION in patch.get("annotations", {}):
                     continue
-                with pytest.raises(Refused, match="failed calling webhook"):
+                with pytest.raises(StatusError, match="failed calling webhook"):
                     api.patch("Pod", name, place.name, {"metadata": patch}, subresource=subresource)
         stored = api.get("Pod", name, place.name)["metadata"]
         assert stored["labels"]["team"] == "shop"
