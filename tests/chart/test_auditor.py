@@ -148,7 +148,7 @@ def test_an_exposed_dashboard_knows_its_names_and_asks_who_reads() -> None:
         "mendix-mesh-auditor", "mendix-mesh-auditor.platform", "mendix-mesh-auditor.platform.svc",
         "mesh.example.com",
     ]  # fmt: skip
-    assert {"--dashboard=0.0.0.0:8081", "--authenticate"} <= set(own["args"])
+    assert {"--dashboard=:8081", "--authenticate"} <= set(own["args"])
     port = {one["name"]: one for one in rendered.one("Service", auditor=True)["spec"]["ports"]}
     assert (port["dashboard"]["port"], port["dashboard"]["targetPort"]) == (80, "dashboard")
     policy = rendered.one("NetworkPolicy", auditor=True)["spec"]["ingress"]
@@ -245,9 +245,9 @@ def test_the_command_knows_its_arguments() -> None:
         "audit",
         "--watch",
         "--interval=60",
-        "--listen=0.0.0.0:8080",
+        "--listen=:8080",
         "--settings=/etc/mendix-mesh/settings.yaml",
-        "--tls-listen=0.0.0.0:10250",
+        "--tls-listen=:10250",
         "--tls-cert-file=/etc/mendix-mesh/tls/tls.crt",
         "--tls-private-key-file=/etc/mendix-mesh/tls/tls.key",
         "--tls-server-name=mendix-mesh-auditor.mendix-mesh.svc",

@@ -268,7 +268,7 @@ class _Reviewer:
         """
         pod = pod_of(request.object, mesh, request) if request.object else None
         labels, annotations = request.namespace_labels, request.namespace_annotations
-        if pod is None or labels is None or annotations is None:
+        if pod is None or labels is None or annotations is None or judged.outcome == "ignored":
             return judged
         missed = injection.missed(pod, mesh, labels, annotations)
         if missed is None:

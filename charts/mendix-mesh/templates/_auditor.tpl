@@ -4,7 +4,7 @@ The auditor is a separate Deployment, because the webhook's server calls no API 
 
 {{/* Labels of its pods. They differ from the server's; otherwise the Service would send them reviews. */}}
 {{- define "mendix-mesh.auditorSelectorLabels" -}}
-app.kubernetes.io/name: {{ .Chart.Name }}-auditor
+app.kubernetes.io/name: {{ printf "%s-auditor" .Chart.Name | quote }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 

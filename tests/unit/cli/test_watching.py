@@ -172,6 +172,17 @@ def test_it_serves_the_dashboard_with_the_option(tmp_path: Path) -> None:
         assert httpx.get(f"{pages}/metrics").status_code == 404
 
 
+def test_without_a_host_every_port_listens_on_both_families(tmp_path: Path) -> None:
+    with auditing(world(), tmp_path, "--listen", ":0", "--dashboard", ":0") as running:
+        running.until("/readyz", 200)
+        ports = [one["address"].rpartition(":")[2] for one in running.events("listens")]
+        assert len(ports) == 2
+        for port in ports:
+            for host in ("127.0.0.1", "[::1]"):
+                url = f"http://{host}:{port}/"
+                assert httpx.get(url, headers={"Host": "localhost"}).status_code < 500
+
+
 def test_with_authenticate_it_shows_nothing_without_a_token(tmp_path: Path) -> None:
     with auditing(world(), tmp_path, "--dashboard", "127.0.0.1:0", "--authenticate") as running:
         running.until("/readyz", 200)

@@ -16,6 +16,8 @@ from msgspec import Meta
 from webhook.policy.pod import ports
 from webhook.policy.settings import mistakes
 
+#: The largest user or group id that Kubernetes accepts.
+LARGEST_ID = 2**31 - 1
 Text = Annotated[str, Meta(min_length=1)]
 CheckId = Annotated[str, Meta(pattern="^[a-z][a-z0-9-]*$")]
 PortList = Annotated[
@@ -146,9 +148,9 @@ class Linkerd(_Strict, frozen=True, kw_only=True, rename="camel"):
         list[Text],
         Meta(description="Further repositories for linkerd-init (a separate image before 2.19)."),
     ] = msgspec.field(default_factory=lambda: ["cr.l5d.io/linkerd/proxy-init"])
-    proxy_uid: Annotated[int, Meta(ge=1, description="The proxy's user id.")] = 2102
+    proxy_uid: Annotated[int, Meta(ge=1, le=LARGEST_ID, description="The proxy's user id.")] = 2102
     proxy_gid: Annotated[
-        Annotated[int, Meta(ge=1)] | None,
+        Annotated[int, Meta(ge=1, le=LARGEST_ID)] | None,
         Meta(description="The proxy's group id, if the mesh gives it one."),
     ] = None
     inbound_port: Annotated[
@@ -215,7 +217,7 @@ class Istio(_Strict, frozen=True, kw_only=True, rename="camel"):
         ]
     )
     proxy_uid: Annotated[
-        Annotated[int, Meta(ge=1)] | None,
+        Annotated[int, Meta(ge=1, le=LARGEST_ID)] | None,
         Meta(
             description="The proxy's user and group id; null on OpenShift, which assigns one per "
             "namespace."
