@@ -256,3 +256,12 @@ def test_the_schema_lets_a_parent_chart_pass_its_globals() -> None:
 
 def test_a_cluster_that_is_too_old_is_rejected() -> None:
     assert "kubeVersion: >=1.29.0-0" in helm.error_of(kubernetes="1.28.9")
+
+
+def test_the_host_of_an_ingress_cannot_be_set_with_f5_s_controller() -> None:
+    classes = {"nginx": "f5-nginx", "internal": "ingress-nginx"}
+    ingress = {"classes": classes, "upstreamVhost": True}
+    error = helm.error_of({"settings": {"ingress": ingress}})
+    assert "settings.ingress.upstreamVhost: it has no effect for the class nginx" in error
+    ingress["upstreamVhost"] = False
+    helm.render({"settings": {"ingress": ingress}})
