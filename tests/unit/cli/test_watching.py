@@ -255,7 +255,10 @@ def test_reviews_can_be_limited_to_clients_with_a_certificate(tmp_path: Path) ->
     limits = ("--client-ca-file", ca, "--client-name", "api-server")
     labels = {"mendix-mesh.io/mesh": "linkerd"}
     namespaces = [{"metadata": {"name": "shop", "labels": one}} for one in (labels, {})]
-    body = {"request": {"uid": "u", "object": namespaces[0], "oldObject": namespaces[1]}}
+    asked = {"uid": "u", "kind": {"kind": "Namespace"}, "operation": "UPDATE",
+             "object": namespaces[0], "oldObject": namespaces[1]}  # fmt: skip
+    envelope = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview"}
+    body = {**envelope, "request": asked}
     with auditing(world(), tmp_path, *options, *limits) as running:
         running.until("/readyz", 200)
         url = running.https.replace("127.0.0.1", "localhost")
