@@ -281,3 +281,12 @@ def test_a_quantity_may_have_any_form_that_kubernetes_knows(quantity: Any) -> No
     resources = {"requests": {"cpu": quantity}, "limits": {"ephemeral-storage": quantity}}
     rendered = helm.render({"resources": resources, "auditor": {"resources": resources}})
     assert len(rendered.of_kind("Deployment")) == 2
+
+
+def test_the_host_of_an_ingress_cannot_be_set_with_f5_s_controller() -> None:
+    classes = {"nginx": "f5-nginx", "internal": "ingress-nginx"}
+    ingress = {"classes": classes, "upstreamVhost": True}
+    error = helm.error_of({"settings": {"ingress": ingress}})
+    assert "settings.ingress.upstreamVhost: it has no effect for the class nginx" in error
+    ingress["upstreamVhost"] = False
+    helm.render({"settings": {"ingress": ingress}})

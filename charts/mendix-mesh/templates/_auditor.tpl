@@ -51,6 +51,26 @@ it in, as for the server.
 {{- end -}}
 {{- end }}
 
+{{/* Where Prometheus finds that CA, as in `ca` of a ServiceMonitor. */}}
+{{- define "mendix-mesh.auditorCaReference" -}}
+{{- if eq .Values.tls.source "helm" -}}
+secret:
+  name: {{ include "mendix-mesh.auditorSecret" . }}
+  key: ca.crt
+{{- else -}}
+{{- include "mendix-mesh.caReference" . -}}
+{{- end -}}
+{{- end }}
+
+{{/* Why the auditor asks the API server to review tokens: for the dashboard or the metrics, else empty. */}}
+{{- define "mendix-mesh.auditorReviewsTokens" -}}
+{{- with .Values.auditor -}}
+{{- if and .enabled (or .metrics.authenticate (and .dashboard.enabled .dashboard.expose .dashboard.authenticate)) -}}
+true
+{{- end -}}
+{{- end -}}
+{{- end }}
+
 {{- define "mendix-mesh.auditorMadeByHelm" -}}
 {{- include "mendix-mesh.madeByHelm" (list . (include "mendix-mesh.auditorSecret" .) (include "mendix-mesh.auditorHost" .)) -}}
 {{- end }}

@@ -295,14 +295,17 @@ class Ingress(_Strict, frozen=True, kw_only=True, rename="camel"):
         dict[str, Literal["ingress-nginx", "f5-nginx", "none"]],
         Meta(
             description="Ingress class -> its controller: ingress-nginx (the community's), "
-            "f5-nginx (F5's), or none to leave its Ingresses unchanged."
+            "f5-nginx (F5's), or none to leave its Ingresses unchanged. An Ingress of a class that "
+            "is not listed gets the annotations of both, unless its own annotations or the name of "
+            "the class show its controller."
         ),
-    ] = msgspec.field(default_factory=lambda: {"nginx": "ingress-nginx"})
+    ] = {}
     upstream_vhost: Annotated[
         bool,
         Meta(
             description="With Istio and ingress-nginx, Ingresses of one Service also get "
-            "upstream-vhost, so that the sidecar knows the Service; the app sees its name as Host."
+            "upstream-vhost, so that the sidecar knows the Service; the app sees its name as Host. "
+            "F5's controller has no such annotation, so no class may be f5-nginx."
         ),
     ] = False
 
@@ -423,6 +426,13 @@ def parse(document: Any, *, checks: frozenset[str]) -> Settings:
     for path, check in named:
         if check not in checks:
             raise SettingsError(mistakes.unknown("check", check, path, checks))
+    f5 = [name for name, one in settings.ingress.classes.items() if one == "f5-nginx"]
+    if settings.ingress.upstream_vhost and f5:
+        raise SettingsError(
+            f"true has no effect for the class {mistakes.shown(f5[0])}: F5's controller can't "
+            "change the Host header of an Ingress - at `settings.ingress.upstreamVhost`; remove "
+            "the setting and use a VirtualServer (mendix-mesh explain ingress)"
+        )
     for path, text in (
         ("linkerd.skipInboundPorts", settings.linkerd.skip_inbound_ports),
         ("linkerd.skipOutboundPorts", settings.linkerd.skip_outbound_ports),
