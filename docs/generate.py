@@ -49,7 +49,8 @@ A check has a level:
 - An update of a pod is judged only by what it makes worse. So you can always change and delete a \
 pod that already runs.
 - A Deployment, StatefulSet, DaemonSet, ReplicaSet, Job or CronJob is judged by its pod template. \
-It is denied only if the template is new.
+It is judged only if the template is new, and not again in a ReplicaSet or Job that another \
+controller creates from it.
 
 ## How to exempt pods
 

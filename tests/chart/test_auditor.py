@@ -148,14 +148,14 @@ def test_an_exposed_dashboard_knows_its_names_and_asks_who_reads() -> None:
         "mendix-mesh-auditor", "mendix-mesh-auditor.platform", "mendix-mesh-auditor.platform.svc",
         "mesh.example.com",
     ]  # fmt: skip
-    assert {"--dashboard=0.0.0.0:8081", "--authenticate"} <= set(own["args"])
+    assert {"--dashboard=:8081", "--authenticate"} <= set(own["args"])
     port = {one["name"]: one for one in rendered.one("Service", auditor=True)["spec"]["ports"]}
     assert (port["dashboard"]["port"], port["dashboard"]["targetPort"]) == (80, "dashboard")
     policy = rendered.one("NetworkPolicy", auditor=True)["spec"]["ingress"]
     assert {"protocol": "TCP", "port": 8081} in policy[0]["ports"]
     roles = {one["metadata"]["name"]: one["roleRef"]["name"]
              for one in rendered.of_kind("ClusterRoleBinding")}  # fmt: skip
-    assert roles["mendix-mesh-dashboard"] == "system:auth-delegator"
+    assert roles["mendix-mesh-token-reviewer"] == "system:auth-delegator"
     (viewer,) = (one for one in rendered.of_kind("ClusterRole")
                  if one["metadata"]["name"] == "mendix-mesh-viewer")  # fmt: skip
     assert viewer["rules"] == documented()["mendix-mesh-viewer"]
@@ -245,9 +245,9 @@ def test_the_command_knows_its_arguments() -> None:
         "audit",
         "--watch",
         "--interval=60",
-        "--listen=0.0.0.0:8080",
+        "--listen=:8080",
         "--settings=/etc/mendix-mesh/settings.yaml",
-        "--tls-listen=0.0.0.0:10250",
+        "--tls-listen=:10250",
         "--tls-cert-file=/etc/mendix-mesh/tls/tls.crt",
         "--tls-private-key-file=/etc/mendix-mesh/tls/tls.key",
         "--tls-server-name=mendix-mesh-auditor.mendix-mesh.svc",
@@ -385,3 +385,73 @@ def test_without_it_nothing_of_it_is_there() -> None:
     values = {"auditor": {"enabled": False, "reports": True}, "serviceMonitor": {"enabled": True},
               "networkPolicy": {"enabled": True, "apiServerCIDRs": ["10.0.0.0/8"]}}  # fmt: skip
     assert "auditor" not in helm.render(values).text
+
+
+def test_metrics_can_be_limited_to_scrapers_with_a_token() -> None:
+    rendered = helm.render(
+        {"auditor": {"metrics": {"authenticate": True}}, "serviceMonitor": {"enabled": True}}
+    )
+    assert "--authenticate-metrics" in arguments(rendered)
+    (endpoint,) = rendered.one("ServiceMonitor", auditor=True)["spec"]["endpoints"]
+    assert (endpoint["port"], endpoint["scheme"], endpoint["path"]) == (
+        "https",
+        "https",
+        "/metrics",
+    )
+    assert endpoint["bearerTokenFile"].endswith("/serviceaccount/token")
+    assert endpoint["tlsConfig"] == {
+        "serverName": "mendix-mesh-auditor.mendix-mesh.svc",
+        "ca": {"secret": {"name": "mendix-mesh-tls", "key": "ca.crt"}},
+    }
+    assert endpoint["honorLabels"] is True
+    roles = {one["metadata"]["name"]: one for one in rendered.of_kind("ClusterRole")}
+    assert roles["mendix-mesh-metrics-reader"]["rules"] == [
+        {"nonResourceURLs": ["/metrics"], "verbs": ["get"]}
+    ]
+    bound = {one["roleRef"]["name"] for one in rendered.of_kind("ClusterRoleBinding")}
+    assert "system:auth-delegator" in bound
+    assert "mendix-mesh-metrics-reader" not in bound
+
+
+def test_with_helm_s_certificate_prometheus_verifies_the_auditor_by_its_own_ca() -> None:
+    rendered = helm.render(
+        {
+            "tls": {"source": "helm"},
+            "auditor": {"metrics": {"authenticate": True}},
+            "serviceMonitor": {"enabled": True},
+        }
+    )
+    (endpoint,) = rendered.one("ServiceMonitor", auditor=True)["spec"]["endpoints"]
+    assert endpoint["tlsConfig"]["ca"]["secret"]["name"] == "mendix-mesh-auditor-tls"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"hostNetwork": True, "port": 10260},
+        {"tls": {"source": "secret", "caBundle": helm.CA}},
+    ],
+)
+def test_metrics_by_https_without_a_certificate_are_refused(values: dict[str, Any]) -> None:
+    refused = helm.error_of({**values, "auditor": {"metrics": {"authenticate": True}}})
+    assert "auditor.metrics.authenticate: the auditor serves no HTTPS" in refused
+
+
+def test_warnings_name_pods_only_to_known_callers() -> None:
+    assert not {"--callers-limited", "--client-ca-file"} & set(arguments(helm.render()))
+    limited = helm.render({"networkPolicy": {"enabled": True, "apiServerCIDRs": ["10.0.0.0/8"]}})
+    assert "--callers-limited" in arguments(limited)
+    known = helm.render({"clientCertificates": {"caSecretName": "apis", "names": ["api"]}})
+    assert "--client-ca-file=/etc/mendix-mesh/client-ca/ca.crt" in arguments(known)
+    assert "--client-name=api" in arguments(known)
+    spec = known.one("Deployment", auditor=True)["spec"]["template"]["spec"]
+    (volume,) = [one for one in spec["volumes"] if one["name"] == "client-ca"]
+    assert volume["secret"]["secretName"] == "apis"
+    assert "client-ca" in [one["name"] for one in spec["containers"][0]["volumeMounts"]]
+
+
+def arguments(rendered: helm.Rendered) -> list[str]:
+    """The arguments of the auditor's container."""
+    spec = rendered.one("Deployment", auditor=True)["spec"]["template"]["spec"]
+    found: list[str] = spec["containers"][0]["args"]
+    return found

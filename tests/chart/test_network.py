@@ -95,3 +95,20 @@ def test_labels_by_which_prometheus_selects_are_added_and_take_none_away() -> No
         found = helm.render(values).one(kind)["metadata"]["labels"]
         assert found["release"] == "prometheus"
         assert found["app.kubernetes.io/name"] == "mendix-mesh"
+
+
+@pytest.mark.parametrize(("family", "host"), [("", ""), ("IPv4", "0.0.0.0"), ("IPv6", "[::]")])
+def test_the_pods_listen_on_both_families_of_addresses_or_on_one(family: str, host: str) -> None:
+    """Only for port-forwarding, the dashboard listens on the loopback device."""
+    for expose in (False, True):
+        auditor = {"dashboard": {"expose": expose}}
+        rendered = helm.render({"ipFamily": family, "port": 10260, "auditor": auditor})
+        server, watcher = (
+            rendered.one("Deployment", auditor=one)["spec"]["template"]["spec"]["containers"][0]
+            for one in (False, True)
+        )
+        assert f"--listen={host}:10260" in server["args"]
+        dashboard = f"{host}:8081" if expose else "127.0.0.1:8081"
+        assert {
+            f"--listen={host}:8080", f"--tls-listen={host}:10260", f"--dashboard={dashboard}"
+        } <= set(watcher["args"])  # fmt: skip

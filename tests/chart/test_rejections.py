@@ -217,6 +217,24 @@ def test_an_unknown_key_is_rejected_with_its_place(values: dict[str, Any], where
     ("values", "where"),
     [
         ({"replicaCount": 0}, "/replicaCount"),
+        ({"replicaCount": 101}, "/replicaCount"),
+        ({"preStopSleepSeconds": 601}, "/preStopSleepSeconds"),
+        ({"terminationGracePeriodSeconds": 3601}, "/terminationGracePeriodSeconds"),
+        ({"auditor": {"interval": 86401}}, "/auditor/interval"),
+        ({"ipFamily": "ipv6"}, "/ipFamily"),
+        ({"runAsUser": 2**31}, "/runAsUser"),
+        ({"settings": {"linkerd": {"proxyUid": 2**31}}}, "/settings/linkerd/proxyUid"),
+        ({"settings": {"linkerd": {"inboundPort": 65536}}}, "/settings/linkerd/inboundPort"),
+        ({"resources": {"limits": {"memory": "256 Mi"}}}, "/resources/limits/memory"),
+        ({"resources": {"limits": {"memory": "256mb"}}}, "/resources/limits/memory"),
+        ({"resources": {"requests": {"cpu": -1}}}, "/resources/requests/cpu"),
+        (
+            {"auditor": {"resources": {"requests": {"cpu": True}}}},
+            "/auditor/resources/requests/cpu",
+        ),
+        ({"image": {"tag": "a b"}}, "/image/tag"),
+        ({"priorityClassName": "System Critical"}, "/priorityClassName"),
+        ({"tls": {"secretName": ""}}, "/tls/secretName"),
         ({"timeoutSeconds": 31}, "/timeoutSeconds"),
         ({"timeoutSeconds": "5s"}, "/timeoutSeconds"),
         ({"port": 70000}, "/port"),
@@ -256,3 +274,19 @@ def test_the_schema_lets_a_parent_chart_pass_its_globals() -> None:
 
 def test_a_cluster_that_is_too_old_is_rejected() -> None:
     assert "kubeVersion: >=1.29.0-0" in helm.error_of(kubernetes="1.28.9")
+
+
+@pytest.mark.parametrize("quantity", ["1", "0.5", "100m", "1Gi", "1e3", "128974848", 1, 0.25])
+def test_a_quantity_may_have_any_form_that_kubernetes_knows(quantity: Any) -> None:
+    resources = {"requests": {"cpu": quantity}, "limits": {"ephemeral-storage": quantity}}
+    rendered = helm.render({"resources": resources, "auditor": {"resources": resources}})
+    assert len(rendered.of_kind("Deployment")) == 2
+
+
+def test_the_host_of_an_ingress_cannot_be_set_with_f5_s_controller() -> None:
+    classes = {"nginx": "f5-nginx", "internal": "ingress-nginx"}
+    ingress = {"classes": classes, "upstreamVhost": True}
+    error = helm.error_of({"settings": {"ingress": ingress}})
+    assert "settings.ingress.upstreamVhost: it has no effect for the class nginx" in error
+    ingress["upstreamVhost"] = False
+    helm.render({"settings": {"ingress": ingress}})

@@ -62,19 +62,66 @@ def test_pods_are_opted_in_at_birth_and_what_makes_them_also_on_update() -> None
 def test_pods_their_debug_containers_and_what_makes_them_are_judged() -> None:
     for entry in webhooks("ValidatingWebhookConfiguration"):
         if not entry["name"].startswith("unknown-mesh."):
-            # In ambient mode the node agent writes annotations through the status.
-            status = [] if entry["name"].startswith("ambient.") else ["v1 pods/status"]
             assert rules_of(entry) == (
                 rules({"CREATE", "UPDATE"}, "v1 pods", *CONTROLLERS)
-                | rules({"UPDATE"}, "v1 pods/ephemeralcontainers", *status)
+                | rules({"UPDATE"}, "v1 pods/ephemeralcontainers", "v1 pods/status")
             )
 
 
+def conditions(entry: helm.Object) -> dict[str, str]:
+    """The conditions of an entry by name."""
+    return {one["name"]: one["expression"] for one in entry.get("matchConditions", ())}
+
+
 def test_updates_of_what_is_not_judged_do_not_wait_for_the_server() -> None:
+    """tests/cluster/test_conditions.py shows what the conditions do."""
     for entry in webhooks("ValidatingWebhookConfiguration"):
-        conditions = [condition["name"] for condition in entry.get("matchConditions", ())]
-        unknown = entry["name"].startswith("unknown-mesh.")
-        assert conditions == ([] if unknown else ["changes-what-is-judged"])
+        named = ["no-copy"]
+        if not entry["name"].startswith("unknown-mesh."):
+            named += ["new-template", "pod-changes-what-is-judged"]
+        assert list(conditions(entry)) == named
+    for entry in webhooks("MutatingWebhookConfiguration"):
+        pods = ".mutate-pods." in entry["name"]
+        assert list(conditions(entry)) == ([] if pods else ["not-owned", "new-template"])
+
+
+def test_with_policies_their_conditions_are_about_what_is_read_of_them() -> None:
+    values = {**FULL, "reviewMeshPolicies": True}
+    for entry in webhooks("ValidatingWebhookConfiguration", values):
+        found = conditions(entry).get("policy-changes-what-is-judged", "")
+        mesh = entry["name"].partition(".")[0]
+        assert bool(found) == (mesh != "unknown-mesh")
+        assert ("default-inbound-policy" in found) == (mesh == "linkerd")
+        assert ("ambient.istio.io/redirection" in found) == (mesh == "ambient")
+
+
+def test_a_label_that_settings_select_by_is_judged() -> None:
+    deal = {"reason": "agreed", "namespaces": ["*"]}
+    by = [
+        {"matchLabels": {"app": "dns"}},
+        {"matchExpressions": [{"key": "it's", "operator": "Exists"}]},
+    ]
+    settings = {
+        "allow": [{**deal, "selector": by[0]}, deal],
+        "exemptions": [{**deal, "checks": ["host-network"], "selector": by[1]}],
+        "levels": [{"check": "udp-port", "level": "deny", "reason": "no", "selector": by[0]}],
+    }
+    (plain, given) = (
+        conditions(webhooks("ValidatingWebhookConfiguration", values)[0])
+        for values in ({}, {"settings": settings})
+    )
+    name = "pod-changes-what-is-judged"
+    assert "'app', 'it\\'s'" in given[name]
+    assert (
+        given[name].replace(", 'app', 'it\\'s'", "").replace("key in ['app', 'it\\'s'] || ", "")
+        == plain[name]
+    )
+
+
+def test_every_condition_is_short_enough_to_be_read() -> None:
+    """The expressions are repeated in each entry, and Helm stores them in a Secret of 1 MiB."""
+    for entry in webhooks("ValidatingWebhookConfiguration"):
+        assert len(str(conditions(entry))) < 6_000
 
 
 def test_under_an_unknown_mesh_only_what_is_new_is_judged() -> None:

@@ -86,7 +86,7 @@ def test_clients_need_a_certificate_of_a_ca_and_a_name(
 
 def test_the_port_is_the_same_in_arguments_and_container_and_found_by_name() -> None:
     values = {"port": 10260, "hostNetwork": True}
-    assert "--listen=0.0.0.0:10260" in container(values)["args"]
+    assert "--listen=:10260" in container(values)["args"]
     assert container(values)["ports"] == [
         {"name": "https", "containerPort": 10260, "protocol": "TCP"}
     ]

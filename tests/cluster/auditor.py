@@ -96,8 +96,11 @@ def running(kubeconfig: Path, log: Path, *arguments: str | Path) -> Iterator[Aud
 
 
 @contextmanager
-def called(plane: ControlPlane, folder: Path) -> Iterator[Auditor]:
-    """Run the auditor with the chart's rights. The chart's webhook configuration calls it."""
+def called(plane: ControlPlane, folder: Path, *, limited: bool = True) -> Iterator[Auditor]:
+    """Run the auditor with the chart's rights. The chart's webhook configuration calls it.
+
+    `limited` means that a network policy lets only the API server call.
+    """
     kubeconfig = command.as_account(plane, name="mendix-mesh-watcher").kubeconfig
     authority = Authority("auditor")
     cert, key = authority.issue("auditor", hosts=["127.0.0.1"]).write(folder, "tls")
@@ -108,7 +111,8 @@ def called(plane: ControlPlane, folder: Path) -> Iterator[Auditor]:
     )  # fmt: skip
     configuration = rendered.one("ValidatingWebhookConfiguration", auditor=True)
     (webhook,) = configuration["webhooks"]
-    listen = ("--tls-listen", "127.0.0.1:0", "--interval", "3600")
+    listen = ["--tls-listen", "127.0.0.1:0", "--interval", "3600"]
+    listen += ["--callers-limited"] if limited else []
     with running(kubeconfig, folder / "log", *listen, *files) as process:
         webhook["clientConfig"] = {
             "url": f"{process.https}/labelled",
@@ -129,4 +133,4 @@ def called(plane: ControlPlane, folder: Path) -> Iterator[Auditor]:
 def _is_configured(api: Api, where: str) -> bool:
     labels = {"metadata": {"labels": {MESH_LABEL: "linkerd"}}}
     api.patch("Namespace", where, None, labels, dry_run=True)
-    return any("outside the linkerd mesh" in text for text in api.warnings)
+    return any("outside the" in text for text in api.warnings)

@@ -233,7 +233,7 @@ class ServerKubelet(Part):
         status = obj.get("status", {})
         ip = status.get("podIP")
         # kwok immediately gives a free IP to the next pod, while the old process may still use it.
-        taken = {pod.address.rpartition(":")[0] for pod in self._running()}
+        taken = {pod.address.rpartition(":")[0].strip("[]") for pod in self._running()}
         running = status.get("phase") == "Running" and not self._paused.is_set()
         return bool(running and ip and ip not in taken)
 
@@ -376,10 +376,15 @@ class _Volumes:
 
 
 class _Rewriter:
-    """Replaces mount paths and the wildcard address by the real ones on this machine."""
+    """Replaces mount paths and the wildcard addresses by the real ones on this machine.
+
+    A container has a network of its own, in which it can listen everywhere. Here, all pods share
+    one, so each listens on its pod's address.
+    """
 
     def __init__(self, paths: Mapping[str, str], ip: str) -> None:
-        self._to = {**paths, "0.0.0.0": ip, "[::]": ip}
+        self._host = host_of(ip)
+        self._to = {**paths, "0.0.0.0": self._host, "[::]": self._host}
         longest_first = sorted(self._to, key=len, reverse=True)
         # Replace in one pass, so that replacements are not replaced again. A path ends at a slash.
         self._from = re.compile(
@@ -387,7 +392,13 @@ class _Rewriter:
         )
 
     def __call__(self, text: str) -> str:
+        text = re.sub(r"^(--[a-z-]+=)(?=:\d+$)", rf"\g<1>{self._host}", text)
         return self._from.sub(lambda found: self._to[found[0]], text)
+
+
+def host_of(ip: str) -> str:
+    """Return an address as URLs have it."""
+    return f"[{ip}]" if ":" in ip else ip
 
 
 @contextlib.contextmanager
@@ -444,7 +455,7 @@ def _environment(obj: Json, rewrite: "_Rewriter") -> dict[str, str]:
 def _listens_at(args: Sequence[str], container: Json, ip: str) -> str:
     """Return the address of the server: from --listen, else from the container's first port."""
     said = re.search(r"--listen[= ](\S+)", " ".join(args))
-    return said[1] if said else f"{ip}:{container['ports'][0]['containerPort']}"
+    return said[1] if said else f"{host_of(ip)}:{container['ports'][0]['containerPort']}"
 
 
 def _probe_url(container: Json, ip: str) -> str:
@@ -453,7 +464,8 @@ def _probe_url(container: Json, ip: str) -> str:
         return ""
     ports = {port.get("name"): port["containerPort"] for port in container.get("ports", ())}
     port = ports.get(probe["port"], probe["port"])
-    return f"{probe.get('scheme', 'HTTP').lower()}://{ip}:{port}{probe.get('path', '/')}"
+    scheme, path = probe.get("scheme", "HTTP").lower(), probe.get("path", "/")
+    return f"{scheme}://{host_of(ip)}:{port}{path}"
 
 
 def _pre_stop_seconds(container: Json) -> float:

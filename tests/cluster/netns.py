@@ -15,10 +15,15 @@ import shutil
 import socket
 import subprocess
 import threading
+from pathlib import Path
 
 POD_RANGE = "10.244.0.0/16"
 HOST_IP = "10.250.0.1"
 """The address that API server and nodes advertise. An EndpointSlice may contain it."""
+
+POD_RANGE_6 = "fd00:10:244::/64"
+HOST_IP_6 = "fd00:10:250::1"
+"""The same in IPv6."""
 
 _SOME_POD_IP = "10.244.255.254"
 _CLONE_NEWUSER = 0x10000000
@@ -53,6 +58,16 @@ def enter() -> None:
         f"route add local {POD_RANGE} dev lo",
     ):
         _ip(command)
+    if has_ipv6():
+        _ip(f"-6 addr add {HOST_IP_6}/128 dev lo")
+        _ip(f"-6 route add local {POD_RANGE_6} dev lo")
+        # In IPv6, that route alone does not allow to listen at these addresses.
+        Path("/proc/sys/net/ipv6/ip_nonlocal_bind").write_text("1")
+
+
+def has_ipv6() -> bool:
+    """Return whether the kernel has IPv6."""
+    return Path("/proc/net/if_inet6").exists()
 
 
 def inside() -> bool:

@@ -15,6 +15,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from http.client import HTTPSConnection
 from pathlib import Path
+from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import httpx
@@ -32,8 +33,10 @@ KUBELET_ANNOTATION = "tests.mendix-mesh.io/kubelet"
 STAY_ANNOTATION = "tests.mendix-mesh.io/stay"
 """If a task pod has it with the value "true", the pod does not end by itself."""
 
-SERVICE_RANGE = "10.96.0.0/16"
-_SERVER_NAMES = ("127.0.0.1", "10.96.0.1", "localhost", "kubernetes.default.svc")
+SERVICE_RANGE, SERVICE_RANGE_6 = "10.96.0.0/16", "fd00:10:96::/112"
+_SERVER_NAMES = (
+    "127.0.0.1", "::1", "10.96.0.1", "fd00:10:96::1", "localhost", "kubernetes.default.svc",
+)  # fmt: skip
 _UP = 60.0  # seconds in which each part must be ready; it needs only a few, even on a busy machine
 
 # Audit events of each write, without bodies. They contain the webhooks' audit annotations.
@@ -66,6 +69,25 @@ _FOR_SIMULATED_NODES = {
 }
 
 
+class Addresses(NamedTuple):
+    """The addresses of a cluster with simulated nodes."""
+
+    services: str
+    pods: str
+    host: str
+    loopback: str
+
+
+Family = Literal["IPv4", "IPv6", "dual"]
+_IPV6 = Addresses(SERVICE_RANGE_6, netns.POD_RANGE_6, netns.HOST_IP_6, "::1")
+ADDRESSES: Mapping[Family, Addresses] = {
+    "IPv4": Addresses(SERVICE_RANGE, netns.POD_RANGE, netns.HOST_IP, "127.0.0.1"),
+    "IPv6": _IPV6,
+    # kwok gives a pod one address, which is of the first family.
+    "dual": _IPV6._replace(services=f"{SERVICE_RANGE_6},{SERVICE_RANGE}"),
+}
+
+
 class CommandError(Exception):
     """Raised if kubectl or helm fails. The message has its output, `result` has everything."""
 
@@ -88,8 +110,11 @@ class ControlPlane(Part):
         *,
         nodes: Sequence[str] = ("node-0",),
         address: str = "",
+        family: Family = "IPv4",
     ) -> None:
         """Set the folder, the programs (from build.ensure()) and the nodes to simulate.
+
+        `family` is that of its pods, Services and API server. With "dual", Services can have both.
 
         With `address`, the API server listens there for real nodes. They register themselves, and
         it authorizes them and connects to them. It calls Services at their cluster IPs, which the
@@ -101,6 +126,7 @@ class ControlPlane(Part):
         """The self-contained kubeconfig file of a member of system:masters."""
         self._nodes = nodes
         self._address = address
+        self._addresses = ADDRESSES[family]
         self._authority = Authority("mendix-mesh test cluster")
         self._stack = contextlib.ExitStack()
         self._processes: list[Process] = []
@@ -269,7 +295,8 @@ class ControlPlane(Part):
         self.workdir.mkdir(parents=True, exist_ok=True)
         names = ("etcd", "peer", "api", "kcm", "scheduler")
         ports = dict(zip(names, netns.free_ports(len(names)), strict=True))
-        self._server = f"https://{self._address or '127.0.0.1'}:{ports['api']}"
+        host = self._address or self._addresses.loopback
+        self._server = f"https://{f'[{host}]' if ':' in host else host}:{ports['api']}"
         (self.workdir / "ca.crt").write_bytes(self.ca)
         (self.workdir / "service-accounts.key").write_bytes(signing_key())
         self._start_api_server(ports)
@@ -302,10 +329,10 @@ class ControlPlane(Part):
         self._run_in_background(
             "kube-apiserver",
             etcd_servers=etcd,
-            bind_address=self._address or "127.0.0.1",
+            bind_address=self._address or self._addresses.loopback,
             secure_port=ports["api"],
-            advertise_address=netns.HOST_IP,
-            service_cluster_ip_range=SERVICE_RANGE,
+            advertise_address=self._addresses.host,
+            service_cluster_ip_range=self._addresses.services,
             tls_cert_file=cert,
             tls_private_key_file=key,
             client_ca_file=self.workdir / "ca.crt",
@@ -359,7 +386,7 @@ class ControlPlane(Part):
     def _start_nodes(self) -> None:
         if self._nodes:
             config = self.workdir / "kwok.yaml"
-            config.write_text(yaml.safe_dump_all(_kwok_configuration()))
+            config.write_text(yaml.safe_dump_all(_kwok_configuration(self._addresses)))
             self._run_in_background(
                 "kwok", kubeconfig=self.kubeconfig, config=config, server_address="127.0.0.1:0"
             )
@@ -425,9 +452,10 @@ class ControlPlane(Part):
         return result
 
 
-def _kwok_configuration() -> list[Json]:
+def _kwok_configuration(addresses: Addresses) -> list[Json]:
     """Return kwok's options and stages: its own, except those that ours replace, and ours."""
     ours = list(yaml.safe_load_all(Path(__file__).with_name("kwok.yaml").read_text()))
+    ours[0]["options"] |= {"cidr": addresses.pods, "nodeIP": addresses.host}
     theirs = [yaml.safe_load((kwok_stages() / name).read_text()) for name in KWOK_STAGES]
     for stage in theirs:
         if stage["spec"]["resourceRef"]["kind"] == "Pod":

@@ -22,7 +22,7 @@ from tests.cluster.certificates import Authority, Pair
 from tests.cluster.istio import IstioCluster, sidecar_of
 from tests.cluster.istiod import TAG, Istiod
 from tests.cluster.mesh import MeshCluster, configured
-from tests.cluster.workloads import pod
+from tests.cluster.workloads import pod, workload
 from tests.standins import mendix
 from tests.standins import mendix_manifests as manifests
 from tests.standins.linkerd import CONFIGURATION as LINKERD
@@ -406,6 +406,72 @@ def test_an_ingress_controller_on_the_nodes_network(
         found = await_exactly(diagnose, where, "ingress-host-network", meshed_="yes")
     assert severities(found, "ingress-host-network") == {"warning"}
     assert f"pod {outside}/controller" in evidence(found, "ingress-host-network")
+
+
+def test_an_ingress_class_whose_controller_is_outside_the_mesh(
+    mesh_cluster: MeshCluster, api: Api, diagnose: Diagnose, where: str
+) -> None:
+    outside = mesh_cluster.plane.new_namespace("edge")
+    labels = {"app.kubernetes.io/name": "nginx-ingress"}
+    kind = {"apiVersion": "networking.k8s.io/v1", "kind": "IngressClass"}
+    f5 = {
+        **kind,
+        "metadata": {"name": "f5"},
+        "spec": {"controller": "nginx.org/ingress-controller"},
+    }
+    shop = manifests.app_ingress("shop", where, class_name="f5")
+    with added(api, f5, shop, pod(outside, "controller", labels=labels)):
+        found = await_exactly(diagnose, where, "ingress-outside-mesh", meshed_="yes")
+    assert severities(found, "ingress-outside-mesh") == {"warning"}
+    assert f"whose pod {outside}/controller is outside the mesh" in evidence(
+        found, "ingress-outside-mesh"
+    )
+    alb = {**kind, "metadata": {"name": "lb"}, "spec": {"controller": "ingress.k8s.aws/alb"}}
+    with added(api, alb, manifests.app_ingress("shop", where, class_name="lb")):
+        found = await_exactly(diagnose, where, "ingress-outside-mesh", meshed_="yes")
+    assert "which can't be in the mesh" in evidence(found, "ingress-outside-mesh")
+
+
+def test_settings_that_give_an_ingress_class_to_another_controller(
+    mesh_cluster: MeshCluster, api: Api, where: str, tmp_path: Path
+) -> None:
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("ingress: {classes: {f5: ingress-nginx}}\n")
+    plane = mesh_cluster.plane
+    kubeconfig = plane.write_kubeconfig(tmp_path / "doctor", "doctor", ["system:masters"])
+    kind = {"apiVersion": "networking.k8s.io/v1", "kind": "IngressClass"}
+    f5 = {
+        **kind,
+        "metadata": {"name": "f5"},
+        "spec": {"controller": "nginx.org/ingress-controller"},
+    }
+    with added(api, f5, manifests.app_ingress("shop", where, class_name="f5")):
+        arguments = [f"--kubeconfig={kubeconfig}", f"--settings={settings}", "-o", "json"]
+        done = CliRunner().invoke(main, ["doctor", f"-n{where}", *arguments])
+    assert "f5: ingress-nginx, but IngressClass f5 has" in evidence(
+        json.loads(done.stdout), "ingress-class"
+    )
+
+
+def test_an_autoscaler_that_needs_a_request_of_the_proxy(
+    api: Api, diagnose: Diagnose, where: str
+) -> None:
+    cpu = {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 50}}
+    scaler = {
+        "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": "shop", "namespace": where},
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "shop"},
+            "maxReplicas": 3, "metrics": [{"type": "Resource", "resource": cpu}],
+        },
+    }  # fmt: skip
+    with added(api, workload("Deployment", where, name="shop"), scaler):
+        found = await_exactly(diagnose, where, "autoscaler-blocked", meshed_="yes")
+        assert "linkerd-proxy" in evidence(found, "autoscaler-blocked")
+        request = {"config.linkerd.io/proxy-cpu-request": "20m"}
+        template = {"template": {"metadata": {"annotations": request}}}
+        api.patch("Deployment", "shop", where, {"spec": template})
+        await_exactly(diagnose, where, meshed_="yes")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import contextlib
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -241,6 +242,24 @@ def _can(api: Api, where: str) -> bool:
     except StatusError:
         return False
     return True
+
+
+def test_a_caller_who_is_not_known_gets_numbers_of_enrolled_namespaces_only(
+    mesh_cluster: MeshCluster, api: Api, tmp_path: Path
+) -> None:
+    where = mesh_cluster.plane.new_namespace("mendix")
+    api.create(pod(where, "debug"))
+    audit = f"mendix-mesh audit -n {where} shows which pods are outside the mesh"
+    with auditor.called(mesh_cluster.plane, tmp_path, limited=False):
+        relabel(api, where, mesh="linkerd", mode="warn")
+        assert api.warnings == [audit]
+        # From now on it is enrolled.
+        relabel(api, where, mode="audit")
+        relabel(api, where, mode="warn")
+        assert api.warnings == [
+            f"1 of 1 pods in {where} are outside the linkerd mesh; mendix-mesh restart -n {where}",
+            "1 pod: proxy-missing",
+        ]
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from tests.cluster import netns
 from tests.cluster.api import Api, Json, StatusError, wait_for
@@ -15,6 +16,7 @@ from tests.cluster.helm import Release
 from tests.cluster.plane import SERVICE_RANGE, ControlPlane, is_ready
 from tests.cluster.workloads import pod
 from tests.image.buildah import Image, Store
+from tests.node import settings
 from tests.node.node import Node, pause
 
 NAMESPACE = "mendix-mesh"
@@ -83,6 +85,14 @@ class NodeCluster:
         exec_in = ["exec", "--namespace", NAMESPACE, one["metadata"]["name"], "--"]
         return self.plane.kubectl(*exec_in, *command).stdout
 
+    def log_of(self, one: Json) -> "OpenLog":
+        """Open the log of a pod's first container, which stays readable when the pod is gone."""
+        meta, container = one["metadata"], one["status"]["containerStatuses"][0]
+        (node,) = (node for node in self.nodes if node.name == one["spec"]["nodeName"])
+        folder = f"{meta['namespace']}_{meta['name']}_{meta['uid']}/{container['name']}"
+        logs = node.machine.workdir / settings.POD_LOGS
+        return OpenLog((logs / folder / f"{container['restartCount']}.log").open())
+
     def reviews(self) -> tuple[int, int]:
         """Return the API server's own counts of answered and failed reviews."""
         text = self.api.text("/metrics")
@@ -96,6 +106,27 @@ class NodeCluster:
         return answered, sum(int(count) for code, count in calls if code != "200") + sum(
             map(int, open_)
         )
+
+
+class OpenLog:
+    """The log of a container, by an open file: the kubelet removes that of a deleted pod soon.
+
+    `kubectl logs` would ask the kubelet, which asks containerd for a container that may be gone.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def read(self) -> str:
+        """Return what the container has written so far, without the runtime's part of the lines."""
+        self._file.seek(0)
+        # TIME STREAM F|P TEXT: F is a line's last part.
+        parts = [line.rstrip("\n").split(" ", 3)[2:] for line in self._file]
+        return "".join(f"{text}\n" if tag == "F" else text for tag, text in parts)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
 
 @contextlib.contextmanager

@@ -40,7 +40,22 @@ class Node:
     def start_containerd(self) -> None:
         """Create the machine, and start containerd."""
         self.machine.start()
-        settings.cni(self.machine)
+        kubeconfig = self.machine.workdir / "cni.kubeconfig"
+        settings.cni(
+            self.machine, self._plane.write_kubeconfig(kubeconfig, "cni", ["system:masters"])
+        )
+        self._run_containerd()
+
+    def reboot(self) -> None:
+        """Kill everything, with what a real machine keeps in memory, and start it again."""
+        self.machine.reboot()
+        for process in self._processes:
+            process.stop(grace=0)
+        self._processes.clear()
+        self._run_containerd()
+        self.start_kubelet(self._plane.binaries)
+
+    def _run_containerd(self) -> None:
         config = settings.containerd(self.machine)
         self._start("containerd", ["containerd", "--config", config])
         self._await(self._containerd_answers, "containerd")

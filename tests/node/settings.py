@@ -1,13 +1,18 @@
 """The configuration files of a node's programs."""
 
+import base64
 import json
+import sys
 from pathlib import Path
 
 from tests.node.machine import CNI, Machine
+from tests.standins import cni_status
 
 PAUSE = "docker.io/library/pause:tests"
 SOCKET = "/run/containerd.sock"
 POD_RANGES = "10.245.0.0/16"
+POD_LOGS = "pod-logs"
+"""The folder of the containers' logs, in that of the node."""
 
 
 def containerd(machine: Machine) -> Path:
@@ -26,14 +31,17 @@ sandbox_image = "{PAUSE}"
 restrict_oom_score_adj = true
 disable_apparmor = true
 [plugins."io.containerd.grpc.v1.cri".cni]
-bin_dir = "{CNI}"
+bin_dir = "{machine.workdir}/cni-programs"
 conf_dir = "{machine.workdir}/cni"
 """,
     )
 
 
-def cni(machine: Machine) -> None:
-    """Write the pods' network: a bridge, with addresses of the node's own range."""
+def cni(machine: Machine, kubeconfig: Path) -> None:
+    """Write the pods' network: a bridge, with addresses of the node's own range.
+
+    After it comes a stand-in for plugins that write to the pod, as the user of the kubeconfig.
+    """
     addresses = {
         "type": "host-local",
         "dataDir": f"{machine.workdir}/addresses",
@@ -50,8 +58,31 @@ def cni(machine: Machine) -> None:
     }
     folder = machine.workdir / "cni"
     folder.mkdir()
-    content = {"cniVersion": "1.0.0", "name": "pods", "plugins": [bridge]}
+    plugins = [bridge, _status_writer(machine, kubeconfig)]
+    content = {"cniVersion": "1.0.0", "name": "pods", "plugins": plugins}
     _write(folder / "10-pods.conflist", json.dumps(content))
+
+
+def _status_writer(machine: Machine, kubeconfig: Path) -> dict[str, str]:
+    """Install the stand-in beside the real plugins, and return its part of the configuration."""
+    programs = machine.workdir / "cni-programs"
+    programs.mkdir()
+    for program in CNI.iterdir():
+        (programs / program.name).symlink_to(program)
+    name = "tests-pod-status"
+    source = Path(cni_status.__file__).read_text()
+    _write(programs / name, f"#!{sys.executable} -I\n{source}").chmod(0o755)
+    content = json.loads(kubeconfig.read_text())
+    cluster, user = content["clusters"][0]["cluster"], content["users"][0]["user"]
+    files = {
+        "ca": cluster["certificate-authority-data"],
+        "cert": user["client-certificate-data"],
+        "key": user["client-key-data"],
+    }
+    for file, encoded in files.items():
+        (programs / f"{file}.pem").write_bytes(base64.b64decode(encoded))
+    paths = {file: f"{programs}/{file}.pem" for file in files}
+    return {"type": name, "server": cluster["server"], **paths}
 
 
 def kubelet(machine: Machine, client_ca: Path) -> Path:
@@ -77,7 +108,7 @@ def kubelet(machine: Machine, client_ca: Path) -> Path:
         "evictionHard": none | {"imagefs.available": "0%", "imagefs.inodesFree": "0%"},
         "imageGCHighThresholdPercent": 100,
         "resolvConf": str(resolv),
-        "podLogsDir": f"{machine.workdir}/pod-logs",
+        "podLogsDir": f"{machine.workdir}/{POD_LOGS}",
         "volumePluginDir": f"{machine.workdir}/volume-plugins",
         "makeIPTablesUtilChains": False,
         # A minute by default, which is how long a changed Secret takes to reach a pod.

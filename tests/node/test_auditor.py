@@ -168,17 +168,15 @@ def test_a_renewed_certificate_is_served_without_a_restart(nodes: NodeCluster) -
     assert container["restartCount"] == 0
 
 
-def test_it_ends_in_order_and_another_takes_its_place(nodes: NodeCluster, tmp_path: Path) -> None:
+def test_it_ends_in_order_and_another_takes_its_place(nodes: NodeCluster) -> None:
     auditor, api = nodes.await_auditor(), nodes.api
     name = auditor["metadata"]["name"]
     scans = "mendix_mesh_scans_total"
     # It is ready before its first scan.
     wait_for(lambda: metrics(nodes, scans).get(("ok",)), why="a first scan")
     assert metrics(nodes, scans)[("failed",)] == 0
-    # The kubelet removes the log of a deleted pod soon after its end.
-    follower = start_kubectl(nodes, tmp_path, "logs", "--follow", name)
-    wait_for(follower.log.read_text, why="its log")
-    # So that its logs can still be read when it has ended.
+    # Its pod and its log must be there to be read when it has ended.
+    log = nodes.log_of(auditor)
     api.patch("Pod", name, NAMESPACE, {"metadata": {"finalizers": [FINALIZER]}})
     api.delete("Pod", name, NAMESPACE)
 
@@ -191,10 +189,9 @@ def test_it_ends_in_order_and_another_takes_its_place(nodes: NodeCluster, tmp_pa
         end = wait_for(ended, seconds=60, why="it to end")
         # It would be 137 if the kubelet had lost its patience.
         assert end["exitCode"] == 0
-        wait_for(lambda: follower.returncode is not None, why="its log to end")
-        assert troubles(follower.log.read_text()) == []
+        assert troubles(log.read()) == []
     finally:
-        follower.stop()
+        log.close()
         api.patch("Pod", name, NAMESPACE, {"metadata": {"finalizers": None}})
     assert nodes.await_auditor()["metadata"]["uid"] != auditor["metadata"]["uid"]
 
@@ -255,5 +252,6 @@ def test_the_doctor_with_all_rights_looks_for_everything(nodes: NodeCluster, exp
     health = at_its_service(nodes, 80, "/health", **seen).text
     assert "new pods join the mesh" in health
     assert BLIND not in health
-    logs = nodes.plane.kubectl("logs", f"--namespace={NAMESPACE}", exposed["metadata"]["name"])
-    assert troubles(logs.stdout) == []
+    log = nodes.log_of(exposed)
+    assert troubles(log.read()) == []
+    log.close()

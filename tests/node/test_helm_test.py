@@ -21,7 +21,9 @@ def test_its_pod_has_a_pod_opted_in_and_another_denied(nodes: NodeCluster) -> No
     name = pod["metadata"]["name"]
     try:
         ended = wait_for(lambda: _ended(nodes, name), seconds=60, why="the test to end")
-        said = nodes.plane.kubectl("logs", f"--namespace={NAMESPACE}", name).stdout
+        log = nodes.log_of(nodes.api.get("Pod", name, NAMESPACE))
+        said = log.read()
+        log.close()
         assert said.splitlines() == [
             "ok   a pod is opted in",
             "ok   a pod outside the mesh is denied",

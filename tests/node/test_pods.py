@@ -1,8 +1,9 @@
 """The chart's pods on a real node: their rights, their clients, and what happens if one dies."""
 
+import contextlib
 import os
 import ssl
-from signal import SIGCONT, SIGKILL, SIGSTOP
+from signal import SIGCONT, SIGKILL, SIGSTOP, Signals
 
 import httpx
 import pytest
@@ -93,15 +94,20 @@ def test_a_server_that_hangs_gets_no_calls_until_it_answers_again(nodes: NodeClu
     server = nodes.await_settled()[0]
     hung, before = processes_of(server), restarts(nodes, server)
     assert len(hung) >= 2  # gunicorn's, and its worker's
-    for pid in hung:
-        os.kill(pid, SIGSTOP)
+    send(SIGSTOP, hung)
     try:
         wait_for(lambda: not has_endpoint(nodes, server), seconds=60, why="the endpoint to go")
     finally:
-        for pid in hung:
-            os.kill(pid, SIGCONT)
+        send(SIGCONT, hung)
     wait_for(lambda: has_endpoint(nodes, server), seconds=60, why="the endpoint to come back")
     assert restarts(nodes, server) == before
+
+
+def send(signal: Signals, pids: list[int]) -> None:
+    """Send a signal to processes, of which some may have ended."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal)
 
 
 def test_one_that_dies_is_started_again(nodes: NodeCluster) -> None:

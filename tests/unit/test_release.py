@@ -1,13 +1,15 @@
-"""The release workflow: its rights, its commands, and that its edits find their place."""
+"""The workflows: what they run; and the release's rights, and that its edits find their place."""
 
 import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / ".github/workflows/release.yml"
+WORKFLOWS = sorted(FILE.parent.glob("*.y*ml"))
 
 
 def workflow() -> dict[str, Any]:
@@ -15,8 +17,9 @@ def workflow() -> dict[str, Any]:
     return content
 
 
-def test_every_action_is_pinned_by_a_commit_and_says_which_version_that_is() -> None:
-    used = re.findall(r"uses: (.*)", FILE.read_text())
+@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda path: path.name)
+def test_every_action_is_pinned_by_a_commit_and_says_which_version_that_is(file: Path) -> None:
+    used = re.findall(r"uses: (.*)", file.read_text())
     assert used
     assert [
         one for one in used if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", one)

@@ -119,10 +119,12 @@ class Reviewer:
     ) -> tuple[wire.Response, str]:
         """Return the response, and the verdict for the metrics."""
         patch = mutate(request, route.mesh, self.settings)
-        if not patch:
+        warnings = messages.ingress_warnings(request, self.settings, route.mesh.name)
+        if not patch and not warnings:
             return _IGNORED, "unchanged"
         log.debug("patched", uid=asked.uid, kind=asked.kind.kind, namespace=request.namespace)
-        return wire.Response(allowed=True, patch=patch), "patched"
+        response = wire.Response(allowed=True, patch=patch, warnings=warnings)
+        return response, "patched" if patch else "unchanged"
 
     def _validate(
         self, route: Route, mode: Mode, asked: wire.AdmissionRequest, request: Request

@@ -41,7 +41,7 @@ _LARGE = 131_072
 
 def decode(body: bytes) -> AdmissionRequest:
     """Return the request in a body. Raise `BadReviewError` for any other content."""
-    if len(body) > _LARGE:
+    if len(body) > _LARGE and objects.has_many_values(body):
         _check_objects(body)
     return review.decode(_decoder, body)
 

@@ -21,6 +21,8 @@ class Result(msgspec.Struct):
     verdict: str
     patch: list[Operation]
     violations: list[Violation]
+    #: What kubectl also shows, and no check judges.
+    warnings: list[str] = []
 
     @property
     def file(self) -> str:

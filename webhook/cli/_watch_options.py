@@ -25,6 +25,17 @@ _OPTIONS = (
     click.option("--tls-private-key-file", type=_FILE, help="Private key for HTTPS, PEM."),
     click.option("--tls-server-name", metavar="NAME",
                  help="Name under which the API server calls. Other certificates are not used."),
+    click.option("--client-ca-file", type=_FILE,
+                 help="Accept reviews of namespaces only from clients with a certificate of this "
+                 "CA, PEM."),
+    click.option("--client-name", multiple=True,
+                 help="Name that such a certificate must have. Can be given several times."),
+    click.option("--callers-limited", is_flag=True,
+                 help="A network policy lets only the API server and known peers reach the HTTPS "
+                 "address. Only then, or with --client-ca-file, warnings name pods."),
+    click.option("--authenticate-metrics", is_flag=True,
+                 help="Serve /metrics only by HTTPS, to users who are allowed to get the "
+                 "nonResourceURL /metrics."),
     click.option("--events/--no-events", default=None,
                  help="Create a Kubernetes Event on a workload that leaves or joins the mesh. "
                  "Default: --no-events."),
@@ -50,6 +61,12 @@ class Server(NamedTuple):
     #: Certificate and key; None without HTTPS.
     tls_files: tuple[Path, Path] | None
     tls_name: str
+    #: The CA of the certificates that clients need for reviews, if they need one, and the allowed
+    #: names in them.
+    client_ca: Path | None
+    client_names: frozenset[str]
+    callers_limited: bool
+    authenticate_metrics: bool
     events: bool
     #: The dashboard's address, empty if it is not served; its host names; and whether it requires
     #: a token.
@@ -81,6 +98,11 @@ def server_options(given: Mapping[str, Any]) -> Server | None:
         raise click.UsageError(
             "give all of --tls-listen, --tls-cert-file and --tls-private-key-file, or none of them"
         )
+    for name in ("client_ca_file", "callers_limited", "authenticate_metrics"):
+        if given[name] and not files:
+            raise click.UsageError(f"--{name.replace('_', '-')} needs --tls-listen")
+    if given["client_name"] and not given["client_ca_file"]:
+        raise click.UsageError("--client-name needs --client-ca-file")
     if not given["dashboard"] and (given["allowed_host"] or given["authenticate"]):
         raise click.UsageError("--allowed-host and --authenticate need --dashboard")
     return Server(
@@ -89,6 +111,10 @@ def server_options(given: Mapping[str, Any]) -> Server | None:
         tls_address=given["tls_listen"] or "",
         tls_files=(files[0], files[1]) if files else None,
         tls_name=given["tls_server_name"] or "",
+        client_ca=given["client_ca_file"],
+        client_names=frozenset(given["client_name"]),
+        callers_limited=given["callers_limited"],
+        authenticate_metrics=given["authenticate_metrics"],
         events=bool(given["events"]),
         dashboard=given["dashboard"] or "",
         hosts=given["allowed_host"],

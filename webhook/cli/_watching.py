@@ -6,18 +6,20 @@ from contextlib import ExitStack
 
 import click
 
+from webhook.admission.clients import Clients
 from webhook.cli._errors import BadInputError
 from webhook.cli._output import Printer, percent, tally
 from webhook.cli._watch_options import Server
 from webhook.cluster import dashboard
 from webhook.cluster.api.connection import Cluster
 from webhook.cluster.audit import Audited, Report
-from webhook.cluster.auditor.app import create_app
+from webhook.cluster.auditor.app import METRICS_ROLE, METRICS_URL, QUICK, create_app
 from webhook.cluster.auditor.events import EventRecorder
 from webhook.cluster.auditor.history import Scans
 from webhook.cluster.auditor.labels import Labelling, blueprint
 from webhook.cluster.auditor.metrics import AuditorMetrics
 from webhook.cluster.auditor.scan import OnReport, Scanner, ScanOptions, changes
+from webhook.cluster.auditor.tokens import TokenReviewer
 from webhook.cluster.judge import Judge
 from webhook.log import Log
 from webhook.policy.settings import Settings
@@ -35,20 +37,29 @@ def watch(cluster: Cluster, settings: Settings, options: ScanOptions, server: Se
     """Scan and serve until a signal; what can't be served ends the command with exit code 2."""
     scans = Scans()
     metrics = AuditorMetrics(scans)
-    app = create_app(scans, metrics)
+    app = create_app(scans, metrics, scrapers="none" if server.authenticate_metrics else None)
     try:
         with ExitStack() as stack:
-            ports = [Port(stack.enter_context(listen(server.address)), app)]
+            ports = [Port(stack.enter_context(listen(server.address)), app, quick=QUICK)]
             if server.tls_files:
-                files = tls.Files(*server.tls_files, None, server.tls_name)
+                files = tls.Files(*server.tls_files, server.client_ca, server.tls_name)
                 rotation = Rotation(
                     files, tls.load(files), CertificateMetrics(metrics.registry), Health()
                 )
                 # Another application: what the API server asks is for it alone.
-                secure = create_app(scans, metrics)
-                secure.register_blueprint(blueprint(Labelling(cluster, Judge(settings))))
+                scrapers = TokenReviewer(cluster, METRICS_URL, METRICS_ROLE)
+                secure = create_app(
+                    scans, metrics, scrapers=scrapers if server.authenticate_metrics else None
+                )
+                clients = Clients(server.client_names) if server.client_ca else None
+                labelling = Labelling(
+                    cluster,
+                    Judge(settings),
+                    believes=server.callers_limited or clients is not None,
+                )
+                secure.register_blueprint(blueprint(labelling, authenticates=clients is not None))
                 listener = stack.enter_context(listen(server.tls_address))
-                ports.append(Port(listener, secure, rotation))
+                ports.append(Port(listener, secure, rotation, clients, QUICK))
             if server.dashboard:
                 pages = dashboard.create_app(
                     scans,
@@ -56,7 +67,7 @@ def watch(cluster: Cluster, settings: Settings, options: ScanOptions, server: Se
                     Judge(settings),
                     hosts=server.hosts,
                     interval=options.interval,
-                    reviewer=dashboard.TokenReviewer(cluster) if server.authenticate else None,
+                    reviewer=dashboard.reviewer(cluster) if server.authenticate else None,
                 )
                 ports.append(Port(stack.enter_context(listen(server.dashboard)), pages))
             logs.set_up(server.log_level)

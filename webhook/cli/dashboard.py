@@ -140,7 +140,7 @@ def run(
     from webhook.cluster.auditor.history import Scans  # noqa: PLC0415
     from webhook.cluster.auditor.metrics import AuditorMetrics  # noqa: PLC0415
     from webhook.cluster.auditor.scan import Scanner  # noqa: PLC0415
-    from webhook.cluster.dashboard import TokenReviewer, create_app  # noqa: PLC0415
+    from webhook.cluster.dashboard import create_app, reviewer  # noqa: PLC0415
     from webhook.cluster.judge import Judge  # noqa: PLC0415
     from webhook.serving import logs  # noqa: PLC0415
     from webhook.serving.pages import Port, serve  # noqa: PLC0415
@@ -154,7 +154,7 @@ def run(
         Judge(settings),
         hosts=hosts,
         interval=options.interval,
-        reviewer=TokenReviewer(cluster) if authenticate else None,
+        reviewer=reviewer(cluster) if authenticate else None,
     )
     scanner = Scanner(cluster, settings, scans, AuditorMetrics(scans), options)
     scanner.start()

@@ -21,7 +21,7 @@ from webhook.cli._names import namespace_name
 from webhook.cli._output import FORMATS, Printer
 from webhook.cli._result import Result
 from webhook.cli._settings import read_settings
-from webhook.policy import injection, meshes
+from webhook.policy import injection, meshes, messages
 from webhook.policy.labels import MESH_LABEL, MESHES, MODE_LABEL
 from webhook.policy.mesh import Mesh
 from webhook.policy.mutate import Operation, mutate
@@ -250,6 +250,7 @@ class _Reviewer:
             verdict=verdict,
             patch=patch,
             violations=violations,
+            warnings=messages.ingress_warnings(request, self._settings, mesh.name) if mesh else [],
         )
 
     def _placed(self, request: Request) -> Request:
@@ -268,7 +269,7 @@ class _Reviewer:
         """
         pod = pod_of(request.object, mesh, request) if request.object else None
         labels, annotations = request.namespace_labels, request.namespace_annotations
-        if pod is None or labels is None or annotations is None:
+        if pod is None or labels is None or annotations is None or judged.outcome == "ignored":
             return judged
         missed = injection.missed(pod, mesh, labels, annotations)
         if missed is None:
@@ -325,6 +326,8 @@ def _show(printer: Printer, reviewed: Reviewed, skipped: Counter[str]) -> None:
         )
         for added in _added(result.patch):
             printer.parts(("    + ", "green"), (added, ""))
+        for warning in result.warnings:
+            printer.parts(("    ! ", "yellow"), (warning, ""))
         for v in result.violations:
             color = "red" if v.level == "deny" else "yellow"
             printer.parts(

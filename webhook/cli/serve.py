@@ -27,7 +27,8 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 )
 @click.option(
     "--listen", "address", metavar="HOST:PORT",
-    help="Default 0.0.0.0:10250; 127.0.0.1:8443 in dev. Port 0 is any free one.",
+    help="Default :10250, all addresses of IPv6 and IPv4; 127.0.0.1:8443 in dev. Port 0 is any "
+    "free one.",
 )  # fmt: skip
 @click.option("--tls-cert-file", type=_FILE, help="Serving certificate, PEM.")
 @click.option("--tls-private-key-file", type=_FILE, help="Its private key, PEM.")
@@ -77,7 +78,7 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
         drain_seconds = 0 if dev else 5
     try:
         with (
-            listen(address or ("127.0.0.1:8443" if dev else "0.0.0.0:10250")) as listener,
+            listen(address or ("127.0.0.1:8443" if dev else ":10250")) as listener,
             ExitStack() as stack,
         ):
             if dev:

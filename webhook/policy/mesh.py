@@ -74,6 +74,9 @@ class Mesh:
     volume_names: Collection[str] = frozenset()
     #: Whether the injector copies annotations of the namespace to the pod.
     inherits: bool = False
+    #: Annotations that the mesh's agents on nodes write through pods/status, where they are not
+    #: judged.
+    of_agents: Collection[str] = frozenset()
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -143,7 +146,8 @@ class Mesh:
         for placed in pod.to_be_filled:
             for reason in self.customised(placed):
                 yield Found(INPUT, Occurrence(placed.field(), (), reason))
-        for owner in pod.meta.owner_references or ():
+        # Only the injector reads their names, so an update can't do harm with them.
+        for owner in () if pod.update else pod.meta.owner_references or ():
             if not _OWNER_NAME.fullmatch(owner.name):
                 yield Found(INPUT, Occurrence("metadata.ownerReferences", (owner.name[:80],),
                                               "has an invalid name",
@@ -163,9 +167,11 @@ class Mesh:
         ):  # fmt: skip
             for key, value in pairs.items():
                 # No mesh reads most keys.
-                if (key in inputs.listed or inputs.reads(key)) and (
+                if (key in inputs.listed or key in inputs.reads) and (
                     problem := inputs.problem(key, value, submitted=submitted)
                 ):
+                    if pod.by_status and key in self.of_agents:
+                        continue
                     check, reason, fix = problem
                     yield Found(check, Occurrence(where(key), (value,), reason, fix))
 

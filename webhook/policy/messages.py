@@ -2,7 +2,10 @@
 
 from collections.abc import Sequence
 
+from webhook.policy import ingress
 from webhook.policy.checks import Violation
+from webhook.policy.pod.request import Request
+from webhook.policy.settings import Settings
 from webhook.policy.validate import Verdict
 from webhook.policy.words import shortened
 
@@ -72,3 +75,20 @@ def warning(verdict: Verdict, v: Violation, *, more: int = 0) -> str:
             return text
     last = f": {v.check}; mendix-mesh explain {v.check}{end}"
     return f"{product} {shortened(subject, LONGEST_WARNING - len(product) - len(last) - 1)}{last}"
+
+
+def ingress_warnings(request: Request, settings: Settings, mesh: str) -> list[str]:
+    """Return a warning for each annotation of an Ingress that has no effect.
+
+    The mutating webhook changes Ingresses in each mode, so they get the warnings in each mode too.
+    """
+    obj = request.object
+    if obj is None or obj.kind != "Ingress" or request.subresource:
+        return []
+    start = f"mendix-mesh ({mesh}) Ingress "
+    name = (obj.metadata.name if obj.metadata else None) or ""
+    ends = (
+        f": annotation {key.partition('/')[2]} has no effect; mendix-mesh explain ingress"
+        for key in ingress.sticky(obj, settings)
+    )
+    return [start + shortened(name, LONGEST_WARNING - len(start) - len(end)) + end for end in ends]

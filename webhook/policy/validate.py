@@ -13,7 +13,7 @@ from webhook.policy.inputs import CHECK as INPUT
 from webhook.policy.mesh import Mesh
 from webhook.policy.pod.objects import Meta
 from webhook.policy.pod.request import Request
-from webhook.policy.pod.workload import Pod, pod_of
+from webhook.policy.pod.workload import Pod, is_copy, pod_of
 from webhook.policy.settings import Exemption, Settings
 from webhook.policy.words import masked, shortened
 
@@ -78,8 +78,8 @@ def validate(
 
     A stored pod (`final`) is judged by evidence; controllers and manifests, by intent. An update is
     judged only by what it makes worse, because an object with violations must still be able to lose
-    a finalizer. `today` decides whether exemptions and allowances have expired; the default is the
-    current day.
+    a finalizer. A template is judged when it is new, and only in the object that its author writes.
+    `today` decides whether exemptions and allowances have expired; the default is the current day.
     """
     obj = request.object
     if (
@@ -91,7 +91,11 @@ def validate(
     pod = pod_of(obj, mesh, request, final=final)
     if pod is None:
         return Verdict("ignored", mesh.name, mode)
+    if is_copy(obj):
+        return Verdict("ignored", mesh.name, mode)
     if request.operation == "UPDATE" and request.old is not None:
+        if pod.template and not request.template_changed:
+            return Verdict("admitted", mesh.name, mode)
         if request.old.metadata == obj.metadata and request.old.spec == obj.spec:
             return Verdict("admitted", mesh.name, mode)
         if not pod.template:
@@ -104,7 +108,6 @@ def validate(
         found = worse(found, find(pod.old, mesh, settings))
     if not found:
         return Verdict("admitted", mesh.name, mode)
-    denies = not pod.template or request.operation == "CREATE" or request.template_changed
     subject = _subject(obj.kind, obj.metadata, pod, created=request.operation == "CREATE")
     return weigh(
         found,
@@ -113,7 +116,6 @@ def validate(
         mesh.name,
         mode,
         settings,
-        denies=denies,
         subject=subject,
         namespace=request.namespace,
     )
@@ -214,7 +216,7 @@ def weigh(
     mode: Mode,
     settings: Settings,
     *,
-    denies: bool,
+    denies: bool = True,
     subject: str,
     namespace: str,
 ) -> Verdict:

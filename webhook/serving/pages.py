@@ -7,10 +7,11 @@ server. They answer in threads, because a response may wait for the API server.
 import gc
 import signal
 import ssl
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from socket import socket
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 from wsgiref.types import WSGIApplication
 
 from webhook.log import Log
@@ -23,7 +24,16 @@ log = Log(__name__)
 
 #: The number of requests that are answered at the same time. Further requests wait.
 _AT_ONCE = 8
+#: The key in the WSGI environment: whether the client presented an allowed certificate.
+TRUSTED = "mendix_mesh.trusted"
 _ERROR = Response(500, http.TEXT, b"500 Internal Server Error\n")
+
+
+class Clients(Protocol):
+    """Decides which client certificates are allowed."""
+
+    def trusts(self, peer: ssl.SSLSocket, /) -> float:
+        """Return until when a client is trusted, in seconds since 1970; 0 if it is not."""
 
 
 class Port(NamedTuple):
@@ -33,6 +43,11 @@ class Port(NamedTuple):
     app: WSGIApplication
     #: The serving certificate. None means plain HTTP.
     rotation: Rotation | None = None
+    #: Which certificates of clients are allowed. None means that nobody is trusted.
+    clients: Clients | None = None
+    #: Paths that the loop itself answers, because they never wait. So a probe is answered also if
+    #: all threads wait for the API server.
+    quick: Collection[bytes] = ()
 
 
 def serve(ports: Sequence[Port]) -> None:
@@ -51,23 +66,24 @@ class _Pages:
     """Adapts one WSGI application to a port of the loop."""
 
     def __init__(self, port: Port) -> None:
-        self._app = port.app
+        self._app, self._clients, self._quick = port.app, port.clients, frozenset(port.quick)
         self._scheme = "https" if port.rotation else "http"
 
-    def trusts(self, _: ssl.SSLSocket) -> float:
-        """Return infinity: each client may send requests. The application checks them."""
-        return float("inf")
+    def trusts(self, peer: ssl.SSLSocket) -> float:
+        """Return until when a client is trusted. Others may send requests, too."""
+        return self._clients.trusts(peer) if self._clients else 0.0
 
     def refusal(self, request: Request, _: Connection) -> Response | None:
         """Return an error response if the URL has no path, else None."""
         request.target = http.split(request.url)
         return None if request.target else http.bad("Invalid HTTP request received.")
 
-    def answer(self, request: Request, connection: Connection) -> Callable[[], Response]:
-        """Return a function that makes the response in a thread."""
+    def answer(self, request: Request, connection: Connection) -> Response | Callable[[], Response]:
+        """Return the response, or a function that makes it in a thread."""
         path, query = request.target
         given = http.environ(request, path, query, connection.client, scheme=self._scheme)
-        return partial(self._call, given)
+        given[TRUSTED] = time.time() < connection.trusted_until
+        return self._call(given) if path in self._quick else partial(self._call, given)
 
     def shed(self, _: float) -> Response:
         """Return the response to a request that can't be answered in time."""

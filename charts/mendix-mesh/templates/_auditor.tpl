@@ -4,7 +4,7 @@ The auditor is a separate Deployment, because the webhook's server calls no API 
 
 {{/* Labels of its pods. They differ from the server's; otherwise the Service would send them reviews. */}}
 {{- define "mendix-mesh.auditorSelectorLabels" -}}
-app.kubernetes.io/name: {{ .Chart.Name }}-auditor
+app.kubernetes.io/name: {{ printf "%s-auditor" .Chart.Name | quote }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
@@ -48,6 +48,26 @@ it in, as for the server.
   {{- get (include "mendix-mesh.auditorMadeByHelm" . | fromJson) "ca.crt" -}}
 {{- else -}}
   {{- include "mendix-mesh.caBundle" . -}}
+{{- end -}}
+{{- end }}
+
+{{/* Where Prometheus finds that CA, as in `ca` of a ServiceMonitor. */}}
+{{- define "mendix-mesh.auditorCaReference" -}}
+{{- if eq .Values.tls.source "helm" -}}
+secret:
+  name: {{ include "mendix-mesh.auditorSecret" . }}
+  key: ca.crt
+{{- else -}}
+{{- include "mendix-mesh.caReference" . -}}
+{{- end -}}
+{{- end }}
+
+{{/* Why the auditor asks the API server to review tokens: for the dashboard or the metrics, else empty. */}}
+{{- define "mendix-mesh.auditorReviewsTokens" -}}
+{{- with .Values.auditor -}}
+{{- if and .enabled (or .metrics.authenticate (and .dashboard.enabled .dashboard.expose .dashboard.authenticate)) -}}
+true
+{{- end -}}
 {{- end -}}
 {{- end }}
 

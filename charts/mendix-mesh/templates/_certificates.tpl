@@ -16,9 +16,9 @@ The spec of a cert-manager Certificate. Called with a list: the root, the Secret
 secretName: {{ index . 1 | quote }}
 dnsNames:
   # The API server calls the Service by this name.
-  - {{ index . 2 }}
-duration: {{ $root.Values.tls.certManager.duration }}
-renewBefore: {{ $root.Values.tls.certManager.renewBefore }}
+  - {{ index . 2 | quote }}
+duration: {{ $root.Values.tls.certManager.duration | quote }}
+renewBefore: {{ $root.Values.tls.certManager.renewBefore | quote }}
 privateKey:
   algorithm: ECDSA
   size: 256
@@ -43,9 +43,9 @@ issuerRef:
 {{- define "mendix-mesh.injectAnnotation" -}}
 {{- if eq .Values.tls.source "certManager" -}}
 {{- with .Values.tls.certManager.caSecretName -}}
-cert-manager.io/inject-ca-from-secret: {{ $.Release.Namespace }}/{{ . }}
+cert-manager.io/inject-ca-from-secret: {{ printf "%s/%s" $.Release.Namespace . | quote }}
 {{- else -}}
-cert-manager.io/inject-ca-from: {{ .Release.Namespace }}/mendix-mesh
+cert-manager.io/inject-ca-from: {{ printf "%s/mendix-mesh" .Release.Namespace | quote }}
 {{- end -}}
 {{- end -}}
 {{- end }}
@@ -74,7 +74,7 @@ configMap:
   key: ca.crt
 {{- else -}}
 secret:
-  name: {{ and (eq .Values.tls.source "certManager") .Values.tls.certManager.caSecretName | default .Values.tls.secretName }}
+  name: {{ and (eq .Values.tls.source "certManager") .Values.tls.certManager.caSecretName | default .Values.tls.secretName | quote }}
   key: ca.crt
 {{- end -}}
 {{- end }}
@@ -84,12 +84,12 @@ secret:
 {{- with .Values.clientCertificates -}}
 {{- if .caSecretName -}}
 secret:
-  secretName: {{ .caSecretName }}
+  secretName: {{ .caSecretName | quote }}
   items: [{key: {{ .key | quote }}, path: ca.crt}]
   defaultMode: 0440
 {{- else if .caConfigMapName -}}
 configMap:
-  name: {{ .caConfigMapName }}
+  name: {{ .caConfigMapName | quote }}
   items: [{key: {{ .key | quote }}, path: ca.crt}]
 {{- end -}}
 {{- end -}}

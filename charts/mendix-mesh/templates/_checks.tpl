@@ -55,6 +55,18 @@ pods unreviewed if the schema were skipped. All problems are reported together, 
   {{- $problems = append $problems (printf "terminationGracePeriodSeconds: it must be at least %d, the sum of preStopSleepSeconds, drainSeconds and timeoutSeconds, otherwise open requests are cut off" $least) -}}
 {{- end -}}
 
+{{- if and .Values.auditor.enabled .Values.auditor.metrics.authenticate (not (include "mendix-mesh.auditorSecret" .)) -}}
+  {{- $problems = append $problems "auditor.metrics.authenticate: the auditor serves no HTTPS (with hostNetwork, or with tls.source: secret and no auditor.tlsSecretName), so nobody could read its metrics; set auditor.tlsSecretName, or set auditor.metrics.authenticate: false" -}}
+{{- end -}}
+
+{{- $f5 := list -}}
+{{- range $class, $controller := (.Values.settings.ingress).classes -}}
+  {{- if eq $controller "f5-nginx" -}}{{- $f5 = append $f5 $class -}}{{- end -}}
+{{- end -}}
+{{- if and $f5 (.Values.settings.ingress).upstreamVhost -}}
+  {{- $problems = append $problems (printf "settings.ingress.upstreamVhost: it has no effect for the class %s, because F5's controller cannot change the Host header of an Ingress; remove it and use a VirtualServer (mendix-mesh explain ingress)" (first $f5)) -}}
+{{- end -}}
+
 {{- with .Values.networkPolicy -}}
   {{- if not .enabled -}}
     {{- if or .apiServerCIDRs .from -}}

@@ -4,16 +4,16 @@ and there can be only one, and the emergency command in NOTES.txt must always be
 */}}
 
 {{- define "mendix-mesh.selectorLabels" -}}
-app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/name: {{ .Chart.Name | quote }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "mendix-mesh.labels" -}}
 {{ include "mendix-mesh.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-app.kubernetes.io/part-of: {{ .Chart.Name }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
+app.kubernetes.io/part-of: {{ .Chart.Name | quote }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | quote }}
 {{- end }}
 
 {{- define "mendix-mesh.image" -}}
@@ -89,6 +89,15 @@ capabilities:
 
 {{/* Labels of the pod of `helm test`. They differ from the server's; otherwise it would get reviews. */}}
 {{- define "mendix-mesh.testLabels" -}}
-app.kubernetes.io/name: {{ .Chart.Name }}-test
+app.kubernetes.io/name: {{ printf "%s-test" .Chart.Name | quote }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
+{{- end }}
+
+{{/*
+The address on which a container listens. Without a host, it is every address of IPv6 and IPv4.
+Called with a list: the root, the port.
+*/}}
+{{- define "mendix-mesh.listen" -}}
+{{- $hosts := dict "IPv4" "0.0.0.0" "IPv6" "[::]" -}}
+{{- get $hosts (index . 0).Values.ipFamily }}:{{ int64 (index . 1) -}}
 {{- end }}

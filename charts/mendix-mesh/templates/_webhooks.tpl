@@ -227,11 +227,11 @@ clientConfig:
     namespace: {{ .root.Release.Namespace | quote }}
     name: mendix-mesh
     port: 443
-    path: {{ .entry.path }}
+    path: {{ .entry.path | quote }}
   {{- with include "mendix-mesh.caBundle" .root }}
-  caBundle: {{ . }}
+  caBundle: {{ quote . }}
   {{- end }}
-failurePolicy: {{ .entry.failurePolicy }}
+failurePolicy: {{ .entry.failurePolicy | quote }}
 matchPolicy: Equivalent
 sideEffects: None
 admissionReviewVersions: [v1]
@@ -281,8 +281,9 @@ are not among them, because deleting a namespace must also delete its objects wi
 - operations: [CREATE, UPDATE]
   apiGroups: [networking.istio.io]
   apiVersions: ["*"]
+  {{- $resources := list "destinationrules" "serviceentries" "workloadentries" "workloadgroups" "envoyfilters" }}
   {{- /* ztunnel reads no Sidecar, and has no ProxyConfig. */}}
-  resources: {{ eq . "ambient" | ternary "[" "[sidecars, proxyconfigs, " }}destinationrules, serviceentries, workloadentries, workloadgroups, envoyfilters]
+  resources: {{ eq . "ambient" | ternary $resources (concat (list "sidecars" "proxyconfigs") $resources) | toJson }}
   scope: Namespaced
 {{- end -}}
 {{- end }}

@@ -458,16 +458,19 @@ class TestMutation:
         assert client.review(MUTATE, review(patched)).keys() == {"uid", "allowed"}
 
     @pytest.mark.parametrize("end", ["", "/ingress"])
-    def test_an_ingress_gets_the_annotation_for_the_service_upstream(
-        self, client: Client, end: str
-    ) -> None:
+    def test_an_ingress_controller_must_call_the_service(self, client: Client, end: str) -> None:
+        keys = ("nginx.ingress.kubernetes.io~1service-upstream", "nginx.org~1use-cluster-ip")
         assert patch_of(client.review(MUTATE + end, review(ingress()))) == [
-            {
-                "op": "add",
-                "path": "/metadata/annotations/nginx.ingress.kubernetes.io~1service-upstream",
-                "value": "true",
-            }
+            {"op": "add", "path": f"/metadata/annotations/{key}", "value": "true"} for key in keys
         ]
+
+    def test_sticky_sessions_of_an_ingress_get_a_warning(self, client: Client) -> None:
+        obj = ingress()
+        obj["metadata"]["annotations"]["nginx.ingress.kubernetes.io/affinity"] = "cookie"
+        response = client.review(MUTATE, review(obj))
+        assert patch_of(response)
+        (warning,) = response["warnings"]
+        assert "affinity has no effect" in warning
 
     def test_an_ingress_of_another_controller_is_left_alone(self, client: Client) -> None:
         payload = review(ingress("traefik"))

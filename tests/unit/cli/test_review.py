@@ -689,3 +689,16 @@ def test_an_ingress_shows_what_is_added_to_it() -> None:
         stdin=json.dumps(mendix_manifests.app_ingress("shop", "mendix", class_name="nginx")),
     )
     assert "annotation nginx.ingress.kubernetes.io/service-upstream: true" in outcome.stdout
+    assert "annotation nginx.org/use-cluster-ip: true" in outcome.stdout
+
+
+def test_an_ingress_with_sticky_sessions_gets_kubectl_s_warning() -> None:
+    sticky = {"nginx.ingress.kubernetes.io/affinity": "cookie"}
+    given = json.dumps(mendix_manifests.app_ingress("shop", "mendix", annotations=sticky))
+    outcome = run("-f", "-", stdin=given)
+    assert outcome.exit_code == 0
+    assert (
+        "! mendix-mesh (linkerd) Ingress shop: annotation affinity has no effect" in outcome.stdout
+    )
+    (result,) = json.loads(run("-f", "-", "-o", "json", stdin=given).stdout)["results"]
+    assert "affinity has no effect" in result["warnings"][0]

@@ -46,12 +46,14 @@ class TestInvalidOptions:
 
     @pytest.mark.parametrize(
         "address",
-        ["localhost", "10250", ":10250", "localhost:", "127.0.0.1:https", "127.0.0.1:-1",
+        ["localhost", "10250", ":", "localhost:", "127.0.0.1:https", "127.0.0.1:-1",
          "127.0.0.1:65536", "127.0.0.1:99999999999999999999", "https://127.0.0.1:1/"],
     )  # fmt: skip
     def test_an_invalid_address(self, files: Files, address: str) -> None:
         result = serve("--listen", address, *files.arguments)
-        assert_rejected(result, f"{address} is not HOST:PORT, as 0.0.0.0:10250 or [::]:10250 are")
+        assert_rejected(
+            result, f"{address} is not HOST:PORT, as :10250, 0.0.0.0:10250 or [::]:10250 are"
+        )
 
     def test_an_address_of_another_machine(self, files: Files) -> None:
         result = serve("--listen", "192.0.2.1:10250", *files.arguments)
@@ -231,7 +233,7 @@ class TestDev:
     @pytest.mark.parametrize(
         ("address", "shown"),
         [("127.0.0.1:0", "127.0.0.1"), ("0.0.0.0:0", "localhost"), ("[::1]:0", "[::1]"),
-         ("[::]:0", "localhost"), ("127.9.9.9:0", "127.9.9.9")],
+         ("[::]:0", "localhost"), (":0", "localhost"), ("127.9.9.9:0", "127.9.9.9")],
     )  # fmt: skip
     def test_the_hint_names_an_address_that_answers(
         self, monkeypatch: pytest.MonkeyPatch, address: str, shown: str

@@ -2,10 +2,12 @@
 
 import json
 import re
+import socket
 import ssl
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -14,6 +16,7 @@ from click.testing import CliRunner
 
 from tests.cluster import auditor
 from tests.cluster.auditor import PATIENCE, Auditor
+from tests.cluster.certificates import Authority
 from tests.unit.cluster.apiserver import HttpRequest, Reply
 from tests.unit.cluster.world import World, meshed, unmeshed
 from webhook.cli import main
@@ -137,6 +140,154 @@ def run(folder: Path, *arguments: str) -> tuple[int, str]:
     return found.exit_code, expected[0] if expected else found.output
 
 
+class Stuck(Idle):
+    """A world that keeps Mendix's resources and reviews of tokens for so long."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+
+    def answer(self, asked: HttpRequest) -> Reply:
+        if asked.target.endswith("/tokenreviews"):
+            time.sleep(self.seconds)
+            return Reply(201, {"status": {"authenticated": False}})
+        return super().answer(asked)
+
+
+def _took(url: str) -> float:
+    """How long a probe takes."""
+    began = time.monotonic()
+    assert httpx.get(url, timeout=PATIENCE).text == "ok\n"
+    return time.monotonic() - began
+
+
+def secured(folder: Path, *names: str) -> tuple[tls.Pair, list[str | Path]]:
+    """A certificate, and the options to serve it."""
+    pair = tls.throw_away(["localhost", *names])
+    (folder / "tls.crt").write_bytes(pair.cert)
+    (folder / "tls.key").write_bytes(pair.key)
+    files: list[str | Path] = [
+        "--tls-cert-file",
+        folder / "tls.crt",
+        "--tls-private-key-file",
+        folder / "tls.key",
+    ]
+    return pair, ["--tls-listen", "127.0.0.1:0", *files]
+
+
+def trusting(pair: tls.Pair) -> ssl.SSLContext:
+    return ssl.create_default_context(cadata=pair.ca.decode())
+
+
+def test_slow_bodies_do_not_delay_a_probe(tmp_path: Path) -> None:
+    pair, options = secured(tmp_path)
+    head = b"POST /labelled HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+    with auditing(world(), tmp_path, *options) as running, ExitStack() as stack:
+        running.until("/readyz", 200)
+        port = int(running.https.rpartition(":")[2])
+        for _ in range(24):
+            plain = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            slow = stack.enter_context(
+                trusting(pair).wrap_socket(plain, server_hostname="localhost")
+            )
+            slow.sendall(head + b'Content-Length: 1000\r\n\r\n{"request"')
+        assert _took(f"{running.http}/livez") < 1
+        assert _took(f"{running.http}/readyz") < 1
+
+
+def test_requests_that_wait_for_the_api_server_do_not_delay_a_probe(tmp_path: Path) -> None:
+    made = Stuck(seconds=3)
+    made.objects |= world().objects
+    options = ("--dashboard", "127.0.0.1:0", "--authenticate")
+    with auditing(made, tmp_path, *options) as running, ThreadPoolExecutor(12) as many:
+        running.until("/readyz", 200)
+        dashboard = running.process.log.read_text().split('"address": "')[2].partition('"')[0]
+
+        def ask(number: int) -> int:
+            headers = {"Authorization": f"Bearer guess-{number}"}
+            return httpx.get(dashboard, headers=headers, timeout=PATIENCE).status_code
+
+        asked = [many.submit(ask, number) for number in range(12)]
+        time.sleep(0.5)
+        assert _took(f"{running.http}/livez") < 1
+        codes = sorted(one.result() for one in asked)
+        assert codes == [401] * 10 + [429] * 2
+
+
+def test_metrics_can_be_limited_to_https_with_a_token(tmp_path: Path) -> None:
+    pair, options = secured(tmp_path)
+    made = Scraped()
+    made.objects |= world().objects
+    with auditing(made, tmp_path, *options, "--authenticate-metrics") as running:
+        running.until("/readyz", 200)
+        assert httpx.get(f"{running.http}/metrics").status_code == 403
+        url = running.https.replace("127.0.0.1", "localhost") + "/metrics"
+        with httpx.Client(verify=trusting(pair)) as client:
+            assert client.get(url).status_code == 401
+            for token, code in (("made-up", 401), ("guest", 403), ("prometheus", 200)):
+                answer = client.get(url, headers={"Authorization": f"Bearer {token}"})
+                assert (token, answer.status_code) == (token, code)
+                assert ("mendix_mesh_coverage_ratio" in answer.text) == (code == 200)
+            assert client.get(url.replace("/metrics", "/livez")).text == "ok\n"
+
+
+class Scraped(Idle):
+    """A world with two users, of whom `prometheus` may read the metrics."""
+
+    def answer(self, asked: HttpRequest) -> Reply:
+        if asked.target.endswith("/tokenreviews"):
+            user = json.loads(asked.body)["spec"]["token"]
+            known = user in ("guest", "prometheus")
+            return Reply(201, {"status": {"authenticated": known, "user": {"username": user}}})
+        if asked.target.endswith("/subjectaccessreviews"):
+            spec = json.loads(asked.body)["spec"]
+            assert spec["nonResourceAttributes"] == {"path": "/metrics", "verb": "get"}
+            return Reply(201, {"status": {"allowed": spec["user"] == "prometheus"}})
+        return super().answer(asked)
+
+
+def test_reviews_can_be_limited_to_clients_with_a_certificate(tmp_path: Path) -> None:
+    pair, options = secured(tmp_path)
+    authority = Authority("clients")
+    ca = tmp_path / "clients.crt"
+    ca.write_bytes(authority.pem)
+    files = {name: authority.issue(name).write(tmp_path, name) for name in ("api-server", "other")}
+    limits = ("--client-ca-file", ca, "--client-name", "api-server")
+    labels = {"mendix-mesh.io/mesh": "linkerd"}
+    namespaces = [{"metadata": {"name": "shop", "labels": one}} for one in (labels, {})]
+    asked = {"uid": "u", "kind": {"kind": "Namespace"}, "operation": "UPDATE",
+             "object": namespaces[0], "oldObject": namespaces[1]}  # fmt: skip
+    envelope = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview"}
+    body = {**envelope, "request": asked}
+    with auditing(world(), tmp_path, *options, *limits) as running:
+        running.until("/readyz", 200)
+        url = running.https.replace("127.0.0.1", "localhost")
+        for name, code in (("", 403), ("other", 403), ("api-server", 200)):
+            context = trusting(pair)
+            if name:
+                context.load_cert_chain(*files[name])
+            with httpx.Client(verify=context) as client:
+                answer = client.post(f"{url}/labelled", json=body)
+                assert (name, answer.status_code) == (name, code)
+                assert ("out: proxy-missing" in answer.text) == (code == 200)
+                assert client.get(f"{url}/livez").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--callers-limited"], "--callers-limited needs --tls-listen"),
+        (["--authenticate-metrics"], "--authenticate-metrics needs --tls-listen"),
+        (["--client-ca-file", "ca.crt"], "--client-ca-file needs --tls-listen"),
+        (["--client-name", "a"], "--client-name needs --client-ca-file"),
+    ],
+)
+def test_options_of_https_need_it(options: list[str], words: str) -> None:
+    found = CliRunner().invoke(main, ["audit", "--watch", *options])
+    assert found.exit_code == 2
+    assert words in found.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -170,6 +321,17 @@ def test_it_serves_the_dashboard_with_the_option(tmp_path: Path) -> None:
             assert "1 of 2" in found.text
         assert httpx.get(pages, headers={"Host": "10.1.2.3"}).status_code == 403
         assert httpx.get(f"{pages}/metrics").status_code == 404
+
+
+def test_without_a_host_every_port_listens_on_both_families(tmp_path: Path) -> None:
+    with auditing(world(), tmp_path, "--listen", ":0", "--dashboard", ":0") as running:
+        running.until("/readyz", 200)
+        ports = [one["address"].rpartition(":")[2] for one in running.events("listens")]
+        assert len(ports) == 2
+        for port in ports:
+            for host in ("127.0.0.1", "[::1]"):
+                url = f"http://{host}:{port}/"
+                assert httpx.get(url, headers={"Host": "localhost"}).status_code < 500
 
 
 def test_with_authenticate_it_shows_nothing_without_a_token(tmp_path: Path) -> None:

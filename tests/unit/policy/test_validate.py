@@ -12,7 +12,7 @@ from tests.standins import mendix_manifests as manifests
 from tests.unit.policy import strategies
 from tests.unit.policy.judge import Json, broken, judge, settings
 from webhook.policy.mesh import RECORD
-from webhook.policy.validate import IGNORED_SUBRESOURCES, Mode
+from webhook.policy.validate import IGNORED_SUBRESOURCES, MODES, Mode
 
 TODAY = datetime.date(2026, 11, 24)
 HOST: Json = changed(linkerd.app(), put("/spec/hostNetwork", True))
@@ -96,15 +96,39 @@ def test_an_update_without_an_old_object_is_judged_whole() -> None:
     assert judge(HOST, operation="UPDATE").outcome == "denied"
 
 
-def test_a_changed_template_is_denied_and_an_unchanged_one_only_warned_of() -> None:
+def test_a_template_is_denied_when_it_changes_and_not_judged_again_while_it_stays() -> None:
     template = {k: HOST[k] for k in ("metadata", "spec")}
     old = strategies.workload("Deployment", template)
     scaled = {**old, "spec": {**old["spec"], "replicas": 2}}
     relabelled = {**old, "metadata": {**old["metadata"], "labels": {"a": "b"}}}
-    assert judge(relabelled, old).outcome == "warned"
-    assert judge(scaled, old).outcome == "admitted"  # No field that policy reads has changed.
+    for same in (relabelled, scaled):
+        for mode in MODES:
+            assert judge(same, old, mode=mode).outcome == "admitted"
     renewed = changed(old, put("/spec/template/metadata/labels/a", "b"))
     assert judge(renewed, old).outcome == "denied"
+
+
+@pytest.mark.parametrize(
+    ("kind", "owner", "outcome"),
+    [
+        ("ReplicaSet", ("apps/v1", "Deployment"), "ignored"),
+        ("Job", ("batch/v1", "CronJob"), "ignored"),
+        # Nobody has judged these owners' templates.
+        ("ReplicaSet", ("argoproj.io/v1alpha1", "Rollout"), "denied"),
+        ("Job", ("privatecloud.mendix.com/v1alpha1", "Build"), "denied"),
+        ("Deployment", ("apps/v1", "Deployment"), "denied"),
+    ],
+)
+def test_a_copy_of_a_judged_template_is_not_judged_again(
+    kind: str, owner: tuple[str, str], outcome: str
+) -> None:
+    made = strategies.workload(kind, {k: HOST[k] for k in ("metadata", "spec")})
+    version, of = owner
+    reference = {"apiVersion": version, "kind": of, "name": "shop", "uid": "1"}
+    made["metadata"]["ownerReferences"] = [reference]
+    assert judge(made).outcome == "denied"
+    made["metadata"]["ownerReferences"] = [{**reference, "controller": True}]
+    assert judge(made).outcome == outcome
 
 
 # Modes, levels, exemptions.
@@ -120,12 +144,6 @@ def test_the_mode_decides_what_becomes_of_a_violation(
     verdict = judge(HOST, mode=mode)
     assert (verdict.outcome, verdict.allowed, verdict.mode) == (outcome, allowed, mode)
     assert broken(verdict) == ["host-network"]
-
-
-def test_audit_counts_an_unchanged_template_too() -> None:
-    old = strategies.workload("Deployment", {k: HOST[k] for k in ("metadata", "spec")})
-    relabelled = {**old, "metadata": {**old["metadata"], "labels": {"a": "b"}}}
-    assert judge(relabelled, old, mode="audit").outcome == "audited"
 
 
 def test_advice_alone_admits() -> None:

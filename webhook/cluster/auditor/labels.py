@@ -3,6 +3,9 @@
 Pod Security does the same when the level of a namespace is raised: it judges the running pods by
 the new labels and returns warnings. This webhook never denies anything. If the time is not enough
 to judge all pods, a warning says so. The response is the API server's AdmissionReview.
+
+The labels in a review come from the caller. If anyone can call, they are not believed: then only
+namespaces that are enrolled in the cluster are judged, and no pod is named.
 """
 
 import threading
@@ -12,9 +15,10 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 from flask import Blueprint, Response, request
+from werkzeug.exceptions import Forbidden
 
 from webhook.cluster.api.connection import Cluster
-from webhook.cluster.api.errors import ClusterError
+from webhook.cluster.api.errors import ClusterError, StatusError
 from webhook.cluster.judge import Judge
 from webhook.cluster.kinds.inventory import RUNNING, BadPod, Inventory, LivePod, Namespace
 from webhook.cluster.namespaces.enrollment import Enrolled, Enrollment
@@ -22,10 +26,11 @@ from webhook.log import Log
 from webhook.policy.labels import MESHES
 from webhook.policy.messages import LONGEST_WARNING
 from webhook.policy.validate import MODES
-from webhook.policy.words import masked, shortened
+from webhook.policy.words import counted, masked, shortened
 from webhook.serving import deadline
 from webhook.serving import review as reviews
 from webhook.serving.http import BODY_LIMIT
+from webhook.serving.pages import TRUSTED
 
 log = Log(__name__)
 
@@ -48,9 +53,19 @@ class Labelling:
     """Answers reviews of namespaces. It never raises, and threads may share it."""
 
     def __init__(
-        self, cluster: Cluster, judge: Judge, enrollment: Callable[[], Enrollment] | None = None
+        self,
+        cluster: Cluster,
+        judge: Judge,
+        enrollment: Callable[[], Enrollment] | None = None,
+        *,
+        believes: bool,
     ) -> None:
-        """`enrollment` returns the current enrollment. Without it, it is read for each review."""
+        """Set up the webhook.
+
+        `enrollment` returns the current enrollment. Without it, it is read for each review.
+        `believes` means that only the API server can call, so that its labels are true.
+        """
+        self._believes = believes
         self._inventory = Inventory(cluster)
         self._judge = judge
         self._enrollment = enrollment or (lambda: Enrollment.read(cluster))
@@ -73,7 +88,7 @@ class Labelling:
     def _warnings(self, namespace: Namespace, old: Namespace | None, until: float) -> list[str]:
         if not self._slots.acquire(blocking=False):
             return [_fitted(f"mendix-mesh is too busy to look; see {_audit(namespace.name)}")]
-        tally = Tally(namespace.name)
+        tally = Tally(namespace.name, names_pods=self._believes)
 
         def look() -> None:
             try:
@@ -93,15 +108,29 @@ class Labelling:
         try:
             enrollment = self._enrollment()
             enrolled = enrollment.of(namespace)
-            if enrolled and _is_raised(enrollment.of(old) if old else None, enrolled):
+            before = enrollment.of(old) if old else None
+            if not enrolled or not _is_raised(before, enrolled):
+                return
+            if self._believes or self._is_enrolled(namespace.name, enrollment):
                 tally.begin(enrolled)
                 self._count(enrolled, tally, until)
+            else:
+                tally.hide()
         except ClusterError as error:
             tally.fail(str(error))
         except Exception:
             # The namespace is labelled anyway. The traceback is for the operators of the auditor.
             log.exception("review failed", webhook="labelled", namespace=namespace.name)
             tally.fail("an error in mendix-mesh; see the auditor's log")
+
+    def _is_enrolled(self, name: str, enrollment: Enrollment) -> bool:
+        """Return whether a namespace of this name exists and is enrolled."""
+        try:
+            return enrollment.of(self._inventory.namespace(name)) is not None
+        except StatusError as error:
+            if error.code != 404:
+                raise
+            return False
 
     def _count(self, enrolled: Enrolled, tally: "Tally", until: float) -> None:
         for pod in self._inventory.pods(tally.namespace, fields=RUNNING):
@@ -123,8 +152,10 @@ class Labelling:
 class Tally:
     """The results so far for one namespace. One thread adds results, another one may read them."""
 
-    def __init__(self, namespace: str) -> None:
+    def __init__(self, namespace: str, *, names_pods: bool = True) -> None:
         self.namespace = namespace
+        self._names_pods = names_pods
+        self._hidden = False
         #: The number of pods judged so far.
         self.pods = 0
         #: Whether some pods were not judged.
@@ -140,9 +171,13 @@ class Tally:
         """Record that the judging starts, and for which mesh."""
         self._mesh = enrolled.mesh
 
+    def hide(self) -> None:
+        """Record that the pods are not judged, because the caller may not know about them."""
+        self._hidden = True
+
     def fail(self, why: str) -> None:
         """Record why judging stopped."""
-        self._why = why
+        self._why = why if self._names_pods else "see the auditor's log"
 
     def add(self, name: str, state: str, broken: tuple[str, ...]) -> None:
         """Record the result for one pod."""
@@ -176,14 +211,21 @@ class Tally:
 
     def _listed(self) -> Iterator[str]:
         for broken, number in self._kinds.most_common(_MOST_KINDS):
+            checks = ", ".join(broken) or "unmeshed"
+            if not self._names_pods:
+                yield f"{counted(number, 'pod')}: {checks}"
+                continue
             more = f" and {number - 1} more" if number > 1 else ""
-            what = f"{more}: {', '.join(broken) or 'unmeshed'}"
+            what = f"{more}: {checks}"
             room = max(LONGEST_WARNING - len(what), 21)
             yield shortened(self._examples[broken], room) + what
 
     def _rest(self, *, ended: bool) -> Iterator[str]:
         """Yield one line that says why the list is incomplete, if it is."""
         whole = _audit(self.namespace)
+        if self._hidden:
+            yield f"{whole} shows which pods are outside the mesh"
+            return
         if self._why:
             yield f"the pods of {self.namespace} could not be looked at: {self._why}"
         elif self.cut or (not ended and self._mesh):
@@ -194,12 +236,17 @@ class Tally:
             yield f"and {len(self._kinds) - _MOST_KINDS} more kinds; see {whole}"
 
 
-def blueprint(labelling: Labelling) -> Blueprint:
-    """Return the routes of the webhook: `POST /labelled`."""
+def blueprint(labelling: Labelling, *, authenticates: bool = False) -> Blueprint:
+    """Return the routes of the webhook: `POST /labelled`.
+
+    With `authenticates`, a client needs an allowed certificate.
+    """
     routes = Blueprint("labelled", __name__)
 
     @routes.post("/labelled")
     def labelled() -> Response:
+        if authenticates and not request.environ.get(TRUSTED):
+            raise Forbidden("a client certificate is required")
         request.max_content_length = BODY_LIMIT
         timeout = deadline.seconds(request.query_string)
         body = labelling.answer(request.get_data(cache=False), timeout)

@@ -4,7 +4,7 @@
 like are read when a page needs them. Their number and the waiting time are limited.
 """
 
-from webhook.cluster.dashboard.access import TokenReviewer
+from webhook.cluster.dashboard.access import reviewer
 from webhook.cluster.dashboard.app import create_app
 
-__all__ = ["TokenReviewer", "create_app"]
+__all__ = ["create_app", "reviewer"]

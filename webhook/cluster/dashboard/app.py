@@ -12,8 +12,8 @@ from webhook.cluster.api.errors import ClusterError
 from webhook.cluster.audit import Audited, Row, together
 from webhook.cluster.audit.traffic import PLAINTEXT_TRAFFIC, span
 from webhook.cluster.auditor.history import Scans, Snapshot
+from webhook.cluster.auditor.tokens import TokenReviewer
 from webhook.cluster.dashboard import access, denials, fixes, overview, picture, pods, wires, words
-from webhook.cluster.dashboard.access import TokenReviewer
 from webhook.cluster.dashboard.drawing import draw
 from webhook.cluster.dashboard.history import HEIGHT, WIDTH, history
 from webhook.cluster.dashboard.live import Live

@@ -17,7 +17,8 @@ from webhook.cluster.doctor.probe import Probe
 from webhook.cluster.judge import Judge
 from webhook.cluster.judge.outdated import Proxy, proxy_of
 from webhook.cluster.kinds import certificates, webhooks
-from webhook.cluster.kinds.inventory import Inventory, LivePod, Namespace
+from webhook.cluster.kinds.entrances import Controller
+from webhook.cluster.kinds.inventory import RUNNING, Inventory, LivePod, Namespace
 from webhook.cluster.kinds.webhooks import INJECTORS, OURS, Service, WebhookEntry
 from webhook.cluster.namespaces.enrollment import Enrolled, Enrollment
 from webhook.cluster.namespaces.scope import ScopeError, existing
@@ -233,6 +234,19 @@ class Facts:
             )
 
         return self._once(("probe", place.name, task), ask)
+
+    def outside(self, controller: Controller, mesh: str) -> list[LivePod]:
+        """Return the running pods of an ingress controller that are outside a mesh."""
+
+        def read() -> list[LivePod]:
+            found = self._inventory.pods(labels=controller.labels, fields=RUNNING)
+            return [
+                pod
+                for pod in found
+                if isinstance(pod, LivePod) and pod.runs and self._judge.runs_outside(pod, mesh)
+            ]
+
+        return self._once(("outside", controller.labels, mesh), read)
 
     def plaintext(self, place: Place) -> PlaintextPolicy:
         """Return whether a namespace accepts plaintext, by its policy objects and running pods."""

@@ -13,6 +13,7 @@ from webhook.policy import checks, mendix, meshes
 from webhook.policy.checks import Violation
 from webhook.policy.checks.accepts_plaintext import CHECK as ACCEPTS_PLAINTEXT
 from webhook.policy.mesh import Mesh, Occurrence
+from webhook.policy.meshes.ambient import REDIRECTION
 from webhook.policy.pod.objects import UndecodableError
 from webhook.policy.pod.request import Request
 from webhook.policy.pod.workload import Pod, pod_of
@@ -76,6 +77,21 @@ class Judge:
             return self._judge(pod, enrolled, closed=closed)
         except UndecodableError as error:
             return Judged("unknown", (live.UNREADABLE.violation(Occurrence("", (str(error),))),))
+
+    def runs_outside(self, pod: LivePod, mesh: str) -> bool:
+        """Return whether a pod is in no mesh that uses mutual TLS with pods of this mesh.
+
+        Sidecars and ztunnel use mutual TLS with each other.
+        """
+        if mesh not in ("istio", "ambient"):
+            return self._is_out_of(pod, mesh)
+        if (pod.metadata.annotations or {}).get(REDIRECTION) == "enabled":
+            return False
+        return self._is_out_of(pod, "istio") and self._is_out_of(pod, "ambient")
+
+    def _is_out_of(self, pod: LivePod, mesh: str) -> bool:
+        judged = self.judge(pod, Enrolled(mesh, "enforce", ingress=True, since=None))
+        return is_outside(judged, self.mesh(mesh))
 
     def _judge(self, pod: LivePod, enrolled: Enrolled, *, closed: bool) -> Judged:
         mesh = self.mesh(enrolled.mesh)

@@ -11,11 +11,10 @@ import msgspec
 
 from webhook.cluster.api.connection import Cluster, path
 from webhook.cluster.api.errors import StatusError
-from webhook.cluster.judge import Judge, is_outside
+from webhook.cluster.judge import Judge
 from webhook.cluster.kinds import entrances
 from webhook.cluster.kinds.inventory import RUNNING, BadPod, Inventory, LivePod
 from webhook.cluster.namespaces.enrollment import Enrolled
-from webhook.policy.meshes.ambient import REDIRECTION
 
 #: Values of the label app.kubernetes.io/name of Prometheus and similar scrapers.
 SCRAPERS = (
@@ -170,7 +169,7 @@ class _Search:
                         if hosted
                         else "bring it into the mesh"
                     )
-                    + "; mendix-mesh explain install shows how",
+                    + "; mendix-mesh explain ingress shows how",
                 )
         if not found:
             yield Caller(
@@ -242,12 +241,7 @@ class _Search:
             raise
 
     def _is_outside(self, pod: LivePod) -> bool:
-        """Return whether a pod is in no mesh that uses mutual TLS with the namespace's mesh."""
-        if self._mesh == "linkerd":
-            return self._is_out_of(pod, "linkerd")
-        if (pod.metadata.annotations or {}).get(REDIRECTION) == "enabled":
-            return False
-        return self._is_out_of(pod, "istio") and self._is_out_of(pod, "ambient")
+        return self._judge.runs_outside(pod, self._mesh)
 
     def _leads_to_gateways(self, selector: Mapping[str, str]) -> bool:
         """Return whether a Service selects only Istio's gateways, which accept any client.
@@ -265,10 +259,6 @@ class _Search:
         judged = self._judge.judge(pod, Enrolled(self._mesh, "enforce", ingress=True, since=None))
         mesh = self._judge.mesh(self._mesh)
         return judged.pod is not None and mesh.is_infrastructure(judged.pod)
-
-    def _is_out_of(self, pod: LivePod, mesh: str) -> bool:
-        judged = self._judge.judge(pod, Enrolled(mesh, "enforce", ingress=True, since=None))
-        return is_outside(judged, self._judge.mesh(mesh))
 
 
 def _title(inventory: Inventory, pod: LivePod) -> str:

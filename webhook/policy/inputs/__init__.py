@@ -6,7 +6,8 @@ mesh reads and is not in the list, it is not allowed. So the list also covers ke
 read in the future.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -30,6 +31,31 @@ class Input(NamedTuple):
     check: str = CHECK
 
 
+class Domains:
+    """The keys that a mesh reads, listed or not: by their start, their domain, or a pattern.
+
+    This is data, because the chart's CEL conditions are generated from it. So a pattern uses the
+    common syntax of Python's `re` and RE2. It matches the start of a key.
+    """
+
+    __slots__ = ("_match", "below", "pattern", "starts")
+
+    def __init__(self, *starts: str, below: str = "", pattern: str = "") -> None:
+        self.starts = starts
+        #: Subdomains: the text between the first part of a domain and the name, `.istio.io/`.
+        self.below = below
+        self.pattern = pattern
+        self._match = re.compile(pattern, re.ASCII).match if pattern else None
+
+    def __contains__(self, key: str) -> bool:
+        """Return whether the mesh reads a key like this one."""
+        return (
+            key.startswith(self.starts)
+            or (self.below != "" and self.below in key)
+            or (self._match is not None and self._match(key) is not None)
+        )
+
+
 class Problem(NamedTuple):
     """What is wrong with an input, as a text, and who must fix it."""
 
@@ -45,7 +71,7 @@ class Inputs:
         self,
         mesh: str,
         listed: Mapping[str, Input],
-        reads: Callable[[str], bool],
+        reads: Domains,
         *,
         prefixes: Mapping[str, Input] | None = None,
         own: Mapping[str, Form] | None = None,
@@ -53,7 +79,7 @@ class Inputs:
     ) -> None:
         """Bind the list to a mesh's settings.
 
-        - `reads` returns whether the mesh reads a key like this one.
+        - `reads` are the domains of keys that the mesh reads.
         - `prefixes` are inputs whose keys only have a common prefix.
         - `own` are the forms of the mesh's own values, if the settings define them.
         - `allowed` are the keys that an admin adds.
@@ -74,7 +100,7 @@ class Inputs:
         `submitted` means that no program of the mesh has seen the pod yet.
         """
         # Do not cache a long value.
-        if key not in self.listed and not self.reads(key):
+        if key not in self.listed and key not in self.reads:
             return None
         if len(key) + len(value) > _LONGEST_REMEMBERED:
             return self._problem(key, value, submitted)

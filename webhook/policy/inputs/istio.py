@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
-from webhook.policy.inputs import Input, proxyconfig
+from webhook.policy.inputs import Domains, Input, proxyconfig
 from webhook.policy.inputs import forms as f
 from webhook.policy.inputs.forms import Form
 from webhook.policy.pod.containers import covers, mount_path
@@ -411,24 +411,15 @@ LABELS: dict[str, Input] = {
 }
 
 
-def reads(key: str) -> bool:
-    """Return whether Istio reads annotations like this one; its agent reads some of Prometheus'.
-
-    In these keys, the injector treats all characters except letters and digits as equal
-    (pkg/kube/inject/webhook.go getPrometheusScrapeConfiguration).
-    """
-    if key.startswith("prometheus"):
-        return _SAME.sub("_", key).startswith(("prometheus_io_", "prometheus_istio_io_"))
-    return reads_label(key) or key.startswith(_TRACES)
-
-
-_SAME = re.compile(r"[^A-Za-z0-9]")
-
-
-def reads_label(key: str) -> bool:
-    """Return whether Istio reads labels like this one."""
-    domain, slash, _ = key.partition("/")
-    return bool(slash) and (domain == "istio.io" or domain.endswith(".istio.io"))
+#: The labels that Istio reads.
+READS_LABELS = Domains("istio.io/", below=".istio.io/")
+#: The annotations that Istio reads. Its agent reads some of Prometheus'. In those, the injector
+#: treats all characters except letters and digits as equal
+#: (pkg/kube/inject/webhook.go getPrometheusScrapeConfiguration).
+READS = Domains(
+    "istio.io/", _TRACES, below=".istio.io/",
+    pattern="prometheus[^A-Za-z0-9](?:istio[^A-Za-z0-9])?io[^A-Za-z0-9]",
+)  # fmt: skip
 
 
 def prometheus(text: str) -> Mapping[str, str]:

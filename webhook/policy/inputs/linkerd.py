@@ -9,12 +9,11 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from webhook.policy.inputs import Input
+from webhook.policy.inputs import Domains, Input
 from webhook.policy.inputs import forms as f
 
 CONFIG = "config.linkerd.io/"
 _ALPHA, _BETA = "config.alpha.linkerd.io/", "config.beta.linkerd.io/"
-_DOMAINS = (CONFIG, _ALPHA, _BETA, "linkerd.io/", "resource.opentelemetry.io/")
 
 #: Variables of the proxy that do not affect what is encrypted.
 HARMLESS_ENV = frozenset({
@@ -164,12 +163,7 @@ LABELS: dict[str, Input] = {
     **{f"linkerd.io/proxy-{kind}": Input(f.NAME) for kind in _OWNERS},
 }
 
-
-def reads(key: str) -> bool:
-    """Return whether Linkerd reads annotations like this one."""
-    return key.startswith(_DOMAINS)
-
-
-def reads_label(key: str) -> bool:
-    """Return whether Linkerd reads labels like this one. It reads no configuration from labels."""
-    return key.startswith("linkerd.io/")
+#: The annotations that Linkerd reads.
+READS = Domains(CONFIG, _ALPHA, _BETA, "linkerd.io/", "resource.opentelemetry.io/")
+#: The labels that Linkerd reads. It reads no configuration from labels.
+READS_LABELS = Domains("linkerd.io/")

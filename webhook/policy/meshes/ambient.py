@@ -21,6 +21,7 @@ class Ambient(Mesh):
     """Ambient mode, without sidecars. The checks judge the label and what would disable it."""
 
     name = "ambient"
+    of_agents = frozenset({REDIRECTION})
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -102,7 +103,7 @@ class Ambient(Mesh):
         if old.labels.get(MODE) == "ambient" != pod.labels.get(MODE):
             yield Occurrence(label(MODE), (f"ambient -> {pod.labels.get(MODE) or 'removed'}",))
         before, now = old.annotations.get(REDIRECTION), pod.annotations.get(REDIRECTION)
-        # The agent writes it through pods/status. Peers send HBONE only while it is present.
+        # The agent writes it (`of_agents`). Peers send HBONE only while it is present.
         if before != now and not pod.by_status:
             yield Occurrence(
                 annotation(REDIRECTION),

@@ -147,11 +147,11 @@ class Linkerd(Mesh):
         self.own = settings.linkerd
         images = forms.one_of(*self.own.proxy_images)
         self.annotations = Inputs(
-            self.name, listed.ANNOTATIONS, listed.reads, prefixes=listed.PREFIXES,
+            self.name, listed.ANNOTATIONS, listed.READS, prefixes=listed.PREFIXES,
             own={CONFIG + "proxy-image": images}, allowed=self.own.annotations,
         )  # fmt: skip
         self.labels = Inputs(
-            self.name, listed.LABELS, listed.reads_label, allowed=self.own.annotations
+            self.name, listed.LABELS, listed.READS_LABELS, allowed=self.own.annotations
         )
         self._trusted = {
             PROXY: self.own.proxy_images,

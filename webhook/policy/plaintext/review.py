@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from webhook.policy.checks import Check, Violation
 from webhook.policy.mesh import Occurrence
+from webhook.policy.meshes.linkerd import INBOUND_POLICY
 from webhook.policy.plaintext import (
     CLIENT_PLAINTEXT,
     ENVOY_FILTER,
@@ -39,6 +40,8 @@ class PolicyRule(NamedTuple):
     closures: Callable[[Any], Mapping[str, str]] = lambda _: {}
     #: Whether the new object applies to nothing to which its old version did not apply.
     is_within: Callable[[Any, Any], bool] = lambda _now, _before: True
+    #: The annotations that are read. The spec and the labels always are, except a Namespace's.
+    annotations: tuple[str, ...] = ()
 
 
 def _accepts(find: Callable[[Any], Iterable[Occurrence]]) -> tuple[Check, Find]:
@@ -77,16 +80,19 @@ _EITHER: Mapping[str, PolicyRule] = {
 
 
 def _destinations(*, ambient: bool) -> Mapping[str, PolicyRule]:
+    annotations = (istio_destinations.REDIRECTION,) if ambient else ()
     return {
         "ServiceEntry": PolicyRule(
             objects.ServiceEntry,
             (_sends_in(partial(istio_destinations.leads_past, ambient=ambient)),),
             is_within=istio_destinations.entry_within,
+            annotations=annotations,
         ),
         "WorkloadEntry": PolicyRule(
             objects.WorkloadEntry,
             (_sends_in(partial(istio_destinations.is_called_plainly, ambient=ambient)),),
             is_within=istio_destinations.workload_within,
+            annotations=annotations,
         ),
     }
 
@@ -135,6 +141,7 @@ _LINKERD: Mapping[str, PolicyRule] = {
         objects.NamespaceObject,
         (_accepts(linkerd.of_namespace),),
         linkerd.namespace_strengths,
+        annotations=(INBOUND_POLICY,),
     ),
 }
 #: Mesh -> kind -> how it is judged. The chart sends no others.
@@ -188,7 +195,6 @@ def review(
         mesh,
         mode,
         settings,
-        denies=True,
         subject=masked(f"{change.kind} {where}{name}"),
         namespace=change.namespace,
     )

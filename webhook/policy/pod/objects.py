@@ -295,11 +295,13 @@ def check_size(data: bytes | memoryview | msgspec.Raw) -> None:
 
     If the values are short, the decoded object takes far more memory than its JSON.
     """
-    if len(memoryview(data)) <= _SMALL:
-        return
-    text = bytes(data)
-    if text.count(b",") + text.count(b"{") + text.count(b"[") > _MOST_VALUES:
+    if len(memoryview(data)) > _SMALL and has_many_values(bytes(data)):
         raise UndecodableError(f"the object has more than {_MOST_VALUES} values")
+
+
+def has_many_values(text: bytes) -> bool:
+    """Return whether a JSON text has more values than any real object."""
+    return text.count(b",") + text.count(b"{") + text.count(b"[") > _MOST_VALUES
 
 
 def decode(data: bytes | memoryview | msgspec.Raw) -> Object:

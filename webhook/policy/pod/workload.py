@@ -378,3 +378,14 @@ def pod_of(obj: Object, mesh: Claimant, request: Request, *, final: bool = False
 def is_owned(obj: Object) -> bool:
     """Return whether a controller manages the object, and would revert changes of its template."""
     return obj.metadata is not None and obj.metadata.controller is not None
+
+
+#: The kinds that Kubernetes' own controllers create, from their owner's template, and the groups of
+#: these owners.
+COPIES, COPIED_FROM = ("ReplicaSet", "Job"), ("apps", "batch")
+
+
+def is_copy(obj: Object) -> bool:
+    """Return whether the object's template is a copy of that of its owner, which is judged."""
+    controller = obj.metadata.controller if obj.metadata and obj.kind in COPIES else None
+    return controller is not None and controller.group in COPIED_FROM

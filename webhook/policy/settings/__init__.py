@@ -16,6 +16,8 @@ from msgspec import Meta
 from webhook.policy.pod import ports
 from webhook.policy.settings import mistakes
 
+#: The largest user or group id that Kubernetes accepts.
+LARGEST_ID = 2**31 - 1
 Text = Annotated[str, Meta(min_length=1)]
 CheckId = Annotated[str, Meta(pattern="^[a-z][a-z0-9-]*$")]
 PortList = Annotated[
@@ -146,9 +148,9 @@ class Linkerd(_Strict, frozen=True, kw_only=True, rename="camel"):
         list[Text],
         Meta(description="Further repositories for linkerd-init (a separate image before 2.19)."),
     ] = msgspec.field(default_factory=lambda: ["cr.l5d.io/linkerd/proxy-init"])
-    proxy_uid: Annotated[int, Meta(ge=1, description="The proxy's user id.")] = 2102
+    proxy_uid: Annotated[int, Meta(ge=1, le=LARGEST_ID, description="The proxy's user id.")] = 2102
     proxy_gid: Annotated[
-        Annotated[int, Meta(ge=1)] | None,
+        Annotated[int, Meta(ge=1, le=LARGEST_ID)] | None,
         Meta(description="The proxy's group id, if the mesh gives it one."),
     ] = None
     inbound_port: Annotated[
@@ -215,7 +217,7 @@ class Istio(_Strict, frozen=True, kw_only=True, rename="camel"):
         ]
     )
     proxy_uid: Annotated[
-        Annotated[int, Meta(ge=1)] | None,
+        Annotated[int, Meta(ge=1, le=LARGEST_ID)] | None,
         Meta(
             description="The proxy's user and group id; null on OpenShift, which assigns one per "
             "namespace."
@@ -293,14 +295,17 @@ class Ingress(_Strict, frozen=True, kw_only=True, rename="camel"):
         dict[str, Literal["ingress-nginx", "f5-nginx", "none"]],
         Meta(
             description="Ingress class -> its controller: ingress-nginx (the community's), "
-            "f5-nginx (F5's), or none to leave its Ingresses unchanged."
+            "f5-nginx (F5's), or none to leave its Ingresses unchanged. An Ingress of a class that "
+            "is not listed gets the annotations of both, unless its own annotations or the name of "
+            "the class show its controller."
         ),
-    ] = msgspec.field(default_factory=lambda: {"nginx": "ingress-nginx"})
+    ] = {}
     upstream_vhost: Annotated[
         bool,
         Meta(
             description="With Istio and ingress-nginx, Ingresses of one Service also get "
-            "upstream-vhost, so that the sidecar knows the Service; the app sees its name as Host."
+            "upstream-vhost, so that the sidecar knows the Service; the app sees its name as Host. "
+            "F5's controller has no such annotation, so no class may be f5-nginx."
         ),
     ] = False
 
@@ -421,6 +426,13 @@ def parse(document: Any, *, checks: frozenset[str]) -> Settings:
     for path, check in named:
         if check not in checks:
             raise SettingsError(mistakes.unknown("check", check, path, checks))
+    f5 = [name for name, one in settings.ingress.classes.items() if one == "f5-nginx"]
+    if settings.ingress.upstream_vhost and f5:
+        raise SettingsError(
+            f"true has no effect for the class {mistakes.shown(f5[0])}: F5's controller can't "
+            "change the Host header of an Ingress - at `settings.ingress.upstreamVhost`; remove "
+            "the setting and use a VirtualServer (mendix-mesh explain ingress)"
+        )
     for path, text in (
         ("linkerd.skipInboundPorts", settings.linkerd.skip_inbound_ports),
         ("linkerd.skipOutboundPorts", settings.linkerd.skip_outbound_ports),

@@ -25,6 +25,15 @@ def test_it_is_ready_from_the_first_scan_on_whatever_fails_later() -> None:
     assert client.get("/readyz").status_code == 200
 
 
+def test_metrics_can_be_left_to_another_port() -> None:
+    scans = Scans()
+    client = create_app(scans, AuditorMetrics(scans), scrapers="none").test_client()
+    answer = client.get("/metrics")
+    assert answer.status_code == 403
+    assert answer.text == ("403 Forbidden: the metrics are only served by HTTPS, with a token\n")
+    assert client.get("/livez").status_code == 200
+
+
 def test_metrics_and_version() -> None:
     scans = Scans()
     client = create_app(scans, AuditorMetrics(scans)).test_client()

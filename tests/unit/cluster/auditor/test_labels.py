@@ -19,6 +19,7 @@ from webhook.cluster.auditor import labels
 from webhook.cluster.auditor.labels import Labelling, blueprint
 from webhook.cluster.judge import Judge
 from webhook.policy.settings import Settings
+from webhook.serving.pages import TRUSTED
 
 MESH, MODE = "mendix-mesh.io/mesh", "mendix-mesh.io/mode"
 PODS = "/api/v1/namespaces/mendix/pods"
@@ -55,10 +56,12 @@ def server(world: World, tmp_path: Path) -> Iterator[ScriptedServer]:
         yield running
 
 
-def warnings_for(server: ScriptedServer, body: Json, timeout: float = 10.0) -> list[str]:
+def warnings_for(
+    server: ScriptedServer, body: Json, timeout: float = 10.0, *, believes: bool = True
+) -> list[str]:
     """Return the warnings of the response."""
-    answer = Labelling(server.cluster, Judge(Settings())).answer(json.dumps(body).encode(), timeout)
-    return warnings_of(answer)
+    labelling = Labelling(server.cluster, Judge(Settings()), believes=believes)
+    return warnings_of(labelling.answer(json.dumps(body).encode(), timeout))
 
 
 def warnings_of(answer: bytes) -> list[str]:
@@ -251,7 +254,7 @@ def test_a_finished_request_makes_room_for_the_next(
 ) -> None:
     monkeypatch.setattr(labels, "_AT_ONCE", 1)
     world.pod("mendix", "shop", unmeshed())
-    one = Labelling(server.cluster, Judge(Settings()))
+    one = Labelling(server.cluster, Judge(Settings()), believes=True)
     for _ in range(3):
         assert len(warnings_of(one.answer(json.dumps(review()).encode()))) == 2
 
@@ -259,8 +262,63 @@ def test_a_finished_request_makes_room_for_the_next(
 @pytest.fixture
 def client(server: ScriptedServer) -> FlaskClient:
     app = Flask("test")
-    app.register_blueprint(blueprint(Labelling(server.cluster, Judge(Settings()))))
+    labelling = Labelling(server.cluster, Judge(Settings()), believes=True)
+    app.register_blueprint(blueprint(labelling))
     return app.test_client()
+
+
+# Callers that nobody authenticates.
+
+
+def test_a_caller_who_is_not_believed_gets_numbers_and_no_names(
+    world: World, server: ScriptedServer
+) -> None:
+    world.namespace("mendix", "linkerd", "audit")
+    for number in range(3):
+        world.pod("mendix", f"shop-{number}", unmeshed())
+    world.pod("mendix", "debug", hosted())
+    assert warnings_for(server, review(), believes=False) == [
+        "4 of 4 pods in mendix are outside the linkerd mesh; mendix-mesh restart -n mendix",
+        "3 pods: proxy-missing",
+        "1 pod: host-network",
+    ]
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_caller_who_is_not_believed_gets_nothing_about_other_namespaces(
+    world: World, server: ScriptedServer, exists: bool
+) -> None:
+    if exists:
+        world.pod("mendix", "shop", unmeshed())
+    else:
+        del world.objects["/api/v1/namespaces/mendix"]
+    # The caller claims that the namespace is enrolled.
+    claimed = review({MESH: "linkerd", MODE: "audit"}, {MESH: "linkerd"})
+    assert warnings_for(server, claimed, believes=False) == [
+        "mendix-mesh audit -n mendix shows which pods are outside the mesh"
+    ]
+    assert not [target for target in server.targets if target.startswith(PODS)]
+
+
+def test_a_caller_who_is_not_believed_gets_no_message_of_the_api_server(
+    world: World, server: ScriptedServer
+) -> None:
+    world.namespace("mendix", "linkerd", "audit")
+    world.forbidden.append(PODS)
+    (found,) = warnings_for(server, review(), believes=False)
+    assert "someone" not in found
+    assert "see the auditor's log" in found
+
+
+def test_without_its_certificate_a_caller_gets_no_answer(server: ScriptedServer) -> None:
+    app = Flask("test")
+    labelling = Labelling(server.cluster, Judge(Settings()), believes=True)
+    app.register_blueprint(blueprint(labelling, authenticates=True))
+    body = json.dumps(review())
+    assert app.test_client().post("/labelled", data=body).status_code == 403
+    trusted = {TRUSTED: True}
+    answer = app.test_client().post("/labelled", data=body, environ_overrides=trusted)
+    assert answer.status_code == 200
 
 
 def test_it_is_posted_to_labelled(world: World, client: FlaskClient) -> None:

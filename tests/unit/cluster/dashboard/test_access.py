@@ -9,7 +9,8 @@ import pytest
 from tests.unit.cluster.apiserver import HttpRequest, Reply, serving, status
 from tests.unit.cluster.dashboard.conftest import Open
 from tests.unit.cluster.dashboard.reports import namespace, row, scans
-from webhook.cluster.dashboard import TokenReviewer, create_app
+from webhook.cluster.auditor.tokens import TRIES
+from webhook.cluster.dashboard import create_app, reviewer
 from webhook.cluster.dashboard.access import hostname
 from webhook.cluster.judge import Judge
 from webhook.policy.settings import Settings
@@ -121,7 +122,7 @@ def guarded(authority: Authority, tmp_path: Path) -> Iterator[Open]:
                 scans(namespace("mendix", row())),
                 server.cluster,
                 Judge(Settings()),
-                reviewer=TokenReviewer(server.cluster),
+                reviewer=reviewer(server.cluster),
             )
             app.testing = True
             return app.test_client()
@@ -172,6 +173,31 @@ def test_a_user_with_the_right_reads_and_is_reviewed_but_once(
 def test_files_of_the_package_are_readable(guarded: Open) -> None:
     with guarded().get("/static/dashboard.css") as answer:
         assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("page", ["nothing", "..%2fapp.py", "", "DASHBOARD.CSS"])
+def test_paths_below_static_that_are_no_files_need_a_token(guarded: Open, page: str) -> None:
+    answer = guarded().get(f"/static/{page}")
+    assert answer.status_code == 401
+    assert "127.0.0.1" not in answer.text
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert guarded().get(f"/static/{page}", headers=bearer("reader-token")).status_code == 404
+
+
+def test_an_address_may_try_only_so_many_unknown_tokens(
+    guarded: Open, authority: Authority
+) -> None:
+    client = guarded()
+    for number in range(TRIES):
+        assert client.get("/", headers=bearer(f"made-up-{number}")).status_code == 401
+    reviews = len(authority.requests)
+    answer = client.get("/", headers=bearer("one-more"))
+    assert answer.status_code == 429
+    assert 0 < int(answer.headers["Retry-After"]) <= 61
+    assert len(authority.requests) == reviews
+    elsewhere = {"REMOTE_ADDR": "10.0.0.9"}
+    answer = client.get("/checks", headers=bearer("reader-token"), environ_overrides=elsewhere)
+    assert answer.status_code == 200
 
 
 def test_an_api_server_that_does_not_answer_admits_no_user(

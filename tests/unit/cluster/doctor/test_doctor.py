@@ -28,7 +28,7 @@ from webhook.cluster.namespaces.enrollment import Enrollment
 from webhook.cluster.namespaces.scope import Scope
 from webhook.cluster.plaintext.policies import PolicyObjects
 from webhook.policy import meshes
-from webhook.policy.settings import Exemption, Istio, LevelChange, Linkerd, Settings
+from webhook.policy.settings import Exemption, Ingress, Istio, LevelChange, Linkerd, Settings
 from webhook.version import VERSION
 
 Examine = Callable[..., Diagnosis]
@@ -771,3 +771,174 @@ def test_an_invalid_mode_is_found_in_every_mesh(diagnose: Examine) -> None:
     (found,) = diagnose(hospital, "mendix").findings
     assert (found.id, found.severity) == ("mode-unknown", "warning")
     assert found.evidence == "the namespace's label mendix-mesh.io/mode=wran is not a mode"
+
+
+INGRESS, GATEWAY = "/apis/networking.k8s.io/v1", "/apis/gateway.networking.k8s.io/v1"
+
+
+def ingress(hospital: Hospital, name: str, controller: str = "") -> None:
+    """Add an Ingress of a class, and the class' object if a controller is given."""
+    where = f"{INGRESS}/namespaces/mendix/ingresses/{name or 'none'}"
+    hospital.add(where, {"spec": {"ingressClassName": name} if name else {}})
+    if controller:
+        hospital.add(f"{INGRESS}/ingressclasses/{name}", {"spec": {"controller": controller}})
+
+
+def said(found: Diagnosis, finding: str) -> list[str]:
+    return [one.evidence for one in found.findings if one.id == finding]
+
+
+def test_an_ingress_controller_outside_the_mesh(diagnose: Examine) -> None:
+    hospital = Hospital()
+    ingress(hospital, "nginx", "nginx.org/ingress-controller")
+    labels = {"app.kubernetes.io/name": "nginx-ingress"}
+    for number in range(3):
+        pod = unmeshed()
+        pod["metadata"]["labels"] = labels
+        hospital.pod("edge", f"ctrl-{number}", pod)
+    assert said(diagnose(hospital, "mendix"), "ingress-outside-mesh") == [
+        "ingress class nginx is served by F5's ingress controller, whose pod edge/ctrl-0 and 2 "
+        "more is outside the mesh"
+    ]
+    for number in range(3):
+        pod = meshed()
+        pod["metadata"]["labels"] |= labels
+        hospital.pod("edge", f"ctrl-{number}", pod)
+    assert said(diagnose(hospital, "mendix"), "ingress-outside-mesh") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "controller", "title"),
+    [
+        ("alb", "", "an Application Load Balancer of AWS"),
+        ("public", "ingress.k8s.aws/alb", "an Application Load Balancer of AWS"),
+        ("azure/application-gateway", "", "an Application Gateway of Azure"),
+        ("gce", "", "a load balancer of Google Cloud"),
+        ("openshift-default", "openshift.io/ingress-to-route", "OpenShift's router"),
+    ],
+)
+def test_a_class_whose_controller_cannot_be_in_the_mesh(
+    diagnose: Examine, name: str, controller: str, title: str
+) -> None:
+    hospital = Hospital()
+    if "/" in name:
+        annotations = {"kubernetes.io/ingress.class": name}
+        where = f"{INGRESS}/namespaces/mendix/ingresses/shop"
+        hospital.add(where, {"metadata": {"annotations": annotations}, "spec": {}})
+    else:
+        ingress(hospital, name, controller)
+    assert said(diagnose(hospital, "mendix"), "ingress-outside-mesh") == [
+        f"ingress class {name} is served by {title}, which can't be in the mesh"
+    ]
+
+
+def test_a_route_and_a_gateway_whose_controllers_cannot_be_in_the_mesh(diagnose: Examine) -> None:
+    hospital = Hospital()
+    hospital.add("/apis/route.openshift.io/v1/namespaces/mendix/routes/shop", {"spec": {}})
+    parents = [{"name": "edge", "namespace": "infra"}, {"name": "shop", "kind": "Service"},
+               {"name": "gone"}]  # fmt: skip
+    hospital.add(f"{GATEWAY}/namespaces/mendix/httproutes/shop", {"spec": {"parentRefs": parents}})
+    edge = {"spec": {"gatewayClassName": "gke-l7"}}
+    hospital.add(f"{GATEWAY}/namespaces/infra/gateways/edge", edge)
+    kind = {"spec": {"controllerName": "networking.gke.io/gateway"}}
+    hospital.add(f"{GATEWAY}/gatewayclasses/gke-l7", kind)
+    assert said(diagnose(hospital, "mendix"), "ingress-outside-mesh") == [
+        "gateway class gke-l7 is served by a load balancer of Google Cloud, which can't be in the "
+        "mesh",
+        "each Route is served by OpenShift's router, which can't be in the mesh",
+    ]
+
+
+def test_an_unknown_controller_is_no_finding(diagnose: Examine) -> None:
+    hospital = Hospital()
+    ingress(hospital, "own", "example.com/own")
+    ingress(hospital, "")
+    assert ids(diagnose(hospital, "mendix")) == []
+
+
+def test_settings_that_give_a_class_to_another_controller(diagnose: Examine) -> None:
+    hospital = Hospital()
+    ingress(hospital, "nginx", "nginx.org/ingress-controller")
+    wrong = Settings(ingress=Ingress(classes={"nginx": "ingress-nginx"}))
+    assert said(diagnose(hospital, "mendix", settings=wrong), "ingress-class") == [
+        "settings.ingress.classes has nginx: ingress-nginx, but IngressClass nginx has "
+        "spec.controller nginx.org/ingress-controller"
+    ]
+    for right in (
+        Settings(ingress=Ingress(classes={"nginx": "f5-nginx"})),
+        Settings(ingress=Ingress(classes={"nginx": "none"})),
+        Settings(),
+    ):
+        assert ids(diagnose(hospital, "mendix", settings=right)) == []
+
+
+def scaled(hospital: Hospital, kind: str, metric: Json, **more: Any) -> Json:
+    """Add an autoscaler of a workload `shop`, and a pod of it in the mesh; give the pod."""
+    hospital.add(
+        "/apis/autoscaling/v2/namespaces/mendix/horizontalpodautoscalers/shop",
+        {"spec": {"scaleTargetRef": {"kind": kind, "name": "shop"}, "metrics": [metric]}},
+    )
+    pod = meshed(hospital.mesh)
+    for container in pod["spec"]["initContainers"]:
+        container.pop("resources", None)
+    pod["metadata"] |= more
+    return hospital.pod("mendix", "shop-7d-x", pod)
+
+
+CPU = {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization"}}}
+OF_DEPLOYMENT: Json = {
+    "labels": {"pod-template-hash": "7d"},
+    "ownerReferences": [{"kind": "ReplicaSet", "name": "shop-7d", "apiVersion": "apps/v1"}],
+}
+OF_SET: Json = {"ownerReferences": [{"kind": "StatefulSet", "name": "shop"}]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "marks"),
+    [
+        ("Deployment", OF_DEPLOYMENT),
+        ("StatefulSet", OF_SET),
+        ("MendixApp", {"labels": {"privatecloud.mendix.com/app": "shop"}}),
+        ("MendixApp", {"labels": {"app": "shop"}}),
+    ],
+)
+def test_a_proxy_without_a_request_blocks_the_autoscaler(
+    diagnose: Examine, kind: str, marks: Json
+) -> None:
+    hospital = Hospital()
+    pod = scaled(hospital, kind, CPU, **marks)
+    assert said(diagnose(hospital, "mendix"), "autoscaler-blocked") == [
+        f"HorizontalPodAutoscaler shop scales {kind} shop by its cpu utilization, but the "
+        "container linkerd-proxy of pod shop-7d-x has no cpu request"
+    ]
+    for one in pod["spec"]["initContainers"]:
+        one["resources"] = {"requests": {"cpu": "20m"}}
+    assert said(diagnose(hospital, "mendix"), "autoscaler-blocked") == []
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "AverageValue"}}},
+        {"type": "ContainerResource", "containerResource": {"name": "cpu", "container": "mendix"}},
+        {"type": "External", "external": {}},
+    ],
+)
+def test_other_metrics_need_no_request_of_the_proxy(diagnose: Examine, metric: Json) -> None:
+    hospital = Hospital()
+    scaled(hospital, "Deployment", metric, **OF_DEPLOYMENT)
+    assert said(diagnose(hospital, "mendix"), "autoscaler-blocked") == []
+
+
+def test_pods_of_others_and_requests_of_whole_pods_do_not_block_an_autoscaler(
+    diagnose: Examine,
+) -> None:
+    hospital = Hospital()
+    pod = scaled(hospital, "Deployment", CPU, **OF_SET)
+    assert said(diagnose(hospital, "mendix"), "autoscaler-blocked") == []
+    pod["metadata"] |= OF_DEPLOYMENT
+    pod["spec"]["resources"] = {"requests": {"cpu": "1"}}
+    assert said(diagnose(hospital, "mendix"), "autoscaler-blocked") == []
+    pod["spec"]["resources"] = {}
+    pod["status"]["phase"] = "Failed"
+    assert said(diagnose(hospital, "mendix"), "autoscaler-blocked") == []

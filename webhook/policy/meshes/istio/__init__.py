@@ -90,12 +90,12 @@ class Istio(Mesh):
             longest=253,
         )
         self.annotations = Inputs(
-            self.name, listed.ANNOTATIONS, listed.reads, prefixes=listed.PREFIXES,
+            self.name, listed.ANNOTATIONS, listed.READS, prefixes=listed.PREFIXES,
             own={CONFIG: listed.config(self.is_istiod), DISCOVERY: istiod},
             allowed=self.own.annotations,
         )  # fmt: skip
         self.labels = Inputs(
-            self.name, listed.LABELS, listed.reads_label, allowed=self.own.annotations
+            self.name, listed.LABELS, listed.READS_LABELS, allowed=self.own.annotations
         )
 
     def claims(self, placed: Placed) -> bool:

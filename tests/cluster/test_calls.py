@@ -1,0 +1,111 @@
+"""How often the API server calls the webhook for a Deployment, by the API server's own count."""
+
+import re
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from tests.cluster.api import Api, Json, wait_for
+from tests.cluster.mesh import MeshCluster
+from tests.cluster.workloads import ready_pods, workload
+
+REPLICAS = 3
+_CALLS = re.compile(
+    r'^apiserver_admission_webhook_request_total\{.*name="(?P<name>ambient\.[^"]+)"'
+    r'.*operation="(?P<operation>\w+)".*\} (?P<count>\d+)$',
+    re.MULTILINE,
+)
+#: The calls for each new pod, and for a template that is new or changed.
+PODS = {"mutate-pods CREATE": REPLICAS, "validate CREATE": REPLICAS}
+NEW = {"mutate CREATE": 1, "validate CREATE": 1 + REPLICAS, "mutate-pods CREATE": REPLICAS}
+CHANGED = {"mutate UPDATE": 1, "validate UPDATE": 1, **PODS}
+
+
+class Calls:
+    """Counts calls for pods, and for what creates them, in namespaces of the ambient mesh."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._before = self._now()
+
+    def _now(self) -> Counter[str]:
+        found: Counter[str] = Counter()
+        for call in _CALLS.finditer(self._api.text("/metrics")):
+            kind = re.search(r"\.(mutate-pods|mutate)\.", call["name"])
+            found[f"{kind[1] if kind else 'validate'} {call['operation']}"] += int(call["count"])
+        return found
+
+    def since(self) -> dict[str, int]:
+        """Return the calls since the last time, by webhook and operation."""
+        now = self._now()
+        new, self._before = now - self._before, now
+        return dict(new)
+
+
+def settled(api: Api, namespace: str) -> Json:
+    """Wait until a Deployment's controller has nothing more to do."""
+
+    def done() -> Json | None:
+        found = api.get("Deployment", "shop", namespace)
+        status, wanted = found["status"], found["spec"]["replicas"]
+        counts = {status.get(k, 0) for k in ("replicas", "updatedReplicas", "availableReplicas")}
+        observed = status.get("observedGeneration") == found["metadata"]["generation"]
+        empty = [
+            one for one in api.list("ReplicaSet", namespace)
+            if one["status"].get("replicas", 0) != one["spec"]["replicas"]
+        ]  # fmt: skip
+        return found if observed and counts == {wanted} and not empty else None
+
+    return wait_for(done, why="the rollout to end")
+
+
+@pytest.fixture
+def where(mesh_cluster: MeshCluster) -> str:
+    """A namespace in ambient mode, which needs no injector."""
+    return mesh_cluster.enroll("enforce", mesh="ambient")
+
+
+def test_a_rollout_calls_for_the_deployment_and_for_each_pod_alone(
+    mesh_cluster: MeshCluster, where: str
+) -> None:
+    api, calls = mesh_cluster.api, Calls(mesh_cluster.api)
+    api.create(workload("Deployment", where, replicas=REPLICAS))
+    ready_pods(api, where, count=REPLICAS)
+    settled(api, where)
+    assert calls.since() == NEW
+
+    def patch(spec: Any) -> None:
+        api.patch("Deployment", "shop", where, {"spec": spec}, how="strategic")
+        settled(api, where)
+
+    image = {"containers": [{"name": "app", "image": "registry.example.com/shop:2"}]}
+    patch({"template": {"spec": image}})
+    assert calls.since() == CHANGED
+
+    patch({"replicas": REPLICAS + 2, "minReadySeconds": 1})
+    assert calls.since() == {"mutate-pods CREATE": 2, "validate CREATE": 2}
+
+    api.patch("Deployment", "shop", where, {"metadata": {"labels": {"team": "shop"}}})
+    patch({"replicas": 0})
+    assert calls.since() == {}
+
+
+def test_a_cron_job_calls_for_itself_and_for_each_pod_alone(
+    mesh_cluster: MeshCluster, where: str
+) -> None:
+    api, calls = mesh_cluster.api, Calls(mesh_cluster.api)
+    made = workload("CronJob", where)
+    made["spec"]["schedule"] = "* * * * *"
+    # A job for the last minute is due at once.
+    made["spec"]["startingDeadlineSeconds"] = 200
+    api.create(made)
+    assert calls.since() == {"mutate CREATE": 1, "validate CREATE": 1}
+    wait_for(lambda: api.list("Job", where), seconds=90, why="a Job")
+    api.patch("CronJob", "shop", where, {"spec": {"suspend": True}})
+    wait_for(
+        lambda: all(one["status"].get("succeeded") for one in api.list("Job", where)),
+        why="it to end",
+    )
+    jobs = len(api.list("Job", where))
+    assert calls.since() == {"mutate-pods CREATE": jobs, "validate CREATE": jobs}
