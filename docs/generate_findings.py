@@ -4,7 +4,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from webhook.cluster.audit.traffic import PLAINTEXT_TRAFFIC
 from webhook.cluster.doctor.findings import FindingEntry, all_findings
+from webhook.cluster.judge import live
 from webhook.policy.checks import Check
 from webhook.policy.plaintext import CHECKS
 
@@ -17,8 +19,8 @@ _HEAD = """\
 webhook/policy/plaintext. -->
 
 This page lists what `mendix-mesh doctor` reports about a namespace, and what `mendix-mesh audit` \
-and the webhook report about the mesh's policy objects. `mendix-mesh explain ID` prints the same. \
-The checks of pods are in [checks.md](checks.md).
+and the webhook report about running pods and the mesh's policy objects. `mendix-mesh explain ID` \
+prints the same. The checks of pods are in [checks.md](checks.md).
 
 ## Findings of doctor
 
@@ -35,6 +37,9 @@ def page() -> str:
         lines += _finding(entry)
         if name in CHECKS:
             lines += ["Policy objects are checked for it too:\n", *_check(CHECKS[name])]
+    lines.append("## Checks of running pods\n")
+    for check in (*live.CHECKS, PLAINTEXT_TRAFFIC):
+        lines += [f"### {check.id}\n", *_check(check)]
     lines.append("## Checks of policy objects\n")
     for name, check in CHECKS.items():
         if name not in found:
@@ -60,7 +65,8 @@ def _check(check: Check) -> Iterator[str]:
     yield f"**{check.level}** · {', '.join(check.meshes)}\n"
     yield f"- **Reason**: {check.reason}"
     yield f"- **Fix**: {check.fix}"
-    yield f"- **Fields**: {', '.join(f'`{field}`' for field in check.fields)}"
+    if any(check.fields):
+        yield f"- **Fields**: {', '.join(f'`{field}`' for field in check.fields)}"
     yield f"- **Source**: {check.source}\n"
 
 

@@ -93,7 +93,7 @@ def test_a_mendix_namespace_is_found_enrolled_and_brought_into_the_mesh(
     (found,) = auditor("discover", "-n", namespace, "-o", "json").data["namespaces"]
     assert (found["mesh"], found["operator"]) == ("", "2.25.0")
     assert found["resources"] == {"operatorconfigurations": 1, "storageplans": 1}
-    assert found["missing"] == ["not enrolled: run mendix-mesh discover --enroll"]
+    assert found["missing"] == [f"not enrolled: run mendix-mesh discover --enroll -n {namespace}"]
 
     enroll = ("discover", "--enroll", "--mesh", "linkerd", "--mode", "enforce", "-n", namespace)
     auditor(*enroll, "--dry-run")

@@ -254,7 +254,7 @@ def test_our_server_is_not_there(
     with changed(api, "Deployment", "mendix-mesh", change, "mendix-mesh"):
         found = await_exactly(diagnose, where, "unready", "probe-unmeshed", meshed_="no")
     mesh_cluster.kubelet.wait_ready(2)
-    assert "0 of 0 pods ready" in evidence(found, "unready")
+    assert "scaled to zero" in evidence(found, "unready")
     assert "failed calling webhook" in evidence(found, "probe-unmeshed")
 
 
@@ -524,7 +524,7 @@ def test_proxies_that_the_control_plane_does_not_support(
             injector.config = replace(before, image=image.format(tag))
             api.create(pod(where, name))
         injector.config = replace(before, image=image.format("stable-2.14.10"))
-        found = await_exactly(diagnose, where, "proxy-skew", meshed_="yes")
+        found = await_exactly(diagnose, where, "plaintext-accepted", "proxy-skew", meshed_="yes")
     finally:
         injector.config = before
     assert evidence(found, "proxy-skew") == (
@@ -817,7 +817,9 @@ class TestIstio:
         with Istiod(istio_cluster.plane, revision="canary", values={"global": {"tag": old}}):
             api.create(pod(where, "old"))
         with Istiod(istio_cluster.plane, revision="canary"):
-            found = await_exactly(diagnose, where, "proxy-skew", meshed_="yes")
+            found = await_exactly(
+                diagnose, where, "plaintext-accepted", "proxy-skew", meshed_="yes"
+            )
         assert evidence(found, "proxy-skew") == (
             f"pod {where}/old has proxy version {old}; new pods get {TAG}"
         )

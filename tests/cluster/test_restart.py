@@ -341,22 +341,53 @@ def test_ctrl_c_leaves_a_word_on_what_was_done(
     }
 
 
-def test_the_last_pod_that_a_budget_needs_is_waited_for_in_vain(
-    mesh_cluster: MeshCluster, restart: Command
+@pytest.fixture
+def blocked(mesh_cluster: MeshCluster) -> str:
+    """A namespace with a ReplicaSet whose only pod a budget needs, and another one."""
+    api = mesh_cluster.api
+    both = [workload("ReplicaSet", "", name) for name in ("shop", "z")]
+    namespace = unmeshed_namespace(mesh_cluster, *both)
+    api.create(budget(namespace, "shop", 1))
+    wait_for(
+        lambda: api.get("PodDisruptionBudget", "shop", namespace)["status"].get("expectedPods"),
+        why="the budget to be seen",
+    )
+    return namespace
+
+
+def test_the_last_pod_that_a_budget_needs_is_blocked_and_the_rest_goes_on(
+    mesh_cluster: MeshCluster, restart: Command, blocked: str
 ) -> None:
     api = mesh_cluster.api
-    namespace = unmeshed_namespace(mesh_cluster, workload("ReplicaSet", "", "shop"))
-    api.create(budget(namespace, "shop", 1))
-    (old,) = pods_of(api, namespace)
-    run = ("restart", "-n", namespace, "--yes", "-o", "json")
-    (failed,) = restart(*run, "--timeout", "3", codes=[1]).data["workloads"]
-    assert "Cannot evict pod as it would violate the pod's disruption budget" in failed["why"][0]
-    (kept,) = pods_of(api, namespace)
+    (old,) = pods_of(api, blocked)
+    run = ("restart", "-n", blocked, "--yes", "-o", "json")
+    report = restart(*run, codes=[1]).data
+    assert states(report) == {"ReplicaSet/shop": "blocked", "ReplicaSet/z": "done"}
+    (kept,) = pods_of(api, blocked)
     assert kept["metadata"]["uid"] == old["metadata"]["uid"]
-    api.patch("ReplicaSet", "shop", namespace, {"spec": {"replicas": 2}})
-    ready_pods(api, namespace, count=2)
+    # The first advice: more replicas.
+    api.patch("ReplicaSet", "shop", blocked, {"spec": {"replicas": 2}})
+    ready_pods(api, blocked, count=2)
+    wait_for(
+        lambda: api.get("PodDisruptionBudget", "shop", blocked)["status"]["expectedPods"] == 2,
+        why="the budget to be seen",
+    )
     assert restart(*run, "--timeout", "30").data["summary"] == {"done": 1}
-    assert all(map(is_meshed, ready_pods(api, namespace, count=2)))
+    assert all(map(is_meshed, ready_pods(api, blocked, count=2)))
+
+
+def test_the_command_that_is_printed_for_a_blocked_pod_works(
+    mesh_cluster: MeshCluster, restart: Command, blocked: str
+) -> None:
+    (why,) = [
+        one["why"][0]
+        for one in restart("restart", "-n", blocked, "--dry-run", "-o", "json").data["workloads"]
+        if one["state"] == "blocked"
+    ]
+    _, _, typed = why.rpartition("ignores the budget: kubectl ")
+    mesh_cluster.plane.kubectl(*typed.split(), "--grace-period=0")
+    (new,) = ready_pods(mesh_cluster.api, blocked)
+    assert is_meshed(new)
 
 
 @pytest.mark.parametrize(("mode", "check"), [("enforce", "opted-out"), ("warn", "opted-out")])
@@ -394,7 +425,7 @@ def test_bare_pods_are_deleted_with_the_option(mesh_cluster: MeshCluster, restar
     run = ("restart", "-n", namespace, "--yes", "-o", "json")
     assert states(restart(*run).data) == {"Pod/shop": "left"}
     assert pods_of(mesh_cluster.api, namespace)
-    assert states(restart(*run, "--include-bare").data) == {"Pod/shop": "done"}
+    assert states(restart(*run, "--include-bare").data) == {"Pod/shop": "deleted"}
     assert not pods_of(mesh_cluster.api, namespace)
 
 
@@ -416,7 +447,7 @@ def test_a_failed_task_is_deleted_with_the_option_and_the_operator_tries_again(
     run = ("restart", "-n", namespace, "-o", "json", "--yes")
     assert states(restart(*run).data)["Pod/shop-build"] == "left"
     assert api.get("Pod", "shop-build", namespace)["metadata"]["uid"] == old["metadata"]["uid"]
-    assert states(restart(*run, "--include-bare").data) == {"Pod/shop-build": "done"}
+    assert states(restart(*run, "--include-bare").data) == {"Pod/shop-build": "deleted"}
 
     user = mesh_cluster.plane.user("mendix-operator", ["system:masters"])
     operator = mendix.MendixOperator(user, namespace)

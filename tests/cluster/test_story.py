@@ -56,7 +56,9 @@ def tell(
             "discover", "-n", namespace, "-o", "json"
         ).data["namespaces"]
         assert (found["mesh"], found["operator"]) == ("", "2.25.0")
-        assert found["missing"] == ["not enrolled: run mendix-mesh discover --enroll"]
+        assert found["missing"] == [
+            f"not enrolled: run mendix-mesh discover --enroll -n {namespace}"
+        ]
 
         enroll = account(cluster, "mendix-mesh-auditor", "mendix-mesh-enroller")
         done = enroll("discover", "--enroll", "--mesh", mesh, "-n", namespace, "--yes")

@@ -20,7 +20,7 @@ from webhook.cli._cluster import (
     namespaces_option,
     settings_options,
 )
-from webhook.cli._errors import warn
+from webhook.cli._errors import BadInputError, warn
 from webhook.cli._output import FORMATS, Printer, Styled, percent, tally
 from webhook.cli._progress import bar
 from webhook.cli._watch_options import server_options, watch_options
@@ -52,10 +52,14 @@ from webhook.policy.words import counted, listed
     mendix-mesh audit --watch --interval 60
 
     Exit codes: 0 all pods are in the mesh or exempt; 1 some are not, or could not be read;
-    2 the cluster can't be reached, or there is no namespace to audit.""",
+    2 the cluster can't be reached, or there is no namespace, or with -l no pod, to audit.""",
 )
 @namespaces_option
-@click.option("-A", "--all-namespaces", "everything", is_flag=True, help="All namespaces.")
+@click.option(
+    "-A", "--all-namespaces", "everything", is_flag=True,
+    help="All namespaces. Only pods of enrolled and of Mendix namespaces are judged; other "
+    "namespaces are listed.",
+)  # fmt: skip
 @click.option("--mendix", is_flag=True, help="All Mendix namespaces, as discover finds them.")
 @click.option(
     "-l", "--selector", "labels", metavar="LABELS", default="", help="Only pods with these labels."
@@ -135,7 +139,9 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
                 total=scope.total,
                 progress=lambda name: advance(next(number), f"audited {name}"),
             )
-        report.notes += enrollment.notes
+        report.notes += [*enrollment.notes, *scope.notes]
+        if labels and not sum(report.pods.values()) and not any(t.error for t in targets):
+            raise BadInputError(f"no running pod of these namespaces has the labels {labels}")
         if metrics:
             traffic.see(report, metrics, window=window)
         warn(*report.notes)
@@ -203,9 +209,7 @@ def _show(printer: Printer, report: Report) -> None:
     printer.parts()
     printer.parts((whole, "bold"), (f" ({counts})" if counts else "", ""))
     if fix := _fix([one for one in report.namespaces if one.fix]):
-        printer.parts(
-            ("to bring pods from before the enrollment into the mesh: ", ""), (fix, "bold")
-        )
+        printer.parts(("to restart the workloads that need it: ", ""), (fix, "bold"))
 
 
 def _fix(namespaces: Sequence[Audited]) -> str:
@@ -240,9 +244,14 @@ def _row(one: Audited, wire: Sequence[Styled]) -> list[str | Styled]:
         Styled(str(one.pods[state]), _STYLES[state] if one.pods[state] else "dim")
         for state in STATES
     ]
-    mode = one.mode or "not enrolled"
-    total = str(sum(one.pods.values()))
-    return [Styled(one.name, "bold"), one.mesh, mode, Styled(percent(one.coverage), style),
+    mode = one.mode or ("-" if one.enrolled or one.error else "not enrolled")
+    mesh, covered, total = one.mesh or "-", percent(one.coverage), str(sum(one.pods.values()))
+    if one.error or not one.expected:
+        # Its pods were not read, so their numbers are not zero but unknown.
+        mesh = mesh if one.enrolled else "-"
+        covered, style = ("not readable", "bold red") if one.error else ("-", "")
+        total, numbers = "-", [Styled("-", "dim") for _ in STATES]
+    return [Styled(one.name, "bold"), mesh, mode, Styled(covered, style),
             *wire, total, *numbers, _accepts(one)]  # fmt: skip
 
 

@@ -21,6 +21,8 @@ from webhook.cli._cluster import (
 from webhook.cli._errors import BadInputError, warn
 from webhook.cli._traffic import connect_prometheus, prometheus_options
 from webhook.cluster.api.connection import Cluster
+from webhook.cluster.kinds.inventory import Inventory
+from webhook.cluster.namespaces.scope import check_exist
 from webhook.policy.labels import MESHES
 from webhook.policy.settings import Settings
 
@@ -42,8 +44,8 @@ _LOOPBACK = ("127.", "[::1]", "localhost:")
 
     mendix-mesh dashboard --prometheus http://localhost:9090
 
-    Exit codes: 0 stopped by Ctrl-C or SIGTERM; 2 the cluster can't be reached, or the address is
-    in use.""",
+    Exit codes: 0 stopped by Ctrl-C or SIGTERM; 2 the cluster can't be reached, a namespace does
+    not exist, or the address is in use.""",
 )
 @namespaces_option
 @click.option("-A", "--all-namespaces", "everything", is_flag=True, help="All namespaces.")
@@ -104,6 +106,7 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
     metrics = connect_prometheus(prometheus, token_file, ca_file, patience)
     cluster = connect(kubeconfig, context)
     with cluster_errors():
+        check_exist(Inventory(cluster), namespaces)
         read = cluster_settings(cluster, release_namespace, settings)
     # A server costs as much time to load as an audit takes.
     from webhook.cluster.auditor.scan import ScanOptions  # noqa: PLC0415

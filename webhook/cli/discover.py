@@ -17,16 +17,21 @@ from webhook.cli._output import FORMATS, Printer, Styled
 from webhook.cluster.api.connection import Cluster
 from webhook.cluster.api.errors import StatusError
 from webhook.cluster.doctor import mesh_reading, mesh_settings
-from webhook.cluster.judge import Judge
+from webhook.cluster.judge import Judge, restarting
+from webhook.cluster.kinds.inventory import Inventory
 from webhook.cluster.namespaces import discovery
 from webhook.cluster.namespaces.discovery import Discovery, Found, LabelChange
+from webhook.cluster.namespaces.scope import check_exist
 from webhook.cluster.plaintext import closing
 from webhook.cluster.plaintext.closing import ClosingStep
 from webhook.cluster.plaintext.policies import PolicyObjects
 from webhook.policy.labels import MESH_LABEL, MESHES, MODE_LABEL
 from webhook.policy.settings import Settings
 from webhook.policy.validate import MODES
-from webhook.policy.words import counted
+from webhook.policy.words import counted, listed
+
+#: The most namespaces that a command in a message names.
+_MOST_NAMED = 5
 
 
 @click.command(
@@ -114,6 +119,7 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
         _print_settings(cluster, output)
         return
     with cluster_errors():
+        check_exist(Inventory(cluster), namespaces)
         found = discovery.discover(cluster, namespaces)
         warn(*found.notes)
         others = sorted(set(namespaces) - {one.name for one in found.namespaces})
@@ -140,7 +146,7 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
             raise click.exceptions.Exit(1)
         _confirm(changes, steps, yes=yes, dry_run=dry_run)
         if changes or not steps:
-            _enroll(cluster, changes, dry_run=dry_run)
+            _enroll(cluster, changes, installed=found.installed, dry_run=dry_run)
         _close(cluster, steps, dry_run=dry_run)
         if output != "table":
             data = {"changes": changes, "dryRun": dry_run} | ({"strict": steps} if strict else {})
@@ -278,7 +284,9 @@ def _confirm(
     ask(f"{' and '.join(actions).capitalize()}?")
 
 
-def _enroll(cluster: Cluster, changes: Sequence[LabelChange], *, dry_run: bool) -> None:
+def _enroll(
+    cluster: Cluster, changes: Sequence[LabelChange], *, installed: bool, dry_run: bool
+) -> None:
     """Label the namespaces, up to the first error."""
     if not changes:
         click.echo("nothing to do: all namespaces are already enrolled like this", err=True)
@@ -293,11 +301,47 @@ def _enroll(cluster: Cluster, changes: Sequence[LabelChange], *, dry_run: bool) 
             ) from None
         warn(*warnings)
         click.echo(f"{change.name} {'would be' if dry_run else 'is'} labelled", err=True)
-    if not dry_run:
-        click.echo(
-            "new pods join the mesh; to find running pods outside the mesh: mendix-mesh audit",
-            err=True,
+    for line in () if dry_run else _advice(changes, installed=installed):
+        click.echo(line, err=True)
+
+
+#: What each mode does with new pods outside the mesh.
+_NOW = {
+    "enforce": "new pods outside the mesh are now denied",
+    "warn": "new pods outside the mesh are now admitted with a warning",
+    "audit": "new pods outside the mesh are now admitted and only recorded",
+}
+
+
+def _advice(changes: Sequence[LabelChange], *, installed: bool) -> Iterator[str]:
+    """Yield what the changed labels do, and the command that shows the running pods."""
+    if changes and not installed:
+        yield (
+            "mendix-mesh is not installed, so the labels have no effect yet; mendix-mesh explain "
+            "install shows how to install it"
         )
+        return
+    joined = [
+        one.name for one in changes
+        if one.labels.get(MESH_LABEL, one.before.get(MESH_LABEL)) != one.before.get(MESH_LABEL)
+    ]  # fmt: skip
+    if joined:
+        yield (
+            f"new pods of {listed(joined)} join the mesh; to find running pods outside the mesh: "
+            f"mendix-mesh audit{_selected(joined)}"
+        )
+    for mode, words in _NOW.items():
+        names = [
+            one.name for one in changes
+            if one.name not in joined and one.labels.get(MODE_LABEL) == mode
+        ]  # fmt: skip
+        if names:
+            yield f"{words} in {listed(names)}; running pods: mendix-mesh audit{_selected(names)}"
+
+
+def _selected(names: Sequence[str]) -> str:
+    """Return the options that select namespaces; for many, none: these are all enrolled ones."""
+    return "".join(f" -n {name}" for name in names) if len(names) <= _MOST_NAMED else ""
 
 
 def _close(cluster: Cluster, steps: Sequence[ClosingStep], *, dry_run: bool) -> None:
@@ -313,5 +357,7 @@ def _close(cluster: Cluster, steps: Sequence[ClosingStep], *, dry_run: bool) -> 
             ) from None
         warn(*warnings)
         done = "would be" if dry_run else "is"
-        late = "; running pods after their restart" if step.mesh == "linkerd" else ""
+        late = ""
+        if step.mesh == "linkerd":
+            late = f"; running pods after their restart: {restarting.command(step.name)}"
         click.echo(f"{step.name} {done} closed to plaintext{late}", err=True)

@@ -26,12 +26,15 @@ from webhook.cluster.judge import Judge
 from webhook.cluster.kinds.inventory import Inventory
 from webhook.cluster.namespaces.enrollment import Enrollment
 from webhook.cluster.namespaces.scope import Target, existing, target
-from webhook.cluster.restart import Restarter, RestartError
-from webhook.cluster.restart.plan import How, Name, Planner, RestartStep
+from webhook.cluster.restart import BlockedError, Restarter, RestartError
+from webhook.cluster.restart.plan import How, Name, Planner, Reason, RestartStep
 from webhook.policy.labels import MESH_LABEL, MESHES
+from webhook.policy.settings.mistakes import nearest
 from webhook.policy.words import counted
 
-State = Literal["planned", "done", "failed", "interrupted", "not-done", "skipped", "left"]
+State = Literal[
+    "planned", "done", "deleted", "failed", "blocked", "interrupted", "not-done", "skipped", "left"
+]
 #: The steps that change something, in words. All others are only listed.
 _ACTIONS: dict[How, str] = {
     "restart": "restart",
@@ -51,9 +54,10 @@ class Restarted(msgspec.Struct, kw_only=True):
     api_version: str = msgspec.field(name="apiVersion")
     #: Its role in Mendix, like `app leader`; empty for other workloads.
     role: str
-    #: How many of its pods were outside the mesh.
+    reason: Reason
+    #: How many of its pods must be replaced.
     pods: int
-    #: Why it failed, was skipped or was left, each with a fix.
+    #: Why it failed, or was blocked, skipped or left, each with a fix.
     why: list[str]
 
 
@@ -76,9 +80,9 @@ class RestartReport(msgspec.Struct, kw_only=True):
 
     mendix-mesh restart --enrolled --yes --timeout 900
 
-    Exit codes: 0 all restarted workloads are in the mesh; 1 a workload failed, or was skipped
-    because a restart would not help; 2 the cluster can't be reached, or a right is missing;
-    130 Ctrl-C.""",
+    Exit codes: 0 all restarted workloads are in the mesh; 1 a workload failed, was blocked by a
+    PodDisruptionBudget, or was skipped because a restart would not help; 2 the cluster can't be
+    reached, a right is missing, or no pod has the labels of -l; 130 Ctrl-C.""",
 )
 @click.argument(
     "workloads", nargs=-1, metavar="[KIND/NAME]...", callback=workload_names,
@@ -93,6 +97,10 @@ class RestartReport(msgspec.Struct, kw_only=True):
     "--include-bare", is_flag=True,
     help="Also delete pods without a controller that recreates them, and failed task pods. "
     "Default: only list them.",
+)  # fmt: skip
+@click.option(
+    "--outdated", is_flag=True,
+    help="Also restart workloads in the mesh whose proxy or trust roots are outdated.",
 )  # fmt: skip
 @click.option(
     "--timeout", type=click.FloatRange(min=0, min_open=True), default=600, show_default=True,
@@ -110,6 +118,7 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
     enrolled: bool,
     labels: str,
     include_bare: bool,
+    outdated: bool,
     timeout: float,
     dry_run: bool,
     yes: bool,
@@ -121,11 +130,12 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
 ) -> None:
     """Restart the workloads whose pods are outside the mesh, or only partly in it.
 
-    With names, like deployment/shop, restart only these of them.
+    Also restart those whose inbound policy is outdated, as after discover --enroll --strict. With
+    names, like deployment/shop, restart only these of them.
 
     The Mendix operator is first, then its agent, then apps, then ingress controllers. Each
     workload must be ready and in the mesh before the next one starts. The command stops at the
-    first failure; run it again to continue.
+    first failure; run it again to continue. What a PodDisruptionBudget blocks is left out.
     """
     if bool(namespaces) == enrolled:
         raise click.UsageError("give either -n, or --enrolled for all enrolled namespaces")
@@ -135,10 +145,16 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
         inventory, judge = Inventory(cluster), Judge(read)
         targets = _targets(inventory, Enrollment.read(cluster), namespaces)
         planner = Planner(cluster, inventory, judge)
-        steps = planner.plan(targets, labels=labels, only=workloads, include_bare=include_bare)
+        steps = planner.plan(
+            targets, labels=labels, only=workloads, include_bare=include_bare, outdated=outdated
+        )
         warn(*planner.notes)
+    if labels and not planner.read:
+        raise BadInputError(f"no pod in namespace {_all(targets)} has the labels {labels}")
     if missing := sorted("/".join(name) for name in workloads - planner.found):
-        raise BadInputError(f"no pod of {', '.join(missing)} in namespace {_all(targets)}")
+        near = nearest(missing[0], ["/".join(name) for name in planner.names])
+        hint = f"; did you mean {near}?" if near else ""
+        raise BadInputError(f"no pod of {', '.join(missing)} in namespace {_all(targets)}{hint}")
     run = _Run(steps)
     if not dry_run and run.due:
         _ask(run.due, yes=yes)
@@ -147,7 +163,7 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
     _print(Printer(output), report)
     if report.interrupted:
         raise click.exceptions.Exit(130)
-    if report.summary.keys() & {"failed", "skipped"}:
+    if report.summary.keys() & {"failed", "blocked", "skipped"}:
         raise click.exceptions.Exit(1)
 
 
@@ -187,8 +203,10 @@ def _ask(due: Sequence[RestartStep], *, yes: bool) -> None:
         return
     for step in due:
         one = step.workload
-        count = f" ({len(step.pods)} pods outside the mesh)" if len(step.pods) > 1 else ""
-        click.echo(f"{one.namespace}/{one.name}: {_ACTIONS[step.how]}{count}", err=True)
+        count = counted(len(step.pods), "pod")
+        click.echo(
+            f"{one.namespace}/{one.name}: {_ACTIONS[step.how]} ({count}: {step.reason})", err=True
+        )
     ask(f"Restart {counted(len(due), 'workload')}?")
 
 
@@ -211,6 +229,10 @@ class _Run:
                 words = f"{step.workload.namespace}/{step.workload.name}"
                 try:
                     restarter.restart(step, lambda n: advance(done + n, words))  # noqa: B023
+                except BlockedError as error:
+                    self._state[step] = "blocked"
+                    self._why[step] = str(error)
+                    continue
                 except RestartError as error:
                     self._state[step] = "failed"
                     self._why[step] = str(error)
@@ -223,7 +245,7 @@ class _Run:
                     )
                     self._interrupted = True
                     return
-                self._state[step] = "done"
+                self._state[step] = "deleted" if step.how == "delete" else "done"
                 done += len(step.pods)
                 advance(done, words)
 
@@ -238,7 +260,7 @@ class _Run:
         )
 
     def _restarted(self, step: RestartStep) -> Restarted:
-        only_listed: dict[How, State] = {"skip": "skipped", "leave": "left"}
+        only_listed: dict[How, State] = {"skip": "skipped", "leave": "left", "block": "blocked"}
         why = [*step.why, self._why[step]] if step in self._why else list(step.why)
         workload = step.workload
         return Restarted(
@@ -249,13 +271,15 @@ class _Run:
             name=workload.name,
             api_version=workload.api_version,
             role=step.role,
+            reason=step.reason,
             pods=len(step.pods),
             why=why,
         )
 
 
 _STYLES: dict[State, str] = {
-    "planned": "", "done": "green", "failed": "bold red", "interrupted": "yellow",
+    "planned": "", "done": "green", "deleted": "green", "failed": "bold red", "blocked": "red",
+    "interrupted": "yellow",
     "not-done": "yellow", "skipped": "red", "left": "dim",
 }  # fmt: skip
 
@@ -265,14 +289,15 @@ def _print(printer: Printer, report: RestartReport) -> None:
         printer.data(report)
         return
     if not report.workloads:
-        click.echo("nothing to do: no pod is outside the mesh", err=True)
+        click.echo("nothing to do: no pod needs a restart", err=True)
         return
     printer.table(
-        ("STATE", "NAMESPACE", "KIND", "NAME", "ROLE", "HOW", "PODS"),
+        ("STATE", "NAMESPACE", "KIND", "NAME", "ROLE", "HOW", "PODS", "REASON"),
         [
             (
                 Styled(one.state, _STYLES[one.state]), one.namespace, one.kind,
                 Styled(one.name, "bold"), one.role or "-", one.how, str(one.pods),
+                one.reason,
             )
             for one in report.workloads
         ],

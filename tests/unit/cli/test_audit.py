@@ -17,7 +17,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from tests.unit.cluster import mendix, policies
-from tests.unit.cluster.world import BEFORE, World, meshed, owned, unmeshed
+from tests.unit.cluster.world import BEFORE, CONFIGURATION, World, meshed, owned, unmeshed
 from webhook.cli import main
 
 GOLDEN = Path(__file__).parents[2] / "fixtures" / "audit"
@@ -98,7 +98,7 @@ def test_one_command_brings_in_what_was_there_before(
         world.namespace(name, "linkerd")
         world.pod(name, "shop-0", owned(unmeshed(), "StatefulSet", "shop"), created=BEFORE)
     last = run(world, tmp_path).stdout.splitlines()[-1]
-    assert last == f"to bring pods from before the enrollment into the mesh: {command}"
+    assert last == f"to restart the workloads that need it: {command}"
 
 
 def test_json_and_yaml_say_the_same(tmp_path: Path) -> None:
@@ -124,6 +124,72 @@ def test_namespaces_can_be_named(tmp_path: Path) -> None:
 def test_all_namespaces_can_be_audited(tmp_path: Path) -> None:
     outcome = run(story(), tmp_path, "-A", "-o", "json")
     assert names(outcome) == ["ambient", "crm", "mendix", "others"]
+
+
+def test_what_is_not_expected_in_a_mesh_is_listed_without_numbers_and_advice(
+    tmp_path: Path,
+) -> None:
+    """-A has also the namespaces of Kubernetes, the meshes and others."""
+    world = good()
+    mendix.define(world)
+    for name in ("kube-system", "mendix-mesh", "stray", "empty"):
+        world.namespace(name, "linkerd" if name == "empty" else "")
+    for name in ("kube-system", "mendix-mesh", "stray"):
+        world.pod(name, "a", unmeshed())
+    mendix.resource(world, "StoragePlan", "stray", "postgres")
+    outcome = run(world, tmp_path, "-A")
+    lines = [" ".join(line.split()) for line in outcome.stdout.splitlines()]
+    assert [line for line in lines if line.startswith(("empty", "kube", "mendix-", "stray"))] == [
+        "empty linkerd enforce - 0 0 0 0 0 0 -",
+        "kube-system - not enrolled - - - - - - - -",
+        "mendix-mesh - not enrolled - - - - - - - -",
+        "stray linkerd not enrolled 0% 1 0 0 1 0 0 -",
+    ]
+    assert "50% of 2 pods in the mesh" in outcome.stdout
+    assert "kube-system/" not in outcome.stdout
+    assert outcome.exit_code == 1
+    del world.objects["/api/v1/namespaces/stray"]
+    assert run(world, tmp_path, "-A").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "fix"),
+    [
+        ("istio", "enroll the namespace: kubectl label namespace istio mendix-mesh.io/mesh=istio "
+         "mendix-mesh.io/mode=warn"),
+        ("kube-system", "the webhook excludes this namespace"),
+    ],
+)  # fmt: skip
+def test_the_advice_for_a_namespace_that_is_not_enrolled_is_to_enroll_it_if_that_is_possible(
+    tmp_path: Path, name: str, fix: str
+) -> None:
+    world = good()
+    for entry in world.objects[CONFIGURATION]["webhooks"]:
+        entry["namespaceSelector"]["matchExpressions"].append(
+            {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["kube-system"]}
+        )
+    world.namespace("istio", labels={"istio-injection": "enabled"})
+    world.namespace("kube-system")
+    world.pod(name, "a", unmeshed("istio" if name == "istio" else "linkerd"))
+    outcome = run(world, tmp_path, "-n", name)
+    assert outcome.exit_code == 1
+    assert f"      {fix}\n" in outcome.stdout
+    assert "discover" not in outcome.stdout
+
+
+def test_labels_that_no_pod_has_are_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    outcome = run(good(), tmp_path, "-l", "app=typo")
+    assert (outcome.exit_code, outcome.stdout) == (2, "")
+    assert outcome.stderr == ("Error: no running pod of these namespaces has the labels app=typo\n")
+
+
+def test_a_namespace_whose_pods_are_forbidden_has_no_numbers(tmp_path: Path) -> None:
+    lines = [" ".join(line.split()) for line in run(story(), tmp_path).stdout.splitlines()]
+    assert "crm istio enforce not readable - - - - - - partly" in lines
+    world = story()
+    world.forbidden = ["/api/v1/namespaces/others"]
+    lines = run(world, tmp_path, "-n", "others").stdout.splitlines()
+    assert " ".join(lines[1].split()) == "others - - not readable - - - - - - -"
 
 
 def test_mendixs_namespaces_can_be_audited(tmp_path: Path) -> None:
@@ -155,7 +221,7 @@ def test_a_namespace_that_is_not_enrolled_is_judged_by_what_fits_it(
     ("arguments", "error"),
     [
         (("-n", "missing"),
-         "namespace missing does not exist; kubectl get namespaces lists all"),
+         "namespace missing does not exist; kubectl get namespaces lists all namespaces"),
         (("--mendix",), "nothing to audit: no namespace has a Mendix custom resource; select "
           "namespaces with -n or -A"),
         ((), "nothing to audit: no namespace is enrolled; enroll one with mendix-mesh discover "
@@ -391,13 +457,14 @@ def test_plaintext_that_the_settings_refuse_is_a_failure(tmp_path: Path) -> None
     demanded = "levels: [{check: plaintext-accepted, level: deny, reason: none}]"
     world.config_map("mendix-mesh", "mendix-mesh-settings", settings_yaml=demanded)
     world.namespace("mendix", "istio")
+    world.pod("mendix", "shop", meshed("istio"))
     table = run(world, tmp_path)
     assert table.exit_code == 1
     assert "✘ plaintext accepted by mendix" in table.stdout
     serve_reports(world, "openreports.io")
     assert run(world, tmp_path, "--write-reports").exit_code == 1
     report = world.objects["/apis/openreports.io/v1alpha1/namespaces/mendix/reports/mendix-mesh"]
-    (result,) = report["results"]
+    (result,) = (one for one in report["results"] if one["rule"] == "plaintext-accepted")
     assert (result["rule"], result["result"]) == ("plaintext-accepted", "fail")
     assert result["resources"] == [{"apiVersion": "v1", "kind": "Namespace", "name": "mendix"}]
     assert report["summary"]["fail"] == 1
@@ -407,6 +474,7 @@ def test_a_rule_that_makes_clients_speak_plaintext_is_shown(tmp_path: Path) -> N
     world = World()
     world.install()
     world.namespace("mendix", "istio")
+    world.pod("mendix", "shop", meshed("istio"))
     policies.peer(world, "mendix", "all", "STRICT")
     policies.rule(world, "mendix", "shop", "shop", "DISABLE")
     outcome = run(world, tmp_path)

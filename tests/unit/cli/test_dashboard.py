@@ -103,6 +103,7 @@ def test_opening_it_to_others_prints_a_warning(kubeconfig: Path) -> None:
     [
         (("-A", "--mendix"), "give only one of -n, -A and --mendix"),
         (("--interval", "1"), "not in the range x>=5"),
+        (("-n", "mendx"), "namespace mendx does not exist; did you mean mendix? kubectl get "),
         (("--listen", "nowhere"), "nowhere is not HOST:PORT"),
         (("--kubeconfig", "/nonexistent"), "no cluster: there is no kubeconfig /nonexistent"),
     ],

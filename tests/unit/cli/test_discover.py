@@ -12,7 +12,7 @@ from tests.standins.linkerd_config import InjectorConfig
 from tests.standins.linkerd_values import values
 from tests.unit.cluster import mendix, policies
 from tests.unit.cluster.hospital import MUTATING
-from tests.unit.cluster.world import LABELLED, MESH, MODE, Json, World, unmeshed
+from tests.unit.cluster.world import CONFIGURATION, LABELLED, MESH, MODE, Json, World, unmeshed
 from webhook.cli import main
 
 AT = "mendix-mesh.io/enrolled-at"
@@ -62,8 +62,22 @@ def test_namespaces_are_found_by_their_custom_resources(world: World, tmp_path: 
     assert (namespaces["apps"]["operator"], namespaces["managed"]["operator"]) == (
         "2.25.0", "global",
     )  # fmt: skip
-    missing = ["not enrolled: run mendix-mesh discover --enroll"]
-    assert [one["missing"] for one in namespaces.values()] == [missing, missing]
+    assert {name: one["missing"] for name, one in namespaces.items()} == {
+        name: [f"not enrolled: run mendix-mesh discover --enroll -n {name}"]
+        for name in ("apps", "managed")
+    }
+
+
+@pytest.mark.parametrize("enroll", [(), ("--enroll", "--mesh", "linkerd", "--yes")])
+def test_a_namespace_that_does_not_exist_is_exit_code_2_with_the_nearest_name(
+    world: World, tmp_path: Path, enroll: tuple[str, ...]
+) -> None:
+    outcome = run(world, tmp_path, "-n", "managd", *enroll)
+    assert (outcome.exit_code, outcome.stdout) == (2, "")
+    assert outcome.stderr == (
+        "Error: namespace managd does not exist; did you mean managed? kubectl get namespaces "
+        "lists all namespaces\n"
+    )
 
 
 def test_the_table_names_what_is_missing(world: World, tmp_path: Path) -> None:
@@ -72,7 +86,7 @@ def test_the_table_names_what_is_missing(world: World, tmp_path: Path) -> None:
     assert outcome.stdout.splitlines() == [
         "NAMESPACE  MESH     MODE     OPERATOR  APPS  MISSING",
         "apps       -        -        2.25.0    2     "
-        "not enrolled: run mendix-mesh discover --enroll",
+        "not enrolled: run mendix-mesh discover --enroll -n apps",
         "managed    linkerd  enforce  global    0     -",
     ]
     assert outcome.stderr == ""
@@ -196,10 +210,13 @@ def test_a_dry_run_changes_nothing_and_shows_what_the_api_server_warns_of(
 
 
 def test_a_namespace_that_is_not_mendixs_is_not_enrolled(world: World, tmp_path: Path) -> None:
-    outcome = run(world, tmp_path, "--enroll", "--mesh", "istio", "-n", "apps", "-n", "aps", "-y")
+    outcome = run(
+        world, tmp_path, "--enroll", "--mesh", "istio", "-n", "apps", "-n", "others", "-y"
+    )
     assert outcome.exit_code == 2
     assert (
-        "Error: nothing was changed: namespace aps has no Mendix custom resource" in outcome.stderr
+        "Error: nothing was changed: namespace others has no Mendix custom resource"
+        in outcome.stderr
     )
     assert labels(world, "apps") == {}
 
@@ -236,6 +253,63 @@ def test_the_mesh_is_guessed_by_the_namespaces_own_marks(
     assert labels(world, "apps")[MESH] == mesh
 
 
+def test_the_mesh_that_all_namespaces_share_is_found_for_one_that_is_named(
+    world: World, tmp_path: Path
+) -> None:
+    world.namespace("others", "istio")
+    arguments = ("--enroll", "--yes", "-n", "apps")
+    assert run(world, tmp_path, *arguments, "--dry-run").exit_code == 0
+    assert run(world, tmp_path, *arguments).exit_code == 0
+    assert labels(world, "apps")[MESH] == "istio"
+    world.namespace("crm", "linkerd")
+    outcome = run(world, tmp_path, "--enroll", "--yes", "-n", "managed")
+    assert (outcome.exit_code, labels(world, "managed")) == (2, {})
+
+
+def test_an_enrolled_namespace_that_is_not_mendixs_can_be_changed_by_its_name(
+    world: World, tmp_path: Path
+) -> None:
+    world.namespace("others", "linkerd", "warn")
+    assert "others" not in found(world, tmp_path)
+    assert found(world, tmp_path, "-n", "others")["others"]["missing"][-1] == (
+        "no Mendix custom resource"
+    )
+    run(world, tmp_path, "--enroll", "--mode", "enforce", "-n", "others", "-y")
+    assert labels(world, "others")[MODE] == "enforce"
+
+
+def test_what_is_printed_afterwards_is_about_what_was_changed(world: World, tmp_path: Path) -> None:
+    arguments = ("--enroll", "--mesh", "linkerd", "-n", "apps", "-y")
+    told = run(world, tmp_path, *arguments).stderr.splitlines()
+    assert told[-1] == (
+        "new pods of apps join the mesh; to find running pods outside the mesh: "
+        "mendix-mesh audit -n apps"
+    )
+    told = run(world, tmp_path, *arguments, "--mode", "enforce").stderr.splitlines()
+    assert told[-1] == (
+        "new pods outside the mesh are now denied in apps; running pods: mendix-mesh audit -n apps"
+    )
+    told = run(world, tmp_path, *arguments).stderr.splitlines()
+    assert told[-1] == "nothing to do: all namespaces are already enrolled like this"
+
+
+def test_after_an_uninstall_no_mode_is_shown_and_nothing_is_promised(
+    world: World, tmp_path: Path
+) -> None:
+    del world.objects[CONFIGURATION]
+    world.namespace("apps", "linkerd", "enforce")
+    outcome = run(world, tmp_path, "-n", "apps")
+    assert outcome.stdout.splitlines()[1] == (
+        "apps       linkerd  -     2.25.0    2     its labels have no effect: mendix-mesh is not "
+        "installed"
+    )
+    outcome = run(world, tmp_path, "--enroll", "--mesh", "istio", "-n", "apps", "-y")
+    assert outcome.stderr.splitlines()[-1] == (
+        "mendix-mesh is not installed, so the labels have no effect yet; mendix-mesh explain "
+        "install shows how to install it"
+    )
+
+
 def test_a_mesh_that_cannot_be_guessed_must_be_given(world: World, tmp_path: Path) -> None:
     both: Json = {"annotations": {"linkerd.io/inject": "enabled"},
             "labels": {"istio-injection": "enabled"}}  # fmt: skip
@@ -243,7 +317,8 @@ def test_a_mesh_that_cannot_be_guessed_must_be_given(world: World, tmp_path: Pat
     outcome = run(world, tmp_path, "--enroll", "--yes", "-n", "apps")
     assert outcome.exit_code == 2
     assert outcome.stderr == (
-        "Error: namespace apps: its labels and annotations name no mesh; give --mesh\n"
+        "Error: namespace apps: its labels and annotations name no mesh, and no other namespace "
+        "shows which one to use; give --mesh\n"
     )
 
 

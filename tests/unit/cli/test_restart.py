@@ -12,14 +12,14 @@ from tests.unit.cluster.apiserver import status
 from tests.unit.cluster.rolling import RollingWorld
 from tests.unit.cluster.world import meshed, unmeshed
 from webhook.cli import main
-from webhook.cluster.restart import Restarter, RestartError
+from webhook.cluster.restart import BlockedError, Restarter, RestartError
 
 TABLE = """\
-STATE    NAMESPACE  KIND        NAME                   ROLE      HOW      PODS
-planned  mendix     Deployment  mendix-operator        operator  restart  1
-planned  mendix     ReplicaSet  crm                    app       evict    1
-planned  mendix     ReplicaSet  shop                   app       evict    2
-left     mendix     Pod         mendix-backup-restore  app       leave    1
+STATE    NAMESPACE  KIND        NAME                   ROLE      HOW      PODS  REASON
+planned  mendix     Deployment  mendix-operator        operator  restart  1     outside the mesh
+planned  mendix     ReplicaSet  crm                    app       evict    1     outside the mesh
+planned  mendix     ReplicaSet  shop                   app       evict    2     outside the mesh
+left     mendix     Pod         mendix-backup-restore  app       leave    1     outside the mesh
 
 left  Pod mendix/mendix-backup-restore
     a pod without a controller: you must recreate it yourself; to delete it give --include-bare
@@ -74,8 +74,8 @@ def test_json_and_yaml_say_the_same(world: RollingWorld, tmp_path: Path) -> None
     assert (data["dryRun"], data["interrupted"]) == (True, False)
     assert data["workloads"][0] == {
         "state": "planned", "how": "restart", "namespace": "mendix", "kind": "Deployment",
-        "name": "mendix-operator", "apiVersion": "apps/v1", "role": "operator", "pods": 1,
-        "why": [],
+        "name": "mendix-operator", "apiVersion": "apps/v1", "role": "operator",
+        "reason": "outside the mesh", "pods": 1, "why": [],
     }  # fmt: skip
 
 
@@ -84,7 +84,9 @@ def test_all_is_restarted_and_the_next_time_there_is_nothing_to_do(
 ) -> None:
     outcome = run(world, tmp_path, "-n", "mendix", "--include-bare", "--yes", "-o", "json")
     assert outcome.exit_code == 0, outcome.output
-    assert set(states(outcome).values()) == {"done"}
+    # Nobody recreates a bare pod, so it is not in the mesh now.
+    assert states(outcome).pop("mendix-backup-restore") == "deleted"
+    assert list(states(outcome).values()) == ["done"] * 3 + ["deleted"]
     assert world.done == [
         "restart mendix-operator", "evict crm-0", "evict shop-0", "evict shop-1",
         "evict mendix-backup-restore",
@@ -99,6 +101,12 @@ def test_all_is_restarted_and_the_next_time_there_is_nothing_to_do(
 def test_a_selector_chooses_among_the_pods(world: RollingWorld, tmp_path: Path) -> None:
     outcome = run(world, tmp_path, "-n", "mendix", "-l", "app=crm", "--dry-run", "-o", "json")
     assert states(outcome) == {"crm": "planned"}
+
+
+def test_labels_that_no_pod_has_are_exit_code_2(world: RollingWorld, tmp_path: Path) -> None:
+    outcome = run(world, tmp_path, "-n", "mendix", "-l", "app=typo", "--dry-run")
+    assert (outcome.exit_code, outcome.stdout) == (2, "")
+    assert outcome.stderr == "Error: no pod in namespace mendix has the labels app=typo\n"
 
 
 # Names.
@@ -128,7 +136,10 @@ def test_a_name_of_nothing_is_reported_and_nothing_is_done(
     names = ("replicaset/crm", "deployment/shop", "pod/shop-0")
     outcome = run(world, tmp_path, "-n", "mendix", "--yes", *names)
     assert outcome.exit_code == 2
-    assert outcome.stderr == "Error: no pod of deployment/shop, pod/shop-0 in namespace mendix\n"
+    assert outcome.stderr == (
+        "Error: no pod of deployment/shop, pod/shop-0 in namespace mendix; did you mean "
+        "replicaset/shop?\n"
+    )
     assert world.done == []
 
 
@@ -161,9 +172,9 @@ def test_at_a_terminal_the_user_is_asked(
     monkeypatch.setattr("webhook.cli._cluster.interactive", lambda: True)
     outcome = run(world, tmp_path, "-n", "mendix", stdin=answer)
     assert outcome.stderr.splitlines()[:3] == [
-        "mendix/mendix-operator: restart",
-        "mendix/crm: evict its pods",
-        "mendix/shop: evict its pods (2 pods outside the mesh)",
+        "mendix/mendix-operator: restart (1 pod: outside the mesh)",
+        "mendix/crm: evict its pods (1 pod: outside the mesh)",
+        "mendix/shop: evict its pods (2 pods: outside the mesh)",
     ]
     assert "Restart 3 workloads?" in outcome.stderr
     assert (outcome.exit_code, len(world.done)) == (code, done)
@@ -181,6 +192,46 @@ def ends_at(monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException) ->
         real(self, step, progress)
 
     monkeypatch.setattr(Restarter, "restart", restart)
+
+
+def budget(world: RollingWorld, name: str, *, healthy: int, expected: int) -> None:
+    where = f"/apis/policy/v1/namespaces/mendix/poddisruptionbudgets/{name}"
+    counts = {"expectedPods": expected, "desiredHealthy": healthy}
+    selector = {"matchLabels": {"app": name}}
+    world.add(where, {"spec": {"selector": selector}, "status": counts})
+
+
+def test_what_a_budget_blocks_is_told_and_the_rest_goes_on(
+    world: RollingWorld, tmp_path: Path
+) -> None:
+    """A Mendix app of one replica has a budget that needs it, since operator 2.25."""
+    budget(world, "crm", healthy=1, expected=1)
+    budget(world, "shop", healthy=1, expected=2)
+    outcome = run(world, tmp_path, "-n", "mendix", "--yes", "-o", "json")
+    assert outcome.exit_code == 1
+    assert states(outcome) == {
+        "mendix-operator": "done", "crm": "blocked", "shop": "done",
+        "mendix-backup-restore": "left",
+    }  # fmt: skip
+    assert "evict crm-0" not in world.done
+    (blocked,) = [one for one in json.loads(outcome.stdout)["workloads"] if one["name"] == "crm"]
+    (why,) = blocked["why"]
+    assert why == (
+        "PodDisruptionBudget mendix/crm allows no eviction: 1 of 1 pods must stay healthy; run the "
+        "app with two replicas (kubectl -n mendix scale mendixapps.privatecloud.mendix.com/crm "
+        "--replicas=2, or in the Mendix Portal if it is connected), then run this command again; "
+        "or, if a short outage is acceptable, delete the pod, which ignores the budget: kubectl -n "
+        "mendix delete pod crm-0"
+    )
+
+
+def test_a_budget_that_turns_out_to_block_does_not_stop_the_others(
+    world: RollingWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends_at(monkeypatch, "crm", BlockedError("Cannot evict pod"))
+    outcome = run(world, tmp_path, "-n", "mendix", "--yes", "-o", "json")
+    assert (outcome.exit_code, states(outcome)["crm"]) == (1, "blocked")
+    assert states(outcome)["shop"] == "done"
 
 
 def test_the_first_failure_ends_the_run_and_the_rest_is_reported(

@@ -13,8 +13,16 @@ from typing import Literal
 import msgspec
 
 from webhook.cluster.api.errors import StatusError
-from webhook.cluster.judge import STATES, Judge, Judged, Origin, State, is_outside, live
-from webhook.cluster.judge.outdated import CurrentProxies, Proxy, proxy_of
+from webhook.cluster.judge import STATES, Judge, Judged, Origin, State, live, restarting
+from webhook.cluster.judge.live import INBOUND_POLICY_OUTDATED
+from webhook.cluster.judge.outdated import (
+    CurrentProxies,
+    Proxy,
+    outdated_policy,
+    proxy_of,
+    wanted_policy,
+)
+from webhook.cluster.judge.restarting import RESTART
 from webhook.cluster.kinds.inventory import RUNNING, BadPod, Inventory, LivePod, Workload
 from webhook.cluster.namespaces.scope import Target
 from webhook.cluster.plaintext.acceptance import Assessment, PlaintextPolicy, assess
@@ -30,10 +38,8 @@ _EXAMPLES = 3
 #: listed at once.
 _MANY = 20
 
-#: How to fix pods without a proxy that were created before the enrollment.
-_RESTART = "restart the workload"
-_RECREATE = "recreate the pod; no controller will"
-_WAIT = "wait: the task ends by itself, and the next one joins the mesh"
+#: How to fix pods without a proxy in a namespace that is not enrolled, and can't be.
+_EXCLUDED = "the webhook excludes this namespace"
 
 Level = Literal["deny", "advise", "exempt"]
 
@@ -75,17 +81,19 @@ class Audited(msgspec.Struct, kw_only=True):
     mesh: str
     mode: str
     enrolled: bool
+    #: Whether its pods are expected in a mesh. If not, they are not judged, and the mesh is empty.
+    expected: bool = True
     since: datetime.datetime | None
     #: Percentage of meshed pods, without exempt ones, rounded down; None if there are no pods.
     coverage: int | None
     pods: dict[State, int]
     workloads: list[Row]
-    #: The command that brings pods from before the enrollment into the mesh; empty if there are
-    #: none, or a restart would not help.
+    #: The command that restarts the pods from before the enrollment, and those with an outdated
+    #: inbound policy; empty if there are none, or a restart would not help.
     fix: str = ""
     #: Why its pods could not be read; else empty.
     error: str = ""
-    #: Whether it accepts plaintext; None if that was not assessed.
+    #: Whether it accepts plaintext; None if it has no pods, is not enrolled, or was not assessed.
     plaintext: PlaintextPolicy | None = None
 
 
@@ -146,7 +154,7 @@ class Auditor:
         """
         known = {one.name: one for one in targets}
         drafts: dict[str, _Namespace] = {}
-        readable = [one.name for one in targets if not one.error]
+        readable = [one.name for one in targets if one.expected and not one.error]
         for name, pods in self._by_namespace(readable, total, labels):
             draft = drafts[name] = _Namespace(known[name], self._assess(known[name]))
             try:
@@ -159,20 +167,23 @@ class Auditor:
                 if draft.assessment:
                     draft.assessment.miss(str(error))
             progress(name)
+        for one in targets:
+            if not one.expected:
+                progress(one.name)
         audited = [
             (drafts.get(one.name) or _Namespace(one)).finished(self._current) for one in targets
         ]
         return summed(audited, self._current.notes)
 
     def _assess(self, one: Target) -> Assessment | None:
-        if self._policies is None:
+        if self._policies is None or not one.enrolled:
             return None
         return assess(
             self._policies,
             one.name,
             one.judged.mesh,
             annotations=one.annotations,
-            enrolled=one.enrolled,
+            enrolled=True,
         )
 
     def _add(self, draft: "_Namespace", pod: LivePod | BadPod) -> None:
@@ -181,15 +192,21 @@ class Auditor:
             violation = live.UNREADABLE.violation(Occurrence("", (pod.why,)))
             draft.add(workload, pod.name, Judged("unknown", (violation,)), None)
         elif pod.runs:
-            reading = draft.assessment.read(pod) if draft.assessment else None
-            closed = reading is not None and reading.accepts == "no"
-            judged = self._judge.judge(pod, draft.target.judged, closed=closed)
-            if draft.assessment:
-                outside = is_outside(judged, self._judge.mesh(draft.target.judged.mesh))
-                draft.assessment.add(pod.name, reading, outside=outside)
+            enrolled = draft.target.judged
+            judged = (
+                draft.assessment.judged(self._judge, pod, enrolled)
+                if draft.assessment
+                else self._judge.judge(pod, enrolled)
+            )
             proxy = proxy_of(judged.pod) if judged.pod else None
             if proxy:
                 self._current.saw(pod, proxy)
+            if draft.target.enrolled:
+                wanted = wanted_policy(
+                    self._judge.settings, enrolled.mesh, draft.target.annotations
+                )
+                outdated = tuple(outdated_policy(judged.pod, wanted))
+                judged = judged._replace(violations=judged.violations + outdated)
             draft.add(self._inventory.workload(pod), pod.name, judged, proxy)
 
     def _by_namespace(
@@ -237,38 +254,51 @@ class _Namespace:
     def add(self, workload: Workload, name: str, judged: Judged, proxy: Proxy | None) -> None:
         row = self._rows.get(workload)
         if row is None:
-            row = self._rows[workload] = _Workload(judged.role, is_bare=workload.kind == "Pod")
+            row = self._rows[workload] = _Workload(workload, judged.role, self.target)
         row.add(name, judged, proxy)
 
     def finished(self, current: CurrentProxies) -> Audited:
         """Return the audit of the namespace, after all pods were added."""
-        rows = [row.finished(workload, current) for workload, row in sorted(self._rows.items())]
+        rows = [row.finished(current) for _, row in sorted(self._rows.items())]
         pods: Counter[State] = Counter()
         for row in rows:
             pods.update(row.pods)
         judged = self.target.judged
-        helps = any(one.fix == _RESTART and one.origin for row in rows for one in row.findings)
+        helps = any(
+            one.fix.startswith(RESTART)
+            and (one.origin == "before-enrollment" or one.check == INBOUND_POLICY_OUTDATED.id)
+            for row in rows
+            for one in row.findings
+        )
         return Audited(
             name=self.target.name,
-            mesh=judged.mesh,
+            mesh=judged.mesh if self.target.expected else "",
             mode=judged.mode if self.target.enrolled else "",
             enrolled=self.target.enrolled,
+            expected=self.target.expected,
             since=judged.since,
             coverage=coverage(pods),
             pods=_counts(pods),
             workloads=rows,
-            fix=f"mendix-mesh restart -n {self.target.name}" if helps else "",
+            fix=restarting.command(self.target.name) if helps else "",
             error=self.target.error,
-            plaintext=self.assessment.finished() if self.assessment else None,
+            plaintext=self._plaintext(),
         )
+
+    def _plaintext(self) -> PlaintextPolicy | None:
+        """Return whether it accepts plaintext; None if there are no pods that could."""
+        if self.assessment is None or not (self._rows or self.target.error):
+            return None
+        return self.assessment.finished()
 
 
 class _Workload:
     """A workload while its pods are being read."""
 
-    def __init__(self, role: str, *, is_bare: bool) -> None:
+    def __init__(self, workload: Workload, role: str, target: Target) -> None:
+        self._workload = workload
         self._role = role
-        self._is_bare = is_bare
+        self._target = target
         self._states: Counter[State] = Counter()
         self._findings: dict[tuple[Violation, Level, Origin], list[str]] = {}
         self._numbers: Counter[tuple[Violation, Level, Origin]] = Counter()
@@ -279,9 +309,15 @@ class _Workload:
         self._states[judged.state] += 1
         for violation in judged.violations:
             origin = judged.origin if violation in judged.denied else ""
-            if origin == "before-enrollment" and violation.check == "proxy-missing":
-                # The pod is not misconfigured: it was created before the webhook applied.
-                violation = msgspec.structs.replace(violation, fix=self._fix(judged))  # noqa: PLW2901
+            if violation.check == "proxy-missing" and (
+                origin == "before-enrollment" or not self._target.enrolled
+            ):
+                # The pod is not misconfigured: the webhook did not apply when it was created.
+                fix = RESTART
+                if not self._target.enrolled:
+                    fix = self._target.enroll or _EXCLUDED
+                violation = msgspec.structs.replace(violation, fix=fix)  # noqa: PLW2901
+            violation = self._with_advice(violation, judged)  # noqa: PLW2901
             self._note((violation, violation.level, origin), name)
         for done in judged.exempted:
             excused = msgspec.structs.replace(done.violation, fix=done.exemption.reason)
@@ -290,26 +326,39 @@ class _Workload:
             self._proxied[proxy] += 1
             _keep(self._proxies.setdefault(proxy, []), name)
 
-    def _fix(self, judged: Judged) -> str:
-        """Return the fix for a pod that was created before the enrollment."""
-        if judged.pod is not None and mendix.is_task(judged.pod):
-            return _WAIT
-        return _RECREATE if self._is_bare else _RESTART
+    def _with_advice(
+        self, violation: Violation, judged: Judged | None = None, *, outdated: bool = False
+    ) -> Violation:
+        """Return a violation whose fix says how to restart this workload, if that fixes it."""
+        if RESTART not in violation.fix:
+            return violation
+        advice = restarting.advice(
+            self._workload,
+            self._role,
+            is_task=judged is not None and judged.pod is not None and mendix.is_task(judged.pod),
+            is_enrolled=self._target.enrolled,
+            outdated=outdated,
+        )
+        return msgspec.structs.replace(violation, fix=violation.fix.replace(RESTART, advice))
 
     def _note(self, key: tuple[Violation, Level, Origin], name: str) -> None:
         self._numbers[key] += 1
         _keep(self._findings.setdefault(key, []), name)
 
-    def finished(self, workload: Workload, current: CurrentProxies) -> Row:
+    def finished(self, current: CurrentProxies) -> Row:
+        workload = self._workload
         findings = [
             _finding(violation, level, origin, self._numbers[violation, level, origin], names)
             for (violation, level, origin), names in self._findings.items()
         ]
         findings += [
-            _finding(violation, violation.level, "", self._proxied[proxy], names)
+            _finding(
+                self._with_advice(violation, outdated=True),
+                violation.level, "", self._proxied[proxy], names,
+            )
             for proxy, names in self._proxies.items()
             for violation in current.stale(proxy)
-        ]
+        ]  # fmt: skip
         order = {"deny": 0, "advise": 1, "exempt": 2}
         findings.sort(key=lambda one: (order[one.level], one.check, one.field))
         return Row(

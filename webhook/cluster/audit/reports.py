@@ -81,7 +81,7 @@ def write(cluster: Cluster, report: Report, owner: str, *, prune: bool) -> Writt
     kind = served(cluster)
     written, errors = 0, []
     for audited in report.namespaces:
-        if audited.error:
+        if audited.error or not audited.expected:
             continue
         where = path(kind.version, kind.plural, audited.name, NAME)
         try:

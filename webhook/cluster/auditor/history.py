@@ -32,6 +32,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime.datetime
     seconds: float
     report: Report
+    #: The namespaces that the user named; empty if they are selected in another way.
+    selected: tuple[str, ...] = ()
     #: None until the doctor has run for the first time.
     diagnosis: Diagnosis | None = None
     #: The webhook's verdicts from its own metrics; None if no Prometheus is queried.

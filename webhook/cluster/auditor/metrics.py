@@ -99,8 +99,8 @@ def _of_report(report: Report | None) -> Iterator[GaugeMetricFamily]:
     found: Tally[tuple[str, str]] = Tally()
     for one in report.namespaces if report else ():
         info.add_metric((one.name, one.mesh, one.mode), 1)
-        # A namespace that could not be read has no values instead of 0.
-        if one.error:
+        # A namespace whose pods were not read has no values instead of 0.
+        if one.error or not one.expected:
             continue
         for state, number in one.pods.items():
             pods.add_metric((one.name, one.mesh, state), number)

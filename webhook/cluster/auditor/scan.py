@@ -268,7 +268,7 @@ class Scanner:
         policies = PolicyObjects(self._cluster, self._settings)
         auditor = Auditor(inventory, Judge(self._settings), current, policies)
         report = auditor.audit(self._targets(scope), total=scope.total)
-        report.notes += enrollment.notes
+        report.notes += [*enrollment.notes, *scope.notes]
         counts = None
         if options.prometheus:
             wire.see(report, options.prometheus, window=options.window)
@@ -279,6 +279,7 @@ class Scanner:
             at=_now(),
             seconds=round(time.monotonic() - begun, 3),
             report=report,
+            selected=options.named,
             diagnosis=last.diagnosis if last else None,
             counts=counts,
         )

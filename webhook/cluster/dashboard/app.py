@@ -142,13 +142,14 @@ class _Pages:
         if last is None:
             return render_template("waiting.html")
         mendix, why = self._mendix()
-        every = overview.lines(last.report, mendix)
+        every = overview.lines(last.report, mendix, last.selected)
         query = {name: self._parameter(name) for name in ("text", "mesh", "state", "kind")}
         found = overview.matching(every, **query)
         lately, unread = self._denials()
         return render_template(
             "overview.html",
             answer=overview.answer(every),
+            selected=last.selected,
             history=history(self._scans.history),
             size=(WIDTH, HEIGHT),
             lines=paged(found, self._parameter("page")),
@@ -216,7 +217,13 @@ class _Pages:
             ],
             command=lambda row, finding: fixes.command(
                 fixes.Subject(
-                    name, audited.mesh, row.kind, row.name, row.role, (finding.examples or [""])[0]
+                    name,
+                    audited.mesh,
+                    row.kind,
+                    row.name,
+                    row.role,
+                    (finding.examples or [""])[0],
+                    audited.enrolled,
                 ),
                 finding.check,
                 finding.level,
@@ -269,11 +276,7 @@ class _Pages:
             unread=why,
             cut=cut,
             is_enrolled=enrolled,
-            stale=[
-                finding
-                for finding in row.findings
-                if finding.check in (live.PROXY_OUTDATED.id, live.TRUST_ANCHOR_CHANGED.id)
-            ],
+            stale=[finding for finding in row.findings if finding.check in fixes.OUTDATED],
             at=last.at,
         )
 

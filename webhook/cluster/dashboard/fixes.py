@@ -3,10 +3,20 @@
 import shlex
 from typing import NamedTuple
 
-from webhook.cluster.judge import Origin
-from webhook.cluster.judge.live import PROXY_NOT_READY
+from webhook.cluster.judge import Origin, restarting
+from webhook.cluster.judge.live import (
+    INBOUND_POLICY_OUTDATED,
+    NOT_REDIRECTED,
+    PROXY_NOT_READY,
+    PROXY_OUTDATED,
+    TRUST_ANCHOR_CHANGED,
+)
 
-_RESTARTS = frozenset({"proxy-outdated", "trust-anchor-changed", "not-redirected"})
+#: Checks that a restart fixes, and of these, those of workloads that are in the mesh otherwise.
+_RESTARTS = frozenset({NOT_REDIRECTED.id, INBOUND_POLICY_OUTDATED.id})
+_OUTDATED = frozenset({PROXY_OUTDATED.id, TRUST_ANCHOR_CHANGED.id})
+#: Findings that a single pod does not show, because they compare it with what new pods get.
+OUTDATED = _OUTDATED | {INBOUND_POLICY_OUTDATED.id}
 #: Kinds that `kubectl edit` finds by their short names.
 _OWN = frozenset({"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob"})
 _PROXIES = {"linkerd": "linkerd-proxy", "istio": "istio-proxy"}
@@ -23,6 +33,7 @@ class Subject(NamedTuple):
     role: str
     #: One of the pods that have the finding.
     pod: str
+    is_enrolled: bool = True
 
 
 def command(subject: Subject, check: str, level: str, origin: Origin) -> str:
@@ -30,8 +41,10 @@ def command(subject: Subject, check: str, level: str, origin: Origin) -> str:
     where = f"-n {shlex.quote(subject.namespace)}"
     if level == "exempt":
         return ""
-    if check in _RESTARTS or (check == "proxy-missing" and origin == "before-enrollment"):
-        return f"mendix-mesh restart {where}"
+    if check in _RESTARTS | _OUTDATED or (check, origin) == ("proxy-missing", "before-enrollment"):
+        # Without an enrollment, the restart would not help.
+        done = restarting.command(subject.namespace, outdated=check in _OUTDATED)
+        return done if subject.is_enrolled else ""
     if check == "proxy-missing":
         return f"mendix-mesh doctor {where}"
     if check == PROXY_NOT_READY.id and subject.mesh in _PROXIES:

@@ -6,11 +6,14 @@ from typing import Literal, NamedTuple
 
 from webhook.cluster.audit import Audited, Report, together
 from webhook.cluster.judge import STATES, State
+from webhook.policy.plaintext import Accepts
 
-#: The values by which rows are sorted and filtered: the states of pods, and two of namespaces.
-RowState = State | Literal["unread", "unlooked"]
+#: The values by which rows are sorted and filtered: the states of pods, and of namespaces: pods
+#: could not be read, not enrolled and so not scanned, left out because -n names others.
+RowState = State | Literal["unread", "unlooked", "unselected"]
 _ORDER: dict[str, int] = {
     "unread": 0, "unmeshed": 1, "partly": 2, "unlooked": 3, "unknown": 4, "exempt": 5, "meshed": 6,
+    "unselected": 7,
 }  # fmt: skip
 
 
@@ -19,13 +22,16 @@ class Line(NamedTuple):
 
     name: str
     mesh: str
-    #: Empty if it is not enrolled.
+    is_enrolled: bool
+    #: Empty if it is not enrolled, or mendix-mesh is not installed.
     mode: str
     #: None if Mendix's namespaces are unknown.
     is_mendix: bool | None
     state: RowState
     coverage: int | None
     pods: dict[State, int]
+    #: Whether plaintext is accepted; empty if that was not assessed.
+    plaintext: Accepts | Literal[""]
     error: str
 
     @property
@@ -40,7 +46,10 @@ class Line(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """The result for Mendix's namespaces, or for all if Mendix's are unknown."""
+    """The result for Mendix's namespaces, or for all if Mendix's are unknown.
+
+    Without namespaces that are not selected.
+    """
 
     of_mendix: bool
     pods: dict[State, int]
@@ -70,15 +79,31 @@ class Answer(NamedTuple):
         return "meshed"
 
 
-def lines(report: Report, mendix: Collection[str] | None) -> list[Line]:
-    """Return a row for each scanned namespace, and for each of Mendix's that was not scanned."""
+def lines(
+    report: Report, mendix: Collection[str] | None, selected: Collection[str] = ()
+) -> list[Line]:
+    """Return a row for each scanned namespace, and for each of Mendix's that was not scanned.
+
+    `selected` are the names that the user gave; without names, the enrolled ones are scanned.
+    """
     found = [
         _line(one, None if mendix is None else one.name in mendix) for one in report.namespaces
     ]
     known = {one.name for one in report.namespaces}
     empty: dict[State, int] = dict.fromkeys(STATES, 0)
     found += [
-        Line(name, "", "", True, "unlooked", None, empty, "")
+        Line(
+            name=name,
+            mesh="",
+            is_enrolled=False,
+            mode="",
+            is_mendix=True,
+            state="unselected" if selected and name not in selected else "unlooked",
+            coverage=None,
+            pods=empty,
+            plaintext="",
+            error="",
+        )
         for name in mendix or ()
         if name not in known
     ]
@@ -93,11 +118,13 @@ def _line(one: Audited, is_mendix: bool | None) -> Line:
     return Line(
         name=one.name,
         mesh=one.mesh,
+        is_enrolled=one.enrolled,
         mode=one.mode,
         is_mendix=is_mendix,
         state=state,
         coverage=one.coverage,
         pods=one.pods,
+        plaintext=one.plaintext.accepts if one.plaintext else "",
         error=one.error,
     )
 
@@ -109,6 +136,7 @@ def _worst_first(one: Line) -> tuple[int, int, str]:
 
 def answer(found: Sequence[Line]) -> Answer:
     """Return the total of the rows: Mendix's namespaces if any are known, else all."""
+    found = [one for one in found if one.state != "unselected"]
     ours = [one for one in found if one.is_mendix]
     pods: Counter[State] = Counter()
     for one in ours or found:

@@ -6,7 +6,16 @@ from typing import NamedTuple
 
 from webhook.cluster.dashboard import fixes
 from webhook.cluster.dashboard.live import Pods
-from webhook.cluster.judge import ORIGINS, WORST_FIRST, Judge, Judged, Origin, State, live
+from webhook.cluster.judge import (
+    ORIGINS,
+    WORST_FIRST,
+    Judge,
+    Judged,
+    Origin,
+    State,
+    live,
+    restarting,
+)
 from webhook.cluster.kinds.inventory import BadPod, LivePod, Workload
 from webhook.policy import checks, mendix
 from webhook.policy.checks import Violation
@@ -100,7 +109,8 @@ def _trouble(
     )
     fix = violation.fix
     if origin == "before-enrollment" and violation.check == "proxy-missing":
-        fix = "restart the workload"
+        task = judged.pod is not None and mendix.is_task(judged.pod)
+        fix = restarting.advice(workload, judged.role, is_task=task)
     command = fixes.command(subject, violation.check, violation.level, origin)
     return Trouble(violation, violation.level, fix, command)
 

@@ -14,7 +14,7 @@ from webhook.cluster.doctor import mesh_reading, probe
 from webhook.cluster.doctor.mesh_reading import Mesh as Configured
 from webhook.cluster.doctor.mesh_reading import Reading
 from webhook.cluster.doctor.probe import Probe
-from webhook.cluster.judge import Judge, is_outside
+from webhook.cluster.judge import Judge
 from webhook.cluster.judge.outdated import Proxy, proxy_of
 from webhook.cluster.kinds import certificates, webhooks
 from webhook.cluster.kinds.entrances import Controller
@@ -124,6 +124,19 @@ class Facts:
         """Return all webhooks of mendix-mesh: mutating and validating, for pods and others."""
         both = self.mutating() + self._entries("validatingwebhookconfigurations")
         return [entry for entry in both if entry.webhook.name.endswith(OURS)]
+
+    def helm(self, *options: str) -> str:
+        """Return the command that upgrades the installed release with these options."""
+        marks = next((entry.annotations for entry in self.ours_everywhere()), {})
+        name = marks.get("meta.helm.sh/release-name", "mendix-mesh")
+        namespace = marks.get("meta.helm.sh/release-namespace", "mendix-mesh")
+        words = ["helm upgrade", name, "charts/mendix-mesh -n", namespace]
+        return " ".join([*words, "--reset-then-reuse-values", *options])
+
+    def helm_settings(self) -> str:
+        """Return the commands that give the release the settings of the installed mesh."""
+        file = "mesh-settings.yaml"
+        return f"mendix-mesh discover --settings > {file} && {self.helm('--values', file)}"
 
     def ours(self, place: Place) -> list[WebhookEntry]:
         """Return our webhooks that are called for pods of a namespace, mutating ones first."""
@@ -259,9 +272,7 @@ class Facts:
             for pod in self._inventory.pods(place.name):
                 if not isinstance(pod, LivePod) or not pod.runs:
                     continue
-                judged = self._judge.judge(pod, enrolled)
-                outside = is_outside(judged, place.mesh)
-                assessment.add(pod.name, assessment.read(pod), outside=outside)
+                judged = assessment.judged(self._judge, pod, enrolled)
                 proxy = proxy_of(judged.pod) if judged.pod else None
                 if proxy:
                     proxies.setdefault(proxy, []).append(pod.name)

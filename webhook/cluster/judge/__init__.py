@@ -98,7 +98,8 @@ class Judge:
         request = Request(
             namespace=pod.namespace, object=pod, ingress=enrolled.ingress, stored=True
         )
-        verdict = validate(request, mesh, enrolled.mode, self.settings, today=self._today)
+        mode = enrolled.mode or "enforce"
+        verdict = validate(request, mesh, mode, self.settings, today=self._today)
         if closed:
             verdict = _without(verdict, ACCEPTS_PLAINTEXT.id)
         seen = pod_of(pod, mesh, request, final=True)
@@ -173,4 +174,6 @@ def _origin(pod: LivePod, enrolled: Enrolled) -> Origin:
     # Both are whole seconds. In the same second the pod counts as older.
     if created <= enrolled.since:
         return "before-enrollment"
+    if not enrolled.mode:
+        return ""
     return "escaped" if enrolled.mode == "enforce" else "admitted"

@@ -9,6 +9,7 @@ from webhook.cluster.kinds.inventory import LivePod
 from webhook.policy.checks import Check, Violation
 from webhook.policy.mesh import Occurrence, annotation
 from webhook.policy.meshes.ambient import REDIRECTION
+from webhook.policy.meshes.linkerd import INBOUND_POLICY
 
 PROXY_NOT_READY = Check(
     id="proxy-not-ready",
@@ -55,6 +56,16 @@ TRUST_ANCHOR_CHANGED = Check(
     fix="restart the workload before the old roots are removed",
     source="linkerd2 pkg/healthcheck/healthcheck.go (identity data plane)",
 )
+INBOUND_POLICY_OUTDATED = Check(
+    id="inbound-policy-outdated",
+    level="advise",
+    meshes=("linkerd",),
+    fields=(annotation(INBOUND_POLICY),),
+    reason="started with another default inbound policy than new pods get",
+    fix="restart the workload; if its pod template sets the annotation, remove it there first",
+    source="linkerd2 pkg/inject/inject.go AppendNamespaceAnnotations; "
+    "policy-controller/k8s/index/src/inbound/workload.rs",
+)
 UNREADABLE = Check(
     id="unreadable",
     level="deny",
@@ -70,6 +81,7 @@ CHECKS = (
     REDIRECTION_PENDING,
     PROXY_OUTDATED,
     TRUST_ANCHOR_CHANGED,
+    INBOUND_POLICY_OUTDATED,
     UNREADABLE,
 )
 

@@ -1,4 +1,4 @@
-"""Finds outdated proxies: compares the pods' proxies with what the control plane injects now.
+"""Finds outdated proxies: compares the pods' proxies with what new pods would get.
 
 If reading the control plane is forbidden, the proxy of the youngest pod of the same mesh and
 revision is taken as the current one.
@@ -14,10 +14,16 @@ import yaml
 
 from webhook.cluster.api.connection import Cluster, path
 from webhook.cluster.api.errors import StatusError
-from webhook.cluster.judge.live import PROXY_OUTDATED, TRUST_ANCHOR_CHANGED
+from webhook.cluster.judge.live import (
+    INBOUND_POLICY_OUTDATED,
+    PROXY_OUTDATED,
+    TRUST_ANCHOR_CHANGED,
+)
 from webhook.cluster.kinds.inventory import LivePod
 from webhook.policy.checks import Violation
+from webhook.policy.meshes.linkerd import INBOUND_POLICY
 from webhook.policy.occurrences import Occurrence, annotation
+from webhook.policy.plaintext.linkerd import POLICIES
 from webhook.policy.pod import images
 from webhook.policy.pod.workload import Pod
 from webhook.policy.settings import Settings
@@ -114,6 +120,28 @@ class CurrentProxies:
             return {}
         data: Mapping[str, str] = (found or {}).get("data") or {}
         return data
+
+
+def wanted_policy(settings: Settings, mesh: str, namespace: Mapping[str, str]) -> str:
+    """Return Linkerd's default inbound policy that new pods get; empty if it is the cluster's.
+
+    By the settings, else by the annotations of the namespace, which the injector copies to pods.
+    """
+    wanted = settings.linkerd.inbound_policy or namespace.get(INBOUND_POLICY, "")
+    return wanted if mesh == "linkerd" and wanted in POLICIES else ""
+
+
+def outdated_policy(pod: Pod | None, wanted: str) -> Iterator[Violation]:
+    """Yield a violation if a pod in the mesh does not have the wanted default inbound policy.
+
+    Linkerd reads the policy from the pod's annotation, so a change reaches only new pods.
+    """
+    if pod is None or pod.proxy is None or not wanted:
+        return
+    now = pod.annotations.get(INBOUND_POLICY, "")
+    if now != wanted:
+        text = f"{now or 'none'}; new pods: {wanted}"
+        yield INBOUND_POLICY_OUTDATED.violation(Occurrence(annotation(INBOUND_POLICY), (text,)))
 
 
 def _digests(roots: str) -> frozenset[str]:

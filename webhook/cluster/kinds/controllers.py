@@ -11,7 +11,7 @@ import msgspec
 
 from webhook.cluster.api.connection import Cluster, Json, path
 from webhook.cluster.api.errors import StatusError
-from webhook.cluster.kinds.inventory import Workload
+from webhook.cluster.kinds.inventory import LivePod, Workload
 from webhook.policy import mendix
 from webhook.policy.pod import objects
 from webhook.policy.pod.workload import is_owned
@@ -200,11 +200,24 @@ class _BudgetStatus(_Fields, frozen=True, rename="camel"):
 
 class _BudgetSpec(_Fields, frozen=True, rename="camel"):
     selector: Selector | None = None
+    unhealthy_pod_eviction_policy: str = "IfHealthyBudget"
 
 
 class _Budget(_Fields, frozen=True, rename="camel"):
-    spec: _BudgetSpec
+    metadata: objects.Meta = objects.Meta()
+    spec: _BudgetSpec = _BudgetSpec()
     status: _BudgetStatus = _BudgetStatus()
+
+    def takes(self, labels: Mapping[str, str]) -> bool:
+        """Return whether it is about pods with these labels."""
+        return self.spec.selector is not None and self.spec.selector.matches(labels)
+
+    def forbids(self, pod: LivePod) -> bool:
+        """Return whether it allows no eviction of a pod, also if all its pods are healthy."""
+        if not pod.is_ready and self.spec.unhealthy_pod_eviction_policy == "AlwaysAllow":
+            return False
+        # Without expected pods, the controller has not seen the budget yet.
+        return 0 < self.status.expected_pods <= self.status.desired_healthy
 
 
 class Budgets(NamedTuple):
@@ -232,5 +245,26 @@ class Budgets(NamedTuple):
         return self.known and all(
             controller.lets_go <= one.status.expected_pods - one.status.desired_healthy
             for one in self.all
-            if one.spec.selector and one.spec.selector.matches(labels)
+            if one.takes(labels)
         )
+
+    def why_not(self, pod: LivePod) -> str:
+        """Return why a pod can't be evicted as long as its budgets are as they are; else empty.
+
+        The API server evicts pods that are pending or have ended whatever their budget says, and no
+        pod that several budgets select (pkg/registry/core/pod/storage/eviction.go).
+        """
+        if pod.status.phase == "Pending" or not pod.runs:
+            return ""
+        found = [one for one in self.all if one.takes(pod.metadata.labels or {})]
+        names = " and ".join(f"{pod.namespace}/{one.metadata.name}" for one in found)
+        if len(found) > 1:
+            return f"the PodDisruptionBudgets {names} both select its pods, so none can be evicted"
+        for one in found:
+            if one.forbids(pod):
+                counts = one.status
+                return (
+                    f"PodDisruptionBudget {names} allows no eviction: {counts.desired_healthy} of "
+                    f"{counts.expected_pods} pods must stay healthy"
+                )
+        return ""

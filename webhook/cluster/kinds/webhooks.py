@@ -1,12 +1,15 @@
 """Webhook configurations: which webhooks the API server calls for a pod, and in which order."""
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import msgspec
 
 from webhook.policy.settings import Selector
 
+#: The prefix of the annotations that make cert-manager fill in caBundle.
+CERT_MANAGER = "cert-manager.io/inject-ca-from"
 #: The suffix of the names of our webhooks.
 OURS = ".mendix-mesh.io"
 #: The suffixes of the names of the meshes' injectors. The names of their configurations vary
@@ -74,6 +77,7 @@ class Webhook(msgspec.Struct, frozen=True, rename="camel"):
 class _Meta(msgspec.Struct, frozen=True):
     name: str
     labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
 
 
 class _Configuration(msgspec.Struct, frozen=True):
@@ -90,13 +94,21 @@ class WebhookEntry(NamedTuple):
     #: The plural name of the configuration's kind, and the index of the webhook in it.
     plural: str
     number: int
+    annotations: Mapping[str, str] = MappingProxyType({})
 
 
 def entries(configurations: Iterable[msgspec.Raw], plural: str) -> list[WebhookEntry]:
     """Return webhooks in the order of their calls: the order of the configurations' names."""
     decoded = [msgspec.json.decode(raw, type=_Configuration) for raw in configurations]
     return [
-        WebhookEntry(one.metadata.name, one.metadata.labels, webhook, plural, number)
+        WebhookEntry(
+            one.metadata.name,
+            one.metadata.labels,
+            webhook,
+            plural,
+            number,
+            one.metadata.annotations,
+        )
         for one in sorted(decoded, key=lambda one: one.metadata.name)
         for number, webhook in enumerate(one.webhooks)
     ]

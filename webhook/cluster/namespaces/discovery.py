@@ -51,6 +51,8 @@ class Discovery(msgspec.Struct):
     namespaces: list[Found]
     #: What could not be read, and what that means.
     notes: list[str]
+    #: Whether mendix-mesh is installed in the cluster, or may be.
+    installed: bool = True
 
 
 class _Image(msgspec.Struct):
@@ -115,9 +117,13 @@ def discover(cluster: Cluster, only: Sequence[str] = ()) -> Discovery:
     """Return the Mendix namespaces and how they are enrolled. Raises `ClusterError`."""
     marked = mendix_namespaces(cluster, only)
     enrollment = Enrollment.read(cluster)
+    inventory = Inventory(cluster)
+    for name in only:
+        # An enrolled namespace can be changed and closed, also if it is not one of Mendix's.
+        if name not in marked and _is_enrolled(inventory, enrollment, name):
+            marked[name] = {}
     operators, unread = _operators(cluster, only)
     notes = [*enrollment.notes, *unread]
-    inventory = Inventory(cluster)
     found: list[Found] = []
     for name, resources in marked.items():
         try:
@@ -132,9 +138,19 @@ def discover(cluster: Cluster, only: Sequence[str] = ()) -> Discovery:
         enrolled = enrollment.of(namespace)
         if enrolled:
             one.mesh, one.mode, one.since = enrolled.mesh, enrolled.mode, enrolled.since
-        one.missing = list(_missing(one, namespace, others=bool(operators) or bool(unread)))
+        known = bool(operators) or bool(unread)
+        one.missing = list(_missing(one, namespace, enrollment.is_installed, others=known))
         found.append(one)
-    return Discovery(found, notes)
+    return Discovery(found, notes, enrollment.is_installed)
+
+
+def _is_enrolled(inventory: Inventory, enrollment: Enrollment, name: str) -> bool:
+    try:
+        return enrollment.of(inventory.namespace(name)) is not None
+    except StatusError as error:
+        if error.code not in (403, 404):
+            raise
+        return False
 
 
 def _operators(cluster: Cluster, only: Sequence[str]) -> tuple[dict[str, str], list[str]]:
@@ -164,17 +180,22 @@ def _version(deployment: _Deployment) -> str:
     return "unknown"
 
 
-def _missing(found: Found, namespace: Namespace, *, others: bool) -> Iterator[str]:
+def _missing(found: Found, namespace: Namespace, installed: bool, *, others: bool) -> Iterator[str]:
     label = namespace.labels.get(MESH_LABEL)
+    if not installed and found.mesh:
+        yield "its labels have no effect: mendix-mesh is not installed"
     if not found.mesh:
         if label is None:
-            yield "not enrolled: run mendix-mesh discover --enroll"
+            yield f"not enrolled: run mendix-mesh discover --enroll -n {found.name}"
         else:
             yield f"the label {MESH_LABEL} has no effect: the webhook excludes this namespace"
     elif found.mesh not in MESHES:
         yield f"the label {MESH_LABEL}={label} is not a mesh: set it to {', '.join(MESHES)}"
-    elif found.mode != "enforce":
+    elif found.mode not in ("", "enforce"):
         yield f"mode {found.mode} denies nothing: set the label {MODE_LABEL}=enforce"
+    if not found.resources:
+        yield "no Mendix custom resource"
+        return
     if not found.resources.get("storageplans"):
         yield "no StoragePlan: no app can be created here"
     if found.operator == "global" and not others:
@@ -208,16 +229,20 @@ def plan(
     labels or annotations name, else the mesh of all enrolled namespaces, and mode warn.
     """
     inventory, changes, unclear = Inventory(cluster), [], []
-    in_use = {one.mesh for one in found if one.mesh in MESHES}
-    common = in_use.pop() if len(in_use) == 1 else ""
+    common: str | None = None
     for one in found:
         namespace = inventory.namespace(one.name)
         old = {k: v for k, v in namespace.labels.items() if k in (MESH_LABEL, MODE_LABEL)}
         known = one.mesh if one.mesh in MESHES else ""
-        chosen = mesh or known or guess_mesh(namespace) or common
+        chosen = mesh or known or guess_mesh(namespace)
+        if not chosen:
+            if common is None:
+                common = _shared_mesh(inventory, Enrollment.read(cluster))
+            chosen = common
         if not chosen:
             unclear.append(
-                f"namespace {one.name}: its labels and annotations name no mesh; give --mesh"
+                f"namespace {one.name}: its labels and annotations name no mesh, and no other "
+                "namespace shows which one to use; give --mesh"
             )
             continue
         wanted = {MESH_LABEL: chosen} if mesh or not known else {}
@@ -226,6 +251,18 @@ def plan(
         if any(old.get(key) != value for key, value in wanted.items()):
             changes.append(LabelChange(name=one.name, labels=wanted, before=old))
     return changes, unclear
+
+
+def _shared_mesh(inventory: Inventory, enrollment: Enrollment) -> str:
+    """Return the mesh of all enrolled namespaces of the cluster; empty if there are several."""
+    try:
+        found = [enrollment.of(one) for one in inventory.namespaces()]
+    except StatusError as error:
+        if not error.is_forbidden:
+            raise
+        return ""
+    in_use = {one.mesh for one in found if one and one.mesh in MESHES}
+    return in_use.pop() if len(in_use) == 1 else ""
 
 
 def enroll(cluster: Cluster, change: LabelChange, *, dry_run: bool) -> list[str]:

@@ -5,14 +5,15 @@ and the paths of its webhooks. If it can't be read, the namespaces' labels are u
 """
 
 import datetime
-from typing import Annotated, NamedTuple
+from collections.abc import Mapping
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
 from webhook.cluster.api.connection import Cluster, path
 from webhook.cluster.api.errors import ClusterError, StatusError
 from webhook.cluster.kinds.inventory import Namespace
-from webhook.policy.labels import MESH_LABEL
+from webhook.policy.labels import MESH_LABEL, MESHES, MODE_LABEL
 from webhook.policy.namespaces import Values
 from webhook.policy.settings import Expression
 from webhook.policy.validate import MODES, Mode
@@ -20,6 +21,7 @@ from webhook.policy.validate import MODES, Mode
 #: Written beside the labels by `discover --enroll`: RFC 3339.
 ENROLLED_AT = "mendix-mesh.io/enrolled-at"
 CONFIGURATION = "mendix-mesh"
+NOT_INSTALLED = "mendix-mesh is not installed"
 _VERSION, _PLURAL = "admissionregistration.k8s.io/v1", "validatingwebhookconfigurations"
 
 
@@ -28,7 +30,8 @@ class Enrolled(NamedTuple):
 
     #: linkerd, istio, ambient, or unknown if the label has another value.
     mesh: str
-    mode: Mode
+    #: Empty if mendix-mesh is not installed: the labels are there, but nothing applies a mode.
+    mode: Mode | Literal[""]
     #: Whether its pods belong to an ingress controller.
     ingress: bool
     #: Since when, if known. Older pods could not join.
@@ -72,8 +75,8 @@ class _Route(NamedTuple):
     mode: Mode
     ingress: bool
 
-    def takes(self, namespace: Namespace) -> bool:
-        labels = namespace.labels
+    def takes(self, labels: Mapping[str, str]) -> bool:
+        """Return whether it is called for a namespace with these labels."""
         return all(
             labels.get(key) == value for key, value in self.selector.match_labels.items()
         ) and all(one.matches(labels) for one in self.selector.match_expressions)
@@ -86,6 +89,8 @@ class Enrollment:
         self._routes = routes
         #: Why only the namespaces' labels are used; empty if the configuration was read.
         self.notes = [f"enrollment is read only from namespace labels: {why}"] if why else []
+        #: Whether the webhook configuration exists, or may exist because it can't be read.
+        self.is_installed = why != NOT_INSTALLED
         #: The uid of the webhook configuration; empty if there is none, or it can't be read.
         self.uid = meta.uid if meta else ""
         self._installed = meta.creation_timestamp if meta else None
@@ -98,7 +103,7 @@ class Enrollment:
             body = cluster.call("GET", where).body
         except StatusError as error:
             if error.code == 404:
-                return cls([], "mendix-mesh is not installed")
+                return cls([], NOT_INSTALLED)
             if error.is_forbidden:
                 return cls([], str(error))
             raise
@@ -121,11 +126,21 @@ class Enrollment:
         """Return how a namespace is enrolled; None if it is not."""
         if self.notes:
             found = Values("enforce").standing(namespace.labels)
-            return Enrolled(*found, False, self._since(namespace)) if found else None
+            if found is None:
+                return None
+            mode = found.mode if self.is_installed else ""
+            return Enrolled(found.mesh, mode, False, self._since(namespace))
         for route in self._routes:
-            if route.takes(namespace):
+            if route.takes(namespace.labels):
                 return Enrolled(route.mesh, route.mode, route.ingress, self._since(namespace))
         return None
+
+    def excludes(self, namespace: Namespace) -> bool:
+        """Return whether no webhook is called for the namespace, whatever its mesh label is."""
+        if self.notes:
+            return False
+        labels = {**namespace.labels, MESH_LABEL: MESHES[0], MODE_LABEL: "enforce"}
+        return not any(route.takes(labels) for route in self._routes)
 
     def _since(self, namespace: Namespace) -> datetime.datetime | None:
         """Return since when a namespace is enrolled. Older pods could not join.

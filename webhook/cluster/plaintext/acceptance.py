@@ -10,9 +10,11 @@ from typing import Literal
 
 import msgspec
 
+from webhook.cluster.judge import Judge, Judged, is_outside, restarting
 from webhook.cluster.kinds.inventory import LivePod
+from webhook.cluster.namespaces.enrollment import Enrolled
 from webhook.cluster.plaintext.policies import Downgrade, PolicyObjects, Unread
-from webhook.policy.meshes.linkerd import INBOUND_POLICY
+from webhook.policy.meshes.linkerd import CLOSED_POLICIES, INBOUND_POLICY
 from webhook.policy.plaintext import (
     CLOSE,
     PLAINTEXT_ACCEPTED,
@@ -57,6 +59,8 @@ class PlaintextPolicy(msgspec.Struct, kw_only=True):
     unread: list[str] = []
     #: The level of the check by the settings; empty if plaintext is not accepted.
     level: Literal["", "deny", "advise", "exempt"] = ""
+    #: Number of running pods that were assessed.
+    pods: int = 0
 
 
 class _ByLinkerd:
@@ -66,9 +70,11 @@ class _ByLinkerd:
         self,
         policies: linkerd.LinkerdPolicies,
         default: str | Unread,
+        name: str,
         namespace: Mapping[str, str],
         demanded: str | None,
     ) -> None:
+        self._name = name
         self._unread = default if isinstance(default, Unread) else None
         known = linkerd.DEFAULT if isinstance(default, Unread) else default
         self._inbound = linkerd.Inbound(policies, known)
@@ -86,7 +92,15 @@ class _ByLinkerd:
                 for port in container.ports or ():
                     if port.name and port.protocol in (None, "TCP"):
                         named[port.name].append(port.container_port)
-        return self._inbound.of(linkerd.PodMarks(pod.metadata.labels or {}, annotations, named))
+        found = self._inbound.of(linkerd.PodMarks(pod.metadata.labels or {}, annotations, named))
+        wanted = self._demanded or self._namespace.get(INBOUND_POLICY)
+        if found.default is None or wanted not in CLOSED_POLICIES:
+            return found
+        # The namespace is already closed, but a policy reaches only new pods.
+        fix = f"restart the pods: {restarting.command(self._name)}"
+        if INBOUND_POLICY in annotations:
+            fix = f"if the pod template sets {INBOUND_POLICY}, remove it there; then {fix}"
+        return found._replace(default=found.default._replace(fix=fix))
 
     def new_pods(self) -> Reading:
         """Return the reading of a new pod without annotations of its own. Raises `Unread`."""
@@ -141,6 +155,15 @@ class Assessment:
         self._closed: dict[str, None] = {}
         self._pods: dict[tuple[str, Opening], int] = {}
         self._names: dict[tuple[str, Opening], list[str]] = {}
+        self._number = 0
+
+    def judged(self, judge: Judge, pod: LivePod, enrolled: Enrolled) -> Judged:
+        """Judge a running pod, and add it with what the mesh does with plaintext to it."""
+        reading = self.read(pod)
+        closed = reading is not None and reading.accepts == "no"
+        judged = judge.judge(pod, enrolled, closed=closed)
+        self.add(pod.name, reading, outside=is_outside(judged, judge.mesh(enrolled.mesh)))
+        return judged
 
     def read(self, pod: LivePod) -> Reading | None:
         """Return what the mesh does with plaintext to a pod; None if that is unknown."""
@@ -158,6 +181,7 @@ class Assessment:
 
     def add(self, name: str, reading: Reading | None, *, outside: bool) -> None:
         """Add a running pod with its reading. A pod outside the mesh accepts plaintext."""
+        self._number += 1
         self._add(Reading(_OUTSIDE, {}) if outside else reading, name)
 
     def _add(self, reading: Reading | None, name: str) -> None:
@@ -196,6 +220,7 @@ class Assessment:
             downgrades=self.downgrades,
             unread=self.unread + self.unread_rules,
             level=self._level() if accepts in ("yes", "partly") else "",
+            pods=self._number,
         )
 
     def _new_pods(self) -> None:
@@ -232,7 +257,9 @@ def assess(
     try:
         if mesh == "linkerd":
             known = policies.authorizations(namespace)
-            assessment.judge = _ByLinkerd(known, policies.default_inbound(), annotations, demanded)
+            assessment.judge = _ByLinkerd(
+                known, policies.default_inbound(), namespace, annotations, demanded
+            )
         elif mesh in ("istio", "ambient"):
             peers = policies.peers(namespace)
             assessment.judge = _ByIstio(peers, namespace, ambient=mesh == "ambient")

@@ -10,7 +10,7 @@ import msgspec
 
 from webhook.cluster.api.connection import Cluster, path
 from webhook.cluster.api.errors import StatusError
-from webhook.cluster.judge import Judge
+from webhook.cluster.judge import Judge, restarting
 from webhook.cluster.kinds.inventory import Inventory
 from webhook.cluster.plaintext.callers import CutOff, cut_off
 from webhook.cluster.plaintext.policies import PolicyObjects, Unread
@@ -68,7 +68,7 @@ def _linkerd(cluster: Cluster, name: str) -> ClosingStep:
     if now not in CLOSED_POLICIES:
         before = f" (now {now})" if now else ""
         step.writes = f"annotation {INBOUND_POLICY}={POLICY}{before}"
-        step.left = ["running pods, until they are restarted"]
+        step.left = [f"running pods, until they are restarted: {restarting.command(name)}"]
     return step
 
 

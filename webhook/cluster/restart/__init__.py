@@ -25,6 +25,10 @@ class RestartError(Exception):
     """A workload did not join the mesh; the text says why, and where to look."""
 
 
+class BlockedError(RestartError):
+    """A PodDisruptionBudget allowed no eviction within the timeout. Other workloads can go on."""
+
+
 class _Member(NamedTuple):
     """A current pod of a workload."""
 
@@ -90,20 +94,24 @@ class Restarter:
             raise RestartError(str(error)) from None
 
     def _roll(self, step: RestartStep, run: "_Run", progress: Callable[[int], None]) -> None:
-        old = {one.pod.metadata.uid for one in self._look(step).members}
+        members = self._look(step).members
+        old = {one.pod.metadata.uid for one in members}
+        due = {one.pod.metadata.uid for one in members if one.pod.name in step.pods}
         if step.how == "restart":
             run.annotate()
         while True:
             seen = self._look(step)
-            left = [one for one in seen.members if is_outside(one.judged)]
+            left = [
+                one for one in seen.members if one.pod.metadata.uid in due or is_outside(one.judged)
+            ]
             progress(max(0, len(step.pods) - len(left)))
             self._reject_new(step, left, old)
-            if seen.is_whole and _is_rolled_out(step, seen):
+            if seen.is_whole and not left and _is_rolled_out(step, seen):
                 return
             run.check(seen)
             if step.how == "evict":
-                due = _due(seen, [one for one in left if one.pod.metadata.uid in old])
-                if due and run.evict_once(due.pod.name, due.pod.metadata.uid):
+                next_one = _next(seen, [one for one in left if one.pod.metadata.uid in old])
+                if next_one and run.evict_once(next_one.pod.name, next_one.pod.metadata.uid):
                     continue
             time.sleep(self._every)
 
@@ -160,7 +168,7 @@ class _Run:
         """Evict a pod, waiting for its budget. Raises `RestartError` after the timeout."""
         while not self.evict_once(name, ""):
             if time.monotonic() > self._until:
-                raise RestartError(f"pod {name} could not be evicted: {self._held}")
+                raise BlockedError(f"pod {name} could not be evicted: {self._held}")
             time.sleep(self._every)
 
     def evict_once(self, name: str, uid: str) -> bool:
@@ -193,7 +201,8 @@ class _Run:
             self._most = seen.are_in
             self._until = time.monotonic() + self._timeout
         elif time.monotonic() > self._until:
-            raise RestartError(
+            kind = BlockedError if self._held else RestartError
+            raise kind(
                 f"no further pod became ready and joined the mesh within {self._timeout:g} s "
                 f"({seen.are_in} of {seen.wanted} did); " + self._why(seen)
             )
@@ -223,7 +232,7 @@ def _is_rolled_out(step: RestartStep, seen: _Current) -> bool:
     return step.how != "restart" or seen.controller is None or seen.controller.is_rolled_out
 
 
-def _due(seen: _Current, left: list[_Member]) -> _Member | None:
+def _next(seen: _Current, left: list[_Member]) -> _Member | None:
     """Return the pod to evict next; None until earlier ones are replaced.
 
     Pods that are not ready come first, because they serve no requests.

@@ -1,9 +1,11 @@
 """Plans which workloads to restart so that they join the mesh, how, and in which order.
 
-Only workloads that audit shows as unmeshed or partly are restarted. To find out whether a restart
+Restarted are workloads that audit shows as unmeshed or partly, those with an outdated inbound
+policy, and if the user asks for it those with an outdated proxy. To find out whether a restart
 would help, the pod that the workload would get is created in a dry run on the API server.
 """
 
+import shlex
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -13,6 +15,7 @@ import msgspec
 from webhook.cluster.api.connection import Cluster, path
 from webhook.cluster.api.errors import StatusError
 from webhook.cluster.judge import Judge, Judged
+from webhook.cluster.judge.outdated import CurrentProxies, outdated_policy, proxy_of, wanted_policy
 from webhook.cluster.kinds import controllers, inventory
 from webhook.cluster.kinds.controllers import Budgets, Controller
 from webhook.cluster.kinds.inventory import BadPod, Inventory, LivePod, Workload
@@ -20,11 +23,16 @@ from webhook.cluster.namespaces.enrollment import Enrolled
 from webhook.cluster.namespaces.scope import Target
 from webhook.policy import checks, mendix
 from webhook.policy.checks import Violation
+from webhook.policy.meshes.linkerd import INBOUND_POLICY
 
 #: restart: the template gets the annotation of kubectl rollout restart. evict: the pods are evicted
 #: and its controller recreates them. delete: the same, but there may be no controller. leave: the
-#: workload is only listed. skip: a restart would not help.
-How = Literal["restart", "evict", "delete", "leave", "skip"]
+#: workload is only listed. skip: a restart would not help. block: a PodDisruptionBudget allows no
+#: eviction.
+How = Literal["restart", "evict", "delete", "leave", "skip", "block"]
+#: Why a workload needs a restart, the most important first.
+Reason = Literal["outside the mesh", "inbound policy outdated", "proxy outdated"]
+REASONS: tuple[Reason, ...] = ("outside the mesh", "inbound policy outdated", "proxy outdated")
 #: A workload as the user names it: kind in lower case, and name.
 Name = tuple[str, str]
 
@@ -50,7 +58,8 @@ class RestartStep:
     #: Its role in Mendix, like `app leader`; empty for other workloads.
     role: str
     how: How
-    #: The names of its pods that are outside the mesh.
+    reason: Reason
+    #: The names of its pods that must be replaced.
     pods: tuple[str, ...]
     #: Why it is left or skipped, each with a fix.
     why: tuple[str, ...] = ()
@@ -63,7 +72,9 @@ class _Draft:
     how: How | None
     role: str
     why: tuple[str, ...] = ()
+    reason: Reason = REASONS[0]
     pods: list[str] = field(default_factory=list)
+    live: list[LivePod] = field(default_factory=list)
     violations: list[Violation] = field(default_factory=list)
 
 
@@ -96,7 +107,12 @@ class Planner:
         self.notes: list[str] = []
         #: The workloads that were given by name and have pods.
         self.found: set[Name] = set()
+        #: All names by which the user can select a workload that was read.
+        self.names: set[Name] = set()
+        #: Number of pods that were read.
+        self.read = 0
         self._may_try = True
+        self._current: CurrentProxies | None = None
 
     def plan(
         self,
@@ -105,23 +121,32 @@ class Planner:
         labels: str = "",
         only: Collection[Name] = (),
         include_bare: bool = False,
+        outdated: bool = False,
     ) -> list[RestartStep]:
         """Return the steps for these namespaces in order: operator, agent, others, ingress.
 
-        With `only`, all other workloads are ignored.
+        With `only`, all other workloads are ignored. With `outdated`, workloads with an outdated
+        proxy or outdated roots are restarted, too.
         """
+        if outdated:
+            self._current = CurrentProxies(self._cluster, self._judge.settings)
         steps = [
             step
             for one in targets
             for step in self._steps(one, self._pods(one, labels, only), include_bare=include_bare)
         ]
+        if self._current:
+            self.notes += self._current.notes
         return sorted(steps, key=_order)
 
     def _pods(
         self, target: Target, labels: str, only: Collection[Name]
     ) -> Iterator[LivePod | BadPod]:
         for pod in self._inventory.pods(target.name, labels=labels, fields=_NOT_DONE):
-            named = self._names(pod) & set(only)
+            self.read += 1
+            names = self._names(pod)
+            self.names |= names
+            named = names & set(only)
             self.found |= named
             if named or not only:
                 yield pod
@@ -138,37 +163,82 @@ class Planner:
         self, target: Target, pods: Iterable[LivePod | BadPod], *, include_bare: bool
     ) -> Iterator[RestartStep]:
         drafts: dict[Workload, _Draft] = {}
-        for pod in pods:
+        wanted = wanted_policy(self._judge.settings, target.judged.mesh, target.annotations)
+        for pod, judged in self._judged(pods, target.judged):
             if isinstance(pod, BadPod):
                 workload = Workload(pod.namespace, "v1", "Pod", pod.name)
                 drafts[workload] = _Draft(how="skip", role="", why=(pod.why,), pods=[pod.name])
-            elif not pod.is_leaving:
-                self._note(drafts, pod, self._judge.judge(pod, target.judged), include_bare)
+            elif judged:
+                self._note(drafts, pod, judged, wanted, include_bare=include_bare)
         budgets = Budgets.read(self._cluster, target.name) if drafts else Budgets([])
         for workload, draft in drafts.items():
             how, why = draft.how, draft.why
             if how is None:
-                decided = self._decided(workload, draft, target.judged, budgets)
+                decided = self._decided(workload, draft, target.judged, budgets, wanted)
                 if decided is None:
                     continue
                 how, why = decided
+            if how in ("evict", "delete"):
+                blocked = _blocked(draft, budgets)
+                how, why = ("block", blocked) if blocked else (how, why)
             yield RestartStep(
                 workload=workload,
                 enrolled=target.judged,
                 role=draft.role,
                 how=how,
+                reason=draft.reason,
                 pods=tuple(draft.pods),
                 why=why,
             )
 
+    def _judged(
+        self, pods: Iterable[LivePod | BadPod], enrolled: Enrolled
+    ) -> Iterator[tuple[LivePod | BadPod, Judged | None]]:
+        """Yield each pod that is not being deleted, with its judgment; None for a `BadPod`."""
+        found = (
+            (pod, None if isinstance(pod, BadPod) else self._judge.judge(pod, enrolled))
+            for pod in pods
+            if isinstance(pod, BadPod) or not pod.is_leaving
+        )
+        if self._current is None:
+            yield from found
+            return
+        # Which proxy is the current one may be known only after all pods.
+        every = list(found)
+        for pod, judged in every:
+            proxy = proxy_of(judged.pod) if judged and judged.pod else None
+            if proxy and isinstance(pod, LivePod):
+                self._current.saw(pod, proxy)
+        yield from every
+
+    def _reason(self, judged: Judged, wanted: str) -> Reason | None:
+        """Return why a pod must be replaced; None if it need not be."""
+        if is_outside(judged):
+            return "outside the mesh"
+        if any(outdated_policy(judged.pod, wanted)):
+            return "inbound policy outdated"
+        proxy = proxy_of(judged.pod) if judged.pod else None
+        if self._current and proxy and any(self._current.stale(proxy)):
+            return "proxy outdated"
+        return None
+
     def _note(
-        self, drafts: dict[Workload, _Draft], pod: LivePod, judged: Judged, include_bare: bool
+        self,
+        drafts: dict[Workload, _Draft],
+        pod: LivePod,
+        judged: Judged,
+        wanted: str,
+        *,
+        include_bare: bool,
     ) -> None:
-        """Add a pod to its workload's draft, if it is outside and that is of any consequence."""
-        if judged.pod is None or not is_outside(judged):
+        """Add a pod to its workload's draft, if it must be replaced."""
+        reason = self._reason(judged, wanted)
+        if judged.pod is None or reason is None:
             return
         owner, is_task = pod.metadata.controller, mendix.is_task(judged.pod)
         itself = _is_by_itself(pod)
+        if reason != "outside the mesh" and (pod.has_ended or is_task):
+            return
         how: How | None = None
         why = ""
         if pod.has_ended:
@@ -188,30 +258,33 @@ class Planner:
             else self._inventory.workload(pod)
         )
         draft = drafts.setdefault(
-            workload, _Draft(how=how, role=judged.role, why=(why,) if why else ())
+            workload, _Draft(how=how, role=judged.role, why=(why,) if why else (), reason=reason)
         )
+        draft.reason = min(draft.reason, reason, key=REASONS.index)
         draft.pods.append(pod.name)
+        draft.live.append(pod)
         draft.violations += judged.violations
 
     def _decided(
-        self, workload: Workload, draft: _Draft, enrolled: Enrolled, budgets: Budgets
+        self, workload: Workload, draft: _Draft, enrolled: Enrolled, budgets: Budgets, wanted: str
     ) -> tuple[How, tuple[str, ...]] | None:
         """Return how a workload is restarted, or why it is not; None if it is gone."""
         found = controllers.find(self._cluster, workload)
         if found is None:
             return None if controllers.place(workload) else ("evict", ())
-        why = self._tried(found, draft, enrolled, workload.namespace)
+        why = self._tried(found, draft, enrolled, wanted)
         if why:
             return "skip", why
         by_template = found.rolls and not found.is_owned and budgets.allow_rollout(found)
         return "restart" if by_template else "evict", ()
 
     def _tried(
-        self, found: Controller, draft: _Draft, enrolled: Enrolled, namespace: str
+        self, found: Controller, draft: _Draft, enrolled: Enrolled, wanted: str
     ) -> tuple[str, ...]:
-        """Return why a new pod would not join either; empty if it would."""
+        """Return why a new pod would be the same as the running ones; empty if it would not."""
         if not self._may_try:
             return _reasons(draft.violations)
+        namespace = draft.live[0].namespace
         like = self._cluster.find(path("v1", "pods", namespace, draft.pods[0]))
         if like is None:
             return ()
@@ -232,7 +305,36 @@ class Planner:
                 return ()
             return (str(error),)
         judged = self._judge.judge(inventory.decode(msgspec.json.encode(made)), enrolled)
-        return reasons(judged.violations) if is_outside(judged) else ()
+        if is_outside(judged):
+            return reasons(judged.violations)
+        if draft.reason == "inbound policy outdated" and any(outdated_policy(judged.pod, wanted)):
+            return (
+                f"a new pod would have the same inbound policy: its template sets {INBOUND_POLICY};"
+                " remove it there",
+            )
+        return ()
+
+
+def _blocked(draft: _Draft, budgets: Budgets) -> tuple[str, ...]:
+    """Return why none of the pods can be evicted, and how to fix that; empty if one can be."""
+    whys = [budgets.why_not(pod) for pod in draft.live]
+    if not whys or not all(whys):
+        return ()
+    pod = draft.live[0]
+    where = f"kubectl -n {shlex.quote(pod.namespace)}"
+    labels = pod.metadata.labels or {}
+    env = labels.get(f"{mendix.GROUP}/app") or labels.get("app", "")
+    more = "run it with more replicas"
+    if draft.role.startswith("app") and env:
+        # An app that is connected to the Mendix Portal is scaled there (Mendix on Kubernetes).
+        more = (
+            f"run the app with two replicas ({where} scale mendixapps.{mendix.GROUP}/{env} "
+            "--replicas=2, or in the Mendix Portal if it is connected)"
+        )
+    return (
+        f"{whys[0]}; {more}, then run this command again; or, if a short outage is acceptable, "
+        f"delete the pod, which ignores the budget: {where} delete pod {shlex.quote(pod.name)}",
+    )
 
 
 def _reasons(violations: Sequence[Violation]) -> tuple[str, ...]:

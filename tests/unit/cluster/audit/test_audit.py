@@ -108,7 +108,8 @@ def test_pods_from_before_the_enrollment_get_the_command_that_restarts_them(tmp_
         "bare/Pod/shop-build": "wait: the task ends by itself, and the next one joins the mesh",
         "mendix/Pod/mendix-backup-restore": "recreate the pod; no controller will",
         "mendix/Pod/shop-build": "wait: the task ends by itself, and the next one joins the mesh",
-        "mendix/StatefulSet/shop": "restart the workload",
+        "mendix/StatefulSet/shop": "restart the workload: mendix-mesh restart -n mendix "
+        "statefulset/shop",
     }
     fixes = {one.name: one.fix for one in report.namespaces}
     assert fixes == {"mendix": "mendix-mesh restart -n mendix", "bare": ""}

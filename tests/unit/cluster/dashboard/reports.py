@@ -100,7 +100,12 @@ def scans(
     at: datetime.datetime = NOW,
     diagnosis: Diagnosis | None = None,
     counts: Counts | None = None,
+    selected: tuple[str, ...] = (),
 ) -> Scans:
     made, found = Scans(), report(*namespaces)
-    made.scanned(Snapshot(at=at, seconds=0.5, report=found, diagnosis=diagnosis, counts=counts))
+    made.scanned(
+        Snapshot(
+            at=at, seconds=0.5, report=found, selected=selected, diagnosis=diagnosis, counts=counts
+        )
+    )
     return made

@@ -40,6 +40,17 @@ def test_mendix_namespaces_that_were_not_scanned_have_a_row() -> None:
     assert overview.answer(found).unlooked == ["stray"]
 
 
+def test_namespaces_that_are_not_selected_are_shown_as_such_and_not_counted() -> None:
+    audited = report(namespace("mendix", row(meshed=3)))
+    found = overview.lines(audited, {"mendix", "crm", "gone"}, ("mendix", "gone"))
+    assert [(one.name, one.state) for one in found] == [
+        ("gone", "unlooked"), ("mendix", "meshed"), ("crm", "unselected"),
+    ]  # fmt: skip
+    found = overview.lines(audited, {"mendix", "crm"}, ("mendix",))
+    made = overview.answer(found)
+    assert (made.state, made.unlooked, made.counted) == ("meshed", [], 3)
+
+
 def test_the_worst_come_first() -> None:
     found = rows(
         namespace("good", row()),

@@ -75,6 +75,24 @@ def test_all_in_the_mesh_is_printed_plainly(open_on: Open, world: Hospital) -> N
     assert "All 3 pods in Mendix namespaces are in the mesh" in text
 
 
+def test_the_first_page_says_which_namespaces_accept_plaintext(open_on: Open) -> None:
+    audited = namespace("mendix", row(meshed=3))
+    audited.plaintext = PlaintextPolicy(accepts="yes", because=[], gaps=[], downgrades=None)
+    text, _ = read(open_on(scans(audited)).get("/").text)
+    assert "3 in the mesh linkerd enforce open" in text
+
+
+def test_namespaces_beside_the_selected_ones_are_not_called_unenrolled(
+    open_on: Open, world: Hospital
+) -> None:
+    world.namespace("stray", "linkerd")
+    found = scans(namespace("mendix", row(meshed=3)), selected=("mendix",))
+    text, _ = read(open_on(found).get("/").text)
+    assert "All 3 pods in the selected namespaces are in the mesh" in text
+    assert "stray Mendix not selected" in text
+    assert "not enrolled" not in text
+
+
 def test_before_the_first_look_the_page_says_so(open_on: Open) -> None:
     waiting = Scans()
     client = open_on(waiting)
@@ -212,24 +230,30 @@ def test_whether_a_new_pod_would_join_is_on_the_pages(open_on: Open) -> None:
             Finding(id="unready", severity="error", namespaces=["mendix"], evidence="no endpoint",
                     means="reviews can't be answered", fix="see its pods"),
             Finding(id="order-late", severity="warning", namespaces=["mendix"], evidence="zz",
-                    means="m", fix="m"),
+                    means="m", fix="m", repairs=["sort it"]),
+            Finding(id="probe-unmeshed", severity="error", namespaces=["mendix"], evidence="denied",
+                    means="m", fix="m", because=["unready"]),
         ],
         unchecked=[Unchecked(id="ca-bundle", namespaces=["mendix"], why="secrets is forbidden")],
     )  # fmt: skip
     client = open_on(scans(namespace("mendix", row()), diagnosis=diagnosis))
     text, _ = read(client.get("/").text)
     assert (
-        "No, not in mendix 1 error, 1 warning, 1 finding could not be checked unready no endpoint"
-        in text
+        "No, not in mendix 1 error, 1 warning, 1 finding could not be checked unready no endpoint "
+        "and so probe-unmeshed order-late zz" in text
     )
     text, _ = read(client.get("/namespaces/mendix").text)
-    assert "New pods do not join the mesh: 2 findings" in text
+    assert "New pods do not join the mesh: 3 findings" in text
     text, _ = read(client.get("/health").text)
-    assert "no endpoint reviews can't be answered Fix: see its pods" in text
+    assert (
+        "no endpoint reviews can't be answered Fix: see its pods Consequence: probe-unmeshed denied"
+        in text
+    )
+    assert "Or: sort it mendix-mesh doctor --fix -n mendix" in text
     assert "ca-bundle mendix secrets is forbidden" in text
     assert "unready found" in text
     assert "ca-bundle could not be checked" in text
-    assert "pod-security not found" in text
+    assert "pod-security no finding" in text
     assert all(finding in text for finding in all_findings())
 
 

@@ -59,7 +59,7 @@ def test_a_pod_without_a_proxy_shows_what_it_lacks_and_the_fix() -> None:
     assert facts(view)["Proxy"] == ("no container linkerd-proxy", "unmeshed")
     (trouble,) = [one for one in view.troubles if one.violation.check == "proxy-missing"]
     assert (trouble.fix, trouble.command) == (
-        "restart the workload",
+        "restart the workload: mendix-mesh restart -n mendix deployment/shop",
         "mendix-mesh restart -n mendix",
     )
     assert view.origin == "created before the namespace was enrolled"

@@ -11,17 +11,22 @@ import yaml
 from tests.cluster.certificates import Authority
 from tests.standins.linkerd_config import InjectorConfig
 from tests.standins.linkerd_values import values
-from tests.unit.cluster import policies
+from tests.unit.cluster import mendix, policies
 from tests.unit.cluster.apiserver import Reply, status
 from tests.unit.cluster.hospital import MUTATING, Hospital, bundle
 from tests.unit.cluster.world import CONFIGURATION, Json, meshed, unmeshed
 from webhook.cluster.api.errors import ClusterError, StatusError
+from webhook.cluster.audit import Auditor
 from webhook.cluster.doctor import Diagnosis, apply, examine, repairs
 from webhook.cluster.doctor.facts import Facts, Place, places
 from webhook.cluster.doctor.findings import Repair, all_findings
 from webhook.cluster.doctor.findings.kubernetes_old import NEEDED
+from webhook.cluster.judge import Judge
+from webhook.cluster.judge.outdated import CurrentProxies
 from webhook.cluster.kinds.inventory import Inventory
 from webhook.cluster.namespaces.enrollment import Enrollment
+from webhook.cluster.namespaces.scope import Scope
+from webhook.cluster.plaintext.policies import PolicyObjects
 from webhook.policy import meshes
 from webhook.policy.settings import Exemption, Ingress, Istio, LevelChange, Linkerd, Settings
 from webhook.version import VERSION
@@ -115,6 +120,110 @@ def test_what_a_deployment_says_of_its_pods(diagnose: Examine) -> None:
     hospital.add(where, {"spec": {"replicas": 3}, "status": {"readyReplicas": 0}})
     (one,) = diagnose(hospital, "mendix").findings
     assert "its Deployment has 0 of 3 pods ready" in one.evidence
+
+
+@pytest.mark.parametrize(
+    ("deployment", "says", "fix"),
+    [
+        ({"spec": {"replicas": 0}}, "its Deployment is scaled to zero",
+         "kubectl -n linkerd scale deployment/mm --replicas=2"),
+        ({"message": "pods \"x\" is forbidden: exceeded quota: small, requested: pods=1"},
+         "exceeded quota: small", "kubectl -n linkerd edit resourcequota small"),
+        ({"message": "failed quota: all: must specify limits.cpu for: linkerd-proxy"},
+         "must specify limits.cpu", "give these containers defaults with a LimitRange: echo '"),
+    ],
+)  # fmt: skip
+def test_why_a_server_has_no_pod_is_told_apart(
+    diagnose: Examine, deployment: Json, says: str, fix: str
+) -> None:
+    hospital = Hospital()
+    hospital.endpoints("linkerd", ready=False)
+    failure = {"type": "ReplicaFailure", "status": "True", "message": deployment.get("message")}
+    conditions = [failure] if "message" in deployment else []
+    spec = deployment.get("spec", {"replicas": 1})
+    where = "/apis/apps/v1/namespaces/linkerd/deployments/mm"
+    hospital.add(where, {"spec": spec, "status": {"conditions": conditions}})
+    (one,) = diagnose(hospital, "mendix").findings
+    assert says in one.evidence
+    assert fix in one.fix
+
+
+@pytest.mark.parametrize(
+    ("message", "says"),
+    [
+        ("exceeded quota: small, requested: pods=1, used: pods=9, limited: pods=9", "is full"),
+        ("failed quota: all: must specify limits.cpu for: linkerd-proxy",
+         "requires limits that a container lacks"),
+    ],
+)  # fmt: skip
+def test_a_quota_of_the_namespace_is_the_cause_of_a_denied_pod(
+    diagnose: Examine, message: str, says: str
+) -> None:
+    hospital = Hospital()
+    hospital.probed = status(403, "Forbidden", f'pods "probe" is forbidden: {message}')
+    cause, consequence = diagnose(hospital, "mendix").findings
+    assert (cause.id, cause.because) == ("quota", [])
+    assert f"a ResourceQuota {says}: " in cause.evidence
+    assert (consequence.id, consequence.because) == ("probe-unmeshed", ["quota"])
+    assert consequence.fix == "fix quota first"
+
+
+def test_a_cause_in_one_namespace_explains_nothing_in_another(diagnose: Examine) -> None:
+    hospital = Hospital()
+    hospital.namespace("a", hospital.mesh)
+    meta = hospital.objects["/api/v1/namespaces/a"]["metadata"]
+    meta["annotations"] = {"linkerd.io/inject": "maybe"}
+    hospital.probed = Reply(body=unmeshed())
+    found = diagnose(hospital, "a", "b")
+    because = {one.id: one.because for one in found.findings}
+    assert because == {"inject-annotation-invalid": [], "probe-unmeshed": []}
+    assert [one.because for one in diagnose(hospital, "a").findings] == [
+        [], ["inject-annotation-invalid"],
+    ]  # fmt: skip
+
+
+DENIED = {"linkerd.io/inject": "disabled"}
+APIS = "/apis/privatecloud.mendix.com/v1alpha1/namespaces"
+
+
+def operated(hospital: Hospital, where: str) -> None:
+    """Let a namespace have an operator."""
+    mendix.define(hospital)
+    mendix.operator(hospital, where)
+
+
+def test_what_an_environment_sets_is_a_finding_of_its_mendixapp(diagnose: Examine) -> None:
+    hospital = Hospital()
+    operated(hospital, "mendix")
+    spec = {"runtimeDeploymentPodAnnotations": DENIED}
+    hospital.add(f"{APIS}/mendix/mendixapps/shop", {"spec": spec})
+    hospital.add(f"{APIS}/mendix/mendixapps/crm", {"spec": {}})
+    (one,) = diagnose(hospital, "mendix").findings
+    assert one.id == "operator-settings"
+    assert one.evidence.startswith("MendixApp shop runtimeDeploymentPodAnnotations: ")
+    assert "edit mendixapps.privatecloud.mendix.com shop" in one.fix
+    assert "Mendix Portal" in one.fix
+
+
+@pytest.mark.parametrize("overridden", [False, True])
+def test_a_global_operators_main_namespace_is_read_for_what_it_manages(
+    diagnose: Examine, overridden: bool
+) -> None:
+    hospital = Hospital()
+    operated(hospital, "main")
+    name = "operatorconfigurations/mendix-operator-configuration"
+    spec: Json = {
+        "managedNamespaces": ["mendix"], "runtimeDeploymentPodAnnotations": DENIED,
+    }  # fmt: skip
+    hospital.add(f"{APIS}/main/{name}", {"spec": spec})
+    own = {"runtimeDeploymentPodAnnotations": {"linkerd.io/inject": "enabled"}}
+    hospital.add(f"{APIS}/mendix/{name}", {"spec": own if overridden else {}})
+    found = diagnose(hospital, "mendix").findings
+    assert [one.id for one in found] == ([] if overridden else ["operator-settings"])
+    if not overridden:
+        assert found[0].evidence.startswith("OperatorConfiguration main/mendix-operator-conf")
+        assert found[0].fix.endswith("kubectl -n main rollout restart deployment/mendix-operator")
+    assert diagnose(hospital, "another").findings == []
 
 
 def test_istiods_roots_are_compared_with_its_ca_bundle(diagnose: Examine) -> None:
@@ -319,13 +428,14 @@ DEMANDED = Settings(
 
 @pytest.mark.parametrize(
     ("mode", "settings", "severity"),
-    [(None, None, None), ("STRICT", DEMANDED, None), (None, DEMANDED, "error"),
+    [(None, None, "warning"), ("STRICT", DEMANDED, None), (None, DEMANDED, "error"),
      ("PERMISSIVE", DEMANDED, "error")],
 )  # fmt: skip
-def test_plaintext_is_a_finding_if_the_settings_say_so(
+def test_plaintext_is_an_error_where_the_settings_say_so(
     diagnose: Examine, mode: str | None, settings: Settings | None, severity: str | None
 ) -> None:
     hospital = Hospital("ambient")
+    hospital.pod("mendix", "shop", meshed("ambient"))
     if mode:
         policies.peer(hospital, "mendix", "all", mode)
     found = diagnose(hospital, "mendix", settings=settings).findings
@@ -347,6 +457,30 @@ def test_plaintext_that_gets_in_in_part_is_a_warning(diagnose: Examine) -> None:
     assert one.evidence == "all ports of shop: PeerAuthentication mendix/loose is PERMISSIVE"
 
 
+@pytest.mark.parametrize("closed", [False, True])
+def test_doctor_and_audit_give_the_same_answer_about_plaintext(
+    diagnose: Examine, tmp_path: Path, closed: bool
+) -> None:
+    hospital = Hospital()
+    if closed:
+        policies.default_inbound(hospital, "all-authenticated")
+    hospital.namespace("mendix", "linkerd")
+    hospital.namespace("empty", "linkerd")
+    hospital.pod("mendix", "shop", meshed())
+    found = diagnose(hospital, "mendix", "empty").findings
+    told = {name for one in found if one.id == "plaintext-accepted" for name in one.namespaces}
+    with hospital.serving(tmp_path) as server:
+        inventory, read = Inventory(server.cluster), Settings()
+        scope = Scope(server.cluster, inventory, Enrollment.read(server.cluster))
+        report = Auditor(
+            inventory, Judge(read), CurrentProxies(server.cluster, read),
+            PolicyObjects(server.cluster, read),
+        ).audit(scope.targets())  # fmt: skip
+    accepts = {one.name: one.plaintext and one.plaintext.accepts for one in report.namespaces}
+    assert accepts == {"mendix": "no" if closed else "partly", "empty": None}
+    assert told == ({"mendix"} if not closed else set())
+
+
 def test_a_rule_that_makes_clients_speak_plaintext(diagnose: Examine) -> None:
     hospital = Hospital("ambient")
     policies.rule(hospital, "mendix", "shop", "shop", "DISABLE")
@@ -359,6 +493,7 @@ def test_a_rule_that_makes_clients_speak_plaintext(diagnose: Examine) -> None:
 
 def test_policies_that_must_not_be_read_are_reported(diagnose: Examine) -> None:
     hospital = Hospital("ambient")
+    hospital.pod("mendix", "shop", meshed("ambient"))
     hospital.forbidden = ["/apis/security.istio.io", "/apis/networking.istio.io"]
     unchecked = {one.id for one in diagnose(hospital, "mendix").unchecked}
     assert unchecked == {"plaintext-accepted", "client-plaintext"}
@@ -486,10 +621,10 @@ def fixed(hospital: Hospital, tmp_path: Path, *names: str) -> list[str]:
 
         first = planned()
         for one in first:
-            apply(server.cluster, one, dry_run=True)
+            apply(server.cluster, [one], dry_run=True)
         assert planned() == first
         for one in first:
-            apply(server.cluster, one, dry_run=False)
+            apply(server.cluster, [one], dry_run=False)
         assert planned() == []
         return [one.what for one in first]
 
@@ -626,7 +761,7 @@ def test_what_has_changed_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
         (repair,) = repairs(Facts(server.cluster, read), found)
         meta_of(hospital)["labels"]["mendix-mesh.io/mesh"] = "istio"
         with pytest.raises(StatusError):
-            apply(server.cluster, repair, dry_run=False)
+            apply(server.cluster, [repair], dry_run=False)
     assert meta_of(hospital)["labels"]["mendix-mesh.io/mesh"] == "istio"
 
 

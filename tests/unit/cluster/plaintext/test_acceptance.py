@@ -52,6 +52,26 @@ def found(made: World, folder: Path, given: Settings = DEFAULTS) -> PlaintextPol
     return one
 
 
+def test_pods_that_are_older_than_their_closed_namespace_need_a_restart(tmp_path: Path) -> None:
+    """As after `discover --enroll --strict`: Linkerd's policy reaches only new pods."""
+    made = world("linkerd", pods=0)
+    made.namespace(HERE, "linkerd", annotations={policies.POLICY: "all-authenticated"})
+    old = meshed()
+    del old["metadata"]["annotations"][policies.POLICY]
+    made.pod(HERE, "shop-0", owned(old, "Deployment", "shop"))
+    one = audited(made, tmp_path)
+    assert one.plaintext
+    gap = next(one for one in one.plaintext.gaps if one.pods)
+    assert gap.fix == "restart the pods: mendix-mesh restart -n mendix"
+    (finding,) = [
+        finding for row in one.workloads for finding in row.findings
+        if finding.check == "inbound-policy-outdated"
+    ]  # fmt: skip
+    assert finding.reason.endswith("(none; new pods: all-authenticated)")
+    assert finding.fix.startswith("restart the workload: mendix-mesh restart -n mendix deployment/")
+    assert one.fix == "mendix-mesh restart -n mendix"
+
+
 @pytest.mark.parametrize("mesh", ["istio", "ambient"])
 def test_istio_takes_plaintext_until_a_policy_says_strict(tmp_path: Path, mesh: str) -> None:
     made = world(mesh)

@@ -118,7 +118,79 @@ def test_a_rollout_that_would_break_a_budget_is_no_rollout(
         selector = {"matchLabels": {"app": name}}
         counts = {"expectedPods": 1, "desiredHealthy": 1}
         world.add(where, {"spec": {"selector": selector}, "status": counts})
-    assert hows(plan(world, tmp_path)) == {"crm": "restart", "shop": "evict"}
+    assert hows(plan(world, tmp_path)) == {"crm": "restart", "shop": "block"}
+
+
+def budget(world: RollingWorld, name: str, app: str, *, least: int, **more: Json) -> None:
+    where = f"/apis/policy/v1/namespaces/mendix/poddisruptionbudgets/{name}"
+    counts = {"expectedPods": 1, "desiredHealthy": least}
+    selector = {"matchLabels": {"app": app}}
+    world.add(where, {"spec": {"selector": selector, **more}, "status": counts})
+
+
+def test_pods_that_no_budget_would_ever_let_go_are_blocked(
+    world: RollingWorld, tmp_path: Path
+) -> None:
+    always: Json = {"unhealthyPodEvictionPolicy": "AlwaysAllow"}
+    for name in ("needed", "spare", "twice", "starting", "broken"):
+        world.workload("mendix", "ReplicaSet", name)
+    budget(world, "needed", "needed", least=1)
+    budget(world, "spare", "spare", least=0)
+    for name in ("a", "b"):
+        budget(world, name, "twice", least=0)
+    for name, phase in (("starting", "Pending"), ("broken", "Running")):
+        world.objects[f"/api/v1/namespaces/mendix/pods/{name}-0"]["status"] = {"phase": phase}
+        budget(world, name, name, least=1, **always)
+    steps = plan(world, tmp_path)
+    assert hows(steps) == {
+        "needed": "block", "spare": "evict", "twice": "block", "starting": "evict",
+        "broken": "evict",
+    }  # fmt: skip
+    why = {step.workload.name: " ".join(step.why) for step in steps}
+    assert "kubectl -n mendix delete pod needed-0" in why["needed"]
+    assert "PodDisruptionBudgets mendix/a and mendix/b both select its pods" in why["twice"]
+
+
+POLICY = "config.linkerd.io/default-inbound-policy"
+
+
+def with_policy(policy: str = "") -> Json:
+    pod = meshed()
+    pod["metadata"]["annotations"].pop(POLICY, None)
+    pod["metadata"]["annotations"] |= {POLICY: policy} if policy else {}
+    return pod
+
+
+def test_an_outdated_inbound_policy_is_a_reason_to_restart(
+    world: RollingWorld, tmp_path: Path
+) -> None:
+    """The namespace was closed to plaintext, and the pods are older."""
+    world.namespace("mendix", "linkerd", annotations={POLICY: "all-authenticated"})
+    world.workload("mendix", "Deployment", "old", pod=with_policy())
+    world.workload("mendix", "Deployment", "young", pod=with_policy("all-authenticated"))
+    world.created_as = lambda: with_policy("all-authenticated")
+    (step,) = plan(world, tmp_path)
+    assert (step.workload.name, step.how, step.reason) == (
+        "old", "restart", "inbound policy outdated",
+    )  # fmt: skip
+    # A template that sets another policy is not changed by a restart.
+    world.created_as = lambda: with_policy("all-unauthenticated")
+    (step,) = plan(world, tmp_path)
+    assert step.how == "skip"
+    assert f"its template sets {POLICY}; remove it there" in step.why[0]
+
+
+def test_outdated_proxies_are_restarted_only_when_asked_for(
+    world: RollingWorld, tmp_path: Path
+) -> None:
+    old = meshed()
+    old["metadata"]["annotations"]["linkerd.io/proxy-version"] = "edge-25.1.1"
+    world.workload("mendix", "Deployment", "old", pod=old)
+    values = "linkerdVersion: edge-26.8.3"
+    world.config_map("linkerd", "linkerd-config", values=values)
+    assert plan(world, tmp_path) == []
+    (step,) = plan(world, tmp_path, outdated=True)
+    assert (step.workload.name, step.reason) == ("old", "proxy outdated")
 
 
 def test_without_a_look_at_budgets_all_are_evicted(world: RollingWorld, tmp_path: Path) -> None:

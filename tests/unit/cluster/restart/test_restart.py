@@ -6,7 +6,7 @@ import pytest
 
 from tests.unit.cluster.apiserver import ScriptedServer
 from tests.unit.cluster.rolling import RollingWorld
-from tests.unit.cluster.world import meshed, unmeshed
+from tests.unit.cluster.world import Json, meshed, unmeshed
 from webhook.cluster.judge import Judge
 from webhook.cluster.kinds.inventory import Inventory
 from webhook.cluster.namespaces.enrollment import Enrollment
@@ -95,6 +95,26 @@ def test_a_budget_that_never_allows_it_ends_in_its_own_words(
     with pytest.raises(RestartError, match="Cannot evict pod"):
         restart(world, tmp_path, include_bare=include_bare, timeout=0.1)
     assert world.done == []
+
+
+def test_pods_in_the_mesh_with_an_outdated_policy_are_replaced(
+    world: RollingWorld, tmp_path: Path
+) -> None:
+    policy = "config.linkerd.io/default-inbound-policy"
+    world.namespace("mendix", "linkerd", annotations={policy: "all-authenticated"})
+
+    def young() -> Json:
+        pod = meshed()
+        pod["metadata"]["annotations"][policy] = "all-authenticated"
+        return pod
+
+    old = meshed()
+    del old["metadata"]["annotations"][policy]
+    world.created_as = young
+    world.workload("mendix", "ReplicaSet", "shop", pods=2, pod=old)
+    world.member("mendix", "ReplicaSet", "shop", "young", young())
+    assert restart(world, tmp_path)[-1] == 2
+    assert world.done == ["evict shop-0", "evict shop-1"]
 
 
 def test_a_bare_pod_is_evicted_and_not_waited_for(world: RollingWorld, tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ class Occurrence(NamedTuple):
     text: str
     #: Overrides the severity of the finding.
     severity: Severity | None = None
+    #: Overrides the fix of the finding: of several, the one that applies here.
+    fix: str = ""
 
 
 class FindingRule(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,8 +42,10 @@ class FindingRule(msgspec.Struct, frozen=True, kw_only=True):
     meshes: tuple[str, ...] = ("linkerd", "istio", "ambient")
     #: What the finding means for the pods.
     means: str
-    #: How to fix it.
+    #: How to fix it. An occurrence can say which of several ways applies.
     fix: str
+    #: The ids of findings that can cause this one. If one of them is there, too, it comes first.
+    because: tuple[str, ...] = ()
     #: Where the rule comes from: code or documentation of the mesh or of Kubernetes.
     source: str
 

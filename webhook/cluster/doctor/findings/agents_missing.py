@@ -20,6 +20,12 @@ _AGENT_OF: Mapping[str, str] = {
     "linkerd-network-validator": "linkerd-cni",
     "istio-validation": "istio-cni-node",
 }
+#: The part of the mesh that each DaemonSet is.
+_PARTS: Mapping[str, str] = {
+    "linkerd-cni": "Linkerd's CNI plugin",
+    "istio-cni-node": "Istio's CNI plugin",
+    "ztunnel": "ztunnel",
+}
 
 
 def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
@@ -32,7 +38,10 @@ def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
     for name in needed:
         found = facts.objects(path("apps/v1", "daemonsets"), fields=f"metadata.name={name}")
         if not found:
-            yield Occurrence(f"DaemonSet {name} does not exist")
+            yield Occurrence(
+                f"DaemonSet {name} does not exist",
+                fix=f"install {_PARTS[name]}: without it, no pod's traffic is redirected",
+            )
         for one in found:
             status = one.get("status") or {}
             wanted, ready = status.get("desiredNumberScheduled", 0), status.get("numberReady", 0)
@@ -41,4 +50,6 @@ def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
                 yield Occurrence(
                     f"DaemonSet {where} is ready on {ready} of {wanted} nodes",
                     "warning" if ready else "error",
+                    fix=f"find out why its pods are not ready: kubectl -n "
+                    f"{one['metadata']['namespace']} describe daemonset {name}",
                 )

@@ -10,7 +10,7 @@ from webhook.cluster.api.connection import path
 from webhook.cluster.doctor.facts import Facts, Place
 from webhook.cluster.doctor.findings import FindingRule, Occurrence, Repair, pointer
 from webhook.cluster.kinds import certificates
-from webhook.cluster.kinds.webhooks import WebhookEntry
+from webhook.cluster.kinds.webhooks import CERT_MANAGER, OURS, WebhookEntry
 
 FINDING = FindingRule(
     id="ca-bundle",
@@ -36,14 +36,18 @@ def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
             trusting.append((title, entry, roots))
         else:
             what = "contains no certificate" if bundle else "is empty"
-            yield Occurrence(f"caBundle of {title} in {entry.configuration} {what}")
+            yield Occurrence(
+                f"caBundle of {title} in {entry.configuration} {what}",
+                fix=_fix(facts, place, entry),
+            )
     # Last, because reading Secrets may be forbidden.
     for title, entry, roots in trusting:
         served = facts.served(place, entry)
         if served and served.chain and not certificates.is_trusted(served.chain, roots):
             yield Occurrence(
                 f"caBundle of {title} in {entry.configuration} does not verify the certificate "
-                f"in {served.where}"
+                f"in {served.where}",
+                fix=_fix(facts, place, entry),
             )
 
 
@@ -83,6 +87,22 @@ def repair(facts: Facts, place: Place) -> Iterator[Repair]:
             where=path("admissionregistration.k8s.io/v1", plural, name=name),
             patch=patch,
         )
+
+
+def _fix(facts: Facts, place: Place, entry: WebhookEntry) -> str:
+    """Return how the caBundle of this webhook gets the right CA."""
+    if entry.webhook.name.endswith(OURS):
+        if CERT_MANAGER in " ".join(entry.annotations):
+            command = "kubectl get deployments -A -l app.kubernetes.io/name=cainjector"
+            return f"find out why cert-manager's CA injector does not set it: {command}"
+        command = facts.helm("--set-file", "tls.caBundle=ca.crt")
+        return f"set it to the CA of the certificate: {command}"
+    if place.mesh.name == "istio":
+        where = facts.control_plane("istio")
+        return (
+            f"istiod sets it when it starts: kubectl -n {where} rollout restart deployment/istiod"
+        )
+    return "upgrade Linkerd's control plane, which sets it and the certificate"
 
 
 def _server(entry: WebhookEntry) -> tuple[str, str] | None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from webhook.cluster.doctor.facts import Facts, Place
 from webhook.cluster.doctor.findings import FindingRule, Occurrence
+from webhook.cluster.kinds.webhooks import CERT_MANAGER, OURS, WebhookEntry
 
 FINDING = FindingRule(
     id="certificate-expiring",
@@ -28,7 +29,21 @@ def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
             continue
         start, end = served.chain[0].not_valid_before_utc, served.chain[0].not_valid_after_utc
         when = f"{end:%Y-%m-%d %H:%M}Z"
+        fix = _fix(entry)
         if now >= end:
-            yield Occurrence(f"the certificate in {served.where} expired on {when}", "error")
+            yield Occurrence(f"the certificate in {served.where} expired on {when}", "error", fix)
         elif (end - now) * _LEFT < end - start:
-            yield Occurrence(f"the certificate in {served.where} expires on {when}")
+            yield Occurrence(f"the certificate in {served.where} expires on {when}", fix=fix)
+
+
+def _fix(entry: WebhookEntry) -> str:
+    """Return how the certificate of this webhook's server is renewed."""
+    if not entry.webhook.name.endswith(OURS):
+        return "upgrade the mesh's control plane, which renews its injector's certificate"
+    if CERT_MANAGER in " ".join(entry.annotations):
+        service = entry.webhook.client_config.service
+        where = service.namespace if service else "mendix-mesh"
+        return (
+            f"find out why cert-manager does not renew it: kubectl -n {where} describe certificate"
+        )
+    return "put a new certificate into the Secret; the server uses it within two minutes"

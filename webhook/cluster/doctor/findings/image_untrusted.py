@@ -9,9 +9,10 @@ FINDING = FindingRule(
     id="image-untrusted",
     severity="error",
     meshes=("linkerd", "istio"),
-    means="every injected pod is denied, because its proxy image is not trusted",
-    fix="if the repository is your mirror, add it to settings.linkerd.proxyImages or "
-    "settings.istio.proxyImages in the chart's values",
+    means="in mode enforce every injected pod is denied, because its proxy image is not trusted",
+    fix="if the repository is your mirror, add it to the proxyImages of the mesh in the chart's "
+    "settings",
+    because=("settings-differ",),
     source="policy/checks/proxy_image_untrusted.py",
 )
 
@@ -20,4 +21,8 @@ def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
     """Yield the message of the check proxy-image-untrusted for the dry-run pod."""
     text = facts.probe(place).broken.get("proxy-image-untrusted")
     if text:
-        yield Occurrence(text)
+        setting = f"settings.{place.mesh.name}.proxyImages"
+        yield Occurrence(
+            text,
+            fix=f"if the repository is your mirror, add it to {setting}: {facts.helm_settings()}",
+        )

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from webhook.cluster.doctor.facts import Facts, Place
 from webhook.cluster.doctor.findings import FindingRule, Occurrence
 from webhook.cluster.kinds.webhooks import INJECTORS
+from webhook.policy.labels import MESH_LABEL
 
 FINDING = FindingRule(
     id="injector-missing",
@@ -19,4 +20,12 @@ FINDING = FindingRule(
 def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
     """Yield the webhook name that is missing."""
     if not facts.injectors(place.mesh.name):
-        yield Occurrence(f"there is no mutating webhook named {INJECTORS[place.mesh.name]}")
+        others = [name for name in INJECTORS if name != place.mesh.name and facts.injectors(name)]
+        title = place.mesh.name.capitalize()
+        fix = f"install {title}'s control plane"
+        for other in others:
+            command = f"kubectl label namespace {place.name} {MESH_LABEL}={other} --overwrite"
+            fix += f", or enroll the namespace in {other}, which is installed: {command}"
+        yield Occurrence(
+            f"there is no mutating webhook named {INJECTORS[place.mesh.name]}", fix=fix
+        )

@@ -22,7 +22,13 @@ FINDING = FindingRule(
 
 def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
     """Yield the API server's version."""
-    version = (facts.get("/version") or {}).get("gitVersion", "")
-    found = re.match(r"v(\d+)\.(\d+)", version)
-    if found and (int(found[1]), int(found[2])) < NEEDED:
+    version = str((facts.get("/version") or {}).get("gitVersion", ""))
+    found = version_of(version)
+    if found and found < NEEDED:
         yield Occurrence(f"the API server has version {version}")
+
+
+def version_of(text: str) -> tuple[int, int] | None:
+    """Return major and minor of an API server's version; None for any other text."""
+    found = re.match(r"v(\d+)\.(\d+)", text)
+    return (int(found[1]), int(found[2])) if found else None

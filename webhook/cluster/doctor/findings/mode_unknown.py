@@ -24,7 +24,12 @@ def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
     """Yield the value of the namespace's mode label."""
     value = place.namespace.labels.get(MODE_LABEL)
     if value is not None and value not in MODES:
-        yield Occurrence(f"the namespace's label {MODE_LABEL}={value} is not a mode")
+        near = nearest(MODE_LABEL, value) or "enforce"
+        yield Occurrence(
+            f"the namespace's label {MODE_LABEL}={value} is not a mode",
+            fix=f"kubectl label namespace {place.name} {MODE_LABEL}={near} --overwrite (allowed: "
+            f"{', '.join(MODES)})",
+        )
 
 
 def repair(facts: Facts, place: Place) -> Iterator[Repair]:

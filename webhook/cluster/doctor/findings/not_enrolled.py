@@ -25,15 +25,22 @@ def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
     value = place.namespace.labels.get(MESH_LABEL)
     if value is None:
         yield Occurrence(
-            f"the namespace has no label {MESH_LABEL}, and no webhook of mendix-mesh selects it"
+            f"the namespace has no label {MESH_LABEL}, and no webhook of mendix-mesh selects it",
+            fix="mendix-mesh discover --enroll enrolls Mendix namespaces; others: set the label "
+            f"{MESH_LABEL} to one of: {', '.join(MESHES)}",
         )
     elif value in MESHES:
         yield Occurrence(
             f"the namespace's label {MESH_LABEL}={value} has no effect: the webhooks exclude the "
-            "namespace"
+            "namespace",
+            fix=f"remove the label: kubectl label namespace {place.name} {MESH_LABEL}-",
         )
     else:
-        yield Occurrence(f"the namespace's label {MESH_LABEL}={value} is not a mesh")
+        near = nearest(MESH_LABEL, value)
+        fix = f"set it to one of: {', '.join(MESHES)}"
+        if near:
+            fix = f"kubectl label namespace {place.name} {MESH_LABEL}={near} --overwrite"
+        yield Occurrence(f"the namespace's label {MESH_LABEL}={value} is not a mesh", fix=fix)
 
 
 def repair(facts: Facts, place: Place) -> Iterator[Repair]:

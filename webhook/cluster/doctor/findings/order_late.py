@@ -23,4 +23,7 @@ def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
     for own in sorted(ours):
         early = sorted(name for name in injectors if name < own)
         if early:
-            yield Occurrence(f"{own} is called after {', '.join(early)}")
+            yield Occurrence(
+                f"{own} is called after {', '.join(early)}",
+                fix=facts.helm("--set", "mutatingWebhookConfigurationName=00-mendix-mesh"),
+            )

@@ -1,4 +1,4 @@
-"""Pods accept plaintext although the namespace's policy or the settings say otherwise."""
+"""Running pods of the namespace accept plaintext."""
 
 from collections.abc import Iterator
 
@@ -19,14 +19,15 @@ FINDING = FindingRule(
 
 
 def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
-    """Yield each gap through which plaintext is accepted; an error if the settings say so.
+    """Yield each gap through which plaintext is accepted, as `audit` shows it.
 
-    A namespace that accepts plaintext everywhere has the meshes' default. That is a finding only
-    if the settings say so; `audit` always shows it.
+    It is an error if the settings deny it, and no finding if they exempt the namespace.
     """
     found = facts.plaintext(place)
+    if not found.pods:
+        return
     if found.accepts == "unknown":
         raise StatusError(403, "; ".join(found.because))
-    if found.level == "deny" or (found.level == "advise" and found.accepts == "partly"):
+    if found.level in ("deny", "advise"):
         for gap in found.gaps:
-            yield Occurrence(describe(gap), "error" if found.level == "deny" else None)
+            yield Occurrence(describe(gap), "error" if found.level == "deny" else None, gap.fix)

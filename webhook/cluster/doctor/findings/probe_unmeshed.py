@@ -10,8 +10,23 @@ FINDING = FindingRule(
     id="probe-unmeshed",
     severity="error",
     means="a pod that is created now would not be in the mesh, or would not be created at all",
-    fix="fix the other findings first; if there are none, read the logs of the injector and of "
-    "mendix-mesh",
+    fix="read the logs of the injector and of mendix-mesh",
+    because=(
+        "kubernetes-old",
+        "webhook-missing",
+        "order-late",
+        "unready",
+        "ca-bundle",
+        "certificate-expiring",
+        "injector-missing",
+        "injector-skips",
+        "inject-annotation-invalid",
+        "revision-unknown",
+        "settings-differ",
+        "image-untrusted",
+        "pod-security",
+        "quota",
+    ),
     source="a dry run on the API server, judged by the webhook's rules",
 )
 
@@ -19,7 +34,14 @@ FINDING = FindingRule(
 def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
     """Yield why the dry-run pod was denied, or what it lacks."""
     probe = facts.probe(place)
+    text = ""
     if probe.denial:
-        yield Occurrence(f"the dry-run pod was denied: {probe.denial}")
+        text = f"the dry-run pod was denied: {probe.denial}"
     elif ABSENT in probe.broken:
-        yield Occurrence(f"the dry-run pod was admitted outside the mesh: {probe.broken[ABSENT]}")
+        text = f"the dry-run pod was admitted outside the mesh: {probe.broken[ABSENT]}"
+    if text:
+        logs = [
+            f"kubectl -n {service.namespace} logs deployment/{service.name}"
+            for _, service in facts.services(place)
+        ]
+        yield Occurrence(text, fix=f"read the logs: {'; '.join(logs)}" if logs else "")

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from webhook.cluster.doctor.facts import Facts, Place
 from webhook.cluster.doctor.findings import FindingRule, Occurrence
+from webhook.cluster.judge import restarting
 from webhook.cluster.judge.outdated import proxy_of
 from webhook.policy.pod.request import Request
 from webhook.policy.pod.workload import pod_of
@@ -16,8 +17,8 @@ FINDING = FindingRule(
     meshes=("linkerd", "istio"),
     means="the mesh supports proxies of the control plane's minor version and of the one before; "
     "other proxies may not understand the control plane's configuration",
-    fix="older proxies: restart the workloads with kubectl rollout restart, and delete the pods "
-    "of Mendix apps; newer proxies: the control plane was downgraded, so upgrade it again",
+    fix="restart the workloads with older proxies; newer proxies show that the control plane was "
+    "downgraded, so upgrade it again",
     source="linkerd.io tasks/upgrade, data plane vs control plane version skew; istio.io "
     "releases/supported-releases, control plane/data plane skew",
 )
@@ -40,9 +41,13 @@ def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
         if proxy.stream != now.stream or minor is None or minor[0] != current[0]:
             continue
         if not current[1] - 1 <= minor[1] <= current[1]:
+            is_newer = minor[1] > current[1]
             yield Occurrence(
                 f"pod {place.name}/{listed(names, 1)} has proxy version {proxy.version}; new "
-                f"pods get {now.version}"
+                f"pods get {now.version}",
+                fix="the control plane was downgraded: upgrade it again"
+                if is_newer
+                else f"restart the workloads: {restarting.command(place.name, outdated=True)}",
             )
 
 

@@ -6,6 +6,7 @@ from webhook.cluster.doctor.facts import Facts, Place
 from webhook.cluster.doctor.findings import FindingRule, Occurrence
 from webhook.policy.meshes.istio import REVISION
 from webhook.policy.meshes.istio.injection import INJECTION
+from webhook.policy.settings.mistakes import nearest
 
 FINDING = FindingRule(
     id="revision-unknown",
@@ -24,8 +25,15 @@ def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
     labels = place.namespace.labels
     if not installed or INJECTION in labels:
         return
-    requested, who = labels.get(REVISION), f"the namespace's label {REVISION}"
-    if requested is None:
-        requested, who = facts.settings.istio.revision, "settings.istio.revision"
-    if requested and requested not in installed:
-        yield Occurrence(f"{who} is {requested}; installed: {', '.join(sorted(installed))}")
+    known = sorted(installed)
+    asked, who = labels.get(REVISION), f"the namespace's label {REVISION}"
+    near = nearest(asked or facts.settings.istio.revision or "", known) or known[0]
+    fix = f"kubectl label namespace {place.name} {REVISION}={near} --overwrite"
+    if asked is None:
+        asked, who = facts.settings.istio.revision, "settings.istio.revision"
+        fix = facts.helm("--set", f"settings.istio.revision={near}")
+    if asked and asked not in installed:
+        yield Occurrence(
+            f"{who} is {asked}; installed: {', '.join(known)}",
+            fix=f"install the revision or tag {asked}, or use an installed one: {fix}",
+        )

@@ -12,8 +12,8 @@ FINDING = FindingRule(
     severity="error",
     means="error: the injector adds something that breaks a rule, so pods are denied; warning: no "
     "pod is denied because of it, but the settings allow more than the mesh needs",
-    fix="copy the output of mendix-mesh discover --settings into the chart's values, or correct "
-    "the mesh's configuration",
+    fix="give the chart the settings of the mesh (mendix-mesh discover --settings), or correct the "
+    "mesh's configuration",
     source="policy/checks; linkerd2 templates/config.yaml; istio istiod-injector-configmap.yaml",
 )
 #: Checks that have their own findings.
@@ -32,7 +32,11 @@ def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
         # In one line: in a YAML file a second line `settings: ...` would replace the first.
         if found := [one for one in differences if one.severity == severity]:
             text = "; ".join(one.text for one in found)
-            yield Occurrence(f"{text}; to match the mesh: {mesh_settings.line(found)}", severity)
+            yield Occurrence(
+                f"{text}; to match the mesh: {mesh_settings.line(found)}",
+                severity,
+                fix=f"to match the mesh: {facts.helm_settings()}",
+            )
     broken = facts.probe(place).broken
     if ABSENT not in broken:
         for check, text in broken.items():

@@ -20,4 +20,9 @@ FINDING = FindingRule(
 def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
     """Yield the proxy container of a task pod that is created in a dry run."""
     if place.mesh.proxy_name in facts.probe(place, task=True).containers:
-        yield Occurrence(f"{place.mesh.proxy_name} of a task pod is in spec.containers")
+        fix = "upgrade Linkerd to 2.15 or later, or set proxy.nativeSidecar=true in its values"
+        if place.mesh.name == "istio":
+            fix = "upgrade Istio to 1.24 or later, with native sidecars"
+            if not facts.settings.istio.native_sidecars:
+                fix = facts.helm("--set", "settings.istio.nativeSidecars=true")
+        yield Occurrence(f"{place.mesh.proxy_name} of a task pod is in spec.containers", fix=fix)

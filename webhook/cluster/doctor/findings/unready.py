@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from webhook.cluster.api.connection import path
 from webhook.cluster.doctor.facts import Facts, Place
-from webhook.cluster.doctor.findings import FindingRule, Occurrence
+from webhook.cluster.doctor.findings import FindingRule, Occurrence, quota
 from webhook.cluster.kinds.webhooks import Service
 
 FINDING = FindingRule(
@@ -22,9 +22,8 @@ def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
     for title, service in facts.services(place):
         if not _ready(facts, service):
             name = f"{service.namespace}/{service.name}"
-            yield Occurrence(
-                f"Service {name} of {title} has no ready endpoint; {_state(facts, service)}"
-            )
+            state, fix = _state(facts, title, service)
+            yield Occurrence(f"Service {name} of {title} has no ready endpoint; {state}", fix=fix)
 
 
 def _ready(facts: Facts, service: Service) -> int:
@@ -40,11 +39,26 @@ def _ready(facts: Facts, service: Service) -> int:
     )
 
 
-def _state(facts: Facts, service: Service) -> str:
-    """Return how many of the Deployment's pods are ready, in words."""
+def _state(facts: Facts, title: str, service: Service) -> tuple[str, str]:
+    """Return in which state the Deployment is, in words, and how to fix that."""
+    where, name = service.namespace, service.name
     found = facts.deployment(service)
     if found is None:
-        return f"Deployment {service.namespace}/{service.name} does not exist"
+        fix = "install the mesh's control plane again"
+        if title == "mendix-mesh":
+            fix = facts.helm()
+        return f"Deployment {where}/{name} does not exist", fix
     wanted = found["spec"].get("replicas", 1)
-    ready = (found.get("status") or {}).get("readyReplicas", 0)
-    return f"its Deployment has {ready} of {wanted} pods ready"
+    if not wanted:
+        fix = f"kubectl -n {where} scale deployment/{name} --replicas=2"
+        return "its Deployment is scaled to zero", fix
+    status = found.get("status") or {}
+    for one in status.get("conditions") or ():
+        if (one.get("type"), one.get("status")) == ("ReplicaFailure", "True"):
+            text = " ".join(str(one.get("message", "")).split())
+            fix = quota.fix(text, where) or "fix what the message names"
+            return f"its Deployment can't create pods: {text}", fix
+    ready = status.get("readyReplicas", 0)
+    pods = f"kubectl -n {where} describe pods"
+    logs = f"kubectl -n {where} logs deployment/{name} --all-containers"
+    return f"its Deployment has {ready} of {wanted} pods ready", f"find out why: {pods}; {logs}"

@@ -28,12 +28,17 @@ def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
     server = server_version(found)
     if chart and server != chart:
         yield Occurrence(f"Deployment {service.namespace}/{service.name} runs version {server}, "
-                         f"but its chart has version {chart}")  # fmt: skip
+                         f"but its chart has version {chart}",
+                         fix=f"finish the upgrade: {facts.helm()}")  # fmt: skip
     for entry in {entry.configuration: entry for entry in entries}.values():
         labelled = entry.labels.get(LABEL, "")
         if chart and labelled and labelled != chart:
             yield Occurrence(
-                f"{entry.configuration} has version {labelled}, the Deployment has {chart}"
+                f"{entry.configuration} has version {labelled}, the Deployment has {chart}",
+                fix=f"finish the upgrade: {facts.helm()}",
             )
     if server and server != VERSION:
-        yield Occurrence(f"the server has version {server}, this command has {VERSION}")
+        yield Occurrence(
+            f"the server has version {server}, this command has {VERSION}",
+            fix=f"install this command in version {server}, or upgrade the server to {VERSION}",
+        )

@@ -10,8 +10,8 @@ FINDING = FindingRule(
     severity="error",
     means="without the mutating webhook pods do not ask for the mesh; without the validating "
     "webhook pods outside the mesh are admitted",
-    fix="run helm upgrade for mendix-mesh again, as mendix-mesh explain upgrade shows; check "
-    "whether another tool removes or changes the webhook configuration",
+    fix="upgrade the release again, as mendix-mesh explain upgrade shows; if the webhook "
+    "configuration is lost again, another tool removes or changes it",
     source="charts/mendix-mesh/templates",
 )
 
@@ -21,4 +21,8 @@ def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
     paths = [entry.webhook.path for entry in facts.ours(place)]
     for verb, kind in (("mutate", "mutating"), ("validate", "validating")):
         if not any(f"/{verb}/{place.mesh.name}" in path for path in paths):
-            yield Occurrence(f"no {kind} webhook of mendix-mesh is called for the namespace's pods")
+            yield Occurrence(
+                f"no {kind} webhook of mendix-mesh is called for the namespace's pods",
+                fix=f"restore it: {facts.helm()}; if it is lost again, another tool removes or "
+                "changes it",
+            )
