@@ -163,6 +163,11 @@ def _nearest(mine: list[Fixture]) -> tuple[Fixture, Fixture]:
         for passes in mine
         if passes.passes and (passes.mesh == fails.mesh or fails.mesh not in meshes)
     ]  # fmt: skip
+    if not pairs:
+        raise SystemExit(
+            f"{mine[0].check if mine else 'a check'} needs a failing and a passing pod in "
+            "tests/fixtures/meshes; the tests name the check and the meshes"
+        )
     return min(pairs, key=lambda pair: len(list(_difference(*pair))))
 
 

@@ -123,7 +123,7 @@ def findings(report: Any, namespace: str, workload: str) -> list[Any]:
     ]
 
 
-def test_without_prometheus_nothing_is_said_of_traffic(tmp_path: Path) -> None:
+def test_without_prometheus_there_is_no_traffic(tmp_path: Path) -> None:
     assert "MTLS" not in run(good(), tmp_path).stdout
     assert "traffic" not in json.loads(run(good(), tmp_path, "-o", "json").stdout)
 

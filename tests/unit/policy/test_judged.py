@@ -91,7 +91,7 @@ def test_an_agent_of_the_mesh_is_not_judged_by_what_it_writes_to_the_status() ->
 
 
 @pytest.mark.parametrize("keys", KEYS, ids=str)
-def test_a_key_is_judged_where_a_list_or_a_check_has_it(keys: Keys) -> None:
+def test_a_key_is_judged_if_a_list_or_a_check_has_it(keys: Keys) -> None:
     for key in (*keys.keys, *keys.domains.starts):
         assert keys.judged(key)
     assert not any(map(keys.judged, keys.free))
