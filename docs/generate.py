@@ -44,7 +44,7 @@ A check has a level:
 | level | enforce | warn | audit |
 |---|---|---|---|
 | deny | the pod is denied | a warning | an audit annotation |
-| advise | a warning | a warning | a warning |
+| warning | a warning | a warning | nothing |
 
 - An update of a pod is judged only by what it makes worse. So you can always change and delete a \
 pod that already runs.
@@ -77,8 +77,8 @@ levels:
 - An exemption from a check of what is in the pod (`proxy-brought`, `proxy-forged`) does not admit \
 a pod without a proxy.
 - A pod's author chooses its labels. So a selector does not stop an author who wants the exemption.
-- `levels` change a check to `deny` or `advise`, for all pods or for `namespaces` and a `selector`.\
- If several apply, the last one counts.
+- `levels` change a check to `deny` or `warning`, for all pods or for `namespaces` and a \
+`selector`. If several apply, the last one counts.
 
 ## What no check can see
 

@@ -137,7 +137,7 @@ def test_advice_leads_from_plaintext_pods_to_a_closed_namespace(
 
 
 def test_advice_of_a_broken_cluster_works(mesh_cluster: MeshCluster, user: User) -> None:
-    """The injector is gone, a pod is outside, names are misspelt."""
+    """The injector is gone, a pod is outside, names are misspelled."""
     namespace = mesh_cluster.enroll("warn")
     mesh_cluster.api.create(pod(namespace, "shop", hostNetwork=True))
     with gone(mesh_cluster.api, "MutatingWebhookConfiguration", LINKERD):

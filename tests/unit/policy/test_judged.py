@@ -39,7 +39,7 @@ BY_LABELS = settings(
     ],
     exemptions=[{**DEAL, "checks": ["input-not-allowed", "capture-bypassed", "host-network"],
                  "selector": {"matchLabels": {"istio.io/rev": "canary"}}}],
-    levels=[{**DEAL, "check": "capture-bypassed", "level": "advise",
+    levels=[{**DEAL, "check": "capture-bypassed", "level": "warning",
              "selector": {"matchLabels": {"team": "shop"}}}],
 )  # fmt: skip
 SELECTED = ("app", "tier", "team", "istio.io/rev")

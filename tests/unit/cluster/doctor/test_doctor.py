@@ -358,7 +358,7 @@ def test_a_forbidden_probe_proves_nothing(diagnose: Examine) -> None:
     "lenient",
     [
         {"exemptions": [Exemption(checks=["proxy-missing"], namespaces=["*"], reason="old")]},
-        {"levels": [LevelChange(check="proxy-missing", level="advise", reason="old")]},
+        {"levels": [LevelChange(check="proxy-missing", level="warning", reason="old")]},
     ],
     ids=["exempt", "advice"],
 )
