@@ -141,7 +141,7 @@ def test_the_answer_is_that_of_the_audit(opens: Opens, populated: MeshCluster) -
     pods = report["pods"]
     text = opens().open("/").inner_text("h1")
     assert f"{pods['meshed']} of {sum(pods.values())}" in text
-    assert "pods in Mendix namespaces are in the mesh" in text
+    assert "pods in the selected namespaces are in the mesh" in text
     assert pods["unmeshed"] > 0
 
 
@@ -360,7 +360,7 @@ def test_what_the_least_rights_do_not_show_is_reported(
         reader = Reader(browser, where)
         page = reader.open("/denials")
         assert 'cannot list resource "events"' in page.inner_text("main")
-        assert "in Mendix namespaces" in reader.open("/").inner_text("h1")
+        assert "in the selected namespaces" in reader.open("/").inner_text("h1")
         assert reader.open(SHOP).locator("article.pod").count() == 2
         text = reader.open(f"/namespaces/{APPS}").text_content("svg.picture")
         assert "Ingress controller" in (text or "")

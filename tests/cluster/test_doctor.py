@@ -466,7 +466,9 @@ def test_an_autoscaler_that_needs_a_request_of_the_proxy(
         },
     }  # fmt: skip
     with added(api, workload("Deployment", where, name="shop"), scaler):
-        found = await_exactly(diagnose, where, "autoscaler-blocked", meshed_="yes")
+        found = await_exactly(
+            diagnose, where, "autoscaler-blocked", "plaintext-accepted", meshed_="yes"
+        )
         assert "linkerd-proxy" in evidence(found, "autoscaler-blocked")
         request = {"config.linkerd.io/proxy-cpu-request": "20m"}
         template = {"template": {"metadata": {"annotations": request}}}

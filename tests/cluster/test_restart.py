@@ -379,11 +379,8 @@ def test_the_last_pod_that_a_budget_needs_is_blocked_and_the_rest_goes_on(
 def test_the_command_that_is_printed_for_a_blocked_pod_works(
     mesh_cluster: MeshCluster, restart: Command, blocked: str
 ) -> None:
-    (why,) = [
-        one["why"][0]
-        for one in restart("restart", "-n", blocked, "--dry-run", "-o", "json").data["workloads"]
-        if one["state"] == "blocked"
-    ]
+    planned = restart("restart", "-n", blocked, "--dry-run", "-o", "json", codes=[1]).data
+    (why,) = [one["why"][0] for one in planned["workloads"] if one["state"] == "blocked"]
     _, _, typed = why.rpartition("ignores the budget: kubectl ")
     mesh_cluster.plane.kubectl(*typed.split(), "--grace-period=0")
     (new,) = ready_pods(mesh_cluster.api, blocked)
