@@ -167,6 +167,8 @@ def test_an_update_in_which_policy_finds_anything_is_judged(
         assert touched(old, new, JUDGED[by], selected=selected, subresource=subresource)
 
 
+# If it fails, as it must, hypothesis shows the two pods, which are long.
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")
 @pytest.mark.parametrize(
     ("by", "blind"),
     [
