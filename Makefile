@@ -26,14 +26,14 @@ demo: $(READY) ## A real API server that meshes and denies Mendix pods (KEEP=1, 
 demo-install: $(READY) ## The guides' commands on a real API server: install, deny, upgrade, uninstall
 	@$(BIN)/python -m tests.cluster.demo_install
 
-test: $(READY) ## Every test, on a real API server and real nodes (about 20 min; first time some 18 more to build it)
+test: $(READY) ## Every test, on a real API server and real nodes (about 20 min; first time 18 min more to build the cluster)
 	@echo "Running every test; the first run builds the test cluster's programs (about 18 minutes on 2 cores)."
 	@$(BIN)/python -m tests
 
 unit: $(READY) ## The tests that need no cluster (under 2 min)
 	@$(BIN)/python -m pytest tests/unit
 
-fuzz: $(READY) ## Look for pods that get past policy or cost much, for 10 minutes (MINUTES=N, MESH=istio)
+fuzz: $(READY) ## Search for 10 minutes for pods that bypass policy or take long (MINUTES=N, MESH=istio)
 	@$(BIN)/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(MESH),--mesh $(MESH))
 
 check: $(READY) ## Format, lint, types, import contracts, spelling
@@ -57,7 +57,7 @@ lock: $(READY) ## Pin all dependencies again, with hashes
 	@echo hatchling | $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header \
 		--python-version 3.11 -c requirements/dev.txt - -o requirements/build.txt
 
-docs: $(READY) ## Write again what is generated: checks.md, findings.md, configuration.md, inputs.md, schema, README and dashboard of the chart, fixtures
+docs: $(READY) ## Write the generated files: checks.md, findings.md, configuration.md, inputs.md, schema, README and dashboard of the chart, fixtures
 	@$(BIN)/python -m tests.fixtures.generate
 	@$(BIN)/python -m charts.generate_judged
 	@$(BIN)/python -m charts.generate_schema
@@ -76,13 +76,13 @@ golden: $(READY) ## Write the golden files: what the chart renders, audit prints
 tools: $(READY) ## Build the test cluster's programs into the cache (about 10 min on 2 cores)
 	@$(BIN)/python -m tests.cluster.build
 
-screenshots: $(READY) ## The dashboard's pictures in docs/img, again, from a real API server (about 2 min)
+screenshots: $(READY) ## Take the pictures in docs/img again, from a real API server (about 2 min)
 	@$(BIN)/python -m tests.cluster.screenshots
 
 image: $(READY) ## The image as a tar, on a stand-in for its base image (root and buildah; build/image)
 	@$(BIN)/python -m tests.image build/image
 
-bench: $(READY) ## Speed beside the Go webhooks of the field, in one run of 15 minutes (QUICK=1: two)
+bench: $(READY) ## Speed compared with other webhooks in Go (15 min; QUICK=1: 2 min)
 	@$(BIN)/python -m tests.bench $(if $(QUICK),--quick)
 
 scale: $(READY) ## Time and memory of an audit: 1,000 namespaces, 20,000 pods (NAMESPACES=N, PODS=N)
@@ -94,5 +94,5 @@ soak: $(READY) ## Fault tests with 20,000 reviews each, then 30 minutes of load 
 serve: $(READY) ## The admission server with a throw-away CA on https://localhost:8443
 	@$(BIN)/mendix-mesh serve --dev
 
-clean: ## Remove what was made in the checkout (the cache of built programs stays)
+clean: ## Remove generated folders from the checkout (the cache of built programs stays)
 	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist

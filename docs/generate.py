@@ -44,7 +44,7 @@ A check has a level:
 | level | enforce | warn | audit |
 |---|---|---|---|
 | deny | the pod is denied | a warning | an audit annotation |
-| advise | a warning | a warning | a warning |
+| warning | a warning | a warning | nothing |
 
 - An update of a pod is judged only by what it makes worse. So you can always change and delete a \
 pod that already runs.
@@ -77,8 +77,8 @@ levels:
 - An exemption from a check of what is in the pod (`proxy-brought`, `proxy-forged`) does not admit \
 a pod without a proxy.
 - A pod's author chooses its labels. So a selector does not stop an author who wants the exemption.
-- `levels` change a check to `deny` or `advise`, for all pods or for `namespaces` and a `selector`.\
- If several apply, the last one counts.
+- `levels` change a check to `deny` or `warning`, for all pods or for `namespaces` and a \
+`selector`. If several apply, the last one counts.
 
 ## What no check can see
 
@@ -163,6 +163,11 @@ def _nearest(mine: list[Fixture]) -> tuple[Fixture, Fixture]:
         for passes in mine
         if passes.passes and (passes.mesh == fails.mesh or fails.mesh not in meshes)
     ]  # fmt: skip
+    if not pairs:
+        raise SystemExit(
+            f"{mine[0].check if mine else 'a check'} needs a failing and a passing pod in "
+            "tests/fixtures/meshes; the tests name the check and the meshes"
+        )
     return min(pairs, key=lambda pair: len(list(_difference(*pair))))
 
 

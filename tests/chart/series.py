@@ -38,7 +38,7 @@ _SLOW = "apiserver_admission_webhook_admission_duration_seconds_bucket"
 _EXPIRY = "mendix_mesh_certificate_expiry_timestamp_seconds"
 _COVERAGE = 'mendix_mesh_coverage_ratio{namespace="mendix",mesh="linkerd"}'
 _INFO = 'mendix_mesh_namespace_info{{namespace="mendix",mesh="linkerd",mode="{}"}}'
-_FINDING = 'mendix_mesh_findings{{check="{}",level="advise"}}'
+_FINDING = 'mendix_mesh_findings{{check="{}",level="warning"}}'
 _DOCTOR = 'mendix_mesh_doctor_findings{{id="injector-missing",severity="{}"}}'
 _SCAN = "mendix_mesh_last_scan_timestamp_seconds"
 _IN_MENDIX = _of(namespace="mendix", mesh="linkerd")

@@ -432,7 +432,7 @@ def test_with_helm_s_certificate_prometheus_verifies_the_auditor_by_its_own_ca()
         {"tls": {"source": "secret", "caBundle": helm.CA}},
     ],
 )
-def test_metrics_by_https_without_a_certificate_are_refused(values: dict[str, Any]) -> None:
+def test_metrics_by_https_without_a_certificate_are_rejected(values: dict[str, Any]) -> None:
     refused = helm.error_of({**values, "auditor": {"metrics": {"authenticate": True}}})
     assert "auditor.metrics.authenticate: the auditor serves no HTTPS" in refused
 

@@ -57,8 +57,8 @@ def main() -> None:
             gallery.populate(cluster, lambda: time.sleep(12))  # gives the history several points
             wait_for(
                 lambda: (
-                    "nobody has looked" not in httpx.get(url).text
-                    and "has not looked yet" not in httpx.get(f"{url}health").text
+                    "This is the first scan" not in httpx.get(url).text
+                    and "has not run yet" not in httpx.get(f"{url}health").text
                 ),
                 seconds=30,
                 why="the doctor",

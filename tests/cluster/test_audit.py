@@ -180,14 +180,14 @@ def test_a_proxy_of_another_version_and_other_roots_are_reported(
     mesh_cluster.api.create(workload("Deployment", namespace))
     ready_pods(mesh_cluster.api, namespace)
     assert "proxy-outdated" not in [check for _, check, _ in findings(
-        auditor.audit("-n", namespace, codes=[0]), "advise")]  # fmt: skip
+        auditor.audit("-n", namespace, codes=[0]), "warning")]  # fmt: skip
     for name, data in (
         ("linkerd-config", {"values": "linkerdVersion: edge-99.1.1"}),
         ("linkerd-identity-trust-roots", {"ca-bundle.crt": "others"}),
     ):
         mesh_cluster.api.patch("ConfigMap", name, "linkerd", {"data": data})
     report = auditor.audit("-n", namespace, codes=[0])
-    advice = {check for _, check, _ in findings(report, "advise")}
+    advice = {check for _, check, _ in findings(report, "warning")}
     assert {"proxy-outdated", "trust-anchor-changed"} <= advice
     assert states(report) == {"Deployment/shop": "meshed"}
 

@@ -1,11 +1,14 @@
 """The auditor on the real API server, with only the rights that the chart gives it."""
 
+import ssl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import httpx
 import pytest
 
-from tests.cluster import auditor, command
+from tests.chart import helm
+from tests.cluster import auditor, command, guides
 from tests.cluster.api import Json, wait_for
 from tests.cluster.auditor import PATIENCE, Auditor
 from tests.cluster.mesh import MESH_LABEL, MODE_LABEL, MeshCluster
@@ -14,6 +17,7 @@ from tests.cluster.workloads import pod, ready_pods, workload
 from webhook.cluster.api.connection import Cluster
 from webhook.cluster.api.errors import StatusError
 from webhook.cluster.api.watch import Watch, WatchEvent
+from webhook.serving import tls
 
 ACCOUNT = "mendix-mesh-watcher"
 
@@ -203,3 +207,58 @@ def test_it_outlives_the_api_server_and_what_that_forgets(
         labels = {"metadata": {"labels": {"changed": "yes"}}}
         own.api.patch("Pod", "shop", namespace, labels)
         wait_for(lambda: next(changes) == WatchEvent(namespace, "shop"), why="the change")
+
+
+def test_metrics_with_a_token_are_for_whom_the_chart_s_role_is_bound_to(
+    mesh_cluster: MeshCluster, kubeconfig: Path, tmp_path: Path
+) -> None:
+    plane = mesh_cluster.plane
+    rendered = helm.render({"auditor": {"metrics": {"authenticate": True}}})
+    (reader,) = [
+        one
+        for one in rendered.of_kind("ClusterRole")
+        if one["metadata"]["name"] == "mendix-mesh-metrics-reader"
+    ]
+    (delegator,) = [
+        one
+        for one in rendered.of_kind("ClusterRoleBinding")
+        if one["roleRef"]["name"] == "system:auth-delegator"
+    ]
+    where = plane.new_namespace("monitoring")
+    for obj in (reader, delegator):
+        mesh_cluster.api.create(obj)
+    for name in ("prometheus-k8s", "stranger"):
+        plane.kubectl("-n", where, "create", "serviceaccount", name)
+    binding = "mendix-mesh-metrics-reader"
+    (line,) = [block for block in guides.commands("day-2.md", "The auditor") if binding in block]
+    plane.kubectl(*line.replace("monitoring:", f"{where}:").split()[1:])
+    pair = tls.throw_away(["localhost"])
+    (tmp_path / "tls.crt").write_bytes(pair.cert)
+    (tmp_path / "tls.key").write_bytes(pair.key)
+    options: list[str | Path] = [
+        "--tls-listen",
+        "127.0.0.1:0",
+        "--tls-cert-file",
+        tmp_path / "tls.crt",
+    ]
+    options += ["--tls-private-key-file", tmp_path / "tls.key", "--authenticate-metrics"]
+    context = ssl.create_default_context(cadata=pair.ca.decode())
+    try:
+        with (
+            auditor.running(kubeconfig, tmp_path / "log", *options) as running,
+            httpx.Client(verify=context) as client,
+        ):
+            running.until("/readyz")
+            url = running.https.replace("127.0.0.1", "localhost") + "/metrics"
+            for name, code in (("prometheus-k8s", 200), ("stranger", 403)):
+                token = plane.kubectl("-n", where, "create", "token", name).stdout.strip()
+                answer = client.get(url, headers={"Authorization": f"Bearer {token}"})
+                assert (name, answer.status_code) == (name, code)
+            assert client.get(url).status_code == 401
+    finally:
+        for kind, name in (
+            ("ClusterRole", binding),
+            ("ClusterRoleBinding", binding),
+            ("ClusterRoleBinding", delegator["metadata"]["name"]),
+        ):
+            mesh_cluster.api.delete(kind, name)

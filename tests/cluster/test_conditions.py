@@ -91,7 +91,7 @@ def place(
     plane.api.create(parked(where, "probe"))
     judged = {"metadata": {"annotations": {"linkerd.io/inject": "x"}}}
     wait_for(
-        lambda: is_asked(lambda: plane.api.patch("Pod", "probe", where, judged, dry_run=True)),
+        lambda: is_called(lambda: plane.api.patch("Pod", "probe", where, judged, dry_run=True)),
         why="the conditions to be in force",
     )
     return Place(mesh, where)
@@ -102,7 +102,7 @@ def parked(where: str, name: str, **more: Any) -> Json:
     return pod(where, name, schedulerName="nobody", **more)
 
 
-def is_asked(write: Callable[[], object]) -> bool:
+def is_called(write: Callable[[], object]) -> bool:
     """Return whether a write needs an answer of the webhook. It must have no other problem."""
     try:
         write()
@@ -171,10 +171,10 @@ def merged(old: Json, patch: Json) -> Json:
 
 
 @pytest.mark.timeout(300)
-def test_the_conditions_are_true_where_their_copy_in_python_is(
+def test_the_conditions_are_true_if_their_copy_in_python_is(
     plane: ControlPlane, place: Place
 ) -> None:
-    api, chance, asked = plane.api, random.Random(f"conditions {place.mesh}"), [0, 0]
+    api, chance, called = plane.api, random.Random(f"conditions {place.mesh}"), [0, 0]
     for number in range(OLD_PODS):
         labels, annotations = (marks(chance, kind, 6) for kind in ("labels", "annotations"))
         old = api.create(
@@ -186,10 +186,10 @@ def test_the_conditions_are_true_where_their_copy_in_python_is(
                 old, merged(old, patch), JUDGED[place.mesh], selected=SELECTED,
                 subresource=subresource,
             )  # fmt: skip
-            found = is_asked(lambda: send(api, place, old, patch, subresource))  # noqa: B023
+            found = is_called(lambda: send(api, place, old, patch, subresource))  # noqa: B023
             assert found == expected, (old["metadata"], patch, subresource)
-            asked[found] += 1
-    assert min(asked) > OLD_PODS * UPDATES / 10, asked
+            called[found] += 1
+    assert min(called) > OLD_PODS * UPDATES / 10, called
 
 
 def send(api: Api, place: Place, old: Json, patch: Json, subresource: str = "") -> Json:
@@ -200,7 +200,7 @@ def send(api: Api, place: Place, old: Json, patch: Json, subresource: str = "") 
 def test_a_debug_container_is_judged(plane: ControlPlane, place: Place) -> None:
     container = {"name": "debugger", "image": "busybox"}
     patch = {"spec": {"ephemeralContainers": [container]}}
-    assert is_asked(
+    assert is_called(
         lambda: plane.api.patch(
             "Pod", "probe", place.namespace, patch, how="strategic",
             subresource="ephemeralcontainers", dry_run=True,
@@ -239,16 +239,16 @@ def test_the_largest_pod_costs_less_than_the_api_server_allows(
             "annotations": {**gone, **long_keys("b", value="y" * 15)},
         }
     }
-    assert not is_asked(lambda: send(api, place, largest, foreign))
-    for start, asked in (
+    assert not is_called(lambda: send(api, place, largest, foreign))
+    for start, called in (
         ("prometheus.io.example.com", place.mesh != "linkerd"),
         ("istio.io.b", False),
     ):
         foreign["metadata"]["annotations"] = {**gone, **long_keys("", start)}
-        assert is_asked(lambda: send(api, place, largest, foreign)) == asked
+        assert is_called(lambda: send(api, place, largest, foreign)) == called
     containers = copy.deepcopy(largest["spec"]["containers"])
     containers[-1]["image"] = "other"
-    assert is_asked(lambda: send(api, place, largest, {"spec": {"containers": containers}}))
+    assert is_called(lambda: send(api, place, largest, {"spec": {"containers": containers}}))
 
 
 # Controllers.
@@ -263,7 +263,7 @@ def templates(plane: ControlPlane, config: Callable[..., None]) -> str:
         plane.api.create(workload(kind, where, kind.lower(), replicas=0, schedulerName="nobody"))
     config({"reviewMeshPolicies": True}, "CREATE", "UPDATE")
     wait_for(
-        lambda: is_asked(lambda: plane.api.create(workload("Job", where, "new"), dry_run=True)),
+        lambda: is_called(lambda: plane.api.create(workload("Job", where, "new"), dry_run=True)),
         why="the conditions to be in force",
     )
     return where
@@ -275,29 +275,29 @@ def templates(plane: ControlPlane, config: Callable[..., None]) -> str:
 def test_an_update_that_leaves_the_template_alone_is_not_judged(
     plane: ControlPlane, templates: str, kind: str
 ) -> None:
-    def asked(patch: Json) -> bool:
-        return is_asked(
+    def called(patch: Json) -> bool:
+        return is_called(
             lambda: plane.api.patch(
                 kind, kind.lower(), templates, patch, how="strategic", dry_run=True
             )
         )
 
-    assert not asked(
+    assert not called(
         {"metadata": {"labels": {"team": "shop"}, "annotations": {"linkerd.io/x": "y"}}}
     )
-    assert not asked({"metadata": {"finalizers": ["tests.mendix-mesh.io/held"]}})
+    assert not called({"metadata": {"finalizers": ["tests.mendix-mesh.io/held"]}})
     if kind == "CronJob":
-        assert not asked({"spec": {"suspend": True}})
-        assert not asked({"spec": {"jobTemplate": {"spec": {"backoffLimit": 3}}}})
+        assert not called({"spec": {"suspend": True}})
+        assert not called({"spec": {"jobTemplate": {"spec": {"backoffLimit": 3}}}})
     elif kind != "DaemonSet":
-        assert not asked({"spec": {"replicas": 1}})
+        assert not called({"spec": {"replicas": 1}})
     template = {"metadata": {"annotations": {"note": "new"}}}
     new = {"template": template}
-    assert asked({"spec": {"jobTemplate": {"spec": new}} if kind == "CronJob" else new})
+    assert called({"spec": {"jobTemplate": {"spec": new}} if kind == "CronJob" else new})
 
 
 @pytest.mark.parametrize(
-    ("kind", "owner", "asked"),
+    ("kind", "owner", "called"),
     [
         ("ReplicaSet", ("apps/v1", "Deployment", True), False),
         ("Job", ("batch/v1", "CronJob", True), False),
@@ -312,7 +312,7 @@ def test_an_update_that_leaves_the_template_alone_is_not_judged(
     ids=str,
 )
 def test_a_copy_of_a_judged_template_is_not_judged_again(
-    plane: ControlPlane, templates: str, kind: str, owner: Any, asked: bool
+    plane: ControlPlane, templates: str, kind: str, owner: Any, called: bool
 ) -> None:
     made = workload(kind, templates, "copy")
     if owner:
@@ -320,17 +320,17 @@ def test_a_copy_of_a_judged_template_is_not_judged_again(
         reference = {"apiVersion": version, "kind": of, "name": "shop", "uid": "1"}
         reference |= {} if controller is None else {"controller": controller}
         made["metadata"]["ownerReferences"] = [reference]
-    assert is_asked(lambda: plane.api.create(made, dry_run=True)) == asked
+    assert is_called(lambda: plane.api.create(made, dry_run=True)) == called
 
 
 def test_of_a_namespace_only_the_policy_for_new_pods_is_judged(
     plane: ControlPlane, templates: str
 ) -> None:
-    def asked(patch: Json) -> bool:
-        return is_asked(lambda: plane.api.patch("Namespace", templates, None, patch, dry_run=True))
+    def called(patch: Json) -> bool:
+        return is_called(lambda: plane.api.patch("Namespace", templates, None, patch, dry_run=True))
 
     for key in ("note", "linkerd.io/inject", "config.linkerd.io/proxy-cpu-limit"):
-        assert not asked({"metadata": {"annotations": {key: "x"}}})
-    assert not asked({"metadata": {"labels": {"team": "shop"}}})
+        assert not called({"metadata": {"annotations": {key: "x"}}})
+    assert not called({"metadata": {"labels": {"team": "shop"}}})
     policy = "config.linkerd.io/default-inbound-policy"
-    assert asked({"metadata": {"annotations": {policy: "deny"}}})
+    assert called({"metadata": {"annotations": {policy: "deny"}}})

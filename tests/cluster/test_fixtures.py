@@ -125,7 +125,7 @@ def test_a_failing_fixture_is_denied_or_warned_of(
 ) -> None:
     check = fixture.check
     namespaces = strict if check in EXEMPTION["checks"] else namespaces
-    if all_checks()[check].check.level == "advise":
+    if all_checks()[check].check.level == "warning":
         warnings = submit(mesh_cluster, fixture, namespaces)
         assert check in {text.split(":")[0] for text in warnings}
         assert all(len(text) < 120 for text in warnings)

@@ -96,7 +96,7 @@ def test_who_leaves_enforcement_is_in_the_audit_log(mesh_cluster: MeshCluster, a
     where = mesh_cluster.enroll()
     relabel(api, where, mode="warn")
     assert api.warnings == [
-        "pods outside the linkerd mesh are no longer denied; the namespace is now warn"
+        "mendix-mesh: pods outside the linkerd mesh are no longer denied; the namespace is now warn"
     ]
     relabel(api, where, mode="enforce")
     relabel(api, where, mesh=None)

@@ -12,7 +12,8 @@ NAMED = re.findall(r"\[([a-z-]+)\]\(checks\.md#([a-z-]+)\)", PAGE)
 
 
 def test_every_check_denies_or_warns_of_a_bypass_that_the_page_names() -> None:
-    assert {name for name, _ in NAMED} == checks.ids()
+    unlike = {name for name, _ in NAMED} ^ checks.ids()
+    assert not unlike, f"docs/bypasses.md: add a row for (or remove) {unlike}"
     assert [pair for pair in NAMED if pair[0] != pair[1]] == []
 
 

@@ -1,4 +1,4 @@
-"""Where the servers listen: on both families of addresses, or on one that is asked for."""
+"""Where the servers listen: on both families of addresses, or on a given one."""
 
 import errno
 import socket
@@ -41,15 +41,15 @@ def callers(listener: socket.socket) -> dict[str, str]:
 
 
 @pytest.fixture(params=[":0", "0.0.0.0:0", "[::]:0", "127.0.0.1:0", "[::1]:0"])
-def asked(request: pytest.FixtureRequest) -> Iterator[tuple[str, socket.socket]]:
+def listening(request: pytest.FixtureRequest) -> Iterator[tuple[str, socket.socket]]:
     with closing(listen(request.param)) as listener:
         yield request.param, listener
 
 
 def test_without_a_host_both_families_reach_it_and_with_one_its_own(
-    asked: tuple[str, socket.socket],
+    listening: tuple[str, socket.socket],
 ) -> None:
-    address, listener = asked
+    address, listener = listening
     reached = {":0": {"IPv4", "IPv6"}}.get(address, {"IPv6" if "[" in address else "IPv4"})
     assert callers(listener).keys() == reached
 
@@ -66,7 +66,7 @@ def test_without_ipv6_in_the_kernel_it_listens_on_ipv4(without_ipv6: None) -> No
     with closing(listen(":0")) as listener:
         assert listener.getsockname()[0] == "0.0.0.0"
         assert callers(listener) == {"IPv4": "127.0.0.1"}
-    # What was asked for by name is not replaced.
+    # An address that is given is not replaced.
     with pytest.raises(ListenError, match=r"can't listen on \[::\]:0: none"):
         listen("[::]:0")
 

@@ -13,7 +13,7 @@ from webhook.policy import checks
 from webhook.policy.checks import Check, Violation
 from webhook.version import VERSION
 
-_LEVELS = {"deny": "error", "advise": "warning"}
+_LEVELS = {"deny": "error", "warning": "warning"}
 
 
 def sarif(results: Sequence[Result], invalid: Sequence[str]) -> dict[str, Any]:

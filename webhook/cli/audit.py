@@ -224,7 +224,7 @@ def _fix(namespaces: Sequence[Audited]) -> str:
 
 def _is_detail(finding: AuditFinding) -> bool:
     """Return whether a finding explains its workload's state. All others are advice."""
-    return finding.level != "advise" or finding.check in _REASONS
+    return finding.level != "warning" or finding.check in _REASONS
 
 
 def _advice(report: Report) -> str:
@@ -304,7 +304,7 @@ def _details(printer: Printer, one: Audited, row: Row) -> None:
         (f"  {f'Mendix {row.role}, ' if row.role else ''}{pods}: {counts}", "dim"),
     )
     for finding in filter(_is_detail, row.findings):
-        color = {"deny": "red", "advise": "yellow", "exempt": "dim"}[finding.level]
+        color = {"deny": "red", "warning": "yellow", "exempt": "dim"}[finding.level]
         printer.parts(
             (f"    {finding.check}", color), (f"  {finding.field}", "cyan"),
             (f"  {finding.reason}", ""),

@@ -82,7 +82,7 @@ def _by_istio(pod: Pod, labels: Mapping[str, str], settings: Settings) -> Violat
             f"gets the mesh's proxy only if that revision is installed: {alternative.reason}, "
             f"while settings.istio.revision is {known}",
             "admin: run mendix-mesh doctor to check that an injector serves this revision",
-            "advise",
+            "warning",
         ))  # fmt: skip
     return _absent(
         decision.reason,

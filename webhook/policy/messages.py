@@ -51,7 +51,7 @@ def warnings(verdict: Verdict) -> list[str]:
     violations = verdict.violations
     shown = [v for v in violations if v.level == "deny" and verdict.outcome == "warned"]
     lines = [warning(verdict, v) for v in shown[:MOST_VIOLATIONS]]
-    advice = [v for v in violations if v.level == "advise" and not v.fix.startswith(_FOR_ADMINS)]
+    advice = [v for v in violations if v.level == "warning" and not v.fix.startswith(_FOR_ADMINS)]
     return lines + [warning(verdict, v, more=len(advice) - 1) for v in advice[:1]]
 
 

@@ -2,7 +2,7 @@
 
 from typing import Literal, NamedTuple
 
-Level = Literal["deny", "advise"]
+Level = Literal["deny", "warning"]
 
 
 class Occurrence(NamedTuple):

@@ -190,7 +190,7 @@ def moved_names(pod: Pod, hosts: Collection[str], namespace: str) -> Iterator[Oc
         yield Occurrence("spec.dnsPolicy", ("None",),
                          "lets other DNS servers resolve the control plane's names",
                          "author: use ClusterFirst, and add your servers in dnsConfig",
-                         "advise")  # fmt: skip
+                         "warning")  # fmt: skip
 
 
 @remembered

@@ -55,7 +55,7 @@ it in, as for the server.
 {{- define "mendix-mesh.auditorCaReference" -}}
 {{- if eq .Values.tls.source "helm" -}}
 secret:
-  name: {{ include "mendix-mesh.auditorSecret" . }}
+  name: {{ include "mendix-mesh.auditorSecret" . | quote }}
   key: ca.crt
 {{- else -}}
 {{- include "mendix-mesh.caReference" . -}}

@@ -451,7 +451,7 @@ def test_a_report_says_the_same_when_nothing_has_changed(tmp_path: Path) -> None
     assert written[0] == written[1]
 
 
-def test_plaintext_that_the_settings_refuse_is_a_failure(tmp_path: Path) -> None:
+def test_plaintext_that_the_settings_deny_is_a_failure(tmp_path: Path) -> None:
     world = World()
     world.install()
     demanded = "levels: [{check: plaintext-accepted, level: deny, reason: none}]"

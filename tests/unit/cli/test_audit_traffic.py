@@ -101,7 +101,7 @@ def test_json_has_the_numbers_and_the_edges(server: prometheus.Server, tmp_path:
         ("source", "export", ""),
     }  # fmt: skip
     (found,) = findings(report, "mendix-apps", "shop-master")
-    assert (found["check"], found["level"], found["pods"]) == ("plaintext-traffic", "advise", 1)
+    assert (found["check"], found["level"], found["pods"]) == ("plaintext-traffic", "warning", 1)
     assert found["reason"] == (
         "received traffic without mutual TLS in the last hour, from clients outside the mesh, "
         "reporting/export"
@@ -123,7 +123,7 @@ def findings(report: Any, namespace: str, workload: str) -> list[Any]:
     ]
 
 
-def test_without_prometheus_nothing_is_said_of_traffic(tmp_path: Path) -> None:
+def test_without_prometheus_there_is_no_traffic(tmp_path: Path) -> None:
     assert "MTLS" not in run(good(), tmp_path).stdout
     assert "traffic" not in json.loads(run(good(), tmp_path, "-o", "json").stdout)
 

@@ -111,8 +111,8 @@ def test_standard_input_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
 def test_an_unknown_command_is_reported_with_the_known_ones() -> None:
     outcome = CliRunner().invoke(main, ["reviw"])
     assert outcome.exit_code == 2
-    told = 'Error: unknown command "reviw"; did you mean "review"? Commands: audit, completion, '
-    assert told in outcome.stderr
+    message = 'Error: unknown command "reviw"; did you mean "review"? Commands: audit, completion, '
+    assert message in outcome.stderr
 
 
 def test_the_help_says_of_each_command_what_it_is_for() -> None:

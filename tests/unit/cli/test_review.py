@@ -169,7 +169,7 @@ def test_a_revision_that_the_settings_do_not_name_is_a_warning(tmp_path: Path) -
     text = namespace("istio", {"istio.io/rev": "prod"}) + POD
     (result,) = results(stdin=text)
     found = missing(result)
-    assert (result["verdict"], found["level"]) == ("admitted", "advise")
+    assert (result["verdict"], found["level"]) == ("admitted", "warning")
     assert "the namespace has the label istio.io/rev=prod" in found["reason"]
     assert "settings.istio.revision is default" in found["reason"]
     settings = tmp_path / "settings.yaml"

@@ -96,7 +96,7 @@ def test_junit_has_a_case_for_each_object(folder: Path) -> None:
             assert element.get(key) == str(len(element.findall(f".//{tag}")))
 
 
-def test_characters_that_xml_can_not_hold_are_replaced() -> None:
+def test_characters_that_xml_cannot_hold_are_replaced() -> None:
     pod = POD.replace(
         "name: shop,", 'name: "sh\\e\\aop", annotations: {linkerd.io/inject: disabled},'
     )

@@ -42,7 +42,7 @@ def test_it_shows_client_server_and_chart(world: World, tmp_path: Path) -> None:
     assert data == {"client": VERSION, "server": "0.0.8", "chart": "0.0.9"}
 
 
-def test_a_server_that_may_not_be_read_is_shown_with_the_reason(
+def test_a_server_whose_reading_is_forbidden_is_shown_with_the_reason(
     world: World, tmp_path: Path
 ) -> None:
     world.forbidden.append("/apis/apps")

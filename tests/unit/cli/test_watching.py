@@ -147,11 +147,11 @@ class Stuck(Idle):
         super().__init__()
         self.seconds = seconds
 
-    def answer(self, asked: HttpRequest) -> Reply:
-        if asked.target.endswith("/tokenreviews"):
+    def answer(self, request: HttpRequest) -> Reply:
+        if request.target.endswith("/tokenreviews"):
             time.sleep(self.seconds)
             return Reply(201, {"status": {"authenticated": False}})
-        return super().answer(asked)
+        return super().answer(request)
 
 
 def _took(url: str) -> float:
@@ -207,10 +207,10 @@ def test_requests_that_wait_for_the_api_server_do_not_delay_a_probe(tmp_path: Pa
             headers = {"Authorization": f"Bearer guess-{number}"}
             return httpx.get(dashboard, headers=headers, timeout=PATIENCE).status_code
 
-        asked = [many.submit(ask, number) for number in range(12)]
+        answers = [many.submit(ask, number) for number in range(12)]
         time.sleep(0.5)
         assert _took(f"{running.http}/livez") < 1
-        codes = sorted(one.result() for one in asked)
+        codes = sorted(one.result() for one in answers)
         assert codes == [401] * 10 + [429] * 2
 
 
@@ -234,16 +234,16 @@ def test_metrics_can_be_limited_to_https_with_a_token(tmp_path: Path) -> None:
 class Scraped(Idle):
     """A world with two users, of whom `prometheus` may read the metrics."""
 
-    def answer(self, asked: HttpRequest) -> Reply:
-        if asked.target.endswith("/tokenreviews"):
-            user = json.loads(asked.body)["spec"]["token"]
+    def answer(self, request: HttpRequest) -> Reply:
+        if request.target.endswith("/tokenreviews"):
+            user = json.loads(request.body)["spec"]["token"]
             known = user in ("guest", "prometheus")
             return Reply(201, {"status": {"authenticated": known, "user": {"username": user}}})
-        if asked.target.endswith("/subjectaccessreviews"):
-            spec = json.loads(asked.body)["spec"]
+        if request.target.endswith("/subjectaccessreviews"):
+            spec = json.loads(request.body)["spec"]
             assert spec["nonResourceAttributes"] == {"path": "/metrics", "verb": "get"}
             return Reply(201, {"status": {"allowed": spec["user"] == "prometheus"}})
-        return super().answer(asked)
+        return super().answer(request)
 
 
 def test_reviews_can_be_limited_to_clients_with_a_certificate(tmp_path: Path) -> None:
@@ -255,10 +255,10 @@ def test_reviews_can_be_limited_to_clients_with_a_certificate(tmp_path: Path) ->
     limits = ("--client-ca-file", ca, "--client-name", "api-server")
     labels = {"mendix-mesh.io/mesh": "linkerd"}
     namespaces = [{"metadata": {"name": "shop", "labels": one}} for one in (labels, {})]
-    asked = {"uid": "u", "kind": {"kind": "Namespace"}, "operation": "UPDATE",
+    request = {"uid": "u", "kind": {"kind": "Namespace"}, "operation": "UPDATE",
              "object": namespaces[0], "oldObject": namespaces[1]}  # fmt: skip
     envelope = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview"}
-    body = {**envelope, "request": asked}
+    body = {**envelope, "request": request}
     with auditing(world(), tmp_path, *options, *limits) as running:
         running.until("/readyz", 200)
         url = running.https.replace("127.0.0.1", "localhost")

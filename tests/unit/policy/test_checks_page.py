@@ -17,7 +17,7 @@ def test_the_page_is_current() -> None:
 
 def test_every_check_has_a_heading_to_link_to() -> None:
     headings = set(re.findall(r"^### (.+)$", PAGE, re.MULTILINE))
-    assert headings == checks.ids()
+    assert headings == checks.ids(), "run `make docs`"
 
 
 def test_every_link_leads_to_a_file_or_a_heading() -> None:

@@ -110,6 +110,8 @@ def unbound() -> Iterator[None]:
     checks.finders.cache_clear()
 
 
+# If it fails, as it must, hypothesis shows the pod. How long the one is that it finds differs.
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")
 @pytest.mark.usefixtures("unbound")
 @pytest.mark.parametrize(
     ("by", "blinded"),

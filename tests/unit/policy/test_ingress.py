@@ -136,8 +136,8 @@ WITH_VHOST = settings(ingress={"upstreamVhost": True})
 
 def test_with_istio_the_sidecar_gets_the_service_name_if_the_settings_say_so() -> None:
     obj = manifests.app_ingress("shop", "mendix")
-    told = added(obj, given=WITH_VHOST, by="istio", namespace="mendix")
-    assert told == {**BOTH, VHOST: "shop.mendix.svc.cluster.local"}
+    annotations = added(obj, given=WITH_VHOST, by="istio", namespace="mendix")
+    assert annotations == {**BOTH, VHOST: "shop.mendix.svc.cluster.local"}
     assert VHOST not in added(obj, by="istio", namespace="mendix")
     assert VHOST not in added(obj, given=WITH_VHOST, by="linkerd", namespace="mendix")
 

@@ -100,7 +100,7 @@ def test_a_label_of_ours_that_is_unknown_gets_a_warning_once() -> None:
     assert len(text) <= LONGEST_WARNING
 
 
-def test_where_a_namespace_is_enrolled_by_name_a_mode_alone_has_an_effect() -> None:
+def test_if_a_namespace_is_enrolled_by_name_a_mode_alone_has_an_effect() -> None:
     named = Values("enforce", Standing("linkerd", "warn"))
     assert ruled(labels(), labels(mode="enforce"), values=named) == Ruling(warnings=[])
 

@@ -150,20 +150,20 @@ def test_advice_alone_admits() -> None:
     pod = linkerd.injected(put("/spec/serviceAccountName", "default"))
     verdict = judge(pod)
     assert verdict.outcome == "admitted"
-    assert broken(verdict, "advise") == ["shared-identity"]
+    assert broken(verdict, "warning") == ["shared-identity"]
 
 
 def test_a_level_can_be_changed_both_ways() -> None:
     pod = linkerd.injected(put("/spec/serviceAccountName", "default"))
     stricter = settings(levels=[{"check": "shared-identity", "level": "deny", "reason": "ours"}])
     assert broken(judge(pod, given=stricter)) == ["shared-identity"]
-    looser = settings(levels=[{"check": "proxy-forged", "level": "advise", "reason": "ours"}])
+    looser = settings(levels=[{"check": "proxy-forged", "level": "warning", "reason": "ours"}])
     verdict = judge(FORGED, given=looser)
-    assert (verdict.outcome, broken(verdict, "advise")) == ("admitted", ["proxy-forged"])
+    assert (verdict.outcome, broken(verdict, "warning")) == ("admitted", ["proxy-forged"])
 
 
 def test_a_level_for_some_pods_is_for_those_alone() -> None:
-    change = {"check": "host-network", "level": "advise", "reason": "ours",
+    change = {"check": "host-network", "level": "warning", "reason": "ours",
               "namespaces": ["mendix"], "selector": {"matchLabels": {"app": "dns"}}}  # fmt: skip
     given = settings(levels=[change, {**change, "check": "proxy-missing"}])
     assert judge(HOST, given=given).outcome == "denied"
@@ -177,7 +177,7 @@ def test_a_missing_proxy_is_not_reported_if_another_violation_explains_it() -> N
 
 
 def test_a_missing_proxy_is_reported_if_the_other_violation_is_only_advice() -> None:
-    given = settings(levels=[{"check": "host-network", "level": "advise", "reason": "ours"}])
+    given = settings(levels=[{"check": "host-network", "level": "warning", "reason": "ours"}])
     assert broken(judge(HOST, given=given)) == ["proxy-missing"]
 
 

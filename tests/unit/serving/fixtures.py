@@ -32,7 +32,7 @@ levels:
 - reason: "not yet"
   namespaces: [lenient]
   check: host-network
-  level: advise
+  level: warning
 """
 
 

@@ -41,7 +41,7 @@ _MANY = 20
 #: How to fix pods without a proxy in a namespace that is not enrolled, and can't be.
 _EXCLUDED = "the webhook excludes this namespace"
 
-Level = Literal["deny", "advise", "exempt"]
+Level = Literal["deny", "warning", "exempt"]
 
 
 class AuditFinding(msgspec.Struct, kw_only=True):
@@ -359,7 +359,7 @@ class _Workload:
             for proxy, names in self._proxies.items()
             for violation in current.stale(proxy)
         ]  # fmt: skip
-        order = {"deny": 0, "advise": 1, "exempt": 2}
+        order = {"deny": 0, "warning": 1, "exempt": 2}
         findings.sort(key=lambda one: (order[one.level], one.check, one.field))
         return Row(
             kind=workload.kind,

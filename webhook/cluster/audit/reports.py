@@ -22,8 +22,8 @@ NAME = "mendix-mesh"
 _LABELS = {"app.kubernetes.io/managed-by": NAME}
 #: Most results of one report: each has some 600 bytes, and an object at most 1.5 MB.
 _MOST = 1000
-_OUTCOMES = {"deny": "fail", "advise": "warn", "exempt": "skip"}
-_SEVERITIES = {"deny": "high", "advise": "low", "exempt": "info"}
+_OUTCOMES = {"deny": "fail", "warning": "warn", "exempt": "skip"}
+_SEVERITIES = {"deny": "high", "warning": "low", "exempt": "info"}
 
 
 class ReportKind(NamedTuple):

@@ -15,7 +15,7 @@ from webhook.policy.words import listed, masked, shortened
 
 PLAINTEXT_TRAFFIC = Check(
     id="plaintext-traffic",
-    level="advise",
+    level="warning",
     meshes=("linkerd", "istio", "ambient"),
     fields=("traffic",),
     reason="received traffic without mutual TLS",
@@ -68,7 +68,7 @@ def _finding(row: Row, seen: NamespaceTraffic, window: int) -> AuditFinding:
     )
     return AuditFinding(
         check=violation.check,
-        level="advise",
+        level="warning",
         field=violation.field,
         reason=violation.reason,
         fix=violation.fix,

@@ -29,7 +29,7 @@ def create_app(
 ) -> Flask:
     """Return the Flask application that serves the state of the scanner.
 
-    `scrapers` decides who may read the metrics: everyone if it is None, nobody if it is `none`.
+    `scrapers` decides who may read the metrics: everyone if it is None, no one if it is `none`.
     """
     app = Flask("mendix-mesh-auditor", static_folder=None)
 

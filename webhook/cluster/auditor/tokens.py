@@ -45,8 +45,8 @@ class TokenReviewer:
     def admit(self, header: str, client: str) -> None:
         """Admit the bearer of a token, or raise 401, 403 or 429. May raise `ClusterError`.
 
-        `client` is the address of the caller. It may try only so many tokens that nobody has, so
-        that it can't let the API server review tokens without end.
+        `client` is the address of the caller. It may try only a limited number of unknown tokens,
+        so that it can't let the API server review tokens without end.
         """
         kind, _, token = header.partition(" ")
         token = token.strip()

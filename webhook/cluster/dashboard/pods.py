@@ -37,7 +37,7 @@ class Trouble(NamedTuple):
     """A violation in a pod."""
 
     violation: Violation
-    #: The level as in `audit`: deny, advise or exempt.
+    #: The level as in `audit`: deny, warning or exempt.
     level: str
     fix: str
     command: str

@@ -13,7 +13,7 @@ from webhook.policy.meshes.linkerd import INBOUND_POLICY
 
 PROXY_NOT_READY = Check(
     id="proxy-not-ready",
-    level="advise",
+    level="warning",
     meshes=("linkerd", "istio", "ambient"),
     fields=("status.initContainerStatuses", "status.containerStatuses"),
     reason="has a proxy that is not ready, so its traffic fails",
@@ -31,7 +31,7 @@ NOT_REDIRECTED = Check(
 )
 REDIRECTION_PENDING = Check(
     id="redirection-pending",
-    level="advise",
+    level="warning",
     meshes=("ambient",),
     fields=(annotation(REDIRECTION),),
     reason="waits for ztunnel and has no network until then",
@@ -40,7 +40,7 @@ REDIRECTION_PENDING = Check(
 )
 PROXY_OUTDATED = Check(
     id="proxy-outdated",
-    level="advise",
+    level="warning",
     meshes=("linkerd", "istio"),
     fields=("spec.initContainers", "spec.containers"),
     reason="has another proxy version than a new pod would get",
@@ -49,7 +49,7 @@ PROXY_OUTDATED = Check(
 )
 TRUST_ANCHOR_CHANGED = Check(
     id="trust-anchor-changed",
-    level="advise",
+    level="warning",
     meshes=("linkerd",),
     fields=(annotation("linkerd.io/trust-root-sha256"),),
     reason="trusts other roots than the control plane has now, so other pods may reject it",
@@ -58,7 +58,7 @@ TRUST_ANCHOR_CHANGED = Check(
 )
 INBOUND_POLICY_OUTDATED = Check(
     id="inbound-policy-outdated",
-    level="advise",
+    level="warning",
     meshes=("linkerd",),
     fields=(annotation(INBOUND_POLICY),),
     reason="started with another default inbound policy than new pods get",

@@ -58,7 +58,7 @@ class PlaintextPolicy(msgspec.Struct, kw_only=True):
     #: What could not be read, and why.
     unread: list[str] = []
     #: The level of the check by the settings; empty if plaintext is not accepted.
-    level: Literal["", "deny", "advise", "exempt"] = ""
+    level: Literal["", "deny", "warning", "exempt"] = ""
     #: Number of running pods that were assessed.
     pods: int = 0
 
@@ -234,13 +234,13 @@ class Assessment:
             return
         self._add(reading, "")
 
-    def _level(self) -> Literal["deny", "advise", "exempt"]:
+    def _level(self) -> Literal["deny", "warning", "exempt"]:
         settings, check = self._settings, PLAINTEXT_ACCEPTED
         today = datetime.date.today()
         if settings.exemption(check.id, self._namespace, {}, today):
             return "exempt"
         level = settings.level_of(check.id, check.level, self._namespace, {})
-        return "deny" if level == "deny" else "advise"
+        return "deny" if level == "deny" else "warning"
 
 
 def assess(

@@ -101,7 +101,7 @@ class PolicyObjects:
             if istio.concerns(rule, namespace, domain)
             for occurrence in istio.downgrades(rule, domain)
             # The client's own TLS to a host that may be outside the mesh is not plaintext.
-            if occurrence.level != "advise"
+            if occurrence.level != "warning"
         ]
 
     def _of_kind(self, kind: PolicyKind, *namespaces: str) -> list[Any]:

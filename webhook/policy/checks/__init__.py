@@ -44,7 +44,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about a check except its code: texts, levels, meshes, source."""
 
     id: str
-    #: `deny` denies the pod in mode enforce; `advise` warns in every mode.
+    #: `deny` denies the pod in mode enforce; `warning` warns in every mode.
     level: Level
     meshes: tuple[str, ...]
     #: The fields that it reads.

@@ -4,7 +4,7 @@ from webhook.policy.checks import Check
 
 CHECK = Check(
     id="accepts-plaintext",
-    level="advise",
+    level="warning",
     meshes=("linkerd",),
     fields=(
         "metadata.annotations[config.linkerd.io/default-inbound-policy]",

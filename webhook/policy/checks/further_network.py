@@ -11,7 +11,7 @@ NETWORKS = "k8s.v1.cni.cncf.io/networks"
 
 CHECK = Check(
     id="further-network",
-    level="advise",
+    level="warning",
     meshes=("linkerd", "istio", "ambient"),
     fields=(annotation(NETWORKS),),
     reason="attaches the pod to a further network, whose traffic the mesh does not capture",

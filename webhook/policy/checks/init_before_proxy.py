@@ -4,7 +4,7 @@ from webhook.policy.checks import Check
 
 CHECK = Check(
     id="init-before-proxy",
-    level="advise",
+    level="warning",
     meshes=("linkerd", "istio"),
     fields=("spec.initContainers",),
     reason="runs before the proxy, outside the mesh",

@@ -4,7 +4,7 @@ from webhook.policy.checks import Check
 
 CHECK = Check(
     id="inject-label-ignored",
-    level="advise",
+    level="warning",
     meshes=("linkerd",),
     fields=(
         "metadata.labels[linkerd.io/inject]",

@@ -11,7 +11,7 @@ from webhook.policy.pod.workload import Pod
 
 CHECK = Check(
     id="root-capable",
-    level="advise",
+    level="warning",
     meshes=("linkerd", "istio", "ambient"),
     fields=(
         "spec.securityContext",

@@ -9,7 +9,7 @@ from webhook.policy.pod.workload import Pod
 
 CHECK = Check(
     id="shared-identity",
-    level="advise",
+    level="warning",
     meshes=("linkerd", "istio", "ambient"),
     fields=("spec.serviceAccountName",),
     reason="is the identity of every pod that does not name its own ServiceAccount",

@@ -9,7 +9,7 @@ from webhook.policy.pod.workload import Pod
 
 CHECK = Check(
     id="udp-port",
-    level="advise",
+    level="warning",
     meshes=("linkerd", "istio", "ambient"),
     fields=(
         "spec.containers[*].ports",

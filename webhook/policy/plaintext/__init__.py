@@ -15,7 +15,7 @@ Accepts = Literal["no", "partly", "yes", "unknown"]
 #: The policy objects of a namespace, or a reviewed object, accept plaintext.
 PLAINTEXT_ACCEPTED = Check(
     id="plaintext-accepted",
-    level="advise",
+    level="warning",
     meshes=("linkerd", "istio", "ambient"),
     fields=(
         "spec.mtls.mode",
@@ -61,7 +61,7 @@ CLIENT_PLAINTEXT = Check(
 #: An EnvoyFilter, whose effect on mutual TLS is unknown.
 ENVOY_FILTER = Check(
     id="envoy-filter",
-    level="advise",
+    level="warning",
     meshes=("istio", "ambient"),
     fields=("spec.configPatches",),
     reason="changes the configuration of proxies and can disable mutual TLS unnoticed",

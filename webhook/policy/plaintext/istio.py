@@ -284,7 +284,7 @@ def _of_policy(
                 f"makes clients in the mesh connect without its mutual TLS to "
                 f"{shortened(host, 80)}, which may be in the cluster",
                 f"remove the tls block, or set its mode to ISTIO_MUTUAL; {EXEMPT}",
-                None if mode == "DISABLE" else "advise",
+                None if mode == "DISABLE" else "warning",
             )
 
 

@@ -55,7 +55,7 @@ def hides(sidecar: Sidecar, domain: str) -> Iterator[Occurrence]:
             f"hides {hidden} from the proxies, so they send calls to them in plaintext",
             f"add the host {'./*' if own else '*/*'} to the entry without a port, or set "
             "spec.outboundTrafficPolicy.mode to REGISTRY_ONLY",
-            None if own else "advise",
+            None if own else "warning",
         )
 
 
@@ -188,7 +188,7 @@ def leads_past(entry: ServiceEntry, domain: str, *, ambient: bool = False) -> It
                 captured,
                 _calls("addresses that may be in the cluster"),
                 _remove("these addresses"),
-                None if goes_there else "advise",
+                None if goes_there else "warning",
             )
     if not external and chosen:
         public = [host for host in spec.hosts or () if is_external(host, domain)]
@@ -199,7 +199,7 @@ def leads_past(entry: ServiceEntry, domain: str, *, ambient: bool = False) -> It
                 "gives workloads of the mesh a public name, so "
                 "a DestinationRule can disable mutual TLS unnoticed",
                 "use a name below a private domain, such as .internal",
-                "advise",
+                "warning",
             )
 
 

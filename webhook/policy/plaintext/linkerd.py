@@ -242,7 +242,7 @@ def of_egress_network(egress: EgressNetwork) -> Iterator[Occurrence]:
             "makes pods call addresses that may be in the cluster as if they were outside the "
             "mesh, in plaintext",
             f"remove spec.networks, or add the cluster's networks to except; {EXEMPT}",
-            "advise" if egress.spec.traffic_policy == "Deny" else None,
+            "warning" if egress.spec.traffic_policy == "Deny" else None,
         )
 
 

@@ -110,7 +110,7 @@ class LevelChange(_Selected, frozen=True, kw_only=True, rename="camel"):
         CheckId, Meta(description="Id of the check: one of checks.md, or of policies, strict.md.")
     ]
     level: Annotated[
-        Literal["deny", "advise"], Meta(description="deny denies the pod, advise only warns.")
+        Literal["deny", "warning"], Meta(description="deny denies the pod, warning only warns.")
     ]
     namespaces: Annotated[list[Text], Meta(description="Names or globs; * is every namespace.")] = (
         msgspec.field(default_factory=lambda: ["*"])

@@ -267,7 +267,7 @@ def client(server: ScriptedServer) -> FlaskClient:
     return app.test_client()
 
 
-# Callers that nobody authenticates.
+# Callers without authentication.
 
 
 def test_a_caller_who_is_not_believed_gets_numbers_and_no_names(

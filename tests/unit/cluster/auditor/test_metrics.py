@@ -81,11 +81,11 @@ def test_findings_count_pods_over_all_namespaces() -> None:
     metrics = AuditorMetrics(scans)
     show(
         scans,
-        namespace("a", finding("proxy-missing", "deny", 2), finding("root-capable", "advise", 1)),
+        namespace("a", finding("proxy-missing", "deny", 2), finding("root-capable", "warning", 1)),
         namespace("b", finding("proxy-missing", "deny", 3), finding("proxy-missing", "exempt", 1)),
     )
     assert samples(metrics, "mendix_mesh_findings") == {
-        ("proxy-missing", "deny"): 5, ("proxy-missing", "exempt"): 1, ("root-capable", "advise"): 1
+        ("proxy-missing", "deny"): 5, ("proxy-missing", "exempt"): 1, ("root-capable", "warning"): 1
     }  # fmt: skip
 
 

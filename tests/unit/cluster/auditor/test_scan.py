@@ -361,7 +361,7 @@ def test_the_traffic_of_a_scan_stays_until_the_next_full_scan(
             ("host-network", 7)
         ]
     exposed = made.metrics.expose().decode()
-    assert 'mendix_mesh_findings{check="plaintext-traffic",level="advise"} 1.0' in exposed
+    assert 'mendix_mesh_findings{check="plaintext-traffic",level="warning"} 1.0' in exposed
 
 
 def test_a_prometheus_that_is_not_there_leaves_the_audit(world: Watched, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Bearer tokens: who is admitted, how often the API server is asked, and how many one may try."""
+"""Bearer tokens: who is admitted, how often the API server is called, and how many one may try."""
 
 import json
 from collections.abc import Iterator
@@ -28,8 +28,8 @@ class Users:
     def __init__(self) -> None:
         self.reviewed: list[str] = []
 
-    def answer(self, asked: HttpRequest) -> Reply:
-        body = json.loads(asked.body)
+    def answer(self, request: HttpRequest) -> Reply:
+        body = json.loads(request.body)
         spec = body["spec"]
         if body["kind"] == "TokenReview":
             self.reviewed.append(spec["token"])

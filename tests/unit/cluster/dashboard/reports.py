@@ -66,7 +66,7 @@ def finding(
     pods: int = 1,
     examples: Sequence[str] = ("shop-1",),
 ) -> AuditFinding:
-    assert level in ("deny", "advise", "exempt")
+    assert level in ("deny", "warning", "exempt")
     return AuditFinding(
         check=check, level=level, field=field, reason=reason, fix=fix,  # type: ignore[arg-type]
         origin=origin, pods=pods, examples=list(examples),

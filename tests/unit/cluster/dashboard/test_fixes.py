@@ -17,9 +17,9 @@ def subject(kind: str = "Deployment", role: str = "", name: str = "shop") -> Sub
     [
         ("proxy-missing", "deny", "before-enrollment", "mendix-mesh restart -n mendix"),
         ("proxy-missing", "deny", "escaped", "mendix-mesh doctor -n mendix"),
-        ("proxy-outdated", "advise", "", "mendix-mesh restart -n mendix --outdated"),
-        ("inbound-policy-outdated", "advise", "", "mendix-mesh restart -n mendix"),
-        ("proxy-not-ready", "advise", "", "kubectl -n mendix logs shop-1 -c linkerd-proxy"),
+        ("proxy-outdated", "warning", "", "mendix-mesh restart -n mendix --outdated"),
+        ("inbound-policy-outdated", "warning", "", "mendix-mesh restart -n mendix"),
+        ("proxy-not-ready", "warning", "", "kubectl -n mendix logs shop-1 -c linkerd-proxy"),
         ("host-network", "deny", "admitted", "kubectl -n mendix edit deployment/shop"),
         ("host-network", "exempt", "", ""),
     ],
@@ -31,7 +31,7 @@ def test_a_finding_has_the_command_that_fixes_it(
 
 
 def test_where_nothing_is_enrolled_a_restart_is_not_advised() -> None:
-    assert command(subject()._replace(is_enrolled=False), "proxy-outdated", "advise", "") == ""
+    assert command(subject()._replace(is_enrolled=False), "proxy-outdated", "warning", "") == ""
 
 
 def test_what_the_operator_owns_is_fixed_where_the_operator_reads() -> None:

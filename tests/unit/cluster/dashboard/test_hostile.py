@@ -34,7 +34,7 @@ def hostile(evil: str, *, error: str = "") -> Scans:
     """Hostile text in every field that other users can write."""
     found = [
         finding(level=level, field=evil, reason=evil, fix=evil, examples=[evil])
-        for level in ("deny", "advise", "exempt")
+        for level in ("deny", "warning", "exempt")
     ]
     rows = [row(evil, evil, role="app leader", unmeshed=1, findings=found), row(evil, unmeshed=1)]
     one = namespace("mendix", *rows, mesh=evil, mode=evil)
@@ -132,7 +132,7 @@ def large(workloads: int, namespaces: int) -> Scans:
         finding(
             f"check-{n}", level=level, reason="r" * 300, fix="f" * 200, field="spec." + "x" * 200
         )
-        for n, level in enumerate(("deny", "deny", "advise", "advise"))
+        for n, level in enumerate(("deny", "deny", "warning", "warning"))
     ]
     rows = [
         row(f"app-{n:05}-".ljust(250, "x"), unmeshed=1, findings=found) for n in range(workloads)

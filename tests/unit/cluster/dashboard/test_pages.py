@@ -182,7 +182,7 @@ PLAIN = PlaintextPolicy(
     ],
     downgrades=[Downgrade(rule="mendix/old", field="spec.trafficPolicy.tls.mode", mode="DISABLE",
                           host="crm")],
-    level="advise",
+    level="warning",
 )  # fmt: skip
 
 

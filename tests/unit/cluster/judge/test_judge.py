@@ -85,7 +85,7 @@ def test_a_proxy_that_is_not_ready_leaves_it_unknown(
     pod["status"][place] = [{"name": "linkerd-proxy", "ready": ready}]
     judged = judge(pod)
     assert judged.state == state
-    assert ("proxy-not-ready" in checks(judged, "advise")) is (state == "unknown")
+    assert ("proxy-not-ready" in checks(judged, "warning")) is (state == "unknown")
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_in_ambient_mode_the_nodes_agent_has_the_last_word(
         pod["metadata"]["annotations"][REDIRECTION] = redirection
     judged = judge(pod, "ambient")
     assert judged.state == state
-    found = checks(judged) | checks(judged, "advise")
+    found = checks(judged) | checks(judged, "warning")
     assert not check or check in found
 
 
@@ -117,7 +117,7 @@ def test_ambients_gateways_are_judged_by_their_own_proxy(
     pod["status"] = {"containerStatuses": [{"name": "istio-proxy", "ready": ready}]}
     judged = judge(pod, "ambient")
     assert (judged.state, checks(judged)) == (state, set())
-    assert checks(judged, "advise") & {"proxy-not-ready", "redirection-pending"} == advice
+    assert checks(judged, "warning") & {"proxy-not-ready", "redirection-pending"} == advice
 
 
 def test_ambients_gateway_with_an_app_beside_it_is_not_a_gateway() -> None:
@@ -146,7 +146,7 @@ def test_an_exemption_makes_it_exempt_and_is_reported() -> None:
 
 
 def test_a_level_that_is_lowered_does_not_make_a_pod_meshed() -> None:
-    lowered = settings(levels=[{"check": "proxy-missing", "level": "advise", "reason": "try-out"}])
+    lowered = settings(levels=[{"check": "proxy-missing", "level": "warning", "reason": "try-out"}])
     judged = judge(unmeshed(), given=lowered)
     assert judged.state == "unmeshed"
     assert checks(judged) == set()

@@ -76,7 +76,7 @@ def test_pods_that_are_older_than_their_closed_namespace_need_a_restart(tmp_path
 def test_istio_takes_plaintext_until_a_policy_says_strict(tmp_path: Path, mesh: str) -> None:
     made = world(mesh)
     before = found(made, tmp_path)
-    assert (before.accepts, before.level) == ("yes", "advise")
+    assert (before.accepts, before.level) == ("yes", "warning")
     assert before.because == [
         "all ports of shop-0: no PeerAuthentication sets STRICT, and Istio's default is PERMISSIVE"
     ]

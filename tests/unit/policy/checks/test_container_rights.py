@@ -79,7 +79,7 @@ def test_root_is_distinguished_from_others_by_pod_and_container(
     if container:
         changes.append(put(CONTEXT, container))
     verdict = judge(injected(*changes))
-    assert broken(verdict, "advise") == (["root-capable"] if capable else [])
+    assert broken(verdict, "warning") == (["root-capable"] if capable else [])
 
 
 @pytest.mark.parametrize("kind", ["containers", "initContainers", "ephemeralContainers"])

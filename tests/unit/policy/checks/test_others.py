@@ -60,12 +60,12 @@ def test_keeping_out_of_another_mesh_is_not_being_in_it() -> None:
 
 def test_the_proxy_s_own_ports_do_not_count() -> None:
     pod = changed(injected(), put(PROXY + "/ports/0/protocol", "UDP"))
-    assert broken(judge(pod), "advise") == []
+    assert broken(judge(pod), "warning") == []
 
 
 @pytest.mark.parametrize("protocol", [None, "", "TCP"])
 def test_a_port_without_protocol_is_tcp(protocol: str | None) -> None:
-    assert broken(judge(injected(put(APP + "/ports/0/protocol", protocol))), "advise") == []
+    assert broken(judge(injected(put(APP + "/ports/0/protocol", protocol))), "warning") == []
 
 
 def test_each_port_that_is_not_tcp_is_reported() -> None:
@@ -81,7 +81,7 @@ def test_each_port_that_is_not_tcp_is_reported() -> None:
 @pytest.mark.parametrize("account", [None, "", "default"])
 def test_no_account_is_the_default_one(account: str | None) -> None:
     pod = injected(put("/spec/serviceAccountName", account))
-    assert broken(judge(pod), "advise") == ["shared-identity"]
+    assert broken(judge(pod), "warning") == ["shared-identity"]
 
 
 def test_every_label_that_is_meant_as_an_annotation_is_reported() -> None:

@@ -55,7 +55,7 @@ def test_every_mesh_is_loaded_by_its_name() -> None:
     assert all(mesh.name == name for name, mesh in loaded.items())
 
 
-CHECK = Check(id="some-check", level="advise", meshes=("linkerd",), fields=("x",),
+CHECK = Check(id="some-check", level="warning", meshes=("linkerd",), fields=("x",),
               reason="is so", fix="fix it", source="here")  # fmt: skip
 
 

@@ -266,7 +266,7 @@ def test_another_closed_policy_will_do() -> None:
 def test_an_open_policy_that_is_demanded_is_only_advised_against() -> None:
     given = own(inboundPolicy="cluster-unauthenticated")
     verdict = judge(injected(config(POLICY, "cluster-unauthenticated")), given=given)
-    assert (verdict.outcome, broken(verdict, "advise")) == ("admitted", ["accepts-plaintext"])
+    assert (verdict.outcome, broken(verdict, "warning")) == ("admitted", ["accepts-plaintext"])
 
 
 @pytest.mark.parametrize("policy", ["all-unauthenticated", "deny", None])

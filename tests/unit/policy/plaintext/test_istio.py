@@ -257,7 +257,7 @@ def test_hosts_that_are_clearly_outside_may_be_spoken_to_otherwise(host: str, ou
 
 @pytest.mark.parametrize(
     ("host", "mode", "level"),
-    [("shop", "SIMPLE", None), ("db.internal", "SIMPLE", "advise"),
+    [("shop", "SIMPLE", None), ("db.internal", "SIMPLE", "warning"),
      ("db.internal", "DISABLE", None)],
 )  # fmt: skip
 def test_tls_of_one_s_own_to_a_host_that_may_be_outside_is_advice(

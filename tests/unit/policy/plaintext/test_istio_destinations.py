@@ -22,7 +22,7 @@ def made(kind: type[Any], spec: Json, **meta: Any) -> Any:
 
 def fields(occurrences: Iterable[Occurrence]) -> list[str]:
     """Return the violations; advice is in brackets."""
-    return [f"({one.field})" if one.level == "advise" else one.field for one in occurrences]
+    return [f"({one.field})" if one.level == "warning" else one.field for one in occurrences]
 
 
 def entry(*hosts: str, **more: Any) -> Json:

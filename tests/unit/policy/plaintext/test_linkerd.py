@@ -247,7 +247,7 @@ LAN = ["10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16"]
 def test_an_egress_network_must_not_have_addresses_of_the_cluster(
     networks: list[Any] | None, inside: list[str]
 ) -> None:
-    for policy_, level in (("Allow", None), (None, None), ("Deny", "advise")):
+    for policy_, level in (("Allow", None), (None, None), ("Deny", "warning")):
         egress = made(objects.EgressNetwork, "e", networks=networks, trafficPolicy=policy_)
         found = list(linkerd.of_egress_network(egress))
         assert [value for one in found for value in one.values] == inside

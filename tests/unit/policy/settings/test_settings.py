@@ -75,7 +75,7 @@ def test_invalid_ports_are_reported_with_their_place(ports: str, odd: str) -> No
     [
         ({"exemptions": [EXEMPTION, {**EXEMPTION, "checks": ["udp-port", "host-netwrok"]}]},
          "settings.exemptions[1].checks[1]"),
-        ({"levels": [{"check": "host-netwrok", "level": "advise", "reason": "x"}]},
+        ({"levels": [{"check": "host-netwrok", "level": "warning", "reason": "x"}]},
          "settings.levels[0].check"),
     ],
 )  # fmt: skip
@@ -171,10 +171,10 @@ def test_the_last_level_that_selects_a_pod_holds() -> None:
     given = read("""
         levels:
           - {check: udp-port, level: deny, reason: a}
-          - {check: udp-port, level: advise, namespaces: [dns], reason: b}
+          - {check: udp-port, level: warning, namespaces: [dns], reason: b}
     """)
-    assert given.level_of("udp-port", "advise", "mendix", {}) == "deny"
-    assert given.level_of("udp-port", "advise", "dns", {}) == "advise"
+    assert given.level_of("udp-port", "warning", "mendix", {}) == "deny"
+    assert given.level_of("udp-port", "warning", "dns", {}) == "warning"
     assert given.level_of("opted-out", "deny", "dns", {}) == "deny"
 
 

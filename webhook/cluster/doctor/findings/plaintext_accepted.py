@@ -28,6 +28,6 @@ def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
         return
     if found.accepts == "unknown":
         raise StatusError(403, "; ".join(found.because))
-    if found.level in ("deny", "advise"):
+    if found.level in ("deny", "warning"):
         for gap in found.gaps:
             yield Occurrence(describe(gap), "error" if found.level == "deny" else None, gap.fix)
