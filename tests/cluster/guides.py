@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import yaml
@@ -39,7 +40,9 @@ class Reader:
         program = home / "helm"
         program.write_text(_HELM.format(values=values, helm=plane.binaries["helm"]))
         program.chmod(0o755)
-        path = [str(home), str(plane.binaries["kubectl"].parent), os.defpath]
+        # The folder of this Python has the command, too.
+        own = str(Path(sys.executable).parent)
+        path = [str(home), str(plane.binaries["kubectl"].parent), own, os.defpath]
         self._environment = {
             "PATH": os.pathsep.join(path),
             "HOME": str(home),
