@@ -76,14 +76,18 @@ class User:
 
     def follows(self, *first: str) -> set[str]:
         """Run commands and all that their outputs name. Return what was run, each in one line."""
-        waiting = [("mendix-mesh", *shlex.split(line)) for line in first]
+        waiting = [(("mendix-mesh", *shlex.split(line)), "") for line in first]
         before = set(self.done)
         while waiting:
-            one = waiting.pop(0)
+            one, because = waiting.pop(0)
             if one in self.done or one[1] in _SERVERS:
                 continue
             self.done.add(one)
-            waiting += named(self._output(one))
+            try:
+                output = self._output(one)
+            except AssertionError as error:
+                raise AssertionError(f"{' '.join(one)} was printed by {because}: {error}") from None
+            waiting += [(new, f"{' '.join(one)}: {output}") for new in named(output)]
         return {" ".join(one) for one in self.done - before}
 
     def _output(self, one: tuple[str, ...]) -> str:
