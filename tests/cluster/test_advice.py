@@ -166,7 +166,7 @@ def test_a_lost_webhook_comes_before_what_it_causes_and_wait_waits_for_it(
     assert admin("doctor", "-n", where, "--wait", "60").code == 0
 
 
-def test_before_an_install_the_real_api_server_is_asked(
+def test_before_an_install_the_real_api_server_is_called(
     mesh_cluster: MeshCluster, admin: Command
 ) -> None:
     checks = admin("doctor", "--pre", "-o", "json", codes=[0, 1]).data["checks"]

@@ -68,6 +68,8 @@ def places(nodes: NodeCluster) -> Iterator[list[Place]]:
     wait_for(lambda: not nodes.pods(), seconds=90, why="the servers to be gone")
     yield [Place(mesh, name, JUDGED[mesh]) for mesh, name in
            (("ambient", ambient), ("linkerd", linkerd))]  # fmt: skip
+    # A node that was just rebooted gets no pods, and the servers must be on both.
+    wait_for(lambda: not api.get("Node", "node-0")["spec"].get("taints"), why="node-0 to be usable")
     scale(nodes, 2)
     nodes.await_settled()
     for where in (ambient, linkerd):

@@ -10,7 +10,7 @@ from werkzeug.exceptions import HTTPException, UnsupportedMediaType
 from webhook.admission.metrics import CONTENT_TYPE_LATEST
 from webhook.admission.review import AnyRoute, Reviewer
 from webhook.serving.health import Health
-from webhook.serving.http import BODY_LIMIT, REFUSALS
+from webhook.serving.http import BODY_LIMIT, REJECTIONS
 from webhook.version import VERSION
 
 
@@ -43,7 +43,7 @@ def create_app(reviewer: Reviewer, health: Health, *, admits: bool = True) -> Fl
 
     @app.errorhandler(HTTPException)
     def refuse(error: HTTPException) -> Response:
-        text = REFUSALS.get(error.code or 0) or f"{error.code} {error.name}\n"
+        text = REJECTIONS.get(error.code or 0) or f"{error.code} {error.name}\n"
         return Response(text, error.code, error.get_headers(), content_type="text/plain")
 
     def admit(route: AnyRoute) -> Response:

@@ -50,7 +50,7 @@ class Lane:
         """Return until when a client may send reviews, in seconds since 1970."""
         return self._clients.trusts(peer) if self._clients else float("inf")
 
-    def refusal(self, request: Request, connection: Connection) -> Response | None:
+    def rejection(self, request: Request, connection: Connection) -> Response | None:
         """Check the head of a request. Return a response if the body can't change it, else None."""
         url = request.url
         target = request.target = self._cached(url) if len(url) <= _LONGEST_URL else self._find(url)
@@ -60,16 +60,16 @@ class Lane:
             request.keeps_body = False
             return None
         if self._clients and time.time() >= connection.trusted_until:
-            return http.refusal(403)
+            return http.rejection(403)
         if request.method != b"POST":
-            return http.refusal(405, b"allow: POST\r\n")
+            return http.rejection(405, b"allow: POST\r\n")
         headers = request.headers
         if b"content-length" not in headers and b"transfer-encoding" not in headers:
             # Without a length, the server would treat the body as the next request.
             return _NOT_A_REQUEST
         kind = headers.get(b"content-type", b"")
         if kind != b"application/json" and not is_json(kind.decode("latin-1")):
-            return http.refusal(415)
+            return http.rejection(415)
         return None
 
     def answer(self, request: Request, connection: Connection) -> Response:
@@ -90,7 +90,7 @@ class Lane:
         """Return the response to a review that can't be answered in time."""
         self._reviewer.metrics.shed()
         log.warning("overloaded: reviews are turned away", limit=limit)
-        return http.refusal(503, b"retry-after: 1\r\n")
+        return http.rejection(503, b"retry-after: 1\r\n")
 
     def _find(self, url: bytes) -> Target | None:
         found = http.split(url)

@@ -77,7 +77,7 @@ def routes() -> Iterator[tuple[str, NamespaceRoute]]:
 
 def respond(
     route: NamespaceRoute,
-    asked: wire.AdmissionRequest,
+    admission: wire.AdmissionRequest,
     request: Request,
     body: bytes,
     settings: Settings,
@@ -96,22 +96,22 @@ def respond(
     if route.values is None:
         marked = MESH_LABEL in after or MODE_LABEL in after
         return (_EXCLUDED, "warned") if marked else (_IGNORED, "ignored")
-    asker = wire.asker(body)
-    user = asker.user_info
+    sender = wire.sender(body)
+    user = sender.user_info
     change = NamespaceChange(before, after, user.username, user.groups or ())
     ruling = namespaces.rule(change, route.values, settings)
     audit = {"verdict": "admitted"}
     if ruling.left:
         audit |= {"left": str(ruling.left.was), "for": str(ruling.left.will_be or ruling.left.to)}
-        _log(asked, asker, ruling.left, refused=bool(ruling.denial))
+        _log(admission, sender, ruling.left, denied=bool(ruling.denial))
     if ruling.denial:
-        name = mistakes.shown(asked.name or "without a name")
+        name = mistakes.shown(admission.name or "without a name")
         message = f"namespace {name}: {ruling.denial}"
         status = {"status": "Failure", "code": 403, "reason": "Forbidden", "message": message}
         return wire.Response(
             allowed=False, status=status, audit={**audit, "verdict": "denied"}
         ), "denied"
-    if ruling.left and not asker.dry_run:
+    if ruling.left and not sender.dry_run:
         metrics.left_enforcement(ruling.left)
     if ruling.warnings:
         audit["verdict"] = "warned"
@@ -123,13 +123,15 @@ def _labels(obj: objects.Object | None) -> Mapping[str, str]:
     return (obj.metadata.labels if obj and obj.metadata else None) or {}
 
 
-def _log(asked: wire.AdmissionRequest, asker: wire.Asker, left: Left, *, refused: bool) -> None:
+def _log(
+    admission: wire.AdmissionRequest, sender: wire.Sender, left: Left, *, denied: bool
+) -> None:
     log.warning(
-        "refused to let a namespace leave enforcement" if refused else "left enforcement",
-        uid=asked.uid,
-        namespace=asked.name or "",
-        user=asker.user_info.username,
+        "denied leaving enforcement" if denied else "left enforcement",
+        uid=admission.uid,
+        namespace=admission.name or "",
+        user=sender.user_info.username,
         was=str(left.was),
         will_be=str(left.will_be or left.to),
-        dry_run=bool(asker.dry_run),
+        dry_run=bool(sender.dry_run),
     )

@@ -83,20 +83,20 @@ class Reviewer:
         uid, kind = "", ""
         outcome = "error"
         try:
-            asked, request = request_of(body, ingress=route.ingress)
-            uid, kind = asked.uid, asked.kind.kind
+            admission, request = request_of(body, ingress=route.ingress)
+            uid, kind = admission.uid, admission.kind.kind
             if not route.judges(kind):
                 response, outcome = _IGNORED, "ignored"
             elif isinstance(route, NamespaceRoute):
                 response, outcome = namespaces.respond(
-                    route, asked, request, body, self.settings, self.metrics
+                    route, admission, request, body, self.settings, self.metrics
                 )
             elif route.mode is None:
-                response, outcome = self._mutate(route, asked, request)
+                response, outcome = self._mutate(route, admission, request)
             elif kind in TEMPLATES:
-                response, outcome = self._validate(route, route.mode, asked, request)
+                response, outcome = self._validate(route, route.mode, admission, request)
             else:
-                response, outcome = self._policy(route, route.mode, asked, body)
+                response, outcome = self._policy(route, route.mode, admission, body)
         except wire.BadReviewError as error:
             uid = error.uid
             kind = error.kind if isinstance(error, wire.BadObjectError) else ""
@@ -115,63 +115,65 @@ class Reviewer:
         return response.to(uid)
 
     def _mutate(
-        self, route: Route, asked: wire.AdmissionRequest, request: Request
+        self, route: Route, admission: wire.AdmissionRequest, request: Request
     ) -> tuple[wire.Response, str]:
         """Return the response, and the verdict for the metrics."""
         patch = mutate(request, route.mesh, self.settings)
         warnings = messages.ingress_warnings(request, self.settings, route.mesh.name)
         if not patch and not warnings:
             return _IGNORED, "unchanged"
-        log.debug("patched", uid=asked.uid, kind=asked.kind.kind, namespace=request.namespace)
+        log.debug(
+            "patched", uid=admission.uid, kind=admission.kind.kind, namespace=request.namespace
+        )
         response = wire.Response(allowed=True, patch=patch, warnings=warnings)
         return response, "patched" if patch else "unchanged"
 
     def _validate(
-        self, route: Route, mode: Mode, asked: wire.AdmissionRequest, request: Request
+        self, route: Route, mode: Mode, admission: wire.AdmissionRequest, request: Request
     ) -> tuple[wire.Response, str]:
         """Return the response, and the verdict for the metrics."""
         if request.object is None and request.operation in ("CREATE", "UPDATE"):
             raise objects.UndecodableError(f"{request.operation} without an object")
         return self._judged(
-            route, asked, request.namespace, validate(request, route.mesh, mode, self.settings)
+            route, admission, request.namespace, validate(request, route.mesh, mode, self.settings)
         )
 
     def _policy(
-        self, route: Route, mode: Mode, asked: wire.AdmissionRequest, body: bytes
+        self, route: Route, mode: Mode, admission: wire.AdmissionRequest, body: bytes
     ) -> tuple[wire.Response, str]:
         """Return the response to a change of a mesh's policy, and the verdict for the metrics."""
-        kind = asked.kind.kind
+        kind = admission.kind.kind
         now, before = wire.policy_objects(body, plaintext.KINDS[route.mesh.name][kind].type)
-        if now is None or asked.operation not in ("CREATE", "UPDATE") or asked.sub_resource:
+        if now is None or admission.operation not in ("CREATE", "UPDATE") or admission.sub_resource:
             return _IGNORED, "ignored"
-        where = asked.namespace or (now.metadata.name if kind == "Namespace" else "")
+        where = admission.namespace or (now.metadata.name if kind == "Namespace" else "")
         change = plaintext.PolicyChange(
-            kind, where, now, before if asked.operation == "UPDATE" else None
+            kind, where, now, before if admission.operation == "UPDATE" else None
         )
         verdict = plaintext.review(change, route.mesh.name, mode, self.settings)
-        return self._judged(route, asked, where, verdict)
+        return self._judged(route, admission, where, verdict)
 
     def _judged(
-        self, route: Route, asked: wire.AdmissionRequest, namespace: str, verdict: Verdict
+        self, route: Route, admission: wire.AdmissionRequest, namespace: str, verdict: Verdict
     ) -> tuple[wire.Response, str]:
         """Return a verdict as a response. Count it, and log it unless it is trivial."""
         if verdict.outcome in ("admitted", "ignored") and not verdict.violations:
             return (_ADMITTED if verdict.outcome == "admitted" else _IGNORED), verdict.outcome
         for violation in verdict.violations:
             self.metrics.violation(route.mesh.name, verdict.mode, violation.check)
-        self._log(asked, namespace, verdict)
+        self._log(admission, namespace, verdict)
         return respond(verdict), verdict.outcome
 
-    def _log(self, asked: wire.AdmissionRequest, namespace: str, verdict: Verdict) -> None:
+    def _log(self, admission: wire.AdmissionRequest, namespace: str, verdict: Verdict) -> None:
         write = log.debug if verdict.outcome == "admitted" else log.info
         write(
             verdict.outcome,
-            uid=asked.uid,
+            uid=admission.uid,
             mesh=verdict.mesh,
             mode=verdict.mode,
             namespace=namespace,
             subject=verdict.subject,
-            operation=asked.operation,
+            operation=admission.operation,
             checks=_checks(verdict),
         )
 
@@ -248,24 +250,24 @@ def request_of(body: bytes, *, ingress: bool = False) -> tuple[wire.AdmissionReq
     Raise `BadReviewError` for an invalid review, `UndecodableError` if pod templates can't be
     compared.
     """
-    asked = wire.decode(body)
-    kind, operation = asked.kind.kind, asked.operation
-    old = _typed(asked.old_object, asked) if operation == "UPDATE" else None
-    changes = old is not None and asked.object is not None and TEMPLATES.get(kind)
-    return asked, Request(
+    admission = wire.decode(body)
+    kind, operation = admission.kind.kind, admission.operation
+    old = _typed(admission.old_object, admission) if operation == "UPDATE" else None
+    changes = old is not None and admission.object is not None and TEMPLATES.get(kind)
+    return admission, Request(
         operation=operation,
-        namespace=asked.namespace or "",
-        subresource=asked.sub_resource or "",
-        object=_typed(asked.object, asked),
+        namespace=admission.namespace or "",
+        subresource=admission.sub_resource or "",
+        object=_typed(admission.object, admission),
         old=old,
         template_changed=wire.template_changed(body) if changes else True,
         ingress=ingress,
     )
 
 
-def _typed(obj: objects.Object | None, asked: wire.AdmissionRequest) -> objects.Object | None:
+def _typed(obj: objects.Object | None, admission: wire.AdmissionRequest) -> objects.Object | None:
     """Return the object with the kind of the request, because the API server guarantees it."""
-    kind = asked.kind
+    kind = admission.kind
     if obj is None or obj.kind == kind.kind:
         return obj
     version = f"{kind.group}/{kind.version}".lstrip("/")

@@ -49,14 +49,14 @@ def decode(body: bytes) -> AdmissionRequest:
 def _check_objects(body: bytes) -> None:
     """Raise `BadObjectError` if an object has more values than any real one."""
     try:
-        asked = _raws.decode(body).request
+        admission = _raws.decode(body).request
     except UNREADABLE as error:
         raise diagnosed(body, str(error)) from None
     try:
-        for raw in (asked.object, asked.old_object):
+        for raw in (admission.object, admission.old_object):
             objects.check_size(raw)
     except objects.UndecodableError as error:
-        raise BadObjectError(str(error), asked.uid, asked.kind.kind) from None
+        raise BadObjectError(str(error), admission.uid, admission.kind.kind) from None
 
 
 class _Templates(msgspec.Struct, gc=False, rename="camel"):
@@ -111,10 +111,10 @@ def policy_objects(body: bytes, kind: type[Any]) -> tuple[Any, Any]:
     Policy objects are decoded separately, so that reviews of pods do not pay for it. Raise
     `UndecodableError`.
     """
-    asked = _raws.decode(body).request
+    admission = _raws.decode(body).request
     now, before = (
         None if raw == NULL else plaintext.decode(raw, kind)
-        for raw in (asked.object, asked.old_object)
+        for raw in (admission.object, admission.old_object)
     )
     return now, before
 
@@ -124,7 +124,7 @@ class _User(msgspec.Struct, gc=False):
     groups: list[str] | None = None
 
 
-class Asker(msgspec.Struct, gc=False, rename="camel"):
+class Sender(msgspec.Struct, gc=False, rename="camel"):
     """The user who sent a request, and whether it is a dry run."""
 
     user_info: _User = msgspec.field(default_factory=_User)
@@ -132,13 +132,13 @@ class Asker(msgspec.Struct, gc=False, rename="camel"):
 
 
 class _Asked(msgspec.Struct, gc=False):
-    request: Asker
+    request: Sender
 
 
 _askers = msgspec.json.Decoder(_Asked)
 
 
-def asker(body: bytes) -> Asker:
+def sender(body: bytes) -> Sender:
     """Return the user of a review. Other reviews do not need it, so `decode` leaves it out.
 
     Raise `BadReviewError`.

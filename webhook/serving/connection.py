@@ -40,7 +40,7 @@ class Application(Protocol):
     def trusts(self, peer: ssl.SSLSocket) -> float:
         """Return until when a client may send any request, in seconds since 1970."""
 
-    def refusal(self, request: Request, connection: "Connection") -> Response | None:
+    def rejection(self, request: Request, connection: "Connection") -> Response | None:
         """Check the head of a request. Return a response if the body can't change it, else None.
 
         A response with status 400 ends the connection.
@@ -78,7 +78,7 @@ class Connection:
 
     def __init__(self, loop: "Loop", plain: socket.socket, port: "Port", client: str) -> None:
         self.loop, self.socket, self.port, self.client = loop, plain, port, client
-        self.made = self.asked = loop.now
+        self.made = self.active = loop.now
         self.deadline = loop.now + self.handshake_seconds
         #: Set by the table: whether the client has sent a complete request, and how many bytes it
         #: holds.
@@ -103,12 +103,12 @@ class Connection:
         #: body.
         self._coming, self._spare = 0, http.SPARE_BYTES
         #: Complete requests that wait for their responses.
-        self._whole: deque[Request] = deque()
+        self._complete: deque[Request] = deque()
         #: The request that a thread is answering.
-        self._asking: Request | None = None
-        #: The response that ends the connection. `_deaf`: further input is ignored.
+        self._answering: Request | None = None
+        #: The response that ends the connection. `_ignoring`: further input is ignored.
         self._final: Response | None = None
-        self._deaf = self._ending = False
+        self._ignoring = self._ending = False
         #: Output that the client has not yet received.
         self._out = bytearray()
 
@@ -116,7 +116,7 @@ class Connection:
 
     def expire(self) -> None:
         """Do what is due at the deadline: close the connection, or check the limit of a request."""
-        if self._limit and not self._half and self._request and not (self._out or self._deaf):
+        if self._limit and not self._half and self._request and not (self._out or self._ignoring):
             self._half = True
             self.deadline = self.loop.now + self._limit / 2
             # The delay may be the fault of this process and not of the client.
@@ -130,7 +130,7 @@ class Connection:
 
     def drain(self) -> None:
         """Close after answering the requests received so far. A new client may still send one."""
-        busy = self._request or self._whole or self._asking or self._out
+        busy = self._request or self._complete or self._answering or self._out
         if self._ending:
             return
         if self.known and not busy:
@@ -147,7 +147,7 @@ class Connection:
         self.closed = True
         self.loop.forget(self)
         self.socket.close()
-        self._whole.clear()
+        self._complete.clear()
         # These two objects refer to each other. Breaking the cycle frees them without the garbage
         # collector.
         self._parser = None
@@ -155,16 +155,16 @@ class Connection:
 
     def give_up(self) -> None:
         """Reject the pending requests because all connections together hold too much memory."""
-        if self._out or self._deaf:
+        if self._out or self._ignoring:
             self.abort()
             return
-        self._whole.clear()
+        self._complete.clear()
         self._finish(self.port.app.shed(self._limit))
         self._settle()
 
     def deliver(self, response: Response) -> None:
         """Send the response that a thread made."""
-        request, self._asking = self._asking, None
+        request, self._answering = self._answering, None
         if request and not (self.closed or self._ending):
             self._send(response, request)
             self._settle()
@@ -211,7 +211,7 @@ class Connection:
     # Input
 
     def _read(self) -> None:
-        for _ in range(0 if self._whole else _READS):
+        for _ in range(0 if self._complete else _READS):
             try:
                 data = self.socket.recv(_READ_SIZE)
             except ssl.SSLWantWriteError:
@@ -230,7 +230,7 @@ class Connection:
             self._coming += len(data)
             self._spare -= len(data)
             self._parse(data)
-            if self._whole or self._deaf:
+            if self._complete or self._ignoring:
                 break
         self._settle()
 
@@ -247,7 +247,7 @@ class Connection:
         except httptools.HttpParserError as error:
             if isinstance(error.__context__, MemoryError):
                 raise error.__context__ from None
-            if not self._deaf:
+            if not self._ignoring:
                 log.warning("Invalid HTTP request received.")
             self._finish(http.bad("Invalid HTTP request received."))
         if self._spare < 0:
@@ -255,7 +255,7 @@ class Connection:
 
     def on_message_begin(self) -> None:
         """Start a new request."""
-        if self._deaf:
+        if self._ignoring:
             return
         since = self.loop.lag.since
         if not self.known:
@@ -287,12 +287,12 @@ class Connection:
         request.method = parser.get_method()
         headers = request.headers
         expects = headers.get(b"expect")
-        refused = request.refused = self.port.app.refusal(request, self)
-        if refused and (refused.status == 400 or expects):
-            self._finish(refused)
+        rejection = request.rejection = self.port.app.rejection(request, self)
+        if rejection and (rejection.status == 400 or expects):
+            self._finish(rejection)
         elif int(headers.get(b"content-length", 0)) > BODY_LIMIT:
-            self._finish(http.refusal(413))
-        elif expects and expects.lower() == b"100-continue" and not (self._whole or self._out):
+            self._finish(http.rejection(413))
+        elif expects and expects.lower() == b"100-continue" and not (self._complete or self._out):
             self._write(http.CONTINUE)
 
     def on_body(self, body: bytes) -> None:
@@ -303,8 +303,8 @@ class Connection:
             return
         request.size += len(body)
         if request.size > BODY_LIMIT:
-            self._finish(http.refusal(413))
-        elif request.keeps_body and not request.refused:
+            self._finish(http.rejection(413))
+        elif request.keeps_body and not request.rejection:
             request.parts.append(body)
         else:
             self._coming -= len(body)
@@ -317,9 +317,9 @@ class Connection:
         parts = request.parts
         request.body = parts[0] if len(parts) == 1 else b"".join(parts)
         request.last = parser.get_http_version() != "1.1" or not parser.should_keep_alive()
-        self._deaf = request.last
+        self._ignoring = request.last
         self._spare, self._coming, self._limit, self._half = http.SPARE_BYTES, 0, 0.0, False
-        self._whole.append(request)
+        self._complete.append(request)
 
     # Responses
 
@@ -327,18 +327,18 @@ class Connection:
         """Answer the next request if this is possible now. Then wait for further events."""
         if self.closed:
             return
-        if not (self._out or self._asking or self._ending):
-            if self._whole:
-                self._answer(self._whole.popleft())
+        if not (self._out or self._answering or self._ending):
+            if self._complete:
+                self._answer(self._complete.popleft())
             elif self._final:
                 self._send(self._final, None)
-        if self._coming or self._out or self._whole or self.held:
+        if self._coming or self._out or self._complete or self.held:
             self._account()
         self._wait()
 
     def _account(self) -> None:
         """Report to the table how many bytes this connection holds."""
-        held = self._coming + len(self._out) + sum(request.size for request in self._whole)
+        held = self._coming + len(self._out) + sum(request.size for request in self._complete)
         if self._request:
             held += _PIECE * (len(self._request.headers) + len(self._request.parts))
         if held != self.held and not self.closed:
@@ -350,10 +350,10 @@ class Connection:
             return
         if self._out:
             self.loop.want(self, WRITE)
-        elif self._asking:
+        elif self._answering:
             self.loop.want(self, 0)
         else:
-            if self._whole or self._final:
+            if self._complete or self._final:
                 self.loop.soon(self)
             elif (self._request or self._coming) and not self._limit:
                 self._time()
@@ -375,11 +375,11 @@ class Connection:
         if newcomer:
             # From now on the loop schedules this connection together with the known ones.
             self.loop.want(self, self.interest)
-        answer = request.refused or self.port.app.answer(request, self)
+        answer = request.rejection or self.port.app.answer(request, self)
         if isinstance(answer, Response):
             self._send(answer, request)
         else:
-            self._asking, self.deadline = request, float("inf")
+            self._answering, self.deadline = request, float("inf")
             self.loop.work(self, answer)
 
     def _send(self, response: Response, request: Request | None) -> None:
@@ -393,8 +393,8 @@ class Connection:
 
     def _finish(self, response: Response) -> None:
         """Ignore all further input. End with this response, after those that are still due."""
-        if not self._deaf:
-            self._final, self._deaf = response, True
+        if not self._ignoring:
+            self._final, self._ignoring = response, True
         self._request, self._coming, self._limit = None, 0, 0.0
 
     def _write(self, data: bytes) -> None:
@@ -438,10 +438,10 @@ class Connection:
 
     def _end(self) -> None:
         """Close after the client has received all responses."""
-        self._ending = self._deaf = True
+        self._ending = self._ignoring = True
         if self._out:
             return
-        self._whole.clear()
+        self._complete.clear()
         self.loop.table.hold(self, 0)
         with contextlib.suppress(OSError, ValueError):
             if isinstance(self.socket, ssl.SSLSocket):

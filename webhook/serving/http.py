@@ -28,7 +28,7 @@ JSON, TEXT = b"content-type: application/json\r\n", b"content-type: text/plain\r
 class Request:
     """One request: its head, and the parts of its body that have arrived."""
 
-    __slots__ = ("body", "headers", "keeps_body", "last", "method", "parts", "refused", "since",
+    __slots__ = ("body", "headers", "keeps_body", "last", "method", "parts", "rejection", "since",
                  "size", "target", "url")  # fmt: skip
 
     def __init__(self, since: float) -> None:
@@ -42,7 +42,7 @@ class Request:
         self.size = 0
         self.keeps_body = True
         #: The response, if the head of the request decides it.
-        self.refused: Response | None = None
+        self.rejection: Response | None = None
         #: Whether this is the last request of the connection.
         self.last = False
         #: What the application found out from the head of the request.
@@ -62,7 +62,7 @@ class Response(NamedTuple):
 
 
 #: The bodies of error responses, by status. Only clients other than the API server see them.
-REFUSALS = {
+REJECTIONS = {
     403: "403 Forbidden: reviews are for clients with a certificate of a name that is allowed\n",
     405: "405 Method Not Allowed\n",
     413: "413 Content Too Large: 7 MiB at most\n",
@@ -71,9 +71,9 @@ REFUSALS = {
 }
 
 
-def refusal(status: int, fields: bytes = b"") -> Response:
-    """Return the response that rejects a request with a status from `REFUSALS`."""
-    return Response(status, TEXT + fields, REFUSALS[status].encode())
+def rejection(status: int, fields: bytes = b"") -> Response:
+    """Return the response that rejects a request with a status from `REJECTIONS`."""
+    return Response(status, TEXT + fields, REJECTIONS[status].encode())
 
 
 def bad(why: str) -> Response:

@@ -76,7 +76,7 @@ class Output(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self._told, self._tell_at = Output.lost, 0.0
+        self._reported, self._report_at = Output.lost, 0.0
         self._rest = b""
         self._out, self._err = (_Descriptor(number) for number in (1, 2))
 
@@ -96,8 +96,8 @@ class Output(logging.Handler):
     def flush(self) -> None:
         """Report on standard error how many lines were lost, at most once a minute."""
         now = time.monotonic()
-        if Output.lost > self._told and now >= self._tell_at:
-            self._told, self._tell_at = Output.lost, now + self._EVERY
+        if Output.lost > self._reported and now >= self._report_at:
+            self._reported, self._report_at = Output.lost, now + self._EVERY
             self._err.write(
                 b"mendix-mesh: %d log lines were lost, because standard output is full, closed or "
                 b"not read\n" % Output.lost
@@ -105,7 +105,7 @@ class Output(logging.Handler):
 
     def close(self) -> None:
         """Report the lost lines a last time, and close the descriptors."""
-        self._tell_at = 0.0
+        self._report_at = 0.0
         self.flush()
         for descriptor in (self._out, self._err):
             descriptor.close()

@@ -30,7 +30,7 @@ from webhook.serving.table import Source, Table
 log = Log(__name__)
 
 #: Seconds between two checks of the deadlines. This is also the longest wait for events.
-_SWEEP = 0.1
+_CHECK_EVERY = 0.1
 #: Seconds of work after which the loop switches between new clients and reviews.
 _SLICE = 0.01
 #: Seconds until the loop accepts connections again after it ran out of descriptors or memory.
@@ -66,7 +66,7 @@ class Loop:
         self._soon: deque[Connection] = deque()
         self._end_at = float("inf")
         self._accept_at: float | None = 0.0
-        self._swept = 0.0
+        self._checked = 0.0
         self._pool = ThreadPoolExecutor(threads)
         self._made: deque[tuple[Connection, Response]] = deque()
         self._wake, self._woken = socket.socketpair()
@@ -88,8 +88,8 @@ class Loop:
             while not self.ending or self.table.members:
                 try:
                     self._turn()
-                    if self.now - self._swept >= _SWEEP:
-                        self._sweep()
+                    if self.now - self._checked >= _CHECK_EVERY:
+                        self._check()
                         beat()
                 except Exception:
                     # A bug in this program must neither end the worker nor fill the log.
@@ -146,7 +146,7 @@ class Loop:
     # Turns
 
     def _turn(self) -> None:
-        wait = 0.0 if self._soon else max(0.0, self._swept + _SWEEP - self.now)
+        wait = 0.0 if self._soon else max(0.0, self._checked + _CHECK_EVERY - self.now)
         began = time.monotonic()
         # A descriptor may be closed and used again within this turn, a connection may not.
         ready = [self._ready[number] for number, _ in self._known.poll(wait)]
@@ -241,9 +241,9 @@ class Loop:
 
     # Time
 
-    def _sweep(self) -> None:
+    def _check(self) -> None:
         """Do everything that is due: deadlines, certificates, accepting again, and the shutdown."""
-        self._swept = self.now
+        self._checked = self.now
         self.date = f"date: {email.utils.formatdate(usegmt=True)}\r\n".encode()
         if self._accept_at is not None and self.now >= self._accept_at and not self.ending:
             self._listen(listen=True)

@@ -73,7 +73,7 @@ class _Pages:
         """Return until when a client is trusted. Others may send requests, too."""
         return self._clients.trusts(peer) if self._clients else 0.0
 
-    def refusal(self, request: Request, _: Connection) -> Response | None:
+    def rejection(self, request: Request, _: Connection) -> Response | None:
         """Return an error response if the URL has no path, else None."""
         request.target = http.split(request.url)
         return None if request.target else http.bad("Invalid HTTP request received.")
@@ -87,7 +87,7 @@ class _Pages:
 
     def shed(self, _: float) -> Response:
         """Return the response to a request that can't be answered in time."""
-        return http.refusal(503, b"retry-after: 1\r\n")
+        return http.rejection(503, b"retry-after: 1\r\n")
 
     def _call(self, given: dict[str, object]) -> Response:
         try:

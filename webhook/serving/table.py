@@ -55,7 +55,7 @@ class Table:
         source = member.source = self._sources.setdefault(key, Source(key))
         self.members[member] = source.members[member] = None
         full = len(self.members) - len(self._reserved) > self.places
-        reserved = full and not self.evict(member.asked, member)
+        reserved = full and not self.evict(member.active, member)
         source.silent[member] = None
         if reserved:
             self._reserved[member] = None
@@ -85,7 +85,7 @@ class Table:
         return True
 
     def _is_idle(self, member: "Connection", now: float) -> bool:
-        return now - member.asked >= (self.grace if member.known else self.patience)
+        return now - member.active >= (self.grace if member.known else self.patience)
 
     def leave(self, member: "Connection") -> None:
         """Remove a connection."""
@@ -104,7 +104,7 @@ class Table:
 
     def ask(self, member: "Connection", now: float) -> None:
         """Record that a connection has sent a complete request."""
-        member.asked, member.known = now, True
+        member.active, member.known = now, True
         members = member.source.members
         del members[member]
         members[member] = None

@@ -88,7 +88,7 @@ def test_a_denied_exit_from_enforcement_names_who_is_allowed(restricted: FlaskCl
         "enforce; after the change: not enrolled); settings.leaveEnforcement allows this only for "
         "group platform"
     )
-    assert [entry["event"] for entry in logs] == ["refused to let a namespace leave enforcement"]
+    assert [entry["event"] for entry in logs] == ["denied leaving enforcement"]
     payload["request"]["userInfo"] = {"username": "carol", "groups": ["platform"]}
     assert restricted.review(PATH, payload)["allowed"]
 

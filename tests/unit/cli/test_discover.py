@@ -280,17 +280,17 @@ def test_an_enrolled_namespace_that_is_not_mendixs_can_be_changed_by_its_name(
 
 def test_what_is_printed_afterwards_is_about_what_was_changed(world: World, tmp_path: Path) -> None:
     arguments = ("--enroll", "--mesh", "linkerd", "-n", "apps", "-y")
-    told = run(world, tmp_path, *arguments).stderr.splitlines()
-    assert told[-1] == (
+    printed = run(world, tmp_path, *arguments).stderr.splitlines()
+    assert printed[-1] == (
         "new pods of apps join the mesh; to find running pods outside the mesh: "
         "mendix-mesh audit -n apps"
     )
-    told = run(world, tmp_path, *arguments, "--mode", "enforce").stderr.splitlines()
-    assert told[-1] == (
+    printed = run(world, tmp_path, *arguments, "--mode", "enforce").stderr.splitlines()
+    assert printed[-1] == (
         "new pods outside the mesh are now denied in apps; running pods: mendix-mesh audit -n apps"
     )
-    told = run(world, tmp_path, *arguments).stderr.splitlines()
-    assert told[-1] == "nothing to do: all namespaces are already enrolled like this"
+    printed = run(world, tmp_path, *arguments).stderr.splitlines()
+    assert printed[-1] == "nothing to do: all namespaces are already enrolled like this"
 
 
 def test_after_an_uninstall_no_mode_is_shown_and_nothing_is_promised(

@@ -132,11 +132,11 @@ class Before(Hospital):
             meta = {"labels": {"app.kubernetes.io/name": name}}
             self.add(where, {"metadata": meta, "status": {"readyReplicas": 1}})
 
-    def answer(self, asked: HttpRequest) -> Reply:
-        if asked.method == "POST" and "selfsubjectaccessreviews" in asked.target:
-            wanted = json.loads(asked.body)["spec"]["resourceAttributes"]
+    def answer(self, request: HttpRequest) -> Reply:
+        if request.method == "POST" and "selfsubjectaccessreviews" in request.target:
+            wanted = json.loads(request.body)["spec"]["resourceAttributes"]
             return Reply(201, {"status": {"allowed": wanted["resource"] not in self.denied}})
-        return super().answer(asked)
+        return super().answer(request)
 
 
 def before(world: Before, folder: Path) -> tuple[dict[str, set[str]], int]:

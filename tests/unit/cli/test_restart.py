@@ -201,7 +201,7 @@ def budget(world: RollingWorld, name: str, *, healthy: int, expected: int) -> No
     world.add(where, {"spec": {"selector": selector}, "status": counts})
 
 
-def test_what_a_budget_blocks_is_told_and_the_rest_goes_on(
+def test_what_a_budget_blocks_is_reported_and_the_rest_continues(
     world: RollingWorld, tmp_path: Path
 ) -> None:
     """A Mendix app of one replica has a budget that needs it, since operator 2.25."""

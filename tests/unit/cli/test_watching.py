@@ -191,12 +191,12 @@ def test_slow_bodies_do_not_delay_a_probe(tmp_path: Path) -> None:
                 trusting(pair).wrap_socket(plain, server_hostname="localhost")
             )
             slow.sendall(head + b'Content-Length: 1000\r\n\r\n{"request"')
-        assert _took(f"{running.http}/livez") < 1
-        assert _took(f"{running.http}/readyz") < 1
+        assert _took(f"{running.http}/livez") < 3
+        assert _took(f"{running.http}/readyz") < 3
 
 
 def test_requests_that_wait_for_the_api_server_do_not_delay_a_probe(tmp_path: Path) -> None:
-    made = Stuck(seconds=3)
+    made = Stuck(seconds=4)
     made.objects |= world().objects
     options = ("--dashboard", "127.0.0.1:0", "--authenticate")
     with auditing(made, tmp_path, *options) as running, ThreadPoolExecutor(12) as many:
@@ -209,7 +209,7 @@ def test_requests_that_wait_for_the_api_server_do_not_delay_a_probe(tmp_path: Pa
 
         answers = [many.submit(ask, number) for number in range(12)]
         time.sleep(0.5)
-        assert _took(f"{running.http}/livez") < 1
+        assert _took(f"{running.http}/livez") < 3
         codes = sorted(one.result() for one in answers)
         assert codes == [401] * 10 + [429] * 2
 

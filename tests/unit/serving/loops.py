@@ -25,14 +25,14 @@ class Echo:
     def trusts(self, peer: ssl.SSLSocket) -> float:
         return float("inf")
 
-    def refusal(self, request: Request, connection: Connection) -> Response | None:
+    def rejection(self, request: Request, connection: Connection) -> Response | None:
         return None
 
     def answer(self, request: Request, connection: Connection) -> Response | Callable[[], Response]:
         return Response(200, http.TEXT, request.body)
 
     def shed(self, limit: float) -> Response:
-        return http.refusal(503)
+        return http.rejection(503)
 
 
 class Looping:

@@ -30,7 +30,7 @@ def test_a_finding_has_the_command_that_fixes_it(
     assert command(subject(), check, level, origin) == typed
 
 
-def test_where_nothing_is_enrolled_a_restart_is_not_advised() -> None:
+def test_if_nothing_is_enrolled_a_restart_is_not_advised() -> None:
     assert command(subject()._replace(is_enrolled=False), "proxy-outdated", "warning", "") == ""
 
 

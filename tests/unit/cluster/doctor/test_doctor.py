@@ -133,7 +133,7 @@ def test_what_a_deployment_says_of_its_pods(diagnose: Examine) -> None:
          "must specify limits.cpu", "give these containers defaults with a LimitRange: echo '"),
     ],
 )  # fmt: skip
-def test_why_a_server_has_no_pod_is_told_apart(
+def test_the_reasons_why_a_server_has_no_pod_are_distinguished(
     diagnose: Examine, deployment: Json, says: str, fix: str
 ) -> None:
     hospital = Hospital()
@@ -432,7 +432,7 @@ DEMANDED = Settings(
     [(None, None, "warning"), ("STRICT", DEMANDED, None), (None, DEMANDED, "error"),
      ("PERMISSIVE", DEMANDED, "error")],
 )  # fmt: skip
-def test_plaintext_is_an_error_where_the_settings_say_so(
+def test_plaintext_is_an_error_if_the_settings_say_so(
     diagnose: Examine, mode: str | None, settings: Settings | None, severity: str | None
 ) -> None:
     hospital = Hospital("ambient")
@@ -469,7 +469,7 @@ def test_doctor_and_audit_give_the_same_answer_about_plaintext(
     hospital.namespace("empty", "linkerd")
     hospital.pod("mendix", "shop", meshed())
     found = diagnose(hospital, "mendix", "empty").findings
-    told = {name for one in found if one.id == "plaintext-accepted" for name in one.namespaces}
+    reported = {name for one in found if one.id == "plaintext-accepted" for name in one.namespaces}
     with hospital.serving(tmp_path) as server:
         inventory, read = Inventory(server.cluster), Settings()
         scope = Scope(server.cluster, inventory, Enrollment.read(server.cluster))
@@ -479,7 +479,7 @@ def test_doctor_and_audit_give_the_same_answer_about_plaintext(
         ).audit(scope.targets())  # fmt: skip
     accepts = {one.name: one.plaintext and one.plaintext.accepts for one in report.namespaces}
     assert accepts == {"mendix": "no" if closed else "partly", "empty": None}
-    assert told == ({"mendix"} if not closed else set())
+    assert reported == ({"mendix"} if not closed else set())
 
 
 def test_a_rule_that_makes_clients_speak_plaintext(diagnose: Examine) -> None:

@@ -180,7 +180,7 @@ def test_an_outdated_inbound_policy_is_a_reason_to_restart(
     assert f"its template sets {POLICY}; remove it there" in step.why[0]
 
 
-def test_outdated_proxies_are_restarted_only_when_asked_for(
+def test_outdated_proxies_are_restarted_only_with_the_option(
     world: RollingWorld, tmp_path: Path
 ) -> None:
     old = meshed()

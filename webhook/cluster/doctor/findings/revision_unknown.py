@@ -26,14 +26,14 @@ def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
     if not installed or INJECTION in labels:
         return
     known = sorted(installed)
-    asked, who = labels.get(REVISION), f"the namespace's label {REVISION}"
-    near = nearest(asked or facts.settings.istio.revision or "", known) or known[0]
+    requested, who = labels.get(REVISION), f"the namespace's label {REVISION}"
+    near = nearest(requested or facts.settings.istio.revision or "", known) or known[0]
     fix = f"kubectl label namespace {place.name} {REVISION}={near} --overwrite"
-    if asked is None:
-        asked, who = facts.settings.istio.revision, "settings.istio.revision"
+    if requested is None:
+        requested, who = facts.settings.istio.revision, "settings.istio.revision"
         fix = facts.helm("--set", f"settings.istio.revision={near}")
-    if asked and asked not in installed:
+    if requested and requested not in installed:
         yield Occurrence(
-            f"{who} is {asked}; installed: {', '.join(known)}",
-            fix=f"install the revision or tag {asked}, or use an installed one: {fix}",
+            f"{who} is {requested}; installed: {', '.join(known)}",
+            fix=f"install the revision or tag {requested}, or use an installed one: {fix}",
         )
