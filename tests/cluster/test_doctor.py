@@ -473,7 +473,7 @@ def test_an_autoscaler_that_needs_a_request_of_the_proxy(
         request = {"config.linkerd.io/proxy-cpu-request": "20m"}
         template = {"template": {"metadata": {"annotations": request}}}
         api.patch("Deployment", "shop", where, {"spec": template})
-        await_exactly(diagnose, where, meshed_="yes")
+        await_exactly(diagnose, where, "plaintext-accepted", meshed_="yes")
 
 
 @pytest.mark.parametrize(
