@@ -2,12 +2,13 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.cluster.api import Api, Json, wait_for
-from tests.cluster.mesh import MeshCluster
+from tests.cluster.mesh import MESH_LABEL, MeshCluster
 from tests.cluster.workloads import ready_pods, workload
 
 REPLICAS = 3
@@ -61,9 +62,24 @@ def settled(api: Api, namespace: str) -> Json:
 
 
 @pytest.fixture
-def where(mesh_cluster: MeshCluster) -> str:
-    """A namespace in ambient mode, which needs no injector."""
-    return mesh_cluster.enroll("enforce", mesh="ambient")
+def where(mesh_cluster: MeshCluster) -> Iterator[str]:
+    """The only namespace in ambient mode, which needs no injector.
+
+    Controllers in the namespaces of other tests may still try to create pods.
+    """
+    api = mesh_cluster.api
+
+    def label(names: list[str], mesh: str | None) -> None:
+        for name in names:
+            api.patch("Namespace", name, None, {"metadata": {"labels": {MESH_LABEL: mesh}}})
+
+    others = [
+        one["metadata"]["name"] for one in api.list("Namespace")
+        if one["metadata"].get("labels", {}).get(MESH_LABEL) == "ambient"
+    ]  # fmt: skip
+    label(others, None)
+    yield mesh_cluster.enroll("enforce", mesh="ambient")
+    label(others, "ambient")
 
 
 def test_a_rollout_calls_for_the_deployment_and_for_each_pod_alone(
