@@ -61,6 +61,8 @@ class Loss(NamedTuple):
     began: float
     #: When the connection on which it was sent was dialled; None if it never had one.
     dialled: float | None
+    #: Seconds from when it was sent until it was lost.
+    seconds: float
 
 
 @dataclass
@@ -206,7 +208,8 @@ class Load:
         elif reply:
             tally.wrong.append(f"{uid}: {reply}")
         else:
-            tally.lost.append(Loss(uid, attempt.why, attempt.began, attempt.dialled))
+            seconds = time.monotonic() - attempt.began
+            tally.lost.append(Loss(uid, attempt.why, attempt.began, attempt.dialled, seconds))
 
     async def _ask(self, attempt: "_Attempt", request: bytes, *, last: bool) -> None:
         """Read an answer into `attempt`. Raise OSError if there is none."""

@@ -73,10 +73,10 @@ def test_a_worker_that_stands_still_for_a_while(replica: Replica, reviews: int, 
 def test_more_reviews_than_it_can_answer(
     replica: Replica, reviews: int, callers: int, show: Show
 ) -> None:
-    """Each is answered or shed; then all are answered again.
+    """Each is answered or shed within its time; then all are answered again.
 
-    The server's clock decides what waited for too long, not the clients': 600 of them in one Python
-    process are as short of CPU as the server.
+    600 clients in one Python process are as short of CPU as the server. A review that they have not
+    sent completely when its time is over gets no answer.
     """
     replica.allowed = "overloaded"
     pod = meshed()
@@ -89,7 +89,7 @@ def test_more_reviews_than_it_can_answer(
         after.more(reviews // 2)
     show(load.tally, f"{len(heavy.body) >> 10} KiB each; afterwards:", after.tally)
     assert not load.tally.wrong, str(load.tally)
-    assert not load.tally.lost, str(load.tally)
+    assert not [loss for loss in load.tally.lost if loss.seconds < 5], str(load.tally)
     assert all(OVERLOADED in text for text in load.tally.shed)
     assert_all_answered(after.tally)
 
