@@ -61,8 +61,8 @@ def installed(cluster: MeshCluster, *, chart: Path = CHART, tag: str = "") -> It
     It works: a pod outside the mesh is denied.
     """
     release = Release(cluster.plane, chart=chart)
-    release.install({"image": {"tag": tag}})
     try:
+        release.install({"image": {"tag": tag}})
         cluster.kubelet.wait_ready(2)
         cluster.await_judge(cluster.enroll("enforce", mesh="ambient"), "ambient.enforce")
         yield release
