@@ -215,7 +215,8 @@ class _Search:
                     yield Caller(
                         who=_title(self._inventory, pod),
                         why="manages the namespace from another one and is outside the mesh",
-                        fix=f"enroll namespace {home}, then run mendix-mesh restart -n {home}",
+                        fix=f"mendix-mesh discover --enroll -n {home}, then mendix-mesh restart "
+                        f"-n {home}",
                     )
 
     def _running(self, namespace: str) -> Iterator[LivePod]:
