@@ -20,7 +20,7 @@ def topics() -> dict[str, str]:
     folder = next((folder for folder in _FOLDERS if (folder / "checks.md").exists()), None)
     if folder is None:
         raise click.ClickException("the documentation is not installed")
-    pages = {path.stem: path.read_text() for path in sorted(folder.glob("*.md"))}
+    pages = {path.stem: path.read_text("utf-8") for path in sorted(folder.glob("*.md"))}
     return {name: text for page in _LISTS for name, text in _sections(pages[page])} | pages
 
 
