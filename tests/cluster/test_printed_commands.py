@@ -32,8 +32,8 @@ _KUBECTL = re.compile(
     r"kubectl( -n [\w-]+)? (get|describe|edit|label|annotate|delete|logs)"
     r" ([a-z.]+/[\w.-]+|[a-z.]+( [\w.]+-[\w.-]+)?)( [\w./-]+=\S+)*( -o [a-z]+)?"
 )
-#: Audits and the doctor report what they find by exit code 1.
-_REPORTS = ("audit", "doctor", "review")
+#: Exit code 1 of these reports what they found, or what could not be restarted.
+_REPORTS = ("audit", "doctor", "restart", "review")
 #: Not run: these serve until they are stopped.
 _SERVERS = ("dashboard", "serve")
 
@@ -122,6 +122,8 @@ def test_advice_leads_from_plaintext_pods_to_a_namespace_in_the_mesh(
 ) -> None:
     """A namespace full of Mendix pods, not enrolled. Only printed commands are run."""
     namespace = mesh_cluster.plane.new_namespace("mendix")
+    # The operator watches these kinds as soon as it starts.
+    mendix.install_crds(mesh_cluster.api)
     operator = mendix.MendixOperator(
         mesh_cluster.plane.user("mendix-operator", ["system:masters"]), namespace
     )
