@@ -30,10 +30,11 @@ _START = re.compile(r"\b(mendix-mesh|kubectl) ([^\n;,()\"`]+)")
 #: One object, or all of a kind. A name has a hyphen, unlike the words of a sentence.
 _KUBECTL = re.compile(
     r"kubectl( -n [\w-]+)? (get|describe|edit|label|annotate|delete|logs)"
-    r" ([a-z.]+/[\w.-]+|[a-z.]+( [\w.]+-[\w.-]+)?)( [\w./-]+=\S+)*( -o [a-z]+)?"
+    r" ([a-z.]+/[\w.-]+|[a-z.]+( [\w.]+-[\w.-]+)?)( [\w./-]+(=\S+|-))*( --overwrite)?( -o [a-z]+)?"
 )
 #: Exit code 1 of these reports what they found, or what could not be restarted.
 _REPORTS = ("audit", "doctor", "restart", "review")
+_SYSTEM = re.compile(r"default|kube-.*|mendix-mesh|cert-manager|linkerd|istio-system")
 #: Not run: these serve until they are stopped.
 _SERVERS = ("dashboard", "serve")
 
@@ -73,6 +74,8 @@ class User:
         self.run = command.as_admin(cluster.plane)
         self.plane = cluster.plane
         self.done: set[tuple[str, ...]] = set()
+        self.others = _namespaces(cluster)
+        """Other tests' namespaces. What is printed of them is not run."""
 
     def follows(self, *first: str) -> set[str]:
         """Run commands and all that their outputs name. Return what was run, each in one line."""
@@ -80,7 +83,7 @@ class User:
         before = set(self.done)
         while waiting:
             one, because = waiting.pop(0)
-            if one in self.done or one[1] in _SERVERS:
+            if one in self.done or one[1] in _SERVERS or not self.others.isdisjoint(one):
                 continue
             self.done.add(one)
             try:
@@ -110,6 +113,11 @@ class User:
             done_ = self.run(*confirmed, "--mesh", "linkerd", codes=codes)
         assert done_.code in codes, done_.err
         return done_.out + done_.err
+
+
+def _namespaces(cluster: MeshCluster) -> set[str]:
+    names = {one["metadata"]["name"] for one in cluster.api.list("Namespace")}
+    return {name for name in names if not _SYSTEM.fullmatch(name)}
 
 
 @pytest.fixture

@@ -75,7 +75,20 @@ def places(nodes: NodeCluster) -> Iterator[list[Place]]:
         nodes.plane.kubectl("delete", "pods", "--all", "--wait=false", f"--namespace={where}")
         await_count(nodes, where, 0)
     # Here no injector of Linkerd is installed, which the doctor would report.
-    api.patch("Namespace", linkerd, None, {"metadata": {"labels": dict.fromkeys(labels)}})
+    without = {"metadata": {"labels": dict.fromkeys(labels)}}
+    wait_for(lambda: patched(nodes, linkerd, without), why="a server to answer for the namespace")
+
+
+def patched(nodes: NodeCluster, namespace: str, patch: Json) -> bool:
+    """Return whether a change of a namespace got through.
+
+    The Service may still lead to the server that has just been moved.
+    """
+    try:
+        nodes.api.patch("Namespace", namespace, None, patch)
+    except StatusError:
+        return False
+    return True
 
 
 def spread(nodes: NodeCluster) -> None:
