@@ -60,6 +60,7 @@ lock: $(READY) ## Pin all dependencies again, with hashes
 docs: $(READY) ## Write the generated files: checks.md, findings.md, configuration.md, inputs.md, schema, README and dashboard of the chart, fixtures
 	@$(BIN)/python -m tests.fixtures.generate
 	@$(BIN)/python -m charts.generate_judged
+	@$(BIN)/python -m charts.generate_policies
 	@$(BIN)/python -m charts.generate_schema
 	@$(BIN)/python -m charts.generate_readme
 	@$(BIN)/python -m charts.generate_dashboard

@@ -31,4 +31,7 @@ def test_every_template_is_rendered_by_some_set_of_values() -> None:
     assert templates - rendered == {
         "mendix-mesh/templates/secret-tls.yaml",
         "mendix-mesh/templates/auditor/secret-tls.yaml",
+        # See test_policies. What they say is in files/policies.json.
+        "mendix-mesh/templates/mutatingadmissionpolicies.yaml",
+        "mendix-mesh/templates/validatingadmissionpolicies.yaml",
     }

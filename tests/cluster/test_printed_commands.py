@@ -144,7 +144,7 @@ def test_advice_leads_from_plaintext_pods_to_a_namespace_in_the_mesh(
         assert any("discover --enroll" in line for line in run)
         mesh_cluster.await_judge(namespace, "linkerd.warn")
         run |= user.follows(f"audit -n {namespace}", f"audit -n {namespace} -o json",
-                            f"doctor -n {namespace}", "audit -A")  # fmt: skip
+                            f"doctor -n {namespace}")  # fmt: skip
         assert f"mendix-mesh restart -n {namespace}" in run
         assert f"mendix-mesh discover --enroll --strict -n {namespace}" in run
         # What follows from that was printed too.

@@ -10,7 +10,7 @@ The keys and fields come from files/judged.json, which is generated from the ser
 
 {{/* A list of strings in CEL. */}}
 {{- define "mendix-mesh.celList" -}}
-[{{ range $index, $text := . }}{{ if $index }}, {{ end }}'{{ $text | replace "\\" "\\\\" | replace "'" "\\'" }}'{{ end }}]
+[{{ range $index, $text := . }}{{ if $index }}, {{ end }}{{ include "mendix-mesh.celText" $text }}{{ end }}]
 {{- end }}
 
 {{/*

@@ -45,8 +45,8 @@ def test_every_check_has_a_failing_and_a_nearest_passing_example() -> None:
 
 def test_every_mesh_that_a_check_names_has_an_example_that_breaks_it() -> None:
     shown = {(fixture.check, fixture.mesh) for fixture in FAILING}
-    named = {(name, mesh) for name, (check, _) in checks.all_checks().items()
-             for mesh in check.meshes}  # fmt: skip
+    named = {(name, mesh) for name, entry in checks.all_checks().items()
+             for mesh in entry.check.meshes}  # fmt: skip
     lacking = sorted(named - shown)
     assert not lacking, f"add a failing pod for each of {lacking} to tests/fixtures/meshes"
 

@@ -84,7 +84,7 @@ def _view(pod: LivePod, judged: Judged, workload: Workload, mesh: Mesh) -> View:
     troubles += [
         Trouble(done.violation, "exempt", done.exemption.reason, "") for done in judged.exempted
     ]
-    applied = {check.id for check, _ in checks.for_mesh(mesh.name)}
+    applied = {entry.check.id for entry in checks.for_mesh(mesh.name)}
     broken = {one.violation.check for one in troubles}
     return View(
         name=pod.name,

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from webhook.policy.cel import Rule, Terms
 from webhook.policy.mesh import Mesh
 from webhook.policy.occurrences import Level, Occurrence
 from webhook.policy.pod.workload import Pod
@@ -105,6 +106,8 @@ class CheckEntry(NamedTuple):
 
     check: Check
     find: Callable[[Mesh, Pod], Iterable[Occurrence]] | None
+    #: The same search in CEL, for the API server itself, if CEL can express it.
+    rule: Callable[[Terms], Rule] | None = None
 
 
 @cache
@@ -116,7 +119,9 @@ def all_checks() -> Mapping[str, CheckEntry]:
         check: Check = loaded.CHECK
         if check.id.replace("-", "_") != module.name:
             raise RuntimeError(f"check {check.id} must live in {check.id.replace('-', '_')}.py")
-        entries[check.id] = CheckEntry(check, getattr(loaded, "find", None))
+        entries[check.id] = CheckEntry(
+            check, getattr(loaded, "find", None), getattr(loaded, "rule", None)
+        )
     return entries
 
 
@@ -136,7 +141,7 @@ def looks(mesh: Mesh) -> tuple[tuple[Check, Look | None], ...]:
     """Return the function for each check of a mesh; None for a check that only inputs violate."""
     return tuple(
         (check, partial(find, mesh) if find else _method(mesh, check))
-        for check, find in for_mesh(mesh.name)
+        for check, find, _ in for_mesh(mesh.name)
     )
 
 

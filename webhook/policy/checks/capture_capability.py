@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from webhook.policy import cel
 from webhook.policy.checks import Check
 from webhook.policy.mesh import Mesh
 from webhook.policy.occurrences import Occurrence
@@ -56,3 +57,24 @@ _HARMLESS = frozenset({
 })  # fmt: skip
 #: A debugger of the container's own processes. With shared processes it could enter the proxy's.
 _HARMLESS_ALONE = _HARMLESS | {"SYS_PTRACE"}
+
+
+def rule(terms: cel.Terms) -> cel.Rule:
+    """Return the check in CEL."""
+    shares = (
+        "object.spec.?shareProcessNamespace.orValue(false) || object.spec.?hostPID.orValue(false)"
+    )
+    harmless = cel.capabilities(_HARMLESS)
+    alone = cel.capabilities(_HARMLESS_ALONE - _HARMLESS)
+    added = "c.?securityContext.?capabilities.?add.orValue([])"
+    near = f"!({shares}) && a.upperAscii() in {alone}"
+    risky = f"{added}.filter(a, !(a.upperAscii() in {harmless} || ({near})))"
+    fix = cel.text(CHECK.fix)
+    rows = (
+        ("c.?securityContext.?privileged.orValue(false)", "securityContext.privileged",
+         cel.text(CHECK.reason)),
+        (f"size({risky}) > 0", "securityContext.capabilities.add",
+         cel.reason(CHECK.reason, f"{risky}.join(', ')")),
+    )  # fmt: skip
+    few = cel.each(f"size({added}) <= 8 && {added}.all(a, a.matches(r'^[A-Za-z_]{{1,40}}$'))")
+    return cel.Rule(" + ".join(cel.rows(terms, *one, fix) for one in rows), few)

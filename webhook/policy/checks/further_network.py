@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from webhook.policy import cel
 from webhook.policy.checks import Check
 from webhook.policy.mesh import Mesh, annotation
 from webhook.policy.occurrences import Occurrence
@@ -24,3 +25,11 @@ def find(mesh: Mesh, pod: Pod) -> Sequence[Occurrence]:
     """Return the annotation, if it names any network."""
     named = pod.annotations.get(NETWORKS, "").strip()
     return (Occurrence(annotation(NETWORKS), (named,)),) if named else ()
+
+
+def rule(terms: cel.Terms) -> cel.Rule:
+    """Return the check in CEL."""
+    named = f"{cel.ANNOTATIONS}[?{cel.text(NETWORKS)}].orValue('')"
+    found = cel.row(cel.text(annotation(NETWORKS)), cel.reason(CHECK.reason, named),
+                    cel.text(CHECK.fix))  # fmt: skip
+    return cel.Rule(f"{named} != '' ? [{found}] : []", cel.is_shown(named))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from webhook.policy import cel
 from webhook.policy.checks import Check
 from webhook.policy.mesh import Mesh
 from webhook.policy.occurrences import Occurrence
@@ -23,3 +24,9 @@ CHECK = Check(
 def find(mesh: Mesh, pod: Pod) -> Sequence[Occurrence]:
     """Return the field, if it is set."""
     return (Occurrence("spec.hostNetwork"),) if pod.spec.host_network else ()
+
+
+def rule(terms: cel.Terms) -> cel.Rule:
+    """Return the check in CEL."""
+    found = cel.row("'spec.hostNetwork'", cel.text(CHECK.reason), cel.text(CHECK.fix))
+    return cel.Rule(f"object.spec.?hostNetwork.orValue(false) ? [{found}] : []")

@@ -1,5 +1,6 @@
 """A pod with a label that keeps the API server from asking the injector."""
 
+from webhook.policy import cel
 from webhook.policy.checks import Check
 
 CHECK = Check(
@@ -17,3 +18,10 @@ CHECK = Check(
     excuses_absence=True,
     asks="injector_bypasses",
 )
+
+
+def rule(terms: cel.Terms) -> cel.Rule:
+    """Return the check in CEL."""
+    keys = [field.removeprefix("metadata.labels[").removesuffix("]") for field in CHECK.fields]
+    found = cel.row("'metadata.labels[' + k + ']'", cel.text(CHECK.reason), cel.text(CHECK.fix))
+    return cel.Rule(f"{cel.listed(keys)}.map(k, k in {cel.LABELS}, {found})")

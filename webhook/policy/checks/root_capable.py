@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from webhook.policy import cel
 from webhook.policy.checks import Check
 from webhook.policy.mesh import Mesh
 from webhook.policy.occurrences import Occurrence
@@ -55,3 +56,29 @@ _RISKY = frozenset({"SETUID", "NET_RAW"})
 _RISKY_BY_MARK = frozenset({"NET_RAW"})
 _MARKS = "can run as root, and then send packets with ztunnel's own mark"
 _NO_MARKS = "author: set runAsNonRoot: true, or drop the capability NET_RAW"
+
+
+def rule(terms: cel.Terms) -> cel.Rule:
+    """Return the check in CEL."""
+    by_mark = terms.mesh == "ambient"
+    risky = _RISKY_BY_MARK if by_mark else _RISKY
+    reason, fix = (_MARKS, _NO_MARKS) if by_mark else (CHECK.reason, CHECK.fix)
+    whole = "object.spec.?securityContext"
+    user = f"c.?securityContext.?runAsUser.or({whole}.?runAsUser).orValue(-1)"
+    non_root = f"c.?securityContext.?runAsNonRoot.or({whole}.?runAsNonRoot).orValue(false)"
+    added, dropped = (
+        f"c.?securityContext.?capabilities.?{name}.orValue([])" for name in ("add", "drop")
+    )
+    every = cel.capabilities({"ALL"})
+    kept = " || ".join(
+        f"!{dropped}.exists(a, a.upperAscii() in {cel.capabilities({name})})"
+        for name in sorted(risky)
+    )
+    condition = (
+        f"({user} == 0 || ({user} == -1 && !{non_root})) && ("
+        f"{added}.exists(a, a.upperAscii() in {cel.capabilities({'ALL', *risky})}) || "
+        f"(!{dropped}.exists(a, a.upperAscii() in {every}) && ({kept})))"
+    )
+    return cel.Rule(
+        cel.rows(terms, condition, "securityContext", cel.reason(reason, "c.name"), cel.text(fix))
+    )

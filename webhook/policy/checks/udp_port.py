@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from webhook.policy import cel
 from webhook.policy.checks import Check
 from webhook.policy.mesh import Mesh
 from webhook.policy.occurrences import Occurrence
@@ -28,3 +29,15 @@ def find(mesh: Mesh, pod: Pod) -> Iterator[Occurrence]:
             if port.protocol not in (None, "", "TCP"):
                 shown = f"{port.container_port}/{port.protocol}"
                 yield Occurrence(placed.field(f"ports[{port.container_port}]"), (shown,))
+
+
+def rule(terms: cel.Terms) -> cel.Rule:
+    """Return the check in CEL."""
+    found = "c.?ports.orValue([]).filter(p, !(p.?protocol.orValue('TCP') in ['', 'TCP']))"
+    port, protocol = f"string({found}[0].containerPort)", f"{found}[0].protocol"
+    rows = cel.rows(
+        terms, f"size({found}) > 0", f"ports[' + {port} + ']",
+        cel.reason(CHECK.reason, f"{port} + '/' + {protocol}"), cel.text(CHECK.fix),
+    )  # fmt: skip
+    # CEL has no way to join the lists of several containers.
+    return cel.Rule(rows, cel.each(f"size({found}) <= 1"))

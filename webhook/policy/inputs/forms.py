@@ -38,11 +38,15 @@ class Form:
         return [] if self._match(value) else [f"is not {self.words}"]
 
 
+#: The pattern that no value has.
+NOTHING = r"[^\s\S]"
+
+
 def one_of(*values: str) -> Form:
     """Return the form of a few fixed values."""
     named = ", ".join(value or '""' for value in values)
     words = f"one of {named}" if len(values) > 1 else named or "a value that authors may set"
-    return Form(words, "|".join(re.escape(value) for value in values) if values else r"[^\s\S]")
+    return Form(words, "|".join(re.escape(value) for value in values) if values else NOTHING)
 
 
 def structured(words: str, judge: Judge, *, longest: int) -> Form:

@@ -17,6 +17,10 @@ REDIRECTION = "ambient.istio.io/redirection"
 BYPASS = "ambient.istio.io/bypass-inbound-capture"
 
 
+NOT_AMBIENT = "is not ambient, so nothing captures the pod's traffic"
+CREATE_AGAIN = "admin: check that mendix-mesh's webhook runs, then create the pod again"
+
+
 class Ambient(Mesh):
     """Ambient mode, without sidecars. The checks judge the label and what would disable it."""
 
@@ -64,8 +68,8 @@ class Ambient(Mesh):
         if pod.labels.get(MODE) != "ambient" and not self.is_infrastructure(pod):
             yield Occurrence(
                 label(MODE),
-                reason="is not ambient, so nothing captures the pod's traffic",
-                fix="admin: check that mendix-mesh's webhook runs, then create the pod again",
+                reason=NOT_AMBIENT,
+                fix=CREATE_AGAIN,
             )
 
     def capture_bypasses(self, pod: Pod) -> Iterator[Occurrence]:

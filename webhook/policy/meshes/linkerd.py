@@ -52,7 +52,7 @@ _PLACES = {
 }
 #: If a container has one of these images, the injector skips the pod, whatever the container's name
 #: is (pkg/healthcheck/sidecar.go).
-_SKIPPED_IMAGES = (
+SKIPPED_IMAGES = (
     "cr.l5d.io/linkerd/proxy:",
     "cr.l5d.io/linkerd/proxy-init:",
     "gcr.io/istio-release/proxyv2:",
@@ -66,9 +66,9 @@ _COMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 #: Values of the inject annotation that opt in (pkg/inject/report.go). `disabled` opts out. For any
 #: other value, the injector skips the pod without a message.
-_OPT_IN = ("enabled", "ingress")
-_IDENTITY_VOLUME = "linkerd-identity-end-entity"
-_TOKEN_VOLUME = "linkerd-identity-token"  # noqa: S105 - the name of a volume
+OPT_IN = ("enabled", "ingress")
+IDENTITY_VOLUME = "linkerd-identity-end-entity"
+TOKEN_VOLUME = "linkerd-identity-token"  # noqa: S105 - the name of a volume
 _XTABLES_LOCK, _PODINFO = "linkerd-proxy-init-xtables-lock", "linkerd-podinfo"
 
 #: Labels that the injector's objectSelector excludes, with any value (values.yaml).
@@ -85,7 +85,7 @@ _CONTROL_PLANE_ENV = (
     "LINKERD2_PROXY_IDENTITY_SVC_ADDR",
 )
 #: The variables to which the injector refers in other variables.
-_REFERRED = frozenset({
+REFERRED = frozenset({
     "_pod_ns", "_pod_name", "_pod_nodeName", "_pod_sa", "_pod_uid", "_pod_ip",
     "_pod_containerName", "_l5d_ns", "_l5d_trustdomain",
 })  # fmt: skip
@@ -93,12 +93,12 @@ _REFERRED = frozenset({
 CLOSED_POLICIES = ("all-authenticated", "cluster-authenticated", "deny")
 #: Annotations whose values become ports that linkerd-init does not redirect. These include the
 #: proxy's own control and admin ports. A proxy without tap does not listen on the control port.
-_SKIP_ANNOTATIONS = {
+SKIP_ANNOTATIONS = {
     "inbound": (CONFIG + "skip-inbound-ports", CONFIG + "control-port", CONFIG + "admin-port"),
     "outbound": (CONFIG + "skip-outbound-ports",),
 }
-_SKIP_SUBNETS = CONFIG + "skip-subnets"
-_USER_ANNOTATIONS = (CONFIG + "proxy-uid", CONFIG + "proxy-gid")
+SKIP_SUBNETS = CONFIG + "skip-subnets"
+USER_ANNOTATIONS = (CONFIG + "proxy-uid", CONFIG + "proxy-gid")
 #: All arguments that the injector gives linkerd-init (charts/partials/templates/_proxy-init.tpl).
 #: With others, like --simulate, --ports-to-redirect or --help, it redirects little or nothing.
 _INIT_FLAGS = frozenset({
@@ -126,6 +126,9 @@ _TO_INJECTOR = f"author: let Linkerd's injector add {INIT}"
 _NO_INIT: Mapping[str, str] = {}
 
 
+NO_PROXY = "has no linkerd-proxy container"
+
+
 class _Init(NamedTuple):
     """linkerd-init, its flags and its unexpected arguments; empty with the CNI plugin."""
 
@@ -140,7 +143,7 @@ class Linkerd(Mesh):
     name = "linkerd"
     proxy_name = PROXY
     inherits = True
-    volume_names = frozenset({_IDENTITY_VOLUME, _TOKEN_VOLUME, _XTABLES_LOCK, _PODINFO})
+    volume_names = frozenset({IDENTITY_VOLUME, TOKEN_VOLUME, _XTABLES_LOCK, _PODINFO})
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -177,7 +180,7 @@ class Linkerd(Mesh):
         out = value == "disabled"
         if out and self.settings.opt_out == "deny":
             return
-        if value not in _OPT_IN:
+        if value not in OPT_IN:
             yield Want("annotations", INJECT, "enabled")
         # Set both names. Otherwise a build pod would never end on Linkerd 2.15 to 2.19.
         if task and not any(key in pod.annotations for key in (NATIVE, NATIVE_BETA, NATIVE_ALPHA)):
@@ -193,7 +196,7 @@ class Linkerd(Mesh):
         A template's other values are fixed when its pods are created.
         """
         value = pod.annotations.get(INJECT)
-        if not value or value in _OPT_IN:
+        if not value or value in OPT_IN:
             return
         if pod.final or (value == "disabled" and self.settings.opt_out == "deny"):
             yield Occurrence(annotation(INJECT), (value,))
@@ -207,7 +210,7 @@ class Linkerd(Mesh):
     def missing(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield the missing proxy if no container is the proxy."""
         if pod.proxy is None:
-            yield Occurrence("spec.initContainers", reason="has no linkerd-proxy container")
+            yield Occurrence("spec.initContainers", reason=NO_PROXY)
 
     def prove(self, pod: Pod) -> Iterator[Found]:
         """Yield what is wrong with Linkerd's containers. The rest of the pod is ignored."""
@@ -221,7 +224,7 @@ class Linkerd(Mesh):
             if init.placed
             else self._ineffective_validator(pod, proxy)
         )
-        foreign = (sidecars.foreign_changes(placed, _REFERRED) for placed in pod.mesh_containers)
+        foreign = (sidecars.foreign_changes(placed, REFERRED) for placed in pod.mesh_containers)
         for check, occurrences in (
             (FORGED, self._forged(pod, proxy)),
             (BYPASSED, captures),
@@ -293,17 +296,17 @@ class Linkerd(Mesh):
             return
         yield from self.proven(pod, FORGED)
         # The proxy's key is created in an empty volume. Its token comes only from Kubernetes.
-        source = pod.source(_IDENTITY_VOLUME)
+        source = pod.source(IDENTITY_VOLUME)
         mounts = proxy.container.volume_mounts or ()
         if source is None or source.field != "emptyDir" or not any(
-            mount.name == _IDENTITY_VOLUME for mount in mounts
+            mount.name == IDENTITY_VOLUME for mount in mounts
         ):  # fmt: skip
             yield Occurrence(
-                "spec.volumes", reason=f"has no {_IDENTITY_VOLUME} volume for the proxy"
+                "spec.volumes", reason=f"has no {IDENTITY_VOLUME} volume for the proxy"
             )
-        token = pod.source(_TOKEN_VOLUME)
+        token = pod.source(TOKEN_VOLUME)
         if token is not None and not _is_token(token):
-            yield Occurrence(f"spec.volumes[{_TOKEN_VOLUME}]", (token.field,),
+            yield Occurrence(f"spec.volumes[{TOKEN_VOLUME}]", (token.field,),
                              "is not the token that Kubernetes creates for the proxy")  # fmt: skip
         if CONTROL_PLANE_NS not in pod.labels and not self._was_ours(pod):
             yield Occurrence(
@@ -317,7 +320,7 @@ class Linkerd(Mesh):
         for placed in pod.containers:
             if placed.name == INIT and placed.kind == "initContainers":
                 yield Occurrence(placed.field("name"), reason=f"is named {INIT}, {skips}")
-            elif (placed.container.image or "").startswith(_SKIPPED_IMAGES):
+            elif (placed.container.image or "").startswith(SKIPPED_IMAGES):
                 yield Occurrence(placed.field("image"), reason=f"is an image of the mesh, {skips}",
                                  fix="author: remove the container, or use the image from a "
                                      "mirror")  # fmt: skip
@@ -335,7 +338,7 @@ class Linkerd(Mesh):
             ("outbound", self._skip_outbound, allow.outbound),
         ):
             yield from self._skipped(pod, init, direction, ours + more if more else ours)
-        if _SKIP_SUBNETS in pod.annotations or "--subnets-to-ignore" in init.given:
+        if SKIP_SUBNETS in pod.annotations or "--subnets-to-ignore" in init.given:
             yield from self._skipped_subnets(pod, init, {*self.own.skip_subnets, *allow.subnets})
         yield from self._ingress_mode(pod)
         yield from self.proven(pod, BYPASSED)
@@ -344,7 +347,7 @@ class Linkerd(Mesh):
         self, pod: Pod, init: _Init, direction: str, allowed: ports.Ranges
     ) -> Iterator[Occurrence]:
         annotated = False
-        for key in _SKIP_ANNOTATIONS[direction]:
+        for key in SKIP_ANNOTATIONS[direction]:
             text = pod.annotations.get(key)
             if text and (past := ports.beyond(text, allowed)):
                 annotated = True
@@ -361,7 +364,7 @@ class Linkerd(Mesh):
 
     def _skipped_subnets(self, pod: Pod, init: _Init, known: set[str]) -> Iterator[Occurrence]:
         for field, text, reason in (
-            (annotation(_SKIP_SUBNETS), pod.annotations.get(_SKIP_SUBNETS), ""),
+            (annotation(SKIP_SUBNETS), pod.annotations.get(SKIP_SUBNETS), ""),
             (
                 init.placed.field("args") if init.placed else "",
                 init.given.get("--subnets-to-ignore"),
@@ -485,7 +488,7 @@ class Linkerd(Mesh):
 
     def _moved_user(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield user annotations that an update changes; the CNI plugin can read them later."""
-        for key in _USER_ANNOTATIONS if pod.old else ():
+        for key in USER_ANNOTATIONS if pod.old else ():
             before, now = (one and one.annotations.get(key) for one in (pod.old, pod))
             if before != now:
                 yield Occurrence(
@@ -518,7 +521,7 @@ class Linkerd(Mesh):
 
     def exposed_identity(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield mounts of the proxy's private key and of its token."""
-        return sidecars.mounts(pod, (_IDENTITY_VOLUME, _TOKEN_VOLUME))
+        return sidecars.mounts(pod, (IDENTITY_VOLUME, TOKEN_VOLUME))
 
     def opt_in_removed(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield the control plane's label, and the inbound policy if the settings require one.

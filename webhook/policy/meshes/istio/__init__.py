@@ -67,9 +67,27 @@ _PLACES = {
 #: The injector's own ports, which are never captured (files/injection-template.yaml).
 _OWN_INBOUND = "15090,15021,15020"
 #: The proxy's key and token, and the sockets that provide them (files/injection-template.yaml).
-_IDENTITY_VOLUMES = ("istio-token", "workload-certs", "workload-socket", "credential-socket")
+IDENTITY_VOLUMES = ("istio-token", "workload-certs", "workload-socket", "credential-socket")
 #: The volumes with the proxy's bootstrap and its agent's state.
-_STATE_VOLUMES = ("istio-envoy", "istio-data")
+STATE_VOLUMES = ("istio-envoy", "istio-data")
+
+
+#: Why a pod has no proxy, and what to check, by its opt-in and its revision.
+NO_PROXY = "has no istio-proxy container"
+NOT_OPTED_IN = (
+    "admin: check that mendix-mesh's mutating webhook runs, and that the name of its "
+    "configuration sorts before Istio's"
+)
+NO_REVISION = (
+    "admin: check that Istio's revision or tag ",
+    " is installed, and that no label istio-injection or istio.io/rev of the namespace "
+    "contradicts it",
+)
+NO_DEFAULT = (
+    "admin: check that the namespace has no label istio-injection=disabled, and no label "
+    "istio.io/rev with a revision that is not installed; if no revision is the default, name "
+    "yours in settings.istio.revision"
+)
 
 
 class Istio(Mesh):
@@ -206,18 +224,12 @@ class Istio(Mesh):
             return
         revision = pod.labels.get(REVISION)
         if pod.labels.get(INJECT) != "true":
-            fix = ("admin: check that mendix-mesh's mutating webhook runs, and that the name of "
-                   "its "
-                   "configuration sorts before Istio's")  # fmt: skip
+            fix = NOT_OPTED_IN
         elif revision is not None:
-            fix = (f"admin: check that Istio's revision or tag {revision} is installed, and that "
-                   "no label istio-injection or istio.io/rev of the namespace contradicts "
-                   "it")  # fmt: skip
+            fix = revision.join(NO_REVISION)
         else:
-            fix = ("admin: check that the namespace has no label istio-injection=disabled, and no "
-                   "label istio.io/rev with a revision that is not installed; if no revision "
-                   "is the default, name yours in settings.istio.revision")  # fmt: skip
-        yield Occurrence("spec.initContainers", reason="has no istio-proxy container", fix=fix)
+            fix = NO_DEFAULT
+        yield Occurrence("spec.initContainers", reason=NO_PROXY, fix=fix)
 
     def forgeries(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield evidence that istio-proxy is not a sidecar that captures traffic."""
@@ -466,9 +478,9 @@ class Istio(Mesh):
 
     def exposed_identity(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield mounts of the proxy's token, key, sockets and bootstrap."""
-        yield from sidecars.mounts(pod, _IDENTITY_VOLUMES)
+        yield from sidecars.mounts(pod, IDENTITY_VOLUMES)
         yield from sidecars.mounts(
-            pod, _STATE_VOLUMES, "lets the container change what the proxy runs"
+            pod, STATE_VOLUMES, "lets the container change what the proxy runs"
         )
 
     def forged_status(self, pod: Pod) -> Iterator[Occurrence]:

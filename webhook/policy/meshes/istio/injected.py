@@ -23,14 +23,14 @@ SWITCHES = frozenset({
     "--log_as_json", "--run-validation", "--skip-rule-apply", "--force-apply", "--native-nftables",
 })  # fmt: skip
 #: Each flag of istio-init can also be a variable. One of these can make it do nothing.
-_RULE_ENV = (
+RULE_ENV = (
     "DRY_RUN", "SKIP_RULE_APPLY", "CLEANUP_ONLY", "RUN_VALIDATION", "NETWORK_NAMESPACE", "CNI_MODE",
     "RECONCILE", "FORCE_IPTABLES_BINARY", "IPTABLES_PROBE_PORT", "PROBE_TIMEOUT", "ENVOY_USER",
     "ENVOY_PORT", "PROXY_UID", "PROXY_GID", "KUBE_VIRT_INTERFACES", "INBOUND_", "ISTIO_INBOUND_",
     "ISTIO_OUTBOUND_", "ISTIO_LOCAL_", "ISTIO_EXCLUDE_", "ISTIO_SERVICE_",
 )  # fmt: skip
 #: Variables with which the agent runs no proxy (pilot-agent/options, cni/pkg/plugin/plugin.go).
-_NO_PROXY_ENV = ("DISABLE_ENVOY",)
+NO_PROXY_ENV = ("DISABLE_ENVOY",)
 #: The variables to which the injector refers in other variables.
 REFERRED = frozenset({"POD_NAME", "POD_NAMESPACE", "INSTANCE_IP", "HOST_IP", "SERVICE_ACCOUNT"})
 
@@ -68,7 +68,7 @@ def not_redirecting(of: Rules) -> Iterator[Occurrence]:
                              "redirects to a port that is not the proxy's", fix)  # fmt: skip
     if flags.get("-m", "REDIRECT") not in ("REDIRECT", "TPROXY"):
         yield Occurrence(field, (f"-m {flags['-m']}",), "redirects no traffic", fix)
-    if names := placed.variables.starting(_RULE_ENV):
+    if names := placed.variables.starting(RULE_ENV):
         yield Occurrence(
             placed.field("env"),
             tuple(sorted(names)),
@@ -122,7 +122,7 @@ def own_programs(placed: Placed) -> Iterator[Occurrence]:
 
 def idle_proxy(placed: Placed) -> Iterator[Occurrence]:
     """Yield variables that stop the proxy or its interception."""
-    names = [*placed.variables.starting(_NO_PROXY_ENV)]
+    names = [*placed.variables.starting(NO_PROXY_ENV)]
     env = placed.env
     if env.get("ISTIO_META_INTERCEPTION_MODE", "REDIRECT") not in ("REDIRECT", "TPROXY"):
         names.append("ISTIO_META_INTERCEPTION_MODE")

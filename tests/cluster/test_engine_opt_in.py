@@ -1,0 +1,113 @@
+"""The API server's own policies opt pods in as the mutating webhook does.
+
+The webhook has no server here, so a pod that it must see is denied.
+"""
+
+import copy
+import secrets
+from collections import Counter
+from collections.abc import Iterator
+
+import jsonpatch
+import pytest
+from hypothesis import HealthCheck, Phase, given
+from hypothesis import settings as configure
+
+from tests.chart import helm
+from tests.cluster.api import Api, Json, StatusError, wait_for
+from tests.cluster.plane import ControlPlane
+from tests.cluster.test_engine import MESHES, PODS, VALUES
+from tests.cluster.workloads import pod
+from tests.fuzz import edits
+from tests.unit.policy.judge import whole_patch
+
+KINDS = ("MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding")
+
+
+@pytest.fixture(scope="module")
+def places(plane: ControlPlane) -> Iterator[dict[str, str]]:
+    """An enforced namespace of each mesh; in `plain` nothing happens."""
+    rendered = helm.render(VALUES, kubernetes="1.37.0")
+    configuration = rendered.one("MutatingWebhookConfiguration")
+    kept = [one for one in configuration["webhooks"] if "not-opted-in" in str(one)]
+    for one in kept:
+        one["clientConfig"] = {"url": "https://127.0.0.1:9/"}
+        one["timeoutSeconds"] = 1
+    configuration["webhooks"] = kept
+    configuration["metadata"] = {"name": f"00-special-{secrets.token_hex(3)}"}
+    objects = [*(one for kind in KINDS for one in rendered.of_kind(kind)), configuration]
+    for one in objects:
+        plane.api.create(one)
+    made = {"plain": plane.new_namespace("opt-in")}
+    for mesh in MESHES:
+        made[mesh] = plane.new_namespace("opt-in", labels={"mendix-mesh.io/mesh": mesh})
+        wait_for(
+            lambda where=made[mesh]: in_force(plane.api, where),  # type: ignore[misc]
+            why=f"the policies of {mesh} to be in force",
+        )
+    yield made
+    for one in objects:
+        plane.api.delete(one["kind"], one["metadata"]["name"])
+
+
+def in_force(api: Api, where: str) -> bool:
+    """Return whether the policies, and the webhook's condition, are in force."""
+    special = pod(where)
+    special["metadata"]["annotations"] = {
+        "proxy.istio.io/config": "{}", "config.linkerd.io/proxy-additional-env": "[]"
+    }  # fmt: skip
+    got = sent(api, pod(where))
+    keys = (
+        {**got["metadata"].get("labels", {}), **got["metadata"].get("annotations", {})}
+        if got
+        else {}
+    )
+    return sent(api, special) is None and any(
+        "linkerd.io" in key or "istio.io" in key for key in keys
+    )
+
+
+def sent(api: Api, new: Json) -> Json | None:
+    """Return the pod as it would be stored; None if the webhook must see it."""
+    try:
+        return api.create(new, dry_run=True)
+    except StatusError as error:
+        if "failed calling webhook" in error.message and "connection refused" in error.message:
+            return None
+        raise
+
+
+@pytest.mark.parametrize("mesh", MESHES)
+def test_random_pods_get_the_webhook_s_opt_in_or_are_sent_to_it(
+    plane: ControlPlane, places: dict[str, str], mesh: str
+) -> None:
+    pods: list[Json] = []
+
+    @configure(max_examples=PODS, phases=[Phase.generate], database=None, deadline=None,
+               derandomize=True, suppress_health_check=list(HealthCheck))  # fmt: skip
+    @given(edits.submitted(mesh))
+    def collect(document: Json) -> None:
+        pods.append(document)
+
+    collect()
+    counts: Counter[str] = Counter()
+    for document in pods:
+        new = copy.deepcopy(document)
+        new["spec"].pop("serviceAccountName", None)
+        new["metadata"]["namespace"] = places["plain"]
+        try:
+            stored = plane.api.create(new, dry_run=True)
+        except StatusError:
+            counts["invalid"] += 1
+            continue
+        new["metadata"]["namespace"] = places[mesh]
+        got = sent(plane.api, new)
+        counts["special" if got is None else "ordinary"] += 1
+        if got is None:
+            continue
+        wanted = jsonpatch.apply_patch(stored, whole_patch(stored, by=mesh))
+        for place in ("labels", "annotations"):
+            expected = wanted["metadata"].get(place, {})
+            assert got["metadata"].get(place, {}) == expected, document
+    print(mesh, counts)
+    assert counts["ordinary"] > counts["special"]

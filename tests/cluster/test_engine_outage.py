@@ -1,0 +1,158 @@
+"""With `engine: policy`, ordinary pods start while no server answers, and nothing else gets in.
+
+The real istiod and the stand-in of Linkerd's injector are at work. The servers of mendix-mesh are
+scaled to zero.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pytest
+
+from tests.cluster.api import Json, StatusError, wait_for
+from tests.cluster.istio import IstioCluster
+from tests.cluster.mesh import MeshCluster, configured
+from tests.cluster.test_engine import MESHES
+from tests.cluster.workloads import pod, ready_pods, workload
+from tests.fixtures.generate import fixtures
+from webhook.policy.checks import all_checks
+
+pytestmark = pytest.mark.timeout(300)
+
+REPLICAS = 200
+VALUES: Json = {"engine": "policy", "policyDelaySeconds": 1}
+MODES = ("enforce", "warn", "audit")
+#: An annotation whose value only the server can judge.
+SPECIAL = {
+    "linkerd": {"config.linkerd.io/proxy-additional-env": "[]"},
+    "istio": {"proxy.istio.io/config": "{}"},
+    "ambient": {"proxy.istio.io/config": "{}"},
+}
+
+
+class Outage(NamedTuple):
+    cluster: MeshCluster
+    #: The namespace of a mesh and a mode.
+    places: dict[tuple[str, str], str]
+
+
+@pytest.fixture(scope="module")
+def outage(istio_cluster: IstioCluster) -> Iterator[Outage]:
+    """Namespaces of each mesh and mode, with Deployments of no pods. Then the servers are gone."""
+    cluster = istio_cluster
+    places = {
+        (mesh, mode): MeshCluster.enroll(cluster, mode, mesh=mesh)
+        for mesh in MESHES
+        for mode in MODES
+    }
+    host = pod(places["ambient", "enforce"], hostNetwork=True)
+
+    def by_policy() -> bool:
+        try:
+            cluster.api.create(host, dry_run=True)
+        except StatusError as error:
+            return "ValidatingAdmissionPolicy" in error.message
+        return False
+
+    with configured(cluster, VALUES, by_policy):
+        for where in places.values():
+            cluster.api.create(workload("Deployment", where, replicas=0))
+        scale(cluster, 0)
+        wait_for(lambda: not servers(cluster), why="the servers to be gone")
+        wait_for(
+            lambda: "special-pods" in refused(cluster, special(places["linkerd", "enforce"])),
+            why="calls of the servers to fail",
+        )
+        yield Outage(cluster, places)
+        scale(cluster, 2)
+        for where in places.values():
+            cluster.api.delete("Deployment", "shop", where)
+
+
+def scale(cluster: MeshCluster, replicas: int) -> None:
+    spec = {"spec": {"replicas": replicas}}
+    cluster.api.patch(
+        "Deployment", "mendix-mesh", cluster.release.namespace, spec, subresource="scale"
+    )
+
+
+def servers(cluster: MeshCluster) -> list[Json]:
+    labels = ",".join(f"{key}={value}" for key, value in cluster.release.labels.items())
+    return cluster.api.list("Pod", cluster.release.namespace, labels=labels)
+
+
+def special(where: str, mesh: str = "linkerd") -> Json:
+    return pod(where, "special", annotations=SPECIAL[mesh])
+
+
+def refused(cluster: MeshCluster, new: Json) -> str:
+    """Return why a new pod is refused; empty if it is not."""
+    try:
+        cluster.api.create(new, dry_run=True)
+    except StatusError as error:
+        return error.message
+    return ""
+
+
+@pytest.mark.parametrize("mesh", MESHES)
+def test_two_hundred_ordinary_pods_start(outage: Outage, mesh: str) -> None:
+    cluster, where = outage.cluster, outage.places[mesh, "enforce"]
+    scaled = {"spec": {"replicas": REPLICAS}}
+    cluster.api.patch("Deployment", "shop", where, scaled, subresource="scale")
+    found = ready_pods(cluster.api, where, count=REPLICAS, seconds=120)
+    proxies = {"linkerd": "linkerd-proxy", "istio": "istio-proxy"}
+    for one in found:
+        if mesh == "ambient":
+            assert one["metadata"]["labels"]["istio.io/dataplane-mode"] == "ambient"
+        else:
+            named = {container["name"] for container in one["spec"]["initContainers"]}
+            assert proxies[mesh] in named
+
+
+@pytest.mark.parametrize("mesh", MESHES)
+@pytest.mark.parametrize("mode", MODES)
+def test_a_special_pod_is_denied_in_enforce_alone(outage: Outage, mesh: str, mode: str) -> None:
+    why = refused(outage.cluster, special(outage.places[mesh, mode], mesh))
+    if mode == "enforce":
+        assert 'failed calling webhook "special-pods.' in why
+    else:
+        assert not why
+
+
+@pytest.mark.parametrize("mesh", MESHES)
+def test_an_ordinary_pod_outside_the_mesh_is_denied_warned_of_or_recorded(
+    outage: Outage, mesh: str
+) -> None:
+    cluster, said = outage.cluster, "host-network spec.hostNetwork uses the node's network"
+    host = {mode: pod(outage.places[mesh, mode], hostNetwork=True) for mode in MODES}
+    assert said in refused(cluster, host["enforce"])
+    cluster.api.create(host["warn"], dry_run=True)
+    assert any(said in text for text in cluster.api.warnings)
+    cluster.api.create(host["audit"], dry_run=True)
+    assert not cluster.api.warnings
+    *_, last = cluster.plane.audit(namespace=outage.places[mesh, "audit"])
+    assert last["annotations"][f"mendix-mesh-{mesh}/checks"] == "host-network"
+
+
+@pytest.mark.parametrize("mesh", MESHES)
+def test_every_bypass_is_denied(outage: Outage, mesh: str) -> None:
+    """The author's side of each: the injectors have not seen these pods."""
+    where, denied = outage.places[mesh, "enforce"], 0
+    api = outage.cluster.api
+    api.create({"apiVersion": "v1", "kind": "ServiceAccount",
+                "metadata": {"name": "shop", "namespace": where}})  # fmt: skip
+    for fixture in fixtures():
+        if fixture.mesh != mesh or fixture.passes or len(fixture.documents) > 1:
+            continue
+        if "deny" not in levels(fixture.check) or fixture.stored_only:
+            continue
+        new = {**fixture.documents[0]}
+        new["metadata"] = {**new["metadata"], "namespace": where}
+        assert refused(outage.cluster, new), fixture.name
+        denied += 1
+    print(f"{mesh}: {denied} bypasses denied while no server answers")
+    assert denied > 10
+
+
+def levels(check: str) -> str:
+    return all_checks()[check].check.level if check in all_checks() else ""
