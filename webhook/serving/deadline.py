@@ -35,6 +35,8 @@ class Lag:
     def __init__(self) -> None:
         self._woke = time.monotonic()
         self._busy = 0.0
+        #: The busy time at the start of the last wait. What it did not find became ready later.
+        self._seen = 0.0
         #: The `since` argument of `too_late` for a request whose first byte is read in this turn.
         self.since = 0.0
 
@@ -42,10 +44,13 @@ class Lag:
         """Record that a wait of at most `timeout` seconds has ended. Return the time now."""
         woke = time.monotonic()
         slept = woke - began
-        # An event that was ready immediately may have become ready just after the previous wait.
         worked = self._busy + began - self._woke
-        self.since = worked if slept > _SLEPT else self._busy
+        # An event that was ready immediately may have become ready just after the previous look at
+        # the sockets. If that wait overslept, its last look may have been at its start: a process
+        # that is stopped (SIGSTOP) does not look again when it continues.
+        self.since = worked if slept > _SLEPT else self._seen
         self._busy = worked + max(0.0, slept - timeout)
+        self._seen = worked
         self._woke = woke
         return woke
 

@@ -85,3 +85,18 @@ def test_time_in_which_the_process_stood_still_does(clock: Clock) -> None:
     since = clock.turn(slept=1.3, most=0.1)
     assert clock.lag.too_late(since, 2)
     assert not clock.lag.too_late(since, 3)
+
+
+def test_it_also_does_if_only_the_next_wait_finds_the_request(clock: Clock) -> None:
+    """After SIGCONT, epoll returns what was ready when it was stopped, or nothing."""
+    clock.turn(slept=1.3, most=0.1)
+    since = clock.turn()
+    assert clock.lag.too_late(since, 2)
+    assert not clock.lag.too_late(since, 3)
+    # What arrives later has not waited.
+    assert not clock.lag.too_late(clock.turn(), 0.1)
+
+
+def test_a_wait_in_which_nothing_arrived_is_no_delay(clock: Clock) -> None:
+    clock.turn(slept=0.1, most=0.1)
+    assert not clock.lag.too_late(clock.turn(), 0.001)
