@@ -73,7 +73,7 @@ def test_the_roles_name_what_the_commands_read() -> None:
     resources = {resource for rule in rules for resource in rule.get("resources", ())}
     readers = [one["metadata"]["name"] for one in RIGHTS for rule in one.get("rules", ())
                if "secrets" in rule.get("resources", ())]  # fmt: skip
-    assert set(discovery._RESOURCES) <= resources
+    assert set(discovery.RESOURCES) <= resources
     assert {kind.plural for kind in reports.KINDS} <= resources
     assert readers == ["mendix-mesh-doctor"]
     assert not any("*" in rule["verbs"] + rule.get("resources", []) for rule in rules)

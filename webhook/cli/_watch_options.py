@@ -1,15 +1,17 @@
 """The options of `mendix-mesh audit --watch`. The server is loaded only with --watch."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, get_args
 
 import click
 
 from webhook.cli._names import LOG_LEVELS
+from webhook.cluster.namespaces.automatic import AutoMode
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+AUTO_MODES: Sequence[AutoMode] = get_args(AutoMode)
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _OPTIONS = (
     click.option("--watch", is_flag=True, help="Run as the auditor: keep auditing and serve "
@@ -39,6 +41,9 @@ _OPTIONS = (
     click.option("--events/--no-events", default=None,
                  help="Create a Kubernetes Event on a workload that leaves or joins the mesh. "
                  "Default: --no-events."),
+    click.option("--auto-enroll", type=click.Choice(AUTO_MODES),
+                 help="Enroll each namespace with Mendix custom resources in this mode, and in the "
+                 "mesh that is installed. Not if an admin has labelled or removed it."),
     click.option("--dashboard", metavar="HOST:PORT",
                  help="Address for the dashboard, over HTTP. Default: no dashboard."),
     click.option("--allowed-host", multiple=True, metavar="NAME",
@@ -68,6 +73,8 @@ class Server(NamedTuple):
     callers_limited: bool
     authenticate_metrics: bool
     events: bool
+    #: The mode in which Mendix namespaces are enrolled; None if they are not.
+    auto_enroll: AutoMode | None
     #: The dashboard's address, empty if it is not served; its host names; and whether it requires
     #: a token.
     dashboard: str
@@ -116,6 +123,7 @@ def server_options(given: Mapping[str, Any]) -> Server | None:
         callers_limited=given["callers_limited"],
         authenticate_metrics=given["authenticate_metrics"],
         events=bool(given["events"]),
+        auto_enroll=given["auto_enroll"],
         dashboard=given["dashboard"] or "",
         hosts=given["allowed_host"],
         authenticate=given["authenticate"],

@@ -14,10 +14,11 @@ from webhook.cluster import dashboard
 from webhook.cluster.api.connection import Cluster
 from webhook.cluster.audit import Audited, Report
 from webhook.cluster.auditor.app import METRICS_ROLE, METRICS_URL, QUICK, create_app
+from webhook.cluster.auditor.enroller import Enroller
 from webhook.cluster.auditor.events import EventRecorder
 from webhook.cluster.auditor.history import Scans
 from webhook.cluster.auditor.labels import Labelling, blueprint
-from webhook.cluster.auditor.metrics import AuditorMetrics
+from webhook.cluster.auditor.metrics import AuditorMetrics, EnrollmentMetrics
 from webhook.cluster.auditor.scan import OnReport, Scanner, ScanOptions, changes
 from webhook.cluster.auditor.tokens import TokenReviewer
 from webhook.cluster.judge import Judge
@@ -71,19 +72,31 @@ def watch(cluster: Cluster, settings: Settings, options: ScanOptions, server: Se
                 )
                 ports.append(Port(stack.enter_context(listen(server.dashboard)), pages))
             logs.set_up(server.log_level)
+            recorder = None
+            if server.events:
+                recorder = EventRecorder(cluster, instance=os.environ.get("HOSTNAME", ""))
             scanner = Scanner(
                 cluster,
                 settings,
                 scans,
                 metrics,
                 options,
-                recorder=EventRecorder(cluster, instance=os.environ.get("HOSTNAME", ""))
-                if server.events
-                else None,
+                recorder=recorder,
                 on_report=_live() if sys.stdout.isatty() else _logged,
             )
             scanner.start()
             stack.callback(scanner.stop)
+            if server.auto_enroll:
+                enroller = Enroller(
+                    cluster,
+                    server.auto_enroll,
+                    Judge(settings),
+                    EnrollmentMetrics(metrics.registry),
+                    interval=options.interval,
+                    recorder=recorder,
+                )
+                enroller.start()
+                stack.callback(enroller.stop)
             _say(ports)
             serve(ports)
     except (ListenError, tls.CertificateError) as error:

@@ -110,6 +110,8 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
     server = server_options(watching)
     if server and (labels or output != "table"):
         raise click.UsageError("-l and -o can't be used with --watch")
+    if server and server.auto_enroll and namespaces:
+        raise click.UsageError("--auto-enroll covers the whole cluster; remove -n")
     cluster = connect(kubeconfig, context)
     with cluster_errors():
         read = cluster_settings(cluster, release_namespace, settings)

@@ -10,6 +10,8 @@ def define(world: World) -> None:
     """Add the CRDs, as discovery lists them."""
     version = {"groupVersion": manifests.VERSION, "version": "v1alpha1"}
     world.objects[GROUP] = {"metadata": {}, "kind": "APIGroup", "preferredVersion": version}
+    resources = [{"name": plural} for plural in manifests.KINDS.values()]
+    world.objects[f"{GROUP}/v1alpha1"] = {"metadata": {}, "resources": resources}
 
 
 def resource(world: World, kind: str, namespace: str, name: str) -> None:

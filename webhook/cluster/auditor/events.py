@@ -1,4 +1,4 @@
-"""Creates Kubernetes Events on workloads that leave the mesh, or join it again.
+"""Creates Kubernetes Events: on workloads that leave the mesh, or join it again, and on namespaces.
 
 An Event is created only when a workload's state changes. Its name is derived from workload, reason
 and checks, so for a repeated change the count of the existing Event is increased. After a restart
@@ -34,12 +34,13 @@ _PLACES: Mapping[tuple[str, str], str] = {
     ("batch/v1", "Job"): "jobs",
     ("batch/v1", "CronJob"): "cronjobs",
 }
+_NAMESPACE = ("v1", "Namespace")
 
-Reason = Literal["NotMeshed", "Meshed"]
+Reason = Literal["NotMeshed", "Meshed", "NotEnrolled", "Enrolled"]
 
 
 class _Change(NamedTuple):
-    """A change of a workload that gets an Event."""
+    """A change of a workload or namespace that gets an Event."""
 
     workload: Workload
     reason: Reason
@@ -83,6 +84,12 @@ class EventRecorder:
         if names is None and made < _MOST:
             self._is_first = False
         return made
+
+    def enrolled(
+        self, namespace: str, reason: Literal["NotEnrolled", "Enrolled"], why: str
+    ) -> None:
+        """Create an Event in a namespace about its enrollment."""
+        self._record(_Change(Workload(namespace, *_NAMESPACE, namespace), reason, why, ()))
 
     def _changes(self, rows: Mapping[Workload, Row]) -> Iterator[_Change]:
         for workload, row in rows.items():
@@ -154,7 +161,7 @@ class EventRecorder:
                 **self._uid(workload),
             },
             "reason": change.reason,
-            "type": "Warning" if change.reason == "NotMeshed" else "Normal",
+            "type": "Warning" if change.reason.startswith("Not") else "Normal",
             "message": change.text,
             "source": {"component": _COMPONENT},
             "firstTimestamp": now,
@@ -165,11 +172,14 @@ class EventRecorder:
         }
 
     def _uid(self, workload: Workload) -> dict[str, str]:
-        """Return the uid of a workload; empty if reading it is forbidden."""
-        plural = _PLACES.get((workload.api_version, workload.kind))
-        if plural is None:
+        """Return the uid of a workload or namespace; empty if reading it is forbidden."""
+        kind = workload.api_version, workload.kind
+        if kind == _NAMESPACE:
+            where = path("v1", "namespaces", name=workload.name)
+        elif kind in _PLACES:
+            where = path(kind[0], _PLACES[kind], workload.namespace, workload.name)
+        else:
             return {}
-        where = path(workload.api_version, plural, workload.namespace, workload.name)
         try:
             found = self._cluster.find(where, partial=True)
         except StatusError as error:

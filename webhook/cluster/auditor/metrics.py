@@ -4,7 +4,7 @@ So the series of a deleted namespace disappear. Labels are namespaces, or have o
 """
 
 from collections import Counter as Tally
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
@@ -15,9 +15,11 @@ from prometheus_client.registry import Collector
 from webhook.cluster.audit import Report
 from webhook.cluster.auditor.history import Scans
 from webhook.cluster.doctor import Diagnosis
+from webhook.cluster.namespaces.automatic import STATES, State
+from webhook.policy.labels import MESHES
 from webhook.version import VERSION
 
-__all__ = ["CONTENT_TYPE_LATEST", "AuditorMetrics"]
+__all__ = ["CONTENT_TYPE_LATEST", "AuditorMetrics", "EnrollmentMetrics"]
 
 
 class AuditorMetrics:
@@ -63,6 +65,37 @@ class AuditorMetrics:
     def expose(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+class EnrollmentMetrics:
+    """The metrics of `--auto-enroll`."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._enrolled = Counter(
+            "mendix_mesh_auto_enrolled",
+            "Namespaces that the auditor has enrolled, by mesh.",
+            ("mesh",),
+            registry=registry,
+        )
+        self._states = Gauge(
+            "mendix_mesh_auto_enroll_namespaces",
+            "Mendix namespaces: enrolled, or why they are not.",
+            ("state",),
+            registry=registry,
+        )
+        for mesh in MESHES:
+            self._enrolled.labels(mesh)
+        self.count(())
+
+    def enrolled(self, mesh: str) -> None:
+        """Record that a namespace was enrolled."""
+        self._enrolled.labels(mesh).inc()
+
+    def count(self, states: Iterable[State]) -> None:
+        """Record the states of all Mendix namespaces."""
+        found = Tally(states)
+        for state in STATES:
+            self._states.labels(state).set(found[state])
 
 
 class _Scanned(Collector):

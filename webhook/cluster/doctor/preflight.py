@@ -10,8 +10,8 @@ from webhook.cluster.api.connection import Cluster, path
 from webhook.cluster.api.errors import StatusError
 from webhook.cluster.doctor import mesh_reading
 from webhook.cluster.doctor.findings.kubernetes_old import NEEDED, version_of
-from webhook.cluster.kinds import webhooks
-from webhook.cluster.kinds.webhooks import INJECTORS, OURS, WebhookEntry
+from webhook.cluster.kinds import meshes
+from webhook.cluster.kinds.webhooks import OURS
 from webhook.policy.settings import Settings
 
 Result = Literal["ok", "warning", "error", "unknown"]
@@ -93,27 +93,13 @@ def _kubernetes(cluster: Cluster) -> Iterator[Preflight]:
         )  # fmt: skip
 
 
-def _entries(cluster: Cluster) -> list[WebhookEntry]:
-    plural = "mutatingwebhookconfigurations"
-    return webhooks.entries(cluster.items(path(f"{_ADMISSION}/v1", plural)), plural)
-
-
-def _injectors(cluster: Cluster) -> dict[str, list[str]]:
-    """Return the names of the injectors' configurations by mesh."""
-    entries = _entries(cluster)
-    found = {
-        mesh: sorted({e.configuration for e in entries if e.webhook.name.endswith(end)})
-        for mesh, end in INJECTORS.items()
-    }
-    return {mesh: names for mesh, names in found.items() if names}
-
-
 def _mesh(cluster: Cluster) -> Iterator[Preflight]:
     readings = mesh_reading.everything(cluster, Settings(), ("linkerd", "istio"))
     versions: dict[str, str] = {
         one.installed.mesh: one.installed.version for one in readings if one.installed
     }
-    for mesh, names in _injectors(cluster).items():
+    injectors = meshes.injectors(cluster)
+    for mesh, names in injectors.items():
         version = versions.get(mesh, "")
         text = f"{mesh} {version}".strip() + f" is installed ({', '.join(names)})"
         found = _version(version) if mesh == "istio" else None
@@ -122,12 +108,9 @@ def _mesh(cluster: Cluster) -> Iterator[Preflight]:
             yield Preflight(id="mesh", result="error", text=f"{text}, which is too old", fix=fix)
         else:
             yield Preflight(id="mesh", result="ok", text=text)
-    ambient = list(
-        cluster.items(path("apps/v1", "daemonsets"), fields="metadata.name=ztunnel", partial=True)
-    )
-    if ambient:
+    if meshes.has_ztunnel(cluster):
         yield Preflight(id="mesh", result="ok", text="ambient mode is installed (ztunnel)")
-    elif not _injectors(cluster):
+    elif not injectors:
         yield Preflight(
             id="mesh", result="error", text="neither Linkerd nor Istio is installed",
             fix="install a mesh first; without one, mode enforce denies every pod",
@@ -200,7 +183,10 @@ class _Deployment(msgspec.Struct):
 def _order(cluster: Cluster) -> Iterator[Preflight]:
     """Yield whether the chart's mutating webhook is called before the injectors."""
     early = [
-        name for names in _injectors(cluster).values() for name in names if name < CONFIGURATION
+        name
+        for names in meshes.injectors(cluster).values()
+        for name in names
+        if name < CONFIGURATION
     ]
     if early:
         yield Preflight(
@@ -212,7 +198,7 @@ def _order(cluster: Cluster) -> Iterator[Preflight]:
         text = f"{CONFIGURATION} is called before the injectors"
         yield Preflight(id="order", result="ok", text=text)
     ours = sorted(
-        {e.configuration for e in _entries(cluster) if e.webhook.name.endswith(OURS)}
+        {e.configuration for e in meshes.mutating(cluster) if e.webhook.name.endswith(OURS)}
         - {CONFIGURATION}
     )
     if ours:

@@ -4,6 +4,7 @@ How many pods a rollout may remove at once follows the API reference of each kin
 maxSurge and their defaults). A rollout ignores PodDisruptionBudgets. Only evictions respect them.
 """
 
+import datetime
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -191,6 +192,13 @@ def find(cluster: Cluster, workload: Workload) -> Controller | None:
     where = place(workload)
     stored = cluster.find(where) if where else None
     return None if stored is None else msgspec.convert(stored, Controller)
+
+
+def roll_out(cluster: Cluster, workload: Workload) -> None:
+    """Make a controller roll out all its pods, like kubectl rollout restart."""
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    template = {"metadata": {"annotations": {RESTARTED_AT: now.replace("+00:00", "Z")}}}
+    cluster.patch(place(workload), {"spec": {"template": template}})
 
 
 class _BudgetStatus(_Fields, frozen=True, rename="camel"):

@@ -141,9 +141,11 @@ class _Managed(_Read, frozen=True, rename="camel"):
 
 class _NamespaceMeta(_Read, frozen=True, rename="camel"):
     name: str = ""
+    resource_version: str = ""
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
     creation_timestamp: datetime.datetime | None = None
+    deletion_timestamp: datetime.datetime | None = None
     managed_fields: list[_Managed] | None = None
 
 
@@ -171,6 +173,16 @@ class Namespace(_Read, frozen=True, rename="camel"):
     def created(self) -> datetime.datetime | None:
         """Return when it was created."""
         return self.metadata.creation_timestamp
+
+    @property
+    def is_leaving(self) -> bool:
+        """Return whether it is being deleted."""
+        return self.metadata.deletion_timestamp is not None
+
+    @property
+    def version(self) -> str:
+        """Return its resourceVersion, which changes with each write."""
+        return self.metadata.resource_version
 
     def labelled(self, key: str) -> datetime.datetime | None:
         """Return the latest time when a label can have got its value; None if unknown.

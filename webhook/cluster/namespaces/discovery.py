@@ -5,8 +5,7 @@ neither an operator nor a label.
 """
 
 import datetime
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -18,13 +17,14 @@ from webhook.policy.labels import MESH_LABEL, MESHES, MODE_LABEL
 from webhook.policy.mendix import GROUP
 
 #: Custom resources that identify a Mendix namespace.
-_RESOURCES = ("operatorconfigurations", "storageplans", "mendixapps")
+RESOURCES = ("operatorconfigurations", "storageplans", "mendixapps")
 _OPERATOR = "mendix-operator"
-#: Labels or annotations of the meshes on a namespace, by which its mesh is guessed.
-_SIGNS: Sequence[tuple[str, str, Sequence[str]]] = (
-    ("linkerd", "linkerd.io/inject", ("enabled", "ingress")),
-    ("istio", "istio-injection", ("enabled",)),
-    ("ambient", "istio.io/dataplane-mode", ("ambient",)),
+#: Labels or annotations of the meshes on a namespace: mesh, key, the values by which the mesh is
+#: guessed, and the value that keeps the namespace out of it.
+_SIGNS: Sequence[tuple[str, str, Sequence[str], str]] = (
+    ("linkerd", "linkerd.io/inject", ("enabled", "ingress"), "disabled"),
+    ("istio", "istio-injection", ("enabled",), "disabled"),
+    ("ambient", "istio.io/dataplane-mode", ("ambient",), "none"),
 )
 
 
@@ -84,17 +84,30 @@ class _Marked(msgspec.Struct):
     metadata: _Meta
 
 
+def _version_of_group(cluster: Cluster) -> str:
+    """Return the apiVersion of Mendix's custom resources; empty if their CRDs do not exist."""
+    group = cluster.find(f"/apis/{GROUP}")
+    return group["preferredVersion"]["groupVersion"] if group else ""
+
+
+def served(cluster: Cluster) -> list[str]:
+    """Return the paths of the custom resources that identify a namespace, if they are served."""
+    version = _version_of_group(cluster)
+    listed = cluster.find(f"/apis/{version}") if version else None
+    plurals = {one["name"] for one in (listed or {}).get("resources", ())}
+    return [path(version, plural) for plural in RESOURCES if plural in plurals]
+
+
 def mendix_namespaces(cluster: Cluster, only: Sequence[str] = ()) -> dict[str, dict[str, int]]:
     """Return the Mendix namespaces, each with the number of its custom resources by plural.
 
     With `only`, no others are read. Raises `StatusError` if reading is forbidden.
     """
-    group = cluster.find(f"/apis/{GROUP}")
-    if group is None:
+    version = _version_of_group(cluster)
+    if not version:
         return {}
-    version = group["preferredVersion"]["groupVersion"]
     found: dict[str, dict[str, int]] = {}
-    for plural in _RESOURCES:
+    for plural in RESOURCES:
         for namespace in _listed(cluster, version, plural, only):
             counts = found.setdefault(namespace, {})
             counts[plural] = counts.get(plural, 0) + 1
@@ -205,10 +218,19 @@ def _missing(found: Found, namespace: Namespace, installed: bool, *, others: boo
 def guess_mesh(namespace: Namespace) -> str:
     """Return the mesh that a namespace's labels or annotations name; empty if none or several."""
     marks = {**namespace.annotations, **namespace.labels}
-    named = {mesh for mesh, key, values in _SIGNS if marks.get(key) in values}
+    named = {mesh for mesh, key, values, _ in _SIGNS if marks.get(key) in values}
     if not named and marks.get("istio.io/rev"):
         named = {"istio"}
     return named.pop() if len(named) == 1 else ""
+
+
+def opt_out(namespace: Namespace, mesh: str) -> str:
+    """Return the label or annotation that keeps a namespace out of a mesh; empty if none does."""
+    marks = {**namespace.annotations, **namespace.labels}
+    return next(
+        (f"{key}={off}" for name, key, _, off in _SIGNS if name == mesh and marks.get(key) == off),
+        "",
+    )
 
 
 class LabelChange(msgspec.Struct, kw_only=True):
@@ -265,24 +287,30 @@ def _shared_mesh(inventory: Inventory, enrollment: Enrollment) -> str:
     return in_use.pop() if len(in_use) == 1 else ""
 
 
-def enroll(cluster: Cluster, change: LabelChange, *, dry_run: bool) -> list[str]:
+def enroll(cluster: Cluster, change: LabelChange, *, dry_run: bool, version: str = "") -> list[str]:
     """Label a namespace and return the API server's warnings.
 
-    The time of the enrollment is stored in an annotation, by the API server's clock, because
-    managedFields lose it as soon as the same user sets another label.
+    With `version`, the namespace must still have this resourceVersion; else `StatusError` 409.
     """
     where = path("v1", "namespaces", name=change.name)
+    condition = {"resourceVersion": version} if version else {}
     stored, warnings = cluster.patch(
-        where, {"metadata": {"labels": change.labels}}, dry_run=dry_run
+        where, {"metadata": {"labels": change.labels, **condition}}, dry_run=dry_run
     )
     joined = change.labels.get(MESH_LABEL)
     if joined and joined != change.before.get(MESH_LABEL) and not dry_run:
-        _note(cluster, where, stored)
+        note(cluster, msgspec.convert(stored, Namespace))
     return warnings
 
 
-def _note(cluster: Cluster, where: str, stored: Mapping[str, Any]) -> None:
-    labelled = msgspec.convert(stored, Namespace).labelled(MESH_LABEL)
+def note(cluster: Cluster, namespace: Namespace) -> None:
+    """Store the time of the enrollment in an annotation, by the API server's clock.
+
+    managedFields lose it as soon as the same user sets another label. The annotation stays if the
+    labels are removed: then it shows that the namespace was enrolled.
+    """
+    labelled = namespace.labelled(MESH_LABEL)
     if labelled:
         text = labelled.isoformat(timespec="seconds").replace("+00:00", "Z")
+        where = path("v1", "namespaces", name=namespace.name)
         cluster.patch(where, {"metadata": {"annotations": {ENROLLED_AT: text}}})

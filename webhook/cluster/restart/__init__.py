@@ -4,7 +4,6 @@ A workload is done when all its desired pods are ready and in the mesh. The API 
 eviction that would break a PodDisruptionBudget; it is then retried.
 """
 
-import datetime
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -13,7 +12,7 @@ from webhook.cluster.api.connection import Cluster, path
 from webhook.cluster.api.errors import ClusterError, StatusError
 from webhook.cluster.judge import Judge, Judged
 from webhook.cluster.kinds import controllers
-from webhook.cluster.kinds.controllers import RESTARTED_AT, Controller
+from webhook.cluster.kinds.controllers import Controller
 from webhook.cluster.kinds.inventory import BadPod, Inventory, LivePod
 from webhook.cluster.restart.plan import RestartStep, is_outside, reasons
 
@@ -98,7 +97,7 @@ class Restarter:
         old = {one.pod.metadata.uid for one in members}
         due = {one.pod.metadata.uid for one in members if one.pod.name in step.pods}
         if step.how == "restart":
-            run.annotate()
+            controllers.roll_out(self._cluster, step.workload)
         while True:
             seen = self._look(step)
             left = [
@@ -155,14 +154,6 @@ class _Run:
         self._most = -1
         #: The API server's message if it denied the last eviction.
         self._held = ""
-
-    def annotate(self) -> None:
-        """Make the controller roll out all its pods, like kubectl rollout restart."""
-        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        template = {"metadata": {"annotations": {RESTARTED_AT: now.replace("+00:00", "Z")}}}
-        self._cluster.patch(
-            controllers.place(self._step.workload), {"spec": {"template": template}}
-        )
 
     def evict(self, name: str) -> None:
         """Evict a pod, waiting for its budget. Raises `RestartError` after the timeout."""
