@@ -186,7 +186,7 @@ def test_every_rule_says_what_it_is_for() -> None:
         assert explained == groups
 
 
-@pytest.mark.parametrize("only", ["", "dashboard", "events", "fullDoctor", "reports"])
+@pytest.mark.parametrize("only", ["", "autoEnroll", "dashboard", "events", "fullDoctor", "reports"])
 def test_the_docs_list_each_right_and_what_it_is_for(only: str) -> None:
     text = (DOCS / "day-2.md").read_text().partition("### What the auditor may do")[2]
     listed = set()
@@ -195,10 +195,11 @@ def test_the_docs_list_each_right_and_what_it_is_for(only: str) -> None:
         assert why
         if value == (f"auditor.{only}" if only else ""):
             listed |= {(where, verb) for verb in verbs.split(", ")}
-    off = dict.fromkeys(("dashboard", "events", "fullDoctor", "reports"), False)
+    off = dict.fromkeys(("autoEnroll", "dashboard", "events", "fullDoctor", "reports"), False)
 
     def given(values: dict[str, bool]) -> set[tuple[str, str]]:
-        auditor = {**values, "dashboard": {"enabled": values["dashboard"]}}
+        auditor: dict[str, Any] = {**values, "dashboard": {"enabled": values["dashboard"]}}
+        auditor["autoEnroll"] = "warn" if values["autoEnroll"] else "off"
         roles = helm.render({"auditor": auditor}).of_kind("ClusterRole")
         return {
             (f"{resource}/{name}" if name else resource, verb)
@@ -207,6 +208,43 @@ def test_the_docs_list_each_right_and_what_it_is_for(only: str) -> None:
         }
 
     assert listed == (given({**off, only: True}) - given(off) if only else given(off))
+
+
+#: The rights to enroll namespaces, and to restart a new operator.
+ENROLLS = {
+    ("", "namespaces", "", "patch"),
+    ("privatecloud.mendix.com", "operatorconfigurations", "", "watch"),
+    ("privatecloud.mendix.com", "storageplans", "", "watch"),
+    ("privatecloud.mendix.com", "mendixapps", "", "watch"),
+    ("apps", "deployments", "mendix-operator", "patch"),
+    ("apps", "deployments", "mendix-agent", "patch"),
+}
+
+
+@pytest.mark.parametrize("mode", ["warn", "enforce"])
+def test_it_may_enroll_namespaces_only_if_that_is_switched_on(mode: str) -> None:
+    assert role(autoEnroll=mode) - role() == ENROLLS
+    assert f"--auto-enroll={mode}" in container({"autoEnroll": mode})["args"]
+
+
+@pytest.mark.parametrize("value", ["off", False])
+def test_enrolling_is_off_also_if_yaml_reads_off_as_false(value: object) -> None:
+    assert role(autoEnroll=value) == role()
+    assert not [arg for arg in container({"autoEnroll": value})["args"] if "enroll" in arg]
+
+
+@pytest.mark.parametrize(
+    ("auditor", "text"),
+    [
+        ({"autoEnroll": "audit"}, "autoEnroll"),
+        ({"autoEnroll": True}, "autoEnroll"),
+        ({"autoEnroll": "warn", "enabled": False}, "but it does not run; set auditor.enabled"),
+    ],
+)
+def test_a_value_with_which_nothing_is_enrolled_is_rejected(
+    auditor: dict[str, Any], text: str
+) -> None:
+    assert text in helm.error_of({"auditor": auditor})
 
 
 def test_the_secret_that_the_full_doctor_reads_is_the_servers() -> None:

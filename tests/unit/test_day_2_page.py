@@ -15,7 +15,7 @@ from webhook.cli.restart import COMMAND as RESTART
 from webhook.cli.restart import State
 from webhook.cluster.audit import reports
 from webhook.cluster.auditor.history import Scans
-from webhook.cluster.auditor.metrics import AuditorMetrics
+from webhook.cluster.auditor.metrics import AuditorMetrics, EnrollmentMetrics
 from webhook.cluster.judge import STATES, live
 from webhook.cluster.namespaces import discovery
 from webhook.cluster.restart.plan import How
@@ -59,7 +59,8 @@ def test_every_state_is_there() -> None:
     [(DISCOVER, "--enroll"), (DISCOVER, "--dry-run"), (DISCOVER, "--yes"), (DISCOVER, "--mode"),
      (AUDIT, "--mendix"), (AUDIT, "--settings"), (AUDIT, "--release-namespace"),
      (AUDIT, "--watch"), (AUDIT, "--interval"), (AUDIT, "--listen"), (AUDIT, "--tls-listen"),
-     (AUDIT, "--events"), (AUDIT, "--write-reports"), (AUDIT, "--kubeconfig"), (AUDIT, "--context"),
+     (AUDIT, "--events"), (AUDIT, "--auto-enroll"), (AUDIT, "--write-reports"),
+     (AUDIT, "--kubeconfig"), (AUDIT, "--context"),
      (RESTART, "--enrolled"), (RESTART, "--include-bare"), (RESTART, "--timeout"),
      (RESTART, "--dry-run"), (RESTART, "--yes"), (DOCTOR, "--context")],
 )  # fmt: skip
@@ -91,7 +92,9 @@ def test_every_listed_role_is_defined_and_every_defined_role_is_listed() -> None
 
 def test_every_metric_of_the_auditor_is_there_with_its_labels() -> None:
     known = {}
-    for family in AuditorMetrics(Scans()).registry.collect():
+    registry = AuditorMetrics(Scans()).registry
+    EnrollmentMetrics(registry)
+    for family in registry.collect():
         name = family.name + ("_total" if family.type == "counter" else "")
         labels = getattr(family, "_labelnames", None) or (
             tuple(family.samples[0].labels) if family.samples else ()

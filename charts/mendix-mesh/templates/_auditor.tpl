@@ -62,6 +62,18 @@ secret:
 {{- end -}}
 {{- end }}
 
+{{/*
+The mode in which the auditor enrolls namespaces; empty if it does not. YAML reads an unquoted `off`
+as false.
+*/}}
+{{- define "mendix-mesh.autoEnroll" -}}
+{{- with .Values.auditor -}}
+{{- if and .enabled (has .autoEnroll (list "warn" "enforce")) -}}
+{{- .autoEnroll -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
 {{/* Why the auditor asks the API server to review tokens: for the dashboard or the metrics, else empty. */}}
 {{- define "mendix-mesh.auditorReviewsTokens" -}}
 {{- with .Values.auditor -}}

@@ -59,6 +59,10 @@ pods unreviewed if the schema were skipped. All problems are reported together, 
   {{- $problems = append $problems "auditor.metrics.authenticate: the auditor serves no HTTPS (with hostNetwork, or with tls.source: secret and no auditor.tlsSecretName), so nobody could read its metrics; set auditor.tlsSecretName, or set auditor.metrics.authenticate: false" -}}
 {{- end -}}
 
+{{- if and (has .Values.auditor.autoEnroll (list "warn" "enforce")) (not .Values.auditor.enabled) -}}
+  {{- $problems = append $problems "auditor.autoEnroll: the auditor enrolls the namespaces, but it does not run; set auditor.enabled: true, or set auditor.autoEnroll: \"off\"" -}}
+{{- end -}}
+
 {{- $f5 := list -}}
 {{- range $class, $controller := (.Values.settings.ingress).classes -}}
   {{- if eq $controller "f5-nginx" -}}{{- $f5 = append $f5 $class -}}{{- end -}}

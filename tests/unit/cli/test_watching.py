@@ -17,8 +17,10 @@ from click.testing import CliRunner
 from tests.cluster import auditor
 from tests.cluster.auditor import PATIENCE, Auditor
 from tests.cluster.certificates import Authority
+from tests.unit.cluster import mendix
 from tests.unit.cluster.apiserver import HttpRequest, Reply
-from tests.unit.cluster.world import World, meshed, unmeshed
+from tests.unit.cluster.hospital import INJECTORS, MUTATING
+from tests.unit.cluster.world import MESH, MODE, World, meshed, unmeshed
 from webhook.cli import main
 from webhook.serving import tls
 
@@ -76,6 +78,23 @@ def test_it_creates_events_with_the_option(tmp_path: Path) -> None:
         while not any("/events/" in where for where in made.objects):
             assert time.monotonic() < end
             time.sleep(0.05)
+
+
+def test_it_enrolls_mendix_namespaces_with_the_option(tmp_path: Path) -> None:
+    made = world()
+    made.add(f"{MUTATING}/linkerd", {"webhooks": [{"name": INJECTORS["linkerd"],
+                                                   "clientConfig": {}}]})  # fmt: skip
+    made.namespace("apps")
+    mendix.define(made)
+    mendix.resource(made, "StoragePlan", "apps", "postgres")
+    with auditing(made, tmp_path, "--auto-enroll", "enforce") as running:
+        running.until("/readyz", 200)
+        end = time.monotonic() + PATIENCE
+        while not running.samples("mendix_mesh_auto_enroll_namespaces", state="enrolled")[()]:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+    labels = made.objects["/api/v1/namespaces/apps"]["metadata"]["labels"]
+    assert labels == {MESH: "linkerd", MODE: "enforce"}
 
 
 def test_a_changed_certificate_is_served(tmp_path: Path) -> None:
@@ -302,6 +321,12 @@ def test_options_of_https_need_it(options: list[str], words: str) -> None:
         (["--watch", "-o", "json"], "-l and -o can't be used with --watch"),
         (["--watch", "-l", "a=b"], "-l and -o can't be used with --watch"),
         (["--watch", "--interval", "1"], "is not in the range 5"),
+        (["--auto-enroll", "warn"], "--auto-enroll needs --watch"),
+        (["--watch", "--auto-enroll", "audit"], "'audit' is not one of 'warn', 'enforce'"),
+        (
+            ["--watch", "--auto-enroll", "warn", "-n", "a"],
+            "--auto-enroll covers the whole cluster; remove -n",
+        ),
     ],
 )
 def test_options_that_do_not_go_together_are_rejected(arguments: list[str], words: str) -> None:

@@ -18,7 +18,7 @@ from webhook.policy.namespaces import Values
 from webhook.policy.settings import Expression
 from webhook.policy.validate import MODES, Mode
 
-#: Written beside the labels by `discover --enroll`: RFC 3339.
+#: Written beside the labels by `discover --enroll` and the auditor: RFC 3339.
 ENROLLED_AT = "mendix-mesh.io/enrolled-at"
 CONFIGURATION = "mendix-mesh"
 NOT_INSTALLED = "mendix-mesh is not installed"
