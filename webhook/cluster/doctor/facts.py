@@ -17,6 +17,7 @@ from webhook.cluster.doctor.probe import Probe
 from webhook.cluster.judge import Judge
 from webhook.cluster.judge.outdated import Proxy, proxy_of
 from webhook.cluster.kinds import certificates, webhooks
+from webhook.cluster.kinds import meshes as installed_meshes
 from webhook.cluster.kinds.entrances import Controller
 from webhook.cluster.kinds.inventory import RUNNING, Inventory, LivePod, Namespace
 from webhook.cluster.kinds.webhooks import INJECTORS, OURS, Service, WebhookEntry
@@ -145,6 +146,10 @@ class Facts:
             entry for entry in self.ours_everywhere()
             if entry.webhook.is_ours_for_pods and entry.webhook.takes(labels)
         ]  # fmt: skip
+
+    def installed_meshes(self) -> list[str]:
+        """Return the meshes that a namespace can join."""
+        return self._once("installed", lambda: installed_meshes.installed(self._cluster))
 
     def injectors(self, mesh: str) -> list[WebhookEntry]:
         """Return the webhooks of a mesh's injectors; empty for a mesh without sidecars."""

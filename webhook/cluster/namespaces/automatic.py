@@ -54,14 +54,14 @@ def choose(namespace: Namespace, installed: Sequence[str]) -> Choice:
     if not installed:
         return Choice("no-mesh", why="no mesh is installed; install Linkerd or Istio")
     if named and named not in installed:
-        command = _command(namespace, installed[0])
+        command = enrolling(namespace, installed[0])
         return Choice(
             "mesh-missing",
             why=f"its labels and annotations name {named}, which is not installed; install it, "
             f"or enroll the namespace in another mesh: {command}",
         )
     if not named and len(installed) > 1:
-        command = _command(namespace, installed[0])
+        command = enrolling(namespace, installed[0])
         return Choice(
             "several-meshes",
             why=f"{listed(installed)} are installed, and its labels and annotations do not name "
@@ -76,5 +76,6 @@ def choose(namespace: Namespace, installed: Sequence[str]) -> Choice:
     return Choice("ready", mesh)
 
 
-def _command(namespace: Namespace, mesh: str) -> str:
+def enrolling(namespace: Namespace, mesh: str) -> str:
+    """Return the command that enrolls a namespace in a mesh, in mode warn."""
     return f"kubectl label namespace {namespace.name} {MESH_LABEL}={mesh} {MODE_LABEL}=warn"

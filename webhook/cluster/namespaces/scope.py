@@ -7,9 +7,10 @@ import msgspec
 from webhook.cluster.api.connection import Cluster
 from webhook.cluster.api.errors import StatusError
 from webhook.cluster.kinds.inventory import Inventory, Namespace
+from webhook.cluster.namespaces.automatic import enrolling
 from webhook.cluster.namespaces.discovery import guess_mesh, mendix_namespaces
 from webhook.cluster.namespaces.enrollment import Enrolled, Enrollment
-from webhook.policy.labels import MESH_LABEL, MESHES, MODE_LABEL
+from webhook.policy.labels import MESH_LABEL, MESHES
 from webhook.policy.settings.mistakes import nearest
 
 
@@ -48,8 +49,7 @@ def target(namespace: Namespace, enrollment: Enrollment, mesh: str) -> Target:
 def _enroll(namespace: Namespace) -> str:
     """Return how to enroll a namespace, with a command if its marks name a mesh."""
     if mesh := guess_mesh(namespace):
-        command = f"kubectl label namespace {namespace.name} {MESH_LABEL}={mesh} {MODE_LABEL}=warn"
-        return f"enroll the namespace: {command}"
+        return f"enroll the namespace: {enrolling(namespace, mesh)}"
     return f"enroll the namespace: set its label {MESH_LABEL} to one of: {', '.join(MESHES)}"
 
 

@@ -766,6 +766,22 @@ def test_what_has_changed_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
     assert meta_of(hospital)["labels"]["mendix-mesh.io/mesh"] == "istio"
 
 
+def _not_enrolled(diagnose: Examine, hospital: Hospital) -> str:
+    hospital.namespace("mendix")
+    (found,) = [one for one in diagnose(hospital, "mendix").findings if one.id == "not-enrolled"]
+    return found.fix
+
+
+def test_a_namespace_is_enrolled_in_the_mesh_that_is_there(diagnose: Examine) -> None:
+    hospital = Hospital("istio")
+    command = "kubectl label namespace mendix mendix-mesh.io/mesh=istio mendix-mesh.io/mode=warn"
+    assert _not_enrolled(diagnose, hospital) == command
+    hospital.configuration("linkerd", "linkerd-proxy-injector.linkerd.io")
+    assert _not_enrolled(diagnose, hospital).startswith("linkerd, istio are installed, and ")
+    hospital.forbidden = [MUTATING]
+    assert _not_enrolled(diagnose, hospital).startswith("run mendix-mesh discover --enroll, or ")
+
+
 def test_an_invalid_mode_is_found_in_every_mesh(diagnose: Examine) -> None:
     hospital = Hospital()
     hospital.namespace("mendix", "linkerd", "wran")

@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 
 from webhook.cluster.api.connection import path
+from webhook.cluster.api.errors import StatusError
 from webhook.cluster.doctor.facts import Facts, Place
 from webhook.cluster.doctor.findings import FindingRule, Occurrence, Repair, replaced
+from webhook.cluster.namespaces.automatic import choose, enrolling
 from webhook.policy.labels import MESH_LABEL, MESHES
 from webhook.policy.namespaces import nearest
 
@@ -26,8 +28,7 @@ def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
     if value is None:
         yield Occurrence(
             f"the namespace has no label {MESH_LABEL}, and no webhook of mendix-mesh selects it",
-            fix="mendix-mesh discover --enroll enrolls Mendix namespaces; others: set the label "
-            f"{MESH_LABEL} to one of: {', '.join(MESHES)}",
+            fix=_fix(facts, place),
         )
     elif value in MESHES:
         yield Occurrence(
@@ -41,6 +42,15 @@ def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
         if near:
             fix = f"kubectl label namespace {place.name} {MESH_LABEL}={near} --overwrite"
         yield Occurrence(f"the namespace's label {MESH_LABEL}={value} is not a mesh", fix=fix)
+
+
+def _fix(facts: Facts, place: Place) -> str:
+    """Return the command that enrolls the namespace in the mesh that is there, or why none is."""
+    try:
+        choice = choose(place.namespace, facts.installed_meshes())
+    except StatusError:
+        return FINDING.fix
+    return choice.why or enrolling(place.namespace, choice.mesh)
 
 
 def repair(facts: Facts, place: Place) -> Iterator[Repair]:
