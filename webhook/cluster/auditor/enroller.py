@@ -148,7 +148,7 @@ class Enroller:
             for namespace in self._namespaces(marked, names):
                 name = namespace.name
                 choice = decide(namespace, enrollment, installed)
-                done = self._settle(namespace, choice)
+                done = self._settle(namespace, choice, enrollment)
                 if done != self._known.get(name):
                     self._report(name, done)
                 self._known[name] = done
@@ -164,14 +164,16 @@ class Enroller:
             if namespace.name in marked and not namespace.is_leaving:
                 yield namespace
 
-    def _settle(self, namespace: Namespace, choice: Choice) -> Choice:
+    def _settle(self, namespace: Namespace, choice: Choice, enrollment: Enrollment) -> Choice:
         """Do what was decided. Return the namespace's state afterwards."""
         try:
             if choice.state == "ready":
                 self._enroll(namespace, choice.mesh)
                 return Choice("enrolled")
-            if choice.state == "enrolled" and _is_unnoted(namespace):
-                note(self._cluster, namespace)
+            enrolled = enrollment.of(namespace)
+            if enrolled and ENROLLED_AT not in namespace.annotations:
+                # So that it stays removed if an admin removes it.
+                note(self._cluster, namespace.name, enrolled.since)
         except StatusError as error:
             if error.code >= 500:
                 raise
@@ -235,8 +237,3 @@ class Enroller:
         if self._recorder:
             text = f"the namespace has Mendix custom resources, but is not enrolled: {choice.why}"
             self._recorder.enrolled(name, "NotEnrolled", text)
-
-
-def _is_unnoted(namespace: Namespace) -> bool:
-    """Return whether it is enrolled by its label, without the annotation that remembers this."""
-    return MESH_LABEL in namespace.labels and ENROLLED_AT not in namespace.annotations

@@ -299,18 +299,17 @@ def enroll(cluster: Cluster, change: LabelChange, *, dry_run: bool, version: str
     )
     joined = change.labels.get(MESH_LABEL)
     if joined and joined != change.before.get(MESH_LABEL) and not dry_run:
-        note(cluster, msgspec.convert(stored, Namespace))
+        note(cluster, change.name, msgspec.convert(stored, Namespace).labelled(MESH_LABEL))
     return warnings
 
 
-def note(cluster: Cluster, namespace: Namespace) -> None:
-    """Store the time of the enrollment in an annotation, by the API server's clock.
+def note(cluster: Cluster, name: str, since: datetime.datetime | None) -> None:
+    """Store the time of a namespace's enrollment in an annotation, by the API server's clock.
 
     managedFields lose it as soon as the same user sets another label. The annotation stays if the
-    labels are removed: then it shows that the namespace was enrolled.
+    enrollment ends: then it shows that the namespace was enrolled.
     """
-    labelled = namespace.labelled(MESH_LABEL)
-    if labelled:
-        text = labelled.isoformat(timespec="seconds").replace("+00:00", "Z")
-        where = path("v1", "namespaces", name=namespace.name)
+    if since:
+        text = since.isoformat(timespec="seconds").replace("+00:00", "Z")
+        where = path("v1", "namespaces", name=name)
         cluster.patch(where, {"metadata": {"annotations": {ENROLLED_AT: text}}})

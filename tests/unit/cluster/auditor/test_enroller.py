@@ -184,6 +184,21 @@ def test_an_enrollment_by_an_admin_is_remembered_too(world: Cluster, start: Star
     assert world.events_of("shop") == []
 
 
+def test_an_enrollment_by_name_is_remembered_too(world: Cluster, start: Start) -> None:
+    mendix.define(world)
+    world.mendix("shop")
+    name = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["shop"]}
+    entries = world.objects[CONFIGURATION]["webhooks"]
+    named = {**entries[0], "namespaceSelector": {"matchExpressions": [name]}}
+    entries.append(named)
+    made = start()
+    made.until(lambda: ENROLLED_AT in world.marks("shop"))
+    entries.remove(named)
+    world.tell(NAMESPACES, "", "shop")
+    made.until_state("removed")
+    assert world.marks("shop") == {ENROLLED_AT: "2026-01-02T00:00:00Z"}
+
+
 def test_a_namespace_that_cannot_be_enrolled_is_reported_once_until_it_can(
     world: Cluster, start: Start, logged: Logged
 ) -> None:
