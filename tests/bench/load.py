@@ -26,7 +26,8 @@ class LoadError(Exception):
 class Target(NamedTuple):
     """Where load goes. CPU is counted for the processes of each name, with their descendants."""
 
-    url: str
+    #: In turn.
+    urls: Sequence[str]
     body: Path
     pids: Mapping[str, Sequence[int]]
     headers: Mapping[str, str] = {}
@@ -49,7 +50,7 @@ def run(
     headers = {"content-type": "application/json", **target.headers}
     command += [f"--header={name}: {value}" for name, value in headers.items()]
     with subprocess.Popen(
-        [*command, target.url], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [*command, *target.urls], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as client:
         time.sleep(lead)
         pids = {**target.pids, "client": [client.pid]}
@@ -57,7 +58,7 @@ def run(
         time.sleep(seconds)
         used, end = {name: cpu_ns(of) - before[name] for name, of in pids.items()}, time.time()
         output, _ = client.communicate(timeout=60)
-    took = _latencies(log, start, end, target.status, f"{target.url}:\n{output}")
+    took = _latencies(log, start, end, target.status, f"{target.urls[0]}:\n{output}")
     cpu = {name: round(total / len(took) / 1000, 1) for name, total in used.items()}
     rate = round(len(took) / (end - start), 1)
     return Sample(rate, next(iter(cpu.values())), _percentile(took, 50), _percentile(took, 99)), cpu

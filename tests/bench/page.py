@@ -112,6 +112,10 @@ _CPU = (
 )
 
 
+#: How many pods of those without mendix-mesh it must be possible to create, by connections.
+_CREATED = {1: 0.85, 8: 0.75}
+
+
 def targets(results: Results) -> list[Target]:
     """Return all targets. Ratios compare figures of one round, and their median counts."""
     found = []
@@ -123,9 +127,11 @@ def targets(results: Results) -> list[Target]:
             for figure in ("p50", "p99"):
                 ratios = _ratios(results, key, other, "typical", figure)
                 found.append(limited(f"{figure} of {name}, of {_OTHERS[other]}", ratios, most=1))
-    ratios = _ratios(results, creations.OURS, creations.NONE, CREATION, "rate")
-    found.append(limited("pod creations a second, of those without", ratios, least=0.9))
-    pairs = _pairs(results, creations.OURS, creations.NONE, CREATION)[8]
+    ratios = _ratios(results, creations.POLICY, creations.NONE, CREATION, "rate")
+    for clients, least in _CREATED.items():
+        what = f"pods created with engine policy, of those without mendix-mesh, c={clients}"
+        found.append(limited(what, {clients: ratios[clients]}, least=least))
+    pairs = _pairs(results, creations.POLICY, creations.NONE, CREATION)[8]
     ms = statistics.median(mine.p99 - theirs.p99 for mine, theirs in pairs) / 1000
     found.append(Target("p99 added to a pod creation, c=8", "≤ 2 ms", f"{ms:.1f} ms", ms <= 2))
     ours = results.pss[servers.OURS]

@@ -67,7 +67,7 @@ def _seconds(row: Row, size: str) -> float:
 def _measure(row: Row, size: str, clients: int, seconds: float, lead: float, home: Path) -> Cell:
     body = home / "review.json"
     body.write_bytes(getattr(pods.bodies(size), row.body))
-    target = load.Target(row.url, body, {row.key: [row.pid]})
+    target = load.Target([row.url], body, {row.key: [row.pid]})
     sample, _ = load.run(target, clients, seconds, home, lead=lead)
     load.settle([row.pid])
     return Cell(row.key, size, clients, [sample])

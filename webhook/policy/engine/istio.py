@@ -64,27 +64,31 @@ _RULES = cel.every(
     f"|| (c.name == {cel.text(VALIDATION)} && {common.arguments(_VALIDATES)} "
     f"&& {cel.text(mesh.STATUS)} in {cel.ANNOTATIONS})",
 )  # fmt: skip
-_EMPTY = "has(v.emptyDir)"
 _PROJECTED = "size(v.?projected.?sources.orValue([])) == 1 && has(v.projected.sources[0].{kind})"
+#: The volumes of the injector, and their sources.
 _SOURCES = {
-    **dict.fromkeys(
-        ("workload-socket", "credential-socket", "workload-certs", "istio-envoy", "istio-data"),
-        _EMPTY,
-    ),
-    "istio-podinfo": "v.?downwardAPI.?items.orValue([]).all(i, i.path in ['labels', 'annotations'] "
-    "&& i.?fieldRef.?fieldPath.orValue('') == 'metadata.' + i.path) && has(v.downwardAPI)",
-    "istio-token": _PROJECTED.format(kind="serviceAccountToken"),
-    "istiod-ca-cert": "(v.?configMap.?name.orValue('') == 'istio-ca-root-cert' "
-    "&& size(v.configMap.?items.orValue([])) == 0) "
-    f"|| ({_PROJECTED.format(kind='clusterTrustBundle')})",
-    "istio-ca-crl": "v.?configMap.?name.orValue('') == 'istio-ca-crl' "
-    "&& size(v.configMap.?items.orValue([])) == 0",
-    "gke-workload-certificate": "false",
-}
+    ("workload-socket", "credential-socket", "workload-certs", "istio-envoy", "istio-data"):
+        "has(v.emptyDir)",
+    ("istio-podinfo",):
+        "has(v.downwardAPI) && v.downwardAPI.?items.orValue([]).all(i, "
+        "i.path in ['labels', 'annotations'] "
+        "&& i.?fieldRef.?fieldPath.orValue('') == 'metadata.' + i.path)",
+    ("istio-token",): _PROJECTED.format(kind="serviceAccountToken"),
+    ("istiod-ca-cert",):
+        "(v.?configMap.?name.orValue('') == 'istio-ca-root-cert' "
+        "&& size(v.configMap.?items.orValue([])) == 0) "
+        f"|| ({_PROJECTED.format(kind='clusterTrustBundle')})",
+    ("istio-ca-crl",):
+        "v.?configMap.?name.orValue('') == 'istio-ca-crl' "
+        "&& size(v.configMap.?items.orValue([])) == 0",
+}  # fmt: skip
+_VOLUMES = " || ".join(
+    f"(v.name in {cel.listed(names)} && ({source}))" for names, source in _SOURCES.items()
+)
 _COMPLETE = cel.every(
     common.sidecar(PROXY, (INIT, VALIDATION), _PROXY, _RULES),
     f"{cel.LABELS}[?{cel.text(mesh.TLS_MODE)}].orValue('') == 'istio'",
-    *(common.volume(name, _SOURCES[name]) for name in sorted(VOLUMES)),
+    f"{cel.VOLUMES}.all(v, !(v.name in {cel.listed(sorted(VOLUMES))}) || {_VOLUMES})",
 )  # fmt: skip
 #: A pod without Istio's containers and status, and with no label of its gateways.
 _NONE = cel.every(

@@ -61,8 +61,8 @@ _PROXY = cel.every(
     "c.?securityContext.?runAsGroup.orValue(-1) in <<linkerd.groups>> "
     "|| !has(c.securityContext.runAsGroup)",
     common.variables(_GUARDED, ("LINKERD2_PROXY_IDENTITY_DISABLED",), mesh.REFERRED),
-    f"{cel.listed(_NEEDED)}.all(n, c.?env.orValue([]).exists(e, e.name == n "
-    "&& e.?value.orValue('') != ''))",
+    f"[c.?env.orValue([]).map(e, e.name in {cel.listed(_NEEDED)} && e.?value.orValue('') != '', "
+    f"e.name)].all(names, {' && '.join(f'{cel.text(name)} in names' for name in _NEEDED)})",
     f"c.?volumeMounts.orValue([]).exists(m, m.name == {cel.text(mesh.IDENTITY_VOLUME)})",
 )  # fmt: skip
 _IMAGES = cel.some(

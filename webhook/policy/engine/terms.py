@@ -1,5 +1,6 @@
 """What is common to the meshes' expressions."""
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
@@ -107,13 +108,12 @@ def inputs(of: Inputs, place: str, extra: Mapping[str, str], *, without_keys: Co
         f"(k.startsWith({cel.text(start)}) && {_has(place, one.form.pattern, one.form.longest)})"
         for start, one in of.prefixes.items()
     ]
-    reads = [f"{cel.listed(of.reads.starts)}.exists(s, k.startsWith(s))"]
-    reads += [f"k.contains({cel.text(of.reads.below)})"] if of.reads.below else []
-    if of.reads.pattern:
-        reads.append(f"k.matches(r'^(?:{of.reads.pattern})')")
+    starts = [re.escape(start) for start in of.reads.starts] + [of.reads.pattern or NOTHING]
     outside = sorted(key for key in of.listed if key not in of.reads)
-    reads += [f"k in {cel.listed(outside)}"] if outside else []
-    return f"{place}.all(k, !({' || '.join(reads)}) || {' || '.join(allowed)})"
+    known = f"k in {cel.listed(outside)} || " if outside else ""
+    # One pattern for all is many times as fast as a list of starts.
+    reads = f"^(?:{'|'.join(starts)})|{re.escape(of.reads.below) or NOTHING}"
+    return f"{place}.all(k, !({known}k.matches(r'{reads}')) || {' || '.join(allowed)})"
 
 
 def _has(place: str, form: str, longest: int) -> str:
@@ -138,7 +138,7 @@ def variables(guarded: Mapping[str, str], never: Iterable[str], known: Collectio
     for name in sorted(known):
         kept += f".replace({cel.text(f'$({name})')}, '')"
     parts = [
-        f"!{cel.listed([*LOADER_ENV, *starts])}.exists(s, e.name.startsWith(s))",
+        f"!e.name.matches(r'^(?:{'|'.join(map(re.escape, [*LOADER_ENV, *starts]))})')",
         f"!(e.name in {cel.listed(never)})",
         f"(!{value}.contains('$(') || !{kept}.contains('$('))",
     ]
