@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from http import HTTPStatus
 from http.client import HTTPSConnection
+from typing import Any
 
 from tests.cluster.api import wait_for
 from tests.cluster.plane import ControlPlane
@@ -23,12 +24,13 @@ class Load:
     The namespace is in the ambient mesh. Both of our webhooks see the pod, and no injector does.
     """
 
-    def __init__(self, plane: ControlPlane, namespace: str) -> None:
+    def __init__(self, plane: ControlPlane, namespace: str, **more: Any) -> None:
+        """`more` are further fields of the pod, as in `workloads.pod`."""
         self.answers: Counter[str] = Counter()
         """The number of each response so far: JOINS, OUTSIDE, or the text and time of a denial."""
         self._plane = plane
         self._path = f"/api/v1/namespaces/{namespace}/pods?dryRun=All"
-        self._body = json.dumps(pod(namespace, "load")).encode()
+        self._body = json.dumps(pod(namespace, "load", **more)).encode()
         self._over = threading.Event()
         self._failures: list[Exception] = []
 

@@ -13,8 +13,10 @@ from tests.cluster.api import Json, StatusError, wait_for
 from tests.cluster.istio import IstioCluster
 from tests.cluster.mesh import MeshCluster, configured
 from tests.cluster.test_engine import MESHES
+from tests.cluster.test_story import settle
 from tests.cluster.workloads import pod, ready_pods, workload
 from tests.fixtures.generate import fixtures
+from tests.standins import mendix
 from webhook.policy.checks import all_checks
 
 pytestmark = pytest.mark.timeout(300)
@@ -37,8 +39,8 @@ class Outage(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def outage(istio_cluster: IstioCluster) -> Iterator[Outage]:
-    """Namespaces of each mesh and mode, with Deployments of no pods. Then the servers are gone."""
+def policed(istio_cluster: IstioCluster) -> Iterator[Outage]:
+    """Namespaces of each mesh and mode, in a cluster with the API server's own policies."""
     cluster = istio_cluster
     places = {
         (mesh, mode): MeshCluster.enroll(cluster, mode, mesh=mesh)
@@ -55,18 +57,25 @@ def outage(istio_cluster: IstioCluster) -> Iterator[Outage]:
         return False
 
     with configured(cluster, VALUES, by_policy):
-        for where in places.values():
-            cluster.api.create(workload("Deployment", where, replicas=0))
-        scale(cluster, 0)
-        wait_for(lambda: not servers(cluster), why="the servers to be gone")
-        wait_for(
-            lambda: "special-pods" in refused(cluster, special(places["linkerd", "enforce"])),
-            why="calls of the servers to fail",
-        )
         yield Outage(cluster, places)
-        scale(cluster, 2)
-        for where in places.values():
-            cluster.api.delete("Deployment", "shop", where)
+
+
+@pytest.fixture(scope="module")
+def outage(policed: Outage) -> Iterator[Outage]:
+    """The same, with Deployments of no pods. Then the servers are gone."""
+    cluster, places = policed
+    for where in places.values():
+        cluster.api.create(workload("Deployment", where, replicas=0))
+    scale(cluster, 0)
+    wait_for(lambda: not servers(cluster), why="the servers to be gone")
+    wait_for(
+        lambda: "special-pods" in refused(cluster, special(places["linkerd", "enforce"])),
+        why="calls of the servers to fail",
+    )
+    yield policed
+    scale(cluster, 2)
+    for where in places.values():
+        cluster.api.delete("Deployment", "shop", where)
 
 
 def scale(cluster: MeshCluster, replicas: int) -> None:
@@ -92,6 +101,27 @@ def refused(cluster: MeshCluster, new: Json) -> str:
     except StatusError as error:
         return error.message
     return ""
+
+
+@pytest.mark.parametrize("mesh", MESHES)
+def test_every_pod_that_the_mendix_operator_makes_is_ordinary(policed: Outage, mesh: str) -> None:
+    cluster = policed.cluster
+    where = MeshCluster.enroll(cluster, "enforce", mesh=mesh)
+    wait_for(
+        lambda: "ValidatingAdmissionPolicy" in refused(cluster, pod(where, hostNetwork=True)),
+        why="the policies to know the namespace",
+    )
+    mendix.install_crds(cluster.api)
+    user = cluster.plane.user("mendix-operator", ["system:masters"])
+    with mendix.MendixOperator(user, where).run():
+        settle(cluster, where)
+    made = [event for event in cluster.plane.audit(resource="pods", namespace=where)
+            if event["verb"] == "create" and "subresource" not in event["objectRef"]]  # fmt: skip
+    called = [event["objectRef"].get("name") for event in made
+              if any(key.startswith("special-pods.") for key in event["annotations"])]  # fmt: skip
+    print(f"{mesh}: {len(made)} pods, of which {len(called)} were sent to the server: {called}")
+    assert len(made) > 8
+    assert not called
 
 
 @pytest.mark.parametrize("mesh", MESHES)

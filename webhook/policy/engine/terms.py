@@ -39,7 +39,14 @@ class EngineMesh(NamedTuple):
 
 
 #: The most parts of a pod that the expressions look at. The API server bounds what they may cost.
-_MOST = {"containers": 30, "keys": 100, "volumes": 60, "variables": 150, "arguments": 60}
+_MOST = {
+    "containers": 30,
+    "keys": 100,
+    "volumes": 60,
+    "variables": 150,
+    "arguments": 60,
+    "characters": 32_768,
+}
 #: The longest name of an owner: the injectors paste it.
 _OWNER_NAME = r"[A-Za-z0-9._:-]*"
 
@@ -49,6 +56,7 @@ SIZE = Condition(
         *(f"size({cel.members(name)}) <= {_MOST['containers']}" for name in cel.LISTS),
         f"size({cel.VOLUMES}) <= {_MOST['volumes']}",
         f"size({cel.LABELS}) <= {_MOST['keys']} && size({cel.ANNOTATIONS}) <= {_MOST['keys']}",
+        f"{cel.ANNOTATIONS}.all(k, size({cel.ANNOTATIONS}[k]) <= {_MOST['characters']})",
         cel.each(
             f"size(c.?env.orValue([])) <= {_MOST['variables']} "
             f"&& size(c.?args.orValue([])) <= {_MOST['arguments']}"

@@ -1,0 +1,69 @@
+"""From `engine: webhook` to `policy` and back, while pods are created: none is lost or let in."""
+
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from tests.cluster.api import StatusError, wait_for
+from tests.cluster.load import JOINS, OUTSIDE, Load
+from tests.cluster.mesh import MeshCluster
+from tests.cluster.workloads import pod
+
+pytestmark = pytest.mark.timeout(300)
+
+#: From the rendering until the policies decide alone. Helm applies them last, and then they need a
+#: few seconds. The default is longer.
+POLICY = {"engine": "policy", "policyDelaySeconds": 45}
+#: A violation that the policies find, and one that only the server finds.
+ORDINARY = {"hostNetwork": True}
+SPECIAL = {"annotations": {"ambient.istio.io/redirection": "enabled"}}
+
+
+def message(cluster: MeshCluster, where: str) -> str:
+    try:
+        cluster.api.create(pod(where, hostNetwork=True), dry_run=True)
+    except StatusError as error:
+        return error.message
+    return ""
+
+
+def is_skipped(cluster: MeshCluster, where: str) -> bool:
+    """Return whether the server is no longer called for an ordinary pod."""
+    cluster.api.create(pod(where, "ordinary"), dry_run=True)
+    *_, last = cluster.plane.audit(namespace=where, name="ordinary")
+    return not any(key.endswith("/verdict") for key in last.get("annotations", {}))
+
+
+def test_a_change_of_engine_loses_no_pod_and_lets_none_through(mesh_cluster: MeshCluster) -> None:
+    where = mesh_cluster.enroll("enforce", mesh="ambient")
+    good, *bad = (
+        Load(mesh_cluster.plane, where, **more) for more in ({}, ORDINARY, SPECIAL)
+    )  # fmt: skip
+
+    def by(engine: str) -> Callable[[], bool]:
+        return lambda: (
+            ("ValidatingAdmissionPolicy" in message(mesh_cluster, where)) == (engine == "policy")
+        )
+
+    with good.running(), bad[0].running(), bad[1].running():
+        mesh_cluster.await_judge(where, "ambient.enforce")
+        for one in (good, *bad):
+            # Until the namespace is known to the webhooks, any answer is right.
+            one.answers.clear()
+        mesh_cluster.release.upgrade(POLICY)
+        wait_for(by("policy"), why="the policies to be in force")
+        wait_for(
+            partial(is_skipped, mesh_cluster, where), seconds=90, why="the server to be left out"
+        )
+        good.await_total(good.total + 100)
+        mesh_cluster.release.upgrade()
+        wait_for(by("webhook"), why="the webhook to decide")
+        good.await_total(good.total + 100)
+    denied = [one.total for one in bad]
+    print(f"good pods: {good.answers}; denied: {denied}")
+    assert good.answers == {JOINS: good.total}
+    for one in bad:
+        assert not one.answers[JOINS]
+        assert not one.answers[OUTSIDE]
+    mesh_cluster.kubelet.wait_ready(2)
