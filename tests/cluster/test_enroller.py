@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import auditor, command, mesh
+from tests.cluster import auditor, command, istio, mesh
 from tests.cluster.api import Json, StatusError, wait_for
 from tests.cluster.auditor import PATIENCE, Auditor
+from tests.cluster.istiod import Istiod
 from tests.cluster.mesh import MESH_LABEL, MODE_LABEL, MeshCluster
 from tests.cluster.plane import ControlPlane
 from tests.cluster.workloads import is_meshed, pod
@@ -104,16 +105,16 @@ class Place:
             if "deletionTimestamp" not in one["metadata"]
         }  # fmt: skip
 
-    def await_pods(self, *starts: str) -> None:
+    def await_pods(self, *starts: str, joined: Callable[[Json], bool] = is_meshed) -> None:
         """Wait until there are pods with exactly these starts of names, all in the mesh."""
 
-        def joined() -> bool:
+        def are_in() -> bool:
             found = self.pods()
             named = {start for start in starts for name in found if name.startswith(start)}
             known = all(name.startswith(starts) for name in found)
-            return known and named == set(starts) and all(map(is_meshed, found.values()))
+            return known and named == set(starts) and all(map(joined, found.values()))
 
-        wait_for(joined, seconds=60, why=f"the pods of {self.name} to be in the mesh")
+        wait_for(are_in, seconds=60, why=f"the pods of {self.name} to be in the mesh")
 
     def events(self, reason: str) -> list[str]:
         found = self.api.list("Event", self.name)
@@ -251,10 +252,10 @@ def test_a_system_namespace_is_never_enrolled(
 
 
 def test_with_two_meshes_the_namespaces_own_marks_decide_or_an_admin(
-    cluster: MeshCluster, watching: Auditor
+    cluster: MeshCluster, watching: Auditor, istio_plane: ControlPlane
 ) -> None:
-    cluster.api.create(_istio())
-    try:
+    """Linkerd's stand-in and the real istiod."""
+    with Istiod(cluster.plane):
         unclear, marked = Place(cluster), Place(cluster, labels={"istio-injection": "enabled"})
         unclear.configure()
         marked.configure()
@@ -265,29 +266,14 @@ def test_with_two_meshes_the_namespaces_own_marks_decide_or_an_admin(
         assert unclear.marks == {}
         found = watching.samples("mendix_mesh_auto_enroll_namespaces", state="several-meshes")
         assert found == {(): 1}
-    finally:
-        cluster.api.delete("MutatingWebhookConfiguration", "istio-sidecar-injector")
-    # One mesh is left. The next scan finds it.
-    unclear.await_enrollment()
-
-
-def _istio() -> Json:
-    """Return the configuration of an injector that is never called."""
-    webhook = {
-        "name": "namespace.sidecar-injector.istio.io",
-        "clientConfig": {"url": "https://127.0.0.1:1/inject"},
-        "rules": [{"apiGroups": ["none.example.com"], "apiVersions": ["v1"], "resources": ["none"],
-                   "operations": ["CREATE"]}],
-        "sideEffects": "None",
-        "admissionReviewVersions": ["v1"],
-        "failurePolicy": "Ignore",
-    }  # fmt: skip
-    return {
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "MutatingWebhookConfiguration",
-        "metadata": {"name": "istio-sidecar-injector"},
-        "webhooks": [webhook],
-    }
+        cluster.injector.uninstall()
+        try:
+            # One mesh is left. The next scan finds it.
+            unclear.await_enrollment("istio")
+            with app(cluster, unclear).run():
+                unclear.await_pods(*APP, joined=istio.is_meshed)
+        finally:
+            cluster.injector.start()
 
 
 def test_a_namespace_that_mendix_leaves_stays_in_the_mesh(
