@@ -68,6 +68,7 @@ docs: $(READY) ## Write the generated files: checks.md, findings.md, configurati
 	@$(BIN)/python -m docs.generate_findings
 	@$(BIN)/python -m docs.generate_configuration
 	@$(BIN)/python -m docs.generate_inputs
+	@$(BIN)/python -m docs.generate_engines
 
 golden: $(READY) ## Write the golden files: what the chart renders, audit prints and the Linkerd stand-in injects
 	@$(BIN)/python -m tests.chart.matrix

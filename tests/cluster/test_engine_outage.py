@@ -4,14 +4,18 @@ The real istiod and the stand-in of Linkerd's injector are at work. The servers 
 scaled to zero.
 """
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from tests.cluster import command, guides
 from tests.cluster.api import Json, StatusError, wait_for
 from tests.cluster.istio import IstioCluster
 from tests.cluster.mesh import MeshCluster, configured
+from tests.cluster.test_doctor import gone
 from tests.cluster.test_engine import MESHES
 from tests.cluster.test_story import settle
 from tests.cluster.workloads import pod, ready_pods, workload
@@ -39,7 +43,9 @@ class Outage(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def policed(istio_cluster: IstioCluster) -> Iterator[Outage]:
+def policed(
+    istio_cluster: IstioCluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Outage]:
     """Namespaces of each mesh and mode, in a cluster with the API server's own policies."""
     cluster = istio_cluster
     places = {
@@ -57,7 +63,12 @@ def policed(istio_cluster: IstioCluster) -> Iterator[Outage]:
         return False
 
     with configured(cluster, VALUES, by_policy):
+        # The page's command changes nothing any more.
+        (line,) = guides.commands("engines.md", "Who decides: the server or the API server")
+        guides.Reader(cluster.plane, tmp_path_factory.mktemp("reader"), "").run(line)
+        assert by_policy()
         yield Outage(cluster, places)
+        wait_for(by_policy, why="the policies to be in force again")
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +135,39 @@ def test_every_pod_that_the_mendix_operator_makes_is_ordinary(policed: Outage, m
     assert not called
 
 
+@pytest.mark.parametrize("mesh", ["linkerd", "istio"])
+def test_the_doctor_finds_a_binding_that_is_gone(policed: Outage, mesh: str) -> None:
+    cluster, where = policed.cluster, policed.places[mesh, "enforce"]
+    run, api = command.as_admin(cluster.plane), cluster.api
+    assert "no errors, no warnings" in run("doctor", "-n", where).out
+    name = f"mendix-mesh-{mesh}-enforce"
+    with gone(api, "ValidatingAdmissionPolicyBinding", name):
+        found = run("doctor", "-n", where, codes=(1,)).out
+    assert "policy-missing" in found
+    assert "with the action Deny selects the namespace" in found
+    with gone(api, "ValidatingAdmissionPolicy", f"mendix-mesh-{mesh}"):
+        found = run("doctor", "-n", where, codes=(1,)).out
+    assert f"there is no ValidatingAdmissionPolicy mendix-mesh-{mesh}" in found
+
+
+def test_the_page_shows_the_real_message(policed: Outage) -> None:
+    where = policed.places["linkerd", "enforce"]
+    wait_for(
+        lambda: "host-network" in refused(policed.cluster, pod(where, hostNetwork=True)),
+        why="the policy to be in force again",
+    )
+    manifest = json.dumps(pod(where, hostNetwork=True))
+    said = (
+        policed.cluster.plane.kubectl(
+            "create", "--dry-run=server", "-f", "-", input=manifest, check=False
+        )
+        .stderr.strip()
+        .replace('error when creating "STDIN": ', "")
+    )
+    page = (Path(__file__).parents[2] / "docs" / "engines.md").read_text()
+    assert said in page, said
+
+
 @pytest.mark.parametrize("mesh", MESHES)
 def test_two_hundred_ordinary_pods_start(outage: Outage, mesh: str) -> None:
     cluster, where = outage.cluster, outage.places[mesh, "enforce"]
@@ -182,6 +226,19 @@ def test_every_bypass_is_denied(outage: Outage, mesh: str) -> None:
         denied += 1
     print(f"{mesh}: {denied} bypasses denied while no server answers")
     assert denied > 10
+
+
+def test_the_page_s_command_for_an_emergency_ends_all_denials_of_ordinary_pods(
+    outage: Outage, tmp_path: Path
+) -> None:
+    cluster = outage.cluster
+    (line,) = guides.commands("engines.md", "In an emergency")
+    guides.Reader(cluster.plane, tmp_path, "").run(line)
+    for mesh in MESHES:
+        host = pod(outage.places[mesh, "enforce"], hostNetwork=True)
+        wait_for(lambda host=host: not refused(cluster, host), why=f"{mesh} to admit it")  # type: ignore[misc]
+    # The next upgrade restores them, also without a server.
+    cluster.release.upgrade(VALUES, wait=False)
 
 
 def levels(check: str) -> str:

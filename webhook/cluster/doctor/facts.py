@@ -20,7 +20,7 @@ from webhook.cluster.kinds import certificates, webhooks
 from webhook.cluster.kinds import meshes as installed_meshes
 from webhook.cluster.kinds.entrances import Controller
 from webhook.cluster.kinds.inventory import RUNNING, Inventory, LivePod, Namespace
-from webhook.cluster.kinds.webhooks import INJECTORS, OURS, Service, WebhookEntry
+from webhook.cluster.kinds.webhooks import INJECTORS, OURS, Binding, Service, WebhookEntry
 from webhook.cluster.namespaces.enrollment import Enrolled, Enrollment
 from webhook.cluster.namespaces.scope import ScopeError, existing
 from webhook.cluster.plaintext.acceptance import PlaintextPolicy, assess
@@ -146,6 +146,16 @@ class Facts:
             entry for entry in self.ours_everywhere()
             if entry.webhook.is_ours_for_pods and entry.webhook.takes(labels)
         ]  # fmt: skip
+
+    def policies(self) -> set[str]:
+        """Return the names of the API server's own validating policies."""
+        found = self.objects(path(_ADMISSION, "validatingadmissionpolicies"))
+        return {one["metadata"]["name"] for one in found}
+
+    def bindings(self) -> list[Binding]:
+        """Return the bindings of these policies."""
+        where = path(_ADMISSION, "validatingadmissionpolicybindings")
+        return self._once(where, lambda: webhooks.bindings(self._cluster.items(where)))
 
     def installed_meshes(self) -> list[str]:
         """Return the meshes that a namespace can join."""

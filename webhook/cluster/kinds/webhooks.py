@@ -112,3 +112,34 @@ def entries(configurations: Iterable[msgspec.Raw], plural: str) -> list[WebhookE
         for one in sorted(decoded, key=lambda one: one.metadata.name)
         for number, webhook in enumerate(one.webhooks)
     ]
+
+
+class Binding(NamedTuple):
+    """A binding of one of the API server's own validating policies."""
+
+    policy: str
+    actions: tuple[str, ...]
+    selector: Selector
+
+
+class _MatchResources(msgspec.Struct, frozen=True, rename="camel"):
+    namespace_selector: Selector = Selector()
+
+
+class _BindingSpec(msgspec.Struct, frozen=True, rename="camel"):
+    policy_name: str
+    validation_actions: tuple[str, ...] = ()
+    match_resources: _MatchResources = _MatchResources()
+
+
+class _Binding(msgspec.Struct, frozen=True):
+    spec: _BindingSpec
+
+
+def bindings(raw: Iterable[msgspec.Raw]) -> list[Binding]:
+    """Return ValidatingAdmissionPolicyBindings."""
+    decoded = (msgspec.json.decode(one, type=_Binding).spec for one in raw)
+    return [
+        Binding(one.policy_name, one.validation_actions, one.match_resources.namespace_selector)
+        for one in decoded
+    ]

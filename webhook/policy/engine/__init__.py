@@ -44,7 +44,7 @@ def ordinary(mesh: str) -> list[Condition]:
     return [
         *of.ordinary,
         *(
-            Condition(f"{entry.check.id} can be told", decidable)
+            Condition(f"what {entry.check.id} would say of it is short and plain", decidable)
             for entry in checks.for_mesh(mesh)
             if entry.rule and (decidable := entry.rule(of.terms).decidable)
         ),
