@@ -33,6 +33,12 @@ def test_the_engine_takes_what_the_api_server_has(
     assert kinds(engine, kubernetes) == set(rendered)
 
 
+@pytest.mark.parametrize(("kubernetes", "engine"), [("1.37.0", "policy"), ("1.29.0", "webhook")])
+def test_what_auto_assumes_is_said(kubernetes: str, engine: str) -> None:
+    text = helm.render({"engine": "auto"}, kubernetes=kubernetes).text
+    assert f"# engine: auto, so {engine}, for Kubernetes v{kubernetes}" in text
+
+
 def test_an_api_server_without_policies_is_told() -> None:
     with pytest.raises(helm.RenderError, match=r"Kubernetes 1\.30"):
         helm.render({"engine": "policy"}, kubernetes="1.29.0")
