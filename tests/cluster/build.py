@@ -111,6 +111,17 @@ def _kubernetes(name: str, cold: int, *ask: str) -> Tool:
     )
 
 
+def _istio(name: str, package: str, cold: int, *ask: str) -> Tool:
+    return Tool(
+        name,
+        folder="istio",
+        module="istio.io/istio",
+        package=f"istio.io/istio/{package}",
+        ask=ask,
+        cold=cold,
+    )
+
+
 ALL: dict[str, Tool] = {
     tool.name: tool
     for tool in (
@@ -164,17 +175,14 @@ ALL: dict[str, Tool] = {
             cold=20,
             stamps=_KUBERNETES_STAMPS,
         ),
-        Tool(
-            "pilot-discovery",
-            folder="istio",
-            module="istio.io/istio",
-            package="istio.io/istio/pilot/cmd/pilot-discovery",
-            ask=("version",),
-            cold=470,
-        ),
+        _istio("pilot-discovery", "pilot/cmd/pilot-discovery", 470, "version"),
+        _istio("pilot-agent", "pilot/cmd/pilot-agent", 16),
+        _istio("istio-cni", "cni/cmd/istio-cni", 10),
     )
 }
 ISTIOD = "pilot-discovery"
+WIRE = ("pilot-agent", "istio-cni")
+"""The programs of Istio's proxies, which only the tests of real traffic need."""
 CERT_MANAGER = "certmanager"
 # Only the CRDs of the Prometheus operator are needed, so it is not one of the programs.
 _MONITORING = Tool(
@@ -206,7 +214,7 @@ _ISTIO_API = Tool(
 POD_SECURITY = "pod-security-webhook"
 NODE = ("kubelet", "kube-proxy")
 """The programs that only the tests on real nodes need."""
-CORE = tuple(name for name in ALL if name not in (ISTIOD, POD_SECURITY, *NODE))
+CORE = tuple(name for name in ALL if name not in (ISTIOD, POD_SECURITY, *NODE, *WIRE))
 """The programs that each cluster needs. Istio's control plane is not included, because its build
 takes as long as Kubernetes'. Pod Security's webhook is only for comparisons."""
 
@@ -253,6 +261,7 @@ def ensure(names: Sequence[str] = (), console: Console | None = None) -> dict[st
         istio_crds(console)
         istio_keys(console)
         istio_injector(console)
+        istio_bootstrap(console)
         gateway_api_crds(console)
     if CERT_MANAGER in found:
         cert_manager_crds(console)
@@ -302,6 +311,12 @@ def istio_injector(console: Console | None = None) -> Path:
     folders = ("pkg/kube/inject", "pkg/istio-agent", "pkg/bootstrap", "pilot/cmd/pilot-agent")
     files = tuple(f"{folder}/**/*.go" for folder in folders)
     return _from_module(ALL[ISTIOD], "injector", ".", files, console)
+
+
+def istio_bootstrap(console: Console | None = None) -> Path:
+    """Return the folder of the template of Envoy's start configuration, as in Istio's image."""
+    source = "tools/packaging/common"
+    return _from_module(ALL[ISTIOD], "bootstrap", source, ("envoy_bootstrap.json",), console)
 
 
 def gateway_api_crds(console: Console | None = None) -> Path:
