@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import httpx
 import yaml
@@ -86,7 +87,7 @@ def serving(folder: Path, *, scraped: Sequence[str] = (), recorded: str = "") ->
 
 
 def _configuration(scraped: Sequence[str]) -> dict[str, Any]:
-    parts = [one.partition("://") for one in scraped]
+    parts = [urlsplit(one) for one in scraped]
     job = {
         "job_name": "proxies",
         "scrape_interval": f"{int(SCRAPE * 1000)}ms",
@@ -94,7 +95,11 @@ def _configuration(scraped: Sequence[str]) -> dict[str, Any]:
         # The series bring the labels that a mesh's scrape configuration gives them.
         "honor_labels": True,
         "static_configs": [
-            {"targets": [address], "labels": {"__scheme__": scheme}} for scheme, _, address in parts
+            {
+                "targets": [one.netloc],
+                "labels": {"__scheme__": one.scheme, "__metrics_path__": one.path or "/metrics"},
+            }
+            for one in parts
         ],
         "tls_config": {"insecure_skip_verify": True},
     }

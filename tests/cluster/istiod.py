@@ -25,6 +25,8 @@ _KEPT = ("ConfigMap", "MutatingWebhookConfiguration")
 class Istiod(Part):
     """One istiod of one revision on a test cluster, during a `with` block.
 
+    With `address`, real proxies reach it there, by the Service `istiod`.
+
     `values` are the chart's, for example `{"pilot": {"cni": {"enabled": True}}}`. `tags` are
     revision tags. `environment` is istiod's own, for example `{"PLATFORM": "openshift"}`. A
     revision other than "default" injects only pods or namespaces that name it or one of its tags.
@@ -39,6 +41,7 @@ class Istiod(Part):
         native: bool | None = None,
         values: Mapping[str, Any] | None = None,
         environment: Mapping[str, str] | None = None,
+        address: str = "",
     ) -> None:
         self.revision = revision
         self.tags = tuple(tags)
@@ -46,8 +49,9 @@ class Istiod(Part):
         self._native = native
         self._values = dict(values or {})
         self._environment = dict(environment or {})
+        self._address = address
         self._process: Process | None = None
-        self._port, self._http, self._control, self._xds = netns.free_ports(4)
+        (self._port, self._http, self._control, self._xds, self._secure) = netns.free_ports(5)
         self._installed: list[Json] = []
 
     def _begin(self) -> None:
@@ -94,7 +98,7 @@ class Istiod(Part):
         except StatusError as denied:
             if denied.status.get("reason") != "AlreadyExists":
                 raise
-        for obj in self._rendered():
+        for obj in [*self._rendered(), *self._service()]:
             name, where = obj["metadata"]["name"], obj["metadata"].get("namespace")
             self._plane.api.patch(obj["kind"], name, where, obj, how="apply")
             self._installed.append(obj)
@@ -126,7 +130,9 @@ class Istiod(Part):
                 f"--httpAddr=127.0.0.1:{self._http}",
                 f"--httpsAddr=127.0.0.1:{self._port}",
                 f"--grpcAddr=127.0.0.1:{self._xds}",
-                "--secureGRPCAddr=",
+                f"--secureGRPCAddr={self._address}:{self._secure}"
+                if self._address
+                else "--secureGRPCAddr=",
                 "--monitoringAddr=",
                 "--ctrlz_address=127.0.0.1",
                 f"--ctrlz_port={self._control}",
@@ -163,6 +169,31 @@ class Istiod(Part):
             return False
         containers = stored["spec"].get("initContainers", []) + stored["spec"]["containers"]
         return any(container["name"] == "istio-proxy" for container in containers)
+
+    def _service(self) -> list[Json]:
+        """Return the Service that leads proxies to this process; nothing without an address."""
+        if not self._address:
+            return []
+        name = "istiod" if self.revision == "default" else f"istiod-{self.revision}"
+        metadata = {"name": name, "namespace": NAMESPACE}
+        port = {"name": "https-dns", "protocol": "TCP"}
+        of_service = {"labels": {"kubernetes.io/service-name": name}}
+        return [
+            {
+                "apiVersion": "v1",
+                "kind": "Service",
+                "metadata": metadata,
+                "spec": {"ports": [{**port, "port": 15012}]},
+            },
+            {
+                "apiVersion": "discovery.k8s.io/v1",
+                "kind": "EndpointSlice",
+                "metadata": {**metadata, **of_service},
+                "addressType": "IPv4",
+                "endpoints": [{"addresses": [self._address]}],
+                "ports": [{**port, "port": self._secure}],
+            },
+        ]
 
     def _rendered(self) -> list[Json]:
         """Return the objects of istiod's chart that the injection needs."""

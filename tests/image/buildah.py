@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,10 +128,10 @@ class Store:
         return _output(["buildah", *places, "--storage-driver=vfs", command, *arguments])
 
 
-def wheels() -> Path:
+def wheels(locks: Sequence[str] = _LOCKS) -> Path:
     """Return a folder with the wheels of the lock files, and pip's settings for a home folder."""
     key = hashlib.sha256(sys.version.encode() + _PIP_CONFIG.encode())
-    for lock in _LOCKS:
+    for lock in locks:
         key.update((ROOT / lock).read_bytes())
     folder = programs.cache() / f"wheels-{key.hexdigest()[:12]}"
     if folder.exists():
@@ -139,7 +140,7 @@ def wheels() -> Path:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as fresh:
         home = Path(fresh, "wheels")
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
-        for lock in _LOCKS:
+        for lock in locks:
             _output([*pip, "--only-binary=:all:", f"--dest={home}", f"--requirement={ROOT / lock}"])
         (home / ".config/pip").mkdir(parents=True)
         (home / ".config/pip/pip.conf").write_text(_PIP_CONFIG)

@@ -56,7 +56,7 @@ def add_programs(root: Path, names: Iterable[str]) -> None:
         program = root / "usr/bin" / name
         # A file of our own even where all tools are one program that looks at its name.
         shutil.copy2(Path(found).resolve(), program)
-        _add_libraries(root, [program])
+        add_libraries(root, [program])
 
 
 def _add_python(root: Path) -> None:
@@ -75,14 +75,21 @@ def _add_python(root: Path) -> None:
         shutil.copytree(folder, site / folder.name, ignore=_LEFT_OUT)
     (local / "bin/pip").write_text("#!/usr/local/bin/python3\nfrom pip import main\nmain()\n")
     (local / "bin/pip").chmod(0o755)
-    _add_libraries(root, [local / "bin" / version, *(library / "lib-dynload").glob("*.so")])
+    add_libraries(root, [local / "bin" / version, *(library / "lib-dynload").glob("*.so")])
     _add_file(root, Path(sysconfig.get_path("stdlib")).parent, "libpython3*.so.*", local / "lib")
     known = subprocess.run(["ldconfig", "-p"], capture_output=True, text=True, check=True).stdout
     for name in _LIBRARIES:
         path = re.search(rf"^\s*{re.escape(name)} .* => (\S+)$", known, re.MULTILINE)
         if path:
             _add_library(root, Path(path[1]))
-    # The loader knows by itself neither /usr/local/lib nor Debian's folders by architecture.
+    index_libraries(root)
+
+
+def index_libraries(root: Path) -> None:
+    """Have the loader find all libraries, also in folders that it does not know by itself.
+
+    Those are /usr/local/lib and Debian's folders by architecture.
+    """
     places = {f"/{file.parent.relative_to(root)}\n" for file in (root / "usr").rglob("*.so*")}
     (root / "etc/ld.so.conf").write_text("".join(sorted(p for p in places if "python" not in p)))
     subprocess.run(["ldconfig", "-r", root], check=True)
@@ -93,7 +100,7 @@ def _add_file(root: Path, folder: Path, pattern: str, target: Path) -> None:
         shutil.copy2(file, target / file.name)
 
 
-def _add_libraries(root: Path, files: Iterable[Path]) -> None:
+def add_libraries(root: Path, files: Iterable[Path]) -> None:
     """Copy what the loader would load for these files, to the place where it is here."""
     for file in files:
         said = subprocess.run(["ldd", file], capture_output=True, text=True, check=False).stdout

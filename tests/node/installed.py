@@ -4,7 +4,7 @@ import contextlib
 import re
 import ssl
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -134,24 +134,11 @@ def installed(
     workdir: Path, binaries: Mapping[str, Path], store: Store, image: Image
 ) -> Iterator[NodeCluster]:
     """Start everything, and yield when pods of an enrolled namespace are reviewed."""
-    archives = [pause(workdir, store), workdir / "mendix-mesh.tar"]
-    store.save(image.id, archives[1], f"mendix-mesh:{_app_version()}")
-    with contextlib.ExitStack() as stack:
-        address = netns.HOST_IP
-        plane = stack.enter_context(
-            ControlPlane(workdir / "plane", binaries, nodes=(), address=address)
-        )
-        nodes = tuple(Node(number, plane) for number in range(2))
-        for node in nodes:
-            stack.callback(node.stop)
-            node.start_containerd()
-            node.load(archives)
-            node.start_kubelet(binaries)
-        route = ["ip", "route", "replace", SERVICE_RANGE, "via", nodes[0].machine.address]
-        subprocess.run(route, check=True)
-        for node in nodes:
-            node.await_ready()
-        cert_manager = stack.enter_context(CertManager(plane))
+    archives = [pause(workdir, store), own_image(workdir, store, image)]
+    with (
+        real_nodes(workdir, binaries, archives) as (plane, nodes),
+        CertManager(plane) as cert_manager,
+    ):
         metadata = {"name": NAMESPACE, "labels": _RESTRICTED}
         plane.api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
         release = Release(plane, source="certManager")
@@ -162,6 +149,35 @@ def installed(
         cluster.await_settled()
         wait_for(lambda: is_reviewed(plane.api, enrolled), why="the API server to call the webhook")
         yield cluster
+
+
+def own_image(folder: Path, store: Store, image: Image) -> Path:
+    """Write the archive of mendix-mesh's image, with the name in its chart."""
+    archive = folder / "mendix-mesh.tar"
+    store.save(image.id, archive, f"mendix-mesh:{_app_version()}")
+    return archive
+
+
+@contextlib.contextmanager
+def real_nodes(
+    workdir: Path, binaries: Mapping[str, Path], archives: Sequence[Path], *, dns: str = ""
+) -> Iterator[tuple[ControlPlane, tuple[Node, ...]]]:
+    """Start a control plane and two nodes with these images. Yield them when both are ready."""
+    with contextlib.ExitStack() as stack:
+        plane = stack.enter_context(
+            ControlPlane(workdir / "plane", binaries, nodes=(), address=netns.HOST_IP)
+        )
+        nodes = tuple(Node(number, plane, dns) for number in range(2))
+        for node in nodes:
+            stack.callback(node.stop)
+            node.start_containerd()
+            node.load(archives)
+            node.start_kubelet(binaries)
+        route = ["ip", "route", "replace", SERVICE_RANGE, "via", nodes[0].machine.address]
+        subprocess.run(route, check=True)
+        for node in nodes:
+            node.await_ready()
+        yield plane, nodes
         for node in nodes:
             node.check()
 

@@ -75,7 +75,8 @@ class Machine:
         self.address = f"10.23.{number}.254"
         self.pod_range = f"10.245.{number}.0/24"
         self.cgroup = f"mendix-mesh-{secrets.token_hex(4)}"
-        self._device = f"mm{secrets.token_hex(4)}"
+        self.device = f"mm{secrets.token_hex(4)}"
+        """The outer end of its cable, which all traffic of the node passes."""
         self._holder: Process | None = None
         self._init = 0
 
@@ -102,7 +103,7 @@ class Machine:
         if self._holder:
             self._holder.stop()
         # It ends with the namespace of its other end, but possibly later.
-        subprocess.run(["ip", "link", "delete", self._device], capture_output=True, check=False)
+        subprocess.run(["ip", "link", "delete", self.device], capture_output=True, check=False)
         self._remove_cgroups()
 
     def reboot(self) -> None:
@@ -150,9 +151,9 @@ class Machine:
 
     def _plug_in(self) -> None:
         for command in (
-            f"link add {self._device} type veth peer name uplink netns {self._init}",
-            f"addr add {self.gateway}/24 dev {self._device}",
-            f"link set {self._device} up",
+            f"link add {self.device} type veth peer name uplink netns {self._init}",
+            f"addr add {self.gateway}/24 dev {self.device}",
+            f"link set {self.device} up",
             f"route add {self.pod_range} via {self.address}",
         ):
             subprocess.run(["ip", *command.split()], check=True)

@@ -29,12 +29,16 @@ def pause(folder: Path, store: Store) -> Path:
 
 
 class Node:
-    """One node of a control plane that has an `address`; the plane must outlive it."""
+    """One node of a control plane that has an `address`; the plane must outlive it.
 
-    def __init__(self, number: int, plane: ControlPlane) -> None:
+    `dns` is the address of the cluster's DNS server; empty if there is none.
+    """
+
+    def __init__(self, number: int, plane: ControlPlane, dns: str = "") -> None:
         self.name = f"node-{number}"
         self.machine = Machine(number, plane.workdir / f"{self.name}-{secrets.token_hex(2)}")
         self._plane = plane
+        self._dns = dns
         self._processes: list[Process] = []
 
     def start_containerd(self) -> None:
@@ -71,7 +75,7 @@ class Node:
         kubeconfig = plane.write_kubeconfig(
             folder / "kubelet.kubeconfig", f"system:node:{self.name}", ["system:nodes"]
         )
-        config = settings.kubelet(self.machine, plane.workdir / "ca.crt")
+        config = settings.kubelet(self.machine, plane.workdir / "ca.crt", self._dns)
         self._start(
             "kubelet",
             [

@@ -26,6 +26,8 @@ state = "/run/containerd"
 [grpc]
 address = "{SOCKET}"
 [plugins."io.containerd.grpc.v1.cri"]
+# The default of containerd 2: any user may listen on the ports below 1024.
+enable_unprivileged_ports = true
 sandbox_image = "{PAUSE}"
 # Without CAP_SYS_RESOURCE, as in many sandboxes, no process may lower its score.
 restrict_oom_score_adj = true
@@ -60,7 +62,12 @@ def cni(machine: Machine, kubeconfig: Path) -> None:
     folder.mkdir()
     plugins = [bridge, _status_writer(machine, kubeconfig)]
     content = {"cniVersion": "1.0.0", "name": "pods", "plugins": plugins}
-    _write(folder / "10-pods.conflist", json.dumps(content))
+    _write(conflist(machine), json.dumps(content))
+
+
+def conflist(machine: Machine) -> Path:
+    """Return the file of the pods' network, which containerd reads again when it changes."""
+    return machine.workdir / "cni/10-pods.conflist"
 
 
 def _status_writer(machine: Machine, kubeconfig: Path) -> dict[str, str]:
@@ -85,9 +92,9 @@ def _status_writer(machine: Machine, kubeconfig: Path) -> dict[str, str]:
     return {"type": name, "server": cluster["server"], **paths}
 
 
-def kubelet(machine: Machine, client_ca: Path) -> Path:
-    """Write the kubelet's configuration."""
-    resolv = _write(machine.workdir / "resolv.conf", "nameserver 127.0.0.1\n")
+def kubelet(machine: Machine, client_ca: Path, dns: str) -> Path:
+    """Write the kubelet's configuration. `dns` is the cluster's DNS server; empty if none."""
+    resolv = _write(machine.workdir / "resolv.conf", f"nameserver {dns or '127.0.0.1'}\n")
     none = {"memory.available": "0%", "nodefs.available": "0%", "nodefs.inodesFree": "0%"}
     content = {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
@@ -107,7 +114,12 @@ def kubelet(machine: Machine, client_ca: Path) -> Path:
         # Disk and memory are those of this machine, so their limits do not matter.
         "evictionHard": none | {"imagefs.available": "0%", "imagefs.inodesFree": "0%"},
         "imageGCHighThresholdPercent": 100,
+        # All images are imported. A pod that asks for a pull must not affect the others.
+        "imagePullCredentialsVerificationPolicy": "NeverVerify",
+        "serializeImagePulls": False,
         "resolvConf": str(resolv),
+        "clusterDNS": [dns] if dns else [],
+        "clusterDomain": "cluster.local",
         "podLogsDir": f"{machine.workdir}/{POD_LOGS}",
         "volumePluginDir": f"{machine.workdir}/volume-plugins",
         "makeIPTablesUtilChains": False,

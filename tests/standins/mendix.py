@@ -80,7 +80,10 @@ class MendixOperator:
     Give it its own Api, as for LinkerdInjector.
     """
 
-    def __init__(self, api: Api, namespace: str) -> None:
+    def __init__(
+        self, api: Api, namespace: str, adapt: Callable[[Json], Json] = lambda spec: spec
+    ) -> None:
+        """Set the namespace. `adapt` changes the spec of each pod, so that it can really run."""
         self.namespace = namespace
         self.reconciles = 0
         """The number of passes so far, over all apps of the namespace."""
@@ -89,6 +92,7 @@ class MendixOperator:
         self.denied: dict[str, str] = {}
         """Why the API server rejected the last write of an object. Removed at the next success."""
         self._api = api
+        self._adapt = adapt
 
     def reconcile(self) -> int:
         """Bring the namespace to the state in the MendixApps. Return the number of writes."""
@@ -163,6 +167,8 @@ class MendixOperator:
             annotations={**look["annotations"], **of_runtime},
             automount=settings.get("runtimeAutomountServiceAccountToken", False),
         )
+        template = deployment["spec"]["template"]
+        template["spec"] = self._adapt(template["spec"])
         self._write(deployment, rolled_back)
 
     def _endpoint(self, app: Json, settings: Json) -> None:
@@ -200,6 +206,7 @@ class MendixOperator:
         stored = self._get("Pod", name)
         if stored is None:
             pod = make(owner=task)
+            pod["spec"] = self._adapt(pod["spec"])
             self._attempt(pod, lambda: self._api.create(pod))
         elif stored.get("status", {}).get("phase") == "Succeeded":
             done = {**task, "status": {"phase": "Done"}}

@@ -1,0 +1,1 @@
+"""Tests on real nodes. As a package, so that its nodes end with its last test."""
