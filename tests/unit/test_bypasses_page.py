@@ -5,10 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from docs import generate_bypasses
 from webhook.policy import checks
 
 PAGE = (Path(__file__).parents[2] / "docs" / "bypasses.md").read_text()
 NAMED = re.findall(r"\[([a-z-]+)\]\(checks\.md#([a-z-]+)\)", PAGE)
+
+
+def test_the_table_of_what_was_seen_is_current() -> None:
+    assert generate_bypasses.page() == PAGE, "run `make docs`"
 
 
 def test_every_check_denies_or_warns_of_a_bypass_that_the_page_names() -> None:

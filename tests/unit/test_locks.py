@@ -8,6 +8,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LOCKS = ("dev.txt", "runtime.txt", "build.txt")
+#: The program that only the tests of real traffic need is no part of the project's own.
+ENVOY = "envoy.txt"
 
 
 def _pinned(lock: str) -> dict[str, str]:
@@ -20,14 +22,14 @@ def _names(requirements: list[str]) -> set[str]:
     return {re.split(r"[><=! \[]", requirement)[0].lower() for requirement in requirements}
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", [*LOCKS, ENVOY])
 def test_a_lock_names_no_address(lock: str) -> None:
     assert not re.search(
         r"https?://|--index-url|--find-links", (ROOT / "requirements" / lock).read_text()
     )
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", [*LOCKS, ENVOY])
 def test_every_pin_has_a_hash(lock: str) -> None:
     text = (ROOT / "requirements" / lock).read_text()
     blocks = re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE)[1:]
