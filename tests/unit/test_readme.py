@@ -10,7 +10,7 @@ from webhook.policy import checks
 ROOT = Path(__file__).parents[2]
 GUIDES = sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))
 CHART = "charts/mendix-mesh/README.md"
-PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", CHART, *GUIDES]
+PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", CHART, *GUIDES]
 
 
 def test_the_readme_names_every_check_and_no_other() -> None:
