@@ -29,9 +29,8 @@ CHECK = Check(
 
 def find(mesh: Mesh, pod: Pod) -> Iterator[Occurrence]:
     """Yield each such container."""
-    by_mark = mesh.name == "ambient"
-    risky = _RISKY_BY_MARK if by_mark else _RISKY
-    reason, fix = (_MARKS, _NO_MARKS) if by_mark else ("", "")
+    risky = _RISKY[mesh.name]
+    reason, fix = _WORDS.get(mesh.name, ("", ""))
     whole = pod.spec.security_context or _NONE
     for placed in pod.workload_containers:
         own = placed.container.security_context or _NONE
@@ -51,18 +50,30 @@ def _is_risky(listed: Capabilities, risky: frozenset[str]) -> bool:
 
 
 _NONE = SecurityContext()
-_RISKY = frozenset({"SETUID", "NET_RAW"})
-#: Ambient mode recognizes ztunnel's packets by their mark, not by a user.
-_RISKY_BY_MARK = frozenset({"NET_RAW"})
-_MARKS = "can run as root, and then send packets with ztunnel's own mark"
-_NO_MARKS = "author: set runAsNonRoot: true, or drop the capability NET_RAW"
+#: Istio's rules leave out the proxy's group too. Ambient mode recognizes ztunnel's packets by their
+#: mark, not by a user.
+_RISKY = {
+    "linkerd": frozenset({"SETUID", "NET_RAW"}),
+    "istio": frozenset({"SETUID", "SETGID", "NET_RAW"}),
+    "ambient": frozenset({"NET_RAW"}),
+}
+#: Reason and fix, if they differ.
+_WORDS = {
+    "istio": (
+        "can run as root, and then become the proxy's user or group or send raw packets",
+        "author: set runAsNonRoot: true, or drop the capabilities SETUID, SETGID and NET_RAW",
+    ),
+    "ambient": (
+        "can run as root, and then send packets with ztunnel's own mark",
+        "author: set runAsNonRoot: true, or drop the capability NET_RAW",
+    ),
+}
 
 
 def rule(terms: cel.Terms) -> cel.Rule:
     """Return the check in CEL."""
-    by_mark = terms.mesh == "ambient"
-    risky = _RISKY_BY_MARK if by_mark else _RISKY
-    reason, fix = (_MARKS, _NO_MARKS) if by_mark else (CHECK.reason, CHECK.fix)
+    risky = _RISKY[terms.mesh]
+    reason, fix = _WORDS.get(terms.mesh, (CHECK.reason, CHECK.fix))
     whole = "object.spec.?securityContext"
     user = f"c.?securityContext.?runAsUser.or({whole}.?runAsUser).orValue(-1)"
     non_root = f"c.?securityContext.?runAsNonRoot.or({whole}.?runAsNonRoot).orValue(false)"
