@@ -219,6 +219,22 @@ mesh, mode, name, where. They are those of the validating webhook, without the i
 {{- end }}
 
 {{/*
+"mendix-mesh.optInBindings": the namespaces of each mesh, in all modes, without the ingress namespaces, as
+a JSON list of mesh, name, where. For each new pod of the cluster, the API server reads the selector of
+each binding, so there are as few as possible.
+*/}}
+{{- define "mendix-mesh.optInBindings" -}}
+{{- $bindings := list -}}
+{{- range include "mendix-mesh.audiences" . | fromJsonArray -}}
+  {{- if not .tail -}}
+    {{- $bindings = append $bindings (dict "mesh" .mesh "where" (append .where .names | compact)
+          "name" (list "mendix-mesh" .mesh .kind | compact | join "-")) -}}
+  {{- end -}}
+{{- end -}}
+{{- toJson $bindings -}}
+{{- end }}
+
+{{/*
 Since when the policies decide alone. They are in force a few seconds after they are installed or
 changed, and until then the webhook is called for every pod.
 */}}
