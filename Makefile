@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SITE_READY := $(VENV)/.site-ready
 
-.PHONY: help demo demo-install test unit fuzz check format lock docs site golden tools screenshots image bench scale soak serve clean
+.PHONY: help demo demo-install test unit conformance fuzz check format lock docs site golden tools screenshots image bench scale soak serve clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -38,6 +38,9 @@ test: $(READY) ## Every test, on a real API server and real nodes (about 20 min;
 
 unit: $(READY) ## The tests that need no cluster (under 2 min)
 	@$(BIN)/python -m pytest tests/unit
+
+conformance: $(READY) ## Compare the engines webhook and policy for 10,000 random pods, on a real API server (about 5 min)
+	@MENDIX_MESH_PODS=$(or $(PODS),1700) $(BIN)/python -m pytest -s -k "random" tests/cluster/test_engine.py tests/cluster/test_engine_opt_in.py
 
 fuzz: $(READY) ## Search for 10 minutes for pods that bypass policy or take long (MINUTES=N, MESH=istio)
 	@$(BIN)/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(MESH),--mesh $(MESH))
