@@ -20,6 +20,7 @@ from tests.cluster.test_engine import MESHES, PODS, VALUES
 from tests.cluster.workloads import pod
 from tests.fuzz import edits
 from tests.unit.policy.judge import whole_patch
+from webhook.policy.mesh import ALLOWED, RECORD
 
 KINDS = ("MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding")
 
@@ -111,3 +112,20 @@ def test_random_pods_get_the_webhook_s_opt_in_or_are_sent_to_it(
             assert got["metadata"].get(place, {}) == expected, document
     print(mesh, counts)
     assert counts["ordinary"] > counts["special"]
+
+
+@pytest.mark.parametrize("mesh", MESHES)
+def test_a_record_that_the_author_set_is_replaced(
+    plane: ControlPlane, places: dict[str, str], mesh: str
+) -> None:
+    got = sent(plane.api, pod(places[mesh], annotations={RECORD: "proxy-brought spec.x, more"}))
+    assert got is not None
+    assert got["metadata"]["annotations"][RECORD] == ALLOWED
+
+
+@pytest.mark.parametrize("mesh", MESHES)
+def test_a_record_does_not_hide_what_the_author_set(
+    plane: ControlPlane, places: dict[str, str], mesh: str
+) -> None:
+    special = {"proxy.istio.io/config": "{}", "config.linkerd.io/proxy-image": "evil.io/proxy"}
+    assert sent(plane.api, pod(places[mesh], annotations={RECORD: ALLOWED, **special})) is None

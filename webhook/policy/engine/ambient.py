@@ -50,6 +50,7 @@ MESH = EngineMesh(
         *istio.SUBMITTED_KEYS,
     ),
     wants=(
+        common.RERECORD,
         istio.leave_linkerd(f"!{_OUT_OPTED}"),
         Want("labels", mesh.MODE, "'ambient'", f"{_MODE} != 'ambient' && !{_OUT_OPTED}"),
     ),

@@ -210,6 +210,7 @@ MESH = EngineMesh(
         ),
     ),
     wants=(
+        common.RERECORD,
         leave_linkerd(f"!{_OUT_OPTED}"),
         Want("labels", mesh.INJECT, "'true'",
              f"{cel.LABELS}[?{cel.text(mesh.INJECT)}].orValue('') != 'true' && !{_OUT_OPTED}"),

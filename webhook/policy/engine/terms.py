@@ -89,6 +89,13 @@ RECORDED = f"{cel.ANNOTATIONS}[?{cel.text(RECORD)}].orValue('')"
 IS_ALLOWED = f"{RECORDED} == {cel.text(ALLOWED)}"
 
 
+#: Our record, if an author set it. In Linkerd, each pod gets one.
+RERECORD = Want(
+    "annotations", RECORD, cel.text(ALLOWED),
+    f"{cel.text(RECORD)} in {cel.ANNOTATIONS} && !({IS_ALLOWED})",
+)  # fmt: skip
+
+
 def without(names: Collection[str]) -> str:
     """Return whether no container has one of the names."""
     return cel.each(f"!(c.name in {cel.listed(sorted(names))})")
