@@ -1,8 +1,8 @@
 """`make demo-install`: install, first meshed pod, first denial, upgrade, uninstall, by the guides.
 
-The commands are those in the guides (docs/install.md, rollout.md, upgrade.md). They run on a real
-API server with the real helm and cert-manager. Linkerd's injector is a stand-in, and kwok simulates
-the nodes.
+The commands are those in the guides (docs/install.md, rollout.md, upgrade.md, quickstart.md). They
+run on a real API server with the real helm and cert-manager. Linkerd's injector is a stand-in, and
+kwok simulates the nodes.
 """
 
 import tempfile
@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from tests.cluster import build, netns
+from tests.cluster import build, netns, quickstart
 from tests.cluster.api import StatusError, wait_for
 from tests.cluster.certmanager import CertManager
 from tests.cluster.demo import DemoError, answer, heading, say
@@ -32,6 +32,7 @@ class Story:
 
     def __init__(self, cluster: MeshCluster, home: Path) -> None:
         self.cluster = cluster
+        self.home = home
         self.namespace = cluster.plane.new_namespace("mendix")
         self.reader = Reader(cluster.plane, home, self.namespace)
         self.typed: list[str] = []
@@ -143,7 +144,29 @@ def uninstall(story: Story) -> None:
     story.apply("shop-debug", hostNetwork=True)
 
 
-SCENES = (before, install, first_pods, first_denial, upgrade, emergency, uninstall)
+def from_zero(story: Story) -> None:
+    """The quickstart: from zero to an enforced namespace, with the output that the page shows."""
+    cluster = story.cluster
+    namespace = cluster.plane.new_namespace("mendix")
+    shop = workload("Deployment", namespace, replicas=2)
+    shop["spec"]["template"]["metadata"]["labels"]["component"] = "mendix-app"
+    cluster.api.create(shop)
+    ready_pods(cluster.api, namespace, count=2)
+    reader = Reader(cluster.plane, story.home, namespace)
+
+    def run(command: str) -> str:
+        say(f"$ {reader.of(command)}", "bold")
+        printed = reader.run(command)
+        answer(printed.partition("\nNOTES:")[0].strip(), good=True)
+        return printed
+
+    seconds = quickstart.follow(run, namespace)
+    say(f"From zero to an enforced namespace: {seconds:.0f} s, with simulated nodes.")
+    for block in commands("upgrade.md", "Uninstall"):
+        story.type(block)
+
+
+SCENES = (before, install, first_pods, first_denial, upgrade, emergency, uninstall, from_zero)
 
 
 def play(cluster: MeshCluster, home: Path) -> Story:

@@ -1,5 +1,5 @@
 """The commands of the guides, in the order in which a reader runs them: install, roll out, upgrade,
-emergency, uninstall.
+emergency, uninstall; then the quickstart.
 
 The module takes the release that other tests share away, and puts it back at its end.
 """
@@ -48,7 +48,7 @@ def _clear(cluster: MeshCluster) -> None:
     plane.kubectl("delete", "namespace", WHERE, "--ignore-not-found", "--wait", "--timeout=90s")
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(420)
 def test_the_guides_lead_from_an_installation_to_its_end(
     cluster: MeshCluster, tmp_path: Path
 ) -> None:

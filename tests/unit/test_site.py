@@ -15,7 +15,7 @@ from docs import generate_site
 from tests.requirements import not_run
 from webhook.version import VERSION
 
-TITLES = ["Home", "Concepts", "Guides", "Reference", "Security"]
+TITLES = ["Home", "Quickstart", "Concepts", "Guides", "Reference", "Security"]
 
 
 def _navigation() -> list[dict[str, Any]]:
