@@ -20,11 +20,7 @@ _SPECIAL = (mesh.BYPASS, sidecar.REROUTES[0], sidecar.STATUS, mesh.REDIRECTION)
 MESH = EngineMesh(
     _TERMS,
     ordinary=(
-        common.SIZE,
-        *istio.KEYS,
-        common.SETTINGS,
-        common.NAMES,
-        istio.PLAIN,
+        *istio.ORDINARY,
         Condition(
             "no annotation disables the capture or forges its proof",
             f"{cel.listed(_SPECIAL)}.all(k, !(k in {cel.ANNOTATIONS}))",

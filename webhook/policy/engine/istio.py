@@ -135,6 +135,8 @@ KEYS = (
         f"{common.IS_ALLOWED} || {common.inputs(LISTED_LABELS, cel.LABELS, {}, submitted=False)}",
     ),
 )
+#: What must hold for sidecars and in ambient mode.
+ORDINARY = (common.SIZE, *KEYS, common.SETTINGS, common.NAMES, PLAIN)
 SUBMITTED_KEYS = (
     Condition(
         "its annotations are in the list of what authors may set, with plain values",
@@ -164,11 +166,7 @@ def leave_linkerd(opted_in: str) -> Want:
 MESH = EngineMesh(
     _TERMS,
     ordinary=(
-        common.SIZE,
-        *KEYS,
-        common.SETTINGS,
-        common.NAMES,
-        PLAIN,
+        *ORDINARY,
         Condition(
             "it has the injector's containers as the settings describe them, or none of them",
             f"({_COMPLETE}) || ({_NONE})",
