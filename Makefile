@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SITE_READY := $(VENV)/.site-ready
 
-.PHONY: help demo demo-install test unit conformance fuzz check format lock docs site golden tools screenshots image bench scale soak serve clean
+.PHONY: help demo demo-install test unit conformance fuzz check format lock docs site release-check golden tools screenshots image bench scale soak serve clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 $(READY): requirements/dev.txt pyproject.toml
 	@echo "Setting up $(VENV) (about half a minute) ..."
@@ -87,6 +87,9 @@ docs: $(READY) ## Write the generated files: checks.md, findings.md, configurati
 site: $(SITE_READY) ## Build the documentation site in build/docs/site, without network (seconds)
 	@$(BIN)/python -m docs.generate_site
 	@echo "To read it: python3 -m http.server --bind 127.0.0.1 --directory build/docs/site"
+
+release-check: $(READY) ## Whether this commit can be released: versions, changes, chart metadata, licenses
+	@$(BIN)/python -m tests.release
 
 golden: $(READY) ## Write the golden files: what the chart renders, audit prints and the Linkerd stand-in injects
 	@$(BIN)/python -m tests.chart.matrix
