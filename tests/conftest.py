@@ -1,4 +1,4 @@
-"""Hypothesis without time limits, and the image for its own tests and those that run it."""
+"""Hypothesis without time limits, and what several folders need: the image, and real nodes."""
 
 import shutil
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.image.buildah import Image, ImageError, Store, missing, wheels
+from tests.node import machine
 from tests.requirements import not_run
 
 # A busy machine is not a failure.
@@ -26,6 +27,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             session.config.stash[_WHEELS] = wheels()
         except ImageError as error:
             session.config.stash[_WHEELS] = error
+
+
+@pytest.fixture(scope="session")
+def on_this_machine() -> None:
+    """Check that real nodes are possible. For their tests, it comes before the image."""
+    if reason := machine.missing():
+        not_run(reason)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,6 @@ from tests.console import uncaptured
 from tests.image.buildah import Image, Store
 from tests.node.installed import NodeCluster, installed
 from tests.node.machine import missing
-from tests.requirements import not_run
 
 _PROGRAMS = pytest.StashKey[dict[str, Path] | build.BuildError]()
 
@@ -27,13 +26,6 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             session.config.stash[_PROGRAMS] = found
         except build.BuildError as error:
             session.config.stash[_PROGRAMS] = error
-
-
-@pytest.fixture(scope="session")
-def on_this_machine() -> None:
-    """Check that real nodes are possible. This comes before the image, which needs them."""
-    if reason := missing():
-        not_run(reason)
 
 
 @pytest.fixture(scope="package")

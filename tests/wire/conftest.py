@@ -10,7 +10,6 @@ from tests.cluster import build, netns
 from tests.console import uncaptured
 from tests.image.buildah import Image, ImageError, Store
 from tests.node.machine import missing
-from tests.requirements import not_run
 from tests.wire import images
 from tests.wire.cluster import PROGRAMS, WireCluster, running
 
@@ -31,16 +30,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             session.config.stash[_PROGRAMS] = error
 
 
-@pytest.fixture(scope="session")
-def with_nodes() -> None:
-    """Check that real nodes are possible. This comes before the image, which needs them."""
-    if reason := missing():
-        not_run(reason)
-
-
 @pytest.fixture(scope="package")
 def wire(
-    with_nodes: None,
+    on_this_machine: None,
     image: Image,
     image_store: Store,
     tmp_path_factory: pytest.TempPathFactory,
