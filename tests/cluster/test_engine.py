@@ -9,7 +9,6 @@ import functools
 import json
 import os
 import re
-import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -19,8 +18,9 @@ from hypothesis import HealthCheck, Phase
 from hypothesis import given as drawn
 from hypothesis import settings as configure
 
-from tests.chart import helm
+from tests.cluster import engine
 from tests.cluster.api import Api, Json, StatusError, wait_for
+from tests.cluster.engine import MESHES
 from tests.cluster.plane import ControlPlane
 from tests.cluster.workloads import pod
 from tests.fixtures.generate import fixtures
@@ -32,7 +32,6 @@ from webhook.policy.pod.request import Request
 from webhook.policy.settings import Settings, parse
 from webhook.policy.validate import Verdict, validate
 
-VALUES: Json = {"engine": "policy", "policyDelaySeconds": 0}
 #: Other settings than the defaults, wherever an expression depends on them.
 CUSTOM: Json = {
     "clusterDomain": "cluster.example",
@@ -56,13 +55,13 @@ CUSTOM: Json = {
 }  # fmt: skip
 SETTINGS = {"default": {}, "custom": CUSTOM}
 PODS = int(os.environ.get("MENDIX_MESH_PODS", "150"))
-MESHES = ("linkerd", "istio", "ambient")
 KINDS = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
 
 
 #: What the API server puts before a policy's warning.
 _ADVICE = re.compile(
-    r"Validation failed for ValidatingAdmissionPolicy 'mendix-mesh-\w+-advice' with binding '.*?': "
+    r"Validation failed for ValidatingAdmissionPolicy 'tests-mendix-mesh-\w+-advice' "
+    r"with binding '.*?': "
 )
 
 
@@ -80,52 +79,33 @@ def given(request: pytest.FixtureRequest) -> Json:
 
 
 @pytest.fixture(scope="module")
-def engine(plane: ControlPlane, given: Json) -> Iterator[ControlPlane]:
-    """The policies, and the webhook with no server."""
-    rendered = helm.render({**VALUES, "settings": given})
-    configuration = rendered.one("ValidatingWebhookConfiguration")
-    kept = [one for one in configuration["webhooks"] if "special-pod" in str(one)]
-    for one in kept:
-        one["clientConfig"] = {"url": "https://127.0.0.1:9/"}
-        one["rules"] = [rule for rule in one["rules"] if rule["resources"] == ["pods"]]
-        one["timeoutSeconds"] = 1
-    configuration["webhooks"] = kept
-    configuration["metadata"] = {"name": f"special-{secrets.token_hex(3)}"}
-    made = [*(one for kind in KINDS for one in rendered.of_kind(kind)), configuration]
-    for one in made:
-        plane.api.create(one)
-    yield plane
-    for one in made:
-        plane.api.delete(one["kind"], one["metadata"]["name"])
-
-
-@pytest.fixture(scope="module")
-def places(engine: ControlPlane) -> dict[str, str]:
+def places(plane: ControlPlane, given: Json) -> Iterator[dict[str, str]]:
     """An enforced namespace of each mesh. `plain` is outside."""
-    made = {"plain": engine.new_namespace("engine")}
-    for mesh in MESHES:
-        made[mesh] = engine.new_namespace("engine", labels={"mendix-mesh.io/mesh": mesh})
+    with engine.installed(plane, KINDS, "ValidatingWebhookConfiguration", given):
+        yield namespaces(plane)
+
+
+def namespaces(plane: ControlPlane) -> dict[str, str]:
+    made = {mesh: engine.namespace(plane, mesh) for mesh in MESHES}
+    made["plain"] = engine.namespace(plane)
     for where in made.values():
         metadata = {"name": "shop", "namespace": where}
-        engine.api.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
+        plane.api.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
     for mesh in MESHES:
         new = pod(made[mesh], "probe", labels={"component": "mendix-app"}, hostNetwork=True)
         new["metadata"]["annotations"] = {RECORD: ALLOWED}
         wait_for(
-            lambda new=new: answer(engine.api, new).outcome == "denied",  # type: ignore[misc]
+            lambda new=new: answer(plane.api, new).outcome == "denied",  # type: ignore[misc]
             why=f"the policies of {mesh} to be in force",
         )
     return made
 
 
 def answer(api: Api, new: Json) -> Answer:
-    try:
-        api.create(new, dry_run=True)
-    except StatusError as error:
-        if "failed calling webhook" in error.message and "connection refused" in error.message:
-            return Answer("special", "")
-        return Answer("denied", error.message)
-    return Answer("admitted", "\n".join(api.warnings))
+    found = engine.needs_server(api, new)
+    if isinstance(found, StatusError):
+        return Answer("denied", found.message)
+    return Answer("special", "") if found else Answer("admitted", "\n".join(api.warnings))
 
 
 def judged(stored: Json, mesh: str, namespace: str, given: Json) -> Verdict:
@@ -176,18 +156,18 @@ def difference(got: Answer, verdict: Verdict, name: str) -> str:
 
 
 def test_every_fixture_gets_policy_s_verdict_or_is_special(
-    engine: ControlPlane, places: dict[str, str], given: Json
+    plane: ControlPlane, places: dict[str, str], given: Json
 ) -> None:
     counts: Counter[str] = Counter()
     differences = []
     for fixture in fixtures():
         if fixture.mesh not in MESHES:
             continue
-        stored = as_stored(engine.api, fixture.documents[-1], places, fixture.mesh)
+        stored = as_stored(plane.api, fixture.documents[-1], places, fixture.mesh)
         if stored is None:
             counts["invalid"] += 1
             continue
-        got = answer(engine.api, stored)
+        got = answer(plane.api, stored)
         verdict = judged(stored, fixture.mesh, places[fixture.mesh], given)
         counts[f"{fixture.mesh} {(fixture.passes and 'passes') or 'fails'} {got.outcome}"] += 1
         if wrong := difference(got, verdict, f"{fixture.mesh} {fixture.check} {fixture.name}"):
@@ -198,7 +178,7 @@ def test_every_fixture_gets_policy_s_verdict_or_is_special(
 
 @pytest.mark.parametrize("mesh", MESHES)
 def test_random_pods_get_policy_s_verdict_or_are_special(
-    engine: ControlPlane, places: dict[str, str], given: Json, mesh: str
+    plane: ControlPlane, places: dict[str, str], given: Json, mesh: str
 ) -> None:
     """`MENDIX_MESH_PODS` sets how many of each mesh."""
     pods: list[Json] = []
@@ -215,11 +195,11 @@ def test_random_pods_get_policy_s_verdict_or_are_special(
     differences = []
 
     def send(document: Json) -> None:
-        stored = as_stored(engine.api, document, places, mesh)
+        stored = as_stored(plane.api, document, places, mesh)
         if stored is None:
             counts["invalid"] += 1
             return
-        got = answer(engine.api, stored)
+        got = answer(plane.api, stored)
         counts[got.outcome] += 1
         if wrong := difference(got, judged(stored, mesh, places[mesh], given), mesh):
             differences.append(f"{wrong}\n{json.dumps(stored)}")
@@ -272,14 +252,14 @@ LARGE: dict[str, Callable[[Json], None]] = {
 @pytest.mark.parametrize("what", LARGE)
 @pytest.mark.parametrize("mesh", MESHES)
 def test_no_pod_is_too_large_for_the_expressions(
-    engine: ControlPlane, places: dict[str, str], given: Json, mesh: str, what: str
+    plane: ControlPlane, places: dict[str, str], given: Json, mesh: str, what: str
 ) -> None:
     """An expression that costs too much would deny the pod, in every mode."""
     new = pod("", "large", annotations={RECORD: ALLOWED})
     LARGE[what](new)
-    stored = as_stored(engine.api, new, places, mesh)
+    stored = as_stored(plane.api, new, places, mesh)
     assert stored, "the API server itself does not take it"
-    got = answer(engine.api, stored)
+    got = answer(plane.api, stored)
     assert "cost" not in got.said, got.said[:300]
     if got.outcome != "special":
         assert not difference(got, judged(stored, mesh, places[mesh], given), what)

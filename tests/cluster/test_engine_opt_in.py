@@ -4,7 +4,6 @@ The webhook has no server here, so a pod that it must see is denied.
 """
 
 import copy
-import secrets
 from collections import Counter
 from collections.abc import Iterator
 
@@ -13,10 +12,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as configure
 
-from tests.chart import helm
+from tests.cluster import engine
 from tests.cluster.api import Api, Json, StatusError, wait_for
+from tests.cluster.engine import MESHES
 from tests.cluster.plane import ControlPlane
-from tests.cluster.test_engine import MESHES, PODS, VALUES
+from tests.cluster.test_engine import PODS
 from tests.cluster.workloads import pod
 from tests.fuzz import edits
 from tests.unit.policy.judge import whole_patch
@@ -28,27 +28,14 @@ KINDS = ("MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding")
 @pytest.fixture(scope="module")
 def places(plane: ControlPlane) -> Iterator[dict[str, str]]:
     """An enforced namespace of each mesh; in `plain` nothing happens."""
-    rendered = helm.render(VALUES, kubernetes="1.37.0")
-    configuration = rendered.one("MutatingWebhookConfiguration")
-    kept = [one for one in configuration["webhooks"] if "not-opted-in" in str(one)]
-    for one in kept:
-        one["clientConfig"] = {"url": "https://127.0.0.1:9/"}
-        one["timeoutSeconds"] = 1
-    configuration["webhooks"] = kept
-    configuration["metadata"] = {"name": f"00-special-{secrets.token_hex(3)}"}
-    objects = [*(one for kind in KINDS for one in rendered.of_kind(kind)), configuration]
-    for one in objects:
-        plane.api.create(one)
-    made = {"plain": plane.new_namespace("opt-in")}
-    for mesh in MESHES:
-        made[mesh] = plane.new_namespace("opt-in", labels={"mendix-mesh.io/mesh": mesh})
-        wait_for(
-            lambda where=made[mesh]: in_force(plane.api, where),  # type: ignore[misc]
-            why=f"the policies of {mesh} to be in force",
-        )
-    yield made
-    for one in objects:
-        plane.api.delete(one["kind"], one["metadata"]["name"])
+    with engine.installed(plane, KINDS, "MutatingWebhookConfiguration", {}):
+        made = {mesh: engine.namespace(plane, mesh) for mesh in MESHES}
+        for mesh in MESHES:
+            wait_for(
+                lambda where=made[mesh]: in_force(plane.api, where),  # type: ignore[misc]
+                why=f"the policies of {mesh} to be in force",
+            )
+        yield {**made, "plain": engine.namespace(plane)}
 
 
 def in_force(api: Api, where: str) -> bool:

@@ -13,10 +13,10 @@ import pytest
 
 from tests.cluster import command, guides
 from tests.cluster.api import Json, StatusError, wait_for
+from tests.cluster.engine import MESHES
 from tests.cluster.istio import IstioCluster
 from tests.cluster.mesh import MeshCluster, configured
 from tests.cluster.test_doctor import gone
-from tests.cluster.test_engine import MESHES
 from tests.cluster.test_story import settle
 from tests.cluster.workloads import pod, ready_pods, workload
 from tests.fixtures.generate import fixtures
