@@ -14,7 +14,7 @@ pytestmark = pytest.mark.timeout(300)
 
 #: From the rendering until the policies decide alone. Helm applies them last, and then they need a
 #: few seconds. The default is longer.
-POLICY = {"engine": "policy", "policyDelaySeconds": 45}
+POLICY = {"engine": "policy", "policyDelaySeconds": 75}
 #: A violation that the policies find, and one that only the server finds.
 ORDINARY = {"hostNetwork": True}
 SPECIAL = {"annotations": {"ambient.istio.io/redirection": "enabled"}}
@@ -54,7 +54,7 @@ def test_a_change_of_engine_loses_no_pod_and_lets_none_through(mesh_cluster: Mes
         mesh_cluster.release.upgrade(POLICY)
         wait_for(by("policy"), why="the policies to be in force")
         wait_for(
-            partial(is_skipped, mesh_cluster, where), seconds=90, why="the server to be left out"
+            partial(is_skipped, mesh_cluster, where), seconds=150, why="the server to be left out"
         )
         good.await_total(good.total + 100)
         mesh_cluster.release.upgrade()
