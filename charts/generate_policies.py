@@ -62,6 +62,7 @@ def _mesh(name: str) -> dict[str, Any]:
     wants = engine.MESHES[name].wants
     return {
         "ordinary": engine.together(engine.ordinary(name)),
+        "bounded": engine.together(engine.bounded(name)),
         "submitted": engine.together(engine.submitted(name)),
         "wanted": cel.some(*(want.condition for want in wants)),
         "patch": _patch(wants),

@@ -119,6 +119,8 @@ def measure(cluster: Cluster, row: str, clients: int, seconds: float, home: Path
             reply = client.delete(f"{url}?gracePeriodSeconds=0", headers=dict(cluster.headers))
             if not reply.is_success:
                 raise LoadError(f"the pods at {url} could not be deleted: {reply.text[:500]}")
+    # The cluster goes on working on these pods, and must not do so at the next row's expense.
+    load.settle(cluster.plane.pids)
     return Cell(row, CREATION, clients, [sample], {name: [us] for name, us in cpu.items()})
 
 

@@ -16,7 +16,7 @@ class Clients:
         """Without names, each certificate of the CA is accepted."""
         self._names = names
 
-    def trusts(self, peer: ssl.SSLSocket) -> float:
+    def trusts(self, peer: ssl.SSLObject) -> float:
         """Return until when a client may send reviews, in seconds since 1970; 0 if not at all.
 
         TLS verifies a certificate only in a full handshake. In a resumed session, the certificate
@@ -31,7 +31,7 @@ class Clients:
     def knows(self, certificate: Mapping[str, Any] | None) -> bool:
         """Return whether a verified certificate belongs to an allowed client.
 
-        The certificate has the form of `ssl.SSLSocket.getpeercert`; None or empty if there is none.
+        The certificate has the form of `ssl.SSLObject.getpeercert`; None or empty if there is none.
         """
         if not certificate:
             return False

@@ -46,7 +46,7 @@ class Lane:
         self.under_way = UnderWay()
         self._cached = lru_cache(maxsize=256)(self._find)
 
-    def trusts(self, peer: ssl.SSLSocket) -> float:
+    def trusts(self, peer: ssl.SSLObject) -> float:
         """Return until when a client may send reviews, in seconds since 1970."""
         return self._clients.trusts(peer) if self._clients else float("inf")
 

@@ -6,13 +6,13 @@ import socket
 import ssl
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import httptools
 
 from webhook.log import Log
 from webhook.serving import deadline, http
+from webhook.serving.channel import Channel
 from webhook.serving.http import BODY_LIMIT, Request, Response
 
 if TYPE_CHECKING:
@@ -23,21 +23,19 @@ if TYPE_CHECKING:
 log = Log(__name__)
 
 READ, WRITE = select.EPOLLIN, select.EPOLLOUT
-#: At least one whole TLS record. Otherwise OpenSSL would buffer data that epoll can't see.
-_READ_SIZE = 65536
+#: The maximum number of bytes to read at once. OpenSSL takes about 10 ms for so many key updates.
+_READ_SIZE = 16384
 #: The maximum number of reads from one connection in one turn. A large body must not delay the
 #: other connections.
 _READS = 16
 #: The memory in bytes that a header or a part of a body needs in addition to its text.
 _PIECE = 160
-#: The errors that mean: the socket is not ready, try again later.
-_NOT_NOW = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError)
 
 
 class Application(Protocol):
     """The interface of an application that answers the requests on a port."""
 
-    def trusts(self, peer: ssl.SSLSocket) -> float:
+    def trusts(self, peer: ssl.SSLObject) -> float:
         """Return until when a client may send any request, in seconds since 1970."""
 
     def rejection(self, request: Request, connection: "Connection") -> Response | None:
@@ -90,9 +88,9 @@ class Connection:
         self.fd, self.interest = plain.fileno(), 0
         self.poller: select.epoll | None = None
         self.trusted_until = 0.0
-        self.proceed: Callable[[], None] = (
-            partial(self._shake, port.certificates) if port.certificates else self._read
-        )
+        self.proceed: Callable[[], None] = self._read
+        #: None until the client has sent something, and on a port without a certificate.
+        self.tls: Channel | None = None
         self._since = loop.lag.behind()
         self._parser: httptools.HttpRequestParser | None = None
         #: The request that is being received, its time limit, and whether half of this time is
@@ -169,70 +167,62 @@ class Connection:
             self._send(response, request)
             self._settle()
 
-    # TLS
-
-    def _shake(self, certificates: "Rotation") -> None:
-        if not isinstance(self.socket, ssl.SSLSocket):
-            # Wrap the socket only after the client has sent something, because the TLS state takes
-            # 50 KiB.
-            try:
-                self.socket = certificates.context.wrap_socket(
-                    self.socket, server_side=True, do_handshake_on_connect=False
-                )
-            except OSError:
-                # The client has already disconnected, and its socket is closed.
-                self.abort()
-                return
-        try:
-            self.socket.do_handshake()
-        except ssl.SSLWantReadError:
-            self.loop.want(self, READ)
-            return
-        except ssl.SSLWantWriteError:
-            self.loop.want(self, WRITE)
-            return
-        except ssl.SSLError:
-            # OpenSSL has written an alert about the error. It must reach the client.
-            self._end()
-            return
-        except OSError:
-            self.abort()
-            return
-        self.trusted_until = self.port.app.trusts(self.socket)
-        now = self.loop.now
-        self.deadline = (
-            min(self.deadline, now + self.first_seconds)
-            if self.loop.ending
-            else now + self.idle_seconds
-        )
-        self.proceed = self._read
-        self.loop.want(self, READ)
-
     # Input
 
     def _read(self) -> None:
         for _ in range(0 if self._complete else _READS):
             try:
-                data = self.socket.recv(_READ_SIZE)
-            except ssl.SSLWantWriteError:
-                # TLS itself has data to send, for example after a key update, and the client does
-                # not read.
-                self.deadline = min(self.deadline, self.loop.now + self.write_seconds)
-                self.loop.want(self, WRITE)
-                return
-            except _NOT_NOW:
+                raw = self.socket.recv(_READ_SIZE)
+            except BlockingIOError:
                 break
             except OSError:
-                data = b""
-            if not data:
+                raw = b""
+            if not raw:
                 self.abort()
                 return
-            self._coming += len(data)
-            self._spare -= len(data)
-            self._parse(data)
-            if self._complete or self._ignoring:
+            data = self._decrypt(raw, self.port.certificates) if self.port.certificates else raw
+            if data:
+                self._coming += len(data)
+                self._spare -= len(data)
+                self._parse(data)
+            if not data or self._complete or self._ignoring:
                 break
+        if self.tls and self.tls.ended and not self._ending:
+            self._last()
         self._settle()
+
+    def _decrypt(self, raw: bytes, certificates: "Rotation") -> bytes:
+        """Return the data in a client's bytes, and send what TLS replies to them."""
+        if self.tls is None:
+            # Only after the client has sent something, because the TLS state takes 50 KiB.
+            self.tls = Channel(certificates.context)
+        tls, before = self.tls, self.tls.shaken
+        try:
+            data = tls.receive(raw)
+        except ssl.SSLError:
+            # OpenSSL has written an alert about the error. It must reach the client.
+            self._end()
+            return b""
+        if reply := tls.reply():
+            self._push(reply)
+        if tls.shaken and not before and not self.closed:
+            self.trusted_until = self.port.app.trusts(tls.peer)
+            now = self.loop.now
+            self.deadline = (
+                min(self.deadline, now + self.first_seconds)
+                if self.loop.ending
+                else now + self.idle_seconds
+            )
+        return data
+
+    def _last(self) -> None:
+        """Answer what the client has asked before it closed its side, and nothing more."""
+        requests = [*self._complete, self._answering]
+        if last := next(filter(None, reversed(requests)), None):
+            last.last = True
+            self._ignoring = True
+        elif not (self._out or self._final):
+            self._end()
 
     def _parse(self, data: bytes) -> None:
         if self._parser is None:
@@ -398,11 +388,14 @@ class Connection:
         self._request, self._coming, self._limit = None, 0, 0.0
 
     def _write(self, data: bytes) -> None:
+        self._push(self.tls.seal(data) if self.tls else data)
+
+    def _push(self, data: bytes) -> None:
         if not self._out:
             # The socket almost always accepts all data at once.
             try:
                 data = data[self.socket.send(data) :]
-            except _NOT_NOW:
+            except BlockingIOError:
                 pass
             except OSError:
                 self.abort()
@@ -415,12 +408,11 @@ class Connection:
         out = self._out
         try:
             while out:
-                # OpenSSL sends at most one record of 16 KiB at a time.
                 del out[: self.socket.send(out)]
-        except _NOT_NOW:
+        except BlockingIOError:
             if self.proceed != self._flush:
                 self.proceed = self._flush
-                self.deadline = self.loop.now + self.write_seconds
+                self.deadline = min(self._shake_until(), self.loop.now + self.write_seconds)
             self.loop.want(self, WRITE)
             return
         except OSError:
@@ -428,13 +420,18 @@ class Connection:
             return
         if self.proceed == self._flush:
             self.proceed = self._read
-            self.deadline = self.loop.now + self.idle_seconds
+            self.deadline = min(self._shake_until(), self.loop.now + self.idle_seconds)
             # A request that is being received gets its full time again.
             self._limit, self._half = 0.0, False
             if self._ending:
                 self._end()
             else:
                 self._settle()
+
+    def _shake_until(self) -> float:
+        """Return until when the handshake must be complete; infinity if it is."""
+        shaken = self.tls is None or self.tls.shaken
+        return float("inf") if shaken else self.made + self.handshake_seconds
 
     def _end(self) -> None:
         """Close after the client has received all responses."""
@@ -443,10 +440,9 @@ class Connection:
             return
         self._complete.clear()
         self.loop.table.hold(self, 0)
-        with contextlib.suppress(OSError, ValueError):
-            if isinstance(self.socket, ssl.SSLSocket):
-                self.socket.unwrap()
         with contextlib.suppress(OSError):
+            if self.tls:
+                self.socket.send(self.tls.end())
             self.socket.shutdown(socket.SHUT_WR)
         self.proceed = self._discard
         self.deadline = self.loop.now + self.linger_seconds
@@ -455,10 +451,9 @@ class Connection:
     def _discard(self) -> None:
         """Discard all input until the client closes the connection too."""
         try:
-            # Read the raw bytes of the socket, without decryption.
             if self.socket.recv(_READ_SIZE):
                 return
-        except _NOT_NOW:
+        except BlockingIOError:
             return
         except OSError:
             pass

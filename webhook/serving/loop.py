@@ -11,7 +11,6 @@ import errno
 import os
 import select
 import socket
-import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -179,7 +178,7 @@ class Loop:
                 self.table.hear(connection)
                 place = waiting.get(connection.source, 0)
                 waiting[connection.source] = place + 1
-                is_first = not isinstance(connection.socket, ssl.SSLSocket)
+                is_first = connection.tls is None
                 queue.append((is_first, place, connection))
             elif isinstance(connection, Port):
                 self._accept(connection)

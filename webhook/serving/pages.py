@@ -32,7 +32,7 @@ _ERROR = Response(500, http.TEXT, b"500 Internal Server Error\n")
 class Clients(Protocol):
     """Decides which client certificates are allowed."""
 
-    def trusts(self, peer: ssl.SSLSocket, /) -> float:
+    def trusts(self, peer: ssl.SSLObject, /) -> float:
         """Return until when a client is trusted, in seconds since 1970; 0 if it is not."""
 
 
@@ -69,7 +69,7 @@ class _Pages:
         self._app, self._clients, self._quick = port.app, port.clients, frozenset(port.quick)
         self._scheme = "https" if port.rotation else "http"
 
-    def trusts(self, peer: ssl.SSLSocket) -> float:
+    def trusts(self, peer: ssl.SSLObject) -> float:
         """Return until when a client is trusted. Others may send requests, too."""
         return self._clients.trusts(peer) if self._clients else 0.0
 

@@ -135,7 +135,8 @@ a check that the API server decides. The server judges these pods.
 
 {{/*
 "mendix-mesh.ordinary": whether the API server decides on a new pod. Called with the root as `root`, the
-mesh, and `which`: `ordinary` for a pod as it is stored, `submitted` before any injector has seen it.
+mesh, and `which`: `ordinary` for a pod as it is stored, `submitted` before any injector has seen it,
+`bounded` for the part of `ordinary` that bounds what the checks cost.
 */}}
 {{- define "mendix-mesh.ordinary" -}}
 {{- $mesh := get (.root.Files.Get "files/policies.json" | fromJson).meshes .mesh -}}

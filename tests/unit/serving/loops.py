@@ -22,7 +22,7 @@ ASK = b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi"
 class Echo:
     """Answers with the request's body."""
 
-    def trusts(self, peer: ssl.SSLSocket) -> float:
+    def trusts(self, peer: ssl.SSLObject) -> float:
         return float("inf")
 
     def rejection(self, request: Request, connection: Connection) -> Response | None:
@@ -66,6 +66,13 @@ def asks(client: socket.socket) -> bool:
         client.sendall(ASK)
         return client.recv(1 << 16).endswith(b"hi")
     return False
+
+
+def ended(client: socket.socket) -> bool:
+    """Wait until the server closes a connection."""
+    with contextlib.suppress(ConnectionError, ssl.SSLError):
+        return not client.recv(1)
+    return True
 
 
 @contextlib.contextmanager

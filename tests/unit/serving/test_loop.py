@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.logs import capture_logs
-from tests.unit.serving.loops import ASK, Echo, Looping, asks, looping
+from tests.unit.serving.loops import ASK, Echo, Looping, asks, ended, looping
 from webhook.serving.connection import Connection
 from webhook.serving.http import Request, Response
 from webhook.serving.table import Table, source_key
@@ -41,13 +41,6 @@ def until(holds: Callable[[], object]) -> None:
     while not holds():
         assert time.monotonic() < end
         time.sleep(0.01)
-
-
-def ended(client: socket.socket) -> bool:
-    """Wait until the server closes a connection."""
-    with contextlib.suppress(ConnectionError, ssl.SSLError):
-        return not client.recv(1)
-    return True
 
 
 def is_open(client: socket.socket) -> bool:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from webhook.policy import cel, checks
 from webhook.policy.checks import Check
 from webhook.policy.engine import ambient, istio, linkerd
-from webhook.policy.engine.terms import Condition, EngineMesh
+from webhook.policy.engine.terms import SIZE, Condition, EngineMesh
 
 MESHES: dict[str, EngineMesh] = {
     "ambient": ambient.MESH, "istio": istio.MESH, "linkerd": linkerd.MESH,
@@ -40,14 +40,20 @@ def rules(mesh: str) -> list[CheckRule]:
 
 def ordinary(mesh: str) -> list[Condition]:
     """Return the conditions that together make a new pod, as it is stored, ordinary."""
-    of = MESHES[mesh]
+    return [*MESHES[mesh].ordinary, *_decidable(mesh)]
+
+
+def bounded(mesh: str) -> list[Condition]:
+    """Return those of the conditions that bound what the checks in CEL cost."""
+    return [SIZE, *_decidable(mesh)]
+
+
+def _decidable(mesh: str) -> list[Condition]:
+    terms = MESHES[mesh].terms
     return [
-        *of.ordinary,
-        *(
-            Condition(f"what {entry.check.id} would say of it is short and plain", decidable)
-            for entry in checks.for_mesh(mesh)
-            if entry.rule and (decidable := entry.rule(of.terms).decidable)
-        ),
+        Condition(f"what {entry.check.id} would say of it is short and plain", decidable)
+        for entry in checks.for_mesh(mesh)
+        if entry.rule and (decidable := entry.rule(terms).decidable)
     ]
 
 
