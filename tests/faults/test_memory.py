@@ -62,10 +62,16 @@ def dial(replica: Replica, source: str) -> ssl.SSLSocket:
     return replica.client.context.wrap_socket(plain, server_hostname="localhost")
 
 
-def probe(replica: Replica) -> float:
-    """Send a probe like the kubelet. Return the seconds until the answer."""
+def probe(replica: Replica, *, tries: int = 1) -> float:
+    """Send a probe like the kubelet, which tries again. Return the seconds until the answer."""
     start = time.monotonic()
-    assert replica.client.get("/livez").status == 200
+    for left in reversed(range(tries)):
+        try:
+            assert replica.client.get("/livez").status == 200
+            break
+        except ConnectionError:
+            if not left:
+                raise
     return time.monotonic() - start
 
 
@@ -134,7 +140,9 @@ def test_a_thousand_hellos_a_second(
     ):
         try:
             began = time.monotonic()
-            slowest = max(probe(replica) for _ in range(50))
+            # A kubelet takes a container for dead only after three probes in a row.
+            tries = 1 if source == NEIGHBOR else 3
+            slowest = max(probe(replica, tries=tries) for _ in range(50))
             load.more(reviews // 4)
             seconds = time.monotonic() - began
         finally:
