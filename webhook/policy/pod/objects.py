@@ -286,6 +286,8 @@ class UndecodableError(ValueError):
 #: object may have at most the second number of values. Each may take 200 bytes of memory; a pod of
 #: Mendix has a few hundred values.
 _SMALL, _MOST_VALUES = 131_072, 50_000
+#: All bytes but those that come before a value in JSON.
+_OTHERS = bytes(sorted(set(range(256)) - set(b",{[")))
 
 _decoder = msgspec.json.Decoder(Object)
 
@@ -301,7 +303,8 @@ def check_size(data: bytes | memoryview | msgspec.Raw) -> None:
 
 def has_many_values(text: bytes) -> bool:
     """Return whether a JSON text has more values than any real object."""
-    return text.count(b",") + text.count(b"{") + text.count(b"[") > _MOST_VALUES
+    # One pass that leaves only the signs before values is much faster than counting each sign.
+    return len(text.translate(None, _OTHERS)) > _MOST_VALUES
 
 
 def decode(data: bytes | memoryview | msgspec.Raw) -> Object:
