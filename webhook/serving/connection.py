@@ -205,7 +205,9 @@ class Connection:
             return b""
         if reply := tls.reply():
             self._push(reply)
-        if tls.shaken and not before and not self.closed:
+            if self.closed:
+                return b""
+        if tls.shaken and not before:
             self.trusted_until = self.port.app.trusts(tls.peer)
             now = self.loop.now
             self.deadline = (
