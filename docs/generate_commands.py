@@ -15,8 +15,8 @@ _HEAD = """\
 
 <!-- Written by `make docs` (docs/generate_commands.py) from the commands in webhook/cli. -->
 
-What `mendix-mesh --help` and `mendix-mesh COMMAND --help` print. [Running pods](day-2.md) says when \
-to use which command and [which rights it needs](day-2.md#rights).
+What `mendix-mesh --help` and `mendix-mesh COMMAND --help` print. [Running pods](day-2.md) says \
+when to use which command and [which rights it needs](day-2.md#rights).
 """
 
 
