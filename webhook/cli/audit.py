@@ -141,7 +141,7 @@ def COMMAND(  # noqa: N802 - the name by which commands are found
                 total=scope.total,
                 progress=lambda name: advance(next(number), f"audited {name}"),
             )
-        report.notes += [*enrollment.notes, *scope.notes]
+        report.notes += [*enrollment.notes, *scope.notes, *inventory.notes]
         if labels and not sum(report.pods.values()) and not any(t.error for t in targets):
             raise BadInputError(f"no running pod of these namespaces has the labels {labels}")
         if metrics:

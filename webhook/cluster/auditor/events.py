@@ -59,7 +59,7 @@ class EventRecorder:
         #: The checks in the last Event of each workload that is outside the mesh.
         self._outside: dict[Workload, tuple[str, ...]] = {}
         self._is_first = True
-        self._reported = ""
+        self._reported = self._without_uid = ""
 
     def tell(self, report: Report, names: Sequence[str] | None = None) -> int:
         """Create Events for what changed in these namespaces (None: all); return their number."""
@@ -183,9 +183,14 @@ class EventRecorder:
         try:
             found = self._cluster.find(where, partial=True)
         except StatusError as error:
-            if error.is_forbidden:
-                return {}
-            raise
+            if not error.is_forbidden:
+                raise
+            if str(error) != self._without_uid:
+                self._without_uid = str(error)
+                log.warning(
+                    "event without uid, so kubectl describe does not show it", why=str(error)
+                )
+            return {}
         return {"uid": found["metadata"]["uid"]} if found else {}
 
 

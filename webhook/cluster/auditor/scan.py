@@ -268,7 +268,7 @@ class Scanner:
         policies = PolicyObjects(self._cluster, self._settings)
         auditor = Auditor(inventory, Judge(self._settings), current, policies)
         report = auditor.audit(self._targets(scope), total=scope.total)
-        report.notes += [*enrollment.notes, *scope.notes]
+        report.notes += [*enrollment.notes, *scope.notes, *inventory.notes]
         counts = None
         if options.prometheus:
             wire.see(report, options.prometheus, window=options.window)
@@ -313,6 +313,7 @@ class Scanner:
         )
         self._scans.updated(changed)
         self._tell(last.report, report, names)
+        self._log_unread(report)
 
     def _targets(self, scope: Scope) -> list[Target]:
         options = self._options
@@ -332,8 +333,10 @@ class Scanner:
         found = scope.target(name)
         if found is None or options.named or options.everything:
             return found
-        known = options.mendix and any(one.name == name for one in report.namespaces)
-        return found if found.enrolled or known else None
+        known = any(one.name == name for one in report.namespaces)
+        # If it can't be read, nobody knows whether it is still enrolled.
+        kept = known and (options.mendix or found.error)
+        return found if found.enrolled or kept else None
 
     def _tell(self, before: Report | None, report: Report, names: list[str] | None) -> None:
         self._changes.watch(one.name for one in report.namespaces)

@@ -230,6 +230,12 @@ class Inventory:
         self._cluster = cluster
         self._page = page
         self._owners: dict[tuple[str, str, str, str], Workload] = {}
+        self._unread: dict[str, str] = {}
+
+    @property
+    def notes(self) -> list[str]:
+        """Return what could not be read, and what that means; a line for each kind."""
+        return list(self._unread.values())
 
     def namespaces(self, labels: str = "") -> Iterator[Namespace]:
         """Yield all namespaces, or those that match a label selector."""
@@ -281,9 +287,11 @@ class Inventory:
         try:
             stored = self._cluster.find(where, partial=True)
         except StatusError as error:
-            if error.is_forbidden:
-                return found
-            raise
+            if not error.is_forbidden:
+                raise
+            note = f"{found.kind}s are listed instead of their owners: {error}"
+            self._unread.setdefault(plural, note)
+            return found
         meta = objects.convert(stored or {}).metadata
         owner = meta.controller if meta else None
         if owner is None:

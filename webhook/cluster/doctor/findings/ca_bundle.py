@@ -7,6 +7,7 @@ from typing import Any
 from cryptography import x509
 
 from webhook.cluster.api.connection import path
+from webhook.cluster.api.errors import StatusError
 from webhook.cluster.doctor.facts import Facts, Place
 from webhook.cluster.doctor.findings import FindingRule, Occurrence, Repair, pointer
 from webhook.cluster.kinds import certificates
@@ -41,14 +42,23 @@ def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
                 fix=_fix(facts, place, entry),
             )
     # Last, because reading Secrets may be forbidden.
+    unread: dict[str, None] = {}
     for title, entry, roots in trusting:
-        served = facts.served(place, entry)
+        try:
+            served = facts.served(place, entry)
+        except StatusError as error:
+            if not error.is_forbidden:
+                raise
+            unread.setdefault(str(error))
+            continue
         if served and served.chain and not certificates.is_trusted(served.chain, roots):
             yield Occurrence(
                 f"caBundle of {title} in {entry.configuration} does not verify the certificate "
                 f"in {served.where}",
                 fix=_fix(facts, place, entry),
             )
+    if unread:
+        raise StatusError(403, "; ".join(unread))
 
 
 def repair(facts: Facts, place: Place) -> Iterator[Repair]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from webhook.cluster.api.errors import StatusError
 from webhook.cluster.doctor import mesh_reading, mesh_settings
 from webhook.cluster.doctor.facts import Facts, Place
 from webhook.cluster.doctor.findings import FindingRule, Occurrence
@@ -23,7 +24,7 @@ _OTHERS = (ABSENT, "proxy-image-untrusted")
 def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
     """Yield the settings that differ from the mesh, and each check that the dry-run pod breaks.
 
-    Raises `StatusError` if reading the mesh's configuration is forbidden.
+    Raises `StatusError` if reading the mesh's configuration, or the dry run, is forbidden.
     """
     mesh = place.mesh.name
     reading = facts.installed(mesh_reading.CONFIGURED_BY[mesh])
@@ -37,11 +38,17 @@ def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
                 severity,
                 fix=f"to match the mesh: {facts.helm_settings()}",
             )
-    broken = facts.probe(place).broken
+    forbidden = [str(unread.error) for unread in reading.unread if unread.error]
+    try:
+        broken = facts.probe(place).broken
+    except StatusError as error:
+        if not error.is_forbidden:
+            raise
+        broken = {}
+        forbidden.append(str(error))
     if ABSENT not in broken:
         for check, text in broken.items():
             if check not in _OTHERS:
                 yield Occurrence(f"{check}: {text}")
-    errors = [unread.error for unread in reading.unread if unread.error]
-    if errors:
-        raise errors[0]
+    if forbidden:
+        raise StatusError(403, "; ".join(forbidden))
