@@ -1,7 +1,8 @@
 """The chart as helm renders it: values in, objects or an error out.
 
-Every set of values is rendered once per test run. `CA` stands in for a CA, because the chart only
-checks its shape. `OWN` are the values of a user who brings a certificate.
+Every set of values is rendered once per test run, with `IMAGE` unless it names another image. `CA`
+stands in for a CA, because the chart only checks its shape. `OWN` are the values of a user who
+brings a certificate.
 """
 
 import atexit
@@ -24,6 +25,7 @@ from tests.cluster import build
 CHART = Path(__file__).parents[2] / "charts" / "mendix-mesh"
 CA = "-----BEGIN CERTIFICATE-----\nMIIBdGVzdA==\n-----END CERTIFICATE-----\n"
 CA_BUNDLE = base64.b64encode(CA.encode()).decode()
+IMAGE = "registry.example.com/mendix-mesh"
 KUBERNETES = "1.37.0"
 OWN = {"tls": {"source": "secret", "caBundle": CA}}
 
@@ -102,7 +104,9 @@ def error_of(values: Values | None = None, **how: Any) -> str:
 
 
 def _json(values: Values | None) -> str:
-    return json.dumps(dict(values or {}), sort_keys=True)
+    given = dict(values or {})
+    given["image"] = {"repository": IMAGE, **(given.get("image") or {})}
+    return json.dumps(given, sort_keys=True)
 
 
 @functools.cache

@@ -1,8 +1,9 @@
 """The sets of values with which the chart is rendered, and the results.
 
-The sets are in the chart's ci/, where chart-testing also reads them. golden/ contains the result of
-three of them, for reviews: all objects of the set `default`, and the objects of the two others that
-differ from it. `python -m tests.chart.matrix` (`make golden`) writes golden/ again.
+The sets are in the chart's ci/, where chart-testing also reads them, and beside its values.yaml,
+for users. golden/ contains the result of three of them, for reviews: all objects of the set
+`default`, and the objects of the two others that differ from it. `python -m tests.chart.matrix`
+(`make golden`) writes golden/ again.
 """
 
 import re
@@ -15,9 +16,11 @@ from tests.chart import helm
 DEFAULT = "default"
 REVIEWED = (DEFAULT, "openshift", "production")
 GOLDEN = Path(__file__).parent / "golden"
-SETS = sorted(
-    path.name.removesuffix("-values.yaml") for path in (helm.CHART / "ci").glob("*-values.yaml")
-)
+FILES = {
+    **{path.stem.removesuffix("-values"): path for path in (helm.CHART / "ci").glob("*.yaml")},
+    **{path.stem.removeprefix("values-"): path for path in helm.CHART.glob("values-*.yaml")},
+}
+SETS = sorted(FILES)
 
 
 def values(name: str) -> helm.Values:
@@ -56,7 +59,7 @@ def _documents(name: str) -> dict[str, str]:
 
 
 def _text(name: str) -> str:
-    return (helm.CHART / "ci" / f"{name}-values.yaml").read_text()
+    return FILES[name].read_text()
 
 
 def main() -> None:

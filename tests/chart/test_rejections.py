@@ -246,7 +246,6 @@ def test_an_unknown_key_is_rejected_with_its_place(values: dict[str, Any], where
         ({"serviceMonitor": {"interval": "30"}}, "/serviceMonitor/interval"),
         ({"settings": []}, "/settings"),
         ({"image": {"digest": "sha256:abc"}}, "/image/digest"),
-        ({"image": {"repository": ""}}, "/image/repository"),
         ({"namespaces": [{"name": "shop"}]}, "/namespaces/0"),
         ({"namespaces": [{"name": "shop", "mesh": "linkred"}]}, "/namespaces/0/mesh"),
         ({"namespaces": [{"name": "Shop", "mesh": "linkerd"}]}, "/namespaces/0/name"),
@@ -266,6 +265,16 @@ def test_a_value_of_the_wrong_shape_is_rejected_with_its_place(
     values: dict[str, Any], where: str
 ) -> None:
     assert f"at '{where}':" in helm.error_of(values)
+
+
+@pytest.mark.parametrize("schema", [True, False])
+def test_without_an_image_the_message_says_how_to_get_one(schema: bool) -> None:
+    """Also without any value, as a user begins."""
+    error = helm.error_of({"image": {"repository": ""}}, schema=schema)
+    assert "image.repository: it is empty, and there is no public image" in error
+    assert "docs/install.md, section Image" in error
+    assert "set image.repository=REGISTRY/mendix-mesh" in error
+    assert "\n## Image\n" in (helm.CHART.parents[1] / "docs" / "install.md").read_text()
 
 
 def test_the_schema_lets_a_parent_chart_pass_its_globals() -> None:

@@ -11,6 +11,8 @@ from tests.cluster.certificates import Authority, Pair
 from tests.cluster.plane import KUBELET_ANNOTATION, ControlPlane
 
 CHART = Path(__file__).parents[2] / "charts" / "mendix-mesh"
+#: The image's name on the test cluster's nodes.
+IMAGE = "mendix-mesh"
 
 Values = Mapping[str, Any]
 Source = Literal["secret", "certManager", "helm"]
@@ -85,6 +87,7 @@ class Release:
 
     def _helm(self, verb: str, values: Values | None, *, wait: bool) -> None:
         ours: dict[str, Any] = {
+            "image": {"repository": IMAGE},
             "tls": {"source": self.source},
             "podAnnotations": {KUBELET_ANNOTATION: "server"},
             # One second is enough to see that endpoints disappear before processes end. Ten seconds

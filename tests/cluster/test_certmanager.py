@@ -25,7 +25,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from tests.cluster.api import Api, Json, StatusError, wait_for
 from tests.cluster.certmanager import CertManager
-from tests.cluster.helm import CHART, Release
+from tests.cluster.helm import CHART, IMAGE, Release
 from tests.cluster.mesh import MeshCluster
 from tests.cluster.workloads import is_meshed, pod
 
@@ -249,7 +249,8 @@ def test_every_entry_of_both_configurations_trusts_that_ca_alone(installed: Inst
 
 def test_gitops_finds_nothing_to_change(installed: Installed) -> None:
     plane = installed.cluster.plane
-    values = yaml.safe_dump({"preStopSleepSeconds": 1, "tls": {"source": "certManager"}})
+    ours = {"image": {"repository": IMAGE}, "preStopSleepSeconds": 1}
+    values = yaml.safe_dump({**ours, "tls": {"source": "certManager"}})
     rendered = plane.helm(
         "template", "mendix-mesh", str(CHART), f"--namespace={WHERE}", "--values=-", input=values
     )

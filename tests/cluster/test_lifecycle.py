@@ -13,7 +13,7 @@ import yaml
 
 from tests.chart import helm
 from tests.cluster.api import Json, StatusError, wait_for
-from tests.cluster.helm import CHART, Release
+from tests.cluster.helm import CHART, IMAGE, Release
 from tests.cluster.load import JOINS, OUTSIDE, Load
 from tests.cluster.mesh import MESH_LABEL, MODE_LABEL, MeshCluster
 from tests.cluster.plane import KUBELET_ANNOTATION, is_ready
@@ -118,7 +118,7 @@ def test_an_uninstallation_blocks_nothing_and_leaves_nothing_behind(
         for obj in yaml.safe_load_all(
             cluster.plane.helm(
                 *("template", "mendix-mesh", str(CHART), f"--namespace={WHERE}"),
-                *("--set", "tls.source=helm"),
+                *("--set", f"tls.source=helm,image.repository={IMAGE}"),
             ).stdout
         )
         if "helm.sh/hook" not in obj["metadata"].get("annotations", {})

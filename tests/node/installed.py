@@ -12,7 +12,7 @@ from typing import TextIO
 from tests.cluster import netns
 from tests.cluster.api import Api, Json, StatusError, wait_for
 from tests.cluster.certmanager import CertManager
-from tests.cluster.helm import Release
+from tests.cluster.helm import IMAGE, Release
 from tests.cluster.plane import SERVICE_RANGE, ControlPlane, is_ready
 from tests.cluster.workloads import pod
 from tests.image.buildah import Image, Store
@@ -152,9 +152,9 @@ def installed(
 
 
 def own_image(folder: Path, store: Store, image: Image) -> Path:
-    """Write the archive of mendix-mesh's image, with the name in its chart."""
+    """Write the archive of mendix-mesh's image, with the name in the release."""
     archive = folder / "mendix-mesh.tar"
-    store.save(image.id, archive, f"mendix-mesh:{_app_version()}")
+    store.save(image.id, archive, f"{IMAGE}:{_app_version()}")
     return archive
 
 

@@ -3,7 +3,7 @@
 import yaml
 
 from tests.cluster.api import Json, wait_for
-from tests.cluster.helm import CHART
+from tests.cluster.helm import CHART, IMAGE
 from tests.node.installed import NAMESPACE, NodeCluster
 
 HOST = f"mendix-mesh.{NAMESPACE}.svc"
@@ -12,7 +12,8 @@ HOST = f"mendix-mesh.{NAMESPACE}.svc"
 def test_its_pod_has_a_pod_opted_in_and_another_denied(nodes: NodeCluster) -> None:
     rendered = nodes.plane.helm(
         *("template", "mendix-mesh", str(CHART), f"--namespace={NAMESPACE}"),
-        *("--show-only=templates/tests/review.yaml", "--set=image.pullPolicy=Never"),
+        *("--show-only=templates/tests/review.yaml"),
+        f"--set=image.repository={IMAGE},image.pullPolicy=Never",
     )
     pod: Json = yaml.safe_load(rendered.stdout)
     # These nodes have no DNS.

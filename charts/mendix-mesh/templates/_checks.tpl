@@ -9,6 +9,10 @@ pods unreviewed if the schema were skipped. All problems are reported together, 
 {{- $modes := include "mendix-mesh.modes" . | fromJsonArray -}}
 {{- $problems := list -}}
 
+{{- if not .Values.image.repository -}}
+  {{- $problems = append $problems "image.repository: it is empty, and there is no public image; build the image (docs/install.md, section Image; or make image), push it to your registry, and set image.repository=REGISTRY/mendix-mesh" -}}
+{{- end -}}
+
 {{- if not (has .Values.mode $modes) -}}
   {{- $problems = append $problems (printf "mode: %q is not a mode; set it to one of %s" .Values.mode (join ", " $modes)) -}}
 {{- end -}}
