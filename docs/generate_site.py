@@ -61,7 +61,8 @@ def build(folder: Path) -> None:
     copy = folder / "pages"
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(ROOT / "docs" / "img", copy / "img")
-    shutil.copy(ROOT / "docs" / "rbac.yaml", copy)
+    for file in (ROOT / "docs").glob("*.yaml"):
+        shutil.copy(file, copy)
     for path, name in pages().items():
         (copy / name).write_text(page(path), "utf-8")
     named = f'site_name = "mendix-mesh {VERSION}"'

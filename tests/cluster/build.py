@@ -211,6 +211,17 @@ _ISTIO_API = Tool(
     ask=(),
     cold=0,
 )
+# Only the CRDs of Argo CD and Flux, of the kinds in the guides: Go module, folder and file.
+_FLUX = {"helm": "helmreleases", "kustomize": "kustomizations", "source": "gitrepositories"}
+_GITOPS = {
+    "github.com/argoproj/argo-cd/v3": "manifests/crds/application-crd.yaml",
+    **{
+        f"github.com/fluxcd/{name}-controller": (
+            f"config/crd/bases/{name}.toolkit.fluxcd.io_{kind}.yaml"
+        )
+        for name, kind in _FLUX.items()
+    },
+}
 POD_SECURITY = "pod-security-webhook"
 NODE = ("kubelet", "kube-proxy")
 """The programs that only the tests on real nodes need."""
@@ -338,6 +349,16 @@ def monitoring_crds(console: Console | None = None) -> Path:
     )
     source = "example/prometheus-operator-crd"
     return _from_module(_MONITORING, "crds", source, tuple(files), console)
+
+
+def gitops_crds(console: Console | None = None) -> list[Path]:
+    """Return the files with Argo CD's and Flux' own CRDs of the kinds in the guides."""
+    found = []
+    for module, file in _GITOPS.items():
+        source, _, name = file.rpartition("/")
+        tool = Tool("gitops", "gitops", module, package="", ask=(), cold=0)
+        found.append(_from_module(tool, Path(name).stem, source, (name,), console) / name)
+    return found
 
 
 def _from_module(

@@ -33,6 +33,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             session.config.stash[_BINARIES] = build.ensure(programs, console)
             if "monitoring" in requested:
                 build.monitoring_crds(console)
+            if "gitops" in requested:
+                build.gitops_crds(console)
         except build.BuildError as error:
             session.config.stash[_BINARIES] = error
 
@@ -102,6 +104,16 @@ def monitoring(plane: ControlPlane) -> None:
     folder = str(build.monitoring_crds())
     plane.kubectl("apply", "--server-side", "--filename", folder)
     plane.kubectl("wait", "--for=condition=Established", "--filename", folder)
+
+
+@pytest.fixture
+def gitops(plane: ControlPlane) -> Iterator[None]:
+    """Install Argo CD's and Flux' own CRDs for one test, without their controllers."""
+    files = [f"--filename={file}" for file in build.gitops_crds()]
+    plane.kubectl("apply", "--server-side", *files)
+    plane.kubectl("wait", "--for=condition=Established", *files)
+    yield
+    plane.kubectl("delete", "--wait=false", *files)
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """docs/upgrade.md, in an emergency: GitOps tools, controllers that wait, and pods from a backup.
 
-Argo CD, Flux and Velero are not part of the tests. Their objects are, with the fields that the
-commands change, and pods as Velero restores them.
+Argo CD, Flux and Velero are not part of the tests. Their objects are: those of docs/gitops.md with
+the tools' own CRDs, and pods as Velero restores them.
 """
 
 import contextlib
@@ -9,48 +9,21 @@ import copy
 import re
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
 
 from tests.cluster import guides
-from tests.cluster.api import Api, Json, StatusError, wait_for
+from tests.cluster.api import Api, Json, StatusError
 from tests.cluster.guides import Reader
 from tests.cluster.istio import IstioCluster
 from tests.cluster.mesh import MeshCluster, configured
 from tests.cluster.workloads import pod, ready_pods, workload
 
-#: Kind, plural, group, version, and namespace of the objects of the GitOps tools.
-TOOLS = (
-    ("Application", "applications", "argoproj.io", "v1alpha1", "argocd"),
-    ("Kustomization", "kustomizations", "kustomize.toolkit.fluxcd.io", "v1", "flux-system"),
-    ("HelmRelease", "helmreleases", "helm.toolkit.fluxcd.io", "v2", "mendix-mesh"),
-)
-NAMES = {"Kustomization": "flux-system"}
 #: What Velero removes of a pod that it restores (pkg/restore/actions/pod_action.go and restore.go).
 RESET = ("uid", "resourceVersion", "creationTimestamp", "managedFields", "generation",
          "ownerReferences")  # fmt: skip
-
-
-def definition(kind: str, plural: str, group: str, version: str) -> Json:
-    """The CRD of a kind, with any fields."""
-    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.{group}"},
-        "spec": {
-            "group": group,
-            "names": {"kind": kind, "plural": plural, "singular": kind.lower()},
-            "scope": "Namespaced",
-            "versions": [
-                {"name": version, "served": True, "storage": True,
-                 "schema": {"openAPIV3Schema": schema}}
-            ],
-        },
-    }  # fmt: skip
 
 
 @pytest.fixture
@@ -59,30 +32,28 @@ def reader(mesh_cluster: MeshCluster, tmp_path: Path) -> Reader:
 
 
 @pytest.fixture
-def tools(mesh_cluster: MeshCluster) -> Iterator[None]:
-    """The objects of Argo CD and Flux that manage the release."""
+def tools(mesh_cluster: MeshCluster, reader: Reader, gitops: None) -> Iterator[None]:
+    """The objects of Argo CD and Flux that manage the release, from the guide."""
     plane, api = mesh_cluster.plane, mesh_cluster.api
-    for kind, plural, group, version, namespace in TOOLS:
-        api.create(definition(kind, plural, group, version))
+    for name in ("argocd", "flux-system"):
         with contextlib.suppress(StatusError):
-            api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
-        plane.kubectl("wait", "--for=condition=Established", f"crd/{plural}.{group}")
-        spec = {"syncPolicy": {"automated": {"selfHeal": True}}} if kind == "Application" else {}
-        meta = {"name": NAMES.get(kind, "mendix-mesh"), "namespace": namespace}
-        made = {"apiVersion": f"{group}/{version}", "kind": kind, "metadata": meta, "spec": spec}
-        wait_for(partial(_is_created, api, made), why=f"the kind {kind}")
+            api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    # What `flux bootstrap` creates. It applies the HelmRelease.
+    source = {"kind": "GitRepository", "name": "flux-system"}
+    spec = {"interval": "10m", "path": "./clusters/one", "prune": True, "sourceRef": source}
+    api.create({"apiVersion": "kustomize.toolkit.fluxcd.io/v1", "kind": "Kustomization",
+                "metadata": {"name": "flux-system", "namespace": "flux-system"},
+                "spec": spec})  # fmt: skip
+    for tool in ("Argo CD", "Flux"):
+        (command,) = guides.commands("gitops.md", tool)
+        # kubectl rejects fields that the CRDs do not have.
+        reader.run(command)
     yield
-    for _, plural, group, *_ in TOOLS:
-        api.delete("CustomResourceDefinition", f"{plural}.{group}")
-
-
-def _is_created(api: Api, obj: Json) -> bool:
-    """Return whether an object could be created. The API server knows a new kind after a moment."""
-    try:
-        api.create(obj)
-    except (StatusError, LookupError):
-        return False
-    return True
+    # Argo CD removes its finalizer itself.
+    free = {"metadata": {"finalizers": None}}
+    api.patch("Application", "mendix-mesh", "argocd", free)
+    level = "pod-security.kubernetes.io/enforce-"
+    plane.kubectl("label", "namespace", "mendix-mesh", level)
 
 
 def test_a_gitops_tool_is_stopped_before_enforcement_is_lifted(
@@ -90,9 +61,11 @@ def test_a_gitops_tool_is_stopped_before_enforcement_is_lifted(
 ) -> None:
     api = mesh_cluster.api
     argo, flux = guides.commands("upgrade.md", "With GitOps")
+    before = api.get("Application", "mendix-mesh", "argocd")["spec"]["syncPolicy"]
+    assert before.pop("automated") == {"prune": True, "selfHeal": True}
     try:
         reader.run(argo)
-        assert api.get("Application", "mendix-mesh", "argocd")["spec"]["syncPolicy"] == {}
+        assert api.get("Application", "mendix-mesh", "argocd")["spec"]["syncPolicy"] == before
         mesh_cluster.release.upgrade()
         reader.run(flux)
         for kind, name, namespace in (
