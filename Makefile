@@ -89,7 +89,7 @@ site: $(SITE_READY) ## Build the documentation site in build/docs/site, without 
 	@$(BIN)/python -m docs.generate_site
 	@echo "To read it: python3 -m http.server --bind 127.0.0.1 --directory build/docs/site"
 
-release-check: $(READY) ## Whether this commit can be released: versions, changes, chart metadata, licenses
+release-check: $(READY) ## Whether this commit can be released; its chart, SBOM and licenses in build/release
 	@$(BIN)/python -m tests.release
 
 golden: $(READY) ## Write the golden files: what the chart renders, audit prints and the Linkerd stand-in injects

@@ -1,27 +1,29 @@
 """`make release-check`: whether this commit can be released.
 
 It checks the version wherever it stands, the changes, the chart's metadata and the licenses of the
-libraries in the image. It reads files only.
+libraries in the image. Then it writes the files of the release: see tests.release_files.
 """
 
 import datetime
 import re
 import sys
-from collections.abc import Callable, Iterator
-from importlib import metadata
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from tests import release_files
 from webhook.version import VERSION
 
 ROOT = Path(__file__).parents[1]
 CHANGES = ROOT / "CHANGELOG.md"
 CATEGORIES = ("Added", "Changed", "Deprecated", "Removed", "Fixed", "Security")
 #: Licenses under which the image can be passed on. The image has each library with its license.
-LICENSES = ("MIT", "MIT-0", "BSD-2-Clause", "BSD-3-Clause", "BSD License", "Apache-2.0", "ISC",
-            "PSF-2.0", "MPL-2.0")  # fmt: skip
+LICENSES = ("MIT", "MIT-0", "BSD-2-Clause", "BSD-3-Clause", "Apache-2.0", "ISC", "PSF-2.0",
+            "MPL-2.0")  # fmt: skip
+#: The kinds of changes that Artifact Hub knows are our categories in lower case.
+KINDS = {category.lower() for category in CATEGORIES}
 #: What Artifact Hub and `helm show chart` show. Addresses are missing until they exist.
 METADATA = ("description", "keywords", "kubeVersion", "appVersion")
 ADDRESSES = ("home", "sources", "maintainers")
@@ -72,6 +74,13 @@ def chart() -> Iterator[str]:
     for key in ("license", "category"):
         if f"artifacthub.io/{key}" not in found["annotations"]:
             yield f"charts/mendix-mesh/Chart.yaml: the annotation artifacthub.io/{key} is missing"
+    listed = yaml.safe_load(found["annotations"].get("artifacthub.io/changes", "[]"))
+    if not listed or any(one["kind"] not in KINDS or not one["description"] for one in listed):
+        kinds = ", ".join(sorted(KINDS))
+        yield (
+            "charts/mendix-mesh/Chart.yaml: the annotation artifacthub.io/changes needs a list of "
+            f"changes, each with a kind ({kinds}) and a description"
+        )
 
 
 def addresses() -> Iterator[str]:
@@ -84,21 +93,11 @@ def addresses() -> Iterator[str]:
 
 def licenses() -> Iterator[str]:
     """Yield each library of the image whose license is unknown or not allowed."""
-    lock = (ROOT / "requirements" / "runtime.txt").read_text()
-    for name in re.findall(r"^([a-z0-9][a-z0-9._-]*)==", lock, re.MULTILINE):
-        license_ = license_of(metadata.metadata(name).get_all)
-        unknown = [one for one in re.split(r" (?:AND|OR) ", license_) if one not in LICENSES]
-        if unknown:
-            yield f"requirements/runtime.txt: the license of {name} is {license_ or 'unknown'}"
-
-
-def license_of(fields: Callable[[str], list[str] | None]) -> str:
-    """Return the license of a package: the expression, the old field, or the classifier."""
-    classifiers = [one for one in fields("Classifier") or [] if one.startswith("License")]
-    ends = [re.sub(r"^MIT License$", "MIT", one.split(" :: ")[-1]) for one in classifiers]
-    (expression,) = fields("License-Expression") or [""]
-    (old,) = fields("License") or [""]
-    return expression or (old if old in LICENSES else " AND ".join(ends))
+    for one in release_files.libraries():
+        names = re.split(r" (?:AND|OR) ", one.license)
+        if not set(names) <= set(LICENSES):
+            why = one.license or "unknown"
+            yield f"requirements/runtime.txt: the license of {one.name} is {why}"
 
 
 def _chart() -> dict[str, Any]:
@@ -112,7 +111,9 @@ RELEASE = (date, addresses)
 
 
 def main() -> None:
-    """Print what is missing. Exit with code 1 if something is."""
+    """Print what is missing, and write the files. Exit with code 1 if something is missing."""
+    for line in release_files.write(ROOT / "build" / "release"):
+        print(f"• build/release/{line}")
     wrong = [problem for check in (*ALWAYS, *RELEASE) for problem in check()]
     for problem in wrong:
         print(f"✘ {problem}")

@@ -1,11 +1,15 @@
 """`make release-check`: what must hold at each commit holds, and mistakes are found."""
 
+import datetime
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 
-from tests import release
+from tests import release, release_files
 from webhook.version import VERSION
 
 
@@ -40,6 +44,42 @@ def test_another_version_is_found_in_each_place(monkeypatch: pytest.MonkeyPatch)
     assert set(places) == {"charts/mendix-mesh/Chart.yaml", "docs/install.md", "SECURITY.md"}
 
 
+@pytest.mark.parametrize("license_", ["", "GPL-3.0-only", "MIT AND AGPL-3.0-only"])
+def test_a_license_that_is_unknown_or_not_allowed_is_found(
+    monkeypatch: pytest.MonkeyPatch, license_: str
+) -> None:
+    given = [release_files.Library("ours", "1", "MIT"), release_files.Library("x", "1", license_)]
+    monkeypatch.setattr(release_files, "libraries", lambda: given)
+    assert list(release.licenses()) == [
+        f"requirements/runtime.txt: the license of x is {license_ or 'unknown'}"
+    ]
+
+
+@pytest.mark.parametrize("changes", ["", "[]", "- {kind: better, description: x}"])
+def test_changes_for_artifact_hub_have_the_form(
+    monkeypatch: pytest.MonkeyPatch, changes: str
+) -> None:
+    chart = release._chart()
+    monkeypatch.setattr(release, "_chart", lambda: chart)
+    assert list(release.chart()) == []
+    chart["annotations"]["artifacthub.io/changes"] = changes
+    (problem,) = release.chart()
+    assert "artifacthub.io/changes" in problem
+
+
+def test_the_sbom_is_valid_and_names_what_each_library_needs() -> None:
+    libraries = list(release_files.libraries())
+    text = release_files.sbom(libraries, datetime.datetime.now(datetime.UTC))
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    bill = json.loads(text)
+    assert [one["name"] for one in bill["components"]] == [one.name for one in libraries]
+    needs = {one["ref"]: set(one.get("dependsOn", ())) for one in bill["dependencies"]}
+    assert {"click", "flask", "kubernetes"} <= needs["mendix-mesh"]
+    assert {"jinja2", "werkzeug"} <= needs["flask"]
+    # Each library is there because another one, or mendix-mesh, needs it.
+    assert {one.name for one in libraries} == set().union(*needs.values())
+
+
 @pytest.mark.parametrize(
     ("fields", "license_"),
     [
@@ -54,4 +94,4 @@ def test_another_version_is_found_in_each_place(monkeypatch: pytest.MonkeyPatch)
 )
 def test_the_license_of_a_package_is_read(fields: dict[str, str], license_: str) -> None:
     given = {key: [value] for key, value in fields.items()}
-    assert release.license_of(given.get) == license_
+    assert release_files.license_of(given.get) == license_
