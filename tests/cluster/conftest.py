@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import build, mesh, netns
-from tests.cluster.api import Api
+from tests.cluster.api import Api, wait_for
 from tests.cluster.certmanager import CertManager
 from tests.cluster.istio import IstioCluster
 from tests.cluster.istiod import Istiod
@@ -86,9 +86,7 @@ def istiod(istio_plane: ControlPlane) -> Iterator[Istiod]:
 @pytest.fixture(scope="session")
 def istio_crds(istio_plane: ControlPlane) -> None:
     """Install Istio's own CRDs."""
-    file = str(build.istio_crds() / "crd-all.gen.yaml")
-    istio_plane.kubectl("apply", "--server-side", "--filename", file)
-    istio_plane.kubectl("wait", "--for=condition=Established", "--filename", file)
+    _define(istio_plane, build.istio_crds() / "crd-all.gen.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -101,19 +99,25 @@ def cert_manager(plane: ControlPlane) -> Iterator[CertManager]:
 @pytest.fixture(scope="session")
 def monitoring(plane: ControlPlane) -> None:
     """Install the Prometheus operator's own CRDs, without the operator."""
-    folder = str(build.monitoring_crds())
-    plane.kubectl("apply", "--server-side", "--filename", folder)
-    plane.kubectl("wait", "--for=condition=Established", "--filename", folder)
+    _define(plane, build.monitoring_crds())
 
 
 @pytest.fixture
 def gitops(plane: ControlPlane) -> Iterator[None]:
     """Install Argo CD's and Flux' own CRDs for one test, without their controllers."""
-    files = [f"--filename={file}" for file in build.gitops_crds()]
-    plane.kubectl("apply", "--server-side", *files)
-    plane.kubectl("wait", "--for=condition=Established", *files)
+    files = build.gitops_crds()
+    _define(plane, *files)
     yield
-    plane.kubectl("delete", "--wait=false", *files)
+    plane.kubectl("delete", "--wait=false", *(f"--filename={file}" for file in files))
+
+
+def _define(plane: ControlPlane, *files: Path) -> None:
+    """Install the CRDs in files or folders, and wait until they are served."""
+    named = [f"--filename={file}" for file in files]
+    plane.kubectl("apply", "--server-side", *named)
+    wait = ("wait", "--for=condition=Established", *named)
+    # kubectl fails at once if a CRD has no status yet.
+    wait_for(lambda: plane.kubectl(*wait, check=False).returncode == 0, why="CRDs to be served")
 
 
 @pytest.fixture
