@@ -12,7 +12,7 @@ HOST = f"mendix-mesh.{NAMESPACE}.svc"
 def test_its_pod_has_a_pod_opted_in_and_another_denied(nodes: NodeCluster) -> None:
     rendered = nodes.plane.helm(
         *("template", "mendix-mesh", str(CHART), f"--namespace={NAMESPACE}"),
-        *("--show-only=templates/tests/review.yaml"),
+        "--show-only=templates/tests/review.yaml",
         f"--set=image.repository={IMAGE},image.pullPolicy=Never",
     )
     pod: Json = yaml.safe_load(rendered.stdout)
