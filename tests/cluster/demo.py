@@ -18,12 +18,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 from rich.console import Console
 from rich.text import Text
 
-from tests.cluster import build, mesh, netns
+from tests.cluster import build, mesh, netns, workloads
 from tests.cluster.api import Api, Json, StatusError, wait_for
 from tests.cluster.certmanager import CertManager
 from tests.cluster.istiod import Istiod
@@ -38,6 +39,11 @@ from webhook.cluster.auditor.scan import ScanOptions
 
 SAMPLES = Path(__file__).parents[1] / "fixtures" / "mendix"
 ENV = "shop"
+APP: Json = {
+    "name": "app",
+    "image": "registry.example.com/app:1",
+    "securityContext": {"runAsNonRoot": True},
+}
 COMMAND = Path(sys.executable).parent / "mendix-mesh"
 DATAPLANE = "istio.io/dataplane-mode"
 #: Read before the process enters the network namespace, in which each user is root.
@@ -274,7 +280,8 @@ def injector_down(demo: Demo) -> None:
         demo.apply(_deployment("orders", demo.namespace))
         say("$ kubectl get events --field-selector reason=FailedCreate", "bold")
         message = wait_for(
-            lambda: _failed_create(api, demo.namespace, "orders-"), why="the ReplicaSet's event"
+            lambda: workloads.failed_create(api, demo.namespace, "orders-"),
+            why="the ReplicaSet's event",
         )
         answer(message, good=False)
         if "proxy-missing" not in message:
@@ -395,31 +402,12 @@ SCENES: dict[str, tuple[Scene, ...]] = {
 }
 
 
-def _pod(name: str, namespace: str, **spec: object) -> Json:
-    container = {
-        "name": "app",
-        "image": "registry.example.com/app:1",
-        "securityContext": {"runAsNonRoot": True},
-    }
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {"containers": [container], **spec},
-    }
+def _pod(name: str, namespace: str, **spec: Any) -> Json:
+    return workloads.pod(namespace, name, containers=[APP], **spec)
 
 
 def _deployment(name: str, namespace: str) -> Json:
-    labels = {"app": name}
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {
-            "selector": {"matchLabels": labels},
-            "template": {"metadata": {"labels": labels}, "spec": _pod(name, namespace)["spec"]},
-        },
-    }
+    return workloads.workload("Deployment", namespace, name, containers=[APP])
 
 
 def _proxy(pod: Json) -> str:
@@ -437,13 +425,6 @@ def _ended(api: Api, name: str, namespace: str) -> Json | None:
         if pod["status"].get("phase") == "Succeeded":
             return pod
     return None
-
-
-def _failed_create(api: Api, namespace: str, name: str) -> str:
-    for event in api.list("Event", namespace):
-        if event["reason"] == "FailedCreate" and event["involvedObject"]["name"].startswith(name):
-            return str(event["message"])
-    return ""
 
 
 def heading(text: str) -> None:

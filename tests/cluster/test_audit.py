@@ -13,12 +13,10 @@ from tests.cluster import command
 from tests.cluster.api import Json, StatusError, wait_for
 from tests.cluster.command import Command
 from tests.cluster.mesh import MESH_LABEL, MODE_LABEL, MeshCluster
-from tests.cluster.plane import STAY_ANNOTATION
-from tests.cluster.workloads import is_meshed, pod, pods_of, ready_pods, workload
+from tests.cluster.workloads import pod, pods_of, ready_pods, workload
 from tests.standins import mendix
 from tests.standins import mendix_manifests as manifests
 
-REDIRECTION = "ambient.istio.io/redirection"
 ENROLLED_AT = "mendix-mesh.io/enrolled-at"
 
 
@@ -128,25 +126,6 @@ def test_a_mendix_namespace_is_found_enrolled_and_brought_into_the_mesh(
     assert (found["mesh"], found["mode"]) == ("linkerd", "enforce")
 
 
-def test_a_workload_in_the_middle_of_a_rollout_is_there_in_part(
-    mesh_cluster: MeshCluster, auditor: Command
-) -> None:
-    namespace = mesh_cluster.plane.new_namespace("mendix")
-    mesh_cluster.api.create(workload("Deployment", namespace, replicas=2))
-    old, _ = ready_pods(mesh_cluster.api, namespace, count=2)
-    mesh_cluster.relabel(namespace, "linkerd.enforce")
-    mesh_cluster.api.delete("Pod", old["metadata"]["name"], namespace, grace=0)
-    wait_for(
-        lambda: any(map(is_meshed, ready_pods(mesh_cluster.api, namespace, count=2))),
-        why="a pod to be meshed",
-    )
-    report = auditor.audit("-n", namespace, codes=[1])
-    (row,) = only(report)["workloads"]
-    assert row["state"] == "partly"
-    assert (row["pods"]["meshed"], row["pods"]["unmeshed"]) == (1, 1)
-    assert only(report)["coverage"] == 50
-
-
 def test_pods_that_were_admitted_and_pods_that_escaped_are_distinguished(
     mesh_cluster: MeshCluster, auditor: Command
 ) -> None:
@@ -192,86 +171,6 @@ def test_a_proxy_of_another_version_and_other_roots_are_reported(
     assert states(report) == {"Deployment/shop": "meshed"}
 
 
-def test_the_jobs_of_a_cron_job_are_one_row(mesh_cluster: MeshCluster, auditor: Command) -> None:
-    namespace = mesh_cluster.plane.new_namespace("mendix")
-    job = workload("CronJob", namespace, "nightly", annotations={STAY_ANNOTATION: "true"})
-    job["spec"]["schedule"] = "* * * * *"
-    job["spec"]["suspend"] = True
-    stored = mesh_cluster.api.create(job)
-    for minute in (29543210, 29543211):
-        reference = {"apiVersion": "batch/v1", "kind": "CronJob", "name": "nightly",
-                     "uid": stored["metadata"]["uid"], "controller": True}  # fmt: skip
-        mesh_cluster.api.create(
-            {
-                "apiVersion": "batch/v1",
-                "kind": "Job",
-                "metadata": {"name": f"nightly-{minute}", "namespace": namespace,
-                             "ownerReferences": [reference]},
-                "spec": job["spec"]["jobTemplate"]["spec"],
-            }
-        )  # fmt: skip
-    wait_for(
-        lambda: sum(sum(row["pods"].values()) for row in
-                    only(auditor.audit("-n", namespace))["workloads"]) == 2,
-        why="both pods",
-    )  # fmt: skip
-    assert list(states(auditor.audit("-n", namespace))) == ["CronJob/nightly"]
-
-
-def test_in_ambient_mode_the_annotation_of_the_nodes_agent_counts(
-    mesh_cluster: MeshCluster, auditor: Command
-) -> None:
-    """The tests act as the agent: they write the annotation through the pod's status."""
-    namespace = mesh_cluster.enroll(mesh="ambient")
-    mesh_cluster.api.create(workload("Deployment", namespace))
-    (found,) = ready_pods(mesh_cluster.api, namespace)
-    name = found["metadata"]["name"]
-    seen = []
-    for value in (None, "pending", "enabled"):
-        patch: Json = {"metadata": {"annotations": {REDIRECTION: value}}}
-        mesh_cluster.api.patch("Pod", name, namespace, patch, subresource="status")
-        seen.append(states(auditor.audit("-n", namespace))["Deployment/shop"])
-    assert seen == ["unmeshed", "unknown", "meshed"]
-
-
-def test_a_misspelled_mesh_is_unknown(mesh_cluster: MeshCluster, auditor: Command) -> None:
-    namespace = mesh_cluster.plane.new_namespace("mendix")
-    mesh_cluster.api.create(pod(namespace))
-    await_running(mesh_cluster, namespace)
-    labels = {MESH_LABEL: "linkred"}
-    with mesh_cluster.labelling(labels):
-        mesh_cluster.api.patch("Namespace", namespace, None, {"metadata": {"labels": labels}})
-    report = auditor.audit("-n", namespace, codes=[1])
-    assert (only(report)["mesh"], states(report)) == ("unknown", {"Pod/shop": "unknown"})
-    (found,) = auditor("discover", "-n", _with_plan(mesh_cluster, namespace), "-o", "json").data[
-        "namespaces"
-    ]
-    assert found["missing"][0].startswith("the label mendix-mesh.io/mesh=linkred is not a mesh")
-
-
-def _with_plan(cluster: MeshCluster, namespace: str) -> str:
-    mendix.install_crds(cluster.api)
-    cluster.api.create(manifests.custom_resource("StoragePlan", "postgres", namespace, {}))
-    return namespace
-
-
-def test_exemptions_of_the_release_hold(mesh_cluster: MeshCluster, auditor: Command) -> None:
-    namespace = mesh_cluster.plane.new_namespace("mendix")
-    mesh_cluster.api.create(pod(namespace, hostNetwork=True))
-    await_running(mesh_cluster, namespace)
-    mesh_cluster.api.patch(
-        "Namespace", namespace, None, {"metadata": {"labels": {MESH_LABEL: "linkerd"}}}
-    )
-    rule = {"checks": ["host-network"], "namespaces": [namespace], "reason": "the node's agent"}
-    mesh_cluster.release.upgrade({"settings": {"exemptions": [rule]}})
-    try:
-        report = auditor.audit("-n", namespace, codes=[0])
-    finally:
-        mesh_cluster.release.upgrade()
-    assert states(report) == {"Pod/shop": "exempt"}
-    assert states(auditor.audit("-n", namespace, codes=[1])) == {"Pod/shop": "unmeshed"}
-
-
 # Rights.
 
 
@@ -297,41 +196,6 @@ def test_without_any_rights_each_command_says_what_is_missing(
         assert last.startswith(f"Error: {resource}")
         assert "is forbidden: User" in last
         assert "cannot list resource" in last
-
-
-def test_a_namespace_that_is_forbidden_is_reported_and_the_others_are_audited(
-    mesh_cluster: MeshCluster,
-) -> None:
-    """A user with rights in one namespace only."""
-    plane = mesh_cluster.plane
-    mine, others = mesh_cluster.enroll(), mesh_cluster.enroll()
-    guest = command.as_account(plane, name=f"guest-{mine}")
-    rules = [
-        {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get"]},
-        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
-    ]
-    group = "rbac.authorization.k8s.io"
-    meta = {"name": "guest", "namespace": mine}
-    plane.api.create({"apiVersion": f"{group}/v1", "kind": "Role", "metadata": meta,
-                      "rules": rules})  # fmt: skip
-    subject = {"kind": "ServiceAccount", "name": f"guest-{mine}", "namespace": "mendix-mesh"}
-    plane.api.create(
-        {
-            "apiVersion": f"{group}/v1",
-            "kind": "RoleBinding",
-            "metadata": meta,
-            "roleRef": {"apiGroup": group, "kind": "Role", "name": "guest"},
-            "subjects": [subject],
-        }
-    )
-    mesh_cluster.api.create(workload("Deployment", mine))
-    ready_pods(mesh_cluster.api, mine)
-    done = guest("audit", "-n", mine, "-n", others, "-o", "json", codes=[1])
-    first, second = done.data["namespaces"]
-    assert (first["coverage"], first["error"]) == (100, "")
-    assert 'cannot get resource "namespaces"' in second["error"]
-    assert f'in the namespace "{others}"' in second["error"]
-    assert "using the default settings" in done.err
 
 
 # Reports.

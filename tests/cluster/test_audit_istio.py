@@ -5,8 +5,7 @@ import pytest
 from tests.cluster import command
 from tests.cluster.command import Command
 from tests.cluster.istio import IstioCluster
-from tests.cluster.mesh import MESH_LABEL
-from tests.cluster.test_audit import findings, only, states
+from tests.cluster.test_audit import only, states
 from tests.cluster.workloads import ready_pods, workload
 
 
@@ -48,17 +47,3 @@ def test_an_injector_of_another_version_is_reported(
                for finding in row["findings"] if finding["check"] == "proxy-outdated"]  # fmt: skip
     assert len(reasons) == 1
     assert reasons[0].endswith("(1.31.0, current: 1.99.0)")
-
-
-def test_a_pod_from_before_the_enrollment_is_reported(
-    istio_cluster: IstioCluster, auditor: Command
-) -> None:
-    namespace = istio_cluster.plane.new_namespace("mendix")
-    istio_cluster.api.create(workload("StatefulSet", namespace))
-    ready_pods(istio_cluster.api, namespace)
-    istio_cluster.api.patch(
-        "Namespace", namespace, None, {"metadata": {"labels": {MESH_LABEL: "istio"}}}
-    )
-    report = auditor.audit("-n", namespace, codes=[1])
-    assert states(report) == {"StatefulSet/shop": "unmeshed"}
-    assert findings(report)[0][1:] == ("proxy-missing", "before-enrollment")

@@ -1,7 +1,7 @@
 """The auditor on the real API server, with only the rights that the chart gives it."""
 
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -11,7 +11,7 @@ from tests.chart import helm
 from tests.cluster import auditor, command, guides
 from tests.cluster.api import Json, wait_for
 from tests.cluster.auditor import PATIENCE, Auditor
-from tests.cluster.mesh import MESH_LABEL, MODE_LABEL, MeshCluster
+from tests.cluster.mesh import MESH_LABEL, MeshCluster
 from tests.cluster.plane import ControlPlane
 from tests.cluster.workloads import pod, ready_pods, workload
 from webhook.cluster.api.connection import Cluster
@@ -79,45 +79,6 @@ def test_metrics_and_events_follow_a_workload_out_of_the_mesh_and_into_it(
     assert made()["Meshed"]["type"] == "Normal"
 
 
-def test_a_pod_that_appears_outside_is_seen_and_reported_once(
-    mesh_cluster: MeshCluster, watching: Auditor
-) -> None:
-    namespace = mesh_cluster.enroll("warn")
-    mesh_cluster.api.create(pod(namespace, hostNetwork=True))
-    wait_for(lambda: states(watching, namespace) == {"unmeshed": 1}, seconds=PATIENCE, why="it")
-    found = watching.samples("mendix_mesh_findings", check="host-network", level="deny")
-    assert found[()] >= 1
-    for value in ("a", "b"):
-        labels = {"metadata": {"labels": {"seen": value}}}
-        mesh_cluster.api.patch("Pod", "shop", namespace, labels)
-    mesh_cluster.api.create(workload("Deployment", namespace, "crm"))
-    wait_for(
-        lambda: states(watching, namespace) == {"unmeshed": 1, "meshed": 1},
-        seconds=PATIENCE, why="the other",
-    )  # fmt: skip
-    reported = [
-        (one["involvedObject"]["name"], one["count"]) for one in events(mesh_cluster, namespace)
-    ]
-    assert reported == [("shop", 1)]
-
-
-def test_the_series_of_a_namespace_go_with_it(mesh_cluster: MeshCluster, watching: Auditor) -> None:
-    gone, left = mesh_cluster.enroll("warn"), mesh_cluster.enroll("warn")
-    for namespace in (gone, left):
-        mesh_cluster.api.create(pod(namespace, hostNetwork=True))
-        wait_for(lambda n=namespace: states(watching, n), seconds=PATIENCE, why=namespace)  # type: ignore[misc]
-    mesh_cluster.api.delete("Namespace", gone)
-    labels = {"metadata": {"labels": {MESH_LABEL: None, MODE_LABEL: None}}}
-    mesh_cluster.api.patch("Namespace", left, None, labels)
-
-    def series() -> set[str]:
-        info = watching.samples("mendix_mesh_namespace_info")
-        return {name for _mesh, _mode, name in info} & {gone, left}
-
-    wait_for(lambda: not series(), seconds=60, why="both namespaces' series to go")
-    assert states(watching, gone) == states(watching, left) == {}
-
-
 def test_the_charts_rights_are_all_that_it_needs(watching: Auditor) -> None:
     """This test runs last, when a forbidden request would already be in the log."""
     reported = {line["event"] for line in watching.logged if line["level"] != "info"}
@@ -129,46 +90,6 @@ def test_the_charts_rights_are_all_that_it_needs(watching: Auditor) -> None:
         "could not be read",
     }
     assert watching.samples("mendix_mesh_scans_total") == {("ok",): 1, ("failed",): 0}
-
-
-def test_what_is_forbidden_is_reported_and_the_rest_is_seen(
-    mesh_cluster: MeshCluster, tmp_path: Path
-) -> None:
-    plane = mesh_cluster.plane
-    mine, others = mesh_cluster.enroll(), mesh_cluster.enroll()
-    mesh_cluster.api.create(workload("Deployment", mine))
-    ready_pods(mesh_cluster.api, mine)
-    name = f"watcher-{mine}"
-    guest = command.as_account(plane, name=name)
-    _grant(plane, mine, name, {"namespaces": ["get"], "pods": ["list", "watch"]})
-    named = ("-n", mine, "-n", others)
-    with auditor.running(guest.kubeconfig, tmp_path / "log", *named) as running:
-        running.until("/readyz")
-        assert states(running, mine) == {"meshed": 1}
-        assert states(running, others) == {}
-        what = [line["what"] for line in running.events("could not be read")]
-        assert any(others in line and "forbidden" in line for line in what)
-        mesh_cluster.api.create(workload("Deployment", mine, "crm"))
-        wait_for(lambda: states(running, mine) == {"meshed": 2}, seconds=PATIENCE, why="crm")
-        where = {line["where"] for line in running.events("can't watch")}
-        assert where == {"/api/v1/namespaces", f"/api/v1/namespaces/{others}/pods"}
-
-
-def _grant(
-    plane: ControlPlane, namespace: str, account: str, rights: Mapping[str, list[str]]
-) -> None:
-    group = "rbac.authorization.k8s.io"
-    meta = {"name": account, "namespace": namespace}
-    rules = [
-        {"apiGroups": [""], "resources": [resource], "verbs": verbs}
-        for resource, verbs in rights.items()
-    ]
-    plane.api.create({"apiVersion": f"{group}/v1", "kind": "Role", "metadata": meta,
-                      "rules": rules})  # fmt: skip
-    subject = {"kind": "ServiceAccount", "name": account, "namespace": command.NAMESPACE}
-    reference = {"apiGroup": group, "kind": "Role", "name": account}
-    plane.api.create({"apiVersion": f"{group}/v1", "kind": "RoleBinding", "metadata": meta,
-                      "roleRef": reference, "subjects": [subject]})  # fmt: skip
 
 
 @pytest.mark.timeout(300)

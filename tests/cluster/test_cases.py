@@ -1,48 +1,38 @@
 """The pods with verdicts that `review` is tested with, on a real API server: they get the same.
 
 One is as submitted; the others are as stored, in namespaces like those of
-`tests.cluster.test_fixtures`. The policy objects are in `tests.cluster.test_strict`.
+`tests.cluster.test_fixtures`. The policy objects are in `tests.cluster.test_plaintext`.
 """
 
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jsonpatch
 import pytest
-import yaml
 
-from tests.cluster.api import Api, Json, StatusError
+from tests.cluster.api import Api, StatusError
 from tests.cluster.mesh import MESH_LABEL, MeshCluster, configured
 from tests.cluster.test_fixtures import EXEMPT, EXEMPTION, HIDDEN
-from tests.unit.cli.test_cases import CASES, PODS, denials
+from tests.fixtures.cases import CASES, Case, Request
+from tests.unit.cli.test_cases import denials
 
 REDIRECTION = "ambient.istio.io/redirection"
 #: A pod that is admitted only in namespaces with the exemption.
-INJECTED = CASES / "admit" / "linkerd-proxy-gid-minus-1.yaml"
+(INJECTED,) = (case for case in CASES if case.name == "linkerd-proxy-gid-minus-1")
 
 Make = Callable[[str], str]
 
 
-class Request(NamedTuple):
-    """A pod's creation or, from `old`, its update."""
-
-    pod: Json
-    old: Json | None = None
-    subresource: str = ""
-
-
-def requests(path: Path, namespace: str) -> Iterator[Request]:
-    """The request that a file describes, in another namespace than the file's."""
-    for document in yaml.safe_load_all(path.read_text()):
-        request = document.get("request", {"object": document})
-        pod, old = request["object"], request.get("oldObject")
-        for one in (pod, old) if old else (pod,):
+def requests(case: Case, namespace: str) -> Iterator[Request]:
+    """The requests of a case, in another namespace."""
+    for request in case.requests():
+        for one in filter(None, (request.pod, request.old)):
             one["metadata"]["namespace"] = namespace
-            if old:  # The garbage collector deletes stored pods whose owner does not exist.
+            if request.old:  # The garbage collector deletes stored pods whose owner does not exist.
                 one["metadata"].pop("ownerReferences", None)
-        yield Request(pod, old, request.get("subResource", ""))
+        yield request
 
 
 def submit(api: Api, request: Request) -> None:
@@ -89,8 +79,8 @@ def new_namespace(mesh_cluster: MeshCluster) -> Iterator[Make]:
         return where
 
     istio: dict[str, Any] = {}
-    for path in CASES.glob("*/*.settings.yaml"):
-        istio |= yaml.safe_load(path.read_text())["istio"]
+    for case in CASES:
+        istio |= case.settings.get("istio", {})
     (probe,) = requests(INJECTED, make("linkerd"))
     # Without it the API server itself denies a pod that names it.
     sandbox = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "handler": "runsc"}
@@ -101,13 +91,11 @@ def new_namespace(mesh_cluster: MeshCluster) -> Iterator[Make]:
     api.delete("RuntimeClass", "gvisor")
 
 
-@pytest.mark.parametrize("case", PODS, ids=lambda case: case["file"])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_pod_gets_the_verdict_of_review(
-    mesh_cluster: MeshCluster, new_namespace: Make, case: dict[str, str]
+    mesh_cluster: MeshCluster, new_namespace: Make, tmp_path: Path, case: Case
 ) -> None:
-    stored = "--final" in case["flags"].split()
-    make = new_namespace if stored else lambda mesh: mesh_cluster.enroll(mesh=mesh)
-    request = requests(CASES / case["file"], make(case["mesh"]))
-    found = [denied_by(mesh_cluster.api, one) for one in request]
-    assert {bool(checks) for checks in found} == {case["want"] == "deny"}
-    assert found == denials(case)
+    make = (lambda mesh: mesh_cluster.enroll(mesh=mesh)) if case.submitted else new_namespace
+    found = [denied_by(mesh_cluster.api, one) for one in requests(case, make(case.mesh))]
+    assert {bool(checks) for checks in found} == {case.want == "deny"}
+    assert found == denials(case, tmp_path)

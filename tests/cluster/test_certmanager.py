@@ -288,17 +288,6 @@ def test_an_upgrade_leaves_the_ca_where_the_injector_put_it(installed: Installed
         installed.release.upgrade()
 
 
-def test_a_renewed_certificate_is_served_and_no_review_is_lost(installed: Installed) -> None:
-    old, processes = installed.leaf(), installed.kubelet.processes
-    with installed.under_load():
-        installed.cert_manager.renew("mendix-mesh", WHERE)
-        new = installed.leaf()
-        installed.await_served(new)
-    assert new.serial_number != old.serial_number
-    assert new.public_key() != old.public_key()
-    assert installed.kubelet.processes == processes
-
-
 def test_a_certificate_whose_secret_was_deleted_comes_back_and_no_review_is_lost(
     installed: Installed,
 ) -> None:

@@ -10,7 +10,6 @@ import pytest
 from tests.cluster.api import Api, Json, StatusError, wait_for
 from tests.cluster.mesh import MeshCluster
 from tests.cluster.workloads import (
-    CONTROL_PLANE_NS,
     INJECT,
     copy_of,
     failed_create,
@@ -18,7 +17,6 @@ from tests.cluster.workloads import (
     pod,
     ready_pods,
     sidecar_of,
-    template_of,
     workload,
 )
 from tests.fixtures.changes import RECORD
@@ -271,41 +269,6 @@ def test_a_proxy_that_a_pod_brings_is_denied_even_if_it_looks_valid(
     assert [line.split()[:2] for line in lines] == [
         ["proxy-brought", "spec.initContainers[linkerd-init]"],
         ["proxy-brought", "spec.initContainers[linkerd-proxy]"],
-    ]
-
-
-def test_a_copy_of_a_meshed_pod_has_one_fault_whatever_it_lacks(
-    api: Api, mesh_cluster: MeshCluster
-) -> None:
-    denied = denial(api, copy_of(api.create(pod(mesh_cluster.enroll())), labels={}))
-    found = {line.split()[0] for line in denied.message.splitlines()[1:]}
-    assert found == {"proxy-brought"}
-
-
-def test_a_proxy_that_was_brought_hides_in_no_opt_out(api: Api, mesh_cluster: MeshCluster) -> None:
-    made = copy_of(api.create(pod(mesh_cluster.enroll())))
-    made["metadata"]["annotations"][INJECT] = "disabled"
-    found = {line.split()[0] for line in denial(api, made).message.splitlines()[1:]}
-    assert found == {"opted-out", "proxy-brought"}
-
-
-@pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob"])
-def test_a_template_that_brings_its_proxy_is_denied_at_once(
-    api: Api, mesh_cluster: MeshCluster, kind: str
-) -> None:
-    """As `linkerd inject --manual` writes it."""
-    where = mesh_cluster.enroll()
-    stored = copy_of(api.create(pod(where), dry_run=True))
-    made = workload(kind, where, annotations=stored["metadata"]["annotations"], **stored["spec"])
-    template = template_of(made)
-    template["metadata"]["labels"][CONTROL_PLANE_NS] = "linkerd"
-    if kind in ("Job", "CronJob"):
-        template["spec"]["restartPolicy"] = "Never"
-    denied = denial(api, made)
-    path = "spec.jobTemplate.spec.template" if kind == "CronJob" else "spec.template"
-    assert [line.split()[:2] for line in denied.message.splitlines()[1:]] == [
-        ["proxy-brought", f"{path}.spec.initContainers[linkerd-init]"],
-        ["proxy-brought", f"{path}.spec.initContainers[linkerd-proxy]"],
     ]
 
 

@@ -4,7 +4,6 @@ The cluster is one of its own, because in a shared one the namespaces of other t
 enrolled. The auditor runs with the chart's arguments and rights.
 """
 
-import contextlib
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.cluster import auditor, command, istio, mesh
-from tests.cluster.api import Json, StatusError, wait_for
+from tests.cluster.api import Json, wait_for
 from tests.cluster.auditor import PATIENCE, Auditor
 from tests.cluster.istiod import Istiod
 from tests.cluster.mesh import MESH_LABEL, MODE_LABEL, MeshCluster
@@ -168,18 +167,6 @@ def test_an_operator_that_runs_before_its_configuration_joins_too(
     print(f"enrolled {seconds:.1f} s after the first custom resource")
 
 
-def test_an_operator_with_an_app_is_not_restarted(cluster: MeshCluster, watching: Auditor) -> None:
-    place = Place(cluster)
-    cluster.api.create(manifests.operator_deployment(place.name))
-    wait_for(place.pods, why="the operator's pod")
-    before = set(place.pods())
-    cluster.api.create(manifests.mendix_app("shop", place.name))
-    place.await_enrollment()
-    time.sleep(3)
-    assert set(place.pods()) == before
-    assert "mendix-mesh restart -n" in place.events("Enrolled")[0]
-
-
 def test_a_global_operator_and_its_managed_namespaces(
     cluster: MeshCluster, watching: Auditor
 ) -> None:
@@ -221,36 +208,6 @@ def test_what_an_admin_takes_out_stays_out(
     place.await_enrollment()
 
 
-def test_what_an_admin_has_labelled_stays_so_and_is_remembered(
-    cluster: MeshCluster, watching: Auditor
-) -> None:
-    place = Place(cluster, labels={MESH_LABEL: "istio", MODE_LABEL: "audit"})
-    place.configure()
-    wait_for(lambda: ENROLLED_AT in place.marks, seconds=PATIENCE, why="the annotation")
-    assert (place.marks[MESH_LABEL], place.marks[MODE_LABEL]) == ("istio", "audit")
-    place.label()
-    time.sleep(6)
-    assert place.marks.keys() == {ENROLLED_AT}
-    assert place.events("Enrolled") == []
-
-
-@pytest.mark.parametrize("name", ["kube-system", "mendix-mesh", "linkerd", "cert-manager"])
-def test_a_system_namespace_is_never_enrolled(
-    cluster: MeshCluster, watching: Auditor, name: str
-) -> None:
-    # kube-system and mendix-mesh exist.
-    with contextlib.suppress(StatusError):
-        cluster.api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    cluster.api.create(manifests.operator_configuration(name))
-    wait_for(
-        lambda: name in [line.get("namespace") for line in watching.events("not enrolled")],
-        seconds=PATIENCE, why=f"{name} to be seen",
-    )  # fmt: skip
-    time.sleep(6)
-    labels = cluster.api.get("Namespace", name)["metadata"]["labels"]
-    assert not [label for label in labels if label.startswith("mendix-mesh.io/")]
-
-
 def test_with_two_meshes_the_namespaces_own_marks_decide_or_an_admin(
     cluster: MeshCluster, watching: Auditor, istio_plane: ControlPlane
 ) -> None:
@@ -274,17 +231,6 @@ def test_with_two_meshes_the_namespaces_own_marks_decide_or_an_admin(
                 unclear.await_pods(*APP, joined=istio.is_meshed)
         finally:
             cluster.injector.start()
-
-
-def test_a_namespace_that_mendix_leaves_stays_in_the_mesh(
-    cluster: MeshCluster, watching: Auditor
-) -> None:
-    place = Place(cluster)
-    place.configure()
-    place.await_enrollment()
-    cluster.api.delete("OperatorConfiguration", manifests.CONFIGURATION, place.name)
-    time.sleep(6)
-    assert place.marks[MESH_LABEL] == "linkerd"
 
 
 def test_the_charts_rights_are_all_that_it_needs(watching: Auditor) -> None:

@@ -4,7 +4,6 @@ Their pods run on simulated nodes without Istio's CNI agent.
 """
 
 import contextlib
-import copy
 import json
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -20,13 +19,10 @@ from tests.cluster.mesh import MeshCluster
 from tests.cluster.plane import ControlPlane, is_ready
 from tests.cluster.test_ambient import APP, MODE
 from tests.cluster.test_audit import findings, only, states
-from tests.cluster.workloads import pod, template_of
+from tests.cluster.workloads import template_of
 from webhook.cluster.api.connection import Cluster
-from webhook.cluster.judge import Judge
 from webhook.cluster.kinds import entrances
 from webhook.cluster.kinds.inventory import Inventory, LivePod
-from webhook.cluster.plaintext.callers import cut_off
-from webhook.policy.settings import Settings
 
 VERSION = "gateway.networking.k8s.io/v1"
 NAME_LABEL = "gateway.networking.k8s.io/gateway-name"
@@ -176,44 +172,6 @@ def test_audit_calls_them_meshed(places: dict[str, str], auditor: Command, mesh:
     assert findings(report) == []
 
 
-def changed(api: Api, where: str, kind: str, *containers: Json, **spec: object) -> Json:
-    """Return a copy of istiod's Deployment with these containers."""
-    stored = api.get("Deployment", CLASSES[kind].deployment.format(kind), where)
-    made = copy.deepcopy({key: stored[key] for key in ("apiVersion", "kind", "spec")})
-    made["metadata"] = {"name": "copy", "namespace": where}
-    pod = template_of(made)["spec"]
-    pod |= {"containers": list(containers) or pod["containers"], **spec}
-    return made
-
-
-def test_what_only_looks_like_it_is_denied(
-    api: Api, places: dict[str, str], mesh: str, kind: str
-) -> None:
-    where = places[mesh]
-    honest = changed(api, where, kind)
-    assert api.create(honest, dry_run=True)
-    (real,) = template_of(honest)["spec"]["containers"]
-    env, mounts = real["env"], real["volumeMounts"]
-    mount = {"name": "istio-data", "mountPath": "/usr/local"}
-    for containers in (
-        [real, APP],
-        [{**real, "image": "evil.example/proxyv2:1"}],
-        [{**real, "command": ["sleep"]}],
-        [{**real, "args": ["proxy", "sidecar", *real["args"][2:]]}],
-        [{**real, "args": [*real["args"], "--templateFile=/data/x"]}],
-        [{**real, "lifecycle": {"postStart": {"exec": {"command": ["curl", "shop"]}}}}],
-        [{**real, "env": [*env, {"name": "ISTIO_BOOTSTRAP_OVERRIDE", "value": "/data/x"}]}],
-        [{**real, "env": [{"name": "CA_ADDR", "value": "evil.example:1"}]}],
-        [{**real, "volumeMounts": [*mounts, mount]}],
-        [APP],
-    ):
-        with pytest.raises(StatusError, match="opted-out"):
-            api.create(changed(api, where, kind, *containers), dry_run=True)
-    on_host = changed(api, where, kind, hostNetwork=True, securityContext={})
-    with pytest.raises(StatusError, match="host-network"):
-        api.create(on_host, dry_run=True)
-
-
 def laid_over(api: Api, where: str, name: str, overlay: Json) -> None:
     """Create the ConfigMap with changes to a Gateway's Deployment."""
     data = {"deployment": json.dumps({"spec": overlay})}
@@ -314,50 +272,3 @@ def test_gateways_are_ways_into_the_cluster_and_waypoints_are_not(
     for names in found.values():
         assert "gateway" in names
         assert not [name for name in names if name.startswith("waypoint")]
-
-
-def callers(auditor: Command, where: str, mesh: str) -> list[str]:
-    found = cut_off(Cluster.connect(str(auditor.kubeconfig)), Judge(Settings()), where, mesh)
-    assert found.unknown == []
-    return [one.who for one in found.callers]
-
-
-def route(where: str, parent: str) -> Json:
-    reference = {"name": "gateway", "namespace": parent}
-    return {
-        "apiVersion": VERSION,
-        "kind": "HTTPRoute",
-        "metadata": {"name": "shop", "namespace": where},
-        "spec": {
-            "parentRefs": [reference],
-            "rules": [{"backendRefs": [{"name": "shop", "port": 8080}]}],
-        },
-    }
-
-
-def test_who_serves_an_httproute_is_looked_for(
-    cluster: IstioCluster, places: dict[str, str], auditor: Command, mesh: str
-) -> None:
-    api, where = cluster.api, cluster.enroll("enforce", mesh=mesh)
-    edge = cluster.plane.new_namespace("edge")
-    api.create(pod(edge, "controller", labels={"app.kubernetes.io/name": "traefik"}))
-    outside = f"ingress controller Pod {edge}/controller"
-    try:
-        assert outside not in callers(auditor, where, mesh)
-        api.create(route(where, places[mesh]))
-        found = callers(auditor, where, mesh)
-        assert outside in found
-        assert not [one for one in found if "gateway" in one]
-    finally:
-        api.delete("Pod", "controller", edge, grace=0)
-
-
-def test_no_client_is_cut_off_from_a_gateway_of_the_namespace(
-    cluster: IstioCluster, places: dict[str, str], auditor: Command, mesh: str
-) -> None:
-    """Its Service is a LoadBalancer, and it serves the namespace's own HTTPRoutes."""
-    api, where = cluster.api, places[mesh]
-    assert api.get("Service", "gateway-istio", where)["spec"]["type"] == "LoadBalancer"
-    api.create(route(where, where))
-    found = callers(auditor, where, mesh)
-    assert [one for one in found if "gateway" in one or "Ingresses or HTTPRoutes" in one] == []

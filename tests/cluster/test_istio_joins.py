@@ -174,15 +174,6 @@ def test_a_workload_that_asks_for_nothing_joins(istio_cluster: IstioCluster, kin
     assert is_meshed(found)
 
 
-def test_a_pod_of_a_generated_name_joins(api: Api, enrolled: str) -> None:
-    made = pod(enrolled)
-    del made["metadata"]["name"]
-    made["metadata"]["generateName"] = "shop-"
-    stored = api.create(made)
-    assert stored["metadata"]["name"].startswith("shop-")
-    assert is_meshed(stored)
-
-
 @pytest.mark.parametrize("kind", [kind for kind in VERSIONS if kind != "Pod"])
 def test_a_template_is_opted_in_when_it_is_created(api: Api, enrolled: str, kind: str) -> None:
     stored = api.create(workload(kind, enrolled), dry_run=True)
@@ -236,15 +227,6 @@ def test_a_namespace_that_asks_for_injection_itself_is_no_obstacle(
     istio_cluster.api.patch("Namespace", where, None, {"metadata": {"labels": labels}})
     istio_cluster.await_judge(where, "istio.enforce")
     assert is_meshed(istio_cluster.api.create(pod(where), dry_run=True))
-
-
-def test_probes_are_rewritten_to_go_through_the_agent(api: Api, enrolled: str) -> None:
-    probe = {"httpGet": {"path": "/", "port": 8080}}
-    made = pod(enrolled, containers=[{**APP, "readinessProbe": probe, "livenessProbe": probe}])
-    stored = api.create(made, dry_run=True)
-    (app,) = stored["spec"]["containers"]
-    assert app["readinessProbe"]["httpGet"]["path"] == "/app-health/app/readyz"
-    assert app["livenessProbe"]["httpGet"]["port"] == 15020
 
 
 @pytest.mark.parametrize("kind", ["Job", "CronJob", "Pod"])

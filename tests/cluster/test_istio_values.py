@@ -1,7 +1,6 @@
 """What an admin says about Istio in the chart's values, seen on pods of the real istiod."""
 
 import contextlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -107,12 +106,6 @@ def test_pods_ask_for_the_revision_of_the_settings(classic: Set, kind: str) -> N
         assert annotations_of(found)[REVISION] == "1-31"
 
 
-def test_a_revision_of_its_own_is_left_to_a_pod(classic: Set) -> None:
-    stored = classic.tried(pod(classic.enrolled, labels={REVISION: "1-31"}))
-    assert labels_of(stored)[REVISION] == "1-31"
-    assert is_meshed(stored)
-
-
 def test_without_the_setting_no_webhook_would_match(classic: Set) -> None:
     """The opt-in label is not enough if no revision is the default."""
     where = classic.cluster.plane.new_namespace()
@@ -145,18 +138,6 @@ def test_a_task_waits_for_its_proxy_if_that_is_classic(
     assert proxy["lifecycle"]["postStart"]["exec"]["command"] == ["pilot-agent", "wait"]
 
 
-def test_a_task_that_says_itself_whether_it_waits_is_left_alone(classic: Set) -> None:
-    own = json.dumps({HOLD: False})
-    made = pod(classic.enrolled, annotations={CONFIG: own}, restartPolicy="Never")
-    assert annotations_of(classic.tried(made))[CONFIG] == own
-
-
-def test_an_app_does_not_wait(classic: Set) -> None:
-    stored = classic.tried(pod(classic.enrolled))
-    assert CONFIG not in annotations_of(stored)
-    assert [c["name"] for c in stored["spec"]["containers"]] == ["app", "istio-proxy"]
-
-
 @pytest.mark.parametrize(
     "annotations",
     [
@@ -179,29 +160,6 @@ def test_traffic_that_the_settings_allow_may_pass_the_proxy_by_for_those_pods_al
 
 @pytest.mark.parametrize(
     "annotations",
-    [
-        {f"{TRAFFIC}excludeOutboundPorts": "5432,5433"},
-        {f"{TRAFFIC}excludeOutboundPorts": "25"},  # allowed until 2020
-        {f"{TRAFFIC}excludeOutboundIPRanges": "10.1.0.0/16,10.2.0.0/16"},
-    ],
-    ids=str,
-)
-def test_traffic_beyond_what_the_settings_allow_is_denied(classic: Set, annotations: Json) -> None:
-    made = pod(classic.enrolled, labels={"app": "shop"}, annotations=annotations)
-    with pytest.raises(StatusError, match="capture-bypassed") as denied:
-        classic.tried(made)
-    assert "5432," not in denied.value.message
-    assert "10.1.0.0" not in denied.value.message
-
-
-def test_a_host_of_istiod_may_be_named_in_the_settings(classic: Set) -> None:
-    address = "istiod.istio-system.svc.cluster.example:15012"
-    annotations = {CONFIG: json.dumps({"discoveryAddress": address})}
-    assert is_meshed(classic.tried(pod(classic.enrolled, annotations=annotations)))
-
-
-@pytest.mark.parametrize(
-    "annotations",
     [{f"{TRAFFIC}includeInboundPorts": ""}, {f"{TRAFFIC}includeInboundPorts": "8443"}],
     ids=str,
 )
@@ -212,23 +170,3 @@ def test_an_ingress_controller_may_take_in_what_is_not_of_the_mesh(
     assert classic.cluster.judge_of(classic.ingress) == "istio.enforce.ingress"
     with pytest.raises(StatusError, match="capture-bypassed"):
         classic.tried(pod(classic.other, annotations=annotations))
-
-
-def test_an_ingress_controller_sends_through_the_mesh_like_any_pod(classic: Set) -> None:
-    for annotations in (
-        {f"{TRAFFIC}includeOutboundIPRanges": ""},
-        {f"{TRAFFIC}excludeOutboundPorts": "8080"},
-        {"sidecar.istio.io/interceptionMode": "NONE"},
-    ):
-        with pytest.raises(StatusError, match="capture-bypassed"):
-            classic.tried(pod(classic.ingress, annotations=annotations))
-
-
-def test_in_ambient_an_ingress_controller_may_take_in_what_is_not_of_the_mesh(
-    classic: Set,
-) -> None:
-    annotations = {BYPASS: "true"}
-    stored = classic.tried(pod(classic.ambient_ingress, annotations=annotations))
-    assert labels_of(stored)["istio.io/dataplane-mode"] == "ambient"
-    with pytest.raises(StatusError, match="capture-bypassed"):
-        classic.tried(pod(classic.cluster.enroll(mesh="ambient"), annotations=annotations))

@@ -11,7 +11,6 @@ from tests.cluster.workloads import (
     INJECT,
     annotations_of,
     is_meshed,
-    pod,
     ready_pods,
     template_of,
     workload,
@@ -55,11 +54,6 @@ def meshed_pods(mesh_cluster: MeshCluster, namespace: str) -> Callable[..., None
     return await_them
 
 
-def test_run(mesh_cluster: MeshCluster, namespace: str, kubectl: Kubectl) -> None:
-    assert kubectl("run", "shop", "--image=shop") == "pod/shop created\n"
-    assert is_meshed(mesh_cluster.api.get("Pod", "shop", namespace))
-
-
 def test_create_deployment_scale_and_restart(
     mesh_cluster: MeshCluster,
     namespace: str,
@@ -81,20 +75,6 @@ def test_create_deployment_scale_and_restart(
     meshed_pods(count=3)
 
 
-def test_a_restart_brings_a_deployment_of_before_into_the_mesh(
-    mesh_cluster: MeshCluster,
-) -> None:
-    """The steps of the documentation: enroll, then restart."""
-    where = mesh_cluster.plane.new_namespace("old")
-    mesh_cluster.api.create(workload("Deployment", where))
-    ready_pods(mesh_cluster.api, where)
-    mesh_cluster.relabel(where, "linkerd.enforce")
-    kubectl = mesh_cluster.plane.kubectl
-    kubectl("rollout", "restart", "deployment/shop", "-n", where)
-    kubectl("rollout", "status", "deployment/shop", "-n", where, "--timeout=30s")
-    assert all(map(is_meshed, ready_pods(mesh_cluster.api, where)))
-
-
 def test_a_job_by_hand_from_a_cronjob(
     mesh_cluster: MeshCluster, namespace: str, kubectl: Kubectl
 ) -> None:
@@ -103,43 +83,6 @@ def test_a_job_by_hand_from_a_cronjob(
     kubectl("wait", "job/now", "--for=condition=complete", "--timeout=30s")
     (found,) = mesh_cluster.api.list("Pod", namespace, labels="job-name=now")
     assert is_meshed(found)
-
-
-def test_a_denial_reads_well(namespace: str, kubectl: Kubectl) -> None:
-    manifest = pod(namespace, "shop-debug", hostNetwork=True)
-    assert kubectl("create", "-f", "-", stdin=manifest, fails=True) == (
-        'Error from server (Forbidden): error when creating "STDIN": '
-        + DENIED.format("pod shop-debug")
-        + "  host-network  spec.hostNetwork  uses the node's network, where no mesh can capture "
-        "traffic; "
-        "author: remove hostNetwork: true\n"
-    )
-
-
-def test_a_denial_lists_all_violations_aligned(namespace: str, kubectl: Kubectl) -> None:
-    said = kubectl(
-        "run",
-        "shop-debug",
-        "--image=shop",
-        "--annotations=linkerd.io/inject=disabled",
-        '--overrides={"spec": {"hostNetwork": true, "securityContext": {"runAsGroup": 0}}}',
-        fails=True,
-    )
-    lines = [
-        f"Error from server (Forbidden): {DENIED.format('pod shop-debug')}".rstrip(),
-        "  host-network  spec.hostNetwork                          "
-        "uses the node's network, where no mesh can capture traffic; author: remove hostNetwork: "
-        "true",
-        "  opted-out     metadata.annotations[linkerd.io/inject]  "
-        "opts the pod out of the mesh (disabled); author: remove it, or ask an admin for an "
-        "exemption",
-    ]
-    wanted = [line.split(maxsplit=2) for line in lines[1:]]
-    first, *found = said.splitlines()
-    assert first == lines[0]
-    assert [line.split(maxsplit=2) for line in found] == wanted
-    assert len({line.index(row[1]) for line, row in zip(found, wanted, strict=True)}) == 1
-    assert len({line.index(row[2]) for line, row in zip(found, wanted, strict=True)}) == 1
 
 
 def test_diff_and_a_dry_run_on_the_server_show_the_opt_in(namespace: str, kubectl: Kubectl) -> None:

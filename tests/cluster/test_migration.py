@@ -1,7 +1,5 @@
 """A namespace that moves from one mesh to another, and several meshes in one cluster."""
 
-from typing import Any
-
 import pytest
 
 from tests.cluster import istio
@@ -158,16 +156,3 @@ def test_an_outage_of_one_mesh_does_not_reach_the_others(istio_cluster: IstioClu
     finally:
         istio_cluster.istiod.start()
     assert meshes_of(api.create(pod(namespaces["istio"], "later"))) == {"istio"}
-
-
-def test_a_pod_with_the_label_of_another_mesh_gets_the_name_of_its_own(
-    istio_cluster: IstioCluster, api: Api
-) -> None:
-    """A label of a former mesh is left to its author: controllers count their pods by labels."""
-    requested: dict[str, Any] = {
-        "istio": {MODE: "ambient"},
-        "ambient": {"sidecar.istio.io/inject": "true"},
-    }
-    for mesh, labels in requested.items():
-        with pytest.raises(StatusError, match=r"foreign-mesh +metadata\.labels\["):
-            api.create(pod(istio_cluster.enroll("enforce", mesh=mesh), labels=labels))

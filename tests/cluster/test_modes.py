@@ -287,17 +287,3 @@ def test_while_we_are_down_the_other_modes_admit(
     assert INJECT not in annotations_of(template_of(api.create(workload("Deployment", where))))
     mesh_cluster.kubelet.resume()
     assert is_meshed(api.create(pod(where, "later")))
-
-
-def test_a_deployment_made_before_an_outage_recovers_by_itself_after_it(
-    mesh_cluster: MeshCluster,
-) -> None:
-    api, where = mesh_cluster.api, mesh_cluster.enroll("enforce")
-    api.create(workload("Deployment", where))
-    ready_pods(api, where)
-    mesh_cluster.kubelet.pause()
-    try:
-        api.patch("Deployment", "shop", where, {"spec": {"replicas": 3}}, subresource="scale")
-    finally:
-        mesh_cluster.kubelet.resume()
-    assert all(map(is_meshed, ready_pods(api, where, count=3)))

@@ -1,9 +1,6 @@
 """Labels of namespaces on a real API server: denials, who may leave, and what needs the server."""
 
-import contextlib
-import json
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,7 +9,6 @@ from tests.cluster import auditor
 from tests.cluster.api import Api, Json, StatusError, wait_for
 from tests.cluster.mesh import MESH_LABEL, MODE_LABEL, MeshCluster, configured
 from tests.cluster.workloads import pod, ready_pods, workload
-from webhook.cluster.auditor.labels import MOST_PODS
 
 ARGO = "system:serviceaccount:argocd:controller"
 OTHER = "system:serviceaccount:shop:deployer"
@@ -70,19 +66,6 @@ def test_a_misspelled_mode_is_denied_in_every_way_to_write_it(
     meta = {"name": "new-one", "labels": {MESH_LABEL: "linkerd", MODE_LABEL: "enforced"}}
     with pytest.raises(StatusError, match=words):
         api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": meta})
-
-
-def test_a_mode_alone_has_no_effect_and_kubectl_says_so(mesh_cluster: MeshCluster) -> None:
-    where = mesh_cluster.plane.new_namespace()
-    done = mesh_cluster.plane.kubectl("label", "namespace", where, f"{MODE_LABEL}=warn")
-    assert done.stderr.startswith(f"Warning: {MODE_LABEL} has no effect without {MESH_LABEL}")
-
-
-def test_labels_of_an_excluded_namespace_are_warned_of(api: Api) -> None:
-    relabel(api, "kube-system", dry_run=True, mesh="linkerd")
-    assert api.warnings == [
-        "mendix-mesh never reviews this namespace: its mendix-mesh.io labels have no effect"
-    ]
 
 
 def test_a_bad_value_from_before_us_can_be_fixed(mesh_cluster: MeshCluster, api: Api) -> None:
@@ -296,37 +279,6 @@ def test_who_labels_a_namespace_is_shown_the_pods_that_lack_the_mesh(
     assert not any("4 of 4 pods" in text for text in api.warnings)
     relabel(api, where, mode="audit")
     assert api.warnings == []
-
-
-@pytest.mark.timeout(400)
-def test_thousands_of_pods_are_bounded(mesh_cluster: MeshCluster, api: Api, labelled: None) -> None:
-    where = mesh_cluster.plane.new_namespace("mendix")
-    # These pods are never scheduled: they stay as they are created.
-    made = pod(where, schedulerName="nobody")
-    made["metadata"] = {"generateName": "shop-", "namespace": where}
-    body = json.dumps(made)
-
-    def create(number: int) -> None:
-        connection = mesh_cluster.plane.connection(f"creator-{number}", ["system:masters"])
-        with contextlib.closing(connection):
-            for _ in range(MOST_PODS // 4 + 20):
-                connection.request("POST", f"/api/v1/namespaces/{where}/pods", body,
-                                   {"Content-Type": "application/json"})  # fmt: skip
-                answer = connection.getresponse()
-                assert answer.status == 201, answer.read()
-                answer.read()
-
-    with ThreadPoolExecutor(4) as creators:
-        list(creators.map(create, range(4)))
-    relabel(api, where, mesh="linkerd")
-    first, kind, last = api.warnings
-    assert api.get("Namespace", where)["metadata"]["labels"][MESH_LABEL] == "linkerd"
-    seen = int(first.split()[0])
-    assert 0 < seen <= MOST_PODS
-    assert first.startswith(f"{seen} of {seen} pods in {where} are outside the linkerd mesh")
-    assert kind.startswith("shop-")
-    assert kind.endswith(f" and {seen - 1} more: proxy-missing")
-    assert last == f"only {seen} pods were looked at in time; see mendix-mesh audit -n {where}"
 
 
 def test_the_auditor_is_called_for_what_the_chart_reviews(labelled: None, api: Api) -> None:

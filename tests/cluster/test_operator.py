@@ -172,29 +172,6 @@ def test_the_ingress_dials_the_service_and_the_operator_keeps_it(
     assert mendix_namespace.operator.reconcile() == 0
 
 
-@pytest.mark.parametrize("as_annotation", [True, False], ids=["by annotation", "by field"])
-def test_an_ingress_of_either_kind_of_class_dials_the_service(
-    api: Api, mesh_cluster: MeshCluster, as_annotation: bool
-) -> None:
-    made = manifests.app_ingress(ENV, mesh_cluster.enroll(), class_as_annotation=as_annotation)
-    stored = api.create(made)
-    assert annotations_of(stored)[SERVICE_UPSTREAM] == "true"
-    assert stored["spec"] == {**made["spec"], "rules": stored["spec"]["rules"]}
-
-
-def test_an_ingress_of_another_class_or_with_a_will_of_its_own_is_left_alone(
-    api: Api, mesh_cluster: MeshCluster
-) -> None:
-    where = mesh_cluster.enroll()
-    other = api.create(manifests.app_ingress("other", where, class_name="traefik"))
-    assert SERVICE_UPSTREAM not in annotations_of(other)
-    own = {SERVICE_UPSTREAM: "false"}
-    stored = api.create(manifests.app_ingress(ENV, where, annotations=own))
-    assert annotations_of(stored)[SERVICE_UPSTREAM] == "false"
-    outside = api.create(manifests.app_ingress(ENV, mesh_cluster.plane.new_namespace()))
-    assert SERVICE_UPSTREAM not in annotations_of(outside)
-
-
 def test_operator_and_agent_join_when_they_are_applied(mesh_cluster: MeshCluster) -> None:
     api, where = mesh_cluster.api, mesh_cluster.enroll()
     for obj in manifests.service_accounts(where):

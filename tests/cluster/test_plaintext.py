@@ -4,9 +4,8 @@ Istio's CRDs are its own; Linkerd's are a stand-in.
 """
 
 import contextlib
-import json
+import copy
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -18,15 +17,12 @@ from tests.cluster.plane import ControlPlane
 from tests.cluster.test_audit import only
 from tests.cluster.test_plaintext_istio import policy
 from tests.cluster.workloads import pod
+from tests.fixtures.cases import POLICY_OBJECTS
 from tests.standins import linkerd_policy, mendix
 from tests.standins import mendix_manifests as manifests
-from tests.unit.cli.test_cases import POLICY_OBJECTS
 
 ANNOTATION = "config.linkerd.io/default-inbound-policy"
-LEVELS = [
-    {"check": check, "level": "deny", "reason": "no plaintext"}
-    for check in ("plaintext-accepted", "envoy-filter")
-]
+LEVELS = [{"check": "plaintext-accepted", "level": "deny", "reason": "no plaintext"}]
 
 
 @pytest.fixture(scope="module")
@@ -178,80 +174,28 @@ def test_a_policy_that_accepts_plaintext_is_denied(guarded: MeshCluster) -> None
     api.delete("PeerAuthentication", "all", where)
 
 
-TLS_MODE = "security.istio.io/tlsMode"
-PORTS = [{"number": 443, "name": "tls", "protocol": "TLS"}]
-#: Kind, the object that accepts or sends plaintext, and the most similar one that does not.
-OPENING: list[tuple[str, Json, Json]] = [
-    (
-        "DestinationRule",
-        {"host": "shop", "trafficPolicy": {"tls": {"mode": "DISABLE"}}},
-        {"host": "api.example.com", "trafficPolicy": {"tls": {"mode": "SIMPLE"}}},
-    ),
-    (
-        "ServiceEntry",
-        {
-            "hosts": ["db.internal"],
-            "ports": PORTS,
-            "location": "MESH_EXTERNAL",
-            "resolution": "STATIC",
-            "endpoints": [{"address": "10.244.7.7"}],
-        },
-        {
-            "hosts": ["api.example.com"],
-            "ports": PORTS,
-            "location": "MESH_EXTERNAL",
-            "resolution": "DNS",
-        },
-    ),
-    (
-        "WorkloadEntry",
-        {"address": "10.244.7.7", "labels": {"app": "shop", TLS_MODE: "disabled"}},
-        {"address": "10.244.7.7", "labels": {"app": "shop"}, "serviceAccount": "vm"},
-    ),
-    (
-        "WorkloadGroup",
-        {"template": {"labels": {TLS_MODE: "disabled"}}},
-        {"template": {"serviceAccount": "vm"}},
-    ),
-    (
-        "Sidecar",
-        {"egress": [{"hosts": ["istio-system/*"]}], "outboundTrafficPolicy": {"mode": "ALLOW_ANY"}},
-        {
-            "egress": [{"hosts": ["istio-system/*"]}],
-            "outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"},
-        },
-    ),
-]
+#: An entry that sends plaintext to an address in the cluster.
+OPENING: Json = {
+    "hosts": ["db.internal"],
+    "ports": [{"number": 443, "name": "tls", "protocol": "TLS"}],
+    "location": "MESH_EXTERNAL",
+    "resolution": "STATIC",
+    "endpoints": [{"address": "10.244.7.7"}],
+}
 
 
 def networking(kind: str, namespace: str, name: str, spec: Json) -> Json:
-    version = "v1alpha3" if kind == "EnvoyFilter" else "v1"
     return {
-        "apiVersion": f"networking.istio.io/{version}",
+        "apiVersion": "networking.istio.io/v1",
         "kind": kind,
         "metadata": {"name": name, "namespace": namespace},
         "spec": spec,
     }
 
 
-@pytest.mark.parametrize(
-    ("kind", "opening", "legitimate"), OPENING, ids=[kind for kind, *_ in OPENING]
-)
-def test_what_makes_calls_in_the_cluster_plaintext_is_denied(
-    guarded: MeshCluster, kind: str, opening: Json, legitimate: Json
-) -> None:
-    api, where = guarded.api, guarded.enroll("enforce", mesh="istio")
-    with pytest.raises(
-        StatusError, match=rf"{kind} {where}/x would weaken [^\n]*\n *client-plaintext"
-    ):
-        api.create(networking(kind, where, "x", opening))
-    api.create(networking(kind, where, "x", legitimate))
-    assert api.warnings == []
-
-
-@pytest.mark.parametrize("path", POLICY_OBJECTS, ids=lambda path: path.stem)
-def test_a_policy_object_with_a_verdict_gets_it_here(guarded: MeshCluster, path: Path) -> None:
-    made: Json = json.loads(path.read_bytes())["request"]["object"]
+@pytest.mark.parametrize("obj", POLICY_OBJECTS, ids=lambda obj: obj["kind"])
+def test_a_policy_object_with_a_verdict_gets_it_here(guarded: MeshCluster, obj: Json) -> None:
+    made = copy.deepcopy(obj)
     mesh = "linkerd" if made["apiVersion"].startswith("policy.linkerd.io/") else "istio"
     made["metadata"]["namespace"] = guarded.enroll("enforce", mesh=mesh)
     with pytest.raises(StatusError, match=f"{made['kind']} .* would weaken mutual TLS"):
@@ -267,36 +211,29 @@ def test_a_proxy_config_with_variables_that_undo_proxies_is_denied(guarded: Mesh
     api.create({**made, "spec": {"environmentVariables": {"TZ": "UTC"}, "concurrency": 2}})
 
 
-def test_an_envoy_filter_is_denied_if_settings_say_so(guarded: MeshCluster) -> None:
-    api, where = guarded.api, guarded.enroll("enforce", mesh="ambient")
-    patch = {"applyTo": "CLUSTER", "patch": {"operation": "REMOVE"}}
-    with pytest.raises(StatusError, match="envoy-filter"):
-        api.create(networking("EnvoyFilter", where, "x", {"configPatches": [patch]}))
-
-
 def test_ztunnel_reads_no_sidecar_and_other_labels(guarded: MeshCluster) -> None:
     api, where = guarded.api, guarded.enroll("enforce", mesh="ambient")
     api.create(networking("Sidecar", where, "x", {"egress": [{"hosts": ["istio-system/*"]}]}))
+    entry = {"address": "10.244.7.7", "labels": {"app": "shop"}, "serviceAccount": "vm"}
     with pytest.raises(StatusError, match=r"networking\.istio\.io/tunnel"):
-        api.create(networking("WorkloadEntry", where, "x", OPENING[2][2]))
+        api.create(networking("WorkloadEntry", where, "x", entry))
 
 
 def test_what_was_open_before_can_be_changed_otherwise(guarded: MeshCluster) -> None:
     api, where = guarded.api, guarded.plane.new_namespace("late")
-    _, opening, _ = OPENING[1]
-    api.create(networking("ServiceEntry", where, "x", opening))
+    api.create(networking("ServiceEntry", where, "x", OPENING))
     api.patch("Namespace", where, None, {"metadata": {"labels": {MESH_LABEL: "istio"}}})
 
     def denied() -> bool:
         try:
-            api.create(networking("ServiceEntry", where, "y", opening), dry_run=True)
+            api.create(networking("ServiceEntry", where, "y", OPENING), dry_run=True)
         except StatusError:
             return True
         return False
 
     wait_for(denied, why="the namespace to be enforced")
     api.patch("ServiceEntry", "x", where, {"metadata": {"annotations": {"owner": "team"}}})
-    more = {"spec": {"endpoints": [*opening["endpoints"], {"address": "10.244.7.8"}]}}
+    more = {"spec": {"endpoints": [*OPENING["endpoints"], {"address": "10.244.7.8"}]}}
     with pytest.raises(StatusError, match=r"spec\.endpoints"):
         api.patch("ServiceEntry", "x", where, more)
 

@@ -5,16 +5,11 @@ injector are stand-ins. All pods are older than the enrollment of their namespac
 """
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -22,9 +17,8 @@ from tests.cluster import command
 from tests.cluster.api import Api, Json, wait_for
 from tests.cluster.command import Command, Done
 from tests.cluster.mesh import MeshCluster
-from tests.cluster.plane import STAY_ANNOTATION, is_ready
+from tests.cluster.plane import is_ready
 from tests.cluster.workloads import (
-    INJECT,
     annotations_of,
     is_meshed,
     pod,
@@ -302,45 +296,6 @@ def unmeshed_namespace(cluster: MeshCluster, *objects: Json, mode: str = "enforc
     return namespace
 
 
-def test_ctrl_c_leaves_a_word_on_what_was_done(
-    mesh_cluster: MeshCluster, restart: Command, tmp_path: Path
-) -> None:
-    api = mesh_cluster.api
-    namespace = unmeshed_namespace(
-        mesh_cluster,
-        workload("Deployment", "", "a-first"),
-        workload("Deployment", "", "b-stuck", nodeSelector=NOWHERE),
-        workload("Deployment", "", "c-last"),
-    )
-    out, err = tmp_path / "out", tmp_path / "err"
-    with out.open("w") as stdout, err.open("w") as stderr:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "webhook", "restart", "-n", namespace, "--yes", "-o", "json"],
-            env={**os.environ, "KUBECONFIG": str(restart.kubeconfig)},
-            stdout=stdout,
-            stderr=stderr,
-        )
-        try:
-            wait_for(
-                lambda: (
-                    RESTARTED_AT
-                    in annotations_of(template_of(api.get("Deployment", "b-stuck", namespace)))
-                ),
-                seconds=60,
-                why="the second workload to be begun",
-            )
-        finally:
-            process.send_signal(signal.SIGINT)
-        code = process.wait(30)
-    assert code == 130, err.read_text()
-    assert "Traceback" not in err.read_text()
-    assert states(json.loads(out.read_text())) == {
-        "Deployment/a-first": "done",
-        "Deployment/b-stuck": "interrupted",
-        "Deployment/c-last": "not-done",
-    }
-
-
 @pytest.fixture
 def blocked(mesh_cluster: MeshCluster) -> str:
     """A namespace with a ReplicaSet whose only pod a budget needs, and another one."""
@@ -385,73 +340,3 @@ def test_the_command_that_is_printed_for_a_blocked_pod_works(
     mesh_cluster.plane.kubectl(*typed.split(), "--grace-period=0")
     (new,) = ready_pods(mesh_cluster.api, blocked)
     assert is_meshed(new)
-
-
-@pytest.mark.parametrize(("mode", "check"), [("enforce", "opted-out"), ("warn", "opted-out")])
-def test_a_pod_that_opted_out_is_skipped_with_the_fix(
-    mesh_cluster: MeshCluster, restart: Command, mode: str, check: str
-) -> None:
-    out = workload("Deployment", "", "shop", annotations={INJECT: "disabled"})
-    namespace = unmeshed_namespace(mesh_cluster, out, workload("Deployment", "", "z"), mode=mode)
-    (old,) = pods_of(mesh_cluster.api, namespace)
-    report = restart("restart", "-n", namespace, "--yes", "-o", "json", codes=[1]).data
-    assert states(report) == {"Deployment/shop": "skipped", "Deployment/z": "done"}
-    assert check in report["workloads"][0]["why"][0]
-    assert INJECT in report["workloads"][0]["why"][0]
-    (kept,) = pods_of(mesh_cluster.api, namespace)
-    assert kept["metadata"]["uid"] == old["metadata"]["uid"]
-
-
-def test_without_an_injector_nothing_is_restarted(
-    mesh_cluster: MeshCluster, restart: Command
-) -> None:
-    namespace = unmeshed_namespace(mesh_cluster, workload("Deployment", "", replicas=2))
-    mesh_cluster.injector.stop()
-    try:
-        report = restart("restart", "-n", namespace, "--yes", "-o", "json", codes=[1]).data
-    finally:
-        mesh_cluster.injector.start()
-    assert states(report) == {"Deployment/shop": "skipped"}
-    assert RESTARTED_AT not in annotations_of(
-        template_of(mesh_cluster.api.get("Deployment", "shop", namespace))
-    )
-
-
-def test_bare_pods_are_deleted_with_the_option(mesh_cluster: MeshCluster, restart: Command) -> None:
-    namespace = unmeshed_namespace(mesh_cluster, pod("", "shop", labels={"app": "shop"}))
-    run = ("restart", "-n", namespace, "--yes", "-o", "json")
-    assert states(restart(*run).data) == {"Pod/shop": "left"}
-    assert pods_of(mesh_cluster.api, namespace)
-    assert states(restart(*run, "--include-bare").data) == {"Pod/shop": "deleted"}
-    assert not pods_of(mesh_cluster.api, namespace)
-
-
-def test_a_failed_task_is_deleted_with_the_option_and_the_operator_tries_again(
-    mesh_cluster: MeshCluster, restart: Command
-) -> None:
-    """No controller replaces them: the operator recreates a task's pod only after it is gone."""
-    api, namespace = mesh_cluster.api, mesh_cluster.plane.new_namespace("mendix")
-    mendix.install(api, namespace)
-    build = api.create(manifests.custom_resource("Build", "shop-build", namespace, {}))
-    task = manifests.build_pod(
-        "shop", namespace, owner=build, annotations={STAY_ANNOTATION: "true"}
-    )
-    old = api.create(task)
-    # Its node would have the last word on a pod that has not begun.
-    wait_for(lambda: is_ready(api.get("Pod", "shop-build", namespace)), why="the task to run")
-    api.patch("Pod", "shop-build", namespace, {"status": {"phase": "Failed"}}, subresource="status")
-    mesh_cluster.relabel(namespace, "linkerd.enforce", mode="enforce")
-    run = ("restart", "-n", namespace, "-o", "json", "--yes")
-    assert states(restart(*run).data)["Pod/shop-build"] == "left"
-    assert api.get("Pod", "shop-build", namespace)["metadata"]["uid"] == old["metadata"]["uid"]
-    assert states(restart(*run, "--include-bare").data) == {"Pod/shop-build": "deleted"}
-
-    user = mesh_cluster.plane.user("mendix-operator", ["system:masters"])
-    operator = mendix.MendixOperator(user, namespace)
-    api.create(manifests.mendix_app("shop", namespace))
-
-    def tried_again() -> bool:
-        operator.reconcile()
-        return is_meshed(api.get("Pod", "shop-build", namespace))
-
-    wait_for(tried_again, why="the operator to try again")

@@ -10,9 +10,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import pytest
 import yaml
 
 from tests.cluster import command, guides
@@ -22,8 +20,6 @@ from tests.cluster.istiod import TAG, Istiod
 from tests.cluster.mesh import MeshCluster, configured
 from tests.cluster.plane import ControlPlane
 from tests.cluster.workloads import is_meshed, pod
-from tests.standins import mendix
-from tests.standins import mendix_manifests as manifests
 from tests.standins.linkerd_config import InjectorConfig
 from tests.standins.linkerd_values import config_map
 from webhook.policy import checks, plaintext
@@ -82,35 +78,13 @@ def test_defaults_of_linkerd_need_no_settings(mesh_cluster: MeshCluster) -> None
         assert printed(mesh_cluster.plane) == {"settings": {}}
 
 
-@pytest.mark.parametrize(
-    ("change", "settings"),
-    [
-        (
-            {"image": f"{MIRROR}/proxy:edge-26.8.3"},
-            {"linkerd": {"proxyImages": [f"{MIRROR}/proxy"]}},
-        ),
-        (
-            {"proxy_uid": 3000, "proxy_gid": 3001},
-            {"linkerd": {"proxyUid": 3000, "proxyGid": 3001}},
-        ),
-        (
-            {"admin_port": 5191, "inbound_port": 5143, "skip_outbound": "5432"},
-            {
-                "linkerd": {
-                    "inboundPort": 5143,
-                    "skipInboundPorts": "4190,5191,4567,4568",
-                    "skipOutboundPorts": "5432",
-                }
-            },
-        ),
-    ],
-)
 def test_with_the_printed_settings_pods_of_linkerd_are_admitted_and_nothing_differs(
-    mesh_cluster: MeshCluster, change: dict[str, Any], settings: Json
+    mesh_cluster: MeshCluster,
 ) -> None:
+    settings = {"linkerd": {"proxyUid": 3000, "proxyGid": 3001}}
     cluster, plane = mesh_cluster, mesh_cluster.plane
     where = cluster.enroll("enforce")
-    with configured_by(cluster, replace(cluster.injector.config, **change)):
+    with configured_by(cluster, replace(cluster.injector.config, proxy_uid=3000, proxy_gid=3001)):
         values = printed(plane)
         assert values == {"settings": settings}
         assert not is_admitted(cluster, where)
@@ -120,20 +94,6 @@ def test_with_the_printed_settings_pods_of_linkerd_are_admitted_and_nothing_diff
         with configured(cluster, values, lambda: is_admitted(cluster, where)):
             assert found_by_doctor(plane, where) == ("yes", [])
             assert is_meshed(cluster.api.create(pod(where), dry_run=True))
-
-
-def test_enrolling_warns_before_it_labels(mesh_cluster: MeshCluster) -> None:
-    cluster = mesh_cluster
-    mendix.install_crds(cluster.api)
-    where = cluster.plane.new_namespace("mendix")
-    cluster.api.create(manifests.custom_resource("StoragePlan", "postgres", where, {}))
-    with configured_by(cluster, replace(cluster.injector.config, proxy_uid=3000)):
-        run = command.as_admin(cluster.plane)
-        done = run("discover", "--enroll", "--mesh", "linkerd", "-n", where, "--yes")
-    first, *_ = done.err.splitlines()
-    assert first.startswith("Warning: linkerd pods may be denied")
-    assert "settings.linkerd.proxyUid is 2102, the mesh uses 3000" in first
-    assert first.endswith("mendix-mesh discover --settings")
 
 
 def test_the_guides_commands_bring_the_settings_into_the_release(
@@ -184,17 +144,6 @@ def test_defaults_of_istio_need_no_settings(istio_cluster: IstioCluster) -> None
         "settings: {}",
     ]
     assert done.err == ""
-
-
-def test_a_mesh_without_its_configuration_is_reported_and_the_rest_printed(
-    istio_cluster: IstioCluster,
-) -> None:
-    done = command.as_admin(istio_cluster.plane)("discover", "--settings", codes=[1])
-    assert done.err == (
-        "Warning: ConfigMap linkerd/linkerd-config could not be read: it is missing or has no "
-        "values\n"
-    )
-    assert done.out.startswith(f"# istio {TAG}")
 
 
 VALUES: Json = {

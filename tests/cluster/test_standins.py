@@ -1,21 +1,16 @@
 """The stand-ins themselves, on the test cluster: they do what the real programs do."""
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
-from tests.cluster.api import Api, Json, StatusError, wait_for
-from tests.cluster.mesh import MeshCluster
+from tests.cluster.api import Api, wait_for
 from tests.cluster.plane import STAY_ANNOTATION, ControlPlane
 from tests.standins import mendix_manifests as manifests
 from tests.standins.defaults import defaulted
-from tests.standins.linkerd import InjectorConfig
-from tests.standins.linkerd_server import LinkerdInjector
 from tests.standins.mendix import MendixOperator, install
 
 Namespace = Callable[..., str]
-ENABLED = {"linkerd.io/inject": "enabled"}
 
 
 @pytest.fixture
@@ -24,99 +19,10 @@ def api(plane: ControlPlane) -> Api:
 
 
 @pytest.fixture
-def injector(mesh_cluster: MeshCluster) -> Iterator[LinkerdInjector]:
-    """The one that the cluster has: a second would take over its webhook configuration."""
-    yield mesh_cluster.injector
-    mesh_cluster.injector.config = InjectorConfig()
-    mesh_cluster.injector.restart()
-
-
-@pytest.fixture
 def operator(plane: ControlPlane, namespace: Namespace) -> MendixOperator:
     where = namespace("mendix")
     install(plane.api, where)
     return MendixOperator(plane.user("operator", ["system:masters"]), where)
-
-
-def pod(where: str, name: str = "task", **spec: Any) -> Json:
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "namespace": where, "annotations": dict(ENABLED)},
-        "spec": {"containers": [{"name": "app", "image": "app"}], "restartPolicy": "Never", **spec},
-    }
-
-
-def configured(annotations: dict[str, str]) -> dict[str, str]:
-    return {f"config.linkerd.io/{name}": value for name, value in annotations.items()}
-
-
-def names(obj: Json, field: str) -> list[str]:
-    return [entry["name"] for entry in obj["spec"].get(field, ())]
-
-
-ENV = 'env: [{"name": "LINKERD2_PROXY_LOG", "value": "evil"}]'
-
-
-@pytest.mark.parametrize(
-    ("own", "of_namespace"),
-    [
-        ({"proxy-version": 'edge"'}, {}),
-        ({"proxy-version": "edge\n" + ENV}, {}),
-        ({}, {"proxy-additional-env": '[{"name": "A", "value": "b"}]'}),
-    ],
-    ids=["quote", "line break", "variables of the namespace"],
-)
-def test_a_broken_patch_lets_the_pod_through_without_a_proxy(
-    api: Api,
-    namespace: Namespace,
-    injector: LinkerdInjector,
-    own: dict[str, str],
-    of_namespace: dict[str, str],
-) -> None:
-    where = namespace(annotations=configured(of_namespace))
-    submitted = pod(where)
-    submitted["metadata"]["annotations"] |= configured(own)
-    stored = api.create(submitted)
-    assert injector.answered[-1].skipped == ()
-    assert not names(stored, "initContainers")
-    assert stored["metadata"]["annotations"] == submitted["metadata"]["annotations"]
-
-
-@pytest.mark.parametrize(
-    "config", [InjectorConfig(), InjectorConfig(cni=True)], ids=["init", "cni"]
-)
-def test_a_line_break_in_the_pull_policy_writes_the_proxys_env(
-    api: Api, namespace: Namespace, injector: LinkerdInjector, config: InjectorConfig
-) -> None:
-    injector.config = config
-    submitted = pod(namespace())
-    submitted["metadata"]["annotations"] |= configured({"image-pull-policy": "Always\n" + ENV})
-    for container in api.create(submitted)["spec"]["initContainers"]:
-        assert container["env"] == [{"name": "LINKERD2_PROXY_LOG", "value": "evil"}]
-        assert container["imagePullPolicy"] == "Always"
-
-
-def test_an_owners_name_can_add_operations_to_the_patch(
-    api: Api, namespace: Namespace, injector: LinkerdInjector
-) -> None:
-    submitted = pod(namespace())
-    name = 'x"},{"op":"add","path":"/metadata/annotations/evil","value":"yes'
-    owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": name, "uid": "u-1"}
-    submitted["metadata"]["ownerReferences"] = [owner]
-    stored = api.create(submitted)
-    assert stored["metadata"]["annotations"]["evil"] == "yes"
-    assert "linkerd-proxy" in names(stored, "initContainers")
-
-
-@pytest.mark.parametrize("value", ["a: b", "Always\nnot a mapping"])
-def test_the_api_server_denies_what_yaml_does_not_parse(
-    api: Api, namespace: Namespace, injector: LinkerdInjector, value: str
-) -> None:
-    submitted = pod(namespace())
-    submitted["metadata"]["annotations"] |= configured({"image-pull-policy": value})
-    with pytest.raises(StatusError, match=r"initContainers\[0\]\.name: Required value"):
-        api.create(submitted)
 
 
 def test_the_defaults_are_the_api_servers(api: Api, namespace: Namespace) -> None:

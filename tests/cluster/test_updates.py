@@ -20,7 +20,6 @@ from tests.cluster.workloads import (
     template_of,
     workload,
 )
-from tests.fixtures.changes import RECORD
 
 FINALIZER = "tests.mendix-mesh.io/held"
 SKIP = "config.linkerd.io/skip-inbound-ports"
@@ -98,14 +97,6 @@ def test_a_pod_of_before_must_not_become_worse(old: Old) -> None:
     with pytest.raises(StatusError, match="capture-bypassed") as denied:
         old.patch("Pod", "bare", {"metadata": {"annotations": {SKIP: "8080"}}})
     assert "host-network" not in denied.value.message
-
-
-def test_what_is_recorded_of_a_pod_s_inputs_stays(mesh_cluster: MeshCluster) -> None:
-    api, where = mesh_cluster.api, mesh_cluster.enroll()
-    api.create(pod(where, "shop"))
-    for record in ("", None):
-        with pytest.raises(StatusError, match=r"proxy-brought +metadata\.annotations"):
-            api.patch("Pod", "shop", where, {"metadata": {"annotations": {RECORD: record}}})
 
 
 @pytest.mark.parametrize("name", ["plain", "out"])
@@ -234,19 +225,6 @@ def test_what_is_put_back_whole_gets_its_opt_in_again_without_a_rollout(
     assert len(api.list("ReplicaSet", where)) == 1
 
 
-def test_applying_twice_on_the_server_changes_nothing(api: Api, mesh_cluster: MeshCluster) -> None:
-    where = mesh_cluster.enroll()
-    manifest = workload("Deployment", where)
-    first = api.patch("Deployment", "shop", where, manifest, how="apply")
-    assert annotations_of(template_of(first))[INJECT] == "enabled"
-    ready_pods(api, where)
-    settled = wait_for(lambda: _rolled_out(api, where), why="the rollout to end")
-    again = api.patch("Deployment", "shop", where, manifest, how="apply")
-    assert again["metadata"]["generation"] == 1
-    assert again["metadata"]["resourceVersion"] == settled["metadata"]["resourceVersion"]
-    assert annotations_of(template_of(again))[INJECT] == "enabled"
-
-
 @pytest.mark.parametrize("how", ["--server-side", ""], ids=["server side", "client side"])
 def test_kubectl_apply_twice_changes_nothing(mesh_cluster: MeshCluster, how: str) -> None:
     where = mesh_cluster.enroll()
@@ -275,33 +253,6 @@ def change(api: Api, running: Json, patch: Patch, **how: Any) -> Json:
 
 
 @pytest.mark.parametrize(
-    ("check", "patch"),
-    [
-        ("mesh-label-removed", {"metadata": {"labels": {CONTROL_PLANE_NS: None}}}),
-        ("mesh-label-removed", {"metadata": {"labels": {CONTROL_PLANE_NS: "mine"}}}),
-        ("capture-bypassed", {"metadata": {"annotations": {SKIP: "8080"}}}),
-        ("opted-out", {"metadata": {"annotations": {INJECT: "disabled"}}}),
-        (
-            "proxy-image-untrusted",
-            {"spec": {"initContainers": [{"name": "linkerd-proxy", "image": "evil/proxy:1"}]}},
-        ),
-        (
-            "proxy-image-untrusted",
-            {"spec": {"initContainers": [{"name": "linkerd-init", "image": "evil/init:1"}]}},
-        ),
-    ],
-    ids=["label removed", "other control plane", "skipped port", "opted out", "proxy", "init"],
-)
-def test_a_running_pod_must_not_leave_the_mesh(
-    api: Api, running: Json, check: str, patch: Patch
-) -> None:
-    with pytest.raises(StatusError) as denied:
-        change(api, running, patch)
-    assert denied.value.code == 403
-    assert f"  {check}  " in denied.value.message
-
-
-@pytest.mark.parametrize(
     "patch",
     [
         {"metadata": {"labels": {"team": "shop"}}},
@@ -315,45 +266,6 @@ def test_a_running_pod_must_not_leave_the_mesh(
 )
 def test_a_running_pod_may_change_otherwise(api: Api, running: Json, patch: Patch) -> None:
     assert is_meshed(change(api, running, patch))
-
-
-def test_the_proxy_of_a_running_pod_must_not_be_exchanged_even_for_another_of_the_mesh(
-    api: Api, running: Json
-) -> None:
-    image = "cr.l5d.io/linkerd/proxy:edge-26.9.1"
-    containers = [{"name": "linkerd-proxy", "image": image}]
-    with pytest.raises(
-        StatusError, match="replaces the image of a mesh container in a running pod"
-    ):
-        change(api, running, {"spec": {"initContainers": containers}})
-
-
-def ephemeral(name: str, **context: Any) -> Patch:
-    container = {"name": name, "image": "busybox", "securityContext": context}
-    return {"spec": {"ephemeralContainers": [container]}}
-
-
-@pytest.mark.parametrize(
-    ("check", "context"),
-    [
-        ("proxy-uid", {"runAsUser": 2102}),
-        ("capture-capability", {"capabilities": {"add": ["NET_ADMIN"]}}),
-        ("capture-capability", {"privileged": True}),
-    ],
-    ids=["proxy's user", "NET_ADMIN", "privileged"],
-)
-def test_an_ephemeral_container_that_can_evade_the_proxy_is_denied(
-    api: Api, running: Json, check: str, context: Json
-) -> None:
-    with pytest.raises(StatusError, match=rf"{check} +spec\.ephemeralContainers\[evil\]") as denied:
-        change(api, running, ephemeral("evil", **context), subresource="ephemeralcontainers")
-    assert denied.value.code == 403
-
-
-def test_an_ephemeral_container_with_a_user_of_its_own_is_admitted(api: Api, running: Json) -> None:
-    patch = ephemeral("debugger", runAsUser=1000, runAsNonRoot=True)
-    changed = change(api, running, patch, subresource="ephemeralcontainers")
-    assert [c["name"] for c in changed["spec"]["ephemeralContainers"]] == ["debugger"]
 
 
 def test_a_running_pod_is_evicted(api: Api, mesh_cluster: MeshCluster) -> None:

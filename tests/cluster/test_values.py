@@ -167,19 +167,6 @@ def test_an_exemption_lets_a_pod_in_and_its_reason_is_recorded(configured: Confi
     assert f"host-network: {REASON}" in recorded["exemptions"]
 
 
-def test_an_exemption_is_for_its_checks_pods_and_namespaces_alone(configured: Configured) -> None:
-    labels, where = {"app": "node-exporter"}, configured.exempt
-    with pytest.raises(StatusError, match="host-network"):
-        configured.create(pod(where, labels={"app": "other"}, hostNetwork=True))
-    with pytest.raises(StatusError, match="host-network"):
-        configured.create(pod(configured.strict, labels=labels, hostNetwork=True))
-    privileged = {"name": "app", "image": "app", "securityContext": {"privileged": True}}
-    both = pod(where, labels=labels, hostNetwork=True, containers=[privileged])
-    with pytest.raises(StatusError, match="capture-capability") as denied:
-        configured.create(both)
-    assert "host-network" not in denied.value.message
-
-
 def test_a_restored_pod_is_admitted_by_an_exemption_and_stays_so(configured: Configured) -> None:
     """A backup contains pods as they ran. Velero adds a label to what it restores."""
     api, where = configured.cluster.api, configured.exempt
@@ -207,11 +194,6 @@ def test_an_exempt_deployment_gets_its_pods(configured: Configured) -> None:
     )
 
 
-def test_an_exemption_whose_last_day_has_passed_exempts_nothing(configured: Configured) -> None:
-    with pytest.raises(StatusError, match="opted-out"):
-        configured.create(pod(configured.exempt, annotations={INJECT: "disabled"}))
-
-
 def test_a_check_that_advises_can_be_made_to_deny(configured: Configured) -> None:
     with pytest.raises(StatusError, match=r"shared-identity +spec\.serviceAccountName"):
         configured.create(pod(configured.strict))
@@ -232,15 +214,6 @@ def test_the_inbound_policy_is_added_and_must_not_be_loosened_on_a_running_pod(
         patch = {"metadata": {"annotations": {INBOUND_POLICY: value}}}
         with pytest.raises(StatusError, match="mesh-label-removed"):
             configured.cluster.api.patch("Pod", "shop", where, patch)
-
-
-def test_a_port_that_the_settings_allow_may_be_skipped(configured: Configured) -> None:
-    where = configured.cluster.enroll("enforce")
-    allowed = {"config.linkerd.io/skip-inbound-ports": "25"}
-    assert is_meshed(configured.create(pod(where, annotations=allowed)))
-    more = {"config.linkerd.io/skip-inbound-ports": "25,8080"}
-    with pytest.raises(StatusError, match=r"capture-bypassed .* \(8080\)"):
-        configured.create(pod(where, "other", annotations=more))
 
 
 def test_an_ingress_class_of_the_settings_decides_on_the_annotation(

@@ -5,10 +5,11 @@ author alone can submit. test_bypasses.py runs the pod in a namespace in mode wa
 STRICT, and compares. docs/bypasses.md shows the same.
 """
 
+import copy
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from tests.fixtures.fixture import Fixture
+from tests.fixtures.fixture import Fixture, Json
 from tests.fixtures.generate import fixtures
 from webhook.policy.checks import all_checks
 
@@ -154,3 +155,10 @@ def rows() -> dict[str, Fixture]:
         and all_checks()[fixture.check].check.level == "deny"
         and not fixture.what.startswith("cni-")
     }
+
+
+def submitted(fixture: Fixture, namespace: str) -> Json:
+    """Return the pod that the author of a fixture submits to a namespace."""
+    pod: Json = copy.deepcopy(fixture.author or {})
+    pod["metadata"] |= {"name": f"{fixture.check}-{fixture.what}", "namespace": namespace}
+    return pod

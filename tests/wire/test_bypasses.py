@@ -1,6 +1,5 @@
 """Each bypass is denied in mode enforce. In mode warn its pod runs, and the capture shows why."""
 
-import copy
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from tests.wire.seen import (
     SEEN,
     SENDS,
     rows,
+    submitted,
 )
 
 pytestmark = pytest.mark.timeout(180)
@@ -98,13 +98,6 @@ class Place:
             if time.monotonic() > started.seconds + seconds:
                 return None
             time.sleep(0.1)
-
-
-def submitted(fixture: Fixture, namespace: str) -> Json:
-    """Return the pod that the author of a fixture submits to a namespace."""
-    pod: Json = copy.deepcopy(fixture.author or {})
-    pod["metadata"] |= {"name": f"{fixture.check}-{fixture.what}", "namespace": namespace}
-    return pod
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import pytest
 
 from tests.unit.admission.reviews import (
     CONTROLLERS,
-    KINDS,
     Json,
     controller,
     ingress,
@@ -104,49 +103,12 @@ def test_a_denial_is_a_403_that_names_check_field_reason_and_fix(client: Client)
     assert "warnings" not in answer
 
 
-def test_a_denial_names_everything_at_once(client: Client) -> None:
-    annotations = {INJECT: "disabled"}
-    obj = pod(**HOST_NETWORK)
-    obj["metadata"]["annotations"] = annotations
-    answer = client.review(ENFORCE, review(obj))
-    causes = [cause["reason"] for cause in answer["status"]["details"]["causes"]]
-    assert causes == ["host-network", "opted-out"]
-    assert all(cause in answer["status"]["message"] for cause in causes)
-
-
 def test_advice_is_no_cause_of_a_denial(client: Client) -> None:
     obj = pod(serviceAccountName="default")
     answer = client.review(ENFORCE, review(obj))
     causes = [cause["reason"] for cause in answer["status"]["details"]["causes"]]
     assert causes == ["proxy-missing"]
     assert answer["auditAnnotations"]["checks"] == "proxy-missing,shared-identity"
-
-
-def test_a_long_denial_is_cut_with_a_note(client: Client) -> None:
-    obj = meshed()
-    obj["spec"]["containers"] = [
-        {"name": f"app-{i}", "image": "app", "securityContext": {"privileged": True}}
-        for i in range(300)
-    ]
-    status = client.review(ENFORCE, review(obj))["status"]
-    assert len(status["details"]["causes"]) == 20
-    assert status["message"].endswith("  and more violations")
-
-
-@pytest.mark.parametrize(
-    ("metadata", "subject"),
-    [
-        ({"name": "shop-0"}, "pod shop-0 (Mendix app leader)"),
-        ({"generateName": "shop-master-7f-"}, "pod shop-master-7f-* (Mendix app leader)"),
-        ({"name": "", "generateName": "shop-"}, "pod shop-* (Mendix app leader)"),
-        ({"name": ""}, "pod without a name (Mendix app leader)"),
-    ],
-)
-def test_the_message_names_the_pod_as_well_as_it_can(
-    client: Client, metadata: dict[str, str], subject: str
-) -> None:
-    message = client.review(ENFORCE, review(without_proxy(**metadata)))["status"]["message"]
-    assert message.startswith(f"{subject} would run outside the linkerd mesh:\n")
 
 
 def test_a_pod_without_metadata_is_judged(client: Client) -> None:
@@ -187,34 +149,12 @@ class TestModes:
         ]
 
     @pytest.mark.parametrize("kind", CONTROLLERS)
-    def test_a_template_that_cannot_join_is_denied_where_it_is_made(
-        self, client: Client, kind: str
-    ) -> None:
-        obj = controller(kind, pod(**HOST_NETWORK))
-        answer = client.review(ENFORCE, review(obj))
-        assert [cause["field"] for cause in answer["status"]["details"]["causes"]] == [
-            "spec.jobTemplate.spec.template.spec.hostNetwork"
-            if kind == "CronJob"
-            else "spec.template.spec.hostNetwork"
-        ]
-
-    @pytest.mark.parametrize("kind", CONTROLLERS)
-    def test_a_template_is_judged_by_intent(self, client: Client, kind: str) -> None:
-        assert client.review(ENFORCE, review(controller(kind)))["allowed"]
-
-    @pytest.mark.parametrize("kind", CONTROLLERS)
     def test_an_unchanged_bad_template_is_admitted(self, client: Client, kind: str) -> None:
         old = controller(kind, pod(**HOST_NETWORK))
         new = copy.deepcopy(old)
         new["metadata"]["labels"] = {"team": "shop"}
         answer = client.review(ENFORCE, review(new, operation="UPDATE", old=old))
         assert answer["allowed"]
-
-    @pytest.mark.parametrize("kind", CONTROLLERS)
-    def test_a_changed_bad_template_is_denied(self, client: Client, kind: str) -> None:
-        old = controller(kind)
-        new = controller(kind, pod(**HOST_NETWORK))
-        assert not client.review(ENFORCE, review(new, operation="UPDATE", old=old))["allowed"]
 
     def test_a_template_that_is_only_written_otherwise_is_unchanged(self, client: Client) -> None:
         old = controller("Deployment", pod(**HOST_NETWORK))
@@ -239,16 +179,6 @@ class TestSettings:
             "exemptions": "host-network: node agent, ticket OPS-17",
         }
 
-    def test_an_exemption_is_for_its_checks_alone(self, client: Client) -> None:
-        obj = pod(hostNetwork=True)
-        obj["metadata"]["annotations"] = {INJECT: "disabled"}
-        answer = client.review(ENFORCE, review(obj, namespace="exempt"))
-        assert answer["auditAnnotations"]["checks"] == "opted-out"
-        assert not answer["allowed"]
-
-    def test_an_exemption_ends_with_its_last_day(self, client: Client) -> None:
-        assert not client.review(ENFORCE, review(pod(), namespace="was-exempt"))["allowed"]
-
     @pytest.mark.parametrize("claimed", ["exempt", "", None])
     def test_the_namespace_that_an_object_claims_exempts_nothing(
         self, client: Client, claimed: str | None
@@ -264,21 +194,6 @@ class TestSettings:
         obj = pod(**HOST_NETWORK)
         obj["metadata"]["namespace"] = claimed
         assert client.review(ENFORCE, review(obj, namespace="exempt"))["allowed"]
-
-    def test_a_level_may_be_raised(self, client: Client) -> None:
-        obj = meshed(pod(serviceAccountName="default"))
-        answer = client.review(ENFORCE, review(obj, namespace="strict"))
-        causes = answer["status"]["details"]["causes"]
-        assert [cause["reason"] for cause in causes] == ["shared-identity"]
-
-    def test_a_level_may_be_lowered(self, client: Client) -> None:
-        obj = controller("Deployment", pod(**HOST_NETWORK))
-        answer = client.review(ENFORCE, review(obj, namespace="lenient"))
-        assert answer["allowed"]
-        assert answer["warnings"] == [
-            "mendix-mesh (linkerd) deployment report: host-network: "
-            "spec.template.spec.hostNetwork: remove hostNetwork: true"
-        ]
 
 
 class TestRequests:
@@ -337,14 +252,6 @@ class TestRequests:
         assert answer["auditAnnotations"]["checks"] == "proxy-uid"
         assert not answer["allowed"]
         assert client.review(MUTATE, payload).keys() == {"uid", "allowed"}
-
-    def test_an_update_may_take_a_finalizer_from_a_pod_that_never_joined(
-        self, client: Client
-    ) -> None:
-        old = pod()
-        old["metadata"]["finalizers"] = ["batch.kubernetes.io/job-tracking"]
-        payload = review(pod(), operation="UPDATE", old=old)
-        assert client.review(ENFORCE, payload)["allowed"]
 
     def test_a_dry_run_gets_the_same_answer(self, client: Client) -> None:
         for path in (ENFORCE, WARN, MUTATE):
@@ -419,18 +326,6 @@ class TestMutation:
             }
         ]
 
-    def test_an_annotation_is_added_to_others(self, client: Client) -> None:
-        obj = pod()
-        obj["metadata"]["annotations"] = {"team": "shop"}
-        assert patch_of(client.review(MUTATE, review(obj))) == [
-            {"op": "add", "path": "/metadata/annotations/linkerd.io~1inject", "value": "enabled"},
-            {
-                "op": "add",
-                "path": "/metadata/annotations/mendix-mesh.io~1inputs",
-                "value": "allowed",
-            },
-        ]
-
     @pytest.mark.parametrize("kind", CONTROLLERS)
     def test_a_template_gets_it_where_it_is_made(self, client: Client, kind: str) -> None:
         obj = controller(kind)
@@ -440,23 +335,6 @@ class TestMutation:
         assert template["metadata"]["annotations"][INJECT] == "enabled"
         assert patched["metadata"] == obj["metadata"]
 
-    @pytest.mark.parametrize("kind", CONTROLLERS)
-    def test_a_template_gets_it_on_an_update_that_changes_it_anyway(
-        self, client: Client, kind: str
-    ) -> None:
-        old, new = controller(kind), controller(kind, pod(priority=7))
-        assert patch_of(client.review(MUTATE, review(new, operation="UPDATE", old=old)))
-        new["metadata"]["labels"] = {"team": "shop"}
-        assert not patch_of(client.review(MUTATE, review(new, operation="UPDATE", old=new)))
-
-    @pytest.mark.parametrize("kind", KINDS)
-    def test_reviewing_the_result_adds_nothing(self, client: Client, kind: str) -> None:
-        obj = controller(kind) if kind in CONTROLLERS else pod() if kind == "Pod" else ingress()
-        operations = patch_of(client.review(MUTATE, review(obj)))
-        assert operations
-        patched = jsonpatch.apply_patch(obj, operations)
-        assert client.review(MUTATE, review(patched)).keys() == {"uid", "allowed"}
-
     @pytest.mark.parametrize("end", ["", "/ingress"])
     def test_an_ingress_controller_must_call_the_service(self, client: Client, end: str) -> None:
         keys = ("nginx.ingress.kubernetes.io~1service-upstream", "nginx.org~1use-cluster-ip")
@@ -464,29 +342,8 @@ class TestMutation:
             {"op": "add", "path": f"/metadata/annotations/{key}", "value": "true"} for key in keys
         ]
 
-    def test_sticky_sessions_of_an_ingress_get_a_warning(self, client: Client) -> None:
-        obj = ingress()
-        obj["metadata"]["annotations"]["nginx.ingress.kubernetes.io/affinity"] = "cookie"
-        response = client.review(MUTATE, review(obj))
-        assert patch_of(response)
-        (warning,) = response["warnings"]
-        assert "affinity has no effect" in warning
-
-    def test_an_ingress_of_another_controller_is_left_alone(self, client: Client) -> None:
-        payload = review(ingress("traefik"))
-        assert client.review(MUTATE, payload).keys() == {"uid", "allowed"}
-
     def test_ingresses_are_not_validated(self, client: Client) -> None:
         assert client.review(ENFORCE, review(ingress())).keys() == {"uid", "allowed"}
-
-
-def test_ingress_mode_is_for_the_pods_of_ingress_controllers(client: Client) -> None:
-    plain = pod()
-    plain["metadata"]["annotations"] = {INJECT: "ingress"}
-    payload = review(meshed(plain))
-    assert client.review(ENFORCE, payload)["auditAnnotations"]["checks"] == "capture-bypassed"
-    answer = client.review(f"{ENFORCE}/ingress", payload)
-    assert answer["auditAnnotations"] == {"verdict": "admitted"}
 
 
 def test_a_namespace_that_names_no_mesh_admits_no_pod(client: Client) -> None:

@@ -21,7 +21,7 @@ from tests.unit.cluster.world import BEFORE, CONFIGURATION, World, meshed, owned
 from webhook.cli import main
 
 GOLDEN = Path(__file__).parents[2] / "fixtures" / "audit"
-FORMATS = {"table": "txt", "json": "json", "yaml": "yaml"}
+FORMATS = {"table": "txt", "yaml": "yaml"}
 SETTINGS = """\
 exemptions:
 - checks: [proxy-missing]
@@ -102,7 +102,9 @@ def test_one_command_brings_in_what_was_there_before(
 
 
 def test_json_and_yaml_say_the_same(tmp_path: Path) -> None:
-    assert json.loads(output("json", tmp_path)) == yaml.safe_load(output("yaml", tmp_path))
+    text = output("json", tmp_path)
+    assert text.startswith('{\n  "namespaces": [\n    {\n      "name": "ambient",\n')
+    assert json.loads(text) == yaml.safe_load(output("yaml", tmp_path))
 
 
 # What is audited.

@@ -1,56 +1,50 @@
-"""Pods and policy objects with their required verdict, one test for each.
-
-They come from people who tried to bypass the policy, or whose pods were denied wrongly. `deny` and
-`admit` contain stored or submitted pods, `policy-objects` whole admission reviews.
-"""
+"""`review` gives each case of tests/fixtures/cases.py its verdict, one test for each."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from click.testing import Result
 
+from tests.fixtures.cases import CASES, POLICY_OBJECTS, Case
+from tests.fixtures.fixture import Json
+from tests.unit.admission.reviews import review as admission_review
 from tests.unit.cli.test_review import run
 from webhook.admission.metrics import Metrics
 from webhook.admission.review import Reviewer
 from webhook.policy.settings import Settings
 
-CASES = Path(__file__).parents[2] / "fixtures" / "cases"
-PODS: list[dict[str, str]] = json.loads((CASES / "cases.json").read_text())
-POLICY_OBJECTS = sorted((CASES / "policy-objects").glob("*.json"))
 
-
-def test_every_file_is_a_case() -> None:
-    files = {path.relative_to(CASES).as_posix() for path in CASES.glob("[ad]*/*")}
-    assert {case["file"] for case in PODS} == {one for one in files if ".settings." not in one}
-    assert POLICY_OBJECTS
-
-
-def review(case: dict[str, str], *more: str) -> Result:
+def review(case: Case, folder: Path, *more: str) -> Result:
     """Review the pods of a case."""
-    flags = [str(CASES / f) if f.endswith(".yaml") else f for f in case["flags"].split()]
-    return run("-f", str(CASES / case["file"]), "--mesh", case["mesh"], *flags, *more)
+    (folder / "pods.json").write_text(
+        json.dumps({"kind": "List", "items": [one.document for one in case.requests()]})
+    )
+    (folder / "settings.yaml").write_text(yaml.safe_dump(case.settings))
+    final = () if case.submitted else ("--final",)
+    given = ("--mesh", case.mesh, "--settings", str(folder / "settings.yaml"), *final)
+    return run("-f", str(folder / "pods.json"), *given, *more)
 
 
-@pytest.mark.parametrize("case", PODS, ids=lambda case: case["file"])
-def test_a_pod_gets_its_verdict(case: dict[str, str]) -> None:
-    found = review(case)
-    assert found.exit_code == {"admit": 0, "deny": 1}[case["want"]], found.output
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_pod_gets_its_verdict(tmp_path: Path, case: Case) -> None:
+    found = review(case, tmp_path)
+    assert found.exit_code == {"admit": 0, "deny": 1}[case.want], found.output
 
 
-def denials(case: dict[str, str]) -> list[set[str]]:
+def denials(case: Case, folder: Path) -> list[set[str]]:
     """The checks for which each pod of a case is denied."""
-    results = json.loads(review(case, "-o", "json").stdout)["results"]
+    results = json.loads(review(case, folder, "-o", "json").stdout)["results"]
     return [{v["check"] for v in one["violations"] if v["level"] == "deny"} for one in results]
 
 
-@pytest.mark.parametrize("path", POLICY_OBJECTS, ids=lambda path: path.stem)
-def test_an_object_that_opens_a_bypass_is_denied(path: Path) -> None:
-    body = path.read_bytes()
-    group = json.loads(body)["request"]["kind"]["group"]
-    mesh = "linkerd" if group.endswith("linkerd.io") else "istio"
+@pytest.mark.parametrize("obj", POLICY_OBJECTS, ids=lambda obj: obj["kind"])
+def test_an_object_that_opens_a_bypass_is_denied(obj: Json) -> None:
+    mesh = "linkerd" if "linkerd.io" in obj["apiVersion"] else "istio"
     reviewer = Reviewer(Settings(), Metrics("0"))
+    body = json.dumps(admission_review(obj)).encode()
     answer: Any = json.loads(reviewer.answer(reviewer.routes[f"/validate/{mesh}/enforce"], body))
     assert answer["response"]["allowed"] is False
     assert "would weaken mutual TLS" in answer["response"]["status"]["message"]

@@ -1,4 +1,4 @@
-"""The doctor's conclusions; tests/cluster/ breaks a real cluster for each finding."""
+"""The doctor's conclusions. tests/cluster/ has the findings that need a real cluster."""
 
 import base64
 from collections.abc import Callable
