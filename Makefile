@@ -92,10 +92,9 @@ site: $(SITE_READY) ## Build the documentation site in build/docs/site, without 
 release-check: $(READY) ## Whether this commit can be released; its chart, SBOM and licenses in build/release
 	@$(BIN)/python -m tests.release
 
-golden: $(READY) ## Write the golden files: what the chart renders, audit prints and the Linkerd stand-in injects
+golden: $(READY) ## Write the golden files: what the chart renders and audit prints
 	@$(BIN)/python -m tests.chart.matrix
 	@$(BIN)/python -m tests.unit.cli.test_audit
-	@$(BIN)/python -m tests.unit.standins.test_linkerd_injected
 
 tools: $(READY) ## Build the test cluster's programs into the cache (about 10 min on 2 cores)
 	@$(BIN)/python -m tests.cluster.build

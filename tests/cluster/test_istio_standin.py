@@ -3,7 +3,7 @@
 import copy
 import json
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jsonpatch
 import pytest
@@ -15,28 +15,12 @@ from tests.cluster.istiod import Istiod
 from tests.cluster.plane import ControlPlane
 from tests.fixtures.meshes import istio as fixtures
 from tests.fuzz import edits, law
+from tests.standins.defaults import differences, stripped
 from tests.standins.istio import INJECT, InjectionError, InjectorConfig, inject
 from tests.unit.policy.judge import judge, whole_patch
 
 Namespace = Callable[..., str]
 
-#: Fields that the API server fills in, anywhere in the object.
-DEFAULTS: Json = {
-    "imagePullPolicy": ("Always", "IfNotPresent"),
-    "terminationMessagePath": ("/dev/termination-log",),
-    "terminationMessagePolicy": ("File",),
-    "protocol": ("TCP",),
-    "scheme": ("HTTP",),
-    "successThreshold": (1,),
-    "failureThreshold": (3,),
-    "periodSeconds": (10,),
-    "timeoutSeconds": (1,),
-    "defaultMode": (420,),
-    "apiVersion": ("v1",),
-    "service": ("",),
-    "resources": ({},),
-    "volumeMounts": ([],),
-}
 CONFIG = "proxy.istio.io/config"
 TRAFFIC = "traffic.sidecar.istio.io/"
 
@@ -257,8 +241,8 @@ def essence(pod: Json) -> Json:
     }
     for place in ("initContainers", "containers"):
         found[place] = [_container(container) for container in spec.get(place) or ()]
-    stripped: Json = _stripped(found)
-    return stripped
+    without: Json = stripped(found)
+    return without
 
 
 def _container(container: Json) -> Json:
@@ -272,40 +256,9 @@ def _container(container: Json) -> Json:
     return {**container, "env": env, "volumeMounts": mounts}
 
 
-def _stripped(value: Any) -> Any:
-    if isinstance(value, dict):
-        inner = {key: _stripped(part) for key, part in value.items()}
-        return {key: part for key, part in inner.items() if part not in DEFAULTS.get(key, ())}
-    if isinstance(value, list):
-        return [_stripped(inner) for inner in value if not _is_account(inner)]
-    return value
-
-
 def _assert_same(real: Json, made: Json) -> None:
     found = differences(essence(real), essence(made))
     assert not found, "\n".join(found)
-
-
-def differences(real: Any, made: Any, path: str = "") -> list[str]:
-    """Return the differences of two objects in words; the real one is first."""
-    if isinstance(real, dict) and isinstance(made, dict):
-        return [
-            text
-            for key in sorted({*real, *made})
-            for text in differences(real.get(key), made.get(key), f"{path}/{key}")
-        ]
-    if isinstance(real, list) and isinstance(made, list) and len(real) == len(made):
-        return [
-            text
-            for index, (one, other) in enumerate(zip(real, made, strict=True))
-            for text in differences(one, other, f"{path}[{index}]")
-        ]
-    return [] if real == made else [f"{path}: {real} is not {made}"]
-
-
-def _is_account(value: Any) -> bool:
-    """Return whether it is the volume or mount that the API server adds for the ServiceAccount."""
-    return isinstance(value, dict) and str(value.get("name", "")).startswith("kube-api-access-")
 
 
 @pytest.mark.parametrize("case", CASES)

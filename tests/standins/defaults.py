@@ -1,4 +1,5 @@
-"""Sets the API server's defaults in a Deployment, so that an operator can find real changes.
+"""The API server's defaults: set in a Deployment, so that an operator can find real changes, or
+removed from a pod, so that it can be compared with what a stand-in makes.
 
 Only the fields that the manifests of tests.standins use are supported. A dry run would set all of
 them, but it also calls the admission webhooks, whose changes the operator must find.
@@ -64,3 +65,55 @@ def _pull_policy(image: str) -> str:
 def _fill(obj: Json, **defaults: Any) -> None:
     for field, value in defaults.items():
         obj.setdefault(field, value)
+
+
+#: Fields that the API server fills in, anywhere in the object.
+_DEFAULTS: Json = {
+    "imagePullPolicy": ("Always", "IfNotPresent"),
+    "terminationMessagePath": ("/dev/termination-log",),
+    "terminationMessagePolicy": ("File",),
+    "protocol": ("TCP",),
+    "scheme": ("HTTP",),
+    "successThreshold": (1,),
+    "failureThreshold": (3,),
+    "periodSeconds": (10,),
+    "timeoutSeconds": (1,),
+    "defaultMode": (420,),
+    "apiVersion": ("v1",),
+    "service": ("",),
+    "value": ("",),
+    "resources": ({},),
+    "volumeMounts": ([],),
+}
+
+
+def stripped(value: Any) -> Any:
+    """Return a pod, or a part of one, without what the API server fills in."""
+    if isinstance(value, dict):
+        inner = {key: stripped(part) for key, part in value.items()}
+        return {key: part for key, part in inner.items() if part not in _DEFAULTS.get(key, ())}
+    if isinstance(value, list):
+        return [stripped(inner) for inner in value if not _is_account(inner)]
+    return value
+
+
+def _is_account(value: Any) -> bool:
+    """Return whether it is the volume or mount that the API server adds for the ServiceAccount."""
+    return isinstance(value, dict) and str(value.get("name", "")).startswith("kube-api-access-")
+
+
+def differences(real: Any, made: Any, path: str = "") -> list[str]:
+    """Return the differences of two objects in words; the real one is first."""
+    if isinstance(real, dict) and isinstance(made, dict):
+        return [
+            text
+            for key in sorted({*real, *made})
+            for text in differences(real.get(key), made.get(key), f"{path}/{key}")
+        ]
+    if isinstance(real, list) and isinstance(made, list) and len(real) == len(made):
+        return [
+            text
+            for index, (one, other) in enumerate(zip(real, made, strict=True))
+            for text in differences(one, other, f"{path}[{index}]")
+        ]
+    return [] if real == made else [f"{path}: {real} is not {made}"]
