@@ -1,7 +1,7 @@
-"""Every test, in two halves in parallel, because those of the cluster mostly wait.
+"""Every test, in three parts in parallel, because those of the cluster mostly wait.
 
-The output of the second half is held back, and follows when the first half is done. The exit code
-is 1 if either failed.
+The output of the second and third part is held back, and follows when the first part is done. The
+exit code is 1 if any failed.
 """
 
 import os
@@ -9,32 +9,45 @@ import signal
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
+from typing import IO
 
-_PYTEST = (sys.executable, "-m", "pytest")
-_CLUSTER, _OTHERS = ("tests/cluster",), ("tests", "--ignore=tests/cluster")
+_ROOT = Path(__file__).parents[1]
+#: Every second file each, so that both parts have as much to do.
+_CLUSTER = sorted(str(one.relative_to(_ROOT)) for one in _ROOT.glob("tests/cluster/test_*.py"))
+_PARTS = {
+    "The first half of the cluster": _CLUSTER[::2],
+    "The second half of the cluster": _CLUSTER[1::2],
+    "The rest": ["tests", "--ignore=tests/cluster"],
+}
 
 
 def main() -> int:
-    """Run both. Return the exit code."""
-    # If this process is ended, it ends both with Ctrl-C, so that they clean up.
+    """Run all parts. Return the exit code."""
+    # If this process is ended, it ends all with Ctrl-C, so that they clean up.
     signal.signal(signal.SIGTERM, lambda *_: os.killpg(0, signal.SIGINT))
-    with tempfile.TemporaryFile("w+", errors="replace") as held:
-        print("Half of them, on the cluster:", flush=True)
-        with subprocess.Popen([*_PYTEST, *_OTHERS], stdout=held, stderr=held) as others:
-            try:
-                first = subprocess.run([*_PYTEST, *_CLUSTER], check=False).returncode
-                print("And the other half, which ran beside it:", flush=True)
-                second = others.wait()
-            except KeyboardInterrupt:
-                # Both received Ctrl-C from the terminal. They finish their output.
-                first, second = 130, others.wait()
-        held.seek(0)
-        for line in held:
-            sys.stdout.write(line)
-    # The first half's own words are far above.
-    said = ("passed" if not code else f"failed (exit code {code})" for code in (first, second))
-    print("On the cluster: {}. The other half: {}.".format(*said))
-    return int(bool(first or second))
+    first, *others = _PARTS
+    with tempfile.TemporaryDirectory() as folder:
+        held = {name: Path(folder, str(number)) for number, name in enumerate(others)}
+        print(f"{first}:", flush=True)
+        running = [_start(first), *(_start(name, held[name].open("w")) for name in others)]
+        try:
+            codes = [part.wait() for part in running]
+        except KeyboardInterrupt:
+            # All received Ctrl-C from the terminal. They finish their output.
+            codes = [part.wait() or 130 for part in running]
+        for name, output in held.items():
+            print(f"{name}, which ran beside it:")
+            print(output.read_text(errors="replace"), end="", flush=True)
+    # The words of each part are far above.
+    said = ("passed" if not code else f"failed (exit code {code})" for code in codes)
+    print(" ".join(f"{name}: {words}." for name, words in zip(_PARTS, said, strict=True)))
+    return int(any(codes))
+
+
+def _start(name: str, output: IO[str] | None = None) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "pytest", *_PARTS[name]]
+    return subprocess.Popen(command, stdout=output, stderr=output)
 
 
 if __name__ == "__main__":
