@@ -166,12 +166,6 @@ def test_a_namespace_that_is_not_enrolled(mesh_cluster: MeshCluster, diagnose: D
     assert "has no label mendix-mesh.io/mesh" in evidence(found, "not-enrolled")
 
 
-def test_a_misspelled_mesh(mesh_cluster: MeshCluster, diagnose: Diagnose) -> None:
-    where = mesh_cluster.enroll(mesh="linkred")
-    found = await_exactly(diagnose, where, "not-enrolled", meshed_="no")
-    assert "mendix-mesh.io/mesh=linkred is not a mesh" in evidence(found, "not-enrolled")
-
-
 def test_an_injector_that_is_called_before_us(api: Api, diagnose: Diagnose, where: str) -> None:
     with gone(api, MUTATING, LINKERD) as injector:
         early = copy.deepcopy(injector)
@@ -192,30 +186,6 @@ def test_our_validating_configuration_is_missing(api: Api, diagnose: Diagnose, w
     with gone(api, VALIDATING, "mendix-mesh"):
         found = await_exactly(diagnose, where, "webhook-missing", meshed_="yes")
     assert "no validating webhook" in evidence(found, "webhook-missing")
-
-
-def test_our_ca_bundle_does_not_fit(api: Api, diagnose: Diagnose, where: str) -> None:
-    text = base64.b64encode(Authority("other").pem).decode()
-
-    def change(configuration: Json) -> None:
-        for webhook in configuration["webhooks"]:
-            webhook["clientConfig"]["caBundle"] = text
-
-    with changed(api, MUTATING, OURS, change):
-        found = await_exactly(diagnose, where, "ca-bundle", "probe-unmeshed", meshed_="no")
-    why = "does not verify the certificate in Secret mendix-mesh/mendix-mesh-tls"
-    said = evidence(found, "ca-bundle")
-    assert said == f"caBundle of mendix-mesh in {OURS} {why}"
-
-
-def test_the_injectors_ca_bundle_does_not_fit(
-    mesh_cluster: MeshCluster, api: Api, diagnose: Diagnose, where: str
-) -> None:
-    ensure_namespace(mesh_cluster, "linkerd")
-    other = Authority("other").issue("x", hosts=["linkerd-proxy-injector.linkerd.svc"])
-    with added(api, injector_secret(other)):
-        found = await_exactly(diagnose, where, "ca-bundle", meshed_="yes")
-    assert f"of the injector in {LINKERD}" in evidence(found, "ca-bundle")
 
 
 def test_our_certificate_expires(
@@ -239,6 +209,7 @@ def test_the_injectors_certificate_has_expired(
     pair = Authority("x").issue("x", hosts=["x"], lifetime=-HOUR, age=20 * HOUR)
     with added(api, injector_secret(pair)):
         found = await_exactly(diagnose, where, "ca-bundle", "certificate-expiring", meshed_="yes")
+    assert f"of the injector in {LINKERD}" in evidence(found, "ca-bundle")
     assert severities(found, "certificate-expiring") == {"error"}
     assert "k8s-tls expired on" in evidence(found, "certificate-expiring")
 
@@ -285,21 +256,6 @@ def test_there_is_no_injector(api: Api, diagnose: Diagnose, where: str) -> None:
 def test_the_injector_leaves_the_namespace_out(api: Api, diagnose: Diagnose, where: str) -> None:
     mark(api, where, labels={"config.linkerd.io/admission-webhooks": "disabled"})
     await_exactly(diagnose, where, "injector-skips", "probe-unmeshed", meshed_="no")
-
-
-def test_an_invalid_annotation_on_the_namespace(api: Api, diagnose: Diagnose, where: str) -> None:
-    mark(api, where, annotations={"linkerd.io/inject": "true"})
-    found = await_exactly(
-        diagnose, where, "inject-annotation-invalid", "probe-unmeshed", meshed_="no"
-    )
-    said = evidence(found, "inject-annotation-invalid")
-    assert said.endswith("linkerd.io/inject=true is invalid")
-
-
-def test_a_label_that_should_be_an_annotation(api: Api, diagnose: Diagnose, where: str) -> None:
-    mark(api, where, labels={"linkerd.io/inject": "disabled"})
-    found = await_exactly(diagnose, where, "label-not-annotation", meshed_="yes")
-    assert severities(found, "label-not-annotation") == {"warning"}
 
 
 def test_pod_security_rejects_the_injected_pod(api: Api, diagnose: Diagnose, where: str) -> None:
@@ -414,7 +370,8 @@ def test_misspelled_labels_are_fixed(
     mesh_cluster: MeshCluster, api: Api, diagnose: Diagnose, fix: Fix
 ) -> None:
     where = mesh_cluster.enroll("enforced", mesh="linkred")
-    await_exactly(diagnose, where, "not-enrolled", "mode-unknown", meshed_="no")
+    found = await_exactly(diagnose, where, "not-enrolled", "mode-unknown", meshed_="no")
+    assert "mendix-mesh.io/mesh=linkred is not a mesh" in evidence(found, "not-enrolled")
     # The dry run calls the API server with our webhook and changes nothing.
     assert fix(where, "--dry-run")["fixed"] == []
     assert api.get("Namespace", where)["metadata"]["labels"]["mendix-mesh.io/mesh"] == "linkred"
@@ -427,13 +384,16 @@ def test_misspelled_labels_are_fixed(
 
 def test_marks_of_the_mesh_are_fixed(api: Api, diagnose: Diagnose, fix: Fix, where: str) -> None:
     mark(api, where, annotations={"linkerd.io/inject": "true"})
-    await_exactly(diagnose, where, "inject-annotation-invalid", "probe-unmeshed", meshed_="no")
+    invalid = "inject-annotation-invalid"
+    found = await_exactly(diagnose, where, invalid, "probe-unmeshed", meshed_="no")
+    assert evidence(found, invalid).endswith("linkerd.io/inject=true is invalid")
     assert len(fix(where)["fixed"]) == 1
     await_exactly(diagnose, where, meshed_="yes")
     mark(
         api, where, annotations={"linkerd.io/inject": None}, labels={"linkerd.io/inject": "enabled"}
     )
-    await_exactly(diagnose, where, "label-not-annotation", meshed_="yes")
+    found = await_exactly(diagnose, where, "label-not-annotation", meshed_="yes")
+    assert severities(found, "label-not-annotation") == {"warning"}
     assert len(fix(where)["fixed"]) == 1
     await_exactly(diagnose, where, meshed_="yes")
     assert api.get("Namespace", where)["metadata"]["annotations"]["linkerd.io/inject"] == "enabled"
@@ -456,7 +416,9 @@ def test_our_ca_bundles_are_fixed(
         changed(api, MUTATING, OURS, broken),
         changed(api, VALIDATING, "mendix-mesh", broken),
     ):
-        await_exactly(diagnose, where, "ca-bundle", "probe-unmeshed", meshed_="no")
+        found = await_exactly(diagnose, where, "ca-bundle", "probe-unmeshed", meshed_="no")
+        why = "does not verify the certificate in Secret mendix-mesh/mendix-mesh-tls"
+        assert f"caBundle of mendix-mesh in {OURS} {why}" in evidence(found, "ca-bundle")
         assert len(fix(where)["fixed"]) == 2
         await_exactly(diagnose, where, meshed_="yes")
         for kind, name in ((MUTATING, OURS), (VALIDATING, "mendix-mesh")):
