@@ -122,8 +122,7 @@ def faults(page: Page) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize(("size", "dark"), [(DESK, False), (PHONE, True)], ids=["desk", "phone"])
 def test_every_page_is_for_everyone(opens: Opens, dark: bool, size: tuple[int, int]) -> None:
     reader = opens(dark=dark, size=size)
     for path in PAGES:

@@ -15,7 +15,7 @@ from tests.faults.replica import Replica, Show, Start
 @pytest.fixture(scope="session")
 def reviews() -> int:
     """How many reviews a test sends at least: the long form sets the variable REVIEWS."""
-    return int(os.environ.get("REVIEWS", "2000"))
+    return int(os.environ.get("REVIEWS", "1000"))
 
 
 @pytest.fixture(scope="session")
