@@ -52,6 +52,7 @@ def generated() -> str:
             for name, (path, default, kind) in PARAMETERS.items()
         },
         "closedPolicies": CLOSED_POLICIES,
+        "undecided": engine.UNDECIDED,
         "role": _role(),
         "meshes": {name: _mesh(name) for name in engine.MESHES},
     }

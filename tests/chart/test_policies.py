@@ -92,3 +92,39 @@ def test_a_level_for_all_pods_moves_a_check_and_one_for_some_makes_them_special(
         {"engine": "policy", "settings": {"levels": [some]}}, kubernetes="1.37.0"
     )
     assert "request.namespace.matches(r'^(?:shop-.*)$')" in rendered.text
+
+
+CLOSED = "all-authenticated|cluster-authenticated|deny"
+
+
+def ordinary(**settings: Any) -> str:
+    """Return the condition of the webhook for special pods of Linkerd."""
+    rendered = helm.render({"engine": "policy", "settings": settings}, kubernetes="1.37.0")
+    (found,) = (
+        one["matchConditions"][0]["expression"]
+        for one in rendered.one("ValidatingWebhookConfiguration")["webhooks"]
+        if one["name"] == "special-pods.linkerd.enforce.mendix-mesh.io"
+    )
+    return str(found)
+
+
+def test_a_pod_that_accepts_plaintext_is_special_if_a_level_denies_it() -> None:
+    every = {"check": "accepts-plaintext", "level": "deny", "reason": "agreed"}
+    assert CLOSED not in ordinary()
+    assert CLOSED in ordinary(levels=[every])
+    assert CLOSED not in ordinary(levels=[every, {**every, "level": "warning"}])
+    assert "r'^(?:shop-.*)$'" in ordinary(levels=[{**every, "namespaces": ["shop-*"]}])
+
+
+def test_a_level_for_no_namespace_is_rejected() -> None:
+    nowhere = {"check": "host-network", "level": "warning", "reason": "agreed", "namespaces": []}
+    with pytest.raises(helm.RenderError, match="namespaces"):
+        helm.render({"engine": "policy", "settings": {"levels": [nowhere]}}, kubernetes="1.37.0")
+
+
+def test_a_label_of_a_selector_is_quoted() -> None:
+    some = {"check": "shared-identity", "level": "deny", "reason": "agreed",
+            "selector": {"matchExpressions": [{"key": "it's", "operator": "Exists"},
+                                              {"key": "it's", "operator": "In", "values": ["x"]}]}}  # fmt: skip
+    assert "[?'it's']" not in ordinary(levels=[some])
+    assert "[?'it\\'s']" in ordinary(levels=[some])

@@ -53,7 +53,15 @@ CUSTOM: Json = {
              {"key": "component", "operator": "NotIn", "values": ["mendix-app"]}]}},
     ],
 }  # fmt: skip
-SETTINGS = {"default": {}, "custom": CUSTOM}
+#: Every warning denies. A pod that only gets one must not stay ordinary and be admitted.
+STRICT: Json = {
+    "levels": [
+        {"check": entry.check.id, "level": "deny", "reason": "agreed"}
+        for entry in checks.all_checks().values()
+        if entry.check.level == "warning"
+    ]
+}
+SETTINGS = {"default": {}, "custom": CUSTOM, "strict": STRICT}
 PODS = int(os.environ.get("MENDIX_MESH_PODS", "150"))
 KINDS = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
 

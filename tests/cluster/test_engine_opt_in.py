@@ -116,3 +116,30 @@ def test_a_record_does_not_hide_what_the_author_set(
 ) -> None:
     special = {"proxy.istio.io/config": "{}", "config.linkerd.io/proxy-image": "evil.io/proxy"}
     assert sent(plane.api, pod(places[mesh], annotations={RECORD: ALLOWED, **special})) is None
+
+
+OWNER = {"apiVersion": "v1", "kind": "Shop", "name": "x", "uid": "1"}
+
+
+@pytest.mark.parametrize("key", ["apiVersion", "kind", "name"])
+@pytest.mark.parametrize("mesh", MESHES)
+def test_a_pod_whose_owner_an_injector_could_misread_is_sent_to_the_webhook(
+    plane: ControlPlane, places: dict[str, str], mesh: str, key: str
+) -> None:
+    new = pod(places[mesh])
+    new["metadata"]["ownerReferences"] = [{**OWNER, key: 'x" y'}]
+    assert sent(plane.api, new) is None
+    new["metadata"]["ownerReferences"] = [OWNER]
+    assert sent(plane.api, new) is not None
+
+
+@pytest.mark.parametrize("mesh", MESHES)
+def test_a_pod_with_a_name_that_is_not_validated_yet_is_sent_to_the_webhook(
+    plane: ControlPlane, places: dict[str, str], mesh: str
+) -> None:
+    """Without the webhook, the API server would say which name is invalid."""
+    for place, key in (("metadata", "name"), ("container", "name"), ("container", "image")):
+        new = pod(places[mesh])
+        (new["metadata"] if place == "metadata" else new["spec"]["containers"][0])[key] = 'x" y'
+        assert sent(plane.api, new) is None, (place, key)
+    assert sent(plane.api, pod(places[mesh], labels={"version": 'x" y'})) is None

@@ -109,6 +109,26 @@ def test_what_istiod_would_paste_to_another_place_is_denied(
         istio_cluster.api.create(saying(pod, annotations, {}), dry_run=True)
 
 
+#: An owner's kind that continues the template with a variable of the proxy.
+KIND = "x\n    - name: evil\n      value: y"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "said"),
+    [({"generateName": "shop-"}, "metadata.ownerReferences"), ({"name": "shop"}, "ownerRef")],
+    ids=["pasted", "not-pasted"],
+)
+def test_an_owner_that_istiod_would_paste_to_another_place_is_denied(
+    istio_cluster: IstioCluster, where: str, metadata: Json, said: str
+) -> None:
+    """The API server never validates the kind of an owner."""
+    pod = placed(knobs.mendix_pods()[0], where)
+    owner = {"apiVersion": "v1", "kind": KIND, "name": "x", "uid": "1", "controller": True}
+    pod["metadata"] = {**metadata, "namespace": where, "ownerReferences": [owner]}
+    with pytest.raises(StatusError, match=f"input-not-allowed.*{said}"):
+        istio_cluster.api.create(pod, dry_run=True)
+
+
 # The keys that istiod reads.
 
 #: Keys that istiod reads from pods and that authors must not set, and why not.

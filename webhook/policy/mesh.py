@@ -38,8 +38,10 @@ BROUGHT = "proxy-brought"
 BYPASSED, FORGED, IMAGE = "capture-bypassed", "proxy-forged", "proxy-image-untrusted"
 OVERRIDDEN, CONTROL_PLANE = "proxy-env-overridden", "control-plane-elsewhere"
 DISABLED, OPEN, USER = "mtls-disabled", "accepts-plaintext", "proxy-uid"
-#: Allowed names of a controller. Linkerd's injector pastes the name into its patch.
-_OWNER_NAME = re.compile(r"[A-Za-z0-9._:-]*", re.ASCII)
+#: The form of names, kinds and images. The injectors paste them into their templates, before the API
+#: server validates them. It never validates the kind of an owner or the tag of an image.
+PLAIN_NAME = r"[A-Za-z0-9._:/@+-]*"
+_PLAIN_NAME = re.compile(PLAIN_NAME, re.ASCII)
 
 
 class Want(NamedTuple):
@@ -146,13 +148,9 @@ class Mesh:
         for placed in pod.to_be_filled:
             for reason in self.customised(placed):
                 yield Found(INPUT, Occurrence(placed.field(), (), reason))
-        # Only the injector reads their names, so an update can't do harm with them.
-        for owner in () if pod.update else pod.meta.owner_references or ():
-            if not _OWNER_NAME.fullmatch(owner.name):
-                yield Found(INPUT, Occurrence("metadata.ownerReferences", (owner.name[:80],),
-                                              "has an invalid name",
-                                              "author: remove the owner reference"))  # fmt: skip
-                break  # one entry is enough, and there may be very many
+        # Only the injector reads them, so an update can't do harm with them.
+        if not pod.update:
+            yield from self._names(pod)
 
     def customised(self, placed: Placed) -> Iterable[str]:
         """Yield what an author must not set in a container that the injector completes."""
@@ -174,6 +172,23 @@ class Mesh:
                         continue
                     check, reason, fix = problem
                     yield Found(check, Occurrence(where(key), (value,), reason, fix))
+
+    def _names(self, pod: Pod) -> Iterator[Found]:
+        """Yield each place with a name that the injector could read as a part of its template.
+
+        A stored pod's names were validated, except those of its owners.
+        """
+        for owner in pod.meta.owner_references or ():
+            texts = (owner.name, owner.kind, owner.api_version)
+            if not _PLAIN_NAME.fullmatch("".join(texts)):
+                yield Found(INPUT, Occurrence("metadata.ownerReferences", _not_plain(texts),
+                                              "has an invalid name, kind or apiVersion",
+                                              "author: remove the owner reference"))  # fmt: skip
+                break  # one entry is enough, and there may be very many
+        for field, texts in () if pod.final else _texts(pod):
+            if not _PLAIN_NAME.fullmatch("".join(texts)):
+                yield Found(INPUT, Occurrence(field, _not_plain(texts), "has an invalid name",
+                                              "author: correct it"))  # fmt: skip
 
     def _authors(self, pod: Pod, said: Iterator[Found]) -> Iterable[Found]:
         """Return only the inputs that are from the author."""
@@ -314,6 +329,24 @@ class Mesh:
     def ignored_labels(self, pod: Pod) -> Iterable[Occurrence]:
         """Yield labels that have an effect only as annotations."""
         return _NOTHING
+
+
+def _texts(pod: Pod) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield the names that a pod's author writes, by the field that has them."""
+    meta = pod.meta
+    yield "metadata.name", (meta.name or "", meta.generate_name or "")
+    yield "metadata.labels", (*pod.labels, *pod.labels.values())
+    yield "metadata.annotations", tuple(pod.annotations)
+    yield "spec.serviceAccountName", (pod.spec.service_account_name or "",)
+    yield "spec.containers", tuple([
+        text for placed in pod.containers
+        for text in (placed.container.name, placed.container.image or "")
+    ])  # fmt: skip
+
+
+def _not_plain(texts: Iterable[str]) -> tuple[str, ...]:
+    """Return the first name that is not plain, shortened."""
+    return next((text[:80],) for text in texts if not _PLAIN_NAME.fullmatch(text))
 
 
 def _recorded(entry: str) -> Found:

@@ -67,7 +67,9 @@ policy's checks and lists. In them, <<name>> is a parameter whose value the sett
   {{- $_ := set $values $name $text -}}
 {{- end -}}
 {{- $_ := set $values "optOutDenied" (ternary "false" "true" (eq ($settings.optOut | default "deny") "override")) -}}
-{{- $closed := has ($settings.linkerd | default dict).inboundPolicy $file.closedPolicies -}}
+{{- /* Of such a policy, or of pods that accepts-plaintext denies, only closed ones are ordinary. */ -}}
+{{- $changed := include "mendix-mesh.changedLevels" . | fromJson -}}
+{{- $closed := or (has ($settings.linkerd | default dict).inboundPolicy $file.closedPolicies) (eq (get $changed "accepts-plaintext") "deny") -}}
 {{- $_ := set $values "linkerd.policies" (ternary (join "|" $file.closedPolicies) "[^\\n]*" $closed) -}}
 {{- toJson $values -}}
 {{- end }}
@@ -83,11 +85,13 @@ policy's checks and lists. In them, <<name>> is a parameter whose value the sett
 
 {{/*
 An expression that is true for pods that an exemption or a level of the settings selects, if it is of
-a check that the API server decides. The server judges these pods.
+a check that the API server decides, or that an ordinary pod can violate. The server judges these pods.
 */}}
 {{- define "mendix-mesh.selected" -}}
 {{- $checks := dict -}}
-{{- range $name, $mesh := (.Files.Get "files/policies.json" | fromJson).meshes -}}
+{{- $file := .Files.Get "files/policies.json" | fromJson -}}
+{{- range $file.undecided -}}{{- $_ := set $checks . true -}}{{- end -}}
+{{- range $name, $mesh := $file.meshes -}}
   {{- range $mesh.rules -}}{{- $_ := set $checks .check true -}}{{- end -}}
 {{- end -}}
 {{- $parts := list -}}
@@ -103,6 +107,15 @@ a check that the API server decides. The server judges these pods.
   {{- end -}}
 {{- end -}}
 {{- join " || " $parts | default "false" -}}
+{{- end }}
+
+{{/* The levels that the settings set for all pods, as a JSON object from check to level. */}}
+{{- define "mendix-mesh.changedLevels" -}}
+{{- $changed := dict -}}
+{{- range (.Values.settings | default dict).levels -}}
+  {{- if include "mendix-mesh.selectsAll" . -}}{{- $_ := set $changed .check .level -}}{{- end -}}
+{{- end -}}
+{{- toJson $changed -}}
 {{- end }}
 
 {{/* Non-empty if an entry of the settings is for all pods. */}}
@@ -127,7 +140,7 @@ a check that the API server decides. The server judges these pods.
 {{- end -}}
 {{- range (.selector | default dict).matchExpressions -}}
   {{- $known := printf "%s in %s" (include "mendix-mesh.celText" .key) $labels -}}
-  {{- $in := printf "(%s && %s[?'%s'].orValue('') in %s)" $known $labels .key (include "mendix-mesh.celList" (.values | default list)) -}}
+  {{- $in := printf "(%s && %s[?%s].orValue('') in %s)" $known $labels (include "mendix-mesh.celText" .key) (include "mendix-mesh.celList" (.values | default list)) -}}
   {{- $parts = append $parts (get (dict "Exists" $known "DoesNotExist" (printf "!(%s)" $known) "In" $in "NotIn" (printf "!%s" $in)) .operator) -}}
 {{- end -}}
 ({{ join " && " $parts }})
@@ -153,10 +166,7 @@ the root as `root`, the mesh and the level. A level that the settings set for al
 {{- $level := .level -}}
 {{- $mesh := get (.root.Files.Get "files/policies.json" | fromJson).meshes .mesh -}}
 {{- $values := include "mendix-mesh.parameters" .root | fromJson -}}
-{{- $changed := dict -}}
-{{- range ($root.Values.settings | default dict).levels -}}
-  {{- if include "mendix-mesh.selectsAll" . -}}{{- $_ := set $changed .check .level -}}{{- end -}}
-{{- end -}}
+{{- $changed := include "mendix-mesh.changedLevels" $root | fromJson -}}
 {{- $parts := list -}}
 {{- $explained := list -}}
 {{- range $mesh.rules -}}

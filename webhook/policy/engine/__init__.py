@@ -19,6 +19,9 @@ from webhook.policy.engine.terms import SIZE, Condition, EngineMesh
 MESHES: dict[str, EngineMesh] = {
     "ambient": ambient.MESH, "istio": istio.MESH, "linkerd": linkerd.MESH,
 }  # fmt: skip
+#: Checks without CEL that an ordinary pod can violate: warnings for the admin, which the API server
+#: does not print. If the settings deny such a pod, it is special.
+UNDECIDED = ("accepts-plaintext",)
 
 
 class CheckRule(NamedTuple):

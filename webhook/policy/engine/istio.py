@@ -134,6 +134,7 @@ KEYS = (
         "so are its labels",
         f"{common.IS_ALLOWED} || {common.inputs(LISTED_LABELS, cel.LABELS, {}, submitted=False)}",
     ),
+    common.OWNERS._replace(expression=f"{common.IS_ALLOWED} || {common.OWNERS.expression}"),
 )
 #: What must hold for sidecars and in ambient mode.
 ORDINARY = (common.SIZE, *KEYS, common.SETTINGS, common.NAMES, PLAIN)
@@ -145,6 +146,7 @@ SUBMITTED_KEYS = (
     ),
     Condition("so are its labels", common.inputs(LISTED_LABELS, cel.LABELS, {}, submitted=True)),
     common.OWNERS,
+    common.PLAIN_NAMES,
 )  # fmt: skip
 #: Values of such annotations that let nothing bypass the proxy.
 _PLAIN = [

@@ -50,7 +50,10 @@ _GUARDED = {
         for end in ("", "S")
     },
 }
-_NEEDED = ("LINKERD2_PROXY_IDENTITY_SVC_ADDR", "LINKERD2_PROXY_IDENTITY_LOCAL_NAME")
+_NEEDED = (
+    "LINKERD2_PROXY_IDENTITY_SVC_ADDR", "LINKERD2_PROXY_IDENTITY_LOCAL_NAME",
+    "LINKERD2_PROXY_INBOUND_DEFAULT_POLICY",
+)  # fmt: skip
 _UNPRIVILEGED = "!c.?securityContext.?privileged.orValue(false)"
 _NO_ENV_FROM = "size(c.?envFrom.orValue([])) == 0"
 _PROXY = cel.every(
@@ -160,6 +163,7 @@ MESH = EngineMesh(
             "so are its labels", common.inputs(_LABELS, cel.LABELS, {}, submitted=True)
         ),
         common.OWNERS,
+        common.PLAIN_NAMES,
     ),
     wants=(
         Want("annotations", mesh.INJECT, "'enabled'",

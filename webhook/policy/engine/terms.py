@@ -7,7 +7,7 @@ from typing import NamedTuple
 from webhook.policy import cel, mendix
 from webhook.policy.inputs import Inputs
 from webhook.policy.inputs.forms import NOTHING, Form
-from webhook.policy.mesh import ALLOWED, RECORD
+from webhook.policy.mesh import ALLOWED, PLAIN_NAME, RECORD
 from webhook.policy.pod.containers import LOADER_ENV
 
 
@@ -47,8 +47,8 @@ _MOST = {
     "arguments": 60,
     "characters": 32_768,
 }
-#: The longest name of an owner: the injectors paste it.
-_OWNER_NAME = r"[A-Za-z0-9._:-]*"
+#: The longest name, key, label's value and image of an ordinary pod, in characters.
+_NAME, _KEY, _VALUE, _IMAGE = 253, 317, 63, 500
 
 SIZE = Condition(
     "the pod is not unusually large",
@@ -70,10 +70,30 @@ NAMES = Condition(
     "size(object.spec.?hostAliases.orValue([])) == 0 "
     "&& object.spec.?dnsPolicy.orValue('') != 'None'",
 )
+
+
+def _is_name(text: str, longest: int) -> str:
+    return f"size({text}) <= {longest} && {text}.matches({cel.pattern(PLAIN_NAME)})"
+
+
 OWNERS = Condition(
     "its owners have plain names",
     "object.metadata.?ownerReferences.orValue([]).all(o, "
-    f"o.name.matches({cel.pattern(_OWNER_NAME)}))",
+    + cel.every(*(_is_name(f"o.{field}", _NAME) for field in ("name", "kind", "apiVersion")))
+    + ")",
+)
+#: Before the API server has validated them, and before an injector pastes them.
+PLAIN_NAMES = Condition(
+    "its names and images are plain",
+    cel.every(
+        *(
+            _is_name(f"object.{field}.orValue('')", _NAME)
+            for field in ("metadata.?name", "metadata.?generateName", "spec.?serviceAccountName")
+        ),
+        f"{cel.LABELS}.all(k, {_is_name('k', _KEY)} && {_is_name(f'{cel.LABELS}[k]', _VALUE)})",
+        f"{cel.ANNOTATIONS}.all(k, {_is_name('k', _KEY)})",
+        cel.each(cel.every(_is_name("c.name", _NAME), _is_name("c.?image.orValue('')", _IMAGE))),
+    ),
 )
 #: In CEL: the pod must end (`mendix.is_task`).
 TASK = (

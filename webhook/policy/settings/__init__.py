@@ -112,9 +112,9 @@ class LevelChange(_Selected, frozen=True, kw_only=True, rename="camel"):
     level: Annotated[
         Literal["deny", "warning"], Meta(description="deny denies the pod, warning only warns.")
     ]
-    namespaces: Annotated[list[Text], Meta(description="Names or globs; * is every namespace.")] = (
-        msgspec.field(default_factory=lambda: ["*"])
-    )
+    namespaces: Annotated[
+        list[Text], Meta(min_length=1, description="Names or globs; * is every namespace.")
+    ] = msgspec.field(default_factory=lambda: ["*"])
 
 
 class Annotation(_Strict, frozen=True, kw_only=True, rename="camel"):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.fixtures.changes import RECORD, Change, annotation, brought, changed, drop, put
+from tests.fixtures.changes import RECORD, Change, annotation, brought, changed, drop, label, put
 from tests.fixtures.meshes import ambient, istio, linkerd
 from tests.unit.policy import strategies
 from tests.unit.policy.judge import Json, broken, judge, recorded, settings, whole_patch
@@ -80,6 +80,57 @@ def test_only_what_an_author_must_not_set_is_recorded(
     by: str, pod: Json, record: str | None
 ) -> None:
     assert recorded(pod, by=by) == record
+
+
+#: A name that ends its place in the injector's template and continues with a variable.
+PASTED = 'x"\n    - name: ISTIO_BOOTSTRAP\n      value: "y'
+OWNER = {"apiVersion": "v1", "kind": "Shop", "name": "x", "uid": "1", "controller": True}
+#: Each place of a pod from which an injector pastes a name before the API server validates it, or
+#: that the API server never validates.
+NAMES: dict[str, tuple[Change, str]] = {
+    **{
+        f"owner-{key}": (put("/metadata/ownerReferences", [OWNER, {**OWNER, key: PASTED}]),
+                         "metadata.ownerReferences")
+        for key in ("apiVersion", "kind", "name")
+    },
+    "pod": (put("/metadata/name", PASTED), "metadata.name"),
+    "generated": (put("/metadata/generateName", PASTED), "metadata.name"),
+    "label": (label("deploymentconfig", PASTED), "metadata.labels"),
+    "label-key": (label(PASTED, "x"), "metadata.labels"),
+    "annotation-key": (annotation(f"resource.opentelemetry.io/{PASTED}", "x"),
+                       "metadata.annotations"),
+    "account": (put("/spec/serviceAccountName", PASTED), "spec.serviceAccountName"),
+    "container": (put("/spec/containers/0/name", PASTED), "spec.containers"),
+    "image": (put("/spec/containers/0/image", f"shop:{PASTED}"), "spec.containers"),
+    "reference": (put("/spec/containers/0/image", "shop:$(POD_NAME)"), "spec.containers"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("by", BY)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_that_would_continue_the_injector_s_template_is_recorded(
+    by: str, name: str
+) -> None:
+    change, field = NAMES[name]
+    assert f"input-not-allowed {field}" in (recorded(changed(BY[by].app(), change), by=by) or "")
+
+
+@pytest.mark.parametrize("key", ["apiVersion", "kind", "name"])
+def test_a_gateway_whose_owner_would_continue_the_template_is_judged_as_any_pod(key: str) -> None:
+    change, _ = NAMES[f"owner-{key}"]
+    assert recorded(changed(istio.gateway(), change), by="istio") is not None
+
+
+@pytest.mark.parametrize("by", BY)
+def test_names_and_images_of_every_usual_form_are_plain(by: str) -> None:
+    image = "registry.example.com:5000/team_a/shop__app:1.2.3_rc-1@sha256:" + "0" * 64
+    pod = changed(
+        BY[by].app(),
+        put("/metadata/ownerReferences", [{**OWNER, "apiVersion": "privatecloud.mendix.com/v1"}]),
+        put("/spec/containers/0/image", image),
+        label("example.com/Team_A.b-c", ""),
+    )
+    assert recorded(pod, by=by) == recorded(BY[by].app(), by=by)
 
 
 def test_a_gateway_before_its_injection_is_neither_recorded_nor_denied() -> None:

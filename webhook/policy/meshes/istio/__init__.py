@@ -170,7 +170,7 @@ class Istio(Mesh):
     def unexpected(self, pod: Pod, only: Placed) -> Iterator[Occurrence]:
         """Yield what the pod has that a genuine gateway does not have."""
         yield from gateways.unexpected(pod, only, self.own, self.is_istiod)
-        for found in super()._keys(pod, submitted=False):
+        for found in chain(super()._keys(pod, submitted=False), self._names(pod)):
             # The author's only container is judged as it is, so its own fields are not reported
             # here.
             if not found.occurrence.field.startswith((*_GATEWAY_KEYS, annotation(OVERRIDES))):
