@@ -339,7 +339,8 @@ def _texts(pod: Pod) -> Iterator[tuple[str, tuple[str, ...]]]:
     yield "metadata.annotations", tuple(pod.annotations)
     yield "spec.serviceAccountName", (pod.spec.service_account_name or "",)
     yield "spec.containers", tuple([
-        text for placed in pod.containers
+        text
+        for placed in pod.containers
         for text in (placed.container.name, placed.container.image or "")
     ])  # fmt: skip
 
