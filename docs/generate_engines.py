@@ -28,7 +28,7 @@ def _checks() -> str:
         elif entry.rule:
             by = "the API server, for ordinary pods"
         elif name in engine.UNDECIDED:
-            by = "the server, for special pods. If a level denies it, a pod that violates it is special"
+            by = "the server. If a level denies it, a pod that violates it is special"
         else:
             by = "the server: a pod that might violate it is special"
         rows.append(f"| `{name}` | {by} |")

@@ -123,8 +123,11 @@ def test_a_level_for_no_namespace_is_rejected() -> None:
 
 
 def test_a_label_of_a_selector_is_quoted() -> None:
+    expressions = [
+        {"key": "it's", "operator": "Exists"},
+        {"key": "it's", "operator": "In", "values": ["x"]},
+    ]
     some = {"check": "shared-identity", "level": "deny", "reason": "agreed",
-            "selector": {"matchExpressions": [{"key": "it's", "operator": "Exists"},
-                                              {"key": "it's", "operator": "In", "values": ["x"]}]}}  # fmt: skip
+            "selector": {"matchExpressions": expressions}}  # fmt: skip
     assert "[?'it's']" not in ordinary(levels=[some])
     assert "[?'it\\'s']" in ordinary(levels=[some])

@@ -244,6 +244,9 @@ LARGE: dict[str, Callable[[Json], None]] = {
     "volumes": lambda new: new["spec"].update(
         volumes=[{"name": f"v{number}", "emptyDir": {}} for number in range(3_000)]
     ),
+    "owners": lambda new: new["metadata"].update(
+        ownerReferences=[{"apiVersion": "v1", "kind": "k" * 200, "name": "n" * 200,
+                          "uid": str(number)} for number in range(2_500)]),
     "arguments": lambda new: new["spec"].update(
         initContainers=[{"name": name, "image": "proxy:1", "args": ["\\n" * 9] * 9_000}
                         for name in ("linkerd-init", "istio-init")]),

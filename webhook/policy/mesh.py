@@ -38,8 +38,8 @@ BROUGHT = "proxy-brought"
 BYPASSED, FORGED, IMAGE = "capture-bypassed", "proxy-forged", "proxy-image-untrusted"
 OVERRIDDEN, CONTROL_PLANE = "proxy-env-overridden", "control-plane-elsewhere"
 DISABLED, OPEN, USER = "mtls-disabled", "accepts-plaintext", "proxy-uid"
-#: The form of names, kinds and images. The injectors paste them into their templates, before the API
-#: server validates them. It never validates the kind of an owner or the tag of an image.
+#: The form of names, kinds and images. The injectors paste them into their templates, before the
+#: API server validates them. It never validates the kind of an owner or the tag of an image.
 PLAIN_NAME = r"[A-Za-z0-9._:/@+-]*"
 _PLAIN_NAME = re.compile(PLAIN_NAME, re.ASCII)
 

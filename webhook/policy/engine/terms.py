@@ -41,6 +41,7 @@ class EngineMesh(NamedTuple):
 #: The most parts of a pod that the expressions look at. The API server bounds what they may cost.
 _MOST = {
     "containers": 30,
+    "owners": 30,
     "keys": 100,
     "volumes": 60,
     "variables": 150,
@@ -55,6 +56,7 @@ SIZE = Condition(
     cel.every(
         *(f"size({cel.members(name)}) <= {_MOST['containers']}" for name in cel.LISTS),
         f"size({cel.VOLUMES}) <= {_MOST['volumes']}",
+        f"size(object.metadata.?ownerReferences.orValue([])) <= {_MOST['owners']}",
         f"size({cel.LABELS}) <= {_MOST['keys']} && size({cel.ANNOTATIONS}) <= {_MOST['keys']}",
         f"{cel.ANNOTATIONS}.all(k, size({cel.ANNOTATIONS}[k]) <= {_MOST['characters']})",
         cel.each(

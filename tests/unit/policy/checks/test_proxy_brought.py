@@ -108,9 +108,7 @@ NAMES: dict[str, tuple[Change, str]] = {
 
 @pytest.mark.parametrize("by", BY)
 @pytest.mark.parametrize("name", NAMES)
-def test_a_name_that_would_continue_the_injector_s_template_is_recorded(
-    by: str, name: str
-) -> None:
+def test_a_name_that_would_continue_the_injector_s_template_is_recorded(by: str, name: str) -> None:
     change, field = NAMES[name]
     assert f"input-not-allowed {field}" in (recorded(changed(BY[by].app(), change), by=by) or "")
 
