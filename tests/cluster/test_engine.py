@@ -274,3 +274,14 @@ def test_no_pod_is_too_large_for_the_expressions(
     assert "cost" not in got.said, got.said[:300]
     if got.outcome != "special":
         assert not difference(got, judged(stored, mesh, places[mesh], given), what)
+
+
+@pytest.mark.parametrize("given", ["default"], indirect=True)
+@pytest.mark.parametrize("mesh", MESHES)
+def test_a_pod_that_moves_the_names_of_the_control_plane_is_special(
+    plane: ControlPlane, places: dict[str, str], given: Json, mesh: str
+) -> None:
+    host = "istiod.istio-system.svc"
+    for name, more in (("shop", {"hostnameOverride": host}), (host, {})):
+        new = pod(places[mesh], name, annotations={RECORD: ALLOWED}, **more)
+        assert answer(plane.api, new).outcome == "special"

@@ -6,6 +6,7 @@ others. A pod that can't start has no traffic and is fine.
 """
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 Json = dict[str, Any]
@@ -19,6 +20,7 @@ class Pod:
 
     def __init__(self, document: Json) -> None:
         meta = document.get("metadata") or {}
+        self.name: str = meta.get("name") or ""
         self.labels: dict[str, str] = meta.get("labels") or {}
         self.annotations: dict[str, str] = meta.get("annotations") or {}
         self.spec: Json = document.get("spec") or {}
@@ -153,10 +155,12 @@ def loaded(container: Json) -> Iterator[str]:
 
 def renamed(pod: Pod, namespace: str) -> Iterator[str]:
     """Yield host names of the control plane that the pod resolves to another address."""
-    for alias in pod.spec.get("hostAliases") or ():
-        for host in alias.get("hostnames") or ():
-            if host.lower().split(".")[1:2] == [namespace]:
-                yield f"{host} is who the pod's author says it is"
+    listed = [alias.get("hostnames") or () for alias in pod.spec.get("hostAliases") or ()]
+    own = (pod.spec.get(key) for key in ("hostnameOverride", "hostname"))
+    itself = next(filter(None, own), pod.name)
+    for host in [*chain.from_iterable(listed), itself]:
+        if host.lower().split(".")[1:2] == [namespace]:
+            yield f"{host} is who the pod's author says it is"
 
 
 def lasting(pod: Pod, rules: tuple[str, ...]) -> Iterator[str]:

@@ -176,21 +176,34 @@ def untrusted_images(
 def moved_names(pod: Pod, hosts: Collection[str], namespace: str) -> Iterator[Occurrence]:
     """Yield hosts entries and DNS settings that move the names of the control plane.
 
-    They are those of Services in its namespace, and further `hosts`.
+    They are those of Services in its namespace, and further `hosts`. The hosts file also has the
+    pod's own host name, with the pod's own address (kubelet_pods.go managedHostsFileContent).
     """
-    for alias in pod.spec.host_aliases or ():
-        for written in alias.hostnames or ():
-            host = written.lower().rstrip(".")
-            parts = host.split(".", 3)
-            if (len(parts) > 1 and parts[1] == namespace) or host in hosts:
-                yield Occurrence("spec.hostAliases", (written,),
-                                 "redirects a host name of the control plane",
-                                 "author: remove it")  # fmt: skip
+    entries = [
+        ("spec.hostAliases", written)
+        for alias in pod.spec.host_aliases or ()
+        for written in alias.hostnames or ()
+    ]
+    if pod.spec.hostname_override:
+        entries.append(("spec.hostnameOverride", pod.spec.hostname_override))
+    elif not pod.spec.hostname and not pod.template and pod.meta.name and "." in pod.meta.name:
+        entries.append(("metadata.name", pod.meta.name[:_LONGEST_HOSTNAME].rstrip("-")))
+    for field, written in entries:
+        host = written.lower().rstrip(".")
+        parts = host.split(".", 3)
+        if (len(parts) > 1 and parts[1] == namespace) or host in hosts:
+            fix = "author: rename the pod" if field == "metadata.name" else "author: remove it"
+            reason = "redirects a host name of the control plane"
+            yield Occurrence(field, (written,), reason, fix)
     if pod.spec.dns_policy == "None":
         yield Occurrence("spec.dnsPolicy", ("None",),
                          "lets other DNS servers resolve the control plane's names",
                          "author: use ClusterFirst, and add your servers in dnsConfig",
                          "warning")  # fmt: skip
+
+
+#: The kubelet shortens the name of a pod to a host name, in characters.
+_LONGEST_HOSTNAME = 63
 
 
 @remembered

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures.changes import APP, PREPARE, changed, put
+from tests.fixtures.changes import APP, PREPARE, Change, changed, put
 from tests.fixtures.meshes import istio, linkerd
-from tests.unit.policy.judge import Json, mesh
+from tests.unit.policy.judge import Json, broken, judge, mesh
 from webhook.policy import sidecars
 from webhook.policy.mesh import Occurrence
 from webhook.policy.pod import objects
@@ -128,3 +128,33 @@ def test_if_no_user_bypasses_the_proxy_none_clashes() -> None:
 )
 def test_an_address_is_a_service_of_the_namespace_or_not(address: str, ours: bool) -> None:
     assert sidecars.is_service_in(address, "linkerd", "cluster.local") is ours
+
+
+ISTIOD = "istiod.istio-system.svc"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ([put("/metadata/name", ISTIOD)], ["metadata.name"]),
+        ([put("/metadata/name", "istiod.istio-system")], ["metadata.name"]),
+        ([put("/metadata/name", "istiod.example.com")], ["metadata.name"]),
+        ([put("/metadata/name", "shop.example.com")], []),
+        # The kubelet then writes the host name, which has no dots.
+        ([put("/metadata/name", ISTIOD), put("/spec/hostname", "shop")], []),
+        ([put("/spec/hostnameOverride", ISTIOD)], ["spec.hostnameOverride"]),
+        ([put("/spec/hostnameOverride", ISTIOD), put("/spec/hostname", "shop")],
+         ["spec.hostnameOverride"]),
+        ([put("/spec/hostnameOverride", "shop.example.com"), put("/metadata/name", ISTIOD)], []),
+    ],
+)  # fmt: skip
+def test_a_pod_must_not_have_the_name_of_the_control_plane(
+    changes: list[Change], expected: list[str]
+) -> None:
+    """The kubelet writes it into the pod's hosts file, with the pod's address."""
+    document = changed(istio.injected(), *changes)
+    moved = sidecars.moved_names(pod(document), ["istiod.example.com"], "istio-system")
+    assert fields(moved) == expected
+    assert ("control-plane-elsewhere" in broken(judge(document, by="istio"))) == (
+        bool(expected) and "example" not in document["metadata"]["name"]
+    )

@@ -13,6 +13,8 @@ CHECK = Check(
         "metadata.annotations[sidecar.istio.io/discoveryAddress]",
         "spec.containers[*].env",
         "spec.hostAliases",
+        "spec.hostnameOverride",
+        "metadata.name",
         "spec.dnsPolicy",
     ),
     reason="names a control plane that is not the cluster's",

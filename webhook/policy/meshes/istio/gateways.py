@@ -146,6 +146,10 @@ def _whole(pod: Pod, own: Istio) -> Iterator[Occurrence]:
     yield from sidecars.moved_names(pod, own.control_plane_hosts, own.control_plane_namespace)
     if pod.spec.host_aliases:
         yield Occurrence("spec.hostAliases", reason="is not a setting that Istio gives a gateway")
+    if pod.spec.hostname_override:
+        yield Occurrence(
+            "spec.hostnameOverride", reason="is not a setting that Istio gives a gateway"
+        )
     if bytes(pod.spec.dns_config) not in (b"null", b"{}"):
         yield Occurrence("spec.dnsConfig", reason="is not a setting that Istio gives a gateway")
     if pod.spec.host_pid:
