@@ -282,6 +282,6 @@ def test_a_pod_that_moves_the_names_of_the_control_plane_is_special(
     plane: ControlPlane, places: dict[str, str], given: Json, mesh: str
 ) -> None:
     host = "istiod.istio-system.svc"
-    for name, more in (("shop", {"hostnameOverride": host}), (host, {})):
-        new = pod(places[mesh], name, annotations={RECORD: ALLOWED}, **more)
+    for name, override in (("shop", host), (host, None)):
+        new = pod(places[mesh], name, annotations={RECORD: ALLOWED}, hostnameOverride=override)
         assert answer(plane.api, new).outcome == "special"

@@ -179,9 +179,9 @@ class Mesh:
         A stored pod's names were validated, except those of its owners.
         """
         for owner in pod.meta.owner_references or ():
-            texts = (owner.name, owner.kind, owner.api_version)
-            if not _PLAIN_NAME.fullmatch("".join(texts)):
-                yield Found(INPUT, Occurrence("metadata.ownerReferences", _not_plain(texts),
+            named = (owner.name, owner.kind, owner.api_version)
+            if not _PLAIN_NAME.fullmatch("".join(named)):
+                yield Found(INPUT, Occurrence("metadata.ownerReferences", _not_plain(named),
                                               "has an invalid name, kind or apiVersion",
                                               "author: remove the owner reference"))  # fmt: skip
                 break  # one entry is enough, and there may be very many
