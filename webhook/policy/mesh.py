@@ -40,7 +40,7 @@ OVERRIDDEN, CONTROL_PLANE = "proxy-env-overridden", "control-plane-elsewhere"
 DISABLED, OPEN, USER = "mtls-disabled", "accepts-plaintext", "proxy-uid"
 #: The form of names, kinds and images. The injectors paste them into their templates, before the
 #: API server validates them. It never validates the kind of an owner or the tag of an image.
-PLAIN_NAME = r"[A-Za-z0-9._:/@+-]*"
+PLAIN_NAME = r"[A-Za-z0-9._:/@+~-]*"
 _PLAIN_NAME = re.compile(PLAIN_NAME, re.ASCII)
 
 
@@ -148,9 +148,7 @@ class Mesh:
         for placed in pod.to_be_filled:
             for reason in self.customised(placed):
                 yield Found(INPUT, Occurrence(placed.field(), (), reason))
-        # Only the injector reads them, so an update can't do harm with them.
-        if not pod.update:
-            yield from self._names(pod)
+        yield from self._names(pod)
 
     def customised(self, placed: Placed) -> Iterable[str]:
         """Yield what an author must not set in a container that the injector completes."""
@@ -176,8 +174,11 @@ class Mesh:
     def _names(self, pod: Pod) -> Iterator[Found]:
         """Yield each place with a name that the injector could read as a part of its template.
 
-        A stored pod's names were validated, except those of its owners.
+        A stored pod's names were validated, except those of its owners. Only the injector reads
+        them, so an update can't do harm with them.
         """
+        if pod.update:
+            return
         for owner in pod.meta.owner_references or ():
             named = (owner.name, owner.kind, owner.api_version)
             if not _PLAIN_NAME.fullmatch("".join(named)):
