@@ -551,7 +551,8 @@ spec: &spec {containers: [{name: app, image: app}]}
 
 
 def test_dates_and_equals_signs_are_text_as_they_are_to_kubernetes() -> None:
-    dated = POD.replace("name: shop", "name: shop, labels: {a: 2026-01-31, b: 2026-02-30, c: =}")
+    keys = "labels: {a: 2026-01-31, b: 2026-02-30}, annotations: {c: =}"
+    dated = POD.replace("name: shop", f"name: shop, {keys}")
     (result,) = results(stdin=dated)
     assert result["verdict"] == "admitted"
 
