@@ -24,7 +24,6 @@ def kinds(engine: str, kubernetes: str) -> set[str]:
         ("policy", "1.37.0", KINDS),
         ("auto", "1.36.0", KINDS),
         ("auto", "1.35.0", KINDS[2:]),
-        ("auto", "1.29.0", ()),
     ],
 )
 def test_the_engine_takes_what_the_api_server_has(
@@ -33,15 +32,9 @@ def test_the_engine_takes_what_the_api_server_has(
     assert kinds(engine, kubernetes) == set(rendered)
 
 
-@pytest.mark.parametrize(("kubernetes", "engine"), [("1.37.0", "policy"), ("1.29.0", "webhook")])
-def test_what_auto_assumes_is_said(kubernetes: str, engine: str) -> None:
-    text = helm.render({"engine": "auto"}, kubernetes=kubernetes).text
-    assert f"# engine: auto, so {engine}, for Kubernetes v{kubernetes}" in text
-
-
-def test_an_api_server_without_policies_is_told() -> None:
-    with pytest.raises(helm.RenderError, match=r"Kubernetes 1\.30"):
-        helm.render({"engine": "policy"}, kubernetes="1.29.0")
+def test_what_auto_assumes_is_said() -> None:
+    text = helm.render({"engine": "auto"}, kubernetes="1.35.0").text
+    assert "# engine: auto, so policy, for Kubernetes v1.35.0" in text
 
 
 def test_no_parameter_is_left_and_no_expression_ends_early() -> None:

@@ -282,7 +282,7 @@ def test_the_schema_lets_a_parent_chart_pass_its_globals() -> None:
 
 
 def test_a_cluster_that_is_too_old_is_rejected() -> None:
-    assert "kubeVersion: >=1.29.0-0" in helm.error_of(kubernetes="1.28.9")
+    assert "kubeVersion: >=1.30.0-0" in helm.error_of(kubernetes="1.29.9")
 
 
 @pytest.mark.parametrize("quantity", ["1", "0.5", "100m", "1Gi", "1e3", "128974848", 1, 0.25])

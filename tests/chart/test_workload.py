@@ -46,15 +46,10 @@ def test_every_object_carries_the_standard_labels() -> None:
         }
 
 
-@pytest.mark.parametrize(
-    ("kubernetes", "seconds", "sleeps"), [("1.30.0", 7, True), ("1.29.9", 17, False)]
-)
-def test_the_server_drains_for_longer_if_the_pod_cannot_sleep_before(
-    kubernetes: str, seconds: int, sleeps: bool
-) -> None:
-    found = container({"drainSeconds": 7}, kubernetes=kubernetes)
-    assert f"--drain-seconds={seconds}" in found["args"]
-    assert ("lifecycle" in found) == sleeps
+def test_the_pod_sleeps_before_it_drains() -> None:
+    found = container({"drainSeconds": 7, "preStopSleepSeconds": 9})
+    assert "--drain-seconds=7" in found["args"]
+    assert found["lifecycle"] == {"preStop": {"sleep": {"seconds": 9}}}
 
 
 @pytest.mark.parametrize(

@@ -73,20 +73,6 @@ capabilities:
   drop: [ALL]
 {{- end }}
 
-{{/* Non-empty if a pod can sleep before the stop signal: Kubernetes 1.30 or later. */}}
-{{- define "mendix-mesh.canSleep" -}}
-{{- if semverCompare ">=1.30.0-0" .Capabilities.KubeVersion.Version }}yes{{ end -}}
-{{- end }}
-
-{{/* How long the server drains. If the pod cannot sleep first, the time of the sleep is added. */}}
-{{- define "mendix-mesh.drainSeconds" -}}
-{{- if include "mendix-mesh.canSleep" . -}}
-{{- int64 .Values.drainSeconds -}}
-{{- else -}}
-{{- add .Values.drainSeconds .Values.preStopSleepSeconds -}}
-{{- end -}}
-{{- end }}
-
 {{/* Labels of the pod of `helm test`. They differ from the server's; otherwise it would get reviews. */}}
 {{- define "mendix-mesh.testLabels" -}}
 app.kubernetes.io/name: {{ printf "%s-test" .Chart.Name | quote }}

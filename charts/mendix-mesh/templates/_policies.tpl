@@ -13,15 +13,7 @@ policy's checks and lists. In them, <<name>> is a parameter whose value the sett
 
 {{/* "mendix-mesh.engine": who decides on ordinary pods, `policy` or `webhook`. */}}
 {{- define "mendix-mesh.engine" -}}
-{{- $has := or (.Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy") (semverCompare ">=1.30.0-0" .Capabilities.KubeVersion.Version) -}}
-{{- if eq .Values.engine "auto" -}}
-{{- ternary "policy" "webhook" $has -}}
-{{- else -}}
-{{- if and (eq .Values.engine "policy") (not $has) -}}
-{{- fail (printf "engine: policy needs Kubernetes 1.30 or later, and this is %s; use engine: webhook, or auto" .Capabilities.KubeVersion.Version) -}}
-{{- end -}}
-{{- .Values.engine -}}
-{{- end -}}
+{{- ternary "policy" .Values.engine (eq .Values.engine "auto") -}}
 {{- end }}
 
 {{/* Non-empty if the API server opts pods in: by MutatingAdmissionPolicy, in Kubernetes 1.36 and later. */}}

@@ -163,7 +163,7 @@ def test_before_an_install_everything_that_it_needs_is_checked(tmp_path: Path) -
 
 def test_what_would_break_an_install_is_an_error(tmp_path: Path) -> None:
     world = Before()
-    world.add("/version", {"gitVersion": "v1.28.9"})
+    world.add("/version", {"gitVersion": "v1.29.9"})
     del world.objects["/apis/cert-manager.io/v1"]
     world.objects[f"{MUTATING}/00-first"] = world.objects.pop(f"{MUTATING}/injector")
     world.objects[f"{MUTATING}/00-first"]["metadata"]["name"] = "00-first"

@@ -522,7 +522,7 @@ def test_equal_versions_are_no_finding(diagnose: Examine) -> None:
     hospital = Hospital()
     hospital.add(OUR_DEPLOYMENT, deployment())
     label_configurations(hospital, VERSION)
-    hospital.add("/version", {"gitVersion": "v1.29.0-gke.1"})
+    hospital.add("/version", {"gitVersion": "v1.30.0-gke.1"})
     assert ids(diagnose(hospital, "mendix")) == []
 
 
@@ -556,10 +556,10 @@ def test_an_image_without_a_version_is_not_compared(diagnose: Examine) -> None:
 
 def test_an_api_server_that_is_too_old(diagnose: Examine) -> None:
     hospital = Hospital()
-    hospital.add("/version", {"gitVersion": "v1.28.15+k3s1"})
+    hospital.add("/version", {"gitVersion": "v1.29.15+k3s1"})
     (found,) = diagnose(hospital, "mendix").findings
     assert (found.id, found.severity) == ("kubernetes-old", "error")
-    assert found.evidence == "the API server has version v1.28.15+k3s1"
+    assert found.evidence == "the API server has version v1.29.15+k3s1"
 
 
 def test_what_kubernetes_is_needed_is_the_charts_word() -> None:

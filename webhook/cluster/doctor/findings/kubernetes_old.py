@@ -7,16 +7,16 @@ from webhook.cluster.doctor.facts import Facts, Place
 from webhook.cluster.doctor.findings import FindingRule, Occurrence
 
 #: Major and minor version; the chart's kubeVersion.
-NEEDED = (1, 29)
+NEEDED = (1, 30)
 
 FINDING = FindingRule(
     id="kubernetes-old",
     severity="error",
     meshes=("linkerd", "istio", "ambient", "unknown"),
-    means="it ignores parts of the webhook configurations and has no native sidecars, so pods may "
-    "be denied or admitted differently than the docs describe",
+    means="mendix-mesh is not tested with it, so pods may be denied or admitted differently than "
+    "the docs describe",
     fix=f"upgrade Kubernetes to {NEEDED[0]}.{NEEDED[1]} or later",
-    source="charts/mendix-mesh/Chart.yaml; kubernetes.io, matchConditions and sidecar containers",
+    source="charts/mendix-mesh/Chart.yaml; docs/compatibility.md",
 )
 
 
