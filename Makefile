@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SITE_READY := $(VENV)/.site-ready
 
-.PHONY: help demo demo-install test unit conformance fuzz check format lock docs site release-check golden tools screenshots image bench scale soak serve clean
+.PHONY: help demo demo-install test test-cluster matrix unit conformance fuzz check format lock docs site release-check golden tools screenshots image bench scale soak serve clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -35,6 +35,12 @@ demo-install: $(READY) ## The guides' commands on a real API server: install, de
 test: $(READY) ## Every test, on a real API server and real nodes (about 30 min; first time 18 min more to build the cluster)
 	@echo "Running every test; the first run builds the test cluster's programs (about 18 minutes on 2 cores)."
 	@$(BIN)/python -m tests
+
+test-cluster: $(READY) ## The tests that depend on the API server, on another version (K8S=1.30, MODULES=chart,doctor)
+	@$(BIN)/python -m tests.cluster.compatibility $(K8S) $(if $(MODULES),--modules $(MODULES))
+
+matrix: $(READY) ## The same on all supported versions; takes hours, and continues if it was interrupted
+	@$(BIN)/python -m tests.cluster.compatibility --all --continue
 
 unit: $(READY) ## The tests that need no cluster (under 2 min)
 	@$(BIN)/python -m pytest tests/unit
@@ -84,6 +90,7 @@ docs: $(READY) ## Write the generated files: checks.md, findings.md, commands.md
 	@$(BIN)/python -m docs.generate_configuration
 	@$(BIN)/python -m docs.generate_inputs
 	@$(BIN)/python -m docs.generate_engines
+	@$(BIN)/python -m docs.generate_compatibility
 
 site: $(SITE_READY) ## Build the documentation site in build/docs/site, without network (seconds)
 	@$(BIN)/python -m docs.generate_site

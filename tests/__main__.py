@@ -1,6 +1,8 @@
-"""Every test, in three parts in parallel, because those of the cluster mostly wait.
+"""Every test, in parts in parallel, because those of the cluster mostly wait.
 
-The output of the second and third part is held back, and follows when the first part is done. The
+The most important ones run on the oldest supported Kubernetes, too.
+
+The output of all parts but the first is held back, and follows when the first part is done. The
 exit code is 1 if any failed.
 """
 
@@ -12,13 +14,20 @@ import tempfile
 from pathlib import Path
 from typing import IO
 
+from tests.cluster import compatibility
+
 _ROOT = Path(__file__).parents[1]
 #: Every second file each, so that both parts have as much to do.
 _CLUSTER = sorted(str(one.relative_to(_ROOT)) for one in _ROOT.glob("tests/cluster/test_*.py"))
 _PARTS = {
-    "The first half of the cluster": _CLUSTER[::2],
-    "The second half of the cluster": _CLUSTER[1::2],
-    "The rest": ["tests", "--ignore=tests/cluster"],
+    "The first half of the cluster": ["pytest", *_CLUSTER[::2]],
+    "The second half of the cluster": ["pytest", *_CLUSTER[1::2]],
+    "The rest": ["pytest", "tests", "--ignore=tests/cluster"],
+    "The oldest Kubernetes": [
+        "tests.cluster.compatibility",
+        next(iter(compatibility.versions())),
+        "--modules=smoke",
+    ],
 }
 
 
@@ -46,7 +55,7 @@ def main() -> int:
 
 
 def _start(name: str, output: IO[str] | None = None) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "pytest", *_PARTS[name]]
+    command = [sys.executable, "-m", *_PARTS[name]]
     return subprocess.Popen(command, stdout=output, stderr=output)
 
 

@@ -26,7 +26,8 @@ CHART = Path(__file__).parents[2] / "charts" / "mendix-mesh"
 CA = "-----BEGIN CERTIFICATE-----\nMIIBdGVzdA==\n-----END CERTIFICATE-----\n"
 CA_BUNDLE = base64.b64encode(CA.encode()).decode()
 IMAGE = "registry.example.com/mendix-mesh"
-KUBERNETES = "1.37.0"
+#: The version of the test cluster's API server.
+KUBERNETES = ".".join(map(str, build.ALL["kube-apiserver"].version))
 OWN = {"tls": {"source": "secret", "caBundle": CA}}
 
 Object = dict[str, Any]

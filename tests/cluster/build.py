@@ -9,12 +9,15 @@ Each program is taken from the first place that has it:
 
 The Go modules under `tools/` pin the programs and their versions. Nothing is written into the
 source tree.
+
+With MENDIX_MESH_KUBERNETES=1.30, the control plane's programs have that version; see older.py.
 """
 
 import contextlib
 import fcntl
 import hashlib
 import itertools
+import json
 import os
 import platform
 import re
@@ -24,7 +27,7 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +42,11 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from tests.cluster import older
+
 TOOLS = Path(__file__).parent / "tools"
+#: Major and minor of the version of the control plane; empty for the pinned one.
+KUBERNETES = os.environ.get("MENDIX_MESH_KUBERNETES", "")
 
 _KUBERNETES_STAMPS = (
     "k8s.io/component-base/version.gitVersion=v{version}",
@@ -52,6 +59,11 @@ _KUBERNETES_STAMPS = (
 
 class BuildError(Exception):
     """Raised if a program is not available. The message says why and how to fix it."""
+
+
+def _version(text: str) -> tuple[int, int, int] | None:
+    found = re.search(r"v?(\d+)\.(\d+)\.(\d+)", text)
+    return (int(found[1]), int(found[2]), int(found[3])) if found else None
 
 
 @dataclass(frozen=True)
@@ -68,13 +80,18 @@ class Tool:
     stamps: tuple[str, ...] = ()  # Go variables to set; `kubectl version` fails without them
 
     @property
+    def source(self) -> Path:
+        """Return the folder of its Go module."""
+        return TOOLS / self.folder
+
+    @property
     def version(self) -> tuple[int, int, int]:
         """Return the version in go.mod. It is written only there."""
-        text = (TOOLS / self.folder / "go.mod").read_text()
+        text = (self.source / "go.mod").read_text()
         found = re.search(rf"^\s*(?:require )?{re.escape(self.module)} v(\S+)", text, re.MULTILINE)
         version = found and _version(found[1])
         if not version:
-            message = f"{TOOLS / self.folder}/go.mod requires no {self.module}"
+            message = f"{self.source}/go.mod requires no {self.module}"
             raise BuildError(message)
         return version
 
@@ -92,15 +109,74 @@ class Tool:
     @property
     def place(self) -> Path:
         """Return the cache folder of this program's module. A new pin or flag gets a new folder."""
-        module = TOOLS / self.folder
-        key = hashlib.sha256(f"{self.flags} {platform.system()} {platform.machine()}".encode())
-        for file in (module / "go.mod", module / "go.sum", *sorted(module.glob("*.go"))):
-            key.update(file.read_bytes())
-        return cache() / f"{self.folder}-{key.hexdigest()[:12]}"
+        module = self.source
+        files = (module / "go.mod", module / "go.sum", *sorted(module.glob("*.go")))
+        return self._place(b"".join(file.read_bytes() for file in files))
+
+    def _place(self, pins: bytes) -> Path:
+        key = f"{self.flags} {platform.system()} {platform.machine()}".encode() + pins
+        return cache() / f"{self.folder}-{hashlib.sha256(key).hexdigest()[:12]}"
+
+    def prepare(self, console: Console) -> None:
+        """Create what `go build` needs. Call it with the lock of the cache folder."""
+
+
+@dataclass(frozen=True)
+class OlderTool(Tool):
+    """A program of an older Kubernetes, whose Go module is generated in its cache folder."""
+
+    @property
+    def pin(self) -> tuple[str, str]:
+        """Return the version and its checksum. Raise BuildError if there is none."""
+        pins = older.pins()
+        if KUBERNETES not in pins:
+            message = (
+                f"unknown version {KUBERNETES} of Kubernetes; older versions: {', '.join(pins)}"
+            )
+            raise BuildError(message)
+        return pins[KUBERNETES]
+
+    @property
+    def source(self) -> Path:
+        """Return the folder of its Go module."""
+        return self.place / "module"
+
+    @property
+    def version(self) -> tuple[int, int, int]:
+        """Return the pinned version."""
+        version = _version(self.pin[0])
+        assert version
+        return version
+
+    @property
+    def place(self) -> Path:
+        """Return the cache folder of this version."""
+        return self._place(" ".join(self.pin).encode())
+
+    def prepare(self, console: Console) -> None:
+        """Generate the Go module, if it is not there, and compare its checksum."""
+        if self.source.exists():
+            return
+        version, checksum = self.pin
+        console.print(f"Reading the modules of Kubernetes {version} ...")
+        # The checksum here is the one that counts. No server needs to be asked for others.
+        alone = {"GOSUMDB": "off"}
+        with _new_folder(self.place) as folder:
+            fresh = folder / "module"
+            older.begin(fresh)
+            asked = ("mod", "download", "-json", f"{older.MODULE}@v{version}")
+            said = json.loads("".join(_go(fresh, *asked, environment=alone)))
+            older.write(fresh, version, Path(said["Dir"]))
+            packages = (ALL[name].package for name in _CONTROL_PLANE)
+            _go(fresh, "list", "-mod=mod", "-deps", *packages, environment=alone)
+            if (found := older.checksum(fresh)) != checksum:
+                message = f"Kubernetes {version} has other modules than in {older.PINS}: {found}"
+                raise BuildError(message)
+            fresh.rename(self.source)
 
 
 def _kubernetes(name: str, cold: int, *ask: str) -> Tool:
-    return Tool(
+    tool = Tool(
         name,
         folder="kubernetes",
         module="k8s.io/kubernetes",
@@ -109,6 +185,8 @@ def _kubernetes(name: str, cold: int, *ask: str) -> Tool:
         cold=cold,
         stamps=_KUBERNETES_STAMPS,
     )
+    is_older = KUBERNETES and ".".join(map(str, tool.version[:2])) != KUBERNETES
+    return OlderTool(**vars(tool)) if is_older and name in _CONTROL_PLANE else tool
 
 
 def _istio(name: str, package: str, cold: int, *ask: str) -> Tool:
@@ -120,6 +198,9 @@ def _istio(name: str, package: str, cold: int, *ask: str) -> Tool:
         ask=ask,
         cold=cold,
     )
+
+
+_CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
 
 
 ALL: dict[str, Tool] = {
@@ -261,8 +342,8 @@ def ensure(names: Sequence[str] = (), console: Console | None = None) -> dict[st
     if missing:
         _find_go()
         _announce(missing, console)
-    for folder in dict.fromkeys(tool.folder for tool in missing):
-        together = [tool for tool in missing if tool.folder == folder]
+    for place in dict.fromkeys(tool.place for tool in missing):
+        together = [tool for tool in missing if tool.place == place]
         _build(together, console)
         found |= {tool.name: tool.place / tool.name for tool in together}
     if "kwok" in found:
@@ -370,8 +451,8 @@ def _from_module(
         return folder
     with _only_one_builds(tool.place, console or Console(stderr=True)):
         if not folder.exists():
-            _go(tool.folder, "mod", "download", tool.module)
-            module = _go(tool.folder, "list", "-m", "-f", "{{.Dir}}", tool.module)[-1]
+            _go(tool.source, "mod", "download", tool.module)
+            module = _go(tool.source, "list", "-m", "-f", "{{.Dir}}", tool.module)[-1]
             root = Path(module) / source
             with _new_folder(tool.place) as fresh:
                 for file in (f for pattern in patterns for f in root.glob(pattern)):
@@ -382,11 +463,6 @@ def _from_module(
                         shutil.copyfile(file, target)
                 (fresh / name).rename(folder)
     return folder
-
-
-def _version(text: str) -> tuple[int, int, int] | None:
-    found = re.search(r"v?(\d+)\.(\d+)\.(\d+)", text)
-    return (int(found[1]), int(found[2]), int(found[3])) if found else None
 
 
 def _says(tool: Tool, program: str) -> tuple[int, ...]:
@@ -410,22 +486,23 @@ def _announce(missing: Sequence[Tool], console: Console) -> None:
 
 def _build(tools: Sequence[Tool], console: Console) -> None:
     """Build programs of one Go module into its cache folder. Each appears there only complete."""
-    place, folder = tools[0].place, tools[0].folder
+    place, source, folder = tools[0].place, tools[0].source, tools[0].folder
     with _only_one_builds(place, console):
         tools = [tool for tool in tools if not (place / tool.name).exists()]
         if not tools:
             return
+        tools[0].prepare(console)
         packages = [tool.package for tool in tools]
         started = time.monotonic()
         label = f"{folder} v{'.'.join(map(str, tools[0].version))}"
         with _progress(label, console) as report, _new_folder(place) as fresh:
-            total = len(_go(folder, "list", "-deps", *packages, on_line=report.downloading))
+            total = len(_go(source, "list", "-deps", *packages, on_line=report.downloading))
             report.expect(total)
             # With one package, Go names the file after the end of the path: "v3" or "server" for
             # etcd.
             output = fresh / tools[0].name if len(tools) == 1 else f"{fresh}/"
             flags = (*tools[0].flags, "-v", "-o", str(output))
-            _go(folder, "build", *flags, *packages, on_line=report.compiled)
+            _go(source, "build", *flags, *packages, on_line=report.compiled)
             for tool in tools:
                 made = fresh / (tool.name if len(tools) == 1 else tool.package.rpartition("/")[2])
                 made.rename(place / tool.name)
@@ -456,20 +533,22 @@ def _new_folder(place: Path) -> Iterator[Path]:
 
 
 def _go(
-    folder: str, *arguments: str, on_line: Callable[[str], None] = lambda _line: None
+    source: Path,
+    *arguments: str,
+    on_line: Callable[[str], None] = lambda _line: None,
+    environment: Mapping[str, str] | None = None,
 ) -> list[str]:
     """Run go in a module's folder. Return the lines that it prints, without its own messages.
 
     Each line is passed to `on_line` immediately. Raise BuildError with go's last output.
     """
     command = [_find_go(), *arguments]
-    environment = {**os.environ, "CGO_ENABLED": "0"}
     lines: list[str] = []
     last: deque[str] = deque(maxlen=15)
     with subprocess.Popen(
         command,
-        cwd=TOOLS / folder,
-        env=environment,
+        cwd=source,
+        env={**os.environ, "CGO_ENABLED": "0", **(environment or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -485,7 +564,7 @@ def _go(
         shown = " ".join(command)
         said = "\n".join(f"  {line}" for line in last)
         message = (
-            f"`{shown}` in {TOOLS / folder} failed:\n{said}\n{_advice(' '.join(last))}\n"
+            f"`{shown}` in {source} failed:\n{said}\n{_advice(' '.join(last))}\n"
             "Or point KUBEBUILDER_ASSETS at a folder that has the programs."
         )
         raise BuildError(message)

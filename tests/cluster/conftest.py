@@ -6,6 +6,7 @@ not available, the tests that need them fail and say how to fix it.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,7 +20,33 @@ from tests.cluster.istiod import Istiod
 from tests.cluster.plane import ControlPlane
 from tests.console import uncaptured
 
+_LEFT_OUT = pytest.StashKey[Counter[str]]()
 _BINARIES = pytest.StashKey[dict[str, Path] | build.BuildError]()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests that need a newer Kubernetes than the cluster's."""
+    left_out: list[pytest.Item] = []
+    reasons = config.stash.setdefault(_LEFT_OUT, Counter())
+    try:
+        version = build.ALL["kube-apiserver"].version
+    except build.BuildError as error:
+        raise pytest.UsageError(str(error)) from None
+    for item in items:
+        for marker in item.iter_markers("kubernetes"):
+            if version < tuple(map(int, marker.args[0].split("."))):
+                left_out.append(item)
+                reasons[f"{marker.kwargs['reason']} (Kubernetes {marker.args[0]})"] += 1
+                break
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how many tests were left out, and why."""
+    for reason, count in terminalreporter.config.stash.get(_LEFT_OUT, Counter()).items():
+        terminalreporter.write_line(f"left out: {count} need {reason}")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

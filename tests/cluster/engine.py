@@ -8,6 +8,8 @@ import contextlib
 import secrets
 from collections.abc import Iterator, Sequence
 
+import pytest
+
 from tests.chart import helm
 from tests.cluster.api import Api, Json, StatusError
 from tests.cluster.istio import HIDDEN
@@ -15,7 +17,11 @@ from tests.cluster.plane import ControlPlane
 
 MESHES = ("linkerd", "istio", "ambient")
 _LABEL = "tests.mendix-mesh.io/engine"
-_NEWEST = "1.37.0"
+#: Since this version of Kubernetes, the API server has MutatingAdmissionPolicy.
+OPTS_IN = (1, 36)
+opts_in = pytest.mark.kubernetes(
+    ".".join(map(str, OPTS_IN)), reason="MutatingAdmissionPolicy, which opts pods in"
+)
 
 
 @contextlib.contextmanager
@@ -24,7 +30,7 @@ def installed(
 ) -> Iterator[None]:
     """Install these kinds of policies in mode enforce, and the webhooks that they need."""
     values = {"engine": "policy", "policyDelaySeconds": 0, "settings": settings}
-    rendered = helm.render(values, kubernetes=_NEWEST)
+    rendered = helm.render(values)
     made = [_own(one) for kind in kinds for one in rendered.of_kind(kind) if _is_wanted(one)]
     webhooks = rendered.one(configuration)
     webhooks["webhooks"] = [

@@ -1,5 +1,6 @@
 """Where the programs of the test cluster come from, with a fake Go compiler."""
 
+import hashlib
 import io
 import os
 import shutil
@@ -11,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from tests.cluster import build
+from tests.cluster import build, older
 
 Script = Callable[[Path, str], Path]
 
@@ -147,3 +148,62 @@ def test_a_failed_build_shows_gos_last_lines_and_a_fix(
     assert words in str(error.value)
     assert advice in str(error.value)
     assert build.find(build.ALL["helm"]) is None
+
+
+# Downloads Kubernetes, and completes go.sum when packages are listed.
+GO_FOR_OLDER = """
+case "$1" in
+  mod) echo "{\\"Dir\\": \\"$MODULE\\"}";;
+  list) echo "k8s.io/api v0.30.14 h1:x=" >>go.sum;;
+  build) while [ "$1" != -o ]; do shift; done; echo >"$2";;
+esac
+"""
+MODULES = "example.com/a v1.0.0 h1:x=\n"
+
+
+@pytest.fixture
+def old(
+    path: Path, script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> build.OlderTool:
+    """kube-apiserver 1.30, whose source requires one staging module and another one."""
+    script(path / "go", GO_FOR_OLDER)
+    (tmp_path / "go.mod").write_text(
+        "module k8s.io/kubernetes\n\ngo 1.22.0\n\nrequire (\n\tk8s.io/api v0.0.0\n"
+        "\tk8s.io/utils v0.0.0-20230726121419-3b25d923346b\n)\n"
+    )
+    (tmp_path / "go.sum").write_text(MODULES)
+    monkeypatch.setenv("MODULE", str(tmp_path))
+    monkeypatch.setattr(build, "KUBERNETES", "1.30")
+    tool = build.OlderTool(**vars(build.ALL["kube-apiserver"]))
+    monkeypatch.setitem(build.ALL, tool.name, tool)
+    return tool
+
+
+def test_an_older_kubernetes_has_its_own_staging_modules(
+    old: build.OlderTool, monkeypatch: pytest.MonkeyPatch, console: Console
+) -> None:
+    completed = hashlib.sha256(f"{MODULES}k8s.io/api v0.30.14 h1:x=\n".encode()).hexdigest()
+    monkeypatch.setattr(older, "pins", lambda: {"1.30": ("1.30.14", completed)})
+    assert build.ensure([old.name], console) == {old.name: old.place / old.name}
+    lines = (old.source / "go.mod").read_text().splitlines()
+    assert [line for line in lines if line.startswith(("godebug", "require", "replace"))] == [
+        "godebug default=go1.22",
+        "require k8s.io/kubernetes v1.30.14",
+        "replace k8s.io/api => k8s.io/api v0.30.14",
+    ]
+
+
+def test_an_older_kubernetes_with_other_modules_than_the_pinned_ones_is_not_built(
+    old: build.OlderTool, console: Console
+) -> None:
+    with pytest.raises(build.BuildError, match=r"1\.30\.14 has other modules"):
+        build.ensure([old.name], console)
+    assert not old.source.exists()
+
+
+def test_an_unknown_version_is_answered_with_the_known_ones(
+    old: build.OlderTool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "KUBERNETES", "1.2")
+    with pytest.raises(build.BuildError, match=r"older versions: 1\.30, 1\.33"):
+        _ = old.version

@@ -22,6 +22,8 @@ from tests.fuzz import edits
 from tests.unit.policy.judge import whole_patch
 from webhook.policy.mesh import ALLOWED, RECORD
 
+pytestmark = engine.opts_in
+
 KINDS = ("MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding")
 
 

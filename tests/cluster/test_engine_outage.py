@@ -13,7 +13,7 @@ import pytest
 
 from tests.cluster import command, guides
 from tests.cluster.api import Json, StatusError, wait_for
-from tests.cluster.engine import MESHES
+from tests.cluster.engine import MESHES, opts_in
 from tests.cluster.istio import IstioCluster
 from tests.cluster.mesh import MeshCluster, configured
 from tests.cluster.test_doctor import gone
@@ -169,6 +169,7 @@ def test_the_page_shows_the_real_message(policed: Outage) -> None:
 
 
 @pytest.mark.parametrize("mesh", MESHES)
+@opts_in
 def test_two_hundred_ordinary_pods_start(outage: Outage, mesh: str) -> None:
     cluster, where = outage.cluster, outage.places[mesh, "enforce"]
     scaled = {"spec": {"replicas": REPLICAS}}
@@ -185,6 +186,7 @@ def test_two_hundred_ordinary_pods_start(outage: Outage, mesh: str) -> None:
 
 @pytest.mark.parametrize("mesh", MESHES)
 @pytest.mark.parametrize("mode", MODES)
+@opts_in
 def test_a_special_pod_is_denied_in_enforce_alone(outage: Outage, mesh: str, mode: str) -> None:
     why = refused(outage.cluster, special(outage.places[mesh, mode], mesh))
     if mode == "enforce":
@@ -194,6 +196,7 @@ def test_a_special_pod_is_denied_in_enforce_alone(outage: Outage, mesh: str, mod
 
 
 @pytest.mark.parametrize("mesh", MESHES)
+@opts_in
 def test_an_ordinary_pod_outside_the_mesh_is_denied_warned_of_or_recorded(
     outage: Outage, mesh: str
 ) -> None:
@@ -209,6 +212,7 @@ def test_an_ordinary_pod_outside_the_mesh_is_denied_warned_of_or_recorded(
 
 
 @pytest.mark.parametrize("mesh", MESHES)
+@opts_in
 def test_every_bypass_is_denied(outage: Outage, mesh: str) -> None:
     """The author's side of each: the injectors have not seen these pods."""
     where, denied = outage.places[mesh, "enforce"], 0
@@ -228,6 +232,7 @@ def test_every_bypass_is_denied(outage: Outage, mesh: str) -> None:
     assert denied > 10
 
 
+@opts_in
 def test_the_page_s_command_for_an_emergency_ends_all_denials_of_ordinary_pods(
     outage: Outage, tmp_path: Path
 ) -> None:
