@@ -64,10 +64,9 @@ def test_a_pod_outside_the_mesh_is_denied(
     assert f"{check} " in denial(mesh_cluster, pod(where, **BAD[check]))
 
 
-def test_the_doctor_finds_nothing(mesh_cluster: MeshCluster, where: str) -> None:
-    assert (
-        "no errors, no warnings" in command.as_admin(mesh_cluster.plane)("doctor", "-n", where).out
-    )
+def test_the_doctor_finds_nothing(mesh_cluster: MeshCluster, engine: str) -> None:
+    run = command.as_admin(mesh_cluster.plane)
+    assert "no errors, no warnings" in run("doctor", "-n", mesh_cluster.enroll("enforce")).out
 
 
 def test_without_a_server_pods_start_if_the_api_server_opts_them_in(
