@@ -165,7 +165,7 @@ def test_a_namespace_that_leads_its_pods_round_the_proxy_gains_nothing(
 
     # The API server hears of a namespace's new label a moment later.
     message = wait_for(denied, why="the pod to be denied")
-    # Some older API servers deny a pod themselves if the patch is invalid (Kubernetes 1.30).
+    # Kubernetes 1.30 itself denies a pod if an injector's patch is invalid.
     assert f"  {check}  " in message or "Internal error occurred: invalid character" in message
 
 
