@@ -1,6 +1,6 @@
 """Every test, in parts in parallel, because those of the cluster mostly wait.
 
-The most important ones run on the oldest supported Kubernetes, too.
+At the end, the most important ones run on the oldest supported Kubernetes, which is built first.
 
 The output of all parts but the first is held back, and follows when the first part is done. The
 exit code is 1 if any failed.
@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
@@ -23,12 +24,9 @@ _PARTS = {
     "The first half of the cluster": ["pytest", *_CLUSTER[::2]],
     "The second half of the cluster": ["pytest", *_CLUSTER[1::2]],
     "The rest": ["pytest", "tests", "--ignore=tests/cluster"],
-    "The oldest Kubernetes": [
-        "tests.cluster.compatibility",
-        next(iter(compatibility.versions())),
-        "--modules=smoke",
-    ],
 }
+_LAST = "The oldest Kubernetes"
+_OLDEST = ["tests.cluster.compatibility", next(iter(compatibility.versions())), "--modules=smoke"]
 
 
 def main() -> int:
@@ -39,7 +37,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         held = {name: Path(folder, str(number)) for number, name in enumerate(others)}
         print(f"{first}:", flush=True)
-        running = [_start(first), *(_start(name, held[name].open("w")) for name in others)]
+        outputs = [None, *(held[name].open("w") for name in others)]
+        running = [_start(*one) for one in zip(_PARTS.values(), outputs, strict=True)]
         try:
             codes = [part.wait() for part in running]
         except KeyboardInterrupt:
@@ -48,15 +47,16 @@ def main() -> int:
         for name, output in held.items():
             print(f"{name}, which ran beside it:")
             print(output.read_text(errors="replace"), end="", flush=True)
+    print(f"{_LAST}:", flush=True)
+    codes.append(_start(_OLDEST).wait())
     # The words of each part are far above.
     said = ("passed" if not code else f"failed (exit code {code})" for code in codes)
-    print(" ".join(f"{name}: {words}." for name, words in zip(_PARTS, said, strict=True)))
+    print(" ".join(f"{name}: {words}." for name, words in zip((*_PARTS, _LAST), said, strict=True)))
     return int(any(codes))
 
 
-def _start(name: str, output: IO[str] | None = None) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", *_PARTS[name]]
-    return subprocess.Popen(command, stdout=output, stderr=output)
+def _start(arguments: Sequence[str], output: IO[str] | None = None) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", *arguments], stdout=output, stderr=output)
 
 
 if __name__ == "__main__":
