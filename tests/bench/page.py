@@ -6,16 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.bench import creations, pods, servers
+import msgspec
+
+from tests.bench import creations, plots, pods, servers
 from tests.bench.results import CREATION, Results, Sample
+from tests.cluster import scale
 
 PAGE = Path(__file__).parents[2] / "docs/performance.md"
 _PLACE = re.compile(r"(<!-- table: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def write(results: Results) -> None:
-    """Write the tables into the page again."""
+    """Write the tables into the page again, and the plots."""
     PAGE.write_text(filled(PAGE.read_text(), results))
+    for name, plot in plots.plots(results, scale.read()).items():
+        (plots.FOLDER / name).write_text(plots.drawn(plot))
 
 
 def filled(text: str, results: Results) -> str:
@@ -31,6 +36,7 @@ def tables(results: Results) -> dict[str, str]:
         **{size: _reviews(results, size) for size in pods.SIZES},
         "creations": _creations(results),
         "servers": _servers(results),
+        "scale": _scale(scale.read()),
         "targets": _table(
             ("target", "limit", "measured", ""),
             [(*one[:3], "met" if one.met else "**missed**") for one in targets(results)],
@@ -87,6 +93,14 @@ def _servers(results: Results) -> str:
     return _table(("server", "PSS in MiB after all load"), rows)
 
 
+def _scale(found: Sequence[scale.Measured]) -> str:
+    columns = (
+        "namespaces", "pods", "audit: seconds", "CPU seconds", "MiB",
+        "dashboard: first page, ms", "the next, ms", "MiB",
+    )  # fmt: skip
+    return _table(columns, [tuple(f"{n:,.10g}" for n in msgspec.structs.astuple(m)) for m in found])
+
+
 class Target(NamedTuple):
     """A target in words, and what was measured."""
 
@@ -133,6 +147,13 @@ def targets(results: Results) -> list[Target]:
         found.append(limited(what, {clients: ratios[clients]}, least=least))
     ours = results.pss[servers.OURS]
     found.append(Target("PSS after the load", "≤ 45 MiB", f"{ours:.0f} MiB", ours <= 45))
+    largest = scale.read()[-1]
+    for name, mib in (("audit", largest.audit_mib), ("dashboard", largest.dashboard_mib)):
+        what = f"peak memory of the {name} at {largest.pods:,} pods"
+        found.append(Target(what, "≤ 120 MiB", f"{mib:.0f} MiB", mib <= 120))
+    page_ms = next(size.first_page_ms for size in scale.read() if size.pods == 20_000)
+    what = "the dashboard's first page at 20,000 pods"
+    found.append(Target(what, "≤ 0.3 s", f"{page_ms / 1000:.2f} s", page_ms <= 300))
     ready = statistics.median(results.ready_ms)
     found.append(Target("ready after", "< 1 s", f"{ready / 1000:.2f} s", ready < 1000))
     floor = _by_clients(_growth(results, servers.NGINX))

@@ -73,8 +73,8 @@ def read(file: Path = FILE) -> Results:
 
 
 def write(results: Results, file: Path) -> None:
-    """Store results in a file, one value a line."""
-    file.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n")
+    """Store results in a file, one cell a line."""
+    file.write_bytes(msgspec.json.encode(results).replace(b'{"row"', b'\n{"row"') + b"\n")
 
 
 def machine() -> dict[str, str]:

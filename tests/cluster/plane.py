@@ -281,6 +281,12 @@ class ControlPlane(Part):
         self._processes[self._processes.index(old)] = self._starts[program]()
         self._await(lambda: self._answers("/readyz"), "the API server to be ready")
 
+    def end(self, *programs: str) -> None:
+        """End programs for good, if they run."""
+        for process in [one for one in self._processes if one.name in programs]:
+            process.stop(grace=1.0)
+            self._processes.remove(process)
+
     def check(self) -> None:
         """Raise ProcessError, with the end of its log, if a part of the cluster has ended."""
         for process in self._processes:
@@ -319,6 +325,8 @@ class ControlPlane(Part):
             initial_cluster=f"default={peer}",
             # The data is temporary, so it need not survive a crash of the machine.
             unsafe_no_fsync="true",
+            # The default of 2 GiB is too little for 100,000 pods.
+            quota_backend_bytes=8 << 30,
             log_level="warn",
         )
         hosts = [*_SERVER_NAMES, *([self._address] if self._address else ())]

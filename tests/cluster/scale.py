@@ -1,22 +1,25 @@
-"""`make scale`: how long an audit of a big cluster takes, and how much memory.
+"""`make scale`: what an audit and the dashboard of a big cluster cost.
 
-A cluster of real programs with simulated nodes is filled with namespaces of meshed Mendix apps, and
-`mendix-mesh audit` is run on one namespace, on a tenth, and on all. The peak of its resident memory
-must hardly grow with the cluster. Then the auditor watches it: first nothing changes, then a pod of
-another namespace does each second.
+A cluster of real programs with simulated nodes is filled step by step with namespaces of meshed
+Mendix apps. At each step, `mendix-mesh audit` is run on all of them, and the dashboard's first page
+is read. Memory must hardly grow with the cluster. At the end the auditor watches it: first nothing
+changes, then a pod of another namespace does each second.
 """
 
 import argparse
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
+import httpx
+import msgspec
 from rich.console import Console
 from rich.progress import Progress
 
@@ -24,59 +27,107 @@ from tests.cluster import auditor, build, netns
 from tests.cluster.api import Json, wait_for
 from tests.cluster.mesh import MESH_LABEL
 from tests.cluster.plane import ControlPlane
+from tests.cluster.process import Process
 from tests.standins import mendix_manifests as manifests
 from tests.standins.linkerd import InjectorConfig, inject
 
 #: The number of threads that fill the cluster.
 _HANDS = 4
+#: The numbers of pods at which it is measured, and how many of them are in a namespace.
+_SIZES, _EACH = (100, 1_000, 20_000, 100_000), 20
+#: The number of namespaces that the real controllers fill.
+_REAL = 50
 #: Seconds for which the auditor is measured.
 _LOOK = 60
 #: Pods are assigned to these nodes directly. A scheduler would take as long as everything else, and
 #: would find the nodes full.
 _NODES = [f"node-{number}" for number in range(4)]
 _CONSOLE = Console(highlight=False)
+RESULTS = Path(__file__).parents[1] / "bench/results/scale.json"
 
 
-class Measured(NamedTuple):
-    """The measurements of one run of the command."""
+class Measured(msgspec.Struct):
+    """What a number of pods costs. Memory is the peak of the resident memory in MiB."""
 
-    seconds: float
-    processor: float
-    #: The peak of the resident memory in MiB.
-    peak: float
-    code: int
+    namespaces: int
+    pods: int
+    audit_seconds: float
+    audit_cpu: float
+    audit_mib: float
+    #: The first page after the first scan, and the median of those that follow, in milliseconds.
+    first_page_ms: float
+    page_ms: float
+    dashboard_mib: float
 
 
 def main() -> None:
-    """Build the cluster, fill it, measure, and print a table."""
+    """Fill a cluster step by step, measure at each step, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--namespaces", type=int, default=1000)
-    parser.add_argument("--pods", type=int, default=20_000)
-    given = parser.parse_args()
+    parser.add_argument("--pods", type=int, default=_SIZES[-1])
+    most = parser.parse_args().pods
+    sizes = sorted({size for size in _SIZES if size < most} | {most})
     binaries = build.ensure(build.CORE, _CONSOLE)
     netns.enter()
-    each = max(1, given.pods // given.namespaces)
+    found = []
     with (
         tempfile.TemporaryDirectory(prefix="mendix-mesh-scale-") as folder,
         ControlPlane(Path(folder), binaries, nodes=_NODES) as plane,
     ):
-        started = time.monotonic()
-        fill(plane, given.namespaces, each)
-        total = len(plane.api.list("Pod"))
-        _CONSOLE.print(
-            f"{given.namespaces} namespaces and {total} pods in {time.monotonic() - started:.0f} s"
-        )
-        _CONSOLE.print(
-            f"{'namespaces':>10} {'pods':>7} {'seconds':>8} {'cpu s':>7} {'peak MiB':>9}"
-        )
-        for count in sorted({1, given.namespaces // 10 or 1, given.namespaces}):
-            one = audit(plane, count, all_of_them=count == given.namespaces)
-            assert one.code == 0, "every pod is meshed, and the audit says otherwise"
-            _CONSOLE.print(
-                f"{count:>10} {count * each:>7} {one.seconds:>8.1f} {one.processor:>7.1f}"
-                f" {one.peak:>9.1f}"
-            )
-        watch(plane, Path(folder) / "auditor.log", given.namespaces)
+        _row(Measured.__struct_fields__)
+        there = 0
+        for size in sizes:
+            namespaces = max(1, size // _EACH)
+            fill(plane, range(there, namespaces))
+            there = namespaces
+            found.append(measure(plane, Path(folder) / f"dashboard-{size}.log", namespaces))
+            _row(msgspec.structs.astuple(found[-1]))
+        watch(plane, Path(folder) / "auditor.log", there)
+    if most == _SIZES[-1]:
+        lines = [msgspec.json.encode(one).decode() for one in found]
+        RESULTS.write_text("[\n" + ",\n".join(lines) + "\n]\n")
+        _CONSOLE.print(f"stored in {RESULTS}; the page: python -m tests.bench --page")
+
+
+def _row(values: Iterable[object]) -> None:
+    _CONSOLE.print(" ".join(f"{value!s:>13}" for value in values), soft_wrap=True)
+
+
+def read() -> list[Measured]:
+    """Return the stored measurements."""
+    return msgspec.json.decode(RESULTS.read_bytes(), type=list[Measured])
+
+
+def measure(plane: ControlPlane, log: Path, namespaces: int) -> Measured:
+    """Run the audit and the dashboard on all namespaces."""
+    seconds, cpu, mib = audit(plane)
+    (port,) = netns.free_ports(1)
+    where = f"127.0.0.1:{port}"
+    program = [sys.executable, "-m", "webhook", "dashboard", "--no-open", "--listen", where]
+    process = Process("dashboard", program, log=log, env=_environment(plane))
+    try:
+        wait_for(lambda: "in the mesh" in _page(where)[1], seconds=600, why="a first scan")
+        # What a page read from the API server is fresh for five seconds.
+        time.sleep(6)
+        first, *others = (_page(where)[0] for _ in range(11))
+        peak = _peak(process.pid)
+    finally:
+        process.stop()
+    values = (seconds, cpu, mib, first, statistics.median(others), peak)
+    return Measured(namespaces, namespaces * _EACH, *(round(value, 1) for value in values))
+
+
+def _page(where: str) -> tuple[float, str]:
+    """Read the first page. Return the milliseconds that it took, and the page."""
+    began = time.monotonic()
+    try:
+        text = httpx.get(f"http://{where}/", timeout=60).raise_for_status().text
+    except httpx.ConnectError:
+        return 0.0, ""
+    return (time.monotonic() - began) * 1000, text
+
+
+def _environment(plane: ControlPlane) -> dict[str, str]:
+    return {**os.environ, "KUBECONFIG": str(plane.kubeconfig)}
 
 
 def watch(plane: ControlPlane, log: Path, namespaces: int) -> None:
@@ -95,10 +146,10 @@ def watch(plane: ControlPlane, log: Path, namespaces: int) -> None:
             before = _used(pid)
             for second in range(_LOOK):
                 if change:
-                    namespace = f"mendix-{second % namespaces:05}"
-                    name = plane.api.list("Pod", namespace)[0]["metadata"]["name"]
+                    where = _name(second % namespaces)
+                    name = plane.api.list("Pod", where)[0]["metadata"]["name"]
                     labels = {"metadata": {"labels": {"changed": str(second)}}}
-                    plane.api.patch("Pod", name, namespace, labels)
+                    plane.api.patch("Pod", name, where, labels)
                 time.sleep(1)
             share = (_used(pid) - before) / _LOOK
             status = Path(f"/proc/{pid}/status").read_text()
@@ -115,35 +166,77 @@ def _used(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def fill(plane: ControlPlane, namespaces: int, pods: int) -> None:
-    """Create the namespaces, each with one app of this many pods. Wait until all run."""
-    with Progress(console=_CONSOLE, transient=True) as progress:
-        task = progress.add_task("filling", total=2 * namespaces)
+def fill(plane: ControlPlane, numbers: range) -> None:
+    """Create more namespaces, each with one app whose pods run.
 
-        def make(number: int) -> None:
-            name = f"mendix-{number:05}"
-            labels = {MESH_LABEL: "linkerd"}
-            plane.api.create(
-                {
-                    "apiVersion": "v1",
-                    "kind": "Namespace",
-                    "metadata": {"name": name, "labels": labels},
-                }
-            )
-            plane.await_namespace(name)
-            plane.api.create(app(name, pods, node=_NODES[number % len(_NODES)]))
-            progress.update(task, advance=1)
+    The first ones are made by the real controllers. They would need more memory than the rest for
+    all of them, so the others are copies of the first, and the controllers are ended before.
+    """
+    real = range(numbers.start, min(numbers.stop, _REAL))
+    copied = range(max(numbers.start, _REAL), numbers.stop)
+    with (
+        Progress(console=_CONSOLE, transient=True) as progress,
+        ThreadPoolExecutor(_HANDS) as hands,
+    ):
+        task = progress.add_task("filling", total=len(numbers))
 
-        with ThreadPoolExecutor(_HANDS) as hands:
-            list(hands.map(make, range(namespaces)))
+        def make(step: Callable[[int], object]) -> Callable[[int], None]:
+            def made(number: int) -> None:
+                step(number)
+                progress.update(task, advance=1)
+
+            return made
+
+        list(hands.map(make(lambda number: deploy(plane, number)), real))
 
         def all_run() -> bool:
             found = plane.api.list("Deployment")
-            ready = sum(one.get("status", {}).get("readyReplicas", 0) == pods for one in found)
-            progress.update(task, completed=namespaces + ready)
-            return bool(ready == namespaces)
+            ready = sum(one.get("status", {}).get("readyReplicas", 0) == _EACH for one in found)
+            return bool(ready >= numbers.stop or copied)
 
-        wait_for(all_run, seconds=3600, every=5, why="all pods to run")
+        wait_for(all_run, seconds=600, every=2, why="all pods to run")
+        if copied:
+            plane.end("kwok", "kube-scheduler", "kube-controller-manager")
+            models = [
+                plane.api.list(kind, _name(0)) for kind in ("Deployment", "ReplicaSet", "Pod")
+            ]
+            list(hands.map(make(lambda number: copy_to(plane, models, number)), copied))
+
+
+def deploy(plane: ControlPlane, number: int) -> None:
+    """Create a namespace with an app."""
+    namespace(plane, number)
+    plane.await_namespace(_name(number))
+    plane.api.create(app(_name(number), _EACH, node=_NODES[number % len(_NODES)]))
+
+
+def copy_to(plane: ControlPlane, models: Sequence[Sequence[Json]], number: int) -> None:
+    """Create a namespace with copies of objects. Each list has the owners of the next."""
+    namespace(plane, number)
+    metadata = {"name": "default", "namespace": _name(number)}
+    plane.api.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
+    owner: Json = {}
+    for kind in models:
+        for model in kind:
+            kept = ("name", "labels", "annotations", "ownerReferences")
+            meta = {key: model["metadata"][key] for key in kept if key in model["metadata"]}
+            references = [{**one, **owner} for one in meta.get("ownerReferences", ())]
+            meta |= {"namespace": _name(number), "ownerReferences": references}
+            made = plane.api.create({**model, "metadata": meta})
+            if made["kind"] == "Pod":
+                status = {"status": model["status"]}
+                plane.api.patch("Pod", meta["name"], _name(number), status, subresource="status")
+        owner = {"uid": made["metadata"]["uid"], "name": made["metadata"]["name"]}
+
+
+def namespace(plane: ControlPlane, number: int) -> None:
+    """Create an enrolled namespace."""
+    metadata = {"name": _name(number), "labels": {MESH_LABEL: "linkerd"}}
+    plane.api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+
+
+def _name(number: int) -> str:
+    return f"mendix-{number:05}"
 
 
 def app(namespace: str, pods: int, *, node: str) -> Json:
@@ -159,14 +252,12 @@ def app(namespace: str, pods: int, *, node: str) -> Json:
     return deployment
 
 
-def audit(plane: ControlPlane, count: int, *, all_of_them: bool) -> Measured:
-    """Run the command on the first namespaces, or on all enrolled ones."""
-    names = [] if all_of_them else [f"--namespace=mendix-{number:05}" for number in range(count)]
-    command = [sys.executable, "-m", "webhook", "audit", "-o", "json", *names]
-    environment = {**os.environ, "KUBECONFIG": str(plane.kubeconfig)}
+def audit(plane: ControlPlane) -> tuple[float, float, float]:
+    """Run the command on all namespaces. Return its seconds, CPU seconds and peak memory in MiB."""
+    command = [sys.executable, "-m", "webhook", "audit", "-o", "json"]
     started = time.monotonic()
     process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command, env=_environment(plane), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     peak = 0.0
     # Do not use ru_maxrss, because it starts with the memory of the parent process.
@@ -175,8 +266,8 @@ def audit(plane: ControlPlane, count: int, *, all_of_them: bool) -> Measured:
         time.sleep(0.01)
     _, status, used = ended
     process.returncode = os.waitstatus_to_exitcode(status)
-    seconds = time.monotonic() - started
-    return Measured(seconds, used.ru_utime + used.ru_stime, peak, process.returncode)
+    assert process.returncode == 0, "every pod is meshed, and the audit says otherwise"
+    return time.monotonic() - started, used.ru_utime + used.ru_stime, peak
 
 
 def _peak(pid: int) -> float:

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from tests.bench import page, pods, results
+from tests.bench import page, plots, pods, results
+from tests.cluster import scale
 from tests.unit.admission.reviews import accepted, patch_of
 from webhook.admission.metrics import Metrics
 from webhook.admission.review import Reviewer
@@ -31,6 +32,9 @@ def test_the_page_is_current_with_the_raw_results() -> None:
     found = results.read()
     assert page.filled(text, found) == text, "run: python -m tests.bench --page"
     assert [name for name in page.tables(found) if f"<!-- table: {name} -->" not in text] == []
+    for name, plot in plots.plots(found, scale.read()).items():
+        assert (plots.FOLDER / name).read_text() == plots.drawn(plot)
+        assert f"(img/{name})" in text
 
 
 def test_a_target_that_one_number_of_connections_misses_is_missed() -> None:
