@@ -154,10 +154,11 @@ class Api:
         how: PatchHow = "merge",
         subresource: str = "",
         dry_run: bool = False,
+        manager: str = FIELD_MANAGER,
     ) -> Json:
-        """Patch an object. `apply` is a forced server-side apply by FIELD_MANAGER."""
+        """Patch an object. `apply` is a forced server-side apply by the field manager."""
         path = _path(self._resource(kind), namespace, name, subresource)
-        query = {"fieldManager": FIELD_MANAGER, "force": "true"} if how == "apply" else {}
+        query = {"fieldManager": manager, "force": "true"} if how == "apply" else {}
         return self._json(
             "PATCH", path, body=patch, content=_PATCH_TYPES[how], query=query, dry_run=dry_run
         )

@@ -25,6 +25,13 @@ from tests.cluster.workloads import (
 from tests.standins import mendix_manifests
 
 
+def test_a_namespace_that_is_not_enrolled_is_left_alone(mesh_cluster: MeshCluster) -> None:
+    where = mesh_cluster.plane.new_namespace()
+    created = mesh_cluster.api.create(workload("Deployment", where))
+    assert not annotations_of(template_of(created))
+    assert not is_meshed(mesh_cluster.api.create(pod(where, "bare")))
+
+
 def verdict(cluster: MeshCluster, obj: Json) -> Json:
     """Return the annotations of our validating webhook in the audit log, by key."""
     meta = obj["metadata"]
