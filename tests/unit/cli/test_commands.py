@@ -84,9 +84,8 @@ def test_ctrl_c_is_quiet_and_exit_code_130(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [*COMMAND, "review", "-f", fifo], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    with open(fifo, "wb"):  # waits until the command opens it
-        # A signal just before the system call would be noticed only after it.
-        time.sleep(1)
+    with open(fifo, "wb"):  # waits until the command reads it
+        time.sleep(0.1)
         process.send_signal(signal.SIGINT)
         output = process.communicate(timeout=20)
     assert output == (b"", b"")
