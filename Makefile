@@ -32,7 +32,7 @@ demo: $(READY) ## A real API server that meshes and denies Mendix pods (KEEP=1, 
 demo-install: $(READY) ## The guides' commands on a real API server: install, deny, upgrade, uninstall
 	@$(BIN)/python -m tests.cluster.demo_install
 
-test: $(READY) ## Every test, on a real API server and real nodes (about 30 min; first time 23 min more to build the cluster)
+test: $(READY) ## Every test, on a real API server and real nodes (about 20 min; first time 23 min more to build the cluster)
 	@echo "Running every test; the first run builds the test cluster's programs (about 23 minutes on 2 cores)."
 	@$(BIN)/python -m tests
 
