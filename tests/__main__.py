@@ -31,6 +31,8 @@ _OLDEST = ["tests.cluster.compatibility", next(iter(compatibility.versions())), 
 
 def main() -> int:
     """Run all parts. Return the exit code."""
+    # A shell's background jobs ignore Ctrl-C, and would hand that on to the tests.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # If this process is ended, it ends all with Ctrl-C, so that they clean up.
     signal.signal(signal.SIGTERM, lambda *_: os.killpg(0, signal.SIGINT))
     first, *others = _PARTS
