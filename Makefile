@@ -115,7 +115,7 @@ image: $(READY) ## The image as a tar, on a stand-in for its base image (root an
 bench: $(READY) ## Speed compared with other webhooks in Go (15 min; QUICK=1: 2 min)
 	@$(BIN)/python -m tests.bench $(if $(QUICK),--quick)
 
-scale: $(READY) ## Audit and dashboard with 100 to 100,000 pods; about 20 minutes (PODS=N for fewer)
+scale: $(READY) ## Audit and dashboard with 100 to 20,000 pods; about 8 minutes (PODS=N)
 	@$(BIN)/python -m tests.cluster.scale $(if $(PODS),--pods $(PODS))
 
 soak: $(READY) ## Fault tests with 20,000 reviews each, then 30 minutes of load (MINUTES=N)

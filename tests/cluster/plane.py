@@ -325,7 +325,7 @@ class ControlPlane(Part):
             initial_cluster=f"default={peer}",
             # The data is temporary, so it need not survive a crash of the machine.
             unsafe_no_fsync="true",
-            # The default of 2 GiB is too little for 100,000 pods.
+            # The default of 2 GiB is too little for `make scale` with very many pods.
             quota_backend_bytes=8 << 30,
             log_level="warn",
         )

@@ -34,7 +34,7 @@ from tests.standins.linkerd import InjectorConfig, inject
 #: The number of threads that fill the cluster.
 _HANDS = 4
 #: The numbers of pods at which it is measured, and how many of them are in a namespace.
-_SIZES, _EACH = (100, 1_000, 20_000, 100_000), 20
+_SIZES, _EACH = (100, 1_000, 20_000), 20
 #: The number of namespaces that the real controllers fill.
 _REAL = 50
 #: Seconds for which the auditor is measured.
