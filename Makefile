@@ -36,13 +36,13 @@ test: $(READY) ## Every test, on a real API server and real nodes (about 20 min;
 	@echo "Running every test; the first run builds the test cluster's programs (about 23 minutes on 2 cores)."
 	@$(BIN)/python -m tests
 
-test-cluster: $(READY) ## The tests that depend on the API server, on another version (K8S=1.30, MODULES=chart,doctor)
-	@$(BIN)/python -m tests.cluster.compatibility $(K8S) $(if $(MODULES),--modules $(MODULES))
+test-cluster: $(READY) ## The tests that depend on the API server or on Istio, on another release (K8S=1.30, ISTIO=1.30, MODULES=chart,doctor)
+	@$(BIN)/python -m tests.cluster.compatibility $(if $(ISTIO),--istio $(ISTIO),$(K8S)) $(if $(MODULES),--modules $(MODULES))
 
 matrix: $(READY) ## The same on all supported versions; takes hours, and continues if it was interrupted
 	@$(BIN)/python -m tests.cluster.compatibility --all --continue
 
-unit: $(READY) ## The tests that need no cluster (under 2 min)
+unit: $(READY) ## The tests that need no cluster (about 5 min)
 	@$(BIN)/python -m pytest tests/unit
 
 conformance: $(READY) ## Compare the engines webhook and policy for 10,000 random pods, on a real API server (about 5 min)
@@ -92,7 +92,7 @@ docs: $(READY) ## Write the generated files: checks.md, findings.md, commands.md
 	@$(BIN)/python -m docs.generate_engines
 	@$(BIN)/python -m docs.generate_compatibility
 
-site: $(SITE_READY) ## Build the documentation site in build/docs/site, without network (seconds)
+site: $(SITE_READY) ## Build this version's documentation site in build/docs/site, without network (seconds)
 	@$(BIN)/python -m docs.generate_site
 	@echo "To read it: python3 -m http.server --bind 127.0.0.1 --directory build/docs/site"
 
@@ -115,7 +115,7 @@ image: $(READY) ## The image as a tar, on a stand-in for its base image (root an
 bench: $(READY) ## Speed compared with other webhooks in Go (15 min; QUICK=1: 2 min)
 	@$(BIN)/python -m tests.bench $(if $(QUICK),--quick)
 
-scale: $(READY) ## Audit and dashboard with 100 to 20,000 pods; about 8 minutes (PODS=N)
+scale: $(READY) ## Audit and dashboard with 100 to 100,000 pods; about 30 minutes, 10 GiB of memory (PODS=N)
 	@$(BIN)/python -m tests.cluster.scale $(if $(PODS),--pods $(PODS))
 
 soak: $(READY) ## Fault tests with 20,000 reviews each, then 30 minutes of load (MINUTES=N)

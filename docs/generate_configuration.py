@@ -17,23 +17,29 @@ PAGE = Path(__file__).parent / "configuration.md"
 _HEAD = """\
 # Configuration
 
-<!-- Written by `make docs` (docs/generate_configuration.py) from webhook/policy/settings.py. -->
+<!-- Written by `make docs` (docs/generate_configuration.py) from webhook/policy/settings. -->
 
-There are three places, each for its own kind of decision:
+You configure mendix-mesh in three places:
 
-| where | who decides | what |
+| where | who can change it | what it decides |
 |---|---|---|
-| labels of a namespace | who may label it; [leaving enforcement](#settingsleaveenforcement) \
-can be kept to some | [its mesh and mode](install.md#enroll-a-namespace) |
+| labels of a namespace | users who can label it. You can \
+[limit who may leave enforcement](#settingsleaveenforcement) | \
+[its mesh and mode](install.md#enroll-a-namespace) |
 | the chart's values | the platform's admins | \
-[how the server runs](../charts/mendix-mesh/README.md#values), namespaces enrolled by name |
-| `settings:` in those values | the same | how pods are judged: below |
+[how the server runs](../charts/mendix-mesh/README.md#values), \
+and which namespaces are enrolled by name |
+| `settings:` in the chart's values | the platform's admins | how pods are judged. \
+This page lists these settings |
 
-Nothing that a pod says of itself loosens anything. Helm rejects a setting that does not exist, as \
-does the server, and `mendix-mesh review --settings FILE` takes the same document, with or without \
-the key `settings:` around it. `mendix-mesh discover --settings` prints what \
-[matches your mesh](day-2.md#settings-that-match-the-mesh). A change restarts the servers, one \
-after the other.
+- A pod has no settings of its own. But its author chooses its labels, which each `selector` \
+matches.
+- Helm and the server reject a setting that does not exist.
+- `mendix-mesh discover --settings` prints the settings that \
+[match your mesh](day-2.md#settings-that-match-the-mesh).
+- `mendix-mesh review --settings FILE` reads the same settings, with or without the key \
+`settings:` around them.
+- If you change a setting with Helm, the servers restart one after the other.
 
 ```yaml
 settings:
@@ -68,7 +74,7 @@ _KINDS = {
     "date": "a date",
     "integer": "a number",
     "null": "null",
-    "string": "a text",
+    "string": "a string",
 }
 
 
@@ -84,7 +90,7 @@ def _section(name: str, definition: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield " ".join(definition["description"].split())
     yield ""
-    yield "| key | may be | default | what |"
+    yield "| key | type | default | description |"
     yield "|---|---|---|---|"
     # A schema does not tell all defaults; the structure does.
     for own in msgspec.structs.fields(getattr(settings, name)):
@@ -113,7 +119,7 @@ def _structure(field: dict[str, Any]) -> str:
 
 
 def _kind(field: dict[str, Any]) -> str:
-    """What may stand there, in words."""
+    """Return the type of a field, in words."""
     if "anyOf" in field:
         return " or ".join(_kind(option) for option in field["anyOf"])
     if "enum" in field:
@@ -122,7 +128,7 @@ def _kind(field: dict[str, Any]) -> str:
         return "a label selector" if structure == "Selector" else "a mapping"
     if field["type"] == "array":
         items = _structure(field["items"])
-        return f"a list of [{_SECTIONS[items]}]({_anchor(items)})" if items else "a list of texts"
+        return f"a list of [{_SECTIONS[items]}]({_anchor(items)})" if items else "a list of strings"
     if field["type"] == "object":
         return f"a mapping to one of {_kind(field['additionalProperties'])}"
     if "\\d" in field.get("pattern", ""):

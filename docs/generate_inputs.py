@@ -15,18 +15,21 @@ _HEAD = """\
 
 <!-- Written by `make docs` (docs/generate_inputs.py) from webhook/policy/inputs. -->
 
-The annotations and labels of a pod that a mesh reads, and the values that its author may give \
-them. mendix-mesh denies everything else in the meshes' domains: a key that is not on this page, \
-and a value that does not look as the page says. So a pod stays in the mesh also when the mesh \
-learns a new key.
+This page lists the annotations and labels of a pod that a mesh reads, and the values that the \
+pod's author is allowed to set. mendix-mesh denies all other keys in the meshes' domains, and all \
+other values. So a key that a mesh adds later is denied until it is in this list.
 
 | may | who sets it |
 |---|---|
 | harmless | The author. Each value of this form is admitted. |
-| bypass | The author, if the settings allow the value: it leads traffic past the proxy. The value \
-must be one that [the settings](configuration.md) name, for the whole mesh or in `settings.allow`. |
-| admin | The mesh's admin, for the whole mesh. An author may only repeat the mesh's own value. |
-| injector | The mesh's own programs. An author may not set it. |
+| bypass | The author, if the settings allow the value, because it makes traffic bypass the proxy. \
+The settings allow ports, subnets and templates, for the whole mesh or [for some pods]\
+(install.md#traffic-past-the-mesh). Interfaces, `includeInboundPorts` and \
+`includeOutboundIPRanges` need [an exemption](install.md#exempt-a-pod). \
+[Ingress controllers](ingress.md) are allowed more. |
+| admin | The mesh's admin, for the whole mesh. An author is only allowed to repeat the mesh's own \
+value. |
+| injector | The mesh's own programs. An author is not allowed to set it. |
 
 An annotation that a pod inherits from its namespace is the namespace owner's, and is not judged \
 as the author's. To let authors set a further key, name it with a reason in \
@@ -41,16 +44,20 @@ settings:
         reason: we look for a crash of the proxy until April
 ```
 
-No value holds a line break, a control character, a quote or `$(`, unless it is a printable text, \
-JSON or YAML. A value that is too long is denied unread. The check in the last column \
-[reports the input](checks.md).
+If you remove such a key again, pods that were admitted with it stay meshed in `audit`: their \
+record says that their inputs were allowed. They are judged by the new settings when they are \
+recreated.
+
+A value must not have a line break, a control character, a quote or `$(`, unless it is a printable \
+text, JSON or YAML. A value that is too long is denied without being read. The last column names \
+[the check](checks.md) that reports a wrong value.
 """
 
 _CONFIGURATION = """\
 ### Keys of `proxy.istio.io/config`
 
-The value is one YAML or JSON mapping, without aliases, tags and keys that stand twice. Its texts \
-hold no quotes, backticks and `$(`.
+The value is one YAML or JSON mapping, without aliases, tags and duplicate keys. Its texts \
+have no quotes, backticks or `$(`.
 
 | key | value |
 |---|---|
@@ -87,7 +94,7 @@ def _section(title: str, annotations: Inputs | None, labels: Inputs | None) -> s
 def _table(what: str, listed: Mapping[str, Input]) -> Iterator[str]:
     yield f"| {what} | value | may | check |"
     yield "|---|---|---|---|"
-    for key, (form, may, check) in sorted(listed.items()):
+    for key, (form, may, check, _) in sorted(listed.items()):
         words = "none" if form is ADMIN_ONLY else form.words.replace("|", "\\|")
         yield f"| `{key}` | {words} | {may} | [{check}](checks.md#{check}) |"
 

@@ -1,9 +1,11 @@
 """Builds the documentation site in build/docs from the pages that a Git host shows: `make site`.
 
 It copies the pages to build/docs/pages, turns links between them into links within the site, and
-runs zensical on the copy. It needs no network.
+runs zensical on the copy. It needs no network. The site of version 0.1.0 is in build/docs/site/0.1.
+Sites of other versions that are in build/docs/site stay there; the newest is also in `latest`.
 """
 
+import json
 import os
 import re
 import shutil
@@ -24,6 +26,14 @@ ELSEWHERE = {
     "SECURITY.md": "report.md",
     "charts/mendix-mesh/README.md": "values.md",
 }
+
+#: Fixes do not change what a version does, so all of 0.1 have one site.
+MINOR = VERSION.rpartition(".")[0]
+FIRST_PAGE = """<!doctype html>
+<title>mendix-mesh</title>
+<meta http-equiv="refresh" content="0; url=latest/index.html">
+<a href="latest/index.html">mendix-mesh</a>
+"""
 
 _LINK = re.compile(
     r"(?P<image>!?)\[(?P<text>[^\]]*)\]\((?!https?:)(?P<file>[^)#]+)(?P<anchor>#[^)]*)?\)"
@@ -61,15 +71,28 @@ def build(folder: Path) -> None:
     copy = folder / "pages"
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(ROOT / "docs" / "img", copy / "img")
+    shutil.copytree(ROOT / "docs" / "theme", folder / "theme", dirs_exist_ok=True)
     for file in (ROOT / "docs").glob("*.yaml"):
         shutil.copy(file, copy)
     for path, name in pages().items():
         (copy / name).write_text(page(path), "utf-8")
-    named = f'site_name = "mendix-mesh {VERSION}"'
-    text = CONFIGURATION.read_text("utf-8").replace('site_name = "mendix-mesh"', named)
+    text = CONFIGURATION.read_text("utf-8").replace('"site"', f'"site/{MINOR}"')
     (folder / "zensical.toml").write_text(text, "utf-8")
     command = [sys.executable, "-m", "zensical", "build", "--clean", "--strict"]
     subprocess.run(command, cwd=folder, check=True)
+    _name_versions(folder / "site")
+
+
+def _name_versions(site: Path) -> None:
+    """Write what the version selector reads, the alias `latest` and the first page."""
+    names = [path.name for path in site.iterdir() if re.fullmatch(r"\d+\.\d+", path.name)]
+    newest, *older = sorted(names, key=lambda name: [int(part) for part in name.split(".")])[::-1]
+    versions = [{"version": newest, "title": newest, "aliases": ["latest"]}]
+    versions += [{"version": name, "title": name, "aliases": []} for name in older]
+    (site / "versions.json").write_text(json.dumps(versions), "utf-8")
+    shutil.rmtree(site / "latest", ignore_errors=True)
+    shutil.copytree(site / newest, site / "latest")
+    (site / "index.html").write_text(FIRST_PAGE, "utf-8")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.cluster import netns
 from tests.image.buildah import Image, ImageError, Store, missing, wheels
 from tests.node import machine
 from tests.requirements import not_run
@@ -14,6 +15,8 @@ from tests.requirements import not_run
 # A busy machine is not a failure.
 settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any speed")
+
+pytest_plugins = ["tests.sharing"]
 
 _WHEELS = pytest.StashKey[Path | ImageError]()
 
@@ -49,6 +52,15 @@ def image_store(
     folder = tmp_path_factory.mktemp("image")
     yield Store(folder, downloaded)
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def own_network() -> None:
+    """Move this process into a network namespace for good: nothing outside can be reached."""
+    try:
+        netns.enter()
+    except netns.NetworkError as error:
+        pytest.fail(str(error), pytrace=False)
 
 
 @pytest.fixture(scope="session")

@@ -104,8 +104,8 @@ def pss_mib(pid: int) -> float:
 
 
 def settle(pids: Sequence[int]) -> None:
-    """Wait until processes have finished their work, at most five seconds."""
-    for _ in range(100):
+    """Wait until processes have finished their work, at most 20 seconds."""
+    for _ in range(400):
         before = cpu_ns(pids)
         time.sleep(0.05)
         if cpu_ns(pids) - before < _QUIET * 0.05 * 1e9:

@@ -50,8 +50,7 @@ def measure(plan: Plan, plane: ControlPlane, home: Path, console: Console) -> Re
             for name in creations.NAMES:
                 # The first pods of a new cluster are slow.
                 creations.measure(cluster, name, 8, plan.creating / 3, home)
-            keys = [(c, name) for c in creations.CONNECTIONS for name in creations.NAMES]
-            for clients, name in track(keys * plan.rounds, "pod creations", console=console):
+            for clients, name in track(_creations(plan), "pod creations", console=console):
                 found.add(creations.measure(cluster, name, clients, plan.creating, home))
     found.ready_ms = servers.ready_ms(home)
     return found
@@ -71,6 +70,12 @@ def _measure(row: Row, size: str, clients: int, seconds: float, lead: float, hom
     sample, _ = load.run(target, clients, seconds, home, lead=lead)
     load.settle([row.pid])
     return Cell(row.key, size, clients, [sample])
+
+
+def _creations(plan: Plan) -> list[tuple[int, str]]:
+    """Return each cell once a round, in both directions: a cell starts with the last one's work."""
+    cells = [(c, name) for c in creations.CONNECTIONS for name in creations.NAMES]
+    return [cell for number in range(plan.rounds) for cell in cells[:: -1 if number % 2 else 1]]
 
 
 def _reviews(rows: list[Row], plan: Plan) -> list[tuple[str, int, Row]]:

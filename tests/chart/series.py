@@ -93,7 +93,7 @@ CASES = (
     Case("MendixMeshSlow", "none are made",
          {f'{_SLOW}{{{LINKERD},le="1"}}': "9x30", f'{_SLOW}{{{LINKERD},le="+Inf"}}': "99x30"}, 20),
 
-    Case("MendixMeshShedsReviews", "some are turned away",
+    Case("MendixMeshShedsReviews", "some are rejected",
          {"mendix_mesh_reviews_shed_total": "0x10 5x20"}, 12,
          {(): "5 reviews were rejected in 5 minutes because their answer would have come too "
           "late."}),
@@ -105,12 +105,12 @@ CASES = (
     Case("MendixMeshErrors", "one long ago", {_ERRORS: "1x60"}, 50),
     Case("MendixMeshErrors", "denials", {_DENIED: "0+1x60"}, 50),
 
-    Case("MendixMeshRefusesMany", "after a quiet day", {_DENIED: "0x100 10+10x40"}, 120,
+    Case("MendixMeshDeniesMany", "after a quiet day", {_DENIED: "0x100 10+10x40"}, 120,
          {_of(mesh="linkerd"): "100 pods and workloads of the mesh linkerd were denied in 10 "
           "minutes, more than five times the last day's rate. Is its injector down?"}),
-    Case("MendixMeshRefusesMany", "as many as ever", {_DENIED: "0+10x1600"}, 1590),
-    Case("MendixMeshRefusesMany", "a few", {_DENIED: "0x100 1x2 2x2 3x30"}, 107),
-    Case("MendixMeshRefusesMany", "one that tries again and again", {_DENIED: "0x100 1+1x40"},
+    Case("MendixMeshDeniesMany", "as many as ever", {_DENIED: "0+10x1600"}, 1590),
+    Case("MendixMeshDeniesMany", "a few", {_DENIED: "0x100 1x2 2x2 3x30"}, 107),
+    Case("MendixMeshDeniesMany", "one that tries again and again", {_DENIED: "0x100 1+1x40"},
          120),
 
     Case("MendixMeshCertificateExpires", "it should have been renewed",
@@ -124,8 +124,8 @@ CASES = (
 
     Case("MendixMeshCertificateRefused", "a pair that does not match",
          {'mendix_mesh_certificate_reloads_total{result="refused"}': "0x20 1x20"}, 22,
-         {(): "The Secret mendix-mesh-tls has a certificate that cannot be used. The servers' "
-          "logs say why."}),
+         {(): "The Secret mendix-mesh-tls, or the auditor's, has a certificate that cannot be "
+          "used. The logs of its pods say why."}),
     Case("MendixMeshCertificateRefused", "a renewal",
          {'mendix_mesh_certificate_reloads_total{result="refused"}': "0x40",
           'mendix_mesh_certificate_reloads_total{result="loaded"}': "0x20 1x20"}, 22),

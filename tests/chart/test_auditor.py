@@ -307,20 +307,6 @@ def test_the_command_knows_its_arguments() -> None:
     assert "there is no kubeconfig /nonexistent" in outcome.output
 
 
-def test_the_service_and_the_deployment_select_its_pod_and_not_the_servers() -> None:
-    rendered = helm.render()
-    labels = pod()["metadata"]["labels"]
-    servers = rendered.one("Deployment")["spec"]["template"]["metadata"]["labels"]
-    selectors = [
-        rendered.one("Service", auditor=True)["spec"]["selector"],
-        rendered.one("Deployment", auditor=True)["spec"]["selector"]["matchLabels"],
-    ]
-    for selector in selectors:
-        assert selector.items() <= labels.items()
-        assert not selector.items() <= servers.items()
-    assert not rendered.one("Service")["spec"]["selector"].items() <= labels.items()
-
-
 def test_its_pod_stays_outside_every_mesh() -> None:
     labels = {"sidecar.istio.io/inject": "true", "app.kubernetes.io/name": "x", "c": "d"}
     given = {"podAnnotations": {"linkerd.io/inject": "enabled"}, "podLabels": labels}
@@ -397,34 +383,6 @@ def test_its_certificate_is_not_the_servers() -> None:
 
 
 # The clients that can reach it.
-
-
-def test_prometheus_scrapes_it_and_its_labels_win() -> None:
-    rendered = helm.render({"serviceMonitor": {"enabled": True, "labels": {"release": "p"}}})
-    monitor = rendered.one("ServiceMonitor", auditor=True)
-    assert monitor["metadata"]["labels"]["release"] == "p"
-    service = rendered.one("Service", auditor=True)
-    selector = monitor["spec"]["selector"]["matchLabels"]
-    assert selector.items() <= service["metadata"]["labels"].items()
-    (endpoint,) = monitor["spec"]["endpoints"]
-    assert (endpoint["port"], endpoint["honorLabels"]) == ("http", True)
-    servers = rendered.one("ServiceMonitor")["spec"]["selector"]["matchLabels"]
-    assert not servers.items() <= service["metadata"]["labels"].items()
-
-
-def test_the_policy_admits_the_named_clients_and_the_api_server_only_by_https() -> None:
-    peer = {"podSelector": {"matchLabels": {"app": "prometheus"}}}
-    network = {"enabled": True, "apiServerCIDRs": ["10.0.0.0/20"], "from": [peer]}
-    rendered = helm.render({"networkPolicy": network})
-    spec = rendered.one("NetworkPolicy", auditor=True)["spec"]
-    labels = pod()["metadata"]["labels"]
-    assert spec["podSelector"]["matchLabels"].items() <= labels.items()
-    http, https = spec["ingress"]
-    assert (http["ports"][0]["port"], http["from"]) == (8080, [peer])
-    assert (https["ports"][0]["port"], https["from"]) == (
-        10250, [{"ipBlock": {"cidr": "10.0.0.0/20"}}, peer]
-    )  # fmt: skip
-    assert spec["policyTypes"] == ["Ingress"]
 
 
 def test_without_it_nothing_of_it_is_there() -> None:

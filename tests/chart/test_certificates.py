@@ -38,13 +38,6 @@ def certificate(name: str, values: dict[str, Any] | None = None) -> dict[str, An
     return spec
 
 
-def test_the_ca_injector_fills_in_a_field_that_the_chart_does_not_name() -> None:
-    rendered = helm.render(namespace="platform")
-    assert bundles(rendered) == {None}
-    annotation = {"cert-manager.io/inject-ca-from": "platform/mendix-mesh"}
-    assert injected_from(rendered) == [annotation] * 2
-
-
 def test_the_certificate_is_signed_by_a_ca_that_signs_nothing_else() -> None:
     issuers = {i["metadata"]["name"]: i["spec"] for i in helm.render().of_kind("Issuer")}
     assert issuers["mendix-mesh-selfsigned"] == {"selfSigned": {}}
@@ -55,17 +48,6 @@ def test_the_certificate_is_signed_by_a_ca_that_signs_nothing_else() -> None:
     assert ca["isCA"] is True
     assert leaf["issuerRef"]["name"] == "mendix-mesh-ca"
     assert "isCA" not in leaf
-
-
-def test_each_certificate_has_a_new_key_but_a_renewed_ca_keeps_its_own() -> None:
-    names = ("mendix-mesh", "mendix-mesh-auditor", "mendix-mesh-ca")
-    policies = {name: certificate(name)["privateKey"] for name in names}
-    ecdsa = {"algorithm": "ECDSA", "size": 256}
-    assert policies == {
-        "mendix-mesh": ecdsa | {"rotationPolicy": "Always"},
-        "mendix-mesh-auditor": ecdsa | {"rotationPolicy": "Always"},
-        "mendix-mesh-ca": ecdsa | {"rotationPolicy": "Never"},
-    }
 
 
 @pytest.mark.parametrize("auditor", [False, True])

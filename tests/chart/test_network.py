@@ -20,11 +20,6 @@ def test_there_is_no_policy_by_default() -> None:
     assert helm.render().of_kind("NetworkPolicy") == []
 
 
-def test_the_policy_selects_the_servers_pods() -> None:
-    labels = helm.render().one("Deployment")["spec"]["template"]["metadata"]["labels"]
-    assert policy()["podSelector"]["matchLabels"].items() <= labels.items()
-
-
 def test_only_the_api_server_whom_the_values_name_and_helm_test_may_call() -> None:
     (rule,) = policy({"port": 8443}, **{"from": [MONITORING]})["ingress"]
     assert rule["ports"] == [{"protocol": "TCP", "port": 8443}]
@@ -46,15 +41,6 @@ def test_the_pods_are_not_allowed_to_call_anything() -> None:
 def monitor(values: dict[str, Any] | None = None) -> dict[str, Any]:
     monitored = {"serviceMonitor": {"enabled": True}, **(values or {})}
     return helm.render(monitored).one("ServiceMonitor")
-
-
-def test_prometheus_finds_the_service_and_its_port() -> None:
-    service = helm.render().one("Service")
-    spec = monitor()["spec"]
-    assert spec["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
-    (endpoint,) = spec["endpoints"]
-    assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
-    assert (endpoint["scheme"], endpoint["path"]) == ("https", "/metrics")
 
 
 @pytest.mark.parametrize(

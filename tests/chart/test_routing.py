@@ -157,18 +157,6 @@ def test_every_entry_is_reached_by_some_namespace(values: dict[str, Any]) -> Non
         assert reached == {entry["name"] for entry in helm.for_pods(configuration)}
 
 
-@pytest.mark.parametrize("values", VALUE_SETS.values(), ids=VALUE_SETS.keys())
-def test_every_entry_excludes_the_namespaces_that_are_never_reviewed(
-    values: dict[str, Any],
-) -> None:
-    rendered = helm.render(values)
-    for kind in ("ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"):
-        for entry in helm.for_pods(rendered.one(kind)):
-            (first, *_) = entry["namespaceSelector"]["matchExpressions"]
-            assert (first["key"], first["operator"]) == ("kubernetes.io/metadata.name", "NotIn")
-            assert set(EXCLUDED) <= set(first["values"])
-
-
 def test_the_release_namespace_is_excluded_whatever_it_is_called() -> None:
     configuration = helm.render(namespace="platform").one("ValidatingWebhookConfiguration")
     assert matching(configuration, labels_of("platform", "linkerd", "enforce")) == []
@@ -192,17 +180,6 @@ def test_further_namespaces_can_be_excluded() -> None:
 
 def _names(values: dict[str, Any], kind: str) -> list[str]:
     return [entry["name"] for entry in helm.for_pods(helm.render(values).one(kind))]
-
-
-def test_the_names_of_the_default_entries_are_the_contract() -> None:
-    assert _names({}, "MutatingWebhookConfiguration") == [
-        f"{mesh}.{verb}.mendix-mesh.io"
-        for mesh in MESHES
-        for verb in ("mutate-pods.enforce", "mutate-pods.warn-audit", "mutate")
-    ]
-    assert _names({}, "ValidatingWebhookConfiguration") == [
-        f"{mesh}.{mode}.mendix-mesh.io" for mesh in (*MESHES, "unknown-mesh") for mode in MODES
-    ]
 
 
 @pytest.mark.parametrize("mode", ["warn", "audit"])

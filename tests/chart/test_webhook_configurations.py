@@ -73,18 +73,6 @@ def conditions(entry: helm.Object) -> dict[str, str]:
     return {one["name"]: one["expression"] for one in entry.get("matchConditions", ())}
 
 
-def test_updates_of_what_is_not_judged_do_not_wait_for_the_server() -> None:
-    """tests/cluster/test_conditions.py shows what the conditions do."""
-    for entry in webhooks("ValidatingWebhookConfiguration"):
-        named = ["no-copy"]
-        if not entry["name"].startswith("unknown-mesh."):
-            named += ["new-template", "pod-changes-what-is-judged"]
-        assert list(conditions(entry)) == named
-    for entry in webhooks("MutatingWebhookConfiguration"):
-        pods = ".mutate-pods." in entry["name"]
-        assert list(conditions(entry)) == ([] if pods else ["not-owned", "new-template"])
-
-
 def test_with_policies_their_conditions_are_about_what_is_read_of_them() -> None:
     values = {**FULL, "reviewMeshPolicies": True}
     for entry in webhooks("ValidatingWebhookConfiguration", values):
@@ -124,17 +112,6 @@ def test_every_condition_is_short_enough_to_be_read() -> None:
         assert len(str(conditions(entry))) < 6_000
 
 
-def test_under_an_unknown_mesh_only_what_is_new_is_judged() -> None:
-    entries = [
-        entry
-        for entry in webhooks("ValidatingWebhookConfiguration")
-        if entry["name"].startswith("unknown-mesh.")
-    ]
-    assert len(entries) == 4
-    for entry in entries:
-        assert rules_of(entry) == rules({"CREATE"}, "v1 pods", *CONTROLLERS)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_entry_says_what_the_api_server_would_assume(kind: str) -> None:
     for entry in webhooks(kind):
@@ -143,13 +120,6 @@ def test_every_entry_says_what_the_api_server_would_assume(kind: str) -> None:
         assert entry["admissionReviewVersions"] == ["v1"]
         assert entry["objectSelector"] == {}
         assert entry["timeoutSeconds"] == 5
-
-
-def test_the_mutating_side_is_called_once_and_stops_only_pods_in_enforce() -> None:
-    for entry in webhooks("MutatingWebhookConfiguration"):
-        assert entry["reinvocationPolicy"] == "Never"
-        enforced = ".mutate-pods.enforce" in entry["name"]
-        assert entry["failurePolicy"] == ("Fail" if enforced else "Ignore")
 
 
 @pytest.mark.parametrize("values", [{}, FULL], ids=["default", "full"])
@@ -166,11 +136,6 @@ def test_the_mutating_side_stops_no_pod_that_the_validating_side_would_not(
         for kind in KINDS
     }
     assert failing["MutatingWebhookConfiguration"] == failing["ValidatingWebhookConfiguration"]
-
-
-def test_the_validating_side_has_no_field_of_the_mutating_one() -> None:
-    for entry in webhooks("ValidatingWebhookConfiguration"):
-        assert "reinvocationPolicy" not in entry
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -194,22 +159,6 @@ def test_the_ca_may_be_given_as_pem_or_as_its_base64(kind: str, given: str) -> N
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_time_for_an_answer_can_be_set(kind: str) -> None:
     assert {entry["timeoutSeconds"] for entry in webhooks(kind, {"timeoutSeconds": 3})} == {3}
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_aks_leaves_the_selectors_alone(kind: str) -> None:
-    annotations = helm.render(helm.OWN).one(kind)["metadata"]["annotations"]
-    assert annotations["admissions.enforcer/disabled"] == "true"
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_argo_cd_applies_it_after_the_server_and_removes_it_before(kind: str) -> None:
-    rendered = helm.render(helm.OWN)
-    wave = "argocd.argoproj.io/sync-wave"
-    assert int(rendered.one(kind)["metadata"]["annotations"][wave]) > 0
-    for found in rendered.objects:
-        if found["kind"] not in KINDS:
-            assert wave not in found["metadata"].get("annotations", {})
 
 
 def test_the_mutating_configuration_comes_before_the_injectors() -> None:

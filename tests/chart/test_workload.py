@@ -30,22 +30,6 @@ def test_every_namespaced_object_is_in_the_release_namespace() -> None:
             assert found["metadata"]["namespace"] == "123"
 
 
-def test_every_object_carries_the_standard_labels() -> None:
-    everything = {"serviceMonitor": {"enabled": True}, "prometheusRule": {"enabled": True}}
-    for found in helm.render(everything, release="1").objects:
-        # The pod of `helm test` is no part of the release.
-        if found["kind"] == "Pod":
-            continue
-        assert found["metadata"]["labels"] == {
-            "app.kubernetes.io/name": f"mendix-mesh{'-auditor' if helm.is_auditors(found) else ''}",
-            "app.kubernetes.io/instance": "1",
-            "app.kubernetes.io/version": "0.1.0",
-            "app.kubernetes.io/managed-by": "Helm",
-            "app.kubernetes.io/part-of": "mendix-mesh",
-            "helm.sh/chart": "mendix-mesh-0.1.0",
-        }
-
-
 def test_the_pod_sleeps_before_it_drains() -> None:
     found = container({"drainSeconds": 7, "preStopSleepSeconds": 9})
     assert "--drain-seconds=7" in found["args"]
@@ -88,22 +72,6 @@ def test_the_port_is_the_same_in_arguments_and_container_and_found_by_name() -> 
     assert helm.render(values).one("Service")["spec"]["ports"] == [
         {"name": "https", "protocol": "TCP", "port": 443, "targetPort": "https"}
     ]
-
-
-def test_the_pod_passes_the_restricted_level_of_pod_security() -> None:
-    spec = pod()["spec"]
-    assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & set(spec)
-    assert spec["securityContext"]["runAsNonRoot"] is True
-    assert spec["securityContext"]["runAsUser"] == 65532
-    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert container()["securityContext"] == {
-        "allowPrivilegeEscalation": False,
-        "readOnlyRootFilesystem": True,
-        "capabilities": {"drop": ["ALL"]},
-    }
-    assert "hostPort" not in container()["ports"][0]
-    allowed = {"configMap", "emptyDir", "projected", "secret"}
-    assert all(set(volume) - {"name"} <= allowed for volume in spec["volumes"])
 
 
 def test_the_pod_stays_outside_every_mesh() -> None:

@@ -45,6 +45,37 @@ class StatusError(Exception):
         self.status = status
 
 
+def core(
+    kind: str, name: str, namespace: str = "", *, labels: Json | None = None, **fields: Any
+) -> Json:
+    """Return an object of the core API group, such as a Namespace or a ServiceAccount."""
+    metadata: Json = {"name": name}
+    metadata |= {"namespace": namespace} if namespace else {}
+    metadata |= {"labels": labels} if labels else {}
+    return {"apiVersion": "v1", "kind": kind, "metadata": metadata, **fields}
+
+
+def definition(
+    group: str, version: str, kind: str, *, plural: str = "", schema: Json | None = None
+) -> Json:
+    """Return the definition of a namespaced kind. Without a schema, it accepts any content."""
+    plural = plural or f"{kind.lower()}s"
+    whole = schema or {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        # Kubernetes' own groups need the annotation.
+        "metadata": {"name": f"{plural}.{group}",
+                     "annotations": {"api-approved.kubernetes.io": "unapproved, for tests"}},
+        "spec": {
+            "group": group, "scope": "Namespaced",
+            "names": {"kind": kind, "plural": plural, "singular": kind.lower()},
+            "versions": [{"name": version, "served": True, "storage": True,
+                          "schema": {"openAPIV3Schema": whole}}],
+        },
+    }  # fmt: skip
+
+
 class Resource(NamedTuple):
     """The location of a kind: group and version as in apiVersion, plural name, scope."""
 
@@ -121,6 +152,53 @@ class Api:
         path = _path(resource, obj["metadata"].get("namespace"))
         return self._json("POST", path, body=obj, dry_run=dry_run)
 
+    def denial(self, obj: Json) -> str:
+        """Try to create an object, as a dry run. Return why this fails; empty if it does not."""
+        try:
+            self.create(obj, dry_run=True)
+        except StatusError as denied:
+            return denied.message
+        return ""
+
+    def ensure(self, obj: Json) -> None:
+        """Create an object, unless it exists."""
+        try:
+            self.create(obj)
+        except StatusError as denied:
+            if denied.status.get("reason") != "AlreadyExists":
+                raise
+
+    def define(self, *definitions: Json) -> None:
+        """Define kinds, unless they exist, and wait until they are served."""
+        for one in definitions:
+            self.ensure(one)
+        for one in definitions:
+            kind = one["spec"]["names"]["kind"]
+            wait_for(lambda kind=kind: self.serves(kind), why=f"{kind} to be served")  # type: ignore[misc]
+
+    def serves(self, kind: str) -> bool:
+        """Return whether there can be objects of a kind."""
+        try:
+            self.list(kind)
+        except LookupError:
+            return False
+        except StatusError as denied:
+            # 429: the API server is still creating the storage of a new kind.
+            if denied.code not in (httpx.codes.NOT_FOUND, httpx.codes.TOO_MANY_REQUESTS):
+                raise
+            return False
+        return True
+
+    def exists(self, kind: str, name: str, namespace: str | None = None) -> bool:
+        """Return whether there is such an object."""
+        try:
+            self.get(kind, name, namespace)
+        except StatusError as denied:
+            if denied.code != httpx.codes.NOT_FOUND:
+                raise
+            return False
+        return True
+
     def get(self, kind: str, name: str, namespace: str | None = None) -> Json:
         """Return one object. Raise StatusError with code 404 if there is none."""
         return self._json("GET", _path(self._resource(kind), namespace, name))
@@ -186,14 +264,12 @@ class Api:
         method: str,
         path: str,
         *,
-        body: Any = None,
-        content: str = "application/json",
         query: dict[str, str] | None = None,
         dry_run: bool = False,
+        **more: Any,
     ) -> Json:
         params = {**(query or {}), **({"dryRun": "All"} if dry_run else {})}
-        answer = self._call(method, path, body=body, content=content, query=params)
-        return cast("Json", answer.json())
+        return cast("Json", self._call(method, path, query=params, **more).json())
 
     def _call(
         self,

@@ -45,9 +45,9 @@ class Auditor:
         """Return the log lines of an event."""
         return [line for line in self.logged if line["event"] == name]
 
-    def until(self, path: str, status: int = 200) -> str:
+    def until(self, path: str, status: int = 200, *, patience: float = PATIENCE) -> str:
         """Wait until a path has this status, and return the body."""
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + patience
         while (answer := httpx.get(f"{self.http}{path}")).status_code != status:
             assert time.monotonic() < end, answer.text
             time.sleep(0.05)

@@ -54,7 +54,7 @@ class Reader:
             permissions=["clipboard-read", "clipboard-write"],
         )
         self.page: Page = self._context.new_page()
-        self.page.set_default_timeout(20_000)
+        self.page.set_default_timeout(60_000)
         self.page.on("console", lambda said: self._noted(said.type, said.text))
         self.page.on("pageerror", lambda error: self._noted("error", str(error)))
         self._context.on("request", lambda request: self._open(request.url))

@@ -10,7 +10,8 @@ Each program is taken from the first place that has it:
 The Go modules under `tools/` pin the programs and their versions. Nothing is written into the
 source tree.
 
-With MENDIX_MESH_KUBERNETES=1.30, the control plane's programs have that version; see older.py.
+With MENDIX_MESH_KUBERNETES=1.30, the control plane's programs are of that release, and with
+MENDIX_MESH_ISTIO=1.30 those of Istio; see older.py.
 """
 
 import contextlib
@@ -45,8 +46,11 @@ from rich.progress import (
 from tests.cluster import older
 
 TOOLS = Path(__file__).parent / "tools"
-#: Major and minor of the version of the control plane; empty for the pinned one.
+#: The release of Istio that tools/istio/go.mod pins. Istio's Go modules have no versions.
+NEWEST_ISTIO = "1.31"
+#: The releases of the control plane (empty: the pinned one) and of Istio.
 KUBERNETES = os.environ.get("MENDIX_MESH_KUBERNETES", "")
+ISTIO = os.environ.get("MENDIX_MESH_ISTIO") or NEWEST_ISTIO
 
 _KUBERNETES_STAMPS = (
     "k8s.io/component-base/version.gitVersion=v{version}",
@@ -123,18 +127,20 @@ class Tool:
 
 @dataclass(frozen=True)
 class OlderTool(Tool):
-    """A program of an older Kubernetes, whose Go module is generated in its cache folder."""
+    """A program of an older release, whose Go module is generated in its cache folder."""
+
+    release: str = ""
 
     @property
-    def pin(self) -> tuple[str, str]:
-        """Return the version and its checksum. Raise BuildError if there is none."""
-        pins = older.pins()
-        if KUBERNETES not in pins:
+    def pin(self) -> older.Pin:
+        """Return what it is built from. Raise BuildError if there is no such release."""
+        pins = older.pins(TOOLS / self.folder)
+        if self.release not in pins:
             message = (
-                f"unknown version {KUBERNETES} of Kubernetes; older versions: {', '.join(pins)}"
+                f"unknown release {self.release} of {self.folder}; older ones: {', '.join(pins)}"
             )
             raise BuildError(message)
-        return pins[KUBERNETES]
+        return pins[self.release]
 
     @property
     def source(self) -> Path:
@@ -144,33 +150,34 @@ class OlderTool(Tool):
     @property
     def version(self) -> tuple[int, int, int]:
         """Return the pinned version."""
-        version = _version(self.pin[0])
+        version = _version(self.pin.version)
         assert version
         return version
 
     @property
     def place(self) -> Path:
         """Return the cache folder of this version."""
-        return self._place(" ".join(self.pin).encode())
+        return self._place(repr(self.pin).encode())
 
     def prepare(self, console: Console) -> None:
         """Generate the Go module, if it is not there, and compare its checksum."""
         if self.source.exists():
             return
-        version, checksum = self.pin
-        console.print(f"Reading the modules of Kubernetes {version} ...")
+        pin = self.pin
+        console.print(f"Reading the modules of {self.folder} {self.release} ...")
         # The checksum here is the one that counts. No server needs to be asked for others.
         alone = {"GOSUMDB": "off"}
         with _new_folder(self.place) as folder:
             fresh = folder / "module"
             older.begin(fresh)
-            asked = ("mod", "download", "-json", f"{older.MODULE}@v{version}")
+            asked = ("mod", "download", "-json", f"{self.module}@v{pin.version}")
             said = json.loads("".join(_go(fresh, *asked, environment=alone)))
-            older.write(fresh, version, Path(said["Dir"]))
-            packages = (ALL[name].package for name in _CONTROL_PLANE)
+            older.write(fresh, self.module, pin, Path(said["Dir"]))
+            packages = (tool.package for tool in ALL.values() if tool.place == self.place)
             _go(fresh, "list", "-mod=mod", "-deps", *packages, environment=alone)
-            if (found := older.checksum(fresh)) != checksum:
-                message = f"Kubernetes {version} has other modules than in {older.PINS}: {found}"
+            if (found := older.checksum(fresh)) != pin.checksum:
+                pins = TOOLS / self.folder / older.PINS
+                message = f"{self.folder} {self.release} has other modules than in {pins}: {found}"
                 raise BuildError(message)
             fresh.rename(self.source)
 
@@ -186,11 +193,13 @@ def _kubernetes(name: str, cold: int, *ask: str) -> Tool:
         stamps=_KUBERNETES_STAMPS,
     )
     is_older = KUBERNETES and ".".join(map(str, tool.version[:2])) != KUBERNETES
-    return OlderTool(**vars(tool)) if is_older and name in _CONTROL_PLANE else tool
+    if is_older and name in _CONTROL_PLANE:
+        return OlderTool(**vars(tool), release=KUBERNETES)
+    return tool
 
 
 def _istio(name: str, package: str, cold: int, *ask: str) -> Tool:
-    return Tool(
+    tool = Tool(
         name,
         folder="istio",
         module="istio.io/istio",
@@ -198,6 +207,12 @@ def _istio(name: str, package: str, cold: int, *ask: str) -> Tool:
         ask=ask,
         cold=cold,
     )
+    return OlderTool(**vars(tool), release=ISTIO) if ISTIO != NEWEST_ISTIO else tool
+
+
+def _source(name: str, folder: str, module: str) -> Tool:
+    """Return a Go module of which only files are needed."""
+    return Tool(name, folder, module, package="", ask=(), cold=0)
 
 
 _CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
@@ -266,32 +281,13 @@ WIRE = ("pilot-agent", "istio-cni")
 """The programs of Istio's proxies, which only the tests of real traffic need."""
 CERT_MANAGER = "certmanager"
 # Only the CRDs of the Prometheus operator are needed, so it is not one of the programs.
-_MONITORING = Tool(
-    "monitoring",
-    folder="monitoring",
-    module="github.com/prometheus-operator/prometheus-operator",
-    package="",
-    ask=(),
-    cold=0,
+_MONITORING = _source(
+    "monitoring", "monitoring", "github.com/prometheus-operator/prometheus-operator"
 )
 # Only the CRDs of the Gateway API, in the version with which istiod is built.
-_GATEWAY_API = Tool(
-    "gateway-api",
-    folder="istio",
-    module="sigs.k8s.io/gateway-api",
-    package="",
-    ask=(),
-    cold=0,
-)
+_GATEWAY_API = _source("gateway-api", "istio", "sigs.k8s.io/gateway-api")
 # Only Istio's own list of annotations and labels.
-_ISTIO_API = Tool(
-    "istio-api",
-    folder="istio",
-    module="istio.io/api",
-    package="",
-    ask=(),
-    cold=0,
-)
+_ISTIO_API = _source("istio-api", "istio", "istio.io/api")
 # Only the CRDs of Argo CD and Flux, of the kinds in the guides: Go module, folder and file.
 _FLUX = {"helm": "helmreleases", "kustomize": "kustomizations", "source": "gitrepositories"}
 _GITOPS = {
@@ -349,12 +345,9 @@ def ensure(names: Sequence[str] = (), console: Console | None = None) -> dict[st
     if "kwok" in found:
         kwok_stages(console)
     if ISTIOD in found:
-        istio_chart(console)
-        istio_crds(console)
-        istio_keys(console)
-        istio_injector(console)
-        istio_bootstrap(console)
-        gateway_api_crds(console)
+        for files in (istio_chart, istio_crds, istio_keys, istio_injector, istio_bootstrap,
+                      gateway_api_crds):  # fmt: skip
+            files(console)
     if CERT_MANAGER in found:
         cert_manager_crds(console)
     return {tool.name: found[tool.name] for tool in wanted}
@@ -372,64 +365,65 @@ def find(tool: Tool) -> Path | None:
     return built if built.exists() else None
 
 
-def kwok_stages(console: Console | None = None) -> Path:
-    """Return the folder of kwok's own stages in the pinned version, with KWOK_STAGES in it.
+@dataclass(frozen=True)
+class Files:
+    """Files of a tool's Go module, in a folder beside the tool in the cache."""
 
-    They are copied once from kwok's Go module, so that a run with a filled cache needs no Go.
-    """
-    return _from_module(ALL["kwok"], "stages", "kustomize/stage", KWOK_STAGES, console)
+    tool: Tool
+    name: str
+    source: str
+    patterns: tuple[str, ...]
 
-
-def istio_chart(console: Console | None = None) -> Path:
-    """Return the folder of istiod's own chart in the pinned version, copied like the stages."""
-    source = "manifests/charts/istio-control/istio-discovery"
-    return _from_module(ALL[ISTIOD], "chart", source, ("**/*",), console)
-
-
-def istio_crds(console: Console | None = None) -> Path:
-    """Return the folder of Istio's own CRDs in the pinned version, copied like the stages."""
-    source = "manifests/charts/base/files"
-    return _from_module(ALL[ISTIOD], "crds", source, ("crd-all.gen.yaml",), console)
-
-
-def istio_keys(console: Console | None = None) -> Path:
-    """Return the folder of Istio's own lists of annotations and labels, as Go files."""
-    files = ("annotation/annotations.gen.go", "label/labels.gen.go")
-    return _from_module(_ISTIO_API, "keys", ".", files, console)
-
-
-def istio_injector(console: Console | None = None) -> Path:
-    """Return the folder of the source of the injector, the agent and the bootstrap."""
-    folders = ("pkg/kube/inject", "pkg/istio-agent", "pkg/bootstrap", "pilot/cmd/pilot-agent")
-    files = tuple(f"{folder}/**/*.go" for folder in folders)
-    return _from_module(ALL[ISTIOD], "injector", ".", files, console)
-
-
-def istio_bootstrap(console: Console | None = None) -> Path:
-    """Return the folder of the template of Envoy's start configuration, as in Istio's image."""
-    source = "tools/packaging/common"
-    return _from_module(ALL[ISTIOD], "bootstrap", source, ("envoy_bootstrap.json",), console)
+    def __call__(self, console: Console | None = None) -> Path:
+        """Return the folder. Copy the files once, so that a run with a filled cache needs no Go."""
+        tool = self.tool
+        folder = tool.place / self.name
+        if folder.exists():
+            return folder
+        with _only_one_builds(tool.place, console or Console(stderr=True)):
+            if not folder.exists():
+                tool.prepare(console or Console(stderr=True))
+                _go(tool.source, "mod", "download", tool.module)
+                module = _go(tool.source, "list", "-m", "-f", "{{.Dir}}", tool.module)[-1]
+                root = Path(module) / self.source
+                with _new_folder(tool.place) as fresh:
+                    for file in (f for pattern in self.patterns for f in root.glob(pattern)):
+                        if file.is_file():
+                            target = fresh / self.name / file.relative_to(root)
+                            target.parent.mkdir(parents=True, exist_ok=True)
+                            # The module cache is read-only, so its permissions are not copied.
+                            shutil.copyfile(file, target)
+                    (fresh / self.name).rename(folder)
+        return folder
 
 
-def gateway_api_crds(console: Console | None = None) -> Path:
-    """Return the folder of the Gateway API's own CRDs, only of its stable kinds."""
-    # Without its admission policy (vap), which protects upgrades of these CRDs.
-    crds = ("gateway.networking.k8s.io_[!v]*.yaml",)
-    return _from_module(_GATEWAY_API, "gateway-api-crds", "config/crd/standard", crds, console)
-
-
-def cert_manager_crds(console: Console | None = None) -> Path:
-    """Return the folder of cert-manager's own CRDs in the pinned version."""
-    return _from_module(ALL[CERT_MANAGER], "crds", "deploy/crds", ("*.yaml",), console)
-
-
-def monitoring_crds(console: Console | None = None) -> Path:
-    """Return the folder of the Prometheus operator's own CRDs."""
-    files = (
-        f"monitoring.coreos.com_{kind}.yaml" for kind in ("servicemonitors", "prometheusrules")
-    )
-    source = "example/prometheus-operator-crd"
-    return _from_module(_MONITORING, "crds", source, tuple(files), console)
+kwok_stages = Files(ALL["kwok"], "stages", "kustomize/stage", KWOK_STAGES)
+istio_chart = Files(
+    ALL[ISTIOD], "chart", "manifests/charts/istio-control/istio-discovery", ("**/*",)
+)
+istio_crds = Files(ALL[ISTIOD], "crds", "manifests/charts/base/files", ("crd-all.gen.yaml",))
+#: Istio's own lists of annotations and labels, as Go files.
+istio_keys = Files(
+    _ISTIO_API, "keys", ".", ("annotation/annotations.gen.go", "label/labels.gen.go")
+)
+#: The source of the injector, the agent and the bootstrap.
+istio_injector = Files(ALL[ISTIOD], "injector", ".", tuple(
+    f"{folder}/**/*.go" for folder in
+    ("pkg/kube/inject", "pkg/istio-agent", "pkg/bootstrap", "pilot/cmd/pilot-agent")
+))  # fmt: skip
+#: The template of Envoy's start configuration, as in Istio's image.
+istio_bootstrap = Files(
+    ALL[ISTIOD], "bootstrap", "tools/packaging/common", ("envoy_bootstrap.json",)
+)
+#: Only the stable kinds, without the admission policy (vap) that protects upgrades of these CRDs.
+gateway_api_crds = Files(
+    _GATEWAY_API, "gateway-api-crds", "config/crd/standard",
+    ("gateway.networking.k8s.io_[!v]*.yaml",),
+)  # fmt: skip
+cert_manager_crds = Files(ALL[CERT_MANAGER], "crds", "deploy/crds", ("*.yaml",))
+monitoring_crds = Files(_MONITORING, "crds", "example/prometheus-operator-crd", tuple(
+    f"monitoring.coreos.com_{kind}.yaml" for kind in ("servicemonitors", "prometheusrules")
+))  # fmt: skip
 
 
 def gitops_crds(console: Console | None = None) -> list[Path]:
@@ -437,32 +431,9 @@ def gitops_crds(console: Console | None = None) -> list[Path]:
     found = []
     for module, file in _GITOPS.items():
         source, _, name = file.rpartition("/")
-        tool = Tool("gitops", "gitops", module, package="", ask=(), cold=0)
-        found.append(_from_module(tool, Path(name).stem, source, (name,), console) / name)
+        tool = _source("gitops", "gitops", module)
+        found.append(Files(tool, Path(name).stem, source, (name,))(console) / name)
     return found
-
-
-def _from_module(
-    tool: Tool, name: str, source: str, patterns: Sequence[str], console: Console | None
-) -> Path:
-    """Copy files of a tool's Go module once, into a folder beside the tool in the cache."""
-    folder = tool.place / name
-    if folder.exists():
-        return folder
-    with _only_one_builds(tool.place, console or Console(stderr=True)):
-        if not folder.exists():
-            _go(tool.source, "mod", "download", tool.module)
-            module = _go(tool.source, "list", "-m", "-f", "{{.Dir}}", tool.module)[-1]
-            root = Path(module) / source
-            with _new_folder(tool.place) as fresh:
-                for file in (f for pattern in patterns for f in root.glob(pattern)):
-                    if file.is_file():
-                        target = fresh / name / file.relative_to(root)
-                        target.parent.mkdir(parents=True, exist_ok=True)
-                        # The module cache is read-only, so its permissions are not copied.
-                        shutil.copyfile(file, target)
-                (fresh / name).rename(folder)
-    return folder
 
 
 def _says(tool: Tool, program: str) -> tuple[int, ...]:

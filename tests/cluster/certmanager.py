@@ -8,7 +8,7 @@ import secrets
 import httpx
 
 from tests.cluster import build, netns
-from tests.cluster.api import wait_for
+from tests.cluster.api import core, wait_for
 from tests.cluster.part import Part
 from tests.cluster.plane import ControlPlane
 from tests.cluster.process import Process
@@ -34,8 +34,7 @@ class CertManager(Part):
 
     def install(self) -> None:
         """Create the CRDs and the namespace, so that charts can be installed."""
-        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
-        self._plane.api.patch("Namespace", NAMESPACE, None, namespace, how="apply")
+        self._plane.api.ensure(core("Namespace", NAMESPACE))
         folder = str(build.cert_manager_crds())
         self._plane.kubectl("apply", "--server-side", "--filename", folder)
         self._plane.kubectl("wait", "--for=condition=Established", "--filename", folder)

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from tests.cluster.api import Api, Json, StatusError, wait_for
+from tests.cluster.api import Api, Json, StatusError, core, wait_for
 from tests.cluster.plane import ControlPlane
 
 RIGHTS = Path(__file__).parents[2] / "docs" / "rbac.yaml"
@@ -77,13 +77,11 @@ def as_account(
     The default account has the auditor's role from there. `server` and `ca` set another API server.
     """
     documents = rights()
-    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
-    for obj in (namespace, *documents):
+    for obj in (core("Namespace", NAMESPACE), *documents):
         _apply(plane.api, obj)
     subject = {"kind": "ServiceAccount", "name": name, "namespace": NAMESPACE}
     if name != ACCOUNT:
-        account = {"apiVersion": "v1", "kind": "ServiceAccount"}
-        _apply(plane.api, {**account, "metadata": {"name": name, "namespace": NAMESPACE}})
+        _apply(plane.api, core("ServiceAccount", name, NAMESPACE))
     for role in roles:
         _apply(
             plane.api,

@@ -1,9 +1,10 @@
-"""The cluster's tests on other versions: `make test-cluster K8S=1.30`, and `make matrix` for all.
+"""The cluster's tests on other releases: `make test-cluster`, with K8S=1.30 or ISTIO=1.30.
 
-Only the modules that depend on the API server run, each by itself. The output of each is kept in
-build/compatibility/. An interrupted `make matrix` continues: with --continue, a module that has
-passed there is not run again. `make clean` deletes it. A version whose modules have all run gets
-its line in compatibility.json, from which docs/compatibility.md is made.
+`make matrix` runs all. Only the modules that depend on the API server run, or those that depend on
+Istio, each by itself. The output of each is kept in build/compatibility/. An interrupted
+`make matrix` continues: with --continue, a module that has passed there is not run again.
+`make clean` deletes it. A release whose modules have all run gets its line in compatibility.json,
+from which docs/compatibility.md is made.
 """
 
 import datetime
@@ -16,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 from rich.console import Console
@@ -26,10 +28,30 @@ from tests.cluster import build, older
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).with_name("compatibility.json")
 OUTPUT = ROOT / "build" / "compatibility"
-#: What is different in another API server shows in one of these.
-MODULES = (
-    "smoke", "chart", "conditions", "engine", "engine_opt_in", "engine_outage", "engine_upgrade",
-    "joins", "denials", "fixtures", "updates", "namespaces", "doctor", "restart", "audit",
+
+
+class Product(NamedTuple):
+    """What has several releases."""
+
+    name: str
+    #: The variable that chooses the release.
+    variable: str
+    #: The modules of tests in which another release shows what is different.
+    modules: tuple[str, ...]
+
+
+KUBERNETES = Product(
+    "Kubernetes",
+    "MENDIX_MESH_KUBERNETES",
+    ("smoke", "chart", "conditions", "engine", "engine_opt_in", "engine_outage", "engine_upgrade",
+     "joins", "denials", "fixtures", "updates", "namespaces", "doctor", "restart", "audit"),
+)  # fmt: skip
+ISTIO = Product(
+    "Istio",
+    "MENDIX_MESH_ISTIO",
+    ("istio_table", "istio_joins", "istio_denials", "istio_inputs", "istio_values",
+     "istio_gateways", "istio_openshift", "audit_istio", "plaintext_istio", "settings",
+     "engine_outage", "migration", "aws", "wire"),
 )  # fmt: skip
 
 
@@ -50,23 +72,29 @@ class Tally(Counter[str]):
 
 
 def run(
-    kubernetes: str, modules: Sequence[str], console: Console, *, continued: bool = False
+    product: Product,
+    release: str,
+    modules: Sequence[str],
+    console: Console,
+    *,
+    continued: bool = False,
 ) -> Tally:
-    """Run modules of tests on a version. Show what fails, and a line for each module."""
+    """Run modules of tests on a release. Show what fails, and a line for each module."""
     tally = Tally()
-    folder = OUTPUT / kubernetes
+    title = f"{product.name} {release}"
+    folder = OUTPUT / title
     folder.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "MENDIX_MESH_KUBERNETES": kubernetes}
+    environment = {**os.environ, product.variable: release}
     for module in modules:
         kept = folder / f"{module}.txt"
         one = Tally()
         one.read(kept.read_text() if continued and kept.exists() else "")
         if one["failed"] or not one:
             started = time.monotonic()
-            command = [sys.executable, "-m", "pytest", "-q", f"tests/cluster/test_{module}.py"]
+            tests = "tests/wire" if module == "wire" else f"tests/cluster/test_{module}.py"
             done = subprocess.run(
-                command, cwd=ROOT, env=environment, text=True, check=False,
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                [sys.executable, "-m", "pytest", "-q", tests], cwd=ROOT, env=environment, text=True,
+                check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             )  # fmt: skip
             one = Tally()
             one.read(done.stdout)
@@ -80,60 +108,87 @@ def run(
             took = ", as before"
         tally.update(one)
         said = ", ".join(f"{count} {what}" for what, count in one.items())
-        console.print(
-            f"Kubernetes {kubernetes}, {module}: {said}{took}", highlight=False, soft_wrap=True
-        )
+        console.print(f"{title}, {module}: {said}{took}", highlight=False, soft_wrap=True)
     return tally
 
 
-def versions() -> dict[str, str]:
-    """Return the supported versions of Kubernetes, by their short names, the oldest first."""
-    newest = build.TOOLS / "kubernetes" / "go.mod"
-    (pinned,) = re.findall(r"k8s\.io/kubernetes v(\S+)", newest.read_text())
-    found = {name: version for name, (version, _) in older.pins().items()}
-    return {**found, pinned.rpartition(".")[0]: pinned}
+def versions(product: Product = KUBERNETES) -> dict[str, str]:
+    """Return the version of each release that is tested, the oldest first.
+
+    Istio's are dates, because its Go modules have only commits.
+    """
+    found = {
+        name: pin.version for name, pin in older.pins(build.TOOLS / product.name.lower()).items()
+    }
+    pinned = _pinned(product)
+    newest = build.NEWEST_ISTIO if product == ISTIO else pinned.rpartition(".")[0]
+    found[newest] = pinned
+    return {name: _day(version) or version for name, version in found.items()}
 
 
-def record(version: str, tally: Tally) -> None:
-    """Write a version's result into compatibility.json."""
+def _pinned(product: Product) -> str:
+    module = "istio.io/istio" if product == ISTIO else "k8s.io/kubernetes"
+    text = (build.TOOLS / product.name.lower() / "go.mod").read_text()
+    (version,) = re.findall(rf"\b{re.escape(module)} v(\S+)", text)
+    return str(version)
+
+
+def _day(version: str) -> str:
+    """Return the day of a commit, like 2026-08-26; empty if the version is not a commit's."""
+    found = re.search(r"-(\d{4})(\d\d)(\d\d)\d{6}-", version)
+    return "-".join(found.groups()) if found else ""
+
+
+def record(product: Product, release: str, tally: Tally) -> None:
+    """Write a release's result into compatibility.json."""
     found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    found[version] = {
+    of_product = found.setdefault(product.name, {})
+    of_product[release] = {
+        "version": versions(product)[release],
         "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
         "passed": tally["passed"],
         "failed": tally["failed"],
         "left out": tally.left_out(),
     }
-    ordered = sorted(found, key=lambda one: [int(part) for part in one.split(".")])
-    RESULTS.write_text(json.dumps({one: found[one] for one in ordered}, indent=1) + "\n")
+    ordered = sorted(of_product, key=lambda one: [int(part) for part in one.split(".")])
+    found[product.name] = {one: of_product[one] for one in ordered}
+    RESULTS.write_text(json.dumps(found, indent=1) + "\n")
 
 
 @click.command()
 @click.argument("names", nargs=-1)
-@click.option("--all", "every", is_flag=True, help="Run all supported versions.")
+@click.option("--istio", "istio", is_flag=True, help="The releases are Istio's.")
+@click.option("--all", "every", is_flag=True, help="Run all supported releases of both.")
 @click.option("--continue", "continued", is_flag=True, help="Leave out what has passed before.")
 @click.option(
     "--modules", help="Run only these modules, for example chart,doctor; nothing is recorded."
 )
-def main(names: tuple[str, ...], every: bool, continued: bool, modules: str | None) -> None:
-    """Run the tests that depend on the API server on other versions of Kubernetes.
+def main(
+    names: tuple[str, ...], istio: bool, every: bool, continued: bool, modules: str | None
+) -> None:
+    """Run the tests that depend on the API server on other releases of Kubernetes, or of Istio.
 
     Example: python -m tests.cluster.compatibility 1.30 1.33
     """
     console = Console()
-    known = versions()
-    wanted = list(known) if every else list(names) or [list(known)[-1]]
-    if unknown := [name for name in wanted if name not in known]:
-        raise click.ClickException(f"unknown version {unknown[0]}; allowed: {', '.join(known)}")
-    table = Table("Kubernetes", "passed", "failed", "left out")
+    chosen = ISTIO if istio else KUBERNETES
+    known = list(versions(chosen))
+    if unknown := [name for name in names if name not in known]:
+        raise click.ClickException(f"unknown release {unknown[0]}; allowed: {', '.join(known)}")
+    wanted = [(chosen, name) for name in names or known[-1:]]
+    if every:
+        wanted = [(product, name) for product in (KUBERNETES, ISTIO) for name in versions(product)]
+    table = Table("Release", "passed", "failed", "left out")
     failed = 0
-    for name in wanted:
-        asked = modules.split(",") if modules else MODULES
-        tally = run(name, asked, console, continued=continued)
+    for product, name in wanted:
+        asked = modules.split(",") if modules else product.modules
+        tally = run(product, name, asked, console, continued=continued)
         if not modules:
-            record(known[name], tally)
+            record(product, name, tally)
         failed += tally["failed"]
         left_out = "\n".join(f"{count}: {why}" for why, count in tally.left_out().items())
-        table.add_row(known[name], str(tally["passed"]), str(tally["failed"]), left_out)
+        title = f"{product.name} {name}"
+        table.add_row(title, str(tally["passed"]), str(tally["failed"]), left_out)
     console.print(table)
     sys.exit(bool(failed))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import build, mesh, netns
+from tests.cluster import build, mesh
 from tests.cluster.api import Api, wait_for
 from tests.cluster.certmanager import CertManager
 from tests.cluster.istio import IstioCluster
@@ -78,14 +78,11 @@ def binaries(pytestconfig: pytest.Config) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def plane(
     binaries: dict[str, Path],
+    own_network: None,
     tmp_path_factory: pytest.TempPathFactory,
     pytestconfig: pytest.Config,
 ) -> Iterator[ControlPlane]:
     """Yield a control plane with one simulated node. From here on, the outside is unreachable."""
-    try:
-        netns.enter()
-    except netns.NetworkError as error:
-        pytest.fail(str(error), pytrace=False)
     started = time.monotonic()
     with ControlPlane(tmp_path_factory.mktemp("plane"), binaries) as running:
         with uncaptured(pytestconfig) as console:

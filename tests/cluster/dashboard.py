@@ -7,16 +7,15 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import httpx
 
 from tests.cluster.api import wait_for
 from tests.cluster.process import Process
+from tests.servers import Handler, listening
 
 _PATIENCE = 30.0
 
@@ -47,60 +46,35 @@ def running(kubeconfig: Path, log: Path, *arguments: str, waits: bool = True) ->
 
 
 class Gate:
-    """A proxy that redirects users without a login to another server, as oauth2-proxy does.
+    """The proxy's URL, and whether its user has a login."""
+
+    url = ""
+    is_open = False
+
+
+@contextmanager
+def gate(behind: str) -> Iterator[Gate]:
+    """Run a proxy that redirects users without a login to another server, as oauth2-proxy does.
 
     That server logs in everyone immediately, and redirects them back.
     """
+    made = Gate()
 
-    def __init__(self, behind: str) -> None:
-        self.is_open = False
-        gate = self
+    class Login(Handler):
+        def answer(self) -> None:
+            made.is_open = True
+            self.reply(302, b"", {"Location": made.url + self.path})
 
-        class Login(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                gate.is_open = True
-                _answer(self, 302, {"Location": gate.url + self.path.removeprefix("/")})
+    class Proxy(Handler):
+        def answer(self) -> None:
+            # Browsers may request icons at any time. These requests must not affect the test.
+            if not made.is_open and not self.path.startswith("/static/"):
+                self.reply(302, b"", {"Location": login + self.path})
+                return
+            page = httpx.get(behind.rstrip("/") + self.path)
+            kept = ("Content-Type", "Content-Security-Policy", "Cache-Control")
+            headers = {name: page.headers[name] for name in kept if name in page.headers}
+            self.reply(page.status_code, page.content, headers)
 
-            def log_message(self, *_: object) -> None:
-                """Log nothing."""
-
-        class Proxy(Login):
-            def do_GET(self) -> None:
-                path = self.path.removeprefix("/")
-                # Browsers may request icons at any time. These requests must not affect the test.
-                if not gate.is_open and not path.startswith("static/"):
-                    _answer(self, 302, {"Location": _url(gate._login) + path})
-                    return
-                page = httpx.get(behind + path)
-                kept = ("Content-Type", "Content-Security-Policy", "Cache-Control")
-                headers = {name: page.headers[name] for name in kept if name in page.headers}
-                _answer(self, page.status_code, headers, page.content)
-
-        self._login, self._proxy = (
-            ThreadingHTTPServer(("127.0.0.1", 0), handler) for handler in (Login, Proxy)
-        )
-        self.url = _url(self._proxy)
-
-    def __enter__(self) -> "Gate":
-        for server in (self._login, self._proxy):
-            Thread(target=server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for server in (self._login, self._proxy):
-            server.shutdown()
-            server.server_close()
-
-
-def _url(server: ThreadingHTTPServer) -> str:
-    return f"http://127.0.0.1:{server.server_port}/"
-
-
-def _answer(
-    handler: BaseHTTPRequestHandler, code: int, headers: Mapping[str, str], body: bytes = b""
-) -> None:
-    handler.send_response(code)
-    for name, value in {**headers, "Content-Length": str(len(body))}.items():
-        handler.send_header(name, value)
-    handler.end_headers()
-    handler.wfile.write(body)
+    with listening(Login) as login, listening(Proxy) as made.url:
+        yield made

@@ -195,8 +195,7 @@ def operator_and_agent(demo: Demo) -> None:
     """Apply Mendix's own operator and agent as usual: they join the mesh."""
     api = demo.cluster.plane.api
     for obj in manifests.service_accounts(demo.namespace):
-        with contextlib.suppress(StatusError):
-            api.create(obj)
+        api.ensure(obj)
     api.create(manifests.operator_configuration(demo.namespace))
     demo.apply(manifests.operator_deployment(demo.namespace))
     demo.apply(manifests.agent_deployment(demo.namespace))
@@ -239,27 +238,41 @@ def plain_app(demo: Demo) -> None:
     demo.show(demo.pods(ready=1, contains="reports-"))
 
 
+def _privileged(user: int, **more: Json) -> Json:
+    """Return the spec of a pod that runs as the proxy's user."""
+    return {"containers": [{**APP, "securityContext": {"runAsUser": user, **more}}]}
+
+
+#: Attempts to stay outside, by mesh: the check that denies each, the pod's name and its fields.
+ATTEMPTS: dict[str, tuple[tuple[str, str, Json], ...]] = {
+    "linkerd": (
+        ("host-network", "shop-debug", {"hostNetwork": True}),
+        ("opted-out", "shop-legacy", {"annotations": {"linkerd.io/inject": "disabled"}}),
+        ("capture-bypassed", "shop-export",
+         {"annotations": {"config.linkerd.io/skip-inbound-ports": "8080"}}),
+        ("proxy-brought", "shop-fake", {"containers": [APP, {
+            "name": "linkerd-proxy", "image": "evil.example/cr.l5d.io/linkerd/proxy:v1"}]}),
+        ("proxy-uid", "shop-root", _privileged(2102, capabilities={"add": ["NET_ADMIN"]})),
+    ),
+    "istio": (
+        ("host-network", "shop-debug", {"hostNetwork": True}),
+        ("opted-out", "shop-legacy", {"labels": {"sidecar.istio.io/inject": "false"}}),
+        ("capture-bypassed", "shop-export",
+         {"annotations": {"traffic.sidecar.istio.io/excludeInboundPorts": "8080"}}),
+        ("capture-bypassed", "shop-quiet",
+         {"annotations": {"sidecar.istio.io/interceptionMode": "NONE"}}),
+        ("capture-bypassed", "shop-grpc",
+         {"annotations": {"inject.istio.io/templates": "grpc-agent"}}),
+        ("mtls-disabled", "shop-plain", {"labels": {"security.istio.io/tlsMode": "disabled"}}),
+        ("proxy-uid", "shop-root", _privileged(1337)),
+    ),
+}  # fmt: skip
+
+
 def denials(demo: Demo) -> None:
     """Attempts to stay outside are denied, with reason and fix (mendix-mesh explain bypasses)."""
-    where = demo.namespace
-    demo.apply(_pod("shop-debug", where, hostNetwork=True), denied="host-network")
-    opted = _pod("shop-legacy", where)
-    opted["metadata"]["annotations"] = {"linkerd.io/inject": "disabled"}
-    demo.apply(opted, denied="opted-out")
-    skipping = _pod("shop-export", where)
-    skipping["metadata"]["annotations"] = {"config.linkerd.io/skip-inbound-ports": "8080"}
-    demo.apply(skipping, denied="capture-bypassed")
-    forged = _pod("shop-fake", where)
-    forged["spec"]["containers"].append(
-        {"name": "linkerd-proxy", "image": "evil.example/cr.l5d.io/linkerd/proxy:v1"}
-    )
-    demo.apply(forged, denied="proxy-brought")
-    intruder = _pod("shop-root", where)
-    intruder["spec"]["containers"][0]["securityContext"] = {
-        "runAsUser": 2102,
-        "capabilities": {"add": ["NET_ADMIN"]},
-    }
-    demo.apply(intruder, denied="proxy-uid")
+    for check, name, fields in ATTEMPTS[demo.mesh]:
+        demo.apply(_pod(name, demo.namespace, **fields), denied=check)
 
 
 def injector_down(demo: Demo) -> None:
@@ -342,29 +355,6 @@ def untouched(demo: Demo) -> None:
         raise DemoError("a namespace that is not enrolled was touched")
 
 
-def istio_denials(demo: Demo) -> None:
-    """Attempts to stay outside are denied, with reason and fix (mendix-mesh explain bypasses)."""
-    where = demo.namespace
-    demo.apply(_pod("shop-debug", where, hostNetwork=True), denied="host-network")
-    opted = _pod("shop-legacy", where)
-    opted["metadata"]["labels"] = {"sidecar.istio.io/inject": "false"}
-    demo.apply(opted, denied="opted-out")
-    for name, key, value in (
-        ("shop-export", "traffic.sidecar.istio.io/excludeInboundPorts", "8080"),
-        ("shop-quiet", "sidecar.istio.io/interceptionMode", "NONE"),
-        ("shop-grpc", "inject.istio.io/templates", "grpc-agent"),
-    ):
-        pod = _pod(name, where)
-        pod["metadata"]["annotations"] = {key: value}
-        demo.apply(pod, denied="capture-bypassed")
-    plain = _pod("shop-plain", where)
-    plain["metadata"]["labels"] = {"security.istio.io/tlsMode": "disabled"}
-    demo.apply(plain, denied="mtls-disabled")
-    intruder = _pod("shop-root", where)
-    intruder["spec"]["containers"][0]["securityContext"] = {"runAsUser": 1337}
-    demo.apply(intruder, denied="proxy-uid")
-
-
 def unknown_revision(demo: Demo) -> None:
     """A namespace names a revision that is not installed. Only mendix-mesh reports it."""
     plane = demo.cluster.plane
@@ -398,12 +388,12 @@ Scene = Callable[[Demo], None]
 _JOINS: tuple[Scene, ...] = (operator_and_agent, mendix_app, plain_app)
 SCENES: dict[str, tuple[Scene, ...]] = {
     "linkerd": (*_JOINS, denials, injector_down, modes, untouched, day_two),
-    "istio": (*_JOINS, istio_denials, unknown_revision, ambient, modes, untouched, day_two),
+    "istio": (*_JOINS, denials, unknown_revision, ambient, modes, untouched, day_two),
 }
 
 
 def _pod(name: str, namespace: str, **spec: Any) -> Json:
-    return workloads.pod(namespace, name, containers=[APP], **spec)
+    return workloads.pod(namespace, name, **{"containers": [APP], **spec})
 
 
 def _deployment(name: str, namespace: str) -> Json:

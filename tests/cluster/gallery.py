@@ -5,11 +5,10 @@ mode warn, a namespace that is not enrolled, an ingress controller, and a contro
 denied. Linkerd's injector and the Mendix Operator are stand-ins.
 """
 
-import contextlib
 import time
 from collections.abc import Callable
 
-from tests.cluster.api import Json, StatusError, wait_for
+from tests.cluster.api import Json, core, wait_for
 from tests.cluster.mesh import MESH_LABEL, MODE_LABEL, MeshCluster
 from tests.cluster.plane import STAY_ANNOTATION, is_ready
 from tests.cluster.workloads import pod, workload
@@ -32,7 +31,7 @@ def populate(cluster: MeshCluster, pause: Callable[[], None] = lambda: None) -> 
     controller["spec"]["template"]["metadata"]["labels"] |= labels
     api.create(controller)
     for account in manifests.service_accounts(APPS):
-        _quietly(cluster, account)
+        api.ensure(account)
 
     # Workloads that are older than the enrollment.
     api.create(manifests.operator_configuration(APPS))
@@ -67,7 +66,7 @@ def populate(cluster: MeshCluster, pause: Callable[[], None] = lambda: None) -> 
         task["metadata"].setdefault("annotations", {})[STAY_ANNOTATION] = "true"
         api.create(task)
     for account in manifests.service_accounts(CRM):
-        _quietly(cluster, account)
+        api.ensure(account)
     api.create(manifests.operator_deployment(CRM))
     api.create(manifests.agent_deployment(CRM))
     _app(cluster, CRM, "crm", replicas=2)
@@ -89,13 +88,8 @@ def populate(cluster: MeshCluster, pause: Callable[[], None] = lambda: None) -> 
 
 def _namespace(cluster: MeshCluster, name: str, **meta: Json) -> None:
     metadata = {"name": name, **meta}
-    cluster.api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+    cluster.api.create({**core("Namespace", name), "metadata": metadata})
     cluster.plane.await_namespace(name)
-
-
-def _quietly(cluster: MeshCluster, obj: Json) -> None:
-    with contextlib.suppress(StatusError):
-        cluster.api.create(obj)
 
 
 def _app(cluster: MeshCluster, namespace: str, env: str, *, replicas: int = 1) -> None:

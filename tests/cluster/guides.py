@@ -32,8 +32,11 @@ def commands(page: str, heading: str) -> list[str]:
 class Reader:
     """A shell for a guide's commands. NAMESPACE in them stands for the reader's own namespace."""
 
-    def __init__(self, plane: ControlPlane, home: Path, namespace: str) -> None:
-        self._namespace = namespace
+    def __init__(
+        self, plane: ControlPlane, home: Path, namespace: str, *, folder: Path = ROOT
+    ) -> None:
+        """Set where the reader types: in the checkout, or in a folder for what a guide writes."""
+        self._namespace, self._folder = namespace, folder
         values = home / "values.yaml"
         ours = {"podAnnotations": {KUBELET_ANNOTATION: "server"}, "preStopSleepSeconds": 1}
         values.write_text(yaml.safe_dump(ours))
@@ -61,7 +64,7 @@ class Reader:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            cwd=ROOT,
+            cwd=self._folder,
             env=self._environment,
         )
         assert done.returncode == 0, f"{block}\n{done.stdout}"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from tests.cluster.api import StatusError
+from tests.cluster.api import core, wait_for
 from tests.cluster.certificates import Authority, Pair
 from tests.cluster.plane import KUBELET_ANNOTATION, ControlPlane
 
@@ -51,12 +51,7 @@ class Release:
 
         Raise CommandError with helm's output.
         """
-        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}}
-        try:
-            self._plane.api.create(namespace)
-        except StatusError as denied:
-            if denied.status.get("reason") != "AlreadyExists":
-                raise
+        self._plane.api.ensure(core("Namespace", self.namespace))
         self._plane.await_namespace(self.namespace)
         if self.source == "secret":
             self.renew_certificate()
@@ -66,22 +61,30 @@ class Release:
         """Upgrade to these values, on top of the chart's defaults. Earlier values are not kept."""
         self._helm("upgrade", values, wait=wait)
 
-    def uninstall(self) -> None:
-        """Remove the release. The namespace and the Secret stay."""
+    def uninstall(self, *, at_once: bool = False) -> None:
+        """Remove the release. The namespace and the Secret stay.
+
+        Then wait until its pods are gone. With `at_once`, they are not given time to end.
+        """
+        api, labels = self._plane.api, ",".join(f"{k}={v}" for k, v in self.labels.items())
         self._plane.helm("uninstall", self.name, "--namespace", self.namespace)
+
+        def gone() -> bool:
+            pods = api.list("Pod", self.namespace, labels=labels)
+            for pod in pods if at_once else ():
+                api.delete("Pod", pod["metadata"]["name"], self.namespace, grace=0)
+            return not pods
+
+        wait_for(gone, why="the release's pods to be gone")
 
     def renew_certificate(self, authority: Authority | None = None) -> Pair:
         """Put a new serving certificate into the Secret, signed by `authority` (else by ours)."""
         # The chart's Service has this name for any name of the release.
         host = f"mendix-mesh.{self.namespace}.svc"
         pair = (authority or self.authority).issue("mendix-mesh", hosts=[host])
-        secret = {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "type": "kubernetes.io/tls",
-            "metadata": {"name": "mendix-mesh-tls", "namespace": self.namespace},
-            "data": {"tls.crt": _base64(pair.cert), "tls.key": _base64(pair.key)},
-        }
+        data = {"tls.crt": _base64(pair.cert), "tls.key": _base64(pair.key)}
+        secret = core("Secret", "mendix-mesh-tls", self.namespace, data=data)
+        secret["type"] = "kubernetes.io/tls"
         self._plane.api.patch("Secret", "mendix-mesh-tls", self.namespace, secret, how="apply")
         return pair
 

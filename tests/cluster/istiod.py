@@ -12,13 +12,14 @@ import httpx
 import yaml
 
 from tests.cluster import build, netns
-from tests.cluster.api import Json, StatusError, wait_for
+from tests.cluster.api import Json, StatusError, core, wait_for
 from tests.cluster.part import Part
 from tests.cluster.plane import ControlPlane
 from tests.cluster.process import Process
+from tests.cluster.workloads import pod
 
 NAMESPACE = "istio-system"
-HUB, TAG = "docker.io/istio", "1.31.0"
+HUB, TAG = "docker.io/istio", f"{build.ISTIO}.0"
 _KEPT = ("ConfigMap", "MutatingWebhookConfiguration")
 
 
@@ -91,13 +92,8 @@ class Istiod(Part):
 
     def install(self) -> None:
         """Create the injector's template and webhook configurations, which istiod needs."""
-        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
-        try:
-            self._plane.api.create(namespace)
-            self._plane.await_namespace(NAMESPACE)
-        except StatusError as denied:
-            if denied.status.get("reason") != "AlreadyExists":
-                raise
+        self._plane.api.ensure(core("Namespace", NAMESPACE))
+        self._plane.await_namespace(NAMESPACE)
         for obj in [*self._rendered(), *self._service()]:
             name, where = obj["metadata"]["name"], obj["metadata"].get("namespace")
             self._plane.api.patch(obj["kind"], name, where, obj, how="apply")
@@ -157,14 +153,8 @@ class Istiod(Part):
         labels = {"sidecar.istio.io/inject": "true"}
         if self.revision != "default":
             labels["istio.io/rev"] = self.revision
-        pod = {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": "probe", "namespace": namespace, "labels": labels},
-            "spec": {"containers": [{"name": "app", "image": "app"}]},
-        }
         try:
-            stored = self._plane.api.create(pod, dry_run=True)
+            stored = self._plane.api.create(pod(namespace, labels=labels), dry_run=True)
         except StatusError:
             return False
         containers = stored["spec"].get("initContainers", []) + stored["spec"]["containers"]
@@ -179,12 +169,7 @@ class Istiod(Part):
         port = {"name": "https-dns", "protocol": "TCP"}
         of_service = {"labels": {"kubernetes.io/service-name": name}}
         return [
-            {
-                "apiVersion": "v1",
-                "kind": "Service",
-                "metadata": metadata,
-                "spec": {"ports": [{**port, "port": 15012}]},
-            },
+            core("Service", name, NAMESPACE, spec={"ports": [{**port, "port": 15012}]}),
             {
                 "apiVersion": "discovery.k8s.io/v1",
                 "kind": "EndpointSlice",

@@ -34,7 +34,7 @@ SERVER = (sys.executable, "-m", "webhook")
 """The image's entry point: the command that gets a container's args."""
 
 _CHECKOUT = str(Path(__file__).parents[2])
-_TICK = 0.1  # seconds between two checks of the pods
+_TICK = 0.2  # seconds between two checks of the pods
 _SYNC = 1.0  # seconds between two checks of a pod's volumes, and of two probes of a ready pod
 
 
@@ -111,6 +111,11 @@ class ServerKubelet(Part):
             )
 
         wait_for(ready, seconds=seconds, why=f"{replicas} servers in {self.namespace} to answer")
+
+    def wait_replaced(self, replicas: int) -> None:
+        """Wait as `wait_ready`, and until all other servers have ended: they answer to the end."""
+        self.wait_ready(replicas)
+        wait_for(lambda: len(self._running()) == replicas, seconds=60, why="older servers to end")
 
     def pause(self) -> None:
         """End all processes, but keep Service, pods and their readiness. Connections are rejected.
@@ -304,9 +309,12 @@ class _Pod:
     terminating: bool = False
 
     def leave(self, now: float, *, at_once: bool) -> None:
-        """Start the deletion: SIGTERM after the preStop hook, SIGKILL after the grace period."""
+        """Start the deletion: SIGTERM after the preStop hook, SIGKILL after the grace period.
+
+        A pod that was deleted without a grace period has one second.
+        """
         self.leaving_at = now if at_once else now + self.pre_stop
-        self.kill_at = now + self.grace
+        self.kill_at = now + (1.0 if at_once else self.grace)
 
     def gone(self, now: float) -> bool:
         """Do what is due during the deletion. Return whether the process has ended."""
@@ -324,8 +332,7 @@ class _Volumes:
     """The ConfigMap, Secret and emptyDir volumes of a pod's first container, in a folder.
 
     They are stored and replaced as a kubelet does it, because programs that watch their files
-    depend on it. `..data` is a symbolic link to a folder. When the content changes, it is replaced
-    by a link to a new folder. A file mounted by subPath is never replaced.
+    depend on it; see `swap`. A file mounted by subPath is never replaced.
     """
 
     def __init__(self, pod: Json, home: Path) -> None:
@@ -345,7 +352,7 @@ class _Volumes:
             folder.mkdir(parents=True, exist_ok=True)
             content = self._content(api, self._volumes[name])
             if content is not None and content != self._written.get(name):
-                _swap(folder, content)
+                swap(folder, content)
                 self._written[name] = content
 
     def rewriter(self, ip: str) -> "_Rewriter":
@@ -411,7 +418,11 @@ def _not_yet() -> Iterator[None]:
             raise
 
 
-def _swap(folder: Path, content: Mapping[str, bytes]) -> None:
+def swap(folder: Path, content: Mapping[str, bytes]) -> None:
+    """Replace the content of a mounted folder (k8s.io/kubernetes pkg/volume/util/atomic_writer.go).
+
+    Its files are links into `..data`, a link that is swapped over to a new folder.
+    """
     fresh = folder / f"..{time.time_ns()}"
     fresh.mkdir()
     for name, data in content.items():

@@ -5,10 +5,11 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from tests.cluster.api import Api, Json, StatusError, wait_for
+from tests.cluster.api import Api, Json, core, wait_for
 from tests.cluster.helm import Release, Source, Values
 from tests.cluster.kubelet import ServerKubelet
 from tests.cluster.plane import ControlPlane
+from tests.cluster.workloads import pod
 from tests.standins.linkerd_server import LinkerdInjector
 from webhook.policy.labels import MESHES
 from webhook.policy.validate import MODES
@@ -71,13 +72,20 @@ class MeshCluster:
             wait_for(self._reviews_namespaces, why="namespaces to be reviewed")
 
     def _reviews_namespaces(self) -> bool:
-        meta = {"name": f"probe-{secrets.token_hex(4)}", "labels": {MESH_LABEL: "none"}}
-        probe = {"apiVersion": "v1", "kind": "Namespace", "metadata": meta}
-        try:
-            self.api.create(probe, dry_run=True)
-        except StatusError:
-            return True
-        return False
+        name = f"probe-{secrets.token_hex(4)}"
+        return bool(self.api.denial(core("Namespace", name, labels={MESH_LABEL: "none"})))
+
+    def recorded(self, obj: Json) -> Json:
+        """Return our annotations in the audit log of an object's creation, by their last part."""
+        meta = obj["metadata"]
+        # The scheduler's binding is a creation too, of a subresource.
+        (created,) = [
+            event
+            for event in self.plane.audit(namespace=meta["namespace"], name=meta["name"])
+            if event["verb"] == "create" and "subresource" not in event["objectRef"]
+        ]
+        found = created.get("annotations", {}).items()
+        return {key.rpartition("/")[2]: value for key, value in found if ".mendix-mesh.io/" in key}
 
     def await_judge(self, namespace: str, judge: str) -> None:
         """Wait until `judge` judges the pods of a namespace; see judge_of."""
@@ -89,10 +97,7 @@ class MeshCluster:
         Empty if there is none. The function makes a dry run and reads the API server's audit log.
         """
         name = f"probe-{secrets.token_hex(4)}"
-        probe = _pod(namespace, hostNetwork=True)
-        probe["metadata"]["name"] = name
-        with contextlib.suppress(StatusError):
-            self.api.create(probe, dry_run=True)
+        self.api.denial(pod(namespace, name, hostNetwork=True))
         (event,) = self.plane.audit(namespace=namespace, name=name)
         for key in event.get("annotations", {}):
             if key.endswith(".mendix-mesh.io/verdict"):
@@ -119,54 +124,25 @@ def installed(
         kubelet.wait_ready()
         cluster = MeshCluster(plane, release, kubelet, injector)
         probe = cluster.enroll("enforce")
-        wait_for(
-            lambda: _is_meshed(plane, probe) and _is_judged(plane, probe),
-            why="the API server to call mendix-mesh",
-        )
+
+        def is_called() -> bool:
+            # If pods are judged, only one that got a proxy is admitted.
+            outside = pod(probe, hostNetwork=True)
+            return bool(plane.api.denial(outside)) and not plane.api.denial(pod(probe))
+
+        wait_for(is_called, why="the API server to call mendix-mesh")
         yield cluster
 
 
 @contextlib.contextmanager
 def configured(cluster: MeshCluster, values: Json, works: Callable[[], bool]) -> Iterator[None]:
-    """Upgrade the release, wait until all servers pass `works`, and restore it at the end."""
-
-    def on_every_server() -> bool:
-        return all(works() for _ in range(4))
-
+    """Upgrade the release, wait until it is in use and `works`, and restore it at the end."""
     cluster.release.upgrade(values)
     try:
-        cluster.kubelet.wait_ready(2)
-        wait_for(on_every_server, why="the new values to be in use")
+        cluster.kubelet.wait_replaced(2)
+        wait_for(works, why="the new values to be in use")
         yield
     finally:
         cluster.release.upgrade()
-        cluster.kubelet.wait_ready(2)
-        wait_for(lambda: not any(works() for _ in range(4)), why="the old values to be in use")
-
-
-def _is_meshed(plane: ControlPlane, namespace: str) -> bool:
-    """Return whether a pod without any annotations gets a proxy."""
-    try:
-        pod = plane.api.create(_pod(namespace), dry_run=True)
-    except StatusError:
-        return False
-    containers = pod["spec"].get("initContainers", []) + pod["spec"]["containers"]
-    return any(container["name"] == "linkerd-proxy" for container in containers)
-
-
-def _is_judged(plane: ControlPlane, namespace: str) -> bool:
-    """Return whether a pod that no mesh can capture is denied."""
-    try:
-        plane.api.create(_pod(namespace, hostNetwork=True), dry_run=True)
-    except StatusError:
-        return True
-    return False
-
-
-def _pod(namespace: str, **spec: object) -> Json:
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "probe", "namespace": namespace},
-        "spec": {"containers": [{"name": "app", "image": "app"}], **spec},
-    }
+        cluster.kubelet.wait_replaced(2)
+        wait_for(lambda: not works(), why="the old values to be in use")

@@ -5,7 +5,7 @@ import shlex
 import pytest
 
 from tests.cluster import command
-from tests.cluster.api import Api, wait_for
+from tests.cluster.api import Api, core, wait_for
 from tests.cluster.command import Command
 from tests.cluster.mesh import MeshCluster
 from tests.cluster.workloads import is_meshed, pod, ready_pods, workload
@@ -23,16 +23,6 @@ def admin(mesh_cluster: MeshCluster) -> Command:
 @pytest.fixture
 def api(mesh_cluster: MeshCluster) -> Api:
     return mesh_cluster.api
-
-
-@pytest.mark.parametrize("name", ["audit", "discover", "doctor", "dashboard"])
-def test_a_namespace_that_does_not_exist_is_exit_code_2(
-    mesh_cluster: MeshCluster, admin: Command, name: str
-) -> None:
-    there = mesh_cluster.plane.new_namespace("crm")
-    options = ("--no-open",) if name == "dashboard" else ()
-    done = admin(name, "-n", f"{there}x", *options, codes=[2])
-    assert f"namespace {there}x does not exist; did you mean {there}?" in done.err
 
 
 def test_after_strict_the_pods_are_restarted_by_the_command_that_is_printed(
@@ -66,14 +56,8 @@ def test_after_strict_the_pods_are_restarted_by_the_command_that_is_printed(
 def quota(mesh_cluster: MeshCluster, api: Api) -> str:
     """An enrolled namespace whose quota requires limits."""
     where = mesh_cluster.enroll("enforce")
-    api.create(
-        {
-            "apiVersion": "v1",
-            "kind": "ResourceQuota",
-            "metadata": {"name": "all", "namespace": where},
-            "spec": {"hard": {"limits.cpu": "4", "limits.memory": "4Gi"}},
-        }
-    )
+    spec = {"hard": {"limits.cpu": "4", "limits.memory": "4Gi"}}
+    api.create(core("ResourceQuota", "all", where, spec=spec))
     wait_for(
         lambda: api.get("ResourceQuota", "all", where).get("status", {}).get("used"),
         why="the quota to be counted",

@@ -9,9 +9,7 @@ import pytest
 
 from tests.cluster.api import Api, Json, Patch, StatusError
 from tests.cluster.mesh import MeshCluster
-from tests.cluster.test_joins import make
-from tests.cluster.test_operator import ENV, TASKS, Installation
-from tests.cluster.workloads import VERSIONS, pod, ready_pods, template_of, workload
+from tests.cluster.workloads import VERSIONS, pod, template_of, workload
 
 MODE = "istio.io/dataplane-mode"
 REDIRECTION = "ambient.istio.io/redirection"
@@ -49,45 +47,11 @@ def mode_of(obj: Json) -> str:
     return str(obj["metadata"].get("labels", {}).get(MODE, ""))
 
 
-def would_be_captured(obj: Json) -> bool:
-    """Return whether ambient's CNI agent would enroll a pod: its own predicate, in Python."""
-    annotations = obj["metadata"].get("annotations", {})
-    return (
-        not obj["spec"].get("hostNetwork")
-        and STATUS not in annotations
-        and mode_of(obj) == "ambient"
-    )
-
-
-@pytest.mark.parametrize("kind", VERSIONS)
-def test_a_workload_that_asks_for_nothing_joins_and_ends_if_it_must(
-    cluster: AmbientCluster, kind: str
-) -> None:
-    where = cluster.enroll()
-    make(cluster.api, kind, where)
-    (found,) = ready_pods(cluster.api, where)
-    assert would_be_captured(found)
-    assert [container["name"] for container in found["spec"]["containers"]] == ["app"]
-    assert "initContainers" not in found["spec"]
-
-
 @pytest.mark.parametrize("kind", [kind for kind in VERSIONS if kind != "Pod"])
 def test_a_template_is_opted_in_when_it_is_created(api: Api, enrolled: str, kind: str) -> None:
     stored = api.create(workload(kind, enrolled), dry_run=True)
     assert mode_of(template_of(stored)) == "ambient"
     assert mode_of(stored) == ""
-
-
-def test_a_mendix_app_and_its_task_pods_join_without_conflicts(cluster: AmbientCluster) -> None:
-    installation = Installation(cluster)
-    installation.settle()
-    assert installation.operator.denied == {}
-    assert all(map(would_be_captured, installation.app_pods()))
-    for name in TASKS:
-        assert would_be_captured(installation.get("Pod", name))
-    template = template_of(installation.get("Deployment", f"{ENV}-master"))
-    assert mode_of(template) == ""
-    assert [installation.operator.reconcile() for _ in range(20)] == [0] * 20
 
 
 def change(api: Api, running: Json, patch: Patch, **how: Any) -> Json:

@@ -10,12 +10,11 @@ import pytest
 import yaml
 
 from tests.cluster import command
-from tests.cluster.api import Json, StatusError, wait_for
+from tests.cluster.api import Json, core, definition, wait_for
 from tests.cluster.command import Command
 from tests.cluster.mesh import MESH_LABEL, MODE_LABEL, MeshCluster
-from tests.cluster.workloads import pod, pods_of, ready_pods, workload
+from tests.cluster.workloads import pod, ready_pods, workload
 from tests.standins import mendix
-from tests.standins import mendix_manifests as manifests
 
 ENROLLED_AT = "mendix-mesh.io/enrolled-at"
 
@@ -30,20 +29,13 @@ def auditor(mesh_cluster: MeshCluster) -> Command:
 def linkerd_config(mesh_cluster: MeshCluster) -> Iterator[None]:
     """Create the objects of Linkerd's chart that the audit reads, besides the injector."""
     api, config = mesh_cluster.api, mesh_cluster.injector.config
-    api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "linkerd"}})
+    api.ensure(core("Namespace", "linkerd"))
     data = {
         "linkerd-config": {"values": yaml.safe_dump({"linkerdVersion": config.version})},
         "linkerd-identity-trust-roots": {"ca-bundle.crt": config.trust_anchors},
     }
     for name, content in data.items():
-        api.create(
-            {
-                "apiVersion": "v1",
-                "kind": "ConfigMap",
-                "metadata": {"name": name, "namespace": "linkerd"},
-                "data": content,
-            }
-        )
+        api.create(core("ConfigMap", name, "linkerd", data=content))
     yield
     for name in data:
         api.delete("ConfigMap", name, "linkerd")
@@ -67,63 +59,6 @@ def findings(report: Json, level: str = "deny") -> list[tuple[str, str, str]]:
         for finding in row["findings"]
         if finding["level"] == level
     ]
-
-
-def renew(cluster: MeshCluster, namespace: str) -> None:
-    """Delete all pods, one after the other's successor is ready, as an eviction would."""
-    for old in pods_of(cluster.api, namespace):
-        cluster.api.delete("Pod", old["metadata"]["name"], namespace, grace=0)
-    ready_pods(cluster.api, namespace, count=2)
-
-
-def test_a_mendix_namespace_is_found_enrolled_and_brought_into_the_mesh(
-    mesh_cluster: MeshCluster, auditor: Command, linkerd_config: None
-) -> None:
-    """Follow a namespace from unknown to completely in the mesh."""
-    api = mesh_cluster.api
-    namespace = mesh_cluster.plane.new_namespace("mendix")
-    mendix.install(api, namespace)
-    storage = manifests.custom_resource("StoragePlan", "postgres", namespace, {})
-    api.create(storage)
-    api.create(workload("Deployment", namespace, replicas=2))
-    ready_pods(api, namespace, count=2)
-
-    (found,) = auditor("discover", "-n", namespace, "-o", "json").data["namespaces"]
-    assert (found["mesh"], found["operator"]) == ("", "2.25.0")
-    assert found["resources"] == {"operatorconfigurations": 1, "storageplans": 1}
-    assert found["missing"] == [f"not enrolled: run mendix-mesh discover --enroll -n {namespace}"]
-
-    enroll = ("discover", "--enroll", "--mesh", "linkerd", "--mode", "enforce", "-n", namespace)
-    auditor(*enroll, "--dry-run")
-    assert MESH_LABEL not in api.get("Namespace", namespace)["metadata"]["labels"]
-    assert "can't ask for confirmation" in auditor(*enroll, codes=[2]).err
-    auditor(*enroll, "--yes")
-    meta = api.get("Namespace", namespace)["metadata"]
-    assert (meta["labels"][MESH_LABEL], meta["labels"][MODE_LABEL]) == ("linkerd", "enforce")
-    noted = datetime.datetime.fromisoformat(meta["annotations"][ENROLLED_AT])
-    assert noted > datetime.datetime.fromisoformat(meta["creationTimestamp"])
-    mesh_cluster.await_judge(namespace, "linkerd.enforce")
-
-    report = auditor.audit("-n", namespace, codes=[1])
-    assert only(report)["coverage"] == 0
-    shop = [finding for finding in findings(report) if finding[0] == "shop"]
-    assert shop == [("shop", "proxy-missing", "before-enrollment")]
-    assert states(report) == {
-        "Deployment/mendix-agent": "unmeshed",
-        "Deployment/mendix-operator": "unmeshed",
-        "Deployment/shop": "unmeshed",
-    }
-
-    for name in ("mendix-operator", "mendix-agent"):
-        api.delete("Deployment", name, namespace)
-    renew(mesh_cluster, namespace)
-    wait_for(
-        lambda: only(auditor.audit("-n", namespace))["coverage"] == 100, why="all to be meshed"
-    )
-    report = auditor.audit("-n", namespace, codes=[0])
-    assert states(report) == {"Deployment/shop": "meshed"}
-    (found,) = auditor("discover", "-n", namespace, "-o", "json").data["namespaces"]
-    assert (found["mesh"], found["mode"]) == ("linkerd", "enforce")
 
 
 def test_pods_that_were_admitted_and_pods_that_escaped_are_distinguished(
@@ -186,18 +121,6 @@ def test_what_the_least_rights_give_is_what_all_rights_give(
         assert by_account.err == by_admin.err
 
 
-def test_without_any_rights_each_command_says_what_is_missing(
-    mesh_cluster: MeshCluster,
-) -> None:
-    nobody = command.as_account(mesh_cluster.plane, name="nobody")
-    for arguments, resource in ((("audit",), "namespaces"), (("discover",), "operatorconfig")):
-        done = nobody(*arguments, codes=[2])
-        (*_, last) = done.err.splitlines()
-        assert last.startswith(f"Error: {resource}")
-        assert "is forbidden: User" in last
-        assert "cannot list resource" in last
-
-
 # Reports.
 
 
@@ -236,32 +159,10 @@ def defined(cluster: MeshCluster, group: str, version: str, kind: str) -> Iterat
             },
         },
     }
-    plural = f"{kind.lower()}s"
-    definition = {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.{group}"},
-        "spec": {
-            "group": group,
-            "scope": "Namespaced",
-            "names": {"kind": kind, "plural": plural, "singular": kind.lower()},
-            "versions": [{"name": version, "served": True, "storage": True,
-                          "schema": {"openAPIV3Schema": schema}}],
-        },
-    }  # fmt: skip
-    cluster.api.create(definition)
-    wait_for(lambda: _is_served(cluster, kind), why=f"{kind} to be served")
+    cluster.api.define(definition(group, version, kind, schema=schema))
     yield
-    cluster.api.delete("CustomResourceDefinition", f"{plural}.{group}")
-    wait_for(lambda: not _is_served(cluster, kind), why=f"{kind} to be gone")
-
-
-def _is_served(cluster: MeshCluster, kind: str) -> bool:
-    try:
-        cluster.plane.user("reports", ["system:masters"]).list(kind)
-    except (LookupError, StatusError):
-        return False
-    return True
+    cluster.api.delete("CustomResourceDefinition", f"{kind.lower()}s.{group}")
+    wait_for(lambda: not cluster.api.serves(kind), why=f"{kind} to be gone")
 
 
 def test_one_report_a_namespace_is_written_owned_and_removed(

@@ -5,6 +5,7 @@ import pytest
 from tests.cluster import command
 from tests.cluster.command import Command
 from tests.cluster.istio import IstioCluster
+from tests.cluster.istiod import TAG
 from tests.cluster.test_audit import only, states
 from tests.cluster.workloads import ready_pods, workload
 
@@ -36,7 +37,7 @@ def test_an_injector_of_another_version_is_reported(
     ready_pods(istio_cluster.api, namespace)
     name, where = "istio-sidecar-injector", "istio-system"
     stored = istio_cluster.api.get("ConfigMap", name, where)["data"]["values"]
-    newer = stored.replace('"tag": "1.31.0"', '"tag": "1.99.0"')
+    newer = stored.replace(f'"tag": "{TAG}"', '"tag": "1.99.0"')
     assert newer != stored
     istio_cluster.api.patch("ConfigMap", name, where, {"data": {"values": newer}})
     try:
@@ -46,4 +47,4 @@ def test_an_injector_of_another_version_is_reported(
     reasons = [finding["reason"] for row in only(report)["workloads"]
                for finding in row["findings"] if finding["check"] == "proxy-outdated"]  # fmt: skip
     assert len(reasons) == 1
-    assert reasons[0].endswith("(1.31.0, current: 1.99.0)")
+    assert reasons[0].endswith(f"({TAG}, current: 1.99.0)")

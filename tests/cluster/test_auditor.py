@@ -11,13 +11,13 @@ from tests.chart import helm
 from tests.cluster import auditor, command, guides
 from tests.cluster.api import Json, wait_for
 from tests.cluster.auditor import PATIENCE, Auditor
+from tests.cluster.certificates import Authority
 from tests.cluster.mesh import MESH_LABEL, MeshCluster
 from tests.cluster.plane import ControlPlane
 from tests.cluster.workloads import pod, ready_pods, workload
 from webhook.cluster.api.connection import Cluster
 from webhook.cluster.api.errors import StatusError
 from webhook.cluster.api.watch import Watch, WatchEvent
-from webhook.serving import tls
 
 ACCOUNT = "mendix-mesh-watcher"
 
@@ -135,16 +135,10 @@ def test_metrics_with_a_token_are_for_whom_the_chart_s_role_is_bound_to(
 ) -> None:
     plane = mesh_cluster.plane
     rendered = helm.render({"auditor": {"metrics": {"authenticate": True}}})
-    (reader,) = [
-        one
-        for one in rendered.of_kind("ClusterRole")
-        if one["metadata"]["name"] == "mendix-mesh-metrics-reader"
-    ]
-    (delegator,) = [
-        one
-        for one in rendered.of_kind("ClusterRoleBinding")
-        if one["roleRef"]["name"] == "system:auth-delegator"
-    ]
+    (reader,) = (one for one in rendered.of_kind("ClusterRole")
+                 if one["metadata"]["name"] == "mendix-mesh-metrics-reader")  # fmt: skip
+    (delegator,) = (one for one in rendered.of_kind("ClusterRoleBinding")
+                    if one["roleRef"]["name"] == "system:auth-delegator")  # fmt: skip
     where = plane.new_namespace("monitoring")
     for obj in (reader, delegator):
         mesh_cluster.api.create(obj)
@@ -153,24 +147,18 @@ def test_metrics_with_a_token_are_for_whom_the_chart_s_role_is_bound_to(
     binding = "mendix-mesh-metrics-reader"
     (line,) = [block for block in guides.commands("day-2.md", "The auditor") if binding in block]
     plane.kubectl(*line.replace("monitoring:", f"{where}:").split()[1:])
-    pair = tls.throw_away(["localhost"])
-    (tmp_path / "tls.crt").write_bytes(pair.cert)
-    (tmp_path / "tls.key").write_bytes(pair.key)
-    options: list[str | Path] = [
-        "--tls-listen",
-        "127.0.0.1:0",
-        "--tls-cert-file",
-        tmp_path / "tls.crt",
-    ]
-    options += ["--tls-private-key-file", tmp_path / "tls.key", "--authenticate-metrics"]
-    context = ssl.create_default_context(cadata=pair.ca.decode())
+    authority = Authority("monitoring")
+    cert, key = authority.issue("auditor", hosts=["127.0.0.1"]).write(tmp_path, "tls")
+    options = ["--tls-listen", "127.0.0.1:0", "--authenticate-metrics"]
+    files: list[str | Path] = ["--tls-cert-file", cert, "--tls-private-key-file", key]
+    context = ssl.create_default_context(cadata=authority.pem.decode())
     try:
         with (
-            auditor.running(kubeconfig, tmp_path / "log", *options) as running,
+            auditor.running(kubeconfig, tmp_path / "log", *options, *files) as running,
             httpx.Client(verify=context) as client,
         ):
             running.until("/readyz")
-            url = running.https.replace("127.0.0.1", "localhost") + "/metrics"
+            url = f"{running.https}/metrics"
             for name, code in (("prometheus-k8s", 200), ("stranger", 403)):
                 token = plane.kubectl("-n", where, "create", "token", name).stdout.strip()
                 answer = client.get(url, headers={"Authorization": f"Bearer {token}"})

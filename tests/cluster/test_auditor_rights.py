@@ -24,7 +24,7 @@ from prometheus_client import CollectorRegistry
 
 from tests.chart import helm
 from tests.cluster import command
-from tests.cluster.api import Json, StatusError, wait_for
+from tests.cluster.api import Json, core, definition, wait_for
 from tests.cluster.certificates import Authority
 from tests.cluster.mesh import MESH_LABEL, MODE_LABEL
 from tests.cluster.plane import ControlPlane
@@ -89,10 +89,11 @@ def scene(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iter
         api = own.api
         kubeconfig = command.as_account(own, name=ACCOUNT).kubeconfig
         mendix.install_crds(api)
-        for group, kind in (("gateway.networking", "HTTPRoute"), ("gateway.networking", "Gateway")):
-            define(own, f"{group}.k8s.io", "v1", kind)
+        gateways = (definition("gateway.networking.k8s.io", "v1", kind)
+                    for kind in ("HTTPRoute", "Gateway"))  # fmt: skip
+        api.define(*gateways)
         for name in ("linkerd", "istio-system"):
-            api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+            api.create(core("Namespace", name))
         fresh = own.new_namespace("fresh", labels={"istio-injection": "enabled"})
         for name in ("mendix-operator", "mendix-agent"):
             api.create(workload("Deployment", fresh, name))
@@ -109,34 +110,6 @@ def scene(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iter
             api.create(job)
             enrolled(own, "ambient")
             yield Scene(own, kubeconfig, linkerd, fresh)
-
-
-def define(plane: ControlPlane, group: str, version: str, kind: str) -> None:
-    """Define a kind whose objects can have any content, and wait until it is served."""
-    plural = f"{kind.lower()}s"
-    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    name = f"{plural}.{group}"
-    plane.api.create({
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": name,
-                     "annotations": {"api-approved.kubernetes.io": "unapproved, for tests"}},
-        "spec": {
-            "group": group, "scope": "Namespaced",
-            "names": {"kind": kind, "plural": plural, "singular": kind.lower()},
-            "versions": [{"name": version, "served": True, "storage": True,
-                          "schema": {"openAPIV3Schema": anything}}],
-        },
-    })  # fmt: skip
-
-    def is_served() -> bool:
-        try:
-            plane.api.list(kind)
-        except (LookupError, StatusError):
-            return False
-        return True
-
-    wait_for(is_served, why=f"{kind} to be served")
 
 
 def configure_webhooks(plane: ControlPlane) -> None:
@@ -309,7 +282,7 @@ def reporting(scene: Scene, removed: Right) -> Iterator[Said]:
     kind = next(one for one in reports.KINDS if one.plural == plural)
     api = scene.plane.api
     if scene.cluster.find(f"/apis/{kind.version}") is None:
-        define(scene.plane, group, kind.version.rpartition("/")[2], kind.kind)
+        api.define(definition(group, kind.version.rpartition("/")[2], kind.kind))
     metadata = {"name": "mendix-mesh", "labels": {"app.kubernetes.io/managed-by": "mendix-mesh"}}
     for namespace, exists in ((scene.fresh, True), (scene.enrolled, False)):
         if api.list(kind.kind, namespace):

@@ -13,54 +13,27 @@ import yaml
 
 from tests.cluster.api import Json, StatusError, wait_for
 from tests.cluster.istio import IstioCluster
-from tests.cluster.mesh import MeshCluster
+from tests.cluster.mesh import MeshCluster, configured
 from tests.cluster.plane import is_ready
+from tests.cluster.test_operator import ENV, SERVICE_UPSTREAM, TASKS, Installation
 from tests.cluster.workloads import INJECT, annotations_of, is_meshed, sidecar_of
 from tests.standins import aws_manifests as aws
 from tests.standins import mendix
 from tests.standins import mendix_manifests as manifests
 
-ENV = "shop"
-TASKS = [f"{ENV}-{task}" for task in ("build", "database", "file")]
-SERVICE_UPSTREAM = "nginx.ingress.kubernetes.io/service-upstream"
 
-
-class Aws:
+class Aws(Installation):
     """A namespace as the module's installer leaves it, with one app. The operator is a stand-in."""
 
-    def __init__(self, cluster: MeshCluster, mode: str, *, mesh: str = "linkerd") -> None:
-        self.cluster = cluster
-        self.api = cluster.api
-        self.namespace = cluster.enroll(mode, mesh=mesh)
+    replicas = 1
+
+    def install(self) -> None:
         # The installer is the first pod. It creates all others.
-        mendix.install_crds(self.api)
         for account in manifests.service_accounts(self.namespace):
             self.api.create(account)
         self.api.create(manifests.installer_job(self.namespace))
         mendix.install(self.api, self.namespace, **aws.CONFIGURATION)
         self.api.create(aws.collector(self.namespace))
-        user = cluster.plane.user("mendix-operator", ["system:masters"])
-        self.operator = mendix.MendixOperator(user, self.namespace)
-        self.api.create(manifests.mendix_app(ENV, self.namespace))
-
-    def settle(self) -> None:
-        """Run the operator until everything is ready and a pass changes nothing."""
-
-        def quiet() -> bool:
-            self.operator.reconcile()
-            done = all(self.ended(task) for task in TASKS) and self.app_is_up()
-            # Only a pass that starts after everything is ready can find nothing to do.
-            return done and not self.operator.reconcile()
-
-        wait_for(quiet, why="the operator to have nothing more to do")
-
-    def app_is_up(self) -> bool:
-        status = self.api.get("Deployment", f"{ENV}-master", self.namespace).get("status", {})
-        return bool(status.get("availableReplicas"))
-
-    def ended(self, name: str) -> bool:
-        pod = self.api.get("Pod", name, self.namespace)
-        return bool(pod["status"].get("phase") == "Succeeded")
 
     def pods(self) -> dict[str, Json]:
         """Return the pods by their workload's name, once all are ready or have ended."""
@@ -221,22 +194,8 @@ def test_with_istio_a_solver_pod_may_be_exempted_as_the_guide_says(
     where = istio_cluster.enroll("enforce", mesh="istio")
     (exemption,) = settings["exemptions"]
     exemption["namespaces"] = [where]
-    istio_cluster.release.upgrade({"settings": settings})
-    try:
-        istio_cluster.kubelet.wait_ready(2)
-        wait_for(lambda: _is_let_in(istio_cluster, where), why="the exemption to hold")
-        other = aws.solver_pod(where)
-        other["metadata"]["labels"] = {}
-        with pytest.raises(StatusError, match="opted-out"):
-            istio_cluster.api.create(other, dry_run=True)
-    finally:
-        istio_cluster.release.upgrade()
-        istio_cluster.kubelet.wait_ready(2)
-
-
-def _is_let_in(cluster: MeshCluster, where: str) -> bool:
-    try:
-        cluster.api.create(aws.solver_pod(where), dry_run=True)
-    except StatusError:
-        return False
-    return True
+    solver, other = aws.solver_pod(where), aws.solver_pod(where)
+    other["metadata"]["labels"] = {}
+    api = istio_cluster.api
+    with configured(istio_cluster, {"settings": settings}, lambda: not api.denial(solver)):
+        assert "opted-out" in api.denial(other)

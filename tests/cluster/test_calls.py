@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.api import Api, Json, wait_for
+from tests.cluster.api import Api, wait_for
 from tests.cluster.mesh import MESH_LABEL, MeshCluster
-from tests.cluster.workloads import ready_pods, workload
+from tests.cluster.test_joins import run_now
+from tests.cluster.workloads import ready_pods, rolled_out, workload
 
 REPLICAS = 3
 _CALLS = re.compile(
@@ -44,23 +45,6 @@ class Calls:
         return dict(new)
 
 
-def settled(api: Api, namespace: str) -> Json:
-    """Wait until a Deployment's controller has nothing more to do."""
-
-    def done() -> Json | None:
-        found = api.get("Deployment", "shop", namespace)
-        status, wanted = found["status"], found["spec"]["replicas"]
-        counts = {status.get(k, 0) for k in ("replicas", "updatedReplicas", "availableReplicas")}
-        observed = status.get("observedGeneration") == found["metadata"]["generation"]
-        empty = [
-            one for one in api.list("ReplicaSet", namespace)
-            if one["status"].get("replicas", 0) != one["spec"]["replicas"]
-        ]  # fmt: skip
-        return found if observed and counts == {wanted} and not empty else None
-
-    return wait_for(done, why="the rollout to end")
-
-
 @pytest.fixture
 def where(mesh_cluster: MeshCluster) -> Iterator[str]:
     """The only namespace in ambient mode, which needs no injector.
@@ -88,12 +72,12 @@ def test_a_rollout_calls_for_the_deployment_and_for_each_pod_alone(
     api, calls = mesh_cluster.api, Calls(mesh_cluster.api)
     api.create(workload("Deployment", where, replicas=REPLICAS))
     ready_pods(api, where, count=REPLICAS)
-    settled(api, where)
+    wait_for(lambda: rolled_out(api, where), why="the rollout to end")
     assert calls.since() == NEW
 
     def patch(spec: Any) -> None:
         api.patch("Deployment", "shop", where, {"spec": spec}, how="strategic")
-        settled(api, where)
+        wait_for(lambda: rolled_out(api, where), why="the rollout to end")
 
     image = {"containers": [{"name": "app", "image": "registry.example.com/shop:2"}]}
     patch({"template": {"spec": image}})
@@ -113,11 +97,10 @@ def test_a_cron_job_calls_for_itself_and_for_each_pod_alone(
     api, calls = mesh_cluster.api, Calls(mesh_cluster.api)
     made = workload("CronJob", where)
     made["spec"]["schedule"] = "* * * * *"
-    # A job for the last minute is due at once.
-    made["spec"]["startingDeadlineSeconds"] = 200
-    api.create(made)
+    stored = api.create(made)
     assert calls.since() == {"mutate CREATE": 1, "validate CREATE": 1}
-    wait_for(lambda: api.list("Job", where), seconds=90, why="a Job")
+    run_now(api, stored)
+    wait_for(lambda: api.list("Job", where), why="a Job")
     api.patch("CronJob", "shop", where, {"spec": {"suspend": True}})
     wait_for(
         lambda: all(one["status"].get("succeeded") for one in api.list("Job", where)),

@@ -1,6 +1,5 @@
 """The chart's objects before a real API server, and `helm test` before the real server."""
 
-import contextlib
 import re
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import yaml
 from charts.generate_dashboard import DASHBOARD
 from tests.chart import helm, matrix
 from tests.chart.test_alerts import ALERTS
-from tests.cluster.api import Json, StatusError, wait_for
+from tests.cluster.api import Json, StatusError, core, wait_for
 from tests.cluster.certmanager import CertManager
 from tests.cluster.mesh import MeshCluster
 from tests.cluster.plane import CommandError
@@ -56,10 +55,7 @@ def test_every_object_is_accepted_with_strict_validation(
     )
     # Of the set `strict`: a namespace that is enrolled by its name, and gets an object.
     for other in {obj["metadata"].get("namespace", where) for obj in rendered.objects} - {where}:
-        with contextlib.suppress(StatusError):
-            mesh_cluster.api.create(
-                {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": other}}
-            )
+        mesh_cluster.api.ensure(core("Namespace", other))
     said = apply_strictly(mesh_cluster, rendered, "--dry-run=server").splitlines()
     assert len(said) == len(rendered.objects)
     assert [line for line in said if not line.endswith("serverside-applied (server dry run)")] == []
@@ -174,8 +170,7 @@ def closed(mesh_cluster: MeshCluster) -> Iterator[dict[str, Any]]:
     It uses another port, so that no old server is mistaken for a new one.
     """
     data = {"ca.crt": mesh_cluster.plane.ca.decode()}
-    metadata = {"name": "api-server-ca", "namespace": WHERE}
-    config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+    config_map = core("ConfigMap", "api-server-ca", WHERE, data=data)
     mesh_cluster.api.patch("ConfigMap", "api-server-ca", WHERE, config_map, how="apply")
     values = {
         "port": CLOSED,
@@ -196,14 +191,10 @@ def test_with_client_certificates_only_an_api_server_that_shows_one_is_answered(
 ) -> None:
     where = mesh_cluster.enroll("enforce")
 
-    def said() -> str:
-        try:
-            mesh_cluster.api.create(pod(where), dry_run=True)
-        except StatusError as denied:
-            return denied.message
-        return ""
-
-    wait_for(lambda: "403 Forbidden" in said(), why="the API server to be turned away")
+    wait_for(
+        lambda: "403 Forbidden" in mesh_cluster.api.denial(pod(where)),
+        why="the API server to be rejected",
+    )
     (address, *_) = (a for a in mesh_cluster.kubelet.addresses() if a.endswith(f":{CLOSED}"))
     done = run_helm_test(mesh_cluster, tmp_path, closed, address)
     assert done.returncode == 0, done.stderr

@@ -333,7 +333,7 @@ def test_a_page_refreshes_itself_and_keeps_what_is_open(
 def test_behind_a_proxy_whose_session_is_over_a_reader_is_led_to_its_login(
     browser: Browser, url: str
 ) -> None:
-    with dashboard.Gate(url) as gate:
+    with dashboard.gate(url) as gate:
         reader = Reader(browser, gate.url)
         page = reader.open("/")
         # By the filter, which the policy on forms would keep from leaving this server.

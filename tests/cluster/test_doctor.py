@@ -11,13 +11,11 @@ import datetime as dt
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from tests.cluster import command
-from tests.cluster.api import Api, Json, StatusError, wait_for
+from tests.cluster.api import Api, Json, core, wait_for
 from tests.cluster.certificates import Authority, Pair
 from tests.cluster.istio import IstioCluster, sidecar_of
 from tests.cluster.istiod import Istiod
@@ -34,20 +32,17 @@ HOST = "mendix-mesh.mendix-mesh.svc"
 ENFORCE = "pod-security.kubernetes.io/enforce"
 HOUR = dt.timedelta(hours=1)
 
-Diagnose = Callable[..., Json]
+Diagnose = Callable[[str], Json]
 
 
 @pytest.fixture(scope="module")
 def diagnose(mesh_cluster: MeshCluster) -> Diagnose:
-    """Run the command in namespaces, as an administrator or by another kubeconfig."""
+    """Run the command in a namespace, as an administrator."""
     plane = mesh_cluster.plane
-    admin = plane.write_kubeconfig(plane.workdir / "doctor", "doctor", ["system:masters"])
 
-    def run(*namespaces: str, kubeconfig: Path = admin) -> Json:
-        arguments = [f"--namespace={name}" for name in namespaces]
-        done = CliRunner().invoke(
-            main, ["doctor", f"--kubeconfig={kubeconfig}", "-o", "json", *arguments]
-        )
+    def run(namespace: str) -> Json:
+        where = [f"--namespace={namespace}", f"--kubeconfig={plane.kubeconfig}"]
+        done = CliRunner().invoke(main, ["doctor", *where, "-o", "json"])
         assert done.exit_code in (0, 1), done.output
         found: Json = json.loads(done.stdout)
         errors = any(one["severity"] == "error" for one in found["findings"])
@@ -92,10 +87,8 @@ def await_exactly(diagnose: Diagnose, where: str, *expected: str, meshed_: str) 
 
 @pytest.fixture
 def where(mesh_cluster: MeshCluster, diagnose: Diagnose) -> Iterator[str]:
-    """An enrolled namespace of a cluster that is healthy before a test, and again after it."""
-    name = mesh_cluster.enroll("enforce")
-    await_exactly(diagnose, name, meshed_="yes")
-    yield name
+    """An enrolled namespace. After the test, and so before the next, the cluster is healthy."""
+    yield mesh_cluster.enroll("enforce")
     await_exactly(diagnose, mesh_cluster.enroll("enforce"), meshed_="yes")
 
 
@@ -150,17 +143,15 @@ def added(api: Api, *objects: Json) -> Iterator[None]:
 
 
 def ensure_namespace(cluster: MeshCluster, name: str) -> None:
-    with contextlib.suppress(StatusError):
-        cluster.api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    cluster.api.ensure(core("Namespace", name))
     cluster.plane.await_namespace(name)
 
 
 def injector_secret(pair: Pair) -> Json:
     data = {"tls.crt": base64.b64encode(pair.cert).decode(),
             "tls.key": base64.b64encode(pair.key).decode()}  # fmt: skip
-    meta = {"name": "linkerd-proxy-injector-k8s-tls", "namespace": "linkerd"}
-    kind = {"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls"}
-    return {**kind, "metadata": meta, "data": data}
+    secret = core("Secret", "linkerd-proxy-injector-k8s-tls", "linkerd", data=data)
+    return {**secret, "type": "kubernetes.io/tls"}
 
 
 def test_a_namespace_that_is_not_enrolled(mesh_cluster: MeshCluster, diagnose: Diagnose) -> None:
@@ -356,8 +347,7 @@ Fix = Callable[..., Json]
 @pytest.fixture(scope="module")
 def fix(mesh_cluster: MeshCluster) -> Fix:
     """Run `doctor --fix --yes` in a namespace. Return the diagnosis after it."""
-    plane = mesh_cluster.plane
-    admin = plane.write_kubeconfig(plane.workdir / "fixer", "fixer", ["system:masters"])
+    admin = mesh_cluster.plane.kubeconfig
 
     def run(where: str, *arguments: str) -> Json:
         options = ["doctor", f"--kubeconfig={admin}", "-n", where, "-o", "json", "--fix"]
@@ -383,23 +373,6 @@ def test_misspelled_labels_are_fixed(
         f"namespace {where}: change label mendix-mesh.io/mesh=linkred to linkerd",
     ]
     await_exactly(diagnose, where, meshed_="yes")
-
-
-def test_marks_of_the_mesh_are_fixed(api: Api, diagnose: Diagnose, fix: Fix, where: str) -> None:
-    mark(api, where, annotations={"linkerd.io/inject": "true"})
-    invalid = "inject-annotation-invalid"
-    found = await_exactly(diagnose, where, invalid, "probe-unmeshed", meshed_="no")
-    assert evidence(found, invalid).endswith("linkerd.io/inject=true is invalid")
-    assert len(fix(where)["fixed"]) == 1
-    await_exactly(diagnose, where, meshed_="yes")
-    mark(
-        api, where, annotations={"linkerd.io/inject": None}, labels={"linkerd.io/inject": "enabled"}
-    )
-    found = await_exactly(diagnose, where, "label-not-annotation", meshed_="yes")
-    assert severities(found, "label-not-annotation") == {"warning"}
-    assert len(fix(where)["fixed"]) == 1
-    await_exactly(diagnose, where, meshed_="yes")
-    assert api.get("Namespace", where)["metadata"]["annotations"]["linkerd.io/inject"] == "enabled"
 
 
 def test_our_ca_bundles_are_fixed(
@@ -429,68 +402,12 @@ def test_our_ca_bundles_are_fixed(
             assert {one["clientConfig"]["caBundle"] for one in webhooks} == {authority}
 
 
-def rules() -> list[Json]:
-    """Return the rights that docs/rbac.yaml lists for the doctor."""
-    roles = {one["metadata"]["name"]: one.get("rules", ()) for one in command.rights()
-             if one["kind"] == "ClusterRole"}  # fmt: skip
-    return list(roles["mendix-mesh-doctor"])
-
-
-def may(cluster: MeshCluster, account: str, given: list[Json]) -> Path:
-    """Give a ServiceAccount only these rights. Return a kubeconfig with its token."""
-    version = "rbac.authorization.k8s.io/v1"
-    meta = {"name": account}
-    role = {"apiVersion": version, "kind": "ClusterRole", "metadata": meta, "rules": given}
-    cluster.api.create(role)
-    return command.as_account(cluster.plane, account, name=account).kubeconfig
-
-
-def test_the_rights_that_the_docs_list_are_enough(
-    mesh_cluster: MeshCluster, api: Api, diagnose: Diagnose, where: str
-) -> None:
-    mendix.install_crds(api)
-    kubeconfig = may(mesh_cluster, "doctor-enough", rules())
-    found = wait_for(
-        lambda: (seen := diagnose(where, kubeconfig=kubeconfig))["unchecked"] == [] and seen,
-        why="the rights to be in force",
-    )
-    assert (ids(found), meshed(found)) == (set(), "yes")
-
-
-def test_what_is_forbidden_is_reported_and_not_fatal(
-    mesh_cluster: MeshCluster, api: Api, diagnose: Diagnose, where: str
-) -> None:
-    kept = [rule for rule in rules() if not {"secrets", "pods"} & set(rule["resources"])]
-    kubeconfig = may(mesh_cluster, "doctor-less", kept)
-    mark(api, where, annotations={"linkerd.io/inject": "true"})
-
-    def settled() -> Json | None:
-        seen = diagnose(where, kubeconfig=kubeconfig)
-        return seen if "injector-skips" not in {one["id"] for one in seen["unchecked"]} else None
-
-    found = wait_for(settled, why="the rights to be in force")
-    assert found is not None
-    assert ids(found) == {"inject-annotation-invalid"}
-    assert meshed(found) == "unknown"
-    unchecked = {one["id"]: one["why"] for one in found["unchecked"]}
-    assert {
-        "ca-bundle",
-        "certificate-expiring",
-        "probe-unmeshed",
-        "pod-security",
-    } <= unchecked.keys()
-    assert 'cannot get resource "secrets"' in unchecked["ca-bundle"]
-    assert 'cannot create resource "pods"' in unchecked["probe-unmeshed"]
-
-
 class TestIstio:
     """The same with the real istiod."""
 
     @pytest.fixture
     def where(self, istio_cluster: IstioCluster, diagnose: Diagnose) -> Iterator[str]:
-        name = istio_cluster.enroll("enforce")
-        await_exactly(diagnose, name, meshed_="yes")
-        yield name
+        yield istio_cluster.enroll("enforce")
         await_exactly(diagnose, istio_cluster.enroll("enforce"), meshed_="yes")
 
     def test_a_revision_that_is_not_installed(

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.cluster import command, guides
-from tests.cluster.api import Json, StatusError, wait_for
+from tests.cluster.api import Json, core, wait_for
 from tests.cluster.engine import MESHES, opts_in
 from tests.cluster.istio import IstioCluster
 from tests.cluster.mesh import MeshCluster, configured
@@ -56,11 +56,7 @@ def policed(
     host = pod(places["ambient", "enforce"], hostNetwork=True)
 
     def by_policy() -> bool:
-        try:
-            cluster.api.create(host, dry_run=True)
-        except StatusError as error:
-            return "ValidatingAdmissionPolicy" in error.message
-        return False
+        return "ValidatingAdmissionPolicy" in cluster.api.denial(host)
 
     with configured(cluster, VALUES, by_policy):
         # The page's command changes nothing any more.
@@ -80,7 +76,7 @@ def outage(policed: Outage) -> Iterator[Outage]:
     scale(cluster, 0)
     wait_for(lambda: not servers(cluster), why="the servers to be gone")
     wait_for(
-        lambda: "special-pods" in refused(cluster, special(places["linkerd", "enforce"])),
+        lambda: "special-pods" in cluster.api.denial(special(places["linkerd", "enforce"])),
         why="calls of the servers to fail",
     )
     yield policed
@@ -105,21 +101,12 @@ def special(where: str, mesh: str = "linkerd") -> Json:
     return pod(where, "special", annotations=SPECIAL[mesh])
 
 
-def refused(cluster: MeshCluster, new: Json) -> str:
-    """Return why a new pod is refused; empty if it is not."""
-    try:
-        cluster.api.create(new, dry_run=True)
-    except StatusError as error:
-        return error.message
-    return ""
-
-
 @pytest.mark.parametrize("mesh", MESHES)
 def test_every_pod_that_the_mendix_operator_makes_is_ordinary(policed: Outage, mesh: str) -> None:
     cluster = policed.cluster
     where = MeshCluster.enroll(cluster, "enforce", mesh=mesh)
     wait_for(
-        lambda: "ValidatingAdmissionPolicy" in refused(cluster, pod(where, hostNetwork=True)),
+        lambda: "ValidatingAdmissionPolicy" in cluster.api.denial(pod(where, hostNetwork=True)),
         why="the policies to know the namespace",
     )
     mendix.install_crds(cluster.api)
@@ -153,7 +140,7 @@ def test_the_doctor_finds_a_binding_that_is_gone(policed: Outage, mesh: str) -> 
 def test_the_page_shows_the_real_message(policed: Outage) -> None:
     where = policed.places["linkerd", "enforce"]
     wait_for(
-        lambda: "host-network" in refused(policed.cluster, pod(where, hostNetwork=True)),
+        lambda: "host-network" in policed.cluster.api.denial(pod(where, hostNetwork=True)),
         why="the policy to be in force again",
     )
     manifest = json.dumps(pod(where, hostNetwork=True))
@@ -188,7 +175,7 @@ def test_two_hundred_ordinary_pods_start(outage: Outage, mesh: str) -> None:
 @pytest.mark.parametrize("mode", MODES)
 @opts_in
 def test_a_special_pod_is_denied_in_enforce_alone(outage: Outage, mesh: str, mode: str) -> None:
-    why = refused(outage.cluster, special(outage.places[mesh, mode], mesh))
+    why = outage.cluster.api.denial(special(outage.places[mesh, mode], mesh))
     if mode == "enforce":
         assert 'failed calling webhook "special-pods.' in why
     else:
@@ -202,7 +189,7 @@ def test_an_ordinary_pod_outside_the_mesh_is_denied_warned_of_or_recorded(
 ) -> None:
     cluster, said = outage.cluster, "host-network spec.hostNetwork uses the node's network"
     host = {mode: pod(outage.places[mesh, mode], hostNetwork=True) for mode in MODES}
-    assert said in refused(cluster, host["enforce"])
+    assert said in cluster.api.denial(host["enforce"])
     cluster.api.create(host["warn"], dry_run=True)
     assert any(said in text for text in cluster.api.warnings)
     cluster.api.create(host["audit"], dry_run=True)
@@ -216,9 +203,7 @@ def test_an_ordinary_pod_outside_the_mesh_is_denied_warned_of_or_recorded(
 def test_every_bypass_is_denied(outage: Outage, mesh: str) -> None:
     """The author's side of each: the injectors have not seen these pods."""
     where, denied = outage.places[mesh, "enforce"], 0
-    api = outage.cluster.api
-    api.create({"apiVersion": "v1", "kind": "ServiceAccount",
-                "metadata": {"name": "shop", "namespace": where}})  # fmt: skip
+    outage.cluster.api.create(core("ServiceAccount", "shop", where))
     for fixture in fixtures():
         if fixture.mesh != mesh or fixture.passes or len(fixture.documents) > 1:
             continue
@@ -226,22 +211,22 @@ def test_every_bypass_is_denied(outage: Outage, mesh: str) -> None:
             continue
         new = {**fixture.documents[0]}
         new["metadata"] = {**new["metadata"], "namespace": where}
-        assert refused(outage.cluster, new), fixture.name
+        assert outage.cluster.api.denial(new), fixture.name
         denied += 1
     print(f"{mesh}: {denied} bypasses denied while no server answers")
     assert denied > 10
 
 
 @opts_in
-def test_the_page_s_command_for_an_emergency_ends_all_denials_of_ordinary_pods(
+def test_the_page_s_commands_for_an_emergency_end_all_denials_of_ordinary_pods(
     outage: Outage, tmp_path: Path
 ) -> None:
     cluster = outage.cluster
-    (line,) = guides.commands("engines.md", "In an emergency")
-    guides.Reader(cluster.plane, tmp_path, "").run(line)
+    away, _ = guides.commands("upgrade.md", "In an emergency")
+    guides.Reader(cluster.plane, tmp_path, "").run(away)
     for mesh in MESHES:
         host = pod(outage.places[mesh, "enforce"], hostNetwork=True)
-        wait_for(lambda host=host: not refused(cluster, host), why=f"{mesh} to admit it")  # type: ignore[misc]
+        wait_for(lambda host=host: not cluster.api.denial(host), why=f"{mesh} to admit it")  # type: ignore[misc]
     # The next upgrade restores them, also without a server.
     cluster.release.upgrade(VALUES, wait=False)
 

@@ -1,31 +1,22 @@
 """From `engine: webhook` to `policy` and back, while pods are created: none is lost or let in."""
 
-from collections.abc import Callable
 from functools import partial
 
 import pytest
 
-from tests.cluster.api import StatusError, wait_for
+from tests.cluster.api import wait_for
 from tests.cluster.load import JOINS, OUTSIDE, Load
 from tests.cluster.mesh import MeshCluster
 from tests.cluster.workloads import pod
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(400)
 
 #: From the rendering until the policies decide alone. Helm applies them last, and then they need a
-#: few seconds. The default is longer.
-POLICY = {"engine": "policy", "policyDelaySeconds": 75}
+#: few seconds, on a busy machine up to a minute. The default is longer.
+POLICY = {"engine": "policy", "policyDelaySeconds": 120}
 #: A violation that the policies find, and one that only the server finds.
 ORDINARY = {"hostNetwork": True}
 SPECIAL = {"annotations": {"ambient.istio.io/redirection": "enabled"}}
-
-
-def message(cluster: MeshCluster, where: str) -> str:
-    try:
-        cluster.api.create(pod(where, hostNetwork=True), dry_run=True)
-    except StatusError as error:
-        return error.message
-    return ""
 
 
 def is_skipped(cluster: MeshCluster, where: str) -> bool:
@@ -38,13 +29,12 @@ def is_skipped(cluster: MeshCluster, where: str) -> bool:
 def test_a_change_of_engine_loses_no_pod_and_lets_none_through(mesh_cluster: MeshCluster) -> None:
     where = mesh_cluster.enroll("enforce", mesh="ambient")
     good, *bad = (
-        Load(mesh_cluster.plane, where, **more) for more in ({}, ORDINARY, SPECIAL)
+        Load(mesh_cluster.plane, where, clients=1, pause=0.03, **more)
+        for more in ({}, ORDINARY, SPECIAL)
     )  # fmt: skip
 
-    def by(engine: str) -> Callable[[], bool]:
-        return lambda: (
-            ("ValidatingAdmissionPolicy" in message(mesh_cluster, where)) == (engine == "policy")
-        )
+    def is_by_policy() -> bool:
+        return "ValidatingAdmissionPolicy" in mesh_cluster.api.denial(pod(where, hostNetwork=True))
 
     with good.running(), bad[0].running(), bad[1].running():
         mesh_cluster.await_judge(where, "ambient.enforce")
@@ -52,18 +42,16 @@ def test_a_change_of_engine_loses_no_pod_and_lets_none_through(mesh_cluster: Mes
             # Until the namespace is known to the webhooks, any answer is right.
             one.answers.clear()
         mesh_cluster.release.upgrade(POLICY)
-        wait_for(by("policy"), why="the policies to be in force")
+        wait_for(is_by_policy, why="the policies to be in force")
         wait_for(
-            partial(is_skipped, mesh_cluster, where), seconds=150, why="the server to be left out"
+            partial(is_skipped, mesh_cluster, where), seconds=200, why="the server to be left out"
         )
         good.await_total(good.total + 100)
         mesh_cluster.release.upgrade()
-        wait_for(by("webhook"), why="the webhook to decide")
+        wait_for(lambda: not is_by_policy(), why="the webhook to decide")
         good.await_total(good.total + 100)
     denied = [one.total for one in bad]
     print(f"good pods: {good.answers}; denied: {denied}")
     assert good.answers == {JOINS: good.total}
-    for one in bad:
-        assert not one.answers[JOINS]
-        assert not one.answers[OUTSIDE]
+    assert not any({JOINS, OUTSIDE} & one.answers.keys() for one in bad)
     mesh_cluster.kubelet.wait_ready(2)

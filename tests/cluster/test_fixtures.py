@@ -6,16 +6,21 @@ most of these namespaces have an exemption from that.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import jsonpatch
 import pytest
 
-from tests.cluster.api import Api, Json, StatusError
+from tests.cluster.api import Api, Json, StatusError, core
 from tests.cluster.mesh import MESH_LABEL, MeshCluster, configured
-from tests.cluster.workloads import is_meshed
+from tests.cluster.workloads import is_invalid_patch, is_meshed
+from tests.fixtures.cases import CASES, Case, Request
 from tests.fixtures.fixture import Fixture
 from tests.fixtures.generate import fixtures, named
+from tests.unit.cli.test_cases import denials
 from webhook.policy.checks import all_checks
+
+REDIRECTION = "ambient.istio.io/redirection"
 
 #: The mesh that a file's name begins with -> the label of its namespace.
 LABELS = {"linkerd": "linkerd", "istio": "istio", "ambient": "ambient", "unknown": "linkrd"}
@@ -55,15 +60,14 @@ def namespaces(mesh_cluster: MeshCluster) -> Iterator[dict[str, str]]:
     (injected,) = named("proxy-brought", "linkerd-injected").documents
 
     def exempts() -> bool:
-        try:
-            mesh_cluster.api.create(_in_namespace(injected, made["linkerd"]), dry_run=True)
-        except StatusError:
-            return False
-        return True
+        return not mesh_cluster.api.denial(_in_namespace(injected, made["linkerd"]))
 
     sandbox = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "handler": "runsc"}
     mesh_cluster.api.create({**sandbox, "metadata": {"name": "gvisor"}})
-    with configured(mesh_cluster, {"settings": {"exemptions": [EXEMPTION]}}, exempts):
+    settings: Json = {"exemptions": [EXEMPTION], "istio": {}}
+    for case in CASES:
+        settings["istio"] |= case.settings.get("istio", {})
+    with configured(mesh_cluster, {"settings": settings}, exempts):
         yield made
     mesh_cluster.api.delete("RuntimeClass", "gvisor")
 
@@ -78,14 +82,9 @@ def _namespace(cluster: MeshCluster, mesh: str, prefix: str = EXEMPT) -> str:
     labels = {MESH_LABEL: LABELS[mesh], **HIDDEN}
     with cluster.labelling(labels):
         where = cluster.plane.new_namespace(prefix, labels=labels)
-    _create_account(cluster.api, where)
+    cluster.api.create(core("ServiceAccount", "shop", where))
     cluster.await_judge(where, f"{'unknown-mesh' if mesh == 'unknown' else mesh}.enforce")
     return where
-
-
-def _create_account(api: Api, namespace: str) -> None:
-    metadata = {"name": "shop", "namespace": namespace}
-    api.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
 
 
 def submit(cluster: MeshCluster, fixture: Fixture, namespaces: dict[str, str]) -> list[str]:
@@ -162,6 +161,71 @@ def test_a_fixture_that_the_webhooks_complete_joins(
     mesh_cluster: MeshCluster, fixture: Fixture
 ) -> None:
     where = mesh_cluster.enroll()
-    _create_account(mesh_cluster.api, where)
+    mesh_cluster.api.create(core("ServiceAccount", "shop", where))
     (pod,) = fixture.documents
     assert is_meshed(mesh_cluster.api.create(_in_namespace(pod, where)))
+
+
+# The pods with verdicts that `review` is tested with.
+
+
+def requests(case: Case, namespace: str) -> Iterator[Request]:
+    """The requests of a case, in another namespace."""
+    for request in case.requests():
+        for one in filter(None, (request.pod, request.old)):
+            one["metadata"]["namespace"] = namespace
+            if request.old:  # The garbage collector deletes stored pods whose owner does not exist.
+                one["metadata"].pop("ownerReferences", None)
+        yield request
+
+
+def send(api: Api, request: Request) -> None:
+    """Send the request to the API server. Raise StatusError."""
+    pod, old, subresource = request
+    name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
+    account = pod["spec"].get("serviceAccountName", "default")
+    api.ensure(core("ServiceAccount", account, namespace))
+    if old is None:
+        api.create(pod, dry_run=True)
+        return
+    # Only the agent of the mesh writes this, into the status of a pod that exists.
+    redirected = old["metadata"]["annotations"].pop(REDIRECTION, None)
+    api.create(old)
+    if redirected:
+        old["metadata"]["annotations"][REDIRECTION] = redirected
+        status = {"metadata": {"annotations": {REDIRECTION: redirected}}}
+        api.patch("Pod", name, namespace, status, subresource="status")
+    changes = jsonpatch.make_patch(old, pod).patch
+    api.patch("Pod", name, namespace, changes, how="json", subresource=subresource)
+
+
+INVALID = {"invalid patch"}
+
+
+def denied_by(api: Api, request: Request) -> set[str]:
+    """Return the checks for which our webhook denies it. Raise StatusError for other denials."""
+    try:
+        send(api, request)
+    except StatusError as denied:
+        if is_invalid_patch(denied.message):
+            return INVALID
+        first, *lines = denied.message.splitlines()
+        if 'mendix-mesh.io" denied the request' not in first:
+            raise
+        return {line.split()[0] for line in lines}
+    return set()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_pod_gets_the_verdict_of_review(
+    mesh_cluster: MeshCluster, namespaces: dict[str, str], tmp_path: Path, case: Case
+) -> None:
+    """One is as submitted, the others are as stored. Policy objects are in test_plaintext."""
+    where = (
+        mesh_cluster.enroll(mesh=case.mesh)
+        if case.submitted
+        else _namespace(mesh_cluster, case.mesh)
+    )
+    found = [denied_by(mesh_cluster.api, one) for one in requests(case, where)]
+    assert {bool(checks) for checks in found} == {case.want == "deny"}
+    assert found in (denials(case, tmp_path), [INVALID])

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.cluster import build, command
-from tests.cluster.api import Api, Json, StatusError, wait_for
+from tests.cluster.api import Api, Json, StatusError, core, wait_for
 from tests.cluster.command import Command
 from tests.cluster.istio import INJECT, IstioCluster
 from tests.cluster.istiod import Istiod
@@ -174,9 +174,7 @@ def test_audit_calls_them_meshed(places: dict[str, str], auditor: Command, mesh:
 
 def laid_over(api: Api, where: str, name: str, overlay: Json) -> None:
     """Create the ConfigMap with changes to a Gateway's Deployment."""
-    data = {"deployment": json.dumps({"spec": overlay})}
-    metadata = {"name": name, "namespace": where}
-    api.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
+    api.create(core("ConfigMap", name, where, data={"deployment": json.dumps({"spec": overlay})}))
 
 
 def denial(cluster: IstioCluster, where: str, deployment: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.api import Api, Json, StatusError, wait_for
+from tests.cluster.api import Api, Json, wait_for
 from tests.cluster.istio import (
     CONFIG,
     INJECT,
@@ -18,13 +18,10 @@ from tests.cluster.istio import (
     sidecar_of,
 )
 from tests.cluster.istiod import Istiod
-from tests.cluster.mesh import configured
 from tests.cluster.test_joins import make
-from tests.cluster.test_operator import ENV, TASKS, Installation
 from tests.cluster.workloads import (
     VERSIONS,
     annotations_of,
-    copy_of,
     pod,
     ready_pods,
     template_of,
@@ -72,43 +69,19 @@ def customised(**proxy: Any) -> Json:
     return {"containers": [APP, {"name": "istio-proxy", "image": "auto", **proxy}]}
 
 
-#: What an author, or another webhook, may set for a pod in Istio: metadata and spec.
+#: What changes the form of a pod in Istio: metadata and spec. All inputs are in test_istio_inputs.
 VARIATIONS: dict[str, Json] = {
     "plain": {},
     "TPROXY": {"annotations": {"sidecar.istio.io/interceptionMode": "TPROXY"}},
-    "TPROXY by configuration": {"annotations": config(interceptionMode="TPROXY")},
     "TPROXY by number": {"annotations": {CONFIG: "interception_mode: 1"}},
     "low ports": {"annotations": {"sidecar.istio.io/capNetBindService": "true"}},
     "waits for the proxy": {"annotations": config(holdApplicationUntilProxyStarts=True)},
-    "drains": {
-        "annotations": config(
-            terminationDrainDuration="30s",
-            concurrency=2,
-            proxyMetadata={"EXIT_ON_ZERO_ACTIVE_CONNECTIONS": "true"},
-        )
-    },
-    "resources and log levels": {
-        "annotations": {
-            "sidecar.istio.io/proxyCPU": "10m",
-            "sidecar.istio.io/proxyMemoryLimit": "1Gi",
-            "sidecar.istio.io/logLevel": "debug",
-            "sidecar.istio.io/componentLogLevel": "http:debug",
-            "sidecar.istio.io/agentLogLevel": "default:debug",
-        }
-    },
-    "debug image": {"annotations": {"sidecar.istio.io/proxyImageType": "debug"}},
-    "distroless image": {"annotations": config(image={"imageType": "distroless"})},
-    "named template": {"annotations": {"inject.istio.io/templates": "sidecar"}},
-    "more ports captured": {"annotations": {f"{TRAFFIC}includeOutboundPorts": "5432"}},
     "all captured": {
         "annotations": {
             f"{TRAFFIC}includeInboundPorts": "*",
             f"{TRAFFIC}includeOutboundIPRanges": "*",
             f"{TRAFFIC}excludeOutboundIPRanges": "",
         }
-    },
-    "Istio's own ports left out": {
-        "annotations": {f"{TRAFFIC}excludeInboundPorts": " 15020,15090 "}
     },
     "DNS captured": {"annotations": config(proxyMetadata={"ISTIO_META_DNS_CAPTURE": "true"})},
     "a volume for the proxy": {
@@ -118,8 +91,6 @@ VARIATIONS: dict[str, Json] = {
         }
     },
     "no status port": {"annotations": {"status.sidecar.istio.io/port": "0"}},
-    "metrics": {"annotations": {"prometheus.io/scrape": "true", "prometheus.io/port": "8900"}},
-    "probes kept": {"annotations": {"sidecar.istio.io/rewriteAppHTTPProbers": "false"}},
     "another network": {"labels": {"topology.istio.io/network": "network2"}},
     "out of ambient": {"labels": {"istio.io/dataplane-mode": "none"}},
     "another opt-in by label": {"labels": {INJECT: "yes"}},
@@ -163,15 +134,6 @@ def installs(istio_cluster: IstioCluster) -> Iterator[list[str]]:
 def enrolled(istio_cluster: IstioCluster) -> str:
     """A namespace for pods that are only tried."""
     return istio_cluster.enroll_for_trials()
-
-
-@pytest.mark.parametrize("kind", VERSIONS)
-def test_a_workload_that_asks_for_nothing_joins(istio_cluster: IstioCluster, kind: str) -> None:
-    where = istio_cluster.enroll()
-    make(istio_cluster.api, kind, where)
-    (found,) = ready_pods(istio_cluster.api, where)
-    assert sidecar_of(found) == "native"
-    assert is_meshed(found)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in VERSIONS if kind != "Pod"])
@@ -247,54 +209,6 @@ def test_what_must_end_ends_even_if_the_mesh_injects_classic_sidecars(
     assert sidecar_of(ended) == "native"
     # A pod that runs for ever has the mesh's default kind of proxy.
     assert sidecar_of(api.create(pod(where, "app"), dry_run=True)) == "classic"
-
-
-def test_a_mendix_app_and_its_task_pods_join_without_conflicts(istio_cluster: IstioCluster) -> None:
-    installation = Installation(istio_cluster)
-    installation.settle()
-    operator = installation.operator
-    assert operator.denied == {}
-    pods = installation.app_pods()
-    assert [sidecar_of(found) for found in pods] == ["native", "native"]
-    assert all(map(is_meshed, pods))
-    for name in TASKS:
-        found = installation.get("Pod", name)
-        assert sidecar_of(found) == "native"
-        assert annotations_of(found)[NATIVE] == "true"
-        assert found["status"]["phase"] == "Succeeded"
-    # The operator would revert a label in its Deployment, so only the pods have it.
-    template = template_of(installation.get("Deployment", f"{ENV}-master"))
-    assert INJECT not in labels_of(template)
-    writes = operator.writes.total()
-    assert [operator.reconcile() for _ in range(20)] == [0] * 20
-    assert operator.writes.total() == writes
-
-
-def test_a_pod_that_was_injected_before_is_injected_again_and_admitted_by_an_exemption(
-    istio_cluster: IstioCluster,
-) -> None:
-    api = istio_cluster.api
-    enrolled, exempt = istio_cluster.enroll(), istio_cluster.enroll()
-    exemption = {"checks": ["proxy-brought"], "namespaces": [exempt], "reason": "restored"}
-    stored = [api.create(pod(where, "first")) for where in (enrolled, exempt)]
-    assert RECORD not in annotations_of(stored[0])
-    with pytest.raises(StatusError, match=r"proxy-brought +spec\.initContainers\[istio-proxy\]"):
-        api.create(copy_of(stored[0]))
-
-    def works() -> bool:
-        try:
-            return is_meshed(api.create(copy_of(stored[1]), dry_run=True))
-        except StatusError:
-            return False
-
-    with configured(istio_cluster, {"settings": {"exemptions": [exemption]}}, works):
-        again = api.create(copy_of(stored[1]))
-    assert is_meshed(again)
-    assert annotations_of(again)[RECORD].startswith("proxy-brought spec.initContainers[istio-init]")
-    names = [[c["name"] for c in one["spec"]["initContainers"]] for one in (stored[1], again)]
-    assert names[0] == names[1]
-    # It was admitted, and stays when the exemption ends.
-    api.patch("Pod", "copy", exempt, {"metadata": {"labels": {"team": "shop"}}})
 
 
 def test_a_gateway_that_is_only_istios_proxy_is_admitted(api: Api, enrolled: str) -> None:

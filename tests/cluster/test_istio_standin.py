@@ -1,6 +1,5 @@
 """The stand-in for Istio's injector, compared pod by pod with the real istiod."""
 
-import copy
 import json
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -10,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as configure
 
-from tests.cluster.api import Json, StatusError
+from tests.cluster import workloads
+from tests.cluster.api import Json, StatusError, core
 from tests.cluster.istiod import Istiod
 from tests.cluster.plane import ControlPlane
 from tests.fixtures.meshes import istio as fixtures
@@ -164,8 +164,7 @@ def injected(
     plugin = request.param == cni.revision
     labels = {"istio.io/rev": cni.revision} if plugin else {"istio-injection": "enabled"}
     where = istio_plane.new_namespace("istio", labels=labels)
-    metadata = {"name": "shop", "namespace": where}
-    istio_plane.api.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
+    istio_plane.api.create(core("ServiceAccount", "shop", where))
     untouched = create(istio_plane, fixtures.app(), where)
     return Injected(where, InjectorConfig(cni=plugin, revision=request.param), untouched)
 
@@ -178,17 +177,10 @@ def create(plane: ControlPlane, submitted: Json, where: str) -> Json:
 
 
 def pod(where: str, annotations: dict[str, str], spec: Json, **labels: str) -> Json:
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            "name": "shop",
-            "namespace": where,
-            "labels": {INJECT: "true", "app": "shop", **labels},
-            "annotations": annotations,
-        },
-        "spec": {"containers": [{"name": "app", "image": "app"}], **copy.deepcopy(spec)},
-    }
+    marks = {INJECT: "true", "app": "shop", **labels}
+    made = workloads.pod(where, labels=marks, **spec)
+    made["metadata"]["annotations"] = dict(annotations)
+    return made
 
 
 @configure(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
@@ -256,28 +248,18 @@ def _container(container: Json) -> Json:
     return {**container, "env": env, "volumeMounts": mounts}
 
 
-def _assert_same(real: Json, made: Json) -> None:
-    found = differences(essence(real), essence(made))
-    assert not found, "\n".join(found)
-
-
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("plugin", [False, True], ids=["istio-init", "CNI plugin"])
 def test_the_stand_in_makes_what_istiod_makes(
-    plane: ControlPlane, istiod: Istiod, where: str, case: str
+    plane: ControlPlane, cni: Istiod, where: str, plugin: bool, case: str
 ) -> None:
-    assert istiod.revision == "default"
-    submitted = pod(where, *CASES[case])
-    stored = plane.api.create(submitted, dry_run=True)
-    _assert_same(stored, inject(submitted))
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_and_with_the_cni_plugin(plane: ControlPlane, cni: Istiod, where: str, case: str) -> None:
     annotations, spec = CASES[case]
-    submitted = pod(where, annotations, spec, **{"istio.io/rev": cni.revision})
+    labels = {"istio.io/rev": cni.revision} if plugin else {}
+    submitted = pod(where, annotations, spec, **labels)
+    config = InjectorConfig(cni=plugin, revision=cni.revision if plugin else "default")
     stored = plane.api.create(submitted, dry_run=True)
-    made = inject(submitted, InjectorConfig(cni=True, revision=cni.revision))
-    _assert_same(stored, made)
+    found = differences(essence(stored), essence(inject(submitted, config)))
+    assert not found, "\n".join(found)
 
 
 @pytest.mark.parametrize("annotations", DENIED.values(), ids=DENIED)

@@ -13,7 +13,7 @@ import yaml
 
 from tests.chart import helm
 from tests.cluster.api import Json, StatusError, wait_for
-from tests.cluster.helm import CHART, IMAGE, Release
+from tests.cluster.helm import CHART, IMAGE, Release, Source
 from tests.cluster.load import JOINS, OUTSIDE, Load
 from tests.cluster.mesh import MESH_LABEL, MODE_LABEL, MeshCluster
 from tests.cluster.plane import KUBELET_ANNOTATION, is_ready
@@ -33,19 +33,10 @@ def opted_in(cluster: MeshCluster, namespace: str) -> bool:
     return bool(stored["metadata"].get("labels", {}).get(AMBIENT) == "ambient")
 
 
-def uninstall(cluster: MeshCluster, release: Release) -> None:
-    release.uninstall()
-    wait_for(
-        lambda: not cluster.api.list("Pod", WHERE),
-        seconds=60,
-        why="the release's pods to be gone",
-    )
-
-
 @pytest.fixture(scope="module")
 def cluster(mesh_cluster: MeshCluster) -> Iterator[MeshCluster]:
     """The cluster without mendix-mesh."""
-    uninstall(mesh_cluster, mesh_cluster.release)
+    mesh_cluster.release.uninstall(at_once=True)
     try:
         yield mesh_cluster
     finally:
@@ -55,12 +46,14 @@ def cluster(mesh_cluster: MeshCluster) -> Iterator[MeshCluster]:
 
 
 @contextlib.contextmanager
-def installed(cluster: MeshCluster, *, chart: Path = CHART, tag: str = "") -> Iterator[Release]:
+def installed(
+    cluster: MeshCluster, *, chart: Path = CHART, tag: str = "", source: Source = "secret"
+) -> Iterator[Release]:
     """A release in the namespace of the shared one. It is removed afterwards.
 
     It works: a pod outside the mesh is denied.
     """
-    release = Release(cluster.plane, chart=chart)
+    release = Release(cluster.plane, chart=chart, source=source)
     try:
         release.install({"image": {"tag": tag}})
         cluster.kubelet.wait_ready(2)
@@ -68,7 +61,7 @@ def installed(cluster: MeshCluster, *, chart: Path = CHART, tag: str = "") -> It
         yield release
     finally:
         if "mendix-mesh" in cluster.plane.helm("list", "--short", f"--namespace={WHERE}").stdout:
-            uninstall(cluster, release)
+            release.uninstall(at_once=True)
 
 
 def trees(cluster: MeshCluster) -> set[str]:
@@ -91,7 +84,7 @@ def test_an_upgrade_from_the_previous_version_and_back_loses_no_review(
     cluster.kubelet.trees = {"mendix-mesh:previous": tmp_path / "previous"}
     chart = tmp_path / "previous" / "charts" / "mendix-mesh"
     with installed(cluster, chart=chart, tag="previous") as release:
-        assert trees(cluster) == {"previous"}
+        wait_for(lambda: trees(cluster) == {"previous"}, why="the previous servers alone")
         where = cluster.enroll("enforce", mesh="ambient")
         wait_for(lambda: opted_in(cluster, where), why="pods to be opted in")
         with Load(cluster.plane, where).running() as load:
@@ -110,7 +103,7 @@ def test_an_upgrade_from_the_previous_version_and_back_loses_no_review(
 
 
 @pytest.mark.timeout(240)
-def test_an_uninstallation_blocks_nothing_and_leaves_nothing_behind(
+def test_the_charts_own_certificate_is_kept_and_an_uninstallation_blocks_and_leaves_nothing(
     cluster: MeshCluster,
 ) -> None:
     objects = [
@@ -124,12 +117,22 @@ def test_an_uninstallation_blocks_nothing_and_leaves_nothing_behind(
         if "helm.sh/hook" not in obj["metadata"].get("annotations", {})
     ]
     where = cluster.enroll("enforce", mesh="ambient")
-    with installed(cluster) as release:
+    # The one of other tests. Helm would not overwrite it.
+    cluster.api.delete("Secret", "mendix-mesh-tls", WHERE)
+    with installed(cluster, source="helm") as release:
+        made = cluster.api.get("Secret", "mendix-mesh-tls", WHERE)["data"]
+        release.upgrade({"timeoutSeconds": 4})
+        assert cluster.api.get("Secret", "mendix-mesh-tls", WHERE)["data"] == made
+        assert {
+            entry["clientConfig"]["caBundle"]
+            for kind, name in (("Mutating", "00-mendix-mesh"), ("Validating", "mendix-mesh"))
+            for entry in cluster.api.get(f"{kind}WebhookConfiguration", name)["webhooks"]
+        } == {made["ca.crt"]}
         wait_for(lambda: opted_in(cluster, where), why="pods to be opted in")
         with Load(cluster.plane, where).running() as load:
             load.await_total(500)
             assert set(load.answers) == {JOINS}
-            uninstall(cluster, release)
+            release.uninstall()
             load.await_total(load.total + 300)
     print(f"\nuninstallation: {load.total} pods: {load.answers}")
     assert set(load.answers) == {JOINS, OUTSIDE}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import auditor
-from tests.cluster.api import Api, Json, StatusError, wait_for
+from tests.cluster.api import Api, Json, StatusError, core, wait_for
 from tests.cluster.mesh import MESH_LABEL, MODE_LABEL, MeshCluster, configured
 from tests.cluster.workloads import pod, ready_pods, workload
 
@@ -63,9 +63,8 @@ def test_a_misspelled_mode_is_denied_in_every_way_to_write_it(
     del applied["metadata"]["managedFields"]
     with pytest.raises(StatusError, match=words):
         api.patch("Namespace", where, None, applied, how="apply")
-    meta = {"name": "new-one", "labels": {MESH_LABEL: "linkerd", MODE_LABEL: "enforced"}}
     with pytest.raises(StatusError, match=words):
-        api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": meta})
+        api.create(core("Namespace", "new", labels={MESH_LABEL: "linkerd", MODE_LABEL: "enforced"}))
 
 
 def test_a_bad_value_from_before_us_can_be_fixed(mesh_cluster: MeshCluster, api: Api) -> None:
@@ -151,14 +150,6 @@ def test_leaving_can_be_kept_to_named_groups_and_users(
         ]
 
 
-@pytest.fixture
-def outage(mesh_cluster: MeshCluster) -> Iterator[None]:
-    """No server of ours is there."""
-    mesh_cluster.kubelet.pause()
-    yield
-    mesh_cluster.kubelet.resume()
-
-
 def test_while_we_are_down_only_a_change_of_an_enforced_namespaces_labels_waits(
     mesh_cluster: MeshCluster, api: Api
 ) -> None:
@@ -177,26 +168,15 @@ def test_while_we_are_down_only_a_change_of_an_enforced_namespaces_labels_waits(
         api.patch("Namespace", enforced, None, {"metadata": {"finalizers": None}})
         relabel(api, watching, mode="enforce")
         relabel(api, plain, mesh="linkerd")
-        mesh_cluster.plane.api.create(
-            {"apiVersion": "v1", "kind": "Namespace",
-             "metadata": {"name": "born-in-an-outage", "labels": {MESH_LABEL: "linkerd"}}}
-        )  # fmt: skip
+        api.create(core("Namespace", "born-in-an-outage", labels={MESH_LABEL: "linkerd"}))
         api.delete("Namespace", ending)
         # A deletion is not reviewed, even with these labels.
         relabel(api, ending, mesh=None)
         api.patch("Namespace", ending, None, {"metadata": {"finalizers": None}})
-        wait_for(lambda: _is_gone(api, ending), seconds=30, why="the namespace to be gone")
+        wait_for(lambda: not api.exists("Namespace", ending), why="the namespace to be gone")
     finally:
         mesh_cluster.kubelet.resume()
     relabel(api, enforced, mode="warn")
-
-
-def _is_gone(api: Api, name: str) -> bool:
-    try:
-        api.get("Namespace", name)
-    except StatusError as denied:
-        return denied.code == 404
-    return False
 
 
 def test_in_an_emergency_the_line_of_the_notes_opens_this_gate_too(

@@ -1,4 +1,4 @@
-"""The messages if the network namespace can't be created. test_plane.py shows that it works."""
+"""The messages if the network namespace can't be created."""
 
 import threading
 from pathlib import Path

@@ -22,6 +22,7 @@ from tests.cluster.workloads import (
 )
 from tests.standins import mendix
 from tests.standins import mendix_manifests as manifests
+from tests.standins.defaults import defaulted
 
 ENV = "shop"
 SERVICE_UPSTREAM = "nginx.ingress.kubernetes.io/service-upstream"
@@ -31,18 +32,24 @@ TASKS = [f"{ENV}-{task}" for task in ("build", "database", "file")]
 class Installation:
     """A namespace with Mendix's operator and one app in it, as far as the operator has got."""
 
-    def __init__(self, cluster: MeshCluster) -> None:
+    replicas = 2
+
+    def __init__(self, cluster: MeshCluster, mode: str = "enforce") -> None:
         self.api = cluster.api
-        self.namespace = cluster.enroll("enforce")
+        self.namespace = cluster.enroll(mode)
         mendix.install_crds(self.api)
+        self.install()
+        user = cluster.plane.user("mendix-operator", ["system:masters"])
+        self.operator = mendix.MendixOperator(user, self.namespace)
+        self.api.create(manifests.mendix_app(ENV, self.namespace, replicas=self.replicas))
+
+    def install(self) -> None:
+        """Create what the operator needs."""
         for obj in (
             *manifests.service_accounts(self.namespace),
             manifests.operator_configuration(self.namespace),
         ):
             self.api.create(obj)
-        user = cluster.plane.user("mendix-operator", ["system:masters"])
-        self.operator = mendix.MendixOperator(user, self.namespace)
-        self.api.create(manifests.mendix_app(ENV, self.namespace, replicas=2))
 
     def settle(self) -> None:
         """Run the operator until a pass changes nothing."""
@@ -52,7 +59,7 @@ class Installation:
             done = all(self.get("Pod", task)["status"].get("phase") == "Succeeded"
                        for task in TASKS)  # fmt: skip
             status = self.get("Deployment", f"{ENV}-master").get("status", {})
-            up = status.get("availableReplicas") == 2
+            up = status.get("availableReplicas") == self.replicas
             # Only a pass that starts after everything is ready can find nothing to do.
             return done and up and not self.operator.reconcile()
 
@@ -63,6 +70,19 @@ class Installation:
 
     def app_pods(self) -> list[Json]:
         return self.api.list("Pod", self.namespace, labels=f"app={ENV}")
+
+
+def test_the_operator_compares_with_the_api_servers_defaults(
+    api: Api, mesh_cluster: MeshCluster
+) -> None:
+    """Otherwise it would revert them for ever, or overlook a change."""
+    where = mesh_cluster.plane.new_namespace()
+    for made in (
+        manifests.app_deployment("shop", where, annotations={"a": "b"}),
+        manifests.operator_deployment(where),
+        manifests.agent_deployment(where),
+    ):
+        assert defaulted(made)["spec"] == api.create(made, dry_run=True)["spec"]
 
 
 @pytest.fixture(scope="module")

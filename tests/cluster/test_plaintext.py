@@ -27,9 +27,7 @@ LEVELS = [{"check": "plaintext-accepted", "level": "deny", "reason": "no plainte
 
 @pytest.fixture(scope="module")
 def linkerd_crds(plane: ControlPlane) -> None:
-    for definition in linkerd_policy.custom_resource_definitions():
-        plane.api.create(definition)
-        plane.kubectl("wait", "--for=condition=Established", "crd", definition["metadata"]["name"])
+    plane.api.define(*linkerd_policy.custom_resource_definitions())
 
 
 @pytest.fixture(scope="module")
@@ -63,11 +61,7 @@ def guarded(cluster: MeshCluster) -> Iterator[MeshCluster]:
     probe = cluster.enroll("enforce", mesh="istio")
 
     def closes() -> bool:
-        try:
-            api.create(policy(probe, "probe", "PERMISSIVE"), dry_run=True)
-        except StatusError:
-            return True
-        return False
+        return bool(api.denial(policy(probe, "probe", "PERMISSIVE")))
 
     values = {
         "reviewMeshPolicies": True,
@@ -135,7 +129,7 @@ def test_strict_enrolls_if_no_client_is_cut_off(cluster: MeshCluster, auditor: C
     assert MESH_LABEL not in cluster.api.get("Namespace", where)["metadata"]["labels"]
     cluster.api.delete("Pod", "old", where, grace=0)
     done = auditor(*arguments)
-    assert "could not look" not in done.err
+    assert "could not check" not in done.err
     stored = cluster.api.get("PeerAuthentication", "default", where)
     assert stored["spec"] == {"mtls": {"mode": "STRICT"}}
     # Without pods, there is nothing that could accept plaintext.
@@ -224,14 +218,8 @@ def test_what_was_open_before_can_be_changed_otherwise(guarded: MeshCluster) -> 
     api.create(networking("ServiceEntry", where, "x", OPENING))
     api.patch("Namespace", where, None, {"metadata": {"labels": {MESH_LABEL: "istio"}}})
 
-    def denied() -> bool:
-        try:
-            api.create(networking("ServiceEntry", where, "y", OPENING), dry_run=True)
-        except StatusError:
-            return True
-        return False
-
-    wait_for(denied, why="the namespace to be enforced")
+    other = networking("ServiceEntry", where, "y", OPENING)
+    wait_for(lambda: api.denial(other), why="the namespace to be enforced")
     api.patch("ServiceEntry", "x", where, {"metadata": {"annotations": {"owner": "team"}}})
     more = {"spec": {"endpoints": [*OPENING["endpoints"], {"address": "10.244.7.8"}]}}
     with pytest.raises(StatusError, match=r"spec\.endpoints"):
@@ -292,12 +280,4 @@ def test_a_namespace_with_guarded_policies_can_be_deleted(guarded: MeshCluster) 
     where = guarded.enroll("enforce", mesh="istio")
     guarded.api.create(policy(where, "all", "STRICT"))
     guarded.api.delete("Namespace", where)
-
-    def gone() -> bool:
-        try:
-            guarded.api.get("Namespace", where)
-        except StatusError as denied:
-            return denied.status.get("reason") == "NotFound"
-        return False
-
-    wait_for(gone, seconds=60, why="the namespace to go")
+    wait_for(lambda: not guarded.api.exists("Namespace", where), why="the namespace to go")

@@ -47,7 +47,9 @@ def named(text: str) -> Iterator[tuple[str, ...]]:
         for count in range(len(words), 0, -1):
             found = (program, *words[:count])
             if _parses(found):
-                yield found
+                # `doctor -n NAMESPACE` is an example, and not the command `doctor`.
+                if not any(word.isupper() for word in words[count : count + 2]):
+                    yield found
                 break
 
 
@@ -90,7 +92,9 @@ class User:
                 output = self._output(one)
             except AssertionError as error:
                 raise AssertionError(f"{' '.join(one)} was printed by {because}: {error}") from None
-            waiting += [(new, f"{' '.join(one)}: {output}") for new in named(output)]
+            # Without -n, a report is mostly about other tests' namespaces. Pages have examples.
+            if one[1] != "explain" and (one[1] not in _REPORTS or "-n" in one):
+                waiting += [(new, f"{' '.join(one)}: {output}") for new in named(output)]
         return {" ".join(one) for one in self.done - before}
 
     def _output(self, one: tuple[str, ...]) -> str:

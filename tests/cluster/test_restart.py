@@ -5,9 +5,9 @@ injector are stand-ins. All pods are older than the enrollment of their namespac
 """
 
 import json
-import threading
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -38,12 +38,12 @@ NOWHERE = {"kubernetes.io/hostname": "nowhere"}
 APPS = {"shop": 3, "crm": 2}
 #: Workloads without an operator: kind, name and replicas.
 OTHERS = [
-    *[("Deployment", f"app-{number}", 1 + number % 2) for number in range(14)],
+    *[("Deployment", f"app-{number}", 1 + number % 2) for number in range(4)],
     ("Deployment", "at-once", 3),
     ("Deployment", "paused", 1),
     ("Deployment", STUCK, 1),
     ("Deployment", "z-last", 2),
-    *[("StatefulSet", f"store-{number}", 2) for number in range(4)],
+    *[("StatefulSet", f"store-{number}", 2) for number in range(2)],
     ("StatefulSet", "by-hand", 1),
     *[("DaemonSet", f"agent-{number}", 1) for number in range(2)],
     ("ReplicaSet", "old-style", 2),
@@ -70,22 +70,13 @@ class Watch:
         for one in found["items"]:
             self._count(one, gone=False)
         self.least = dict(Counter(self._ready.values()))
-        failures: list[Exception] = []
-
-        def watch() -> None:
+        with ThreadPoolExecutor(1) as pool:
+            watch = pool.submit(self._watch, path, found["metadata"]["resourceVersion"])
             try:
-                self._watch(path, found["metadata"]["resourceVersion"])
-            except Exception as error:  # handed over to the test's thread
-                failures.append(error)
-
-        thread = threading.Thread(target=watch, daemon=True)
-        thread.start()
-        yield self
-        self._api.create(pod(self._namespace, END))
-        thread.join(20)
-        assert not thread.is_alive(), "the watch did not end"
-        if failures:
-            raise failures[0]
+                yield self
+            finally:
+                self._api.create(pod(self._namespace, END))
+        watch.result()
 
     def _watch(self, path: str, since: str) -> None:
         query = {"watch": "true", "resourceVersion": since}
@@ -119,7 +110,7 @@ def budget(namespace: str, app: str, least: int) -> Json:
 
 
 def build_world(api: Api, namespace: str) -> None:
-    """Some thirty workloads, of the operator and of others, and pods without a controller."""
+    """Workloads of each kind, of the operator and of others, and pods without a controller."""
     mendix.install(api, namespace)
     for env, replicas in APPS.items():
         api.create(manifests.mendix_app(env, namespace, replicas=replicas))

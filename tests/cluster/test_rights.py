@@ -40,9 +40,8 @@ def linkerd_config(mesh_cluster: MeshCluster) -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def namespace(mesh_cluster: MeshCluster) -> str:
-    """A namespace that is enrolled, with a workload and a bare pod from before."""
+def enrolled(mesh_cluster: MeshCluster) -> str:
+    """Create a namespace that is enrolled, with a workload and a bare pod from before."""
     api, name = mesh_cluster.api, mesh_cluster.plane.new_namespace("mendix")
     mendix.install_crds(api)
     api.create(manifests.custom_resource("StoragePlan", "postgres", name, {}))
@@ -52,6 +51,12 @@ def namespace(mesh_cluster: MeshCluster) -> str:
     ready_pods(api, name, "bare")
     mesh_cluster.relabel(name, "linkerd.enforce", mode="enforce")
     return name
+
+
+@pytest.fixture(scope="module")
+def shared(mesh_cluster: MeshCluster) -> str:
+    """A namespace for commands that lack a right."""
+    return enrolled(mesh_cluster)
 
 
 def run(cluster: MeshCluster, named: str, roles: list[str], namespace: str, code: int) -> Done:
@@ -81,7 +86,7 @@ def is_relabelled(cluster: MeshCluster, namespace: str, done: Done) -> bool:
 def is_strict(cluster: MeshCluster, namespace: str, done: Done) -> bool:
     marks = cluster.api.get("Namespace", namespace)["metadata"]["annotations"]
     closed = marks["config.linkerd.io/default-inbound-policy"] == "all-authenticated"
-    return closed and is_relabelled(cluster, namespace, done) and "could not look" not in done.err
+    return closed and is_relabelled(cluster, namespace, done) and "could not check" not in done.err
 
 
 def is_audited(cluster: MeshCluster, namespace: str, done: Done) -> bool:
@@ -129,9 +134,8 @@ def test_every_command_that_is_listed_is_tried() -> None:
 
 
 @pytest.mark.parametrize("named", LISTED)
-def test_the_roles_that_are_listed_are_enough(
-    mesh_cluster: MeshCluster, namespace: str, named: str
-) -> None:
+def test_the_roles_that_are_listed_are_enough(mesh_cluster: MeshCluster, named: str) -> None:
+    namespace = enrolled(mesh_cluster)
     done = run(mesh_cluster, named, LISTED[named], namespace, CODES.get(named, 0))
     assert SUCCESS[named](mesh_cluster, namespace, done), (done.out, done.err)
 
@@ -140,12 +144,12 @@ def test_the_roles_that_are_listed_are_enough(
     ("named", "role"), [(named, role) for named, roles in LISTED.items() for role in roles]
 )
 def test_none_of_them_is_too_much(
-    mesh_cluster: MeshCluster, namespace: str, named: str, role: str
+    mesh_cluster: MeshCluster, shared: str, named: str, role: str
 ) -> None:
     """Without the right, the command does not do its work, and names the right."""
     kept = [one for one in LISTED[named] if one != role]
     code = 1 if "reporter" in role or named.startswith("audit") else 2
     # With --cut-off-anyway, a failed check of the clients is only reported.
     code = 0 if "strict" in role else code
-    done = run(mesh_cluster, named, kept, namespace, code)
+    done = run(mesh_cluster, named, kept, shared, code)
     assert "is forbidden: User" in done.err + done.out

@@ -14,7 +14,7 @@ from pathlib import Path
 import yaml
 
 from tests.cluster import command, guides
-from tests.cluster.api import Json, StatusError, wait_for
+from tests.cluster.api import Json, core, wait_for
 from tests.cluster.istio import REVISION, IstioCluster
 from tests.cluster.istiod import TAG, Istiod
 from tests.cluster.mesh import MeshCluster, configured
@@ -33,9 +33,7 @@ def configured_by(cluster: MeshCluster, config: InjectorConfig) -> Iterator[None
     """Install Linkerd with these values, in its injector and its ConfigMap."""
     made = config_map(config)
     where, name = made["metadata"]["namespace"], made["metadata"]["name"]
-    with contextlib.suppress(StatusError):
-        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": where}}
-        cluster.api.create(namespace)
+    cluster.api.ensure(core("Namespace", where))
     cluster.plane.await_namespace(where)
     cluster.api.patch("ConfigMap", name, where, made, how="apply")
     before, cluster.injector.config = cluster.injector.config, config
@@ -66,11 +64,7 @@ def found_by_doctor(plane: ControlPlane, namespace: str) -> tuple[str, list[str]
 
 def is_admitted(cluster: MeshCluster, namespace: str) -> bool:
     """Whether an injected pod would be stored now."""
-    try:
-        cluster.api.create(pod(namespace), dry_run=True)
-    except StatusError:
-        return False
-    return True
+    return not cluster.api.denial(pod(namespace))
 
 
 def test_defaults_of_linkerd_need_no_settings(mesh_cluster: MeshCluster) -> None:

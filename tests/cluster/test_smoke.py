@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cluster import build, command
-from tests.cluster.api import Json, StatusError
+from tests.cluster.api import Json
 from tests.cluster.engine import OPTS_IN
 from tests.cluster.mesh import MeshCluster, configured
 from tests.cluster.workloads import INJECT, is_meshed, pod, ready_pods, workload
@@ -26,7 +26,7 @@ def engine(request: pytest.FixtureRequest, mesh_cluster: MeshCluster) -> Iterato
     found: str = request.param
 
     def by_policy() -> bool:
-        return "ValidatingAdmissionPolicy" in denial(mesh_cluster, pod(where, hostNetwork=True))
+        return "ValidatingAdmissionPolicy" in mesh_cluster.api.denial(pod(where, hostNetwork=True))
 
     values = {"engine": "policy", "policyDelaySeconds": 0}
     with (
@@ -43,15 +43,6 @@ def where(mesh_cluster: MeshCluster, engine: str) -> str:
     return mesh_cluster.enroll("enforce")
 
 
-def denial(cluster: MeshCluster, new: Json) -> str:
-    """Return why a pod is denied; empty if it is admitted."""
-    try:
-        cluster.api.create(new, dry_run=True)
-    except StatusError as error:
-        return error.message
-    return ""
-
-
 def test_pods_that_ask_for_nothing_start_in_the_mesh(mesh_cluster: MeshCluster, where: str) -> None:
     mesh_cluster.api.create(workload("Deployment", where, replicas=2))
     assert all(is_meshed(one) for one in ready_pods(mesh_cluster.api, where, count=2))
@@ -61,7 +52,7 @@ def test_pods_that_ask_for_nothing_start_in_the_mesh(mesh_cluster: MeshCluster, 
 def test_a_pod_outside_the_mesh_is_denied(
     mesh_cluster: MeshCluster, where: str, check: str
 ) -> None:
-    assert f"{check} " in denial(mesh_cluster, pod(where, **BAD[check]))
+    assert f"{check} " in mesh_cluster.api.denial(pod(where, **BAD[check]))
 
 
 def test_the_doctor_finds_nothing(mesh_cluster: MeshCluster, engine: str) -> None:
@@ -75,7 +66,7 @@ def test_without_a_server_pods_start_if_the_api_server_opts_them_in(
     opts_in = engine == "policy" and build.ALL["kube-apiserver"].version >= OPTS_IN
     mesh_cluster.kubelet.pause()
     try:
-        said = denial(mesh_cluster, pod(where))
+        said = mesh_cluster.api.denial(pod(where))
     finally:
         mesh_cluster.kubelet.resume()
     assert said == "" if opts_in else "failed calling webhook" in said

@@ -16,6 +16,7 @@ from tests.cluster.workloads import (
     pod,
     pods_of,
     ready_pods,
+    rolled_out,
     sidecar_of,
     template_of,
     workload,
@@ -118,7 +119,7 @@ def test_a_deployment_of_before_is_scaled_and_labelled_without_a_rollout(
     assert same["metadata"]["uid"] == replica_set["metadata"]["uid"]
     # The ReplicaSet was updated too, and its template must be the one that its name is a hash of.
     assert same["spec"]["template"] == replica_set["spec"]["template"]
-    wait_for(lambda: _rolled_out(old.api, old.namespace, name), why="the Deployment to settle")
+    wait_for(lambda: rolled_out(old.api, old.namespace, name), why="the Deployment to settle")
 
 
 def test_a_deployment_of_before_joins_when_its_template_changes_anyway(
@@ -189,7 +190,7 @@ def test_namespaces_can_be_deleted_with_all_that_is_in_them(mesh_cluster: MeshCl
     for namespace in (violating.namespace, meshed):
         api.delete("Namespace", namespace)
     for namespace in (violating.namespace, meshed):
-        _await_absence(api, "Namespace", namespace)
+        wait_for(lambda name=namespace: not api.exists("Namespace", name), why="it to be gone")  # type: ignore[misc]
 
 
 def test_a_meshed_deployment_is_scaled_and_labelled_without_a_rollout(
@@ -221,7 +222,7 @@ def test_what_is_put_back_whole_gets_its_opt_in_again_without_a_rollout(
     before = api.create(manifest)
     after = api.replace(manifest)
     assert after["spec"] == before["spec"]
-    wait_for(lambda: _rolled_out(api, where), why="the Deployment to settle")
+    wait_for(lambda: rolled_out(api, where), why="the Deployment to settle")
     assert len(api.list("ReplicaSet", where)) == 1
 
 
@@ -277,7 +278,7 @@ def test_a_running_pod_is_evicted(api: Api, mesh_cluster: MeshCluster) -> None:
         "metadata": {"name": "shop", "namespace": where},
     }
     api.create_subresource("Pod", "shop", where, "eviction", eviction)
-    _await_absence(api, "Pod", "shop", where)
+    wait_for(lambda: not api.exists("Pod", "shop", where), why="the pod to be gone")
 
 
 def _set_image(api: Api, namespace: str, name: str, image: str) -> None:
@@ -285,23 +286,3 @@ def _set_image(api: Api, namespace: str, name: str, image: str) -> None:
     api.patch(
         "Deployment", name, namespace, {"spec": {"template": {"spec": spec}}}, how="strategic"
     )
-
-
-def _rolled_out(api: Api, namespace: str, name: str = "shop") -> Json | None:
-    """Return the Deployment if its controller has nothing more to do, else None."""
-    found = api.get("Deployment", name, namespace)
-    status, wanted = found["status"], found["spec"]["replicas"]
-    counts = [status.get(key, 0) for key in ("replicas", "updatedReplicas", "availableReplicas")]
-    observed = status.get("observedGeneration") == found["metadata"]["generation"]
-    return found if observed and counts == [wanted] * 3 else None
-
-
-def _await_absence(api: Api, kind: str, name: str, namespace: str | None = None) -> None:
-    def gone() -> bool:
-        try:
-            api.get(kind, name, namespace)
-        except StatusError as denied:
-            return denied.code == 404
-        return False
-
-    wait_for(gone, seconds=45, why=f"{kind} {name} to be gone")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.cluster.api import Json, StatusError, wait_for
+from tests.cluster.api import Json, StatusError, core, wait_for
 from tests.cluster.mesh import MESH_LABEL, MODE_LABEL, MeshCluster
 from tests.cluster.workloads import (
     INJECT,
@@ -41,12 +41,6 @@ class Configured:
     @property
     def warnings(self) -> str:
         return " ".join(self.cluster.api.warnings)
-
-    def recorded(self, namespace: str, name: str) -> Json:
-        """Return the annotations of our validating webhook on a creation, by their last part."""
-        events = self.cluster.plane.audit(namespace=namespace, name=name)
-        annotations = events[0].get("annotations", {}).items()
-        return {key.rpartition("/")[2]: value for key, value in annotations}
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +156,7 @@ def test_an_exemption_lets_a_pod_in_and_its_reason_is_recorded(configured: Confi
     exporter = pod(where, "exporter", labels={"app": "node-exporter"}, hostNetwork=True)
     assert not sidecar_of(configured.create(exporter))
     assert "host-network" not in configured.warnings
-    recorded = configured.recorded(where, "exporter")
+    recorded = configured.cluster.recorded(exporter)
     assert recorded["verdict"] == "exempt"
     assert f"host-network: {REASON}" in recorded["exemptions"]
 
@@ -179,7 +173,7 @@ def test_a_restored_pod_is_admitted_by_an_exemption_and_stays_so(configured: Con
     assert annotations_of(restored)[RECORD].startswith(
         "proxy-brought spec.initContainers[linkerd-init]"
     )
-    recorded = configured.recorded(where, "restored")
+    recorded = configured.cluster.recorded(restored)
     assert recorded["verdict"] == "exempt"
     assert recorded["exemptions"] == "proxy-brought: restored as it ran"
     api.patch("Pod", "restored", where, {"metadata": {"labels": {RESTORED: None}}})
@@ -198,8 +192,7 @@ def test_a_check_that_advises_can_be_made_to_deny(configured: Configured) -> Non
     with pytest.raises(StatusError, match=r"shared-identity +spec\.serviceAccountName"):
         configured.create(pod(configured.strict))
     # The fix in the message is an own ServiceAccount.
-    account = {"metadata": {"name": "shop", "namespace": configured.strict}}
-    configured.create({"apiVersion": "v1", "kind": "ServiceAccount", **account})
+    configured.create(core("ServiceAccount", "shop", configured.strict))
     assert is_meshed(configured.create(pod(configured.strict, serviceAccountName="shop")))
 
 

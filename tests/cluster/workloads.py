@@ -4,6 +4,7 @@ import copy
 from typing import Any
 
 from tests.cluster.api import Api, Json, wait_for
+from tests.cluster.build import ALL
 from tests.cluster.plane import is_ready
 
 VERSIONS = {
@@ -114,6 +115,14 @@ def is_meshed(obj: Json) -> bool:
     return bool(sidecar_of(obj)) and labels.get(CONTROL_PLANE_NS) == "linkerd"
 
 
+def is_invalid_patch(message: str) -> bool:
+    """Return whether the API server itself denied a pod, because an injector's patch is invalid.
+
+    Since 1.34 it goes on as if the injector had not answered.
+    """
+    return ALL["kube-apiserver"].version < (1, 34) and "error occurred: invalid char" in message
+
+
 def pods_of(api: Api, namespace: str, name: str = "shop") -> list[Json]:
     """Return the pods of the workload with this name, without those that are being deleted."""
     found = api.list("Pod", namespace, labels=f"app={name}")
@@ -131,6 +140,19 @@ def ready_pods(
         return up if len(up) == len(found) == count else []
 
     return wait_for(all_up, seconds=seconds, why=f"{count} pods of {name} in {namespace}")
+
+
+def rolled_out(api: Api, namespace: str, name: str = "shop") -> Json | None:
+    """Return a Deployment if its controllers have nothing more to do, else None."""
+    found = api.get("Deployment", name, namespace)
+    status, wanted = found["status"], found["spec"]["replicas"]
+    counts = {status.get(key, 0) for key in ("replicas", "updatedReplicas", "availableReplicas")}
+    observed = status.get("observedGeneration") == found["metadata"]["generation"]
+    scaling = [
+        one for one in api.list("ReplicaSet", namespace, labels=f"app={name}")
+        if one["status"].get("replicas", 0) != one["spec"]["replicas"]
+    ]  # fmt: skip
+    return found if observed and counts == {wanted} and not scaling else None
 
 
 def failed_create(api: Api, namespace: str, name: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Self
 import grpc
 
 from tests.cluster.api import Json, wait_for
-from tests.cluster.istiod import Istiod
+from tests.cluster.istiod import TAG, Istiod
 
 _METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
 _LISTENERS = "type.googleapis.com/envoy.config.listener.v3.Listener"
@@ -27,7 +27,7 @@ class Proxy:
         self._istiod = istiod
         self._id = f"{name}.{namespace}"
         node = _text(1, f"sidecar~{ip}~{self._id}~{namespace}.svc.cluster.local")
-        meta = {"NAMESPACE": namespace, "LABELS": dict(labels), "ISTIO_VERSION": "1.31.0"}
+        meta = {"NAMESPACE": namespace, "LABELS": dict(labels), "ISTIO_VERSION": TAG}
         node += _field(3, _struct(meta))
         self._request = _field(2, node) + _text(4, _LISTENERS)
         self._requests: SimpleQueue[bytes | None] = SimpleQueue()

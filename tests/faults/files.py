@@ -1,12 +1,11 @@
 """The certificate's files, changed as they change in life: by the kubelet, and by hand."""
 
 import abc
-import itertools
-import shutil
 import time
 from pathlib import Path
 
 from tests.cluster.certificates import Pair
+from tests.cluster.kubelet import swap
 
 #: Seconds between two steps of a change that is not atomic, so that a server can read in between.
 _PAUSE = 0.1
@@ -32,28 +31,10 @@ class Files(abc.ABC):
 
 
 class Mounted(Files):
-    """A Secret as the kubelet mounts it: a new folder, and `..data` swapped over to it.
-
-    Follows k8s.io/kubernetes pkg/volume/util/atomic_writer.go.
-    """
-
-    def __init__(self, folder: Path, pair: Pair) -> None:
-        self._numbers = itertools.count(1)
-        super().__init__(folder, pair)
-        for name in ("tls.crt", "tls.key"):
-            (folder / name).symlink_to(Path("..data", name))
+    """A Secret as the kubelet mounts it."""
 
     def replace(self, pair: Pair) -> None:
-        data, fresh = self.folder / "..data", self.folder / f"..{next(self._numbers)}"
-        before = data.resolve()
-        fresh.mkdir()
-        (fresh / "tls.crt").write_bytes(pair.cert)
-        (fresh / "tls.key").write_bytes(pair.key)
-        aside = self.folder / "..data_tmp"
-        aside.symlink_to(fresh.name)
-        aside.replace(data)
-        if before != data:
-            shutil.rmtree(before)
+        swap(self.folder, {"tls.crt": pair.cert, "tls.key": pair.key})
 
 
 class Plain(Files):

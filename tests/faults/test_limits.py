@@ -23,6 +23,7 @@ OVERLOADED = "overloaded"
 def test_no_file_descriptors_are_left(replica: Replica, reviews: int, show: Show) -> None:
     """Kept connections go on; new ones are served again as soon as descriptors are free."""
     replica.allowed = "Too many open files"
+    begun = time.monotonic()
     with replica.load(fresh=0) as load:
         load.more(200)
         held = _descriptors(replica)
@@ -46,7 +47,7 @@ def test_no_file_descriptors_are_left(replica: Replica, reviews: int, show: Show
         after.tally,
     )
     assert_all_answered(after.tally)
-    assert lines < 20, "the log was flooded"
+    assert lines < 10 * (time.monotonic() - begun + 1), "more than ten lines a second"
 
 
 def _descriptors(replica: Replica) -> int:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.faults import cgroup
 from tests.faults.hostile import hello
-from tests.faults.replica import Replica, Show, Start, assert_all_answered
+from tests.faults.replica import Replica, Show, Start, assert_all_answered, wait_for
 from tests.unit.admission.reviews import pod, review
 from tests.unit.serving.clients import JSON_HEADERS, request
 
@@ -108,10 +108,10 @@ ENDLESS = {
 def test_requests_that_do_not_end(
     group: cgroup.Group, start: Start, reviews: int, source: str, what: str, show: Show
 ) -> None:
-    """However small their parts are."""
+    """However small their parts are. The memory is given back afterwards."""
     half = ENDLESS[what]
     replica = start(program=group.program)
-    replica.allowed = "overloaded"
+    replica.allowed, before = "overloaded", replica.resident()
     with contextlib.ExitStack() as stack, replica.load() as load:
         for _ in range(990):
             client = stack.enter_context(dial(replica, source))
@@ -122,6 +122,7 @@ def test_requests_that_do_not_end(
     show(load.tally, f"slowest probe {slowest:.2f} s; at most {group.peak >> 20} MiB")
     assert_all_answered(load.tally)
     assert replica.worker == replica.server.workers[0]
+    wait_for(lambda: replica.resident() - before < 30 * 1024, "the memory to be given back")
 
 
 @pytest.mark.parametrize("source", ["127.0.0.1", NEIGHBOR], ids=["same-address", "other-address"])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import build, netns
+from tests.cluster import build
 from tests.console import uncaptured
 from tests.image.buildah import Image, Store
 from tests.node.installed import NodeCluster, installed
@@ -33,6 +33,7 @@ def nodes(
     on_this_machine: None,
     image: Image,
     image_store: Store,
+    own_network: None,
     tmp_path_factory: pytest.TempPathFactory,
     pytestconfig: pytest.Config,
 ) -> Iterator[NodeCluster]:
@@ -40,10 +41,6 @@ def nodes(
     programs = pytestconfig.stash[_PROGRAMS]
     if isinstance(programs, build.BuildError):
         pytest.fail(str(programs), pytrace=False)
-    try:
-        netns.enter()
-    except netns.NetworkError as error:
-        pytest.fail(str(error), pytrace=False)
     started = time.monotonic()
     folder = tmp_path_factory.mktemp("nodes")
     with installed(folder, programs, image_store, image) as cluster:

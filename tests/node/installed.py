@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from tests.cluster import netns
-from tests.cluster.api import Api, Json, StatusError, wait_for
+from tests.cluster.api import Api, Json, StatusError, core, wait_for
 from tests.cluster.certmanager import CertManager
 from tests.cluster.helm import IMAGE, Release
 from tests.cluster.plane import SERVICE_RANGE, ControlPlane, is_ready
@@ -139,8 +139,7 @@ def installed(
         real_nodes(workdir, binaries, archives) as (plane, nodes),
         CertManager(plane) as cert_manager,
     ):
-        metadata = {"name": NAMESPACE, "labels": _RESTRICTED}
-        plane.api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+        plane.api.create(core("Namespace", NAMESPACE, labels=_RESTRICTED))
         release = Release(plane, source="certManager")
         # Created first, so that it is in the auditor's first scan, after which the doctor runs.
         enrolled = plane.new_namespace("mendix", labels=ENROLLED)

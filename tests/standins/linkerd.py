@@ -151,11 +151,10 @@ def selected(pod: Json, namespace: Json | None) -> bool:
     )
 
 
-def webhook_configuration(url: str, ca_bundle: str, *, failure_policy: str = "Ignore") -> Json:
+def webhook_configuration(url: str, ca_bundle: str) -> Json:
     """Return the injector's MutatingWebhookConfiguration as its chart renders it, except for a URL.
 
-    `ca_bundle` is base64 of PEM, as in the object. The chart's failure policy is Ignore. With high
-    availability it is Fail.
+    `ca_bundle` is base64 of PEM, as in the object. The failure policy is the chart's default.
     """
     return {
         "apiVersion": "admissionregistration.k8s.io/v1",
@@ -179,7 +178,7 @@ def webhook_configuration(url: str, ca_bundle: str, *, failure_policy: str = "Ig
                     ]
                 },
                 "clientConfig": {"url": url, "caBundle": ca_bundle},
-                "failurePolicy": failure_policy,
+                "failurePolicy": "Ignore",
                 "admissionReviewVersions": ["v1", "v1beta1"],
                 "rules": [
                     {

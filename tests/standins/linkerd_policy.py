@@ -5,6 +5,8 @@ Linkerd's chart with the real CRDs is not available here. Only mendix-mesh reads
 
 from typing import Any
 
+from tests.cluster.api import definition
+
 Json = dict[str, Any]
 
 GROUP = "policy.linkerd.io"
@@ -21,20 +23,9 @@ KINDS = {
 
 def custom_resource_definitions() -> list[Json]:
     """Return the definitions to create."""
-    return [_definition(kind, plural, version) for kind, (plural, version) in KINDS.items()]
-
-
-def _definition(kind: str, plural: str, version: str) -> Json:
-    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    schema = {"openAPIV3Schema": {"type": "object", "properties": {"spec": anything}}}
-    versions = [{"name": version, "served": True, "storage": True, "schema": schema}]
-    names = {"kind": kind, "plural": plural, "singular": kind.lower()}
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.{GROUP}"},
-        "spec": {"group": GROUP, "scope": "Namespaced", "names": names, "versions": versions},
-    }
+    return [
+        definition(GROUP, version, kind, plural=plural) for kind, (plural, version) in KINDS.items()
+    ]
 
 
 def policy(kind: str, namespace: str, name: str, **spec: Any) -> Json:

@@ -14,7 +14,6 @@ import ssl
 import sys
 import tempfile
 import threading
-from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -38,21 +37,6 @@ _PROBE = "linkerd-injector-probe"
 _MOST = 10 * 1024 * 1024  # the maximum size of a review in bytes, as in Linkerd
 
 
-@dataclass(frozen=True)
-class Answered:
-    """One answered review: its object, and the result.
-
-    `name` is empty if the API server has yet to generate it. `skipped` is as in Injection. `error`
-    says why the injector failed, and so denied the object.
-    """
-
-    kind: str
-    namespace: str
-    name: str
-    skipped: tuple[str, ...] = ()
-    error: str = ""
-
-
 class LinkerdInjector(Part):
     """The injector, installed and running from `start` (or `with`) to `uninstall` (or its end).
 
@@ -62,14 +46,9 @@ class LinkerdInjector(Part):
     and it would overwrite the warnings that a test reads from a shared one.
     """
 
-    def __init__(
-        self, api: Api, config: InjectorConfig | None = None, *, failure_policy: str = "Ignore"
-    ) -> None:
+    def __init__(self, api: Api, config: InjectorConfig | None = None) -> None:
         self.config = config or InjectorConfig()
-        self.answered: list[Answered] = []
-        """All reviews so far, in the order of their responses."""
         self._api = api
-        self._failure_policy = failure_policy
         self._port = 0
         self._probed = threading.Event()
         self._server: _Server | None = None
@@ -94,7 +73,7 @@ class LinkerdInjector(Part):
         """Serve, install the webhook configuration, and wait until the API server calls it."""
         self.restart()
         bundle = base64.b64encode(self.ca.encode()).decode()
-        configuration = webhook_configuration(self.url, bundle, failure_policy=self._failure_policy)
+        configuration = webhook_configuration(self.url, bundle)
         self.uninstall()
         self._api.create(configuration)
         self._probed.clear()
@@ -133,8 +112,7 @@ class LinkerdInjector(Part):
         """Return the response to one request of a review."""
         obj = request["object"]
         where = request.get("namespace", "")
-        kind, name = request["kind"]["kind"], request.get("name", "")
-        if name == _PROBE:
+        if request.get("name") == _PROBE:
             self._probed.set()
             return {"uid": request["uid"], "allowed": True}
         try:
@@ -142,9 +120,7 @@ class LinkerdInjector(Part):
             namespace = self._api.get("Namespace", where)
             injection = inject(obj, namespace, self.config, owner=self._owner(obj, where))
         except (StatusError, InjectionError) as error:
-            self.answered.append(Answered(kind, where, name, error=str(error)))
             return {"uid": request["uid"], "allowed": False, "status": {"message": str(error)}}
-        self.answered.append(Answered(kind, where, name, skipped=injection.skipped))
         response: Json = {"uid": request["uid"], "allowed": True}
         if injection.text:  # also if it is not JSON, because Linkerd does not check this
             patch = base64.b64encode(injection.text.encode()).decode()

@@ -7,7 +7,6 @@ Deployments and no PDBs. It never removes an Ingress annotation that was deleted
 configuration.
 """
 
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from functools import partial
 from typing import Any, Self
 
 from tests.cluster.api import Api, StatusError, wait_for
+from tests.cluster.part import repeated
 from tests.standins import mendix_manifests as manifests
 from tests.standins.defaults import defaulted
 
@@ -33,10 +33,7 @@ def install_crds(api: Api) -> None:
     The garbage collector looks for new kinds only every 30 seconds. Until then, deleting a
     MendixApp does not delete its dependents.
     """
-    for definition in manifests.custom_resource_definitions():
-        _create_if_absent(api, definition)
-    for kind in manifests.KINDS:
-        wait_for(lambda kind=kind: _serves(api, kind), why=f"{kind} to be served")  # type: ignore[misc]
+    api.define(*manifests.custom_resource_definitions())
 
 
 def install(api: Api, namespace: str, **configuration: Any) -> None:
@@ -52,7 +49,7 @@ def install(api: Api, namespace: str, **configuration: Any) -> None:
         manifests.operator_deployment(namespace),
         manifests.agent_deployment(namespace),
     ):
-        _create_if_absent(api, obj)
+        api.ensure(obj)
 
 
 def await_tasks(api: Api, namespace: str, env: str) -> None:
@@ -111,25 +108,8 @@ class MendixOperator:
         If the thread fails with anything except a rejected request, the error is raised at the end
         of the block.
         """
-        ended = threading.Event()
-        failures: list[Exception] = []
-
-        def loop() -> None:
-            try:
-                while not ended.wait(every):
-                    self.reconcile()
-            except Exception as error:  # raised in the test's thread
-                failures.append(error)
-
-        thread = threading.Thread(target=loop, name="mendix-operator", daemon=True)
-        thread.start()
-        try:
+        with repeated(self.reconcile, every=every):
             yield self
-        finally:
-            ended.set()
-            thread.join()
-        if failures:
-            raise failures[0]
 
     def _settings(self) -> Json:
         """Return the spec of the namespace's OperatorConfiguration; empty if there is none."""
@@ -318,24 +298,3 @@ def _general(field: str, settings: Json, spec: Json) -> dict[str, str]:
     for source in (settings, spec):
         merged |= (source.get(field) or {}).get("general") or {}
     return merged
-
-
-def _create_if_absent(api: Api, obj: Json) -> None:
-    try:
-        api.create(obj)
-    except StatusError as denied:
-        if denied.status.get("reason") != "AlreadyExists":
-            raise
-
-
-def _serves(api: Api, kind: str) -> bool:
-    try:
-        api.list(kind)
-    except LookupError:
-        return False
-    except StatusError as denied:
-        # 429: the API server is still creating the storage of a new kind
-        if denied.code not in (404, 429):
-            raise
-        return False
-    return True

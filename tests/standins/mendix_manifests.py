@@ -10,6 +10,8 @@ it.
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from tests.cluster.api import definition
+
 Json = dict[str, Any]
 Storage = Literal["database", "file"]
 
@@ -47,28 +49,7 @@ _ACCOUNTS = (
 
 def custom_resource_definitions() -> list[Json]:
     """Return a definition of each kind that accepts any content in spec and status."""
-    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    return [
-        {
-            "apiVersion": "apiextensions.k8s.io/v1",
-            "kind": "CustomResourceDefinition",
-            "metadata": {"name": f"{plural}.{GROUP}"},
-            "spec": {
-                "group": GROUP,
-                "scope": "Namespaced",
-                "names": {"kind": kind, "plural": plural, "singular": kind.lower()},
-                "versions": [
-                    {
-                        "name": VERSION.rpartition("/")[2],
-                        "served": True,
-                        "storage": True,
-                        "schema": {"openAPIV3Schema": anything},
-                    }
-                ],
-            },
-        }
-        for kind, plural in KINDS.items()
-    ]
+    return [definition(GROUP, VERSION.rpartition("/")[2], kind) for kind in KINDS]
 
 
 def service_accounts(namespace: str) -> list[Json]:

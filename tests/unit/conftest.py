@@ -1,9 +1,21 @@
-"""The effects of a command on its process end with the test that ran it."""
+"""The fixtures of these tests. The effects of a command on its process end with its test."""
 
 import logging
 from collections.abc import Iterator
 
 import pytest
+
+# For serving and admission.
+from tests.unit.serving.fixtures import (  # noqa: F401
+    client,
+    flask,
+    resident,
+    reviewer,
+    running_server,
+    server,
+    server_process,
+    settings_file,
+)
 
 
 @pytest.fixture(autouse=True)

@@ -29,19 +29,3 @@ def test_a_command_of_ours_is_understood(command: str) -> None:
     found = main.get_command(click.Context(main), name)
     assert found
     found.make_context(name, ["shop" if one == "NAMESPACE" else one for one in arguments])
-
-
-@pytest.mark.parametrize(
-    ("printed", "shown", "same"),
-    [
-        ("namespace/shop labeled\n", "namespace/NAMESPACE labeled\n", True),
-        ("namespace/crm labeled\n", "namespace/NAMESPACE labeled\n", False),
-        ("NAMESPACE   MESH\nshop        linkerd\n", "NAMESPACE  MESH\nNAMESPACE  linkerd\n", True),
-        ("NAME: a\nTIME: 1\nSTATUS: b\n", "NAME: a\n…\nSTATUS: b\n…\n", True),
-        ("NAME: a\nSTATUS: b\nNOTES\n", "NAME: a\n…\nSTATUS: b\n", False),
-        ("pods [shop-1, shop-2]\n", "pods […]\n", True),
-        ("", "…\n", True),
-    ],
-)
-def test_an_output_is_compared_with_the_page(printed: str, shown: str, same: bool) -> None:
-    assert quickstart.is_like(printed, shown, "shop") is same

@@ -49,11 +49,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if importlib.util.find_spec("zensical") is None:
         not_run("zensical is missing; `make site` installs it")
     folder = tmp_path_factory.mktemp("docs")
+    for older in ("0.0", "0.0.9"):  # as if published before, and a folder that is no version
+        (folder / "site" / older).mkdir(parents=True)
     try:
         generate_site.build(folder)
     except subprocess.CalledProcessError as error:
         pytest.fail(f"a link of the site leads nowhere: {error}", pytrace=False)
-    return folder / "site"
+    return folder / "site" / generate_site.MINOR
 
 
 def test_it_builds_strict_with_every_page(site: Path) -> None:
@@ -73,7 +75,31 @@ def test_it_loads_nothing_from_another_host(site: Path) -> None:
     assert [page.name for page in site.glob("*.html") if re.search(loads, page.read_text())] == []
 
 
-def test_it_names_its_version_and_has_a_light_and_a_dark_look(site: Path) -> None:
+def test_it_is_built_below_its_version_and_the_older_ones_stay(site: Path) -> None:
+    assert VERSION.startswith(f"{site.name}.")
+    versions = json.loads((site.parent / "versions.json").read_text())
+    assert [(one["version"], one["aliases"]) for one in versions] == [
+        (site.name, ["latest"]),
+        ("0.0", []),
+    ]
+    assert (site.parent / "0.0").is_dir()
+
+
+def test_its_first_page_leads_to_the_newest_version(site: Path) -> None:
+    assert "url=latest/index.html" in (site.parent / "index.html").read_text()
+    for name in ("index.html", "checks.html"):
+        newest = (site.parent / "latest" / name).read_bytes()
+        assert newest == (site / name).read_bytes()
+
+
+def test_it_has_a_version_selector_and_a_notice_in_older_versions(site: Path) -> None:
+    page = (site / "checks.html").read_text()
+    found = re.search(r'<script id="__config"[^>]*>(.*?)</script>', page)
+    assert found
+    assert json.loads(found[1])["version"] == {"provider": "mike", "default": "latest"}
+    assert "This page describes an older version." in page
+
+
+def test_it_has_a_light_and_a_dark_look(site: Path) -> None:
     home = (site / "index.html").read_text()
-    assert f"mendix-mesh {VERSION}" in home
     assert {"default", "slate"} <= set(re.findall(r'data-md-color-scheme="(\w+)"', home))

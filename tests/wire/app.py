@@ -20,8 +20,8 @@ SIZE = 4096
 _SECONDS = 4
 
 
-def call(url: str, headers: dict[str, str], times: int = 1, pause: float = 0) -> dict[str, Any]:
-    """Send requests on one connection.
+def call(url: str, headers: dict[str, str], times: int = 1, held: str = "") -> dict[str, Any]:
+    """Send requests on one connection. Before each but the first, see `hold`.
 
     Return their statuses, and the last body or the error that ended them.
     """
@@ -31,7 +31,8 @@ def call(url: str, headers: dict[str, str], times: int = 1, pause: float = 0) ->
     found: dict[str, Any] = {"statuses": []}
     try:
         for number in range(times):
-            time.sleep(pause if number else 0)
+            if number:
+                hold(held)
             connection.request("POST", f"/{path}", body, headers)
             answer = connection.getresponse()
             found["body"] = answer.read().decode(errors="replace")
@@ -39,6 +40,15 @@ def call(url: str, headers: dict[str, str], times: int = 1, pause: float = 0) ->
     except (OSError, http.client.HTTPException) as error:
         found["error"] = f"{type(error).__name__}: {error}"
     return found
+
+
+def hold(path: str) -> None:
+    """Create a file, and wait until it is deleted, at most a minute."""
+    end = time.monotonic() + 60
+    with open(path, "w"):
+        pass
+    while os.path.exists(path) and time.monotonic() < end:
+        time.sleep(0.05)
 
 
 class Echo(BaseHTTPRequestHandler):
@@ -105,7 +115,7 @@ def main() -> None:
     parser.add_argument("--uid", type=int, default=0)
     parser.add_argument("--gid", type=int, default=0)
     parser.add_argument("--times", type=int, default=1)
-    parser.add_argument("--pause", type=float, default=0)
+    parser.add_argument("--held", default="")
     options = parser.parse_args()
     if options.gid:
         os.setgid(options.gid)
@@ -119,7 +129,7 @@ def main() -> None:
     elif options.do == "task":
         retry(options.urls, headers)
     else:
-        found = [call(url, headers, options.times, options.pause) for url in options.urls]
+        found = [call(url, headers, options.times, options.held) for url in options.urls]
         print(json.dumps(found))
 
 

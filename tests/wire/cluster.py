@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.cluster import build, netns
-from tests.cluster.api import Api, Json, StatusError, wait_for
+from tests.cluster.api import Api, Json, StatusError, core, wait_for
 from tests.cluster.helm import Release
 from tests.cluster.istiod import Istiod
 from tests.cluster.mesh import MESH_LABEL, MODE_LABEL
@@ -29,6 +29,8 @@ from tests.wire.capture import Capture, Segment, readable
 PROGRAMS = (*build.CORE, *build.NODE, build.ISTIOD, *build.WIRE)
 INGRESS = "ingress"
 """The namespace whose pods may accept clients outside the mesh."""
+PLUGIN = "cni"
+"""The revision of Istio whose pods rely on the CNI plugin."""
 NEAR, FAR = ({"kubernetes.io/hostname": f"node-{number}"} for number in range(2))
 """Selectors of the node of the clients, and of the node behind the captured cable."""
 _READ = 0.1  # seconds in which the capture reads the last packets
@@ -128,8 +130,7 @@ class WireCluster:
         """
         name = name or f"{mode or 'outside'}-{secrets.token_hex(3)}"
         labels = {MESH_LABEL: "istio", MODE_LABEL: mode} if mode else {}
-        metadata: Json = {"name": name, "labels": labels}
-        self.api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+        self.api.create(core("Namespace", name, labels=labels))
         self.plane.await_namespace(name)
         self.account(name, "shop")
         if mtls:
@@ -138,8 +139,7 @@ class WireCluster:
 
     def account(self, namespace: str, name: str) -> None:
         """Create a ServiceAccount."""
-        metadata = {"name": name, "namespace": namespace}
-        self.api.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
+        self.api.create(core("ServiceAccount", name, namespace))
 
     def require(self, namespace: str, mode: str) -> None:
         """Set the mode of a namespace's PeerAuthentication: STRICT or PERMISSIVE."""
@@ -234,12 +234,7 @@ def app(namespace: str, name: str, node: Mapping[str, str], **more: Any) -> Json
 def service(namespace: str, name: str) -> Json:
     """Return the Service in front of the pods of this name: HTTP at 8080, TCP at 5432."""
     ports = [{"name": "http", "port": 8080}, {"name": "tcp", "port": 5432}]
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {"selector": {"app": name}, "ports": ports},
-    }
+    return core("Service", name, namespace, spec={"selector": {"app": name}, "ports": ports})
 
 
 def url(service: Json, port: int = 8080) -> str:

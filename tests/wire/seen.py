@@ -63,6 +63,7 @@ NOTES: Mapping[str, str] = MappingProxyType(
     }
 )
 
+_PLUGIN = "cni-"
 _NOTHING: frozenset[str] = frozenset()
 _ALL = frozenset({SENDS, ACCEPTS, PEERS})
 
@@ -142,10 +143,21 @@ SEEN: Mapping[str, frozenset[str]] = MappingProxyType(
 
 
 def rows() -> dict[str, Fixture]:
-    """Return the fixtures that are tried, by name.
+    """Return the fixtures that are tried, by name, without those of the CNI plugin."""
+    return {name: one for name, one in _all().items() if not one.what.startswith(_PLUGIN)}
 
-    Those of the CNI plugin are the same pods, and here istio-init redirects.
-    """
+
+def plugin_rows() -> dict[str, Fixture]:
+    """Return the fixtures of the CNI plugin, by the name of the row that shows the same."""
+    every = _all().values()
+    return {
+        f"{one.check}/{one.what.removeprefix(_PLUGIN)}": one
+        for one in every
+        if one.what.startswith(_PLUGIN)
+    }
+
+
+def _all() -> dict[str, Fixture]:
     return {
         f"{fixture.check}/{fixture.what}": fixture
         for fixture in fixtures()
@@ -153,7 +165,6 @@ def rows() -> dict[str, Fixture]:
         and fixture.author
         and not fixture.stored_only
         and all_checks()[fixture.check].check.level == "deny"
-        and not fixture.what.startswith("cni-")
     }
 
 

@@ -2,16 +2,18 @@
 
 import time
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import pytest
 
 from tests.cluster.api import Json, StatusError
+from tests.cluster.istio import REVISION
 from tests.fixtures.fixture import Fixture
 from tests.wire import images
 from tests.wire.capture import readable
-from tests.wire.cluster import FAR, NEAR, WireCluster, app, identity, service, url
+from tests.wire.cluster import FAR, NEAR, PLUGIN, WireCluster, app, identity, service, url
 from tests.wire.seen import (
     ABSENT,
     ACCEPTS,
@@ -22,13 +24,14 @@ from tests.wire.seen import (
     PEERS,
     SEEN,
     SENDS,
+    plugin_rows,
     rows,
     submitted,
 )
 
 pytestmark = pytest.mark.timeout(180)
 
-ROWS = rows()
+ROWS, PLUGIN_ROWS = rows(), plugin_rows()
 _AHEAD = 10
 """So many pods start while earlier ones are observed."""
 _UP = 60.0
@@ -66,16 +69,17 @@ class Place:
         at = names.index(name)
         for one in names[at : at + _AHEAD]:
             if one not in self.started:
-                self.started[one] = self._start(ROWS[one])
+                self.started[one] = self.submit(ROWS[one])
         return self.started[name]
 
-    def _start(self, fixture: Fixture) -> Started:
+    def submit(self, fixture: Fixture, labels: Json | None = None) -> Started:
+        """Create the pod of a fixture, with more labels, and a Service in front of it."""
         mark, name = self.wire.capture.now, f"{fixture.check}-{fixture.what}"
         front = service(self.warn, name)
         front["spec"]["publishNotReadyAddresses"] = True
         pod = submitted(fixture, self.warn)
         pod["spec"] |= {"nodeSelector": FAR, "terminationGracePeriodSeconds": 0}
-        pod["metadata"]["labels"]["app"] = name
+        pod["metadata"]["labels"] |= {"app": name, **(labels or {})}
         for one in (*pod["spec"].get("initContainers", ()), *pod["spec"]["containers"]):
             one["imagePullPolicy"] = "Never"
             if one["name"] == "prepare":
@@ -119,7 +123,28 @@ def test_a_bypass_is_denied_and_would_show_on_the_wire(place: Place, name: str) 
     with pytest.raises(StatusError) as denied:
         place.wire.api.create(submitted(fixture, place.enforce), dry_run=True)
     assert f"  {DENIED_BY.get(name, fixture.check)}  " in denied.value.message
-    expected = SEEN[name]
+    assert_seen(place, started, SEEN[name])
+    place.end(place.started.pop(name))
+
+
+@pytest.mark.parametrize("name", PLUGIN_ROWS)
+@pytest.mark.usefixtures("plugin")
+def test_if_the_cni_plugin_redirects_the_same_shows(place: Place, name: str) -> None:
+    fixture, labels = PLUGIN_ROWS[name], {REVISION: PLUGIN}
+    pod = submitted(fixture, place.enforce)
+    pod["metadata"]["labels"] |= labels
+    with pytest.raises(StatusError) as denied:
+        place.wire.api.create(pod, dry_run=True)
+    assert f"  {fixture.check}  " in denied.value.message
+    started = place.submit(fixture, labels)
+    first, *_ = started.pod["spec"]["initContainers"]
+    assert first["name"] == "istio-validation"
+    assert_seen(place, started, SEEN[name])
+    place.end(started)
+
+
+def assert_seen(place: Place, started: Started, expected: AbstractSet[str]) -> None:
+    """Assert what the capture shows of a row's pod when it runs."""
     pod = place.running(started, _UP / 4 if ABSENT in expected else _UP)
     seen = observe(place, started, pod) if pod else {ABSENT}
     for _ in range(_MORE):
@@ -127,7 +152,6 @@ def test_a_bypass_is_denied_and_would_show_on_the_wire(place: Place, name: str) 
             time.sleep(1)
             seen = observe(place, started, pod)
     assert seen == expected
-    place.end(place.started.pop(name))
 
 
 def observe(place: Place, started: Started, pod: Json) -> set[str]:

@@ -1,21 +1,14 @@
 """Each form of Istio's sidecar speaks mutual TLS, and refuses plaintext if the policy is STRICT."""
 
-import json
-from collections.abc import Iterator
-
 import pytest
 
 from tests.cluster.api import Json
 from tests.cluster.istio import NATIVE, REVISION, sidecar_of
-from tests.cluster.istiod import NAMESPACE
-from tests.node import settings
-from tests.node.node import Node
 from tests.wire.capture import Hello, client_hello, readable, version
-from tests.wire.cluster import FAR, NEAR, WireCluster, app, istiod, service, url
+from tests.wire.cluster import FAR, NEAR, PLUGIN, WireCluster, app, service, url
 
 pytestmark = pytest.mark.timeout(180)
 
-PLUGIN = "cni"
 #: Form -> labels, annotations, and the first container that the injector adds.
 FORMS: dict[str, tuple[Json, Json, str]] = {
     "native": ({}, {NATIVE: "true"}, "istio-init"),
@@ -30,37 +23,6 @@ def clients(wire: WireCluster) -> list[Json]:
     return wire.run(
         app(wire.namespace("enforce"), "client", NEAR), app(wire.namespace(), "client", NEAR)
     )
-
-
-@pytest.fixture(scope="module")
-def plugin(wire: WireCluster) -> Iterator[None]:
-    """Istio's CNI plugin on the captured node, and a revision of Istio whose pods rely on it."""
-    node = wire.nodes[1]
-    before = settings.conflist(node.machine).read_text()
-    _install(wire, node, json.loads(before))
-    with istiod(wire.plane, revision=PLUGIN, pilot={"cni": {"enabled": True}}):
-        yield
-    settings.conflist(node.machine).write_text(before)
-
-
-def _install(wire: WireCluster, node: Node, network: Json) -> None:
-    """Add the plugin after the first, as its installer does. containerd reads it at once."""
-    folder = node.machine.workdir / "istio-cni"
-    folder.mkdir()
-    wire.plane.write_kubeconfig(folder / "istio-cni-kubeconfig", "istio-cni", ["system:masters"])
-    (node.machine.workdir / "cni-programs/istio-cni").symlink_to(wire.plane.binaries["istio-cni"])
-    network["plugins"].insert(
-        1,
-        {
-            "type": "istio-cni",
-            "plugin_log_level": "info",
-            "cni_agent_run_dir": str(folder),
-            "ambient_enabled": False,
-            "exclude_namespaces": [NAMESPACE, "kube-system"],
-            "pod_namespace": NAMESPACE,
-        },
-    )
-    settings.conflist(node.machine).write_text(json.dumps(network))
 
 
 @pytest.mark.parametrize("form", FORMS)

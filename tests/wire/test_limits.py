@@ -17,6 +17,8 @@ pytestmark = pytest.mark.timeout(180)
 
 #: Root with the capabilities that the runtime gives by default. The check root-capable warns.
 ROOT = {"securityContext": {"runAsUser": 0}}
+#: Exists while a client keeps its connection open, until it is deleted.
+HELD = "/tmp/held"
 
 
 @dataclass(frozen=True)
@@ -121,12 +123,17 @@ def plain(wire: WireCluster, pair: Pair, port: int = 8080, *more: str) -> Exchan
 def test_connections_from_before_strict_stay_open(
     wire: WireCluster, pair: Pair, permissive_later: str
 ) -> None:
+    def in_python(code: str) -> str:
+        return wire.run_in(pair.outside, "mendix", "python3", "-c", f"import os; {code}").strip()
+
+    wait_for(lambda: plain(wire, pair).sent.ok, why="plaintext to be accepted")
     with ThreadPoolExecutor(1) as pool:
-        kept = pool.submit(plain, wire, pair, 8080, "--times=2", "--pause=6")
-        wait_for(lambda: plain(wire, pair).sent.ok, why="plaintext to be accepted")
+        kept = pool.submit(plain, wire, pair, 8080, "--times=2", f"--held={HELD}")
+        exists = f"print(os.path.exists({HELD!r}))"
+        wait_for(lambda: in_python(exists) == "True", why="the first answer")
         wire.require(permissive_later, "STRICT")
         wait_for(lambda: plain(wire, pair).sent.error, why="STRICT to be known")
-        assert not kept.done()
+        in_python(f"os.remove({HELD!r})")
     assert kept.result().sent.statuses == [200, 200]
     assert kept.result().in_clear >= 2 * SIZE
 

@@ -89,7 +89,7 @@ class Lane:
     def shed(self, limit: float) -> Response:
         """Return the response to a review that can't be answered in time."""
         self._reviewer.metrics.shed()
-        log.warning("overloaded: reviews are turned away", limit=limit)
+        log.warning("overloaded: reviews are rejected", limit=limit)
         return http.rejection(503, b"retry-after: 1\r\n")
 
     def _find(self, url: bytes) -> Target | None:

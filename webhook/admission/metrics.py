@@ -92,7 +92,7 @@ class Metrics(CertificateMetrics, Collector):
         )
         yield _family(
             "mendix_mesh_reviews_shed",
-            "Reviews turned away because an answer would have come too late.",
+            "Reviews rejected because an answer would have come too late.",
             (),
             {(): self._shed},
         )

@@ -1,5 +1,6 @@
 """The gunicorn worker: one process, one thread, one loop."""
 
+import ctypes
 import gc
 import os
 import resource
@@ -18,6 +19,11 @@ from webhook.serving.loop import Loop, Port
 from webhook.serving.rotation import Rotation
 
 log = Log(__name__)
+
+#: Reviews that together are larger than this many bytes leave gaps in the allocator's memory.
+_LARGE = 1024 * 1024
+#: glibc's function that returns such gaps to the system. Other C libraries have none.
+_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
 
 
 class Service(NamedTuple):
@@ -82,6 +88,10 @@ class Worker(BaseWorker):  # type: ignore[misc] # gunicorn has no types
             return
         self._beaten = now
         self.notify()
+        table = self._loop.table
+        if _trim and table.peak > _LARGE and not table.held:
+            _trim(0)
+            table.peak = 0
         if os.getppid() != self.ppid:
             # Without its parent, nothing would ever end this process.
             self._loop.drain(0)

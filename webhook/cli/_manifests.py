@@ -17,7 +17,14 @@ from webhook.policy.pod.workload import TEMPLATES
 from webhook.policy.settings.mistakes import shown
 from webhook.policy.words import printable
 
-_KINDS = {kind.lower(): kind for kind in (*TEMPLATES, "Ingress", "Namespace", "List")}
+#: The API group of each kind that is read, as in the webhooks' rules. The core group is empty.
+_GROUPS = {
+    **dict.fromkeys(TEMPLATES, "apps"),
+    **dict.fromkeys(("Pod", "ReplicationController", "Namespace", "List"), ""),
+    **dict.fromkeys(("Job", "CronJob"), "batch"),
+    "Ingress": "networking.k8s.io",
+}
+_KINDS = {kind.lower(): kind for kind in _GROUPS}
 _SUFFIXES = (".yaml", ".yml", ".json")
 #: No manifest nests deeper. Much deeper nesting crashes libyaml's composer.
 _DEEPEST = 300
@@ -34,10 +41,26 @@ class Document(NamedTuple):
     line: int
     content: dict[str, Any]
 
+    @property
+    def kind(self) -> str:
+        """Return the kind: `Job`, or `Job (batch.volcano.sh/v1alpha1)` for another API group."""
+        return _qualified(self.content["kind"], self.content.get("apiVersion"))
+
     def reject(self, why: str) -> NoReturn:
         """Raise `BadInputError`, because the object is invalid."""
         kind = self.content["kind"]
         raise BadInputError(f"{self.source} (line {self.line}): not a valid {kind}: {why}")
+
+
+def _qualified(kind: str, version: object) -> str:
+    """Return the kind, with the apiVersion if its API group is not that of the known kind."""
+    # Without an apiVersion, the kind decides. A wrong type is reported later.
+    if not version or not isinstance(version, str):
+        return kind
+    group = version.rpartition("/")[0]
+    # API servers before 1.22 serve some of the kinds also in the group extensions.
+    is_own = group in (_GROUPS.get(kind, group), "extensions")
+    return kind if is_own else f"{kind} ({version})"
 
 
 #: Called with the error of one part of the input. The other parts are still read.
@@ -121,6 +144,8 @@ def parse(name: str, data: bytes) -> Iterator[tuple[int, Any]]:
 _BETWEEN = re.compile(rb"^---(?=\s|$)", re.MULTILINE)
 #: Directives, comments and empty lines, which are allowed before the first document.
 _PREFACE = re.compile(rb"\A(?:\xef\xbb\xbf)?(?:[ \t\r]*(?:[%#][^\n]*)?\n)*\Z")
+#: The first character of the next JSON value. JSON allows only this white space before it.
+_VALUE = re.compile(r"[^ \t\r\n]")
 
 
 def _parts(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -141,12 +166,22 @@ def _parts(data: bytes) -> Iterator[tuple[int, bytes]]:
 def _parsed(name: str, data: bytes, before: int) -> Iterator[tuple[int, Any]]:
     """Yield the documents in a part of a file; `before` is the number of lines before the part."""
     if data.lstrip()[:1] == b"{":
+        found: list[tuple[int, Any]] = []
+        text, start, end, line = "", 0, 0, 1
         try:
-            yield before + 1, json.loads(data, object_pairs_hook=_once)
+            text = data.decode(json.detect_encoding(data), "surrogatepass")
+            while value := _VALUE.search(text, end):
+                line += text.count("\n", start, value.start())
+                start = value.start()
+                content, end = _JSON.raw_decode(text, start)
+                found.append((before + line, content))
+            yield from found
             return
         except (ValueError, RecursionError) as error:
-            if name.endswith(".json"):
-                line = before + getattr(error, "lineno", 1)
+            # A YAML document can start with `{` too. But in YAML no second `{` can follow it.
+            if name.endswith(".json") or (found and text[start] == "{"):
+                yield from found
+                line = before + getattr(error, "lineno", line)
                 why = getattr(error, "msg", error)
                 raise BadInputError(f"{name}:{line}: not JSON: {why}") from None
     stream = _Loader(data)
@@ -197,6 +232,9 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(key for key in names if names.count(key) > 1)
         raise ValueError(f"duplicate key `{shown(twice)}`")
     return made
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_once)
 
 
 def _depth(data: bytes) -> int:
@@ -260,8 +298,9 @@ def _object(source: str, line: int, content: Any) -> Document:
             "the indentation, or do not give this file"
         )
     document = Document(source, line, content)
-    proper = _KINDS.get(content["kind"].lower(), content["kind"])
-    if content["kind"] != proper:
+    kind: str = content["kind"]
+    proper = _KINDS.get(kind.lower(), kind)
+    if kind != proper == _qualified(proper, content.get("apiVersion")):
         document.reject(f"write the kind as {proper}")
     return document
 

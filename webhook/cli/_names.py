@@ -24,13 +24,13 @@ def namespace_name(_ctx: click.Context, _param: click.Parameter, given: str) -> 
 def workload_names(
     _ctx: click.Context, _param: click.Parameter, given: tuple[str, ...]
 ) -> frozenset[tuple[str, str]]:
-    """Return kinds, in lower case and singular, and names. Raises `BadParameter`."""
+    """Return kinds, in lower case and perhaps plural, and names. Raises `BadParameter`."""
     return frozenset(map(_workload_name, given))
 
 
 def _workload_name(given: str) -> tuple[str, str]:
-    kind, slash, name = given.partition("/")
-    kind = kind.lower()
-    if not (slash and re.fullmatch(r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?", name) and kind.isalpha()):
+    parts = re.fullmatch(r"([A-Za-z][-A-Za-z0-9]*)/([a-z0-9]([-.a-z0-9]*[a-z0-9])?)", given)
+    if not parts:
         raise click.BadParameter(f"{given!r} is not KIND/NAME; example: deployment/shop.")
-    return _SHORT.get(kind, kind.removesuffix("s")), name
+    kind = parts[1].lower()
+    return _SHORT.get(kind, kind), parts[2]

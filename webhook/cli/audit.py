@@ -204,12 +204,15 @@ def _show(printer: Printer, report: Report) -> None:
             ("      -o json shows the pods; mendix-mesh explain ID shows the meaning and the fix",
              "dim")
         )  # fmt: skip
-    counts = tally(report.pods)
-    pods = sum(report.pods.values())
+    # Exempt pods do not count.
+    others = {state: number for state, number in report.pods.items() if state != "exempt"}
+    exempt = f"{report.pods['exempt']} exempt" if report.pods["exempt"] else ""
+    pods, counts = sum(others.values()), tally(others)
     joined = f"{percent(report.coverage)} of {counted(pods, 'pod')} in the mesh"
-    whole = joined if pods else "no pods"
+    whole = joined if pods else exempt or "no pods"
+    more = f" ({counts})" + (f", and {exempt}" if exempt else "")
     printer.parts()
-    printer.parts((whole, "bold"), (f" ({counts})" if counts else "", ""))
+    printer.parts((whole, "bold"), (more if pods else "", ""))
     if fix := _fix([one for one in report.namespaces if one.fix]):
         printer.parts(("to restart the workloads that need it: ", ""), (fix, "bold"))
 

@@ -263,7 +263,8 @@ def _announce(changes: Sequence[LabelChange], steps: Sequence[ClosingStep]) -> N
         elif step.writes:
             click.echo(f"{step.name}: {step.writes}", err=True)
         else:
-            click.echo(f"{step.name}: is already closed to plaintext", err=True)
+            refuses = "its policy already refuses" if step.left else "is already closed to"
+            click.echo(f"{step.name}: {refuses} plaintext", err=True)
         for line in step.left:
             click.echo(f"  stays open: {line}", err=True)
         for caller in step.cut_off.callers:

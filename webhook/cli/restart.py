@@ -30,7 +30,7 @@ from webhook.cluster.restart import BlockedError, Restarter, RestartError
 from webhook.cluster.restart.plan import How, Name, Planner, Reason, RestartStep
 from webhook.policy.labels import MESH_LABEL, MESHES
 from webhook.policy.settings.mistakes import nearest
-from webhook.policy.words import counted
+from webhook.policy.words import counted, listed
 
 State = Literal[
     "planned", "done", "deleted", "failed", "blocked", "interrupted", "not-done", "skipped", "left"
@@ -302,14 +302,15 @@ def _print(printer: Printer, report: RestartReport) -> None:
             for one in report.workloads
         ],
     )  # fmt: skip
+    explained: dict[tuple[State, str], list[str]] = {}
     for one in report.workloads:
         for why in one.why:
-            printer.parts()
-            printer.parts(
-                (one.state, _STYLES[one.state]),
-                (f"  {one.kind} {one.namespace}/{one.name}", "bold"),
-            )
-            printer.parts((f"    {why}", ""))
+            name = f"{one.kind} {one.namespace}/{one.name}"
+            explained.setdefault((one.state, why), []).append(name)
+    for (state, why), names in explained.items():
+        printer.parts()
+        printer.parts((state, _STYLES[state]), (f"  {listed(names)}", "bold"))
+        printer.parts((f"    {why}", ""))
     total = counted(len(report.workloads), "workload")
     printer.parts()
     printer.parts((f"{total}: {tally(report.summary)}", "bold"))

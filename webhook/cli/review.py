@@ -170,7 +170,7 @@ class _Reviewer:
         """Return the results of the documents in order. Invalid ones are reported."""
         results: list[Result] = []
         # Namespaces first, because the others need them.
-        for document in sorted(documents, key=lambda one: one.content["kind"] != "Namespace"):
+        for document in sorted(documents, key=lambda one: one.kind != "Namespace"):
             try:
                 results += self._one(document)
             except BadInputError as error:
@@ -184,7 +184,7 @@ class _Reviewer:
         return Reviewed(results, summary)
 
     def _one(self, document: Document) -> Iterator[Result]:
-        kind = document.content["kind"]
+        kind = document.kind
         try:
             if kind == "Namespace":
                 meta = _converted(document).metadata or objects.Meta()
@@ -341,11 +341,15 @@ def _show(printer: Printer, reviewed: Reviewed, skipped: Counter[str]) -> None:
             f"{number} {kind}{_meant(kind)}" for kind, number in sorted(skipped.items())
         )
         printer.parts((f"not reviewed: {kinds}", "dim"))
+    checks = (v.check for one in reviewed.results for v in one.violations if v.level == "deny")
+    for check in dict.fromkeys(checks):
+        printer.parts((f"details: mendix-mesh explain {check}", "dim"))
 
 
 def _meant(kind: str) -> str:
     near = difflib.get_close_matches(kind, TEMPLATES, n=1, cutoff=0.8)
-    return f" (did you mean {near[0]}?)" if near else ""
+    # The kind itself is near if it is of another API group: `StatefulSet (v1)`.
+    return f" (did you mean {near[0]}?)" if near and near[0] not in kind.split() else ""
 
 
 def _added(patch: list[Operation]) -> Iterator[str]:

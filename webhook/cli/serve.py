@@ -27,31 +27,38 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 )
 @click.option(
     "--listen", "address", metavar="HOST:PORT",
-    help="Default :10250, all addresses of IPv6 and IPv4; 127.0.0.1:8443 in dev. Port 0 is any "
-    "free one.",
+    help="Default :10250, which means all addresses of IPv6 and IPv4; with --dev 127.0.0.1:8443. "
+    "Port 0 means any free port.",
 )  # fmt: skip
 @click.option("--tls-cert-file", type=_FILE, help="Serving certificate, PEM.")
 @click.option("--tls-private-key-file", type=_FILE, help="Its private key, PEM.")
 @click.option(
     "--tls-server-name", default="", metavar="NAME",
-    help="Take only a certificate for this name, by which the API server calls.",
+    help="Name under which the API server calls. Other certificates are not used.",
 )  # fmt: skip
 @click.option(
     "--client-ca-file", type=_FILE,
-    help="Take reviews only from clients with a certificate of this CA, PEM.",
+    help="Accept reviews only from clients with a certificate of this CA, PEM.",
 )  # fmt: skip
-@click.option("--client-name", multiple=True, help="Name that such a certificate must have.")
+@click.option(
+    "--client-name", multiple=True,
+    help="Name that such a certificate must have. Can be given several times.",
+)  # fmt: skip
 @click.option(
     "--drain-seconds", type=click.FloatRange(0, 600), metavar="SECONDS",
-    help="Go on for so long after SIGTERM, for callers that do not know yet. Default 5; 0 in dev.",
+    help="Accept connections for this time after SIGTERM, because API servers learn only later "
+    "that the pod stops. Default 5; with --dev 0.",
 )  # fmt: skip
-@click.option("--settings", type=_FILE, help="Settings file, YAML; the defaults without it.")
+@click.option("--settings", type=_FILE, help="Settings file, YAML. Default: the default settings.")
 @click.option(
     "--log-level", type=click.Choice(LOG_LEVELS), default="info", show_default=True,
-    help="Least level that is logged.",
+    help="Lowest level to log.",
 )  # fmt: skip
-@click.option("--dev", is_flag=True, help="Make a throw-away CA and print its caBundle.")
-@click.option("--dev-name", multiple=True, help="Further name or address in that certificate.")
+@click.option("--dev", is_flag=True, help="Create a throw-away CA and print its caBundle.")
+@click.option(
+    "--dev-name", multiple=True,
+    help="Further name or address in that certificate. Can be given several times.",
+)  # fmt: skip
 def COMMAND(  # noqa: N802 - the name by which commands are found
     address: str | None,
     tls_cert_file: Path | None,

@@ -1,9 +1,11 @@
 """The texts of verdicts, for the person who ran kubectl."""
 
+import re
 from collections.abc import Sequence
 
 from webhook.policy import ingress
 from webhook.policy.checks import Violation
+from webhook.policy.inputs import CHECK as INPUT
 from webhook.policy.pod.request import Request
 from webhook.policy.settings import Settings
 from webhook.policy.validate import Verdict
@@ -18,13 +20,16 @@ MOST_VIOLATIONS = 20
 _LONGEST_SUBJECT = 40
 #: A fix starts with who has to act.
 _FOR_AUTHORS, _FOR_ADMINS = "author: ", ("admin: ", "mesh's admin: ")
+_IT = re.compile(r"\bit\b")
 
 
 def denial(verdict: Verdict) -> str:
     """Return all violations of a verdict, one line each: check, field, reason and fix."""
     mesh = "any" if verdict.mesh == "unknown" else f"the {verdict.mesh}"
-    would = verdict.would or f"would run outside {mesh} mesh"
     denying = [violation for violation in verdict.violations if violation.level == "deny"]
+    would = verdict.would or f"would run outside {mesh} mesh"
+    if not verdict.would and all(violation.check == INPUT for violation in denying):
+        would = f"sets what its author is not allowed to set in {mesh} mesh"
     lines = [f"{verdict.subject} {would}:"]
     lines += table(denying[:MOST_VIOLATIONS])
     if len(denying) > MOST_VIOLATIONS:
@@ -58,8 +63,8 @@ def warnings(verdict: Verdict) -> list[str]:
 def warning(verdict: Verdict, v: Violation, *, more: int = 0) -> str:
     """Return one violation of a verdict in under 120 characters.
 
-    If it is too long, leave out the reason, then the field, then the fix. `more` is the number of
-    further ones that are not shown.
+    If it is too long, leave out the reason, the fix or the field. A fix like "remove it" needs the
+    field. `more` is the number of further ones that are not shown.
     """
     subject = shortened(verdict.subject.partition(" (")[0], _LONGEST_SUBJECT)
     fix = v.fix.removeprefix(_FOR_AUTHORS)
@@ -67,8 +72,11 @@ def warning(verdict: Verdict, v: Violation, *, more: int = 0) -> str:
     for middle in (
         f": {v.field} {v.reason}; {fix}",
         f": {v.field}: {fix}",
+        f": {v.field}; mendix-mesh explain {v.check}",
         f": {v.reason}; {fix}",
-        f": {fix}",
+        *([] if _IT.search(fix) else [f": {fix}"]),
+        # Which key or container it is, `explain` does not know.
+        *([f": {v.field}"] if "[" in v.field else []),
     ):
         text = " ".join(f"{product} {subject}: {v.check}{middle}{end}".split())
         if len(text) <= LONGEST_WARNING:

@@ -9,6 +9,7 @@ from webhook.policy.pod.memo import remembered
 from webhook.policy.pod.workload import Placed, Pod
 
 _JOINS = "adds containers to the proxy's group, whose traffic is not captured"
+_ANOTHER_GROUP = "author: use another group"
 _OTHER_WEBHOOK = (
     "admin of the webhook that adds it (for example Dynatrace or Datadog): exclude the mesh's "
     "containers"
@@ -73,10 +74,12 @@ def clashes(pod: Pod, uids: Set[int], gids: Set[int]) -> Iterator[Occurrence]:
         if not any(own and not (own.run_as_user is own.run_as_group is None) for own in contexts):
             return  # the common case
     if whole and whole.fs_group in gids:
-        yield Occurrence("spec.securityContext.fsGroup", (str(whole.fs_group),), _JOINS)
+        yield Occurrence(
+            "spec.securityContext.fsGroup", (str(whole.fs_group),), _JOINS, _ANOTHER_GROUP
+        )
     if whole and (joined := gids & set(whole.supplemental_groups or ())):
         yield Occurrence("spec.securityContext.supplementalGroups",
-                         tuple(map(str, sorted(joined))), _JOINS)  # fmt: skip
+                         tuple(map(str, sorted(joined))), _JOINS, _ANOTHER_GROUP)  # fmt: skip
     for placed in pod.workload_containers:
         own = placed.container.security_context
         for name, key, taken in (
@@ -168,7 +171,7 @@ def untrusted_images(
             yield Occurrence(
                 placed.field("image"),
                 (image,),
-                f"is not the proxy's version ({proxy})",
+                f"differs from the proxy's image, {proxy}",
                 "mesh's admin, or admin of the webhook that changed it: use one version",
             )
 

@@ -52,7 +52,7 @@ class Verdict(msgspec.Struct, frozen=True):
     subject: str = ""
     violations: tuple[Violation, ...] = ()
     exempted: tuple[Exempted, ...] = ()
-    #: What the object would do; empty for a pod, which would run outside the mesh.
+    #: What the object would do; empty for a pod, of which the messages say it.
     would: str = ""
 
     def about(self, would: str) -> "Verdict":

@@ -45,7 +45,9 @@ class Table:
 
     def __init__(self) -> None:
         self.members: dict[Connection, None] = {}
-        self.held = 0
+        #: The bytes that all connections hold, and the most that they have held at once. The worker
+        #: resets the latter when it returns memory.
+        self.held = self.peak = 0
         self._sources: dict[bytes, Source] = {}
         self._reserved: dict[Connection, None] = {}
 
@@ -119,6 +121,7 @@ class Table:
         member.held = held
         member.source.held += more
         self.held += more
+        self.peak = max(self.peak, self.held)
         while more > 0 and self.held > self.most_held:
             largest = max(self._sources.values(), key=lambda source: source.held)
             victim = next(member for member in largest.members if member.held)

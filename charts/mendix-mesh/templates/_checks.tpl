@@ -54,6 +54,15 @@ pods unreviewed if the schema were skipped. All problems are reported together, 
   {{- $problems = append $problems "port: with hostNetwork the kubelet already uses 10250 on every node; choose another port, such as 10260" -}}
 {{- end -}}
 
+{{- if include "mendix-mesh.auditorSecret" . -}}
+  {{- if or (eq (int .Values.port) 8080) (and .Values.auditor.dashboard.enabled (eq (int .Values.port) 8081)) -}}
+    {{- $problems = append $problems (printf "port: the auditor already uses %d for HTTP, so it could not serve HTTPS there; choose another port, such as 10250" (int .Values.port)) -}}
+  {{- end -}}
+  {{- if and (ne .Values.tls.source "secret") (has .Values.auditor.tlsSecretName (list .Values.tls.secretName "mendix-mesh-ca")) -}}
+    {{- $problems = append $problems (printf "auditor.tlsSecretName: the chart writes another certificate into the Secret %s; set another name, or leave it empty" .Values.auditor.tlsSecretName) -}}
+  {{- end -}}
+{{- end -}}
+
 {{- $least := add .Values.preStopSleepSeconds .Values.drainSeconds .Values.timeoutSeconds -}}
 {{- if lt (int .Values.terminationGracePeriodSeconds) (int $least) -}}
   {{- $problems = append $problems (printf "terminationGracePeriodSeconds: it must be at least %d, the sum of preStopSleepSeconds, drainSeconds and timeoutSeconds, otherwise open requests are cut off" $least) -}}

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from tests.unit.cluster.apiserver import write_kubeconfig
 from tests.unit.cluster.world import World, owned, unmeshed
 from webhook.cli import main
 from webhook.cli._complete import SECONDS
@@ -114,23 +115,8 @@ def test_a_cluster_that_does_not_answer_is_not_waited_for(tmp_path: Path) -> Non
     """A server that accepts the connection and never answers: the client would wait for minutes."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         server = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        path = kubeconfig_of(tmp_path, server)
+        path = write_kubeconfig(tmp_path / "silent", server)
         assert bash(f"mendix-mesh audit --kubeconfig {path} -n ", **{SECONDS: "0.2"}) == []
-
-
-def kubeconfig_of(folder: Path, server: str) -> Path:
-    """A kubeconfig that needs no login."""
-    content = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "a", "cluster": {"server": server}}],
-        "users": [{"name": "a", "user": {}}],
-        "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}],
-        "current-context": "a",
-    }
-    path = folder / "silent"
-    path.write_text(yaml.safe_dump(content))
-    return path
 
 
 def test_a_cluster_that_is_not_there_is_quiet(tmp_path: Path) -> None:

@@ -12,7 +12,16 @@ from tests.standins.linkerd_config import InjectorConfig
 from tests.standins.linkerd_values import values
 from tests.unit.cluster import mendix, policies
 from tests.unit.cluster.hospital import MUTATING
-from tests.unit.cluster.world import CONFIGURATION, LABELLED, MESH, MODE, Json, World, unmeshed
+from tests.unit.cluster.world import (
+    CONFIGURATION,
+    LABELLED,
+    MESH,
+    MODE,
+    Json,
+    World,
+    meshed,
+    unmeshed,
+)
 from webhook.cli import main
 
 AT = "mendix-mesh.io/enrolled-at"
@@ -397,7 +406,13 @@ def test_strict_gives_linkerd_s_namespaces_the_annotation(world: World, tmp_path
     outcome = strict(world, tmp_path, "-y", mesh="linkerd")
     assert outcome.exit_code == 0, outcome.output
     assert labels(world, "apps")[POLICY] == "all-authenticated"
-    assert "stays open: running pods, until they are restarted" in outcome.stderr
+    assert "stays open: running pods, until they are replaced" in outcome.stderr
+    old = meshed("linkerd")
+    old["metadata"]["annotations"][POLICY] = "all-unauthenticated"
+    world.pod("apps", "old", old)
+    again = strict(world, tmp_path, "-y", mesh="linkerd")
+    assert "apps: its policy already refuses plaintext" in again.stderr
+    assert "stays open: all ports of old: " in again.stderr
 
 
 def test_strict_changes_nothing_if_a_client_would_be_cut_off(world: World, tmp_path: Path) -> None:
@@ -504,17 +519,6 @@ def test_the_settings_come_as_json_too(world: World, tmp_path: Path) -> None:
         ],
         "unread": [],
     }  # fmt: skip
-
-
-def test_what_is_printed_is_a_settings_file(world: World, tmp_path: Path) -> None:
-    linkerd_config(world, proxy_uid=3000)
-    file = tmp_path / "settings.yaml"
-    file.write_text(run(world, tmp_path, "--settings").stdout)
-    pod = tmp_path / "pod.yaml"
-    pod.write_text("{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: []}}")
-    done = CliRunner().invoke(main, ["review", "--settings", str(file), "-f", str(pod),
-                                     "--mesh", "linkerd"])  # fmt: skip
-    assert "settings" not in done.stderr
 
 
 def test_a_part_that_cannot_be_read_is_reported_and_the_rest_printed(

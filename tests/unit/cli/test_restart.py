@@ -1,6 +1,7 @@
 """`mendix-mesh restart`: its questions, output and exit codes."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from tests.unit.cluster.apiserver import status
 from tests.unit.cluster.rolling import RollingWorld
-from tests.unit.cluster.world import meshed, unmeshed
+from tests.unit.cluster.world import meshed, owned, unmeshed
 from webhook.cli import main
 from webhook.cluster.restart import BlockedError, Restarter, RestartError
 
@@ -51,6 +52,15 @@ def run(world: RollingWorld, folder: Path, *arguments: str, stdin: str = "") -> 
 
 def states(outcome: Result) -> dict[str, str]:
     return {one["name"]: one["state"] for one in json.loads(outcome.stdout)["workloads"]}
+
+
+def test_what_holds_for_several_workloads_is_said_once(world: RollingWorld, tmp_path: Path) -> None:
+    for number in range(7):
+        world.pod("mendix", f"task-{number}", unmeshed())
+    printed = run(world, tmp_path, "-n", "mendix", "--dry-run").stdout
+    assert printed.count("a pod without a controller") == 1
+    assert "left  Pod mendix/mendix-backup-restore, Pod mendix/task-0, " in printed
+    assert "Pod mendix/task-3 and 3 more\n" in printed
 
 
 def test_a_dry_run_prints_the_plan_and_changes_nothing(world: RollingWorld, tmp_path: Path) -> None:
@@ -120,11 +130,14 @@ def test_labels_that_no_pod_has_are_exit_code_2(world: RollingWorld, tmp_path: P
         (["rs/crm", "ReplicaSets/shop"], {"crm": "planned", "shop": "planned"}),
         (["pod/mendix-backup-restore"], {"mendix-backup-restore": "left"}),
         (["replicaset/young"], {}),
+        (["redis/cache", "NEO4jCluster/graph"], {"cache": "planned", "graph": "planned"}),
     ],
 )  # fmt: skip
 def test_names_choose_among_the_workloads(
     world: RollingWorld, tmp_path: Path, names: list[str], expected: dict[str, str]
 ) -> None:
+    for kind, name in (("Redis", "cache"), ("Neo4jCluster", "graph")):
+        world.pod("mendix", name, owned(unmeshed(), kind, name, "example.com/v1"))
     given = ("-n", "mendix", "--dry-run", "-o", "json", *names)
     assert states(run(world, tmp_path, *given)) == expected
 
@@ -143,21 +156,7 @@ def test_a_name_of_nothing_is_reported_and_nothing_is_done(
     assert world.done == []
 
 
-@pytest.mark.parametrize("name", ["shop", "deployment/", "/shop", "deployment/Shop", "a/b/c"])
-def test_what_is_no_name_is_reported(world: RollingWorld, tmp_path: Path, name: str) -> None:
-    outcome = run(world, tmp_path, "-n", "mendix", "--dry-run", name)
-    assert outcome.exit_code == 2
-    assert "is not KIND/NAME; example: deployment/shop" in outcome.stderr
-
-
 # Asking.
-
-
-def test_without_a_terminal_a_question_is_an_error(world: RollingWorld, tmp_path: Path) -> None:
-    outcome = run(world, tmp_path, "-n", "mendix")
-    assert outcome.exit_code == 2
-    assert "give --yes or --dry-run" in outcome.stderr
-    assert world.done == []
 
 
 @pytest.mark.parametrize(("answer", "code", "done"), [("y\n", 0, 4), ("n\n", 1, 0)])
@@ -270,7 +269,10 @@ def test_what_a_restart_would_not_help_is_skipped_and_counts_as_failed(
     world.denial = status(500, "InternalError", "failed calling webhook: no endpoints")
     outcome = run(world, tmp_path, "-n", "mendix", "--yes")
     assert outcome.exit_code == 1
-    assert "skipped  ReplicaSet mendix/shop\n    failed calling webhook" in outcome.stdout
+    (both,) = re.findall(r"skipped  (.*)\n    failed calling webhook", outcome.stdout)
+    assert (
+        both == "Deployment mendix/mendix-operator, ReplicaSet mendix/crm, ReplicaSet mendix/shop"
+    )
     assert world.done == []
 
 
@@ -284,25 +286,23 @@ def test_what_a_restart_would_not_help_is_skipped_and_counts_as_failed(
         (["-n", "mendix", "--enrolled"], "give either -n, or --enrolled"),
         (["-n", "nowhere"], "namespace nowhere does not exist"),
         (["-n", "others"], "not enrolled: others. Pods would not join a mesh after a restart"),
+        (["-n", "typo"],
+         "namespace typo: the value of its label mendix-mesh.io/mesh is not a mesh"),
         (["-n", "mendix", "--timeout", "0"], "--timeout"),
+        (["-n", "mendix"], "give --yes or --dry-run"),
+        *((["-n", "mendix", "--dry-run", name],
+           "is not KIND/NAME; example: deployment/shop")
+          for name in ("shop", "deployment/", "/shop", "deployment/Shop", "a/b/c", "4j/x")),
     ],
-)
+)  # fmt: skip
 def test_what_cannot_be_done_is_reported(
     world: RollingWorld, tmp_path: Path, arguments: list[str], text: str
 ) -> None:
+    world.namespace("typo", "linkrd")
     outcome = run(world, tmp_path, *arguments)
     assert outcome.exit_code == 2
     assert text in outcome.stderr
     assert world.done == []
-
-
-def test_an_unknown_mesh_is_reported(world: RollingWorld, tmp_path: Path) -> None:
-    world.namespace("typo", "linkrd")
-    outcome = run(world, tmp_path, "-n", "typo")
-    assert outcome.exit_code == 2
-    assert (
-        "namespace typo: the value of its label mendix-mesh.io/mesh is not a mesh" in outcome.stderr
-    )
 
 
 def test_a_right_to_look_that_is_missing_is_reported_before_anything_is_done(

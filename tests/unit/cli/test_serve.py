@@ -80,31 +80,6 @@ class TestInvalidOptions:
         )
         assert_rejected(result, f"can't read {tmp_path / 'none'}: No such file or directory")
 
-    def test_a_key_of_another_certificate(self, files: Files, tmp_path: Path) -> None:
-        other = Files(tmp_path)
-        result = serve(
-            *("--listen", "127.0.0.1:0", "--tls-cert-file", files.cert),
-            *("--tls-private-key-file", other.key),
-        )
-        assert_rejected(result, f"{other.key} is not the key of the certificate in {files.cert}")
-
-    def test_settings_that_are_wrong(self, files: Files, tmp_path: Path) -> None:
-        """tests/unit/cli/test_settings.py has the text for each mistake."""
-        (tmp_path / "settings.yaml").write_text("linkerd: {proxyUID: 5}")
-        result = serve("--settings", tmp_path / "settings.yaml", *files.arguments)
-        assert_rejected(
-            result,
-            f"{tmp_path / 'settings.yaml'}: unknown setting `proxyUID` - at "
-            "`settings.linkerd`; did you mean `proxyUid`? Allowed: "
-            "annotations, controlPlaneNamespace, inboundPolicy, inboundPort, initImages, "
-            "outboundPort, proxyGid, proxyImages, proxyUid, skipInboundPorts, skipOutboundPorts, "
-            "skipSubnets",
-        )
-
-    def test_a_name_that_can_be_in_no_certificate(self) -> None:
-        result = serve("--dev", "--listen", "127.0.0.1:0", "--dev-name", "münchen.example.com")
-        assert_rejected(result, "münchen.example.com can't be in a certificate: write it as xn--…")
-
     @pytest.mark.parametrize("name", ["", "a b", "x" * 300, "https://a.example.com"])
     def test_a_name_that_is_no_host_s(self, name: str) -> None:
         result = serve("--dev", "--listen", "127.0.0.1:0", "--dev-name", name)

@@ -60,6 +60,19 @@ def broken(verdict: Verdict, level: str = "deny") -> list[str]:
     return sorted({v.check for v in verdict.violations if v.level == level})
 
 
+def words(verdict: Verdict) -> list[str]:
+    """Return the field, reason and fix of the violations."""
+    return [f"{v.field} {v.reason}; {v.fix}" for v in verdict.violations]
+
+
+def deployment(pod: Json) -> Json:
+    """Return a Deployment with the pod as its template."""
+    template = {key: pod[key] for key in ("metadata", "spec")}
+    return {"apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {"name": "shop", "namespace": "mendix"},
+            "spec": {"template": template}}  # fmt: skip
+
+
 def patch_for(
     obj: Any, old: Any = None, *, by: str = "linkerd", given: Settings = DEFAULTS, **more: Any
 ) -> list[Json]:

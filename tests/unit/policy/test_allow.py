@@ -86,30 +86,6 @@ def test_templates_and_stored_pods_are_allowed_the_same() -> None:
     assert found(deployment, {"outboundPorts": "5432"}) == []
 
 
-@pytest.mark.parametrize(
-    ("entry", "allows"),
-    [
-        ({}, True),
-        ({"namespaces": ["mendix"]}, True),
-        ({"namespaces": ["other", "mendix*"]}, True),
-        ({"namespaces": ["mendix-test"]}, False),
-        ({"namespaces": ["Mendix"]}, False),
-        ({"selector": {"matchLabels": {"app": "shop"}}}, True),
-        ({"selector": {"matchLabels": {"app": "other"}}}, False),
-        ({"selector": {"matchExpressions": [{"key": "app", "operator": "Exists"}]}}, True),
-        ({"selector": {"matchExpressions": [{"key": "app", "operator": "DoesNotExist"}]}}, False),
-        ({"until": TODAY + DAY}, True),
-        ({"until": TODAY}, True),
-        ({"until": TODAY - DAY}, False),
-        ({"until": TODAY - DAY, "namespaces": ["mendix"]}, False),
-    ],
-)
-def test_an_allowance_holds_for_its_namespaces_pods_and_days(entry: Json, allows: bool) -> None:
-    pod = istio.injected(DATABASE)
-    checks = [] if allows else ["capture-bypassed"]
-    assert found(pod, {"outboundPorts": "5432", **entry}) == checks
-
-
 def test_allowances_add_up() -> None:
     pod = istio.injected(traffic("excludeOutboundPorts", "5432,6379"))
     both = ({"outboundPorts": "5432"}, {"outboundPorts": "6379"})

@@ -10,7 +10,7 @@ import pytest
 
 from tests.standins.linkerd import InjectorConfig, inject, selected
 from tests.unit.policy.judge import mesh, request, settings
-from webhook.policy.injection import invalid_inject, missed
+from webhook.policy.injection import missed
 from webhook.policy.pod.workload import Pod, pod_of
 
 WEBHOOKS = "config.linkerd.io/admission-webhooks"
@@ -92,12 +92,3 @@ def test_istios_labels_of_a_namespace_decide_with_the_revision_of_the_settings(
 def test_ambient_needs_no_injector() -> None:
     labels = {"istio-injection": "disabled", WEBHOOKS: "disabled"}
     assert missed(the_pod("ambient"), mesh("ambient"), labels, {INJECT: "yes"}) is None
-
-
-def test_an_invalid_value_is_given_back() -> None:
-    assert [invalid_inject({INJECT: value}) for value in ("true", "enabled", "")] == [
-        "true",
-        "",
-        "",
-    ]
-    assert invalid_inject({}) == ""

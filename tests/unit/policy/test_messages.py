@@ -38,7 +38,8 @@ def test_a_denial_names_everything_at_once_and_aligned() -> None:
     assert messages.denial(judge(pod)).splitlines() == [
         "pod shop-debug would run outside the linkerd mesh:",
         "  capture-capability  spec.containers[mendix].securityContext.capabilities.add  "
-        "can change the firewall rules that redirect traffic to the proxy (NET_ADMIN); "
+        "can change the firewall rules that redirect traffic to the proxy, or the proxy itself "
+        "(NET_ADMIN); "
         "author: remove it; an application needs no network administration",
         "  host-network        spec.hostNetwork                                          "
         "uses the node's network, where no mesh can capture traffic; author: remove hostNetwork: "
@@ -98,11 +99,26 @@ def test_a_warning_names_product_mesh_and_pod() -> None:
     )
 
 
-def test_a_long_warning_loses_the_reason_then_the_field_then_the_fix() -> None:
-    assert warning(reason="r" * 100) == f"{START}: spec.x: fix it"
-    assert warning(field="f" * 100, reason="is bad") == f"{START}: is bad; fix it"
-    assert warning(field="f" * 100, reason="r" * 100) == f"{START}: fix it"
-    assert warning(fix="x" * 100) == f"{START}; mendix-mesh explain some-check"
+def test_a_typo_is_not_said_to_leave_the_mesh() -> None:
+    typo = judge(changed(linkerd.injected(), annotation("config.linkerd.io/injct", "x")))
+    first = messages.denial(typo).splitlines()[0]
+    assert first.endswith(" sets what its author is not allowed to set in the linkerd mesh:")
+
+
+def test_a_long_warning_loses_the_reason_then_the_fix_then_the_field() -> None:
+    long = "x" * 100
+    explain = "mendix-mesh explain some-check"
+    assert warning(reason=long) == f"{START}: spec.x: fix it"
+    assert warning(reason=long, fix=long) == f"{START}: spec.x; {explain}"
+    assert warning(field=long, reason="is bad") == f"{START}: is bad; fix it"
+    assert warning(field=long, reason=long, fix="use TCP") == f"{START}: use TCP"
+    assert warning(field=long, reason=long, fix=long) == f"{START}; {explain}"
+
+
+def test_a_fix_does_not_stand_alone_if_it_says_it() -> None:
+    field = f"metadata.annotations[{'f' * 40}]"
+    fix = "remove it, or ask an admin for an exemption"
+    assert warning(field=field, reason="x" * 100, fix=fix) == f"{START}: {field}"
 
 
 def test_the_longest_warning_still_fits() -> None:
@@ -127,11 +143,6 @@ def test_warn_warns_of_violations_and_gives_one_line_of_advice() -> None:
     pod["spec"]["containers"][0]["ports"] = [{"containerPort": 53, "protocol": "UDP"}]
     *_, last = messages.warnings(judge(pod, mode="warn"))
     assert last.endswith(" (+1 more)")
-
-
-def test_mode_audit_is_silent() -> None:
-    pod = named("shop", put("/spec/hostNetwork", True), put("/spec/serviceAccountName", "default"))
-    assert messages.warnings(judge(pod, mode="audit")) == []
 
 
 def test_authors_get_no_advice_that_only_an_admin_can_follow() -> None:

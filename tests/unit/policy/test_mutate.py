@@ -34,23 +34,10 @@ def annotations_of(obj: Json, **more: Any) -> dict[str, str]:
     return meta.get("annotations") or {}
 
 
-def test_a_pod_is_opted_in() -> None:
-    assert patch_for(pod({"a": "b"})) == [
-        {"op": "add", "path": "/metadata/annotations/linkerd.io~1inject", "value": "enabled"}
-    ]
-
-
 @pytest.mark.parametrize("metadata", [{}, {"annotations": None}, {"labels": {"a": "b"}}])
 def test_a_missing_map_is_added_whole(metadata: Json) -> None:
     assert patch_for({"kind": "Pod", "metadata": metadata}) == [
         {"op": "add", "path": "/metadata/annotations", "value": {INJECT: "enabled"}}
-    ]
-
-
-@pytest.mark.parametrize("obj", [{"kind": "Pod"}, {"kind": "Pod", "metadata": None}])
-def test_missing_metadata_is_added_whole(obj: Json) -> None:
-    assert patch_for(obj) == [
-        {"op": "add", "path": "/metadata", "value": {"annotations": {INJECT: "enabled"}}}
     ]
 
 
@@ -115,19 +102,6 @@ def test_a_controller_s_template_is_opted_in_as_it_is_made(kind: str) -> None:
     assert (NATIVE in annotations_of(obj)) == (kind in ("Job", "CronJob"))
     where = "/spec/jobTemplate/spec/template" if kind == "CronJob" else "/spec/template"
     assert {operation["path"] for operation in patch_for(obj)} == {f"{where}/metadata/annotations"}
-
-
-def test_a_template_without_metadata_gets_it() -> None:
-    obj = strategies.workload("Job", {"spec": TEMPLATE["spec"]})
-    (operation,) = patch_for(obj)
-    assert operation["path"] == "/spec/template/metadata"
-
-
-def test_metadata_of_which_nothing_is_read_is_not_replaced() -> None:
-    meta = {"finalizers": ["example.com/keep"], "creationTimestamp": None}
-    obj = strategies.workload("Job", {**TEMPLATE, "metadata": meta})
-    patched = jsonpatch.apply_patch(obj, patch_for(obj))
-    assert patched["spec"]["template"]["metadata"]["finalizers"] == ["example.com/keep"]
 
 
 def test_an_update_opts_a_template_in_only_if_it_changes_the_template_anyway() -> None:

@@ -224,15 +224,6 @@ def test_leave_to_send_the_body_is_given(server: ServerClient) -> None:
 class TestConnections:
     """The API server keeps its connections, and uses them again and again."""
 
-    def test_many_reviews_go_over_one_connection(self, server: ServerClient) -> None:
-        with server.connect() as connection:
-            for i in range(500):
-                payload = review(meshed() if i % 2 else pod(), uid=f"uid-{i}")
-                path = (ENFORCE, MUTATE)[i % 3 == 0]
-                reply = connection.send(request(path, json.dumps(payload).encode())).reply()
-                accepted(reply.body, f"uid-{i}", validating=path == ENFORCE)
-                assert "connection" not in reply.headers
-
     def test_requests_in_a_row_are_answered_in_order(self, server: ServerClient) -> None:
         count = 200
         bodies = [json.dumps(review(pod(), uid=f"uid-{i}")).encode() for i in range(count)]
@@ -295,11 +286,6 @@ class TestConnections:
         with server.connect() as silent:
             silent.send(*[request(MUTATE, GOOD)] * 50)
             assert server.answer(ENFORCE, GOOD, UID)["allowed"]
-
-    def test_plain_http_is_not_spoken(self, server: ServerClient) -> None:
-        with socket.create_connection(("127.0.0.1", server.port), 5) as plain:
-            plain.sendall(request(ENFORCE, GOOD))
-            assert not plain.recv(1000).startswith(b"HTTP")
 
     def test_only_http_1_is_negotiated(self, server: ServerClient) -> None:
 

@@ -112,24 +112,6 @@ class TestReload:
         assert "kept the last settings" in server.text
         assert not opts_in(client.review("/mutate/linkerd", self.opted_out()))
 
-    def test_a_bad_certificate_does_not_end_it(
-        self, both: tuple[Server, ServerClient], tmp_path: Path
-    ) -> None:
-        server, client = both
-        (tmp_path / "tls.key").unlink()
-        self.hang_up(server)
-        assert client.get("/readyz").status == 200
-
-
-def test_a_killed_worker_is_replaced_even_while_the_certificate_is_half_written(
-    tmp_path: Path,
-) -> None:
-    with running(tmp_path) as (server, client):
-        (tmp_path / "tls.crt").write_bytes(b"")
-        os.kill(server.workers[0], signal.SIGKILL)
-        until(lambda: len(server.workers) == 2, "no new worker")
-        assert client.review(ENFORCE, review(meshed()))["allowed"]
-
 
 def test_a_worker_without_its_parent_ends(tmp_path: Path) -> None:
     with running(tmp_path) as (server, _):

@@ -7,7 +7,7 @@ import pytest
 
 from tests.fixtures.cases import CASES
 from tests.standins.defaults import differences, stripped
-from tests.standins.linkerd import InjectionError, InjectorConfig, inject
+from tests.standins.linkerd import InjectorConfig, inject
 
 Json = dict[str, Any]
 
@@ -67,43 +67,3 @@ def test_the_stand_in_makes_what_linkerd_made(name: str) -> None:
             for key in (CREATED, INJECT):
                 one["metadata"]["annotations"].pop(key, None)
         assert not differences(stripped(real), stripped(made))
-
-
-def pod(own: dict[str, str], **more: Any) -> Json:
-    metadata = {"name": "shop", "namespace": "mendix", "annotations": {INJECT: "enabled", **own}}
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {**metadata, **more},
-        "spec": {"containers": [{"name": "mendix", "image": "shop:1"}]},
-    }
-
-
-@pytest.mark.parametrize(
-    ("own", "of_namespace"),
-    [
-        ({CONFIG + "proxy-version": 'edge"'}, {}),
-        ({CONFIG + "proxy-version": "edge\nenv: []"}, {}),
-        ({}, {CONFIG + "proxy-additional-env": '[{"name": "A", "value": "b"}]'}),
-    ],
-    ids=["quote", "line break", "variables of the namespace"],
-)
-def test_a_patch_that_is_not_json_changes_nothing(
-    own: dict[str, str], of_namespace: dict[str, str]
-) -> None:
-    namespace = {"metadata": {"name": "mendix", "annotations": of_namespace}}
-    injection = inject(pod(own), namespace, InjectorConfig())
-    assert (injection.skipped, injection.pod) == ((), pod(own))
-
-
-def test_an_owner_s_name_can_add_an_operation() -> None:
-    name = 'x"},{"op":"add","path":"/metadata/annotations/evil","value":"yes'
-    made = inject(pod({}, ownerReferences=[{"kind": "ReplicaSet", "name": name}]), None,
-                  InjectorConfig()).pod  # fmt: skip
-    assert made["metadata"]["annotations"]["evil"] == "yes"
-
-
-@pytest.mark.parametrize("short", ["proxy-log-http-headers", "close-wait-timeout"])
-def test_what_linkerd_s_template_rejects_is_denied(short: str) -> None:
-    with pytest.raises(InjectionError):
-        inject(pod({CONFIG + short: "30s"}), None, InjectorConfig())

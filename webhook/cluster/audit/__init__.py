@@ -191,6 +191,8 @@ class Auditor:
             workload = Workload(pod.namespace, "v1", "Pod", pod.name)
             violation = live.UNREADABLE.violation(Occurrence("", (pod.why,)))
             draft.add(workload, pod.name, Judged("unknown", (violation,)), None)
+            if draft.assessment:
+                draft.assessment.miss(f"pod {pod.name} can't be read: {pod.why}")
         elif pod.runs:
             enrolled = draft.target.judged
             judged = (

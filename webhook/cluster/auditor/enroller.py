@@ -5,6 +5,7 @@ namespace is read and enrolled, if no admin has decided about it: see the module
 webhook.cluster.namespaces. Nothing here takes a namespace out of its mesh.
 """
 
+import datetime
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -22,10 +23,10 @@ from webhook.cluster.namespaces.automatic import AutoMode, Choice, decide
 from webhook.cluster.namespaces.discovery import (
     RESOURCES,
     LabelChange,
-    enroll,
     mendix_namespaces,
     note,
     served,
+    set_labels,
 )
 from webhook.cluster.namespaces.enrollment import ENROLLED_AT, Enrollment
 from webhook.log import Log
@@ -67,6 +68,8 @@ class Enroller:
         self._changes = Changes()
         #: The Mendix namespaces, and what was decided about each.
         self._known: dict[str, Choice] = {}
+        #: The mesh of each newly enrolled namespace, until its operator has been restarted.
+        self._fresh: dict[str, str] = {}
         self._watchers = {"": Watcher(cluster, path("v1", "namespaces"), self._namespace)}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="enroller", daemon=True)
@@ -139,23 +142,32 @@ class Enroller:
         for name in names or tuple(self._known):
             if name not in marked:
                 self._known.pop(name, None)
+                self._fresh.pop(name, None)
+        # If the API server fails for one namespace, the others still get their turn.
+        failed: list[StatusError] = []
         if marked:
             enrollment = Enrollment.read(self._cluster)
             if enrollment.notes:
                 raise ClusterError(enrollment.notes[0])
-            installed = meshes.installed(self._cluster)
-            fresh: dict[str, str] = {}
+            installed, mutating = meshes.installed(self._cluster), meshes.mutating(self._cluster)
             for namespace in self._namespaces(marked, names):
                 name = namespace.name
-                choice = decide(namespace, enrollment, installed)
-                done = self._settle(namespace, choice, enrollment)
+                choice = decide(namespace, enrollment, installed, mutating)
+                try:
+                    done = self._settle(namespace, choice, enrollment)
+                except StatusError as error:
+                    failed.append(error)
+                    continue
                 if done != self._known.get(name):
                     self._report(name, done)
                 self._known[name] = done
-                if choice.mesh and done.state == "enrolled" and not marked[name].get("mendixapps"):
-                    fresh[name] = choice.mesh
-            self._restart(fresh)
+                # After a failed restart, an admin may have removed the labels.
+                if done.state != "enrolled":
+                    self._fresh.pop(name, None)
+            self._restart(marked, failed)
         self._metrics.count(choice.state for choice in self._known.values())
+        if failed:
+            raise failed[0]
 
     def _namespaces(self, marked: Collection[str], names: Sequence[str]) -> Iterator[Namespace]:
         """Yield the marked namespaces, without those that are being deleted."""
@@ -166,28 +178,33 @@ class Enroller:
 
     def _settle(self, namespace: Namespace, choice: Choice, enrollment: Enrollment) -> Choice:
         """Do what was decided. Return the namespace's state afterwards."""
+        enrolled = enrollment.of(namespace)
+        since = enrolled.since if enrolled and ENROLLED_AT not in namespace.annotations else None
         try:
             if choice.state == "ready":
-                self._enroll(namespace, choice.mesh)
-                return Choice("enrolled")
-            enrolled = enrollment.of(namespace)
-            if enrolled and ENROLLED_AT not in namespace.annotations:
-                # So that it stays removed if an admin removes it.
-                note(self._cluster, namespace.name, enrolled.since)
+                since = self._enroll(namespace, choice.mesh)
+                choice = Choice("enrolled")
+            # So that it stays removed if an admin removes it.
+            note(self._cluster, namespace.name, since)
         except StatusError as error:
-            if error.code >= 500:
+            if _is_temporary(error):
                 raise
             if error.code in (404, 409):
                 # It is gone, or somebody else has just changed it.
                 self._changes.again([namespace.name])
-                return choice
-            return Choice("denied", why=f"the API server denied the labels: {error}")
+            elif choice.state == "ready":
+                return Choice("denied", why=f"the API server denied the labels: {error}")
+            elif choice != self._known.get(namespace.name):
+                where = {"namespace": namespace.name, "annotation": ENROLLED_AT}
+                log.warning("enrolled, but can't write the annotation", **where, why=str(error))
         return choice
 
-    def _enroll(self, namespace: Namespace, mesh: str) -> None:
+    def _enroll(self, namespace: Namespace, mesh: str) -> datetime.datetime | None:
+        """Label a namespace, and report it. Return since when it has the labels."""
         labels = {MESH_LABEL: mesh, MODE_LABEL: self._mode}
         change = LabelChange(name=namespace.name, labels=labels, before={})
-        enroll(self._cluster, change, dry_run=False, version=namespace.version)
+        stored, _ = set_labels(self._cluster, change, version=namespace.version)
+        self._fresh[namespace.name] = mesh
         log.info("enrolled", namespace=namespace.name, mesh=mesh, mode=self._mode)
         self._metrics.enrolled(mesh)
         if self._recorder:
@@ -198,30 +215,45 @@ class Enroller:
                 "custom resources; new pods join the mesh; for older pods run mendix-mesh restart "
                 f"-n {namespace.name}",
             )
+        return stored.labelled(MESH_LABEL)
 
-    def _restart(self, fresh: Mapping[str, str]) -> None:
+    def _restart(self, marked: Mapping[str, Mapping[str, int]], failed: list[StatusError]) -> None:
         """Restart the operator and its agent in newly enrolled namespaces without an app.
 
         An installer creates them with the first custom resource or before it, so their pods are
-        older than the enrollment. Without an app, a restart interrupts nothing.
+        older than the enrollment. Without an app, a restart interrupts nothing. What may succeed
+        later is added to `failed`.
         """
-        if not fresh or self._stopping.wait(_NOTICED):
+        for name in marked:
+            if marked[name].get("mendixapps"):
+                self._fresh.pop(name, None)
+        due = [name for name in marked if name in self._fresh]
+        if not due or self._stopping.wait(_NOTICED):
             return
-        for name, mesh in fresh.items():
-            outside = {
-                self._inventory.workload(pod)
-                for pod in self._inventory.pods(name, fields=RUNNING)
-                if isinstance(pod, LivePod) and pod.runs and self._judge.runs_outside(pod, mesh)
-            }
-            for workload in sorted(outside):
-                if (workload.kind, workload.name) in _INSTALLED:
-                    self._roll_out(workload)
+        for name in due:
+            try:
+                self._restart_in(name, self._fresh[name])
+                del self._fresh[name]
+            except StatusError as error:
+                failed.append(error)
+
+    def _restart_in(self, namespace: str, mesh: str) -> None:
+        outside = {
+            self._inventory.workload(pod)
+            for pod in self._inventory.pods(namespace, fields=RUNNING)
+            if isinstance(pod, LivePod) and pod.runs and self._judge.runs_outside(pod, mesh)
+        }
+        for workload in sorted(outside):
+            if (workload.kind, workload.name) in _INSTALLED:
+                self._roll_out(workload)
 
     def _roll_out(self, workload: Workload) -> None:
         where = {"namespace": workload.namespace, "deployment": workload.name}
         try:
             controllers.roll_out(self._cluster, workload)
         except StatusError as error:
+            if _is_temporary(error):
+                raise
             log.warning("not restarted", **where, why=str(error))
         else:
             log.info("restarted, because its pods were older than the enrollment", **where)
@@ -237,3 +269,8 @@ class Enroller:
         if self._recorder:
             text = f"the namespace has Mendix custom resources, but is not enrolled: {choice.why}"
             self._recorder.enrolled(name, "NotEnrolled", text)
+
+
+def _is_temporary(error: StatusError) -> bool:
+    """Return whether the same call may succeed later."""
+    return error.code == 429 or error.code >= 500

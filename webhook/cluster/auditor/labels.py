@@ -227,11 +227,11 @@ class Tally:
             yield f"{whole} shows which pods are outside the mesh"
             return
         if self._why:
-            yield f"the pods of {self.namespace} could not be looked at: {self._why}"
+            yield f"the pods of {self.namespace} could not be judged: {self._why}"
         elif self.cut or (not ended and self._mesh):
-            yield f"only {self.pods} pods were looked at in time; see {whole}"
+            yield f"only {self.pods} pods were judged in time; see {whole}"
         elif not ended:
-            yield f"the pods could not be looked at in time; see {whole}"
+            yield f"the pods could not be judged in time; see {whole}"
         elif len(self._kinds) > _MOST_KINDS:
             yield f"and {len(self._kinds) - _MOST_KINDS} more kinds; see {whole}"
 

@@ -9,7 +9,7 @@ from werkzeug.exceptions import HTTPException, NotFound
 
 from webhook.cluster.api.connection import Cluster
 from webhook.cluster.api.errors import ClusterError
-from webhook.cluster.audit import Audited, Row, together
+from webhook.cluster.audit import Audited, AuditFinding, Row, together
 from webhook.cluster.audit.traffic import PLAINTEXT_TRAFFIC, span
 from webhook.cluster.auditor.history import Scans, Snapshot
 from webhook.cluster.auditor.tokens import TokenReviewer
@@ -215,20 +215,7 @@ class _Pages:
                 for one in (last.diagnosis.findings if last.diagnosis else ())
                 if name in one.namespaces
             ],
-            command=lambda row, finding: fixes.command(
-                fixes.Subject(
-                    name,
-                    audited.mesh,
-                    row.kind,
-                    row.name,
-                    row.role,
-                    (finding.examples or [""])[0],
-                    audited.enrolled,
-                ),
-                finding.check,
-                finding.level,
-                finding.origin,
-            ),
+            command=_commands(audited, is_enrolled=audited.enrolled),
         )
 
     def _entry(self, namespace: str, mesh: str) -> picture.Entry:
@@ -276,6 +263,7 @@ class _Pages:
             unread=why,
             cut=cut,
             is_enrolled=enrolled,
+            command=_commands(audited, is_enrolled=enrolled),
             stale=[finding for finding in row.findings if finding.check in fixes.OUTDATED],
             at=last.at,
         )
@@ -377,6 +365,17 @@ class _Pages:
 def _worst_first(row: Row) -> tuple[int, bool, str]:
     denied = any(one.level == "deny" for one in row.findings)
     return WORST_FIRST.index(row.state), not denied, row.name
+
+
+def _commands(audited: Audited, *, is_enrolled: bool) -> Callable[[Row, AuditFinding], str]:
+    """Return a function for templates: the command that fixes a finding of a workload."""
+    return lambda row, finding: fixes.command(
+        fixes.Subject(
+            audited.name, audited.mesh, row.kind, row.name, row.role,
+            (finding.examples or [""])[0], is_enrolled,
+        ),
+        finding.check, finding.level, finding.origin,
+    )  # fmt: skip
 
 
 def _matches(row: Row, text: str, state: str) -> bool:

@@ -65,7 +65,7 @@ def views(found: Pods, workload: Workload, judge: Judge) -> list[View]:
     mesh = judge.mesh(found.enrolled.mesh)
     made = [
         _unreadable(pod) if isinstance(pod, BadPod) or judged is None
-        else _view(pod, judged, workload, mesh)
+        else _view(pod, judged, workload, mesh, is_enrolled=found.is_enrolled)
         for pod, judged in found.pods
     ]  # fmt: skip
     return sorted(made, key=lambda one: (WORST_FIRST.index(one.state), one.name))
@@ -78,9 +78,15 @@ def _unreadable(pod: BadPod | LivePod) -> View:
     return View(pod.name, "unknown", "", False, None, "", [], [trouble], 0, 0)
 
 
-def _view(pod: LivePod, judged: Judged, workload: Workload, mesh: Mesh) -> View:
+def _view(
+    pod: LivePod, judged: Judged, workload: Workload, mesh: Mesh, *, is_enrolled: bool
+) -> View:
     seen = judged.pod
-    troubles = [_trouble(pod, judged, workload, mesh, violation) for violation in judged.violations]
+    subject = fixes.Subject(
+        workload.namespace, mesh.name, workload.kind, workload.name, judged.role, pod.name,
+        is_enrolled,
+    )  # fmt: skip
+    troubles = [_trouble(subject, judged, workload, violation) for violation in judged.violations]
     troubles += [
         Trouble(done.violation, "exempt", done.exemption.reason, "") for done in judged.exempted
     ]
@@ -101,12 +107,9 @@ def _view(pod: LivePod, judged: Judged, workload: Workload, mesh: Mesh) -> View:
 
 
 def _trouble(
-    pod: LivePod, judged: Judged, workload: Workload, mesh: Mesh, violation: Violation
+    subject: fixes.Subject, judged: Judged, workload: Workload, violation: Violation
 ) -> Trouble:
     origin: Origin = judged.origin if violation in judged.denied else ""
-    subject = fixes.Subject(
-        workload.namespace, mesh.name, workload.kind, workload.name, judged.role, pod.name
-    )
     fix = violation.fix
     if origin == "before-enrollment" and violation.check == "proxy-missing":
         task = judged.pod is not None and mendix.is_task(judged.pod)

@@ -83,7 +83,8 @@ def places(
     if not found:
         raise ScopeError(
             "no namespace is enrolled, so there is nothing to examine: enroll one with "
-            "mendix-mesh discover --enroll, or select a namespace with -n"
+            "mendix-mesh discover --enroll or kubectl label namespace NAMESPACE "
+            "mendix-mesh.io/mesh=MESH mendix-mesh.io/mode=warn, or select a namespace with -n"
         )
     return found
 

@@ -35,8 +35,8 @@ ORIGINS: dict[Origin, str] = {
     "before-enrollment": "created before the namespace was enrolled",
     "admitted": "admitted because the namespace's mode is warn or audit; fix the pod, then set "
     "mode enforce",
-    "escaped": "created although mode enforce should have denied it; check that the webhook runs "
-    "and that its failurePolicy is Fail, then restart the workload",
+    "escaped": "mode enforce denies such a pod now: it was created under other settings, or past "
+    "the webhook; check that the webhook runs and that its failurePolicy is Fail",
 }
 
 

@@ -73,7 +73,7 @@ UNREADABLE = Check(
     fields=("",),
     reason="can't be judged, because a field has another type than in Kubernetes",
     fix="check the pod with kubectl get pod -o yaml, and report a bug of mendix-mesh",
-    source="policy/objects.py",
+    source="webhook/policy/pod/objects.py",
 )
 CHECKS = (
     PROXY_NOT_READY,

@@ -55,7 +55,8 @@ def proxy_of(pod: Pod) -> Proxy | None:
         version = pod.annotations.get(_VERSION) or tag
         return Proxy("linkerd", field, version, pod.annotations.get(_ANCHORS, ""))
     revision = pod.annotations.get(_REVISION) or pod.labels.get(_REVISION) or "default"
-    return Proxy(f"istio/{revision}", field, tag)
+    # A pod or the mesh may ask for another variant of the same version.
+    return Proxy(f"istio/{revision}", field, images.version(tag))
 
 
 class CurrentProxies:
@@ -108,7 +109,8 @@ class CurrentProxies:
         text = self._data(f"istio-sidecar-injector{suffix}", where).get("values", "")
         values = parsed(text)
         image = str(at(values, "global", "proxy", "image") or "")
-        return images.tag(image) if "/" in image else str(at(values, "global", "tag") or "")
+        tag = images.tag(image) if "/" in image else str(at(values, "global", "tag") or "")
+        return images.version(tag)
 
     def _data(self, name: str, namespace: str) -> Mapping[str, str]:
         try:

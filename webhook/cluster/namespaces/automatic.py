@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 
 from webhook.cluster.kinds.inventory import Namespace
+from webhook.cluster.kinds.webhooks import WebhookEntry
 from webhook.cluster.namespaces.discovery import guess_mesh, opt_out
 from webhook.cluster.namespaces.enrollment import ENROLLED_AT, Enrollment
 from webhook.policy.labels import MESH_LABEL, MODE_LABEL
@@ -35,8 +36,16 @@ class Choice(NamedTuple):
     why: str = ""
 
 
-def decide(namespace: Namespace, enrollment: Enrollment, installed: Sequence[str]) -> Choice:
-    """Return what to do with a Mendix namespace. `installed` are the meshes of the cluster."""
+def decide(
+    namespace: Namespace,
+    enrollment: Enrollment,
+    installed: Sequence[str],
+    mutating: Sequence[WebhookEntry],
+) -> Choice:
+    """Return what to do with a Mendix namespace.
+
+    `installed` are the meshes of the cluster, and `mutating` its mutating webhooks.
+    """
     if enrollment.of(namespace):
         return Choice("enrolled")
     if enrollment.excludes(namespace):
@@ -45,10 +54,12 @@ def decide(namespace: Namespace, enrollment: Enrollment, installed: Sequence[str
         return Choice("labelled")
     if ENROLLED_AT in namespace.annotations:
         return Choice("removed")
-    return choose(namespace, installed)
+    return choose(namespace, installed, mutating)
 
 
-def choose(namespace: Namespace, installed: Sequence[str]) -> Choice:
+def choose(
+    namespace: Namespace, installed: Sequence[str], mutating: Sequence[WebhookEntry]
+) -> Choice:
     """Return the mesh for a namespace: the one that its marks name, else the only one installed."""
     named = guess_mesh(namespace)
     if not installed:
@@ -68,11 +79,8 @@ def choose(namespace: Namespace, installed: Sequence[str]) -> Choice:
             f"one of them; choose one: {command}",
         )
     mesh = named or installed[0]
-    if off := opt_out(namespace, mesh):
-        return Choice(
-            "opted-out",
-            why=f"{off} keeps it out of {mesh}; remove this label or annotation of the namespace",
-        )
+    if why := opt_out(namespace, mesh, mutating):
+        return Choice("opted-out", why=why)
     return Choice("ready", mesh)
 
 

@@ -5,26 +5,41 @@ neither an operator nor a label.
 """
 
 import datetime
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from webhook.cluster.api.connection import Cluster, path
 from webhook.cluster.api.errors import StatusError
 from webhook.cluster.kinds.inventory import Inventory, Namespace
+from webhook.cluster.kinds.webhooks import INJECTORS, WebhookEntry
 from webhook.cluster.namespaces.enrollment import ENROLLED_AT, Enrollment
+from webhook.policy.injection import invalid_inject
 from webhook.policy.labels import MESH_LABEL, MESHES, MODE_LABEL
 from webhook.policy.mendix import GROUP
 
 #: Custom resources that identify a Mendix namespace.
 RESOURCES = ("operatorconfigurations", "storageplans", "mendixapps")
 _OPERATOR = "mendix-operator"
-#: Labels or annotations of the meshes on a namespace: mesh, key, the values by which the mesh is
-#: guessed, and the value that keeps the namespace out of it.
-_SIGNS: Sequence[tuple[str, str, Sequence[str], str]] = (
-    ("linkerd", "linkerd.io/inject", ("enabled", "ingress"), "disabled"),
-    ("istio", "istio-injection", ("enabled",), "disabled"),
-    ("ambient", "istio.io/dataplane-mode", ("ambient",), "none"),
+_Place = Literal["label", "annotation"]
+
+
+class _Sign(NamedTuple):
+    """A mark of a namespace that a mesh reads, only in this place."""
+
+    mesh: str
+    place: _Place
+    key: str
+    #: The values by which the mesh is guessed, and the one that keeps the namespace out of it.
+    values: Sequence[str]
+    off: str
+
+
+_SIGNS = (
+    _Sign("linkerd", "annotation", "linkerd.io/inject", ("enabled", "ingress"), "disabled"),
+    _Sign("istio", "label", "istio-injection", ("enabled",), "disabled"),
+    _Sign("ambient", "label", "istio.io/dataplane-mode", ("ambient",), "none"),
 )
 
 
@@ -217,20 +232,52 @@ def _missing(found: Found, namespace: Namespace, installed: bool, *, others: boo
 
 def guess_mesh(namespace: Namespace) -> str:
     """Return the mesh that a namespace's labels or annotations name; empty if none or several."""
-    marks = {**namespace.annotations, **namespace.labels}
-    named = {mesh for mesh, key, values, _ in _SIGNS if marks.get(key) in values}
-    if not named and marks.get("istio.io/rev"):
+    marks = _marks(namespace)
+    named = {one.mesh for one in _SIGNS if marks[one.place].get(one.key) in one.values}
+    if not named and namespace.labels.get("istio.io/rev"):
         named = {"istio"}
     return named.pop() if len(named) == 1 else ""
 
 
-def opt_out(namespace: Namespace, mesh: str) -> str:
-    """Return the label or annotation that keeps a namespace out of a mesh; empty if none does."""
-    marks = {**namespace.annotations, **namespace.labels}
-    return next(
-        (f"{key}={off}" for name, key, _, off in _SIGNS if name == mesh and marks.get(key) == off),
-        "",
+def _marks(namespace: Namespace) -> Mapping[_Place, Mapping[str, str]]:
+    return {"label": namespace.labels, "annotation": namespace.annotations}
+
+
+def opt_out(namespace: Namespace, mesh: str, mutating: Sequence[WebhookEntry] = ()) -> str:
+    """Return what keeps a namespace out of a mesh, and how to fix it; empty if nothing does.
+
+    `mutating` are the cluster's mutating webhooks. Without them, only the mesh's own labels and
+    annotations count, and not what the injector's selectors exclude.
+    """
+    marks, labels = _marks(namespace), {**namespace.labels, MESH_LABEL: mesh}
+    invalid = mesh == "linkerd" and invalid_inject(namespace.annotations)
+    found: list[tuple[_Place, str]] = [
+        (one.place, one.key) for one in _SIGNS
+        if one.mesh == mesh and (invalid or marks[one.place].get(one.key) == one.off)
+    ]  # fmt: skip
+    end = INJECTORS.get(mesh)
+    injectors = [one for one in mutating if end and one.webhook.name.endswith(end)]
+    if not found and injectors and not _is_selected(injectors, labels):
+        # The name can't be removed. Any other label may be a revision that no injector serves.
+        found = [
+            ("label", key) for key in namespace.labels if key != "kubernetes.io/metadata.name"
+            and _is_selected(injectors, {k: v for k, v in labels.items() if k != key})
+        ]  # fmt: skip
+        if not found:
+            names = ", ".join(sorted({one.configuration for one in injectors}))
+            return f"the selectors of {names} exclude it; correct them, or its labels"
+    if not found:
+        return ""
+    place, key = found[0]
+    verb = "label" if place == "label" else "annotate"
+    return (
+        f"the {place} {key}={marks[place][key]} keeps it out of {mesh}; remove it: kubectl {verb} "
+        f"namespace {namespace.name} {key}-"
     )
+
+
+def _is_selected(injectors: Sequence[WebhookEntry], labels: Mapping[str, str]) -> bool:
+    return any(one.webhook.takes(labels) for one in injectors)
 
 
 class LabelChange(msgspec.Struct, kw_only=True):
@@ -287,8 +334,19 @@ def _shared_mesh(inventory: Inventory, enrollment: Enrollment) -> str:
     return in_use.pop() if len(in_use) == 1 else ""
 
 
-def enroll(cluster: Cluster, change: LabelChange, *, dry_run: bool, version: str = "") -> list[str]:
-    """Label a namespace and return the API server's warnings.
+def enroll(cluster: Cluster, change: LabelChange, *, dry_run: bool) -> list[str]:
+    """Label a namespace, note when, and return the API server's warnings."""
+    stored, warnings = set_labels(cluster, change, dry_run=dry_run)
+    joined = change.labels.get(MESH_LABEL)
+    if joined and joined != change.before.get(MESH_LABEL) and not dry_run:
+        note(cluster, change.name, stored.labelled(MESH_LABEL))
+    return warnings
+
+
+def set_labels(
+    cluster: Cluster, change: LabelChange, *, dry_run: bool = False, version: str = ""
+) -> tuple[Namespace, list[str]]:
+    """Label a namespace. Return it as it is stored, and the API server's warnings.
 
     With `version`, the namespace must still have this resourceVersion; else `StatusError` 409.
     """
@@ -297,10 +355,7 @@ def enroll(cluster: Cluster, change: LabelChange, *, dry_run: bool, version: str
     stored, warnings = cluster.patch(
         where, {"metadata": {"labels": change.labels, **condition}}, dry_run=dry_run
     )
-    joined = change.labels.get(MESH_LABEL)
-    if joined and joined != change.before.get(MESH_LABEL) and not dry_run:
-        note(cluster, change.name, msgspec.convert(stored, Namespace).labelled(MESH_LABEL))
-    return warnings
+    return msgspec.convert(stored, Namespace), warnings
 
 
 def note(cluster: Cluster, name: str, since: datetime.datetime | None) -> None:

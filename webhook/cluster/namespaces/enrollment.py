@@ -21,7 +21,7 @@ from webhook.policy.validate import MODES, Mode
 #: Written beside the labels by `discover --enroll` and the auditor: RFC 3339.
 ENROLLED_AT = "mendix-mesh.io/enrolled-at"
 CONFIGURATION = "mendix-mesh"
-NOT_INSTALLED = "mendix-mesh is not installed"
+NOT_INSTALLED = "mendix-mesh has no webhook configuration in this cluster"
 _VERSION, _PLURAL = "admissionregistration.k8s.io/v1", "validatingwebhookconfigurations"
 
 

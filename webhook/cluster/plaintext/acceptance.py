@@ -98,6 +98,8 @@ class _ByLinkerd:
             return found
         # The namespace is already closed, but a policy reaches only new pods.
         fix = f"restart the pods: {restarting.command(self._name)}"
+        if pod.metadata.controller is None:
+            fix = restarting.RECREATE
         if INBOUND_POLICY in annotations:
             fix = f"if the pod template sets {INBOUND_POLICY}, remove it there; then {fix}"
         return found._replace(default=found.default._replace(fix=fix))

@@ -11,10 +11,11 @@ import msgspec
 
 from webhook.cluster.api.connection import Cluster, path
 from webhook.cluster.api.errors import StatusError
-from webhook.cluster.judge import Judge
+from webhook.cluster.judge import Judge, restarting
 from webhook.cluster.kinds import entrances
 from webhook.cluster.kinds.inventory import RUNNING, BadPod, Inventory, LivePod
 from webhook.cluster.namespaces.enrollment import Enrolled
+from webhook.policy import mendix
 
 #: Values of the label app.kubernetes.io/name of Prometheus and similar scrapers.
 SCRAPERS = (
@@ -114,16 +115,16 @@ class _Search:
 
     def _neighbours(self) -> Iterator[Caller]:
         self._pods = list(self._running(self._namespace))
-        names: dict[str, None] = {}
+        names: dict[str, str] = {}
         for pod in self._pods:
             if self._is_outside(pod):
-                names.setdefault(_title(self._inventory, pod))
-        for name in names:
+                names.setdefault(_title(self._inventory, pod), self._joining(pod))
+        for name, fix in names.items():
             yield Caller(
                 who=name,
                 why="is in the namespace but outside the mesh, so the other pods would reject its "
                 "requests",
-                fix=f"mendix-mesh restart -n {self._namespace}",
+                fix=fix,
             )
 
     def _probes(self) -> Iterator[Caller]:
@@ -215,8 +216,8 @@ class _Search:
                     yield Caller(
                         who=_title(self._inventory, pod),
                         why="manages the namespace from another one and is outside the mesh",
-                        fix=f"mendix-mesh discover --enroll -n {home}, then mendix-mesh restart "
-                        f"-n {home}",
+                        fix=f"mendix-mesh discover --enroll -n {home}, then "
+                        f"{restarting.command(home)}",
                     )
 
     def _running(self, namespace: str) -> Iterator[LivePod]:
@@ -240,6 +241,15 @@ class _Search:
             if error.code == 404:
                 return False
             raise
+
+    def _joining(self, pod: LivePod) -> str:
+        """Return how a neighbour joins the mesh: by one command for all that have a controller."""
+        workload = self._inventory.workload(pod)
+        if workload.kind not in ("Pod", "Node"):
+            return restarting.command(self._namespace)
+        judged = self._judge.judge(pod, Enrolled(self._mesh, "enforce", ingress=True, since=None))
+        is_task = judged.pod is not None and mendix.is_task(judged.pod)
+        return restarting.advice(workload, judged.role, is_task=is_task)
 
     def _is_outside(self, pod: LivePod) -> bool:
         return self._judge.runs_outside(pod, self._mesh)

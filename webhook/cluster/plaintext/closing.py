@@ -11,7 +11,8 @@ import msgspec
 from webhook.cluster.api.connection import Cluster, path
 from webhook.cluster.api.errors import StatusError
 from webhook.cluster.judge import Judge, restarting
-from webhook.cluster.kinds.inventory import Inventory
+from webhook.cluster.kinds.inventory import RUNNING, BadPod, Inventory
+from webhook.cluster.plaintext.acceptance import assess, describe
 from webhook.cluster.plaintext.callers import CutOff, cut_off
 from webhook.cluster.plaintext.policies import PolicyObjects, Unread
 from webhook.policy.meshes.linkerd import CLOSED_POLICIES, INBOUND_POLICY
@@ -49,8 +50,9 @@ def plan(
     """Return the steps for these namespaces, given as name and mesh. Raises `ClusterError`."""
     steps = []
     for name, mesh in namespaces:
+        of_mesh = _linkerd if mesh == "linkerd" else _istio
         try:
-            step = _linkerd(cluster, name) if mesh == "linkerd" else _istio(cluster, policies, name)
+            step = of_mesh(cluster, policies, name)
         except Unread as unread:
             step = ClosingStep(
                 name=name, mesh=mesh, blocked=f"its policies can't be read: {unread}"
@@ -62,13 +64,24 @@ def plan(
     return steps
 
 
-def _linkerd(cluster: Cluster, name: str) -> ClosingStep:
-    now = Inventory(cluster).namespace(name).annotations.get(INBOUND_POLICY)
-    step = ClosingStep(name=name, mesh="linkerd")
+def _linkerd(cluster: Cluster, policies: PolicyObjects, name: str) -> ClosingStep:
+    inventory, step = Inventory(cluster), ClosingStep(name=name, mesh="linkerd")
+    annotations = inventory.namespace(name).annotations
+    now = annotations.get(INBOUND_POLICY)
     if now not in CLOSED_POLICIES:
         before = f" (now {now})" if now else ""
         step.writes = f"annotation {INBOUND_POLICY}={POLICY}{before}"
-        step.left = [f"running pods, until they are restarted: {restarting.command(name)}"]
+        step.left = [f"running pods, until they are replaced: {restarting.command(name)}"]
+        return step
+    # Older pods, and ports that policy objects open.
+    assessment = assess(policies, name, "linkerd", annotations=annotations, enrolled=True)
+    for pod in inventory.pods(name, fields=RUNNING):
+        if not isinstance(pod, BadPod):
+            assessment.add(pod.name, assessment.read(pod), outside=False)
+    found = assessment.finished()
+    step.left = [f"{describe(gap)}; {gap.fix}" for gap in found.gaps] + [
+        f"perhaps more: {why}" for why in found.unread
+    ]
     return step
 
 

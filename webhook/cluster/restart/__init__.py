@@ -49,13 +49,9 @@ class _Current(NamedTuple):
     wanted: int
 
     @property
-    def are_in(self) -> int:
-        return sum(one.is_in for one in self.members)
-
-    @property
     def is_whole(self) -> bool:
         """Return whether all desired pods exist, are ready and are in the mesh."""
-        return self.are_in == len(self.members) >= self.wanted
+        return len(self.members) >= self.wanted and all(one.is_in for one in self.members)
 
 
 class Restarter:
@@ -93,13 +89,15 @@ class Restarter:
             raise RestartError(str(error)) from None
 
     def _roll(self, step: RestartStep, run: "_Run", progress: Callable[[int], None]) -> None:
-        members = self._look(step).members
+        members = self._look(step, 0).members
         old = {one.pod.metadata.uid for one in members}
         due = {one.pod.metadata.uid for one in members if one.pod.name in step.pods}
+        # A rollout replaces all pods, also those that need no restart.
+        replaced = old if step.how == "restart" else due
         if step.how == "restart":
             controllers.roll_out(self._cluster, step.workload)
         while True:
-            seen = self._look(step)
+            seen = self._look(step, len(members))
             left = [
                 one for one in seen.members if one.pod.metadata.uid in due or is_outside(one.judged)
             ]
@@ -107,7 +105,11 @@ class Restarter:
             self._reject_new(step, left, old)
             if seen.is_whole and not left and _is_rolled_out(step, seen):
                 return
-            run.check(seen)
+            # Pods that will be replaced do not count: they can be ready and in the mesh already.
+            run.check(
+                seen,
+                sum(one.is_in and one.pod.metadata.uid not in replaced for one in seen.members),
+            )
             if step.how == "evict":
                 next_one = _next(seen, [one for one in left if one.pod.metadata.uid in old])
                 if next_one and run.evict_once(next_one.pod.name, next_one.pod.metadata.uid):
@@ -125,7 +127,11 @@ class Restarter:
                     f"pod {one.pod.name} was recreated and is outside the mesh again: {why}"
                 )
 
-    def _look(self, step: RestartStep) -> _Current:
+    def _look(self, step: RestartStep, before: int) -> _Current:
+        """Return the current state. `before` is the number of pods at the start of the step.
+
+        It is the desired number for controllers whose kind is not supported.
+        """
         workload = step.workload
         found = controllers.find(self._cluster, workload)
         if found is None and controllers.place(workload):
@@ -139,7 +145,7 @@ class Restarter:
             and pod.runs
             and self._inventory.workload(pod) == workload
         ]
-        return _Current(members, found, found.wanted if found else len(step.pods))
+        return _Current(members, found, found.wanted if found else before)
 
 
 class _Run:
@@ -186,16 +192,16 @@ class _Run:
         self._held = ""
         return True
 
-    def check(self, seen: _Current) -> None:
+    def check(self, seen: _Current, joined: int) -> None:
         """Raise `RestartError` if no further pod has joined within the timeout."""
-        if seen.are_in > self._most:
-            self._most = seen.are_in
+        if joined > self._most:
+            self._most = joined
             self._until = time.monotonic() + self._timeout
         elif time.monotonic() > self._until:
             kind = BlockedError if self._held else RestartError
             raise kind(
                 f"no further pod became ready and joined the mesh within {self._timeout:g} s "
-                f"({seen.are_in} of {seen.wanted} did); " + self._why(seen)
+                f"({joined} of {seen.wanted} did); " + self._why(seen)
             )
 
     def _why(self, seen: _Current) -> str:
@@ -206,8 +212,10 @@ class _Run:
         others = [one for one in seen.members if not one.is_in]
         if not others:
             one = self._step.workload
+            is_short = len(seen.members) < seen.wanted
             return (
-                "pods are missing; for the reason see the events of "
+                f"{'pods are missing' if is_short else 'the restart is not finished'}; "
+                "for the reason see the events of "
                 f"kubectl -n {one.namespace} describe {one.kind.lower()} {one.name}"
             )
         worst = next((one for one in others if not is_outside(one.judged)), others[0])

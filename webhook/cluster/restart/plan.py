@@ -146,7 +146,8 @@ class Planner:
             self.read += 1
             names = self._names(pod)
             self.names |= names
-            named = names & set(only)
+            # A kind like Redis ends in s itself, so the user's plural is not made singular.
+            named = set(only) & {*names, *((f"{kind}s", name) for kind, name in names)}
             self.found |= named
             if named or not only:
                 yield pod

@@ -1,4 +1,4 @@
-"""A pod that takes in clients that are not of the mesh."""
+"""A pod that accepts clients outside the mesh."""
 
 from webhook.policy.checks import Check
 

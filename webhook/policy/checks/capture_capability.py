@@ -21,7 +21,7 @@ CHECK = Check(
         "spec.ephemeralContainers[*].securityContext.privileged",
         "spec.ephemeralContainers[*].securityContext.capabilities.add",
     ),
-    reason="can change the firewall rules that redirect traffic to the proxy",
+    reason="can change the firewall rules that redirect traffic to the proxy, or the proxy itself",
     fix="author: remove it; an application needs no network administration",
     source="capabilities(7); ptrace(2); pod-security-admission capabilities",
 )

@@ -15,7 +15,8 @@ CHECK = Check(
         "metadata.labels[security.istio.io/tlsMode]",
     ),
     reason="differs from what the mesh's injector creates",
-    fix="author: remove the container and let the injector add it",
+    fix="author: remove the mesh's containers, volumes and labels from the pod; the injector adds "
+    "them",
     follows=True,
     source="linkerd2 pkg/healthcheck/sidecar.go, charts/patch/templates/patch.json",
     explains_absence=True,

@@ -54,7 +54,7 @@ def bounded(mesh: str) -> list[Condition]:
 def _decidable(mesh: str) -> list[Condition]:
     terms = MESHES[mesh].terms
     return [
-        Condition(f"what {entry.check.id} would say of it is short and plain", decidable)
+        Condition(f"a message of {entry.check.id} about it would be short", decidable)
         for entry in checks.for_mesh(mesh)
         if entry.rule and (decidable := entry.rule(terms).decidable)
     ]

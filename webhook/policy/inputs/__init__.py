@@ -29,6 +29,8 @@ class Input(NamedTuple):
     form: Form
     may: May = "harmless"
     check: str = CHECK
+    #: What the author has to do about a wrong value, if the form's words are not enough.
+    fix: str = ""
 
 
 class Domains:
@@ -134,11 +136,8 @@ class Inputs:
                 f"must only be set by {self._mesh}'s admin, for the whole mesh",
                 f"author: remove it; admin: add it to {self._setting} if it is harmless",
             )
-        return Problem(found.check, "; ".join(wrong[:_MOST_REASONS]), _fix(found.form))
-
-
-def _fix(form: Form) -> str:
-    return f"author: set it to {form.words}, or remove it"
+        fix = found.fix or f"author: set it to {found.form.words}, or remove it"
+        return Problem(found.check, "; ".join(wrong[:_MOST_REASONS]), fix)
 
 
 #: The maximum length of a cached key and value in characters, and the maximum number of reasons per

@@ -301,7 +301,8 @@ ANNOTATIONS: dict[str, Input] = {
     _SIDECAR + "status": Input(f.Form("the JSON that the injector writes", f.TEXT.pattern,
                                       longest=_LONGEST), "injector", "status-forged"),
     "proxy.istio.io/overrides": Input(
-        f.structured("a record of harmless fields", _overrides, longest=_LONGEST), "injector"
+        f.structured("a record of harmless fields", _overrides, longest=_LONGEST), "injector",
+        fix="author: remove these fields from the pod's own container istio-proxy",
     ),
     _SIDECAR + "nativeSidecar": Input(f.BOOLEAN),
     _SIDECAR + "rewriteAppHTTPProbers": Input(f.BOOLEAN),
@@ -350,7 +351,11 @@ ANNOTATIONS: dict[str, Input] = {
     _TRAFFIC + "kubevirtInterfaces": Input(f.INTERFACES, "bypass", _BYPASS),
     "istio.io/reroute-virtual-interfaces": Input(f.INTERFACES, "bypass", _BYPASS),
     "inject.istio.io/templates": Input(f.NAMES, "bypass", _BYPASS),
-    "proxy.istio.io/config": Input(f.ADMIN_ONLY),
+    "proxy.istio.io/config": Input(
+        f.ADMIN_ONLY,
+        fix="author: remove it, or set a plain YAML mapping of the keys that mendix-mesh explain "
+        "inputs lists",
+    ),
     "istio.io/rev": Input(f.NAME),
     "prometheus.istio.io/merge-metrics": Input(f.BOOLEAN),
     # Only Prometheus reads it. The injector sets it if the mesh has such a port.

@@ -137,6 +137,8 @@ ANNOTATIONS: dict[str, Input] = {
         proxy_additional_env=Input(
             f.structured("a JSON list of harmless variables", _additional, longest=_LONGEST_ENV),
             check="proxy-env-overridden",
+            fix="author: remove it, or set a JSON list of the variables that mendix-mesh explain "
+            "inputs lists",
         ),
         # For releases before 2.12. Later releases ignore them.
         disable_identity=Input(f.FALSE, "admin", "mtls-disabled"),

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from webhook.policy.inputs.istio import PROXY
 from webhook.policy.mesh import Mesh, Occurrence, Want, annotation, label
-from webhook.policy.meshes.istio import REROUTES, STATUS, Istio, leave_linkerd
+from webhook.policy.meshes.istio import EXEMPT, REROUTES, STATUS, Istio, leave_linkerd
 from webhook.policy.pod.workload import Placed, Pod
 from webhook.policy.settings import Settings
 
@@ -18,6 +18,10 @@ BYPASS = "ambient.istio.io/bypass-inbound-capture"
 
 
 NOT_AMBIENT = "is not ambient, so nothing captures the pod's traffic"
+ONLY_INGRESS = (
+    "author: remove it; admin: if it is an ingress controller, name its namespace in "
+    "ingress.namespaces"
+)
 CREATE_AGAIN = "admin: check that mendix-mesh's webhook runs, then create the pod again"
 
 
@@ -75,10 +79,11 @@ class Ambient(Mesh):
     def capture_bypasses(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield annotations that disable inbound capture (nodeagent/net.go)."""
         if pod.annotations.get(BYPASS, "").lower() in ("1", "t", "true") and not pod.ingress:
-            yield Occurrence(annotation(BYPASS))
+            yield Occurrence(annotation(BYPASS), fix=ONLY_INGRESS)
         if virtual := pod.annotations.get(REROUTES[0]):
             yield Occurrence(annotation(REROUTES[0]), (virtual,),
-                             "makes inbound traffic count as outbound traffic")  # fmt: skip
+                             "makes inbound traffic count as outbound traffic",
+                             EXEMPT)  # fmt: skip
 
     def forged_status(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield annotations that only the sidecar injector or the CNI agent may set."""

@@ -22,12 +22,14 @@ def tag(image: str) -> str:
     return name if colon and "/" not in name else ""
 
 
-def differ(one: str, other: str) -> bool:
-    """Return whether two images of one repository have tags of different versions.
+def version(tag: str) -> str:
+    """Return the version in a tag. Istio appends the image's variant, as in `1.31.0-distroless`."""
+    return tag.removesuffix("-distroless").removesuffix("-debug")
 
-    Istio appends its variant to the tag, as in `1.31.0-distroless`.
-    """
+
+def differ(one: str, other: str) -> bool:
+    """Return whether two images of one repository have tags of different versions."""
     if repository(one) != repository(other):
         return False
-    tags = {tag(image).removesuffix("-distroless").removesuffix("-debug") for image in (one, other)}
+    tags = {version(tag(image)) for image in (one, other)}
     return "" not in tags and len(tags) == 2

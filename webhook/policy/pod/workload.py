@@ -271,11 +271,14 @@ class Pod:
 
     @property
     def volumes(self) -> Mapping[str, Volume]:
-        """Return the volumes by name."""
+        """Return the volumes by name. Raise `UndecodableError` if a name is not UTF-8."""
         if self._volumes is None:
             self._volumes = {}
             for volume in self.spec.volumes or ():
-                name = bytes(volume.get("name", b"")).decode().strip('"')
+                try:
+                    name = bytes(volume.get("name", b"")).decode().strip('"')
+                except UnicodeDecodeError:
+                    raise UndecodableError("the name of a volume is not UTF-8") from None
                 # The API server stores no two volumes with one name. If there are two, all their
                 # sources count.
                 known = self._volumes.get(name)

@@ -166,7 +166,10 @@ class Linkerd(_Strict, frozen=True, kw_only=True, rename="camel"):
         PortList, Meta(description="Outbound ports that may bypass the proxy: the mesh's default.")
     ] = "4567,4568"
     skip_subnets: Annotated[
-        list[Text], Meta(description="Subnets that may bypass the proxy, as written.")
+        list[Text],
+        Meta(
+            description="Subnets that may bypass the proxy. A pod must name one with the same text."
+        ),
     ] = []
     inbound_policy: Annotated[
         Literal[
@@ -189,7 +192,8 @@ class Istio(_Strict, frozen=True, kw_only=True, rename="camel"):
         "istio-system"
     )
     control_plane_hosts: Annotated[
-        list[Text], Meta(description="Further host names of istiod, say of an external one.")
+        list[Text],
+        Meta(description="Further host names of istiod, for example of an external one."),
     ] = []
     revision: Annotated[
         str | None,
@@ -232,7 +236,9 @@ class Istio(_Strict, frozen=True, kw_only=True, rename="camel"):
     ] = ""
     exclude_outbound_ip_ranges: Annotated[
         list[Text],
-        Meta(description="Ranges that may bypass the proxy, as written."),
+        Meta(
+            description="Ranges that may bypass the proxy. A pod must name one with the same text."
+        ),
     ] = msgspec.field(name="excludeOutboundIPRanges", default_factory=list)
     templates: Annotated[
         list[Text],
@@ -266,7 +272,10 @@ class Allow(_Selected, frozen=True, kw_only=True, rename="camel"):
     ] = ""
     subnets: Annotated[
         list[Text],
-        Meta(description="Subnets to which the pods may connect without the proxy, as written."),
+        Meta(
+            description="Subnets to which the pods may connect without the proxy. A pod must name "
+            "one with the same text."
+        ),
     ] = []
     templates: Annotated[
         list[Text], Meta(description="Istio's injection templates that the pods may request.")
@@ -336,7 +345,7 @@ class LeaveEnforcement(_Strict, frozen=True, kw_only=True, rename="camel"):
 
 
 class Settings(_Strict, frozen=True, kw_only=True, rename="camel"):
-    """Everything that an admin may set for policy."""
+    """All settings of how pods are judged."""
 
     opt_out: Annotated[
         Literal["deny", "override"],

@@ -64,33 +64,6 @@ def rows(report: Report) -> dict[str, Row]:
     }
 
 
-def test_pods_are_grouped_by_the_workload_that_owns_them(world: World, tmp_path: Path) -> None:
-    report, _ = audit(world, tmp_path)
-    found = {name: (row.state, sum(row.pods.values())) for name, row in rows(report).items()}
-    assert found == {
-        "crm/StatefulSet/crm": ("unmeshed", 1),
-        "mendix/Deployment/shop": ("partly", 2),
-        "mendix/Pod/mendix-backup-restore": ("unmeshed", 1),
-    }
-    assert not report.is_good
-
-
-def test_each_finding_has_the_problem_the_reason_the_fix_and_the_time(
-    world: World, tmp_path: Path
-) -> None:
-    report, _ = audit(world, tmp_path)
-    (finding,) = [one for one in rows(report)["mendix/Deployment/shop"].findings
-                  if one.level == "deny"]  # fmt: skip
-    assert (finding.check, finding.origin, finding.pods, finding.examples) == (
-        "proxy-missing", "before-enrollment", 1, ["shop-b"],
-    )  # fmt: skip
-    assert finding.reason
-    assert finding.fix
-    origins = {name: row.findings[0].origin for name, row in rows(report).items()}
-    assert origins["mendix/Pod/mendix-backup-restore"] == "escaped"
-    assert origins["crm/StatefulSet/crm"] == "admitted"
-
-
 def test_pods_from_before_the_enrollment_get_the_command_that_restarts_them(tmp_path: Path) -> None:
     """The namespace has the command that fixes it, if a restart helps."""
     world = World()
@@ -113,14 +86,6 @@ def test_pods_from_before_the_enrollment_get_the_command_that_restarts_them(tmp_
     }
     fixes = {one.name: one.fix for one in report.namespaces}
     assert fixes == {"mendix": "mendix-mesh restart -n mendix", "bare": ""}
-
-
-def test_coverage_is_counted_for_each_namespace_and_for_all(world: World, tmp_path: Path) -> None:
-    report, _ = audit(world, tmp_path)
-    assert {one.name: one.coverage for one in report.namespaces} == {"crm": 0, "mendix": 33}
-    assert report.coverage == 25
-    assert report.pods == {"meshed": 1, "partly": 0, "unmeshed": 3, "unknown": 0, "exempt": 0}
-    assert report.checks["proxy-missing"] == 3
 
 
 @pytest.mark.parametrize(
@@ -155,64 +120,9 @@ def test_a_workload_is_as_its_pods_are(states: list[State], expected: State) -> 
     assert together(states) == expected
 
 
-def test_pods_that_have_ended_or_leave_are_left_out(world: World, tmp_path: Path) -> None:
-    ended = {**unmeshed(), "status": {"phase": "Failed"}}
-    world.pod("mendix", "shop-build", ended)
-    leaving = world.pod("mendix", "shop-c", unmeshed())
-    leaving["metadata"]["deletionTimestamp"] = AFTER
-    report, targets = audit(world, tmp_path)
-    assert {"mendix/Pod/shop-build", "mendix/Pod/shop-c"}.isdisjoint(rows(report))
-    assert any("status.phase%21%3DFailed" in one for one in targets)
-
-
 def test_a_label_selector_chooses_pods(world: World, tmp_path: Path) -> None:
     report, _ = audit(world, tmp_path, labels="pod-template-hash=7fd5")
     assert list(rows(report)) == ["mendix/Deployment/shop"]
-
-
-def test_a_namespace_without_pods_is_there_and_good(tmp_path: Path) -> None:
-    world = World()
-    world.install()
-    world.namespace("empty", "istio")
-    report, _ = audit(world, tmp_path)
-    assert [(one.name, one.coverage) for one in report.namespaces] == [("empty", None)]
-    assert report.is_good
-
-
-def test_a_namespace_that_is_not_enrolled_is_judged_as_if_it_were(
-    world: World, tmp_path: Path
-) -> None:
-    report, _ = audit(world, tmp_path, "other")
-    (one,) = report.namespaces
-    assert (one.enrolled, one.mode, one.mesh) == (False, "", "linkerd")
-    (row,) = one.workloads
-    assert (row.state, row.findings[0].origin) == ("unmeshed", "")
-
-
-def test_a_pod_that_cannot_be_decoded_is_unknown_and_no_good(tmp_path: Path) -> None:
-    world = World()
-    world.install()
-    world.namespace("mendix", "linkerd")
-    odd: Json = {"metadata": {}, "spec": {"containers": []}}
-    world.pod("mendix", "odd", odd)["spec"] = {"containers": 7}
-    report, _ = audit(world, tmp_path)
-    (row,) = report.namespaces[0].workloads
-    assert (row.state, row.findings[0].check) == ("unknown", "unreadable")
-    assert "$.spec.containers" in row.findings[0].reason
-    assert not report.is_good
-
-
-def test_a_forbidden_namespace_is_reported_and_the_others_are_audited(
-    world: World, tmp_path: Path
-) -> None:
-    world.forbidden = ["/api/v1/namespaces/crm/pods"]
-    report, _ = audit(world, tmp_path)
-    errors = {one.name: one.error for one in report.namespaces}
-    assert errors == {
-        "crm": 'User "someone" cannot get /api/v1/namespaces/crm/pods', "mendix": "",
-    }  # fmt: skip
-    assert report.coverage == 33
-    assert not report.is_good
 
 
 def many(count: int) -> World:

@@ -283,6 +283,18 @@ def test_a_denial_is_reported_and_the_others_are_enrolled(world: Cluster, start:
     assert "the API server denied the labels: denied by another policy" in event["message"]
 
 
+def test_if_the_cluster_fails_for_one_namespace_the_others_are_enrolled(
+    world: Cluster, start: Start
+) -> None:
+    mendix.define(world)
+    world.mendix("crm")
+    world.mendix("shop")
+    world.first = lambda request: (
+        status(503, "", "later") if request.target.startswith(f"{NAMESPACES}/crm?") else None
+    )
+    start().until_state("enrolled")
+
+
 @pytest.mark.parametrize("failing", [MUTATING, CONFIGURATION])
 def test_while_the_cluster_fails_nothing_is_enrolled(
     world: Cluster, start: Start, logged: Logged, failing: str
@@ -305,7 +317,7 @@ def test_without_mendix_mesh_nothing_is_enrolled(
     del world.objects[CONFIGURATION]
     made = start()
     made.until(lambda: logged)
-    assert "mendix-mesh is not installed" in logged[0]["why"]
+    assert "mendix-mesh has no webhook configuration" in logged[0]["why"]
     world.install()
     made.until_state("enrolled")
 
@@ -350,3 +362,37 @@ def test_a_restart_that_is_denied_is_logged(world: Cluster, start: Start, logged
     world.forbidden = ["/apis/apps/v1/namespaces/shop/deployments"]
     start().until_state("enrolled")
     assert [line["event"] for line in logged if line["log_level"] == "warning"] == ["not restarted"]
+
+
+@pytest.mark.parametrize(("target", "body", "code"), [
+    (f"{NAMESPACES}/shop/pods", b"", 503), (f"{NAMESPACES}/shop?", b"annotations", 503),
+    (f"{NAMESPACES}/web?", b"labels", 429),
+    ("/apis/apps/v1/namespaces/shop/deployments/mendix-operator?", b"", 429),
+])  # fmt: skip
+def test_after_a_failed_call_the_rest_is_done_at_the_next_look(
+    world: Cluster, start: Start, target: str, body: bytes, code: int
+) -> None:
+    mendix.define(world)
+    world.mendix("shop")
+    world.mendix("web")
+    _deployments(world)
+    fails = iter([status(code, "", "later")] * 6)
+    world.first = lambda request: (
+        next(fails, None) if request.target.startswith(target) and body in request.body else None
+    )
+    made = start()
+    made.until_state("enrolled", 2)
+    made.until(lambda: _restarted(world))
+    assert (next(fails, None), _restarted(world)) == (None, {"mendix-operator"})
+    assert [e["reason"] for ns in ("shop", "web") for e in world.events_of(ns)] == ["Enrolled"] * 2
+    assert 'mendix_mesh_auto_enrolled_total{mesh="linkerd"} 2.0' in made.metrics.expose().decode()
+
+
+def test_a_denied_annotation_is_logged_once(world: Cluster, start: Start, logged: Logged) -> None:
+    mendix.define(world)
+    world.mendix("shop", labels={MESH: "istio"})
+    world.first = lambda request: status(403, "", "no") if request.method == "PATCH" else None
+    made = start(interval=0.05)
+    made.until(lambda: [one.method for one in made.server.requests].count("PATCH") > 2)
+    made.until_state("enrolled")
+    assert ([line["why"] for line in logged], world.events_of("shop")) == (["no"], [])

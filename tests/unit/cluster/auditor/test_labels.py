@@ -198,7 +198,7 @@ def test_only_so_many_pods_are_looked_at(
         world.pod("mendix", f"shop-{number}", unmeshed())
     found = warnings_for(server, review())
     assert found[0].startswith("2 of 2 pods in mendix are outside")
-    assert found[-1] == "only 2 pods were looked at in time; see mendix-mesh audit -n mendix"
+    assert found[-1] == "only 2 pods were judged in time; see mendix-mesh audit -n mendix"
 
 
 def test_an_api_server_that_does_not_answer_in_time_is_not_waited_for(
@@ -221,13 +221,13 @@ def test_an_api_server_that_does_not_answer_in_time_is_not_waited_for(
             assert time.monotonic() - begun < 2.0
         finally:
             answered.set()
-    assert found == ["only 0 pods were looked at in time; see mendix-mesh audit -n mendix"]
+    assert found == ["only 0 pods were judged in time; see mendix-mesh audit -n mendix"]
 
 
 def test_what_is_forbidden_is_reported(world: World, server: ScriptedServer) -> None:
     world.forbidden.append(PODS)
     (found,) = warnings_for(server, review())
-    assert found.startswith("the pods of mendix could not be looked at: User")
+    assert found.startswith("the pods of mendix could not be judged: User")
 
 
 def test_a_fault_of_our_own_is_reported_without_its_text(

@@ -40,20 +40,6 @@ def denial(*checks: str) -> str:
     return DENIED + messages.denial(verdict)
 
 
-def test_a_denial_is_taken_apart_into_its_checks() -> None:
-    made = parse(event(denial("host-network", "proxy-uid")))
-    assert made is not None
-    assert (made.namespace, made.kind, made.name) == ("mendix", "ReplicaSet", "shop-7fd5")
-    assert (made.webhook, made.times) == ("linkerd.enforce", 3)
-    assert made.subject == "pod shop-7fd5-x would run outside the linkerd mesh"
-    assert [(cause.check, cause.field, cause.is_known) for cause in made.causes] == [
-        ("host-network", "spec.hostNetwork", True),
-        ("proxy-uid", all_checks()["proxy-uid"].check.fields[0], True),
-    ]
-    check = all_checks()["host-network"].check
-    assert made.causes[0].text == f"{check.reason}; {check.fix}"
-
-
 @pytest.mark.parametrize("check", sorted(all_checks()))
 def test_every_check_is_found_again_in_its_message(check: str) -> None:
     made = parse(event(denial(check)))

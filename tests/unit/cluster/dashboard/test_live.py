@@ -33,16 +33,6 @@ def _pods(world: Hospital) -> None:
     world.pod("mendix", "other", unmeshed())
 
 
-def test_the_pods_of_a_workload_are_judged_as_its_namespace_is_enrolled(
-    server: ScriptedServer,
-) -> None:
-    found = reader(server).pods(SHOP, "istio")
-    assert [(pod.name, judged and judged.state) for pod, judged in found.pods] == [
-        ("shop-a", "meshed"), ("shop-b", "unmeshed"),
-    ]  # fmt: skip
-    assert (found.enrolled.mesh, found.is_enrolled, found.cut) == ("linkerd", True, "")
-
-
 def test_the_selector_of_a_controller_narrows_the_query(
     world: Hospital, server: ScriptedServer
 ) -> None:

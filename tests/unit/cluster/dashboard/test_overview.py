@@ -62,25 +62,3 @@ def test_the_worst_come_first() -> None:
         mendix=None,
     )
     assert [one.name for one in found] == ["shut", "none", "half", "nearly", "unsure", "good"]
-
-
-def test_rows_are_filtered_by_name_mesh_state_and_owner() -> None:
-    found = rows(
-        namespace("mendix", row(meshed=1, unmeshed=1)),
-        namespace("crm", row(), mesh="istio"),
-        namespace("ops", row(exempt=1), mode=""),
-    )
-
-    def names(text: str = "", mesh: str = "", state: str = "", kind: str = "") -> list[str]:
-        return [one.name for one in overview.matching(found, text, mesh, state, kind)]
-
-    assert names() == ["mendix", "ops", "crm"]
-    assert names(text="CR") == ["crm"]
-    assert names(mesh="istio") == ["crm"]
-    assert names(state="unmeshed") == ["mendix"]
-    assert names(state="outside") == ["mendix"]
-    assert names(state="meshed") == ["mendix", "crm"]
-    assert names(state="exempt") == ["ops"]
-    assert names(kind="mendix") == ["mendix"]
-    assert names(kind="other") == ["ops", "crm"]
-    assert names(state="no such state") == []

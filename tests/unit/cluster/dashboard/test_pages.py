@@ -267,6 +267,16 @@ def test_a_workload_shows_each_pod_as_it_is_now(open_on: Open, world: Hospital) 
     assert "<code data-copy>mendix-mesh restart -n mendix</code>" in page
 
 
+def test_an_outdated_workload_has_a_working_command(open_on: Open, world: Hospital) -> None:
+    found = row(findings=[finding("proxy-outdated", level="warning")])
+    for name, typed in (("mendix", ["mendix-mesh restart -n mendix --outdated"]), ("stray", [])):
+        world.pod(name, "shop-a", owned(meshed(), "Deployment", "shop"))
+        known = scans(namespace(name, found, mode="enforce" if typed else ""))
+        page = open_on(known).get(SHOP.replace("mendix", name)).text
+        assert "<h2>Outdated</h2>" in page
+        assert re.findall("<code data-copy>(.*)</code>", page) == typed
+
+
 def test_a_pod_that_was_fixed_since_the_last_look_is_shown_as_it_is(
     open_on: Open, world: Hospital
 ) -> None:

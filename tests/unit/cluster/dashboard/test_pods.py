@@ -17,7 +17,7 @@ ENROLLED = datetime.datetime(2026, 3, 1, 12, tzinfo=datetime.UTC)
 JUDGE = Judge(Settings())
 
 
-def views(*given: Json, mesh: str = "linkerd") -> list[pods.View]:
+def views(*given: Json, mesh: str = "linkerd", is_enrolled: bool = True) -> list[pods.View]:
     enrolled = Enrolled(mesh, "enforce", ingress=False, since=ENROLLED)
     found: list[tuple[LivePod | BadPod, Judged | None]] = []
     for number, one in enumerate(given):
@@ -29,7 +29,7 @@ def views(*given: Json, mesh: str = "linkerd") -> list[pods.View]:
         status.setdefault("phase", "Running")
         pod = decode(msgspec.json.encode(one))
         found.append((pod, JUDGE.judge(pod, enrolled)))
-    return pods.views(Pods(enrolled, True, found, ""), SHOP, JUDGE)
+    return pods.views(Pods(enrolled, is_enrolled, found, ""), SHOP, JUDGE)
 
 
 def facts(view: pods.View) -> dict[str, tuple[str, str]]:
@@ -40,29 +40,6 @@ def ready(pod: Json) -> Json:
     names = ["linkerd-proxy", "istio-proxy"]
     pod["status"] = {"initContainerStatuses": [{"name": name, "ready": True} for name in names]}
     return pod
-
-
-def test_a_meshed_pod_shows_its_proxy_its_image_and_that_it_works() -> None:
-    (view,) = views(ready(owned(meshed(), "Deployment", "shop")))
-    assert view.state == "meshed"
-    shown = facts(view)
-    assert shown["Opt-in"] == ("asks to join the mesh", "meshed")
-    assert shown["Proxy"] == ("linkerd-proxy, native sidecar", "meshed")
-    assert shown["Proxy ready"] == ("yes", "meshed")
-    assert "proxy" in shown["Image"][0]
-    assert view.passed + len({one.violation.check for one in view.troubles}) == view.applied
-
-
-def test_a_pod_without_a_proxy_shows_what_it_lacks_and_the_fix() -> None:
-    (view,) = views(owned(unmeshed(), "Deployment", "shop"))
-    assert view.state == "unmeshed"
-    assert facts(view)["Proxy"] == ("no container linkerd-proxy", "unmeshed")
-    (trouble,) = [one for one in view.troubles if one.violation.check == "proxy-missing"]
-    assert (trouble.fix, trouble.command) == (
-        "restart the workload: mendix-mesh restart -n mendix deployment/shop",
-        "mendix-mesh restart -n mendix",
-    )
-    assert view.origin == "created before the namespace was enrolled"
 
 
 def test_those_outside_come_first() -> None:
@@ -90,6 +67,15 @@ def test_in_ambient_mode_the_nodes_agent_tells() -> None:
     shown = [facts(view) for view in views(redirected, not_redirected, mesh="ambient")]
     assert {one["Redirection"][1] for one in shown} == {"meshed", "unmeshed"}
     assert all("Proxy" not in one for one in shown)
+
+
+def test_a_restart_is_advised_only_if_the_namespace_is_enrolled() -> None:
+    for is_enrolled, typed in ((True, "mendix-mesh restart -n mendix"), (False, "")):
+        pod = meshed("ambient")
+        pod["metadata"]["annotations"].pop("ambient.istio.io/redirection")
+        (view,) = views(pod, mesh="ambient", is_enrolled=is_enrolled)
+        commands = {one.violation.check: one.command for one in view.troubles}
+        assert commands["not-redirected"] == typed
 
 
 def test_of_ambients_own_gateway_its_proxy_tells() -> None:

@@ -16,17 +16,12 @@ from tests.unit.cluster.apiserver import Reply, status
 from tests.unit.cluster.hospital import MUTATING, Hospital, bundle
 from tests.unit.cluster.world import CONFIGURATION, Json, meshed, unmeshed
 from webhook.cluster.api.errors import ClusterError, StatusError
-from webhook.cluster.audit import Auditor
 from webhook.cluster.doctor import Diagnosis, apply, examine, repairs
 from webhook.cluster.doctor.facts import Facts, Place, places
 from webhook.cluster.doctor.findings import Repair, all_findings
 from webhook.cluster.doctor.findings.kubernetes_old import NEEDED
-from webhook.cluster.judge import Judge
-from webhook.cluster.judge.outdated import CurrentProxies
 from webhook.cluster.kinds.inventory import Inventory
 from webhook.cluster.namespaces.enrollment import Enrollment
-from webhook.cluster.namespaces.scope import Scope
-from webhook.cluster.plaintext.policies import PolicyObjects
 from webhook.policy import meshes
 from webhook.policy.settings import Exemption, Ingress, Istio, LevelChange, Linkerd, Settings
 from webhook.version import VERSION
@@ -111,6 +106,15 @@ def test_an_unknown_endpoint_counts_as_ready(
     assert ids(found) == expected
     if expected:
         assert "does not exist" in found.findings[0].evidence
+
+
+def test_what_is_not_ready_is_reported_if_its_deployment_cannot_be_read(diagnose: Examine) -> None:
+    hospital = Hospital("istio")
+    hospital.endpoints("istio", ready=False)
+    hospital.forbidden = ["/apis/apps/v1/namespaces/istio/deployments/mm"]
+    found = diagnose(hospital, "mendix")
+    assert "unready" in ids(found)
+    assert "deployments" in found.unchecked[0].why
 
 
 def test_what_a_deployment_says_of_its_pods(diagnose: Examine) -> None:
@@ -239,6 +243,7 @@ def test_istiods_roots_are_compared_with_its_ca_bundle(diagnose: Examine) -> Non
     found = diagnose(hospital, "mendix")
     assert ids(found) == ["ca-bundle"]
     assert found.findings[0].evidence.endswith("ConfigMap istio/istio-ca-root-cert")
+    assert found.findings[0].fix.endswith("kubectl -n istio rollout restart deployment/mm")
     webhook = hospital.objects[f"{MUTATING}/injector"]["webhooks"][0]
     webhook["clientConfig"]["caBundle"] = bundle(root)
     assert ids(diagnose(hospital, "mendix")) == []
@@ -456,30 +461,6 @@ def test_plaintext_that_gets_in_in_part_is_a_warning(diagnose: Examine) -> None:
     (one,) = [one for one in found if one.id == "plaintext-accepted"]
     assert one.severity == "warning"
     assert one.evidence == "all ports of shop: PeerAuthentication mendix/loose is PERMISSIVE"
-
-
-@pytest.mark.parametrize("closed", [False, True])
-def test_doctor_and_audit_give_the_same_answer_about_plaintext(
-    diagnose: Examine, tmp_path: Path, closed: bool
-) -> None:
-    hospital = Hospital()
-    if closed:
-        policies.default_inbound(hospital, "all-authenticated")
-    hospital.namespace("mendix", "linkerd")
-    hospital.namespace("empty", "linkerd")
-    hospital.pod("mendix", "shop", meshed())
-    found = diagnose(hospital, "mendix", "empty").findings
-    reported = {name for one in found if one.id == "plaintext-accepted" for name in one.namespaces}
-    with hospital.serving(tmp_path) as server:
-        inventory, read = Inventory(server.cluster), Settings()
-        scope = Scope(server.cluster, inventory, Enrollment.read(server.cluster))
-        report = Auditor(
-            inventory, Judge(read), CurrentProxies(server.cluster, read),
-            PolicyObjects(server.cluster, read),
-        ).audit(scope.targets())  # fmt: skip
-    accepts = {one.name: one.plaintext and one.plaintext.accepts for one in report.namespaces}
-    assert accepts == {"mendix": "no" if closed else "partly", "empty": None}
-    assert reported == ({"mendix"} if not closed else set())
 
 
 def test_a_rule_that_makes_clients_speak_plaintext(diagnose: Examine) -> None:
@@ -711,6 +692,10 @@ def test_a_mark_that_contradicts_another_is_not_moved(tmp_path: Path) -> None:
     istio = Hospital("istio")
     istio.namespace("mendix", "istio", annotations={"istio-injection": "enabled"})
     meta_of(istio)["labels"]["istio.io/rev"] = "canary"
+    assert fixed(istio, tmp_path, "mendix") == []
+    # The label would call the default injector, which is not there.
+    del meta_of(istio)["labels"]["istio.io/rev"]
+    istio.objects[f"{MUTATING}/injector"]["metadata"]["labels"]["istio.io/rev"] = "1-24"
     assert fixed(istio, tmp_path, "mendix") == []
 
 

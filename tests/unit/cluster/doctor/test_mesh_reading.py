@@ -13,7 +13,7 @@ from tests.unit.cluster.hospital import INJECTORS, MUTATING, Hospital
 from webhook.cluster.api.errors import ClusterError
 from webhook.cluster.doctor.mesh_reading import Reading, everything
 from webhook.cluster.doctor.mesh_settings import document, yaml_text
-from webhook.policy.settings import Istio, Linkerd, Settings
+from webhook.policy.settings import Istio, Settings
 
 NEVER = {"matchLabels": {"istio.io/deactivated": "never-match"}}
 
@@ -52,18 +52,6 @@ def test_linkerd_is_found_where_its_injector_is_called(tmp_path: Path) -> None:
     hospital.configuration("injector", INJECTORS["linkerd"], namespace="mesh")
     linkerd_config(hospital, "mesh", control_plane_namespace="mesh")
     printed, unread, _ = read(hospital, tmp_path)
-    assert (printed, unread) == ({"linkerd": {"controlPlaneNamespace": "mesh"}}, [])
-
-
-def test_an_injector_that_is_called_by_a_url_is_looked_for_where_settings_say(
-    tmp_path: Path,
-) -> None:
-    hospital = Hospital("linkerd")
-    made = hospital.configuration("injector", INJECTORS["linkerd"])
-    made["clientConfig"] = {"url": "https://127.0.0.1/"}
-    linkerd_config(hospital, "mesh")
-    settings = Settings(linkerd=Linkerd(control_plane_namespace="mesh"))
-    printed, unread, _ = read(hospital, tmp_path, settings)
     assert (printed, unread) == ({"linkerd": {"controlPlaneNamespace": "mesh"}}, [])
 
 

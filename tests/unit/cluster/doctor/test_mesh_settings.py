@@ -466,26 +466,6 @@ def test_the_line_of_all_differences_removes_them(config: InjectorConfig) -> Non
 # Printing
 
 
-def test_the_document_names_each_mesh_its_version_and_where_each_value_was_read() -> None:
-    linkerd = of_linkerd(InjectorConfig(proxy_uid=3000, cluster_domain="corp.example"))
-    istio = of_istio(revision(hub=HUB, proxy={"clusterDomain": "corp.example"}))
-    assert mesh_settings.yaml_text([linkerd, istio]).splitlines() == [
-        "# linkerd edge-26.8.3, read from ConfigMap linkerd/linkerd-config",
-        "# istio 1.31.0, read from ConfigMap istio-system/istio-sidecar-injector, "
-        "ConfigMap istio-system/istio",
-        "settings:",
-        "  # ConfigMap linkerd/linkerd-config: clusterDomain",
-        "  clusterDomain: corp.example",
-        "  linkerd:",
-        "    # ConfigMap linkerd/linkerd-config: proxy.uid",
-        "    proxyUid: 3000",
-        "  istio:",
-        "    # ConfigMap istio-system/istio-sidecar-injector values: "
-        "global.hub and global.proxy.image",
-        "    proxyImages: [registry.example.com/istio/proxyv2]",
-    ]
-
-
 def test_meshes_of_two_domains_are_noted() -> None:
     meshes_ = [of_linkerd(InjectorConfig(cluster_domain="corp.example")), of_istio(revision())]
     _, (note,) = beside_defaults(meshes_)
@@ -513,3 +493,23 @@ def test_every_setting_that_is_named_exists() -> None:
     known = set(_paths(msgspec.to_builtins(Settings())))
     named = mesh_settings._PORTS | mesh_settings._OPEN_LISTS | mesh_settings.AMBIENT
     assert named <= known
+
+
+def test_the_document_names_each_mesh_its_version_and_where_each_value_was_read() -> None:
+    linkerd = of_linkerd(InjectorConfig(proxy_uid=3000, cluster_domain="corp.example"))
+    istio = of_istio(revision(hub=HUB, proxy={"clusterDomain": "corp.example"}))
+    assert mesh_settings.yaml_text([linkerd, istio]).splitlines() == [
+        "# linkerd edge-26.8.3, read from ConfigMap linkerd/linkerd-config",
+        "# istio 1.31.0, read from ConfigMap istio-system/istio-sidecar-injector, "
+        "ConfigMap istio-system/istio",
+        "settings:",
+        "  # ConfigMap linkerd/linkerd-config: clusterDomain",
+        "  clusterDomain: corp.example",
+        "  linkerd:",
+        "    # ConfigMap linkerd/linkerd-config: proxy.uid",
+        "    proxyUid: 3000",
+        "  istio:",
+        "    # ConfigMap istio-system/istio-sidecar-injector values: "
+        "global.hub and global.proxy.image",
+        "    proxyImages: [registry.example.com/istio/proxyv2]",
+    ]

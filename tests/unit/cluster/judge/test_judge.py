@@ -2,6 +2,7 @@
 
 import datetime
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from tests.fixtures.changes import annotation, changed, drop, put
 from tests.unit.cluster.world import AFTER, BEFORE, LABELLED, Json, World, fixture, meshed, unmeshed
 from tests.unit.policy.judge import settings
 from webhook.cluster.judge import Judge, Judged, Origin, State
+from webhook.cluster.judge.outdated import CurrentProxies, proxy_of
 from webhook.cluster.kinds.inventory import decode
 from webhook.cluster.namespaces.enrollment import Enrolled
 from webhook.policy.settings import Settings
@@ -180,3 +182,19 @@ def test_an_ingress_controllers_pod_is_judged_as_one() -> None:
     live = decode(json.dumps(World().pod("edge", "nginx-1", pod)).encode())
     assert Judge(DEFAULTS).judge(live, enrolled).state == "meshed"
     assert judge(pod).state == "partly"
+
+
+@pytest.mark.parametrize("declared", ["1.31.0", "1.31.0-distroless"])
+@pytest.mark.parametrize("has", ["1.31.0", "1.31.0-distroless", "1.31.0-debug", "1.30.1-debug"])
+def test_variants_of_istios_image_are_one_version(tmp_path: Path, declared: str, has: str) -> None:
+    image = put("/spec/initContainers/1/image", f"docker.io/istio/proxyv2:{has}")
+    world, made = World(), changed(meshed("istio"), image)
+    values = json.dumps({"global": {"tag": declared}})
+    world.config_map("istio-system", "istio-sidecar-injector", values=values)
+    pod = judge(made, "istio").pod
+    proxy = proxy_of(pod) if pod else None
+    assert proxy
+    with world.serving(tmp_path) as server:
+        current = CurrentProxies(server.cluster, DEFAULTS)
+        current.saw(decode(json.dumps(world.pod("mendix", "shop", made)).encode()), proxy)
+    assert bool(list(current.stale(proxy))) == has.startswith("1.30")

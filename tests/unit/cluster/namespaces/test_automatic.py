@@ -7,10 +7,21 @@ import pytest
 
 from tests.unit.cluster.world import CONFIGURATION, MESH, MODE, World
 from webhook.cluster.kinds.inventory import Namespace
+from webhook.cluster.kinds.webhooks import INJECTORS, ClientConfig, Webhook, WebhookEntry
 from webhook.cluster.namespaces.automatic import Choice, State, decide
 from webhook.cluster.namespaces.enrollment import ENROLLED_AT, Enrollment
+from webhook.policy.settings import Expression, Selector
 
 LINKERD, ISTIO = {"linkerd.io/inject": "enabled"}, {"istio-injection": "enabled"}
+WEBHOOKS, NAME = "config.linkerd.io/admission-webhooks", "kubernetes.io/metadata.name"
+SELECTOR = Selector(match_expressions=[
+    Expression(key=key, operator="NotIn", values=["disabled", "gone", "cert-manager"])
+    for key in (WEBHOOKS, NAME, "istio.io/rev")
+])  # fmt: skip
+MUTATING = [
+    WebhookEntry("injector", {}, Webhook(name, ClientConfig(), (), SELECTOR), "", 0)
+    for name in INJECTORS.values()
+]
 
 
 def namespace(**meta: Any) -> Namespace:
@@ -25,25 +36,12 @@ def decided(*installed: str, excluded: tuple[str, ...] = (), **meta: Any) -> Cho
             {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": [*excluded, "x"]}
         )
     body = msgspec.json.encode(world.objects[CONFIGURATION])
-    return decide(namespace(**meta), Enrollment.parse(body), installed)
+    return decide(namespace(**meta), Enrollment.parse(body), installed, MUTATING)
 
 
 @pytest.mark.parametrize("mesh", ["linkerd", "istio", "ambient"])
 def test_it_joins_the_only_mesh(mesh: str) -> None:
     assert decided(mesh) == Choice("ready", mesh)
-
-
-@pytest.mark.parametrize(
-    ("meta", "mesh"),
-    [
-        ({"annotations": LINKERD}, "linkerd"),
-        ({"labels": ISTIO}, "istio"),
-        ({"labels": {"istio.io/rev": "canary"}}, "istio"),
-        ({"labels": {"istio.io/dataplane-mode": "ambient"}}, "ambient"),
-    ],
-)
-def test_its_own_marks_decide_between_several_meshes(meta: dict[str, Any], mesh: str) -> None:
-    assert decided("linkerd", "istio", "ambient", **meta) == Choice("ready", mesh)
 
 
 @pytest.mark.parametrize(
@@ -87,9 +85,11 @@ def test_an_excluded_namespace_is_left_alone() -> None:
         (
             ("istio",), {"labels": {"istio-injection": "disabled"}},
             Choice("opted-out",
-                   why="istio-injection=disabled keeps it out of istio; remove this label or "
-                   "annotation of the namespace"),
+                   why="the label istio-injection=disabled keeps it out of istio; remove it: "
+                   "kubectl label namespace mendix istio-injection-"),
         ),
+        (("linkerd",), {"name": "cert-manager"}, Choice("opted-out",
+            why="the selectors of injector exclude it; correct them, or its labels")),
     ],
 )  # fmt: skip
 def test_what_an_admin_must_decide_is_said_with_a_fix(
@@ -100,3 +100,14 @@ def test_what_an_admin_must_decide_is_said_with_a_fix(
 
 def test_an_opt_out_of_another_mesh_does_not_count() -> None:
     assert decided("linkerd", labels={"istio-injection": "disabled"}) == Choice("ready", "linkerd")
+
+
+@pytest.mark.parametrize(("mesh", "place", "key", "value"), [
+    ("linkerd", "label", WEBHOOKS, "disabled"), ("istio", "label", "istio.io/rev", "gone"),
+    ("linkerd", "annotation", "linkerd.io/inject", "true"),
+    ("linkerd", "annotation", "linkerd.io/inject", "disabled"),
+])  # fmt: skip
+def test_what_the_injector_skips_is_opted_out(mesh: str, place: str, key: str, value: str) -> None:
+    choice = decided(mesh, **dict[str, Any]({"labels": LINKERD, f"{place}s": {key: value}}))
+    assert choice.state == "opted-out"
+    assert choice.why.startswith(f"the {place} {key}={value} keeps it out of {mesh}; remove it: ")

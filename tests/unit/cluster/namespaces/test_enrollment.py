@@ -58,7 +58,7 @@ def test_the_webhooks_path_says_mesh_mode_and_ingress(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("reply", "why"),
     [
-        (status(404, "NotFound", "no"), "mendix-mesh is not installed"),
+        (status(404, "NotFound", "no"), "mendix-mesh has no webhook configuration in this cluster"),
         (status(403, "Forbidden", "you may not"), "you may not"),
     ],
 )

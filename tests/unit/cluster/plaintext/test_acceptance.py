@@ -8,7 +8,7 @@ from tests.unit.cluster import policies
 from tests.unit.cluster.world import World, meshed, owned, unmeshed
 from tests.unit.policy.judge import settings
 from webhook.cluster.audit import Audited, Auditor, Report
-from webhook.cluster.judge import Judge
+from webhook.cluster.judge import Judge, restarting
 from webhook.cluster.judge.outdated import CurrentProxies
 from webhook.cluster.kinds.inventory import Inventory
 from webhook.cluster.namespaces.enrollment import Enrollment
@@ -70,6 +70,10 @@ def test_pods_that_are_older_than_their_closed_namespace_need_a_restart(tmp_path
     assert finding.reason.endswith("(none; new pods: all-authenticated)")
     assert finding.fix.startswith("restart the workload: mendix-mesh restart -n mendix deployment/")
     assert one.fix == "mendix-mesh restart -n mendix"
+    made.pod(HERE, "debug", old)
+    plaintext = audited(made, tmp_path).plaintext
+    assert plaintext
+    assert {gap.fix for gap in plaintext.gaps if gap.pods} == {gap.fix, restarting.RECREATE}
 
 
 @pytest.mark.parametrize("mesh", ["istio", "ambient"])
@@ -210,6 +214,13 @@ def test_if_pods_cannot_be_read_a_closed_policy_proves_nothing(tmp_path: Path) -
     one = found(made, tmp_path)
     assert one.accepts == "unknown"
     assert "pods" in one.because[0]
+
+
+def test_a_pod_that_cannot_be_decoded_is_not_passed_over(tmp_path: Path) -> None:
+    made = world("istio")
+    policies.peer(made, "istio-system", "default", "STRICT")
+    made.pod(HERE, "odd", meshed("istio"))["spec"]["hostNetwork"] = "yes"
+    assert found(made, tmp_path).accepts == "unknown"
 
 
 def test_an_unreadable_policy_is_not_passed_over(tmp_path: Path) -> None:

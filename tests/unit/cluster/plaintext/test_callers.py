@@ -66,6 +66,14 @@ def test_neighbours_outside_the_mesh_are_named_once_a_workload(tmp_path: Path) -
     assert one.fix == "mendix-mesh restart -n mendix"
 
 
+def test_no_restart_is_advised_for_a_neighbour_without_a_controller(tmp_path: Path) -> None:
+    made = world()
+    made.pod(HERE, "by-hand", unmeshed())
+    (one,) = callers(made, tmp_path)
+    assert one.who == "Pod mendix/by-hand"
+    assert one.fix == "recreate the pod; no controller will"
+
+
 def test_an_ingress_controller_outside_is_named_if_there_are_ingresses(tmp_path: Path) -> None:
     made = world()
     made.pod("edge", "c", owned(named(unmeshed(), "ingress-nginx"), "Deployment", "controller"))

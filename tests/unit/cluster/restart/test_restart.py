@@ -1,6 +1,7 @@
 """The steps of a restart: evictions that wait, pods that stay outside, and timeouts."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -22,6 +23,20 @@ def world() -> RollingWorld:
     made.install()
     made.namespace("mendix", "linkerd")
     return made
+
+
+def slow(patch: pytest.MonkeyPatch, world: RollingWorld, kind: str, pod: Json, *names: str) -> None:
+    """Make each sleep take a second, and the controller create a pod every seventh second."""
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) % 7 == 0:
+            world.member("mendix", kind, "shop", names[len(slept) // 7 - 1], pod)
+
+    clock = SimpleNamespace(monotonic=lambda: len(slept), sleep=sleep)
+    patch.setattr("webhook.cluster.restart.time", clock)
+    patch.setattr(world, "_recreate", lambda *_: None)
 
 
 def restart(
@@ -98,7 +113,7 @@ def test_a_budget_that_never_allows_it_ends_in_its_own_words(
 
 
 def test_pods_in_the_mesh_with_an_outdated_policy_are_replaced(
-    world: RollingWorld, tmp_path: Path
+    world: RollingWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     policy = "config.linkerd.io/default-inbound-policy"
     world.namespace("mendix", "linkerd", annotations={policy: "all-authenticated"})
@@ -111,10 +126,34 @@ def test_pods_in_the_mesh_with_an_outdated_policy_are_replaced(
     old = meshed()
     del old["metadata"]["annotations"][policy]
     world.created_as = young
-    world.workload("mendix", "ReplicaSet", "shop", pods=2, pod=old)
+    world.workload("mendix", "ReplicaSet", "shop", pods=2, pod=old, spec={"replicas": 3})
     world.member("mendix", "ReplicaSet", "shop", "young", young())
-    assert restart(world, tmp_path)[-1] == 2
+    slow(monkeypatch, world, "ReplicaSet", young(), "new-1", "new-2")
+    assert restart(world, tmp_path, timeout=10)[-1] == 2
     assert world.done == ["evict shop-0", "evict shop-1"]
+
+
+def test_a_rollout_has_the_timeout_for_each_pod(
+    world: RollingWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.workload("mendix", "StatefulSet", "shop", pods=3, pod=meshed())
+    world.member("mendix", "StatefulSet", "shop", "shop-0", unmeshed())
+    monkeypatch.setattr(world, "_rolled", world.done.append)
+    slow(monkeypatch, world, "StatefulSet", meshed(), "shop-2", "shop-1", "shop-0")
+    assert restart(world, tmp_path, timeout=10)[-1] == 1
+
+
+@pytest.mark.parametrize("outside", [1, 2])
+def test_a_controller_of_another_kind_must_replace_a_pod_before_the_next(
+    world: RollingWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outside: int
+) -> None:
+    for number in range(3):
+        pod = unmeshed() if number < outside else meshed()
+        world.member("mendix", "Rollout", "shop", f"shop-{number}", pod)
+    slow(monkeypatch, world, "Rollout", meshed())
+    with pytest.raises(RestartError, match=rf"\({3 - outside} of 3 did\)"):
+        restart(world, tmp_path, timeout=5)
+    assert world.done == ["evict shop-0"]
 
 
 def test_a_bare_pod_is_evicted_and_not_waited_for(world: RollingWorld, tmp_path: Path) -> None:
@@ -157,7 +196,7 @@ def test_a_rollout_that_its_controller_has_not_seen_is_not_done(
     world: RollingWorld, tmp_path: Path
 ) -> None:
     world.workload("mendix", "Deployment", "shop", status={"observedGeneration": 0})
-    with pytest.raises(RestartError, match="no further pod became ready"):
+    with pytest.raises(RestartError, match=r"\(1 of 1 did\); the restart is not finished"):
         restart(world, tmp_path, timeout=0.1)
 
 

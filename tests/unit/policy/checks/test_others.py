@@ -1,61 +1,11 @@
 """Small checks: foreign-mesh, udp-port, shared-identity, inject-label-ignored."""
 
-from typing import Any
-
 import pytest
 
 from tests.fixtures.changes import APP, PROXY, annotation, changed, label, put
-from tests.fixtures.meshes.linkerd import app, injected
+from tests.fixtures.meshes.linkerd import injected
 from tests.unit.policy.judge import broken, judge
-from webhook.policy.checks import foreign_mesh
-from webhook.policy.mesh import Mesh
-from webhook.policy.pod import objects
-from webhook.policy.pod.request import Request
-from webhook.policy.pod.workload import pod_of
-from webhook.policy.settings import Settings
-
-
-class Other(Mesh):
-    """Return a mesh with only a name."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(Settings())
-        self.name = name
-
-
-def foreign(name: str, document: dict[str, Any]) -> list[str]:
-    mesh = Other(name)
-    pod = pod_of(objects.convert(document), mesh, Request())
-    assert pod is not None
-    found = foreign_mesh.find(mesh, pod)
-    return sorted(occurrence.field for occurrence in found)
-
-
-def test_every_other_mesh_is_foreign_and_one_s_own_is_not() -> None:
-    pod = injected(
-        label("sidecar.istio.io/inject", "true"), label("istio.io/dataplane-mode", "ambient")
-    )
-    of_linkerd = [
-        "metadata.annotations[linkerd.io/inject]",
-        "spec.initContainers[linkerd-init].name",
-        "spec.initContainers[linkerd-proxy].name",
-    ]
-    istio = ["metadata.labels[sidecar.istio.io/inject]"]
-    ambient = ["metadata.labels[istio.io/dataplane-mode]"]
-    assert foreign("linkerd", pod) == [*ambient, *istio]
-    assert foreign("istio", pod) == sorted(of_linkerd + ambient)
-    assert foreign("ambient", pod) == sorted(of_linkerd + istio)
-
-
-@pytest.mark.parametrize("name", ["istio-proxy", "istio-init", "istio-validation"])
-def test_istio_s_containers_are_foreign_to_linkerd(name: str) -> None:
-    pod = changed(app(), put("/spec/initContainers", [{"name": name, "image": "x"}]))
-    assert foreign("linkerd", pod) == [f"spec.initContainers[{name}].name"]
-
-
-def test_keeping_out_of_another_mesh_is_not_being_in_it() -> None:
-    pod = changed(app(), annotation("linkerd.io/inject", "disabled"))
-    assert foreign("istio", pod) == []
+from webhook.policy.checks import further_network
 
 
 def test_the_proxy_s_own_ports_do_not_count() -> None:
@@ -90,3 +40,9 @@ def test_every_label_that_is_meant_as_an_annotation_is_reported() -> None:
     verdict = judge(pod)
     assert [v.check for v in verdict.violations] == ["inject-label-ignored"] * 2
     assert broken(verdict) == []
+
+
+@pytest.mark.parametrize("key", further_network.NETWORKS)
+def test_a_network_of_any_kind_gets_a_warning(key: str) -> None:
+    verdict = judge(injected(annotation(key, "storage")))
+    assert "further-network" in broken(verdict, "warning")

@@ -4,8 +4,7 @@ import pytest
 
 from tests.fixtures.changes import RECORD, Change, annotation, brought, changed, drop, label, put
 from tests.fixtures.meshes import ambient, istio, linkerd
-from tests.unit.policy import strategies
-from tests.unit.policy.judge import Json, broken, judge, recorded, settings, whole_patch
+from tests.unit.policy.judge import Json, broken, deployment, judge, recorded, settings
 from webhook.policy.validate import Verdict
 
 BY = {"linkerd": linkerd, "istio": istio}
@@ -18,36 +17,6 @@ KEY = "/metadata/annotations/mendix-mesh.io~1inputs"
 
 def places(verdict: Verdict) -> list[str]:
     return [v.field for v in verdict.violations if v.check == "proxy-brought"]
-
-
-def deployment(pod: Json) -> Json:
-    return strategies.workload("Deployment", {key: pod[key] for key in ("metadata", "spec")})
-
-
-def names(record: str | None) -> str:
-    """The names of the containers in a record."""
-    entries = (record or "").split(", ")
-    return ",".join(entry.partition("[")[2].rstrip("]") for entry in entries)
-
-
-@pytest.mark.parametrize(
-    ("by", "pod", "expected"),
-    [
-        ("linkerd", linkerd.injected(), "linkerd-init,linkerd-proxy"),
-        ("linkerd", linkerd.injected(config=linkerd.CLASSIC), "linkerd-init,linkerd-proxy"),
-        ("linkerd", linkerd.injected(config=linkerd.CNI),
-         "linkerd-network-validator,linkerd-proxy"),
-        ("istio", istio.injected(), "istio-init,istio-proxy"),
-        ("istio", istio.injected(config=istio.CNI), "istio-validation,istio-proxy"),
-    ],
-)  # fmt: skip
-def test_the_containers_that_a_pod_brings_are_recorded(by: str, pod: Json, expected: str) -> None:
-    record = recorded(pod, by=by)
-    assert names(record) == expected
-    for preset in ("", "allowed", "input-not-allowed spec.containers[mendix]"):
-        forged = changed(pod, annotation(RECORD, preset))
-        written = {op["path"]: op["value"] for op in whole_patch(forged, by=by)}
-        assert written[KEY] == record
 
 
 @pytest.mark.parametrize(
@@ -166,34 +135,6 @@ def test_what_the_injector_used_up_is_denied_by_the_record() -> None:
     pod = changed(istio.injected(), annotation(RECORD, entry))
     (violation,) = judge(pod, by="istio").violations
     assert (violation.check, violation.field) == tuple(entry.split())
-
-
-@pytest.mark.parametrize("by", BY)
-def test_a_template_that_brings_its_proxy_is_denied_at_once(by: str) -> None:
-    verdict = judge(deployment(BY[by].injected()), by=by)
-    assert verdict.outcome == "denied"
-    where = "spec.template.spec.initContainers"
-    init, proxy = (f"{by}-init", f"{by}-proxy")
-    assert places(verdict) == [f"{where}[{init}]", f"{where}[{proxy}]"]
-
-
-def test_a_template_that_had_its_proxy_before_is_denied_when_it_changes() -> None:
-    old = deployment(BY_HAND)
-    scaled = {**old, "spec": {**old["spec"], "replicas": 2}}
-    assert judge(scaled, old).allowed
-    renewed = changed(old, put("/spec/template/metadata/labels/a", "b"))
-    assert judge(renewed, old).outcome == "denied"
-    fixed = changed(old, drop("/spec/template/spec/initContainers"),
-                    drop("/spec/template/spec/volumes"))  # fmt: skip
-    assert judge(fixed, old).outcome == "admitted"
-
-
-@pytest.mark.parametrize(
-    "change", [put("/metadata/labels/team", "shop"), annotation("example.com/note", "x")]
-)
-def test_an_update_of_something_else_is_no_reason_to_look_at_the_record(change: Change) -> None:
-    for old in (linkerd.injected(), MARKED):
-        assert judge(changed(old, change), old).outcome == "admitted"
 
 
 def test_an_update_must_not_change_the_record() -> None:

@@ -1,6 +1,5 @@
 """Ambient mode, apart from the fixtures: opt-in, intent, updates, ingress, gateways."""
 
-import itertools
 from typing import Any
 
 import pytest
@@ -16,10 +15,9 @@ from tests.fixtures.changes import (
     label,
     put,
 )
-from tests.fixtures.meshes.ambient import BYPASS, KEY, MODE, REDIRECTION, app
+from tests.fixtures.meshes.ambient import BYPASS, KEY, MODE, app
 from tests.fixtures.meshes.istio import STATUS, gateway, waypoint
-from tests.unit.policy import strategies
-from tests.unit.policy.judge import Json, broken, judge, patch_for, settings
+from tests.unit.policy.judge import Json, broken, deployment, judge, patch_for, settings
 
 OVERRIDE = settings(optOut="override")
 OPT_IN = [{"op": "add", "path": "/metadata/labels/istio.io~1dataplane-mode", "value": "ambient"}]
@@ -27,11 +25,6 @@ OPT_IN = [{"op": "add", "path": "/metadata/labels/istio.io~1dataplane-mode", "va
 
 def found(pod: Json, **more: Any) -> list[str]:
     return broken(judge(pod, by="ambient", **more))
-
-
-def deployment(pod: Json) -> Json:
-    template = {key: pod[key] for key in ("metadata", "spec")}
-    return strategies.workload("Deployment", template)
 
 
 def marked(value: str | None) -> Json:
@@ -118,22 +111,6 @@ def test_what_an_update_makes_worse_is_denied(change: Change, check: str) -> Non
     assert check in found(changed(app(), change), old=app())
 
 
-def test_what_the_cni_agent_writes_is_its_own_affair() -> None:
-    enrolled = changed(app(), annotation(REDIRECTION, "enabled"))
-    for before, after in itertools.permutations((app(), enrolled)):
-        verdict = judge(after, before, by="ambient", subresource="status")
-        assert verdict.outcome == "admitted"
-        assert found(after, old=before) == ["mesh-label-removed"]
-    assert found(enrolled) == ["status-forged"]
-    assert found(enrolled, stored=True) == []
-
-
-def test_a_pod_that_never_was_in_may_lose_a_finalizer() -> None:
-    outside = marked("none")
-    touched = changed(outside, label("touched", "yes"))
-    assert judge(touched, outside, by="ambient").outcome == "admitted"
-
-
 @pytest.mark.parametrize("pod", [gateway(), waypoint()], ids=["gateway", "waypoint"])
 def test_the_mesh_s_own_pods_are_left_alone(pod: Json) -> None:
     assert patch_for(pod, by="ambient") == []
@@ -209,12 +186,3 @@ def test_a_waypoint_that_is_not_a_main_container_is_not_a_waypoint(place: str) -
 
 def test_a_waypoint_on_the_nodes_network_is_not_a_waypoint() -> None:
     assert "host-network" in found(changed(waypoint(), put("/spec/hostNetwork", True)))
-
-
-def test_ephemeral_containers_are_judged_like_others() -> None:
-    debugger = {"name": "debugger", "image": "busybox:1"}
-    for rights, checks in (([], []), (["NET_RAW"], ["capture-capability"])):
-        context = {"runAsNonRoot": True, "capabilities": {"add": rights}}
-        added = put("/spec/ephemeralContainers", [{**debugger, "securityContext": context}])
-        after = changed(app(), added)
-        assert found(after, old=app(), subresource="ephemeralcontainers") == checks

@@ -9,7 +9,6 @@ from tests.fixtures.changes import (
     APP,
     INIT,
     LABELS,
-    PREPARE,
     PROXY,
     Change,
     annotation,
@@ -38,34 +37,21 @@ from tests.fixtures.meshes.istio import (
     waypoint,
 )
 from tests.standins.istio import InjectorConfig
-from tests.unit.policy import strategies
-from tests.unit.policy.judge import Json, broken, judge, patch_for, settings
+from tests.unit.policy.judge import Json, broken, deployment, judge, patch_for, settings, words
 from webhook.policy.settings import Settings
-from webhook.policy.validate import Verdict
 
 HOLD = "holdApplicationUntilProxyStarts"
 REVISION = "istio.io/rev"
 OVERRIDE = settings(optOut="override")
 OPENSHIFT = InjectorConfig(uid=1000680001, gid=1000680001)
-BEFORE_NATIVE = settings(istio={"nativeSidecars": False})
 
 
 def own(**istios: Any) -> Settings:
     return settings(istio=istios)
 
 
-def words(verdict: Verdict) -> list[str]:
-    """Return the field, reason and fix of the violations."""
-    return [f"{v.field} {v.reason}; {v.fix}" for v in verdict.violations]
-
-
 def found(pod: Json, **more: Any) -> list[str]:
     return broken(judge(pod, by="istio", **more))
-
-
-def deployment(pod: Json) -> Json:
-    template = {key: pod[key] for key in ("metadata", "spec")}
-    return strategies.workload("Deployment", template)
 
 
 def marked(in_label: str | None, in_annotation: str | None) -> Json:
@@ -153,27 +139,6 @@ def test_a_pod_that_must_end_gets_a_sidecar_that_ends() -> None:
     assert added(app()) == {}
 
 
-@pytest.mark.parametrize(
-    ("text", "merged"),
-    [
-        (None, f"{HOLD}: true"),
-        ("concurrency: 2 # two\n", f"{HOLD}: true\nconcurrency: 2 # two\n"),
-        ('{"concurrency": 2}', f'{{"{HOLD}": true, "concurrency": 2}}'),
-        (f"{HOLD}: false", None),
-        ("concurrency: &a 2", None),
-    ],
-)
-def test_if_sidecars_are_classic_the_task_waits_for_its_proxy(
-    text: str | None, merged: str | None
-) -> None:
-    pod = changed(app(), put("/spec/restartPolicy", "Never"))
-    if text is not None:
-        pod = changed(pod, annotation(CONFIG, text))
-    expected = {} if merged is None else {CONFIG: merged}
-    assert added(pod, given=BEFORE_NATIVE) == expected
-    assert added(pod) == {NATIVE: "true"}
-
-
 @pytest.mark.parametrize("pod", [gateway(), waypoint()], ids=["gateway", "waypoint"])
 def test_the_mesh_s_own_pods_are_left_alone(pod: Json) -> None:
     assert added(pod) == {}
@@ -198,33 +163,6 @@ def test_a_gateway_is_known_before_it_is_injected() -> None:
 # Evidence.
 
 
-@pytest.mark.parametrize("native", [True, False])
-@pytest.mark.parametrize("cni", [True, False])
-@pytest.mark.parametrize("hold", [True, False])
-@pytest.mark.parametrize("revision", ["default", "canary"])
-@pytest.mark.parametrize(
-    "change",
-    [
-        None,
-        put("/spec/initContainers", [PREPARE]),
-        annotation(NATIVE, "true"),
-        annotation(NATIVE, "false"),
-        annotation(istio.MODE, "TPROXY"),
-        annotation("sidecar.istio.io/capNetBindService", "true"),
-        proxy_config(holdApplicationUntilProxyStarts=True, concurrency=2),
-        customised(env=[{"name": "TZ", "value": "UTC"}]),
-    ],
-)
-def test_every_shape_that_the_injector_makes_is_admitted(
-    native: bool, cni: bool, hold: bool, revision: str, change: Change | None
-) -> None:
-    config = InjectorConfig(native=native, cni=cni, hold=hold, revision=revision)
-    pod = injected(*([change] if change else []), config=config)
-    assert found(pod) == []
-    # In a template, it does not come from the injector.
-    assert found(deployment(pod)) == ["proxy-brought"]
-
-
 def test_a_proxy_in_both_lists_is_one_too_many() -> None:
     pod = injected(config=istio.CLASSIC)
     again = value_at(injected(), PROXY)
@@ -245,7 +183,8 @@ def test_what_is_wrong_is_reported_with_the_fix() -> None:
         "the proxy in plaintext (5432, 6000-7000); author: remove it; admin: allow it in "
         "settings.allow, or for all pods in the mesh's settings",
         "metadata.annotations[sidecar.istio.io/status] is missing, so Istio's CNI plugin redirects "
-        "no traffic; author: remove the container and let the injector add it",
+        "no traffic; author: remove the mesh's containers, volumes and labels from the pod; the "
+        "injector adds them",
         "spec.containers[mendix].securityContext.runAsGroup is not set, so the container can run "
         "as 1000, the proxy's runAsGroup here; author: set it; mesh's admin: if the whole mesh "
         "uses "
@@ -390,13 +329,6 @@ def test_a_template_whose_pods_will_join_is_not_denied(changes: list[Change]) ->
     assert verdict.violations == ()
 
 
-def test_a_template_that_brings_its_proxy_is_judged_by_evidence() -> None:
-    pod = injected(config=istio.CLASSIC)
-    assert found(deployment(pod)) == ["proxy-brought"]
-    bare = changed(pod, drop(INIT))
-    assert found(deployment(bare)) == ["proxy-brought"]
-
-
 # Updates.
 
 
@@ -418,21 +350,6 @@ def test_a_template_that_brings_its_proxy_is_judged_by_evidence() -> None:
 def test_what_an_update_makes_worse_is_denied(change: Change, check: str) -> None:
     pod = injected(config=istio.CNI)
     assert found(changed(pod, change), old=pod) == [check]
-
-
-def test_an_update_may_add_to_a_violation_no_further_ports() -> None:
-    pod = injected(traffic("excludeOutboundPorts", "5432"), config=istio.CNI)
-    touched = changed(pod, label("touched", "yes"))
-    assert judge(touched, pod, by="istio").outcome == "admitted"
-    fewer = changed(pod, traffic("excludeOutboundPorts", ""))
-    assert judge(fewer, pod, by="istio").outcome == "admitted"
-    more = changed(pod, traffic("excludeOutboundPorts", "5432,5433"))
-    assert found(more, old=pod) == ["capture-bypassed"]
-
-
-def test_a_label_that_was_never_there_is_not_taken_away() -> None:
-    pod = changed(injected(), drop(LABELS + escaped(TLS_MODE)))
-    assert judge(changed(pod, label("touched", "yes")), pod, by="istio").outcome == "admitted"
 
 
 # Ingress controllers.

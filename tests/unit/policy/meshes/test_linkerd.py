@@ -9,10 +9,8 @@ from tests.fixtures.changes import APP, PROXY, Change, annotation, changed, drop
 from tests.fixtures.meshes import linkerd
 from tests.fixtures.meshes.linkerd import arguments, config, injected, variable
 from tests.standins.linkerd import InjectorConfig
-from tests.unit.policy import strategies
-from tests.unit.policy.judge import Json, broken, judge, settings
+from tests.unit.policy.judge import broken, deployment, judge, settings, words
 from webhook.policy.settings import Settings
-from webhook.policy.validate import Verdict
 
 INJECT = "linkerd.io/inject"
 POLICY = "default-inbound-policy"
@@ -21,16 +19,6 @@ CLOSED = settings(linkerd={"inboundPolicy": "all-authenticated"})
 
 def own(**linkerds: Any) -> Settings:
     return settings(linkerd=linkerds)
-
-
-def words(verdict: Verdict) -> list[str]:
-    """Return the field, reason and fix of the violations."""
-    return [f"{v.field} {v.reason}; {v.fix}" for v in verdict.violations]
-
-
-def deployment(pod: Json) -> Json:
-    template = {key: pod[key] for key in ("metadata", "spec")}
-    return strategies.workload("Deployment", template)
 
 
 # How the mesh is installed.
@@ -173,14 +161,6 @@ def test_what_a_proxy_lacks_is_for_the_injector_to_add() -> None:
 # Evidence.
 
 
-@pytest.mark.parametrize(
-    "variant", [linkerd.CNI, linkerd.CLASSIC, InjectorConfig(cni=True, native=False)]
-)
-def test_linkerd_s_own_pods_break_nothing(variant: InjectorConfig) -> None:
-    verdict = judge(injected(config=variant))
-    assert (verdict.outcome, words(verdict)) == ("admitted", [])
-
-
 def test_a_pod_of_linkerd_before_native_sidecars_and_one_image_for_all_is_admitted() -> None:
     pod = injected(config=InjectorConfig(native=False))
     pod = changed(
@@ -280,12 +260,6 @@ def test_an_update_keeps_the_demanded_policy(policy: str | None) -> None:
     assert violation.values == (f"all-authenticated -> {policy or 'removed'}",)
 
 
-def test_without_a_demand_an_update_may_change_the_policy() -> None:
-    old = injected()
-    new = changed(old, config(POLICY, "all-unauthenticated"))
-    assert judge(new, old).allowed
-
-
 # Updates.
 
 
@@ -299,17 +273,6 @@ def test_a_lost_label_is_reported_once() -> None:
         (violation,) = judge(new, old).violations
         assert violation.check == "mesh-label-removed"
         assert violation.values == (f"linkerd -> {became}",)
-
-
-def test_a_pod_that_had_no_label_is_not_held_to_it() -> None:
-    old = changed(injected(), drop("/metadata/labels/linkerd.io~1control-plane-ns"))
-    assert judge(changed(old, label("a", "b")), old).outcome == "admitted"
-
-
-@pytest.mark.parametrize("key", ["skip-inbound-ports", "skip-outbound-ports"])
-def test_a_running_pod_does_not_get_ports_to_skip(key: str) -> None:
-    old = injected()
-    assert broken(judge(changed(old, config(key, "8080")), old)) == ["capture-bypassed"]
 
 
 # Ingress controllers.

@@ -233,29 +233,6 @@ def test_a_rule_that_takes_the_mesh_s_tls_away_is_found(
 
 
 @pytest.mark.parametrize(
-    ("host", "ours"),
-    [
-        ("shop", True),
-        ("shop.mendix.svc.cluster.local", True),
-        ("*.mendix.svc.cluster.local", True),
-        ("*.local", True),
-        ("*", True),
-        ("*.cluster.local", True),
-        # Of a ServiceEntry, maybe.
-        ("shop.mendix", True),
-        ("db.internal", True),
-        ("10.1.2.3", True),
-        ("db.example.com", False),
-        ("*.example.com", False),
-        ("", False),
-    ],
-)
-def test_hosts_that_are_clearly_outside_may_be_spoken_to_otherwise(host: str, ours: bool) -> None:
-    found = list(istio.downgrades(rule(host, trafficPolicy=tls("DISABLE")), "cluster.local"))
-    assert bool(found) == ours
-
-
-@pytest.mark.parametrize(
     ("host", "mode", "level"),
     [("shop", "SIMPLE", None), ("db.internal", "SIMPLE", "warning"),
      ("db.internal", "DISABLE", None)],

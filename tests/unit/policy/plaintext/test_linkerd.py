@@ -252,14 +252,3 @@ def test_an_egress_network_must_not_have_addresses_of_the_cluster(
         found = list(linkerd.of_egress_network(egress))
         assert [value for one in found for value in one.values] == inside
         assert [one.level for one in found] == ([level] if inside else [])
-
-
-@pytest.mark.parametrize(
-    ("cidr", "open_"),
-    [("0.0.0.0/0", True), ("::/0", True), ("10.0.0.0/8", False), ("10.1.2.3", False)],
-)
-def test_a_network_authentication_of_every_address_authenticates_no_client(
-    cidr: str, open_: bool
-) -> None:
-    networks = made(objects.NetworkAuthentication, "n", networks=[{"cidr": cidr}])
-    assert bool(list(linkerd.of_networks(networks))) == open_

@@ -238,32 +238,6 @@ def test_what_opens_or_gives_up_a_closure_is_denied(
         )
 
 
-@pytest.mark.parametrize(
-    ("mode", "given", "outcome"),
-    [
-        ("enforce", STRICT, "denied"),
-        ("warn", STRICT, "warned"),
-        ("audit", STRICT, "audited"),
-        ("enforce", Settings(), "admitted"),
-        (
-            "enforce",
-            demanded(
-                exemptions=[
-                    {"checks": ["plaintext-accepted"], "namespaces": ["mendix"], "reason": "old"}
-                ]
-            ),
-            "exempt",
-        ),
-    ],
-)
-def test_level_mode_and_exemptions_decide_as_for_pods(
-    mode: Mode, given: Settings, outcome: str
-) -> None:
-    verdict = judge("PeerAuthentication", mtls("PERMISSIVE"), mode=mode, given=given)
-    assert verdict.outcome == outcome
-    assert bool(messages.warnings(verdict)) == (outcome in ("warned", "admitted"))
-
-
 def test_a_denial_names_the_object_the_field_and_the_fix() -> None:
     verdict = judge("PeerAuthentication", mtls("PERMISSIVE"))
     assert messages.denial(verdict) == (

@@ -3,7 +3,7 @@
 import pytest
 
 from webhook.policy.pod import objects
-from webhook.policy.pod.objects import Meta, OwnerReference
+from webhook.policy.pod.objects import Meta
 
 
 def test_unknown_fields_are_skipped_and_null_is_missing() -> None:
@@ -23,15 +23,6 @@ def test_a_wrong_type_is_reported_with_its_place() -> None:
 def test_what_is_no_object_is_undecodable(data: bytes) -> None:
     with pytest.raises(objects.UndecodableError):
         objects.decode(data)
-
-
-def test_a_controller_is_the_owner_that_says_so() -> None:
-    first = OwnerReference("v1", "Node", "n")
-    second = OwnerReference("privatecloud.mendix.com/v1alpha1", "Build", "b", True)
-    assert Meta(owner_references=[first, second]).controller == second
-    assert Meta(owner_references=[first]).controller is None
-    assert Meta().controller is None
-    assert (first.group, second.group) == ("", "privatecloud.mendix.com")
 
 
 @pytest.mark.parametrize(

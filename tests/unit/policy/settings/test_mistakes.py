@@ -30,6 +30,17 @@ def exemption(**changed: Any) -> dict[str, Any]:
     return {"exemptions": [{**ENTRY, **changed}]}
 
 
+@pytest.mark.parametrize("others", [{}, {"image": "x"}])
+def test_the_values_of_the_chart_are_known_for_what_they_are(others: Any) -> None:
+    assert error_of({**others, "settings": {"optOut": "deny"}}).endswith(HELM)
+
+
+@pytest.mark.parametrize("text", ["soon", "2026-02-30", "2027-1-5", "2027-01-31T10:00:00", "5"])
+def test_an_invalid_date_is_reported_with_its_place_and_a_valid_one(text: str) -> None:
+    expected = f"`{text}` is not a date - at `settings.exemptions[0].until`; write it as 2027-01-31"
+    assert error_of(exemption(until=text)) == expected
+
+
 @pytest.mark.parametrize(
     ("document", "message"),
     [
@@ -47,22 +58,6 @@ def exemption(**changed: Any) -> dict[str, Any]:
          f"unknown setting `x` - at `$.linkerd` - at `settings`; allowed: {KEYS}"),
         ({"a\x1b[31m": 1},
          f"unknown setting `a\\x1b[31m` - at `settings`; allowed: {KEYS}"),
-    ],
-)  # fmt: skip
-def test_an_unknown_key_is_reported_with_the_nearest_and_those_that_there_are(
-    document: Any, message: str
-) -> None:
-    assert error_of(document) == message
-
-
-@pytest.mark.parametrize("others", [{}, {"image": "x"}])
-def test_the_values_of_the_chart_are_known_for_what_they_are(others: Any) -> None:
-    assert error_of({**others, "settings": {"optOut": "deny"}}).endswith(HELM)
-
-
-@pytest.mark.parametrize(
-    ("document", "message"),
-    [
         ({"optOut": "ask"},
          "unknown value `ask` - at `settings.optOut`; allowed: deny, override"),
         ({"optOut": None}, "must not be empty - at `settings.optOut`; set it, or remove it"),
@@ -73,36 +68,12 @@ def test_the_values_of_the_chart_are_known_for_what_they_are(others: Any) -> Non
         ({"ingress": {"classes": {"a": "none", "b": "nginx"}}},
          "unknown value `nginx` - at `settings.ingress.classes.b`; did you mean `f5-nginx`? "
          "Allowed: f5-nginx, ingress-nginx, none"),
-    ],
-)  # fmt: skip
-def test_an_unknown_value_is_reported_with_the_allowed_ones(document: Any, message: str) -> None:
-    assert error_of(document) == message
-
-
-@pytest.mark.parametrize("text", ["soon", "2026-02-30", "2027-1-5", "2027-01-31T10:00:00", "5"])
-def test_an_invalid_date_is_reported_with_its_place_and_a_valid_one(text: str) -> None:
-    expected = f"`{text}` is not a date - at `settings.exemptions[0].until`; write it as 2027-01-31"
-    assert error_of(exemption(until=text)) == expected
-
-
-@pytest.mark.parametrize(
-    ("document", "message"),
-    [
         ({"linkerd": {"skipOutboundPorts": "http"}},
          f"`http` is invalid - at `settings.linkerd.skipOutboundPorts`; {PORTS}"),
         ({"linkerd": {"skipOutboundPorts": 25}},
          f"must be text, not a number - at `settings.linkerd.skipOutboundPorts`; {PORTS}"),
         ({"allow": [{"namespaces": ["a"], "reason": "x", "inboundPorts": "1;2"}]},
          f"`1;2` is invalid - at `settings.allow[0].inboundPorts`; {PORTS}"),
-    ],
-)  # fmt: skip
-def test_an_invalid_list_of_ports_is_reported_in_words(document: Any, message: str) -> None:
-    assert error_of(document) == message
-
-
-@pytest.mark.parametrize(
-    ("document", "message"),
-    [
         (exemption(checks=["Host-Network"]),
          "unknown check `Host-Network` - at `settings.exemptions[0].checks[0]`; "
          f"did you mean `host-network`? Allowed: {IDS}"),
@@ -141,9 +112,17 @@ def test_an_invalid_list_of_ports_is_reported_in_words(document: Any, message: s
              "`optOut:`"),
         ("text", "must be a mapping, not text - at `settings`; start with a key, for example "
                  "`optOut:`"),
+        *(({"linkerd": {"skipInboundPorts": ports}},
+           f"invalid ports: {shown} - at `settings.linkerd.skipInboundPorts`; "
+           "ports go from 0 to 65535, and a range from low to high")
+          for ports, shown in (("25,70000", "70000"), ("90-80", "90-80"),
+                               ("9" * 5000, f"{'9' * 60}…"))),
+        ({"levels": [{"check": "host-netwrok", "level": "warning", "reason": "x"}]},
+         "unknown check `host-netwrok` - at `settings.levels[0].check`; "
+         f"did you mean `host-network`? Allowed: {IDS}"),
     ],
 )  # fmt: skip
-def test_a_wrong_value_is_reported_with_its_place_and_what_is_wanted(
+def test_a_mistake_is_reported_with_its_place_and_what_is_allowed(
     document: Any, message: str
 ) -> None:
     assert error_of(document) == message

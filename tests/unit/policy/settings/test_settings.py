@@ -7,8 +7,9 @@ import jsonschema
 import pytest
 import yaml
 
+from tests.unit.policy.settings.test_mistakes import error_of
 from webhook.policy import checks
-from webhook.policy.settings import Expression, Selector, Settings, SettingsError, parse, schema
+from webhook.policy.settings import Expression, Selector, Settings, parse, schema
 
 TODAY = datetime.date(2026, 11, 24)
 EXEMPTION = {"checks": ["host-network"], "namespaces": ["mendix"], "reason": "agreed"}
@@ -16,76 +17,6 @@ EXEMPTION = {"checks": ["host-network"], "namespaces": ["mendix"], "reason": "ag
 
 def read(text: str) -> Settings:
     return parse(yaml.safe_load(text), checks=checks.ids())
-
-
-def error_of(document: Any) -> str:
-    with pytest.raises(SettingsError) as raised:
-        parse(document, checks=checks.ids())
-    return str(raised.value)
-
-
-@pytest.mark.parametrize("text", ["", "{}", "# nothing"])
-def test_an_empty_file_gives_the_defaults(text: str) -> None:
-    assert read(text) == Settings()
-
-
-def test_a_full_file_is_read() -> None:
-    found = read("""
-        optOut: override
-        linkerd:
-          controlPlaneNamespace: mesh
-          proxyImages: [mirror.local:5000/linkerd/proxy]
-          initImages: []
-          proxyUid: 3000
-          proxyGid: 3000
-          skipInboundPorts: "25, 8080-8090"
-          skipOutboundPorts: ""
-          skipSubnets: [10.0.0.0/8]
-          inboundPolicy: all-authenticated
-        ingress:
-          classes: {nginx: f5-nginx, other: none}
-        levels:
-          - {check: root-capable, level: deny, reason: hardened}
-        exemptions:
-          - checks: [host-network, udp-port]
-            namespaces: ["mendix-*"]
-            selector:
-              matchLabels: {app: dns}
-              matchExpressions: [{key: tier, operator: In, values: [infra]}]
-            reason: it is a DNS cache
-            until: 2027-01-31
-    """)
-    assert found.linkerd.skip_inbound_ports == "25, 8080-8090"
-    assert found.exemptions[0].until == datetime.date(2027, 1, 31)
-    assert found.levels[0].namespaces == ["*"]
-
-
-@pytest.mark.parametrize(
-    ("ports", "odd"), [("25,70000", "70000"), ("90-80", "90-80"), ("9" * 5000, f"{'9' * 60}…")]
-)
-def test_invalid_ports_are_reported_with_their_place(ports: str, odd: str) -> None:
-    assert error_of({"linkerd": {"skipInboundPorts": ports}}) == (
-        f"invalid ports: {odd} - at `settings.linkerd.skipInboundPorts`; "
-        "ports go from 0 to 65535, and a range from low to high"
-    )
-
-
-@pytest.mark.parametrize(
-    ("document", "where"),
-    [
-        ({"exemptions": [EXEMPTION, {**EXEMPTION, "checks": ["udp-port", "host-netwrok"]}]},
-         "settings.exemptions[1].checks[1]"),
-        ({"levels": [{"check": "host-netwrok", "level": "warning", "reason": "x"}]},
-         "settings.levels[0].check"),
-    ],
-)  # fmt: skip
-def test_an_unknown_check_is_reported_with_the_nearest_and_those_that_there_are(
-    document: Any, where: str
-) -> None:
-    assert error_of(document) == (
-        f"unknown check `host-netwrok` - at `{where}`; did you mean `host-network`? "
-        f"Allowed: {', '.join(sorted(checks.ids()))}"
-    )
 
 
 def test_a_document_that_nests_without_end_is_rejected() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from webhook.cluster.api.connection import path
 from webhook.cluster.doctor.facts import Facts, Place
-from webhook.cluster.doctor.findings import FindingRule, Occurrence
+from webhook.cluster.doctor.findings import FindingRule, Occurrence, Severity
 
 FINDING = FindingRule(
     id="agents-missing",
@@ -38,10 +38,13 @@ def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
     for name in needed:
         found = facts.objects(path("apps/v1", "daemonsets"), fields=f"metadata.name={name}")
         if not found:
-            yield Occurrence(
-                f"DaemonSet {name} does not exist",
-                fix=f"install {_PARTS[name]}: without it, no pod's traffic is redirected",
-            )
+            fix = f"install {_PARTS[name]}: without it, no pod's traffic is redirected"
+            severity: Severity | None = None
+            if name == "istio-cni-node" and place.mesh.name == "istio":
+                # The injector names no DaemonSet, and some platforms have their own.
+                severity = "warning"
+                fix += ". If your platform runs it by another name, as AKS does, nothing is missing"
+            yield Occurrence(f"DaemonSet {name} does not exist", severity, fix=fix)
         for one in found:
             status = one.get("status") or {}
             wanted, ready = status.get("desiredNumberScheduled", 0), status.get("numberReady", 0)

@@ -108,10 +108,10 @@ def _fix(facts: Facts, place: Place, entry: WebhookEntry) -> str:
         command = facts.helm("--set-file", "tls.caBundle=ca.crt")
         return f"set it to the CA of the certificate: {command}"
     if place.mesh.name == "istio":
-        where = facts.control_plane("istio")
-        return (
-            f"istiod sets it when it starts: kubectl -n {where} rollout restart deployment/istiod"
-        )
+        # In Istio's charts, a Service and its Deployment have the same name.
+        where, name = _server(entry) or (facts.control_plane("istio"), "istiod")
+        restart = f"kubectl -n {where} rollout restart deployment/{name}"
+        return f"istiod sets it when it starts: {restart}"
     return "upgrade Linkerd's control plane, which sets it and the certificate"
 
 

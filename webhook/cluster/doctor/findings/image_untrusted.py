@@ -13,7 +13,7 @@ FINDING = FindingRule(
     fix="if the repository is your mirror, add it to the proxyImages of the mesh in the chart's "
     "settings",
     because=("settings-differ",),
-    source="policy/checks/proxy_image_untrusted.py",
+    source="webhook/policy/checks/proxy_image_untrusted.py",
 )
 
 

@@ -54,9 +54,12 @@ def repair(facts: Facts, place: Place) -> Iterator[Repair]:
     """Yield a repair that moves an opt-in, unless the right place already has a value."""
     has, wants, key, value = _OPT_INS[place.mesh.name]
     meta = {"labels": place.namespace.labels, "annotations": place.namespace.annotations}
-    # istio-injection takes precedence over a revision and would select another injector.
     taken = key in meta[wants] or (wants == "labels" and "istio.io/rev" in meta[wants])
     if meta[has].get(key) != value or taken:
+        return
+    # istio-injection takes precedence over the pods' revision, and calls the default injector.
+    ours = facts.settings.istio.revision or "default"
+    if place.mesh.name == "istio" and (ours != "default" or "default" not in facts.revisions()):
         return
     where = pointer("metadata", has, key)
     # A namespace always has labels.

@@ -27,8 +27,8 @@ def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
         near = nearest(MODE_LABEL, value) or "enforce"
         yield Occurrence(
             f"the namespace's label {MODE_LABEL}={value} is not a mode",
-            fix=f"kubectl label namespace {place.name} {MODE_LABEL}={near} --overwrite (allowed: "
-            f"{', '.join(MODES)})",
+            fix=f"set it to one of {', '.join(MODES)}: kubectl label namespace {place.name} "
+            f"{MODE_LABEL}={near} --overwrite",
         )
 
 

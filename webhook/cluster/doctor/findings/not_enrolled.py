@@ -47,7 +47,7 @@ def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
 def _fix(facts: Facts, place: Place) -> str:
     """Return the command that enrolls the namespace in the mesh that is there, or why none is."""
     try:
-        choice = choose(place.namespace, facts.installed_meshes())
+        choice = choose(place.namespace, facts.installed_meshes(), facts.mutating())
     except StatusError:
         return FINDING.fix
     return choice.why or enrolling(place.namespace, choice.mesh)

@@ -15,7 +15,8 @@ FINDING = FindingRule(
     "pod is denied because of it, but the settings allow more than the mesh needs",
     fix="give the chart the settings of the mesh (mendix-mesh discover --settings), or correct the "
     "mesh's configuration",
-    source="policy/checks; linkerd2 templates/config.yaml; istio istiod-injector-configmap.yaml",
+    source="webhook/policy/checks; linkerd2 templates/config.yaml; istio "
+    "istiod-injector-configmap.yaml",
 )
 #: Checks that have their own findings.
 _OTHERS = (ABSENT, "proxy-image-untrusted")

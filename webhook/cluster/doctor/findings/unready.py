@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from webhook.cluster.api.connection import path
+from webhook.cluster.api.errors import StatusError
 from webhook.cluster.doctor.facts import Facts, Place
 from webhook.cluster.doctor.findings import FindingRule, Occurrence, quota
 from webhook.cluster.kinds.webhooks import Service
@@ -10,7 +11,7 @@ from webhook.cluster.kinds.webhooks import Service
 FINDING = FindingRule(
     id="unready",
     severity="error",
-    means="the webhook cannot answer: pods are denied, or are created without the proxy",
+    means="the webhook cannot answer: pods that need it are denied, or created without the proxy",
     fix="find out why its pods are not ready: use kubectl describe and kubectl logs on the "
     "Deployment and its pods",
     source="kubernetes.io, dynamic admission control: failure policy",
@@ -21,9 +22,14 @@ def find(facts: Facts, place: Place) -> Iterator[Occurrence]:
     """Yield each Service that has no ready endpoint, with the status of its Deployment."""
     for title, service in facts.services(place):
         if not _ready(facts, service):
-            name = f"{service.namespace}/{service.name}"
-            state, fix = _state(facts, title, service)
-            yield Occurrence(f"Service {name} of {title} has no ready endpoint; {state}", fix=fix)
+            text = f"Service {service.namespace}/{service.name} of {title} has no ready endpoint"
+            try:
+                state, fix = _state(facts, title, service)
+            except StatusError:
+                # Without the right to read the Deployment, this much is known.
+                yield Occurrence(text)
+                raise
+            yield Occurrence(f"{text}; {state}", fix=fix)
 
 
 def _ready(facts: Facts, service: Service) -> int:

@@ -90,6 +90,11 @@ NO_DEFAULT = (
 )
 
 
+#: The fix of a bypass that `settings.allow` cannot allow.
+EXEMPT = "author: remove it, or ask an admin for an exemption"
+_TO_INJECTOR = f"author: let Istio's injector add {INIT}"
+
+
 class Istio(Mesh):
     """Istio with its sidecar injector; native or classic sidecar, istio-init or CNI plugin."""
 
@@ -324,16 +329,24 @@ class Istio(Mesh):
 
     def _includes(self, pod: Pod, inits: Collection[Rules]) -> Iterator[Occurrence]:
         reason = "captures only the listed traffic"
-        for key, flag in (("includeInboundPorts", "-b"), ("includeOutboundIPRanges", "-i")):
+        fix = "author: remove it; exclude single ports or ranges instead, which an admin can allow"
+        for key, flag, default in (
+            ("includeInboundPorts", "-b", "includeInboundPorts"),
+            ("includeOutboundIPRanges", "-i", "includeIPRanges"),
+        ):
             if key == "includeInboundPorts" and pod.ingress:
                 continue  # its clients are outside the mesh
             requested = pod.annotations.get(TRAFFIC + key, "*").strip()
             if requested != "*":
-                yield Occurrence(annotation(TRAFFIC + key), (f'"{requested}"',), reason)
+                yield Occurrence(annotation(TRAFFIC + key), (f'"{requested}"',), reason, fix)
             for init in inits:
                 given = init.flags.get(flag, "").strip()
                 if given != "*" and not (pod.new and given == requested):
-                    yield Occurrence(init.placed.field("args"), (f'{flag} "{given}"',), reason)
+                    yield Occurrence(
+                        init.placed.field("args"), (f'{flag} "{given}"',), reason,
+                        f'mesh\'s admin: set values.global.proxy.{default} to "*"'
+                        if given else _TO_INJECTOR,
+                    )  # fmt: skip
 
     def _excludes(self, pod: Pod, inits: Collection[Rules]) -> Iterator[Occurrence]:
         allow = self.allowed(pod)
@@ -347,17 +360,22 @@ class Istio(Mesh):
             yield from self._more(pod, inits, flag, frozenset(requested), allowed)
         # Port 0 disables the agent's own port.
         if port := ports.beyond(pod.annotations.get(STATUS_PORT, ""), ((0, 0), *self._inbound)):
-            yield Occurrence(annotation(STATUS_PORT), port, "is excluded from inbound capture")
+            yield Occurrence(
+                annotation(STATUS_PORT), port, "is excluded from inbound capture", EXEMPT
+            )
         subnets = {*self.own.exclude_outbound_ip_ranges, *allow.subnets}
-        for key, flag in (("excludeOutboundIPRanges", "-x"), ("excludeInterfaces", "-c")):
+        for key, flag, fix in (
+            ("excludeOutboundIPRanges", "-x", ""),
+            ("excludeInterfaces", "-c", EXEMPT),
+        ):
             requested = ports.others(pod.annotations.get(TRAFFIC + key, ""), subnets)
             if requested:
-                yield Occurrence(annotation(TRAFFIC + key), requested)
+                yield Occurrence(annotation(TRAFFIC + key), requested, fix=fix)
             known = {*subnets, *requested} if pod.new else subnets
             for init in inits:
                 if more := ports.others(init.flags.get(flag, ""), known):
                     yield Occurrence(init.placed.field("args"), more,
-                                     f"excludes traffic from capture with {flag}")  # fmt: skip
+                                     f"excludes traffic from capture with {flag}", fix)  # fmt: skip
 
     def _more(
         self, pod: Pod, inits: Collection[Rules], flag: str, requested: frozenset[str],
@@ -556,11 +574,11 @@ def _reroutes(pod: Pod, inits: Collection[Rules]) -> Iterator[Occurrence]:
     reason = "makes inbound traffic count as outbound traffic"
     requested = {key: pod.annotations[key] for key in REROUTES if pod.annotations.get(key)}
     for key, value in requested.items():
-        yield Occurrence(annotation(key), (value,), reason)
+        yield Occurrence(annotation(key), (value,), reason, EXEMPT)
     for init in inits:
         given = init.flags.get("-k")
         if given and not (pod.new and given in requested.values()):
-            yield Occurrence(init.placed.field("args"), (f"-k {given}",), reason)
+            yield Occurrence(init.placed.field("args"), (f"-k {given}",), reason, _TO_INJECTOR)
 
 
 MESH = Istio
