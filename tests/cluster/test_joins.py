@@ -47,17 +47,15 @@ def shape(mesh_cluster: MeshCluster, request: pytest.FixtureRequest) -> Iterator
 def make(api: Api, kind: str, namespace: str, **arguments: Any) -> Json:
     """Create a workload. A CronJob runs immediately."""
     made = workload(kind, namespace, **arguments)
-    if kind != "CronJob":
-        return api.create(made)
-    made["spec"]["schedule"] = "* * * * *"
     stored = api.create(made)
-    run_now(api, stored)
+    if kind == "CronJob":
+        run_now(api, stored)
     return stored
 
 
 def run_now(api: Api, cron_job: Json) -> None:
-    """Have a CronJob of every minute run immediately: its last run was two minutes ago."""
-    long_ago = dt.datetime.now(dt.UTC) - dt.timedelta(minutes=2)
+    """Have a yearly CronJob run immediately, and only once: its last run was over a year ago."""
+    long_ago = dt.datetime.now(dt.UTC) - dt.timedelta(days=367)
     status = {"status": {"lastScheduleTime": long_ago.strftime("%Y-%m-%dT%H:%M:%SZ")}}
     meta = cron_job["metadata"]
     api.patch("CronJob", meta["name"], meta["namespace"], status, subresource="status")
