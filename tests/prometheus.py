@@ -32,8 +32,8 @@ class Server(NamedTuple):
         return answer["data"]
 
     def wait_for_scrapes(self, seconds: float) -> None:
-        """Wait until so much more has been scraped, however slow the machine is."""
-        query = 'count_over_time(up{job="proxies"}[1h])'
+        """Wait until so much more has been scraped with success, however slow the machine is."""
+        query = 'sum_over_time(up{job="proxies"}[1h])'
 
         def number() -> float:
             found = self.get("query", query=query)["result"]

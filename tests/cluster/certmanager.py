@@ -35,13 +35,11 @@ class CertManager(Part):
     def install(self) -> None:
         """Create the CRDs and the namespace, so that charts can be installed."""
         self._plane.api.ensure(core("Namespace", NAMESPACE))
-        folder = str(build.cert_manager_crds())
-        self._plane.kubectl("apply", "--server-side", "--filename", folder)
-        self._plane.kubectl("wait", "--for=condition=Established", "--filename", folder)
+        self._plane.define(build.cert_manager_crds())
 
     def start(self) -> None:
         """Start the process, and wait until it has read all objects."""
-        home = self._plane.workdir / f"cert-manager-{secrets.token_hex(2)}"
+        home = self._plane.workdir / f"cert-manager-{secrets.token_hex(4)}"
         home.mkdir()
         kubeconfig = self._plane.write_kubeconfig(
             home / "kubeconfig", "cert-manager", ["system:masters"]
@@ -84,7 +82,7 @@ class CertManager(Part):
             done = conditions.get("Ready") == "True" and conditions.get("Issuing") != "True"
             return done and bool(status.get("revision", 0) >= revision)
 
-        wait_for(issued, seconds=30, why=f"Certificate {name} to be issued ({revision})")
+        wait_for(issued, why=f"Certificate {name} to be issued ({revision})")
 
     def _ready(self) -> bool:
         assert self._process

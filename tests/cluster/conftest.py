@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import build, mesh
-from tests.cluster.api import Api, wait_for
+from tests.cluster.api import Api
 from tests.cluster.certmanager import CertManager
 from tests.cluster.istio import IstioCluster
 from tests.cluster.istiod import Istiod
@@ -110,7 +110,7 @@ def istiod(istio_plane: ControlPlane) -> Iterator[Istiod]:
 @pytest.fixture(scope="session")
 def istio_crds(istio_plane: ControlPlane) -> None:
     """Install Istio's own CRDs."""
-    _define(istio_plane, build.istio_crds() / "crd-all.gen.yaml")
+    istio_plane.define(build.istio_crds() / "crd-all.gen.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -123,25 +123,16 @@ def cert_manager(plane: ControlPlane) -> Iterator[CertManager]:
 @pytest.fixture(scope="session")
 def monitoring(plane: ControlPlane) -> None:
     """Install the Prometheus operator's own CRDs, without the operator."""
-    _define(plane, build.monitoring_crds())
+    plane.define(build.monitoring_crds())
 
 
 @pytest.fixture
 def gitops(plane: ControlPlane) -> Iterator[None]:
     """Install Argo CD's and Flux' own CRDs for one test, without their controllers."""
     files = build.gitops_crds()
-    _define(plane, *files)
+    plane.define(*files)
     yield
     plane.kubectl("delete", "--wait=false", *(f"--filename={file}" for file in files))
-
-
-def _define(plane: ControlPlane, *files: Path) -> None:
-    """Install the CRDs in files or folders, and wait until they are served."""
-    named = [f"--filename={file}" for file in files]
-    plane.kubectl("apply", "--server-side", *named)
-    wait = ("wait", "--for=condition=Established", *named)
-    # kubectl fails at once if a CRD has no status yet.
-    wait_for(lambda: plane.kubectl(*wait, check=False).returncode == 0, why="CRDs to be served")
 
 
 @pytest.fixture

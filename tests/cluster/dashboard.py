@@ -35,9 +35,7 @@ def running(kubeconfig: Path, log: Path, *arguments: str, waits: bool = True) ->
             time.sleep(0.05)
         url = found[0]
         if waits:
-            wait_for(
-                lambda: "in the mesh" in httpx.get(url).text, seconds=_PATIENCE, why="a first look"
-            )
+            wait_for(lambda: "in the mesh" in httpx.get(url, timeout=60).text, why="a first look")
         yield url
         process.check()
         assert "Traceback" not in log.read_text(), process.tail()

@@ -179,7 +179,7 @@ class Demo:
             ]
             return pods if len(pods) >= ready else []
 
-        return wait_for(found, seconds=30, why=f"{ready} ready pods {contains or 'there'}")
+        return wait_for(found, why=f"{ready} ready pods {contains or 'there'}")
 
     def show(self, pods: list[Json]) -> None:
         """Print a line per pod: its containers, and the evidence. Fail if a pod is not meshed."""
@@ -214,7 +214,6 @@ def mendix_app(demo: Demo) -> None:
         for task in ("database", "file", "build"):
             pod = wait_for(
                 lambda task=task: _ended(api, f"{ENV}-{task}", demo.namespace),  # type: ignore[misc]
-                seconds=30,
                 why=f"{ENV}-{task} to end",
             )
             demo.show([pod])

@@ -32,9 +32,12 @@ def installed(
     values = {"engine": "policy", "policyDelaySeconds": 0, "settings": settings}
     rendered = helm.render(values)
     made = [_own(one) for kind in kinds for one in rendered.of_kind(kind) if _is_wanted(one)]
+    # The tests wait for denials, so they come after advice: the API server looks for new policies
+    # and bindings only once a second.
+    made.sort(key=lambda one: (one["kind"], not one["metadata"]["name"].endswith("-advice")))
     webhooks = rendered.one(configuration)
     webhooks["webhooks"] = [
-        {**one, "clientConfig": {"url": "https://127.0.0.1:9/"}, "timeoutSeconds": 1,
+        {**one, "clientConfig": {"url": "https://127.0.0.1:9/"}, "timeoutSeconds": 10,
          "namespaceSelector": _selector(one["name"].split(".")[1])}
         for one in webhooks["webhooks"]
         if one["name"].startswith("special-pods.") and ".enforce." in one["name"]

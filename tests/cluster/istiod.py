@@ -101,7 +101,7 @@ class Istiod(Part):
 
     def start(self) -> None:
         """Start the process, and wait until a pod that opts in is injected."""
-        home = self._plane.workdir / f"istiod-{self.revision}-{secrets.token_hex(2)}"
+        home = self._plane.workdir / f"istiod-{self.revision}-{secrets.token_hex(4)}"
         home.mkdir()
         kubeconfig = self._plane.write_kubeconfig(
             home / "kubeconfig", f"istiod-{self.revision}", ["system:masters"]

@@ -244,7 +244,7 @@ class ControlPlane(Part):
 
         Namespaces are not deleted, because this takes ten seconds. They end with the cluster.
         """
-        name = f"{prefix}-{secrets.token_hex(3)}"
+        name = f"{prefix}-{base64.b32encode(secrets.token_bytes(4))[:6].decode().lower()}"
         metadata = {
             "name": name,
             "labels": dict(labels or {}),
@@ -261,6 +261,14 @@ class ControlPlane(Part):
                 lambda kind=kind, needed=needed: self.api.get(kind, needed, name),  # type: ignore[misc]
                 why=f"{kind} {needed} in the namespace {name}",
             )
+
+    def define(self, *files: Path) -> None:
+        """Install the CRDs in files or folders, and wait until they are served."""
+        named = [f"--filename={file}" for file in files]
+        self.kubectl("apply", "--server-side", *named)
+        wait = ("wait", "--for=condition=Established", *named)
+        # kubectl fails at once if a CRD has no status yet.
+        wait_for(lambda: not self.kubectl(*wait, check=False).returncode, why="served CRDs")
 
     def audit(self, **match: str) -> list[Json]:
         """Return the audit events of all writes whose objectRef has these values.
@@ -356,6 +364,7 @@ class ControlPlane(Part):
             allow_privileged="true",
             profiling="false",
             audit_log_path=self.workdir / "audit.log",
+            audit_log_maxsize=10_000,  # MB; `audit` must find all events in one file
             audit_policy_file=policy,
             **(self._for_real_nodes() if self._address else _FOR_SIMULATED_NODES),
             **self._server_options,

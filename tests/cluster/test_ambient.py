@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.api import Api, Json, Patch, StatusError
+from tests.cluster.api import Api, Json, Patch, StatusError, wait_for
 from tests.cluster.mesh import MeshCluster
 from tests.cluster.workloads import VERSIONS, pod, template_of, workload
 
@@ -70,6 +70,9 @@ def test_what_the_cni_agent_writes_is_not_reviewed_and_causes_no_denial_later(
     kubectl = cluster.plane.kubectl
     kubectl("create", "clusterrole", role, "--verb=patch,update", "--resource=pods/status")
     kubectl("create", "clusterrolebinding", role, f"--clusterrole={role}", "--group=istio-cni")
+    who = ("--as=istio-cni", "--as-group=istio-cni")
+    can = ("auth", "can-i", "patch", "pods", "--subresource=status", *who)
+    wait_for(lambda: not kubectl(*can, check=False).returncode, why="the agent's right")
     for value in ("pending", "enabled"):
         written = {"metadata": {"annotations": {REDIRECTION: value}}}
         agent.patch("Pod", "shop", where, written, subresource="status")

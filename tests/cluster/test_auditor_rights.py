@@ -336,7 +336,7 @@ def test_every_rule_of_the_chart_is_tried() -> None:
     assert sum(map(len, rules.values())) == len(written)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("value", ON)
 def test_without_any_one_right_a_message_names_it(
     scene: Scene, value: str, caplog: pytest.LogCaptureFixture
@@ -358,7 +358,7 @@ def test_without_any_one_right_a_message_names_it(
                 return "\n".join([said(), *values])
 
             try:
-                wait_for(lambda right=right: is_named(right, told()), seconds=10, why="a message")  # type: ignore[misc]
+                wait_for(lambda right=right: is_named(right, told()), seconds=30, why="a message")  # type: ignore[misc]
             except TimeoutError:
                 silent[right] = told()
     assert not silent, "\n".join(f"{right}: {text}" for right, text in silent.items())

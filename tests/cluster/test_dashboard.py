@@ -54,8 +54,7 @@ def _without_other_controllers(cluster: MeshCluster) -> None:
             for one in api.list(kind, where):
                 with contextlib.suppress(StatusError):  # gone with its owner
                     api.delete(kind, one["metadata"]["name"], where, grace=0)
-    gone = "other ingress controllers to be gone"
-    wait_for(lambda: not there(), seconds=60, why=gone)
+    wait_for(lambda: not there(), why="other ingress controllers to be gone")
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +80,8 @@ def url(
     with dashboard.running(kubeconfig, log, *NAMED, *options) as found:
         # The doctor runs after the first scan.
         wait_for(
-            lambda: "has not looked yet" not in httpx.get(f"{found}health").text,
-            seconds=30, why="the doctor",
-        )  # fmt: skip
+            lambda: "has not run yet" not in httpx.get(f"{found}health").text, why="the doctor"
+        )
         yield found
 
 

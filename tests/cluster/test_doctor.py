@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+import jsonpatch
 import pytest
 from click.testing import CliRunner
 
@@ -78,7 +79,7 @@ def await_exactly(diagnose: Diagnose, where: str, *expected: str, meshed_: str) 
         return ids(seen[-1]) == set(expected) and meshed(seen[-1]) == meshed_
 
     try:
-        wait_for(there, seconds=20, every=0.2, why=f"the findings {expected}")
+        wait_for(there, every=0.2, why=f"the findings {expected}")
     except TimeoutError:
         pytest.fail(f"wanted {expected} and {meshed_}, not {json.dumps(seen[-1], indent=1)}")
     assert seen[-1]["unchecked"] == []
@@ -104,13 +105,13 @@ def changed(
     before = api.get(kind, name, namespace)
     after = copy.deepcopy(before)
     change(after)
-    api.replace(after)
+    # Unlike an update, a patch cannot conflict with a controller that writes the status.
+    there, back = (jsonpatch.make_patch(*both).patch for both in ((before, after), (after, before)))
+    api.patch(kind, name, namespace, there, how="json")
     try:
         yield
     finally:
-        version = api.get(kind, name, namespace)["metadata"]["resourceVersion"]
-        before["metadata"]["resourceVersion"] = version
-        api.replace(before)
+        api.patch(kind, name, namespace, back, how="json")
 
 
 @contextlib.contextmanager

@@ -93,6 +93,11 @@ def test_istio_itself_rejects_what_it_cannot_read(
         api.create(pod(enrolled, annotations=annotations), dry_run=True)
 
 
+def await_denial(api: Api, namespace: str) -> str:
+    """Wait until the API server knows that a namespace disables Istio. Return a pod's denial."""
+    return wait_for(lambda: api.denial(pod(namespace)), why="pods not to be injected")
+
+
 def test_a_namespace_that_disables_istio_gets_the_fix_to_enable_it(
     istio_cluster: IstioCluster,
 ) -> None:
@@ -104,10 +109,7 @@ def test_a_namespace_that_disables_istio_gets_the_fix_to_enable_it(
     ):
         where = istio_cluster.enroll()
         api.patch("Namespace", where, None, {"metadata": {"labels": labels}})
-        istio_cluster.await_judge(where, "istio.enforce")
-        with pytest.raises(StatusError) as denied:
-            api.create(pod(where))
-        assert denied.value.message == DENIED + (
+        assert await_denial(api, where) == DENIED + (
             "pod shop would run outside the istio mesh:\n"
             "  proxy-missing  spec.initContainers  has no istio-proxy container; admin: check that "
             "the namespace has no label istio-injection=disabled, and no label istio.io/rev with a "
@@ -178,7 +180,7 @@ def test_a_pod_that_was_injected_by_hand_without_a_status_is_denied_if_a_plugin_
     stored = api.create(pod(where, labels={REVISION: "cni"}), dry_run=True)
     keep_out = {"metadata": {"labels": {"istio-injection": "disabled"}}}
     api.patch("Namespace", where, None, keep_out)
-    istio_cluster.await_judge(where, "istio.enforce")
+    await_denial(api, where)
     by_hand = copy_of(stored)
     assert denied_for(api, by_hand) == {"proxy-brought"}
     del by_hand["metadata"]["annotations"][STATUS]
@@ -242,7 +244,7 @@ def test_a_status_alone_is_no_proof(istio_cluster: IstioCluster) -> None:
     api, where = istio_cluster.api, istio_cluster.enroll()
     keep_out = {"metadata": {"labels": {"istio-injection": "disabled"}}}
     api.patch("Namespace", where, None, keep_out)
-    istio_cluster.await_judge(where, "istio.enforce")
+    await_denial(api, where)
     with pytest.raises(StatusError, match=rf"status-forged +metadata\.annotations\[{STATUS}\]"):
         api.create(pod(where, annotations={STATUS: '{"containers": ["istio-proxy"]}'}))
 

@@ -63,7 +63,9 @@ def gateway_api(istio_plane: ControlPlane) -> Iterator[None]:
     """The Gateway API's own CRDs, during this module only, because other tests look for them."""
     folder = str(build.gateway_api_crds())
     istio_plane.kubectl("apply", "--server-side", "--filename", folder)
-    istio_plane.kubectl("wait", "--for=condition=Established", "--filename", folder)
+    wait = ("wait", "--for=condition=Established", "--filename", folder)
+    # kubectl fails at once if a CRD has no status yet.
+    wait_for(lambda: not istio_plane.kubectl(*wait, check=False).returncode, why="served CRDs")
     yield
     istio_plane.kubectl("delete", "--filename", folder)
 
@@ -112,7 +114,7 @@ def ready_pods(api: Api, where: str, name: str, count: int = 1) -> list[Json]:
         found = api.list("Pod", where, labels=f"{NAME_LABEL}={name}")
         return found if len(found) == count and all(map(is_ready, found)) else []
 
-    return wait_for(up, seconds=30, why=f"{count} pods of Gateway {where}/{name}")
+    return wait_for(up, why=f"{count} pods of Gateway {where}/{name}")
 
 
 def ready_pod(api: Api, where: str, name: str) -> Json:

@@ -65,13 +65,13 @@ def test_create_deployment_scale_and_restart(
     kubectl("scale", "deployment/shop", "--replicas=3")
     meshed_pods(count=3)
     kubectl("rollout", "restart", "deployment/shop")
-    kubectl("rollout", "status", "deployment/shop", "--timeout=30s")
+    kubectl("rollout", "status", "deployment/shop", "--timeout=60s")
     meshed_pods(count=3)
     stored = mesh_cluster.api.get("Deployment", "shop", namespace)
     annotations = annotations_of(template_of(stored))
     assert annotations.keys() == {INJECT, "kubectl.kubernetes.io/restartedAt"}
     kubectl("set", "image", "deployment/shop", "shop=shop:2")
-    kubectl("rollout", "status", "deployment/shop", "--timeout=30s")
+    kubectl("rollout", "status", "deployment/shop", "--timeout=60s")
     meshed_pods(count=3)
 
 
@@ -80,7 +80,7 @@ def test_a_job_by_hand_from_a_cronjob(
 ) -> None:
     kubectl("create", "cronjob", "nightly", "--image=shop", "--schedule=0 0 1 1 *")
     kubectl("create", "job", "now", "--from=cronjob/nightly")
-    kubectl("wait", "job/now", "--for=condition=complete", "--timeout=30s")
+    kubectl("wait", "job/now", "--for=condition=complete", "--timeout=60s")
     (found,) = mesh_cluster.api.list("Pod", namespace, labels="job-name=now")
     assert is_meshed(found)
 

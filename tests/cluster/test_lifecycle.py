@@ -75,7 +75,7 @@ def trees(cluster: MeshCluster) -> set[str]:
     return found
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_an_upgrade_from_the_previous_version_and_back_loses_no_review(
     cluster: MeshCluster, tmp_path: Path
 ) -> None:

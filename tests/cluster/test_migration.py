@@ -50,7 +50,7 @@ def moved(cluster: IstioCluster, namespace: str, mesh: str, name: str = "shop") 
         found = pods_of(cluster.api, namespace, name)
         return found if len(found) == 2 and all(meshes_of(one) == {mesh} for one in found) else []
 
-    return wait_for(all_moved, seconds=30, why=f"the pods of {name} to be in {mesh}")
+    return wait_for(all_moved, why=f"the pods of {name} to be in {mesh}")
 
 
 @pytest.mark.parametrize("mesh", ["istio", "ambient"])

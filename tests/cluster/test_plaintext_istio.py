@@ -161,7 +161,7 @@ def test_ztunnel_accepts_plaintext_if_policy_says_so(mesh: World) -> None:
 
 def await_agreement(agree: Any, wrong: list[Any]) -> None:
     try:
-        wait_for(agree, seconds=30, every=0.5, why="istiod and policy to agree")
+        wait_for(agree, every=0.5, why="istiod and policy to agree")
     except TimeoutError:
         pytest.fail(f"{len(wrong)} differ: {wrong[:20]}")
 

@@ -176,7 +176,8 @@ def story(mesh_cluster: MeshCluster, restart: Command) -> Iterator[Story]:
         run = ("restart", "-n", namespace, "-o", "json")
         planned = restart(*run, "--dry-run").data
         with Watch(plane.user("watcher", ["system:masters"]), namespace).running() as watch:
-            stuck = restart(*run, "--yes", "--timeout", "8", codes=[1])
+            # Long enough for the pods of the workloads before it, also on a busy machine.
+            stuck = restart(*run, "--yes", "--timeout", "15", codes=[1])
             unstick = {"spec": {"template": {"spec": {"nodeSelector": None}}}}
             api.patch("Deployment", STUCK, namespace, unstick)
             ready_pods(api, namespace, STUCK)
@@ -215,7 +216,7 @@ def test_the_first_that_fails_stops_the_run_and_is_reported(story: Story) -> Non
     assert set(order[at + 1 :]) == {"not-done"}
     (failed,) = [one for one in report["workloads"] if one["state"] == "failed"]
     assert failed["name"] == STUCK
-    assert "no further pod became ready and joined the mesh within 8 s" in failed["why"][0]
+    assert "no further pod became ready and joined the mesh within 15 s" in failed["why"][0]
     assert "describe pod m-stuck-" in failed["why"][0]
 
 
@@ -315,8 +316,8 @@ def test_the_last_pod_that_a_budget_needs_is_blocked_and_the_rest_goes_on(
     api.patch("ReplicaSet", "shop", blocked, {"spec": {"replicas": 2}})
     ready_pods(api, blocked, count=2)
     wait_for(
-        lambda: api.get("PodDisruptionBudget", "shop", blocked)["status"]["expectedPods"] == 2,
-        why="the budget to be seen",
+        lambda: api.get("PodDisruptionBudget", "shop", blocked)["status"]["disruptionsAllowed"],
+        why="the budget to allow an eviction",
     )
     assert restart(*run, "--timeout", "30").data["summary"] == {"done": 1}
     assert all(map(is_meshed, ready_pods(api, blocked, count=2)))

@@ -170,7 +170,7 @@ def test_what_was_there_before_can_be_deleted(mesh_cluster: MeshCluster) -> None
     old = Old(mesh_cluster)
     # Foreground deletion sets a finalizer and takes it off again, which updates the violator.
     mesh_cluster.plane.kubectl(
-        "delete", "statefulset/data", "--cascade=foreground", "--timeout=20s", "-n", old.namespace
+        "delete", "statefulset/data", "--cascade=foreground", "--timeout=60s", "-n", old.namespace
     )
     old.api.delete("Deployment", "out", old.namespace)
     old.api.delete("Pod", "bare", old.namespace)

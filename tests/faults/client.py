@@ -156,8 +156,8 @@ class Load:
 
     def until(self, answered: int) -> None:
         """Wait until this number of reviews have been answered since the start."""
-        # Generous: 50 a second.
-        end = time.monotonic() + 30 + (answered - len(self.tally.answers)) / 50
+        # Generous: 20 a second.
+        end = time.monotonic() + 60 + (answered - len(self.tally.answers)) / 20
         while len(self.tally.answers) < answered:
             assert self._done
             assert not self._done.done(), self._done.result()

@@ -96,12 +96,12 @@ def test_a_certificate_that_is_about_to_expire(
 ) -> None:
     """Readiness is lost before it expires, and returns with a new one; no review is lost.
 
-    For a certificate of less than a day, readiness is lost in the last twentieth of its life: 3 s
-    of this one's 60. The client keeps its one connection, because a new one would not be trusted at
-    the end.
+    For a certificate of less than a day, readiness is lost in the last twentieth of its life: 5 s
+    of this one's 100. The client keeps its one connection, because a new one would not be trusted
+    at the end.
     """
-    left = dt.timedelta(seconds=7)
-    short = authority.issue("x", hosts=HOSTS, age=dt.timedelta(seconds=53), lifetime=left)
+    left = dt.timedelta(seconds=11)
+    short = authority.issue("x", hosts=HOSTS, age=dt.timedelta(seconds=89), lifetime=left)
     end = x509.load_pem_x509_certificate(short.cert).not_valid_after_utc.timestamp()
     with replica.load(senders=1, fresh=0) as load:
         load.more(10)

@@ -16,7 +16,7 @@ PROPAGATION = 1.5
 
 def test_a_replica_is_replaced(start: Start, reviews: int, show: Show) -> None:
     """Clients dial the old one until the Service's change has reached them, as in a cluster."""
-    drain = ("--drain-seconds", "3")
+    drain = ("--drain-seconds", "5")
     serving = start(*drain)
     replaced = 0
     with serving.load() as load:
@@ -37,11 +37,11 @@ def test_a_replica_is_replaced(start: Start, reviews: int, show: Show) -> None:
 
 def test_a_replica_is_called_while_it_ends(start: Start, show: Show) -> None:
     """It still answers clients of its old endpoint, each time with `Connection: close`."""
-    replica = start("--drain-seconds", "3")
+    replica = start("--drain-seconds", "5")
     with replica.load() as load:
         load.more(100)
         replica.server.process.terminate()
-        time.sleep(0.5)
+        replica.server.wait_for("draining")
         replies = [replica.client.get("/readyz") for _ in range(5)]
         load.more(100)
     assert [reply.headers["connection"] for reply in replies] == ["close"] * 5

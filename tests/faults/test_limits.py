@@ -58,11 +58,12 @@ def test_a_worker_that_stands_still_for_a_while(replica: Replica, reviews: int, 
     """As without CPU: reviews that waited for too long are shed, and none waits for ever."""
     replica.allowed = "overloaded"
     before = replica.metric("mendix_mesh_reviews_shed_total")
-    with replica.load(senders=32, fresh=0, deadline=2) as load:
+    # A review that is shed after half of its time is sent again a second later.
+    with replica.load(senders=32, fresh=0, deadline=8) as load:
         while load.tally.sent < reviews:
             load.more(800)
             os.kill(replica.worker, signal.SIGSTOP)
-            time.sleep(1.3)
+            time.sleep(4.5)
             os.kill(replica.worker, signal.SIGCONT)
         load.more(200)
     shed = replica.metric("mendix_mesh_reviews_shed_total") - before

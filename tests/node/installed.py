@@ -56,7 +56,7 @@ class NodeCluster:
         labels = ",".join(f"{key}={value}" for key, value in self.release.labels.items())
         return self.api.list("Pod", NAMESPACE, labels=labels)
 
-    def await_settled(self, seconds: float = 60) -> list[Json]:
+    def await_settled(self, seconds: float = 120) -> list[Json]:
         """Wait until there are two pods, both ready and neither leaving, and return them."""
 
         def settled() -> list[Json]:
@@ -66,7 +66,7 @@ class NodeCluster:
 
         return wait_for(settled, seconds=seconds, why="two pods that are ready and stay")
 
-    def await_auditor(self, seconds: float = 60) -> Json:
+    def await_auditor(self, seconds: float = 120) -> Json:
         """Wait until the auditor has one pod and it is ready, and return it."""
 
         def settled() -> Json | None:

@@ -138,7 +138,7 @@ class Machine:
     def _child_of(self, parent: Process) -> int:
         """Return the process id, as seen from here, of the first process in the namespaces."""
         listing = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
-        end = time.monotonic() + 10
+        end = time.monotonic() + 30
         while True:
             parent.check()
             children = listing.read_text().split()
@@ -195,7 +195,7 @@ class Machine:
 
 def _remove_cgroup(folder: Path) -> None:
     """Remove a cgroup and those below it, once the last processes are out. Raises ProcessError."""
-    end = time.monotonic() + 5
+    end = time.monotonic() + 30
     while folder.exists():
         for inner in sorted(folder.rglob("*"), reverse=True):
             if inner.is_dir():

@@ -61,7 +61,7 @@ def at_its_service(nodes: NodeCluster, port: int, path: str, **headers: str) -> 
     address = nodes.api.get("Service", AUDITOR, NAMESPACE)["spec"]["clusterIP"]
     # kube-proxy hears of a new pod last.
     patient = httpx.HTTPTransport(retries=5)
-    with httpx.Client(transport=patient, trust_env=False) as client:
+    with httpx.Client(transport=patient, trust_env=False, timeout=30) as client:
         return client.get(f"http://{address}:{port}{path}", headers=headers)
 
 

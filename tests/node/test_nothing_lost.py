@@ -71,5 +71,5 @@ def test_both_nodes_are_drained_one_pod_at_a_time_and_nothing_is_lost(nodes: Nod
 
 def drain(nodes: NodeCluster, node: str) -> str:
     """Drain a node as an administrator would, and return kubectl's output."""
-    done = nodes.plane.kubectl("drain", node, "--delete-emptydir-data", "--timeout=100s")
+    done = nodes.plane.kubectl("drain", node, "--delete-emptydir-data", "--timeout=150s")
     return done.stdout + done.stderr

@@ -113,7 +113,7 @@ def send(signal: Signals, pids: list[int]) -> None:
 def test_one_that_dies_is_started_again(nodes: NodeCluster) -> None:
     server = nodes.await_settled()[0]
     before = restarts(nodes, server)
-    os.kill(min(processes_of(server)), SIGKILL)
+    send(SIGKILL, processes_of(server))
     wait_for(
         lambda: restarts(nodes, server) == before + 1, seconds=60, why="the container to restart"
     )

@@ -1,15 +1,18 @@
 """The packets of a node's cable, by a raw socket: what was sent in the clear, and what in TLS."""
 
 import re
+import select
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Self
 
 # Of a single protocol, a raw socket gets only the packets in one direction.
 _EVERY, _IPV4, _TCP = 0x0003, 0x0800, 6
 _LARGEST = 1 << 17
+_PAUSE = 0.05  # seconds in which the last packet is taken in
 _HANDSHAKE, _CLIENT_HELLO, _SERVER_HELLO = 22, 1, 2
 _SNI, _ALPN, _VERSIONS = 0, 16, 43
 VERSIONS = {0x0303: "TLS 1.2", 0x0304: "TLS 1.3"}
@@ -64,6 +67,9 @@ class Capture:
 
     def since(self, mark: int, *addresses: str) -> list[Segment]:
         """Return what came after a mark, once each, of the connections of all these addresses."""
+        while select.select([self._socket], [], [], 0)[0]:
+            time.sleep(_PAUSE)
+        time.sleep(_PAUSE)
         wanted = set(addresses)
         found = self._segments[mark:]
         mine = [one for one in found if wanted <= {one.source[0], one.target[0]}]

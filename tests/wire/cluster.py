@@ -8,7 +8,6 @@ import contextlib
 import copy
 import json
 import secrets
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +32,6 @@ PLUGIN = "cni"
 """The revision of Istio whose pods rely on the CNI plugin."""
 NEAR, FAR = ({"kubernetes.io/hostname": f"node-{number}"} for number in range(2))
 """Selectors of the node of the clients, and of the node behind the captured cable."""
-_READ = 0.1  # seconds in which the capture reads the last packets
 _CALL = ("python3", "/app.py", "call")
 
 # Upstream's Envoy has none of Istio's own filters.
@@ -170,7 +168,6 @@ class WireCluster:
         """Run the app's `call` in a pod, and return it with the packets to or from `server`."""
         marker, mark = secrets.token_hex(16), self.capture.now
         said = self.run_in(client, "mendix", *_CALL, *arguments, f"--marker={marker}")
-        time.sleep(_READ)
         pair = (server["status"]["podIP"], client["status"]["podIP"])
         answers = [Sent(**one) for one in json.loads(said)]
         return Exchange(answers, marker, self.capture.since(mark, *pair))
@@ -182,7 +179,7 @@ class WireCluster:
             found = self.call(client, server, *arguments)
             return found if all(one.ok for one in found.answers) else None
 
-        return wait_for(answered, seconds=30, why=f"{arguments[0]} to answer")
+        return wait_for(answered, why=f"{arguments[0]} to answer")
 
     def run_in(self, pod: Json, container: str, *command: str) -> str:
         """Run a command in a container, and return its output."""

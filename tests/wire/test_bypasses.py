@@ -29,13 +29,13 @@ from tests.wire.seen import (
     submitted,
 )
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 ROWS, PLUGIN_ROWS = rows(), plugin_rows()
 _AHEAD = 10
 """So many pods start while earlier ones are observed."""
-_UP = 60.0
-"""Seconds in which a pod must run. One that is not expected to gets a quarter of them."""
+_UP = 120.0
+"""Seconds in which a pod must run. One that is not expected to gets an eighth of them."""
 _MORE = 3
 """So often a row is observed again if it differs: proxies hear of a new pod a moment later."""
 
@@ -145,7 +145,7 @@ def test_if_the_cni_plugin_redirects_the_same_shows(place: Place, name: str) -> 
 
 def assert_seen(place: Place, started: Started, expected: AbstractSet[str]) -> None:
     """Assert what the capture shows of a row's pod when it runs."""
-    pod = place.running(started, _UP / 4 if ABSENT in expected else _UP)
+    pod = place.running(started, _UP / 8 if ABSENT in expected else _UP)
     seen = observe(place, started, pod) if pod else {ABSENT}
     for _ in range(_MORE):
         if seen != expected and pod:

@@ -6,7 +6,7 @@ from tests.wire.cluster import WireCluster
 from tests.wire.demo import play
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_the_demo_shows_the_packets_in_words(
     wire: WireCluster, capsys: pytest.CaptureFixture[str]
 ) -> None:

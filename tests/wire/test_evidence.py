@@ -11,7 +11,7 @@ from tests.cluster.api import Json
 from tests.wire.capture import Segment
 from tests.wire.cluster import FAR, NEAR, WireCluster, app, service, url
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 LABEL, TRAFFIC = "sidecar.istio.io/inject", "traffic.sidecar.istio.io/"
 #: The annotations and labels of a pod, by its name.

@@ -7,7 +7,7 @@ from tests.cluster.istio import NATIVE, REVISION, sidecar_of
 from tests.wire.capture import Hello, client_hello, readable, version
 from tests.wire.cluster import FAR, NEAR, PLUGIN, WireCluster, app, service, url
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 #: Form -> labels, annotations, and the first container that the injector adds.
 FORMS: dict[str, tuple[Json, Json, str]] = {

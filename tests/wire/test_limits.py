@@ -13,7 +13,7 @@ from tests.wire.app import SIZE
 from tests.wire.capture import readable
 from tests.wire.cluster import FAR, NEAR, Exchange, WireCluster, app, service, url
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 #: Root with the capabilities that the runtime gives by default. The check root-capable warns.
 ROOT = {"securityContext": {"runAsUser": 0}}

@@ -17,7 +17,7 @@ from tests.wire.cluster import FAR, INGRESS, NEAR, Sent, WireCluster, app, ident
 
 SERVICE_UPSTREAM = "nginx.ingress.kubernetes.io/service-upstream"
 UPSTREAM_VHOST = "nginx.ingress.kubernetes.io/upstream-vhost"
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 ENV = "shop"
 TASKS = ("database", "file", "build")

@@ -110,11 +110,11 @@ class TestServer:
         self, server: ServerClient, authority: Authority
     ) -> None:
         made = ServerClient(server.port, server.ca)
-        short = authority.issue("kube-apiserver", lifetime=datetime.timedelta(seconds=3))
+        short = authority.issue("kube-apiserver", lifetime=datetime.timedelta(seconds=5))
         with tempfile.TemporaryDirectory() as folder:
             made.context.load_cert_chain(*short.write(Path(folder), "client"))
         with made.connect() as connection:
             ask = request(self.PATHS[0], b"{}")
             assert connection.send(ask).reply().status == 200
-            time.sleep(3.2)
+            time.sleep(5.2)
             assert connection.send(ask).reply().status == 403

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,12 +26,13 @@ judge, load = review.validate, server._Server.load_config
 
 def validate(request, *rest, **options):
     if request.namespace == "hangs":
+        print('{"event": "it hangs"}', flush=True)
         collections.deque(itertools.repeat(None), maxlen=0)
     return judge(request, *rest, **options)
 
 def load_config(self):
     load(self)
-    self.cfg.set("timeout", 2)
+    self.cfg.set("timeout", 5)
 
 review.validate, server._Server.load_config = validate, load_config
 main()
@@ -74,7 +74,7 @@ def test_a_worker_that_hangs_in_a_review_is_aborted_and_the_review_is_named(
         with ThreadPoolExecutor(1) as pool:
             lost = pool.submit(client.review, ENFORCE, hanging)
             if end == signal.SIGKILL:
-                time.sleep(0.5)
+                server.wait_for("it hangs")
                 os.kill(worker, end)
             server.wait_for(MESSAGE)
             assert lost.exception(timeout=10), "no answer was sent"

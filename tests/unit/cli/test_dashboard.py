@@ -59,7 +59,7 @@ def test_it_serves_what_it_sees_until_a_signal(kubeconfig: Path, ends: signal.Si
     with running(kubeconfig, "--listen", "127.0.0.1:0") as process:
         url = address(process)
         wait_for(
-            lambda: "pod in Mendix namespaces is in the mesh" in httpx.get(url).text,
+            lambda: "pod in Mendix namespaces is in the mesh" in httpx.get(url, timeout=60).text,
             why="the first look",
         )
         assert httpx.get(f"{url}static/dashboard.css").status_code == 200
@@ -92,7 +92,7 @@ def test_opening_it_to_others_prints_a_warning(kubeconfig: Path) -> None:
     assert "everyone who can reach" in err
     assert "--authenticate" in err
     with running(kubeconfig, "--listen", "0.0.0.0:0", "--authenticate") as process:
-        assert httpx.get(address(process)).status_code == 401
+        assert httpx.get(address(process), timeout=60).status_code == 401
         process.terminate()
         _, err = process.communicate(timeout=20)
     assert err == ""

@@ -3,6 +3,7 @@
 import json
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -128,15 +129,10 @@ def _alive(running: Auditor, pair: tls.Pair) -> bool:
 
 
 def test_a_certificate_for_another_name_is_rejected(tmp_path: Path) -> None:
-    pair = tls.throw_away(["localhost"])
-    (tmp_path / "tls.crt").write_bytes(pair.cert)
-    (tmp_path / "tls.key").write_bytes(pair.key)
-    files = ["--tls-cert-file", str(tmp_path / "tls.crt"),
-             "--tls-private-key-file", str(tmp_path / "tls.key")]  # fmt: skip
-    options = ["--listen", "127.0.0.1:0", "--tls-listen", "127.0.0.1:0", *files]
+    options = [*secured(tmp_path)[1], "--listen=127.0.0.1:0", "--tls-server-name=a.b.svc"]
     with world().serving(tmp_path) as server:
-        given = ["audit", "--watch", "--kubeconfig", str(server.kubeconfig), *options]
-        found = CliRunner().invoke(main, [*given, "--tls-server-name", "a.b.svc"])
+        given = ["audit", "--watch", f"--kubeconfig={server.kubeconfig}", *map(str, options)]
+        found = CliRunner().invoke(main, given)
     assert found.exit_code == 2
     assert "is not for a.b.svc" in found.output
 
@@ -154,15 +150,16 @@ def test_a_port_that_is_taken_is_reported(tmp_path: Path) -> None:
 
 
 class Stuck(Idle):
-    """A world that keeps Mendix's resources and reviews of tokens for so long."""
+    """A world that answers no review of a token until it may."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.seconds = seconds
+        self.asked, self.may = threading.Semaphore(0), threading.Event()
 
     def answer(self, request: HttpRequest) -> Reply:
         if request.target.endswith("/tokenreviews"):
-            time.sleep(self.seconds)
+            self.asked.release()
+            self.may.wait(PATIENCE)
             return Reply(201, {"status": {"authenticated": False}})
         return super().answer(request)
 
@@ -179,12 +176,7 @@ def secured(folder: Path, *names: str) -> tuple[tls.Pair, list[str | Path]]:
     pair = tls.throw_away(["localhost", *names])
     (folder / "tls.crt").write_bytes(pair.cert)
     (folder / "tls.key").write_bytes(pair.key)
-    files: list[str | Path] = [
-        "--tls-cert-file",
-        folder / "tls.crt",
-        "--tls-private-key-file",
-        folder / "tls.key",
-    ]
+    files = (f"--tls-cert-file={folder}/tls.crt", f"--tls-private-key-file={folder}/tls.key")
     return pair, ["--tls-listen", "127.0.0.1:0", *files]
 
 
@@ -209,7 +201,7 @@ def test_slow_bodies_do_not_delay_a_probe(tmp_path: Path) -> None:
 
 
 def test_requests_that_wait_for_the_api_server_do_not_delay_a_probe(tmp_path: Path) -> None:
-    made = Stuck(seconds=4)
+    made = Stuck()
     made.objects |= world().objects
     options = ("--dashboard", "127.0.0.1:0", "--authenticate")
     with auditing(made, tmp_path, *options) as running, ThreadPoolExecutor(12) as many:
@@ -221,8 +213,10 @@ def test_requests_that_wait_for_the_api_server_do_not_delay_a_probe(tmp_path: Pa
             return httpx.get(dashboard, headers=headers, timeout=PATIENCE).status_code
 
         answers = [many.submit(ask, number) for number in range(12)]
-        time.sleep(0.5)
+        # The auditor answers so many at the same time.
+        assert all(made.asked.acquire(timeout=PATIENCE) for _ in range(8))
         assert _took(f"{running.http}/livez") < 3
+        made.may.set()
         codes = sorted(one.result() for one in answers)
         assert codes == [401] * 10 + [429] * 2
 

@@ -16,7 +16,7 @@ from tests.unit.admission.reviews import Json, accepted
 
 JSON_HEADERS: Mapping[str, str] = {"Content-Type": "application/json"}
 #: The maximum seconds of each wait for an answer.
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,8 @@ class Connection:
 
     def _more(self) -> None:
         data = self._socket.recv(1 << 16)
-        assert data, f"the connection ended within a response: {self._buffer!r}"
+        if not data:
+            raise ConnectionError(f"the connection ended within a response: {self._buffer!r}")
         self._buffer += data
 
 

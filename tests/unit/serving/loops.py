@@ -46,14 +46,14 @@ class Looping:
         """Dial from an address, without sending anything."""
         return socket.create_connection(self.address, 10, source_address=(source, 0))
 
-    def dial(self, source: str = "127.0.0.1") -> socket.socket:
-        """Dial, with a TLS handshake if the port has a certificate."""
-        plain = self.plain(source)
+    def dial(self, source: str | socket.socket = "127.0.0.1") -> socket.socket:
+        """Dial, with a TLS handshake if the port has a certificate; `source` may have dialled."""
+        plain = self.plain(source) if isinstance(source, str) else source
         if not self.context:
             return plain
         return self.context.wrap_socket(plain, server_hostname="localhost")
 
-    def asks(self, source: str = "127.0.0.1") -> bool:
+    def asks(self, source: str | socket.socket = "127.0.0.1") -> bool:
         """Dial and send a request. Return whether there was an answer."""
         with contextlib.suppress(OSError), self.dial(source) as client:
             return asks(client)

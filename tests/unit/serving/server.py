@@ -52,7 +52,9 @@ class Server:
         """Wait for a pattern in its output. Return the match, or its group."""
         end = time.monotonic() + PATIENCE
         while not (found := re.search(pattern, self.text)):
-            self.process.check()
+            # It may have written this, and ended, after it was read.
+            if self.process.returncode is not None and not re.search(pattern, self.text):
+                self.process.check()
             assert time.monotonic() < end, f"no {pattern} in {self.text}"
             time.sleep(0.02)
         return found.group(found.lastindex or 0)

@@ -134,7 +134,7 @@ class TestOutput:
             lost = self.lines_lost(client)
             assert lost > (0 if how == "unread" else 1000)
             process.terminate()
-            assert process.wait(10) == 0
+            assert process.wait(PATIENCE) == 0
         if how != "broken":
             os.close(reader)
         said = errors.read_text().splitlines()
@@ -155,7 +155,7 @@ class TestOutput:
                 text = pipe.read()
                 denials(client, 10)
                 process.terminate()
-                assert process.wait(10) == 0
+                assert process.wait(PATIENCE) == 0
                 text += pipe.read()
         events = [json.loads(line)["event"] for line in text.splitlines()]
         assert events.count("denied") > 10

@@ -37,7 +37,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def until(holds: Callable[[], object]) -> None:
-    end = time.monotonic() + 5
+    end = time.monotonic() + 20
     while not holds():
         assert time.monotonic() < end
         time.sleep(0.01)
@@ -91,11 +91,11 @@ def test_a_client_that_stays_silent_is_let_go(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: bytes
 ) -> None:
     monkeypatch.setattr(Connection, "handshake_seconds", 0.3)
+    start = time.monotonic()
     with looping(tmp_path) as server, server.plain() as client:
         client.sendall(said)
-        start = time.monotonic()
         assert ended(client)
-        assert 0.2 <= time.monotonic() - start < 2
+        assert 0.3 <= time.monotonic() - start < 5
 
 
 @pytest.mark.parametrize("said", [b"", HELLO])
@@ -112,12 +112,14 @@ def test_plain_http_is_no_hello(server: Looping) -> None:
         assert not client.recv(1 << 16).startswith(b"HTTP")
 
 
-def test_a_client_that_dialled_before_the_end_is_served(server: Looping) -> None:
+def test_a_client_that_dialled_before_the_end_is_served(
+    monkeypatch: pytest.MonkeyPatch, server: Looping
+) -> None:
+    monkeypatch.setattr(Connection, "first_seconds", 10.0)
     with ThreadPoolExecutor(20) as pool:
-        asking = [pool.submit(server.asks) for _ in range(20)]
-        until(lambda: server.loop.table.members)
+        dialled = [server.plain() for _ in range(20)]
         server.loop.drain(0)
-        assert [one.result() for one in asking] == [True] * 20
+        assert list(pool.map(server.asks, dialled)) == [True] * 20
 
 
 def test_the_longest_idle_one_makes_room(
@@ -147,8 +149,8 @@ def test_a_newcomer_is_not_closed_while_there_is_an_idle_one(
         time.sleep(0.3)
         newcomers = [stack.enter_context(server.plain()) for _ in range(5)]
         newcomers[0].sendall(HELLO)
+        until(lambda: [is_open(client) for client in idle] == [False] * 5 + [True] * 5)
         assert all(is_open(client) for client in newcomers)
-        assert [is_open(client) for client in idle] == [False] * 5 + [True] * 5
 
 
 def test_a_connection_without_a_request_makes_room_at_once(small: None, server: Looping) -> None:
@@ -229,7 +231,7 @@ def test_bodies_however_small_count_against_one_bound(
 def test_what_a_client_does_not_read_counts_too_and_has_a_deadline(
     monkeypatch: pytest.MonkeyPatch, server: Looping
 ) -> None:
-    monkeypatch.setattr(Connection, "write_seconds", 0.5)
+    monkeypatch.setattr(Connection, "write_seconds", 2.0)
     body = b"x" * 4_000_000
     with server.dial() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

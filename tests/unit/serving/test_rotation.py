@@ -10,7 +10,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 
 import pytest
@@ -50,14 +50,16 @@ class Case:
     """A rotation of files in a folder, which has the first pair."""
 
     def __init__(self, folder: Path) -> None:
-        self.files = tls.Files(folder / "tls.crt", folder / "tls.key")
+        self.files, self._times = tls.Files(folder / "tls.crt", folder / "tls.key"), count(1)
         self.write(PAIRS[0])
         self.metrics, self.health = Metrics("test"), Health()
         self.rotation = Rotation(self.files, tls.load(self.files), self.metrics, self.health)
 
-    def write(self, pair: tls.Pair, *, key: bytes | None = None) -> None:
-        self.files.cert.write_bytes(pair.cert)
-        self.files.key.write_bytes(pair.key if key is None else key)
+    def write(self, pair: tls.Pair) -> None:
+        for file, content in ((self.files.cert, pair.cert), (self.files.key, pair.key)):
+            file.write_bytes(content)
+            # Two writes within a tick of the kernel's clock would have the same time.
+            os.utime(file, (0, next(self._times)))
 
     @property
     def served(self) -> tls.Pair:
@@ -338,12 +340,8 @@ def test_a_good_pair_that_is_not_served_for_ten_minutes_is_a_reason_to_restart(
 def test_a_certificate_of_the_near_future_is_served_once_it_is_valid(
     case: Case, tmp_path: Path
 ) -> None:
-    start = datetime.datetime.now(datetime.UTC).replace(microsecond=0) + datetime.timedelta(
-        seconds=2
-    )
-    pair = Authority("soon").issue(
-        "x", hosts=("localhost",), age=datetime.datetime.now(datetime.UTC) - start
-    )
+    ahead = datetime.timedelta(seconds=3)
+    pair = Authority("soon").issue("x", hosts=("localhost",), age=-ahead)
     case.write(tls.Pair(b"", pair.cert, pair.key))
     case.rotation.look()
     assert case.served == PAIRS[0]

@@ -149,13 +149,16 @@ class Watcher(threading.Thread):
         while not self._stopping.is_set():
             try:
                 for change in self._watch.changes():
-                    self.begun.set()
                     if reported:
                         log.info("watches again", where=self._where)
                         reported, wait = "", _WAIT
-                    if self._stopping.is_set():
+                    stopping = self._stopping.is_set()
+                    if not stopping:
+                        self._changed(change)
+                    # Not before, or the first scan could begin without this change.
+                    self.begun.set()
+                    if stopping:
                         return
-                    self._changed(change)
             except ClusterError as error:
                 self.begun.set()
                 if isinstance(error, StatusError) and error.code == 410:

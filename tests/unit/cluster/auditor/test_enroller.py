@@ -164,7 +164,7 @@ def test_what_an_admin_removes_stays_removed(world: Cluster, start: Start) -> No
     mendix.define(world)
     world.mendix("shop")
     made = start()
-    made.until(lambda: ENROLLED_AT in world.marks("shop"))
+    made.until_state("enrolled")
     del world.objects[f"{NAMESPACES}/shop"]["metadata"]["labels"]
     world.tell(NAMESPACES, "", "shop")
     made.until_state("removed")
@@ -192,7 +192,7 @@ def test_an_enrollment_by_name_is_remembered_too(world: Cluster, start: Start) -
     named = {**entries[0], "namespaceSelector": {"matchExpressions": [name]}}
     entries.append(named)
     made = start()
-    made.until(lambda: ENROLLED_AT in world.marks("shop"))
+    made.until_state("enrolled")
     entries.remove(named)
     world.tell(NAMESPACES, "", "shop")
     made.until_state("removed")

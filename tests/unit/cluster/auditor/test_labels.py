@@ -217,8 +217,8 @@ def test_an_api_server_that_does_not_answer_in_time_is_not_waited_for(
     with slow.serving(tmp_path) as server:
         try:
             begun = time.monotonic()
-            found = warnings_for(server, review(), timeout=2.0)
-            assert time.monotonic() - begun < 2.0
+            found = warnings_for(server, review(), timeout=4.0)
+            assert time.monotonic() - begun < 4.0
         finally:
             answered.set()
     assert found == ["only 0 pods were judged in time; see mendix-mesh audit -n mendix"]

@@ -14,7 +14,7 @@ from webhook.cluster.traffic import Prometheus
 from webhook.cluster.traffic.reviews import Counts, look
 
 #: The length of the window in seconds.
-WINDOW = 3
+WINDOW = 6
 
 
 class Webhook(Exporter):

@@ -1,16 +1,15 @@
-"""The traffic of namespaces, from a real Prometheus that scrapes the meshes' metrics.
+"""The traffic of namespaces, from a real Prometheus with two hours of the meshes' metrics.
 
-All cases run at once, each in its own namespace. Counters are constant, then some grow, and the
-whole window has been scraped.
+All cases are in it, each in its own namespace. Counters are constant; half an hour ago some grew.
 """
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests import prometheus
-from tests.standins import mesh_metrics
 from tests.standins.mesh_metrics import (
     Exporter,
     istio,
@@ -23,7 +22,7 @@ from webhook.cluster.traffic import NamespaceTraffic, Prometheus, Traffic, look
 from webhook.cluster.traffic.prometheus import PrometheusError
 
 #: The length of the window in seconds.
-WINDOW = 4
+WINDOW = 3600
 SHOP = linkerd_identity("mendix", "shop")
 #: The hostile content of a label: markup, an escape, a right-to-left mark, quotes, a line end.
 HOSTILE = '<b>&\x1b[31m\u202e"}\\\n' + "x" * 5000
@@ -104,13 +103,13 @@ def within(exporter: Exporter) -> None:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[prometheus.Server]:
     folder = tmp_path_factory.mktemp("prometheus")
-    with mesh_metrics.serving(Exporter()) as exporter:
-        before(exporter)
-        with prometheus.serving(folder, scraped=[exporter.url]) as running:
-            running.wait_for_scrapes(WINDOW + 1)
-            within(exporter)
-            running.wait_for_scrapes(1)
-            yield running
+    exporter, now, text = Exporter(), int(time.time()), ""
+    # It goes on into the next minutes, in which the tests run.
+    for change, begin, end in ((before, now - 7200, now - 1800), (within, now - 1800, now + 600)):
+        change(exporter)
+        text += "".join(exporter.text().replace("\n", f" {at}\n") for at in range(begin, end, 60))
+    with prometheus.serving(folder, recorded=f"{text}# EOF\n") as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
