@@ -9,7 +9,11 @@ NAMED = {"name": "shop", "mesh": "istio", "strict": True}
 #: The policy object that both sidecars and ztunnel read.
 EITHER = ["destinationrules", "serviceentries", "workloadentries", "workloadgroups", "envoyfilters"]
 PEERS = {"security.istio.io": ["peerauthentications"]}
-ISTIO = {**PEERS, "networking.istio.io": ["sidecars", "proxyconfigs", *EITHER]}
+ISTIO = {
+    **PEERS,
+    "networking.istio.io": ["sidecars", "proxyconfigs", *EITHER],
+    "": ["services"],
+}
 AMBIENT = {**PEERS, "networking.istio.io": EITHER}
 LINKERD = {
     "policy.linkerd.io": [
@@ -52,7 +56,9 @@ def test_policies_are_reviewed_only_on_request(reviewed: bool) -> None:
             group: rule["resources"]
             for rule in entry["rules"]
             for group in rule["apiGroups"]
-            if group.endswith(("istio.io", "linkerd.io")) or rule["scope"] == "Cluster"
+            if group.endswith(("istio.io", "linkerd.io"))
+            or rule["scope"] == "Cluster"
+            or "services" in rule["resources"]
         }
         assert found == wanted
         for rule in entry["rules"]:

@@ -241,7 +241,7 @@ def test_the_largest_pod_costs_less_than_the_api_server_allows(
     }
     assert not is_called(lambda: send(api, place, largest, foreign))
     for start, called in (
-        ("prometheus.io.example.com", place.mesh != "linkerd"),
+        ("prometheus.istio.io.example.com", place.mesh != "linkerd"),
         ("istio.io.b", False),
     ):
         foreign["metadata"]["annotations"] = {**gone, **long_keys("", start)}

@@ -121,7 +121,43 @@ def test_an_owner_that_istiod_would_paste_to_another_place_is_denied(
         istio_cluster.api.create(pod, dry_run=True)
 
 
-# The keys that istiod reads.
+def test_no_author_can_make_istiod_change_our_record(
+    istio_cluster: IstioCluster, where: str
+) -> None:
+    """The value ends its place, completes the pod, adds our record, and drops the rest."""
+    api, pod = istio_cluster.api, placed(knobs.mendix_pods()[0], where)
+    pod["spec"]["automountServiceAccountToken"] = False
+    made = api.create(pod, dry_run=True)
+    (proxy,) = (one for one in made["spec"]["initContainers"] if one["name"] == "istio-proxy")
+    evil = {"name": "ISTIO_BOOTSTRAP", "value": "/tmp/bootstrap.json"}
+    proxy["env"].append(evil)
+    kept = {key: proxy[key] for key in proxy.keys() - {"name", "image", "args"}}
+    meta = {key: made["metadata"][key] for key in ("labels", "annotations")}
+    meta["annotations"]["mendix-mesh.io/inputs"] = "allowed"
+    text = "\n".join([
+        "warning", *(f"    {key}: {json.dumps(value)}" for key, value in kept.items()),
+        f"  volumes: {json.dumps(made['spec']['volumes'])}", f"metadata: {json.dumps(meta)}", "---",
+    ])  # fmt: skip
+    asking = saying(pod, {"sidecar.istio.io/logLevel": text}, {})
+    with pytest.raises(StatusError, match=r"input-not-allowed.*logLevel"):
+        api.create(asking, dry_run=True)
+
+
+# What istiod reads.
+
+
+def test_the_injection_templates_take_nothing_from_a_pod_that_is_not_judged() -> None:
+    files = [*(build.istio_chart() / "files").glob("*inject*.yaml")]
+    files += (build.istio_chart() / "files").glob("grpc-*.yaml")
+    read = r"\.((?:Spec|ObjectMeta|DeploymentMeta|TypeMeta)\.\w+)|\$((?:c|container|p)\.\w+)"
+    found = {"".join(one) for file in files for one in re.findall(read, file.read_text())}
+    assert found == {
+        "ObjectMeta.Annotations", "ObjectMeta.Labels", "Spec.ServiceAccountName",
+        "Spec.Containers", "container.Name", "c.Ports",
+        # From its owner or its name, and the request.
+        "DeploymentMeta.Name", "DeploymentMeta.Namespace", "TypeMeta.APIVersion", "TypeMeta.Kind",
+    }  # fmt: skip
+
 
 #: Keys that istiod reads from pods and that authors must not set, and why not.
 UNKNOWN = {

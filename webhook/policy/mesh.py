@@ -38,8 +38,8 @@ BROUGHT = "proxy-brought"
 BYPASSED, FORGED, IMAGE = "capture-bypassed", "proxy-forged", "proxy-image-untrusted"
 OVERRIDDEN, CONTROL_PLANE = "proxy-env-overridden", "control-plane-elsewhere"
 DISABLED, OPEN, USER = "mtls-disabled", "accepts-plaintext", "proxy-uid"
-#: The form of names, kinds and images. The injectors paste them into their templates, before the
-#: API server validates them. It never validates the kind of an owner or the tag of an image.
+#: The form of names, kinds, images and ports. The injectors paste them into their templates, before
+#: the API server validates them. It never validates the kind of an owner or the tag of an image.
 PLAIN_NAME = r"[A-Za-z0-9._:/@+~-]*"
 _PLAIN_NAME = re.compile(PLAIN_NAME, re.ASCII)
 
@@ -57,9 +57,24 @@ class Found(NamedTuple):
 
     check: str
     occurrence: Occurrence
+    #: Whether it could change the injector's template, and with it our record.
+    splits: bool = False
+
+
+class Record(NamedTuple):
+    """What is recorded of a pod that no injector has seen; `text` is None if nothing is."""
+
+    text: str | None
+    #: Whether no injector may see the pod.
+    splits: bool
 
 
 _NOTHING: tuple[Occurrence, ...] = ()
+_KEPT_OUT = (
+    "opts the pod out of the mesh; mendix-mesh sets it if another input could change the "
+    "injector's template",
+    "author: correct the other lines, and remove it if you set it",
+)
 
 
 class Mesh:
@@ -87,7 +102,7 @@ class Mesh:
         self.labels: Inputs | None = None
         self.proofs = Proofs(self)
 
-    def prove(self, pod: Pod) -> Iterator[Found]:
+    def prove(self, pod: Pod) -> Iterator[tuple[str, Occurrence]]:
         """Yield what is wrong with the mesh's containers. `pod` has only these containers."""
         return iter(())
 
@@ -115,14 +130,15 @@ class Mesh:
             pod.inputs = occurrences
         return pod.inputs
 
-    def record(self, pod: Pod) -> str | None:
-        """Return the record for a pod that no injector has seen; None if no record is needed."""
-        said = islice(self._said(pod), _MOST_RECORDED + 1)
-        found = [f"{check} {occurrence.field[:_LONGEST_KEY]}" for check, occurrence in said]
-        if not found and not self.inherits and RECORD not in pod.annotations:
-            return None
+    def record(self, pod: Pod) -> Record:
+        """Return the record for a pod that no injector has seen."""
+        said = list(islice(self._said(pod), _MOST_RECORDED + 1))
+        if not said and not self.inherits and RECORD not in pod.annotations:
+            return Record(None, splits=False)
+        found = [f"{one.check} {one.occurrence.field[:_LONGEST_KEY]}" for one in said]
         more = [_MORE] if len(found) > _MOST_RECORDED else []
-        return ", ".join([*dict.fromkeys(found[:_MOST_RECORDED]), *more]) or ALLOWED
+        text = ", ".join([*dict.fromkeys(found[:_MOST_RECORDED]), *more]) or ALLOWED
+        return Record(text, bool(more) or any(one.splits for one in said))
 
     def _said(self, pod: Pod) -> Iterator[Found]:
         """Yield all inputs in the pod that are not in the allow-lists, from the author or not."""
@@ -168,8 +184,8 @@ class Mesh:
                 ):
                     if pod.by_status and key in self.of_agents:
                         continue
-                    check, reason, fix = problem
-                    yield Found(check, Occurrence(where(key), (value,), reason, fix))
+                    check, reason, fix, splits = problem
+                    yield Found(check, Occurrence(where(key), (value,), reason, fix), splits)
 
     def _names(self, pod: Pod) -> Iterator[Found]:
         """Yield each place with a name that the injector could read as a part of its template.
@@ -184,12 +200,13 @@ class Mesh:
             if not _PLAIN_NAME.fullmatch("".join(named)):
                 yield Found(INPUT, Occurrence("metadata.ownerReferences", _not_plain(named),
                                               "has an invalid name, kind or apiVersion",
-                                              "author: remove the owner reference"))  # fmt: skip
+                                              "author: remove the owner reference"),
+                            splits=True)  # fmt: skip
                 break  # one entry is enough, and there may be very many
         for field, texts in () if pod.final else _texts(pod):
             if not _PLAIN_NAME.fullmatch("".join(texts)):
                 yield Found(INPUT, Occurrence(field, _not_plain(texts), "has an invalid name",
-                                              "author: correct it"))  # fmt: skip
+                                              "author: correct it"), splits=True)  # fmt: skip
 
     def _authors(self, pod: Pod, said: Iterator[Found]) -> Iterable[Found]:
         """Return only the inputs that are from the author."""
@@ -202,8 +219,8 @@ class Mesh:
             ]
         listed = dict.fromkeys(record.split(", ")) if record != ALLOWED else {}
         kept = [found for found in said if f"{found.check} {found.occurrence.field}" in listed]
-        for check, occurrence in kept:
-            listed.pop(f"{check} {occurrence.field}", None)
+        for found in kept:
+            listed.pop(f"{found.check} {found.occurrence.field}", None)
         return [*kept, *(_recorded(entry) for entry in listed)]
 
     def _from_namespace(self, pod: Pod, field: str) -> bool:
@@ -241,6 +258,15 @@ class Mesh:
         A task pod must be able to end although its proxy runs.
         """
         return ()
+
+    def keep_out(self, pod: Pod) -> Iterable[Want]:
+        """Yield what keeps the injector away from a pod that could change its template."""
+        return ()
+
+    def kept_out(self, pod: Pod) -> tuple[str, str]:
+        """Return reason and fix of an opt-out that may be from `keep_out`, else two empty texts."""
+        record = pod.annotations.get(RECORD, ALLOWED)
+        return _KEPT_OUT if pod.recorded and record != ALLOWED else ("", "")
 
     def is_infrastructure(self, pod: Pod) -> bool:
         """Return whether the pod is the mesh's gateway: a proxy without an application."""
@@ -343,6 +369,12 @@ def _texts(pod: Pod) -> Iterator[tuple[str, tuple[str, ...]]]:
         text
         for placed in pod.containers
         for text in (placed.container.name, placed.container.image or "")
+    ])  # fmt: skip
+    yield "spec.containers[*].ports", tuple([
+        text or ""
+        for placed in pod.containers
+        for port in placed.container.ports or ()
+        for text in (port.name, port.protocol, port.host_ip)
     ])  # fmt: skip
 
 

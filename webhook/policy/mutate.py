@@ -45,8 +45,7 @@ def mutate(request: Request, mesh: Mesh, settings: Settings) -> list[Operation]:
     if not pod.template:
         if request.operation != "CREATE":
             return []
-        wants = (*mesh.opt_in(pod, task=mendix.is_task(pod)), *_record(pod, mesh))
-        return patch("", obj.metadata, wants)
+        return patch("", obj.metadata, _of_new(pod, mesh))
     if is_owned(obj) or mendix.is_operator_owned(obj) or not request.template_changed:
         return []
     if obj.spec is None or not pod.spec.containers:
@@ -56,11 +55,16 @@ def mutate(request: Request, mesh: Mesh, settings: Settings) -> list[Operation]:
     return patch(pointer, meta, mesh.opt_in(pod, task=mendix.is_task(pod)))
 
 
-def _record(pod: Pod, mesh: Mesh) -> Iterable[Want]:
-    """Yield the record of the author's input. After injection it can't be distinguished."""
+def _of_new(pod: Pod, mesh: Mesh) -> Iterable[Want]:
+    """Yield the opt-in, and the record of the author's input.
+
+    After injection it can't be distinguished. If the input could change the injector's template,
+    and so the record, the injector must not see the pod.
+    """
     record = mesh.record(pod)
-    if record is not None and pod.annotations.get(RECORD) != record:
-        yield Want("annotations", RECORD, record)
+    yield from mesh.keep_out(pod) if record.splits else mesh.opt_in(pod, task=mendix.is_task(pod))
+    if record.text is not None and pod.annotations.get(RECORD) != record.text:
+        yield Want("annotations", RECORD, record.text)
 
 
 def patch(pointer: str, meta: Meta | None, wants: Iterable[Want]) -> list[Operation]:

@@ -16,21 +16,22 @@ _OTHER_WEBHOOK = (
 )
 
 
-def before_proxy(pod: Pod, rules: str) -> Iterator[Occurrence]:
+def before_proxy(pod: Pod, rules: str, choices: Collection[str] = ()) -> Iterator[Occurrence]:
     """Yield init containers before a native proxy, or all of them with a classic one.
 
-    Without those that `before_rules` yields.
+    Without those that `before_rules` yields. `choices` are the annotations with which an author
+    chooses between the two.
     """
     proxy = pod.proxy
     if proxy is None or not pod.has_own_inits:
         return
     native = proxy.kind == "initContainers"
     lasting = {occurrence.field for occurrence in before_rules(pod, rules)}
-    fix = (
-        f"author, or admin of the webhook that adds it: place it after {proxy.name}"
-        if native
-        else ""
-    )
+    fix = ""
+    if native:
+        fix = f"author, or admin of the webhook that adds it: place it after {proxy.name}"
+    elif chosen := next(iter(pod.annotations.keys() & set(choices)), ""):
+        fix = f"author: remove the annotation {chosen}, so that the proxy can start first"
     for placed in pod.workload_containers:
         if placed.kind != "initContainers" or (native and placed.index > proxy.index):
             continue

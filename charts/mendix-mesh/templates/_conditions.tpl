@@ -125,6 +125,13 @@ the root as `root` and the entry as `entry`.
     {{- with $of.policyAnnotations }}
     || {{ include "mendix-mesh.changesAnnotations" . }}
     {{- end }}))
+{{- if eq .entry.mesh "istio" }}
+# Of Services, Istio reads an annotation that few have.
+- name: service-has-what-is-judged
+  expression: >-
+    request.resource.resource != 'services'
+    || 'networking.istio.io/exportTo' in object.metadata.?annotations.orValue({})
+{{- end }}
 {{- end }}
 {{- end }}
 {{- end }}

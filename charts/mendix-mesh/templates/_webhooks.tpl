@@ -285,5 +285,12 @@ are not among them, because deleting a namespace must also delete its objects wi
   {{- /* ztunnel reads no Sidecar, and has no ProxyConfig. */}}
   resources: {{ eq . "ambient" | ternary $resources (concat (list "sidecars" "proxyconfigs") $resources) | toJson }}
   scope: Namespaced
+  {{- if eq . "istio" }}
+- operations: [CREATE, UPDATE]
+  apiGroups: [""]
+  apiVersions: [v1]
+  resources: [services]
+  scope: Namespaced
+  {{- end }}
 {{- end -}}
 {{- end }}

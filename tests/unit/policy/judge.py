@@ -93,7 +93,7 @@ def recorded(pod: Any, *, by: str = "linkerd", given: Settings = DEFAULTS) -> st
     """Return our mutating webhook's record of a pod's inputs; None if there is none."""
     of = mesh(by, given)
     seen = pod_of(objects.convert(pod), of, request(pod))
-    return of.record(seen) if seen else None
+    return of.record(seen).text if seen else None
 
 
 def _unrecorded(operation: Json) -> Json:

@@ -10,6 +10,7 @@ CHECK = Check(
         "metadata.labels[linkerd.io/control-plane-ns]",
         "metadata.annotations[config.linkerd.io/default-inbound-policy]",
         "metadata.labels[security.istio.io/tlsMode]",
+        "metadata.labels[networking.istio.io/tunnel]",
         "metadata.labels[istio.io/dataplane-mode]",
         "metadata.annotations[ambient.istio.io/redirection]",
     ),

@@ -6,7 +6,7 @@ CHECK = Check(
     id="runtime-not-captured",
     level="deny",
     meshes=("ambient",),
-    fields=("spec.runtimeClassName", "spec.os.name"),
+    fields=("spec.runtimeClassName", "spec.os.name", "spec.nodeSelector[kubernetes.io/os]"),
     reason="runs in a sandbox with its own network, which the node agent might not redirect",
     fix="author: remove it; admin: if the node agent redirects such pods, name the class in "
     "settings.ambient.runtimeClasses",

@@ -28,7 +28,8 @@ MESH = EngineMesh(
         Condition(
             "it runs in the node's own runtime, on Linux",
             "object.spec.?runtimeClassName.orValue('') == '' "
-            "&& object.spec.?os.?name.orValue('linux') in ['', 'linux']",
+            "&& object.spec.?os.?name.orValue('linux') in ['', 'linux'] "
+            f"&& object.spec.?nodeSelector[?{cel.text(mesh.OF_NODE)}].orValue('linux') == 'linux'",
         ),
         Condition(
             "it has no sign of another mesh",

@@ -46,6 +46,7 @@ _MOST = {
     "volumes": 60,
     "variables": 150,
     "arguments": 60,
+    "ports": 60,
     "characters": 32_768,
 }
 #: The longest name, key, label's value and image of an ordinary pod, in characters.
@@ -61,7 +62,8 @@ SIZE = Condition(
         f"{cel.ANNOTATIONS}.all(k, size({cel.ANNOTATIONS}[k]) <= {_MOST['characters']})",
         cel.each(
             f"size(c.?env.orValue([])) <= {_MOST['variables']} "
-            f"&& size(c.?args.orValue([])) <= {_MOST['arguments']}"
+            f"&& size(c.?args.orValue([])) <= {_MOST['arguments']} "
+            f"&& size(c.?ports.orValue([])) <= {_MOST['ports']}"
         ),
     ),
 )
@@ -88,7 +90,7 @@ OWNERS = Condition(
 )
 #: Before the API server has validated them, and before an injector pastes them.
 PLAIN_NAMES = Condition(
-    "its names and images are plain",
+    "its names, images and ports are plain",
     cel.every(
         *(
             _is_name(f"object.{field}.orValue('')", _NAME)
@@ -97,6 +99,16 @@ PLAIN_NAMES = Condition(
         f"{cel.LABELS}.all(k, {_is_name('k', _KEY)} && {_is_name(f'{cel.LABELS}[k]', _VALUE)})",
         f"{cel.ANNOTATIONS}.all(k, {_is_name('k', _KEY)})",
         cel.each(cel.every(_is_name("c.name", _NAME), _is_name("c.?image.orValue('')", _IMAGE))),
+        cel.each(
+            "c.?ports.orValue([]).all(p, "
+            + cel.every(
+                *(
+                    _is_name(f"p.?{field}.orValue('')", _VALUE)
+                    for field in ("name", "protocol", "hostIP")
+                )
+            )
+            + ")"
+        ),
     ),
 )
 #: In CEL: the pod must end (`mendix.is_task`).

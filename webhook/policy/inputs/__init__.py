@@ -64,6 +64,8 @@ class Problem(NamedTuple):
     check: str
     reason: str
     fix: str
+    #: Whether the value could change the injector's template.
+    splits: bool = False
 
 
 class Inputs:
@@ -130,14 +132,16 @@ class Inputs:
         wrong = found.form.wrong(value)
         if not wrong:
             return None
+        splits = found.form.can_split(value)
         if found.may == "admin":
             return Problem(
                 found.check,
                 f"must only be set by {self._mesh}'s admin, for the whole mesh",
                 f"author: remove it; admin: add it to {self._setting} if it is harmless",
+                splits,
             )
         fix = found.fix or f"author: set it to {found.form.words}, or remove it"
-        return Problem(found.check, "; ".join(wrong[:_MOST_REASONS]), fix)
+        return Problem(found.check, "; ".join(wrong[:_MOST_REASONS]), fix, splits)
 
 
 #: The maximum length of a cached key and value in characters, and the maximum number of reasons per

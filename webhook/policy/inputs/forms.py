@@ -6,8 +6,12 @@ and the kubelet expands `$(VAR)` after admission. Structured values like JSON ar
 and each key is judged.
 """
 
+import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from webhook.policy.inputs import proxyconfig
 
 #: Judges a structured value. Yields a sentence without its subject for each violation.
 Judge = Callable[[str], Iterable[str]]
@@ -36,6 +40,32 @@ class Form:
         if self._judge is not None:
             return list(self._judge(value))
         return [] if self._match(value) else [f"is not {self.words}"]
+
+    def can_split(self, value: str) -> bool:
+        """Return whether a value without this form could end its place in a template.
+
+        Injectors paste values into YAML. What follows would count as a part of the template.
+        """
+        texts = [value] if self._judge is None or len(value) > self.longest else _texts(value)
+        return any(map(_SPLITS.search, texts))
+
+
+def _texts(value: str) -> Iterator[str]:
+    """Yield all keys and values of JSON or YAML; the value itself if it is neither."""
+    try:
+        # A repeated key may be the one that an injector reads.
+        found = json.loads(value, object_pairs_hook=list)
+    except (ValueError, RecursionError):
+        found = proxyconfig.parse(value) or value
+    left: list[Any] = [found]
+    while left:
+        one = left.pop()
+        if isinstance(one, Mapping):
+            left += one.items()
+        elif isinstance(one, list | tuple):
+            left += one
+        elif isinstance(one, str):
+            yield one
 
 
 #: The pattern that no value has.
@@ -91,7 +121,7 @@ USER = Form("a user ID", r"[1-9][0-9]{0,9}")
 RATIO = Form("a ratio, for example 0.5", r"[0-9](?:\.[0-9]{1,9})?")
 QUANTITY = Form(
     "a quantity, for example 100m or 64Mi",
-    r"[0-9]{1,18}(?:\.[0-9]{1,9})?(?:[numkMGTPE]|[KMGTPE]i|[eE][0-9]{1,2})?",
+    r"(?:[0-9]{1,18}(?:\.[0-9]{0,9})?|\.[0-9]{1,9})(?:[numkMGTPE]|[KMGTPE]i|[eE][0-9]{1,2})?",
 )
 DURATION = Form(
     "a duration, for example 10s", r"(?:[0-9]{1,9}(?:\.[0-9]{1,9})?(?:ns|us|ms|s|m|h|d)){1,4}"
@@ -120,5 +150,6 @@ WORDS = Form(
 )
 #: Control characters, and the line ends of YAML, for use in a character class.
 UNPRINTABLE = r"\x00-\x1f\x7f-\x9f" + "\u2028\u2029"
+_SPLITS = re.compile(f"[{UNPRINTABLE}\"'`\\\\]")
 #: For values that no program reads. They only have to be printable.
 TEXT = Form("printable text", f"[^{UNPRINTABLE}]*", longest=4096)

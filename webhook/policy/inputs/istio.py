@@ -26,6 +26,13 @@ VOLUMES = frozenset({
 _LONGEST = 32_768
 _PLAIN = Form("plain text", rf"(?:[^{f.UNPRINTABLE}\"'`$]|\$(?!\())*", longest=4096)
 
+#: The template pastes them without quotes, so a colon must not end a word.
+_LEVELS = Form(
+    "log levels, for example default:info",
+    r"[A-Za-z0-9_.,*-]*(?::[A-Za-z0-9_.,*-]+)*",
+    longest=1024,
+)
+
 #: Variables of the agent and the proxy that do not affect what is captured or encrypted.
 HARMLESS_ENV: Mapping[str, Form] = {
     "EXIT_ON_ZERO_ACTIVE_CONNECTIONS": f.BOOLEAN,
@@ -277,11 +284,12 @@ def _user_mounts(text: str) -> Iterator[str]:
 #: Folders in which a volume could change the programs, trust or identity of the proxy and its
 #: agent.
 GUARDED_PATHS = (
-    "/bin", "/dev", "/etc/certs", "/etc/istio", "/etc/ld.so.cache", "/etc/ld.so.conf",
-    "/etc/ld.so.conf.d", "/etc/ld.so.preload", "/etc/pki", "/etc/ssl", "/lib", "/lib32", "/lib64",
-    "/libx32", "/proc", "/sbin", "/sys", "/usr/bin", "/usr/lib", "/usr/lib32", "/usr/lib64",
-    "/usr/libx32", "/usr/libexec", "/usr/local/bin", "/usr/local/lib", "/usr/local/sbin",
-    "/usr/sbin", "/var/lib/istio", "/var/run/secrets",
+    "/bin", "/dev", "/etc/certs", "/etc/hosts", "/etc/istio", "/etc/ld.so.cache",
+    "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/ld.so.preload", "/etc/nsswitch.conf", "/etc/pki",
+    "/etc/resolv.conf", "/etc/ssl", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/sbin", "/sys",
+    "/usr/bin", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libx32", "/usr/libexec",
+    "/usr/local/bin", "/usr/local/lib", "/usr/local/sbin", "/usr/sbin", "/var/lib/istio",
+    "/var/run/secrets",
 )  # fmt: skip
 
 _BYPASS = "capture-bypassed"
@@ -298,10 +306,14 @@ _NETWORKS = f.Form(
 ANNOTATIONS: dict[str, Input] = {
     # Another check judges which values opt in and which opt out.
     _SIDECAR + "inject": Input(f.TEXT),
-    _SIDECAR + "status": Input(f.Form("the JSON that the injector writes", f.TEXT.pattern,
-                                      longest=_LONGEST), "injector", "status-forged"),
+    _SIDECAR + "status": Input(
+        f.Form("the JSON that the injector writes", f.TEXT.pattern, longest=_LONGEST),
+        "injector",
+        "status-forged",
+    ),
     "proxy.istio.io/overrides": Input(
-        f.structured("a record of harmless fields", _overrides, longest=_LONGEST), "injector",
+        f.structured("a record of harmless fields", _overrides, longest=_LONGEST),
+        "injector",
         fix="author: remove these fields from the pod's own container istio-proxy",
     ),
     _SIDECAR + "nativeSidecar": Input(f.BOOLEAN),
@@ -327,9 +339,9 @@ ANNOTATIONS: dict[str, Input] = {
     _SIDECAR + "statsFlushInterval": Input(f.DURATION),
     _SIDECAR + "statsHistogramBins": Input(f.NUMBER),
     _SIDECAR + "extraStatTags": Input(f.NAMES),
-    _SIDECAR + "logLevel": Input(f.LOG_LEVEL),
-    _SIDECAR + "componentLogLevel": Input(f.LOG_LEVEL),
-    _SIDECAR + "agentLogLevel": Input(f.LOG_LEVEL),
+    _SIDECAR + "logLevel": Input(_LEVELS),
+    _SIDECAR + "componentLogLevel": Input(_LEVELS),
+    _SIDECAR + "agentLogLevel": Input(_LEVELS),
     _SIDECAR + "userVolume": Input(
         f.structured("a JSON object of volumes", _user_volumes, longest=_LONGEST)
     ),
@@ -357,6 +369,7 @@ ANNOTATIONS: dict[str, Input] = {
         "inputs lists",
     ),
     "istio.io/rev": Input(f.NAME),
+    "istio.io/use-waypoint-canary-weight": Input(f.NUMBER),
     "prometheus.istio.io/merge-metrics": Input(f.BOOLEAN),
     # Only Prometheus reads it. The injector sets it if the mesh has such a port.
     "prometheus.istio.io/secure-port": Input(f.PORT),
@@ -369,8 +382,9 @@ ANNOTATIONS: dict[str, Input] = {
     "operator.istio.io/version": Input(f.TEXT),
     "ambient.istio.io/dns-capture": Input(f.BOOLEAN),
     "ambient.istio.io/bypass-inbound-capture": Input(f.BOOLEAN, "bypass", _BYPASS),
-    "ambient.istio.io/redirection": Input(f.one_of("enabled", "pending"), "injector",
-                                          "status-forged"),
+    "ambient.istio.io/redirection": Input(
+        f.one_of("enabled", "pending"), "injector", "status-forged"
+    ),
     "k8s.v1.cni.cncf.io/networks": Input(_NETWORKS),
     # If the mesh's tracer is datadog, the template pastes these variables into the proxy.
     _DATADOG: Input(f.structured("a JSON object of DD_ variables", _datadog, longest=4096)),
@@ -378,14 +392,8 @@ ANNOTATIONS: dict[str, Input] = {
     "prometheus.io/scrape": Input(f.Form("true or false", r"[A-Za-z0-9]{0,8}")),
     "prometheus.io/port": Input(f.Form("a port", rf"(?:{f.PORT.pattern})?")),
     "prometheus.io/path": Input(f.PATH),
-    "prometheus.io/scheme": Input(f.one_of("http", "https", "")),
-    **dict.fromkeys(
-        ("prometheus.io/scrape-slow", "prometheus.io/scrape_slow", "prometheus.io/probe",
-         "prometheus.io/interval", "prometheus.io/timeout"), Input(f.WORDS)),
-}  # fmt: skip
+}
 PREFIXES = {
-    # Parameters of a scrape. Prometheus reads them, the agent does not.
-    "prometheus.io/param": Input(f.TEXT),
     # Pasted into a variable of the proxy (pkg/kube/inject/template.go otelResourceAttributes).
     _TRACES: Input(f.WORDS),
 }
@@ -397,6 +405,8 @@ LABELS: dict[str, Input] = {
     "security.istio.io/tlsMode": Input(f.TEXT),
     "istio.io/rev": Input(f.NAME),
     "istio.io/use-waypoint": Input(f.NAME),
+    "istio.io/use-waypoint-canary": Input(f.NAME),
+    "istio.io/use-waypoint-canary-namespace": Input(f.NAME),
     "istio.io/use-waypoint-namespace": Input(f.NAME),
     "istio.io/ingress-use-waypoint": Input(f.NAME),
     "service.istio.io/canonical-name": Input(f.NAME),
@@ -418,12 +428,13 @@ LABELS: dict[str, Input] = {
 
 #: The labels that Istio reads.
 READS_LABELS = Domains("istio.io/", below=".istio.io/")
-#: The annotations that Istio reads. Its agent reads some of Prometheus'. In those, the injector
+#: The annotations that Istio reads. Its agent reads three of Prometheus'. In those, the injector
 #: treats all characters except letters and digits as equal
 #: (pkg/kube/inject/webhook.go getPrometheusScrapeConfiguration).
 READS = Domains(
     "istio.io/", _TRACES, below=".istio.io/",
-    pattern="prometheus[^A-Za-z0-9](?:istio[^A-Za-z0-9])?io[^A-Za-z0-9]",
+    pattern="prometheus[^A-Za-z0-9](?:istio[^A-Za-z0-9]io[^A-Za-z0-9]"
+    "|io[^A-Za-z0-9](?:path|port|scrape)$)",
 )  # fmt: skip
 
 

@@ -15,6 +15,8 @@ from webhook.policy.settings import Settings
 MODE = "istio.io/dataplane-mode"
 REDIRECTION = "ambient.istio.io/redirection"
 BYPASS = "ambient.istio.io/bypass-inbound-capture"
+#: The label of a node that names its system.
+OF_NODE = "kubernetes.io/os"
 
 
 NOT_AMBIENT = "is not ambient, so nothing captures the pod's traffic"
@@ -50,6 +52,10 @@ class Ambient(Mesh):
         yield from leave_linkerd(pod)
         if value != "ambient":
             yield Want("labels", MODE, "ambient")
+
+    def keep_out(self, pod: Pod) -> Iterator[Want]:
+        """Yield the label that keeps the sidecar's injector away."""
+        return self._istio.keep_out(pod)
 
     def opt_outs(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield the label if it opts out: `none`, or on a stored pod any value but ambient."""
@@ -103,6 +109,11 @@ class Ambient(Mesh):
             yield Occurrence("spec.runtimeClassName", (runtime,))
         if system and system.name not in ("", "linux"):
             yield Occurrence("spec.os.name", (system.name,), fix="author: use a Linux image")
+        node = (pod.spec.node_selector or {}).get(OF_NODE, "linux")
+        if node != "linux":
+            yield Occurrence(
+                f"spec.nodeSelector[{OF_NODE}]", (node,), fix="author: use a Linux image"
+            )
 
     def opt_in_removed(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield the label or redirection annotation if an update removes it from a running pod."""

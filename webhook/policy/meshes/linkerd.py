@@ -20,7 +20,6 @@ from webhook.policy.mesh import (
     OPEN,
     OVERRIDDEN,
     USER,
-    Found,
     Mesh,
     Occurrence,
     Want,
@@ -190,6 +189,11 @@ class Linkerd(Mesh):
         if wanted and INBOUND_POLICY not in pod.annotations and not pod.ingress:
             yield Want("annotations", INBOUND_POLICY, wanted)
 
+    def keep_out(self, pod: Pod) -> Iterator[Want]:
+        """Yield the annotation that keeps the injector away."""
+        if pod.annotations.get(INJECT) != "disabled":
+            yield Want("annotations", INJECT, "disabled")
+
     def opt_outs(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield the annotation if it is `disabled`, or on a stored pod any unknown value.
 
@@ -199,7 +203,7 @@ class Linkerd(Mesh):
         if not value or value in OPT_IN:
             return
         if pod.final or (value == "disabled" and self.settings.opt_out == "deny"):
-            yield Occurrence(annotation(INJECT), (value,))
+            yield Occurrence(annotation(INJECT), (value,), *self.kept_out(pod))
 
     def injector_bypasses(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield labels that make the API server skip the injector."""
@@ -212,10 +216,10 @@ class Linkerd(Mesh):
         if pod.proxy is None:
             yield Occurrence("spec.initContainers", reason=NO_PROXY)
 
-    def prove(self, pod: Pod) -> Iterator[Found]:
+    def prove(self, pod: Pod) -> Iterator[tuple[str, Occurrence]]:
         """Yield what is wrong with Linkerd's containers. The rest of the pod is ignored."""
         proxy = pod.proxy
-        yield from (Found(IMAGE, occurrence) for occurrence in self._images_of(pod))
+        yield from ((IMAGE, occurrence) for occurrence in self._images_of(pod))
         if proxy is None:
             return
         init = self._init(pod)
@@ -234,7 +238,7 @@ class Linkerd(Mesh):
             (DISABLED, _without_identity(proxy)),
             (CONTROL_PLANE, self._control_plane_env(proxy)),
         ):
-            yield from (Found(check, occurrence) for occurrence in occurrences)
+            yield from ((check, occurrence) for occurrence in occurrences)
 
     def untrusted_images(self, pod: Pod) -> Iterable[Occurrence]:
         """Yield untrusted images of Linkerd's containers, other versions, and changed images."""
@@ -545,7 +549,7 @@ class Linkerd(Mesh):
 
     def late_proxy(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield init containers before a native proxy, or all of them with a classic one."""
-        return sidecars.before_proxy(pod, INIT)
+        return sidecars.before_proxy(pod, INIT, {NATIVE, NATIVE_BETA, NATIVE_ALPHA})
 
     def lasting_before_rules(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield init containers that keep running and start before the one that sets the rules."""

@@ -7,7 +7,7 @@ are paths in istio at 1.31, below pilot/pkg/.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from webhook.policy.inputs.istio import variable
-from webhook.policy.mesh import Occurrence, label
+from webhook.policy.mesh import Occurrence, annotation, label
 from webhook.policy.plaintext import EXEMPT
 from webhook.policy.plaintext.istio import is_exported_within, is_in_mesh
 from webhook.policy.plaintext.objects import (
@@ -15,6 +15,7 @@ from webhook.policy.plaintext.objects import (
     EnvoyFilter,
     Meta,
     ProxyConfig,
+    Service,
     ServiceEntry,
     Sidecar,
     WorkloadEntry,
@@ -27,6 +28,9 @@ TLS_MODE = "security.istio.io/tlsMode"
 _MUTUAL = "istio"
 TUNNEL = "networking.istio.io/tunnel"
 REDIRECTION = "ambient.istio.io/redirection"
+EXPORT_TO = "networking.istio.io/exportTo"
+#: The most namespaces of its list that are read.
+_MOST_NAMESPACES = 500
 #: The addresses that Istio gives to hosts without one (ISTIO_META_DNS_AUTO_ALLOCATE): never pods.
 _ALLOCATED = "240.240."
 _LOCAL = ("127.", "::1", "unix://")
@@ -97,6 +101,26 @@ def _hidden_by(entry: Egress, namespace: str, domain: str) -> str:
     if not named.get(namespace, everywhere):
         return _OWN
     return "" if everywhere and all(named.values()) else _OTHERS
+
+
+def is_hidden(service: Service) -> Iterator[Occurrence]:
+    """Yield the annotation by which a Service is unknown to proxies, so calls to it are plaintext.
+
+    serviceregistry/kube/conversion.go, model/push_context.go: `~` hides it from all namespaces.
+    """
+    text = (service.metadata.annotations or {}).get(EXPORT_TO, "")
+    listed = {part.strip() for part in text.split(",", _MOST_NAMESPACES)}
+    if not text or ("*" in listed and "~" not in listed):
+        return
+    own = "~" not in listed and bool({".", service.metadata.namespace} & listed)
+    whose = "other namespaces" if own else "its own namespace"
+    yield Occurrence(
+        annotation(EXPORT_TO),
+        (text,),
+        f"hides the Service from the proxies of {whose}, so they send calls to it in plaintext",
+        "remove it",
+        "warning" if own else None,
+    )
 
 
 def takes_in(sidecar: Sidecar) -> Iterator[Occurrence]:

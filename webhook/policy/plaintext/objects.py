@@ -164,6 +164,12 @@ class Sidecar(_Fields, frozen=True, rename="camel"):
     spec: SidecarSpec = SidecarSpec()
 
 
+class Service(_Fields, frozen=True, rename="camel"):
+    """A Service of Kubernetes, of which Istio reads an annotation."""
+
+    metadata: Meta = Meta()
+
+
 class Endpoint(_Fields, frozen=True, rename="camel"):
     """A workload that is not a pod, by its address: of a ServiceEntry, or a WorkloadEntry."""
 

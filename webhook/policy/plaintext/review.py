@@ -97,7 +97,7 @@ def _destinations(*, ambient: bool) -> Mapping[str, PolicyRule]:
     }
 
 
-#: ztunnel reads no Sidecar, and has no ProxyConfig.
+#: ztunnel reads no Sidecar and knows all Services, and has no ProxyConfig.
 _AMBIENT: Mapping[str, PolicyRule] = {**_EITHER, **_destinations(ambient=True)}
 _ISTIO: Mapping[str, PolicyRule] = {
     **_EITHER,
@@ -106,6 +106,11 @@ _ISTIO: Mapping[str, PolicyRule] = {
         objects.Sidecar,
         (_sends_in(istio_destinations.hides), _accepts(istio_destinations.takes_in)),
         is_within=istio_destinations.sidecar_within,
+    ),
+    "Service": PolicyRule(
+        objects.Service,
+        (_sends(istio_destinations.is_hidden),),
+        annotations=(istio_destinations.EXPORT_TO,),
     ),
     "ProxyConfig": PolicyRule(
         objects.ProxyConfig,

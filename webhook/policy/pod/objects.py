@@ -88,6 +88,7 @@ class ContainerPort(_Fields, frozen=True, gc=False, rename="camel"):
     name: str | None = None
     container_port: int = 0
     protocol: str | None = None
+    host_ip: str | None = msgspec.field(default=None, name="hostIP")
 
 
 class Container(_Fields, frozen=True, gc=False, rename="camel"):
@@ -108,7 +109,7 @@ class Container(_Fields, frozen=True, gc=False, rename="camel"):
     volume_mounts: list[VolumeMount] | None = None
     #: For an ephemeral container: the container whose processes it shares.
     target_container_name: str | None = None
-    #: Lifecycle hooks by name. Their contents are not read.
+    #: Lifecycle hooks by name. Only those of gateways are read.
     lifecycle: dict[str, msgspec.Raw] | None = None
     #: Probes, which may run a command. Only those of gateways are read.
     liveness_probe: msgspec.Raw = NULL
@@ -194,6 +195,7 @@ class PodSpec(_Fields, frozen=True, gc=False, rename="camel"):
     share_process_namespace: bool | None = None
     runtime_class_name: str | None = None
     os: OS | None = None
+    node_selector: dict[str, str] | None = None
     dns_policy: str | None = None
     #: Only its presence is read.
     dns_config: msgspec.Raw = NULL

@@ -1,13 +1,22 @@
 """The record of an author's input: made before the injector runs, and judged after it."""
 
+import jsonpatch
 import pytest
 
 from tests.fixtures.changes import RECORD, Change, annotation, brought, changed, drop, label, put
 from tests.fixtures.meshes import ambient, istio, linkerd
-from tests.unit.policy.judge import Json, broken, deployment, judge, recorded, settings
+from tests.unit.policy.judge import (
+    Json,
+    broken,
+    deployment,
+    judge,
+    recorded,
+    settings,
+    whole_patch,
+)
 from webhook.policy.validate import Verdict
 
-BY = {"linkerd": linkerd, "istio": istio}
+BY = {"linkerd": linkerd, "istio": istio, "ambient": ambient}
 NETWORKS = linkerd.variable("LINKERD2_PROXY_DESTINATION_PROFILE_NETWORKS", "127.0.0.0/8")
 #: A proxy that satisfies every other check.
 BY_HAND = changed(linkerd.injected(), NETWORKS)
@@ -72,6 +81,12 @@ NAMES: dict[str, tuple[Change, str]] = {
     "container": (put("/spec/containers/0/name", PASTED), "spec.containers"),
     "image": (put("/spec/containers/0/image", f"shop:{PASTED}"), "spec.containers"),
     "reference": (put("/spec/containers/0/image", "shop:$(POD_NAME)"), "spec.containers"),
+    **{
+        # YAML treats U+0085 as a line end, Go's encoder of JSON does not escape it.
+        f"port-{key}": (put("/spec/containers/0/ports", [{"containerPort": 1, key: "x\x85y"}]),
+                        "spec.containers[*].ports")
+        for key in ("name", "protocol", "hostIP")
+    },
 }  # fmt: skip
 
 
@@ -79,7 +94,49 @@ NAMES: dict[str, tuple[Change, str]] = {
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_that_would_continue_the_injector_s_template_is_recorded(by: str, name: str) -> None:
     change, field = NAMES[name]
-    assert f"input-not-allowed {field}" in (recorded(changed(BY[by].app(), change), by=by) or "")
+    pod = changed(BY[by].app(), change)
+    assert f"input-not-allowed {field}" in (recorded(pod, by=by) or "")
+    assert keeps_out(by, pod)
+
+
+def keeps_out(by: str, pod: Json) -> bool:
+    """Return whether mutating keeps the injector away, which could change the record."""
+    place, key, value = OUT[by]
+    stored = jsonpatch.apply_patch(pod, whole_patch(pod, by=by))
+    return stored["metadata"].get(place, {}).get(key) == value
+
+
+OUT = {
+    "linkerd": ("annotations", "linkerd.io/inject", "disabled"),
+    **dict.fromkeys(("istio", "ambient"), ("labels", "sidecar.istio.io/inject", "false")),
+}
+
+
+@pytest.mark.parametrize(
+    ("by", "key", "value", "out"),
+    [
+        ("istio", "sidecar.istio.io/logLevel", "warning\nmetadata: {}\n---", True),
+        ("istio", "sidecar.istio.io/logLevel", "much too long" * 100, False),
+        ("istio", "sidecar.istio.io/bootstrapOverride", 'x"', True),
+        ("istio", "sidecar.istio.io/bootstrapOverride", "shop", False),
+        ("istio", "sidecar.istio.io/userVolume", '{"x\\"": {"emptyDir": {}}}', True),
+        ("istio", "sidecar.istio.io/userVolume", '{"x": {"hostPath": {"path": "/"}}}', False),
+        ("istio", "proxy.istio.io/config", "binaryPath: /x\nconcurrency: 2", False),
+        ("istio", "proxy.istio.io/config", 'proxyMetadata: {A: "x\\N"}', True),
+        ("istio", "proxy.istio.io/config", "binaryPath: !x |\n  y", True),
+        ("istio", "unknown.istio.io/x", "a\nb", False),
+        ("linkerd", "config.linkerd.io/proxy-cpu-limit", "1\n2", True),
+        ("linkerd", "config.linkerd.io/proxy-cpu-limit", "one", False),
+        ("ambient", "sidecar.istio.io/logLevel", "a'b", True),
+    ],
+)
+def test_no_injector_sees_what_could_change_its_template_and_so_our_record(
+    by: str, key: str, value: str, out: bool
+) -> None:
+    """In mode warn, other pods with such mistakes still join the mesh."""
+    pod = changed(BY[by].app(), annotation(key, value))
+    assert recorded(pod, by=by) not in (None, "allowed")
+    assert keeps_out(by, pod) is out
 
 
 @pytest.mark.parametrize("key", ["apiVersion", "kind", "name"])

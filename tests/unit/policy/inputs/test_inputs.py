@@ -120,7 +120,7 @@ DOMAINS = {
     "linkerd": ("config.linkerd.io/", "config.alpha.linkerd.io/", "config.beta.linkerd.io/",
                 "linkerd.io/"),
     "istio": ("istio.io/", "sidecar.istio.io/", "traffic.sidecar.istio.io/", "next.istio.io/",
-              "proxy.istio.io/", "prometheus.io/", "prometheus.istio.io/"),
+              "proxy.istio.io/", "prometheus.istio.io/"),
 }  # fmt: skip
 DOMAINS["ambient"] = DOMAINS["istio"]
 _LABEL_DOMAINS = {"linkerd": ("linkerd.io/",), "istio": ("istio.io/", "next.istio.io/")}

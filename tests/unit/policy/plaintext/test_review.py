@@ -314,3 +314,19 @@ def test_a_namespace_keeps_the_annotation_that_closes_it(
     change = PolicyChange("Namespace", "mendix", made(now), made(before))
     verdict = review(change, "linkerd", "enforce", STRICT)
     assert (verdict.outcome == "denied") == denied
+
+
+@pytest.mark.parametrize(
+    ("text", "outcome"),
+    [("~", "denied"), ("crm, ~", "denied"), ("crm", "denied"), (".", "warned"),
+     ("mendix,crm", "warned"), ("*", "admitted"), ("crm,*", "admitted"), ("", "admitted")],
+)  # fmt: skip
+def test_a_service_that_the_proxies_do_not_know_is_called_in_plaintext(
+    text: str, outcome: str
+) -> None:
+    key = "networking.istio.io/exportTo"
+    found = judge("Service", {}, annotations={key: text}, given=Settings())
+    assert [one.field for one in found.violations] == [f"metadata.annotations[{key}]"] * (
+        outcome != "admitted"
+    )
+    assert (found.outcome == "denied") is (outcome == "denied")

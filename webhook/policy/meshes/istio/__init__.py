@@ -40,6 +40,7 @@ REVISION = "istio.io/rev"
 STATUS = "sidecar.istio.io/status"
 NATIVE = "sidecar.istio.io/nativeSidecar"
 TLS_MODE = "security.istio.io/tlsMode"
+TUNNEL = "networking.istio.io/tunnel"
 CONFIG = "proxy.istio.io/config"
 OVERRIDES = "proxy.istio.io/overrides"
 INTERCEPTION = "sidecar.istio.io/interceptionMode"
@@ -147,6 +148,11 @@ class Istio(Mesh):
         elif merged := proxyconfig.holding(pod.annotations.get(CONFIG)):
             yield Want("annotations", CONFIG, merged)
 
+    def keep_out(self, pod: Pod) -> Iterator[Want]:
+        """Yield the label that keeps every revision's injector away."""
+        if pod.labels.get(INJECT) != "false":
+            yield Want("labels", INJECT, "false")
+
     def opt_outs(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield the label, or else the annotation, that opts out.
 
@@ -160,7 +166,10 @@ class Istio(Mesh):
         if value is None or value == "true":
             return
         if pod.final or (value == "false" and self.settings.opt_out == "deny"):
-            yield Occurrence(where(INJECT), (value,), *self.gateway_like(pod))
+            reason, fix = self.gateway_like(pod)
+            yield Occurrence(
+                where(INJECT), (value,), *((reason, fix) if reason else self.kept_out(pod))
+            )
 
     def is_infrastructure(self, pod: Pod) -> bool:
         """Return whether the pod is a genuine gateway or waypoint: only Istio's own proxy.
@@ -263,12 +272,12 @@ class Istio(Mesh):
                 label(TLS_MODE), reason="is missing, so other pods send plaintext to this pod"
             )
 
-    def prove(self, pod: Pod) -> Iterator[Found]:
+    def prove(self, pod: Pod) -> Iterator[tuple[str, Occurrence]]:
         """Yield what is wrong with Istio's containers. The rest of the pod is ignored."""
-        yield from (Found(IMAGE, occurrence) for occurrence in self._images_of(pod))
+        yield from ((IMAGE, occurrence) for occurrence in self._images_of(pod))
         ineffective = map(injected.not_redirecting, _rules(pod))
-        yield from (Found(BYPASSED, occurrence) for occurrence in chain.from_iterable(ineffective))
-        yield from (Found(USER, occurrence) for occurrence in self._users(pod)[1])
+        yield from ((BYPASSED, occurrence) for occurrence in chain.from_iterable(ineffective))
+        yield from ((USER, occurrence) for occurrence in self._users(pod)[1])
         proxy = pod.proxy
         if proxy is None:
             return
@@ -281,7 +290,7 @@ class Istio(Mesh):
             (OVERRIDDEN, chain(*foreign, self._metrics(proxy))),
             (CONTROL_PLANE, self._control_plane_env(proxy)),
         ):
-            yield from (Found(check, occurrence) for occurrence in occurrences)
+            yield from ((check, occurrence) for occurrence in occurrences)
 
     def untrusted_images(self, pod: Pod) -> Iterable[Occurrence]:
         """Yield untrusted images of Istio's containers, other versions, and changed images."""
@@ -507,17 +516,22 @@ class Istio(Mesh):
             yield Occurrence(annotation(STATUS))
 
     def opt_in_removed(self, pod: Pod) -> Iterator[Occurrence]:
-        """Yield the label that tells peers to use mTLS. istiod reads it from running pods."""
+        """Yield each label that tells peers to use mTLS. istiod reads them from running pods.
+
+        ztunnel sends HBONE to a sidecar only while the second one is `http`
+        (serviceregistry/ambient/workloads.go setTunnelProtocol).
+        """
         old = pod.old
         if old is None:
             return
-        before, now = old.labels.get(TLS_MODE), pod.labels.get(TLS_MODE)
-        if before == "istio" and now != before:
-            yield Occurrence(label(TLS_MODE), (f"{before} -> {now or 'removed'}",))
+        for key, value in ((TLS_MODE, "istio"), (TUNNEL, "http")):
+            now = pod.labels.get(key)
+            if old.labels.get(key) == value != now:
+                yield Occurrence(label(key), (f"{value} -> {now or 'removed'}",))
 
     def late_proxy(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield init containers before a native proxy, or all of them with a classic one."""
-        return sidecars.before_proxy(pod, INIT)
+        return sidecars.before_proxy(pod, INIT, {NATIVE})
 
     def lasting_before_rules(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield init containers that keep running and start before the one that sets the rules."""

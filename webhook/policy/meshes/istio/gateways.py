@@ -4,6 +4,7 @@ Their author writes the whole pod. So it must contain only what istiod creates
 (files/kube-gateway.yaml, waypoint.yaml), or the Helm chart of a gateway.
 """
 
+import re
 from collections.abc import Callable, Iterator
 
 import msgspec
@@ -14,7 +15,9 @@ from webhook.policy.inputs.istio import PROXY, VOLUMES
 from webhook.policy.meshes.istio import injected
 from webhook.policy.occurrences import Occurrence
 from webhook.policy.pod import containers
+from webhook.policy.pod.containers import capability_names
 from webhook.policy.pod.images import repository
+from webhook.policy.pod.objects import NULL
 from webhook.policy.pod.workload import Placed, Pod
 from webhook.policy.settings import Istio
 
@@ -39,6 +42,16 @@ _GUARDED_KEYS = frozenset({
     "binaryPath", "configPath", "customConfigFile", "proxyBootstrapTemplatePath",
     "controlPlaneAuthPolicy",
 })  # fmt: skip
+#: Commands, with their arguments joined by line breaks, that wait for the end of connections, or
+#: ask the proxy to drain. The mesh's admin gives such hooks to all proxies
+#: (values.global.proxy.lifecycle).
+_WAITS = re.compile(
+    r"(?:(?:(?:/usr)?/bin/)?(?:ba)?sh\n-c\n)?(?:(?:/usr)?/bin/)?"
+    r"(?:(?:while|until|do|done|sleep|ss|netstat|grep|wc|xargs|true|tcp|envoy)\b|[0-9]+s?\b|-[a-z]+\b"
+    r"|[ \n$()|;!\[\]\"'])+"
+    r"|(?:/usr/local/bin/)?pilot-agent\n(?:request|wait)(?:\n[A-Za-z0-9_.:/?=&-]+)*"
+)
+_LONGEST_HOOK = 500
 #: A waypoint has two volumes that nothing mounts (files/waypoint.yaml).
 _VOLUMES = VOLUMES | {"go-proxy-envoy", "go-proxy-data"}
 _TOKEN_VOLUME = "kube-api-access-"  # noqa: S105 - start of the names of volumes
@@ -88,8 +101,16 @@ def unexpected(
     yield from injected.own_programs(only)
     if container.working_dir not in (None, "", "/"):
         yield Occurrence(only.field("workingDir"), reason="sets another working directory")
-    if "postStart" in (container.lifecycle or {}):
+    hooks = container.lifecycle or {}
+    if "postStart" in hooks:
         yield Occurrence(only.field("lifecycle.postStart"), reason="runs its own command")
+    if not _only_waits(hooks.get("preStop", NULL)):
+        yield Occurrence(only.field("lifecycle.preStop"), reason="runs its own command")
+    context = container.security_context
+    listed = context.capabilities if context else None
+    if listed and (added := capability_names(listed.add) - {"NET_BIND_SERVICE"}):
+        yield Occurrence(only.field("securityContext.capabilities.add"), tuple(sorted(added))[:20],
+                         "has more rights than Istio's proxy needs")  # fmt: skip
     for name, probe in (
         ("livenessProbe", container.liveness_probe),
         ("readinessProbe", container.readiness_probe),
@@ -104,13 +125,28 @@ def unexpected(
     yield from _whole(pod, own)
 
 
+def _only_waits(handler: msgspec.Raw) -> bool:
+    """Return whether a `preStop` hook only waits, or asks the proxy to drain."""
+    found = msgspec.json.decode(handler) or {}
+    if found.keys() - {"exec", "sleep"}:
+        return False
+    command = "\n".join(map(str, (found.get("exec") or {}).get("command") or ["true"]))
+    return len(command) <= _LONGEST_HOOK and _WAITS.fullmatch(command) is not None
+
+
 def _agent_settings(only: Placed, is_ours: Callable[[str], bool]) -> Iterator[Occurrence]:
     env = only.env
-    if names := only.variables.starting(_GUARDED_ENV):
+    config = proxyconfig.parse(env.get("PROXY_CONFIG")) or {}
+    # The agent treats these as variables, too.
+    metadata = config.get("proxyMetadata") or {}
+    names = {
+        *only.variables.starting(_GUARDED_ENV),
+        *(name for name in map(str, metadata) if name.startswith(_GUARDED_ENV)),
+    }
+    if names:
         yield Occurrence(
             only.field("env"), tuple(sorted(names)), "changes what the agent runs or trusts"
         )
-    config = proxyconfig.parse(env.get("PROXY_CONFIG")) or {}
     if keys := sorted(_GUARDED_KEYS & config.keys()):
         yield Occurrence(
             only.field("env[PROXY_CONFIG]"), tuple(keys), "changes what the proxy runs"
