@@ -24,7 +24,9 @@ def complaints(document: Json, untouched: Json | None = None) -> Iterator[str]:
     if common.listed(pod.annotations.get("istio.io/reroute-virtual-interfaces", "")):
         yield "what comes in there is not asked who it is"
     yield from common.meddlers(pod, pod.everything)
-    if pod.spec.get("runtimeClassName") or (pod.spec.get("os") or {}).get("name") == "windows":
+    systems = (pod.spec.get(key) or {} for key in ("os", "nodeSelector"))
+    windows = any("windows" in system.values() for system in systems)
+    if pod.spec.get("runtimeClassName") or windows:
         yield "its network is one that the agent can't redirect"
     if pod.named("istio-proxy", "linkerd-proxy"):
         yield "another mesh takes part"

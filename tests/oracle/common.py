@@ -5,6 +5,7 @@ a pod should look. It complains only if traffic would really bypass the mesh, or
 others. A pod that can't start has no traffic and is fine.
 """
 
+import re
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any
@@ -67,7 +68,7 @@ def node(pod: Pod) -> Iterator[str]:
         yield "it is on the node's network"
 
 
-def _waits(command: list[str]) -> bool:
+def waits(command: list[str]) -> bool:
     """Return whether a hook only waits for the proxy, or only lets it finish."""
     if command[:1] == ["/usr/lib/linkerd/linkerd-await"]:
         return "--" not in command
@@ -75,7 +76,14 @@ def _waits(command: list[str]) -> bool:
         command[:1] in (["sleep"], ["/bin/sleep"])
         or command[:2] == ["pilot-agent", "wait"]
         or (command[:2] == ["pilot-agent", "request"] and command[-1:] == ["drain"])
+        # A loop of the shell that looks for connections.
+        or (command[1:2] == ["-c"] and set(_WORD.findall(" ".join(command[2:]))) <= LOOP)
     )
+
+
+_WORD = re.compile("(?<![-a-z])[a-z/]{2,}")
+LOOP = {"while", "until", "do", "done", "sleep", "ss", "netstat", "grep", "wc", "xargs", "true",
+        "tcp", "envoy"}  # fmt: skip
 
 
 def projected(source: Json, kind: str) -> bool:
@@ -197,7 +205,7 @@ def unexplained(  # noqa: C901 - one thing after another
         if container.get(field) and container.get(field) != untouched.get(field):
             yield f"{name} has another {field} than the injector gives it"
     for command in hooks(container):
-        if command not in hooks(untouched) and not _waits(command):
+        if command not in hooks(untouched) and not waits(command):
             yield f"{name} runs {' '.join(command)}"
     if mounts:
         places = [(m["name"], m["mountPath"]) for m in untouched.get("volumeMounts") or ()]

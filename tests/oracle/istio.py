@@ -172,11 +172,9 @@ def is_gateway(pod: Pod) -> bool:
     (only,) = pod.mains
     args = only.get("args") or []
     serves = args[:2] in (["proxy", "router"], ["proxy", "waypoint"])
-    # The admin may run anything when the proxy stops. By then no traffic passes it.
-    starts = {k: v for k, v in (only.get("lifecycle") or {}).items() if k != "preStop"}
-    serving = {**only, "lifecycle": starts}
-    runs = [command for command in common.hooks(serving) if command[:1] != ["sleep"]]
-    return serves and not [*genuine(only), *runs, *agent(pod, only), *common.node(pod)]
+    runs = [command for command in common.hooks(only) if not common.waits(command)]
+    found = [*genuine(only), *runs, *agent(pod, only), *common.node(pod)]
+    return serves and not [*found, *common.meddlers(pod, [only])]
 
 
 def genuine(container: Json) -> Iterator[str]:

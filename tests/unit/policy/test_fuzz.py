@@ -53,6 +53,7 @@ CAUTIOUS |= {
 CAUTIOUS |= {
     "input-not-allowed/istio-customised-hook": "whose hook it is, only an untouched pod shows",
     "mesh-label-removed/ambient-redirection-removed": "only what was there before shows it",
+    "mesh-label-removed/istio-tunnel": "only what was there before shows it",
     "proxy-brought/istio-volume": "the injector gives the volume its own source",
     "proxy-brought/linkerd-changed-record": "misleads us alone",
     "proxy-brought/linkerd-preset-record": "misleads us alone",

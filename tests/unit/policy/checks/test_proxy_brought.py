@@ -103,7 +103,7 @@ def keeps_out(by: str, pod: Json) -> bool:
     """Return whether mutating keeps the injector away, which could change the record."""
     place, key, value = OUT[by]
     stored = jsonpatch.apply_patch(pod, whole_patch(pod, by=by))
-    return stored["metadata"].get(place, {}).get(key) == value
+    return bool(stored["metadata"].get(place, {}).get(key) == value)
 
 
 OUT = {
