@@ -30,6 +30,9 @@ _READ_SIZE = 16384
 _READS = 16
 #: The memory in bytes that a header or a part of a body needs in addition to its text.
 _PIECE = 160
+#: The maximum number of requests of one connection that wait for their turn. The API server never
+#: sends one before it has the response to the last one.
+_WAITING = 64
 
 
 class Application(Protocol):
@@ -76,7 +79,8 @@ class Connection:
 
     def __init__(self, loop: "Loop", plain: socket.socket, port: "Port", client: str) -> None:
         self.loop, self.socket, self.port, self.client = loop, plain, port, client
-        self.made = self.active = loop.now
+        #: When it was accepted, when it last sent a complete request, and when it last had a turn.
+        self.made = self.active = self.turn = loop.now
         self.deadline = loop.now + self.handshake_seconds
         #: Set by the table: whether the client has sent a complete request, and how many bytes it
         #: holds.
@@ -97,11 +101,11 @@ class Connection:
         #: over.
         self._request: Request | None = None
         self._limit, self._half = 0.0, False
-        #: The bytes of the request that are kept, and the bytes that may still arrive outside its
-        #: body.
-        self._coming, self._spare = 0, http.SPARE_BYTES
-        #: Complete requests that wait for their responses.
+        #: The bytes that may still arrive outside the body of the request.
+        self._spare = http.SPARE_BYTES
+        #: Complete requests that wait for their responses, and the bytes that they hold.
         self._complete: deque[Request] = deque()
+        self._waiting = 0
         #: The request that a thread is answering.
         self._answering: Request | None = None
         #: The response that ends the connection. `_ignoring`: further input is ignored.
@@ -109,16 +113,19 @@ class Connection:
         self._ignoring = self._ending = False
         #: Output that the client has not yet received.
         self._out = bytearray()
+        #: When the server shuts down: until when a request must have arrived.
+        self._drained_at = float("inf")
 
     # Called by the loop and the table
 
     def expire(self) -> None:
         """Do what is due at the deadline: close the connection, or check the limit of a request."""
-        if self._limit and not self._half and self._request and not (self._out or self._ignoring):
+        request = None if self._out or self._ignoring else self._request
+        if request and self._limit and not self._half and self.loop.now < self._drained_at:
             self._half = True
-            self.deadline = self.loop.now + self._limit / 2
+            self.deadline = min(self.loop.now + self._limit / 2, self._drained_at)
             # The delay may be the fault of this process and not of the client.
-            if self.loop.lag.too_late(self._request.since, self._limit):
+            if self.loop.lag.too_late(request.since, self._limit):
                 self._finish(self.port.app.shed(self._limit))
                 self._settle()
         elif self.known and not (self._limit or self._out or self._ending):
@@ -135,6 +142,7 @@ class Connection:
             self._end()
             return
         self.reserved = True
+        self._drained_at = self.loop.now + self.last_seconds
         wait = self.last_seconds if busy else self.first_seconds
         self.deadline = min(self.deadline, self.loop.now + wait)
 
@@ -153,10 +161,11 @@ class Connection:
 
     def give_up(self) -> None:
         """Reject the pending requests because all connections together hold too much memory."""
-        if self._out or self._ignoring:
+        if self._out or self._ignoring or (self.tls and not self.tls.shaken):
             self.abort()
             return
         self._complete.clear()
+        self._waiting = 0
         self._finish(self.port.app.shed(self._limit))
         self._settle()
 
@@ -182,12 +191,11 @@ class Connection:
                 return
             data = self._decrypt(raw, self.port.certificates) if self.port.certificates else raw
             if data:
-                self._coming += len(data)
                 self._spare -= len(data)
                 self._parse(data)
             if not data or self._complete or self._ignoring:
                 break
-        if self.tls and self.tls.ended and not self._ending:
+        if self.tls and self.tls.ended and not (self._ending or self.closed):
             self._last()
         self._settle()
 
@@ -265,8 +273,10 @@ class Connection:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Store a header. The last value of a repeated header counts. Trailers are ignored."""
-        if self._request and not self._request.method:
-            self._request.headers[name.lower()] = value
+        request = self._request
+        if request and not request.method:
+            request.headers[name.lower()] = value
+            request.held += _PIECE + len(name) + len(value)
 
     def on_headers_complete(self) -> None:
         """Decide from the head of the request what to do with its body."""
@@ -289,7 +299,8 @@ class Connection:
 
     def on_body(self, body: bytes) -> None:
         """Append a part of the body, or reject a body that is too large."""
-        self._spare += len(body)
+        # After another request in the same data, this part was not subtracted before.
+        self._spare = min(http.SPARE_BYTES, self._spare + len(body))
         request = self._request
         if request is None:
             return
@@ -298,20 +309,24 @@ class Connection:
             self._finish(http.rejection(413))
         elif request.keeps_body and not request.rejection:
             request.parts.append(body)
-        else:
-            self._coming -= len(body)
+            request.held += _PIECE + len(body)
 
     def on_message_complete(self) -> None:
         """Queue a complete request."""
         request, self._request, parser = self._request, None, self._parser
         if request is None or parser is None:
             return
+        if len(self._complete) == _WAITING:
+            self._finish(http.bad("Too many requests without waiting for responses."))
+            return
         parts = request.parts
         request.body = parts[0] if len(parts) == 1 else b"".join(parts)
+        parts.clear()
         request.last = parser.get_http_version() != "1.1" or not parser.should_keep_alive()
         self._ignoring = request.last
-        self._spare, self._coming, self._limit, self._half = http.SPARE_BYTES, 0, 0.0, False
+        self._spare, self._limit, self._half = http.SPARE_BYTES, 0.0, False
         self._complete.append(request)
+        self._waiting += request.held
 
     # Responses
 
@@ -321,18 +336,21 @@ class Connection:
             return
         if not (self._out or self._answering or self._ending):
             if self._complete:
-                self._answer(self._complete.popleft())
+                request = self._complete.popleft()
+                self._waiting -= request.held
+                self._answer(request)
             elif self._final:
                 self._send(self._final, None)
-        if self._coming or self._out or self._complete or self.held:
-            self._account()
+        self._account()
         self._wait()
 
     def _account(self) -> None:
         """Report to the table how many bytes this connection holds."""
-        held = self._coming + len(self._out) + sum(request.size for request in self._complete)
-        if self._request:
-            held += _PIECE * (len(self._request.headers) + len(self._request.parts))
+        held = len(self._out)
+        if not self._ending:
+            held += self._waiting + http.SPARE_BYTES - self._spare
+            held += self.tls.held if self.tls else 0
+            held += self._request.held if self._request else 0
         if held != self.held and not self.closed:
             self.loop.table.hold(self, held)
 
@@ -347,7 +365,7 @@ class Connection:
         else:
             if self._complete or self._final:
                 self.loop.soon(self)
-            elif (self._request or self._coming) and not self._limit:
+            elif (self._request or self._spare < http.SPARE_BYTES) and not self._limit:
                 self._time()
             if self.interest != READ:
                 self.loop.want(self, READ)
@@ -356,10 +374,8 @@ class Connection:
         """Set the deadline of a request that has begun to arrive."""
         url = self._request.url if self._request else b""
         self._limit = min(self.request_seconds, deadline.seconds(url.partition(b"?")[2]))
-        self.deadline = min(
-            self.loop.now + self._limit / 2,
-            self.deadline if self.loop.ending else self.loop.now + self.idle_seconds,
-        )
+        now = self.loop.now
+        self.deadline = min(now + self._limit / 2, now + self.idle_seconds, self._drained_at)
 
     def _answer(self, request: Request) -> None:
         newcomer = not self.known
@@ -387,7 +403,7 @@ class Connection:
         """Ignore all further input. End with this response, after those that are still due."""
         if not self._ignoring:
             self._final, self._ignoring = response, True
-        self._request, self._coming, self._limit = None, 0, 0.0
+        self._request, self._spare, self._limit = None, http.SPARE_BYTES, 0.0
 
     def _write(self, data: bytes) -> None:
         self._push(self.tls.seal(data) if self.tls else data)
@@ -414,7 +430,7 @@ class Connection:
         except BlockingIOError:
             if self.proceed != self._flush:
                 self.proceed = self._flush
-                self.deadline = min(self._shake_until(), self.loop.now + self.write_seconds)
+                self.deadline = min(self._latest(), self.loop.now + self.write_seconds)
             self.loop.want(self, WRITE)
             return
         except OSError:
@@ -422,7 +438,7 @@ class Connection:
             return
         if self.proceed == self._flush:
             self.proceed = self._read
-            self.deadline = min(self._shake_until(), self.loop.now + self.idle_seconds)
+            self.deadline = min(self._latest(), self.loop.now + self.idle_seconds)
             # A request that is being received gets its full time again.
             self._limit, self._half = 0.0, False
             if self._ending:
@@ -430,17 +446,18 @@ class Connection:
             else:
                 self._settle()
 
-    def _shake_until(self) -> float:
-        """Return until when the handshake must be complete; infinity if it is."""
+    def _latest(self) -> float:
+        """Return the latest possible deadline: that of the handshake or of the shutdown."""
         shaken = self.tls is None or self.tls.shaken
-        return float("inf") if shaken else self.made + self.handshake_seconds
+        shaken_at = float("inf") if shaken else self.made + self.handshake_seconds
+        return min(shaken_at, self._drained_at)
 
     def _end(self) -> None:
         """Close after the client has received all responses."""
         self._ending = self._ignoring = True
+        self._complete.clear()
         if self._out:
             return
-        self._complete.clear()
         self.loop.table.hold(self, 0)
         with contextlib.suppress(OSError):
             if self.tls:

@@ -7,7 +7,6 @@ for it.
 
 import re
 import time
-from functools import lru_cache
 
 #: Seconds in which a request must arrive and be answered if its query has no timeout. This is the
 #: API server's own default, and more than most configurations set.
@@ -18,7 +17,6 @@ _SHARE = 0.5
 _SLEPT = 0.001
 
 
-@lru_cache(maxsize=64)
 def seconds(query: bytes) -> float:
     """Return the timeout in a query in seconds. The default and the maximum are 10."""
     found = re.fullmatch(rb"timeout=(\d{1,3})s", query)

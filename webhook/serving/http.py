@@ -28,8 +28,8 @@ JSON, TEXT = b"content-type: application/json\r\n", b"content-type: text/plain\r
 class Request:
     """One request: its head, and the parts of its body that have arrived."""
 
-    __slots__ = ("body", "headers", "keeps_body", "last", "method", "parts", "rejection", "since",
-                 "size", "target", "url")  # fmt: skip
+    __slots__ = ("body", "headers", "held", "keeps_body", "last", "method", "parts", "rejection",
+                 "since", "size", "target", "url")  # fmt: skip
 
     def __init__(self, since: float) -> None:
         #: The argument of `Lag.too_late`.
@@ -41,6 +41,8 @@ class Request:
         #: The size of the body in bytes, whether its parts are kept or not.
         self.size = 0
         self.keeps_body = True
+        #: The memory that it holds in bytes. A request without headers and body needs 700.
+        self.held = 700
         #: The response, if the head of the request decides it.
         self.rejection: Response | None = None
         #: Whether this is the last request of the connection.

@@ -12,6 +12,10 @@ import sys
 import time
 from typing import Any
 
+#: The maximum number of characters that a line has of a value and of a traceback. Clients choose
+#: some values, up to 7 MiB.
+_LONGEST, _LONGEST_TRACEBACK = 1000, 16_000
+
 
 class Json(logging.Formatter):
     """Formats a record as one JSON object: time, level, event, and the record's values."""
@@ -22,12 +26,18 @@ class Json(logging.Formatter):
         line = {
             "time": f"{time:%Y-%m-%dT%H:%M:%S.%fZ}",
             "level": record.levelname.lower(),
-            "event": record.getMessage(),
-            **getattr(record, "values", {}),
+            "event": _cut(record.getMessage()),
+            **{name: _cut(value) for name, value in getattr(record, "values", {}).items()},
         }
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            line["exception"] = _cut(self.formatException(record.exc_info), _LONGEST_TRACEBACK)
         return json.dumps(line, default=repr)
+
+
+def _cut(value: object, most: int = _LONGEST) -> object:
+    """Return a value, or the beginning of its text if that is too long, with the length."""
+    text = value if isinstance(value, str) else json.dumps(value, default=repr)
+    return value if len(text) <= most else f"{text[:most]}... (cut, {len(text)} characters)"
 
 
 class Sparing(logging.Filter):
@@ -132,8 +142,9 @@ class _Descriptor:
                     flags = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
                     self._own = os.open(f"/proc/self/fd/{number}", flags)
 
-    def write(self, text: bytes) -> bytes:
-        """Write a text. Return the part that could not be written."""
+    def write(self, line: bytes) -> bytes:
+        """Write a line. Return the part that could not be written."""
+        text = memoryview(line)
         # All of these are an OSError: the descriptor is full (BlockingIOError), it is closed, or
         # the disk is full.
         with contextlib.suppress(OSError):
@@ -144,7 +155,7 @@ class _Descriptor:
                     text = text[os.write(self._number, text[: select.PIPE_BUF]) :]
                 else:
                     break
-        return text
+        return bytes(text)
 
     def close(self) -> None:
         """Close the pipe that was opened a second time."""

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from operator import itemgetter
+from operator import attrgetter
 from typing import NamedTuple
 
 from webhook.log import Log
@@ -24,16 +24,20 @@ from webhook.serving.connection import READ, Application, Connection
 from webhook.serving.deadline import Lag
 from webhook.serving.http import Response
 from webhook.serving.rotation import Rotation
-from webhook.serving.table import Source, Table
+from webhook.serving.table import Table, by_address
 
 log = Log(__name__)
 
 #: Seconds between two checks of the deadlines. This is also the longest wait for events.
 _CHECK_EVERY = 0.1
-#: Seconds of work after which the loop switches between new clients and reviews.
+#: Seconds of work after which the loop looks again for clients that wait. New clients and known
+#: ones alternate.
 _SLICE = 0.01
 #: Seconds until the loop accepts connections again after it ran out of descriptors or memory.
 _PAUSE = 0.1
+#: The maximum seconds for accepting what is queued when the server shuts down. The kernel queues at
+#: most 2048 connections, and each takes about 50 µs.
+_LAST = 1.0
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -62,7 +66,8 @@ class Loop:
         self._known, self._newcomers = select.epoll(), select.epoll()
         #: What to call or serve when a descriptor is ready.
         self._ready: dict[int, Connection | Port | Callable[[], None]] = {}
-        self._soon: deque[Connection] = deque()
+        #: The known connections that wait for a turn, and since when, in the time of the lag.
+        self._due: dict[Connection, float] = {}
         self._end_at = float("inf")
         self._accept_at: float | None = 0.0
         self._checked = 0.0
@@ -117,12 +122,13 @@ class Loop:
 
     def soon(self, connection: Connection) -> None:
         """Schedule a connection for a turn even if its socket is not ready."""
-        self._soon.append(connection)
+        self._due[connection] = self.lag.since
 
     def forget(self, connection: Connection) -> None:
         """Remove a connection from epoll and the table before its socket is closed."""
         self.want(connection, 0)
         del self._ready[connection.fd]
+        self._due.pop(connection, None)
         self.table.leave(connection)
 
     def work(self, connection: Connection, make: Callable[[], Response]) -> None:
@@ -145,47 +151,58 @@ class Loop:
     # Turns
 
     def _turn(self) -> None:
-        wait = 0.0 if self._soon else max(0.0, self._checked + _CHECK_EVERY - self.now)
+        wait = 0.0 if self._due else max(0.0, self._checked + _CHECK_EVERY - self.now)
         began = time.monotonic()
         # A descriptor may be closed and used again within this turn, a connection may not.
         ready = [self._ready[number] for number, _ in self._known.poll(wait)]
-        self.now = began = self.lag.turn(began, wait)
+        self.now = self.lag.turn(began, wait)
+        if len(ready) == 1 and not self._due and isinstance(ready[0], Connection):
+            # This is the usual case.
+            self._attend(ready[0])
+            return
         for waiter in ready:
             if isinstance(waiter, Connection):
-                self._attend(waiter)
+                self._due.setdefault(waiter, self.lag.since)
             elif not isinstance(waiter, Port):
                 waiter()
-            if len(ready) > 1 and time.monotonic() - began > _SLICE:
-                self._greet()
-                began = self.now = time.monotonic()
-        for _ in range(len(self._soon)):
-            self._attend(self._soon.popleft())
+        self._serve()
+
+    def _serve(self) -> None:
+        """Serve the connections that are due for one slice of time. The others stay due.
+
+        Addresses take turns. Within an address, the connection comes first that has had no turn for
+        the longest time. So many connections, or requests that take long, delay other addresses by
+        one slice.
+        """
+        due = list(self._due)
+        if len(due) > 1:
+            due = by_address(sorted(due, key=attrgetter("turn")))
+        end = time.monotonic() + _SLICE
+        for connection in due:
+            self.lag.since = self._due.pop(connection, 0.0)
+            self._attend(connection)
+            if time.monotonic() > end:
+                return
 
     def _greet(self) -> None:
         """Serve new clients for one slice of time.
 
-        Clients in the middle of a handshake come first, because only real clients get that far.
-        After them comes one client of each address, then a second one of each, and so on. Within
-        one address the newest client comes first: if there are too many clients to serve, the
-        newest ones have probably not given up yet.
+        Addresses take turns. Within an address, clients in the middle of a handshake come first,
+        because only real clients get that far. Then the newest client comes first: if there are too
+        many clients to serve, the newest ones have probably not given up yet.
         """
-        waiting: dict[Source, int] = {}
-        queue: list[tuple[bool, int, Connection]] = []
+        newcomers = []
         ready = [self._ready[number] for number, _ in self._newcomers.poll(0)]
-        for connection in reversed(ready):
-            if isinstance(connection, Connection):
+        for waiter in reversed(ready):
+            if isinstance(waiter, Connection):
                 # A client that gets no turn now has still sent something.
-                self.table.hear(connection)
-                place = waiting.get(connection.source, 0)
-                waiting[connection.source] = place + 1
-                is_first = connection.tls is None
-                queue.append((is_first, place, connection))
-            elif isinstance(connection, Port):
-                self._accept(connection)
+                self.table.hear(waiter)
+                newcomers.append(waiter)
+            elif isinstance(waiter, Port):
+                self._accept(waiter)
         end = time.monotonic() + _SLICE
-        queue.sort(key=itemgetter(0, 1))
-        for _, _, connection in queue:
-            self._attend(connection)
+        for newcomer in by_address(sorted(newcomers, key=lambda waiter: waiter.tls is None)):
+            self._attend(newcomer)
             self.now = time.monotonic()
             if self.now > end:
                 return
@@ -194,6 +211,7 @@ class Loop:
         """Let a connection proceed. An error in it ends only this connection."""
         if connection.closed:
             return
+        connection.turn = connection.source.turn = self.now
         try:
             (step or connection.proceed)()
         except MemoryError:
@@ -204,8 +222,8 @@ class Loop:
             log.exception("a connection failed")
             connection.abort()
 
-    def _accept(self, port: Port) -> None:
-        end = time.monotonic() + _SLICE / 2
+    def _accept(self, port: Port, seconds: float = _SLICE / 2) -> None:
+        end = time.monotonic() + seconds
         while time.monotonic() < end:
             try:
                 plain, address = port.listener.accept()
@@ -261,7 +279,7 @@ class Loop:
         log.info("Shutting down", connections=len(self.table.members))
         self.draining = True
         for port in self._ports:
-            self._accept(port)
+            self._accept(port, _LAST)
         self.ending = True
         self._listen(listen=False)
         for port in self._ports:

@@ -1,6 +1,7 @@
 """The table of connections. It decides which one to close if there are too many."""
 
 import socket
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,10 +13,12 @@ _MAPPED = bytes(10) + b"\xff\xff"
 class Source:
     """The connections of one client address."""
 
-    __slots__ = ("held", "key", "members", "silent")
+    __slots__ = ("held", "key", "members", "silent", "turn")
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: bytes, now: float) -> None:
         self.key = key
+        #: When one of the connections last had a turn.
+        self.turn = now
         #: Ordered by idle time: the longest idle connection comes first. `silent` has those that
         #: have sent nothing at all, in the same order.
         self.members: dict[Connection, None] = {}
@@ -36,7 +39,8 @@ class Table:
     #: at most.
     places = 1000
     reserve = 100
-    #: The maximum size of all pending requests and responses together, in bytes.
+    #: The maximum size of all unfinished handshakes, and of all pending requests and responses,
+    #: together in bytes.
     most_held = 64 * 1024 * 1024
     #: A connection that sent a request within the first number of seconds is not idle, because its
     #: next request may be arriving. A connection that was accepted within the second number of
@@ -54,7 +58,7 @@ class Table:
     def enter(self, member: "Connection", host: str) -> bool:
         """Add a connection from an address. Return whether it has a place in the reserve."""
         key = source_key(host)
-        source = member.source = self._sources.setdefault(key, Source(key))
+        source = member.source = self._sources.setdefault(key, Source(key, member.made))
         self.members[member] = source.members[member] = None
         full = len(self.members) - len(self._reserved) > self.places
         reserved = full and not self.evict(member.active, member)
@@ -127,6 +131,21 @@ class Table:
             victim = next(member for member in largest.members if member.held)
             self.hold(victim, 0)
             victim.give_up()
+
+
+def by_address(members: "Iterable[Connection]") -> "list[Connection]":
+    """Return one connection of each address, then a second one of each, and so on.
+
+    The address comes first that has had no turn for the longest time. Connections of an address
+    keep their order.
+    """
+    places: dict[Connection, tuple[int, float]] = {}
+    taken: dict[Source, int] = {}
+    for member in members:
+        place = taken.get(member.source, 0)
+        taken[member.source] = place + 1
+        places[member] = (place, member.source.turn)
+    return sorted(places, key=places.__getitem__)
 
 
 def source_key(host: str) -> bytes:

@@ -151,6 +151,9 @@ def _context(pem: bytes, key_pem: bytes) -> ssl.SSLContext:
     made.minimum_version = ssl.TLSVersion.TLSv1_2
     with _in_memory(pem) as cert_name, _in_memory(key_pem) as key_name:
         made.load_cert_chain(cert_name, key_name)
+    # Any client can choose the key exchange, and FFDHE with 8192 bits takes 100 ms. P-256 takes
+    # 0.1 ms. All clients of Kubernetes have it, also in FIPS mode.
+    made.set_ecdh_curve("prime256v1")
     made.set_alpn_protocols(["http/1.1"])
     return made
 

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from tests.unit.serving.loops import ASK, Looping, asks, ended, looping
+from webhook.serving.connection import Connection
 
 ALERT, HANDSHAKE, DATA = b"\x15", b"\x16", b"\x17"
 
@@ -107,3 +108,30 @@ def test_what_a_client_asked_before_it_closed_its_side_is_answered(client: Clien
 def test_a_client_that_closes_its_side_without_a_request_is_let_go(client: Client) -> None:
     client.send(client.record(ALERT, b"\1\0"))
     assert client.socket.recv(10) == b""
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["1603010005010001ff", "16030100020100" + "00" * 2, "1603010004010000001603"],
+    ids=["claims more than its record", "no header", "more follows"],
+)
+def test_a_hello_that_is_not_one_record_ends_the_connection(
+    monkeypatch: pytest.MonkeyPatch, loop: Looping, said: str
+) -> None:
+    monkeypatch.setattr(Connection, "handshake_seconds", 60.0)
+    with loop.plain() as plain:
+        plain.sendall(bytes.fromhex(said))
+        assert ended(plain)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_client_without_the_cheap_key_exchange_is_rejected(
+    loop: Looping, version: ssl.TLSVersion
+) -> None:
+    """All have it. Others cost up to 1000 times as much, at the client's choice."""
+    assert loop.context
+    loop.context.minimum_version = loop.context.maximum_version = version
+    assert loop.asks()
+    loop.context.set_ecdh_curve("secp521r1")
+    with pytest.raises(ssl.SSLError, match="HANDSHAKE_FAILURE"):
+        loop.dial()

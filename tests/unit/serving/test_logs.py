@@ -18,7 +18,7 @@ from tests.cluster import netns
 from tests.unit.admission.reviews import pod, review
 from tests.unit.serving.clients import ServerClient, request
 from tests.unit.serving.server import PATIENCE, Files
-from webhook.serving.logs import Sparing
+from webhook.serving.logs import Json, Sparing
 
 ENFORCE = "/validate/linkerd/enforce"
 
@@ -74,6 +74,15 @@ def test_kinds_without_end_fill_no_memory(clock: Clock) -> None:
     for number in range(2000):
         sparing.filter(record(f"kind {number}"))
     assert len(sparing._seen) <= 256
+
+
+def test_long_values_are_cut() -> None:
+    """A client chooses them, and their text in JSON can be six times as long."""
+    long = record("é" * 7_000_000)
+    long.values = {"uid": "é" * 7_000_000, "checks": ["é"] * 7_000_000}
+    line = Json().format(long)
+    assert len(line) < 50_000
+    assert json.loads(line)["uid"].endswith("é... (cut, 7000000 characters)")
 
 
 def denials(client: ServerClient, count: int) -> None:

@@ -228,6 +228,16 @@ def test_bodies_however_small_count_against_one_bound(
         assert last.recv(1 << 16).startswith(b"HTTP/1.1 200"), "another address keeps its own"
 
 
+def test_many_requests_in_a_row_end_the_connection() -> None:
+    """Each takes 40 times as much memory as on the wire."""
+    with looping() as server, server.plain() as client:
+        client.sendall(b"GET / HTTP/1.1\r\n\r\n" * 100)
+        answers = b""
+        while part := client.recv(1 << 16):
+            answers += part
+    assert (answers.count(b" 200 "), answers.count(b" 400 ")) == (64, 1)
+
+
 def test_what_a_client_does_not_read_counts_too_and_has_a_deadline(
     monkeypatch: pytest.MonkeyPatch, server: Looping
 ) -> None:

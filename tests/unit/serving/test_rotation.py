@@ -34,7 +34,7 @@ def served(context: ssl.SSLContext, *, name: str | None = "localhost") -> bytes:
     anyone.verify_mode = ssl.CERT_NONE
     client = anyone.wrap_bio(to_client, to_server, server_hostname=name)
     server = context.wrap_bio(to_server, to_client, server_side=True)
-    for side in (client, server, client, server):
+    for side in (client, server) * 3:
         with contextlib.suppress(ssl.SSLWantReadError):
             side.do_handshake()
     found = client.getpeercert(binary_form=True)
