@@ -17,7 +17,7 @@ from tests.cluster.api import wait_for
 from tests.cluster.istiod import Istiod
 from tests.cluster.plane import ControlPlane
 from tests.cluster.process import Process
-from webhook.serving import tls
+from webhook.serving import trial
 
 _ROOT = Path(__file__).parents[2]
 #: As the API server writes it: the webhook's timeoutSeconds.
@@ -52,7 +52,7 @@ def running(plane: ControlPlane, istiod: Istiod, home: Path) -> Iterator[list[Ro
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     metadata = {"name": pods.NAMESPACE, "labels": labels}
     plane.api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
-    pair = tls.throw_away(["localhost", "127.0.0.1"])
+    pair = trial.throw_away(["localhost", "127.0.0.1"])
     (home / "tls.crt").write_bytes(pair.cert)
     (home / "tls.key").write_bytes(pair.key)
     ports = netns.free_ports(4)

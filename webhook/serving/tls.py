@@ -1,9 +1,12 @@
-"""Loads and checks the serving certificate, and creates one for a trial run."""
+"""Loads and checks the serving certificate.
+
+Python's ssl does it alone. It reads a certificate only from a peer, so the certificate is read from
+a handshake in memory, which also shows that it can be served.
+"""
 
 import contextlib
 import datetime
 import errno
-import ipaddress
 import os
 import re
 import ssl
@@ -12,13 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
-
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from typing import Any, NamedTuple
 
 #: The maximum size in bytes of a certificate file. Chains and CA bundles have a few hundred KiB.
 _LONGEST = 4 << 20
@@ -63,61 +60,86 @@ def load(files: Files) -> Certificate:
     another certificate, the certificate is not valid now, it is not for the server's name, or
     OpenSSL rejects it.
     """
+    pem, key_pem = _read(files.cert), _read(files.key)
+    client_ca = _read(files.client_ca) if files.client_ca else None
+    found = _LEAF.search(pem)
+    leaf, fits = found[0] if found else b"", False
     try:
-        pem, key_pem = _read(files.cert), _read(files.key)
-        client_ca = _read(files.client_ca) if files.client_ca else None
-        start, end = _check(pem, key_pem, files)
-    except CertificateError:
-        raise
-    except Exception as error:
-        # cryptography raises many kinds of errors for unusual certificates.
-        raise CertificateError(f"can't use {files.cert}: {error}") from None
-    try:
-        made = _context(pem, key_pem)
-    except ssl.SSLError as error:
-        # OpenSSL may reject a certificate as too weak that cryptography can read.
-        why = (error.reason or "no reason given").replace("_", " ").lower()
-        raise CertificateError(f"OpenSSL does not take {files.cert}: {why}") from None
-    except Exception as error:
-        raise CertificateError(f"can't serve {files.cert} now: {error}", ours=True) from None
-    if client_ca is not None:
-        _ask_clients(made, client_ca, files)
-    return Certificate(made, start, end)
-
-
-def _check(pem: bytes, key_pem: bytes, files: Files) -> tuple[datetime.datetime, datetime.datetime]:
-    """Return when a pair becomes valid and when it expires. May raise any exception."""
-    try:
-        certificate = x509.load_pem_x509_certificate(pem)
+        reader = _reader(leaf)
     except ValueError:
         raise CertificateError(f"{files.cert} has no certificate in PEM form") from None
     try:
-        key = serialization.load_pem_private_key(key_pem, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise CertificateError(f"{files.key} has no unencrypted private key in PEM form") from None
-    if key.public_key() != certificate.public_key():
-        raise CertificateError(f"{files.key} is not the key of the certificate in {files.cert}")
+        # The certificate alone first, to tell which file is wrong.
+        for certificates in (leaf, pem):
+            made, fits = _context(certificates, key_pem), True
+        start, end, names = _read_leaf(made, reader)
+    except ssl.SSLCertVerificationError as error:
+        why = error.verify_message
+        raise CertificateError(f"clients would reject {files.cert}: {why}") from None
+    except ssl.SSLError as error:
+        raise CertificateError(_why(error, files, fits=fits)) from None
+    except ValueError as error:
+        raise CertificateError(f"can't use {files.cert}: {error}") from None
+    except Exception as error:
+        raise CertificateError(f"can't serve {files.cert} now: {error}", ours=True) from None
     now = datetime.datetime.now(datetime.UTC)
-    start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if now >= end:
         raise CertificateError(f"the certificate in {files.cert} expired on {end:%Y-%m-%d %H:%M}Z")
     if now < start:
         raise CertificateError(f"the certificate in {files.cert} starts on {start:%Y-%m-%d %H:%M}Z")
-    names = _names(certificate)
     if files.name and not any(_covers(name, files.name) for name in names):
         raise CertificateError(
             f"the certificate in {files.cert} is not for {files.name}, as clients call the server, "
             f"but for {', '.join(names) or 'no DNS name'}"
         )
-    return start, end
+    if client_ca is not None:
+        _ask_clients(made, client_ca, files)
+    return Certificate(made, start, end)
 
 
-def _names(certificate: x509.Certificate) -> list[str]:
+#: The server's own certificate, the first in its file.
+_LEAF = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n?", re.DOTALL)
+#: X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which Python does not name.
+_AT_ANY_TIME = 0x200000
+
+
+def _reader(leaf: bytes) -> ssl.SSLContext:
+    """Return a client's context that trusts only this certificate. May raise ValueError."""
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    made.check_hostname = False
+    made.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | _AT_ANY_TIME
     try:
-        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except x509.ExtensionNotFound:
-        return []
-    return found.value.get_values_for_type(x509.DNSName)
+        made.load_verify_locations(cadata=leaf.decode("ascii"))
+    except ssl.SSLError:
+        raise ValueError from None
+    return made
+
+
+def _read_leaf(
+    server: ssl.SSLContext, client: ssl.SSLContext
+) -> tuple[datetime.datetime, datetime.datetime, list[str]]:
+    """Return when the server's certificate becomes valid and expires, and its DNS names."""
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ours, theirs = server.wrap_bio(there, back, server_side=True), client.wrap_bio(back, there)
+    for peer in (theirs, ours, theirs, ours, theirs):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            peer.do_handshake()
+    found: Any = theirs.getpeercert()
+    start, end = (
+        datetime.datetime.fromtimestamp(ssl.cert_time_to_seconds(found[key]), datetime.UTC)
+        for key in ("notBefore", "notAfter")
+    )
+    return start, end, [name for kind, name in found.get("subjectAltName", ()) if kind == "DNS"]
+
+
+def _why(error: ssl.SSLError, files: Files, *, fits: bool) -> str:
+    """Return the reason in words. `fits` means that the certificate alone goes with the key."""
+    reason = error.reason or "no reason given"
+    if not fits and reason.endswith("_MISMATCH"):
+        return f"{files.key} is not the key of the certificate in {files.cert}"
+    if fits or reason.endswith(("_TOO_SMALL", "_TOO_WEAK")):
+        return f"OpenSSL does not take {files.cert}: {reason.replace('_', ' ').lower()}"
+    return f"{files.key} has no unencrypted private key in PEM form"
 
 
 def _covers(pattern: str, name: str) -> bool:
@@ -150,7 +172,8 @@ def _context(pem: bytes, key_pem: bytes) -> ssl.SSLContext:
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
     with _in_memory(pem) as cert_name, _in_memory(key_pem) as key_name:
-        made.load_cert_chain(cert_name, key_name)
+        # Without a password OpenSSL would ask for one at the terminal.
+        made.load_cert_chain(cert_name, key_name, password="")
     # Any client can choose the key exchange, and FFDHE with 8192 bits takes 100 ms. P-256 takes
     # 0.1 ms. All clients of Kubernetes have it, also in FIPS mode.
     made.set_ecdh_curve("prime256v1")
@@ -192,92 +215,3 @@ def _ask_clients(made: ssl.SSLContext, ca: bytes, files: Files) -> None:
     made.verify_mode = ssl.CERT_OPTIONAL
     made.num_tickets = 0
     made.options |= ssl.OP_NO_TICKET
-
-
-class Pair(NamedTuple):
-    """A temporary CA and the serving certificate that it signed, in PEM form."""
-
-    ca: bytes
-    cert: bytes
-    key: bytes
-
-
-def throw_away(names: list[str], *, days: int = 30) -> Pair:
-    """Return a new certificate for these DNS names and IP addresses, and its CA without a key.
-
-    Raise `CertificateError` if a certificate can't contain a name.
-    """
-    start = datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=5)
-    end = start + datetime.timedelta(days=days)
-    ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mendix-mesh throw-away CA")])
-    ca = (
-        _builder(ca_name, ca_name, ca_key, start, end)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_CA_USAGE, critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()), False)
-        .sign(ca_key, hashes.SHA256())
-    )
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mendix-mesh")])
-    leaf = (
-        _builder(subject, ca_name, key, start, end)
-        .add_extension(x509.SubjectAlternativeName([_general(name) for name in names]), False)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), False
-        )
-        .sign(ca_key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    return Pair(
-        ca.public_bytes(pem),
-        leaf.public_bytes(pem),
-        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
-    )
-
-
-_CA_USAGE = x509.KeyUsage(
-    digital_signature=True,
-    key_cert_sign=True,
-    crl_sign=True,
-    content_commitment=False,
-    key_encipherment=False,
-    data_encipherment=False,
-    key_agreement=False,
-    encipher_only=False,
-    decipher_only=False,
-)
-
-
-def _builder(
-    subject: x509.Name,
-    issuer: x509.Name,
-    key: ec.EllipticCurvePrivateKey,
-    start: datetime.datetime,
-    end: datetime.datetime,
-) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(start)
-        .not_valid_after(end)
-    )
-
-
-_HOST = re.compile(r"(\*\.)?[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?", re.IGNORECASE)
-
-
-def _general(name: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(name))
-    except ValueError:
-        if not name.isascii():
-            raise CertificateError(f"{name} can't be in a certificate: write it as xn--…") from None
-        if len(name) > 253 or not _HOST.fullmatch(name):
-            raise CertificateError(
-                f"{name!r} can't be in a certificate: it is no host name and no address"
-            ) from None
-        return x509.DNSName(name)

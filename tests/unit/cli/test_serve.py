@@ -19,7 +19,7 @@ from tests.unit.admission.reviews import meshed, pod, review
 from tests.unit.serving.clients import ServerClient, request
 from tests.unit.serving.server import Files, Server
 from webhook.cli import main
-from webhook.serving import tls
+from webhook.serving import trial
 
 
 @pytest.fixture(scope="module")
@@ -225,9 +225,9 @@ class TestDev:
     ) -> None:
         made: list[list[str]] = []
 
-        def throw_away(names: list[str]) -> tls.Pair:
+        def throw_away(names: list[str]) -> trial.Pair:
             made.append(names)
-            return tls.Pair(b"", b"", b"")
+            return trial.Pair(b"", b"", b"")
 
         class Listener:
             def getsockname(self) -> tuple[str, int]:
@@ -241,7 +241,7 @@ class TestDev:
 
         monkeypatch.setattr("webhook.cli.serve.serve", lambda *_: None)
         monkeypatch.setattr("webhook.cli.serve.listen", lambda _: Listener())
-        monkeypatch.setattr(tls, "throw_away", throw_away)
+        monkeypatch.setattr(trial, "throw_away", throw_away)
         result = serve("--dev", "--dev-name", "a.example.com")
         assert " https://10.1.2.3:8443/version\n" in result.stderr
         assert made == [["localhost", "127.0.0.1", "::1", "10.1.2.3", "a.example.com"]]

@@ -22,7 +22,7 @@ from tests.unit.cluster.apiserver import HttpRequest, Reply
 from tests.unit.cluster.hospital import INJECTORS, MUTATING
 from tests.unit.cluster.world import MESH, MODE, World, meshed, unmeshed
 from webhook.cli import main
-from webhook.serving import tls
+from webhook.serving import trial
 
 
 class Idle(World):
@@ -98,7 +98,7 @@ def test_it_enrolls_mendix_namespaces_with_the_option(tmp_path: Path) -> None:
 
 
 def test_a_changed_certificate_is_served(tmp_path: Path) -> None:
-    first, second = (tls.throw_away(["localhost", "auditor.ns.svc"]) for _ in range(2))
+    first, second = (trial.throw_away(["localhost", "auditor.ns.svc"]) for _ in range(2))
     cert, key = tmp_path / "tls.crt", tmp_path / "tls.key"
     cert.write_bytes(first.cert)
     key.write_bytes(first.key)
@@ -117,7 +117,7 @@ def test_a_changed_certificate_is_served(tmp_path: Path) -> None:
         assert 'reloads_total{result="loaded"} 1.0' in running.until("/metrics", 200)
 
 
-def _alive(running: Auditor, pair: tls.Pair) -> bool:
+def _alive(running: Auditor, pair: trial.Pair) -> bool:
     """Return whether it answers a client that trusts the CA of a pair."""
     trusting = ssl.create_default_context(cadata=pair.ca.decode())
     try:
@@ -171,16 +171,16 @@ def _took(url: str) -> float:
     return time.monotonic() - began
 
 
-def secured(folder: Path, *names: str) -> tuple[tls.Pair, list[str | Path]]:
+def secured(folder: Path, *names: str) -> tuple[trial.Pair, list[str | Path]]:
     """A certificate, and the options to serve it."""
-    pair = tls.throw_away(["localhost", *names])
+    pair = trial.throw_away(["localhost", *names])
     (folder / "tls.crt").write_bytes(pair.cert)
     (folder / "tls.key").write_bytes(pair.key)
     files = (f"--tls-cert-file={folder}/tls.crt", f"--tls-private-key-file={folder}/tls.key")
     return pair, ["--tls-listen", "127.0.0.1:0", *files]
 
 
-def trusting(pair: tls.Pair) -> ssl.SSLContext:
+def trusting(pair: trial.Pair) -> ssl.SSLContext:
     return ssl.create_default_context(cadata=pair.ca.decode())
 
 

@@ -43,3 +43,8 @@ with suppress(ClusterError):
 def test_the_client_is_loaded_by_a_login_alone(code: str, loaded: bool) -> None:
     done = subprocess.run([sys.executable, "-c", code + _CLIENT], check=False)
     assert done.returncode == loaded
+
+
+def test_the_admission_server_does_without_a_library_of_ten_megabytes() -> None:
+    code = _WHOLE_SERVER + "import sys; sys.exit('cryptography' in sys.modules)"
+    assert not subprocess.run([sys.executable, "-c", code], check=False).returncode

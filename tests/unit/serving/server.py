@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.cluster.process import Process
 from tests.unit.serving.clients import ServerClient
-from webhook.serving import tls
+from webhook.serving import trial
 
 #: Seconds within which the server starts, and ends.
 PATIENCE = 20.0
@@ -70,7 +70,7 @@ class Files:
     """A certificate for localhost in a folder."""
 
     def __init__(self, folder: Path, *names: str) -> None:
-        pair = tls.throw_away([*(names or ("localhost", "127.0.0.1"))])
+        pair = trial.throw_away([*(names or ("localhost", "127.0.0.1"))])
         self.ca, self.cert, self.key = (folder / n for n in ("ca.crt", "tls.crt", "tls.key"))
         self.ca.write_bytes(pair.ca)
         self.cert.write_bytes(pair.cert)

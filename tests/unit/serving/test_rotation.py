@@ -19,11 +19,11 @@ from prometheus_client import CollectorRegistry
 from tests.cluster.certificates import Authority
 from tests.unit.serving.server import PATIENCE, running
 from webhook.admission.metrics import Metrics
-from webhook.serving import tls
+from webhook.serving import tls, trial
 from webhook.serving.health import Health
 from webhook.serving.rotation import Rotation
 
-PAIRS = [tls.throw_away(["localhost", "127.0.0.1"], days=days) for days in (10, 20)]
+PAIRS = [trial.throw_away(["localhost", "127.0.0.1"], days=days) for days in (10, 20)]
 
 
 def served(context: ssl.SSLContext, *, name: str | None = "localhost") -> bytes:
@@ -42,7 +42,7 @@ def served(context: ssl.SSLContext, *, name: str | None = "localhost") -> bytes:
     return found
 
 
-def der(pair: tls.Pair) -> bytes:
+def der(pair: trial.Pair) -> bytes:
     return ssl.PEM_cert_to_DER_cert(pair.cert.decode())
 
 
@@ -55,14 +55,14 @@ class Case:
         self.metrics, self.health = Metrics("test"), Health()
         self.rotation = Rotation(self.files, tls.load(self.files), self.metrics, self.health)
 
-    def write(self, pair: tls.Pair) -> None:
+    def write(self, pair: trial.Pair) -> None:
         for file, content in ((self.files.cert, pair.cert), (self.files.key, pair.key)):
             file.write_bytes(content)
             # Two writes within a tick of the kernel's clock would have the same time.
             os.utime(file, (0, next(self._times)))
 
     @property
-    def served(self) -> tls.Pair:
+    def served(self) -> trial.Pair:
         """The pair that a new connection gets."""
         found = served(self.rotation.context)
         return next(pair for pair in PAIRS if der(pair) == found)
@@ -342,7 +342,7 @@ def test_a_certificate_of_the_near_future_is_served_once_it_is_valid(
 ) -> None:
     ahead = datetime.timedelta(seconds=3)
     pair = Authority("soon").issue("x", hosts=("localhost",), age=-ahead)
-    case.write(tls.Pair(b"", pair.cert, pair.key))
+    case.write(trial.Pair(b"", pair.cert, pair.key))
     case.rotation.look()
     assert case.served == PAIRS[0]
     end = time.monotonic() + 10

@@ -2,7 +2,6 @@
 
 import datetime
 import os
-import ssl
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,9 +10,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from webhook.serving import tls
+from webhook.serving import tls, trial
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 PEM = serialization.Encoding.PEM
@@ -21,12 +20,15 @@ DAY = datetime.timedelta(days=1)
 
 
 def certificate(
-    key: PrivateKey, *, start: datetime.timedelta = -DAY, end: datetime.timedelta = DAY
+    key: PrivateKey,
+    *extensions: x509.ExtensionType,
+    start: datetime.timedelta = -DAY,
+    end: datetime.timedelta = DAY,
 ) -> bytes:
     """Return a self-signed certificate, valid from `start` to `end`, both counted from now."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mendix-mesh")])
     now = datetime.datetime.now(datetime.UTC)
-    made = (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
@@ -34,9 +36,11 @@ def certificate(
         .serial_number(x509.random_serial_number())
         .not_valid_before(now + start)
         .not_valid_after(now + end)
-        .sign(key, None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256())
     )
-    return made.public_bytes(PEM)
+    for extension in extensions:
+        builder = builder.add_extension(extension, critical=False)
+    algorithm = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+    return builder.sign(key, algorithm).public_bytes(PEM)
 
 
 def private(key: PrivateKey, passphrase: bytes = b"") -> bytes:
@@ -140,6 +144,12 @@ def test_a_pair_that_cannot_be_served_is_rejected(check: Check, tmp_path: Path, 
     assert str(error.value) == message.format(crt=tmp_path / "crt", key=tmp_path / "key")
 
 
+def test_a_certificate_for_clients_alone_is_rejected(check: Check) -> None:
+    made = certificate(KEY, x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]))
+    with pytest.raises(tls.CertificateError, match=r"^clients would reject .* purpose$"):
+        check(made, private(KEY))
+
+
 def test_a_weak_key_is_rejected_before_the_worker_would_fail(check: Check, tmp_path: Path) -> None:
     key = rsa.generate_private_key(65537, 1024)
     with pytest.raises(tls.CertificateError) as error:
@@ -216,7 +226,7 @@ def test_a_file_whose_reading_is_forbidden_is_named(nobodys_folder: Path) -> Non
 
 
 NAMES = ("localhost", "mendix-mesh.mendix-mesh.svc", "*.example.com", "10.1.2.3", "::1")
-PAIR = tls.throw_away([*NAMES])
+PAIR = trial.throw_away([*NAMES])
 
 
 @pytest.mark.parametrize("name", ["localhost", "LOCALHOST", "any.example.com"])
@@ -236,61 +246,9 @@ def test_a_certificate_for_another_name_is_rejected_with_its_names(
     )
 
 
-def written(folder: Path, pair: tls.Pair) -> tls.Files:
+def written(folder: Path, pair: trial.Pair) -> tls.Files:
     """Write a pair into a folder."""
     files = tls.Files(folder / "crt", folder / "key")
     files.cert.write_bytes(pair.cert)
     files.key.write_bytes(pair.key)
     return files
-
-
-class TestThrowAway:
-    """A CA and a certificate for --dev."""
-
-    def handshake(self, folder: Path, name: str, ca: bytes) -> None:
-        """Connect a client that trusts `ca` to a server with the pair, without a network."""
-        files = written(folder, PAIR)
-        server_in, client_in = ssl.MemoryBIO(), ssl.MemoryBIO()
-        trusting = ssl.create_default_context(cadata=ca.decode())
-        client = trusting.wrap_bio(client_in, server_in, server_hostname=name)
-        server = tls.load(files).context.wrap_bio(server_in, client_in, server_side=True)
-        open_sides = [client, server]
-        for _ in range(10):
-            for side in tuple(open_sides):
-                try:
-                    side.do_handshake()
-                    open_sides.remove(side)
-                except ssl.SSLWantReadError:
-                    pass
-        assert not open_sides
-        assert client.version() == "TLSv1.3"
-
-    @pytest.mark.parametrize("name", [*NAMES[:2], "any.example.com", *NAMES[3:]])
-    def test_it_verifies_for_each_name(self, tmp_path: Path, name: str) -> None:
-        self.handshake(tmp_path, name, PAIR.ca)
-
-    @pytest.mark.parametrize("name", ["mendix-mesh", "a.b.example.com", "10.1.2.4", "::2"])
-    def test_it_verifies_for_no_other(self, tmp_path: Path, name: str) -> None:
-        with pytest.raises(ssl.SSLCertVerificationError, match="mismatch"):
-            self.handshake(tmp_path, name, PAIR.ca)
-
-    def test_it_verifies_by_no_other_ca(self, tmp_path: Path) -> None:
-        with pytest.raises(ssl.SSLCertVerificationError):
-            self.handshake(tmp_path, "localhost", tls.throw_away(["localhost"]).ca)
-
-    def test_it_is_a_pair_that_can_be_served(self, check: Check) -> None:
-        left = check(PAIR.cert, PAIR.key) - datetime.datetime.now(datetime.UTC)
-        assert 29 * DAY < left < 30 * DAY
-
-    def test_the_ca_signs_nothing_but_leaves(self) -> None:
-        ca = x509.load_pem_x509_certificate(PAIR.ca)
-        constraints = ca.extensions.get_extension_for_class(x509.BasicConstraints)
-        assert constraints.critical
-        assert (constraints.value.ca, constraints.value.path_length) == (True, 0)
-
-    def test_a_name_that_is_no_ascii_is_rejected(self) -> None:
-        with pytest.raises(tls.CertificateError) as error:
-            tls.throw_away(["münchen.example.com"])
-        assert str(error.value) == (
-            "münchen.example.com can't be in a certificate: write it as xn--…"
-        )
