@@ -19,6 +19,12 @@ This page lists the annotations and labels of a pod that a mesh reads, and the v
 pod's author is allowed to set. mendix-mesh denies all other keys in the meshes' domains, and all \
 other values. So a key that a mesh adds later is denied until it is in this list.
 
+The injectors paste most of these values, and the pod's names, images and ports, into a template. \
+If one of them has a quote, a backslash or a line break where none is allowed, its author could \
+rewrite the template. So mendix-mesh keeps the injector away from such a pod, with \
+`sidecar.istio.io/inject: "false"` or `linkerd.io/inject: disabled`. In mode enforce the pod is \
+denied. In the modes warn and audit it runs outside the mesh, with a warning.
+
 | may | who sets it |
 |---|---|
 | harmless | The author. Each value of this form is admitted. |
