@@ -23,7 +23,8 @@ The injectors paste most of these values, and the pod's names, images and ports,
 If one of them has a quote, a backslash or a line break where none is allowed, its author could \
 rewrite the template. So mendix-mesh keeps the injector away from such a pod, with \
 `sidecar.istio.io/inject: "false"` or `linkerd.io/inject: disabled`. In mode enforce the pod is \
-denied. In the modes warn and audit it runs outside the mesh, with a warning.
+denied. In the modes warn and audit it runs outside the mesh, with a warning. An exemption from \
+the check trusts the author also in this.
 
 | may | who sets it |
 |---|---|

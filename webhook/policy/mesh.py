@@ -62,11 +62,11 @@ class Found(NamedTuple):
 
 
 class Record(NamedTuple):
-    """What is recorded of a pod that no injector has seen; `text` is None if nothing is."""
+    """What is recorded of a pod that no injector has seen; None if nothing is recorded."""
 
     text: str | None
-    #: Whether no injector may see the pod.
-    splits: bool
+    #: The checks of inputs that could change the injector's template.
+    splits: Collection[str] = ()
 
 
 _NOTHING: tuple[Occurrence, ...] = ()
@@ -134,11 +134,11 @@ class Mesh:
         """Return the record for a pod that no injector has seen."""
         said = list(islice(self._said(pod), _MOST_RECORDED + 1))
         if not said and not self.inherits and RECORD not in pod.annotations:
-            return Record(None, splits=False)
+            return Record(None)
         found = [f"{one.check} {one.occurrence.field[:_LONGEST_KEY]}" for one in said]
         more = [_MORE] if len(found) > _MOST_RECORDED else []
         text = ", ".join([*dict.fromkeys(found[:_MOST_RECORDED]), *more]) or ALLOWED
-        return Record(text, bool(more) or any(one.splits for one in said))
+        return Record(text, {INPUT} if more else {one.check for one in said if one.splits})
 
     def _said(self, pod: Pod) -> Iterator[Found]:
         """Yield all inputs in the pod that are not in the allow-lists, from the author or not."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from webhook.policy import ingress, mendix
+from webhook.policy import checks, ingress, mendix
 from webhook.policy.mesh import RECORD, Mesh, Want
 from webhook.policy.pod.objects import Meta
 from webhook.policy.pod.request import Request
@@ -45,7 +45,7 @@ def mutate(request: Request, mesh: Mesh, settings: Settings) -> list[Operation]:
     if not pod.template:
         if request.operation != "CREATE":
             return []
-        return patch("", obj.metadata, _of_new(pod, mesh))
+        return patch("", obj.metadata, _of_new(pod, mesh, settings))
     if is_owned(obj) or mendix.is_operator_owned(obj) or not request.template_changed:
         return []
     if obj.spec is None or not pod.spec.containers:
@@ -55,14 +55,17 @@ def mutate(request: Request, mesh: Mesh, settings: Settings) -> list[Operation]:
     return patch(pointer, meta, mesh.opt_in(pod, task=mendix.is_task(pod)))
 
 
-def _of_new(pod: Pod, mesh: Mesh) -> Iterable[Want]:
+def _of_new(pod: Pod, mesh: Mesh, settings: Settings) -> Iterable[Want]:
     """Yield the opt-in, and the record of the author's input.
 
     After injection it can't be distinguished. If the input could change the injector's template,
-    and so the record, the injector must not see the pod.
+    and so the record, the injector must not see the pod, unless an admin allows the input.
     """
     record = mesh.record(pod)
-    yield from mesh.keep_out(pod) if record.splits else mesh.opt_in(pod, task=mendix.is_task(pod))
+    if record.splits and checks.any_denies(record.splits, pod, settings):
+        yield from mesh.keep_out(pod)
+    else:
+        yield from mesh.opt_in(pod, task=mendix.is_task(pod))
     if record.text is not None and pod.annotations.get(RECORD) != record.text:
         yield Want("annotations", RECORD, record.text)
 

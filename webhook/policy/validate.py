@@ -147,7 +147,7 @@ def _with_inputs(pod: Pod, mesh: Mesh, settings: Settings, *, evident: bool) -> 
     If that denies the pod anyway, the injector's reaction to it is not reported too.
     """
     inputs = mesh.inputs(pod)
-    explained = _any_denies(inputs, pod, settings)
+    explained = checks.any_denies(inputs, pod, settings)
     found: list[Violation] = []
     left = dict(inputs)
     for check, look in checks.looks(mesh):
@@ -174,19 +174,6 @@ def _with_inputs(pod: Pod, mesh: Mesh, settings: Settings, *, evident: bool) -> 
             for occurrence in occurrences
         ),
     ]
-
-
-def _any_denies(inputs: Iterable[str], pod: Pod, settings: Settings) -> bool:
-    """Return whether a check of inputs denies the pod: no level and no exemption allows it."""
-    entries = checks.all_checks()
-    for check in inputs:
-        default = entries[check if check in entries else INPUT].check.level
-        level = settings.level_of(check, default, pod.namespace, pod.labels)
-        if level == "deny" and not settings.exemption(
-            check, pod.namespace, pod.labels, pod.today
-        ):  # fmt: skip
-            return True
-    return False
 
 
 def _apart(found: Iterable[Violation], pod: Pod) -> list[Violation]:

@@ -70,9 +70,9 @@ def load(files: Files) -> Certificate:
         raise CertificateError(f"{files.cert} has no certificate in PEM form") from None
     try:
         # The certificate alone first, to tell which file is wrong.
-        for certificates in (leaf, pem):
-            made, fits = _context(certificates, key_pem), True
-        start, end, names = _read_leaf(made, reader)
+        alone, fits = _context(leaf, key_pem), True
+        made = _context(pem, key_pem)
+        start, end, names = _read_leaf(alone, reader)
     except ssl.SSLCertVerificationError as error:
         why = error.verify_message
         raise CertificateError(f"clients would reject {files.cert}: {why}") from None

@@ -15,9 +15,11 @@ from typing import NamedTuple
 import msgspec
 
 from webhook.policy.cel import Rule, Terms
+from webhook.policy.inputs import CHECK as INPUT
 from webhook.policy.mesh import Mesh
 from webhook.policy.occurrences import Level, Occurrence
 from webhook.policy.pod.workload import Pod
+from webhook.policy.settings import Settings
 from webhook.policy.words import masked, shortened
 
 #: The longest value, in characters, and the most values that a message shows.
@@ -143,6 +145,19 @@ def looks(mesh: Mesh) -> tuple[tuple[Check, Look | None], ...]:
         (check, partial(find, mesh) if find else _method(mesh, check))
         for check, find, _ in for_mesh(mesh.name)
     )
+
+
+def any_denies(ids: Iterable[str], pod: Pod, settings: Settings) -> bool:
+    """Return whether a check of inputs denies the pod: no level and no exemption allows it."""
+    entries = all_checks()
+    for check in ids:
+        default = entries[check if check in entries else INPUT].check.level
+        level = settings.level_of(check, default, pod.namespace, pod.labels)
+        if level == "deny" and not settings.exemption(
+            check, pod.namespace, pod.labels, pod.today
+        ):  # fmt: skip
+            return True
+    return False
 
 
 def _method(mesh: Mesh, check: Check) -> Look | None:

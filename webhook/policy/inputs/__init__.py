@@ -112,9 +112,14 @@ class Inputs:
 
     def _problem(self, key: str, value: str, submitted: bool) -> Problem | None:
         allowed = self._allowed.get(key)
-        if allowed is not None and (not allowed or value in allowed):
-            return None
         found = self.listed.get(key)
+        if allowed is not None and (not allowed or value in allowed):
+            form = found.form if found and found.form.pattern else None
+            if allowed or form is None or not (form.wrong(value) and form.can_split(value)):
+                return None
+            # An admin who allows any value does not mean this one.
+            fix = "author: remove quotes, backslashes and line breaks"
+            return Problem(CHECK, "could change the injector's template", fix, splits=True)
         if found is None:
             found = next(
                 (one for start, one in self.prefixes.items() if key.startswith(start)), None

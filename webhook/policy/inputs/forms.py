@@ -20,17 +20,24 @@ Judge = Callable[[str], Iterable[str]]
 class Form:
     """The form of values: a description for messages, a pattern, and the maximum length."""
 
-    __slots__ = ("_judge", "_match", "longest", "pattern", "words")
+    __slots__ = ("_judge", "_match", "_parsed", "longest", "pattern", "words")
 
     def __init__(
-        self, words: str, pattern: str = "", *, longest: int = 253, judge: Judge | None = None
+        self,
+        words: str,
+        pattern: str = "",
+        *,
+        longest: int = 253,
+        judge: Judge | None = None,
+        parsed: bool = True,
     ) -> None:
+        """`parsed` means that the mesh, too, parses a value that `judge` judges."""
         self.words = words
         #: Empty for structured values, which `judge` parses.
         self.pattern = pattern
         #: In characters. A longer value is not read.
         self.longest = longest
-        self._judge = judge
+        self._judge, self._parsed = judge, parsed and judge is not None
         self._match = re.compile(pattern, re.ASCII).fullmatch
 
     def wrong(self, value: str) -> list[str]:
@@ -46,7 +53,7 @@ class Form:
 
         Injectors paste values into YAML. What follows would count as a part of the template.
         """
-        texts = [value] if self._judge is None or len(value) > self.longest else _texts(value)
+        texts = _texts(value) if self._parsed and len(value) <= self.longest else [value]
         return any(map(_SPLITS.search, texts))
 
 
@@ -79,9 +86,9 @@ def one_of(*values: str) -> Form:
     return Form(words, "|".join(re.escape(value) for value in values) if values else NOTHING)
 
 
-def structured(words: str, judge: Judge, *, longest: int) -> Form:
+def structured(words: str, judge: Judge, *, longest: int, parsed: bool = True) -> Form:
     """Return the form of values that are parsed, and judged key by key."""
-    return Form(words, longest=longest, judge=judge)
+    return Form(words, longest=longest, judge=judge, parsed=parsed)
 
 
 _PORT = (

@@ -54,8 +54,9 @@ class Ambient(Mesh):
             yield Want("labels", MODE, "ambient")
 
     def keep_out(self, pod: Pod) -> Iterator[Want]:
-        """Yield the label that keeps the sidecar's injector away."""
-        return self._istio.keep_out(pod)
+        """Yield the opt-in, and the label that keeps the sidecar's injector away."""
+        yield from self.opt_in(pod, task=False)
+        yield from self._istio.keep_out(pod)
 
     def opt_outs(self, pod: Pod) -> Iterator[Occurrence]:
         """Yield the label if it opts out: `none`, or on a stored pod any value but ambient."""
@@ -109,7 +110,7 @@ class Ambient(Mesh):
             yield Occurrence("spec.runtimeClassName", (runtime,))
         if system and system.name not in ("", "linux"):
             yield Occurrence("spec.os.name", (system.name,), fix="author: use a Linux image")
-        node = (pod.spec.node_selector or {}).get(OF_NODE, "linux")
+        node = (pod.spec.node_selector or {}).get(OF_NODE) or "linux"
         if node != "linux":
             yield Occurrence(
                 f"spec.nodeSelector[{OF_NODE}]", (node,), fix="author: use a Linux image"

@@ -195,7 +195,7 @@ class PodSpec(_Fields, frozen=True, gc=False, rename="camel"):
     share_process_namespace: bool | None = None
     runtime_class_name: str | None = None
     os: OS | None = None
-    node_selector: dict[str, str] | None = None
+    node_selector: dict[str, str | None] | None = None
     dns_policy: str | None = None
     #: Only its presence is read.
     dns_config: msgspec.Raw = NULL

@@ -1,5 +1,7 @@
 """The record of an author's input: made before the injector runs, and judged after it."""
 
+from typing import Any
+
 import jsonpatch
 import pytest
 
@@ -99,10 +101,10 @@ def test_a_name_that_would_continue_the_injector_s_template_is_recorded(by: str,
     assert keeps_out(by, pod)
 
 
-def keeps_out(by: str, pod: Json) -> bool:
+def keeps_out(by: str, pod: Json, **more: Any) -> bool:
     """Return whether mutating keeps the injector away, which could change the record."""
     place, key, value = OUT[by]
-    stored = jsonpatch.apply_patch(pod, whole_patch(pod, by=by))
+    stored = jsonpatch.apply_patch(pod, whole_patch(pod, by=by, **more))
     return bool(stored["metadata"].get(place, {}).get(key) == value)
 
 
@@ -137,6 +139,23 @@ def test_no_injector_sees_what_could_change_its_template_and_so_our_record(
     pod = changed(BY[by].app(), annotation(key, value))
     assert recorded(pod, by=by) not in (None, "allowed")
     assert keeps_out(by, pod) is out
+    exempt = settings(
+        exemptions=[{"checks": ["input-not-allowed"], "namespaces": ["*"], "reason": "ours"}]
+    )
+    assert not keeps_out(by, pod, given=exempt)
+
+
+def test_in_ambient_mode_such_a_pod_still_joins() -> None:
+    pod = changed(ambient.app(), annotation("sidecar.istio.io/logLevel", "a'b"), drop(ambient.KEY))
+    patch = whole_patch(pod, by="ambient")
+    assert jsonpatch.apply_patch(pod, patch)["metadata"]["labels"][ambient.MODE] == "ambient"
+
+
+def test_an_admin_who_allows_any_value_allows_no_line_break() -> None:
+    given = settings(istio={"annotations": [{"key": "sidecar.istio.io/logLevel", "reason": "y"}]})
+    for value, fine in (("shop, all", True), ("info\nx", False)):
+        pod = changed(istio.app(), annotation("sidecar.istio.io/logLevel", value))
+        assert keeps_out("istio", pod, given=given) is not fine
 
 
 @pytest.mark.parametrize("key", ["apiVersion", "kind", "name"])

@@ -112,6 +112,7 @@ class Istio(Mesh):
             "the mesh's own istiod",
             lambda text: () if self.is_istiod(text) else ("is another control plane",),
             longest=253,
+            parsed=False,
         )
         self.annotations = Inputs(
             self.name, listed.ANNOTATIONS, listed.READS, prefixes=listed.PREFIXES,

@@ -6,6 +6,7 @@ Their author writes the whole pod. So it must contain only what istiod creates
 
 import re
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import msgspec
 
@@ -47,9 +48,10 @@ _GUARDED_KEYS = frozenset({
 #: (values.global.proxy.lifecycle).
 _WAITS = re.compile(
     r"(?:(?:(?:/usr)?/bin/)?(?:ba)?sh\n-c\n)?(?:(?:/usr)?/bin/)?"
-    r"(?:(?:while|until|do|done|sleep|ss|netstat|grep|wc|xargs|true|tcp|envoy)\b|[0-9]+s?\b|-[a-z]+\b"
-    r"|[ \n$()|;!\[\]\"'])+"
-    r"|(?:/usr/local/bin/)?pilot-agent\n(?:request|wait)(?:\n[A-Za-z0-9_.:/?=&-]+)*"
+    r"(?:(?:while|until|do|done|sleep|infinity|ss|netstat|e?grep|wc|xargs|true|tcp|envoy)\b"
+    r"|(?:/usr/local/bin/)?pilot-agent\b(?:[ \n](?:wait|request[ \n](?:GET|POST)[ \n][a-z_/?=&]+))?"
+    # Without grep -r, whose output the shell could run.
+    r"|[0-9]+(?:\.[0-9]+)?s?\b|-[a-qs-z]+\b|&&|[ \n$()|;!\[\]\"'])+"
 )
 _LONGEST_HOOK = 500
 #: A waypoint has two volumes that nothing mounts (files/waypoint.yaml).
@@ -125,12 +127,25 @@ def unexpected(
     yield from _whole(pod, own)
 
 
+class _Command(msgspec.Struct):
+    command: list[str] | None = None
+
+
+class _Hook(msgspec.Struct, rename="camel"):
+    exec: _Command | None = None
+    http_get: Any = None
+    tcp_socket: Any = None
+
+
 def _only_waits(handler: msgspec.Raw) -> bool:
     """Return whether a `preStop` hook only waits, or asks the proxy to drain."""
-    found = msgspec.json.decode(handler) or {}
-    if found.keys() - {"exec", "sleep"}:
+    try:
+        hook = msgspec.json.decode(handler, type=_Hook | None) or _Hook()
+    except msgspec.ValidationError:
+        return False  # only a manifest has such a type, never a request
+    if hook.http_get or hook.tcp_socket:
         return False
-    command = "\n".join(map(str, (found.get("exec") or {}).get("command") or ["true"]))
+    command = "\n".join(hook.exec.command or ["true"] if hook.exec else ["true"])
     return len(command) <= _LONGEST_HOOK and _WAITS.fullmatch(command) is not None
 
 
