@@ -165,6 +165,12 @@ def test_istio_reads_scrape_annotations_in_any_spelling(key: str) -> None:
     assert is_denied("istio", key, "8080")
 
 
+@pytest.mark.parametrize("key", ["prometheus.io/job", "prometheus.io/scrape_interval",
+                                 "prometheus.io/scheme", "prometheus.io/ports"])  # fmt: skip
+def test_istio_does_not_read_the_other_annotations_of_prometheus(key: str) -> None:
+    assert _problem("istio", settings(), key, 'anything "quoted"') is None
+
+
 #: Multus' annotation, as names or as JSON.
 NETWORKS = "k8s.v1.cni.cncf.io/networks"
 

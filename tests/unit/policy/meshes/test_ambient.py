@@ -125,6 +125,8 @@ def test_the_mesh_s_own_pods_are_left_alone(pod: Json) -> None:
         [put(APP + "/command", ["sleep", "infinity"])],
         [put(APP + "/args", ["proxy", "sidecar"])],
         [put(APP + "/args", ["proxy", "waypoint", "--templateFile=/extra/x"])],
+        [put(APP + "/env/-", {"name": "PROXY_CONFIG",
+                              "value": "proxyMetadata: {ISTIO_BOOTSTRAP: /extra/x}"})],
         [put(APP + "/workingDir", "/extra")],
         [put(APP + "/envFrom", [{"configMapRef": {"name": "shop"}}])],
         [put(APP + "/env/-", {"name": "ISTIO_BOOTSTRAP", "value": "/extra/x"})],
